@@ -1,0 +1,91 @@
+"""The letterbox: a frame scaled into the network's size with grey bars, and boxes mapped back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.structures import FloatArray
+
+PAD_VALUE = 128  # the original pads with 127.5, which OpenCV stores as 128 in uint8
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where a `source` frame lies inside a `network` frame (geometry of the original exactly).
+
+    Attributes:
+        source_width: Width of the frame in pixels, after display rotation.
+        source_height: Height of the frame in pixels, after display rotation.
+        network_width: Width of the network's input in pixels.
+        network_height: Height of the network's input in pixels.
+
+    Raises:
+        ValueError: If a size is not positive.
+    """
+
+    source_width: int
+    source_height: int
+    network_width: int
+    network_height: int
+
+    def __post_init__(self) -> None:
+        sizes = (self.source_width, self.source_height, self.network_width, self.network_height)
+        if min(sizes) < 1:
+            raise ValueError(f"letterbox: sizes must be at least 1, got {sizes}")
+
+    @property
+    def ratio(self) -> float:
+        """Network pixels per source pixel."""
+        return min(
+            self.network_height / self.source_height, self.network_width / self.source_width
+        )
+
+    @property
+    def scaled_size(self) -> tuple[int, int]:
+        """Width and height of the scaled frame in network pixels (banker's rounding)."""
+        width = max(1, round(self.source_width * self.ratio))
+        return width, max(1, round(self.source_height * self.ratio))
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """Left and top border in network pixels."""
+        width, height = self.scaled_size
+        left = round((self.network_width - width) / 2 - 0.1)
+        return left, round((self.network_height - height) / 2 - 0.1)
+
+    def to_source(self, tlbr: FloatArray) -> FloatArray:
+        """Map `(N, 4)` boxes from network pixels to source pixels.
+
+        The padding is taken unrounded and only negative coordinates are clamped, as the
+        original's inverse does.
+        """
+        pad_x = (self.network_width - self.source_width * self.ratio) / 2
+        pad_y = (self.network_height - self.source_height * self.ratio) / 2
+        pad = np.array([pad_x, pad_y, pad_x, pad_y], tlbr.dtype)
+        mapped: FloatArray = np.maximum((tlbr - pad) / np.asarray(self.ratio, tlbr.dtype), 0)
+        return mapped
+
+    def to_network(self, tlbr: FloatArray) -> FloatArray:
+        """Map `(N, 4)` boxes from source pixels to network pixels (real, rounded geometry)."""
+        left, top = self.offset
+        width, height = self.scaled_size
+        scale = np.array([width / self.source_width, height / self.source_height] * 2)
+        mapped: FloatArray = tlbr * scale + np.array([left, top, left, top])
+        return mapped
+
+    def place(self, scaled: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Put a scaled frame `(h, w, 3)` of `scaled_size` between its grey borders."""
+        left, top = self.offset
+        width, height = self.scaled_size
+        canvas = np.full((self.network_height, self.network_width, 3), PAD_VALUE, np.uint8)
+        canvas[top : top + height, left : left + width] = scaled
+        return canvas
+
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Letterbox `(H, W, 3)` as the published system does: OpenCV's INTER_AREA, any channels."""
+        scaled = cv2.resize(image, self.scaled_size, interpolation=cv2.INTER_AREA)
+        return self.place(np.asarray(scaled, np.uint8))

@@ -1,0 +1,155 @@
+"""Values that cross module borders: detections of a frame, tracks of a frame. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+
+
+def _check_shape(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:
+    fits = array.ndim == len(shape) and all(
+        want is None or got == want for got, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = tuple("any" if size is None else size for size in shape)
+        raise ValueError(f"{name}: got shape {array.shape}, accepted is {wanted}")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """People found in one frame.
+
+    Attributes:
+        tlbr: `(N, 4)` float32 corners x1, y1, x2, y2 in source pixels (after display rotation).
+        scores: `(N,)` float32 detector confidence in [0, 1].
+        embeddings: `(N, D)` L2-normalised appearance vectors; D may be 0.
+
+    Raises:
+        ValueError: If the lengths or shapes disagree.
+    """
+
+    tlbr: FloatArray
+    scores: FloatArray
+    embeddings: FloatArray
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        _check_shape("scores", self.scores, (count,))
+        _check_shape("tlbr", self.tlbr, (count, 4))
+        _check_shape("embeddings", self.embeddings, (count, None))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: slice | NDArray[Any]) -> Detections:
+        return Detections(self.tlbr[index], self.scores[index], self.embeddings[index])
+
+    def __repr__(self) -> str:
+        return f"Detections(N={len(self)}, D={self.embeddings.shape[1]})"
+
+    @staticmethod
+    def empty(embedding_dim: int) -> Detections:
+        """No detection: arrays of shape `(0, 4)`, `(0,)`, `(0, embedding_dim)`."""
+        return Detections(
+            np.zeros((0, 4), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros((0, embedding_dim), np.float32),
+        )
+
+
+class Track(NamedTuple):
+    """One tracked person in one frame: a row of `Tracks`."""
+
+    track_id: int
+    tlbr: FloatArray
+    score: float
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Tracked people of one frame, in the tracker's order; iterating yields `Track` rows.
+
+    Attributes:
+        track_id: `(M,)` int64, 1, 2, ... unique within a video.
+        tlbr: `(M, 4)` float64 corners in source pixels.
+        score: `(M,)` float32 confidence of the detection last matched.
+        detection_index: `(M,)` int64 row of this frame's detections that each track took.
+
+    Raises:
+        ValueError: If the lengths or shapes disagree.
+    """
+
+    track_id: IntArray
+    tlbr: FloatArray
+    score: FloatArray
+    detection_index: IntArray
+
+    def __post_init__(self) -> None:
+        count = len(self.track_id)
+        _check_shape("track_id", self.track_id, (count,))
+        _check_shape("tlbr", self.tlbr, (count, 4))
+        _check_shape("score", self.score, (count,))
+        _check_shape("detection_index", self.detection_index, (count,))
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+    def __iter__(self) -> Iterator[Track]:
+        for track_id, tlbr, score in zip(self.track_id, self.tlbr, self.score, strict=True):
+            yield Track(int(track_id), tlbr, float(score))
+
+    def __repr__(self) -> str:
+        return f"Tracks(M={len(self)})"
+
+    @staticmethod
+    def empty() -> Tracks:
+        """No track: arrays of length 0."""
+        return Tracks(
+            np.zeros(0, np.int64),
+            np.zeros((0, 4), np.float64),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.int64),
+        )
+
+    def to_mot(self, frame_index: int) -> list[str]:
+        """Lines of MOTChallenge text: frame, id and box origin count from 1.
+
+        Args:
+            frame_index: 0-based frame number.
+        """
+        return [
+            f"{frame_index + 1},{t.track_id},{t.tlbr[0] + 1:.2f},{t.tlbr[1] + 1:.2f},"
+            f"{t.tlbr[2] - t.tlbr[0]:.2f},{t.tlbr[3] - t.tlbr[1]:.2f},{t.score:.4f},-1,-1,-1"
+            for t in self
+        ]
+
+    def to_arrow(self) -> pa.Table:
+        """Table with columns `track_id`, `x1`, `y1`, `x2`, `y2`, `score` (needs pyarrow)."""
+        import pyarrow as pa
+
+        corners = self.tlbr.astype(np.float32)
+        columns: dict[str, NDArray[Any]] = {"track_id": self.track_id.astype(np.int32)}
+        columns |= {name: corners[:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))}
+        columns["score"] = self.score.astype(np.float32)
+        return pa.table(columns)
+
+    def to_supervision(self) -> Any:
+        """`supervision.Detections` with `tracker_id` (needs `pip install supervision`)."""
+        import supervision
+
+        return supervision.Detections(
+            xyxy=self.tlbr.astype(np.float32),
+            confidence=self.score.astype(np.float32),
+            class_id=np.zeros(len(self), int),
+            tracker_id=self.track_id.astype(int),
+        )

@@ -1,0 +1,1 @@
+"""Movement of data: decoding, Ray dataflow, ordering, commit, storage."""

@@ -1,0 +1,147 @@
+"""What a run is told: frozen, checked at construction, and hashed where it changes rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from models.tracking.config import TrackingConfig
+
+ROW_FORMAT = 1  # raise it when the meaning of a row of tracks/ changes
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16"]
+Resize = Literal["fast", "published"]
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name}: got {value}, accepted is {low} to {high}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: got {value!r}, accepted is {' | '.join(choices)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionConfig:
+    """From a letterboxed frame to boxes, scores and embeddings.
+
+    Attributes:
+        weights: Name of a shipped model, a path or a URI of a safetensors file.
+        weights_sha256: SHA-256 of that file, filled in before a run starts.
+        size: Width and height of the network's input in pixels, multiples of 32.
+        score_threshold: Detections must score above this (`--conf`).
+        nms_threshold: Of two boxes overlapping by more IoU than this the lower one goes (`--nms`).
+        max_detections: The highest scores kept in a frame; the cap is counted when it bites.
+        precision: Arithmetic of the network.
+        resize: `fast` is one swscale pass, `published` OpenCV's INTER_AREA on the RGB frame.
+
+    Raises:
+        ValueError: If a value is out of range, naming it and what is accepted.
+    """
+
+    weights: str = "small"
+    weights_sha256: str = ""
+    size: tuple[int, int] = (576, 320)
+    score_threshold: float = 0.5
+    nms_threshold: float = 0.4
+    max_detections: int = 300
+    precision: Precision = "fp32"
+    resize: Resize = "fast"
+
+    def __post_init__(self) -> None:
+        _check_range("conf", self.score_threshold, 0.0, 1.0)
+        _check_range("nms", self.nms_threshold, 0.0, 1.0)
+        _check_range("max-detections", self.max_detections, 1, 10_000)
+        _check_choice("precision", self.precision, ("fp32", "bf16"))
+        _check_choice("resize", self.resize, ("fast", "published"))
+        if any(side < 32 or side % 32 for side in self.size):
+            nearest = "x".join(str(max(32, round(side / 32) * 32)) for side in self.size)
+            got = "x".join(map(str, self.size))
+            raise ValueError(f"size: got {got}, accepted are multiples of 32, nearest is {nearest}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackConfig:
+    """Everything that changes rows of `tracks/`; its hash guards OUT.
+
+    Attributes:
+        detection: The network and what is kept of its output.
+        tracking: The association.
+        vid_stride: Every n-th frame is looked at; frame numbers stay the source's.
+        max_frames: Frames looked at in a video (after the stride), None for all.
+        min_box_area: Tracked boxes smaller than this many square source pixels are left out,
+            and counted.
+    """
+
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    vid_stride: int = 1
+    max_frames: int | None = None
+    min_box_area: float = 200.0
+
+    def __post_init__(self) -> None:
+        _check_range("vid-stride", self.vid_stride, 1, 10_000)
+        _check_range("min-box-area", self.min_box_area, 0.0, 1e9)
+        if self.max_frames is not None:
+            _check_range("max-frames", self.max_frames, 1, 10**9)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, as `run.json` holds them."""
+        return {"row_format": ROW_FORMAT, **json.loads(json.dumps(asdict(self)))}
+
+    def hash(self) -> str:
+        """16 hex digits over everything that changes rows. The weights count by content only."""
+        values = self.to_dict()
+        del values["detection"]["weights"]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """What is written beside the tracks; rows do not depend on it."""
+
+    save_video: bool = False
+    save_mot: bool = False
+    save_embeddings: bool = False
+    save_detections: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceConfig:
+    """How much of which machine; rows do not depend on it (architecture, section 1).
+
+    Attributes:
+        device: `auto` takes a GPU where the cluster has one.
+        chunk_frames: Frames in a chunk: the batch of the network and the unit of delivery.
+        num_detectors: Detector actors, None for one a GPU (or one on a CPU machine).
+        num_associators: Association actors, None for a number that suits the cluster.
+        num_decoders: Decode tasks at once, None for what Ray's CPUs carry.
+        gpus_per_detector: GPU share of a detector; 0.25 puts four on one GPU.
+        torch_threads: Threads of a detector on the CPU. Fixed, since sums depend on it.
+        address: `local` starts a Ray of its own; else the address of a cluster.
+    """
+
+    device: Device = "auto"
+    chunk_frames: int = 16
+    num_detectors: int | None = None
+    num_associators: int | None = None
+    num_decoders: int | None = None
+    gpus_per_detector: float = 1.0
+    torch_threads: int = 1
+    address: str = "local"
+
+    def __post_init__(self) -> None:
+        _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+        _check_range("chunk-frames", self.chunk_frames, 1, 256)
+        _check_range("gpus-per-detector", self.gpus_per_detector, 0.01, 8)
+        _check_range("torch-threads", self.torch_threads, 1, 256)
+        for name in ("num_detectors", "num_associators", "num_decoders"):
+            value = getattr(self, name)
+            if value is not None:
+                _check_range(name.replace("_", "-"), value, 1, 4096)

@@ -1,0 +1,74 @@
+"""Why a video failed (a closed list), and the exit codes of the command."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class Reason(StrEnum):
+    """Why a video has no tracks. Written to `errors/<video_id>.json`."""
+
+    NOT_FOUND = "not_found"
+    ACCESS_DENIED = "access_denied"
+    CHANGED_DURING_READ = "changed_during_read"
+    STORAGE = "storage"
+    BAD_KEY = "bad_key"
+    DECODE = "decode"
+    NO_VIDEO_STREAM = "no_video_stream"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    UNSUPPORTED_CODEC = "unsupported_codec"
+    ENCRYPTED = "encrypted"
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    TOO_LARGE = "too_large"
+    TOO_LONG = "too_long"
+    DEADLINE = "deadline"
+    WORKER_DIED = "worker_died"
+    OUT_OF_MEMORY = "oom"
+    NON_FINITE_OUTPUT = "non_finite_output"
+    NO_SPACE = "no_space"
+    FENCED = "fenced"
+    INTERNAL = "internal"
+
+
+class VideoError(Exception):
+    """One video cannot be tracked; the run goes on.
+
+    Args:
+        reason: Why, from the closed list.
+        detail: One line for the user: which value, what is accepted.
+        frame: 0-based frame at which it happened, if it is known.
+    """
+
+    def __init__(self, reason: Reason, detail: str, frame: int | None = None) -> None:
+        super().__init__(reason, detail, frame)  # all three, so that it survives pickling
+        self.reason = reason
+        self.detail = " ".join(detail.split())
+        self.frame = frame
+
+    def __str__(self) -> str:
+        where = "" if self.frame is None else f" (frame {self.frame})"
+        return f"{self.reason}: {self.detail}{where}"
+
+
+class RunError(Exception):
+    """The whole run is refused or ends: one line, and the exit code that says what kind it is."""
+
+    def __init__(self, message: str, exit_code: ExitCode) -> None:
+        super().__init__(message, exit_code)
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ExitCode(IntEnum):
+    """Exit status of every `jde` command (architecture, section 3)."""
+
+    DONE = 0
+    INTERNAL = 1
+    REFUSED = 2  # usage, configuration or checkpoint; no source at all
+    SOME_FAILED = 3
+    OTHER_CONFIGURATION = 4
+    INTERRUPTED = 130
+    TERMINATED = 143

@@ -1,0 +1,156 @@
+"""Contracts between stages: sources, segments, chunks of frames, chunks of detections, rows."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.structures import Detections, Tracks
+from pipelines.errors import VideoError
+
+
+@dataclass(frozen=True)
+class Video:
+    """One input. `uri` is canonical (absolute path or s3://...); `name` goes into the id."""
+
+    uri: str
+    name: str
+    is_image_folder: bool = False
+    frames_per_second: float | None = None  # from seqinfo.ini; None: the container's
+
+    @property
+    def video_id(self) -> str:
+        """The name, key-safe, and 8 hex digits of the hash of the URI."""
+        safe = re.sub(r"[^\w.\-]", "-", self.name, flags=re.ASCII) or "video"
+        return f"{safe}-{hashlib.sha256(self.uri.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of frames of one video, the input row of the dataflow.
+
+    Attributes:
+        video: Whose frames.
+        attempt: Number of the try at this video; older attempts are fenced off.
+    """
+
+    video: Video
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the decoder knows of a video when it has seen its frames.
+
+    Attributes:
+        width: Of a frame in source pixels, after display rotation.
+        height: Likewise.
+        frames_per_second: Nominal rate, for the lost-track buffer.
+    """
+
+    width: int
+    height: int
+    frames_per_second: float
+
+
+@dataclass(frozen=True)
+class FrameChunk:
+    """T frames of one video, letterboxed for the network: one row of the dataset.
+
+    Attributes:
+        video_id: Whose frames.
+        attempt: Of the segment.
+        chunk_index: 0, 1, ... over the whole video.
+        frame_index: `(n,)` int64 0-based source frame numbers, n <= T.
+        time_s: `(n,)` float64 presentation times in seconds.
+        frames: `(T, H, W, 3)` uint8 RGB; rows from n on are padding.
+        info: Size and rate of the video.
+        is_last: No chunk follows.
+        error: The decoder gave up here; then n is 0 and no chunk follows.
+    """
+
+    video_id: str
+    attempt: int
+    chunk_index: int
+    frame_index: NDArray[np.int64]
+    time_s: NDArray[np.float64]
+    frames: NDArray[np.uint8]
+    info: VideoInfo
+    is_last: bool
+    error: VideoError | None = None
+
+
+@dataclass(frozen=True)
+class DetectionChunk:
+    """What a detector delivers to the association: `FrameChunk` without pixels.
+
+    Attributes:
+        detections: One a frame, in the order of `frame_index`.
+        num_capped: Detections dropped by `max_detections` in this chunk.
+        error: From the decoder or the detector; then `detections` is empty.
+    """
+
+    video_id: str
+    attempt: int
+    chunk_index: int
+    frame_index: NDArray[np.int64]
+    time_s: NDArray[np.float64]
+    info: VideoInfo
+    is_last: bool
+    detections: list[Detections]
+    num_capped: int = 0
+    error: VideoError | None = None
+
+
+@dataclass(frozen=True)
+class TrackedFrame:
+    """Tracks of one frame, as a session hands them to the sink."""
+
+    frame_index: int
+    time_s: float
+    tracks: Tracks
+    embeddings: NDArray[np.float16] | None = None
+
+
+@dataclass
+class Counts:
+    """What happened in one video (or, added up, in a run). Every drop has a name here."""
+
+    frames: int = 0
+    detections: int = 0
+    rows: int = 0
+    tracks: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)  # cause -> rows or detections
+
+    def drop(self, cause: str, number: int) -> None:
+        """Count `number` things left out because of `cause`."""
+        if number:
+            self.dropped[cause] = self.dropped.get(cause, 0) + number
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of another video."""
+        for name in ("frames", "detections", "rows", "tracks"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for cause, number in other.dropped.items():
+            self.drop(cause, number)
+
+
+def track_schema(embedding_dim: int | None = None) -> pa.Schema:
+    """Arrow schema of `tracks/*.parquet` (architecture, section 2).
+
+    Args:
+        embedding_dim: Width D of the float16 embedding column, None for no such column.
+    """
+    text = pa.dictionary(pa.int32(), pa.string())
+    columns: list[Any] = [("video_id", text), ("video", text), ("frame", pa.int32())]
+    columns += [("time_s", pa.float64()), ("track_id", pa.int32())]
+    columns += [(name, pa.float32()) for name in ("x1", "y1", "x2", "y2", "score")]
+    if embedding_dim is not None:
+        columns.append(("embedding", pa.binary(2 * embedding_dim)))
+    return pa.schema(columns)
