@@ -1,0 +1,102 @@
+"""Detections of one frame as the association wants them: checked, in columns, unit embeddings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from models.structures import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """N usable detections of one frame.
+
+    Attributes:
+        xyah: `(4, N)` float64 Kalman measurements.
+        tlbr: `(4, N)` float64 corners in pixels.
+        scores: `(N,)`.
+        embeddings: `(N, D)` float32, L2-normalised (an all-zero one stays so).
+        source: `(N,)` row of the caller's arrays, None if all are usable.
+        num_degenerate: Boxes left out because they have no area.
+    """
+
+    xyah: NDArray[np.float64]
+    tlbr: NDArray[np.float64]
+    scores: FloatArray
+    embeddings: NDArray[np.float32]
+    source: NDArray[np.intp] | None = None
+    num_degenerate: int = 0
+
+    def __len__(self) -> int:
+        return self.xyah.shape[1]
+
+
+def build_frame(boxes: ArrayLike, scores: ArrayLike, embeddings: ArrayLike) -> Frame:
+    """Check the arrays of one frame and bring them into columns.
+
+    Args:
+        boxes: `(N, 4)` tlbr in pixels.
+        scores: `(N,)`.
+        embeddings: `(N, D)`, any length of vector; D may be 0.
+
+    Raises:
+        ValueError: If shapes disagree or a number is not finite.
+    """
+    boxes = _as_float(boxes)
+    scores = _as_float(scores)
+    embeddings = np.asarray(embeddings, np.float32)
+    count = scores.shape[0] if scores.ndim == 1 else -1
+    if boxes.shape != (count, 4) or embeddings.ndim != 2 or len(embeddings) != count:
+        raise ValueError(
+            f"detections: got {boxes.shape = }, {scores.shape = }, {embeddings.shape = }, "
+            "accepted is (N, 4), (N,), (N, D)"
+        )
+    if not math.isfinite(np.add.reduce(scores)):
+        _refuse("scores", scores)
+    squares = np.einsum("ij,ij->i", embeddings, embeddings)
+    if not math.isfinite(np.add.reduce(squares)):
+        _refuse("embeddings", embeddings)
+    # sizes in the precision of the input, as the original has them: this decides its last digits
+    size = (boxes[:, 2:] - boxes[:, :2]).T.astype(np.float64)
+    tlbr = boxes.T.astype(np.float64)
+    if not math.isfinite(np.add.reduce(tlbr, axis=None)):
+        _refuse("boxes", boxes)
+    source = None
+    if count and not size.min() > 0:
+        source = np.flatnonzero((size > 0).all(axis=0))
+        size, tlbr = size[:, source], tlbr[:, source]
+        scores, embeddings, squares = scores[source], embeddings[source], squares[source]
+    xyah = np.empty_like(tlbr)
+    np.multiply(size, 0.5, out=xyah[:2])
+    xyah[:2] += tlbr[:2]
+    np.divide(size[0], size[1], out=xyah[2])
+    xyah[3] = size[1]
+    return Frame(
+        xyah, tlbr, scores, _normalised(embeddings, squares), source, count - xyah.shape[1]
+    )
+
+
+def _as_float(values: ArrayLike) -> FloatArray:
+    array = np.asarray(values)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _refuse(name: str, values: FloatArray) -> None:
+    rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    where = f"row {rows[0]}" if len(rows) else "a sum that overflows"
+    raise ValueError(f"{name}: got a number that is not finite in {where}, accepted is finite")
+
+
+def _normalised(
+    embeddings: NDArray[np.float32], squares: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Copy of `(N, D)` vectors at unit length, given their squared lengths `(N,)`."""
+    norms = np.sqrt(squares)
+    if norms.size and not norms.min() > 0:
+        norms[norms == 0] = 1
+    unit: NDArray[np.float32] = embeddings / norms[:, None]
+    return unit

@@ -1,0 +1,166 @@
+"""The constant-velocity Kalman filter of M tracks at once, in closed form.
+
+The measurement is a box as `xyah` (centre x, centre y, aspect w / h, height; pixels but for the
+aspect), the state that and its velocity per frame. Transition, noise and measurement treat the
+four coordinates alike and apart, so the 8x8 covariance never leaves its block-diagonal form: per
+coordinate a 2x2 block (position variance, covariance, velocity variance). Predicting, updating
+and gating M tracks are then a few elementwise operations on `(4, M)` arrays, without a matrix
+solve, and equal the textbook filter to rounding.
+
+Layout: `state` is `(20, M)` float64, one column a track, five blocks of four rows (x, y, a, h):
+position, velocity, position variance, covariance, velocity variance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+State = NDArray[np.float64]
+
+STATE_ROWS = 20
+GATE = 9.4877  # 0.95 quantile of chi-square with 4 degrees of freedom
+
+POSITION = slice(0, 4)
+VELOCITY = slice(4, 8)
+MEAN = slice(0, 8)
+POSITION_VARIANCE = slice(8, 12)
+COVARIANCE = slice(12, 16)
+VELOCITY_VARIANCE = slice(16, 20)
+
+_POSITION_WEIGHT = 1 / 20  # standard deviations are these shares of the track's height
+_VELOCITY_WEIGHT = 1 / 160
+
+# variance = height^2 * scale + floor; the aspect (third row) has constant noise instead
+_PROCESS_SCALE = np.array([[_POSITION_WEIGHT**2], [_VELOCITY_WEIGHT**2]]).repeat(4, axis=0)
+_PROCESS_SCALE[[2, 6]] = 0
+_PROCESS_FLOOR = np.zeros((8, 1))
+_PROCESS_FLOOR[[2, 6], 0] = 1e-2**2, 1e-5**2
+_MEASUREMENT_SCALE = _PROCESS_SCALE[:4].copy()
+_MEASUREMENT_ASPECT = 1e-1**2
+_INITIAL_SCALE = np.array([[(2 * _POSITION_WEIGHT) ** 2], [(10 * _VELOCITY_WEIGHT) ** 2]]).repeat(
+    4, axis=0
+)
+_INITIAL_SCALE[[2, 6]] = 0
+
+
+def initiate(xyah: State) -> State:
+    """State of tracks that start at `(4, N)` measurements, at rest.
+
+    Returns:
+        `(20, N)`.
+    """
+    state = np.zeros((STATE_ROWS, xyah.shape[1]))
+    state[POSITION] = xyah
+    variance = xyah[3] ** 2 * _INITIAL_SCALE + _PROCESS_FLOOR
+    state[POSITION_VARIANCE] = variance[:4]
+    state[VELOCITY_VARIANCE] = variance[4:]
+    return state
+
+
+def predict(state: State, dt: float = 1.0) -> None:
+    """Move the states `dt` frames ahead, in place.
+
+    The noise of `dt` frames is what `dt` steps of one frame add up to (height held): for a whole
+    number of frames the covariance equals that of as many single steps, and dt = 1 is the plain
+    filter, P = F P F' + Q.
+
+    Args:
+        state: `(20, M)`.
+        dt: Frames since the last prediction, greater than 0.
+    """
+    height = state[3]
+    noise = (height * height) * _PROCESS_SCALE
+    noise += _PROCESS_FLOOR
+    position_variance = state[POSITION_VARIANCE]
+    covariance = state[COVARIANCE]
+    velocity_variance = state[VELOCITY_VARIANCE]
+    if dt == 1.0:
+        state[POSITION] += state[VELOCITY]
+        position_variance += covariance
+        covariance += velocity_variance
+        position_variance += covariance
+        position_variance += noise[:4]
+        velocity_variance += noise[4:]
+        return
+    state[POSITION] += dt * state[VELOCITY]
+    position_variance += 2 * dt * covariance + dt * dt * velocity_variance
+    covariance += dt * velocity_variance
+    position_noise, velocity_noise = process_noise(dt)
+    position_variance += dt * noise[:4] + position_noise * noise[4:]
+    covariance += velocity_noise * noise[4:]
+    velocity_variance += dt * noise[4:]
+
+
+def process_noise(dt: float) -> tuple[float, float]:
+    """Share of one frame's velocity noise that `dt` frames carry into position and covariance.
+
+    Returns:
+        Sum of k^2 and sum of k over k = 0 .. dt - 1, continued to real dt; 0, 0 for dt = 1.
+
+    >>> process_noise(3.0)
+    (5.0, 3.0)
+    """
+    return dt * (dt - 1) * (2 * dt - 1) / 6, dt * (dt - 1) / 2
+
+
+def innovation_variance(state: State) -> State:
+    """Diagonal of S = H P H' + R for every track, `(4, M)`; S has no other entries."""
+    height = state[3]
+    variance = (height * height) * _MEASUREMENT_SCALE
+    variance += state[POSITION_VARIANCE]
+    variance[2] += _MEASUREMENT_ASPECT
+    return variance
+
+
+def correct(state: State, xyah: State, variance: State) -> None:
+    """Update the states with a measurement each, in place.
+
+    Args:
+        state: `(20, M)`, contiguous.
+        xyah: `(4, M)` measurements.
+        variance: `(4, M)` of `innovation_variance` for the same states.
+    """
+    spread = state[8:16].reshape(2, 4, -1)  # P H': position variance, covariance
+    innovation = xyah - state[POSITION]
+    gain = spread / variance
+    state[MEAN].reshape(2, 4, -1)[...] += gain * innovation
+    state[VELOCITY_VARIANCE] -= gain[1] * spread[1]
+    spread -= gain[0] * spread
+
+
+def gating_matrix(state: State, variance: State, xyah: State) -> State:
+    """Squared Mahalanobis distance of every measurement to every track.
+
+    Args:
+        state: `(20, M)` predicted.
+        variance: `(4, M)` of `innovation_variance`.
+        xyah: `(4, N)` measurements.
+
+    Returns:
+        `(M, N)`, compared with `GATE`.
+    """
+    # sum (z - m)^2 / S expanded into one matrix product: [1/S, m/S, sum m^2/S] . [z^2, -2 z, 1]
+    position = state[POSITION]
+    left = np.empty((9, position.shape[1]))
+    np.divide(1.0, variance, out=left[:4])
+    np.multiply(position, left[:4], out=left[4:8])
+    np.einsum("ij,ij->j", position, left[4:8], out=left[8])
+    right = np.empty((9, xyah.shape[1]))
+    np.multiply(xyah, xyah, out=right[:4])
+    np.multiply(xyah, -2.0, out=right[4:8])
+    right[8] = 1.0
+    distance: State = left.T @ right
+    return distance
+
+
+def to_tlbr(state: State) -> State:
+    """Boxes of the states' positions, `(4, M)` corners in pixels."""
+    size = np.empty((2, state.shape[1]))
+    np.multiply(state[2], state[3], out=size[0])
+    size[1] = state[3]
+    size *= 0.5
+    tlbr = np.empty((4, state.shape[1]))
+    np.subtract(state[:2], size, out=tlbr[:2])
+    np.add(state[:2], size, out=tlbr[2:])
+    return tlbr

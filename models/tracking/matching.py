@@ -1,0 +1,127 @@
+"""Costs of (track, detection) pairs, and the assignment over those that are allowed.
+
+A stage names its candidate pairs only: row (track), column (detection) and cost of every pair
+below the stage's limit. Few pairs survive the gate, so most are alone in their row and column.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from models.structures import FloatArray
+
+Indices = NDArray[np.intp]
+_NONE = np.zeros(0, np.intp)
+
+
+def assign(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> Indices:
+    """One-to-one partial matching that maximises the sum of (limit - cost) over its pairs.
+
+    Args:
+        rows: `(P,)` track of each candidate pair; a pair is named at most once.
+        columns: `(P,)` detection of each candidate pair.
+        costs: `(P,)` all below `limit`; any other pair is forbidden.
+        limit: Cost of leaving a track unmatched.
+
+    Returns:
+        `(K,)` which of the pairs are matched, ascending.
+
+    Raises:
+        ValueError: If a cost is not below the limit (or is NaN).
+    """
+    if not len(costs):
+        return _NONE
+    if not costs.max() < limit:
+        raise ValueError(f"costs: got {costs.max()}, accepted is below the limit {limit}")
+    crowd = np.bincount(rows)[rows]
+    crowd *= np.bincount(columns)[columns]
+    contested = np.flatnonzero(crowd > 1)
+    if not len(contested):
+        return np.arange(len(rows))
+    chosen = _solve(rows[contested], columns[contested], costs[contested], limit)
+    crowd[contested[chosen]] = 1
+    return np.flatnonzero(crowd == 1)
+
+
+def _solve(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> Indices:
+    """`assign` on a dense matrix of the rows and columns that occur; not sorted."""
+    compact_rows, num_rows = _compact(rows)
+    compact_columns, num_columns = _compact(columns)
+    dense = np.full((num_rows, num_columns), limit)
+    dense[compact_rows, compact_columns] = costs
+    pair = np.full((num_rows, num_columns), -1)
+    pair[compact_rows, compact_columns] = np.arange(len(rows))
+    # capped at the limit, an unwanted pair costs as much as none: same optimum as with cost_limit
+    chosen: Indices = pair[linear_sum_assignment(dense)]
+    return chosen[chosen >= 0]
+
+
+def _compact(labels: Indices) -> tuple[Indices, int]:
+    """Labels renumbered 0, 1, ... without gaps, and how many there are."""
+    occurs = np.zeros(int(labels.max()) + 1, np.intp)
+    occurs[labels] = 1
+    number = occurs.cumsum()
+    return number[labels] - 1, int(number[-1])
+
+
+def pairs_below(matrix: FloatArray, limit: float) -> tuple[Indices, Indices, FloatArray]:
+    """Row, column and value of the entries of an `(M, N)` matrix that are below `limit`."""
+    flat = matrix.ravel()
+    index = np.flatnonzero(flat < limit)
+    rows, columns = np.divmod(index, matrix.shape[1])
+    return rows, columns, flat[index]
+
+
+def embedding_distance(
+    tracks: FloatArray, detections: FloatArray, rows: Indices, columns: Indices
+) -> FloatArray:
+    """Euclidean distance between the embeddings of each pair (the original calls it cosine).
+
+    Args:
+        tracks: `(M, D)` float32, L2-normalised.
+        detections: `(N, D)` float32, L2-normalised.
+        rows: `(P,)` track of each pair.
+        columns: `(P,)` detection of each pair.
+
+    Returns:
+        `(P,)` float32 distance in [0, 2]; 0 means the same direction.
+    """
+    # one product of all pairs costs less than gathering the vectors of more than a tenth of them
+    if 10 * len(rows) > len(tracks) * len(detections):
+        cosine = (tracks @ detections.T)[rows, columns]
+    else:
+        cosine = np.einsum("ij,ij->i", tracks.take(rows, axis=0), detections.take(columns, axis=0))
+    cosine *= -2.0
+    cosine += 2.0
+    np.maximum(cosine, 0.0, out=cosine)
+    distance: FloatArray = np.sqrt(cosine, out=cosine)
+    return distance
+
+
+def overlap_matrix(a: FloatArray, b: FloatArray, pixel: float) -> FloatArray:
+    """Intersection over union of every pair, boxes in columns.
+
+    Args:
+        a: `(4, M)` corners.
+        b: `(4, N)` corners.
+        pixel: Added to widths and heights: 1 in the published mode (inclusive pixels), else 0.
+
+    Returns:
+        `(M, N)` in [0, 1].
+    """
+    overlap = np.minimum(a[2:, :, None], b[2:, None, :])
+    overlap -= np.maximum(a[:2, :, None], b[:2, None, :])
+    size_a, size_b = a[2:] - a[:2], b[2:] - b[:2]
+    if pixel:
+        overlap += pixel
+        size_a += pixel
+        size_b += pixel
+    np.maximum(overlap, 0.0, out=overlap)
+    shared: FloatArray = overlap[0] * overlap[1]
+    union = (size_a[0] * size_a[1])[:, None] + size_b[0] * size_b[1]
+    union -= shared
+    np.maximum(union, 1e-9, out=union)  # a predicted box may have lost its area
+    shared /= union
+    return shared

@@ -1,0 +1,179 @@
+"""One frame of the original's association, accidents included (mode `published`).
+
+Kept from the original: a track is reported from its second frame on and must be matched in it;
+tentative tracks are not predicted; a lost track that has outlived the buffer can be found for
+one frame more, and is dropped at its next loss; a track found again keeps its old score; overlaps
+count inclusive pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.tracking import kalman
+from models.tracking.config import TrackingConfig
+from models.tracking.frame import Frame
+from models.tracking.matching import (
+    Indices,
+    assign,
+    embedding_distance,
+    overlap_matrix,
+    pairs_below,
+)
+from models.tracking.track import TrackStatus, TrackStore
+
+_GATE_INCLUSIVE = float(np.nextafter(kalman.GATE, np.inf))
+_MOMENTUM = 0.9
+_MOTION_SHARE = 0.02
+_OVERLAP_LIMIT = 0.5  # of 1 - IoU, tracked tracks
+_TENTATIVE_LIMIT = 0.7
+_DUPLICATE_OVERLAP = 0.85
+_PIXEL = 1.0
+
+
+def associate(
+    store: TrackStore, frame: Frame, config: TrackingConfig, max_lost: int, now: float
+) -> None:
+    """Advance the tracks by one frame; afterwards the `TRACKED` ones are to be reported.
+
+    Args:
+        store: Tracks; the tentative ones, all born in the last frame, are its last columns.
+        frame: Detections of this frame.
+        config: Limits.
+        max_lost: Frames that a lost track is kept.
+        now: Number of this frame.
+    """
+    count = store.count
+    status = store.status[:count].copy()
+    num_pool = count - int(np.count_nonzero(status == TrackStatus.TENTATIVE))
+    pool = store.state[:, :num_pool]
+    pool[7] *= status[:num_pool] == TrackStatus.TRACKED  # a lost track keeps its height
+    kalman.predict(pool)
+    columns, left = _match(store, frame, config, status, num_pool, now)
+
+    births = left[frame.scores[left] >= config.birth_score]
+    birth_ranks = store.take_ranks(len(births))
+    unmatched = np.ones(count, np.bool_)
+    unmatched[columns] = False
+    was_lost = status == TrackStatus.LOST
+    if was_lost.any():
+        found = columns[was_lost[columns]]
+        found = found[store.order[found].argsort()]
+        store.order[found] = store.take_ranks(len(found))
+
+    gone = unmatched & (status == TrackStatus.TENTATIVE)
+    still_lost = unmatched & was_lost
+    newly_lost = np.flatnonzero(unmatched & (status == TrackStatus.TRACKED))
+    if len(newly_lost):
+        store.status[newly_lost] = TrackStatus.LOST
+        newly_lost = newly_lost[store.order[newly_lost].argsort()]
+        store.order[newly_lost] = store.take_ranks(len(newly_lost))
+        gone[newly_lost] = store.retired[newly_lost] > 0
+    if still_lost.any():
+        retired = store.retired[:count]
+        gone |= still_lost & (retired > 0)
+        retired[still_lost & (now - store.last_frame[:count] > max_lost)] = 1.0
+    if count:
+        births_kept = _drop_duplicates(store, frame, births, gone)
+        store.remove(gone)
+        births, birth_ranks = births[births_kept], birth_ranks[births_kept]
+    store.append(frame, births, birth_ranks, TrackStatus.TENTATIVE, now)
+
+
+def _match(
+    store: TrackStore,
+    frame: Frame,
+    config: TrackingConfig,
+    status: NDArray[np.float64],
+    num_pool: int,
+    now: float,
+) -> tuple[Indices, Indices]:
+    """The three stages, and the update of what they matched.
+
+    Returns:
+        `(K,)` matched tracks and `(N - K,)` detections left over, ascending.
+    """
+    count, free = len(status), np.ones(len(frame), np.bool_)
+    if not count or not len(frame):
+        return np.zeros(0, np.intp), np.flatnonzero(free)
+    variance = kalman.innovation_variance(store.state[:, :count])
+    matched, taken = _match_appearance(store, frame, variance[:, :num_pool], config)
+    free[taken] = False
+    left = np.flatnonzero(free)
+    for wanted, limit in (
+        (TrackStatus.TRACKED, _OVERLAP_LIMIT),
+        (TrackStatus.TENTATIVE, _TENTATIVE_LIMIT),
+    ):
+        if not len(left):
+            break
+        candidate = status == wanted
+        candidate[matched] = False
+        tracks = np.flatnonzero(candidate)
+        if not len(tracks):
+            continue
+        more, new = _match_overlap(store, frame, tracks, left, limit)
+        if len(more):
+            matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
+            free[new] = False
+            left = np.flatnonzero(free)
+    refreshed = status[matched] != TrackStatus.LOST
+    store.score[matched[refreshed]] = frame.scores[taken[refreshed]]
+    store.absorb(frame, matched, taken, variance.take(matched, axis=1), _MOMENTUM, now)
+    return matched, left
+
+
+def _match_appearance(
+    store: TrackStore, frame: Frame, variance: NDArray[np.float64], config: TrackingConfig
+) -> tuple[Indices, Indices]:
+    pool = store.state[:, : variance.shape[1]]
+    gate = kalman.gating_matrix(pool, variance, frame.xyah)
+    rows, columns, cost = pairs_below(gate, _GATE_INCLUSIVE)
+    cost *= _MOTION_SHARE
+    distance = embedding_distance(store.embeddings, frame.embeddings, rows, columns)
+    cost += (1 - _MOTION_SHARE) * distance
+    allowed = np.flatnonzero(cost < config.appearance_limit)
+    rows, columns = rows[allowed], columns[allowed]
+    chosen = assign(rows, columns, cost[allowed], config.appearance_limit)
+    return rows[chosen], columns[chosen]
+
+
+def _match_overlap(
+    store: TrackStore, frame: Frame, tracks: Indices, detections: Indices, limit: float
+) -> tuple[Indices, Indices]:
+    predicted = kalman.to_tlbr(store.state.take(tracks, axis=1))
+    overlap = overlap_matrix(predicted, frame.tlbr.take(detections, axis=1), _PIXEL)
+    rows, columns, cost = pairs_below(np.subtract(1.0, overlap, out=overlap), limit)
+    chosen = assign(rows, columns, cost, limit)
+    return tracks[rows[chosen]], detections[columns[chosen]]
+
+
+def _drop_duplicates(
+    store: TrackStore, frame: Frame, births: Indices, gone: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Mark in `gone` the younger track of every (tracked, lost) pair that overlaps.
+
+    Returns:
+        `(B,)` mask of the births that stay: one on top of a lost track does not.
+    """
+    kept = np.ones(len(births), np.bool_)
+    status = store.status[: store.count]
+    lost = np.flatnonzero((status == TrackStatus.LOST) & ~gone)
+    if not len(lost):
+        return kept
+    tracked = np.flatnonzero((status == TrackStatus.TRACKED) & ~gone)
+    boxes = kalman.to_tlbr(store.state.take(tracked, axis=1))
+    if len(births):
+        boxes = np.concatenate((boxes, frame.tlbr[:, births]), axis=1)
+    lost_boxes = kalman.to_tlbr(store.state.take(lost, axis=1))
+    overlap = overlap_matrix(boxes, lost_boxes, _PIXEL)
+    rows, columns = np.nonzero(overlap > _DUPLICATE_OVERLAP)
+    if len(rows):
+        ages = store.last_frame - store.first_frame
+        tracked_age = np.concatenate((ages[tracked], np.zeros(len(births))))[rows]
+        lost_goes = tracked_age > ages[lost[columns]]
+        gone[lost[columns[lost_goes]]] = True
+        rows = rows[~lost_goes]
+        gone[tracked[rows[rows < len(tracked)]]] = True
+        kept[rows[rows >= len(tracked)] - len(tracked)] = False
+    return kept

@@ -1,0 +1,180 @@
+"""Live tracks as a structure of arrays: one table of numbers, one matrix of embeddings."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.tracking.frame import Frame
+from models.tracking.kalman import STATE_ROWS, correct, initiate
+
+_START_CAPACITY = 64
+_FIELDS = (
+    "status",
+    "track_id",
+    "score",
+    "order",
+    "first_frame",
+    "last_frame",
+    "hits",
+    "detection",
+    "retired",
+)
+
+
+class TrackStatus(IntEnum):
+    """Where a track is in its life; a removed track has no row."""
+
+    TENTATIVE = 0  # seen too little to be reported
+    TRACKED = 1  # matched in the last frame
+    LOST = 2  # not matched, may be found again
+
+
+class TrackStore:
+    """Tracks of one video in columns `0 .. count - 1`; the order of columns means nothing.
+
+    The fields are rows of one float64 table (ids and frame numbers are exact far beyond any
+    video), so that moving a track is one copy. Views are renewed when the table grows: read them
+    from the store, keep none.
+
+    Attributes:
+        count: Number of live tracks.
+        state: `(20, capacity)` of `kalman`.
+        embeddings: `(capacity, D)` float32 smoothed, L2-normalised.
+        status: `(capacity,)` of `TrackStatus`.
+        track_id: `(capacity,)`, 0 until the track is reported.
+        score: `(capacity,)` of the detection last matched.
+        order: `(capacity,)` rank in which tracks are listed, unique.
+        first_frame: `(capacity,)` time of birth in frames.
+        last_frame: `(capacity,)` time of the last match in frames.
+        hits: `(capacity,)` number of detections matched.
+        detection: `(capacity,)` the detection matched in `last_frame`.
+        retired: `(capacity,)` 1 for a track that outlived its time once (`published` only).
+    """
+
+    status: NDArray[np.float64]
+    track_id: NDArray[np.float64]
+    score: NDArray[np.float64]
+    order: NDArray[np.float64]
+    first_frame: NDArray[np.float64]
+    last_frame: NDArray[np.float64]
+    hits: NDArray[np.float64]
+    detection: NDArray[np.float64]
+    retired: NDArray[np.float64]
+
+    def __init__(self, embedding_dim: int) -> None:
+        self.count = 0
+        self._ranks = 0
+        self._allocate(_START_CAPACITY, embedding_dim)
+
+    def _allocate(self, capacity: int, embedding_dim: int) -> None:
+        self._table = np.zeros((STATE_ROWS + len(_FIELDS), capacity))
+        self.embeddings = np.zeros((capacity, embedding_dim), np.float32)
+        self.state = self._table[:STATE_ROWS]
+        for row, name in enumerate(_FIELDS, STATE_ROWS):
+            setattr(self, name, self._table[row])
+
+    @property
+    def capacity(self) -> int:
+        """Columns allocated; grows with the largest number of tracks alive at once."""
+        return self._table.shape[1]
+
+    def take_ranks(self, number: int) -> NDArray[np.float64]:
+        """The next `(number,)` values of `order`, behind all given out so far."""
+        start = self._ranks
+        self._ranks += number
+        return np.arange(start, self._ranks, dtype=np.float64)
+
+    def append(
+        self,
+        frame: Frame,
+        detections: NDArray[np.intp],
+        ranks: NDArray[np.float64],
+        status: TrackStatus,
+        now: float,
+    ) -> None:
+        """Add a track for each of K detections, behind the others.
+
+        Args:
+            frame: Where the detections are.
+            detections: `(K,)` their indices.
+            ranks: `(K,)` of `take_ranks`.
+            status: Of all of them.
+            now: Time in frames.
+        """
+        start, stop = self.count, self.count + len(detections)
+        if stop > self.capacity:
+            table, kept = self._table, self.embeddings
+            self._allocate(2 * stop, kept.shape[1])
+            self._table[:, :start] = table[:, :start]
+            self.embeddings[:start] = kept[:start]
+        added = slice(start, stop)
+        self._table[STATE_ROWS:, added] = 0.0
+        self.state[:, added] = initiate(frame.xyah[:, detections])
+        self.embeddings[added] = frame.embeddings[detections]
+        self.status[added] = status
+        self.score[added] = frame.scores[detections]
+        self.order[added] = ranks
+        self.first_frame[added] = now
+        self.last_frame[added] = now
+        self.hits[added] = 1.0
+        self.detection[added] = detections
+        self.count = stop
+
+    def absorb(
+        self,
+        frame: Frame,
+        columns: NDArray[np.intp],
+        detections: NDArray[np.intp],
+        variance: NDArray[np.float64],
+        momentum: float,
+        now: float,
+    ) -> None:
+        """Correct K tracks by the detection each has matched; they become `TRACKED`.
+
+        Scores are left to the caller.
+
+        Args:
+            frame: Where the detections are.
+            columns: `(K,)` the tracks, without repetition.
+            detections: `(K,)` their detections.
+            variance: `(4, K)` `innovation_variance` of these tracks.
+            momentum: Share of the old embedding that is kept.
+            now: Time in frames.
+        """
+        state = self.state.take(columns, axis=1)
+        correct(state, frame.xyah.take(detections, axis=1), variance)
+        self.state[:, columns] = state
+        self.status[columns] = TrackStatus.TRACKED
+        self.last_frame[columns] = now
+        self.hits[columns] += 1.0
+        self.detection[columns] = detections
+        if self.embeddings.shape[1]:
+            smooth = self.embeddings.take(columns, axis=0)
+            smooth *= np.float32(momentum)
+            fresh = frame.embeddings.take(detections, axis=0)
+            fresh *= np.float32(1 - momentum)
+            smooth += fresh
+            norms = np.sqrt(np.einsum("ij,ij->i", smooth, smooth))
+            np.maximum(norms, np.float32(1e-12), out=norms)  # opposite vectors may cancel
+            smooth /= norms[:, None]
+            self.embeddings[columns] = smooth
+
+    def remove(self, gone: NDArray[np.bool_]) -> None:
+        """Forget tracks; the last ones move into the gaps.
+
+        Args:
+            gone: `(count,)` mask.
+        """
+        holes = np.flatnonzero(gone)
+        if not len(holes):
+            return
+        left = self.count - len(holes)
+        holes = holes[: np.searchsorted(holes, left)]
+        if len(holes):
+            movers = np.flatnonzero(~gone[left:]) + left
+            self._table[:, holes] = self._table[:, movers]
+            self.embeddings[holes] = self.embeddings[movers]
+        self.count = left
