@@ -1,0 +1,142 @@
+"""The decode stage: a video becomes chunks of letterboxed frames; and its frames in full size.
+
+`decode_segment` never raises: what goes wrong becomes a last chunk with an error, so that one
+video cannot end the run and a replay gives the same number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.letterbox import Letterbox
+from pipelines.containers import container_pictures, to_video_error
+from pipelines.errors import VideoError
+from pipelines.image_folders import image_pictures
+from pipelines.pictures import Picture
+from pipelines.schema import FrameChunk, Segment, Video, VideoInfo
+
+UNKNOWN_INFO = VideoInfo(0, 0, 0.0)  # of a video that could not be opened
+
+
+def decode_segment(
+    segment: Segment,
+    *,
+    size: tuple[int, int],
+    resize: str,
+    chunk_frames: int,
+    vid_stride: int = 1,
+    max_frames: int | None = None,
+) -> Iterator[FrameChunk]:
+    """Decode, letterbox and pack the frames of a segment.
+
+    Args:
+        segment: What to decode.
+        size: Width and height of the network's input in pixels.
+        resize: `fast` (one swscale pass to the letterboxed size) or `published` (RGB in full
+            size, then OpenCV's INTER_AREA). An image folder is resized by OpenCV in both.
+        chunk_frames: T, the frames of a chunk.
+        vid_stride: Every n-th frame is taken; `frame_index` stays the source's.
+        max_frames: Stop after so many taken frames.
+
+    Yields:
+        Chunks of exactly T frames; the last one is padded with zeros and has `is_last`. After an
+        error that chunk has n = 0; frames decoded since the last full chunk are left out.
+    """
+    packer = _Packer(segment, size, chunk_frames)
+    try:
+        to_network = _letterbox_published if resize == "published" else _letterbox_fast
+        for picture in islice(_every(pictures(segment.video), vid_stride), max_frames):
+            yield from packer.add(picture, to_network(picture, size))
+        yield packer.finish()
+    except Exception as error:  # noqa: BLE001  the contract: an error is a row, never an end
+        yield packer.fail(to_video_error(error, packer.num_seen))
+
+
+def read_frames(video: Video) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+    """Frame number, time in seconds and upright RGB `(H, W, 3)` of every frame in source pixels.
+
+    Raises:
+        VideoError: Where the video cannot be read on; other exceptions are mapped to it.
+    """
+    index = 0
+    try:
+        for picture in pictures(video):
+            index = picture.frame_index
+            yield index, picture.time_s, picture.rgb()
+    except Exception as error:
+        raise to_video_error(error, index) from error
+
+
+def pictures(video: Video) -> Iterator[Picture]:
+    """Frames of a video file or an image folder, converted on demand."""
+    return image_pictures(video) if video.is_image_folder else container_pictures(video)
+
+
+def _every(frames: Iterator[Picture], stride: int) -> Iterator[Picture]:
+    return (picture for picture in frames if picture.frame_index % stride == 0)
+
+
+def _letterbox_fast(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
+    letterbox = Letterbox(picture.info.width, picture.info.height, *size)
+    return letterbox.place(picture.scaled(*letterbox.scaled_size))
+
+
+def _letterbox_published(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
+    letterbox = Letterbox(picture.info.width, picture.info.height, *size)
+    return letterbox.apply(np.ascontiguousarray(picture.rgb()))
+
+
+class _Packer:
+    """Packs frames into chunks, one chunk behind so that the last one can be marked."""
+
+    def __init__(self, segment: Segment, size: tuple[int, int], chunk_frames: int) -> None:
+        self._segment = segment
+        self._shape = (chunk_frames, size[1], size[0], 3)
+        self._info = UNKNOWN_INFO
+        self._num_chunks = 0
+        self.num_seen = 0
+        self._start_chunk()
+
+    def _start_chunk(self) -> None:
+        self._frames = np.zeros(self._shape, np.uint8)
+        self._index: list[int] = []
+        self._time: list[float] = []
+        self._num_damaged = 0
+
+    def add(self, picture: Picture, frame: NDArray[np.uint8]) -> Iterator[FrameChunk]:
+        """Take one more frame; gives the full chunk before it, if there is one."""
+        if len(self._index) == self._shape[0]:
+            yield self._chunk(is_last=False)
+            self._start_chunk()
+        self._frames[len(self._index)] = frame
+        self._index.append(picture.frame_index)
+        self._time.append(picture.time_s)
+        self._num_damaged += picture.is_damaged
+        self._info = picture.info
+        self.num_seen = picture.frame_index + 1
+
+    def finish(self) -> FrameChunk:
+        return self._chunk(is_last=True)
+
+    def fail(self, error: VideoError) -> FrameChunk:
+        self._start_chunk()
+        return self._chunk(is_last=True, error=error)
+
+    def _chunk(self, *, is_last: bool, error: VideoError | None = None) -> FrameChunk:
+        chunk = FrameChunk(
+            video_id=self._segment.video.video_id,
+            attempt=self._segment.attempt,
+            chunk_index=self._num_chunks,
+            frame_index=np.array(self._index, np.int64),
+            time_s=np.array(self._time, np.float64),
+            frames=self._frames,
+            info=self._info,
+            is_last=is_last,
+            error=error,
+        )
+        self._num_chunks += 1
+        return chunk
