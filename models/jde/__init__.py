@@ -1,0 +1,1 @@
+"""The JDE network: one pass gives boxes, scores and appearance embeddings."""

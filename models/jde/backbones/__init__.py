@@ -1,0 +1,13 @@
+"""Feature extractors. Each is a module `images (B, 3, H, W) -> (c8, c16, c32)` at strides
+8, 16, 32 with an attribute `channels` naming their widths in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from models.jde.backbones.shufflenet import ShuffleNetV2
+
+BACKBONES: dict[str, Callable[[], nn.Module]] = {"shufflenet": ShuffleNetV2}

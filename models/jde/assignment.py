@@ -1,0 +1,112 @@
+"""Which cells learn which person: task-aligned assignment.
+
+Feng et al., "TOOD: Task-aligned One-stage Object Detection" (2021), in the form that one-stage
+detectors use today: a cell inside a box is a candidate; those whose score and overlap agree
+best become its positives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TOP_CELLS = 10  # positives of a person at most
+SCORE_POWER = 0.5
+OVERLAP_POWER = 6.0
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Ground truth of a batch, all images' boxes in one list.
+
+    Attributes:
+        image: `(G,)` int64 index of the image in the batch.
+        tlbr: `(G, 4)` float32 corners in network pixels.
+        identity: `(G,)` int64 class of the person, -1 for unknown.
+        ignore: `(G,)` bool, neither a person to find nor background.
+        appearance: `(G, D)` float32 unit vectors of the teacher, zeros where there is none.
+        learns_detection: `(B,)` bool, false for images that only teach appearance.
+    """
+
+    image: Tensor
+    tlbr: Tensor
+    identity: Tensor
+    ignore: Tensor
+    appearance: Tensor
+    learns_detection: Tensor
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Outcome for a batch of `B` images with `N` candidates.
+
+    Attributes:
+        label: `(B, N)` int64 row of `Labels`, -1 where the cell is no positive.
+        quality: `(B, N)` target score: 0 for background, else the overlap, scaled by alignment.
+        counted: `(B, N)` bool, false where the score is not learned.
+    """
+
+    label: Tensor
+    quality: Tensor
+    counted: Tensor
+
+
+def pair_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of `(..., M, 4)` with `(..., N, 4)` corners: `(..., M, N)`."""
+    corner = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
+    size = (torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:]) - corner).clamp(min=0)
+    overlap = size[..., 0] * size[..., 1]
+    area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
+    area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
+    return overlap / (area_a[..., :, None] + area_b[..., None, :] - overlap).clamp(min=1e-9)
+
+
+def _inside(centres: Tensor, tlbr: Tensor) -> Tensor:
+    """`(G, N)` whether centre `(N, 2)` lies in box `(G, 4)`."""
+    after = (centres[None] > tlbr[:, None, :2]).all(2)
+    return after & (centres[None] < tlbr[:, None, 2:]).all(2)
+
+
+@torch.no_grad()
+def assign(tlbr: Tensor, scores: Tensor, centres: Tensor, labels: Labels) -> Assignment:
+    """Positives, their target scores, and what is left out.
+
+    Args:
+        tlbr: `(B, N, 4)` predicted corners in network pixels.
+        scores: `(B, N)` predicted scores in [0, 1].
+        centres: `(N, 2)` of the candidates' cells in network pixels.
+        labels: Ground truth.
+    """
+    batch, count = scores.shape
+    label = torch.full((batch, count), -1, dtype=torch.int64, device=scores.device)
+    quality = torch.zeros_like(scores)
+    counted = labels.learns_detection[:, None].expand(batch, count).clone()
+    for image in range(batch):
+        rows = torch.nonzero((labels.image == image) & ~labels.ignore).squeeze(1)
+        ignored = labels.tlbr[(labels.image == image) & labels.ignore]
+        if len(ignored):
+            counted[image] &= ~_inside(centres, ignored).any(0)
+        if not len(rows):
+            continue
+        overlap = pair_iou(labels.tlbr[rows], tlbr[image])
+        inside = _inside(centres, labels.tlbr[rows])
+        alignment = scores[image].pow(SCORE_POWER) * overlap.pow(OVERLAP_POWER) * inside
+        best, cells = alignment.topk(min(TOP_CELLS, count), dim=1)
+        chosen = torch.zeros_like(inside).scatter_(1, cells, best > 1e-12)
+        # a cell wanted by several people goes to the one it overlaps most
+        owner = (overlap * chosen).argmax(0)
+        positive = chosen.any(0)
+        columns = torch.nonzero(positive).squeeze(1)
+        owners = owner[columns]
+        label[image, columns] = rows[owners]
+        mine = torch.zeros_like(chosen)
+        mine[owners, columns] = True
+        strongest = (alignment * mine).amax(1).clamp(min=1e-12)
+        widest = (overlap * mine).amax(1)
+        quality[image, columns] = (
+            alignment[owners, columns] / strongest[owners] * widest[owners]
+        )
+        counted[image, columns] = labels.learns_detection[image]
+    return Assignment(label, quality, counted)

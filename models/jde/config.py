@@ -1,0 +1,110 @@
+"""What a JDE network is built from, as one frozen value that travels inside its weight file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+STRIDES = (32, 16, 8)  # coarse to fine: the published row order
+
+Anchors = tuple[tuple[tuple[float, float], ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JDEConfig:
+    """Architecture of one network.
+
+    Attributes:
+        name: Of the configuration, for people.
+        size: Width and height in pixels it was trained for, multiples of 32.
+        backbone: Which feature extractor (a key of `models.jde.backbones.BACKBONES`).
+        neck_channels: Width of the pyramid at strides 32, 16, 8.
+        neck_block: `conv5` is the published stack of five convolutions, `residual` a 1x1
+            convolution and `neck_depth` residual units of two 3x3 convolutions.
+        neck_depth: Residual units at strides 32, 16, 8 (only for `residual`).
+        activation: Of every convolution with batch norm outside the backbone.
+        head_expansion: Width of the box head's hidden layer over the neck's.
+        embedding_dim: D, length of an appearance vector.
+        embedding_hidden: Whether a hidden 3x3 convolution precedes the embedding layer.
+        anchors: For strides 32, 16, 8 the (width, height) of each anchor in network pixels.
+        cell_offset: Where in its cell an anchor stands: 0 is the published corner, .5 the centre.
+        score: `softmax` over a (background, foreground) pair as published, or one `sigmoid`.
+
+    Raises:
+        ValueError: If the parts do not fit together.
+    """
+
+    name: str
+    size: tuple[int, int]
+    backbone: str
+    neck_channels: tuple[int, int, int]
+    neck_block: Literal["conv5", "residual"]
+    neck_depth: tuple[int, int, int] = (0, 0, 0)
+    activation: Literal["leaky_relu", "silu"] = "leaky_relu"
+    head_expansion: int = 2
+    embedding_dim: int = 512
+    embedding_hidden: bool = False
+    anchors: Anchors
+    cell_offset: float = 0.0
+    score: Literal["softmax", "sigmoid"] = "softmax"
+
+    def __post_init__(self) -> None:
+        if any(side < 32 or side % 32 for side in self.size):
+            raise ValueError(f"size: got {self.size}, accepted are multiples of 32")
+        counts = {len(scale) for scale in self.anchors}
+        if len(self.anchors) != len(STRIDES) or len(counts) != 1:
+            raise ValueError(f"anchors: got {self.anchors}, accepted is equally many a stride")
+
+    @property
+    def num_anchors(self) -> int:
+        """Anchors of a cell."""
+        return len(self.anchors[0])
+
+    @property
+    def score_channels(self) -> int:
+        """Channels that an anchor's score takes: 2 logits or 1."""
+        return 2 if self.score == "softmax" else 1
+
+    def to_json(self) -> str:
+        """Canonical text, as kept in the metadata of a weight file."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> JDEConfig:
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError: If the text is not JSON of exactly these fields.
+        """
+        try:
+            return JDEConfig(**_tuples(json.loads(text)))
+        except TypeError as error:
+            raise ValueError(f"network configuration: {error}") from None
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return value
+
+
+SMALL = JDEConfig(
+    name="small",
+    size=(576, 320),
+    backbone="shufflenet",
+    neck_channels=(224, 144, 96),
+    neck_block="residual",
+    neck_depth=(2, 2, 1),
+    activation="silu",
+    head_expansion=1,
+    embedding_dim=128,
+    embedding_hidden=True,
+    anchors=(((80.0, 224.0),), ((36.0, 100.0),), ((16.0, 44.0),)),
+    cell_offset=0.5,
+    score="sigmoid",
+)
+
+CONFIGURATIONS = {config.name: config for config in (SMALL,)}

@@ -1,0 +1,179 @@
+"""From raw maps to boxes: candidates of every cell, threshold, NMS, embeddings where it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.jde.config import STRIDES, JDEConfig
+from models.jde.head import ScaleMaps
+from models.structures import FloatArray
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Every anchor of every cell, in the published row order.
+
+    Rows run over strides 32, 16, 8; inside a stride anchor-major, then row, then column.
+
+    Attributes:
+        boxes: `(B, N, 4)` cx, cy, w, h in network pixels, float32.
+        scores: `(B, N)` in [0, 1], float32.
+        embedding_maps: The raw `(B, D, H, W)` maps; `embeddings` reads single cells of them.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    embedding_maps: tuple[Tensor, ...]
+
+    def embeddings(self, image: int, rows: Tensor) -> Tensor:
+        """L2-normalised `(K, D)` vectors of candidate rows `(K,)` of one image, on the device.
+
+        Only the cells asked for are read; the dense maps are never copied or normalised.
+        """
+        out = None
+        start = 0
+        anchors = self.boxes.shape[1] // sum(m.shape[2] * m.shape[3] for m in self.embedding_maps)
+        for maps in self.embedding_maps:
+            cells = maps.shape[2] * maps.shape[3]
+            flat = maps[image].flatten(1)
+            offset = rows - start
+            inside = (offset >= 0) & (offset < anchors * cells)
+            gathered = flat[:, torch.where(inside, offset % cells, 0)].T.float()
+            gathered = gathered * inside[:, None]
+            out = gathered if out is None else out + gathered
+            start += anchors * cells
+        assert out is not None
+        return F.normalize(out, dim=1, eps=1e-12)
+
+
+@dataclass(frozen=True)
+class FrameDetections:
+    """What the network keeps of one frame, on the host.
+
+    Attributes:
+        tlbr: `(N, 4)` float32 corners in network pixels, by falling score.
+        scores: `(N,)` float32.
+        embeddings: `(N, D)` float32, L2-normalised.
+        num_capped: Detections left out by the cap on their number.
+    """
+
+    tlbr: FloatArray
+    scores: FloatArray
+    embeddings: FloatArray
+    num_capped: int
+
+
+def cell_centres(config: JDEConfig, height: int, width: int, device: torch.device) -> Tensor:
+    """`(2, H, W)` x and y of every cell in units of cells, with the configured offset."""
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device, dtype=torch.float32),
+        torch.arange(width, device=device, dtype=torch.float32),
+        indexing="ij",
+    )
+    return torch.stack((x, y)) + config.cell_offset
+
+
+def decode_scale(config: JDEConfig, scale: int, maps: ScaleMaps) -> tuple[Tensor, Tensor]:
+    """Boxes and scores of one stride.
+
+    `cx = s gx + aw dx`, `w = aw exp(dw)`, likewise y and h; the score is the foreground's
+    softmax share or a sigmoid.
+
+    Args:
+        config: Of the network.
+        scale: 0, 1, 2 for strides 32, 16, 8.
+        maps: Raw output of that stride.
+
+    Returns:
+        `(B, A H W, 4)` cx, cy, w, h in network pixels and `(B, A H W)` scores, float32.
+    """
+    box = maps.box.float()
+    anchors = torch.tensor(config.anchors[scale], device=box.device)[None, :, :, None, None]
+    centres = cell_centres(config, box.shape[3], box.shape[4], box.device) * STRIDES[scale]
+    xy = centres + anchors * box[:, :, :2]
+    wh = anchors * torch.exp(box[:, :, 2:])
+    boxes = torch.cat((xy, wh), 2).permute(0, 1, 3, 4, 2).flatten(1, 3)
+    logits = maps.score.float()
+    score = logits.softmax(2)[:, :, 1] if config.score == "softmax" else logits[:, :, 0].sigmoid()
+    return boxes, score.flatten(1)
+
+
+def decode(config: JDEConfig, maps: Sequence[ScaleMaps]) -> Candidates:
+    """All candidates of a batch, see `Candidates`."""
+    decoded = [decode_scale(config, scale, m) for scale, m in enumerate(maps)]
+    return Candidates(
+        boxes=torch.cat([boxes for boxes, _ in decoded], 1),
+        scores=torch.cat([scores for _, scores in decoded], 1),
+        embedding_maps=tuple(m.embedding for m in maps),
+    )
+
+
+def nms(tlbr: Tensor, threshold: float) -> Tensor:
+    """Greedy non-maximum suppression, class-agnostic, continuous IoU (no added pixel).
+
+    A box goes when it overlaps a kept box of higher score by more than `threshold`. Greedy
+    suppression is the fixed point of "kept unless a kept, earlier box suppresses it"; iterating
+    that rule on the whole matrix settles in a few steps and runs on the device.
+
+    Args:
+        tlbr: `(N, 4)` corners by falling score.
+        threshold: IoU in [0, 1].
+
+    Returns:
+        `(N,)` bool, true where the box is kept.
+    """
+    corner = torch.maximum(tlbr[:, None, :2], tlbr[None, :, :2])
+    size = (torch.minimum(tlbr[:, None, 2:], tlbr[None, :, 2:]) - corner).clamp(min=0)
+    overlap = size[..., 0] * size[..., 1]
+    area = (tlbr[:, 2] - tlbr[:, 0]) * (tlbr[:, 3] - tlbr[:, 1])
+    iou = overlap / (area[:, None] + area[None, :] - overlap).clamp(min=1e-9)
+    suppresses = torch.triu(iou > threshold, diagonal=1).float()
+    kept = torch.ones(len(tlbr), device=tlbr.device)
+    while True:
+        settled = ((kept @ suppresses) == 0).float()
+        if torch.equal(settled, kept):
+            return settled.bool()
+        kept = settled
+
+
+def select(
+    candidates: Candidates, score_threshold: float, nms_threshold: float, max_detections: int
+) -> list[FrameDetections]:
+    """What is kept of each image: score above the threshold, NMS, the highest scores.
+
+    Raises:
+        FloatingPointError: If a score or a kept box is not finite, naming the image.
+    """
+    kept = []
+    for image in range(len(candidates.scores)):
+        scores = candidates.scores[image]
+        if not torch.isfinite(scores.sum()):
+            raise FloatingPointError(f"the network's scores of image {image} are not finite")
+        rows = torch.nonzero(scores > score_threshold).squeeze(1)
+        # NMS of thousands of weak candidates is quadratic; far above any cap on detections
+        order = torch.sort(scores[rows], descending=True, stable=True).indices[:4096]
+        rows = rows[order]
+        cxcywh = candidates.boxes[image, rows]
+        tlbr = torch.cat(
+            (cxcywh[:, :2] - cxcywh[:, 2:] / 2, cxcywh[:, :2] + cxcywh[:, 2:] / 2), 1
+        )
+        if not torch.isfinite(tlbr).all():
+            raise FloatingPointError(f"the network's boxes of image {image} are not finite")
+        survivors = torch.nonzero(nms(tlbr, nms_threshold)).squeeze(1)
+        num_capped = max(0, len(survivors) - max_detections)
+        survivors = survivors[:max_detections]
+        rows = rows[survivors]
+        kept.append(
+            FrameDetections(
+                tlbr[survivors].cpu().numpy(),
+                scores[rows].cpu().numpy(),
+                candidates.embeddings(image, rows).cpu().numpy(),
+                num_capped,
+            )
+        )
+    return kept

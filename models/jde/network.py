@@ -1,0 +1,91 @@
+"""JDE: one convolutional network from images to boxes, scores and embeddings."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from models.jde.backbones import BACKBONES
+from models.jde.config import JDEConfig
+from models.jde.decode import Candidates, FrameDetections, decode, select
+from models.jde.head import FeaturePyramid, PredictionHead, ScaleMaps
+
+
+class JDE(nn.Module):
+    """Backbone, feature pyramid and three prediction heads (paper, section "Architecture").
+
+    Args:
+        config: Architecture.
+
+    Raises:
+        ValueError: If the configuration names an unknown backbone.
+    """
+
+    def __init__(self, config: JDEConfig) -> None:
+        super().__init__()
+        if config.backbone not in BACKBONES:
+            raise ValueError(
+                f"backbone: got {config.backbone!r}, accepted is {' | '.join(BACKBONES)}"
+            )
+        self.config = config
+        self.backbone = BACKBONES[config.backbone]()
+        channels = cast("tuple[int, int, int]", self.backbone.channels)
+        self.neck = FeaturePyramid(config, channels)
+        self.heads = nn.ModuleList(PredictionHead(config, c) for c in config.neck_channels)
+        self.precision = torch.float32
+
+    def maps(self, images: Tensor) -> list[ScaleMaps]:
+        """Raw maps at strides 32, 16, 8 of `(B, 3, H, W)` RGB images in [0, 1]."""
+        features = self.neck(*self.backbone(images))
+        return [head(f) for head, f in zip(self.heads, features, strict=True)]
+
+    def forward(self, images: Tensor) -> Candidates:
+        """All candidates before NMS, in the published row order.
+
+        Args:
+            images: `(B, 3, H, W)` float RGB in [0, 1]; H and W multiples of 32.
+
+        Raises:
+            ValueError: If the shape is another.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
+            raise ValueError(
+                f"images: got shape {tuple(images.shape)}, accepted is (B, 3, H, W) "
+                "with H and W multiples of 32"
+            )
+        return decode(self.config, self.maps(images))
+
+    @torch.inference_mode()
+    def detect(
+        self,
+        frames: Tensor,
+        score_threshold: float = 0.5,
+        nms_threshold: float = 0.4,
+        max_detections: int = 300,
+    ) -> list[FrameDetections]:
+        """People in letterboxed frames; one result a frame, whatever the batch.
+
+        Args:
+            frames: `(B, H, W, 3)` uint8 RGB, on any device.
+            score_threshold: Candidates must score above it.
+            nms_threshold: IoU above which the lower score goes.
+            max_detections: Highest scores kept in a frame.
+
+        Raises:
+            FloatingPointError: If the network's output is not finite.
+        """
+        parameter = next(self.parameters())
+        images = frames.to(parameter.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+        images = images.contiguous(memory_format=torch.channels_last)
+        reduced = (
+            torch.autocast(parameter.device.type, self.precision)
+            if self.precision != torch.float32
+            else nullcontext()
+        )
+        with reduced:
+            maps = self.maps(images)
+        candidates = decode(self.config, maps)
+        return select(candidates, score_threshold, nms_threshold, max_detections)
