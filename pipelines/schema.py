@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -73,6 +73,7 @@ class FrameChunk:
         info: Size and rate of the video.
         is_last: No chunk follows.
         error: The decoder gave up here; then n is 0 and no chunk follows.
+        num_damaged: Frames of this chunk in which the decoder concealed missing data.
     """
 
     video_id: str
@@ -84,6 +85,7 @@ class FrameChunk:
     info: VideoInfo
     is_last: bool
     error: VideoError | None = None
+    num_damaged: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,28 @@ class Counts:
             self.drop(cause, number)
 
 
+# What became of a delivered chunk: taken, had already, of an attempt that is no longer
+# followed, of a video that has ended.
+Delivery = Literal["ok", "dup", "fenced", "skip"]
+
+
+@dataclass(frozen=True)
+class VideoOutcome:
+    """How one video ended in this run: committed tracks, or an error record.
+
+    Attributes:
+        video: Which one.
+        counts: What was seen and written; what was dropped, by cause.
+        seconds: Time spent in association and writing.
+        error: Why there are no tracks, None if there are.
+    """
+
+    video: Video
+    counts: Counts
+    seconds: float
+    error: VideoError | None = None
+
+
 def track_schema(embedding_dim: int | None = None) -> pa.Schema:
     """Arrow schema of `tracks/*.parquet` (architecture, section 2).
 
@@ -154,3 +178,15 @@ def track_schema(embedding_dim: int | None = None) -> pa.Schema:
     if embedding_dim is not None:
         columns.append(("embedding", pa.binary(2 * embedding_dim)))
     return pa.schema(columns)
+
+
+def detection_schema(embedding_dim: int) -> pa.Schema:
+    """Arrow schema of `detections/*.parquet`: a row a frame, so that empty frames are there too.
+
+    Args:
+        embedding_dim: Width D of the float16 embeddings.
+    """
+    box = pa.list_(pa.float32(), 4)
+    columns: list[Any] = [("frame", pa.int32()), ("time_s", pa.float64())]
+    columns += [("boxes", pa.list_(box)), ("scores", pa.list_(pa.float32()))]
+    return pa.schema([*columns, ("embeddings", pa.list_(pa.binary(2 * embedding_dim)))])

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.letterbox import Letterbox
-from pipelines.containers import container_pictures, to_video_error
+from pipelines.containers import to_video_error
+from pipelines.decoding import container_pictures
 from pipelines.errors import VideoError
 from pipelines.image_folders import image_pictures
 from pipelines.pictures import Picture
@@ -137,6 +138,7 @@ class _Packer:
             info=self._info,
             is_last=is_last,
             error=error,
+            num_damaged=self._num_damaged,
         )
         self._num_chunks += 1
         return chunk
