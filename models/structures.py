@@ -17,6 +17,8 @@ IntArray = NDArray[np.integer[Any]]
 
 
 def _check_shape(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:
+    if array.shape == shape:
+        return
     fits = array.ndim == len(shape) and all(
         want is None or got == want for got, want in zip(array.shape, shape, strict=True)
     )

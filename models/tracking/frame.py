@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from models.structures import FloatArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
     """N usable detections of one frame.
 
@@ -55,19 +55,19 @@ def build_frame(boxes: ArrayLike, scores: ArrayLike, embeddings: ArrayLike) -> F
             f"detections: got {boxes.shape = }, {scores.shape = }, {embeddings.shape = }, "
             "accepted is (N, 4), (N,), (N, D)"
         )
-    if not math.isfinite(np.add.reduce(scores)):
+    if not math.isfinite(scores.dot(scores)):
         _refuse("scores", scores)
-    squares = np.einsum("ij,ij->i", embeddings, embeddings)
-    if not math.isfinite(np.add.reduce(squares)):
+    squares = np.vecdot(embeddings, embeddings)
+    if not math.isfinite(squares.dot(squares)):
         _refuse("embeddings", embeddings)
     # sizes in the precision of the input, as the original has them: this decides its last digits
     size = (boxes[:, 2:] - boxes[:, :2]).T.astype(np.float64)
     tlbr = boxes.T.astype(np.float64)
-    if not math.isfinite(np.add.reduce(tlbr, axis=None)):
+    if not math.isfinite(np.vdot(tlbr, tlbr)):
         _refuse("boxes", boxes)
     source = None
     if count and not size.min() > 0:
-        source = np.flatnonzero((size > 0).all(axis=0))
+        source = ((size > 0).all(axis=0)).nonzero()[0]
         size, tlbr = size[:, source], tlbr[:, source]
         scores, embeddings, squares = scores[source], embeddings[source], squares[source]
     xyah = np.empty_like(tlbr)
@@ -98,5 +98,5 @@ def _normalised(
     norms = np.sqrt(squares)
     if norms.size and not norms.min() > 0:
         norms[norms == 0] = 1
-    unit: NDArray[np.float32] = embeddings / norms[:, None]
+    unit: NDArray[np.float32] = embeddings * np.reciprocal(norms)[:, None]
     return unit

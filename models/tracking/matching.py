@@ -37,12 +37,12 @@ def assign(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> 
         raise ValueError(f"costs: got {costs.max()}, accepted is below the limit {limit}")
     crowd = np.bincount(rows)[rows]
     crowd *= np.bincount(columns)[columns]
-    contested = np.flatnonzero(crowd > 1)
+    contested = (crowd > 1).nonzero()[0]
     if not len(contested):
         return np.arange(len(rows))
     chosen = _solve(rows[contested], columns[contested], costs[contested], limit)
     crowd[contested[chosen]] = 1
-    return np.flatnonzero(crowd == 1)
+    return (crowd == 1).nonzero()[0]
 
 
 def _solve(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> Indices:
@@ -69,7 +69,7 @@ def _compact(labels: Indices) -> tuple[Indices, int]:
 def pairs_below(matrix: FloatArray, limit: float) -> tuple[Indices, Indices, FloatArray]:
     """Row, column and value of the entries of an `(M, N)` matrix that are below `limit`."""
     flat = matrix.ravel()
-    index = np.flatnonzero(flat < limit)
+    index = (flat < limit).nonzero()[0]
     rows, columns = np.divmod(index, matrix.shape[1])
     return rows, columns, flat[index]
 
@@ -92,7 +92,7 @@ def embedding_distance(
     if 10 * len(rows) > len(tracks) * len(detections):
         cosine = (tracks @ detections.T)[rows, columns]
     else:
-        cosine = np.einsum("ij,ij->i", tracks.take(rows, axis=0), detections.take(columns, axis=0))
+        cosine = np.vecdot(tracks.take(rows, axis=0), detections.take(columns, axis=0))
     cosine *= -2.0
     cosine += 2.0
     np.maximum(cosine, 0.0, out=cosine)
@@ -111,7 +111,7 @@ def overlap_matrix(a: FloatArray, b: FloatArray, pixel: float) -> FloatArray:
     Returns:
         `(M, N)` in [0, 1].
     """
-    overlap = np.minimum(a[2:, :, None], b[2:, None, :])
+    overlap: FloatArray = np.minimum(a[2:, :, None], b[2:, None, :])
     overlap -= np.maximum(a[:2, :, None], b[:2, None, :])
     size_a, size_b = a[2:] - a[:2], b[2:] - b[:2]
     if pixel:

@@ -21,7 +21,7 @@ from models.tracking.matching import (
     overlap_matrix,
     pairs_below,
 )
-from models.tracking.track import TrackStatus, TrackStore
+from models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 
 _GATE_INCLUSIVE = float(np.nextafter(kalman.GATE, np.inf))
 _MOMENTUM = 0.9
@@ -46,39 +46,40 @@ def associate(
     """
     count = store.count
     status = store.status[:count].copy()
-    num_pool = count - int(np.count_nonzero(status == TrackStatus.TENTATIVE))
+    num_pool = count - int(np.count_nonzero(status == TENTATIVE))
     pool = store.state[:, :num_pool]
-    pool[7] *= status[:num_pool] == TrackStatus.TRACKED  # a lost track keeps its height
+    pool[7] *= status[:num_pool] == TRACKED  # a lost track keeps its height
     kalman.predict(pool)
     columns, left = _match(store, frame, config, status, num_pool, now)
 
     births = left[frame.scores[left] >= config.birth_score]
     birth_ranks = store.take_ranks(len(births))
-    unmatched = np.ones(count, np.bool_)
-    unmatched[columns] = False
-    was_lost = status == TrackStatus.LOST
-    if was_lost.any():
+    matched = np.zeros(count, np.bool_)
+    matched[columns] = True
+    unmatched = ~matched
+    was_lost = status == LOST
+    num_lost = np.count_nonzero(was_lost)
+    if num_lost:
         found = columns[was_lost[columns]]
         found = found[store.order[found].argsort()]
         store.order[found] = store.take_ranks(len(found))
 
-    gone = unmatched & (status == TrackStatus.TENTATIVE)
-    still_lost = unmatched & was_lost
-    newly_lost = np.flatnonzero(unmatched & (status == TrackStatus.TRACKED))
+    gone = unmatched & (status == TENTATIVE)
+    newly_lost = (unmatched & (status == TRACKED)).nonzero()[0]
     if len(newly_lost):
-        store.status[newly_lost] = TrackStatus.LOST
+        store.status[newly_lost] = LOST
         newly_lost = newly_lost[store.order[newly_lost].argsort()]
         store.order[newly_lost] = store.take_ranks(len(newly_lost))
         gone[newly_lost] = store.retired[newly_lost] > 0
-    if still_lost.any():
+    if num_lost:
+        still_lost = unmatched & was_lost
         retired = store.retired[:count]
         gone |= still_lost & (retired > 0)
         retired[still_lost & (now - store.last_frame[:count] > max_lost)] = 1.0
     if count:
-        births_kept = _drop_duplicates(store, frame, births, gone)
+        births = _drop_duplicates(store, frame, births, gone)
         store.remove(gone)
-        births, birth_ranks = births[births_kept], birth_ranks[births_kept]
-    store.append(frame, births, birth_ranks, TrackStatus.TENTATIVE, now)
+    store.append(frame, births, birth_ranks[: len(births)], TENTATIVE, now)
 
 
 def _match(
@@ -96,30 +97,31 @@ def _match(
     """
     count, free = len(status), np.ones(len(frame), np.bool_)
     if not count or not len(frame):
-        return np.zeros(0, np.intp), np.flatnonzero(free)
+        return np.zeros(0, np.intp), free.nonzero()[0]
     variance = kalman.innovation_variance(store.state[:, :count])
     matched, taken = _match_appearance(store, frame, variance[:, :num_pool], config)
     free[taken] = False
-    left = np.flatnonzero(free)
+    left = free.nonzero()[0]
     for wanted, limit in (
-        (TrackStatus.TRACKED, _OVERLAP_LIMIT),
-        (TrackStatus.TENTATIVE, _TENTATIVE_LIMIT),
+        (TRACKED, _OVERLAP_LIMIT),
+        (TENTATIVE, _TENTATIVE_LIMIT),
     ):
         if not len(left):
             break
         candidate = status == wanted
         candidate[matched] = False
-        tracks = np.flatnonzero(candidate)
+        tracks = candidate.nonzero()[0]
         if not len(tracks):
             continue
         more, new = _match_overlap(store, frame, tracks, left, limit)
         if len(more):
             matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
             free[new] = False
-            left = np.flatnonzero(free)
-    refreshed = status[matched] != TrackStatus.LOST
-    store.score[matched[refreshed]] = frame.scores[taken[refreshed]]
+            left = free.nonzero()[0]
+    found = matched[status[matched] == LOST]
+    old_scores = store.score[found]
     store.absorb(frame, matched, taken, variance.take(matched, axis=1), _MOMENTUM, now)
+    store.score[found] = old_scores
     return matched, left
 
 
@@ -132,7 +134,7 @@ def _match_appearance(
     cost *= _MOTION_SHARE
     distance = embedding_distance(store.embeddings, frame.embeddings, rows, columns)
     cost += (1 - _MOTION_SHARE) * distance
-    allowed = np.flatnonzero(cost < config.appearance_limit)
+    allowed = (cost < config.appearance_limit).nonzero()[0]
     rows, columns = rows[allowed], columns[allowed]
     chosen = assign(rows, columns, cost[allowed], config.appearance_limit)
     return rows[chosen], columns[chosen]
@@ -150,30 +152,31 @@ def _match_overlap(
 
 def _drop_duplicates(
     store: TrackStore, frame: Frame, births: Indices, gone: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+) -> Indices:
     """Mark in `gone` the younger track of every (tracked, lost) pair that overlaps.
 
     Returns:
-        `(B,)` mask of the births that stay: one on top of a lost track does not.
+        The births that stay: one on top of a lost track does not.
     """
-    kept = np.ones(len(births), np.bool_)
     status = store.status[: store.count]
-    lost = np.flatnonzero((status == TrackStatus.LOST) & ~gone)
+    lost = ((status == LOST) & ~gone).nonzero()[0]
     if not len(lost):
-        return kept
-    tracked = np.flatnonzero((status == TrackStatus.TRACKED) & ~gone)
+        return births
+    tracked = ((status == TRACKED) & ~gone).nonzero()[0]
     boxes = kalman.to_tlbr(store.state.take(tracked, axis=1))
     if len(births):
         boxes = np.concatenate((boxes, frame.tlbr[:, births]), axis=1)
     lost_boxes = kalman.to_tlbr(store.state.take(lost, axis=1))
     overlap = overlap_matrix(boxes, lost_boxes, _PIXEL)
-    rows, columns = np.nonzero(overlap > _DUPLICATE_OVERLAP)
-    if len(rows):
-        ages = store.last_frame - store.first_frame
-        tracked_age = np.concatenate((ages[tracked], np.zeros(len(births))))[rows]
-        lost_goes = tracked_age > ages[lost[columns]]
-        gone[lost[columns[lost_goes]]] = True
-        rows = rows[~lost_goes]
-        gone[tracked[rows[rows < len(tracked)]]] = True
-        kept[rows[rows >= len(tracked)] - len(tracked)] = False
-    return kept
+    if not overlap.size or not overlap.max() > _DUPLICATE_OVERLAP:
+        return births
+    rows, columns = (overlap > _DUPLICATE_OVERLAP).nonzero()
+    ages = store.last_frame - store.first_frame
+    tracked_age = np.concatenate((ages[tracked], np.zeros(len(births))))[rows]
+    lost_goes = tracked_age > ages[lost[columns]]
+    gone[lost[columns[lost_goes]]] = True
+    rows = rows[~lost_goes]
+    gone[tracked[rows[rows < len(tracked)]]] = True
+    kept = np.ones(len(births), np.bool_)
+    kept[rows[rows >= len(tracked)] - len(tracked)] = False
+    return births[kept]

@@ -7,8 +7,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from models.structures import Tracks
 from models.tracking.frame import Frame
-from models.tracking.kalman import STATE_ROWS, correct, initiate
+from models.tracking.kalman import STATE_ROWS, correct, initiate, to_tlbr
 
 _START_CAPACITY = 64
 _FIELDS = (
@@ -23,6 +24,10 @@ _FIELDS = (
     "retired",
 )
 
+_STATUS, _TRACK_ID, _SCORE, _ORDER, _FIRST_FRAME, _LAST_FRAME, _HITS, _DETECTION, _RETIRED = range(
+    STATE_ROWS, STATE_ROWS + len(_FIELDS)
+)
+
 
 class TrackStatus(IntEnum):
     """Where a track is in its life; a removed track has no row."""
@@ -30,6 +35,10 @@ class TrackStatus(IntEnum):
     TENTATIVE = 0  # seen too little to be reported
     TRACKED = 1  # matched in the last frame
     LOST = 2  # not matched, may be found again
+
+
+# plain numbers for comparison with arrays: looking up a member of an enum takes as long as numpy
+TENTATIVE, TRACKED, LOST = (int(status) for status in TrackStatus)
 
 
 class TrackStore:
@@ -67,6 +76,7 @@ class TrackStore:
     def __init__(self, embedding_dim: int) -> None:
         self.count = 0
         self._ranks = 0
+        self._next_id = 1
         self._allocate(_START_CAPACITY, embedding_dim)
 
     def _allocate(self, capacity: int, embedding_dim: int) -> None:
@@ -92,7 +102,7 @@ class TrackStore:
         frame: Frame,
         detections: NDArray[np.intp],
         ranks: NDArray[np.float64],
-        status: TrackStatus,
+        status: int,
         now: float,
     ) -> None:
         """Add a track for each of K detections, behind the others.
@@ -104,6 +114,8 @@ class TrackStore:
             status: Of all of them.
             now: Time in frames.
         """
+        if not len(detections):
+            return
         start, stop = self.count, self.count + len(detections)
         if stop > self.capacity:
             table, kept = self._table, self.embeddings
@@ -134,8 +146,6 @@ class TrackStore:
     ) -> None:
         """Correct K tracks by the detection each has matched; they become `TRACKED`.
 
-        Scores are left to the caller.
-
         Args:
             frame: Where the detections are.
             columns: `(K,)` the tracks, without repetition.
@@ -144,23 +154,49 @@ class TrackStore:
             momentum: Share of the old embedding that is kept.
             now: Time in frames.
         """
-        state = self.state.take(columns, axis=1)
-        correct(state, frame.xyah.take(detections, axis=1), variance)
-        self.state[:, columns] = state
-        self.status[columns] = TrackStatus.TRACKED
-        self.last_frame[columns] = now
-        self.hits[columns] += 1.0
-        self.detection[columns] = detections
+        moved = self._table.take(columns, axis=1)
+        correct(moved[:STATE_ROWS], frame.xyah.take(detections, axis=1), variance)
+        moved[_STATUS] = TRACKED
+        moved[_SCORE] = frame.scores[detections]
+        moved[_LAST_FRAME] = now
+        moved[_HITS] += 1.0
+        moved[_DETECTION] = detections
+        self._table[:, columns] = moved
         if self.embeddings.shape[1]:
             smooth = self.embeddings.take(columns, axis=0)
             smooth *= np.float32(momentum)
             fresh = frame.embeddings.take(detections, axis=0)
             fresh *= np.float32(1 - momentum)
             smooth += fresh
-            norms = np.sqrt(np.einsum("ij,ij->i", smooth, smooth))
+            norms = np.sqrt(np.vecdot(smooth, smooth))
             np.maximum(norms, np.float32(1e-12), out=norms)  # opposite vectors may cancel
-            smooth /= norms[:, None]
+            smooth *= np.reciprocal(norms)[:, None]
             self.embeddings[columns] = smooth
+
+    def report(self, source: NDArray[np.intp] | None) -> Tracks:
+        """Tracks that are `TRACKED`, in their order; those reported first get their id now.
+
+        Args:
+            source: Row of the caller's detections for each of the frame's, None if the same.
+        """
+        columns = (self.status[: self.count] == TRACKED).nonzero()[0]
+        if not len(columns):
+            return Tracks.empty()
+        columns = columns[self.order[columns].argsort()]
+        listed = self._table.take(columns, axis=1)
+        ids = listed[_TRACK_ID]
+        if not ids.all():
+            new = (ids == 0).nonzero()[0]
+            ids[new] = np.arange(self._next_id, self._next_id + len(new))
+            self.track_id[columns] = ids
+            self._next_id += len(new)
+        detection = listed[_DETECTION].astype(np.int64)
+        return Tracks(
+            ids.astype(np.int64),
+            to_tlbr(listed[:STATE_ROWS]).T,
+            listed[_SCORE].astype(np.float32),
+            detection if source is None else source[detection],
+        )
 
     def remove(self, gone: NDArray[np.bool_]) -> None:
         """Forget tracks; the last ones move into the gaps.
@@ -168,13 +204,13 @@ class TrackStore:
         Args:
             gone: `(count,)` mask.
         """
-        holes = np.flatnonzero(gone)
+        holes = gone.nonzero()[0]
         if not len(holes):
             return
         left = self.count - len(holes)
         holes = holes[: np.searchsorted(holes, left)]
         if len(holes):
-            movers = np.flatnonzero(~gone[left:]) + left
+            movers = (~gone[left:]).nonzero()[0] + left
             self._table[:, holes] = self._table[:, movers]
             self.embeddings[holes] = self.embeddings[movers]
         self.count = left

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from models.structures import Tracks
 from models.tracking import published
 from models.tracking.config import TrackingConfig
 from models.tracking.frame import build_frame
-from models.tracking.kalman import to_tlbr
-from models.tracking.track import TrackStatus, TrackStore
+from models.tracking.track import TrackStore
 
 
 class JDETracker:
@@ -39,7 +37,6 @@ class JDETracker:
         self.num_frames = 0
         self.num_degenerate = 0
         self._max_lost = int(frames_per_second / 30 * config.track_buffer)
-        self._next_id = 1
         self._store: TrackStore | None = None
 
     def update(
@@ -71,21 +68,4 @@ class JDETracker:
             self._store = TrackStore(frame.embeddings.shape[1])
         store = self._store
         published.associate(store, frame, self.config, self._max_lost, float(self.num_frames))
-        return self._report(store, frame.source)
-
-    def _report(self, store: TrackStore, source: np.ndarray | None) -> Tracks:
-        present = np.flatnonzero(store.status[: store.count] == TrackStatus.TRACKED)
-        present = present[store.order[present].argsort()]
-        ids = store.track_id[present]
-        new = np.flatnonzero(ids == 0)
-        if len(new):
-            ids[new] = np.arange(self._next_id, self._next_id + len(new))
-            store.track_id[present] = ids
-            self._next_id += len(new)
-        detection = store.detection[present].astype(np.int64)
-        return Tracks(
-            ids.astype(np.int64),
-            to_tlbr(store.state.take(present, axis=1)).T,
-            store.score[present].astype(np.float32),
-            detection if source is None else source[detection],
-        )
+        return store.report(frame.source)
