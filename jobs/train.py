@@ -64,7 +64,10 @@ def train(
         seed=int(np.random.SeedSequence().entropy % 2**31) if resume else budget.seed,  # type: ignore[operator]
     )
     loader = torch.utils.data.DataLoader(
-        stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None,
+        stream,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
         collate_fn=collate,
     )
     notes = {

@@ -56,7 +56,9 @@ class PersonDetector:
 
     session: Any
 
-    def _view(self, image: NDArray[np.uint8], left: int, right: int) -> tuple[FloatArray, FloatArray]:
+    def _view(
+        self, image: NDArray[np.uint8], left: int, right: int
+    ) -> tuple[FloatArray, FloatArray]:
         view = cv2.resize(image[:, left:right], (352, 352))[:, :, ::-1]
         blob = np.ascontiguousarray(view.transpose(2, 0, 1)[None], np.float32) / 255
         raw = self.session.run(None, {self.session.get_inputs()[0].name: blob})[0][0]

@@ -247,7 +247,10 @@ def _jitter_colour(image: Image, augmentation: Augmentation, rng: np.random.Gene
 
 
 def _warp(
-    labelled: LabelledImage, width: int, height: int, augmentation: Augmentation,
+    labelled: LabelledImage,
+    width: int,
+    height: int,
+    augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[Image, FloatArray]:
     """The image on a canvas under a random scale, aspect, rotation, shift and flip."""
@@ -270,7 +273,9 @@ def _warp(
     if scale < 0.5:  # warpAffine aliases when it shrinks a lot: shrink first
         small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=smooth)
         warped = cv2.warpAffine(
-            small, matrix @ np.diag([2.0, 2.0, 1.0]), (width, height),
+            small,
+            matrix @ np.diag([2.0, 2.0, 1.0]),
+            (width, height),
             borderValue=(PAD_VALUE,) * 3,
         )
     else:
@@ -381,8 +386,12 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
     ) -> Example:
         image, tlbr = _warp(labelled, width, height, self.augmentation, rng)
         example = Example(
-            _jitter_colour(image, self.augmentation, rng), tlbr, labelled.identity,
-            labelled.ignore, labelled.appearance, True,
+            _jitter_colour(image, self.augmentation, rng),
+            tlbr,
+            labelled.identity,
+            labelled.ignore,
+            labelled.appearance,
+            True,
         )
         return _clipped(example, 0, 0, width, height, self.augmentation)
 
@@ -392,7 +401,10 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
         parts = []
         canvas = np.empty((height, width, 3), np.uint8)
         for left, top, right, bottom in (
-            (0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height),
+            (0, 0, x, y),
+            (x, 0, width, y),
+            (0, y, x, height),
+            (x, y, width, height),
         ):
             part = self._scene(self._draw(rng), right - left, bottom - top, rng)
             canvas[top:bottom, left:right] = part.image
@@ -428,8 +440,12 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
             identity.append(int(crop.identity[0]))
             appearance.append(crop.appearance[0])
         return Example(
-            canvas, np.array(tlbr, np.float32), np.array(identity), np.zeros(len(tlbr), bool),
-            np.array(appearance, np.float32), False,
+            canvas,
+            np.array(tlbr, np.float32),
+            np.array(identity),
+            np.zeros(len(tlbr), bool),
+            np.array(appearance, np.float32),
+            False,
         )
 
 

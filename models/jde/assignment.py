@@ -105,8 +105,6 @@ def assign(tlbr: Tensor, scores: Tensor, centres: Tensor, labels: Labels) -> Ass
         mine[owners, columns] = True
         strongest = (alignment * mine).amax(1).clamp(min=1e-12)
         widest = (overlap * mine).amax(1)
-        quality[image, columns] = (
-            alignment[owners, columns] / strongest[owners] * widest[owners]
-        )
+        quality[image, columns] = alignment[owners, columns] / strongest[owners] * widest[owners]
         counted[image, columns] = labels.learns_detection[image]
     return Assignment(label, quality, counted)

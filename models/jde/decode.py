@@ -35,7 +35,8 @@ class Candidates:
 
         Only the cells asked for are read; the dense maps are never copied or normalised.
         """
-        out = None
+        width = self.embedding_maps[0].shape[1]
+        out = torch.zeros((len(rows), width), device=rows.device)
         start = 0
         anchors = self.boxes.shape[1] // sum(m.shape[2] * m.shape[3] for m in self.embedding_maps)
         for maps in self.embedding_maps:
@@ -44,10 +45,8 @@ class Candidates:
             offset = rows - start
             inside = (offset >= 0) & (offset < anchors * cells)
             gathered = flat[:, torch.where(inside, offset % cells, 0)].T.float()
-            gathered = gathered * inside[:, None]
-            out = gathered if out is None else out + gathered
+            out = out + gathered * inside[:, None]
             start += anchors * cells
-        assert out is not None
         return F.normalize(out, dim=1, eps=1e-12)
 
 
@@ -159,9 +158,7 @@ def select(
         order = torch.sort(scores[rows], descending=True, stable=True).indices[:4096]
         rows = rows[order]
         cxcywh = candidates.boxes[image, rows]
-        tlbr = torch.cat(
-            (cxcywh[:, :2] - cxcywh[:, 2:] / 2, cxcywh[:, :2] + cxcywh[:, 2:] / 2), 1
-        )
+        tlbr = torch.cat((cxcywh[:, :2] - cxcywh[:, 2:] / 2, cxcywh[:, :2] + cxcywh[:, 2:] / 2), 1)
         if not torch.isfinite(tlbr).all():
             raise FloatingPointError(f"the network's boxes of image {image} are not finite")
         survivors = torch.nonzero(nms(tlbr, nms_threshold)).squeeze(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -79,20 +80,16 @@ class FeaturePyramid(nn.Module):
         taps = backbone_channels[::-1]
         inputs = (taps[0], widths[1] + taps[1], widths[2] + taps[2])
         self.trunks = nn.ModuleList(
-            _trunk(config, *sizes)
-            for sizes in zip(inputs, widths, config.neck_depth, strict=True)
+            _trunk(config, *sizes) for sizes in zip(inputs, widths, config.neck_depth, strict=True)
         )
         self.reduce = nn.ModuleList(
-            conv_bn(config, coarse, fine, 1)
-            for coarse, fine in zip(widths[:-1], widths[1:], strict=True)
+            conv_bn(config, coarse, fine, 1) for coarse, fine in pairwise(widths)
         )
 
     def forward(self, c8: Tensor, c16: Tensor, c32: Tensor) -> list[Tensor]:
         """Features at strides 32, 16, 8 of the widths `neck_channels`."""
         outputs = [self.trunks[0](c32)]
-        for trunk, reduce, tap in zip(
-            list(self.trunks)[1:], self.reduce, (c16, c8), strict=True
-        ):
+        for trunk, reduce, tap in zip(list(self.trunks)[1:], self.reduce, (c16, c8), strict=True):
             coarse = F.interpolate(reduce(outputs[-1]), scale_factor=2.0, mode="nearest")
             outputs.append(trunk(torch.cat((coarse, tap), 1)))
         return outputs

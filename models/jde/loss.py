@@ -78,7 +78,9 @@ class JointLoss(nn.Module):
         decoded = [decode_scale(self.config, scale, m) for scale, m in enumerate(maps)]
         boxes = torch.cat([d[0] for d in decoded], 1)
         logits = torch.cat([m.score[:, :, 0].flatten(1) for m in maps], 1).float()
-        tlbr = torch.cat((boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2), 2)
+        tlbr = torch.cat(
+            (boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2), 2
+        )
         result = assign(tlbr.detach(), logits.detach().sigmoid(), self._centres(maps), labels)
         image, cell = torch.nonzero(result.label >= 0, as_tuple=True)
         row = result.label[image, cell]

@@ -1,0 +1,130 @@
+import math
+
+import pytest
+import torch
+
+from models.jde.assignment import Labels, assign, pair_iou
+from models.jde.config import SMALL
+from models.jde.loss import JointLoss, complete_iou, varifocal
+from models.jde.network import JDE
+
+
+def labels_of(tlbr, identity=None, ignore=None, appearance=None, learns=(True,)):
+    count = len(tlbr)
+    return Labels(
+        image=torch.zeros(count, dtype=torch.int64),
+        tlbr=torch.tensor(tlbr, dtype=torch.float32).reshape(count, 4),
+        identity=torch.tensor(identity or [-1] * count, dtype=torch.int64),
+        ignore=torch.tensor(ignore or [False] * count, dtype=torch.bool),
+        appearance=torch.zeros(count, SMALL.embedding_dim) if appearance is None else appearance,
+        learns_detection=torch.tensor(learns),
+    )
+
+
+def grid(width=160, height=96, stride=8):
+    y, x = torch.meshgrid(
+        torch.arange(stride / 2, height, stride),
+        torch.arange(stride / 2, width, stride),
+        indexing="ij",
+    )
+    return torch.stack([x.flatten(), y.flatten()], 1)
+
+
+def test_positives_lie_in_their_box_and_the_best_one_targets_its_overlap():
+    centres = grid()
+    half = torch.tensor([10.0, 25.0])
+    tlbr = torch.cat([centres - half, centres + half], 1)[None]
+    scores = torch.full((1, len(centres)), 0.1)
+    labels = labels_of([[40, 20, 60, 70], [100, 30, 121, 82]])
+    result = assign(tlbr, scores, centres, labels)
+    for row in (0, 1):
+        cells = result.label[0] == row
+        assert 0 < cells.sum() <= 10
+        inside = (centres[cells] > labels.tlbr[row, :2]) & (centres[cells] < labels.tlbr[row, 2:])
+        assert inside.all()
+        best = pair_iou(labels.tlbr[row : row + 1], tlbr[0])[0, cells].max()
+        torch.testing.assert_close(result.quality[0, cells].max(), best)
+    assert (result.quality[0, result.label[0] < 0] == 0).all()
+
+
+def test_ignored_regions_are_neither_person_nor_background():
+    centres = grid()
+    half = torch.tensor([10.0, 25.0])
+    tlbr = torch.cat([centres - half, centres + half], 1)[None]
+    labels = labels_of([[40, 20, 60, 70]], ignore=[True])
+    result = assign(tlbr, torch.full((1, len(centres)), 0.1), centres, labels)
+    inside = ((centres > labels.tlbr[0, :2]) & (centres < labels.tlbr[0, 2:])).all(1)
+    assert (result.label == -1).all()
+    assert torch.equal(result.counted[0], ~inside)
+
+
+def test_complete_iou_is_one_for_equal_boxes_and_falls_with_distance():
+    box = torch.tensor([[10.0, 10.0, 30.0, 60.0]])
+    torch.testing.assert_close(complete_iou(box, box), torch.ones(1))
+    near, far = complete_iou(box, box + 5), complete_iou(box, box + 80)
+    assert 1 > near > 0 > far
+
+
+def test_varifocal_equals_its_formula():
+    logits = torch.tensor([0.3, -1.2, 2.0])
+    quality = torch.tensor([0.8, 0.0, 0.0])
+    counted = torch.tensor([True, True, False])
+    p = logits.sigmoid()
+    positive = -0.8 * (0.8 * p[0].log() + 0.2 * (1 - p[0]).log())
+    negative = -0.75 * p[1] ** 2 * (1 - p[1]).log()
+    torch.testing.assert_close(varifocal(logits, quality, counted), positive + negative)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(1)
+    return JDE(SMALL).train()
+
+
+def test_total_is_the_uncertainty_weighted_sum_of_equation_6(model):
+    loss = JointLoss(SMALL, num_identities=5)
+    labels = labels_of([[20, 10, 60, 90]], identity=[3])
+    total, parts = loss(model.maps(torch.rand(1, 3, 96, 160)), labels)
+    expected = sum(
+        0.5 * (math.exp(-float(s.detach())) * float(parts[task].detach()) + float(s.detach()))
+        for task, s in loss.uncertainty.items()
+    )
+    assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("identity", [[-1], None], ids=["no identity", "nobody"])
+def test_a_batch_without_identities_gives_a_finite_loss_and_gradients(model, identity):
+    boxes = [[20, 10, 60, 90]] if identity else []
+    loss = JointLoss(SMALL, num_identities=5)
+    total, parts = loss(model.maps(torch.rand(1, 3, 96, 160)), labels_of(boxes, identity))
+    total.backward()
+    assert float(parts["identity"].detach()) == 0
+    assert torch.isfinite(total)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_a_collage_teaches_no_detection(model):
+    loss = JointLoss(SMALL, num_identities=5)
+    labels = labels_of([[20, 10, 60, 90]], identity=[2], learns=(False,))
+    _, parts = loss(model.maps(torch.rand(1, 3, 96, 160)), labels)
+    assert float(parts["score"].detach()) == 0
+    assert float(parts["box"].detach()) == 0
+    assert float(parts["identity"].detach()) > 0
+
+
+def test_a_few_steps_on_one_image_lower_every_loss():
+    torch.manual_seed(0)
+    model = JDE(SMALL).train()
+    loss = JointLoss(SMALL, num_identities=3)
+    image = torch.rand(2, 3, 96, 160)
+    target = torch.nn.functional.normalize(torch.randn(1, SMALL.embedding_dim))
+    labels = labels_of([[20, 10, 60, 90]], identity=[1], appearance=target, learns=(True, True))
+    optimiser = torch.optim.AdamW([*model.parameters(), *loss.parameters()], lr=2e-3)
+    first = None
+    for _ in range(25):
+        total, parts = loss(model.maps(image), labels)
+        first = first or {task: float(part.detach()) for task, part in parts.items()}
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+    assert all(float(parts[task].detach()) < first[task] for task in first)
