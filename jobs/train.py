@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from pipelines.training_data import LabelledImage, Source
+    from pipelines.labelled_images import LabelledImage, Source
 
 
 def train(
@@ -34,8 +34,10 @@ def train(
 
     from models.jde.config import CONFIGURATIONS
     from models.jde.network import JDE
+    from pipelines.augmentation import Augmentation
+    from pipelines.labelled_images import Source
     from pipelines.training import TrainingConfig, describe, fit, initialise_backbone
-    from pipelines.training_data import Augmentation, Source, TrainingSet, collate
+    from pipelines.training_data import TrainingSet, collate
 
     torch.set_num_threads(threads)
     settings = yaml.safe_load(config.read_text())
@@ -82,7 +84,7 @@ def _prepare(
     settings: dict[str, Any], sources: list[Source], root: Path, cache: Path
 ) -> tuple[list[LabelledImage], int]:
     """Read all images, add what the teachers say (kept in `cache`), number the identities."""
-    from pipelines.training_data import read_source, with_unique_identities
+    from pipelines.labelled_images import read_source, with_unique_identities
 
     groups = []
     for index, source in enumerate(sources):
@@ -100,7 +102,7 @@ def _taught(
 ) -> list[LabelledImage]:
     import numpy as np
 
-    from pipelines import pseudo_labels, training_data
+    from pipelines import labelled_images, pseudo_labels
 
     if cache.is_file():
         with np.load(cache) as saved:
@@ -115,11 +117,11 @@ def _taught(
         session = pseudo_labels.open_session(root / settings["detector_teacher"])
         detector = pseudo_labels.PersonDetector(session)
         sure = 0.42 if source.kind == "frames" else 1.0
-        group = [training_data.add_pseudo_labels(image, detector, sure) for image in group]
+        group = [labelled_images.add_pseudo_labels(image, detector, sure) for image in group]
     if settings.get("appearance_teacher"):
         session = pseudo_labels.open_session(root / settings["appearance_teacher"])
         teacher = pseudo_labels.AppearanceTeacher(session)
-        group = [training_data.teach_appearance(image, teacher) for image in group]
+        group = [labelled_images.teach_appearance(image, teacher) for image in group]
     cache.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         cache,

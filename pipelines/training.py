@@ -64,8 +64,8 @@ class MovingAverage:
         decay = (1 - 1 / self.steps) * (1 - math.exp(-self.updates / self.steps))
         for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
             mine.lerp_(theirs, 1 - decay)
-        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            mine.copy_(theirs)
+        for kept, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)
 
 
 def _optimiser(model: JDE, loss: JointLoss, config: TrainingConfig) -> torch.optim.AdamW:

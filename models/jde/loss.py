@@ -105,7 +105,8 @@ class JointLoss(nn.Module):
     def _centres(self, maps: list[ScaleMaps]) -> Tensor:
         centres = []
         for stride, m in zip(STRIDES, maps, strict=True):
-            grid = cell_centres(self.config, *m.embedding.shape[2:], m.embedding.device) * stride
+            height, width = m.embedding.shape[2:]
+            grid = cell_centres(self.config, height, width, m.embedding.device) * stride
             centres.append(grid.flatten(1).T.repeat(self.config.num_anchors, 1))
         return torch.cat(centres)
 
