@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from models.boxes import iou_matrix
 from models.structures import FloatArray, IntArray
+from models.synthetic.render import render
+from models.synthetic.scene import StreetScene
 from pipelines.pseudo_labels import AppearanceTeacher, PersonDetector
 
 Image = NDArray[np.uint8]
@@ -46,7 +48,8 @@ class Source:
     """One entry of the list `sources` in a training configuration.
 
     Attributes:
-        kind: `sequence` (MOT layout), `boxes`, `backgrounds`, `crops` or `frames` (unlabelled).
+        kind: `sequence` (MOT layout), `boxes`, `backgrounds`, `crops`, `frames` (unlabelled) or
+            `synthetic` (rendered; then `path` is the number of scenes).
         path: Below the data root.
         weight: Share of the images drawn, relative to the other sources.
         every: Take every n-th frame.
@@ -144,6 +147,23 @@ def read_video(path: Path, every: int, group: int, longest_side: int) -> list[La
     return [LabelledImage(frame, *nobody, group) for frame in frames]
 
 
+def render_scenes(num_scenes: int, group: int) -> list[LabelledImage]:
+    """Four moments of each of `num_scenes` synthetic streets, seconds apart.
+
+    The seeds begin at 10,000, so that no scene of the demo or the tests is among them.
+    """
+    images = []
+    for number in range(num_scenes):
+        scene = StreetScene(
+            seed=10_000 + number, width=832, height=468, frames_per_second=0.4, num_frames=4
+        )
+        for image, truth in render(scene):
+            hidden = truth.visibility < 0.2
+            identity = truth.track_id + 1000 * number
+            images.append(LabelledImage(image, truth.tlbr, identity, hidden, group))
+    return images
+
+
 def read_source(root: Path, source: Source, group: int, longest_side: int) -> list[LabelledImage]:
     """All images of one source.
 
@@ -153,6 +173,8 @@ def read_source(root: Path, source: Source, group: int, longest_side: int) -> li
     path = root / source.path
     if source.kind == "sequence":
         images = read_sequence(path, source.every, group, longest_side)
+    elif source.kind == "synthetic":
+        images = render_scenes(int(source.path), group)
     elif source.kind == "frames":
         images = read_video(path, source.every, group, longest_side)
     elif source.kind in ("boxes", "backgrounds", "crops"):
