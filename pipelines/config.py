@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from models.tracking.config import TrackingConfig
 
+VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
 ROW_FORMAT = 1  # raise it when the meaning of a row of tracks/ changes
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -145,3 +147,29 @@ class ResourceConfig:
             value = getattr(self, name)
             if value is not None:
                 _check_range(name.replace("_", "-"), value, 1, 4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Import paths (`module:name`) of what may be exchanged, found anew in every worker.
+
+    Attributes:
+        decode: Generator of frame chunks, called as `pipelines.videos.decode_segment`.
+        model: Class of the model, see `pipelines.detect.FrameModel`.
+    """
+
+    decode: str = "pipelines.videos:decode_segment"
+    model: str = "pipelines.detect:TorchModel"
+
+
+def find_part(path: str) -> Any:
+    """Import what a `module:name` path names.
+
+    Raises:
+        ValueError: If there is no such thing.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"part: got {path!r}, accepted is module:name ({error})") from error

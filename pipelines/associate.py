@@ -1,0 +1,205 @@
+"""The association actor: the sessions of all videos that hash to it, one call at a time.
+
+It never waits for a chunk and never imports torch. When it dies its unfinished videos are planned
+again: an actor started anew knows no video, so nothing is ever continued from half a state.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from pipelines import wire
+from pipelines.config import OutputConfig, TrackConfig
+from pipelines.delivery import Answer, shard_name
+from pipelines.errors import Reason, VideoError
+from pipelines.schema import Segment, VideoOutcome
+from pipelines.session import VideoSession
+from pipelines.storage import open_store
+
+logger = logging.getLogger(__name__)
+
+MAX_TRIES = 3  # workers that may die over one chunk, or over decoding one video
+
+
+@dataclass
+class _Decoding:
+    tries: int = 0
+    num_chunks: int = 0
+
+
+@dataclass(frozen=True)
+class ShardStats:
+    """What an association actor holds at the moment."""
+
+    open_videos: int
+    ended_videos: int
+    duplicates: int
+    halted: str | None
+
+
+class AssociationShard:
+    """Many `VideoSession`s behind one interface; a plain class, so that tests need no Ray.
+
+    Args:
+        out: Address of the run's store.
+        config: Of the run.
+        outputs: What is written beside the tracks.
+        metadata: Of the run, for the Parquet files.
+    """
+
+    def __init__(
+        self, out: str, config: TrackConfig, outputs: OutputConfig, metadata: Mapping[str, str]
+    ) -> None:
+        self._store = open_store(out)
+        self._config, self._outputs, self._metadata = config, outputs, metadata
+        self._folder = Path(tempfile.mkdtemp(prefix="jde-associate-"))
+        self._segments: dict[str, Segment] = {}
+        self._sessions: dict[str, VideoSession] = {}
+        self._outcomes: dict[str, VideoOutcome] = {}
+        self._tries: Counter[tuple[str, int]] = Counter()
+        self._decoding: dict[str, _Decoding] = {}
+        self._duplicates = 0
+        self._halted: str | None = None
+
+    def open(self, segments: Iterable[Segment]) -> None:
+        """Own these videos from now on; chunks of any other are `fenced`."""
+        self._segments |= {segment.video.video_id: segment for segment in segments}
+
+    def begin(self, video_id: str, attempt: int, chunk_index: int) -> Answer:
+        """A detector starts on a chunk. After `MAX_TRIES` that never came back the video fails."""
+        session = self._session(video_id, attempt)
+        if session is None:
+            return self._closed(video_id, attempt)
+        if session.has(chunk_index):
+            return "dup"
+        self._tries[video_id, chunk_index] += 1
+        if self._tries[video_id, chunk_index] <= MAX_TRIES:
+            return "ok"
+        self._fail(session, f"chunk {chunk_index} ended {MAX_TRIES} detectors")
+        return "skip"
+
+    def deliver(self, packed: wire.Packed) -> Answer:
+        """Take a chunk of detections; see `VideoSession.deliver`."""
+        chunk = wire.unpack(packed)
+        session = self._session(chunk.video_id, chunk.attempt)
+        if session is None:
+            return self._closed(chunk.video_id, chunk.attempt)
+        try:
+            answer = session.deliver(chunk)
+        except OSError as error:  # a full disk, a store that is gone: no video is to blame
+            logger.exception("cannot write to %s", self._store.uri)
+            self._halted = f"cannot write to {self._store.uri}: {error}"
+            self._forget(chunk.video_id)
+            return "halt"
+        self._tries.pop((chunk.video_id, chunk.chunk_index), None)
+        self._duplicates += answer == "dup"
+        self._settle(session)
+        return answer
+
+    def begin_decode(self, video_id: str, attempt: int) -> int | None:
+        """A decode task starts on a video; the number of chunks made so far if it shall not."""
+        state = self._decoding.setdefault(video_id, _Decoding())
+        state.tries += 1
+        if state.tries <= MAX_TRIES:
+            return None
+        session = self._session(video_id, attempt)
+        if session is not None:
+            self._fail(session, f"decoding ended {MAX_TRIES} workers")
+        return state.num_chunks
+
+    def decoded(self, video_id: str, num_chunks: int, ended: bool) -> None:
+        """A decode task has come this far; one that ended can be repeated without suspicion."""
+        state = self._decoding.setdefault(video_id, _Decoding())
+        state.num_chunks = max(state.num_chunks, num_chunks)
+        if ended:
+            state.tries = 0
+
+    def finish(self) -> list[VideoOutcome]:
+        """End of a pass: how its videos ended. The others are dropped, to be planned again."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+        self._segments.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return list(self._outcomes.values())
+
+    def stats(self) -> ShardStats:
+        """Counts for monitoring; `halted` says why nothing can be written."""
+        return ShardStats(len(self._sessions), len(self._outcomes), self._duplicates, self._halted)
+
+    def _session(self, video_id: str, attempt: int) -> VideoSession | None:
+        segment = self._segments.get(video_id)
+        if segment is None or segment.attempt != attempt:
+            return None
+        if video_id not in self._sessions:
+            self._sessions[video_id] = VideoSession(
+                segment.video,
+                attempt,
+                self._config,
+                self._outputs,
+                self._store,
+                self._metadata,
+                self._folder / video_id,
+            )
+        return self._sessions[video_id]
+
+    def _closed(self, video_id: str, attempt: int) -> Answer:
+        if self._halted is not None:
+            return "halt"
+        return "skip" if video_id in self._outcomes else "fenced"
+
+    def _fail(self, session: VideoSession, detail: str) -> None:
+        session.fail(VideoError(Reason.WORKER_DIED, detail))
+        self._settle(session)
+
+    def _settle(self, session: VideoSession) -> None:
+        if session.outcome is not None:
+            self._outcomes[session.video.video_id] = session.outcome
+            self._forget(session.video.video_id)
+
+    def _forget(self, video_id: str) -> None:
+        session = self._sessions.pop(video_id, None)
+        if session is not None:
+            session.close()
+        self._segments.pop(video_id, None)
+        self._decoding.pop(video_id, None)
+        for key in [key for key in self._tries if key[0] == video_id]:
+            del self._tries[key]
+
+
+def start_shards(
+    pass_id: str,
+    num_shards: int,
+    out: str,
+    config: TrackConfig,
+    outputs: OutputConfig,
+    metadata: Mapping[str, str],
+) -> list[Any]:
+    """Start the association actors of a pass.
+
+    They ask for no CPU, so that the smallest machine can run them beside its detector, and are
+    spread over the nodes. A method is never repeated by Ray (`max_task_retries=0`): a restarted
+    actor would go on with an empty state.
+    """
+    one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    actor = ray.remote(AssociationShard)
+    return [
+        actor.options(
+            name=shard_name(pass_id, shard),
+            num_cpus=0,
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": one_thread},
+        ).remote(out, config, outputs, dict(metadata))
+        for shard in range(num_shards)
+    ]

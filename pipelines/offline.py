@@ -1,0 +1,160 @@
+"""THE dataflow: an archive of videos in, one committed Parquet file a video out.
+
+    segments --> decode --> detect --> receipts       a Ray Data pipeline, streaming
+                              |
+                              +--> association actors --> tracks/<video_id>.parquet
+
+A row of the dataset is a chunk of T frames. The detectors hand their detections straight to the
+actor that owns the video, so the dataset carries only receipts past them. Everything that Ray does
+may happen twice; a video's object is created once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+
+from pipelines import wire
+from pipelines.cluster import Interrupted, Pools, connected, interruptible, size_pools
+from pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
+from pipelines.decode import decode_rows
+from pipelines.detect import DetectorStage
+from pipelines.errors import ExitCode
+from pipelines.passes import Passes, Progress
+from pipelines.plan import find_videos
+from pipelines.run_record import Summary, open_out, plan_work, summarize, with_weights
+from pipelines.schema import Segment
+
+# what a decode task holds: libav's buffers and a few chunks. Asking for memory also keeps Ray Data
+# from fusing the stage into the detectors, which it does with stages that ask for the same
+_DECODER_BYTES = 256 << 20
+
+__all__ = ["Progress", "Summary", "build", "track"]
+
+
+def build(
+    segments: Sequence[Segment],
+    config: TrackConfig,
+    resources: ResourceConfig,
+    pools: Pools,
+    pass_id: str,
+    parts: Parts = Parts(),  # noqa: B008 - frozen
+) -> Dataset:
+    """Wire the stages; nothing runs until the receipts are read.
+
+    Args:
+        segments: What to decode; their videos are open at the association actors of the pass.
+        config: What changes rows.
+        resources: Chunk size, threads, device.
+        pools: How many workers of each kind.
+        pass_id: Of the association actors.
+        parts: Which decoder and model.
+
+    Returns:
+        One receipt a chunk: `video_id`, `chunk_index`, `num_frames`, `num_detections`, `answer` of
+        the owner, `is_last`, and seconds of work `decode_s`, `detect_s`.
+    """
+    context = DataContext.get_current().copy()
+    context.target_max_block_size = 1  # block = row = chunk: only rows are atomic in Ray Data
+    context.enable_progress_bars = False
+    with DataContext.current(context):
+        # 1. one row a segment, one block a row, so that every video is a task of its own
+        rows = ray.data.from_items(
+            [wire.segment_to_row(segment) for segment in segments],
+            override_num_blocks=len(segments),
+        )
+        # 2. one segment -> its chunks; tasks, since nothing is kept from one video to the next
+        chunks = rows.map_batches(
+            partial(
+                decode_rows,
+                decode=parts.decode,
+                config=config,
+                resources=resources,
+                pass_id=pass_id,
+                num_shards=pools.num_shards,
+            ),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=TaskPoolStrategy(pools.num_decoders),
+            num_cpus=pools.decoder_cpus,
+            memory=_DECODER_BYTES,
+        )
+        # 3. one chunk -> one receipt; actors, since the weights are loaded once. Two chunks in
+        #    flight: the next one is fetched while the model works
+        return chunks.map_batches(
+            DetectorStage,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=pools.num_detectors, max_tasks_in_flight_per_actor=2),
+            num_cpus=pools.detector_cpus,
+            num_gpus=pools.detector_gpus,
+            fn_constructor_args=(
+                config.detection,
+                resources,
+                parts.model,
+                pass_id,
+                pools.num_shards,
+            ),
+        )
+
+
+def track(
+    sources: Sequence[str],
+    out: str,
+    config: TrackConfig,
+    *,
+    resources: ResourceConfig = ResourceConfig(),  # noqa: B008 - frozen
+    outputs: OutputConfig = OutputConfig(),  # noqa: B008 - frozen
+    parts: Parts = Parts(),  # noqa: B008 - frozen
+    overwrite: bool = False,
+    retry_errors: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Track people in all videos of `sources`, going on where an earlier run stopped.
+
+    Args:
+        sources: Files, folders, globs, lists (see `pipelines.plan`).
+        out: Folder or `s3://` prefix of the run.
+        config: What changes rows; another one into the same `out` is refused.
+        resources: Pools, device, Ray's address. Joins the Ray of this process if there is one.
+        outputs: What is written beside the tracks.
+        parts: Which decoder and model.
+        overwrite: Do committed videos again.
+        retry_errors: Do failed videos again.
+        progress: Called with every receipt.
+
+    Returns:
+        What was done; its `exit_code` says how it ended.
+
+    Raises:
+        RunError: If the run is refused before any work, or cannot go on.
+    """
+    started = time.perf_counter()
+    videos, failures = find_videos(sources)
+    config = with_weights(config, parts)
+    store = open_out(out, config, resources)
+    again = {"overwrite": overwrite, "retry_errors": retry_errors}
+    work = plan_work(store, videos, failures, **again)
+    passes = Passes(store, config, outputs, len(work.skipped), progress)
+    stopped: ExitCode | None = None
+    if work.todo or outputs.save_video:
+        with connected(resources.address), interruptible():
+            pools = size_pools(resources)
+            try:
+                for number, segments in passes.plan(work.todo):
+                    receipts = build(segments, config, resources, pools, number, parts)
+                    passes.run(number, segments, receipts, pools.num_shards)
+            except Interrupted as signal:
+                stopped = signal.exit_code
+    seconds = {"wall": time.perf_counter() - started, **passes.seconds}
+    outcomes = passes.outcomes.values()
+    summary = summarize(
+        store.uri, work, outcomes, seconds, passes=passes.count, interrupted=stopped
+    )
+    if stopped is None:
+        store.put("summary.json", summary.to_json().encode())
+    return summary

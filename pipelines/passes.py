@@ -1,0 +1,176 @@
+"""Passes over the videos: each one runs the dataflow; what did not end is planned again.
+
+A pass ends early for a video whose association actor died. It has actors of its own, so that a
+late call of an earlier pass finds nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.data import Dataset
+from ray.exceptions import GetTimeoutError, RayError
+
+from pipelines.associate import start_shards
+from pipelines.config import OutputConfig, TrackConfig
+from pipelines.delivery import shard_of
+from pipelines.errors import ExitCode, Reason, RunError, VideoError
+from pipelines.run_record import committed_outcome, file_metadata
+from pipelines.schema import Counts, Segment, Video, VideoOutcome
+from pipelines.sink import write_error
+from pipelines.storage import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+MAX_PASSES = 3
+_ANSWER_S = 60.0  # an actor that does not answer for so long at the end of a pass is given up
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        videos: To be done in this run.
+        videos_done: Of them, those whose last chunk has arrived.
+        videos_skipped: Committed by earlier runs.
+        frames: Detected so far.
+        seconds: Since the run started.
+    """
+
+    videos: int
+    videos_done: int
+    videos_skipped: int
+    frames: int
+    seconds: float
+
+
+class Passes:
+    """State of a run over its passes: outcomes of videos, seconds of work, progress.
+
+    Args:
+        store: Of the run.
+        config: Of the run.
+        outputs: What is written beside the tracks.
+        num_skipped: Videos committed before, for the progress.
+        progress: Called with every receipt.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        config: TrackConfig,
+        outputs: OutputConfig,
+        num_skipped: int,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.outcomes: dict[str, VideoOutcome] = {}
+        self.seconds = {"decode": 0.0, "detect": 0.0}
+        self.count = 0
+        self._store, self._config, self._outputs = store, config, outputs
+        self._num_skipped, self._progress = num_skipped, progress
+        self._num_videos, self._frames = 0, 0
+        self._arrived: set[str] = set()
+        self._started = time.perf_counter()
+        self._trouble: Exception | None = None
+
+    def plan(self, videos: Sequence[Video]) -> Iterator[tuple[str, list[Segment]]]:
+        """Passes to run: a name that no other run has, and what is still to be done.
+
+        Raises:
+            RunError: If the dataflow itself keeps failing.
+        """
+        run_id = uuid.uuid4().hex[:12]
+        self._num_videos = len(videos)
+        todo = list(videos)
+        for attempt in range(MAX_PASSES):
+            if not todo:
+                return
+            self.count += 1
+            if attempt:
+                logger.warning("%d videos are planned again (try %d)", len(todo), attempt + 1)
+            before = len(self.outcomes)
+            yield f"{run_id}-{attempt}", [Segment(video, attempt) for video in todo]
+            todo = [video for video in todo if not self._has_ended(video)]
+            if self._trouble is not None and len(self.outcomes) == before:
+                break
+        if todo and self._trouble is not None:
+            raise _run_error(self._trouble) from self._trouble
+        for video in todo:
+            error = VideoError(Reason.WORKER_DIED, f"not finished in {MAX_PASSES} tries")
+            write_error(self._store, video, error)
+            self.outcomes[video.video_id] = VideoOutcome(video, Counts(), 0.0, error)
+
+    def run(
+        self, pass_id: str, segments: Sequence[Segment], receipts: Dataset, num_shards: int
+    ) -> None:
+        """One pass: start its association actors, read the receipts, collect the outcomes.
+
+        Raises:
+            RunError: If the rows cannot be written.
+        """
+        out, metadata = self._store.uri, file_metadata(self._config)
+        shards = start_shards(pass_id, num_shards, out, self._config, self._outputs, metadata)
+        self._trouble = None
+        try:
+            owned: list[list[Segment]] = [[] for _ in shards]
+            for segment in segments:
+                owned[shard_of(segment.video.video_id, num_shards)].append(segment)
+            ray.get([shard.open.remote(own) for shard, own in zip(shards, owned, strict=True)])
+            for receipt in receipts.iter_rows():
+                self._count(receipt, shards)
+        except RunError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever ended the dataflow, the rest is planned again
+            logger.warning("the dataflow ended early: %s", _first_line(error))
+            self._trouble = error
+        finally:
+            for shard in shards:
+                self._collect(shard)
+
+    def _count(self, receipt: dict[str, Any], shards: Sequence[Any]) -> None:
+        if receipt["answer"] == "halt":
+            halted = [ray.get(shard.stats.remote()).halted for shard in shards]
+            raise RunError(next(filter(None, halted), "cannot write"), ExitCode.INTERNAL)
+        for stage in self.seconds:
+            self.seconds[stage] += receipt[f"{stage}_s"]
+        self._frames += receipt["num_frames"]
+        if receipt["is_last"] and receipt["answer"] != "fenced":
+            self._arrived.add(receipt["video_id"])
+        if self._progress is not None:
+            seconds = time.perf_counter() - self._started
+            done = len(self._arrived)
+            self._progress(
+                Progress(self._num_videos, done, self._num_skipped, self._frames, seconds)
+            )
+
+    def _collect(self, shard: Any) -> None:
+        try:
+            for outcome in ray.get(shard.finish.remote(), timeout=_ANSWER_S):
+                self.outcomes[outcome.video.video_id] = outcome
+        except (RayError, GetTimeoutError) as error:
+            logger.warning("an association actor was lost: %s", _first_line(error))
+        ray.kill(shard)
+
+    def _has_ended(self, video: Video) -> bool:
+        if video.video_id not in self.outcomes:
+            outcome = committed_outcome(self._store, video)
+            if outcome is None:
+                return False
+            self.outcomes[video.video_id] = outcome
+        return True
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _run_error(error: Exception) -> RunError:
+    return RunError(f"the dataflow failed: {_first_line(error)}", ExitCode.INTERNAL)

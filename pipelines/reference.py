@@ -1,0 +1,76 @@
+"""The same result in one process without Ray: the oracle of the dataflow, and for small runs."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
+from pipelines.decode import frame_chunks
+from pipelines.detect import Detector
+from pipelines.plan import find_videos
+from pipelines.run_record import (
+    Summary,
+    file_metadata,
+    open_out,
+    plan_work,
+    summarize,
+    with_weights,
+)
+from pipelines.schema import Segment, VideoOutcome
+from pipelines.session import VideoSession
+
+
+def track(
+    sources: Sequence[str],
+    out: str,
+    config: TrackConfig,
+    *,
+    resources: ResourceConfig = ResourceConfig(),  # noqa: B008 - frozen
+    outputs: OutputConfig = OutputConfig(),  # noqa: B008 - frozen
+    parts: Parts = Parts(),  # noqa: B008 - frozen
+    overwrite: bool = False,
+    retry_errors: bool = False,
+) -> Summary:
+    """One video after the other, one chunk after the other; arguments as `offline.track`.
+
+    Raises:
+        RunError: If the run is refused.
+    """
+    started = time.perf_counter()
+    videos, failures = find_videos(sources)
+    config = with_weights(config, parts)
+    store = open_out(out, config, resources)
+    work = plan_work(store, videos, failures, overwrite=overwrite, retry_errors=retry_errors)
+    seconds = {"decode": 0.0, "detect": 0.0}
+    outcomes: list[VideoOutcome] = []
+    detector = Detector(config.detection, resources, parts.model) if work.todo else None
+    with tempfile.TemporaryDirectory(prefix="jde-reference-") as folder:
+        for video in work.todo:
+            session = VideoSession(
+                video,
+                0,
+                config,
+                outputs,
+                store,
+                file_metadata(config),
+                Path(folder) / video.video_id,
+            )
+            since = time.perf_counter()
+            for chunk in frame_chunks(parts.decode, Segment(video), config, resources):
+                decoded = time.perf_counter()
+                assert detector is not None  # noqa: S101 - there is work
+                found = detector.detect(chunk)
+                seconds["decode"] += decoded - since
+                seconds["detect"] += time.perf_counter() - decoded
+                session.deliver(found)
+                if session.outcome is not None:
+                    outcomes.append(session.outcome)
+                    break
+                since = time.perf_counter()
+    seconds["wall"] = time.perf_counter() - started
+    summary = summarize(store.uri, work, outcomes, seconds)
+    store.put("summary.json", summary.to_json().encode())
+    return summary

@@ -1,0 +1,194 @@
+"""One video on its way: chunks in any order in, its committed rows or its error record out.
+
+Ordering, tracking and commit of a video live here, without Ray: the association actors, the
+reference loop and the tests use the same class.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from models.structures import Detections, Tracks
+from models.tracking.tracker import JDETracker
+from pipelines import wire
+from pipelines.config import OutputConfig, TrackConfig
+from pipelines.errors import Reason, VideoError
+from pipelines.reorder import ReorderBuffer
+from pipelines.schema import (
+    Counts,
+    Delivery,
+    DetectionChunk,
+    TrackedFrame,
+    Video,
+    VideoInfo,
+    VideoOutcome,
+)
+from pipelines.sink import RowWriter, write_error
+from pipelines.storage import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+
+class VideoSession:
+    """Reorder buffer, tracker and row writer of one attempt at one video.
+
+    Args:
+        video: Which one.
+        attempt: Chunks of another attempt are refused.
+        config: Association, filters.
+        outputs: What is written beside the tracks.
+        store: Where the rows are committed.
+        metadata: Of the run, into the file's metadata: model, weights_sha256, config_hash, version.
+        folder: Local folder of this session alone.
+        window: Chunks held in memory while an earlier one is missing.
+    """
+
+    def __init__(
+        self,
+        video: Video,
+        attempt: int,
+        config: TrackConfig,
+        outputs: OutputConfig,
+        store: ObjectStore,
+        metadata: Mapping[str, str],
+        folder: Path,
+        *,
+        window: int = 8,
+    ) -> None:
+        self.video, self.attempt = video, attempt
+        self.outcome: VideoOutcome | None = None
+        self._config, self._outputs, self._store = config, outputs, store
+        self._metadata, self._folder = metadata, folder
+        self._waiting: ReorderBuffer[DetectionChunk] = ReorderBuffer(
+            folder / "waiting", wire.dump, wire.load, window=window
+        )
+        self._tracker: JDETracker | None = None
+        self._writer: RowWriter | None = None
+        self._counts = Counts()
+        self._track_ids: set[int] = set()
+        self._seconds = 0.0
+        self._since = time.perf_counter()
+
+    def has(self, chunk_index: int) -> bool:
+        """Whether a chunk was delivered already."""
+        return self._waiting.has(chunk_index)
+
+    def deliver(self, chunk: DetectionChunk) -> Delivery:
+        """Take a chunk, whatever its place, and go on as far as the order allows.
+
+        Returns:
+            `ok`, `dup` if it was delivered before, `fenced` if it is of another attempt, `skip` if
+            the video has ended.
+
+        Raises:
+            OSError: If the spool or the store cannot be written; the video has not ended then.
+        """
+        if chunk.attempt != self.attempt:
+            return "fenced"
+        if self._waiting.has(chunk.chunk_index):
+            return "dup"
+        if self.outcome is not None:
+            return "skip"
+        self._since = time.perf_counter()
+        self._waiting.offer(chunk.chunk_index, chunk)
+        for ready in self._waiting.drain():
+            self._take(ready)
+            if ready.is_last and self.outcome is None:
+                self._commit(ready.info)
+            if self.outcome is not None:
+                break
+        self._seconds += time.perf_counter() - self._since
+        return "ok"
+
+    def fail(self, error: VideoError) -> None:
+        """End the video with its error record, unless it has ended already."""
+        if self.outcome is not None:
+            return
+        write_error(self._store, self.video, error)
+        self._end(error)
+
+    def close(self) -> None:
+        """Let go of memory and local files; nothing uncommitted is kept."""
+        self._waiting.close()
+        if self._writer is not None:
+            self._writer.abandon()
+        self._writer = self._tracker = None
+
+    def _take(self, chunk: DetectionChunk) -> None:
+        """Track the frames of the chunk that is next in order."""
+        self._counts.drop("max_detections", chunk.num_capped)
+        frame: int | None = None
+        try:
+            if chunk.error is not None:
+                raise chunk.error
+            for index, time_s, found in zip(
+                chunk.frame_index, chunk.time_s, chunk.detections, strict=True
+            ):
+                frame = int(index)
+                self._track(frame, float(time_s), found, chunk.info)
+        except VideoError as error:
+            self.fail(error)
+        except OSError:
+            raise  # the machine's fault, not the video's
+        except Exception as error:
+            logger.exception("association of %s failed", self.video.uri)
+            self.fail(VideoError(Reason.INTERNAL, f"{type(error).__name__}: {error}", frame))
+
+    def _track(self, frame: int, time_s: float, found: Detections, info: VideoInfo) -> None:
+        finite = (np.isfinite(values).all() for values in (found.tlbr, found.scores))
+        if not (all(finite) and np.isfinite(found.embeddings).all()):
+            raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", frame)
+        if self._tracker is None:
+            self._tracker = JDETracker(self._config.tracking, info.frames_per_second)
+        if self._writer is None:
+            width = found.embeddings.shape[1]
+            self._writer = RowWriter(self._folder / "rows", self.video, width, self._outputs)
+        embeddings = found.embeddings.astype(np.float32)
+        tracks = self._tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)
+        tracks = self._filter(tracks)
+        kept = None
+        if self._outputs.save_embeddings:
+            kept = found.embeddings[tracks.detection_index].astype(np.float16)
+        self._writer.write_detections(frame, time_s, found)
+        self._writer.write(TrackedFrame(frame, time_s, tracks, kept))
+        self._counts.frames += 1
+        self._counts.detections += len(found)
+        self._counts.rows += len(tracks)
+        self._track_ids.update(tracks.track_id.tolist())
+        self._counts.tracks = len(self._track_ids)
+
+    def _filter(self, tracks: Tracks) -> Tracks:
+        """Leave out boxes below `min_box_area`, and count them."""
+        size = tracks.tlbr[:, 2:] - tracks.tlbr[:, :2]
+        keep = size[:, 0] * size[:, 1] >= self._config.min_box_area
+        self._counts.drop("min_box_area", int((~keep).sum()))
+        if keep.all():
+            return tracks
+        return Tracks(
+            tracks.track_id[keep],
+            tracks.tlbr[keep],
+            tracks.score[keep],
+            tracks.detection_index[keep],
+        )
+
+    def _commit(self, info: VideoInfo) -> None:
+        if self._writer is None:
+            self.fail(VideoError(Reason.EMPTY, "no frame could be decoded"))
+            return
+        values = {"width": info.width, "height": info.height, "num_frames": self._counts.frames}
+        numbers = {name: str(value) for name, value in values.items()}
+        numbers["frames_per_second"] = f"{info.frames_per_second:.10g}"
+        # a lost race leaves the rows of the other attempt, which are the same
+        self._writer.commit(self._store, {**numbers, **self._metadata})
+        self._writer = None
+        self._end(None)
+
+    def _end(self, error: VideoError | None) -> None:
+        seconds = self._seconds + time.perf_counter() - self._since
+        self.outcome = VideoOutcome(self.video, self._counts, seconds, error)
+        self.close()

@@ -1,0 +1,178 @@
+"""One video's rows: spooled to local disk, then created in the store once. No Ray.
+
+The bytes depend on the rows only: fixed codec and row-group size, no clock, no attempt number.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from models.structures import Detections
+from pipelines.config import OutputConfig
+from pipelines.errors import VideoError
+from pipelines.schema import TrackedFrame, Video, detection_schema, track_schema
+from pipelines.storage import ObjectStore
+
+ROW_GROUP_ROWS = 16_384
+_FRAME_GROUP_ROWS = 256  # a row of detections/ is a whole frame
+
+_CORNERS = ("x1", "y1", "x2", "y2")
+
+
+def tracks_key(video_id: str) -> str:
+    """Where a video's rows are; the object's existence is the commit."""
+    return f"tracks/{video_id}.parquet"
+
+
+def error_key(video_id: str) -> str:
+    """Where a failed video's error record is."""
+    return f"errors/{video_id}.json"
+
+
+def write_error(store: ObjectStore, video: Video, error: VideoError) -> bool:
+    """Create a video's error record; False if it has one already."""
+    record = {"video": video.uri, "reason": str(error.reason), "detail": error.detail}
+    text = json.dumps(record | {"frame": error.frame}, indent=1, ensure_ascii=False)
+    return store.put_if_absent(error_key(video.video_id), f"{text}\n".encode())
+
+
+class _ParquetFile:
+    """A Parquet file of fixed-size row groups, whose metadata comes at the end."""
+
+    def __init__(self, path: Path, schema: pa.Schema, group_rows: int) -> None:
+        self.path, self._schema, self._group_rows = path, schema, group_rows
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
+        self._waiting: list[pa.Table] = []
+        self._num_waiting = 0
+
+    def write(self, columns: list[pa.Array]) -> None:
+        table = pa.Table.from_arrays(columns, schema=self._schema)
+        self._waiting.append(table)
+        self._num_waiting += table.num_rows
+        if self._num_waiting >= self._group_rows:
+            self._flush(self._num_waiting - self._num_waiting % self._group_rows)
+
+    def close(self, metadata: Mapping[str, str]) -> None:
+        if self._num_waiting:
+            self._flush(self._num_waiting)
+        self._writer.add_key_value_metadata(dict(metadata))
+        self._writer.close()
+
+    def abandon(self) -> None:
+        self._writer.close()
+
+    def _flush(self, rows: int) -> None:
+        table = pa.concat_tables(self._waiting).combine_chunks()
+        self._writer.write_table(table.slice(0, rows), row_group_size=self._group_rows)
+        rest = table.slice(rows)
+        self._waiting = [rest] if rest.num_rows else []
+        self._num_waiting = rest.num_rows
+
+
+class RowWriter:
+    """Rows of one video, in order of frames; memory stays below one row group.
+
+    Args:
+        folder: Local folder of this writer alone; it is removed at the end.
+        video: Whose rows.
+        embedding_dim: Width D of the detector's embeddings.
+        outputs: What is written beside the tracks.
+    """
+
+    def __init__(
+        self, folder: Path, video: Video, embedding_dim: int, outputs: OutputConfig
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._video, self._outputs = folder, video, outputs
+        schema = track_schema(embedding_dim if outputs.save_embeddings else None)
+        self._tracks = _ParquetFile(folder / "tracks.parquet", schema, ROW_GROUP_ROWS)
+        self._detections: _ParquetFile | None = None
+        if outputs.save_detections:
+            schema = detection_schema(embedding_dim)
+            path = folder / "detections.parquet"
+            self._detections = _ParquetFile(path, schema, _FRAME_GROUP_ROWS)
+        self._mot = (folder / "mot.txt").open("w") if outputs.save_mot else None
+
+    def write(self, frame: TrackedFrame) -> None:
+        """Append the tracks of one frame, sorted by id."""
+        tracks = frame.tracks
+        if not len(tracks):
+            return
+        order = np.argsort(tracks.track_id, kind="stable")
+        count, box = len(tracks), tracks.tlbr[order].astype(np.float32)
+        columns = [
+            _repeated(self._video.video_id, count),
+            _repeated(self._video.uri, count),
+            pa.array(np.full(count, frame.frame_index, np.int32)),
+            pa.array(np.full(count, frame.time_s, np.float64)),
+            pa.array(tracks.track_id[order].astype(np.int32)),
+            *(pa.array(np.ascontiguousarray(box[:, i])) for i in range(len(_CORNERS))),
+            pa.array(tracks.score[order].astype(np.float32)),
+        ]
+        if self._outputs.save_embeddings and frame.embeddings is not None:
+            columns.append(_binary(frame.embeddings[order]))
+        self._tracks.write(columns)
+        if self._mot is not None:
+            self._mot.writelines(f"{line}\n" for line in tracks.to_mot(frame.frame_index))
+
+    def write_detections(self, frame_index: int, time_s: float, found: Detections) -> None:
+        """Append what the detector saw in one frame, also when that is nothing."""
+        if self._detections is None:
+            return
+        boxes = pa.FixedSizeListArray.from_arrays(
+            pa.array(np.ascontiguousarray(found.tlbr, np.float32).reshape(-1)), 4
+        )
+        ends = pa.array([0, len(found)], pa.int32())
+        scores = pa.array(found.scores.astype(np.float32))
+        columns = [pa.array([frame_index], pa.int32()), pa.array([time_s], pa.float64())]
+        lists = (boxes, scores, _binary(found.embeddings))
+        columns += [pa.ListArray.from_arrays(ends, values) for values in lists]
+        schema = detection_schema(found.embeddings.shape[1])
+        self._detections.write([c.cast(f.type) for c, f in zip(columns, schema, strict=True)])
+
+    def commit(self, store: ObjectStore, metadata: Mapping[str, str]) -> bool:
+        """Create the video's objects, its tracks last; False if another attempt was first.
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        video_id = self._video.video_id
+        self._tracks.close(metadata)
+        if self._detections is not None:
+            self._detections.close(metadata)
+            store.put(f"detections/{video_id}.parquet", self._detections.path)
+        if self._mot is not None:
+            self._mot.close()
+            store.put(f"mot/{video_id}.txt", self._folder / "mot.txt")
+        created = store.put_if_absent(tracks_key(video_id), self._tracks.path)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return created
+
+    def abandon(self) -> None:
+        """Throw everything away."""
+        self._tracks.abandon()
+        if self._detections is not None:
+            self._detections.abandon()
+        if self._mot is not None:
+            self._mot.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _repeated(text: str, count: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]))
+
+
+def _binary(embeddings: NDArray[Any]) -> pa.Array:
+    count, width = embeddings.shape
+    content = np.ascontiguousarray(embeddings, np.float16)
+    buffers = [None, pa.py_buffer(content.tobytes())]
+    return pa.Array.from_buffers(pa.binary(2 * width), count, buffers)

@@ -1,0 +1,151 @@
+"""Stand-ins that Ray workers can import: videos that are small texts, a model that reads colours.
+
+A fake video is a file `<name>.mp4` that holds a JSON `Script`; `decode` draws it, `ColourModel`
+finds the drawn rectangles again. Marks in the first pixel make the model misbehave.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from models.letterbox import PAD_VALUE
+from pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
+from pipelines.errors import Reason, VideoError
+from pipelines.schema import FrameChunk, Segment, VideoInfo
+
+SIZE = (96, 64)
+SOURCE = (192, 128)
+DIM = 8
+PALETTE = np.array([(40 * i + 15, 255 - 30 * i, 10 + 25 * i) for i in range(6)], np.uint8)
+NAN, EXIT, EXIT_ONCE = (np.array([255, 0, code], np.uint8) for code in (1, 2, 3))
+
+PARTS = Parts(decode="fakes:decode", model="fakes:ColourModel")
+CONFIG = TrackConfig(detection=DetectionConfig(weights="fake", weights_sha256="f" * 64, size=SIZE))
+
+
+@dataclass
+class Script:
+    """What happens in a fake video. Frames are counted from 0."""
+
+    frames: int = 40
+    seed: int = 0
+    nan_at: int | None = None  # the model gives NaN
+    exit_at: int | None = None  # the model ends its process, every time
+    exit_once_at: int | None = None  # only the first time
+    error_at: int | None = None  # the decoder gives up
+    decode_exit_at: int | None = None  # the decoder ends its process, every time
+    frame_s: float = 0.0  # time that decoding a frame takes
+
+    def write(self, folder: Path, name: str) -> str:
+        path = folder / f"{name}.mp4"
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self)))
+        return str(path)
+
+
+def archive(folder: Path, **scripts: Script) -> Path:
+    """Write fake videos into a folder."""
+    for name, script in scripts.items():
+        script.write(folder, name)
+    return folder
+
+
+def draw(script: Script, frame: int) -> np.ndarray:
+    """`(H, W, 3)` frame of a script: six walkers, the last too small to be kept."""
+    rng = np.random.default_rng(script.seed)
+    start, speed = rng.uniform(5, 60, (6, 2)), rng.uniform(-0.6, 0.6, (6, 2))
+    image = np.full((SIZE[1], SIZE[0], 3), PAD_VALUE, np.uint8)
+    for i, colour in enumerate(PALETTE):
+        width, height = (4, 6) if i == 5 else (8, 20 + i)
+        if (frame // 10 + i + script.seed) % 5 == 0:
+            continue  # away for ten frames
+        x, y = (start[i] + speed[i] * frame).astype(int) % np.array([SIZE[0] - 10, SIZE[1] - 26])
+        image[y : y + height, x : x + width] = colour
+    marks = ((script.nan_at, NAN), (script.exit_at, EXIT), (script.exit_once_at, EXIT_ONCE))
+    for at, mark in marks:
+        if at == frame:
+            image[0, 0] = mark
+    return image
+
+
+def decode(
+    segment: Segment,
+    *,
+    size: tuple[int, int],
+    resize: str,
+    chunk_frames: int,
+    vid_stride: int = 1,
+    max_frames: int | None = None,
+) -> Iterator[FrameChunk]:
+    """As `pipelines.videos.decode_segment`, of a script."""
+    script = Script(**json.loads(Path(segment.video.uri).read_text()))
+    wanted = list(range(0, script.frames, vid_stride))[:max_frames]
+    for number, start in enumerate(range(0, len(wanted), chunk_frames)):
+        index = wanted[start : start + chunk_frames]
+        error = None
+        if script.error_at is not None and index[-1] >= script.error_at:
+            error = VideoError(Reason.TRUNCATED, "the script says so", script.error_at)
+            index = []
+        frames = np.zeros((chunk_frames, SIZE[1], SIZE[0], 3), np.uint8)
+        for i, frame in enumerate(index):
+            if frame == script.decode_exit_at:
+                os._exit(1)
+            time.sleep(script.frame_s)
+            frames[i] = draw(script, frame)
+        is_last = error is not None or start + chunk_frames >= len(wanted)
+        yield FrameChunk(
+            segment.video.video_id,
+            segment.attempt,
+            number,
+            np.array(index, np.int64),
+            np.array(index, np.float64) / 25,
+            frames,
+            VideoInfo(*SOURCE, 25.0),
+            is_last,
+            error,
+        )
+        if is_last:
+            return
+
+
+class ColourModel:
+    """Finds the rectangles that `draw` drew. `config.weights` may name a folder for its marks."""
+
+    def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
+        self._folder = Path(config.weights)
+
+    def __call__(self, frames: np.ndarray) -> Sequence[SimpleNamespace]:
+        return [self._find(frame) for frame in frames]
+
+    def _find(self, frame: np.ndarray) -> SimpleNamespace:
+        if (frame[0, 0] == EXIT).all() or ((frame[0, 0] == EXIT_ONCE).all() and self._is_first()):
+            os._exit(1)
+        boxes, scores, embeddings = [], [], []
+        for i, colour in enumerate(PALETTE):
+            y, x = np.nonzero((frame == colour).all(-1))
+            if len(x):
+                boxes.append((x.min(), y.min(), x.max() + 1, y.max() + 1))
+                scores.append(0.95 - 0.01 * i)
+                embeddings.append(np.eye(DIM)[i] * 0.9 + np.eye(DIM)[i + 1] * 0.1)
+        tlbr = np.array(boxes, np.float32).reshape(-1, 4)
+        vectors = np.array(embeddings, np.float32).reshape(-1, DIM)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        confidence = np.array(scores, np.float32)
+        if (frame[0, 0] == NAN).all():
+            confidence = confidence * np.nan
+        return SimpleNamespace(tlbr=tlbr, scores=confidence, embeddings=vectors, num_capped=0)
+
+    def _is_first(self) -> bool:
+        try:
+            (self._folder / "has-died").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
