@@ -65,14 +65,17 @@ def open_source(uri: str) -> BinaryIO:
     """Bytes of a source, seekable.
 
     Raises:
-        VideoError: `not_found`, `access_denied` or `unsupported_format` (not a regular file).
+        VideoError: `not_found`, `access_denied`, `bad_key` or `unsupported_format` (not a regular
+            file).
     """
     try:
         if not stat.S_ISREG(os.stat(uri).st_mode):
             raise VideoError(Reason.UNSUPPORTED_FORMAT, f"not a regular file: {uri}")
         return open(uri, "rb")
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+    except OSError as error:
         raise to_video_error(error) from error
+    except ValueError as error:
+        raise VideoError(Reason.BAD_KEY, "a NUL byte in its name") from error
 
 
 @dataclass
@@ -100,6 +103,8 @@ def opened(file: BinaryIO, video: Video) -> Iterator[Opened]:
     structure = read_structure(file, num_bytes)
     if structure.is_encrypted:
         raise VideoError(Reason.ENCRYPTED, "its video is encrypted")
+    if not structure.has_index:
+        raise VideoError(Reason.TRUNCATED, "its index (moov) is missing or cut off", 0)
     file.seek(0)
     options = {
         "format_whitelist": ",".join(FORMATS),
@@ -112,18 +117,22 @@ def opened(file: BinaryIO, video: Video) -> Iterator[Opened]:
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise _refusal(error, structure, num_bytes) from error
     with container:
-        stream = _video_stream(container)
+        try:
+            stream = _video_stream(container)
+        except VideoError as error:
+            raise _refusal(error, structure, num_bytes) from error
         rate = video.frames_per_second or _nominal_rate(stream)
         yield Opened(container, stream, structure, num_bytes, rate)
 
 
 def _refusal(error: Exception, structure: Structure, num_bytes: int) -> VideoError:
+    """Why a container cannot be decoded; a file that is cut off says so first."""
     if isinstance(error, PermissionError | MemoryError):
         return to_video_error(error)
-    if structure.container == "iso" and not structure.has_index:
-        return VideoError(Reason.TRUNCATED, "its index (moov) is missing: recording was cut off", 0)
     if structure.promised_bytes > num_bytes:
         return VideoError(Reason.TRUNCATED, cut_detail(structure, num_bytes), 0)
+    if isinstance(error, VideoError):
+        return error
     accepted = "mp4, mov, mkv, webm, avi, ts and folders of images"
     return VideoError(Reason.UNSUPPORTED_FORMAT, f"no video file; accepted are {accepted}")
 

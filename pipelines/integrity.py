@@ -25,7 +25,8 @@ class Structure:
     Attributes:
         container: `iso` (mp4, mov), `avi`, `matroska`, `mpegts`, or `` for anything else.
         promised_bytes: Length the file must have for its media data to be complete, 0 if unknown.
-        has_index: False for an iso file without its index box (`moov`): nothing can be decoded.
+        has_index: False for an iso file without its whole index (`moov`): which frames there
+            are is not known.
         is_fragmented: An iso file in fragments, whose sample index is not all in `moov`.
         is_encrypted: Samples are encrypted (iso common encryption).
     """
@@ -85,7 +86,7 @@ def _iso_boxes(file: BinaryIO, num_bytes: int) -> Iterator[tuple[bytes, int, int
 def _iso(file: BinaryIO, num_bytes: int) -> Structure:
     kinds: set[bytes] = set()
     promised = 0
-    is_encrypted = False
+    is_encrypted = has_index = False
     for kind, start, end in _iso_boxes(file, num_bytes):
         kinds.add(kind)
         if kind in (b"mdat", b"moof", b"moov"):
@@ -93,17 +94,22 @@ def _iso(file: BinaryIO, num_bytes: int) -> Structure:
         if kind == b"moov":
             content = _read(file, start, min(end - start, _MAX_MOOV_BYTES))
             is_encrypted = b"encv" in content and b"schm" in content
-    has_index = b"moov" in kinds
+            has_index = end <= num_bytes
     return Structure("iso", promised, has_index, b"moof" in kinds, is_encrypted)
 
 
 def _avi_promise(file: BinaryIO, num_bytes: int) -> int:
-    """End of the last `movi` list; a recorder that crashed leaves 0 there: no promise."""
+    """End of the last `movi` list; a recorder that crashed leaves 0 there: no promise.
+
+    Before the first one the whole file is promised. What follows the last one may be missing: it
+    is only an index, and the frames are there without it.
+    """
     position, promised = 0, 0
+    whole = 8 + int.from_bytes(_read(file, 4, 4), "little")
     for _ in range(_MAX_BOXES):
         header = _read(file, position, 12)
         if len(header) < 12:
-            return promised
+            return promised or whole
         name, size = struct.unpack("<4sI", header[:8])
         if name == b"RIFF":
             position += 12  # down into it: its chunks follow
@@ -112,7 +118,7 @@ def _avi_promise(file: BinaryIO, num_bytes: int) -> int:
             promised = max(promised, position + 8 + size)
         position += 8 + size + size % 2
         if position >= num_bytes:
-            return promised
+            return promised or whole
     return promised
 
 

@@ -1,0 +1,113 @@
+"""Small videos and image folders made on the spot, so that the tests need no data."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def number_frame(number: int, width: int = 96, height: int = 64) -> NDArray[np.uint8]:
+    """A frame `(H, W, 3)` RGB whose four corner blocks differ and whose middle says `number`."""
+    frame = np.full((height, width, 3), 40, np.uint8)
+    half_h, half_w = height // 2, width // 2
+    frame[:half_h, :half_w] = (220, 30, 30)  # red top left
+    frame[:half_h, half_w:] = (30, 220, 30)  # green top right
+    frame[half_h:, :half_w] = (30, 30, 220)  # blue bottom left
+    bits = [(number >> bit) & 1 for bit in range(8)]
+    for bit, value in enumerate(bits):
+        left = width * bit // 8
+        frame[half_h - 6 : half_h + 6, left : left + width // 8] = 235 if value else 16
+    return frame
+
+
+def read_number(frame: NDArray[np.uint8]) -> int:
+    """The number that `number_frame` wrote, from a frame of any size."""
+    height, width = frame.shape[:2]
+    row = frame[height // 2].mean(axis=1)
+    return sum(int(row[int(width * (bit + 0.5) / 8)] > 128) << bit for bit in range(8))
+
+
+def write_video(
+    path: Path,
+    num_frames: int = 20,
+    *,
+    size: tuple[int, int] = (96, 64),
+    codec: str = "libx264",
+    rate: int = 25,
+    pts: Sequence[int] | None = None,
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+    gop: int = 8,
+    with_sound: bool = False,
+) -> Path:
+    """Encode `num_frames` numbered frames; `pts` are in units of 1 / 1000 s."""
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.gop_size = gop
+        stream.options = options or {}
+        stream.codec_context.thread_count = 1
+        if pts is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        sound = container.add_stream("aac", rate=48000) if with_sound else None
+        for number in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(number_frame(number, *size), format="rgb24")
+            if pts is not None:
+                frame.pts, frame.time_base = pts[number], Fraction(1, 1000)
+            else:
+                frame.pts, frame.time_base = number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            for number in range(5):
+                container.mux(sound.encode(_silence(number)))
+            container.mux(sound.encode(None))
+    return path
+
+
+def write_sound(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=48000)
+        for number in range(20):
+            container.mux(stream.encode(_silence(number)))
+        container.mux(stream.encode(None))
+    return path
+
+
+def _silence(number: int) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(
+        np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+    )
+    frame.sample_rate, frame.pts, frame.time_base = 48000, number * 1024, Fraction(1, 48000)
+    return frame
+
+
+def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Write (a, b, c, d) of the display matrix into the video track of an mp4."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 4 + 40  # version 0: 40 bytes before the matrix
+    a, b, c, d = (value << 16 for value in matrix)
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+def write_images(folder: Path, num_frames: int, rate: float | None = None) -> Path:
+    """A MOT sequence with `rate`, or a plain folder of images without."""
+    images = folder / "img1" if rate is not None else folder
+    images.mkdir(parents=True)
+    for number in range(num_frames):
+        bgr = number_frame(number)[..., ::-1]
+        cv2.imwrite(str(images / f"{number + 1:06d}.png"), bgr)
+    if rate is not None:
+        text = f"[Sequence]\nname={folder.name}\nimDir=img1\nframeRate={rate:g}\n"
+        (folder / "seqinfo.ini").write_text(text)
+    return folder

@@ -1,0 +1,149 @@
+"""What the sources on a command line stand for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from made_videos import write_images
+
+from pipelines.errors import ExitCode, Reason, RunError
+from pipelines.plan import find_videos
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """cam1/a.mp4, cam2/a.mp4, cam2/b.AVI, a MOT sequence, and things to pass over."""
+    for name in ("cam1/a.mp4", "cam2/a.mp4", "cam2/b.AVI", "cam2/notes.txt", ".trash/x.mp4"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"not opened while planning")
+    (tmp_path / "cam1/._a.mp4").write_bytes(b"")
+    write_images(tmp_path / "MOT16-11", 2, rate=30)
+    return tmp_path
+
+
+def names(sources: list[Path | str], base: Path) -> list[str]:
+    videos, failures = find_videos([str(s) for s in sources])
+    assert not failures
+    return [os.path.relpath(v.uri, base) for v in videos]
+
+
+def test_a_folder_is_searched_and_sorted(archive):
+    expected = ["MOT16-11", "cam1/a.mp4", "cam2/a.mp4", "cam2/b.AVI"]
+    assert names([archive], archive) == expected
+    videos, _ = find_videos([str(archive)])
+    assert [v.name for v in videos] == ["MOT16-11", "a", "a", "b"]
+    assert len({v.video_id for v in videos}) == 4
+    assert videos[0].is_image_folder
+    assert videos[0].frames_per_second == 30
+    assert videos[1].frames_per_second is None
+
+
+def test_the_same_video_named_twice_is_one(archive, monkeypatch):
+    monkeypatch.chdir(archive / "cam1")
+    link = archive / "link"
+    link.symlink_to(archive / "cam1")
+    sources = ["a.mp4", "../cam1/./a.mp4", archive / "cam1", archive / "cam1/*.mp4", link / "a.mp4"]
+    assert names(sources, archive) == ["cam1/a.mp4"]
+
+
+def test_a_sequence_goes_by_its_folder_or_its_images(archive):
+    assert names([archive / "MOT16-11"], archive) == ["MOT16-11"]
+    assert names([archive / "MOT16-11/img1"], archive) == ["MOT16-11"]
+    assert names([archive / "*"], archive)[0] == "MOT16-11"
+
+
+def test_a_sequence_without_a_usable_rate_has_none(archive):
+    (archive / "MOT16-11/seqinfo.ini").write_text("[Sequence]\nframeRate=fast\n")
+    assert find_videos([str(archive / "MOT16-11")])[0][0].frames_per_second is None
+
+
+def test_images_are_a_video_only_where_nothing_else_is(archive):
+    plain = write_images(archive / "plain", 3)
+    (video,), _ = find_videos([str(plain)])
+    assert (video.name, video.is_image_folder) == ("plain", True)
+    (single,), _ = find_videos([str(plain / "000001.png")])
+    assert single.is_image_folder
+    (plain / "clip.mp4").write_bytes(b"x")
+    assert names([plain], plain) == ["clip.mp4"]
+
+
+def test_globs_take_videos_and_search_folders(archive):
+    assert names([archive / "cam2/*"], archive) == ["cam2/a.mp4", "cam2/b.AVI"]
+    assert names([archive / "**/*.mp4"], archive) == ["cam1/a.mp4", "cam2/a.mp4"]
+    odd = archive / "what[1].mp4"
+    odd.write_bytes(b"x")
+    assert names([odd], archive) == ["what[1].mp4"]
+
+
+def test_lists(archive, monkeypatch):
+    monkeypatch.chdir(archive)
+    (archive / "list.txt").write_text("# two cameras\n\ncam1/a.mp4\n  cam2/b.AVI  \n")
+    assert names(["@list.txt"], archive) == ["cam1/a.mp4", "cam2/b.AVI"]
+    (archive / "list.csv").write_text("camera,source\n1,cam1/a.mp4\n2,cam2\n")
+    expected = ["cam1/a.mp4", "cam2/a.mp4", "cam2/b.AVI"]
+    assert names(["list.csv"], archive) == expected
+    monkeypatch.chdir(archive.parent)  # entries beside the list are found from elsewhere too
+    assert names([archive / "list.csv"], archive) == expected
+    assert names([f"@{archive / 'list.txt'}"], archive) == expected[:1] + expected[2:]
+
+
+def test_a_list_that_names_itself_ends(archive, monkeypatch):
+    monkeypatch.chdir(archive)
+    (archive / "list.txt").write_text("@list.txt\ncam1/a.mp4\n")
+    videos, failures = find_videos(["@list.txt"])
+    assert [v.name for v in videos] == ["a"]
+    assert [e.reason for _, e in failures] == [Reason.UNSUPPORTED_FORMAT]
+
+
+def test_one_missing_source_among_several_is_its_own_error(archive):
+    empty = archive / "empty"
+    empty.mkdir()
+    missing = [archive / "no.mp4", empty, archive / "*.webm", f"@{archive / 'no.txt'}"]
+    videos, failures = find_videos([str(s) for s in [archive / "cam1/a.mp4", *missing]])
+    assert [v.name for v in videos] == ["a"]
+    assert {error.reason for _, error in failures} == {Reason.NOT_FOUND}
+    assert len(failures) == 4
+    assert all(video.video_id for video, _ in failures)
+
+
+@pytest.mark.parametrize("source", ["no.mp4", "*.webm", "@no.txt", "no.csv"])
+def test_no_video_at_all_ends_the_run_in_one_line(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError) as caught:
+        find_videos([source])
+    assert caught.value.exit_code == ExitCode.REFUSED
+    assert "\n" not in str(caught.value)
+    assert source.lstrip("@") in str(caught.value)
+
+
+def test_no_source_at_all(tmp_path):
+    with pytest.raises(RunError, match="no source given"):
+        find_videos([])
+    with pytest.raises(RunError, match="no video in folder"):
+        find_videos([str(tmp_path)])
+
+
+@pytest.mark.parametrize("source", ["s3://bucket/a", "https://host/a.mp4", "rtsp://cam/1"])
+def test_remote_sources_are_refused(source):
+    with pytest.raises(RunError, match="is not read yet") as caught:
+        find_videos([source])
+    assert caught.value.exit_code == ExitCode.REFUSED
+
+
+def test_a_csv_needs_its_column(archive):
+    (archive / "list.csv").write_text("path\ncam1/a.mp4\n")
+    with pytest.raises(RunError, match="column `source`"):
+        find_videos([str(archive / "list.csv")])
+
+
+def test_names_that_are_no_text_are_errors(archive):
+    bad = os.fsencode(archive) + b"/cam1/\xff.mp4"
+    with open(bad, "wb"):
+        pass
+    videos, failures = find_videos([str(archive / "cam1")])
+    assert [v.name for v in videos] == ["a"]
+    assert [e.reason for _, e in failures] == [Reason.BAD_KEY]
+    assert failures[0][0].video_id
