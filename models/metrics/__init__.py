@@ -1,0 +1,1 @@
+"""Scores of detections and tracks: arrays in, numbers out."""

@@ -1,0 +1,94 @@
+"""Boxes with ids over the frames of a sequence: what the metrics compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.structures import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class BoxRows:
+    """One row a box, in any order.
+
+    Attributes:
+        frame: `(n,)` int64 frame numbers from 0.
+        track_id: `(n,)` int64 identities; the metrics want each at most once a frame.
+        tlbr: `(n, 4)` float64 corners in pixels.
+
+    Raises:
+        ValueError: If the lengths or shapes disagree.
+    """
+
+    frame: IntArray
+    track_id: IntArray
+    tlbr: FloatArray
+
+    def __post_init__(self) -> None:
+        n = len(self.frame)
+        if self.frame.shape != (n,) or self.track_id.shape != (n,) or self.tlbr.shape != (n, 4):
+            got = (self.frame.shape, self.track_id.shape, self.tlbr.shape)
+            raise ValueError(f"rows: got shapes {got}, accepted are (n,), (n,), (n, 4)")
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __getitem__(self, index: slice | FloatArray | IntArray) -> BoxRows:
+        return BoxRows(self.frame[index], self.track_id[index], self.tlbr[index])
+
+    @staticmethod
+    def empty() -> BoxRows:
+        """No row."""
+        return BoxRows(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)))
+
+    @staticmethod
+    def concatenate(parts: list[BoxRows]) -> BoxRows:
+        """Rows of all parts, one after another."""
+        return BoxRows(
+            np.concatenate([part.frame for part in parts]),
+            np.concatenate([part.track_id for part in parts]),
+            np.concatenate([part.tlbr for part in parts]),
+        )
+
+
+def by_frame(*tables: BoxRows) -> Iterator[tuple[int, list[IntArray]]]:
+    """For every frame in which any table has a row: the row numbers of each table, rising frames.
+
+    Args:
+        tables: Of one sequence.
+
+    Yields:
+        Frame and, a table, `(k,)` indices of its rows in that frame.
+    """
+    orders = [np.argsort(table.frame, kind="stable") for table in tables]
+    sorted_frames = [table.frame[order] for table, order in zip(tables, orders, strict=True)]
+    frames = np.unique(np.concatenate(sorted_frames)) if tables else np.zeros(0, np.int64)
+    edges = [
+        (np.searchsorted(own, frames, "left"), np.searchsorted(own, frames, "right"))
+        for own in sorted_frames
+    ]
+    for k, frame in enumerate(frames):
+        yield (
+            int(frame),
+            [order[low[k] : high[k]] for order, (low, high) in zip(orders, edges, strict=True)],
+        )
+
+
+def check_unique(name: str, rows: BoxRows) -> None:
+    """Refuse an identity that has two boxes in one frame.
+
+    Raises:
+        ValueError: Naming the first such frame and id.
+    """
+    order = np.lexsort((rows.track_id, rows.frame))
+    frame, track_id = rows.frame[order], rows.track_id[order]
+    twice = np.flatnonzero((frame[1:] == frame[:-1]) & (track_id[1:] == track_id[:-1]))
+    if len(twice):
+        first = int(twice[0])
+        raise ValueError(
+            f"{name}: got id {track_id[first]} twice in frame {frame[first]} (from 0), "
+            "accepted is one box an id and frame"
+        )
