@@ -30,15 +30,16 @@ _STATUS, _TRACK_ID, _SCORE, _ORDER, _FIRST_FRAME, _LAST_FRAME, _HITS, _DETECTION
 
 
 class TrackStatus(IntEnum):
-    """Where a track is in its life; a removed track has no row."""
+    """Where a track is in its life; a removed track has no column."""
 
     TENTATIVE = 0  # seen too little to be reported
     TRACKED = 1  # matched in the last frame
     LOST = 2  # not matched, may be found again
+    REMOVED = 3  # forgotten
 
 
 # plain numbers for comparison with arrays: looking up a member of an enum takes as long as numpy
-TENTATIVE, TRACKED, LOST = (int(status) for status in TrackStatus)
+TENTATIVE, TRACKED, LOST, _ = (int(status) for status in TrackStatus)
 
 
 class TrackStore:
