@@ -28,6 +28,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="go on from OUT/latest.pt")] = True,
 ) -> None:
     """Train a network; OUT/weights.safetensors is the result."""
+    import cv2
     import numpy as np
     import torch
     import yaml
@@ -40,6 +41,7 @@ def train(
     from pipelines.training_data import TrainingSet, collate
 
     torch.set_num_threads(threads)
+    cv2.setNumThreads(0)  # a forked worker would wait for OpenCV's threads for ever
     settings = yaml.safe_load(config.read_text())
     sources = [Source(**entry) for entry in settings["sources"]]
     out.mkdir(parents=True, exist_ok=True)
