@@ -62,7 +62,8 @@ class LoopTrack:
     @property
     def tlbr(self) -> FloatArray:
         """`(4,)` box of the state."""
-        return xyah_to_tlbr(self.kalman.x[None, :4, 0])[0]
+        box: FloatArray = xyah_to_tlbr(self.kalman.x[None, :4, 0])[0]
+        return box
 
     def gating(self, xyah: FloatArray) -> FloatArray:
         """Squared Mahalanobis distance of measurements `(N, 4)`."""
@@ -188,9 +189,10 @@ class LoopTracker:
         lost = [t for t in self.lost if t.status != TrackStatus.TRACKED] + newly_lost
         self.lost = [t for t in lost if t not in self.removed]
         self.removed += outlived
-        overlap = _overlap_cost(self.tracked, np.stack([t.tlbr for t in self.lost] or [[0.0] * 4]))
+        lost_boxes = np.array([track.tlbr for track in self.lost]).reshape(-1, 4)
+        overlap = _overlap_cost(self.tracked, lost_boxes)
         drop_tracked, drop_lost = set(), set()
-        for row, column in zip(*np.nonzero(overlap[:, : len(self.lost)] < 0.15), strict=True):
+        for row, column in zip(*np.nonzero(overlap < 0.15), strict=True):
             track, other = self.tracked[row], self.lost[column]
             if track.last_frame - track.first_frame > other.last_frame - other.first_frame:
                 drop_lost.add(column)

@@ -2,35 +2,77 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
+
+_BUFFER = {"default": 60, "published": 30}
+_SHARED = ("mode", "track_buffer", "birth_score")  # the settings that `published` has too
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
     """Settings of `JDETracker`; the defaults are those that track best on the measured videos.
 
+    Limits of overlap are costs, 1 - IoU: the larger, the less overlap a match needs.
+
     Attributes:
-        mode: `default`, or `published` for the original's behaviour row for row.
-        track_buffer: Frames at 30 frames a second that a lost track is kept (scaled by fps / 30).
+        mode: `default`, or `published` for the original's behaviour row for row, which has
+            `track_buffer` and `birth_score` only.
+        track_buffer: Frames at 30 frames a second that a lost track is kept (scaled by fps / 30);
+            None is 60, and the original's 30 in `published`.
         birth_score: A detection starts a track from this score on.
-        appearance_limit: Largest cost of the appearance stage.
+        high_score: Detections below take part in the last stage only, where they may extend a
+            tracked track; they start none.
+        appearance_limit: Largest cost of the appearance stage: embedding distance, a little motion.
+        motion_share: Share of the squared Mahalanobis distance in that cost.
+        overlap_limit: Largest cost of the overlap stage for tracks seen in the last frame.
+        lost_overlap_limit: The same for lost tracks; 0 leaves them to appearance.
+        low_overlap_limit: The same for tracks seen in the last frame and low detections; 0: off.
+        tentative_overlap_limit: The same for tentative tracks.
+        birth_overlap: A detection that overlaps a tracked box by more IoU starts no track.
+        embedding_momentum: Share of the old embedding in a track's smoothed one.
+        min_hits: Detections a track needs before it is reported (but for those of frame 1).
 
     Raises:
         ValueError: If a value is out of range, naming it and what is accepted.
     """
 
     mode: Literal["default", "published"] = "default"
-    track_buffer: int = 30
+    track_buffer: int | None = None
     birth_score: float = 0.5
-    appearance_limit: float = 0.7
+    high_score: float = 0.5
+    appearance_limit: float = 0.95
+    motion_share: float = 0.02
+    overlap_limit: float = 0.7
+    lost_overlap_limit: float = 0.5
+    low_overlap_limit: float = 0.3
+    tentative_overlap_limit: float = 0.7
+    birth_overlap: float = 0.4
+    embedding_momentum: float = 0.95
+    min_hits: int = 2
 
     def __post_init__(self) -> None:
-        if self.mode not in ("default", "published"):
+        if self.mode not in _BUFFER:
             raise ValueError(f"mode: got {self.mode!r}, accepted is default | published")
-        _check_range("track-buffer", self.track_buffer, 0, 1_000_000)
-        _check_range("birth-score", self.birth_score, 0.0, 1.0)
-        _check_range("appearance-limit", self.appearance_limit, 0.0, 2.0)
+        if self.track_buffer is not None:
+            _check_range("track_buffer", self.track_buffer, 0, 1_000_000)
+        _check_range("appearance_limit", self.appearance_limit, 0.0, 3.0)
+        _check_range("min_hits", self.min_hits, 1, 100)
+        for share in fields(self):
+            if share.type == "float" and share.name != "appearance_limit":
+                _check_range(share.name, getattr(self, share.name), 0.0, 1.0)
+        if self.mode == "published":
+            for setting in fields(self):
+                value = getattr(self, setting.name)
+                if setting.name not in _SHARED and value != setting.default:
+                    raise ValueError(
+                        f"{setting.name}: got {value}, mode published has the original's only"
+                    )
+
+    def max_lost_frames(self, frames_per_second: float) -> int:
+        """Frames that a lost track is kept at this rate."""
+        buffer = _BUFFER[self.mode] if self.track_buffer is None else self.track_buffer
+        return int(frames_per_second / 30 * buffer)
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:

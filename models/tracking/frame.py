@@ -32,7 +32,7 @@ class Frame:
     num_degenerate: int = 0
 
     def __len__(self) -> int:
-        return self.xyah.shape[1]
+        return len(self.scores)
 
 
 def build_frame(boxes: ArrayLike, scores: ArrayLike, embeddings: ArrayLike) -> Frame:
@@ -67,7 +67,7 @@ def build_frame(boxes: ArrayLike, scores: ArrayLike, embeddings: ArrayLike) -> F
         _refuse("boxes", boxes)
     source = None
     if count and not size.min() > 0:
-        source = ((size > 0).all(axis=0)).nonzero()[0]
+        source = np.flatnonzero(np.all(size > 0, axis=0))
         size, tlbr = size[:, source], tlbr[:, source]
         scores, embeddings, squares = scores[source], embeddings[source], squares[source]
     xyah = np.empty_like(tlbr)

@@ -107,7 +107,7 @@ def process_noise(dt: float) -> tuple[float, float]:
 def innovation_variance(state: State) -> State:
     """Diagonal of S = H P H' + R for every track, `(4, M)`; S has no other entries."""
     height = state[3]
-    variance = (height * height) * _MEASUREMENT_SCALE
+    variance: State = (height * height) * _MEASUREMENT_SCALE
     variance += state[POSITION_VARIANCE]
     variance[2] += _MEASUREMENT_ASPECT
     return variance

@@ -42,7 +42,8 @@ def assign(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> 
         return np.arange(len(rows))
     chosen = _solve(rows[contested], columns[contested], costs[contested], limit)
     crowd[contested[chosen]] = 1
-    return (crowd == 1).nonzero()[0]
+    matched: Indices = (crowd == 1).nonzero()[0]
+    return matched
 
 
 def _solve(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> Indices:

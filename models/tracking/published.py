@@ -14,18 +14,13 @@ from numpy.typing import NDArray
 from models.tracking import kalman
 from models.tracking.config import TrackingConfig
 from models.tracking.frame import Frame
-from models.tracking.matching import (
-    Indices,
-    assign,
-    embedding_distance,
-    overlap_matrix,
-    pairs_below,
-)
+from models.tracking.matching import Indices, overlap_matrix
+from models.tracking.stages import match_appearance, match_overlap
 from models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 
-_GATE_INCLUSIVE = float(np.nextafter(kalman.GATE, np.inf))
 _MOMENTUM = 0.9
 _MOTION_SHARE = 0.02
+_APPEARANCE_LIMIT = 0.7
 _OVERLAP_LIMIT = 0.5  # of 1 - IoU, tracked tracks
 _TENTATIVE_LIMIT = 0.7
 _DUPLICATE_OVERLAP = 0.85
@@ -50,7 +45,7 @@ def associate(
     pool = store.state[:, :num_pool]
     pool[7] *= status[:num_pool] == TRACKED  # a lost track keeps its height
     kalman.predict(pool)
-    columns, left = _match(store, frame, config, status, num_pool, now)
+    columns, left = _match(store, frame, status, num_pool, now)
 
     births = left[frame.scores[left] >= config.birth_score]
     birth_ranks = store.take_ranks(len(births))
@@ -85,7 +80,6 @@ def associate(
 def _match(
     store: TrackStore,
     frame: Frame,
-    config: TrackingConfig,
     status: NDArray[np.float64],
     num_pool: int,
     now: float,
@@ -99,7 +93,9 @@ def _match(
     if not count or not len(frame):
         return np.zeros(0, np.intp), free.nonzero()[0]
     variance = kalman.innovation_variance(store.state[:, :count])
-    matched, taken = _match_appearance(store, frame, variance[:, :num_pool], config)
+    matched, taken = match_appearance(
+        store, frame, variance[:, :num_pool], _MOTION_SHARE, _APPEARANCE_LIMIT
+    )
     free[taken] = False
     left = free.nonzero()[0]
     for wanted, limit in (
@@ -113,7 +109,7 @@ def _match(
         tracks = candidate.nonzero()[0]
         if not len(tracks):
             continue
-        more, new = _match_overlap(store, frame, tracks, left, limit)
+        more, new = match_overlap(store, frame, tracks, left, limit, _PIXEL)
         if len(more):
             matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
             free[new] = False
@@ -123,31 +119,6 @@ def _match(
     store.absorb(frame, matched, taken, variance.take(matched, axis=1), _MOMENTUM, now)
     store.score[found] = old_scores
     return matched, left
-
-
-def _match_appearance(
-    store: TrackStore, frame: Frame, variance: NDArray[np.float64], config: TrackingConfig
-) -> tuple[Indices, Indices]:
-    pool = store.state[:, : variance.shape[1]]
-    gate = kalman.gating_matrix(pool, variance, frame.xyah)
-    rows, columns, cost = pairs_below(gate, _GATE_INCLUSIVE)
-    cost *= _MOTION_SHARE
-    distance = embedding_distance(store.embeddings, frame.embeddings, rows, columns)
-    cost += (1 - _MOTION_SHARE) * distance
-    allowed = (cost < config.appearance_limit).nonzero()[0]
-    rows, columns = rows[allowed], columns[allowed]
-    chosen = assign(rows, columns, cost[allowed], config.appearance_limit)
-    return rows[chosen], columns[chosen]
-
-
-def _match_overlap(
-    store: TrackStore, frame: Frame, tracks: Indices, detections: Indices, limit: float
-) -> tuple[Indices, Indices]:
-    predicted = kalman.to_tlbr(store.state.take(tracks, axis=1))
-    overlap = overlap_matrix(predicted, frame.tlbr.take(detections, axis=1), _PIXEL)
-    rows, columns, cost = pairs_below(np.subtract(1.0, overlap, out=overlap), limit)
-    chosen = assign(rows, columns, cost, limit)
-    return tracks[rows[chosen]], detections[columns[chosen]]
 
 
 def _drop_duplicates(

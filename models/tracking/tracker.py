@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from numpy.typing import ArrayLike
 
 from models.structures import Tracks
-from models.tracking import published
+from models.tracking import default, published
 from models.tracking.config import TrackingConfig
 from models.tracking.frame import build_frame
 from models.tracking.track import TrackStore
+
+_JITTER = 0.05  # of a frame: containers round time stamps, to 1/1000 s for example
 
 
 class JDETracker:
@@ -19,7 +23,8 @@ class JDETracker:
 
     Args:
         config: Settings.
-        frames_per_second: Nominal rate of the video; scales the lost-track buffer.
+        frames_per_second: Nominal rate of the video: the unit of time of the motion model and of
+            the lost-track buffer.
 
     Attributes:
         num_frames: Frames seen.
@@ -30,13 +35,15 @@ class JDETracker:
     """
 
     def __init__(self, config: TrackingConfig, frames_per_second: float) -> None:
-        if not 0 < frames_per_second < float("inf"):
+        if not 0 < frames_per_second < math.inf:
             raise ValueError(f"frames_per_second: got {frames_per_second}, accepted is above 0")
         self.config = config
-        self.frames_per_second = frames_per_second
+        self.frames_per_second = float(frames_per_second)
         self.num_frames = 0
         self.num_degenerate = 0
-        self._max_lost = int(frames_per_second / 30 * config.track_buffer)
+        self._max_lost = config.max_lost_frames(frames_per_second)
+        self._now = default.FIRST_FRAME
+        self._time_s: float | None = None
         self._store: TrackStore | None = None
 
     def update(
@@ -53,19 +60,61 @@ class JDETracker:
             boxes: `(N, 4)` tlbr in source pixels; N may be 0.
             scores: `(N,)` confidence in [0, 1].
             embeddings: `(N, D)` appearance; D may be 0 and stays the same for a video.
-            time_s: Presentation time of the frame, where the rate varies.
+            time_s: Presentation time of the frame: the motion model then steps by the real time
+                since the last frame. None, and mode `published`: one frame at the nominal rate.
 
         Returns:
             Tracks present in this frame.
 
         Raises:
-            ValueError: If shapes disagree or a number is not finite.
+            ValueError: If shapes disagree or a number is not finite; the tracker is unchanged.
         """
         frame = build_frame(boxes, scores, embeddings)
-        self.num_degenerate += frame.num_degenerate
-        self.num_frames += 1
         if self._store is None:
             self._store = TrackStore(frame.embeddings.shape[1])
         store = self._store
-        published.associate(store, frame, self.config, self._max_lost, float(self.num_frames))
+        if frame.embeddings.shape[1] != store.embeddings.shape[1]:
+            raise ValueError(
+                f"embeddings: got width {frame.embeddings.shape[1]}, accepted is "
+                f"{store.embeddings.shape[1]} as in the first frame"
+            )
+        if time_s is not None and not math.isfinite(time_s):
+            raise ValueError(f"time_s: got {time_s}, accepted is a finite number")
+        dt = self._step(time_s)
+        self.num_degenerate += frame.num_degenerate
+        self.num_frames += 1
+        if self.config.mode == "published":
+            published.associate(store, frame, self.config, self._max_lost, float(self.num_frames))
+        else:
+            # a single step of up to a second ends no track, however short the buffer
+            max_lost = max(self._max_lost, min(dt, self.frames_per_second))
+            default.associate(store, frame, self.config, max_lost, self._now, dt)
         return store.report(frame.source)
+
+    def _step(self, time_s: float | None) -> float:
+        """Frames since the last frame, and the clock advanced by them."""
+        dt = 1.0
+        if time_s is not None and self._time_s is not None:
+            dt = _whole_if_close((time_s - self._time_s) * self.frames_per_second)
+        if self.num_frames:
+            self._now += dt
+        if time_s is not None:
+            self._time_s = float(time_s)
+        elif self._time_s is not None:
+            self._time_s += 1 / self.frames_per_second
+        return dt
+
+
+def _whole_if_close(frames: float) -> float:
+    """A step of time without the rounding of time stamps.
+
+    A constant rate gives exactly 1 and the plain filter. A clock that stands still or goes back
+    says nothing: 1 too.
+
+    >>> _whole_if_close(0.99), _whole_if_close(1.4), _whole_if_close(-3.0)
+    (1.0, 1.4, 1.0)
+    """
+    if frames <= _JITTER:
+        return 1.0
+    nearest = float(round(frames))
+    return nearest if abs(frames - nearest) <= _JITTER else frames

@@ -1,0 +1,83 @@
+"""The two ways a stage matches tracks with detections: by appearance and by overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.tracking import kalman
+from models.tracking.frame import Frame
+from models.tracking.matching import (
+    Indices,
+    assign,
+    embedding_distance,
+    overlap_matrix,
+    pairs_below,
+)
+from models.tracking.track import TrackStore
+
+_GATE_INCLUSIVE = float(np.nextafter(kalman.GATE, np.inf))
+
+
+def match_appearance(
+    store: TrackStore,
+    frame: Frame,
+    variance: NDArray[np.float64],
+    motion_share: float,
+    limit: float,
+    pair_allowed: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
+) -> tuple[Indices, Indices]:
+    """Match by embedding distance, with a share of the motion gate's distance (equation 7).
+
+    Args:
+        store: Predicted tracks, of which the first M take part.
+        frame: N detections.
+        variance: `(4, M)` `innovation_variance` of those tracks.
+        motion_share: Weight of the squared Mahalanobis distance; 1 minus it is the embedding's.
+        limit: Largest cost.
+        pair_allowed: `(M,)` tracks and `(N,)` detections that take part; None: all.
+
+    Returns:
+        `(K,)` tracks and `(K,)` their detections.
+    """
+    candidates = store.state[:, : variance.shape[1]]
+    gate = kalman.gating_matrix(candidates, variance, frame.xyah)
+    rows, columns, cost = pairs_below(gate, _GATE_INCLUSIVE)
+    if pair_allowed is not None:
+        kept = (pair_allowed[0][rows] & pair_allowed[1][columns]).nonzero()[0]
+        rows, columns, cost = rows[kept], columns[kept], cost[kept]
+    cost *= motion_share
+    distance = embedding_distance(store.embeddings, frame.embeddings, rows, columns)
+    cost += (1 - motion_share) * distance
+    allowed = (cost < limit).nonzero()[0]
+    rows, columns = rows[allowed], columns[allowed]
+    chosen = assign(rows, columns, cost[allowed], limit)
+    return rows[chosen], columns[chosen]
+
+
+def match_overlap(
+    store: TrackStore,
+    frame: Frame,
+    tracks: Indices,
+    detections: Indices,
+    limit: float,
+    pixel: float = 0.0,
+) -> tuple[Indices, Indices]:
+    """Match by 1 - IoU of the tracks' boxes as they stand.
+
+    Args:
+        store: The tracks.
+        frame: The detections.
+        tracks: `(M,)` those that take part.
+        detections: `(N,)` those that take part.
+        limit: Largest cost.
+        pixel: As in `overlap_matrix`.
+
+    Returns:
+        `(K,)` tracks and `(K,)` their detections.
+    """
+    boxes = kalman.to_tlbr(store.state.take(tracks, axis=1))
+    overlap = overlap_matrix(boxes, frame.tlbr.take(detections, axis=1), pixel)
+    rows, columns, cost = pairs_below(np.subtract(1.0, overlap, out=overlap), limit)
+    chosen = assign(rows, columns, cost, limit)
+    return tracks[rows[chosen]], detections[columns[chosen]]
