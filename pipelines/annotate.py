@@ -85,7 +85,7 @@ def draw_tracks(
         caption: Written in the upper left corner.
     """
     canvas = np.ascontiguousarray(image).copy()
-    line = max(1, round(image.shape[0] / 360))
+    line = max(1, round(image.shape[0] / 480))
     order = np.argsort(tlbr[:, 3], kind="stable")  # the nearest last, over the others
     for i in order:
         _draw_trail(canvas, (trails or {}).get(int(track_ids[i]), ()), int(track_ids[i]), line)

@@ -71,6 +71,7 @@ class _Cast:
     """Sprites of one clip, drawn when first needed."""
 
     layout: Layout
+    finest_px_per_m: float
     people: dict[tuple[int, int, int], Sprite] = field(default_factory=dict)
     things: dict[int, Sprite] = field(default_factory=dict)
 
@@ -95,7 +96,7 @@ class _Cast:
     def _px_per_m(self, nearest_m: float) -> float:
         """What is needed at the nearest, so that sprites are hardly ever enlarged."""
         scale = self.layout.camera.scale(max(nearest_m, self.layout.near_m * 0.9))
-        return min(max(scale, 30.0), 190.0)
+        return min(max(scale, 30.0), self.finest_px_per_m)
 
 
 def render(scene: StreetScene) -> Iterator[tuple[_Image, Truth]]:
@@ -108,7 +109,7 @@ def render(scene: StreetScene) -> Iterator[tuple[_Image, Truth]]:
         `(H, W, 3)` uint8 RGB and the truth of that frame.
     """
     layout = build_layout(scene)
-    cast = _Cast(layout)
+    cast = _Cast(layout, 190.0 * max(1.0, scene.height / 540))
     street = (draw_backdrop(scene, layout) * 255).astype(np.uint8)
     finish = _Finish(scene)
     for frame_index in range(scene.num_frames):
@@ -229,7 +230,7 @@ class _Finish:
 
     def __init__(self, scene: StreetScene) -> None:
         self._rng = np.random.default_rng([scene.seed, 3])
-        self._gamma = float(np.exp(self._rng.uniform(-0.45, 0.4)))
+        self._gamma = float(np.exp(self._rng.uniform(-0.45, 0.3)))
         self._gain = self._rng.uniform(0.85, 1.1) * self._rng.uniform(0.94, 1.06, 3)
         self._softness = float(self._rng.choice([0.0, 0.5, 0.8]))
         noise = self._rng.normal(128, 32, (scene.height + 32, scene.width + 32, 3))
