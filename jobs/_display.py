@@ -1,0 +1,131 @@
+"""What a user sees of a run: progress while it works, a table and the errors at its end.
+
+Progress goes to stderr, the table to stdout. On a terminal it is a bar; elsewhere plain lines,
+one every few seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from pipelines.passes import Progress
+    from pipelines.run_record import Summary, VideoRow
+
+SECONDS_BETWEEN_LINES = 5.0
+MAX_TABLE_ROWS = 50
+
+
+def describe(progress: Progress) -> str:
+    """One line: videos, frames, frames/s, the time that is left."""
+    rate = progress.frames / progress.seconds if progress.seconds > 0 else 0.0
+    skipped = f" ({progress.videos_skipped} done before)" if progress.videos_skipped else ""
+    return (
+        f"{progress.videos_done}/{progress.videos} videos{skipped}, {progress.frames} frames, "
+        f"{rate:.1f} frames/s, {_time_left(progress)} left"
+    )
+
+
+def _time_left(progress: Progress) -> str:
+    # lengths of videos are not known before they are decoded: by the share of videos done
+    if not progress.videos_done:
+        return "?"
+    left = progress.videos - progress.videos_done
+    seconds = round(progress.seconds / progress.videos_done * left)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class Display:
+    """Shows progress; call it with every report."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bar: Bar | None = None
+        self._last_line = -SECONDS_BETWEEN_LINES
+        self._last: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            columns = (BarColumn(), TextColumn("{task.description}"))
+            self._bar = Bar(*columns, console=self._console, transient=True)
+            self._task = self._bar.add_task("starting Ray", total=None)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._last is not None:
+            self._line(self._last)
+
+    def __call__(self, progress: Progress) -> None:
+        """Take a report: draw it, or print a line if the last one is some seconds old."""
+        self._last = progress
+        if self._bar is not None:
+            text = describe(progress)
+            self._bar.update(
+                self._task, total=progress.videos, completed=progress.videos_done, description=text
+            )
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._line(progress)
+
+    def _line(self, progress: Progress) -> None:
+        self._last_line = time.monotonic()
+        print(describe(progress), file=sys.stderr, flush=True)
+
+
+def show_summary(summary: Summary, console: Console | None = None) -> None:
+    """Table of the videos, the errors in a line each, totals and where the result is."""
+    if console is None:
+        console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table("video", box=None, pad_edge=False)
+    for name in ("frames", "tracks", "rows"):
+        table.add_column(name, justify="right")
+    table.add_column("status")
+    for row in summary.videos[:MAX_TABLE_ROWS]:
+        table.add_row(escape(row.video_id), *_figures(row), row.status)
+    console.print(table)
+    if len(summary.videos) > MAX_TABLE_ROWS:
+        console.print(f"... and {len(summary.videos) - MAX_TABLE_ROWS} more, see summary.json")
+    for error in summary.errors:
+        where = "" if error.get("frame") is None else f" (frame {error['frame']})"
+        line = f"jde: {error['video']}: {error['reason']}: {error['detail']}{where}"
+        print(" ".join(line.split()), file=sys.stderr, flush=True)
+    for line in _totals(summary):
+        console.print(line, markup=False, highlight=False)
+
+
+def _figures(row: VideoRow) -> tuple[str, str, str]:
+    if row.status != "done":
+        return "", "", ""
+    return str(row.frames), str(row.tracks), str(row.rows)
+
+
+def _totals(summary: Summary) -> list[str]:
+    wall = summary.seconds.get("wall", 0.0)
+    rate = summary.frames / wall if wall > 0 else 0.0
+    lines = [
+        f"{summary.videos_done} done, {summary.videos_failed} failed, "
+        f"{summary.videos_skipped} done before; {summary.frames} frames in {wall:.1f} s "
+        f"({rate:.1f} frames/s)"
+    ]
+    if summary.dropped:
+        causes = ", ".join(f"{cause} {number}" for cause, number in summary.dropped.items())
+        lines.append(f"left out: {causes}")
+    return [*lines, f"written to {summary.out}"]

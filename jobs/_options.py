@@ -1,0 +1,262 @@
+"""Flags and one YAML file into the frozen configurations, and nothing else.
+
+The dataclasses of `pipelines.config` own names, defaults and limits; a flag only says where its
+value goes. A flag wins over the file, the file over the default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from models.tracking.config import TrackingConfig
+from pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
+from pipelines.errors import ExitCode, RunError
+
+Values = dict[tuple[str, str], Any]  # (section, field) -> value
+
+# Sections of the YAML file: the configuration whose fields they hold.
+SECTIONS: dict[str, type[Any]] = {
+    "run": TrackConfig,
+    "detection": DetectionConfig,
+    "tracking": TrackingConfig,
+    "resources": ResourceConfig,
+    "outputs": OutputConfig,
+}
+
+# Where the value of a flag goes: (section, field). This is the frozen list of settings.
+FLAGS: dict[str, tuple[str, str]] = {
+    "weights": ("detection", "weights"),
+    "size": ("detection", "size"),
+    "conf": ("detection", "score_threshold"),
+    "nms": ("detection", "nms_threshold"),
+    "max_detections": ("detection", "max_detections"),
+    "precision": ("detection", "precision"),
+    "resize": ("detection", "resize"),
+    "track_buffer": ("tracking", "track_buffer"),
+    "min_box_area": ("run", "min_box_area"),
+    "vid_stride": ("run", "vid_stride"),
+    "max_frames": ("run", "max_frames"),
+    "device": ("resources", "device"),
+    "chunk_frames": ("resources", "chunk_frames"),
+    "num_detectors": ("resources", "num_detectors"),
+    "num_associators": ("resources", "num_associators"),
+    "num_decoders": ("resources", "num_decoders"),
+    "gpus_per_detector": ("resources", "gpus_per_detector"),
+    "torch_threads": ("resources", "torch_threads"),
+    "address": ("resources", "address"),
+    "save_video": ("outputs", "save_video"),
+    "save_mot": ("outputs", "save_mot"),
+    "save_embeddings": ("outputs", "save_embeddings"),
+    "save_detections": ("outputs", "save_detections"),
+}
+
+# Names that people know from other tools. The first one is ours.
+NAMES: dict[str, tuple[str, ...]] = {
+    "size": ("--size", "--imgsz"),
+    "conf": ("--conf", "--conf-thres"),
+    "nms": ("--nms", "--iou", "--nms-thres"),
+}
+
+
+def _option(flag: str, panel: str, text: str, metavar: str | None = None) -> Any:
+    section, field = FLAGS[flag]
+    default = getattr(SECTIONS[section](), field)
+    if flag == "size":
+        default = "what the weights say"
+    shown = "" if default is None or default is False else f" Default: {default}."
+    names = NAMES.get(flag, (f"--{flag.replace('_', '-')}",))
+    return typer.Option(
+        *names, help=text + shown, rich_help_panel=panel, metavar=metavar, show_default=False
+    )
+
+
+_NETWORK, _TRACKS, _OUTPUT, _MACHINE = "Network", "Frames and tracks", "Output", "Machine"
+
+Weights = Annotated[str | None, _option("weights", _NETWORK, "Shipped model or path.", "NAME|PATH")]
+Size = Annotated[str | None, _option("size", _NETWORK, "Network input in pixels.", "WxH")]
+Conf = Annotated[float | None, _option("conf", _NETWORK, "Detections must score above this.")]
+Nms = Annotated[float | None, _option("nms", _NETWORK, "Overlap (IoU) that two boxes may have.")]
+MaxDetections = Annotated[
+    int | None, _option("max_detections", _NETWORK, "Highest scores kept in a frame.")
+]
+Precision = Annotated[
+    str | None, _option("precision", _NETWORK, "Arithmetic of the network.", "auto|fp32|bf16")
+]
+Resize = Annotated[
+    str | None, _option("resize", _NETWORK, "How frames are scaled.", "fast|published")
+]
+TrackBuffer = Annotated[
+    int | None, _option("track_buffer", _TRACKS, "Frames a lost track is kept, at 30 frames/s.")
+]
+MinBoxArea = Annotated[
+    float | None, _option("min_box_area", _TRACKS, "Smaller boxes are left out (square pixels).")
+]
+VidStride = Annotated[int | None, _option("vid_stride", _TRACKS, "Look at every n-th frame.")]
+MaxFrames = Annotated[int | None, _option("max_frames", _TRACKS, "Frames looked at in a video.")]
+Device = Annotated[str | None, _option("device", _MACHINE, "Of the network.", "auto|cpu|cuda")]
+ChunkFrames = Annotated[
+    int | None, _option("chunk_frames", _MACHINE, "Frames that travel and are detected together.")
+]
+NumDetectors = Annotated[
+    str | None, _option("num_detectors", _MACHINE, "Networks at once.", "auto|N")
+]
+NumAssociators = Annotated[
+    str | None, _option("num_associators", _MACHINE, "Association actors.", "auto|N")
+]
+NumDecoders = Annotated[
+    str | None, _option("num_decoders", _MACHINE, "Videos decoded at once.", "auto|N")
+]
+GpusPerDetector = Annotated[
+    float | None, _option("gpus_per_detector", _MACHINE, "Share of a GPU that a network takes.")
+]
+TorchThreads = Annotated[
+    int | None, _option("torch_threads", _MACHINE, "CPU threads of a network.")
+]
+Address = Annotated[
+    str | None, _option("address", _MACHINE, "Ray to run on.", "local|auto|ray://HOST:PORT")
+]
+SaveVideo = Annotated[bool, _option("save_video", _OUTPUT, "Videos with the tracks drawn (H.264).")]
+SaveMot = Annotated[bool, _option("save_mot", _OUTPUT, "MOTChallenge text files.")]
+SaveEmbeddings = Annotated[
+    bool, _option("save_embeddings", _OUTPUT, "Appearance vectors beside the boxes of the tracks.")
+]
+SaveDetections = Annotated[
+    bool, _option("save_detections", _OUTPUT, "Detections with embeddings, before association.")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE.yaml", help="Settings; flags win over it.")
+]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is told, whole and checked."""
+
+    track: TrackConfig
+    resources: ResourceConfig
+    outputs: OutputConfig
+
+
+def collect(flags: dict[str, Any], file: Path | None) -> Values:
+    """Values of the file, and over them those of the flags that were given.
+
+    Args:
+        flags: By the names of `FLAGS`; None and False mean not given.
+        file: YAML, see `read_yaml`.
+
+    Raises:
+        RunError: If a value cannot be read.
+    """
+    values = {} if file is None else read_yaml(file)
+    for flag, value in flags.items():
+        if value is not None and value is not False:
+            values |= _value(flag.replace("_", "-"), FLAGS[flag], value)
+    return values
+
+
+def build_settings(values: Values) -> Settings:
+    """The frozen configurations.
+
+    Raises:
+        RunError: If a value is outside its limits.
+    """
+
+    def of(section: str) -> dict[str, Any]:
+        return {field: value for (where, field), value in values.items() if where == section}
+
+    try:
+        track = TrackConfig(
+            detection=DetectionConfig(**of("detection")),
+            tracking=TrackingConfig(**of("tracking")),
+            **of("run"),
+        )
+        resources = ResourceConfig(**of("resources"))
+        return Settings(track, resources, OutputConfig(**of("outputs")))
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+
+
+def read_yaml(path: Path) -> Values:
+    """Settings of a file: names of flags, and sections with the fields of a configuration.
+
+    ```yaml
+    weights: small
+    save-mot: true
+    tracking: {appearance_limit: 0.6}
+    ```
+
+    Raises:
+        RunError: If the file is missing, no YAML mapping, or names an unknown setting.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise RunError(f"config: {path} cannot be read ({reason})", ExitCode.REFUSED) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise RunError(f"config: {path} holds no mapping of settings", ExitCode.REFUSED)
+    values: Values = {}
+    for key, value in content.items():
+        flag = str(key).replace("-", "_")
+        if flag in FLAGS:
+            values |= _value(str(key), FLAGS[flag], value)
+        elif flag in SECTIONS and isinstance(value, dict):
+            for field, inner in value.items():
+                values |= _value(f"{key}.{field}", (flag, str(field)), inner)
+        else:
+            accepted = ", ".join([*FLAGS, *SECTIONS]).replace("_", "-")
+            raise RunError(
+                f"config: {path}: unknown setting {key!r}, accepted are {accepted}",
+                ExitCode.REFUSED,
+            )
+    return values
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of `864x480`; one number is a square.
+
+    >>> parse_size("864x480"), parse_size("640")
+    ((864, 480), (640, 640))
+
+    Raises:
+        ValueError: If the text is neither.
+    """
+    sides = text.lower().replace(",", "x").split("x")
+    if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+        raise ValueError(f"got {text!r}, accepted is WIDTHxHEIGHT, such as 576x320")
+    return int(sides[0]), int(sides[-1])
+
+
+def _value(name: str, place: tuple[str, str], value: Any) -> Values:
+    """The value with the type of its field; `auto` is what the configuration decides."""
+    section, field = place
+    if value == "auto" and (field == "precision" or field.startswith("num_")):
+        return {}
+    settable = {f.name for f in fields(SECTIONS[section])} - {"detection", "tracking"}
+    if field not in settable:
+        accepted = ", ".join(sorted(settable))
+        raise RunError(f"{name}: no such setting, accepted are {accepted}", ExitCode.REFUSED)
+    try:
+        if field == "size" and isinstance(value, str | int):
+            return {place: parse_size(str(value))}
+        return {place: _typed(get_type_hints(SECTIONS[section])[field], value)}
+    except ValueError as error:
+        raise RunError(f"{name}: {error}", ExitCode.REFUSED) from error
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].split(",")[0].replace("Input should be", "accepted is")
+        raise ValueError(f"got {value!r}, {reason}") from None

@@ -1,0 +1,58 @@
+"""The `jde` command: finds the verb and runs it. Verbs are imported only when they are called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+# verb -> module, name in it, one line of help
+VERBS: dict[str, tuple[str, str, str]] = {
+    "track": ("jobs.track", "track", "Track people in videos, folders and lists of videos."),
+    "demo": ("jobs.demo", "demo", "Render three street scenes, track them, score the result."),
+    "train": ("jobs.train", "train", "Train a network."),
+    "bench": ("jobs.bench", "app", "Measure the parts on this machine."),
+    "doctor": ("jobs.doctor", "doctor", "Check versions, devices, weights and their licence."),
+}
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line, and give its exit code."""
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    if verb in ("-V", "--version"):
+        from pipelines.config import VERSION
+
+        print(f"jde-ray {VERSION}")
+        return 0
+    if verb not in VERBS:
+        accepted = ", ".join(VERBS)
+        print(f"jde: error: got {verb!r}, accepted are {accepted}, --help", file=sys.stderr)
+        return 2
+    from jobs._run import run_verb
+
+    module, name, _ = VERBS[verb]
+    return run_verb(getattr(import_module(module), name), verb, arguments[1:])
+
+
+def usage() -> str:
+    """Text of `jde --help`."""
+    verbs = "\n".join(f"  {verb:<8} {text}" for verb, (_, _, text) in VERBS.items())
+    return f"""Usage: jde VERB [OPTIONS]
+
+People tracked in video archives, on Ray.
+
+{verbs}
+
+jde VERB --help says more. Example: jde track videos/ --out runs/first --save-video"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""`jde doctor`: is this machine ready? One line a check. Also `python -m jobs.doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from jobs._run import main
+from pipelines.config import VERSION, DetectionConfig
+from pipelines.errors import ExitCode
+
+
+class Check(NamedTuple):
+    """One line of the report; `is_good` None is a remark that fails nothing."""
+
+    name: str
+    is_good: bool | None
+    text: str
+
+
+Out = Annotated[str, typer.Option(help="Folder that results will be written to.")]
+
+
+def doctor(out: Out = "runs") -> int:
+    """Check versions, devices, weights and their licence, and write access."""
+    checks: list[Callable[[], Iterator[Check]]] = [
+        *(_versions, _ray, _torch, _video, _weights, lambda: _folder(Path(out))),
+    ]
+    results = [result for check in checks for result in _guarded(check)]
+    for name, is_good, text in results:
+        mark = {True: "ok  ", False: "FAIL", None: "note"}[is_good]
+        print(f"{mark} {name}: {' '.join(text.split())}", flush=True)
+    return ExitCode.INTERNAL if any(r.is_good is False for r in results) else ExitCode.DONE
+
+
+def _guarded(check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    try:
+        yield from check()
+    except Exception as error:  # noqa: BLE001  a library that cannot even be imported is a finding
+        yield Check("check", False, f"{type(error).__name__}: {error}")
+
+
+def _versions() -> Iterator[Check]:
+    is_supported = sys.version_info >= (3, 11)
+    yield Check("python", is_supported, f"{platform.python_version()} on {platform.platform()}")
+    yield Check("jde-ray", True, VERSION)
+    names = ("numpy", "scipy", "pyarrow", "opencv-python-headless", "lap", "boto3")
+    for name in names:
+        try:
+            yield Check(name, True, version(name))
+        except PackageNotFoundError:
+            yield Check(name, False, "not installed; run make, or pip install -e .")
+
+
+def _ray() -> Iterator[Check]:
+    import ray
+
+    yield Check("ray", ray.__version__.startswith("2.60."), f"{ray.__version__} (2.60 is tested)")
+    shared = Path("/dev/shm")  # noqa: S108  where Ray keeps its objects on Linux
+    if shared.is_dir():
+        free = shutil.disk_usage(shared).free >> 20
+        yield Check("shared memory", None if free < 512 else True, f"{free} MiB free in {shared}")
+
+
+def _torch() -> Iterator[Check]:
+    import torch
+
+    yield Check("torch", True, torch.__version__)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Check("cpu", True, f"{cores} cores")
+    if not torch.cuda.is_available():
+        yield Check("gpu", None, "none; the network runs on the CPU")
+        return
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        yield Check("gpu", True, f"{properties.name}, {properties.total_memory >> 30} GiB")
+
+
+def _video() -> Iterator[Check]:
+    import av
+
+    libraries = ", ".join(
+        f"{name} {'.'.join(map(str, numbers))}"
+        for name, numbers in av.library_versions.items()
+        if name in ("libavformat", "libavcodec", "libswscale")
+    )
+    yield Check("av", True, f"{av.__version__} ({libraries})")
+    missing = [name for name in ("h264", "hevc", "vp9", "mpeg4") if name not in av.codecs_available]
+    yield Check("decoders", not missing, f"missing {missing}" if missing else "h264, hevc, vp9")
+
+
+def _weights() -> Iterator[Check]:
+    from models.jde.weights import PRETRAINED, load, metadata, sha256
+
+    default = DetectionConfig().weights
+    names = sorted(path.stem for path in PRETRAINED.glob("*.safetensors"))
+    if default not in names:
+        yield Check("weights", False, f"the default model {default!r} is not in {PRETRAINED}")
+    for name in names:
+        try:
+            size = "x".join(map(str, load(name).config.size))
+            licence = metadata(name).get("licence", "not stated in the file")
+            yield Check(f"weights {name}", True, f"{size}, sha256 {sha256(name)[:12]}")
+            yield Check(f"weights {name}", None, f"LICENCE of these weights: {licence}")
+        except ValueError as error:
+            yield Check(f"weights {name}", False, str(error))
+
+
+def _folder(out: Path) -> Iterator[Check]:
+    nearest = next(path for path in (out, *out.resolve().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            free = shutil.disk_usage(nearest).free >> 30
+            yield Check("out", True, f"{out} can be written ({free} GiB free)")
+    except OSError as error:
+        yield Check("out", False, f"{out} cannot be written: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main(doctor, "doctor")

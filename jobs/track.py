@@ -1,0 +1,137 @@
+"""`jde track`: people tracked in videos, one Parquet file a video. Also `python -m jobs.track`.
+
+Turns the command line into configurations, checks the weights, runs `pipelines.offline.track`,
+and shows how it goes. Nothing is computed here.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs import _options as options
+from jobs._options import Settings, Values, build_settings, collect
+from jobs._run import main
+from pipelines.config import DetectionConfig
+from pipelines.errors import ExitCode, RunError
+from pipelines.plan import find_videos
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE",
+        show_default=False,
+        help="Video file, folder, folder of images, glob, @list.txt, or .csv with a column source.",
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OUT",
+        show_default=False,
+        help="Folder of the result; what is there already is not done again. "
+        "Default: runs/track/NAME, a new one each time.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do committed videos again.")]
+RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Do failed videos again.")]
+
+
+def track(
+    sources: Sources,
+    out: Out = None,
+    config: options.ConfigFile = None,
+    weights: options.Weights = None,
+    size: options.Size = None,
+    conf: options.Conf = None,
+    nms: options.Nms = None,
+    max_detections: options.MaxDetections = None,
+    precision: options.Precision = None,
+    resize: options.Resize = None,
+    track_buffer: options.TrackBuffer = None,
+    min_box_area: options.MinBoxArea = None,
+    vid_stride: options.VidStride = None,
+    max_frames: options.MaxFrames = None,
+    save_video: options.SaveVideo = False,
+    save_mot: options.SaveMot = False,
+    save_embeddings: options.SaveEmbeddings = False,
+    save_detections: options.SaveDetections = False,
+    device: options.Device = None,
+    chunk_frames: options.ChunkFrames = None,
+    num_detectors: options.NumDetectors = None,
+    num_associators: options.NumAssociators = None,
+    num_decoders: options.NumDecoders = None,
+    gpus_per_detector: options.GpusPerDetector = None,
+    torch_threads: options.TorchThreads = None,
+    address: options.Address = None,
+    overwrite: Overwrite = False,
+    retry_errors: RetryErrors = False,
+) -> int:
+    """Track people in videos; OUT/tracks/*.parquet is the result.
+
+    Exit codes: 0 done; 1 internal; 2 refused before work starts; 3 some videos failed;
+    4 OUT belongs to another configuration; 130 interrupted (the same command goes on).
+    """
+    given = locals()
+    values = collect({flag: given[flag] for flag in options.FLAGS}, config)
+    build_settings(values)
+    find_videos(sources)  # a mistyped name is told at once, before anything slow is imported
+    settings = check_weights(values)
+    out = out or next_folder(sources)
+
+    from jobs._display import Display, show_summary
+    from pipelines import offline
+
+    with Display() as display:
+        summary = offline.track(
+            sources,
+            out,
+            settings.track,
+            resources=settings.resources,
+            outputs=settings.outputs,
+            overwrite=overwrite,
+            retry_errors=retry_errors,
+            progress=display,
+        )
+    show_summary(summary)
+    if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        raise RunError(f"interrupted; the same command with --out {out} goes on", summary.exit_code)
+    return int(summary.exit_code)
+
+
+def check_weights(values: Values) -> Settings:
+    """Configurations with the hash of the weights, and their size where none was given.
+
+    Raises:
+        RunError: If the weights cannot be used, before any other work.
+    """
+    place = ("detection", "weights")
+    weights = values.get(place, DetectionConfig().weights)
+    from models.jde.weights import load, sha256
+
+    try:
+        model = load(weights, values.get(("detection", "size")))
+        digest = sha256(weights)
+    except (ValueError, OSError) as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    known = {("detection", "weights_sha256"): digest}
+    return build_settings({("detection", "size"): model.config.size} | values | known)
+
+
+def next_folder(sources: list[str]) -> str:
+    """A folder in runs/track that is not there yet, named by the first source."""
+    stem = Path(sources[0].removeprefix("@")).resolve().stem
+    name = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "videos"
+    folder = Path("runs/track") / name
+    number = 2
+    while folder.exists():
+        folder = Path("runs/track") / f"{name}-{number}"
+        number += 1
+    return str(folder)
+
+
+if __name__ == "__main__":
+    main(track, "track")
