@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.structures import FloatArray, IntArray
 
@@ -36,7 +38,7 @@ class BoxRows:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def __getitem__(self, index: slice | FloatArray | IntArray) -> BoxRows:
+    def __getitem__(self, index: slice | NDArray[Any]) -> BoxRows:
         return BoxRows(self.frame[index], self.track_id[index], self.tlbr[index])
 
     @staticmethod

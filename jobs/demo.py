@@ -1,0 +1,250 @@
+"""`jde demo`: a small archive with known truth, rendered, tracked on a local Ray, and scored.
+
+Also `python -m jobs.demo`. Needs no download and no GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from models.metrics.rows import BoxRows
+    from models.metrics.tracking import TrackingScores
+    from models.synthetic.scene import StreetScene
+    from pipelines.config import Parts, ResourceConfig, TrackConfig
+    from pipelines.offline import Summary
+
+VISIBLE = 0.25  # people of whom less can be seen are not asked for, and not held against a track
+SCENES = {"promenade": 14, "high_street": 21, "square": 24}  # seeds
+
+
+@dataclass(frozen=True)
+class DemoVideo:
+    """One video of the demo: its file, and where its truth is written."""
+
+    name: str
+    path: Path
+    truth: Path
+    scene: StreetScene
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the demo; what is there is kept.")] = Path(
+        "runs/demo"
+    ),
+    weights: Annotated[str, typer.Option(help="Name or path of a model.")] = "small",
+    seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of a video.")] = 10.0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Render three street scenes, track the people, and score the tracks against the truth."""
+    from pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
+    from pipelines.errors import RunError
+
+    console = Console()
+    try:
+        config = TrackConfig(detection=DetectionConfig(weights=weights))
+        resources = ResourceConfig(device=device)  # type: ignore[arg-type]  # it checks the value
+        code = run(out, config, resources, seconds, console)
+    except (RunError, ValueError) as error:
+        typer.echo(f"jde demo: {error}", err=True)
+        raise typer.Exit(getattr(error, "exit_code", 2)) from error
+    if code:
+        raise typer.Exit(code)
+
+
+def run(
+    out: Path,
+    config: TrackConfig,
+    resources: ResourceConfig,
+    seconds: float,
+    console: Console,
+    parts: Parts | None = None,
+) -> int:
+    """Do the demo.
+
+    Args:
+        out: Folder; `archive/` and `truth/` are rendered, `tracks/` and `videos/` written.
+        config: Of the tracking.
+        resources: Device and pools.
+        seconds: Length of a video.
+        console: Where to say what happens.
+        parts: Which decoder and model, None for the real ones.
+
+    Returns:
+        Exit code of the run.
+
+    Raises:
+        RunError: If the run is refused.
+    """
+    from pipelines.config import Parts
+    from pipelines.offline import track
+
+    started = perf_counter()
+    videos = plan_archive(out, seconds)
+    for video in videos:
+        if not (video.path.exists() and video.truth.exists()):
+            console.print(f"rendering {video.path} ...", highlight=False)
+            render_video(video)
+    console.print("tracking on a local Ray ...", highlight=False)
+    sources, parts = [str(out / "archive")], parts or Parts()
+    summary = track(sources, str(out), config, resources=resources, parts=parts)
+    scored = score_archive(videos, out)
+    for video in videos:
+        if tracks_path(video, out).exists():
+            annotate_video(video, out)
+    _report(console, videos, out, scored, summary)
+    console.print(f"done in {perf_counter() - started:.0f} s", highlight=False)
+    return int(summary.exit_code)
+
+
+def plan_archive(out: Path, seconds: float) -> list[DemoVideo]:
+    """The videos of the demo; nothing is written."""
+    from models.synthetic.scene import StreetScene
+
+    base = StreetScene(0, width=640, height=360, frames_per_second=20.0, num_people=8)
+    num_frames = max(1, round(seconds * base.frames_per_second))
+    return [
+        DemoVideo(
+            name,
+            out / "archive" / f"{name}.mp4",
+            out / "truth" / f"{name}.txt",
+            replace(base, seed=seed, num_frames=num_frames),
+        )
+        for name, seed in SCENES.items()
+    ]
+
+
+def render_video(video: DemoVideo) -> None:
+    """Write a video of the archive, and who is where in it as MOTChallenge text."""
+    import numpy as np
+
+    from models.synthetic.render import render
+    from pipelines.annotate import write_video
+    from pipelines.mot_format import format_ground_truth, rows_of_frames
+
+    truths, rate = [], video.scene.frames_per_second
+
+    def frames() -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        for index, (image, truth) in enumerate(render(video.scene)):
+            truths.append(truth)
+            yield index / rate, image
+
+    for path in (video.path, video.truth):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(frames(), video.path, rate)
+    rows = rows_of_frames((i, truth.track_id, truth.tlbr) for i, truth in enumerate(truths))
+    visibility = np.concatenate([truth.visibility for truth in truths])
+    video.truth.write_text(format_ground_truth(rows, visibility))
+
+
+def tracks_path(video: DemoVideo, out: Path) -> Path:
+    """Where the run puts the tracks of a video."""
+    from pipelines.plan import find_videos
+
+    found, _ = find_videos([str(video.path)])
+    return out / "tracks" / f"{found[0].video_id}.parquet"
+
+
+def read_tracks(path: Path) -> BoxRows:
+    """Rows of a Parquet file of tracks."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from models.metrics.rows import BoxRows
+
+    table = pq.read_table(path, columns=["frame", "track_id", "x1", "y1", "x2", "y2"])
+    columns = [table[name].to_numpy() for name in table.column_names]
+    tlbr = np.stack(columns[2:], axis=1).astype(np.float64)
+    return BoxRows(columns[0].astype(np.int64), columns[1].astype(np.int64), tlbr)
+
+
+def score_archive(videos: list[DemoVideo], out: Path) -> dict[str, TrackingScores]:
+    """Scores of the videos that have tracks, by name, and `OVERALL`."""
+    from models.metrics.tracking import score_sequence, summarize
+    from pipelines.mot_format import read_ground_truth
+
+    accumulators = {}
+    for video in videos:
+        path = tracks_path(video, out)
+        if path.exists():
+            truth = read_ground_truth(video.truth)
+            seen = truth.visibility >= VISIBLE
+            people, hidden = truth.people[seen], truth.people[~seen]
+            accumulators[video.name] = score_sequence(people, read_tracks(path), hidden)
+    return summarize(accumulators)
+
+
+def annotate_video(video: DemoVideo, out: Path) -> Path:
+    """Write the video with its tracks drawn; gives the path."""
+    import pyarrow.parquet as pq
+
+    from pipelines.annotate import annotate
+    from pipelines.plan import find_videos
+    from pipelines.videos import read_frames
+
+    path = annotated_path(video, out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = pq.read_table(tracks_path(video, out))
+    found, _ = find_videos([str(video.path)])
+    annotate(read_frames(found[0]), rows, path, video.scene.frames_per_second)
+    return path
+
+
+def annotated_path(video: DemoVideo, out: Path) -> Path:
+    """Where the annotated video goes."""
+    return out / "videos" / f"{tracks_path(video, out).stem}.mp4"
+
+
+def _report(
+    console: Console,
+    videos: list[DemoVideo],
+    out: Path,
+    scored: dict[str, TrackingScores],
+    summary: Summary,
+) -> None:
+    speed = summary.frames_per_second.get("wall")
+    title = "people tracked" + (f" at {speed:.1f} frames/s, start of Ray included" if speed else "")
+    table = Table(title=title, caption=f"people of whom less than {VISIBLE:.0%} can be seen "
+                  "are left out of the scores")  # fmt: skip
+    table.add_column("video")
+    for name in ("frames", "people", "tracks", "MOTA", "IDF1", "switches"):
+        table.add_column(name, justify="right")
+    tracks = 0
+    for video in videos:
+        if video.name not in scored:
+            table.add_row(video.name, *["-"] * 6)
+            continue
+        number = len(set(read_tracks(tracks_path(video, out)).track_id.tolist()))
+        tracks += number
+        table.add_row(video.name, *_cells(scored[video.name], video.scene.num_frames, number))
+    if scored:
+        frames = sum(video.scene.num_frames for video in videos if video.name in scored)
+        table.add_section()
+        table.add_row("all", *_cells(scored["OVERALL"], frames, tracks))
+    console.print(table)
+    for error in summary.errors:
+        console.print(f"failed: {error['video']}: {error['reason']}: {error['detail']}")
+    for video in videos:
+        if video.name in scored:
+            console.print(f"watch  {annotated_path(video, out)}", highlight=False, soft_wrap=True)
+    console.print(f"rows   {out / 'tracks'}/*.parquet", highlight=False, soft_wrap=True)
+
+
+def _cells(scores: TrackingScores, num_frames: int, num_tracks: int) -> list[str]:
+    counts = (str(num_frames), str(scores.num_ids), str(num_tracks))
+    return [*counts, f"{scores.mota:.1%}", f"{scores.idf1:.1%}", str(scores.num_switches)]
+
+
+if __name__ == "__main__":
+    typer.run(demo)

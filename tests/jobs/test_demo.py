@@ -1,0 +1,86 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fakes import CONFIG
+from rich.console import Console
+from typer.testing import CliRunner
+
+from jobs.demo import (
+    annotate_video,
+    annotated_path,
+    demo,
+    plan_archive,
+    read_tracks,
+    render_video,
+    run,
+    score_archive,
+    tracks_path,
+)
+from pipelines.config import Parts, ResourceConfig
+from pipelines.mot_format import read_ground_truth
+
+
+@pytest.fixture
+def video(tmp_path):
+    video = plan_archive(tmp_path, 0.4)[0]
+    render_video(video)
+    return video
+
+
+def commit(truth, path):
+    """The truth as a run's tracks."""
+    rows = truth.people
+    columns = {"frame": rows.frame.astype("int32"), "track_id": rows.track_id.astype("int32")}
+    columns |= {
+        n: rows.tlbr[:, i].astype("float32") for i, n in enumerate(("x1", "y1", "x2", "y2"))
+    }
+    columns["score"] = truth.visibility.astype("float32")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+
+
+def test_the_truth_scores_full_marks_and_is_drawn(tmp_path, video):
+    truth = read_ground_truth(video.truth)
+    assert set(truth.people.frame.tolist()) == set(range(video.scene.num_frames))
+    commit(truth, tracks_path(video, tmp_path))
+    scores = score_archive([video], tmp_path)
+    assert scores["promenade"].mota == scores["OVERALL"].idf1 == 1
+    assert len(read_tracks(tracks_path(video, tmp_path))) == len(truth.people)
+    assert annotate_video(video, tmp_path).stat().st_size > 1000
+
+
+def test_a_video_without_tracks_is_left_out(tmp_path, video):
+    assert score_archive([video], tmp_path) == {}
+
+
+def test_the_three_videos_differ(tmp_path):
+    videos = plan_archive(tmp_path, 10)
+    assert len({video.scene.seed for video in videos}) == len(videos) == 3
+    assert all(video.scene.num_frames == 200 for video in videos)
+
+
+def test_a_refusal_is_one_line(tmp_path):
+    import typer
+
+    app = typer.Typer()
+    app.command()(demo)
+    result = CliRunner().invoke(app, ["--out", str(tmp_path), "--device", "abacus"])
+    assert result.exit_code == 2
+    assert result.output == "jde demo: device: got 'abacus', accepted is auto | cpu | cuda\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.ray
+def test_the_demo_runs_on_ray_and_names_what_it_wrote(tmp_path, ray_cluster):
+    console = Console(record=True, width=100)
+    parts = Parts(model="fakes:ColourModel")
+    code = run(tmp_path, CONFIG, ResourceConfig(device="cpu"), 0.2, console, parts)
+    assert code == 0
+    text = console.export_text()
+    videos = plan_archive(tmp_path, 0.2)
+    for video in videos:
+        assert video.name in text
+        assert tracks_path(video, tmp_path).exists()
+        assert annotated_path(video, tmp_path).exists()
+        assert str(annotated_path(video, tmp_path)) in text.replace("\n", "")
+    assert "MOTA" in text
