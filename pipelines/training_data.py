@@ -117,7 +117,7 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
 
     def _collage(self, width: int, height: int, rng: np.random.Generator) -> Example:
         """A grid of cut-out people, two pictures of each: appearance only."""
-        tall = int(np.exp(rng.uniform(np.log(48), np.log(height / 1.6))))
+        tall = int(np.exp(rng.uniform(np.log(min(48, height / 2)), np.log(height / 1.6))))
         wide = max(16, int(tall * rng.uniform(0.4, 0.55)))
         columns, rows = width // wide, height // tall
         places = [(c * wide, r * tall) for r in range(rows) for c in range(columns)]
