@@ -60,9 +60,20 @@ def metadata(weights: str | Path) -> dict[str, str]:
         ) from None
 
 
-def save(model: JDE, path: Path, notes: dict[str, str] | None = None) -> None:
-    """Write a network's parameters and buffers, its configuration and `notes` as metadata."""
+def save(
+    model: JDE, path: Path, notes: dict[str, str] | None = None, *, half: bool = False
+) -> None:
+    """Write a network's parameters and buffers, its configuration and `notes` as metadata.
+
+    Args:
+        model: The network.
+        path: Of the file; its folder is created.
+        notes: Text metadata such as `licence`.
+        half: Round convolution kernels to float16, which halves the file; norms and biases stay.
+    """
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    if half:
+        state = {key: v.half() if v.ndim == 4 else v for key, v in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path, metadata={**(notes or {}), "config": model.config.to_json()})
 
@@ -92,7 +103,7 @@ def load(weights: str | Path, size: tuple[int, int] | None = None) -> JDE:
     with safe_open(path, "pt") as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     _check_keys(path, state, model.state_dict())
-    model.load_state_dict(state)
+    model.load_state_dict(state)  # float16 kernels become float32 here
     return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -26,6 +26,17 @@ def test_what_was_saved_is_loaded(saved):
     assert weights.metadata(saved)["licence"] == "test only"
 
 
+def test_half_precision_kernels_halve_the_file_and_load_as_float32(saved, tmp_path):
+    model = weights.load(saved)
+    half = tmp_path / "half.safetensors"
+    weights.save(model, half, half=True)
+    assert half.stat().st_size < 0.55 * saved.stat().st_size
+    loaded = weights.load(half).state_dict()
+    for key, value in model.state_dict().items():
+        assert loaded[key].dtype == value.dtype
+        torch.testing.assert_close(loaded[key], value, rtol=1e-3, atol=1e-4)
+
+
 def one_line(caught):
     assert "\n" not in str(caught.value)
     return str(caught.value)
