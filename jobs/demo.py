@@ -31,12 +31,24 @@ SCENES = {"promenade": 14, "high_street": 21, "square": 24}  # seeds
 
 @dataclass(frozen=True)
 class DemoVideo:
-    """One video of the demo: its file, and where its truth is written."""
+    """One video of the demo.
+
+    Attributes:
+        name: Of the scene.
+        path: The file.
+        folder: Its truth in MOTChallenge layout.
+        scene: What it shows.
+    """
 
     name: str
     path: Path
-    truth: Path
+    folder: Path
     scene: StreetScene
+
+    @property
+    def truth(self) -> Path:
+        """Who is where in it."""
+        return self.folder / "gt" / "gt.txt"
 
 
 def demo(
@@ -93,7 +105,7 @@ def run(
     started = perf_counter()
     videos = plan_archive(out, seconds)
     for video in videos:
-        if not (video.path.exists() and video.truth.exists()):
+        if not is_rendered(video):
             console.print(f"rendering {video.path} ...", highlight=False)
             render_video(video)
     console.print("tracking on a local Ray ...", highlight=False)
@@ -118,11 +130,32 @@ def plan_archive(out: Path, seconds: float) -> list[DemoVideo]:
         DemoVideo(
             name,
             out / "archive" / f"{name}.mp4",
-            out / "truth" / f"{name}.txt",
+            out / "truth" / name,
             replace(base, seed=seed, num_frames=num_frames),
         )
         for name, seed in SCENES.items()
     ]
+
+
+def is_rendered(video: DemoVideo) -> bool:
+    """Whether an earlier demo has rendered the video.
+
+    Raises:
+        ValueError: If it has another length.
+    """
+    from pipelines.mot_format import read_sequence_info
+
+    path = video.folder / "seqinfo.ini"
+    if not (video.path.exists() and path.exists()):
+        return False
+    got, wanted = read_sequence_info(path).num_frames, video.scene.num_frames
+    if got != wanted:
+        seconds = got / video.scene.frames_per_second
+        raise ValueError(
+            f"seconds: {video.path} was rendered with --seconds {seconds:g}, "
+            "accepted is the same or another --out"
+        )
+    return True
 
 
 def render_video(video: DemoVideo) -> None:
@@ -131,12 +164,18 @@ def render_video(video: DemoVideo) -> None:
 
     from models.synthetic.render import render
     from pipelines.annotate import write_video
-    from pipelines.mot_format import format_ground_truth, rows_of_frames
+    from pipelines.mot_format import (
+        SequenceInfo,
+        format_ground_truth,
+        format_sequence_info,
+        rows_of_frames,
+    )
 
-    truths, rate = [], video.scene.frames_per_second
+    scene, truths = video.scene, []
+    rate = scene.frames_per_second
 
     def frames() -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        for index, (image, truth) in enumerate(render(video.scene)):
+        for index, (image, truth) in enumerate(render(scene)):
             truths.append(truth)
             yield index / rate, image
 
@@ -146,6 +185,9 @@ def render_video(video: DemoVideo) -> None:
     rows = rows_of_frames((i, truth.track_id, truth.tlbr) for i, truth in enumerate(truths))
     visibility = np.concatenate([truth.visibility for truth in truths])
     video.truth.write_text(format_ground_truth(rows, visibility))
+    size = (scene.width, scene.height)
+    info = SequenceInfo(video.name, rate, scene.num_frames, *size, "img1", ".jpg")
+    (video.folder / "seqinfo.ini").write_text(format_sequence_info(info))  # last: it is complete
 
 
 def tracks_path(video: DemoVideo, out: Path) -> Path:

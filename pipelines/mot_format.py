@@ -151,6 +151,15 @@ def read_sequence_info(path: Path) -> SequenceInfo:
         raise ValueError(f"{path}: not a readable seqinfo.ini: {reason}") from error
 
 
+def format_sequence_info(info: SequenceInfo) -> str:
+    """Text of a `seqinfo.ini`."""
+    return (
+        f"[Sequence]\nname={info.name}\nimDir={info.image_folder}\n"
+        f"frameRate={info.frames_per_second:g}\nseqLength={info.num_frames}\n"
+        f"imWidth={info.width}\nimHeight={info.height}\nimExt={info.image_suffix}\n"
+    )
+
+
 def _rows(table: NDArray[np.float64]) -> BoxRows:
     tlbr = tlwh_to_tlbr(table[:, 2:6]) - 1.0  # sizes are kept, only the origin moves
     return BoxRows(table[:, 0].astype(np.int64) - 1, table[:, 1].astype(np.int64), tlbr)

@@ -9,6 +9,7 @@ from jobs.demo import (
     annotate_video,
     annotated_path,
     demo,
+    is_rendered,
     plan_archive,
     read_tracks,
     render_video,
@@ -51,6 +52,13 @@ def test_the_truth_scores_full_marks_and_is_drawn(tmp_path, video):
 
 def test_a_video_without_tracks_is_left_out(tmp_path, video):
     assert score_archive([video], tmp_path) == {}
+
+
+def test_what_is_rendered_is_kept_and_another_length_is_refused(tmp_path, video):
+    assert is_rendered(video)
+    assert not is_rendered(plan_archive(tmp_path, 0.4)[1])
+    with pytest.raises(ValueError, match=r"rendered with --seconds 0\.4"):
+        is_rendered(plan_archive(tmp_path, 0.6)[0])
 
 
 def test_the_three_videos_differ(tmp_path):

@@ -11,6 +11,7 @@ from models.structures import Tracks
 from pipelines.mot_format import (
     format_ground_truth,
     format_results,
+    format_sequence_info,
     read_ground_truth,
     read_scored,
     read_sequence_info,
@@ -102,6 +103,8 @@ def test_sequence_info(tmp_path):
     info = read_sequence_info(path)
     assert (info.name, info.frames_per_second, info.num_frames) == ("A", 25.0, 7)
     assert (info.width, info.height, info.image_suffix) == (64, 48, ".jpg")
+    path.write_text(format_sequence_info(info))
+    assert read_sequence_info(path) == info
     path.write_text("[Sequence]\nname=A\n")
     with pytest.raises(ValueError, match=r"seqinfo.ini: not a readable seqinfo.ini: 'frameRate'"):
         read_sequence_info(path)
