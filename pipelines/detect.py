@@ -126,7 +126,7 @@ class Detector:
             except FloatingPointError as refused:
                 frame = int(chunk.frame_index[0])
                 error = VideoError(Reason.NON_FINITE_OUTPUT, str(refused), frame)
-        kept = ("video_id", "attempt", "chunk_index", "info", "is_last")
+        kept = ("video_id", "attempt", "chunk_index", "info", "is_last", "num_damaged")
         return DetectionChunk(
             **{name: getattr(chunk, name) for name in kept},
             frame_index=chunk.frame_index if error is None else chunk.frame_index[:0],

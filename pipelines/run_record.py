@@ -143,6 +143,7 @@ class VideoRow:
     video: str
     status: str  # done, failed, skipped
     frames: int = 0
+    damaged: int = 0
     detections: int = 0
     rows: int = 0
     tracks: int = 0
@@ -154,6 +155,7 @@ class Summary:
     """What a run did. Counts are of this run; `videos_skipped` were committed by earlier ones.
 
     Attributes:
+        damaged: Of the frames, those with missing data that the decoder concealed.
         dropped: What was left out, by cause.
         seconds: Wall clock of the run, and working time of decode, detect and associate added up
             over all their workers.
@@ -168,6 +170,7 @@ class Summary:
     videos_failed: int
     videos_skipped: int
     frames: int
+    damaged: int
     detections: int
     rows: int
     tracks: int
@@ -222,6 +225,7 @@ def summarize(
         videos_failed=len(errors),
         videos_skipped=len(work.skipped),
         frames=total.frames,
+        damaged=total.damaged,
         detections=total.detections,
         rows=total.rows,
         tracks=total.tracks,
@@ -244,6 +248,7 @@ def _row(outcome: VideoOutcome) -> VideoRow:
         video=outcome.video.uri,
         status="done" if outcome.error is None else "failed",
         frames=counts.frames,
+        damaged=counts.damaged,
         detections=counts.detections,
         rows=counts.rows,
         tracks=counts.tracks,

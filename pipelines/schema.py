@@ -96,6 +96,7 @@ class DetectionChunk:
         detections: One a frame, in the order of `frame_index`.
         num_capped: Detections dropped by `max_detections` in this chunk.
         error: From the decoder or the detector; then `detections` is empty.
+        num_damaged: As in `FrameChunk`.
     """
 
     video_id: str
@@ -108,6 +109,7 @@ class DetectionChunk:
     detections: list[Detections]
     num_capped: int = 0
     error: VideoError | None = None
+    num_damaged: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class Counts:
     """What happened in one video (or, added up, in a run). Every drop has a name here."""
 
     frames: int = 0
+    damaged: int = 0  # of the frames, those with missing data that the decoder concealed
     detections: int = 0
     rows: int = 0
     tracks: int = 0
@@ -137,7 +140,7 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add the counts of another video."""
-        for name in ("frames", "detections", "rows", "tracks"):
+        for name in ("frames", "damaged", "detections", "rows", "tracks"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for cause, number in other.dropped.items():
             self.drop(cause, number)

@@ -122,6 +122,7 @@ class VideoSession:
     def _take(self, chunk: DetectionChunk) -> None:
         """Track the frames of the chunk that is next in order."""
         self._counts.drop("max_detections", chunk.num_capped)
+        self._counts.damaged += chunk.num_damaged
         frame: int | None = None
         try:
             if chunk.error is not None:

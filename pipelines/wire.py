@@ -57,7 +57,7 @@ def segment_from_table(table: pa.Table) -> Segment:
 
 
 def _header(chunk: FrameChunk | DetectionChunk) -> dict[str, Any]:
-    names = ("video_id", "attempt", "chunk_index", "is_last")
+    names = ("video_id", "attempt", "chunk_index", "is_last", "num_damaged")
     values = {name: getattr(chunk, name) for name in names}
     return values | {"info": vars(chunk.info), "error": error_to_dict(chunk.error)}
 
@@ -94,8 +94,11 @@ def frames_from_table(table: pa.Table) -> tuple[FrameChunk, float]:
     """Inverse of `frames_to_table`; the frames are a read-only view of the table's memory."""
     if table.num_rows != 1:
         raise ValueError(f"chunks: got {table.num_rows} rows in a batch, accepted is 1")
-    row = {name: table.column(name)[0] for name in FRAME_SCHEMA.names}
-    pixels = np.frombuffer(row["frames"].as_buffer(), np.uint8)
+    row = {name: table.column(name)[0] for name in FRAME_SCHEMA.names if name != "frames"}
+    column = table.column("frames").chunk(0)  # a scalar or combined chunks would be a copy
+    _, ends, content = column.buffers()
+    start, end = np.frombuffer(ends, np.int64)[column.offset : column.offset + 2]
+    pixels = np.frombuffer(content, np.uint8)[start:end]
     chunk = FrameChunk(
         frame_index=np.array(row["frame_index"].as_py(), np.int64),
         time_s=np.array(row["time_s"].as_py(), np.float64),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -114,6 +115,13 @@ def decode(
         )
         if is_last:
             return
+
+
+def decode_shuffled(segment: Segment, **settings: object) -> Iterator[FrameChunk]:
+    """`decode`, but the chunks of a video come in random order, the same in every try."""
+    chunks = list(decode(segment, **settings))  # type: ignore[arg-type]
+    random.Random(segment.video.name).shuffle(chunks)
+    yield from chunks
 
 
 class ColourModel:

@@ -1,0 +1,65 @@
+"""Shared by all tests: reproducible random numbers, one local Ray a session, the GPU policy."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Workers import the fakes too; the root comes first since tests/ has a folder called models.
+WORKER_PATH = f"{ROOT}:{ROOT / 'tests'}"
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(autouse=True)
+def _restore_random_state() -> Iterator[None]:
+    """No test changes the random numbers of the next one."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    torch = sys.modules.get("torch")
+    state = torch.get_rng_state() if torch else None
+    yield
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002
+    if torch:
+        torch.set_rng_state(state)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that needs CUDA skips without it, unless JDE_REQUIRE_GPU says that it must run."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        if os.environ.get("JDE_REQUIRE_GPU"):
+            pytest.fail("JDE_REQUIRE_GPU is set and there is no CUDA device")
+        pytest.skip("no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """The address of one Ray for the whole session; starting it takes longer than most tests."""
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="jr", dir="/tmp")  # noqa: S108 - socket paths must be short
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        _temp_dir=folder,
+        object_store_memory=256 << 20,
+        runtime_env={"env_vars": {"PYTHONPATH": WORKER_PATH}},
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)

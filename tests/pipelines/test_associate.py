@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import fakes
+import pytest
+from fakes import Script
+
+from pipelines import wire
+from pipelines.associate import MAX_TRIES, AssociationShard, start_shards
+from pipelines.config import OutputConfig, ResourceConfig
+from pipelines.delivery import Owners
+from pipelines.detect import Detector
+from pipelines.schema import DetectionChunk, Segment, Video
+
+
+def shard(out: Path) -> AssociationShard:
+    return AssociationShard(str(out), fakes.CONFIG, OutputConfig(), {"model": "fake"})
+
+
+def chunks(tmp_path: Path, name: str = "a") -> tuple[Segment, list[DetectionChunk]]:
+    segment = Segment(Video(Script(seed=len(name)).write(tmp_path / "in", name), name))
+    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model)
+    frames = fakes.decode(segment, size=fakes.SIZE, resize="fast", chunk_frames=8)
+    return segment, [detector.detect(chunk) for chunk in frames]
+
+
+def test_many_videos_at_once_each_ends_by_itself(tmp_path: Path) -> None:
+    own = shard(tmp_path / "out")
+    videos = [chunks(tmp_path, name) for name in ("a", "bb", "ccc")]
+    own.open(segment for segment, _ in videos)
+    for parts in zip(*(parts for _, parts in videos), strict=True):
+        for chunk in parts:
+            assert own.begin(chunk.video_id, 0, chunk.chunk_index) == "ok"
+            assert own.deliver(wire.pack(chunk)) == "ok"
+    assert own.stats().ended_videos == 3
+    assert own.stats().open_videos == 0
+    outcomes = own.finish()
+    assert {o.video.video_id for o in outcomes} == {s.video.video_id for s, _ in videos}
+    assert all(o.error is None and o.counts.frames == 40 for o in outcomes)
+
+
+def test_a_chunk_is_worked_on_once_and_its_copies_are_dropped(tmp_path: Path) -> None:
+    own = shard(tmp_path / "out")
+    segment, parts = chunks(tmp_path)
+    own.open([segment])
+    assert own.deliver(wire.pack(parts[2])) == "ok"
+    assert own.begin(segment.video.video_id, 0, 2) == "dup"
+    assert own.deliver(wire.pack(parts[2])) == "dup"
+    assert own.stats().duplicates == 1
+    for part in parts:
+        own.deliver(wire.pack(part))
+    assert own.begin(segment.video.video_id, 0, 2) == "skip"
+    assert own.deliver(wire.pack(parts[2])) == "skip"
+
+
+def test_a_video_it_does_not_know_is_fenced(tmp_path: Path) -> None:
+    own = shard(tmp_path / "out")
+    segment, parts = chunks(tmp_path)
+    assert own.begin(segment.video.video_id, 0, 0) == "fenced"
+    assert own.deliver(wire.pack(parts[0])) == "fenced"
+    own.open([Segment(segment.video, 1)])
+    assert own.deliver(wire.pack(parts[0])) == "fenced"
+
+
+def test_a_chunk_that_keeps_ending_detectors_ends_its_video(tmp_path: Path) -> None:
+    own = shard(tmp_path / "out")
+    segment, parts = chunks(tmp_path)
+    video_id = segment.video.video_id
+    own.open([segment])
+    own.deliver(wire.pack(parts[0]))
+    answers = [own.begin(video_id, 0, 1) for _ in range(MAX_TRIES + 2)]
+    assert answers == ["ok"] * MAX_TRIES + ["skip"] * 2
+    record = json.loads((tmp_path / "out/errors" / f"{video_id}.json").read_text())
+    assert (record["reason"], record["detail"]) == ("worker_died", "chunk 1 ended 3 detectors")
+
+
+def test_a_video_that_keeps_ending_decoders_is_given_up(tmp_path: Path) -> None:
+    own = shard(tmp_path / "out")
+    segment, _ = chunks(tmp_path)
+    video_id = segment.video.video_id
+    own.open([segment])
+    for _ in range(MAX_TRIES):
+        assert own.begin_decode(video_id, 0) is None
+        own.decoded(video_id, 5, ended=False)
+    assert own.begin_decode(video_id, 0) == 5
+    assert str(own.finish()[0].error) == "worker_died: decoding ended 3 workers"
+
+
+def test_decoding_again_what_was_decoded_well_is_no_suspicion(tmp_path: Path) -> None:
+    own = shard(tmp_path / "out")
+    segment, _ = chunks(tmp_path)
+    own.open([segment])
+    for _ in range(3 * MAX_TRIES):
+        assert own.begin_decode(segment.video.video_id, 0) is None
+        own.decoded(segment.video.video_id, 5, ended=True)
+
+
+def test_a_full_disk_halts_the_run_and_blames_no_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> bool:
+        raise OSError(28, "No space left on device")
+
+    own = shard(tmp_path / "out")
+    segment, parts = chunks(tmp_path)
+    own.open([segment])
+    monkeypatch.setattr("pipelines.storage.local.LocalStore.put_if_absent", full)
+    answers = [own.deliver(wire.pack(part)) for part in parts]
+    assert answers[-1] == "halt"
+    assert own.begin(segment.video.video_id, 0, 0) == "halt"
+    assert "No space left" in str(own.stats().halted)
+    assert own.finish() == []
+
+
+def test_unfinished_videos_are_left_to_the_next_pass(tmp_path: Path) -> None:
+    own = shard(tmp_path / "out")
+    segment, parts = chunks(tmp_path)
+    own.open([segment])
+    own.deliver(wire.pack(parts[0]))
+    assert own.finish() == []
+    assert own.deliver(wire.pack(parts[1])) == "fenced"
+    assert not (tmp_path / "out").exists()
+
+
+def test_association_does_without_torch() -> None:
+    code = "import sys, pipelines.associate; print('torch' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "False\n"
+
+
+@pytest.mark.ray
+def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    import ray
+
+    segment, parts = chunks(tmp_path)
+    shards = start_shards("test-pass", 2, str(tmp_path / "out"), fakes.CONFIG, OutputConfig(), {})
+    ray.get([s.open.remote([segment]) for s in shards])
+    owners = Owners("test-pass", 2)
+    for part in reversed(parts):
+        assert owners.begin(part.video_id, 0, part.chunk_index) == "ok"
+        assert owners.deliver(part) == "ok"
+    assert owners.begin_decode(segment.video.video_id, 0) is None
+    assert sorted(len(ray.get(s.finish.remote())) for s in shards) == [0, 1]
+    for s in shards:
+        ray.kill(s)
+        with pytest.raises(ray.exceptions.RayActorError):
+            while True:  # killing takes a moment
+                ray.get(s.stats.remote())
+    assert owners.deliver(parts[0]) == "fenced"
+    assert owners.begin_decode(segment.video.video_id, 0) == 0
+    assert Owners("no-such-pass", 2).deliver(parts[0]) == "fenced"

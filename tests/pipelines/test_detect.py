@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+from fakes import Script
+
+from pipelines import wire
+from pipelines.config import DetectionConfig, ResourceConfig
+from pipelines.detect import Detector, DetectorStage
+from pipelines.errors import Reason, VideoError
+from pipelines.schema import FrameChunk, Segment, Video
+
+SEEN: list[tuple[int, ...]] = []
+
+
+def frames(tmp_path: Path, **script: int) -> list[FrameChunk]:
+    segment = Segment(Video(Script(**script).write(tmp_path, "a"), "a"))
+    return list(fakes.decode(segment, size=fakes.SIZE, resize="fast", chunk_frames=8))
+
+
+def detector(model: str = fakes.PARTS.model) -> Detector:
+    return Detector(fakes.CONFIG.detection, ResourceConfig(), model)
+
+
+class Watching(fakes.ColourModel):
+    def __call__(self, frames: np.ndarray) -> Any:
+        SEEN.append(frames.shape)
+        return super().__call__(frames)
+
+
+class Overflowing(fakes.ColourModel):
+    def __call__(self, frames: np.ndarray) -> Any:
+        raise FloatingPointError("heads: nan")
+
+
+class Capping(fakes.ColourModel):
+    def __call__(self, frames: np.ndarray) -> Any:
+        return [
+            SimpleNamespace(**{**vars(found), "num_capped": 2})
+            for found in super().__call__(frames)
+        ]
+
+
+def test_boxes_are_in_source_pixels_and_embeddings_rounded(tmp_path: Path) -> None:
+    chunk = frames(tmp_path, seed=1)[0]
+    found = detector().detect(chunk)
+    assert [len(d) for d in found.detections] == [
+        len(fakes.ColourModel(fakes.CONFIG.detection, ResourceConfig())([frame])[0].scores)
+        for frame in chunk.frames
+    ]
+    first = found.detections[0]
+    assert first.tlbr.dtype == np.float32
+    assert first.embeddings.dtype == np.float16
+    y, x = np.nonzero((chunk.frames[0] == fakes.PALETTE[0]).all(-1))
+    box = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
+    assert np.allclose(first.tlbr[0], box * 2)  # the network sees the source at half its size
+
+
+def test_the_model_sees_the_padding_and_the_result_does_not(tmp_path: Path) -> None:
+    SEEN.clear()
+    own = detector()
+    *_, last = frames(tmp_path, frames=11)
+    own._model = Watching(fakes.CONFIG.detection, ResourceConfig())
+    found = own.detect(last)
+    assert SEEN == [(8, 64, 96, 3)]
+    assert len(found.detections) == 3
+    assert found.is_last
+
+
+def test_nan_in_a_frame_is_that_videos_error(tmp_path: Path) -> None:
+    found = detector().detect(frames(tmp_path, nan_at=5)[0])
+    assert found.error is not None
+    assert (found.error.reason, found.error.frame) == (Reason.NON_FINITE_OUTPUT, 5)
+    assert found.detections == []
+    assert len(found.frame_index) == len(found.time_s) == 0
+
+
+def test_a_model_that_overflows_is_that_videos_error(tmp_path: Path) -> None:
+    own = detector()
+    own._model = Overflowing(fakes.CONFIG.detection, ResourceConfig())
+    found = own.detect(frames(tmp_path)[1])
+    assert str(found.error) == "non_finite_output: heads: nan (frame 8)"
+
+
+def test_an_error_of_the_decoder_is_passed_on_without_the_model(tmp_path: Path) -> None:
+    chunk = replace(frames(tmp_path)[0], error=VideoError(Reason.DECODE, "bad"))
+    own = detector()
+    own._model = None  # type: ignore[assignment]
+    assert own.detect(chunk).error == chunk.error
+
+
+def test_capped_detections_are_counted(tmp_path: Path) -> None:
+    own = detector()
+    own._model = Capping(fakes.CONFIG.detection, ResourceConfig())
+    assert own.detect(frames(tmp_path)[0]).num_capped == 16
+
+
+class Ledger:
+    """Owners that note what they are told."""
+
+    def __init__(self, answer: str = "ok") -> None:
+        self.answer, self.calls = answer, []
+
+    def begin(self, *values: object) -> str:
+        self.calls.append("begin")
+        return self.answer
+
+    def deliver(self, chunk: object) -> str:
+        self.calls.append("deliver")
+        return "ok"
+
+
+@pytest.mark.parametrize(("answer", "calls"), [("ok", 2), ("dup", 1), ("skip", 1), ("fenced", 1)])
+def test_the_stage_asks_before_it_works(tmp_path: Path, answer: str, calls: int) -> None:
+    stage = DetectorStage(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model, "pass", 1)
+    ledger = Ledger(answer)
+    stage._owners = ledger  # type: ignore[assignment]
+    receipt = stage(wire.frames_to_table(frames(tmp_path)[0], 0.5)).to_pylist()
+    assert len(ledger.calls) == calls
+    assert len(receipt) == 1
+    assert receipt[0]["answer"] == answer
+    assert (receipt[0]["decode_s"], receipt[0]["num_frames"]) == (0.5, 8)
+    assert (receipt[0]["num_detections"] > 0) == (answer == "ok")
+
+
+def test_the_network_is_the_default_model(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from models.jde.config import SMALL
+    from models.jde.network import JDE
+    from models.jde.weights import save
+
+    torch.manual_seed(0)
+    save(JDE(SMALL), tmp_path / "tiny.safetensors")
+    config = DetectionConfig(
+        weights=str(tmp_path / "tiny.safetensors"), size=fakes.SIZE, score_threshold=0.0
+    )
+    found = Detector(config, ResourceConfig()).detect(frames(tmp_path)[0])
+    assert found.error is None
+    assert len(found.detections) == 8
+    assert sum(map(len, found.detections)) > 0

@@ -1,0 +1,212 @@
+"""The dataflow on a local Ray. Every run is compared with the plain loop, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import pytest
+from fakes import Script
+
+from pipelines import offline, reference
+from pipelines.config import OutputConfig, ResourceConfig
+from pipelines.errors import ExitCode, RunError
+
+pytestmark = pytest.mark.ray
+
+SMALL = ResourceConfig(chunk_frames=8, num_detectors=1, num_associators=1)
+OUTPUTS = OutputConfig(save_mot=True, save_embeddings=True, save_detections=True)
+
+
+def products(out: Path) -> dict[str, bytes]:
+    """Everything a run made but what it says about itself."""
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.name not in ("run.json", "summary.json")
+    }
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six videos, two of which fail."""
+    scripts = {f"v{i}": Script(frames=20 + 13 * i, seed=i) for i in range(4)}
+    scripts["cut"] = Script(seed=7, error_at=30)
+    scripts["nan"] = Script(seed=8, nan_at=21)
+    return fakes.archive(tmp_path_factory.mktemp("archive"), **scripts)
+
+
+@pytest.fixture(scope="module")
+def expected(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("reference")
+    summary = reference.track(
+        [str(archive)], str(out), fakes.CONFIG, parts=fakes.PARTS, resources=SMALL, outputs=OUTPUTS
+    )
+    assert summary.exit_code == ExitCode.SOME_FAILED
+    return products(out)
+
+
+@pytest.mark.parametrize(
+    ("detectors", "shards", "chunk_frames", "decode"),
+    [(1, 1, 8, "decode"), (2, 3, 8, "decode_shuffled"), (3, 2, 5, "decode_shuffled")],
+)
+def test_the_dataflow_gives_the_plain_loops_bytes(
+    ray_cluster: str,
+    archive: Path,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    detectors: int,
+    shards: int,
+    chunk_frames: int,
+    decode: str,
+) -> None:
+    resources = ResourceConfig(
+        chunk_frames=chunk_frames, num_detectors=detectors, num_associators=shards
+    )
+    seen: list[offline.Progress] = []
+    summary = offline.track(
+        [str(archive)],
+        str(tmp_path),
+        fakes.CONFIG,
+        parts=replace(fakes.PARTS, decode=f"fakes:{decode}"),
+        resources=resources,
+        outputs=OUTPUTS,
+        progress=seen.append,
+    )
+    assert products(tmp_path) == expected
+    assert summary.exit_code == ExitCode.SOME_FAILED
+    assert (summary.videos_done, summary.videos_failed, summary.passes) == (4, 2, 1)
+    assert {error["reason"] for error in summary.errors} == {"truncated", "non_finite_output"}
+    assert seen[-1].videos_done == seen[-1].videos == 6
+    assert summary.seconds["decode"] > 0
+    assert json.loads((tmp_path / "summary.json").read_text())["rows"] == summary.rows
+
+
+def test_what_is_committed_is_not_opened_again(
+    archive: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    """A finished OUT needs neither Ray nor a decoder."""
+    settings = {"resources": SMALL, "outputs": OUTPUTS}
+    source, out = [str(archive)], str(tmp_path)
+    reference.track(source, out, fakes.CONFIG, parts=fakes.PARTS, **settings)
+    broken = fakes.Parts(decode="no:such", model="no:such")
+    summary = offline.track(source, out, fakes.CONFIG, parts=broken, **settings)
+    assert (summary.videos_skipped, summary.videos_failed, summary.frames) == (4, 2, 0)
+    assert summary.exit_code == ExitCode.SOME_FAILED
+    assert products(tmp_path) == expected
+
+
+def test_an_out_of_another_configuration_is_refused(archive: Path, tmp_path: Path) -> None:
+    source, out = [str(archive)], str(tmp_path)
+    reference.track(source, out, fakes.CONFIG, parts=fakes.PARTS)
+    before = products(tmp_path)
+    with pytest.raises(RunError, match="min_box_area: 200.0 there, 10 here") as refused:
+        offline.track(source, out, replace(fakes.CONFIG, min_box_area=10), parts=fakes.PARTS)
+    assert refused.value.exit_code == ExitCode.OTHER_CONFIGURATION
+    assert products(tmp_path) == before
+
+
+def test_workers_that_die_cost_nothing_but_the_video_that_kills_them(
+    ray_cluster: str, archive: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    """One video ends its detector once; one ends it always; one ends its decoder always."""
+    good = Script(frames=33, seed=1)
+    assert Script(**json.loads((archive / "v1.mp4").read_text())) == good
+    scripts = {
+        "v1": replace(good, exit_once_at=17),
+        "poison": Script(exit_at=12),
+        "segfault": Script(decode_exit_at=20),
+    }
+    mixed = fakes.archive(tmp_path / "in", **scripts)
+    mark = tmp_path / "fake"
+    mark.mkdir()
+    config = replace(fakes.CONFIG, detection=replace(fakes.CONFIG.detection, weights=str(mark)))
+    again = [str(archive / "v2.mp4"), str(mixed)]
+    out = tmp_path / "out"
+    summary = offline.track(
+        again, str(out), config, parts=fakes.PARTS, resources=SMALL, outputs=OUTPUTS
+    )
+    assert (mark / "has-died").exists()
+    assert {(Path(e["video"]).stem, e["reason"], e["detail"]) for e in summary.errors} == {
+        ("poison", "worker_died", "chunk 1 ended 3 detectors"),
+        ("segfault", "worker_died", "decoding ended 3 workers"),
+    }
+    assert (summary.videos_done, summary.passes) == (2, 1)
+    found = products(out)
+    for key, content in found.items():
+        if "/v2-" in key:
+            assert content == expected[key]
+    plain = tmp_path / "plain"
+    (mark / "has-died").touch()
+    reference.track(
+        [str(mixed / "v1.mp4")],
+        str(plain),
+        config,
+        parts=fakes.PARTS,
+        resources=SMALL,
+        outputs=OUTPUTS,
+    )
+    assert products(plain).items() <= found.items()
+
+
+def test_a_lost_association_actor_is_made_up_for(
+    ray_cluster: str, archive: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    """All of them are killed at the first receipt: the unfinished videos are planned again."""
+    import ray
+
+    killed: list[str] = []
+
+    def kill(_: offline.Progress) -> None:
+        if not killed:
+            for name in ray.util.list_named_actors():
+                if name.startswith("jde-"):
+                    killed.append(name)
+                    ray.kill(ray.get_actor(name))
+
+    summary = offline.track(
+        [str(archive)],
+        str(tmp_path),
+        fakes.CONFIG,
+        parts=fakes.PARTS,
+        resources=replace(SMALL, num_associators=2),
+        outputs=OUTPUTS,
+        progress=kill,
+    )
+    assert len(killed) == 2
+    assert summary.passes == 2
+    assert (summary.videos_done, summary.videos_failed) == (4, 2)
+    assert products(tmp_path) == expected
+
+
+def test_a_terminated_run_says_so_and_goes_on_later(
+    ray_cluster: str, archive: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    def terminate(progress: offline.Progress) -> None:
+        if progress.videos_done == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    settings = {"parts": fakes.PARTS, "resources": SMALL, "outputs": OUTPUTS}
+    source, out = [str(archive)], str(tmp_path)
+    summary = offline.track(source, out, fakes.CONFIG, progress=terminate, **settings)
+    assert summary.exit_code == ExitCode.TERMINATED
+    assert not (tmp_path / "summary.json").exists()
+    committed = set(tmp_path.glob("tracks/*"))
+    assert products(tmp_path).items() < expected.items()
+    summary = offline.track(source, out, fakes.CONFIG, **settings)
+    assert summary.exit_code == ExitCode.SOME_FAILED
+    assert summary.videos_skipped == len(committed)
+    assert products(tmp_path) == expected
+
+
+def test_a_dataflow_that_cannot_start_ends_the_run_and_blames_no_video(
+    ray_cluster: str, archive: Path, tmp_path: Path
+) -> None:
+    broken = replace(fakes.PARTS, model="fakes:NoSuchModel")
+    with pytest.raises(RunError, match="NoSuchModel") as failed:
+        offline.track([str(archive)], str(tmp_path), fakes.CONFIG, parts=broken, resources=SMALL)
+    assert failed.value.exit_code == ExitCode.INTERNAL
+    assert products(tmp_path) == {}

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from fakes import Script
+
+from models.structures import Detections
+from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from pipelines.detect import Detector
+from pipelines.errors import Reason, VideoError
+from pipelines.schema import DetectionChunk, Segment, Video, VideoInfo
+from pipelines.session import VideoSession
+from pipelines.storage import open_store
+
+VIDEO = Video("/archive/a.mp4", "a")
+INFO = VideoInfo(*fakes.SOURCE, 25.0)
+OUTPUTS = OutputConfig(save_mot=True, save_embeddings=True, save_detections=True)
+
+
+def chunks(tmp_path: Path, chunk_frames: int = 7, **script: int) -> list[DetectionChunk]:
+    uri = Script(**script).write(tmp_path / "in", "a")
+    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model)
+    frames = fakes.decode(
+        Segment(replace(VIDEO, uri=uri)), size=fakes.SIZE, resize="fast", chunk_frames=chunk_frames
+    )
+    return [replace(detector.detect(c), video_id=VIDEO.video_id) for c in frames]
+
+
+def session(out: Path, config: TrackConfig = fakes.CONFIG, **settings: int) -> VideoSession:
+    metadata = {"model": "fake"}
+    store = open_store(str(out))
+    return VideoSession(VIDEO, 0, config, OUTPUTS, store, metadata, out / "spool", **settings)
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+def test_any_order_gives_the_same_bytes(tmp_path: Path) -> None:
+    ordered = chunks(tmp_path, frames=90)
+    first = session(tmp_path / "first")
+    assert [first.deliver(c) for c in ordered] == ["ok"] * len(ordered)
+    expected = files(tmp_path / "first")
+    assert len(expected) == 3  # nothing is left in the spool
+    for seed in range(8):
+        shuffled = ordered * (1 + seed % 2)
+        random.Random(seed).shuffle(shuffled)
+        other = session(tmp_path / str(seed), window=2)
+        answers = [other.deliver(c) for c in shuffled]
+        assert answers.count("ok") == len(ordered)
+        assert set(answers) <= {"ok", "dup"}
+        assert files(tmp_path / str(seed)) == expected
+    outcome = first.outcome
+    assert outcome is not None
+    assert outcome.counts.frames == 90
+    assert outcome.counts.rows == pq.read_metadata(next(tmp_path.glob("first/tracks/*"))).num_rows
+    assert outcome.counts.dropped["min_box_area"] > 0
+    assert outcome.counts.detections >= outcome.counts.rows
+
+
+def test_metadata_is_that_of_the_video(tmp_path: Path) -> None:
+    own = session(tmp_path / "out")
+    for chunk in chunks(tmp_path, frames=10):
+        own.deliver(chunk)
+    found = pq.read_metadata(next(tmp_path.glob("out/tracks/*"))).metadata
+    expected = {"width": "192", "height": "128", "num_frames": "10", "frames_per_second": "25"}
+    assert expected | {"model": "fake"} == {
+        k.decode(): v.decode() for k, v in found.items() if k != b"ARROW:schema"
+    }
+
+
+def test_another_attempt_is_fenced(tmp_path: Path) -> None:
+    first, *_ = chunks(tmp_path)
+    assert session(tmp_path / "out").deliver(replace(first, attempt=1)) == "fenced"
+
+
+def test_an_error_chunk_ends_the_video_in_order(tmp_path: Path) -> None:
+    """The first error by frame number counts, whichever arrives first."""
+    parts = chunks(tmp_path, frames=40, nan_at=9, error_at=30)
+    own = session(tmp_path / "out")
+    for chunk in reversed(parts):
+        own.deliver(chunk)
+    record = json.loads(next(tmp_path.glob("out/errors/*")).read_text())
+    assert (record["reason"], record["frame"]) == ("non_finite_output", 9)
+    assert own.deliver(parts[-1]) in ("skip", "dup")
+    assert not list(tmp_path.glob("out/tracks/*"))
+    assert not list(tmp_path.glob("out/spool/*"))
+
+
+def test_nan_never_reaches_the_tracker(tmp_path: Path) -> None:
+    first, *_ = chunks(tmp_path)
+    bad = [Detections(d.tlbr * np.nan, d.scores, d.embeddings) for d in first.detections]
+    own = session(tmp_path / "out")
+    own.deliver(replace(first, detections=bad))
+    assert own.outcome is not None
+    assert own.outcome.error is not None
+    assert own.outcome.error.reason is Reason.NON_FINITE_OUTPUT
+
+
+def test_a_bug_in_the_tracker_costs_one_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise IndexError("no such track")
+
+    monkeypatch.setattr("pipelines.session.JDETracker.update", broken)
+    own = session(tmp_path / "out")
+    own.deliver(chunks(tmp_path)[0])
+    assert own.outcome is not None
+    assert str(own.outcome.error) == "internal: IndexError: no such track (frame 0)"
+
+
+def test_a_video_of_no_frames_is_an_error(tmp_path: Path) -> None:
+    nothing = np.zeros(0)
+    own = session(tmp_path / "out")
+    empty = DetectionChunk(VIDEO.video_id, 0, 0, nothing.astype(int), nothing, INFO, True, [])
+    assert own.deliver(empty) == "ok"
+    assert own.outcome is not None
+    assert own.outcome.error is not None
+    assert own.outcome.error.reason is Reason.EMPTY
+
+
+def test_frames_without_people_give_a_file_of_no_rows(tmp_path: Path) -> None:
+    own = session(tmp_path / "out")
+    found = [Detections.empty(fakes.DIM)] * 3
+    index = np.arange(3)
+    own.deliver(DetectionChunk(VIDEO.video_id, 0, 0, index, index / 25, INFO, True, found))
+    assert pq.read_metadata(next(tmp_path.glob("out/tracks/*"))).num_rows == 0
+
+
+def test_a_failed_write_is_not_the_videos_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> bool:
+        raise OSError(28, "No space left on device")
+
+    own = session(tmp_path / "out")
+    monkeypatch.setattr("pipelines.storage.local.LocalStore.put_if_absent", full)
+    *most, last = chunks(tmp_path)
+    for chunk in most:
+        own.deliver(chunk)
+    with pytest.raises(OSError, match="No space"):
+        own.deliver(last)
+    assert own.outcome is None
+
+
+def test_a_video_can_be_given_up_once(tmp_path: Path) -> None:
+    own = session(tmp_path / "out")
+    own.fail(VideoError(Reason.WORKER_DIED, "chunk 3"))
+    own.fail(VideoError(Reason.INTERNAL, "later"))
+    assert own.outcome is not None
+    assert str(own.outcome.error) == "worker_died: chunk 3"
+    assert own.deliver(chunks(tmp_path)[0]) == "skip"

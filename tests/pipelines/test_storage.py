@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.response import StreamingBody
+from botocore.stub import ANY, Stubber
+
+from pipelines.storage import open_store
+from pipelines.storage.s3 import S3Store
+
+
+def test_a_folder_keeps_objects(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "out"))
+    assert list(store.list("tracks/")) == []
+    assert store.put_if_absent("tracks/b.parquet", b"one")
+    assert not store.put_if_absent("tracks/b.parquet", b"two")
+    store.put("tracks/a.parquet", b"old")
+    store.put("tracks/a.parquet", b"new")
+    store.put("run.json", b"{}")
+    assert store.get("tracks/b.parquet") == b"one"
+    assert store.get("tracks/a.parquet") == b"new"
+    assert list(store.list("tracks/")) == ["tracks/a.parquet", "tracks/b.parquet"]
+    assert list(store.list("tracks/b")) == ["tracks/b.parquet"]
+    assert store.exists("run.json")
+    assert not store.exists("tracks")
+    store.delete("run.json")
+    store.delete("run.json")
+    with pytest.raises(FileNotFoundError):
+        store.get("run.json")
+
+
+def test_a_file_is_stored_as_its_bytes(tmp_path: Path) -> None:
+    source = tmp_path / "rows"
+    source.write_bytes(b"x" * 3_000_000)
+    store = open_store(f"file://{tmp_path}/out")
+    assert store.put_if_absent("tracks/a", source)
+    assert store.get("tracks/a") == source.read_bytes()
+    assert open_store(store.uri).exists("tracks/a")
+
+
+def test_of_racing_creators_one_wins_and_nothing_is_left_over(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        for turn in range(20):
+            key = f"tracks/{turn}"
+            won = list(pool.map(lambda i, k=key: store.put_if_absent(k, b"%d" % i), range(8)))
+            assert sum(won) == 1
+            assert store.get(key) == b"%d" % won.index(True)
+    assert not list(tmp_path.rglob(".tmp-*"))
+
+
+@pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/x"])
+def test_keys_stay_inside(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="key: got"):
+        open_store(str(tmp_path)).put(key, b"")
+
+
+def test_other_schemes_are_refused() -> None:
+    with pytest.raises(ValueError, match="accepted is a local path or s3"):
+        open_store("ftp://host/out")
+
+
+@pytest.fixture
+def s3() -> tuple[S3Store, Stubber]:
+    client = boto3.client(
+        "s3",
+        region_name="eu-central-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",  # noqa: S106
+        config=Config(retries={"max_attempts": 0}),
+    )
+    stubber = Stubber(client)
+    stubber.activate()
+    return S3Store("bucket", "runs/1", client), stubber
+
+
+PUT = {"Bucket": "bucket", "Key": "runs/1/tracks/a", "Body": ANY, "IfNoneMatch": "*"}
+
+
+def test_s3_creates_with_one_conditional_put(s3: tuple[S3Store, Stubber], tmp_path: Path) -> None:
+    store, stubber = s3
+    stubber.add_response("put_object", {}, PUT)
+    (tmp_path / "rows").write_bytes(b"rows")
+    assert store.put_if_absent("tracks/a", tmp_path / "rows")
+    stubber.assert_no_pending_responses()
+
+
+def test_s3_loses_on_412_and_tries_again_on_409(
+    s3: tuple[S3Store, Stubber], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, stubber = s3
+    monkeypatch.setattr("pipelines.storage.s3.time.sleep", lambda _: None)
+    for code, status in (("ConditionalRequestConflict", 409), ("PreconditionFailed", 412)):
+        stubber.add_client_error("put_object", code, http_status_code=status, expected_params=PUT)
+    assert not store.put_if_absent("tracks/a", b"rows")
+    stubber.assert_no_pending_responses()
+
+
+def test_s3_lists_reads_and_misses(s3: tuple[S3Store, Stubber]) -> None:
+    store, stubber = s3
+    assert store.uri == "s3://bucket/runs/1"
+    stubber.add_response("list_objects_v2", {"Contents": [{"Key": "runs/1/tracks/a"}]})
+    assert list(store.list("tracks/")) == ["tracks/a"]
+    stubber.add_response("get_object", {"Body": StreamingBody(BytesIO(b"rows"), 4)})
+    assert store.get("tracks/a") == b"rows"
+    stubber.add_client_error("get_object", "NoSuchKey", http_status_code=404)
+    with pytest.raises(FileNotFoundError):
+        store.get("tracks/b")
+    stubber.add_client_error("head_object", "404", http_status_code=404)
+    assert not store.exists("tracks/b")

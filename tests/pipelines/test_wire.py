@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from models.structures import Detections
+from pipelines import wire
+from pipelines.errors import Reason, VideoError
+from pipelines.schema import DetectionChunk, FrameChunk, Segment, Video, VideoInfo
+
+INFO = VideoInfo(1920, 1080, 30000 / 1001)
+
+
+def frames(num_frames: int = 3, error: VideoError | None = None) -> FrameChunk:
+    pixels = np.arange(4 * 6 * 8 * 3, dtype=np.uint8).reshape(4, 6, 8, 3)
+    index = np.arange(5, 5 + num_frames)
+    return FrameChunk("v-1", 2, 7, index, index / 29.97, pixels, INFO, True, error)
+
+
+def test_frames_come_back_equal_and_uncopied() -> None:
+    chunk = frames()
+    table = wire.frames_to_table(chunk, 0.25)
+    assert table.num_rows == 1
+    assert table["frames"].chunk(0).buffers()[2].address == chunk.frames.ctypes.data
+    back, seconds = wire.frames_from_table(table)
+    assert seconds == 0.25
+    assert np.shares_memory(back.frames, chunk.frames)
+    for name in ("frames", "frame_index", "time_s"):
+        assert np.array_equal(getattr(back, name), getattr(chunk, name))
+    for name in ("video_id", "attempt", "chunk_index", "info", "is_last", "error"):
+        assert getattr(back, name) == getattr(chunk, name)
+
+
+def test_a_chunk_with_an_error_is_a_row_of_the_same_schema() -> None:
+    error = VideoError(Reason.TRUNCATED, "ends early", 12)
+    table = wire.frames_to_table(frames(0, error))
+    assert table.schema == wire.FRAME_SCHEMA
+    back, _ = wire.frames_from_table(table)
+    assert str(back.error) == "truncated: ends early (frame 12)"
+    assert len(back.frame_index) == 0
+
+
+def test_a_batch_is_one_chunk() -> None:
+    table = wire.frames_to_table(frames())
+    with pytest.raises(ValueError, match="got 2 rows"):
+        wire.frames_from_table(pa.concat_tables([table, table]))
+
+
+@pytest.mark.parametrize("counts", [[2, 0, 5], [0, 0, 0], []])
+@pytest.mark.parametrize("spooled", [True, False])
+def test_detections_come_back_equal(counts: list[int], spooled: bool) -> None:
+    rng = np.random.default_rng(0)
+    found = [
+        Detections(
+            rng.random((n, 4), np.float32),
+            rng.random(n, np.float32),
+            rng.random((n, 8)).astype(np.float16),
+        )
+        for n in counts
+    ]
+    index = np.arange(len(counts))
+    chunk = DetectionChunk("v-1", 0, 3, index, index / 25, INFO, False, found, 4)
+    back = wire.load(wire.dump(chunk)) if spooled else wire.unpack(wire.pack(chunk))
+    assert (back.num_capped, back.info, back.is_last, back.chunk_index) == (4, INFO, False, 3)
+    assert len(back.detections) == len(counts)
+    for a, b in zip(back.detections, found, strict=True):
+        assert np.array_equal(a.tlbr, b.tlbr)
+        assert np.array_equal(a.scores, b.scores)
+        assert np.array_equal(a.embeddings, b.embeddings)
+        assert a.embeddings.dtype == np.float16
+
+
+def test_a_segment_comes_back_equal() -> None:
+    segment = Segment(Video("/a/ü.mp4", "ü", frames_per_second=12.5), 2)
+    table = pa.Table.from_pylist([wire.segment_to_row(segment)])
+    assert wire.segment_from_table(table) == segment
