@@ -28,6 +28,9 @@ class EmbeddingScene:
         miss: Share of visible people that are not detected.
         false_positives: Mean number a frame.
         dense: Small people who are always present and never hidden, no look-alikes.
+
+    Raises:
+        ValueError: If a scene that is not dense has fewer than 2 people or 11 frames.
     """
 
     seed: int
@@ -39,6 +42,13 @@ class EmbeddingScene:
     miss: float = 0.03
     false_positives: float = 0.5
     dense: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.dense and (self.num_people < 2 or self.num_frames < 11):
+            raise ValueError(
+                f"scene: got {self.num_people} people, {self.num_frames} frames, "
+                "accepted is at least 2 and 11"
+            )
 
 
 SCENES = {
@@ -103,8 +113,8 @@ def _observe(
         seen &= ~((hidden > 0.6) & (lucky_behind < 0.85))
     noisy = box + rng.normal(0, 1, (count, 4)) * (_BOX_NOISE * size[:, 1])[:, None]
     scores: FloatArray = rng.uniform(0.5, 0.99, count)
-    noise = _EMBEDDING_NOISE * _embedding_noise(rng, count, dim)
-    embeddings = looks + noise * (1 + 1.5 * hidden[:, None])
+    noise = _embedding_noise(rng, count, dim) * _EMBEDDING_NOISE
+    embeddings: FloatArray = looks + noise * (1 + 1.5 * hidden[:, None])
     index = np.flatnonzero(seen)
     index = index[np.argsort(-scores[index], kind="stable")]
 

@@ -42,10 +42,10 @@ class TrackingConfig:
     birth_score: float = 0.5
     high_score: float = 0.5
     appearance_limit: float = 0.95
-    motion_share: float = 0.02
+    motion_share: float = 0.01
     overlap_limit: float = 0.7
-    lost_overlap_limit: float = 0.5
-    low_overlap_limit: float = 0.3
+    lost_overlap_limit: float = 0.7
+    low_overlap_limit: float = 0.2
     tentative_overlap_limit: float = 0.7
     birth_overlap: float = 0.4
     embedding_momentum: float = 0.95
