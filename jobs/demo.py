@@ -5,6 +5,7 @@ Also `python -m jobs.demo`. Needs no download and no GPU.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from jobs._run import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from pipelines.offline import Summary
 
 VISIBLE = 0.25  # people of whom less can be seen are not asked for, and not held against a track
-SCENES = {"promenade": 14, "high_street": 21, "square": 24}  # seeds
+SCENES = {"promenade": 14, "high_street": 25, "square": 24}  # seeds
 
 
 @dataclass(frozen=True)
@@ -58,21 +61,19 @@ def demo(
     weights: Annotated[str, typer.Option(help="Name or path of a model.")] = "small",
     seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of a video.")] = 10.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
+) -> int:
     """Render three street scenes, track the people, and score the tracks against the truth."""
+    from models.jde.weights import load
     from pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
-    from pipelines.errors import RunError
+    from pipelines.errors import ExitCode, RunError
 
-    console = Console()
     try:
-        config = TrackConfig(detection=DetectionConfig(weights=weights))
         resources = ResourceConfig(device=device)  # type: ignore[arg-type]  # it checks the value
-        code = run(out, config, resources, seconds, console)
-    except (RunError, ValueError) as error:
-        typer.echo(f"jde demo: {error}", err=True)
-        raise typer.Exit(getattr(error, "exit_code", 2)) from error
-    if code:
-        raise typer.Exit(code)
+        size = load(weights).config.size  # before rendering: a wrong path is told at once
+        config = TrackConfig(detection=DetectionConfig(weights=weights, size=size))
+        return run(out, config, resources, seconds, Console(width=None if os.isatty(1) else 110))
+    except (ValueError, OSError) as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
 
 
 def run(
@@ -97,9 +98,12 @@ def run(
         Exit code of the run.
 
     Raises:
-        RunError: If the run is refused.
+        RunError: If the run is refused or interrupted.
+        ValueError: If the folder holds a demo of another length.
     """
+    from jobs._display import Display
     from pipelines.config import Parts
+    from pipelines.errors import ExitCode, RunError
     from pipelines.offline import track
 
     started = perf_counter()
@@ -110,7 +114,12 @@ def run(
             render_video(video)
     console.print("tracking on a local Ray ...", highlight=False)
     sources, parts = [str(out / "archive")], parts or Parts()
-    summary = track(sources, str(out), config, resources=resources, parts=parts)
+    with Display() as display:
+        summary = track(
+            sources, str(out), config, resources=resources, parts=parts, progress=display
+        )
+    if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        raise RunError("interrupted; the same command goes on", summary.exit_code)
     scored = score_archive(videos, out)
     for video in videos:
         if tracks_path(video, out).exists():
@@ -289,4 +298,4 @@ def _cells(scores: TrackingScores, num_frames: int, num_tracks: int) -> list[str
 
 
 if __name__ == "__main__":
-    typer.run(demo)
+    main(demo, "demo")

@@ -3,8 +3,8 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import CONFIG
 from rich.console import Console
-from typer.testing import CliRunner
 
+from jobs._run import run_verb
 from jobs.demo import (
     annotate_video,
     annotated_path,
@@ -67,15 +67,20 @@ def test_the_three_videos_differ(tmp_path):
     assert all(video.scene.num_frames == 200 for video in videos)
 
 
-def test_a_refusal_is_one_line(tmp_path):
-    import typer
-
-    app = typer.Typer()
-    app.command()(demo)
-    result = CliRunner().invoke(app, ["--out", str(tmp_path), "--device", "abacus"])
-    assert result.exit_code == 2
-    assert result.output == "jde demo: device: got 'abacus', accepted is auto | cpu | cuda\n"
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "abacus"], "device: got 'abacus', accepted is auto | cpu | cuda"),
+        (["--weights", "/nowhere/w.safetensors"], "/nowhere/w.safetensors"),
+    ],
+)
+def test_a_refusal_is_one_line_before_any_work(tmp_path, capsys, arguments, message):
+    out = tmp_path / "demo"
+    assert run_verb(demo, "demo", ["--out", str(out), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert message in said
+    assert not out.exists()
 
 
 @pytest.mark.ray
