@@ -99,7 +99,7 @@ def show_summary(summary: Summary, console: Console | None = None) -> None:
         table.add_column(name, justify="right")
     table.add_column("status")
     for row in summary.videos[:MAX_TABLE_ROWS]:
-        table.add_row(escape(row.video_id), *_figures(row), row.status)
+        table.add_row(escape(row.video_id), *_figures(row), _status(row))
     console.print(table)
     if len(summary.videos) > MAX_TABLE_ROWS:
         console.print(f"... and {len(summary.videos) - MAX_TABLE_ROWS} more, see summary.json")
@@ -115,6 +115,10 @@ def _figures(row: VideoRow) -> tuple[str, str, str]:
     if row.status != "done":
         return "", "", ""
     return str(row.frames), str(row.tracks), str(row.rows)
+
+
+def _status(row: VideoRow) -> str:
+    return f"failed ({row.error.partition(':')[0]})" if row.error else row.status
 
 
 def _totals(summary: Summary) -> list[str]:

@@ -38,7 +38,8 @@ def decode_segment(
         segment: What to decode.
         size: Width and height of the network's input in pixels.
         resize: `fast` (one swscale pass to the letterboxed size) or `published` (RGB in full
-            size, then OpenCV's INTER_AREA). An image folder is resized by OpenCV in both.
+            size, then OpenCV's INTER_AREA). Images, and frames that are enlarged, are resized by
+            OpenCV in both.
         chunk_frames: T, the frames of a chunk.
         vid_stride: Every n-th frame is taken; `frame_index` stays the source's.
         max_frames: Stop after so many taken frames.
@@ -83,6 +84,8 @@ def _every(frames: Iterator[Picture], stride: int) -> Iterator[Picture]:
 
 def _letterbox_fast(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
     letterbox = Letterbox(picture.info.width, picture.info.height, *size)
+    if letterbox.ratio >= 1:  # enlarged: OpenCV is quicker (docs/decisions/0005)
+        return _letterbox_published(picture, size)
     return letterbox.place(picture.scaled(*letterbox.scaled_size))
 
 
