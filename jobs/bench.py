@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -35,14 +37,22 @@ def association(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Frames a second of the association at 20, 100 and 300 targets, one BLAS thread."""
-    for variable in _BLAS_VARIABLES:
-        os.environ[variable] = "1"  # read when numpy is first imported, below
+    _pin_blas(["--repeat", str(repeat), *(["--json"] if as_json else [])])
     rows = [_measure_scene(name, repeat) for name in _SCENES]
     report = {"cpu": _processor(), "blas_threads": 1, "repeat": repeat, "scenes": rows}
     if as_json:
         typer.echo(json.dumps(report, indent=2))
         return
     Console(width=None if os.isatty(1) else 110).print(_build_table(report))
+
+
+def _pin_blas(arguments: list[str]) -> None:
+    """Go on with one BLAS thread; where numpy is loaded with more, in a process of its own."""
+    one_thread = dict.fromkeys(_BLAS_VARIABLES, "1")
+    if "numpy" in sys.modules and one_thread.items() - os.environ.items():
+        command = [sys.executable, "-m", "jobs.bench", "association", *arguments]
+        raise typer.Exit(subprocess.call(command, env=os.environ | one_thread))  # noqa: S603
+    os.environ.update(one_thread)  # read when numpy is first imported
 
 
 def _measure_scene(name: str, repeat: int) -> dict[str, Any]:

@@ -112,14 +112,14 @@ def _observe(
     if not scene.dense:
         seen &= ~((hidden > 0.6) & (lucky_behind < 0.85))
     noisy = box + rng.normal(0, 1, (count, 4)) * (_BOX_NOISE * size[:, 1])[:, None]
-    scores: FloatArray = rng.uniform(0.5, 0.99, count)
+    scores = np.asarray(rng.uniform(0.5, 0.99, count))
     noise = _embedding_noise(rng, count, dim) * _EMBEDDING_NOISE
     embeddings: FloatArray = looks + noise * (1 + 1.5 * hidden[:, None])
     index = np.flatnonzero(seen)
     index = index[np.argsort(-scores[index], kind="stable")]
 
     false = int(rng.poisson(scene.false_positives))
-    tall: FloatArray = rng.uniform(60, 250, false)
+    tall = np.asarray(rng.uniform(60, 250, false))
     wide = tall * rng.uniform(0.3, 0.9, false)
     left, top = rng.uniform(0, scene.width, false), rng.uniform(0, scene.height, false)
     false_scores = rng.uniform(0.5, 0.8, false)
