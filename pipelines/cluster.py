@@ -18,6 +18,14 @@ import ray
 from pipelines.config import ResourceConfig
 from pipelines.errors import ExitCode, RunError
 
+# A user reads our lines, not Ray's. The level is that of its C++ part, which calls it an error that
+# Ray Data's own actors have arguments in the object store.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+
 
 class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM; what is committed stays, the rest can be resumed."""
@@ -79,10 +87,13 @@ def connected(address: str) -> Iterator[None]:
     Raises:
         RunError: If there is no Ray at the address.
     """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    for name in ("ray.data", "ray._private.authentication"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)

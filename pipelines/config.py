@@ -155,10 +155,12 @@ class Parts:
 
     Attributes:
         decode: Generator of frame chunks, called as `pipelines.videos.decode_segment`.
+        frames: Generator of frames in full size, called as `pipelines.videos.read_frames`.
         model: Class of the model, see `pipelines.detect.FrameModel`.
     """
 
     decode: str = "pipelines.videos:decode_segment"
+    frames: str = "pipelines.videos:read_frames"
     model: str = "pipelines.detect:TorchModel"
 
 

@@ -31,19 +31,26 @@ def frame_chunks(
 
 
 def decode_rows(
-    table: pa.Table,
-    *,
     decode: str,
     config: TrackConfig,
     resources: ResourceConfig,
     pass_id: str,
     num_shards: int,
+    table: pa.Table,
 ) -> Iterator[pa.Table]:
     """Decode one segment, telling the video's owner how far it has come.
 
     Ray repeats a task whose worker died, without end. The owner counts: a video that keeps killing
     its decoder gives error rows instead, at least as many as there were chunks, since a replay
     must not be shorter than what was read of it.
+
+    Args:
+        decode: Import path of the decoder.
+        config: What changes rows.
+        resources: Frames in a chunk.
+        pass_id: Of the pass, to find the video's owner.
+        num_shards: How many owners there are.
+        table: One row with the segment.
     """
     segment = wire.segment_from_table(table)
     video_id = segment.video.video_id

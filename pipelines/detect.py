@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 from models.letterbox import Letterbox
 from models.structures import Detections, FloatArray
 from pipelines import wire
-from pipelines.config import DetectionConfig, Parts, ResourceConfig, find_part
+from pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig, find_part
 from pipelines.delivery import Owners
-from pipelines.errors import Reason, VideoError
+from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.schema import DetectionChunk, FrameChunk
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,23 @@ class TorchModel:
             pixels, config.score_threshold, config.nms_threshold, config.max_detections
         )
         return found
+
+
+def with_weights(config: TrackConfig, parts: Parts) -> TrackConfig:
+    """The configuration with the SHA-256 of its weights, which guards OUT.
+
+    Raises:
+        RunError: If there are no such weights (2).
+    """
+    if config.detection.weights_sha256 or parts.model != Parts().model:
+        return config
+    from models.jde.weights import CheckpointError, sha256
+
+    try:
+        digest = sha256(config.detection.weights)
+    except CheckpointError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    return replace(config, detection=replace(config.detection, weights_sha256=digest))
 
 
 class Detector:

@@ -22,11 +22,12 @@ from pipelines import wire
 from pipelines.cluster import Interrupted, Pools, connected, interruptible, size_pools
 from pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.decode import decode_rows
-from pipelines.detect import DetectorStage
+from pipelines.detect import DetectorStage, with_weights
 from pipelines.errors import ExitCode
 from pipelines.passes import Passes, Progress
 from pipelines.plan import find_videos
-from pipelines.run_record import Summary, open_out, plan_work, summarize, with_weights
+from pipelines.playback import missing, render_all
+from pipelines.run_record import Summary, open_out, plan_work, summarize
 from pipelines.schema import Segment
 
 # what a decode task holds: libav's buffers and a few chunks. Asking for memory also keeps Ray Data
@@ -42,7 +43,7 @@ def build(
     resources: ResourceConfig,
     pools: Pools,
     pass_id: str,
-    parts: Parts = Parts(),  # noqa: B008 - frozen
+    parts: Parts = Parts(),
 ) -> Dataset:
     """Wire the stages; nothing runs until the receipts are read.
 
@@ -60,7 +61,7 @@ def build(
     """
     context = DataContext.get_current().copy()
     context.target_max_block_size = 1  # block = row = chunk: only rows are atomic in Ray Data
-    context.enable_progress_bars = False
+    owners = (pass_id, pools.num_shards)
     with DataContext.current(context):
         # 1. one row a segment, one block a row, so that every video is a task of its own
         rows = ray.data.from_items(
@@ -69,14 +70,7 @@ def build(
         )
         # 2. one segment -> its chunks; tasks, since nothing is kept from one video to the next
         chunks = rows.map_batches(
-            partial(
-                decode_rows,
-                decode=parts.decode,
-                config=config,
-                resources=resources,
-                pass_id=pass_id,
-                num_shards=pools.num_shards,
-            ),
+            partial(decode_rows, parts.decode, config, resources, *owners),
             batch_size=1,
             batch_format="pyarrow",
             compute=TaskPoolStrategy(pools.num_decoders),
@@ -92,13 +86,7 @@ def build(
             compute=ActorPoolStrategy(size=pools.num_detectors, max_tasks_in_flight_per_actor=2),
             num_cpus=pools.detector_cpus,
             num_gpus=pools.detector_gpus,
-            fn_constructor_args=(
-                config.detection,
-                resources,
-                parts.model,
-                pass_id,
-                pools.num_shards,
-            ),
+            fn_constructor_args=(config.detection, resources, parts.model, *owners),
         )
 
 
@@ -107,9 +95,9 @@ def track(
     out: str,
     config: TrackConfig,
     *,
-    resources: ResourceConfig = ResourceConfig(),  # noqa: B008 - frozen
-    outputs: OutputConfig = OutputConfig(),  # noqa: B008 - frozen
-    parts: Parts = Parts(),  # noqa: B008 - frozen
+    resources: ResourceConfig = ResourceConfig(),
+    outputs: OutputConfig = OutputConfig(),
+    parts: Parts = Parts(),
     overwrite: bool = False,
     retry_errors: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -141,20 +129,21 @@ def track(
     work = plan_work(store, videos, failures, **again)
     passes = Passes(store, config, outputs, len(work.skipped), progress)
     stopped: ExitCode | None = None
-    if work.todo or outputs.save_video:
+    to_render = missing(store, work.skipped) if outputs.save_video else []
+    if work.todo or to_render:
         with connected(resources.address), interruptible():
             pools = size_pools(resources)
             try:
-                for number, segments in passes.plan(work.todo):
-                    receipts = build(segments, config, resources, pools, number, parts)
-                    passes.run(number, segments, receipts, pools.num_shards)
+                for pass_id, segments in passes.plan(work.todo):
+                    receipts = build(segments, config, resources, pools, pass_id, parts)
+                    passes.run(pass_id, segments, receipts, pools.num_shards)
+                if outputs.save_video:
+                    render_all(store, videos, config, parts, pools.decoder_cpus)
             except Interrupted as signal:
                 stopped = signal.exit_code
     seconds = {"wall": time.perf_counter() - started, **passes.seconds}
-    outcomes = passes.outcomes.values()
-    summary = summarize(
-        store.uri, work, outcomes, seconds, passes=passes.count, interrupted=stopped
-    )
+    ended = passes.outcomes.values()
+    summary = summarize(store.uri, work, ended, seconds, passes=passes.count, interrupted=stopped)
     if stopped is None:
         store.put("summary.json", summary.to_json().encode())
     return summary

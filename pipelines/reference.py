@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.decode import frame_chunks
-from pipelines.detect import Detector
+from pipelines.detect import Detector, with_weights
 from pipelines.plan import find_videos
 from pipelines.run_record import (
     Summary,
@@ -17,7 +17,6 @@ from pipelines.run_record import (
     open_out,
     plan_work,
     summarize,
-    with_weights,
 )
 from pipelines.schema import Segment, VideoOutcome
 from pipelines.session import VideoSession
@@ -28,9 +27,9 @@ def track(
     out: str,
     config: TrackConfig,
     *,
-    resources: ResourceConfig = ResourceConfig(),  # noqa: B008 - frozen
-    outputs: OutputConfig = OutputConfig(),  # noqa: B008 - frozen
-    parts: Parts = Parts(),  # noqa: B008 - frozen
+    resources: ResourceConfig = ResourceConfig(),
+    outputs: OutputConfig = OutputConfig(),
+    parts: Parts = Parts(),
     overwrite: bool = False,
     retry_errors: bool = False,
 ) -> Summary:

@@ -9,7 +9,7 @@ import io
 import json
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines import wire
-from pipelines.config import VERSION, Parts, ResourceConfig, TrackConfig
+from pipelines.config import VERSION, ResourceConfig, TrackConfig
 from pipelines.errors import ExitCode, RunError, VideoError
 from pipelines.schema import Counts, Video, VideoOutcome
 from pipelines.sink import error_key, tracks_key, write_error
@@ -263,28 +263,12 @@ def committed_outcome(store: ObjectStore, video: Video) -> VideoOutcome | None:
     """
     video_id = video.video_id
     if store.exists(tracks_key(video_id)):
-        table = pq.read_table(io.BytesIO(store.get(tracks_key(video_id))), columns=["track_id"])
-        frames = int(table.schema.metadata[b"num_frames"])
-        tracks = len(pc.unique(table["track_id"]))
-        return VideoOutcome(video, Counts(frames=frames, rows=table.num_rows, tracks=tracks), 0.0)
+        file = pq.ParquetFile(io.BytesIO(store.get(tracks_key(video_id))))
+        ids = file.read(columns=["track_id"])["track_id"]
+        frames = int(file.metadata.metadata[b"num_frames"])
+        counts = Counts(frames=frames, rows=len(ids), tracks=len(pc.unique(ids)))
+        return VideoOutcome(video, counts, 0.0)
     if store.exists(error_key(video_id)):
         error = wire.error_from_dict(json.loads(store.get(error_key(video_id))))
         return VideoOutcome(video, Counts(), 0.0, error)
     return None
-
-
-def with_weights(config: TrackConfig, parts: Parts) -> TrackConfig:
-    """The configuration with the SHA-256 of its weights, which guards OUT.
-
-    Raises:
-        RunError: If there are no such weights (2).
-    """
-    if config.detection.weights_sha256 or parts.model != Parts().model:
-        return config
-    from models.jde.weights import CheckpointError, sha256
-
-    try:
-        digest = sha256(config.detection.weights)
-    except CheckpointError as error:
-        raise RunError(str(error), ExitCode.REFUSED) from error
-    return replace(config, detection=replace(config.detection, weights_sha256=digest))

@@ -46,7 +46,11 @@ def write_error(store: ObjectStore, video: Video, error: VideoError) -> bool:
 
 
 class _ParquetFile:
-    """A Parquet file of fixed-size row groups, whose metadata comes at the end."""
+    """A Parquet file of fixed-size row groups, whose metadata comes at the end.
+
+    It is metadata of the file (`pq.read_metadata(path).metadata`), not of its Arrow schema: the
+    number of frames is not known when the schema is written.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema, group_rows: int) -> None:
         self.path, self._schema, self._group_rows = path, schema, group_rows

@@ -51,7 +51,7 @@ def ray_cluster() -> Iterator[str]:
     """The address of one Ray for the whole session; starting it takes longer than most tests."""
     import ray
 
-    folder = tempfile.mkdtemp(prefix="jr", dir="/tmp")  # noqa: S108 - socket paths must be short
+    folder = tempfile.mkdtemp(prefix="jr", dir="/tmp")
     ray.init(
         num_cpus=4,
         include_dashboard=False,

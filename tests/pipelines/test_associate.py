@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import fakes
@@ -134,6 +135,16 @@ def test_association_does_without_torch() -> None:
     assert result.stdout == "False\n"
 
 
+def is_alive(actor: object) -> bool:
+    import ray
+
+    try:
+        ray.get(actor.stats.remote())  # type: ignore[attr-defined]
+    except ray.exceptions.RayActorError:
+        return False
+    return True
+
+
 @pytest.mark.ray
 def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
     ray_cluster: str, tmp_path: Path
@@ -151,9 +162,8 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
     assert sorted(len(ray.get(s.finish.remote())) for s in shards) == [0, 1]
     for s in shards:
         ray.kill(s)
-        with pytest.raises(ray.exceptions.RayActorError):
-            while True:  # killing takes a moment
-                ray.get(s.stats.remote())
+        while is_alive(s):  # killing takes a moment
+            time.sleep(0.05)
     assert owners.deliver(parts[0]) == "fenced"
     assert owners.begin_decode(segment.video.video_id, 0) == 0
     assert Owners("no-such-pass", 2).deliver(parts[0]) == "fenced"

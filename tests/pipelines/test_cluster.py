@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 
 import pytest
@@ -47,8 +46,7 @@ def test_cuda_without_a_gpu_is_refused() -> None:
 def test_signals_interrupt_and_are_given_back(number: signal.Signals, code: ExitCode) -> None:
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as caught, interruptible():
-        os.kill(os.getpid(), number)
-        signal.pause()
+        signal.raise_signal(number)
     assert caught.value.exit_code == code
     assert signal.getsignal(number) is before
 

@@ -33,12 +33,12 @@ class Ledger:
 def rows(tmp_path: Path) -> list[FrameChunk]:
     segment = Segment(Video(Script(frames=20).write(tmp_path, "a"), "a"), attempt=1)
     tables = decode.decode_rows(
+        "fakes:decode",
+        fakes.CONFIG,
+        ResourceConfig(chunk_frames=8),
+        "pass",
+        1,
         pa.Table.from_pylist([wire.segment_to_row(segment)]),
-        decode="fakes:decode",
-        config=fakes.CONFIG,
-        resources=ResourceConfig(chunk_frames=8),
-        pass_id="pass",
-        num_shards=1,
     )
     return [wire.frames_from_table(table)[0] for table in tables]
 

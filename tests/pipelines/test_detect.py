@@ -11,9 +11,9 @@ import pytest
 from fakes import Script
 
 from pipelines import wire
-from pipelines.config import DetectionConfig, ResourceConfig
-from pipelines.detect import Detector, DetectorStage
-from pipelines.errors import Reason, VideoError
+from pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
+from pipelines.detect import Detector, DetectorStage, with_weights
+from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.schema import FrameChunk, Segment, Video
 
 SEEN: list[tuple[int, ...]] = []
@@ -144,3 +144,10 @@ def test_the_network_is_the_default_model(tmp_path: Path) -> None:
     assert found.error is None
     assert len(found.detections) == 8
     assert sum(map(len, found.detections)) > 0
+
+
+def test_missing_weights_are_refused_before_work() -> None:
+    config = TrackConfig(detection=DetectionConfig(weights="no-such-model"))
+    with pytest.raises(RunError, match="no-such-model") as refused:
+        with_weights(config, Parts())
+    assert refused.value.exit_code == ExitCode.REFUSED

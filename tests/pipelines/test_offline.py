@@ -103,7 +103,7 @@ def test_an_out_of_another_configuration_is_refused(archive: Path, tmp_path: Pat
     source, out = [str(archive)], str(tmp_path)
     reference.track(source, out, fakes.CONFIG, parts=fakes.PARTS)
     before = products(tmp_path)
-    with pytest.raises(RunError, match="min_box_area: 200.0 there, 10 here") as refused:
+    with pytest.raises(RunError, match=r"min_box_area: 200\.0 there, 10 here") as refused:
         offline.track(source, out, replace(fakes.CONFIG, min_box_area=10), parts=fakes.PARTS)
     assert refused.value.exit_code == ExitCode.OTHER_CONFIGURATION
     assert products(tmp_path) == before

@@ -8,7 +8,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from pipelines.config import VERSION, DetectionConfig, ResourceConfig, TrackConfig
+from pipelines.config import VERSION, ResourceConfig
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.run_record import (
     Work,
@@ -17,7 +17,6 @@ from pipelines.run_record import (
     open_out,
     plan_work,
     summarize,
-    with_weights,
 )
 from pipelines.schema import Counts, Video, VideoOutcome
 from pipelines.sink import error_key, tracks_key, write_error
@@ -68,13 +67,6 @@ def test_an_out_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="out: ") as refused:
             open_out(out, fakes.CONFIG, ResourceConfig())
         assert refused.value.exit_code == ExitCode.REFUSED
-
-
-def test_missing_weights_are_refused_before_work() -> None:
-    config = TrackConfig(detection=DetectionConfig(weights="no-such-model"))
-    with pytest.raises(RunError, match="no-such-model") as refused:
-        with_weights(config, fakes.Parts())
-    assert refused.value.exit_code == ExitCode.REFUSED
 
 
 @pytest.mark.parametrize(

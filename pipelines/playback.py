@@ -1,0 +1,82 @@
+"""`--save-video`: committed tracks drawn on their video, each video decoded once more."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import ray
+from numpy.typing import NDArray
+from ray.exceptions import RayError, RayTaskError
+
+from pipelines.annotate import annotate
+from pipelines.config import Parts, TrackConfig, find_part
+from pipelines.errors import ExitCode, RunError
+from pipelines.schema import Video
+from pipelines.sink import tracks_key
+from pipelines.storage import ObjectStore, open_store
+
+
+def video_key(video_id: str) -> str:
+    """Where an annotated video is."""
+    return f"videos/{video_id}.mp4"
+
+
+def render(out: str, video: Video, config: TrackConfig, parts: Parts) -> None:
+    """Draw a video's committed tracks and put the mp4 into the store.
+
+    Args:
+        out: Address of the run's store.
+        video: A committed one.
+        config: Of the run: frames that were not looked at are left out.
+        parts: Which decoder.
+    """
+    store = open_store(out)
+    file = pq.ParquetFile(io.BytesIO(store.get(tracks_key(video.video_id))))
+    rate = float(file.metadata.metadata[b"frames_per_second"]) / config.vid_stride
+    frames: Iterator[tuple[int, float, NDArray]] = find_part(parts.frames)(video)  # type: ignore[type-arg]
+    seen = (frame for frame in frames if frame[0] % config.vid_stride == 0)
+    with tempfile.TemporaryDirectory(prefix="jde-video-") as folder:
+        path = Path(folder) / "video.mp4"
+        annotate(islice(seen, config.max_frames), file.read(), path, rate)
+        store.put(video_key(video.video_id), path)
+
+
+def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
+    """Of these videos, the committed ones that were not rendered yet."""
+    committed, rendered = set(store.list("tracks/")), set(store.list("videos/"))
+    return [
+        video
+        for video in videos
+        if tracks_key(video.video_id) in committed and video_key(video.video_id) not in rendered
+    ]
+
+
+def render_all(
+    store: ObjectStore, videos: Sequence[Video], config: TrackConfig, parts: Parts, cpus: float
+) -> None:
+    """Render what is missing, as Ray tasks of `cpus` each.
+
+    Raises:
+        RunError: If a video could not be rendered; the others are.
+    """
+    task = ray.remote(render).options(num_cpus=cpus, max_retries=2)
+    tasks = {
+        task.remote(store.uri, video, config, parts): video for video in missing(store, videos)
+    }
+    failed: list[str] = []
+    waiting = list(tasks)
+    while waiting:
+        (done, *_), waiting = ray.wait(waiting)
+        try:
+            ray.get(done)
+        except RayError as error:
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            failed.append(f"{tasks[done].uri}: {' '.join(str(cause).split())}")
+    if failed:
+        text = f"save-video: {len(failed)} videos could not be written, the first is {failed[0]}"
+        raise RunError(text, ExitCode.INTERNAL)
