@@ -54,6 +54,7 @@ class Display:
         self._bar: Bar | None = None
         self._last_line = -SECONDS_BETWEEN_LINES
         self._last: Progress | None = None
+        self._is_last_printed = True
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -71,12 +72,12 @@ class Display:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif self._last is not None:
+        elif self._last is not None and not self._is_last_printed:
             self._line(self._last)
 
     def __call__(self, progress: Progress) -> None:
         """Take a report: draw it, or print a line if the last one is some seconds old."""
-        self._last = progress
+        self._last, self._is_last_printed = progress, False
         if self._bar is not None:
             text = describe(progress)
             self._bar.update(
@@ -86,7 +87,7 @@ class Display:
             self._line(progress)
 
     def _line(self, progress: Progress) -> None:
-        self._last_line = time.monotonic()
+        self._last_line, self._is_last_printed = time.monotonic(), True
         print(describe(progress), file=sys.stderr, flush=True)
 
 
@@ -129,6 +130,8 @@ def _totals(summary: Summary) -> list[str]:
         f"{summary.videos_skipped} done before; {summary.frames} frames in {wall:.1f} s "
         f"({rate:.1f} frames/s)"
     ]
+    if summary.damaged:
+        lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")
     if summary.dropped:
         causes = ", ".join(f"{cause} {number}" for cause, number in summary.dropped.items())
         lines.append(f"left out: {causes}")

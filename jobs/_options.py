@@ -258,5 +258,7 @@ def _typed(hint: Any, value: Any) -> Any:
     try:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].split(",")[0].replace("Input should be", "accepted is")
+        reason = (
+            error.errors()[0]["msg"].split(", unable")[0].replace("Input should be", "accepted is")
+        )
         raise ValueError(f"got {value!r}, {reason}") from None

@@ -29,15 +29,16 @@ def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) ->
     try:
         command = typer.main.get_command(_application(target))
         result = command.main(list(arguments), prog_name=f"jde {verb}", standalone_mode=False)
-        return result if isinstance(result, int) else ExitCode.DONE
-    except KeyboardInterrupt:
-        return say("interrupted; the same command goes on where it stopped", ExitCode.INTERRUPTED)
-    except typer.Abort:
-        return ExitCode.INTERRUPTED
+        code = result if isinstance(result, int) else ExitCode.DONE
+    except (KeyboardInterrupt, typer.Abort):
+        code = ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last line of defence: no traceback for users
         if os.environ.get("JDE_DEBUG") == "1":
             traceback.print_exc()
         return _explain(error)
+    if code == ExitCode.INTERRUPTED:  # typer makes an exit code of Ctrl-C, without a word
+        say("interrupted; the same command goes on where it stopped", code)
+    return code
 
 
 def main(target: Callable[..., Any], verb: str) -> None:

@@ -1,0 +1,229 @@
+"""The `jde` command: one line for every error, and the exit code that fits. No Ray is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_videos import write_video
+
+from jobs import _run, cli, doctor
+from jobs import track as track_job
+from pipelines import offline
+from pipelines.config import DetectionConfig
+from pipelines.errors import ExitCode, RunError
+from pipelines.passes import Progress
+from pipelines.run_record import Summary, VideoRow
+
+ROOT = Path(__file__).parents[2]
+
+
+def one_error(capsys: pytest.CaptureFixture[str]) -> str:
+    """The only line on stderr."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("jde: error: ")
+    return line.removeprefix("jde: error: ")
+
+
+def summary(out: str, exit_code: ExitCode, rows: list[VideoRow]) -> Summary:
+    errors = [
+        {"video": r.video, "reason": "truncated", "detail": "too\nshort", "frame": 7}
+        for r in rows
+        if r.error
+    ]
+    done = sum(r.status == "done" for r in rows)
+    return Summary(
+        out=out,
+        videos_done=done,
+        videos_failed=len(errors),
+        videos_skipped=0,
+        frames=10,
+        damaged=2,
+        detections=4,
+        rows=3,
+        tracks=1,
+        dropped={"min_box_area": 1},
+        seconds={"wall": 2.0},
+        frames_per_second={},
+        videos=rows,
+        errors=errors,
+        exit_code=exit_code,
+    )
+
+
+@pytest.fixture
+def run_track(monkeypatch, tmp_path):
+    """`jde track` with the dataflow replaced: records its arguments, answers with a summary."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(track_job, "check_weights", track_job.build_settings)
+    write_video(tmp_path / "a.mp4", 1)
+    calls: list[tuple[tuple, dict]] = []
+
+    def run(*arguments: str, exit_code: ExitCode = ExitCode.DONE, rows=(), raises=None):
+        def fake(*args, **kwargs):
+            calls.append((args, kwargs))
+            if raises is not None:
+                raise raises
+            kwargs["progress"](Progress(2, 1, 0, 30, 3.0))
+            return summary(args[1], exit_code, list(rows))
+
+        monkeypatch.setattr(offline, "track", fake)
+        return cli.run(["track", "a.mp4", *arguments]), calls
+
+    return run
+
+
+def test_help_and_version_are_at_hand(capsys):
+    assert cli.run(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in cli.VERBS)
+    assert cli.run([]) == 2
+    assert cli.run(["--version"]) == 0
+    assert cli.run(["track", "--help"]) == 0
+    assert "--conf" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from jobs.cli import run; run(['--help']); "
+        "heavy = {'ray', 'torch', 'cv2', 'av', 'numpy', 'typer'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nope"], "got 'nope', accepted are track"),
+        (["track"], "Missing argument 'SOURCE'"),
+        (["track", "a.mp4", "--speed", "3"], "No such option: --speed"),
+        (["track", "a.mp4", "--conf", "high"], "--conf"),
+        (["track", "a.mp4", "--conf", "3"], "conf: got 3.0, accepted is 0.0 to 1.0"),
+        (["track", "a.mp4", "--imgsz", "100"], "size: got 100x100"),
+        (["track", "a.mp4", "--config", "no.yaml"], "config: no.yaml cannot be read"),
+        (["track", "no.mp4"], "no video found: no.mp4 does not exist"),
+        (["track", "a.mp4", "--weights", "no.pt"], "weights: no.pt"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_one_line(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    assert cli.run(arguments) == ExitCode.REFUSED
+    assert message in one_error(capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_flags_reach_the_dataflow(run_track, capsys):
+    code, calls = run_track("--out", "o", "--conf-thres", "0.3", "--device", "cpu", "--save-mot")
+    assert code == ExitCode.DONE
+    (sources, out, config), given = calls[0]
+    assert (sources, out) == (["a.mp4"], "o")
+    assert config.detection.score_threshold == 0.3
+    assert given["resources"].device == "cpu"
+    assert given["outputs"].save_mot
+    assert not given["overwrite"]
+    captured = capsys.readouterr()
+    assert "1/2 videos, 30 frames, 10.0 frames/s, 0:03 left" in captured.err
+    assert "written to o" in captured.out
+
+
+def test_failed_videos_are_listed_a_line_each(run_track, capsys):
+    rows = [
+        VideoRow(video_id="a-1", video="/v/a.mp4", status="done", frames=10, rows=3, tracks=1),
+        VideoRow(
+            video_id="b-2", video="/v/b[1].mp4", status="failed", error="truncated: too short"
+        ),
+    ]
+    code, _ = run_track("--out", "o", rows=rows, exit_code=ExitCode.SOME_FAILED)
+    assert code == 3
+    out, err = capsys.readouterr()
+    assert "jde: /v/b[1].mp4: truncated: too short (frame 7)" in err.splitlines()
+    assert any(line.split() == ["a-1", "10", "1", "3", "done"] for line in out.splitlines())
+    assert any(line.split() == ["b-2", "failed", "(truncated)"] for line in out.splitlines())
+    assert "left out: min_box_area 1" in out
+    assert "2 frames were damaged" in out
+
+
+def test_without_out_every_run_has_a_folder_of_its_own(run_track):
+    _, calls = run_track()
+    assert calls[0][0][1] == "runs/track/a"
+    Path("runs/track/a").mkdir(parents=True)
+    run_track()
+    assert calls[1][0][1] == "runs/track/a-2"
+
+
+@pytest.mark.parametrize(
+    ("raises", "code", "message"),
+    [
+        (RunError("out: other configuration", ExitCode.OTHER_CONFIGURATION), 4, "out: other"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (TypeError("a\nb"), 1, "internal: TypeError: a b"),
+    ],
+)
+def test_what_goes_wrong_inside_is_one_line(run_track, capsys, raises, code, message):
+    assert run_track("--out", "o", raises=raises)[0] == code
+    assert message in one_error(capsys)
+
+
+def test_an_interrupted_run_says_how_to_go_on(run_track, capsys):
+    assert run_track("--out", "o", exit_code=ExitCode.TERMINATED)[0] == 143
+    assert "--out o" in capsys.readouterr().err
+
+
+def test_a_traceback_only_where_it_is_asked_for(capsys, monkeypatch):
+    def broken() -> None:
+        """Fail."""
+        raise TypeError("inside")
+
+    assert _run.run_verb(broken, "broken", []) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("JDE_DEBUG", "1")
+    assert _run.run_verb(broken, "broken", []) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_weights_are_checked_and_give_the_size(tmp_path):
+    from models.jde.config import CONFIGURATIONS
+    from models.jde.network import JDE
+    from models.jde.weights import save
+
+    path = tmp_path / "w.safetensors"
+    config = CONFIGURATIONS["small"]
+    save(JDE(config), path)
+    weights = {("detection", "weights"): str(path)}
+    settings = track_job.check_weights(weights)
+    assert settings.track.detection.size == config.size
+    assert len(settings.track.detection.weights_sha256) == 64
+    other = track_job.check_weights(weights | {("detection", "size"): (320, 192)})
+    assert other.track.detection.size == (320, 192)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(RunError) as caught:
+        track_job.check_weights(weights)
+    assert caught.value.exit_code == ExitCode.REFUSED
+
+
+def test_doctor_names_versions_and_the_licence_of_the_weights(capsys, tmp_path, monkeypatch):
+    from models.jde import weights
+    from models.jde.config import CONFIGURATIONS
+    from models.jde.network import JDE
+
+    monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
+    name = DetectionConfig().weights
+    weights.save(
+        JDE(CONFIGURATIONS["small"]),
+        tmp_path / f"{name}.safetensors",
+        {"licence": "CC BY-NC-SA 3.0"},
+    )
+    assert doctor.doctor(out=str(tmp_path)) == 0
+    text = capsys.readouterr().out
+    assert "LICENCE of these weights: CC BY-NC-SA 3.0" in text
+    assert all(word in text for word in ("ray", "torch", "av", "gpu", "can be written"))
+    (tmp_path / f"{name}.safetensors").write_bytes(b"broken")
+    assert doctor.doctor(out=str(tmp_path)) == 1
+    assert "FAIL" in capsys.readouterr().out

@@ -1,0 +1,201 @@
+"""Flags and YAML become configurations, and nothing gets lost on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from jobs import _options as options
+from jobs._options import FLAGS, SECTIONS, Settings, build_settings, collect, parse_size
+from jobs._run import _application
+from jobs.track import track
+from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from pipelines.errors import ExitCode, RunError
+
+# The options of `jde track`. A new one is a promise: add it here on purpose.
+TRACK_OPTIONS = {
+    "--address",
+    "--chunk-frames",
+    "--conf",
+    "--conf-thres",
+    "--config",
+    "--device",
+    "--gpus-per-detector",
+    "--help",
+    "--imgsz",
+    "--iou",
+    "--max-detections",
+    "--max-frames",
+    "--min-box-area",
+    "--nms",
+    "--nms-thres",
+    "--num-associators",
+    "--num-decoders",
+    "--num-detectors",
+    "--out",
+    "--overwrite",
+    "--precision",
+    "--resize",
+    "--retry-errors",
+    "--save-detections",
+    "--save-embeddings",
+    "--save-mot",
+    "--save-video",
+    "--size",
+    "--torch-threads",
+    "--track-buffer",
+    "--vid-stride",
+    "--weights",
+    "-h",
+}
+
+# A value for every flag that is not its default, and what it becomes.
+OTHER_VALUES = {
+    "weights": ("other.safetensors", "other.safetensors"),
+    "size": ("864x480", (864, 480)),
+    "conf": (0.3, 0.3),
+    "nms": (0.6, 0.6),
+    "max_detections": (50, 50),
+    "precision": ("bf16", "bf16"),
+    "resize": ("published", "published"),
+    "track_buffer": (60, 60),
+    "min_box_area": (0.0, 0.0),
+    "vid_stride": (2, 2),
+    "max_frames": (10, 10),
+    "device": ("cpu", "cpu"),
+    "chunk_frames": (8, 8),
+    "num_detectors": ("2", 2),
+    "num_associators": ("3", 3),
+    "num_decoders": ("4", 4),
+    "gpus_per_detector": (0.25, 0.25),
+    "torch_threads": (2, 2),
+    "address": ("auto", "auto"),
+    "save_video": (True, True),
+    "save_mot": (True, True),
+    "save_embeddings": (True, True),
+    "save_detections": (True, True),
+}
+
+
+def get(settings: Settings, flag: str) -> object:
+    section, field = FLAGS[flag]
+    config = {
+        "run": settings.track,
+        "detection": settings.track.detection,
+        "tracking": settings.track.tracking,
+        "resources": settings.resources,
+        "outputs": settings.outputs,
+    }[section]
+    return getattr(config, field)
+
+
+def refused(**flags: object) -> str:
+    with pytest.raises(RunError) as caught:
+        build_settings(collect(flags, None))
+    assert caught.value.exit_code == ExitCode.REFUSED
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_option_list_is_frozen():
+    command = get_command(_application(track))
+    names = [
+        name for p in command.params for name in [*p.opts, *p.secondary_opts] if name[0] == "-"
+    ]
+    assert {*names, "-h", "--help"} == TRACK_OPTIONS
+
+
+def test_every_flag_has_a_place_and_every_place_exists():
+    parameters = inspect.signature(track).parameters
+    assert set(FLAGS) <= set(parameters)
+    for section, field in FLAGS.values():
+        assert field in {f.name for f in dataclasses.fields(SECTIONS[section])}
+    assert set(OTHER_VALUES) == set(FLAGS)
+
+
+def test_without_flags_the_configurations_decide():
+    nothing = {flag: inspect.signature(track).parameters[flag].default for flag in FLAGS}
+    settings = build_settings(collect(nothing, None))
+    assert settings == Settings(TrackConfig(), ResourceConfig(), OutputConfig())
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_flag_sets_its_field_and_no_other(flag):
+    given, expected = OTHER_VALUES[flag]
+    settings = build_settings(collect({flag: given}, None))
+    plain = build_settings({})
+    assert get(settings, flag) == expected != get(plain, flag)
+    assert [f for f in FLAGS if get(settings, f) != get(plain, f)] == [flag]
+
+
+def test_yaml_says_the_same_as_flags_and_flags_win(tmp_path: Path):
+    file = tmp_path / "settings.yaml"
+    lines = [f"{flag.replace('_', '-')}: {value}" for flag, (value, _) in OTHER_VALUES.items()]
+    file.write_text("\n".join(lines))
+    from_file = build_settings(collect({}, file))
+    given = {flag: value for flag, (value, _) in OTHER_VALUES.items()}
+    assert from_file == build_settings(collect(given, None))
+    assert build_settings(collect({"conf": 0.9}, file)).track.detection.score_threshold == 0.9
+
+
+def test_yaml_reaches_settings_that_have_no_flag(tmp_path: Path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("tracking: {appearance_limit: 0.6}\nnum-detectors: auto\n")
+    settings = build_settings(collect({}, file))
+    assert settings.track.tracking.appearance_limit == 0.6
+    assert settings.resources.num_detectors is None
+    file.write_text("")
+    assert build_settings(collect({}, file)) == build_settings({})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("speed: 3", "unknown setting 'speed'"),
+        ("tracking: {speed: 3}", "tracking.speed: no such setting"),
+        ("tracking: 3", "unknown setting 'tracking'"),
+        ("run: {detection: 3}", "run.detection: no such setting"),
+        ("conf: high", "conf: got 'high'"),
+        ("size: [100]", "size: got"),
+        ("- conf", "holds no mapping"),
+        ("conf: [", "cannot be read"),
+    ],
+)
+def test_yaml_that_says_nothing_sensible_is_refused(tmp_path: Path, text: str, message: str):
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(RunError, match=message) as caught:
+        build_settings(collect({}, file))
+    assert caught.value.exit_code == ExitCode.REFUSED
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path):
+    with pytest.raises(RunError, match="cannot be read"):
+        collect({}, tmp_path / "no.yaml")
+
+
+def test_values_outside_their_limits_name_what_is_accepted():
+    assert refused(conf=3.0) == "conf: got 3.0, accepted is 0.0 to 1.0"
+    assert "nearest is 576x320" in refused(size="580x320")
+    assert "WIDTHxHEIGHT" in refused(size="big")
+    assert "'cpu'" in refused(device="tpu")
+    assert "num-detectors: got 'many'" in refused(num_detectors="many")
+    assert "vid-stride" in refused(vid_stride=0)
+
+
+def test_sizes():
+    assert parse_size("864X480") == parse_size("864,480") == (864, 480)
+    assert parse_size("640") == (640, 640)
+    for text in ("", "x", "1x2x3", "-32x32", "1.5x3"):
+        with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
+            parse_size(text)
+
+
+def test_help_names_defaults_of_the_configurations():
+    text = options.Conf.__metadata__[0].help
+    assert str(TrackConfig().detection.score_threshold) in text
