@@ -1,0 +1,16 @@
+"""A run in a process of its own, for tests that kill it: SOURCE OUT ADDRESS."""
+
+from __future__ import annotations
+
+import sys
+
+import fakes
+
+from pipelines.config import ResourceConfig
+from pipelines.offline import track
+
+if __name__ == "__main__":
+    source, out, address = sys.argv[1:]
+    resources = ResourceConfig(chunk_frames=8, num_detectors=1, num_decoders=1, address=address)
+    summary = track([source], out, fakes.CONFIG, parts=fakes.PARTS, resources=resources)
+    sys.exit(int(summary.exit_code))
