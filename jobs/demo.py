@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.metrics.rows import BoxRows
     from models.metrics.tracking import TrackingScores
     from models.synthetic.scene import StreetScene
     from pipelines.config import Parts, ResourceConfig, TrackConfig
@@ -102,7 +101,7 @@ def run(
         ValueError: If the folder holds a demo of another length.
     """
     from jobs._display import Display
-    from pipelines.config import Parts
+    from pipelines.config import OutputConfig, Parts
     from pipelines.errors import ExitCode, RunError
     from pipelines.offline import track
 
@@ -116,14 +115,17 @@ def run(
     sources, parts = [str(out / "archive")], parts or Parts()
     with Display() as display:
         summary = track(
-            sources, str(out), config, resources=resources, parts=parts, progress=display
+            sources,
+            str(out),
+            config,
+            resources=resources,
+            outputs=OutputConfig(save_video=True),
+            parts=parts,
+            progress=display,
         )
     if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         raise RunError("interrupted; the same command goes on", summary.exit_code)
     scored = score_archive(videos, out)
-    for video in videos:
-        if tracks_path(video, out).exists():
-            annotate_video(video, out)
     _report(console, videos, out, scored, summary)
     console.print(f"done in {perf_counter() - started:.0f} s", highlight=False)
     return int(summary.exit_code)
@@ -207,22 +209,10 @@ def tracks_path(video: DemoVideo, out: Path) -> Path:
     return out / "tracks" / f"{found[0].video_id}.parquet"
 
 
-def read_tracks(path: Path) -> BoxRows:
-    """Rows of a Parquet file of tracks."""
-    import numpy as np
-    import pyarrow.parquet as pq
-
-    from models.metrics.rows import BoxRows
-
-    table = pq.read_table(path, columns=["frame", "track_id", "x1", "y1", "x2", "y2"])
-    columns = [table[name].to_numpy() for name in table.column_names]
-    tlbr = np.stack(columns[2:], axis=1).astype(np.float64)
-    return BoxRows(columns[0].astype(np.int64), columns[1].astype(np.int64), tlbr)
-
-
 def score_archive(videos: list[DemoVideo], out: Path) -> dict[str, TrackingScores]:
     """Scores of the videos that have tracks, by name, and `OVERALL`."""
     from models.metrics.tracking import score_sequence, summarize
+    from pipelines.evaluation import read_tracks
     from pipelines.mot_format import read_ground_truth
 
     accumulators = {}
@@ -234,22 +224,6 @@ def score_archive(videos: list[DemoVideo], out: Path) -> dict[str, TrackingScore
             people, hidden = truth.people[seen], truth.people[~seen]
             accumulators[video.name] = score_sequence(people, read_tracks(path), hidden)
     return summarize(accumulators)
-
-
-def annotate_video(video: DemoVideo, out: Path) -> Path:
-    """Write the video with its tracks drawn; gives the path."""
-    import pyarrow.parquet as pq
-
-    from pipelines.annotate import annotate
-    from pipelines.plan import find_videos
-    from pipelines.videos import read_frames
-
-    path = annotated_path(video, out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = pq.read_table(tracks_path(video, out))
-    found, _ = find_videos([str(video.path)])
-    annotate(read_frames(found[0]), rows, path, video.scene.frames_per_second)
-    return path
 
 
 def annotated_path(video: DemoVideo, out: Path) -> Path:
@@ -264,8 +238,12 @@ def _report(
     scored: dict[str, TrackingScores],
     summary: Summary,
 ) -> None:
+    from pipelines.evaluation import read_tracks
+
     speed = summary.frames_per_second.get("wall")
-    title = "people tracked" + (f" at {speed:.1f} frames/s, start of Ray included" if speed else "")
+    title = "people tracked" + (
+        f" and drawn at {speed:.1f} frames/s, start of Ray included" if speed else ""
+    )
     table = Table(title=title, caption=f"people of whom less than {VISIBLE:.0%} can be seen "
                   "are left out of the scores")  # fmt: skip
     table.add_column("video")
