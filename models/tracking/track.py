@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,22 @@ class TrackStore:
         self.state = self._table[:STATE_ROWS]
         for row, name in enumerate(_FIELDS, STATE_ROWS):
             setattr(self, name, self._table[row])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # the fields are views of the table: a pickle of both would part them
+        return {
+            "table": self._table[:, : self.count].copy(),
+            "embeddings": self.embeddings[: self.count].copy(),
+            "ranks": self._ranks,
+            "next_id": self._next_id,
+        }
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        self.count = saved["table"].shape[1]
+        self._ranks, self._next_id = saved["ranks"], saved["next_id"]
+        self._allocate(max(_START_CAPACITY, self.count), saved["embeddings"].shape[1])
+        self._table[:, : self.count] = saved["table"]
+        self.embeddings[: self.count] = saved["embeddings"]
 
     @property
     def capacity(self) -> int:
