@@ -6,6 +6,7 @@ scripts that name other files.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -35,14 +36,17 @@ DEFAULT_RATE = 30.0
 _REASONS: tuple[tuple[type[BaseException], Reason, str], ...] = (
     (FileNotFoundError, Reason.NOT_FOUND, "no such file"),
     (PermissionError, Reason.ACCESS_DENIED, "no permission to read it"),
+    # libav's own checks answer with these two when a damaged header asks for gigabytes, or points
+    # behind the end; trouble with the disk or with memory arrives as Python's exceptions
+    (av.error.MemoryError, Reason.DECODE, "invalid data (a header that asks for too much)"),
+    (av.error.OSError, Reason.DECODE, "invalid data (a header that points outside)"),
     (MemoryError, Reason.OUT_OF_MEMORY, "not enough memory to decode it"),
     (av.error.DecoderNotFoundError, Reason.UNSUPPORTED_CODEC, "no decoder for its codec"),
     (av.error.PatchWelcomeError, Reason.UNSUPPORTED_CODEC, "a variant that libav cannot decode"),
     (av.error.InvalidDataError, Reason.DECODE, "invalid data"),
     (EOFError, Reason.TRUNCATED, "the file ends too early"),
-    (av.error.OSError, Reason.STORAGE, "reading failed"),
-    (OSError, Reason.STORAGE, "reading failed"),
     (av.error.FFmpegError, Reason.DECODE, "libav gave up"),
+    (OSError, Reason.STORAGE, "reading failed"),
 )
 
 
@@ -55,6 +59,8 @@ def to_video_error(error: BaseException, frame: int | None = None) -> VideoError
     """
     if isinstance(error, VideoError):
         return error
+    if isinstance(error, OSError) and error.errno == errno.EINVAL:  # a seek before the start
+        return VideoError(Reason.DECODE, "invalid data (a header that points outside)", frame)
     for kind, reason, detail in _REASONS:
         if isinstance(error, kind):
             return VideoError(reason, detail, frame)
@@ -127,7 +133,7 @@ def opened(file: BinaryIO, video: Video) -> Iterator[Opened]:
 
 def _refusal(error: Exception, structure: Structure, num_bytes: int) -> VideoError:
     """Why a container cannot be decoded; a file that is cut off says so first."""
-    if isinstance(error, PermissionError | MemoryError):
+    if not isinstance(error, av.error.FFmpegError | VideoError):  # of the file, not what it holds
         return to_video_error(error)
     if structure.promised_bytes > num_bytes:
         return VideoError(Reason.TRUNCATED, cut_detail(structure, num_bytes), 0)

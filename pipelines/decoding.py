@@ -57,6 +57,16 @@ def _check_unchanged(file: BinaryIO, before: os.stat_result) -> None:
         raise VideoError(Reason.CHANGED_DURING_READ, "the file was written to while it was read")
 
 
+def _demux(source: Opened) -> Iterator[Any]:
+    """Packets of the video; an empty one at the end makes the decoder give its last frames."""
+    while True:
+        try:
+            yield from source.container.demux(source.stream)
+            return
+        except IndexError:  # PyAV on a packet of a stream that was not there at the start (TS)
+            continue
+
+
 class _Decoding:
     """State of one pass over the frames of an open container."""
 
@@ -98,7 +108,7 @@ class _Decoding:
     def _count_packets(self) -> int:
         count = 0
         try:
-            for packet in self._opened.container.demux(self._opened.stream):
+            for packet in _demux(self._opened):
                 count += bool(packet.size) and not packet.is_corrupt
         except (av.error.FFmpegError, OSError):
             return count
@@ -106,7 +116,7 @@ class _Decoding:
 
     def _packets(self) -> Iterator[Any]:
         try:
-            for packet in self._opened.container.demux(self._opened.stream):
+            for packet in _demux(self._opened):
                 if packet.size:
                     self._is_end_damaged = packet.is_corrupt
                 yield packet
