@@ -19,7 +19,7 @@ import ray
 
 from pipelines import wire
 from pipelines.config import OutputConfig, TrackConfig
-from pipelines.delivery import Answer, shard_name
+from pipelines.delivery import Answer, shard_name, shard_of
 from pipelines.errors import Reason, VideoError
 from pipelines.schema import Segment, VideoOutcome
 from pipelines.session import VideoSession
@@ -54,10 +54,16 @@ class AssociationShard:
         config: Of the run.
         outputs: What is written beside the tracks.
         metadata: Of the run, for the Parquet files.
+        segments: The videos it owns from the start; chunks of any other are `fenced`.
     """
 
     def __init__(
-        self, out: str, config: TrackConfig, outputs: OutputConfig, metadata: Mapping[str, str]
+        self,
+        out: str,
+        config: TrackConfig,
+        outputs: OutputConfig,
+        metadata: Mapping[str, str],
+        segments: Iterable[Segment] = (),
     ) -> None:
         self._store = open_store(out)
         self._config, self._outputs, self._metadata = config, outputs, metadata
@@ -69,9 +75,10 @@ class AssociationShard:
         self._decoding: dict[str, _Decoding] = {}
         self._duplicates = 0
         self._halted: str | None = None
+        self.open(segments)
 
     def open(self, segments: Iterable[Segment]) -> None:
-        """Own these videos from now on; chunks of any other are `fenced`."""
+        """Own these videos too from now on."""
         self._segments |= {segment.video.video_id: segment for segment in segments}
 
     def begin(self, video_id: str, attempt: int, chunk_index: int) -> Answer:
@@ -178,18 +185,22 @@ class AssociationShard:
 
 def start_shards(
     pass_id: str,
+    segments: Iterable[Segment],
     num_shards: int,
     out: str,
     config: TrackConfig,
     outputs: OutputConfig,
     metadata: Mapping[str, str],
 ) -> list[Any]:
-    """Start the association actors of a pass.
+    """Start the association actors of a pass, each with the videos that it owns.
 
     They ask for no CPU, so that the smallest machine can run them beside its detector, and are
     spread over the nodes. A method is never repeated by Ray (`max_task_retries=0`): a restarted
     actor would go on with an empty state.
     """
+    owned: list[list[Segment]] = [[] for _ in range(num_shards)]
+    for segment in segments:
+        owned[shard_of(segment.video.video_id, num_shards)].append(segment)
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     actor = ray.remote(AssociationShard)
     return [
@@ -200,6 +211,6 @@ def start_shards(
             max_task_retries=0,
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": one_thread},
-        ).remote(out, config, outputs, dict(metadata))
-        for shard in range(num_shards)
+        ).remote(out, config, outputs, dict(metadata), own)
+        for shard, own in enumerate(owned)
     ]

@@ -7,6 +7,7 @@ dataflow: it hands its detections to the video's owner and gives the dataset onl
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -141,9 +142,9 @@ class Detector:
                 num_capped = sum(result.num_capped for result in results)
             except VideoError as refused:
                 error = refused
-            except FloatingPointError as refused:
-                frame = int(chunk.frame_index[0])
-                error = VideoError(Reason.NON_FINITE_OUTPUT, str(refused), frame)
+            except Exception as failure:
+                logger.exception("detection in chunk %d failed", chunk.chunk_index)
+                error = _to_video_error(failure, int(chunk.frame_index[:1].sum()))
         kept = ("video_id", "attempt", "chunk_index", "info", "is_last", "num_damaged")
         return DetectionChunk(
             **{name: getattr(chunk, name) for name in kept},
@@ -165,6 +166,22 @@ class Detector:
         tlbr = letterbox.to_source(np.asarray(result.tlbr, np.float32))
         scores = np.asarray(result.scores, np.float32)
         return Detections(tlbr, scores, np.asarray(result.embeddings, np.float16))
+
+
+def _to_video_error(failure: Exception, frame: int) -> VideoError:
+    """What a failing model means for the video.
+
+    Raises:
+        Exception: The failure itself if the device is broken, which is no video's fault.
+    """
+    name, detail = type(failure).__name__, str(failure)
+    if name == "AcceleratorError":  # torch's; this process can use the device no more
+        raise failure
+    if isinstance(failure, FloatingPointError):
+        return VideoError(Reason.NON_FINITE_OUTPUT, detail, frame)
+    if isinstance(failure, MemoryError) or name == "OutOfMemoryError":
+        return VideoError(Reason.OUT_OF_MEMORY, detail, frame)
+    return VideoError(Reason.INTERNAL, f"{name}: {detail}", frame)
 
 
 class DetectorStage:
@@ -196,7 +213,7 @@ class DetectorStage:
         detect_s, num_detections = 0.0, 0
         if answer == "ok":
             started = time.perf_counter()
-            found = self._detector.detect(chunk)
+            found = self._detect(chunk)
             detect_s = time.perf_counter() - started
             num_detections = sum(len(frame) for frame in found.detections)
             answer = self._owners.deliver(found)
@@ -211,3 +228,10 @@ class DetectorStage:
             "detect_s": detect_s,
         }
         return pa.Table.from_pylist([receipt])
+
+    def _detect(self, chunk: FrameChunk) -> DetectionChunk:
+        try:
+            return self._detector.detect(chunk)
+        except Exception:
+            logger.exception("the device is broken; Ray starts this detector anew")
+            os._exit(1)

@@ -19,7 +19,6 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from pipelines.associate import start_shards
 from pipelines.config import OutputConfig, TrackConfig
-from pipelines.delivery import shard_of
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.run_record import committed_outcome, file_metadata
 from pipelines.schema import Counts, Segment, Video, VideoOutcome
@@ -116,15 +115,15 @@ class Passes:
             RunError: If the rows cannot be written.
         """
         out, metadata = self._store.uri, file_metadata(self._config)
-        shards = start_shards(pass_id, num_shards, out, self._config, self._outputs, metadata)
+        shards = start_shards(
+            pass_id, segments, num_shards, out, self._config, self._outputs, metadata
+        )
+        started = [shard.stats.remote() for shard in shards]
         self._trouble = None
         try:
-            owned: list[list[Segment]] = [[] for _ in shards]
-            for segment in segments:
-                owned[shard_of(segment.video.video_id, num_shards)].append(segment)
-            ray.get([shard.open.remote(own) for shard, own in zip(shards, owned, strict=True)])
             for receipt in receipts.iter_rows():
                 self._count(receipt, shards)
+            ray.get(started)  # had one never come up, its videos would not be to blame
         except RunError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever ended the dataflow, the rest is planned again

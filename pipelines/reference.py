@@ -11,6 +11,7 @@ from pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.decode import frame_chunks
 from pipelines.detect import Detector, with_weights
 from pipelines.plan import find_videos
+from pipelines.playback import missing, render
 from pipelines.run_record import (
     Summary,
     file_metadata,
@@ -69,6 +70,9 @@ def track(
                     outcomes.append(session.outcome)
                     break
                 since = time.perf_counter()
+    if outputs.save_video:
+        for video in missing(store, videos):
+            render(store.uri, video, config, parts)
     seconds["wall"] = time.perf_counter() - started
     summary = summarize(store.uri, work, outcomes, seconds)
     store.put("summary.json", summary.to_json().encode())

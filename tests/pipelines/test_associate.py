@@ -152,8 +152,8 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
     import ray
 
     segment, parts = chunks(tmp_path)
-    shards = start_shards("test-pass", 2, str(tmp_path / "out"), fakes.CONFIG, OutputConfig(), {})
-    ray.get([s.open.remote([segment]) for s in shards])
+    out = str(tmp_path / "out")
+    shards = start_shards("test-pass", [segment], 2, out, fakes.CONFIG, OutputConfig(), {})
     owners = Owners("test-pass", 2)
     for part in reversed(parts):
         assert owners.begin(part.video_id, 0, part.chunk_index) == "ok"

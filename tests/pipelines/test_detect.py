@@ -34,9 +34,16 @@ class Watching(fakes.ColourModel):
         return super().__call__(frames)
 
 
-class Overflowing(fakes.ColourModel):
+class AcceleratorError(RuntimeError):
+    """As torch calls it."""
+
+
+class Failing(fakes.ColourModel):
+    def __init__(self, failure: Exception) -> None:
+        self.failure = failure
+
     def __call__(self, frames: np.ndarray) -> Any:
-        raise FloatingPointError("heads: nan")
+        raise self.failure
 
 
 class Capping(fakes.ColourModel):
@@ -81,11 +88,29 @@ def test_nan_in_a_frame_is_that_videos_error(tmp_path: Path) -> None:
     assert len(found.frame_index) == len(found.time_s) == 0
 
 
-def test_a_model_that_overflows_is_that_videos_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (FloatingPointError("heads: nan"), "non_finite_output: heads: nan (frame 8)"),
+        (MemoryError("2 GiB"), "oom: 2 GiB (frame 8)"),
+        (IndexError("no\nsuch"), "internal: IndexError: no such (frame 8)"),
+    ],
+)
+def test_a_failing_model_is_that_videos_error(
+    tmp_path: Path, failure: Exception, told: str
+) -> None:
     own = detector()
-    own._model = Overflowing(fakes.CONFIG.detection, ResourceConfig())
+    own._model = Failing(failure)
     found = own.detect(frames(tmp_path)[1])
-    assert str(found.error) == "non_finite_output: heads: nan (frame 8)"
+    assert str(found.error) == told
+    assert found.detections == []
+
+
+def test_a_broken_device_is_no_videos_error(tmp_path: Path) -> None:
+    own = detector()
+    own._model = Failing(AcceleratorError("device-side assert"))
+    with pytest.raises(AcceleratorError):
+        own.detect(frames(tmp_path)[1])
 
 
 def test_an_error_of_the_decoder_is_passed_on_without_the_model(tmp_path: Path) -> None:
