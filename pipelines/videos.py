@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from models.letterbox import Letterbox
 from pipelines.containers import to_video_error
-from pipelines.decoding import container_pictures
 from pipelines.errors import VideoError
 from pipelines.image_folders import image_pictures
 from pipelines.pictures import Picture
 from pipelines.schema import FrameChunk, Segment, Video, VideoInfo
+from pipelines.video_files import file_pictures
 
 UNKNOWN_INFO = VideoInfo(0, 0, 0.0)  # of a video that could not be opened
 
@@ -75,7 +75,7 @@ def read_frames(video: Video) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
 
 def pictures(video: Video) -> Iterator[Picture]:
     """Frames of a video file or an image folder, converted on demand."""
-    return image_pictures(video) if video.is_image_folder else container_pictures(video)
+    return image_pictures(video) if video.is_image_folder else file_pictures(video)
 
 
 def _every(frames: Iterator[Picture], stride: int) -> Iterator[Picture]:

@@ -111,3 +111,15 @@ def write_images(folder: Path, num_frames: int, rate: float | None = None) -> Pa
         text = f"[Sequence]\nname={folder.name}\nimDir=img1\nframeRate={rate:g}\n"
         (folder / "seqinfo.ini").write_text(text)
     return folder
+
+
+# One of every container that archives hold.
+CONTAINERS = {
+    "tail_index.mp4": {},
+    "front_index.mp4": {"container_options": {"movflags": "faststart"}},
+    "fragments.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "h264.avi": {"options": {"bf": "2"}},
+    "a.mkv": {},
+    "a.ts": {},
+}

@@ -33,7 +33,7 @@ _LEAD_IN_PACKETS = 1000  # a recording may start between keyframes: so many may 
 _INTERPOLATION = Interpolation.AREA
 
 
-def container_pictures(video: Video) -> Iterator[Picture]:
+def file_pictures(video: Video) -> Iterator[Picture]:
     """Every frame of a video file in decode output order.
 
     Raises:
