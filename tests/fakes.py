@@ -20,7 +20,7 @@ import numpy as np
 from models.letterbox import PAD_VALUE
 from pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.errors import Reason, VideoError
-from pipelines.schema import FrameChunk, Segment, VideoInfo
+from pipelines.schema import FrameChunk, Segment, Video, VideoInfo
 
 SIZE = (96, 64)
 SOURCE = (192, 128)
@@ -115,6 +115,13 @@ def decode(
         )
         if is_last:
             return
+
+
+def read_frames(video: Video) -> Iterator[tuple[int, float, np.ndarray]]:
+    """As `pipelines.videos.read_frames`, of a script."""
+    script = Script(**json.loads(Path(video.uri).read_text()))
+    for frame in range(script.frames):
+        yield frame, frame / 25, draw(script, frame).repeat(2, 0).repeat(2, 1)
 
 
 def decode_shuffled(segment: Segment, **settings: object) -> Iterator[FrameChunk]:

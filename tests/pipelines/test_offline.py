@@ -12,8 +12,11 @@ import pytest
 from fakes import Script
 
 from pipelines import offline, reference
+from pipelines.cluster import size_pools
 from pipelines.config import OutputConfig, ResourceConfig
 from pipelines.errors import ExitCode, RunError
+from pipelines.offline import build
+from pipelines.schema import Segment, Video
 
 pytestmark = pytest.mark.ray
 
@@ -83,6 +86,20 @@ def test_the_dataflow_gives_the_plain_loops_bytes(
     assert seen[-1].videos_done == seen[-1].videos == 6
     assert summary.seconds["decode"] > 0
     assert json.loads((tmp_path / "summary.json").read_text())["rows"] == summary.rows
+
+
+def test_decoding_is_a_stage_of_its_own(
+    ray_cluster: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ray Data would fuse it into the detectors if both asked for the same resources."""
+    pools = size_pools(SMALL)
+    assert pools.decoder_cpus == pools.detector_cpus
+    segments = [Segment(Video("/archive/a.mp4", "a"))]
+    build(segments, fakes.CONFIG, SMALL, pools, "no-pass", fakes.PARTS).explain()
+    plan = capfd.readouterr().out
+    physical = plan[plan.index("Physical Plan") :]
+    assert "decode_rows" in physical
+    assert "->MapBatches(DetectorStage)" not in physical.replace(" ", "")
 
 
 def test_what_is_committed_is_not_opened_again(

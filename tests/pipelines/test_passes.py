@@ -1,0 +1,79 @@
+"""Planning again, without Ray: what is yielded, and who is blamed in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import pytest
+
+from pipelines.config import OutputConfig
+from pipelines.errors import ExitCode, Reason, RunError, VideoError
+from pipelines.passes import MAX_PASSES, Passes
+from pipelines.schema import Counts, Video, VideoOutcome
+from pipelines.sink import write_error
+from pipelines.storage import open_store
+
+VIDEOS = [Video(f"/archive/{name}.mp4", name) for name in "abc"]
+
+
+def passes(tmp_path: Path) -> Passes:
+    return Passes(open_store(str(tmp_path)), fakes.CONFIG, OutputConfig(), 0, None)
+
+
+def done(video: Video) -> dict[str, VideoOutcome]:
+    return {video.video_id: VideoOutcome(video, Counts(frames=1), 0.1)}
+
+
+def test_only_what_did_not_end_is_planned_again_as_the_next_attempt(tmp_path: Path) -> None:
+    own, planned, names = passes(tmp_path), [], set()
+    for name, segments in own.plan(VIDEOS):
+        names.add(name)
+        planned.append([(segment.video.name, segment.attempt) for segment in segments])
+        own.outcomes |= done(segments[0].video)
+    assert planned == [[("a", 0), ("b", 0), ("c", 0)], [("b", 1), ("c", 1)], [("c", 2)]]
+    assert len(names) == own.count == 3
+
+
+def test_what_was_committed_before_its_actor_died_is_not_done_again(tmp_path: Path) -> None:
+    own = passes(tmp_path)
+    for _, segments in own.plan(VIDEOS[:1]):
+        error = VideoError(Reason.DECODE, "bad", 3)
+        write_error(open_store(str(tmp_path)), segments[0].video, error)
+    assert own.count == 1
+    assert str(own.outcomes[VIDEOS[0].video_id].error) == "decode: bad (frame 3)"
+
+
+def test_a_video_that_never_ends_fails(tmp_path: Path) -> None:
+    own = passes(tmp_path)
+    for _, segments in own.plan(VIDEOS):
+        for segment in segments[1:]:
+            own.outcomes |= done(segment.video)
+    assert own.count == MAX_PASSES
+    assert str(own.outcomes[VIDEOS[0].video_id].error) == "worker_died: not finished in 3 tries"
+    assert list(open_store(str(tmp_path)).list("errors/")) != []
+
+
+def test_a_dataflow_that_achieves_nothing_ends_the_run_and_blames_no_video(tmp_path: Path) -> None:
+    own = passes(tmp_path)
+    planned = own.plan(VIDEOS)
+    next(planned)
+    own._trouble = ImportError("at line 3\nno module x\n")
+    with pytest.raises(RunError, match="no module x") as failed:
+        next(planned)
+    assert failed.value.exit_code == ExitCode.INTERNAL
+    assert own.count == 1
+    assert list(open_store(str(tmp_path)).list("errors/")) == []
+
+
+def test_a_dataflow_that_fails_but_moves_on_gets_all_its_tries(tmp_path: Path) -> None:
+    own = passes(tmp_path)
+    for _, segments in own.plan(VIDEOS):
+        own._trouble = OSError("a node was lost")
+        own.outcomes |= done(segments[0].video)
+    assert own.count == MAX_PASSES
+    assert all(outcome.error is None for outcome in own.outcomes.values())
+
+
+def test_nothing_to_do_is_no_pass(tmp_path: Path) -> None:
+    assert list(passes(tmp_path).plan([])) == []

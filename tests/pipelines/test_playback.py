@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import fakes
+import pytest
+from fakes import Script
+
+from pipelines import reference
+from pipelines.errors import RunError
+from pipelines.playback import missing, render, render_all, video_key
+from pipelines.schema import Video
+from pipelines.storage import open_store
+
+PARTS = replace(fakes.PARTS, frames="fakes:read_frames")
+
+
+def committed(tmp_path: Path, **settings: int) -> tuple[str, Video]:
+    source = fakes.archive(tmp_path / "in", a=Script(frames=30))
+    config, out = replace(fakes.CONFIG, **settings), str(tmp_path / "out")
+    reference.track([str(source)], out, config, parts=PARTS)
+    return out, Video(str(source / "a.mp4"), "a")
+
+
+@pytest.mark.parametrize(("settings", "count"), [({}, 30), ({"vid_stride": 4, "max_frames": 5}, 5)])
+def test_a_committed_video_is_drawn_once(
+    tmp_path: Path, settings: dict[str, int], count: int
+) -> None:
+    out, video = committed(tmp_path, **settings)
+    store = open_store(out)
+    other = Video("/archive/failed.mp4", "failed")
+    assert missing(store, [video, other]) == [video]
+    render(out, video, replace(fakes.CONFIG, **settings), PARTS)
+    assert missing(store, [video, other]) == []
+    with av.open(str(Path(out) / video_key(video.video_id))) as file:
+        assert sum(1 for _ in file.decode(video=0)) == count
+
+
+@pytest.mark.ray
+def test_a_video_that_cannot_be_drawn_is_told_and_the_others_are_drawn(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    out, video = committed(tmp_path)
+    store = open_store(out)
+    gone = Video("/archive/gone.mp4", "gone")
+    store.put(f"tracks/{gone.video_id}.parquet", store.get(f"tracks/{video.video_id}.parquet"))
+    with pytest.raises(RunError, match="1 videos could not be written, the first is /archive/gone"):
+        render_all(store, [gone, video], fakes.CONFIG, PARTS, 1.0)
+    assert store.exists(video_key(video.video_id))
