@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs._run import main
+
 if TYPE_CHECKING:
     from pipelines.evaluation import SequenceScores
 
@@ -19,24 +21,21 @@ def evaluate(
     save: Annotated[Path | None, typer.Option("--json", help="write the scores there too")] = None,
 ) -> None:
     """Print MOTA, IDF1, HOTA and their parts for every sequence and over all."""
-    from pipelines.errors import ExitCode
+    from pipelines.errors import ExitCode, RunError
     from pipelines.evaluation import score_run
 
     folder = tracks / "tracks" if (tracks / "tracks").is_dir() else tracks
     files = sorted(folder.glob("*.parquet"))
     if not files:
-        typer.echo(f"jde: error: no Parquet file of tracks in {folder}", err=True)
-        raise typer.Exit(ExitCode.REFUSED)
+        raise RunError(f"tracks: no Parquet file in {folder}", ExitCode.REFUSED)
     try:
         scores, without = score_run(files, gt)
     except ValueError as error:
-        typer.echo(f"jde: error: {error}", err=True)
-        raise typer.Exit(ExitCode.REFUSED) from None
+        raise RunError(str(error), ExitCode.REFUSED) from error
     for name in without:
-        typer.echo(f"jde: {name}: no ground truth below {gt}, left out", err=True)
+        typer.echo(f"{name}: no ground truth below {gt}, left out", err=True)
     if not scores:
-        typer.echo(f"jde: error: no ground truth below {gt} for any video", err=True)
-        raise typer.Exit(ExitCode.REFUSED)
+        raise RunError(f"gt: no ground truth below {gt} for any video", ExitCode.REFUSED)
     print_scores(scores)
     if save is not None:
         save.write_text(json.dumps({name: flat(s) for name, s in scores.items()}, indent=2) + "\n")
@@ -83,4 +82,4 @@ def print_scores(scores: dict[str, SequenceScores]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(evaluate)
+    main(evaluate, "eval")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs._run import main
+
 if TYPE_CHECKING:
     from pipelines.labelled_images import LabelledImage, Source
 
@@ -164,4 +166,4 @@ def _projected(
 
 
 if __name__ == "__main__":
-    typer.run(train)
+    main(train, "train")
