@@ -45,13 +45,14 @@ def write_video(
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     gop: int = 8,
+    pixel_format: str = "yuv420p",
     with_sound: bool = False,
 ) -> Path:
     """Encode `num_frames` numbered frames; `pts` are in units of 1 / 1000 s."""
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else pixel_format
         stream.gop_size = gop
         stream.options = options or {}
         stream.codec_context.thread_count = 1

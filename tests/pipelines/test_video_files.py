@@ -85,6 +85,26 @@ def test_display_rotation_and_mirroring_are_applied(tmp_path, matrix, expected):
     assert corners(full) == expected
 
 
+@pytest.mark.parametrize(
+    "pixel_format", ["yuv420p10le", "yuv444p", "yuv422p16le", "bgra", "gray", "gray16le"]
+)
+def test_deep_grey_and_transparent_pixels_become_rgb(tmp_path, pixel_format):
+    path = write_video(tmp_path / "a.mkv", 3, codec="ffv1", pixel_format=pixel_format)
+    chunks = decode(path)
+    assert numbers(chunks) == [0, 1, 2]
+    if not pixel_format.startswith("gray"):
+        assert corners(chunks[0].frames[0]) == "red green blue grey"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 50), (3, 3), (2000, 2)])
+@pytest.mark.parametrize("resize", ["fast", "published"])
+def test_the_smallest_frames_decode(tmp_path, size, resize):
+    path = write_video(tmp_path / "a.mkv", 2, codec="ffv1", size=size, pixel_format="gray")
+    chunks = decode(path, resize=resize)
+    assert indices(chunks) == [0, 1]
+    assert (chunks[0].info.width, chunks[0].info.height) == size
+
+
 def test_colours_come_back(tmp_path):
     chunk = decode(write_video(tmp_path / "a.mp4", 1))[0]
     assert np.abs(chunk.frames[0].astype(int) - number_frame(0)).mean() < 6
