@@ -11,7 +11,6 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "track": ("jobs.track", "track", "Track people in videos, folders and lists of videos."),
     "eval": ("jobs.evaluate", "evaluate", "Score the tracks of a run against ground truth."),
     "demo": ("jobs.demo", "demo", "Render three street scenes, track them, score the result."),
-    "eval": ("jobs.evaluate", "evaluate", "Score the tracks of a run against ground truth."),
     "train": ("jobs.train", "train", "Train a network."),
     "bench": ("jobs.bench", "app", "Measure the parts on this machine."),
     "doctor": ("jobs.doctor", "doctor", "Check versions, devices, weights and their licence."),
