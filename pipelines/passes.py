@@ -22,7 +22,7 @@ from pipelines.config import OutputConfig, TrackConfig
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.run_record import committed_outcome, file_metadata
 from pipelines.schema import Counts, Segment, Video, VideoOutcome
-from pipelines.sink import write_error
+from pipelines.sink import tracks_key, write_error
 from pipelines.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -83,14 +83,14 @@ class Passes:
         """Passes to run: a name that no other run has, and what is still to be done.
 
         Raises:
-            RunError: If the dataflow itself keeps failing.
+            RunError: If the dataflow itself keeps failing, or its rows are on another machine.
         """
         run_id = uuid.uuid4().hex[:12]
         self._num_videos = len(videos)
         todo = list(videos)
         for attempt in range(MAX_PASSES):
             if not todo:
-                return
+                break
             self.count += 1
             if attempt:
                 logger.warning("%d videos are planned again (try %d)", len(todo), attempt + 1)
@@ -105,6 +105,7 @@ class Passes:
             error = VideoError(Reason.WORKER_DIED, f"not finished in {MAX_PASSES} tries")
             write_error(self._store, video, error)
             self.outcomes[video.video_id] = VideoOutcome(video, Counts(), 0.0, error)
+        self._check_store()
 
     def run(
         self, pass_id: str, segments: Sequence[Segment], receipts: Dataset, num_shards: int
@@ -156,6 +157,18 @@ class Passes:
         except (RayError, GetTimeoutError) as error:
             logger.warning("an association actor was lost: %s", _first_line(error))
         ray.kill(shard)
+
+    def _check_store(self) -> None:
+        """A folder as OUT must be the same one on all nodes; here is where one would notice."""
+        there = set(self._store.list("tracks/"))
+        done = [outcome.video.video_id for outcome in self.outcomes.values() if not outcome.error]
+        lost = [video_id for video_id in done if tracks_key(video_id) not in there]
+        if lost:
+            raise RunError(
+                f"out: {self._store.uri} is not the same folder on all nodes ({len(lost)} videos"
+                " were written elsewhere); use a shared folder or s3://",
+                ExitCode.INTERNAL,
+            )
 
     def _has_ended(self, video: Video) -> bool:
         if video.video_id not in self.outcomes:

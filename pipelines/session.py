@@ -190,6 +190,8 @@ class VideoSession:
         self._end(None)
 
     def _end(self, error: VideoError | None) -> None:
+        if self._tracker is not None:
+            self._counts.drop("degenerate_box", self._tracker.num_degenerate)
         seconds = self._seconds + time.perf_counter() - self._since
         self.outcome = VideoOutcome(self.video, self._counts, seconds, error)
         self.close()

@@ -11,7 +11,7 @@ from pipelines.config import OutputConfig
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.passes import MAX_PASSES, Passes
 from pipelines.schema import Counts, Video, VideoOutcome
-from pipelines.sink import write_error
+from pipelines.sink import tracks_key, write_error
 from pipelines.storage import open_store
 
 VIDEOS = [Video(f"/archive/{name}.mp4", name) for name in "abc"]
@@ -21,7 +21,8 @@ def passes(tmp_path: Path) -> Passes:
     return Passes(open_store(str(tmp_path)), fakes.CONFIG, OutputConfig(), 0, None)
 
 
-def done(video: Video) -> dict[str, VideoOutcome]:
+def done(tmp_path: Path, video: Video) -> dict[str, VideoOutcome]:
+    open_store(str(tmp_path)).put(tracks_key(video.video_id), b"rows")
     return {video.video_id: VideoOutcome(video, Counts(frames=1), 0.1)}
 
 
@@ -30,7 +31,7 @@ def test_only_what_did_not_end_is_planned_again_as_the_next_attempt(tmp_path: Pa
     for name, segments in own.plan(VIDEOS):
         names.add(name)
         planned.append([(segment.video.name, segment.attempt) for segment in segments])
-        own.outcomes |= done(segments[0].video)
+        own.outcomes |= done(tmp_path, segments[0].video)
     assert planned == [[("a", 0), ("b", 0), ("c", 0)], [("b", 1), ("c", 1)], [("c", 2)]]
     assert len(names) == own.count == 3
 
@@ -48,7 +49,7 @@ def test_a_video_that_never_ends_fails(tmp_path: Path) -> None:
     own = passes(tmp_path)
     for _, segments in own.plan(VIDEOS):
         for segment in segments[1:]:
-            own.outcomes |= done(segment.video)
+            own.outcomes |= done(tmp_path, segment.video)
     assert own.count == MAX_PASSES
     assert str(own.outcomes[VIDEOS[0].video_id].error) == "worker_died: not finished in 3 tries"
     assert list(open_store(str(tmp_path)).list("errors/")) != []
@@ -70,10 +71,19 @@ def test_a_dataflow_that_fails_but_moves_on_gets_all_its_tries(tmp_path: Path) -
     own = passes(tmp_path)
     for _, segments in own.plan(VIDEOS):
         own._trouble = OSError("a node was lost")
-        own.outcomes |= done(segments[0].video)
+        own.outcomes |= done(tmp_path, segments[0].video)
     assert own.count == MAX_PASSES
     assert all(outcome.error is None for outcome in own.outcomes.values())
 
 
 def test_nothing_to_do_is_no_pass(tmp_path: Path) -> None:
     assert list(passes(tmp_path).plan([])) == []
+
+
+def test_rows_that_were_written_on_another_machine_are_missed(tmp_path: Path) -> None:
+    own = passes(tmp_path)
+    planned = own.plan(VIDEOS[:1])
+    next(planned)
+    own.outcomes |= done(tmp_path / "elsewhere", VIDEOS[0])
+    with pytest.raises(RunError, match="not the same folder on all nodes"):
+        next(planned)

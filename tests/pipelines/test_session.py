@@ -135,6 +135,17 @@ def test_frames_without_people_give_a_file_of_no_rows(tmp_path: Path) -> None:
     assert pq.read_metadata(next(tmp_path.glob("out/tracks/*"))).num_rows == 0
 
 
+def test_boxes_without_an_area_are_counted(tmp_path: Path) -> None:
+    own = session(tmp_path / "out")
+    flat = Detections(
+        np.array([[5, 5, 5, 50]], np.float32), np.ones(1, np.float32), np.eye(1, fakes.DIM)
+    )
+    index = np.arange(1)
+    own.deliver(DetectionChunk(VIDEO.video_id, 0, 0, index, index / 25, INFO, True, [flat]))
+    assert own.outcome is not None
+    assert own.outcome.counts.dropped == {"degenerate_box": 1}
+
+
 def test_a_failed_write_is_not_the_videos_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
