@@ -66,6 +66,14 @@ class JDEConfig:
         """Channels that an anchor's score takes: 2 logits or 1."""
         return 2 if self.score == "softmax" else 1
 
+    @property
+    def has_published_layout(self) -> bool:
+        """Whether neck, heads and decoding are the published ones.
+
+        Such a network is fed exactly `size`: its anchors were chosen for it.
+        """
+        return self.neck_block == "conv5" and self.score == "softmax"
+
     def to_json(self) -> str:
         """Canonical text, as kept in the metadata of a weight file."""
         return json.dumps(asdict(self), sort_keys=True)
@@ -107,4 +115,43 @@ SMALL = JDEConfig(
     score="sigmoid",
 )
 
-CONFIGURATIONS = {config.name: config for config in (SMALL,)}
+# (width, height) for strides 32, 16, 8 of the published networks, by input size
+PUBLISHED_ANCHORS: dict[tuple[int, int], Anchors] = {
+    (1088, 608): (
+        ((128.0, 384.0), (180.0, 540.0), (256.0, 640.0), (512.0, 640.0)),
+        ((32.0, 96.0), (45.0, 135.0), (64.0, 192.0), (90.0, 271.0)),
+        ((8.0, 24.0), (11.0, 34.0), (16.0, 48.0), (23.0, 68.0)),
+    ),
+    (864, 480): (
+        ((102.0, 305.0), (143.0, 429.0), (203.0, 508.0), (407.0, 508.0)),
+        ((25.0, 76.0), (36.0, 107.0), (51.0, 152.0), (71.0, 215.0)),
+        ((6.0, 19.0), (9.0, 27.0), (13.0, 38.0), (18.0, 54.0)),
+    ),
+    (576, 320): (
+        ((85.0, 255.0), (120.0, 360.0), (170.0, 420.0), (340.0, 320.0)),
+        ((21.0, 64.0), (30.0, 90.0), (43.0, 128.0), (60.0, 180.0)),
+        ((6.0, 16.0), (8.0, 23.0), (11.0, 32.0), (16.0, 45.0)),
+    ),
+}
+
+
+def published(backbone: str, size: tuple[int, int]) -> JDEConfig:
+    """The published neck, heads and anchors over a backbone.
+
+    Args:
+        backbone: A key of `models.jde.backbones.BACKBONES`.
+        size: A key of `PUBLISHED_ANCHORS`.
+    """
+    return JDEConfig(
+        name=f"{backbone}-{size[0]}x{size[1]}",
+        size=size,
+        backbone=backbone,
+        neck_channels=(512, 256, 128),
+        neck_block="conv5",
+        anchors=PUBLISHED_ANCHORS[size],
+    )
+
+
+_BACKBONES = ("darknet53", "resnet50", "resnet101")
+_PUBLISHED = [published(b, size) for b in _BACKBONES for size in PUBLISHED_ANCHORS]
+CONFIGURATIONS = {config.name: config for config in (SMALL, *_PUBLISHED)}

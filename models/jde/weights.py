@@ -1,8 +1,13 @@
-"""Weight files: safetensors whose metadata holds the network's configuration."""
+"""Weight files: ours, and those of others by way of `models.jde.importers`.
+
+Ours are safetensors whose metadata holds the network's configuration. A file of another project
+does not say its input size: that is asked for.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 
 import torch
@@ -10,14 +15,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.jde.config import JDEConfig
+from models.jde.checkpoint import CheckpointError as CheckpointError  # for those who load
+from models.jde.checkpoint import check_keys, one_line, read_pickle
+from models.jde.config import PUBLISHED_ANCHORS, JDEConfig, published
+from models.jde.importers import ImportReport, published_state, whole_darknet_state
 from models.jde.network import JDE
 
+logger = logging.getLogger(__name__)
+
 PRETRAINED = Path(__file__).parent / "pretrained"
-
-
-class CheckpointError(ValueError):
-    """A weight file is refused; one line with the file, the first wrong key, what is accepted."""
 
 
 def resolve(weights: str | Path) -> Path:
@@ -45,7 +51,7 @@ def sha256(weights: str | Path) -> str:
 
 
 def metadata(weights: str | Path) -> dict[str, str]:
-    """Text metadata of a weight file: `config`, `licence`, what else was saved.
+    """Text metadata of a safetensors file: `config`, `licence`, what else was saved.
 
     Raises:
         CheckpointError: If the file is no safetensors file.
@@ -56,7 +62,7 @@ def metadata(weights: str | Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"weights: {path} is not a complete safetensors file ({_one_line(error)})"
+            f"weights: {path} is not a complete safetensors file ({one_line(error)})"
         ) from None
 
 
@@ -78,48 +84,120 @@ def save(
     save_file(state, path, metadata={**(notes or {}), "config": model.config.to_json()})
 
 
+def save_torch(model: JDE, path: Path, notes: dict[str, str] | None = None) -> None:
+    """As `save`, by `torch.save`: a dictionary of `config` (JSON text), `notes` and `model`."""
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"config": model.config.to_json(), "notes": notes or {}, "model": state}, path)
+
+
 def load(weights: str | Path, size: tuple[int, int] | None = None) -> JDE:
-    """A network ready for inference on the CPU.
+    """A network ready for inference on the CPU, see `load_reported`."""
+    return load_reported(weights, size)[0]
+
+
+def load_reported(
+    weights: str | Path, size: tuple[int, int] | None = None
+) -> tuple[JDE, ImportReport]:
+    """A network ready for inference on the CPU, and what of the file went into it.
 
     Args:
-        weights: Name of a shipped model or path of a safetensors file written by `save`.
-        size: Width and height it will be fed; None for what it was trained for. Anchors do not
-            follow the size.
+        weights: Name of a shipped model, or path of a file: safetensors written by `save`, `.pt`
+            of a published checkpoint or by `save_torch`, `.weights` of a whole Darknet network.
+        size: Width and height it will be fed; None for what it was trained for. Published files do
+            not say theirs, so it must be given. A network of the published layout is refused at any
+            size but its own; others are fed what is asked for. Anchors do not follow the size.
 
     Raises:
-        CheckpointError: If the file is missing, truncated, of another kind or of another shape.
+        CheckpointError: If the file is missing, truncated, of another kind or of another shape, or
+            if the size does not fit.
     """
     path = resolve(weights)
+    if size is not None and any(side < 32 or side % 32 for side in size):
+        nearest = _text(tuple(max(32, round(side / 32) * 32) for side in size))
+        raise CheckpointError(
+            f"size: got {_text(size)}, accepted are multiples of 32, nearest is {nearest}"
+        )
+    try:
+        if path.suffix in (".pt", ".pth"):
+            return _load_pickle(path, size)
+        if path.suffix == ".weights":
+            config = _published_config(path, size)
+            return _build(config, *whole_darknet_state(path, _empty(config).state_dict()))
+        return _load_safetensors(path, size)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"weights: {path}: {one_line(error)}") from None
+
+
+def _load_safetensors(path: Path, size: tuple[int, int] | None) -> tuple[JDE, ImportReport]:
     text = metadata(path).get("config")
     if text is None:
         raise CheckpointError(f"weights: {path} has no network configuration in its metadata")
-    try:
-        config = JDEConfig.from_json(text)
-        if size is not None and any(side < 32 or side % 32 for side in size):
-            raise ValueError(f"size: got {size}, accepted are multiples of 32")
-        model = JDE(config)
-    except ValueError as error:
-        raise CheckpointError(f"weights: {path}: {error}") from None
+    config = JDEConfig.from_json(text)
+    _check_size(path, config, size)
     with safe_open(path, "pt") as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    _check_keys(path, state, model.state_dict())
-    model.load_state_dict(state)  # float16 kernels become float32 here
-    return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return _build_own(path, config, state)
 
 
-def _check_keys(path: Path, got: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    for key, value in wanted.items():
-        if key not in got:
-            raise CheckpointError(f"weights: {path} lacks {key} of shape {tuple(value.shape)}")
-        if got[key].shape != value.shape:
-            raise CheckpointError(
-                f"weights: {path} holds {key} of shape {tuple(got[key].shape)}, "
-                f"accepted is {tuple(value.shape)}"
-            )
-    unknown = sorted(set(got) - set(wanted))
-    if unknown:
-        raise CheckpointError(f"weights: {path} holds an unknown key {unknown[0]}")
+def _load_pickle(path: Path, size: tuple[int, int] | None) -> tuple[JDE, ImportReport]:
+    content = read_pickle(path)
+    state = content.get("model")
+    if not isinstance(state, dict):
+        keys = ", ".join(map(str, list(content)[:3])) or "nothing"
+        raise CheckpointError(
+            f"weights: {path} lacks model, a dictionary of tensors (it holds {keys}); "
+            "accepted is a published JDE checkpoint of epoch, model, optimizer"
+        )
+    text = content.get("config")
+    if isinstance(text, str):
+        config = JDEConfig.from_json(text)
+        _check_size(path, config, size)
+        return _build_own(path, config, state)
+    config = _published_config(path, size)
+    return _build(config, *published_state(path, state, _empty(config).state_dict()))
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _published_config(path: Path, size: tuple[int, int] | None) -> JDEConfig:
+    if size not in PUBLISHED_ANCHORS:
+        accepted = ", ".join(map(_text, PUBLISHED_ANCHORS))
+        got = "the file does not say its input size" if size is None else f"got size {_text(size)}"
+        raise CheckpointError(f"weights: {path}: {got}; --size accepts {accepted}")
+    return published("darknet53", size)
+
+
+def _check_size(path: Path, config: JDEConfig, size: tuple[int, int] | None) -> None:
+    if size not in (None, config.size) and config.has_published_layout:
+        raise CheckpointError(
+            f"weights: {path} holds {config.name}: got size {_text(size or ())}, "
+            f"accepted is {_text(config.size)}, for which its anchors were chosen"
+        )
+
+
+def _text(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
+
+
+def _empty(config: JDEConfig) -> JDE:
+    with torch.device("meta"):  # shapes only: random numbers for 65 million weights take a second
+        return JDE(config)
+
+
+def _build_own(path: Path, config: JDEConfig, state: dict[str, Tensor]) -> tuple[JDE, ImportReport]:
+    check_keys(path, state, _empty(config).state_dict())
+    return _build(config, state, ImportReport(len(state)))
+
+
+def _build(
+    config: JDEConfig, state: dict[str, Tensor], report: ImportReport
+) -> tuple[JDE, ImportReport]:
+    model = _empty(config)
+    wanted = (
+        model.state_dict()
+    )  # float16 kernels become float32; nothing stays in the file's memory
+    copies = {key: value.to(wanted[key].dtype, copy=True) for key, value in state.items()}
+    model.load_state_dict(copies, assign=True)
+    logger.info("%s: %s", config.name, report)
+    return model.eval().to(memory_format=torch.channels_last), report  # type: ignore[call-overload]

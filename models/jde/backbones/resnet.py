@@ -1,0 +1,93 @@
+"""ResNet-50 and ResNet-101, the paper's other backbones beside Darknet-53.
+
+He et al., "Deep Residual Learning for Image Recognition" (2016), with the stride on the 3x3
+convolution of a unit. Modules have the names of torchvision's files, which load as they are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+# Such files were trained on images normalised like this; the network's own input is RGB in [0, 1].
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+EXPANSION = 4
+
+
+class Bottleneck(nn.Module):
+    """1x1 to `hidden` channels, 3x3, 1x1 to four times as many, the (projected) input added."""
+
+    def __init__(self, inputs: int, hidden: int, stride: int) -> None:
+        super().__init__()
+        outputs = hidden * EXPANSION
+        self.conv1 = nn.Conv2d(inputs, hidden, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.conv2 = nn.Conv2d(hidden, hidden, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(hidden)
+        self.conv3 = nn.Conv2d(hidden, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = (
+            nn.Identity()
+            if inputs == outputs and stride == 1
+            else nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, H, W)` to `(B, 4 hidden, H / stride, W / stride)`."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        result: Tensor = self.relu(out + self.downsample(x))
+        return result
+
+
+class ResNet(nn.Module):
+    """`(B, 3, H, W)` to features of 512, 1024 and 2048 channels at strides 8, 16 and 32.
+
+    Args:
+        units: Bottlenecks of the four stages.
+    """
+
+    channels = (512, 1024, 2048)
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, units: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.layer1 = self._stage(64, 64, units[0], 1)
+        self.layer2 = self._stage(256, 128, units[1], 2)
+        self.layer3 = self._stage(512, 256, units[2], 2)
+        self.layer4 = self._stage(1024, 512, units[3], 2)
+        for name, values in (("mean", MEAN), ("std", STD)):  # not part of a weight file, so
+            value = torch.tensor(values, device="cpu").view(3, 1, 1)  # never on the meta device
+            self.register_buffer(name, value, persistent=False)
+
+    @staticmethod
+    def _stage(inputs: int, hidden: int, units: int, stride: int) -> nn.Sequential:
+        rest = (Bottleneck(hidden * EXPANSION, hidden, 1) for _ in range(units - 1))
+        return nn.Sequential(Bottleneck(inputs, hidden, stride), *rest)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features at strides 8, 16, 32 of `(B, 3, H, W)` RGB images in [0, 1]."""
+        normalised = (images - self.mean) / self.std
+        x = self.maxpool(self.relu(self.bn1(self.conv1(normalised))))
+        c8 = self.layer2(self.layer1(x))
+        c16 = self.layer3(c8)
+        return c8, c16, self.layer4(c16)
+
+
+def resnet50() -> ResNet:
+    """Units 3, 4, 6, 3: 23.5 M parameters."""
+    return ResNet((3, 4, 6, 3))
+
+
+def resnet101() -> ResNet:
+    """Units 3, 4, 23, 3: 42.5 M parameters."""
+    return ResNet((3, 4, 23, 3))

@@ -1,0 +1,87 @@
+"""Reading files that come from elsewhere: nothing in them is run, and every refusal is one line."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class CheckpointError(ValueError):
+    """A weight file is refused; one line with the file, the first wrong key, what is accepted."""
+
+
+def one_line(error: Exception) -> str:
+    """The error's text without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """What `torch.save` wrote, restricted to tensors and plain values (`weights_only`).
+
+    There is no fallback: a file that names anything else is refused and nothing of it is called.
+
+    Raises:
+        CheckpointError: If the file is cut off, of another kind, no dictionary, or would run code.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old formats
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  a damaged pickle raises nearly anything
+        raise CheckpointError(f"weights: {path} {_why(path, error)}") from None
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise CheckpointError(f"weights: {path} holds a {kind}, accepted is a dictionary")
+    return content
+
+
+def _why(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        start = file.read(8)
+    if looks_like_darknet(start):
+        return "is a Darknet file, not a PyTorch one; give it the suffix .weights"
+    if start[:2] != b"PK" and start[:1] != b"\x80":
+        return "is no PyTorch file (it is neither a zip archive nor a pickle)"
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if named:
+        return f"would run code when read ({named[1]}); accepted is a file of tensors only"
+    reason = one_line(error).rpartition("WeightsUnpickler error: ")[2]  # past torch's advice
+    return f"is not a complete PyTorch file of tensors ({type(error).__name__}: {reason[:90]})"
+
+
+def looks_like_darknet(start: bytes) -> bool:
+    """Whether the first 8 bytes are a Darknet version: 0.1 or 0.2, little-endian."""
+    return start in (b"\0\0\0\0\1\0\0\0", b"\0\0\0\0\2\0\0\0")
+
+
+def check_keys(path: Path, got: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None:
+    """Demand exactly the keys and shapes of `wanted`.
+
+    Raises:
+        CheckpointError: Naming the first key that is missing, of another shape, or unknown.
+    """
+    for key, value in wanted.items():
+        if key not in got:
+            raise CheckpointError(f"weights: {path} lacks {key} of shape {tuple(value.shape)}")
+        found = got[key]
+        if not isinstance(found, Tensor):
+            kind = type(found).__name__
+            raise CheckpointError(f"weights: {path} holds a {kind} as {key}, accepted is a tensor")
+        if found.shape != value.shape:
+            raise CheckpointError(
+                f"weights: {path} holds {key} of shape {tuple(found.shape)}, "
+                f"accepted is {tuple(value.shape)}"
+            )
+        if found.is_floating_point() != value.is_floating_point():
+            raise CheckpointError(
+                f"weights: {path} holds {key} as {found.dtype}, accepted is {value.dtype}"
+            )
+    unknown = [key for key in got if key not in wanted]
+    if unknown:
+        raise CheckpointError(f"weights: {path} holds an unknown key {unknown[0]}")
