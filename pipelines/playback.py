@@ -17,13 +17,8 @@ from pipelines.annotate import annotate
 from pipelines.config import Parts, TrackConfig, find_part
 from pipelines.errors import ExitCode, RunError
 from pipelines.schema import Video
-from pipelines.sink import tracks_key
+from pipelines.sink import tracks_key, video_key
 from pipelines.storage import ObjectStore, open_store
-
-
-def video_key(video_id: str) -> str:
-    """Where an annotated video is."""
-    return f"videos/{video_id}.mp4"
 
 
 def render(out: str, video: Video, config: TrackConfig, parts: Parts) -> None:

@@ -20,7 +20,7 @@ from pipelines import wire
 from pipelines.config import VERSION, ResourceConfig, TrackConfig
 from pipelines.errors import ExitCode, RunError, VideoError
 from pipelines.schema import Counts, Video, VideoOutcome
-from pipelines.sink import error_key, tracks_key, write_error
+from pipelines.sink import error_key, tracks_key, video_key, write_error
 from pipelines.storage import ObjectStore, open_store
 
 _LIBRARIES = ("ray", "torch", "numpy", "scipy", "pyarrow", "av", "opencv-python-headless")
@@ -124,8 +124,8 @@ def plan_work(
             before = wire.error_from_dict(json.loads(store.get(error)))
             work.failed.append(VideoOutcome(video, Counts(), 0.0, before))
             continue
-        for key in (tracks, error):
-            if key in committed or key in known:
+        if tracks in committed or error in known:
+            for key in (tracks, error, video_key(video.video_id)):
                 store.delete(key)
         work.todo.append(video)
     for video, failure in failures:

@@ -38,6 +38,11 @@ def error_key(video_id: str) -> str:
     return f"errors/{video_id}.json"
 
 
+def video_key(video_id: str) -> str:
+    """Where a video with its tracks drawn on it is."""
+    return f"videos/{video_id}.mp4"
+
+
 def write_error(store: ObjectStore, video: Video, error: VideoError) -> bool:
     """Create a video's error record; False if it has one already."""
     record = {"video": video.uri, "reason": str(error.reason), "detail": error.detail}

@@ -10,8 +10,9 @@ from fakes import Script
 
 from pipelines import reference
 from pipelines.errors import RunError
-from pipelines.playback import missing, render, render_all, video_key
+from pipelines.playback import missing, render, render_all
 from pipelines.schema import Video
+from pipelines.sink import video_key
 from pipelines.storage import open_store
 
 PARTS = replace(fakes.PARTS, frames="fakes:read_frames")

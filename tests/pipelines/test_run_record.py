@@ -19,7 +19,7 @@ from pipelines.run_record import (
     summarize,
 )
 from pipelines.schema import Counts, Video, VideoOutcome
-from pipelines.sink import error_key, tracks_key, write_error
+from pipelines.sink import error_key, tracks_key, video_key, write_error
 from pipelines.storage import open_store
 
 A, B, C = (Video(f"/archive/{name}.mp4", name) for name in "abc")
@@ -86,6 +86,7 @@ def test_only_what_is_missing_is_done(
 ) -> None:
     store = open_store(str(tmp_path))
     store.put(tracks_key(A.video_id), b"")
+    store.put(video_key(A.video_id), b"")
     write_error(store, B, GONE)
     both = {"overwrite": False, "retry_errors": False} | flags
     work = plan_work(store, [A, B, C], [], **both)
@@ -93,6 +94,7 @@ def test_only_what_is_missing_is_done(
     assert [outcome.video for outcome in work.failed] == failed
     assert not any(store.exists(error_key(video.video_id)) for video in todo)
     assert not any(store.exists(tracks_key(video.video_id)) for video in todo)
+    assert store.exists(video_key(A.video_id)) == (A not in todo)
 
 
 def test_a_source_without_a_video_fails_and_is_recorded(tmp_path: Path) -> None:
