@@ -7,7 +7,6 @@ again: an actor started anew knows no video, so nothing is ever continued from h
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -67,7 +66,7 @@ class AssociationShard:
     ) -> None:
         self._store = open_store(out)
         self._config, self._outputs, self._metadata = config, outputs, metadata
-        self._folder = Path(tempfile.mkdtemp(prefix="jde-associate-"))
+        self._spool = tempfile.TemporaryDirectory(prefix="jde-associate-")
         self._segments: dict[str, Segment] = {}
         self._sessions: dict[str, VideoSession] = {}
         self._outcomes: dict[str, VideoOutcome] = {}
@@ -136,7 +135,7 @@ class AssociationShard:
             session.close()
         self._sessions.clear()
         self._segments.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._spool.cleanup()
         return list(self._outcomes.values())
 
     def stats(self) -> ShardStats:
@@ -155,7 +154,7 @@ class AssociationShard:
                 self._outputs,
                 self._store,
                 self._metadata,
-                self._folder / video_id,
+                Path(self._spool.name) / video_id,
             )
         return self._sessions[video_id]
 

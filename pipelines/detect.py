@@ -75,6 +75,7 @@ class TorchModel:
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
         import torch
 
+        from models.jde.fusion import optimise
         from models.jde.weights import load
 
         torch.set_num_threads(resources.torch_threads)
@@ -83,8 +84,7 @@ class TorchModel:
             wanted = "cuda" if torch.cuda.is_available() else "cpu"
         self._torch, self._device, self._config = torch, torch.device(wanted), config
         model = load(config.weights, config.size).to(self._device)
-        model.precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[config.precision]
-        self._model = model
+        self._model = optimise(model, config.precision)
 
     def __call__(self, frames: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
         """Run the network on all frames of a chunk at once."""
