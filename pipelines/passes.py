@@ -128,7 +128,7 @@ class Passes:
         except RunError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever ended the dataflow, the rest is planned again
-            logger.warning("the dataflow ended early: %s", _first_line(error))
+            logger.warning("the dataflow ended early: %s", _one_line(error))
             self._trouble = error
         finally:
             for shard in shards:
@@ -155,7 +155,7 @@ class Passes:
             for outcome in ray.get(shard.finish.remote(), timeout=_ANSWER_S):
                 self.outcomes[outcome.video.video_id] = outcome
         except (RayError, GetTimeoutError) as error:
-            logger.warning("an association actor was lost: %s", _first_line(error))
+            logger.warning("an association actor was lost: %s", _one_line(error))
         ray.kill(shard)
 
     def _check_store(self) -> None:
@@ -179,10 +179,11 @@ class Passes:
         return True
 
 
-def _first_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
+    """The last line: Ray puts the trace of the worker before it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
 
 
 def _run_error(error: Exception) -> RunError:
-    return RunError(f"the dataflow failed: {_first_line(error)}", ExitCode.INTERNAL)
+    return RunError(f"the dataflow failed: {_one_line(error)}", ExitCode.INTERNAL)

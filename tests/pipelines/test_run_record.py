@@ -44,12 +44,13 @@ def test_a_run_is_recorded_once(tmp_path: Path) -> None:
 
 def test_another_configuration_is_refused_with_what_differs(tmp_path: Path) -> None:
     open_out(str(tmp_path), fakes.CONFIG, ResourceConfig())
-    detection = replace(fakes.CONFIG.detection, score_threshold=0.3)
+    before = fakes.CONFIG.detection.score_threshold
+    detection = replace(fakes.CONFIG.detection, score_threshold=0.25)
     other = replace(fakes.CONFIG, detection=detection, vid_stride=2)
     with pytest.raises(RunError) as refused:
         open_out(str(tmp_path), other, ResourceConfig())
     assert refused.value.exit_code == ExitCode.OTHER_CONFIGURATION
-    assert "detection.score_threshold: 0.5 there, 0.3 here" in str(refused.value)
+    assert f"detection.score_threshold: {before} there, 0.25 here" in str(refused.value)
     assert "vid_stride: 1 there, 2 here" in str(refused.value)
     assert "\n" not in str(refused.value)
 
