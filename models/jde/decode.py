@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,6 +14,9 @@ from torch.nn import functional as F
 from models.jde.config import STRIDES, JDEConfig
 from models.jde.head import ScaleMaps
 from models.structures import FloatArray
+
+MAX_CANDIDATES = 4096  # of an image, into NMS
+MAX_PAIRS = MAX_CANDIDATES**2  # of candidates compared at once, over all images
 
 
 @dataclass(frozen=True)
@@ -30,21 +35,26 @@ class Candidates:
     scores: Tensor
     embedding_maps: tuple[Tensor, ...]
 
-    def embeddings(self, image: int, rows: Tensor) -> Tensor:
-        """L2-normalised `(K, D)` vectors of candidate rows `(K,)` of one image, on the device.
+    def embeddings(self, image: int | Tensor, rows: Tensor) -> Tensor:
+        """L2-normalised `(K, D)` vectors of candidate rows, on the device.
 
         Only the cells asked for are read; the dense maps are never copied or normalised.
+
+        Args:
+            image: Index of the image, or `(K,)` one a row.
+            rows: `(K,)` int64.
         """
         width = self.embedding_maps[0].shape[1]
         out = torch.zeros((len(rows), width), device=rows.device)
+        images = torch.as_tensor(image, device=rows.device).expand(len(rows))
         start = 0
         anchors = self.boxes.shape[1] // sum(m.shape[2] * m.shape[3] for m in self.embedding_maps)
         for maps in self.embedding_maps:
             cells = maps.shape[2] * maps.shape[3]
-            flat = maps[image].flatten(1)
             offset = rows - start
             inside = (offset >= 0) & (offset < anchors * cells)
-            gathered = flat[:, torch.where(inside, offset % cells, 0)].T.float()
+            cell = torch.where(inside, offset % cells, 0)
+            gathered = maps[images, :, cell // maps.shape[3], cell % maps.shape[3]].float()
             out = out + gathered * inside[:, None]
             start += anchors * cells
         return F.normalize(out, dim=1, eps=1e-12)
@@ -120,21 +130,21 @@ def nms(tlbr: Tensor, threshold: float) -> Tensor:
     that rule on the whole matrix settles in a few steps and runs on the device.
 
     Args:
-        tlbr: `(N, 4)` corners by falling score.
+        tlbr: `(..., N, 4)` corners by falling score.
         threshold: IoU in [0, 1].
 
     Returns:
-        `(N,)` bool, true where the box is kept.
+        `(..., N)` bool, true where the box is kept.
     """
-    corner = torch.maximum(tlbr[:, None, :2], tlbr[None, :, :2])
-    size = (torch.minimum(tlbr[:, None, 2:], tlbr[None, :, 2:]) - corner).clamp(min=0)
+    corner = torch.maximum(tlbr[..., :, None, :2], tlbr[..., None, :, :2])
+    size = (torch.minimum(tlbr[..., :, None, 2:], tlbr[..., None, :, 2:]) - corner).clamp(min=0)
     overlap = size[..., 0] * size[..., 1]
-    area = (tlbr[:, 2] - tlbr[:, 0]) * (tlbr[:, 3] - tlbr[:, 1])
-    iou = overlap / (area[:, None] + area[None, :] - overlap).clamp(min=1e-9)
+    area = (tlbr[..., 2] - tlbr[..., 0]) * (tlbr[..., 3] - tlbr[..., 1])
+    iou = overlap / (area[..., :, None] + area[..., None, :] - overlap).clamp(min=1e-9)
     suppresses = torch.triu(iou > threshold, diagonal=1).float()
-    kept = torch.ones(len(tlbr), device=tlbr.device)
+    kept = torch.ones(tlbr.shape[:-1], device=tlbr.device)
     while True:
-        settled = ((kept @ suppresses) == 0).float()
+        settled = ((kept[..., None, :] @ suppresses)[..., 0, :] == 0).float()
         if torch.equal(settled, kept):
             return settled.bool()
         kept = settled
@@ -145,32 +155,83 @@ def select(
 ) -> list[FrameDetections]:
     """What is kept of each image: score above the threshold, NMS, the highest scores.
 
+    Images are selected together, so that a GPU waits for the host a few times a batch, and what is
+    kept comes to the host in one copy.
+
     Raises:
         FloatingPointError: If a score or a kept box is not finite, naming the image.
     """
-    kept = []
-    for image in range(len(candidates.scores)):
-        scores = candidates.scores[image]
-        if not torch.isfinite(scores.sum()):
-            raise FloatingPointError(f"the network's scores of image {image} are not finite")
-        rows = torch.nonzero(scores > score_threshold).squeeze(1)
-        # NMS of thousands of weak candidates is quadratic; far above any cap on detections
-        order = torch.sort(scores[rows], descending=True, stable=True).indices[:4096]
-        rows = rows[order]
-        cxcywh = candidates.boxes[image, rows]
-        tlbr = torch.cat((cxcywh[:, :2] - cxcywh[:, 2:] / 2, cxcywh[:, :2] + cxcywh[:, 2:] / 2), 1)
-        if not torch.isfinite(tlbr).all():
-            raise FloatingPointError(f"the network's boxes of image {image} are not finite")
-        survivors = torch.nonzero(nms(tlbr, nms_threshold)).squeeze(1)
-        num_capped = max(0, len(survivors) - max_detections)
-        survivors = survivors[:max_detections]
-        rows = rows[survivors]
-        kept.append(
-            FrameDetections(
-                tlbr[survivors].cpu().numpy(),
-                scores[rows].cpu().numpy(),
-                candidates.embeddings(image, rows).cpu().numpy(),
-                num_capped,
-            )
-        )
+    is_finite = torch.isfinite(candidates.scores).all(1)
+    if not is_finite.all():
+        wrong = is_finite.tolist().index(False)
+        raise FloatingPointError(f"the network's scores of image {wrong} are not finite")
+    image, row = torch.nonzero(candidates.scores > score_threshold, as_tuple=True)
+    counts = torch.bincount(image, minlength=len(is_finite))
+    kept: list[FrameDetections] = []
+    limits = [0, *counts.cumsum(0).tolist()]
+    most = max(end - start for start, end in pairwise(limits))
+    group = max(1, MAX_PAIRS // max(1, min(most, MAX_CANDIDATES)) ** 2)
+    for first in range(0, len(counts), group):
+        last = min(first + group, len(counts))
+        part = slice(limits[first], limits[last])
+        chunk = _Chunk(first, last, image[part], row[part])
+        kept += _select_chunk(candidates, chunk, nms_threshold, max_detections)
     return kept
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Images `first` to `last` and the `(K,)` image and row of each of their candidates."""
+
+    first: int
+    last: int
+    image: Tensor
+    row: Tensor
+
+
+def _by_score(candidates: Candidates, chunk: _Chunk) -> tuple[Tensor, Tensor]:
+    """`(I, K)` rows of each image by falling score, and their scores; -1 where it has fewer."""
+    counts = torch.bincount(chunk.image - chunk.first, minlength=chunk.last - chunk.first)
+    width = int(counts.max())
+    place = torch.arange(len(chunk.row), device=chunk.row.device)
+    place = place - (counts.cumsum(0) - counts)[chunk.image - chunk.first]
+    rows = chunk.row.new_zeros(len(counts), width)
+    scores = candidates.scores.new_full((len(counts), width), -1.0)
+    rows[chunk.image - chunk.first, place] = chunk.row
+    scores[chunk.image - chunk.first, place] = candidates.scores[chunk.image, chunk.row]
+    # NMS of thousands of weak candidates is quadratic; far above any cap on detections
+    scores, order = torch.sort(scores, dim=1, descending=True, stable=True)
+    return rows.gather(1, order)[:, :MAX_CANDIDATES], scores[:, :MAX_CANDIDATES]
+
+
+def _select_chunk(
+    candidates: Candidates, chunk: _Chunk, nms_threshold: float, max_detections: int
+) -> list[FrameDetections]:
+    rows, scores = _by_score(candidates, chunk)
+    cxcywh = candidates.boxes[chunk.first : chunk.last].gather(1, rows[..., None].expand(-1, -1, 4))
+    tlbr = torch.cat(
+        (cxcywh[..., :2] - cxcywh[..., 2:] / 2, cxcywh[..., :2] + cxcywh[..., 2:] / 2), 2
+    )
+    is_real = scores >= 0
+    is_finite = (torch.isfinite(tlbr).all(2) | ~is_real).all(1)
+    if not is_finite.all():
+        wrong = chunk.first + is_finite.tolist().index(False)
+        raise FloatingPointError(f"the network's boxes of image {wrong} are not finite")
+    survives = nms(tlbr, nms_threshold) & is_real
+    rank = survives.cumsum(1)
+    image, place = torch.nonzero(survives & (rank <= max_detections), as_tuple=True)
+    embeddings = candidates.embeddings(image + chunk.first, rows[image, place])
+    packed = torch.cat((tlbr[image, place], scores[image, place, None], embeddings), 1)
+    values = packed.cpu().numpy()
+    found = rank[:, -1].tolist() if rank.shape[1] else [0] * len(rank)
+    numbers = [min(number, max_detections) for number in found]
+    parts = np.split(values, np.cumsum(numbers)[:-1])
+    return [
+        FrameDetections(
+            np.ascontiguousarray(part[:, :4]),
+            np.ascontiguousarray(part[:, 4]),
+            np.ascontiguousarray(part[:, 5:]),
+            number - kept,
+        )
+        for part, number, kept in zip(parts, found, numbers, strict=True)
+    ]

@@ -116,7 +116,8 @@ class PredictionHead(nn.Module):
 
     def forward(self, features: Tensor) -> ScaleMaps:
         """Maps of `(B, C, H, W)` features; channels are anchor-major as in published files."""
-        raw = self.box(self.box_hidden(features))
+        hidden = self.box_hidden(features)
+        raw = self.box(hidden.to(self.box.weight.dtype))  # float32 where the rest is bfloat16
         raw = raw.unflatten(1, (self.num_anchors, -1))
         embedding = self.embedding(self.embedding_hidden(features))
         return ScaleMaps(raw[:, :, :4], raw[:, :, 4:], embedding)

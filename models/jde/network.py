@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -35,7 +34,6 @@ class JDE(nn.Module):
         channels = cast("tuple[int, int, int]", self.backbone.channels)
         self.neck = FeaturePyramid(config, channels)
         self.heads = nn.ModuleList(PredictionHead(config, c) for c in config.neck_channels)
-        self.precision = torch.float32
 
     def maps(self, images: Tensor) -> list[ScaleMaps]:
         """Raw maps at strides 32, 16, 8 of `(B, 3, H, W)` RGB images in [0, 1]."""
@@ -77,15 +75,15 @@ class JDE(nn.Module):
         Raises:
             FloatingPointError: If the network's output is not finite.
         """
-        parameter = next(self.parameters())
-        images = frames.to(parameter.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
-        images = images.contiguous(memory_format=torch.channels_last)
-        reduced = (
-            torch.autocast(parameter.device.type, self.precision)
-            if self.precision != torch.float32
-            else nullcontext()
-        )
-        with reduced:
-            maps = self.maps(images)
+        maps = self.maps(self.normalise(frames))
         candidates = decode(self.config, maps)
         return select(candidates, score_threshold, nms_threshold, max_detections)
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """`(B, H, W, 3)` uint8 as `(B, 3, H, W)` in [0, 1] on the network's device, channels last.
+
+        Bytes travel, not floats: they become the network's own number type on its device.
+        """
+        weight = next(self.parameters())
+        pixels = frames.to(weight.device, non_blocking=True).permute(0, 3, 1, 2)
+        return (pixels.float() / 255).to(weight.dtype, memory_format=torch.channels_last)

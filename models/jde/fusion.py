@@ -1,0 +1,65 @@
+"""Making a loaded network quick: batch norms folded into convolutions, bfloat16, compilation.
+
+What each of these changes in the results is measured in `docs/performance.md`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.jde.network import JDE
+
+
+def fold_batch_norms(module: nn.Module) -> int:
+    """Multiply each batch norm's scale into the convolution before it, and give their number.
+
+    A norm stands directly behind its convolution in every network of this project, also in the
+    order of the modules' names.
+
+    Args:
+        module: In evaluation mode; changed in place. Afterwards its state dict is another.
+
+    Raises:
+        ValueError: If the module is in training mode, in which norms use the batch's statistics.
+    """
+    if module.training:
+        raise ValueError("fold: got a module in training mode, accepted is evaluation mode")
+    folded = 0
+    before: tuple[str, nn.Conv2d] | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and before is not None:
+            setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
+            setattr(module, name, nn.Identity())
+            folded += 1
+        else:
+            folded += fold_batch_norms(child)
+        before = (name, child) if isinstance(child, nn.Conv2d) else None
+    return folded
+
+
+def optimise(model: JDE, precision: Literal["fp32", "bf16"], *, compiled: bool = False) -> JDE:
+    """A network for inference only: norms folded, channels last, in the precision asked for.
+
+    In `bf16` the convolutions and their weights are bfloat16; the last layer of the boxes and
+    scores stays float32, since it holds pixels.
+
+    Args:
+        model: As loaded; changed in place.
+        precision: Arithmetic of the convolutions.
+        compiled: Let `torch.compile` fuse what is left (needs a C++ compiler, or Triton on a GPU;
+            takes up to minutes for each new batch shape).
+    """
+    fold_batch_norms(model)
+    if precision == "bf16":
+        model.to(torch.bfloat16)
+        for head in model.heads:
+            cast("nn.Conv2d", head.box).float()
+    model.requires_grad_(False)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compiled:
+        model.maps = torch.compile(model.maps)  # type: ignore[method-assign]
+    return model
