@@ -12,6 +12,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "eval": ("jobs.evaluate", "evaluate", "Score the tracks of a run against ground truth."),
     "demo": ("jobs.demo", "demo", "Render three street scenes, track them, score the result."),
     "train": ("jobs.train", "train", "Train a network."),
+    "export": ("jobs.export", "export", "Write weights as safetensors, ONNX or a torch file."),
     "bench": ("jobs.bench", "app", "Measure the parts on this machine."),
     "doctor": ("jobs.doctor", "doctor", "Check versions, devices, weights and their licence."),
 }

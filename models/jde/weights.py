@@ -24,6 +24,7 @@ from models.jde.network import JDE
 logger = logging.getLogger(__name__)
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+PICKLES = (".pt", ".pth")  # suffixes of what torch.save wrote
 
 
 def resolve(weights: str | Path) -> Path:
@@ -51,12 +52,18 @@ def sha256(weights: str | Path) -> str:
 
 
 def metadata(weights: str | Path) -> dict[str, str]:
-    """Text metadata of a safetensors file: `config`, `licence`, what else was saved.
+    """Text metadata of a weight file: `config`, `licence`, what else was saved.
 
     Raises:
-        CheckpointError: If the file is no safetensors file.
+        CheckpointError: If the file is no safetensors file, `.pt` or `.weights`.
     """
     path = resolve(weights)
+    if path.suffix == ".weights":
+        return {}
+    if path.suffix in PICKLES:
+        content = read_pickle(path)
+        texts = {**(content.get("notes") or {}), "config": content.get("config")}
+        return {key: text for key, text in texts.items() if isinstance(text, str)}
     try:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
@@ -119,7 +126,7 @@ def load_reported(
             f"size: got {_text(size)}, accepted are multiples of 32, nearest is {nearest}"
         )
     try:
-        if path.suffix in (".pt", ".pth"):
+        if path.suffix in PICKLES:
             return _load_pickle(path, size)
         if path.suffix == ".weights":
             config = _published_config(path, size)

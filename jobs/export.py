@@ -1,0 +1,68 @@
+"""`jde export`: weights of any accepted kind into one file. Also `python -m jobs.export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from jobs import _options as options
+from jobs._run import main
+from pipelines.errors import ExitCode, RunError
+
+Weights = Annotated[
+    str,
+    typer.Argument(metavar="WEIGHTS", show_default=False, help="Shipped model or path of a file."),
+]
+Format = Annotated[
+    Literal["safetensors", "onnx", "torch"],
+    typer.Option("--format", help="safetensors and torch are read by --weights again."),
+]
+Out = Annotated[Path, typer.Option(metavar="FILE", show_default=False, help="File to write.")]
+
+
+def export(
+    weights: Weights, out: Out, kind: Format = "safetensors", size: options.Size = None
+) -> None:
+    """Write a network's weights to a file; published and Darknet files need --size.
+
+    The ONNX file takes RGB images in [0, 1] and gives all boxes and scores before NMS, and one
+    embedding map a stride (needs the extra: pip install 'jde-ray[onnx]').
+    """
+    if out.suffix in SUFFIXES.values() and out.suffix != SUFFIXES[kind]:
+        raise RunError(
+            f"out: got {out}, accepted for {kind} is the suffix {SUFFIXES[kind]}", ExitCode.REFUSED
+        )
+    from models.jde import export as onnx_file
+    from models.jde import weights as files
+
+    try:
+        wanted = None if size is None else options.parse_size(size)
+        model, report = files.load_reported(weights, wanted)
+        notes = {k: v for k, v in files.metadata(weights).items() if k != "config"}
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    try:
+        if kind == "safetensors":
+            files.save(model, out, notes)
+        elif kind == "torch":
+            files.save_torch(model, out, notes)
+        else:
+            onnx_file.write_onnx(model, out, notes)
+    except ImportError as error:
+        raise RunError(
+            f"format: onnx needs the package {error.name}; pip install 'jde-ray[onnx]'",
+            ExitCode.REFUSED,
+        ) from error
+    except OSError as error:
+        raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
+    width, height = model.config.size
+    print(f"{weights}: {report}")
+    print(f"{out}: {model.config.name}, {width}x{height}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt"}
+
+if __name__ == "__main__":
+    main(export, "export")

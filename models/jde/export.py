@@ -1,0 +1,66 @@
+"""A network as an ONNX file, for runtimes without torch."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.jde.fusion import fold_batch_norms
+from models.jde.network import JDE
+
+OUTPUTS = ("boxes", "scores", "embeddings_32", "embeddings_16", "embeddings_8")
+OPSET = 17
+
+
+class _Flat(nn.Module):
+    """The network's candidates as a tuple, which is what ONNX knows."""
+
+    def __init__(self, model: JDE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Tensors by the names of `OUTPUTS`."""
+        candidates = self.model(images)
+        return (candidates.boxes, candidates.scores, *candidates.embedding_maps)
+
+
+def write_onnx(model: JDE, path: Path, notes: dict[str, str] | None = None) -> None:
+    """Write a float32 ONNX file of any batch at the network's size; its folder is created.
+
+    Input `images` `(B, 3, H, W)` RGB in [0, 1]. Outputs, before NMS: `boxes` `(B, N, 4)` cx, cy, w,
+    h in network pixels and `scores` `(B, N)`, in the order of `models.jde.decode.Candidates`; and
+    `embeddings_{stride}` `(B, D, H / stride, W / stride)`, to be read at the kept boxes' cells and
+    normalised to length 1.
+
+    Args:
+        model: In float32; its batch norms are folded in place.
+        path: Of the file.
+        notes: Text metadata such as `licence`; the configuration is added.
+
+    Raises:
+        ImportError: If `onnx` is not installed.
+    """
+    import onnx
+
+    fold_batch_norms(model)
+    width, height = model.config.size
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the newer exporter needs one more package
+        torch.onnx.export(
+            _Flat(model).eval(),
+            (torch.zeros(1, 3, height, width),),
+            str(path),
+            input_names=["images"],
+            output_names=list(OUTPUTS),
+            dynamic_axes={name: {0: "batch"} for name in ("images", *OUTPUTS)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    graph = onnx.load(str(path))
+    onnx.helper.set_model_props(graph, {**(notes or {}), "config": model.config.to_json()})
+    onnx.save(graph, str(path))

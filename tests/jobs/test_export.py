@@ -1,0 +1,113 @@
+"""`jde export`: what is written is what was read, in every format."""
+
+import numpy as np
+import pytest
+import torch
+from published_checkpoint import build_state, write_checkpoint
+
+from jobs import cli
+from models.jde import weights
+from models.jde.config import CONFIGURATIONS, JDEConfig
+from models.jde.network import JDE
+
+# the published layout over the small backbone: every kind of layer, quick to run
+TINY = JDEConfig(
+    **{
+        **CONFIGURATIONS["darknet53-576x320"].__dict__,
+        "name": "tiny",
+        "size": (96, 64),
+        "backbone": "shufflenet",
+        "neck_channels": (32, 16, 8),
+        "embedding_dim": 16,
+    }
+)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    torch.manual_seed(1)
+    model = JDE(TINY)
+    for name, value in model.named_buffers():
+        if "running" in name:
+            value.uniform_(0.5, 1.5)
+    path = tmp_path / "tiny.safetensors"
+    weights.save(model, path, {"licence": "test only"})
+    return path
+
+
+def run(capsys, *arguments):
+    code = cli.run(["export", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("safetensors", "safetensors"), ("torch", "pt")])
+def test_our_formats_round_trip_with_their_licence(tiny, tmp_path, capsys, kind, suffix):
+    out = tmp_path / "new" / f"out.{suffix}"
+    code, said, _ = run(capsys, tiny, "--format", kind, "--out", out)
+    assert code == 0
+    assert "tensors taken; left: nothing" in said
+    assert "tiny, 96x64" in said
+    assert weights.metadata(out)["licence"] == "test only"
+    model = weights.load(out)
+    assert model.config == TINY
+    for key, value in weights.load(tiny).state_dict().items():
+        assert torch.equal(value, model.state_dict()[key]), key
+
+
+def compare_with_onnx(path, model, batch):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    width, height = model.config.size
+    images = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        candidates = model(images)
+    wanted = (candidates.boxes, candidates.scores, *candidates.embedding_maps)
+    got = session.run(None, {"images": images.numpy()})
+    assert len(got) == 5
+    for ours, theirs in zip(wanted, got, strict=True):
+        limit = 1e-4 * np.maximum(1, np.abs(ours.numpy()))
+        assert (np.abs(ours.numpy() - theirs) <= limit).all()
+    return session.get_modelmeta().custom_metadata_map
+
+
+def test_onnx_equals_eager_at_any_batch(tiny, tmp_path, capsys):
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'jde-ray[onnx]'")
+    out = tmp_path / "tiny.onnx"
+    code, _, err = run(capsys, tiny, "--format", "onnx", "--out", out)
+    assert code == 0, err
+    metadata = compare_with_onnx(out, weights.load(tiny), batch=3)
+    assert JDEConfig.from_json(metadata["config"]) == TINY
+    assert metadata["licence"] == "test only"
+
+
+@pytest.mark.slow
+def test_onnx_of_a_published_checkpoint_equals_eager(tmp_path, capsys):
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'jde-ray[onnx]'")
+    checkpoint = write_checkpoint(tmp_path / "jde.pt", build_state())
+    out = tmp_path / "jde.onnx"
+    code, _, err = run(capsys, checkpoint, "--format", "onnx", "--size", "576x320", "--out", out)
+    assert code == 0, err
+    compare_with_onnx(out, weights.load(checkpoint, (576, 320)), batch=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "onnx", "--out", "x.pt"], "accepted for onnx is the suffix .onnx"),
+        (["--format", "torch", "--out", "x.pt", "--size", "128x64"], "accepted is 96x64"),
+        (["--format", "torch", "--out", "x.pt", "--size", "big"], "WIDTHxHEIGHT"),
+        (["--format", "caffe", "--out", "x"], "'caffe' is not one of"),
+    ],
+    ids=["suffix", "size", "no size", "format"],
+)
+def test_refusals_are_one_line(tiny, capsys, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, said, err = run(capsys, tiny, *arguments)
+    assert code == 2
+    assert said == ""
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "x.pt").exists()
