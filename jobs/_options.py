@@ -31,7 +31,7 @@ SECTIONS: dict[str, type[Any]] = {
 FLAGS: dict[str, tuple[str, str]] = {
     "weights": ("detection", "weights"),
     "size": ("detection", "size"),
-    "conf": ("detection", "score_threshold"),
+    "conf": ("tracking", "high_score"),
     "nms": ("detection", "nms_threshold"),
     "max_detections": ("detection", "max_detections"),
     "precision": ("detection", "precision"),
@@ -78,7 +78,12 @@ _NETWORK, _TRACKS, _OUTPUT, _MACHINE = "Network", "Frames and tracks", "Output",
 
 Weights = Annotated[str | None, _option("weights", _NETWORK, "Shipped model or path.", "NAME|PATH")]
 Size = Annotated[str | None, _option("size", _NETWORK, "Network input in pixels.", "WxH")]
-Conf = Annotated[float | None, _option("conf", _NETWORK, "Detections must score above this.")]
+Conf = Annotated[
+    float | None,
+    _option(
+        "conf", _NETWORK, "Detections from this score on start tracks; weaker ones may extend them."
+    ),
+]
 Nms = Annotated[float | None, _option("nms", _NETWORK, "Overlap (IoU) that two boxes may have.")]
 MaxDetections = Annotated[
     int | None, _option("max_detections", _NETWORK, "Highest scores kept in a frame.")
@@ -169,9 +174,11 @@ def build_settings(values: Values) -> Settings:
         return {field: value for (where, field), value in values.items() if where == section}
 
     try:
+        tracking = TrackingConfig(**of("tracking"))
+        handed_over = {"score_threshold": tracking.least_score}
         track = TrackConfig(
-            detection=DetectionConfig(**of("detection")),
-            tracking=TrackingConfig(**of("tracking")),
+            detection=DetectionConfig(**handed_over | of("detection")),
+            tracking=tracking,
             **of("run"),
         )
         resources = ResourceConfig(**of("resources"))

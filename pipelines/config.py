@@ -36,7 +36,8 @@ class DetectionConfig:
         weights: Name of a shipped model, a path or a URI of a safetensors file.
         weights_sha256: SHA-256 of that file, filled in before a run starts.
         size: Width and height of the network's input in pixels, multiples of 32.
-        score_threshold: Detections must score above this (`--conf`).
+        score_threshold: Detections handed over must score above this: the association's
+            `least_score`, which lies below `--conf`.
         nms_threshold: Of two boxes overlapping by more IoU than this the lower one goes (`--nms`).
         max_detections: The highest scores kept in a frame; the cap is counted when it bites.
         precision: Arithmetic of the network.
@@ -49,14 +50,14 @@ class DetectionConfig:
     weights: str = "small"
     weights_sha256: str = ""
     size: tuple[int, int] = (576, 320)
-    score_threshold: float = 0.5
+    score_threshold: float = 0.3
     nms_threshold: float = 0.4
     max_detections: int = 300
     precision: Precision = "fp32"
     resize: Resize = "fast"
 
     def __post_init__(self) -> None:
-        _check_range("conf", self.score_threshold, 0.0, 1.0)
+        _check_range("score_threshold", self.score_threshold, 0.0, 1.0)
         _check_range("nms", self.nms_threshold, 0.0, 1.0)
         _check_range("max-detections", self.max_detections, 1, 10_000)
         _check_choice("precision", self.precision, ("fp32", "bf16"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 _BUFFER = {"default": 60, "published": 30}
-_SHARED = ("mode", "track_buffer", "birth_score")  # the settings that `published` has too
+_SHARED = ("mode", "track_buffer", "high_score", "birth_score")  # what `published` has too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +17,13 @@ class TrackingConfig:
 
     Attributes:
         mode: `default`, or `published` for the original's behaviour row for row, which has
-            `track_buffer` and `birth_score` only.
+            `track_buffer`, `high_score` and `birth_score` only.
         track_buffer: Frames at 30 frames a second that a lost track is kept (scaled by fps / 30);
             None is 60, and the original's 30 in `published`.
-        birth_score: A detection starts a track from this score on.
-        high_score: Detections below take part in the last stage only, where they may extend a
-            tracked track; they start none.
+        high_score: Detections below are weak: they take part in the last stage only, where they
+            may extend a tracked track. In `published` there are none (`--conf`).
+        weak_share: Weak detections reach down to this share of `high_score`.
+        birth_score: A detection starts a track from this score on; None is `high_score`.
         appearance_limit: Largest cost of the appearance stage: embedding distance, a little motion.
         motion_share: Share of the squared Mahalanobis distance in that cost.
         overlap_limit: Largest cost of the overlap stage for tracks seen in the last frame.
@@ -39,8 +40,9 @@ class TrackingConfig:
 
     mode: Literal["default", "published"] = "default"
     track_buffer: int | None = None
-    birth_score: float = 0.5
     high_score: float = 0.5
+    weak_share: float = 0.6
+    birth_score: float | None = None
     appearance_limit: float = 0.95
     motion_share: float = 0.01
     overlap_limit: float = 0.7
@@ -56,6 +58,8 @@ class TrackingConfig:
             raise ValueError(f"mode: got {self.mode!r}, accepted is default | published")
         if self.track_buffer is not None:
             _check_range("track_buffer", self.track_buffer, 0, 1_000_000)
+        _check_range("conf", self.high_score, 0.0, 1.0)  # the flag's name: people set it there
+        _check_range("birth_score", self.first_score, 0.0, 1.0)
         _check_range("appearance_limit", self.appearance_limit, 0.0, 3.0)
         _check_range("min_hits", self.min_hits, 1, 100)
         for share in fields(self):
@@ -68,6 +72,18 @@ class TrackingConfig:
                     raise ValueError(
                         f"{setting.name}: got {value}, mode published has the original's only"
                     )
+
+    @property
+    def first_score(self) -> float:
+        """Score from which on a detection starts a track."""
+        return self.high_score if self.birth_score is None else self.birth_score
+
+    @property
+    def least_score(self) -> float:
+        """Score below which detections change nothing: what a detector should hand over."""
+        if self.mode == "published" or self.low_overlap_limit == 0:
+            return self.high_score
+        return round(self.weak_share * self.high_score, 6)
 
     def max_lost_frames(self, frames_per_second: float) -> int:
         """Frames that a lost track is kept at this rate."""

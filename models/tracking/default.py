@@ -41,7 +41,7 @@ def associate(
     state[7] *= status != LOST  # a lost track keeps its height
     kalman.predict(state, dt)
     births = _match(store, frame, config, status, now)
-    births = births[frame.scores[births] >= config.birth_score]
+    births = births[frame.scores[births] >= config.first_score]
     births = _outside_tracked(store, frame, births, config.birth_overlap)
 
     unseen = store.last_frame[:count] != now

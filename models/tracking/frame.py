@@ -35,13 +35,16 @@ class Frame:
         return len(self.scores)
 
 
-def build_frame(boxes: ArrayLike, scores: ArrayLike, embeddings: ArrayLike) -> Frame:
+def build_frame(
+    boxes: ArrayLike, scores: ArrayLike, embeddings: ArrayLike, least_score: float = 0.0
+) -> Frame:
     """Check the arrays of one frame and bring them into columns.
 
     Args:
         boxes: `(N, 4)` tlbr in pixels.
         scores: `(N,)`.
         embeddings: `(N, D)`, any length of vector; D may be 0.
+        least_score: Detections below are left out.
 
     Raises:
         ValueError: If shapes disagree or a number is not finite.
@@ -65,9 +68,11 @@ def build_frame(boxes: ArrayLike, scores: ArrayLike, embeddings: ArrayLike) -> F
     tlbr = boxes.T.astype(np.float64)
     if not math.isfinite(np.vdot(tlbr, tlbr)):
         _refuse("boxes", boxes)
-    source = None
-    if count and not size.min() > 0:
-        source = np.flatnonzero(np.all(size > 0, axis=0))
+    source, num_degenerate = None, 0
+    if count and not (size.min() > 0 and scores.min() >= least_score):
+        solid = np.all(size > 0, axis=0)
+        num_degenerate = count - int(np.count_nonzero(solid))
+        source = np.flatnonzero(solid & (scores >= least_score))
         size, tlbr = size[:, source], tlbr[:, source]
         scores, embeddings, squares = scores[source], embeddings[source], squares[source]
     xyah = np.empty_like(tlbr)
@@ -75,9 +80,7 @@ def build_frame(boxes: ArrayLike, scores: ArrayLike, embeddings: ArrayLike) -> F
     xyah[:2] += tlbr[:2]
     np.divide(size[0], size[1], out=xyah[2])
     xyah[3] = size[1]
-    return Frame(
-        xyah, tlbr, scores, _normalised(embeddings, squares), source, count - xyah.shape[1]
-    )
+    return Frame(xyah, tlbr, scores, _normalised(embeddings, squares), source, num_degenerate)
 
 
 def _as_float(values: ArrayLike) -> FloatArray:

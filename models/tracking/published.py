@@ -47,7 +47,7 @@ def associate(
     kalman.predict(pool)
     columns, left = _match(store, frame, status, num_pool, now)
 
-    births = left[frame.scores[left] >= config.birth_score]
+    births = left[frame.scores[left] >= config.first_score]
     birth_ranks = store.take_ranks(len(births))
     matched = np.zeros(count, np.bool_)
     matched[columns] = True

@@ -69,7 +69,7 @@ class JDETracker:
         Raises:
             ValueError: If shapes disagree or a number is not finite; the tracker is unchanged.
         """
-        frame = build_frame(boxes, scores, embeddings)
+        frame = build_frame(boxes, scores, embeddings, self.config.least_score)
         if self._store is None:
             self._store = TrackStore(frame.embeddings.shape[1])
         store = self._store

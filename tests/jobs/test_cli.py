@@ -124,7 +124,7 @@ def test_flags_reach_the_dataflow(run_track, capsys):
     assert code == ExitCode.DONE
     (sources, out, config), given = calls[0]
     assert (sources, out) == (["a.mp4"], "o")
-    assert config.detection.score_threshold == 0.3
+    assert config.tracking.high_score == 0.3
     assert given["resources"].device == "cpu"
     assert given["outputs"].save_mot
     assert not given["overwrite"]

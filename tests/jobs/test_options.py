@@ -139,7 +139,7 @@ def test_yaml_says_the_same_as_flags_and_flags_win(tmp_path: Path):
     from_file = build_settings(collect({}, file))
     given = {flag: value for flag, (value, _) in OTHER_VALUES.items()}
     assert from_file == build_settings(collect(given, None))
-    assert build_settings(collect({"conf": 0.9}, file)).track.detection.score_threshold == 0.9
+    assert build_settings(collect({"conf": 0.9}, file)).track.tracking.high_score == 0.9
 
 
 def test_yaml_reaches_settings_that_have_no_flag(tmp_path: Path):
@@ -188,6 +188,16 @@ def test_values_outside_their_limits_name_what_is_accepted():
     assert "vid-stride" in refused(vid_stride=0)
 
 
+def test_the_detector_hands_over_what_the_association_can_use(tmp_path: Path):
+    assert build_settings(collect({"conf": 0.4}, None)).track.detection.score_threshold == 0.24
+    file = tmp_path / "settings.yaml"
+    file.write_text("tracking: {mode: published}\n")
+    published = build_settings(collect({"conf": 0.4}, file)).track
+    assert published.detection.score_threshold == 0.4
+    file.write_text("detection: {score_threshold: 0.1}\n")
+    assert build_settings(collect({}, file)).track.detection.score_threshold == 0.1
+
+
 def test_sizes():
     assert parse_size("864X480") == parse_size("864,480") == (864, 480)
     assert parse_size("640") == (640, 640)
@@ -198,4 +208,4 @@ def test_sizes():
 
 def test_help_names_defaults_of_the_configurations():
     text = options.Conf.__metadata__[0].help
-    assert str(TrackConfig().detection.score_threshold) in text
+    assert str(TrackConfig().tracking.high_score) in text

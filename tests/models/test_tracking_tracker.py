@@ -77,10 +77,22 @@ def test_a_weak_detection_extends_a_track_and_starts_none():
     assert ids_of(tracker, BOX) == [1]
     weak = np.concatenate([BOX, BOX + 300])
     for _ in range(3):
-        tracks = tracker.update(weak, np.array([0.2, 0.3]), np.repeat(LOOK, 2, axis=0))
+        tracks = tracker.update(weak, np.array([0.35, 0.4]), np.repeat(LOOK, 2, axis=0))
         assert tracks.track_id.tolist() == [1]
-        assert tracks.score == pytest.approx([0.2])
+        assert tracks.score == pytest.approx([0.35])
     assert ids_of(build(), BOX[:0], LOOK[:0]) == []
+
+
+@pytest.mark.parametrize(("mode", "least"), [("default", 0.3), ("published", 0.5)])
+def test_detections_below_the_least_score_change_nothing(mode, least):
+    config = TrackingConfig(mode=mode)
+    assert config.least_score == pytest.approx(least)
+    tracker = JDETracker(config, 30.0)
+    looks, scores = np.repeat(LOOK, 2, axis=0), np.array([least - 0.01, 0.9])
+    for _ in range(3):
+        tracks = tracker.update(np.concatenate([BOX + 300, BOX]), scores, looks)
+    assert tracks.detection_index.tolist() == [1]
+    assert tracker.num_degenerate == 0
 
 
 def test_people_without_embeddings_are_followed_by_overlap():
