@@ -55,7 +55,7 @@ def test_our_formats_round_trip_with_their_licence(tiny, tmp_path, capsys, kind,
         assert torch.equal(value, model.state_dict()[key]), key
 
 
-def compare_with_onnx(path, model, batch):
+def compare_with_onnx(path, model, batch, boxes=1e-4):
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -67,9 +67,9 @@ def compare_with_onnx(path, model, batch):
     wanted = (candidates.boxes, candidates.scores, *candidates.embedding_maps)
     got = session.run(None, {"images": images.numpy()})
     assert len(got) == 5
-    for ours, theirs in zip(wanted, got, strict=True):
-        limit = 1e-4 * np.maximum(1, np.abs(ours.numpy()))
-        assert (np.abs(ours.numpy() - theirs) <= limit).all()
+    for ours, theirs, limit in zip(wanted, got, (boxes, *[1e-4] * 4), strict=True):
+        scale = np.maximum(1, np.abs(ours.numpy()))
+        assert (np.abs(ours.numpy() - theirs) <= limit * scale).all()
     return session.get_modelmeta().custom_metadata_map
 
 
@@ -90,7 +90,9 @@ def test_onnx_of_a_published_checkpoint_equals_eager(tmp_path, capsys):
     out = tmp_path / "jde.onnx"
     code, _, err = run(capsys, checkpoint, "--format", "onnx", "--size", "576x320", "--out", out)
     assert code == 0, err
-    compare_with_onnx(out, weights.load(checkpoint, (576, 320)), batch=1)
+    # Anchors of 420 px magnify rounding: from float64 arithmetic, eager's boxes differ by 4.3e-4
+    # and this file's by 1.1e-4. So boxes have the goldens' tolerance here, all else 1e-4.
+    compare_with_onnx(out, weights.load(checkpoint, (576, 320)), batch=1, boxes=1e-3)
 
 
 @pytest.mark.parametrize(
