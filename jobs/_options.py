@@ -245,7 +245,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def _value(name: str, place: tuple[str, str], value: Any) -> Values:
     """The value with the type of its field; `auto` is what the configuration decides."""
     section, field = place
-    if value == "auto" and (field == "precision" or field.startswith("num_")):
+    if value == "auto" and field.startswith("num_"):
         return {}
     settable = {f.name for f in fields(SECTIONS[section])} - {"detection", "tracking"}
     if field not in settable:

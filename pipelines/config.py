@@ -14,7 +14,7 @@ VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
 ROW_FORMAT = 1  # raise it when the meaning of a row of tracks/ changes
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 Resize = Literal["fast", "published"]
 
 
@@ -40,7 +40,7 @@ class DetectionConfig:
             `least_score`, which lies below `--conf`.
         nms_threshold: Of two boxes overlapping by more IoU than this the lower one goes (`--nms`).
         max_detections: The highest scores kept in a frame; the cap is counted when it bites.
-        precision: Arithmetic of the network.
+        precision: Arithmetic of the network; `auto` becomes one of the others before a run starts.
         resize: `fast` is one swscale pass, `published` OpenCV's INTER_AREA on the RGB frame.
 
     Raises:
@@ -53,14 +53,14 @@ class DetectionConfig:
     score_threshold: float = 0.3
     nms_threshold: float = 0.4
     max_detections: int = 300
-    precision: Precision = "fp32"
+    precision: Precision = "auto"
     resize: Resize = "fast"
 
     def __post_init__(self) -> None:
         _check_range("score_threshold", self.score_threshold, 0.0, 1.0)
         _check_range("nms", self.nms_threshold, 0.0, 1.0)
         _check_range("max-detections", self.max_detections, 1, 10_000)
-        _check_choice("precision", self.precision, ("fp32", "bf16"))
+        _check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
         _check_choice("resize", self.resize, ("fast", "published"))
         if any(side < 32 or side % 32 for side in self.size):
             nearest = "x".join(str(max(32, round(side / 32) * 32)) for side in self.size)

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,17 @@ from numpy.typing import NDArray
 from models.letterbox import Letterbox
 from models.structures import Detections, FloatArray
 from pipelines import wire
-from pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig, find_part
+from pipelines.config import (
+    DetectionConfig,
+    Device,
+    Parts,
+    ResourceConfig,
+    TrackConfig,
+    find_part,
+)
 from pipelines.delivery import Owners
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
+from pipelines.run_record import recorded_precision
 from pipelines.schema import DetectionChunk, FrameChunk
 
 logger = logging.getLogger(__name__)
@@ -84,7 +92,10 @@ class TorchModel:
             wanted = "cuda" if torch.cuda.is_available() else "cpu"
         self._torch, self._device, self._config = torch, torch.device(wanted), config
         model = load(config.weights, config.size).to(self._device)
-        self._model = optimise(model, config.precision)
+        precision = config.precision
+        if precision == "auto":
+            precision = quick_precision(resources.device)
+        self._model = optimise(model, precision)
 
     def __call__(self, frames: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
         """Run the network on all frames of a chunk at once."""
@@ -96,21 +107,42 @@ class TorchModel:
         return found
 
 
-def with_weights(config: TrackConfig, parts: Parts) -> TrackConfig:
-    """The configuration with the SHA-256 of its weights, which guards OUT.
+def settle(config: TrackConfig, parts: Parts, resources: ResourceConfig, out: str) -> TrackConfig:
+    """The configuration with what guards OUT filled in: the SHA-256 of the weights, the precision.
+
+    Precision `auto` is what OUT was begun with, so that a run can be resumed on another machine;
+    for a new OUT, what is quick on this machine.
 
     Raises:
         RunError: If there are no such weights (2).
     """
-    if config.detection.weights_sha256 or parts.model != Parts().model:
-        return config
-    from models.jde.weights import CheckpointError, sha256
+    detection = config.detection
+    if not detection.weights_sha256 and parts.model == Parts().model:
+        from models.jde.weights import CheckpointError, sha256
 
-    try:
-        digest = sha256(config.detection.weights)
-    except CheckpointError as error:
-        raise RunError(str(error), ExitCode.REFUSED) from error
-    return replace(config, detection=replace(config.detection, weights_sha256=digest))
+        try:
+            detection = replace(detection, weights_sha256=sha256(detection.weights))
+        except CheckpointError as error:
+            raise RunError(str(error), ExitCode.REFUSED) from error
+    if detection.precision == "auto":
+        chosen = recorded_precision(out) or quick_precision(resources.device)
+        detection = replace(detection, precision=chosen)
+    return replace(config, detection=detection)
+
+
+def quick_precision(device: Device) -> Literal["fp32", "bf16"]:
+    """`bf16` where this machine has units for it (a GPU, AMX), else `fp32`.
+
+    A run on a cluster is settled on the machine that starts it.
+    """
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    if device == "cuda":  # on the cluster's machines, not on this one
+        return "bf16"
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11
+    return "bf16" if capabilities.get("amx_bf16", False) else "fp32"
 
 
 class Detector:

@@ -22,7 +22,7 @@ from pipelines import wire
 from pipelines.cluster import Interrupted, Pools, connected, interruptible, size_pools
 from pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.decode import decode_rows
-from pipelines.detect import DetectorStage, with_weights
+from pipelines.detect import DetectorStage, settle
 from pipelines.errors import ExitCode
 from pipelines.passes import Passes, Progress
 from pipelines.plan import find_videos
@@ -123,7 +123,7 @@ def track(
     """
     started = time.perf_counter()
     videos, failures = find_videos(sources)
-    config = with_weights(config, parts)
+    config = settle(config, parts, resources, out)
     store = open_out(out, config, resources)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
     work = plan_work(store, videos, failures, **again)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.decode import frame_chunks
-from pipelines.detect import Detector, with_weights
+from pipelines.detect import Detector, settle
 from pipelines.plan import find_videos
 from pipelines.playback import missing, render
 from pipelines.run_record import (
@@ -41,7 +41,7 @@ def track(
     """
     started = time.perf_counter()
     videos, failures = find_videos(sources)
-    config = with_weights(config, parts)
+    config = settle(config, parts, resources, out)
     store = open_out(out, config, resources)
     work = plan_work(store, videos, failures, overwrite=overwrite, retry_errors=retry_errors)
     seconds = {"decode": 0.0, "detect": 0.0}

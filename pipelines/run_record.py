@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines import wire
-from pipelines.config import VERSION, ResourceConfig, TrackConfig
+from pipelines.config import VERSION, Precision, ResourceConfig, TrackConfig
 from pipelines.errors import ExitCode, RunError, VideoError
 from pipelines.schema import Counts, Video, VideoOutcome
 from pipelines.sink import error_key, tracks_key, video_key, write_error
@@ -65,6 +65,16 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
             ExitCode.OTHER_CONFIGURATION,
         )
     return store
+
+
+def recorded_precision(out: str) -> Precision | None:
+    """Arithmetic of the run that OUT belongs to, None for a new OUT or one that cannot be read."""
+    try:
+        before = json.loads(open_store(out).get("run.json"))
+        recorded: Precision = before["config"]["detection"]["precision"]
+    except (ValueError, OSError, KeyError, TypeError):
+        return None  # open_out says what is wrong with it
+    return recorded
 
 
 def _version(name: str) -> str:
