@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.errors import ExitCode, RunError
+
 if TYPE_CHECKING:
     from models.structures import Detections, Tracks
 
@@ -23,12 +25,8 @@ app = typer.Typer(help="Measure the parts of jde on this machine.", no_args_is_h
 
 _SCENES = {"t20": 20, "t100": 100, "t300": 300}  # targets a frame, 512-d embeddings
 ORIGINAL_FRAMES_PER_SECOND = {"t20": 590.0, "t100": 111.0, "t300": 28.0}
+QUICK = ("small", "darknet53-576x320")  # of the networks
 _BLAS_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-@app.callback()
-def _group() -> None:
-    """Keep the name of the verb even while there is only one."""
 
 
 @app.command()
@@ -44,6 +42,95 @@ def association(
         typer.echo(json.dumps(report, indent=2))
         return
     Console(width=None if os.isatty(1) else 110).print(_build_table(report))
+
+
+@app.command()
+def network(
+    name: Annotated[
+        list[str] | None, typer.Option("--config", help="Configuration; all unless given.")
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Frames at once. Default: 1, 4; on a GPU 1, 16.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32 or bf16; both unless given.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of the CPU. Default: every core it may use.")
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Through torch.compile.")] = False,
+    graphs: Annotated[bool, typer.Option("--graphs", help="Through CUDA graphs.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="small and darknet53-576x320, one frame, briefly.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Frames a second of the network, from bytes to detections; its share of the limit; memory."""
+    import torch
+
+    from jobs._bench_network import PRECISIONS, NetworkBench
+    from models.jde.config import CONFIGURATIONS
+
+    _check_known("config", name, CONFIGURATIONS)
+    _check_known("precision", precision, PRECISIONS)
+    has_gpu = torch.cuda.is_available()
+    where: Literal["cpu", "cuda"] = "cpu" if device == "cpu" or not has_gpu else "cuda"
+    if (device == "cuda" or graphs) and where == "cpu":
+        wanted = "--graphs" if graphs else "--device cuda"
+        raise RunError(f"bench: {wanted} needs a CUDA device, there is none", ExitCode.REFUSED)
+    batches = (1,) if quick else (1, 16) if where == "cuda" else (1, 4)
+    bench = NetworkBench(
+        names=tuple(name or (QUICK if quick else CONFIGURATIONS)),
+        batches=tuple(batch or batches),
+        precisions=tuple(precision or PRECISIONS),
+        device=where,
+        threads=threads or len(os.sched_getaffinity(0)),
+        seconds=0.5 if quick else 3.0,
+        compiled=compiled,
+        graphs=graphs,
+    )
+    machine = torch.cuda.get_device_name() if where == "cuda" else _processor()
+    rows = list(bench.rows())
+    report = {"device": machine, "threads": bench.threads, "torch": torch.__version__, "rows": rows}
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    Console(width=None if os.isatty(1) else 110).print(_build_network_table(report))
+
+
+def _check_known(option: str, given: list[str] | None, accepted: Collection[str]) -> None:
+    for value in given or ():
+        if value not in accepted:
+            text = f"{option}: got {value!r}, accepted are {', '.join(accepted)}"
+            raise RunError(text, ExitCode.REFUSED)
+
+
+def _build_network_table(report: dict[str, Any]) -> Table:
+    table = Table(
+        title=f"Network, {report['device']}, {report['threads']} CPU threads",
+        caption="Best run, uint8 frames to detections, about 50 candidates a frame. limit: a large "
+        "matrix product of the same precision in this run. memory: of the process, or of the GPU.",
+    )
+    table.add_column("configuration", no_wrap=True)
+    figures = ("ms/batch", "frames/s", "GFLOP/frame", "limit GFLOP/s", "% of limit", "peak MiB")
+    for column in ("batch", "type", *figures):
+        table.add_column(column, justify="right")
+    for row in report["rows"]:
+        table.add_row(
+            row["configuration"],
+            str(row["batch"]),
+            row["precision"],
+            f"{row['ms']:.1f}",
+            f"{row['frames_per_second']:.2f}",
+            f"{row['gflop_a_frame']:.1f}",
+            f"{row['limit_gflop_per_second']:.0f}",
+            f"{100 * row['share_of_limit']:.0f}",
+            f"{row['peak_mib']:.0f}",
+        )
+    return table
 
 
 def _pin_blas(arguments: list[str]) -> None:
