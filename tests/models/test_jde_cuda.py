@@ -48,7 +48,6 @@ def test_recorded_graphs_and_overlapped_copies_change_nothing():
 
 @pytest.mark.gpu
 def test_the_published_network_fits_16_gb_at_batch_16():
-
     from models.jde.config import CONFIGURATIONS
 
     model = optimise(JDE(CONFIGURATIONS["darknet53-1088x608"]).eval().cuda(), "bf16")
