@@ -101,6 +101,32 @@ def network(
     Console(width=None if os.isatty(1) else 110).print(_build_network_table(report))
 
 
+@app.command()
+def modes(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", show_default=False)],
+    weights: Annotated[str, typer.Option(help="Shipped model or path.")] = "small",
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Network input.")] = None,
+    max_frames: Annotated[int, typer.Option(min=1, help="Of each source.")] = 100,
+    threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 1,
+) -> None:
+    """What the quick ways of running the network change: boxes moved, ids changed. As JSON."""
+    import torch
+
+    from jobs import _bench_modes
+    from jobs._options import parse_size
+    from pipelines.plan import find_videos
+
+    torch.set_num_threads(threads)
+    try:
+        models = _bench_modes.build_models(weights, None if size is None else parse_size(size))
+        videos = [find_videos([source])[0][0] for source in sources]
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    for video in videos:
+        for row in _bench_modes.measure(video, models, max_frames):
+            typer.echo(json.dumps(row))
+
+
 def _check_known(option: str, given: list[str] | None, accepted: Collection[str]) -> None:
     for value in given or ():
         if value not in accepted:

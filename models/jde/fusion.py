@@ -33,7 +33,7 @@ def fold_batch_norms(module: nn.Module) -> int:
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and before is not None:
             setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
-            setattr(module, name, nn.Identity())
+            setattr(module, name, nn.Identity().eval())
             folded += 1
         else:
             folded += fold_batch_norms(child)

@@ -46,5 +46,5 @@ def test_bench_and_association_import_neither_ray_nor_torch():
         "import sys, jobs.bench, models.tracking.tracker, models.tracking.baseline\n"
         "print(sorted({'ray', 'torch', 'cv2'} & set(sys.modules)))"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
