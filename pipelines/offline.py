@@ -27,6 +27,7 @@ from pipelines.errors import ExitCode
 from pipelines.passes import Passes, Progress
 from pipelines.plan import find_videos
 from pipelines.playback import missing, render_all
+from pipelines.report import write_report
 from pipelines.run_record import Summary, open_out, plan_work, summarize
 from pipelines.schema import Segment
 
@@ -145,5 +146,6 @@ def track(
     ended = passes.outcomes.values()
     summary = summarize(store.uri, work, ended, seconds, passes=passes.count, interrupted=stopped)
     if stopped is None:
+        write_report(store, summary)
         store.put("summary.json", summary.to_json().encode())
     return summary

@@ -12,6 +12,7 @@ from pipelines.decode import frame_chunks
 from pipelines.detect import Detector, settle
 from pipelines.plan import find_videos
 from pipelines.playback import missing, render
+from pipelines.report import write_report
 from pipelines.run_record import (
     Summary,
     file_metadata,
@@ -75,5 +76,6 @@ def track(
             render(store.uri, video, config, parts)
     seconds["wall"] = time.perf_counter() - started
     summary = summarize(store.uri, work, outcomes, seconds)
+    write_report(store, summary)
     store.put("summary.json", summary.to_json().encode())
     return summary

@@ -29,7 +29,7 @@ def products(out: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(out)): path.read_bytes()
         for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name not in ("run.json", "summary.json")
+        if path.is_file() and path.name not in ("run.json", "report.html", "summary.json")
     }
 
 

@@ -1,0 +1,153 @@
+"""`report.html`: one page that shows a run, with nothing to load and nothing to install.
+
+Its size is bounded, however large the archive is: so many videos are listed, fewer are drawn, and
+the page says which. Everything that came from outside is escaped, and the page's policy lets no
+script run but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from string import Template
+
+import pyarrow as pa
+
+from pipelines import wire
+from pipelines.errors import ExitCode
+from pipelines.report import sections
+from pipelines.report.plots import read_tracked_video
+from pipelines.report.sections import Listed
+from pipelines.run_record import Summary, VideoRow
+from pipelines.sink import error_key
+from pipelines.storage import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+REPORT_KEY = "report.html"
+MAX_DRAWN = 50
+MAX_LISTED = 1000
+
+_ENDINGS = {
+    ExitCode.DONE: "done: every video has tracks",
+    ExitCode.SOME_FAILED: "finished, some videos failed",
+}
+
+
+def write_report(store: ObjectStore, summary: Summary) -> bool:
+    """Put `report.html` into the store.
+
+    Args:
+        store: Of the run; its `run.json` is there.
+        summary: Of the run. Videos that earlier runs left in the store are shown too.
+
+    Returns:
+        Whether it was written. A page is not worth a run: what goes wrong is logged in one line.
+    """
+    try:
+        store.put(REPORT_KEY, build_report(store, summary).encode("utf-8", "replace"))
+    except Exception as error:  # noqa: BLE001
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        logger.warning("%s was not written: %s", REPORT_KEY, text)
+        return False
+    return True
+
+
+def build_report(
+    store: ObjectStore,
+    summary: Summary,
+    *,
+    max_drawn: int = MAX_DRAWN,
+    max_listed: int = MAX_LISTED,
+) -> str:
+    """The page. Equal inputs give equal text, but for the seconds of the summary."""
+    record = json.loads(store.get("run.json"))
+    rows = _all_rows(store, summary)
+    shown = _shown(rows, max_listed)
+    listed = _read(store, shown, record["config"]["vid_stride"], max_drawn)
+    ending = _ENDINGS.get(summary.exit_code, summary.exit_code.name.lower())
+    name = summary.out.rstrip("/").rpartition("/")[2] or summary.out
+    page = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    return Template(page).substitute(
+        script_hash=_script_hash(page),
+        title=f"People tracked: {escape(name)}",
+        out=escape(summary.out),
+        mood="failed" if summary.exit_code else "done",
+        ending=f"{escape(ending)} (exit code {int(summary.exit_code)})",
+        tiles=sections.tiles(summary),
+        lead=sections.lead(summary, rows),
+        stages=sections.stages(summary),
+        losses=sections.losses(summary),
+        videos=sections.video_table(listed, len(rows)),
+        plots=sections.plots(store, listed, len(rows)),
+        facts=sections.facts(record),
+    )
+
+
+def _script_hash(page: str) -> str:
+    """The one script that the policy in the page's head lets run."""
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _all_rows(store: ObjectStore, summary: Summary) -> list[VideoRow]:
+    """Videos of this run and of earlier ones, the failed first, then by id."""
+    rows = {row.video_id: row for row in summary.videos}
+    for prefix, suffix, status in (
+        ("tracks/", ".parquet", "skipped"), ("errors/", ".json", "failed"),
+    ):  # fmt: skip
+        for key in store.list(prefix):
+            video_id = key.removeprefix(prefix).removesuffix(suffix)
+            rows.setdefault(video_id, VideoRow(video_id=video_id, video="", status=status))
+    return sorted(rows.values(), key=lambda row: (row.status != "failed", row.video_id))
+
+
+def _shown(rows: list[VideoRow], most: int) -> list[VideoRow]:
+    """The first rows; the failed ones take half the room where there is not enough for all."""
+    failed = sum(row.status == "failed" for row in rows)
+    others = len(rows) - failed
+    room = max(most // 2, most - others)
+    shown = rows[:failed][:room]
+    return shown + rows[failed:][: most - len(shown)]
+
+
+def _read(
+    store: ObjectStore, rows: Iterable[VideoRow], vid_stride: int, max_drawn: int
+) -> list[Listed]:
+    listed, left = [], max_drawn
+    for row in rows:
+        if row.status == "failed":
+            listed.append(Listed(row if row.error else _known_failure(store, row)))
+        elif left <= 0:
+            listed.append(Listed(row))
+        else:
+            left -= 1
+            listed.append(_read_one(store, row, vid_stride))
+    return listed
+
+
+def _read_one(store: ObjectStore, row: VideoRow, vid_stride: int) -> Listed:
+    try:
+        tracked = read_tracked_video(store, row.video_id, vid_stride)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        text = f"cannot be shown: {type(error).__name__}: {error}"
+        return Listed(replace(row, error=" ".join(text.split())))
+    known = replace(
+        row,
+        video=row.video or tracked.uri,
+        frames=len(tracked.people),
+        tracks=len(tracked.rows),
+        rows=int(tracked.people.sum()),
+    )
+    return Listed(known, tracked)
+
+
+def _known_failure(store: ObjectStore, row: VideoRow) -> VideoRow:
+    record = json.loads(store.get(error_key(row.video_id)))
+    return replace(row, video=record["video"], error=str(wire.error_from_dict(record)))

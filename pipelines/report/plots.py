@@ -1,0 +1,193 @@
+"""A committed video in two pictures: people over time, and where they walked. SVG as text.
+
+Row groups are read one after the other; what is kept is a number a frame, and for each track its
+time span and a few points.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipelines.annotate import Point, track_colour
+from pipelines.sink import tracks_key
+from pipelines.storage import ObjectStore
+
+MAX_PATHS = 80  # of a video, the longest ones
+_PATH_POINTS = 40  # of a track, evenly over its rows, and its last one
+_COLUMNS = 320  # of the picture over time
+_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedVideo:
+    """What the pictures need of a committed video.
+
+    Attributes:
+        uri: Of the video, empty if it has no rows.
+        width: Of a frame in source pixels.
+        height: Likewise.
+        duration_s: At the nominal frame rate.
+        people: `(num_frames,)` int64, tracks present in each frame that was looked at.
+        rows: By track id: number of rows, first and last time in seconds.
+        paths: Foot points in source pixels by track id, in order of time; the longest tracks only.
+    """
+
+    uri: str
+    width: int
+    height: int
+    duration_s: float
+    people: NDArray[np.int64]
+    rows: dict[int, tuple[int, float, float]]
+    paths: dict[int, list[Point]]
+
+    @property
+    def median_track_s(self) -> float | None:
+        """Median time from a track's first row to its last one, None without tracks."""
+        spans = [last - first for _, first, last in self.rows.values()]
+        return float(np.median(spans)) if spans else None
+
+
+def read_tracked_video(store: ObjectStore, video_id: str, vid_stride: int) -> TrackedVideo:
+    """Read a video's committed rows.
+
+    Args:
+        store: Of the run.
+        video_id: A committed video.
+        vid_stride: Of the run: every n-th frame was looked at.
+
+    Raises:
+        OSError: If the object cannot be read.
+        ValueError: If it is no Parquet file.
+        KeyError: If it was not written by a run.
+    """
+    file = pq.ParquetFile(io.BytesIO(store.get(tracks_key(video_id))))
+    about = file.metadata.metadata or {}
+    width, height, num_frames = (int(about[k]) for k in (b"width", b"height", b"num_frames"))
+    rate = float(about[b"frames_per_second"])
+    if not min(width, height, num_frames, rate) > 0:
+        raise ValueError(f"metadata: got {width} x {height}, {num_frames} frames, {rate} frames/s")
+    people = np.zeros(num_frames, np.int64)
+    rows: dict[int, tuple[int, float, float]] = {}
+    for frame, time_s, track_id in _batches(file, ("frame", "time_s", "track_id")):
+        seen = np.minimum(frame // vid_stride, len(people) - 1)
+        people += np.bincount(seen, minlength=len(people))
+        ids, first, count = np.unique(track_id, return_index=True, return_counts=True)
+        last = len(track_id) - 1 - np.unique(track_id[::-1], return_index=True)[1]
+        for one, start, end, number in zip(ids, time_s[first], time_s[last], count, strict=True):
+            before = rows.get(int(one), (0, float(start), 0.0))
+            rows[int(one)] = (before[0] + int(number), before[1], float(end))
+    uris = next((batch.column(0) for batch in file.iter_batches(1, columns=["video"])), None)
+    return TrackedVideo(
+        uri="" if uris is None else uris[0].as_py(),
+        width=width,
+        height=height,
+        duration_s=num_frames * vid_stride / rate,
+        people=people,
+        rows=rows,
+        paths=_paths(file, rows),
+    )
+
+
+def _batches(file: pq.ParquetFile, names: tuple[str, ...]) -> Iterator[list[NDArray[Any]]]:
+    for batch in file.iter_batches(columns=list(names)):
+        yield [batch.column(name).to_numpy(zero_copy_only=False) for name in names]
+
+
+def _paths(
+    file: pq.ParquetFile, rows: dict[int, tuple[int, float, float]]
+) -> dict[int, list[Point]]:
+    longest = sorted(rows, key=lambda one: (-rows[one][0], one))[:MAX_PATHS]
+    points: dict[int, list[Point]] = {one: [] for one in sorted(longest)}
+    seen = dict.fromkeys(points, 0)
+    for track_id, x1, x2, y2 in _batches(file, ("track_id", "x1", "x2", "y2")):
+        feet = np.stack([(x1 + x2) / 2, y2], axis=1)
+        for one, path in points.items():
+            own = np.flatnonzero(track_id == one)
+            number, total = seen[one] + np.arange(len(own)), rows[one][0]
+            wanted = (number % -(-total // _PATH_POINTS) == 0) | (number == total - 1)
+            path += [(x, y) for x, y in feet[own[wanted]].tolist()]
+            seen[one] += len(own)
+    return points
+
+
+def draw_people(video: TrackedVideo, width: int = 640, height: int = 170) -> str:
+    """People present over time, as SVG."""
+    left, right, top, bottom = 30, 12, 8, 22
+    wide, tall = width - left - right, height - top - bottom
+    num_frames = len(video.people)
+    edges = np.linspace(0, num_frames, min(num_frames, _COLUMNS) + 1).astype(np.int64)
+    mean = np.add.reduceat(video.people, edges[:-1]) / np.diff(edges)
+    step = next(s for s in _count_steps() if mean.max() <= 4 * s)
+    most = max(1, -(-int(np.ceil(mean.max())) // step)) * step
+    x = left + edges / num_frames * wide
+    y = top + (1 - mean / most) * tall
+    path = f"M{left} {top + tall}" + "".join(
+        f"V{level:.1f}H{end:.1f}" for level, end in zip(y, x[1:], strict=True)
+    )
+    parts = []
+    for number in range(0, most + 1, step):
+        at = top + (1 - number / most) * tall
+        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{at:.1f}" '
+                     f'y2="{at:.1f}"/><text x="{left - 6}" y="{at + 4:.1f}" '
+                     f'text-anchor="end">{number}</text>')  # fmt: skip
+    parts.append(f'<path class="people" d="{path}V{top + tall}Z"/>')
+    every = next((s for s in _STEPS_S if video.duration_s <= 8 * s), video.duration_s / 8)
+    for tick in range(int(video.duration_s / every) + 1):
+        at = left + tick * every / video.duration_s * wide
+        parts.append(f'<text x="{at:.1f}" y="{height - 5}" text-anchor="middle">'
+                     f"{format_seconds(tick * every)}</text>")  # fmt: skip
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="people over time">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def draw_paths(video: TrackedVideo, width: int = 400, height: int = 250) -> str:
+    """The frame with the path of each track's feet, in the colours of `--save-video`, as SVG."""
+    scale = min(width / video.width, height / video.height)
+    wide, tall = round(video.width * scale), round(video.height * scale)
+    parts = ['<rect width="100%" height="100%" fill="#20262e"/>']
+    for track_id, path in video.paths.items():
+        points = " ".join(f"{x * scale:.0f},{y * scale:.0f}" for x, y in path)
+        if len(path) == 1:
+            points = f"{points} {points}"  # a round line cap makes a dot of it
+        _, first, last = video.rows[track_id]
+        colour = "#{:02x}{:02x}{:02x}".format(*track_colour(track_id))
+        x, y = path[-1]
+        parts.append(
+            f'<g><title>track {track_id}: {format_seconds(first)} to {format_seconds(last)}</title>'
+            f'<polyline points="{points}" stroke="{colour}"/>'
+            f'<circle cx="{x * scale:.0f}" cy="{y * scale:.0f}" r="3.5" fill="{colour}"/></g>'
+        )  # fmt: skip
+    return (
+        f'<svg class="paths" viewBox="0 0 {wide} {tall}" width="{wide}" height="{tall}" '
+        f'role="img" aria-label="paths of the tracks">{"".join(parts)}</svg>'
+    )
+
+
+def format_seconds(seconds: float) -> str:
+    """As people write it.
+
+    >>> format_seconds(9.25), format_seconds(75), format_seconds(7384)
+    ('9.2 s', '1:15', '2:03:04')
+    """
+    if seconds < 60:
+        return f"{round(seconds, 1):g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _count_steps() -> Iterator[int]:
+    """1, 2, 5, 10, 20, ...: distances of grid lines."""
+    unit = 1
+    while True:
+        yield from (unit, 2 * unit, 5 * unit)
+        unit *= 10

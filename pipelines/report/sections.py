@@ -1,0 +1,267 @@
+"""The parts of the page, as HTML. What came from outside is escaped here and nowhere else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+from pipelines.report.plots import (
+    MAX_PATHS,
+    TrackedVideo,
+    draw_paths,
+    draw_people,
+    format_seconds,
+)
+from pipelines.run_record import Summary, VideoRow
+from pipelines.sink import tracks_key, video_key
+from pipelines.storage import ObjectStore
+
+_STATUS = {"done": "done", "skipped": "done before", "failed": "failed"}
+_STAGES = ("decode", "detect", "associate")
+_CAUSES = {
+    "max_detections": "over the cap of max_detections in a frame",
+    "degenerate_box": "box without area",
+    "min_box_area": "tracked, but smaller than min_box_area",
+}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of the table of videos; `tracked` where it was read."""
+
+    row: VideoRow
+    tracked: TrackedVideo | None = None
+
+
+def tiles(summary: Summary) -> str:
+    """Headline figures of the run."""
+    done = [row for row in summary.videos if row.status == "done"]
+    wall = summary.seconds.get("wall", 0.0)
+    tiles = [
+        ("videos done", _number(summary.videos_done), ""),
+        ("videos failed", _number(summary.videos_failed), "bad" if summary.videos_failed else ""),
+        ("done before", _number(summary.videos_skipped), ""),
+        ("people (tracks)", _number(sum(row.tracks for row in done)), ""),
+        ("rows", _number(sum(row.rows for row in done)), ""),
+        ("frames", _number(summary.frames), ""),
+        ("frames/s", f"{summary.frames / wall:,.1f}" if wall > 0 else "-", ""),
+        ("wall clock", format_seconds(wall), ""),
+    ]
+    return "".join(
+        f'<div class="card tile {mood}"><b>{text}</b><span>{name}</span></div>'
+        for name, text, mood in tiles
+    )
+
+
+def lead(summary: Summary, rows: Sequence[VideoRow]) -> str:
+    """What the headline figures mean, and what the folder holds over all runs."""
+    failed = sum(row.status == "failed" for row in rows)
+    text = "Figures above are of the last run. "
+    if not summary.videos_done and not summary.frames:
+        text += "It had nothing to do. "
+    text += f"The folder holds {_count(len(rows) - failed, 'video')} with tracks and "
+    text += f"{_count(failed, 'error record')}, of all runs. "
+    return text + "A person who leaves and is not recognised on return counts as another track."
+
+
+def stages(summary: Summary) -> str:
+    """Working time by stage, and the bottleneck."""
+    seconds = {stage: summary.seconds.get(stage, 0.0) for stage in _STAGES}
+    work, wall = sum(seconds.values()), summary.seconds.get("wall", 0.0)
+    if work <= 0 or wall <= 0:
+        return "<p>No frame was decoded in this run.</p>"
+    most = max(seconds, key=lambda stage: seconds[stage])
+    lines = [
+        f"<tr{' class=most' if stage == most else ''}><td>{stage}</td>"
+        f'<td class="bar">{_bar(value / work)}</td><td class="n">{value:,.1f} s</td>'
+        f'<td class="n">{value / work:.0%}</td>'
+        f'<td class="n">{f"{summary.frames / value:,.1f}" if value else "-"}</td>'
+        f'<td class="n">{value / wall:.2f}</td></tr>'
+        for stage, value in seconds.items()
+    ]
+    verdict = f"Bottleneck: <b>{most}</b>, {seconds[most] / work:.0%} of the working time."
+    if work < wall / 2:
+        verdict = (
+            f"Bottleneck: <b>start-up and waiting</b>; the stages worked for {work:,.1f} s of "
+            f"{wall:,.1f} s. Of the working time most went to <b>{most}</b>."
+        )
+    return (
+        f"<p>{verdict}</p><table><thead><tr><th>stage</th><th></th><th class=n>working time</th>"
+        "<th class=n>share</th><th class=n>frames/s of work</th><th class=n>workers busy</th></tr>"
+        f'</thead><tbody>{"".join(lines)}</tbody></table><p class="soft">Working time is added up '
+        "over all workers of a stage; <i>workers busy</i> is their mean number over the run of "
+        f"{format_seconds(wall)}, start-up included. Passes: {summary.passes}.</p>"
+    )
+
+
+def losses(summary: Summary) -> str:
+    """Every video, frame and box of the run in one place each; shares of a group are 100 %."""
+    reasons = Counter(str(error["reason"]) for error in summary.errors)
+    failed = [row for row in summary.videos if row.status == "failed"]
+    done = [row for row in summary.videos if row.status == "done"]
+    unknown = [row for row in done if row.rows > row.detections]  # see committed_outcome
+    known = sum(row.rows for row in done) - sum(row.rows for row in unknown)
+    lost = {_CAUSES.get(cause, cause): number for cause, number in summary.dropped.items()}
+    in_vain = sum(row.rows for row in failed)
+    boxes = summary.detections - sum(row.detections for row in unknown)
+    boxes += summary.dropped.get("max_detections", 0)
+    rest = boxes - known - in_vain - sum(lost.values())
+    groups = [
+        ("Videos", {"tracked": summary.videos_done, "done before": summary.videos_skipped},
+         {f"failed: {reason}": number for reason, number in sorted(reasons.items())}),
+        ("Frames", {"in videos with tracks": sum(row.frames for row in done)},
+         {"in videos that failed later": sum(row.frames for row in failed)}),
+        ("Boxes of the network", {"rows of tracks": known},
+         lost | {"in no confirmed track": rest, "tracked in videos that failed later": in_vain}),
+    ]  # fmt: skip
+    body = "".join(_loss_group(name, kept, dropped) for name, kept, dropped in groups)
+    notes = [f"{_count(summary.damaged, 'frame')} had missing data that the decoder concealed; "
+             "they are tracked like the others."]  # fmt: skip
+    notes.append("Boxes are counted after score threshold and non-maximum suppression.")
+    if unknown:
+        notes.append(
+            f"Of {_count(len(unknown), 'video')}, committed by a worker that died afterwards, "
+            "only the rows are known; their boxes are left out here."
+        )
+    return (
+        '<table class="losses"><thead><tr><th></th><th></th><th class=n>number</th>'
+        f'<th class=n>share</th></tr></thead>{body}</table><p class="soft">{" ".join(notes)}</p>'
+    )
+
+
+def _loss_group(name: str, kept: dict[str, int], dropped: dict[str, int]) -> str:
+    total = sum(kept.values()) + sum(dropped.values())
+    lines = [f'<tr class="group"><td>{name}</td><td></td><td class="n">{_number(total)}</td>'
+             f'<td class="n">{"100 %" if total else ""}</td></tr>']  # fmt: skip
+    for mood, part in (("kept", kept), ("lost", dropped)):
+        for what, number in part.items():
+            if not number:
+                continue
+            share = number / total if total else 0.0
+            lines.append(
+                f'<tr class="{mood}"><td>{escape(what)}</td><td class="bar">{_bar(share)}</td>'
+                f'<td class="n">{_number(number)}</td><td class="n">{_share(share)}</td></tr>'
+            )
+    return f"<tbody>{''.join(lines)}</tbody>"
+
+
+def video_table(listed: Sequence[Listed], total: int) -> str:
+    """A line a listed video, of `total`; the script of the page sorts it."""
+    if not listed:
+        return "<p>There are no videos.</p>"
+    heads = [("video", ""), ("status", "")]
+    heads += [(name, "n") for name in ("frames", "duration", "tracks", "median track", "rows")]
+    head = "".join(
+        f'<th class="{kind}"><button type="button">{name}</button></th>'
+        for name, kind in [*heads, ("error", "")]
+    )
+    body = "".join(_video_line(one) for one in listed)
+    text = ""
+    if len(listed) < total:
+        text = (
+            f'<p class="soft">Listed are {_number(len(listed))} of {_count(total, "video")}: those '
+            "that failed, then by id. The others are in summary.json and in tracks/.</p>"
+        )
+    return (
+        f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{text}'
+    )
+
+
+def _video_line(one: Listed) -> str:
+    row, tracked = one.row, one.tracked
+    counts: list[float | None] = [None] * 5
+    if tracked is not None or row.status == "done":
+        counts[0::2] = row.frames, row.tracks, row.rows
+    if tracked is not None:
+        counts[1::2] = tracked.duration_s, tracked.median_track_s
+    cells = "".join(
+        f'<td class="n" data-v="{"" if value is None else value}">{_cell(value)}</td>'
+        for value in counts
+    )
+    return (
+        f'<tr><td title="{escape(row.video)}" data-v="{escape(row.video_id)}">'
+        f"{escape(row.video_id)}</td><td>{_pill(row)}</td>{cells}"
+        f'<td class="error">{escape(row.error or "")}</td></tr>'
+    )
+
+
+def plots(store: ObjectStore, listed: Sequence[Listed], total: int) -> str:
+    """Both pictures of the videos that were read."""
+    drawn = [one for one in listed if one.tracked is not None]
+    text = f"Drawn are the first {len(drawn)} of {_count(total, 'video')}, by id. "
+    if not drawn:
+        text = "No video has tracks. "
+    text += f"Paths are those of people's feet, at most {MAX_PATHS} a video, the longest; a dot is"
+    text += " a path's end, and a path tells its track and time to the pointer."
+    return f'<p class="soft">{text}</p>' + "".join(_plot(store, one) for one in drawn)
+
+
+def _plot(store: ObjectStore, one: Listed) -> str:
+    row, video = one.row, one.tracked
+    assert video is not None  # noqa: S101 - the caller's choice
+    links = [(tracks_key(row.video_id), "rows")]
+    if store.exists(video_key(row.video_id)):
+        links.insert(0, (video_key(row.video_id), "watch"))
+    named = " &middot; ".join(f'<a href="{escape(quote(key))}">{text}</a>' for key, text in links)
+    most = int(video.people.max())
+    return (
+        f'<article class="card video"><h3>{escape(row.video_id)} {_pill(row)}</h3>'
+        f'<p class="soft place">{escape(row.video)} &middot; {video.width} x {video.height} '
+        f'&middot; {named}</p><div class="plots"><figure class="time">{draw_people(video)}'
+        f"<figcaption>people present; mean {video.people.mean():.1f}, at most {most}</figcaption>"
+        f"</figure><figure>{draw_paths(video)}<figcaption>{_count(len(video.paths), 'path')} of "
+        f"{_count(len(video.rows), 'track')}</figcaption></figure></div></article>"
+    )
+
+
+def facts(record: dict[str, Any]) -> str:
+    """`run.json` as lists of names and values."""
+    config = dict(record["config"])
+    groups = {name: config.pop(name) for name in ("detection", "tracking")}
+    hashed = {"config_hash": record["config_hash"], **config}
+    groups = {"run": hashed, **groups, "resources": record["resources"]}
+    groups["versions"] = record["versions"]
+    text = "<p class=soft>As the first run into this folder recorded them.</p>"
+    for name, values in groups.items():
+        pairs = "".join(
+            f"<dt>{escape(key)}</dt><dd>{escape(_value(value))}</dd>"
+            for key, value in values.items()
+        )
+        text += f"<h3>{name}</h3><dl>{pairs}</dl>"
+    return text
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return " x ".join(map(str, value))
+    return "-" if value is None or value == "" else str(value)
+
+
+def _pill(row: VideoRow) -> str:
+    return f'<span class="pill {escape(row.status)}">{_STATUS.get(row.status, row.status)}</span>'
+
+
+def _bar(share: float) -> str:
+    return f'<i style="width:{share:.2%}"></i>'
+
+
+def _share(share: float) -> str:
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return format_seconds(value) if isinstance(value, float) else _number(value)
