@@ -78,12 +78,12 @@ def stages(summary: Summary) -> str:
     lines = [
         f"<tr{' class=most' if stage == most else ''}><td>{stage}</td>"
         f'<td class="bar">{_bar(value / work)}</td><td class="n">{value:,.1f} s</td>'
-        f'<td class="n">{value / work:.0%}</td>'
+        f'<td class="n">{_share(value / work)}</td>'
         f'<td class="n">{f"{summary.frames / value:,.1f}" if value else "-"}</td>'
         f'<td class="n">{value / wall:.2f}</td></tr>'
         for stage, value in seconds.items()
     ]
-    verdict = f"Bottleneck: <b>{most}</b>, {seconds[most] / work:.0%} of the working time."
+    verdict = f"Bottleneck: <b>{most}</b>, {_share(seconds[most] / work)} of the working time."
     if work < wall / 2:
         verdict = (
             f"Bottleneck: <b>start-up and waiting</b>; the stages worked for {work:,.1f} s of "
@@ -100,7 +100,7 @@ def stages(summary: Summary) -> str:
 
 def losses(summary: Summary) -> str:
     """Every video, frame and box of the run in one place each; shares of a group are 100 %."""
-    reasons = Counter(str(error["reason"]) for error in summary.errors)
+    reasons = Counter(sorted(str(error["reason"]) for error in summary.errors))
     failed = [row for row in summary.videos if row.status == "failed"]
     done = [row for row in summary.videos if row.status == "done"]
     unknown = [row for row in done if row.rows > row.detections]  # see committed_outcome
@@ -112,7 +112,7 @@ def losses(summary: Summary) -> str:
     rest = boxes - known - in_vain - sum(lost.values())
     groups = [
         ("Videos", {"tracked": summary.videos_done, "done before": summary.videos_skipped},
-         {f"failed: {reason}": number for reason, number in sorted(reasons.items())}),
+         {f"failed: {reason}": number for reason, number in reasons.most_common()}),
         ("Frames", {"in videos with tracks": sum(row.frames for row in done)},
          {"in videos that failed later": sum(row.frames for row in failed)}),
         ("Boxes of the network", {"rows of tracks": known},
@@ -176,6 +176,8 @@ def _video_line(one: Listed) -> str:
     counts: list[float | None] = [None] * 5
     if tracked is not None or row.status == "done":
         counts[0::2] = row.frames, row.tracks, row.rows
+    elif row.frames:
+        counts[0] = row.frames  # seen before it failed
     if tracked is not None:
         counts[1::2] = tracked.duration_s, tracked.median_track_s
     cells = "".join(

@@ -248,7 +248,7 @@ def test_losses_that_nobody_knows_are_left_out_and_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seconds", "verdict"),
     [
-        ({"wall": 10.0, "decode": 8.0, "detect": 2.0}, "Bottleneck: decode, 80% of the working"),
+        ({"wall": 10.0, "decode": 8.0, "detect": 2.0}, "Bottleneck: decode, 80.0 % of the working"),
         ({"wall": 99.0, "decode": 8.0, "detect": 2.0}, "Bottleneck: start-up and waiting"),
     ],
 )
