@@ -40,9 +40,7 @@ class Letterbox:
     @property
     def ratio(self) -> float:
         """Network pixels per source pixel."""
-        return min(
-            self.network_height / self.source_height, self.network_width / self.source_width
-        )
+        return min(self.network_height / self.source_height, self.network_width / self.source_width)
 
     @property
     def scaled_size(self) -> tuple[int, int]:
