@@ -135,4 +135,4 @@ def _totals(summary: Summary) -> list[str]:
     if summary.dropped:
         causes = ", ".join(f"{cause} {number}" for cause, number in summary.dropped.items())
         lines.append(f"left out: {causes}")
-    return [*lines, f"written to {summary.out}"]
+    return [*lines, f"written to {summary.out}; report.html there shows the run"]

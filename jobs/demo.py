@@ -268,6 +268,7 @@ def _report(
         if video.name in scored:
             console.print(f"watch  {annotated_path(video, out)}", highlight=False, soft_wrap=True)
     console.print(f"rows   {out / 'tracks'}/*.parquet", highlight=False, soft_wrap=True)
+    console.print(f"report {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _cells(scores: TrackingScores, num_frames: int, num_tracks: int) -> list[str]:
