@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from models.boxes import iou_matrix
+from models.jde import decode as decode_module
 from models.jde.config import SMALL
 from models.jde.decode import decode, nms, select
 from models.jde.head import ScaleMaps
@@ -91,4 +92,31 @@ def test_non_finite_output_is_refused():
     maps = random_maps(1)
     maps[0].score[0, 0, 0, 0, 0] = float("nan")
     with pytest.raises(FloatingPointError, match="image 0"):
+        select(decode(SMALL, maps), 0.5, 0.4, 300)
+
+
+@pytest.mark.parametrize("max_pairs", [1, 100_000, decode_module.MAX_PAIRS])
+def test_a_batch_is_selected_as_its_images_are_alone(monkeypatch, max_pairs):
+    """Also where images are few to a group, and where one of them has nothing."""
+    monkeypatch.setattr(decode_module, "MAX_PAIRS", max_pairs)
+    maps = random_maps(4)
+    for m in maps:
+        m.score[1] = -9.0
+        m.score[3] += 1.0
+    together = select(decode(SMALL, maps), 0.5, 0.4, 40)
+    assert len(together) == 4
+    assert len(together[1].scores) == 0
+    assert together[3].num_capped > 0
+    for image, found in enumerate(together):
+        single = [ScaleMaps(*(part[image : image + 1] for part in m)) for m in maps]
+        (alone,) = select(decode(SMALL, single), 0.5, 0.4, 40)
+        assert found.num_capped == alone.num_capped
+        for name in ("tlbr", "scores", "embeddings"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
+
+
+def test_a_box_that_is_not_finite_names_its_image():
+    maps = random_maps(3)
+    maps[2].box[2, 0, 2] = 1e6  # exp overflows
+    with pytest.raises(FloatingPointError, match="boxes of image 2"):
         select(decode(SMALL, maps), 0.5, 0.4, 300)
