@@ -1,1 +1,1 @@
-"""Computation on arrays and tensors: the network, the association, the metrics, synthetic scenes."""
+"""Computation on arrays and tensors: network, association, metrics, synthetic scenes."""
