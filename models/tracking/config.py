@@ -47,7 +47,7 @@ class TrackingConfig:
     motion_share: float = 0.01
     overlap_limit: float = 0.7
     lost_overlap_limit: float = 0.7
-    low_overlap_limit: float = 0.2
+    low_overlap_limit: float = 0.3
     tentative_overlap_limit: float = 0.7
     birth_overlap: float = 0.4
     embedding_momentum: float = 0.95
