@@ -65,7 +65,10 @@ def size_pools(resources: ResourceConfig, cluster: Mapping[str, float] | None = 
     if resources.device == "cuda" and not gpus:
         raise RunError("device: got cuda, but this Ray has no GPU; use cpu", ExitCode.REFUSED)
     on_gpu = gpus > 0 and resources.device != "cpu"
-    fitting = max(1, int(gpus / resources.gpus_per_detector)) if on_gpu else 1
+    if on_gpu:
+        fitting = max(1, int(gpus / resources.gpus_per_detector))
+    else:  # a frame costs a CPU about ten times as much to detect as to decode
+        fitting = max(1, round(0.85 * cpus / resources.torch_threads))
     num_detectors = resources.num_detectors or fitting
     # a machine of one core is shared by halves: neither stage may keep the other from starting
     decoder_cpus = 1.0 if cpus >= 2 else 0.5

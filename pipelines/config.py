@@ -122,7 +122,8 @@ class ResourceConfig:
     Attributes:
         device: `auto` takes a GPU where the cluster has one.
         chunk_frames: Frames in a chunk: the batch of the network and the unit of delivery.
-        num_detectors: Detector actors, None for one a GPU (or one on a CPU machine).
+        num_detectors: Detector actors, None for one a GPU, or without GPUs as many as the CPUs
+            carry beside decoding.
         num_associators: Association actors, None for a number that suits the cluster.
         num_decoders: Decode tasks at once, None for what Ray's CPUs carry.
         gpus_per_detector: GPU share of a detector; 0.25 puts four on one GPU.

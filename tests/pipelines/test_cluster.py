@@ -14,10 +14,21 @@ from pipelines.errors import ExitCode, RunError
 def test_on_any_machine_both_stages_can_start(cpus: float, detectors: int | None) -> None:
     resources = ResourceConfig(num_detectors=detectors, torch_threads=4)
     pools = size_pools(resources, {"CPU": cpus})
-    assert pools.num_detectors == (detectors or 1)
+    assert pools.num_detectors == detectors or detectors is None
     assert pools.num_detectors * pools.detector_cpus + pools.decoder_cpus <= cpus + 0.11
     assert pools.detector_gpus == 0
     assert 1 <= pools.num_shards <= 16
+
+
+@pytest.mark.parametrize(
+    ("cpus", "threads", "expected"), [(1, 1, 1), (2, 1, 2), (4, 1, 3), (16, 1, 14), (16, 4, 3)]
+)
+def test_cpus_are_filled_with_detectors_and_leave_room_to_decode(
+    cpus: int, threads: int, expected: int
+) -> None:
+    assert (
+        size_pools(ResourceConfig(torch_threads=threads), {"CPU": cpus}).num_detectors == expected
+    )
 
 
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 4), (0.25, 16), (0.5, 8), (2.0, 2)])
