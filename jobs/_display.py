@@ -17,6 +17,8 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from pipelines.errors import ExitCode
+
 if TYPE_CHECKING:
     from pipelines.passes import Progress
     from pipelines.run_record import Summary, VideoRow
@@ -101,7 +103,8 @@ def show_summary(summary: Summary, console: Console | None = None) -> None:
     table.add_column("status")
     for row in summary.videos[:MAX_TABLE_ROWS]:
         table.add_row(escape(row.video_id), *_figures(row), _status(row))
-    console.print(table)
+    if summary.videos:
+        console.print(table)
     if len(summary.videos) > MAX_TABLE_ROWS:
         console.print(f"... and {len(summary.videos) - MAX_TABLE_ROWS} more, see summary.json")
     for error in summary.errors:
@@ -135,4 +138,10 @@ def _totals(summary: Summary) -> list[str]:
     if summary.dropped:
         causes = ", ".join(f"{cause} {number}" for cause, number in summary.dropped.items())
         lines.append(f"left out: {causes}")
+    if summary.videos_failed:
+        lines.append(
+            "failed videos are left alone by the next run; --retry-errors tries them again"
+        )
+    if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        return lines  # no report yet, and what to do next is said elsewhere
     return [*lines, f"written to {summary.out}; report.html there shows the run"]

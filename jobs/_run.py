@@ -37,7 +37,10 @@ def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) ->
             traceback.print_exc()
         return _explain(error)
     if code == ExitCode.INTERRUPTED:  # typer makes an exit code of Ctrl-C, without a word
-        say("interrupted; the same command goes on where it stopped", code)
+        say(
+            "interrupted; the same command goes on, with --out and the folder if none was named",
+            code,
+        )
     return code
 
 

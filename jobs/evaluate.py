@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def evaluate(
     tracks: Annotated[Path, typer.Argument(help="OUT of a run, or a folder of its Parquet files")],
-    gt: Annotated[Path, typer.Option(help="folder with NAME/gt/gt.txt (MOTChallenge)")],
+    gt: Annotated[
+        Path, typer.Option(help="folder with NAME/gt/gt.txt or NAME.gt.txt for videos NAME.*")
+    ],
     save: Annotated[Path | None, typer.Option("--json", help="write the scores there too")] = None,
 ) -> None:
     """Print MOTA, IDF1, HOTA and their parts for every sequence and over all."""
@@ -28,12 +30,14 @@ def evaluate(
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise RunError(f"tracks: no Parquet file in {folder}", ExitCode.REFUSED)
+    if not gt.is_dir():
+        raise RunError(f"gt: {gt} is no folder", ExitCode.REFUSED)
     try:
         scores, without = score_run(files, gt)
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     for name in without:
-        typer.echo(f"{name}: no ground truth below {gt}, left out", err=True)
+        typer.echo(f"jde: {name}: no {name}/gt/gt.txt below {gt}, left out", err=True)
     if not scores:
         raise RunError(f"gt: no ground truth below {gt} for any video", ExitCode.REFUSED)
     print_scores(scores)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,6 +96,8 @@ def connected(address: str) -> Iterator[None]:
         os.environ.setdefault(name, value)
     for name in ("ray.data", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # a run of one chunk has detectors to spare, which is nothing a user can act on
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
     if ray.is_initialized():
         yield
         return

@@ -114,7 +114,7 @@ def settle(config: TrackConfig, parts: Parts, resources: ResourceConfig, out: st
     for a new OUT, what is quick on this machine.
 
     Raises:
-        RunError: If there are no such weights (2).
+        RunError: If there are no such weights, or no GPU here for a local run that wants one (2).
     """
     detection = config.detection
     if not detection.weights_sha256 and parts.model == Parts().model:
@@ -124,10 +124,20 @@ def settle(config: TrackConfig, parts: Parts, resources: ResourceConfig, out: st
             detection = replace(detection, weights_sha256=sha256(detection.weights))
         except CheckpointError as error:
             raise RunError(str(error), ExitCode.REFUSED) from error
+    _check_device(resources)
     if detection.precision == "auto":
         chosen = recorded_precision(out) or quick_precision(resources.device)
         detection = replace(detection, precision=chosen)
     return replace(config, detection=detection)
+
+
+def _check_device(resources: ResourceConfig) -> None:
+    if resources.device != "cuda" or resources.address != "local":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RunError("device: got cuda, but this machine has no GPU; use cpu", ExitCode.REFUSED)
 
 
 def quick_precision(device: Device) -> Literal["fp32", "bf16"]:

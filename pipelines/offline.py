@@ -26,7 +26,7 @@ from pipelines.detect import DetectorStage, settle
 from pipelines.errors import ExitCode
 from pipelines.passes import Passes, Progress
 from pipelines.plan import find_videos
-from pipelines.playback import missing, render_all
+from pipelines.playback import missing, render_all, write_missing_mot
 from pipelines.report import write_report
 from pipelines.run_record import Summary, open_out, plan_work, summarize
 from pipelines.schema import Segment
@@ -128,6 +128,8 @@ def track(
     store = open_out(out, config, resources)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
     work = plan_work(store, videos, failures, **again)
+    if outputs.save_mot:
+        write_missing_mot(store, work.skipped)
     passes = Passes(store, config, outputs, len(work.skipped), progress)
     stopped: ExitCode | None = None
     to_render = missing(store, work.skipped) if outputs.save_video else []

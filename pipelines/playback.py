@@ -1,4 +1,7 @@
-"""`--save-video`: committed tracks drawn on their video, each video decoded once more."""
+"""What is saved beside committed tracks afterwards: drawn videos, and text of earlier videos.
+
+A drawn video (`--save-video`) is decoded once more; MOTChallenge text comes from the Parquet.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from pipelines.annotate import annotate
 from pipelines.config import Parts, TrackConfig, find_part
 from pipelines.errors import ExitCode, RunError
 from pipelines.schema import Video
-from pipelines.sink import tracks_key, video_key
+from pipelines.sink import mot_key, mot_text, tracks_key, video_key
 from pipelines.storage import ObjectStore, open_store
 
 
@@ -39,6 +42,16 @@ def render(out: str, video: Video, config: TrackConfig, parts: Parts) -> None:
         path = Path(folder) / "video.mp4"
         annotate(islice(seen, config.max_frames), file.read(), path, rate)
         store.put(video_key(video.video_id), path)
+
+
+def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
+    """MOTChallenge text of those of these videos that were committed without it."""
+    committed, written = set(store.list("tracks/")), set(store.list("mot/"))
+    for video in videos:
+        key, text_key = tracks_key(video.video_id), mot_key(video.video_id)
+        if key in committed and text_key not in written:
+            table = pq.read_table(io.BytesIO(store.get(key)))
+            store.put(text_key, mot_text(table).encode())
 
 
 def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:

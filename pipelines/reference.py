@@ -11,7 +11,7 @@ from pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.decode import frame_chunks
 from pipelines.detect import Detector, settle
 from pipelines.plan import find_videos
-from pipelines.playback import missing, render
+from pipelines.playback import missing, render, write_missing_mot
 from pipelines.report import write_report
 from pipelines.run_record import (
     Summary,
@@ -71,6 +71,8 @@ def track(
                     outcomes.append(session.outcome)
                     break
                 since = time.perf_counter()
+    if outputs.save_mot:
+        write_missing_mot(store, work.skipped)
     if outputs.save_video:
         for video in missing(store, videos):
             render(store.uri, video, config, parts)

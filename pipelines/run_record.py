@@ -59,7 +59,11 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
         raise RunError(f"out: {out} cannot be used ({error})", ExitCode.REFUSED) from error
     if before.get("config_hash") != record["config_hash"]:
         keys = _differences(before.get("config", {}), config.to_dict())
-        text = "; ".join(f"{key}: {old} there, {new} here" for key, old, new in keys)
+        names = {key for key, _, _ in keys}
+        if "tracking.high_score" in names:  # --conf, of which the detector's threshold follows
+            keys = [k for k in keys if k[0] != "detection.score_threshold"]
+        said = {"tracking.high_score": "conf"}
+        text = "; ".join(f"{said.get(key, key)}: {old} there, {new} here" for key, old, new in keys)
         raise RunError(
             f"out: {out} belongs to another configuration ({text}); choose another folder",
             ExitCode.OTHER_CONFIGURATION,

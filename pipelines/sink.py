@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from models.structures import Detections
+from models.structures import Detections, Tracks
 from pipelines.config import OutputConfig
 from pipelines.errors import VideoError
 from pipelines.schema import TrackedFrame, Video, detection_schema, track_schema
@@ -36,6 +36,24 @@ def tracks_key(video_id: str) -> str:
 def error_key(video_id: str) -> str:
     """Where a failed video's error record is."""
     return f"errors/{video_id}.json"
+
+
+def mot_key(video_id: str) -> str:
+    """Key of a video's MOTChallenge text."""
+    return f"mot/{video_id}.txt"
+
+
+def mot_text(table: pa.Table) -> str:
+    """MOTChallenge text of a committed file of tracks; the same as `--save-mot` writes at once."""
+    columns = {name: table.column(name).to_numpy() for name in ("frame", "track_id", "score")}
+    tlbr = np.stack([table.column(name).to_numpy() for name in _CORNERS], 1).astype(np.float64)
+    frames, starts = np.unique(columns["frame"], return_index=True)
+    lines: list[str] = []
+    for frame, start, end in zip(frames, starts, [*starts[1:], len(table)], strict=True):
+        ids, scores = columns["track_id"][start:end], columns["score"][start:end]
+        rows = Tracks(ids, tlbr[start:end], scores, np.arange(end - start))
+        lines += rows.to_mot(int(frame))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def video_key(video_id: str) -> str:
@@ -130,8 +148,10 @@ class RowWriter:
         if self._outputs.save_embeddings and frame.embeddings is not None:
             columns.append(_binary(frame.embeddings[order]))
         self._tracks.write(columns)
-        if self._mot is not None:
-            self._mot.writelines(f"{line}\n" for line in tracks.to_mot(frame.frame_index))
+        if self._mot is not None:  # as the Parquet has them, so that either gives the same text
+            ids, scores = tracks.track_id[order], tracks.score[order]
+            rows = Tracks(ids, box.astype(np.float64), scores, tracks.detection_index[order])
+            self._mot.writelines(f"{line}\n" for line in rows.to_mot(frame.frame_index))
 
     def write_detections(self, frame_index: int, time_s: float, found: Detections) -> None:
         """Append what the detector saw in one frame, also when that is nothing."""
@@ -161,7 +181,7 @@ class RowWriter:
             store.put(f"detections/{video_id}.parquet", self._detections.path)
         if self._mot is not None:
             self._mot.close()
-            store.put(f"mot/{video_id}.txt", self._folder / "mot.txt")
+            store.put(mot_key(video_id), self._folder / "mot.txt")
         created = store.put_if_absent(tracks_key(video_id), self._tracks.path)
         shutil.rmtree(self._folder, ignore_errors=True)
         return created

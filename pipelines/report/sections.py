@@ -121,7 +121,10 @@ def losses(summary: Summary) -> str:
     body = "".join(_loss_group(name, kept, dropped) for name, kept, dropped in groups)
     notes = [f"{_count(summary.damaged, 'frame')} had missing data that the decoder concealed; "
              "they are tracked like the others."]  # fmt: skip
-    notes.append("Boxes are counted after score threshold and non-maximum suppression.")
+    notes.append(
+        "Boxes are counted after non-maximum suppression, weak ones too: those below --conf start "
+        "no track and only help to keep one, so that many in no confirmed track are no loss."
+    )
     if unknown:
         notes.append(
             f"Of {_count(len(unknown), 'video')}, committed by a worker that died afterwards, "

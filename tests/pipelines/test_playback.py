@@ -9,6 +9,7 @@ import pytest
 from fakes import Script
 
 from pipelines import reference
+from pipelines.config import OutputConfig
 from pipelines.errors import RunError
 from pipelines.playback import missing, render, render_all
 from pipelines.schema import Video
@@ -50,3 +51,22 @@ def test_a_video_that_cannot_be_drawn_is_told_and_the_others_are_drawn(
     with pytest.raises(RunError, match="1 videos could not be written, the first is /archive/gone"):
         render_all(store, [gone, video], fakes.CONFIG, PARTS, 1.0)
     assert store.exists(video_key(video.video_id))
+
+
+def test_text_of_a_committed_video_is_the_text_it_would_have_had(tmp_path: Path) -> None:
+    source = str(fakes.archive(tmp_path / "in", a=Script(frames=20)))
+    texts = []
+    for folder, first in (("at-once", True), ("later", False)):
+        out = tmp_path / folder
+        for save_mot in (first, True):
+            reference.track(
+                [source],
+                str(out),
+                fakes.CONFIG,
+                parts=fakes.PARTS,
+                outputs=OutputConfig(save_mot=save_mot),
+            )
+        (path,) = (out / "mot").iterdir()
+        texts.append(path.read_bytes())
+    assert texts[0]
+    assert texts[0] == texts[1]
