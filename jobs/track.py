@@ -97,6 +97,11 @@ def track(
             progress=display,
         )
     show_summary(summary)
+    late = settings.outputs.save_detections or settings.outputs.save_embeddings
+    if late and summary.videos_skipped:
+        print(
+            f"no detections or embeddings of {summary.videos_skipped} done before; use --overwrite"
+        )
     if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         raise RunError(f"interrupted; the same command with --out {out} goes on", summary.exit_code)
     return int(summary.exit_code)
