@@ -14,10 +14,10 @@ from models.boxes import iou_matrix
 from models.structures import FloatArray, IntArray
 from models.synthetic.render import render
 from models.synthetic.scene import StreetScene
+from pipelines.mot_format import DISTRACTORS
 from pipelines.pseudo_labels import AppearanceTeacher, PersonDetector
 
 Image = NDArray[np.uint8]
-IGNORED_CLASSES = (2, 7, 8, 12)  # MOT16/17: on a vehicle, static, distractor, reflection
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def read_sequence(folder: Path, every: int, group: int, longest_side: int) -> li
         mine = rows[rows[:, 0] == int(path.stem)]
         if classes:
             person = (mine[:, 6] > 0) & (mine[:, 7] == 1) & (mine[:, 8] >= 0.2)
-            relevant = person | np.isin(mine[:, 7], IGNORED_CLASSES) | (mine[:, 7] == 1)
+            relevant = person | np.isin(mine[:, 7], DISTRACTORS) | (mine[:, 7] == 1)
         else:
             person, relevant = mine[:, 6] > 0, np.ones(len(mine), bool)
         mine, person = mine[relevant], person[relevant]

@@ -98,15 +98,7 @@ def format_results(rows: BoxRows, scores: FloatArray) -> str:
         rows: Tracks.
         scores: `(n,)`.
     """
-    lines = []
-    tlwh = tlbr_to_tlwh(rows.tlbr)
-    for i in np.lexsort((rows.track_id, rows.frame)):
-        x, y, width, height = tlwh[i]
-        lines.append(
-            f"{rows.frame[i] + 1},{rows.track_id[i]},{x + 1:.2f},{y + 1:.2f},"
-            f"{width:.2f},{height:.2f},{scores[i]:.4f},-1,-1,-1\n"
-        )
-    return "".join(lines)
+    return _lines(rows, [f"{score:.4f},-1,-1,-1" for score in scores])
 
 
 def format_ground_truth(rows: BoxRows, visibility: FloatArray) -> str:
@@ -116,15 +108,17 @@ def format_ground_truth(rows: BoxRows, visibility: FloatArray) -> str:
         rows: People.
         visibility: `(n,)` in [0, 1].
     """
-    lines = []
+    return _lines(rows, [f"1,{PEDESTRIAN},{share:.3f}" for share in visibility])
+
+
+def _lines(rows: BoxRows, endings: list[str]) -> str:
+    """Text of rows by frame and id; `endings` are what stands behind each box."""
     tlwh = tlbr_to_tlwh(rows.tlbr)
-    for i in np.lexsort((rows.track_id, rows.frame)):
-        x, y, width, height = tlwh[i]
-        lines.append(
-            f"{rows.frame[i] + 1},{rows.track_id[i]},{x + 1:.2f},{y + 1:.2f},"
-            f"{width:.2f},{height:.2f},1,{PEDESTRIAN},{visibility[i]:.3f}\n"
-        )
-    return "".join(lines)
+    return "".join(
+        f"{rows.frame[i] + 1},{rows.track_id[i]},{tlwh[i, 0] + 1:.2f},{tlwh[i, 1] + 1:.2f},"
+        f"{tlwh[i, 2]:.2f},{tlwh[i, 3]:.2f},{endings[i]}\n"
+        for i in np.lexsort((rows.track_id, rows.frame))
+    )
 
 
 def read_sequence_info(path: Path) -> SequenceInfo:
