@@ -59,7 +59,7 @@ def test_the_seeded_scene_is_the_golden_input(golden):
     )
 
 
-@pytest.mark.parametrize("buffer", [2, 8, 30])
+@pytest.mark.parametrize("buffer", [0, 2, 8, 30])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_published_mode_equals_the_loop_of_filterpy_objects(seed, buffer):
     """Short buffers bring out the original's second life of removed tracks."""
