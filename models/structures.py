@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 
+# A tracker's whole state under plain names: numbers and fixed-width text only, so that npz and
+# Arrow hold it without pickle.
+TrackerState = dict[str, NDArray[Any]]
+
 
 def _check_shape(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> None:
     if array.shape == shape:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.structures import Tracks
+from models.structures import TrackerState, Tracks
 from models.tracking.frame import Frame
 from models.tracking.kalman import STATE_ROWS, correct, initiate, to_tlbr
+
+STORE_ARRAYS = ("table", "embeddings", "counters")  # of a store's state
 
 _START_CAPACITY = 64
 _FIELDS = (
@@ -88,21 +89,38 @@ class TrackStore:
         for row, name in enumerate(_FIELDS, STATE_ROWS):
             setattr(self, name, self._table[row])
 
-    def __getstate__(self) -> dict[str, Any]:
-        # the fields are views of the table: a pickle of both would part them
+    def get_state(self) -> TrackerState:
+        """Everything that the next frame depends on, as named arrays that share no memory."""
         return {
             "table": self._table[:, : self.count].copy(),
             "embeddings": self.embeddings[: self.count].copy(),
-            "ranks": self._ranks,
-            "next_id": self._next_id,
+            "counters": np.array([self._ranks, self._next_id, self.capacity], np.int64),
         }
 
-    def __setstate__(self, saved: dict[str, Any]) -> None:
-        self.count = saved["table"].shape[1]
-        self._ranks, self._next_id = saved["ranks"], saved["next_id"]
-        self._allocate(max(_START_CAPACITY, self.count), saved["embeddings"].shape[1])
-        self._table[:, : self.count] = saved["table"]
-        self.embeddings[: self.count] = saved["embeddings"]
+    def set_state(self, state: TrackerState) -> None:
+        """Become what `get_state` was asked of; the arrays are copied.
+
+        Raises:
+            ValueError: If the arrays are not such a state.
+        """
+        table, embeddings, counters = (state[name] for name in STORE_ARRAYS)
+        rows = STATE_ROWS + len(_FIELDS)
+        fits = table.ndim == embeddings.ndim == 2 and counters.shape == (3,)
+        if not (fits and table.shape[0] == rows and table.shape[1] == len(embeddings)):
+            raise ValueError(
+                f"tracker state: got {table.shape = }, {embeddings.shape = }, {counters.shape = }, "
+                f"accepted is ({rows}, M), (M, D), (3,)"
+            )
+        self._ranks, self._next_id, capacity = (int(number) for number in counters)
+        self.count = table.shape[1]
+        # as many columns as before: sums over columns must not see another layout
+        self._allocate(max(_START_CAPACITY, self.count, capacity), embeddings.shape[1])
+        self._table[:, : self.count] = table
+        self.embeddings[: self.count] = embeddings
+
+    # the fields are views of the table: a pickle of both would part them
+    __getstate__ = get_state
+    __setstate__ = set_state
 
     @property
     def capacity(self) -> int:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from models.structures import Tracks
+from models.structures import TrackerState, Tracks
 from models.tracking import default, published
 from models.tracking.config import TrackingConfig
 from models.tracking.frame import build_frame
-from models.tracking.track import TrackStore
+from models.tracking.track import STORE_ARRAYS, TrackStore
 
+_STATE_KIND = "jde-tracker 1"  # raise the number when the meaning of a state changes
 _JITTER = 0.05  # of a frame: containers round time stamps, to 1/1000 s for example
 
 
@@ -90,6 +94,54 @@ class JDETracker:
             max_lost = max(self._max_lost, min(dt, self.frames_per_second))
             default.associate(store, frame, self.config, max_lost, self._now, dt)
         return store.report(frame.source)
+
+    def get_state(self) -> TrackerState:
+        """The whole state between two frames, for a checkpoint.
+
+        Returns:
+            Arrays that share no memory with the tracker; `np.savez` and `np.load` without pickle
+            keep them. Settings are not among them: `set_state` of a tracker with the same ones
+            goes on as this one would, row for row.
+        """
+        state: TrackerState = {
+            "kind": np.array(f"{_STATE_KIND} {self.config.mode}"),
+            "clock": np.array(
+                [
+                    self.frames_per_second,
+                    self._now,
+                    np.nan if self._time_s is None else self._time_s,
+                ]
+            ),
+            "frames": np.array([self.num_frames, self.num_degenerate], np.int64),
+        }
+        return state if self._store is None else state | self._store.get_state()
+
+    def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Become the tracker that gave this state; what was seen so far is forgotten.
+
+        Args:
+            state: Of `get_state`; the arrays are copied.
+
+        Raises:
+            ValueError: If it is no such state, or one of another mode or frame rate; the tracker
+                is unchanged.
+        """
+        kind = f"{_STATE_KIND} {self.config.mode}"
+        known = str(state["kind"]) if "kind" in state else "no state of a tracker"
+        if known != kind:
+            raise ValueError(f"tracker state: got {known!r}, accepted is {kind!r}")
+        rate, now, time_s = (float(value) for value in state["clock"])
+        if rate != self.frames_per_second:
+            raise ValueError(
+                f"tracker state: got {rate} frames a second, accepted is {self.frames_per_second}"
+            )
+        store = None
+        if all(name in state for name in STORE_ARRAYS):
+            store = TrackStore(0)
+            store.set_state({name: state[name] for name in STORE_ARRAYS})
+        self._store, self._now = store, now
+        self._time_s = None if math.isnan(time_s) else time_s
+        self.num_frames, self.num_degenerate = (int(value) for value in state["frames"])
 
     def _step(self, time_s: float | None) -> float:
         """Frames since the last frame, and the clock advanced by them."""
