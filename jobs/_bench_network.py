@@ -9,6 +9,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from rich.table import Table
+
 if TYPE_CHECKING:
     import torch
 
@@ -207,3 +209,28 @@ def peak_bytes(device: str) -> int:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def build_table(report: dict[str, Any]) -> Table:
+    table = Table(
+        title=f"Network, {report['device']}, {report['threads']} CPU threads",
+        caption="Best run, uint8 frames to detections, about 50 candidates a frame. limit: a large "
+        "matrix product of the same precision in this run. memory: of the process, or of the GPU.",
+    )
+    table.add_column("configuration", no_wrap=True)
+    figures = ("ms/batch", "frames/s", "GFLOP/frame", "limit GFLOP/s", "% of limit", "peak MiB")
+    for column in ("batch", "type", *figures):
+        table.add_column(column, justify="right")
+    for row in report["rows"]:
+        table.add_row(
+            row["configuration"],
+            str(row["batch"]),
+            row["precision"],
+            f"{row['ms']:.1f}",
+            f"{row['frames_per_second']:.2f}",
+            f"{row['gflop_a_frame']:.1f}",
+            f"{row['limit_gflop_per_second']:.0f}",
+            f"{100 * row['share_of_limit']:.0f}",
+            f"{row['peak_mib']:.0f}",
+        )
+    return table

@@ -7,13 +7,13 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from jobs import bench
+from jobs import _bench_association, bench
 
 
 @pytest.fixture
 def small_scene(monkeypatch):
-    monkeypatch.setattr(bench, "_SCENES", {"t20": 20})
-    for name in bench._BLAS_VARIABLES:  # set by the command: put back after the test
+    monkeypatch.setattr(_bench_association, "SCENES", {"t20": 20})
+    for name in _bench_association.BLAS_VARIABLES:  # set by the command: put back after the test
         monkeypatch.setenv(name, "1")
 
 

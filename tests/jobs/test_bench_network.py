@@ -38,7 +38,7 @@ def test_the_table_has_a_line_a_row():
     row |= {"frames_per_second": 2.0, "gflop_a_frame": 271.0, "limit_gflop_per_second": 1084.0}
     report = {"device": "a processor", "threads": 2, "rows": [row | {"share_of_limit": 0.5}]}
     report["rows"][0]["peak_mib"] = 700.0
-    table = bench._build_network_table(report)
+    table = _bench_network.build_table(report)
     cells = [next(iter(column.cells)) for column in table.columns]
     assert cells == [
         "darknet53-1088x608",
