@@ -31,6 +31,7 @@ SECTIONS: dict[str, type[Any]] = {
 FLAGS: dict[str, tuple[str, str]] = {
     "weights": ("detection", "weights"),
     "size": ("detection", "size"),
+    "rect": ("detection", "rect"),
     "conf": ("tracking", "high_score"),
     "nms": ("detection", "nms_threshold"),
     "max_detections": ("detection", "max_detections"),
@@ -59,6 +60,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "size": ("--size", "--imgsz"),
     "conf": ("--conf", "--conf-thres"),
     "nms": ("--nms", "--iou", "--nms-thres"),
+    "rect": ("--rect/--no-rect",),
 }
 
 
@@ -78,6 +80,14 @@ _NETWORK, _TRACKS, _OUTPUT, _MACHINE = "Network", "Frames and tracks", "Output",
 
 Weights = Annotated[str | None, _option("weights", _NETWORK, "Shipped model or path.", "NAME|PATH")]
 Size = Annotated[str | None, _option("size", _NETWORK, "Network input in pixels.", "WxH")]
+Rect = Annotated[
+    bool | None,
+    _option(
+        "rect",
+        _NETWORK,
+        "Shape the input like each video, area kept. Default: yes, but not with --size or anchors.",
+    ),
+]
 Conf = Annotated[
     float | None,
     _option(

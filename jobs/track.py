@@ -46,6 +46,7 @@ def track(
     config: options.ConfigFile = None,
     weights: options.Weights = None,
     size: options.Size = None,
+    rect: options.Rect = None,
     conf: options.Conf = None,
     nms: options.Nms = None,
     max_detections: options.MaxDetections = None,
@@ -111,7 +112,8 @@ def check_weights(values: Values) -> Settings:
     """Configurations with the hash of the weights, and their size where none was given.
 
     Raises:
-        RunError: If the weights cannot be used, before any other work.
+        RunError: If the weights cannot be used, or not with inputs of any shape; before any
+            other work.
     """
     place = ("detection", "weights")
     weights = values.get(place, DetectionConfig().weights)
@@ -122,8 +124,15 @@ def check_weights(values: Values) -> Settings:
         digest = sha256(weights)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
-    known = {("detection", "weights_sha256"): digest}
-    return build_settings({("detection", "size"): model.config.size} | values | known)
+    rect = ("detection", "rect")
+    if values.get(rect) and model.config.has_published_layout:
+        raise RunError(
+            f"rect: got {weights}, whose anchors were chosen for one size; accepted is --no-rect",
+            ExitCode.REFUSED,
+        )
+    fitting = ("detection", "size") not in values and not model.config.has_published_layout
+    chosen: Values = {("detection", "size"): model.config.size, rect: fitting}
+    return build_settings(chosen | values | {("detection", "weights_sha256"): digest})
 
 
 def next_folder(sources: list[str]) -> str:

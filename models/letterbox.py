@@ -11,6 +11,43 @@ from numpy.typing import NDArray
 from models.structures import FloatArray
 
 PAD_VALUE = 128  # the original pads with 127.5, which OpenCV stores as 128 in uint8
+_STRIDE = 32  # of the network's coarsest map: sides are multiples of it
+_SPARE_AREA = 1.03  # how much more than asked a fitted input may cost
+
+
+def fitted_size(source_width: int, source_height: int, size: tuple[int, int]) -> tuple[int, int]:
+    """The network's input for frames of one shape: little border at the cost of `size`.
+
+    A tall or very wide frame in a fixed 16:9 input is mostly border, and its people are small.
+    Of all inputs whose sides are multiples of 32 and whose area is at most 3 % above that of
+    `size`, this is the one that shows the frame largest, and of those the smallest.
+
+    Args:
+        source_width: Width of the frames in pixels, after display rotation.
+        source_height: Height of the frames in pixels.
+        size: Width and height in pixels of the input whose area is to be kept, multiples of 32.
+
+    Returns:
+        Width and height in pixels.
+
+    >>> fitted_size(1920, 1080, (576, 320)), fitted_size(1080, 1920, (576, 320))
+    ((576, 320), (320, 576))
+    """
+    most = int(size[0] * size[1] * _SPARE_AREA)
+    widths = range(_STRIDE, most // _STRIDE + 1, _STRIDE)
+    shapes = [(width, most // width // _STRIDE * _STRIDE) for width in widths]
+    best = max(shapes, key=lambda wh: _ratio(source_width, source_height, *wh))
+    ratio = _ratio(source_width, source_height, *best)
+    # what the scaled frame does not need is cut off again, in whole strides
+    width, height = (
+        min(side, max(1, -(-round(source * ratio) // _STRIDE)) * _STRIDE)
+        for side, source in zip(best, (source_width, source_height), strict=True)
+    )
+    return width, height
+
+
+def _ratio(width: int, height: int, network_width: int, network_height: int) -> float:
+    return min(network_height / height, network_width / width)
 
 
 @dataclass(frozen=True)
@@ -40,7 +77,9 @@ class Letterbox:
     @property
     def ratio(self) -> float:
         """Network pixels per source pixel."""
-        return min(self.network_height / self.source_height, self.network_width / self.source_width)
+        return _ratio(
+            self.source_width, self.source_height, self.network_width, self.network_height
+        )
 
     @property
     def scaled_size(self) -> tuple[int, int]:

@@ -36,6 +36,8 @@ class DetectionConfig:
         weights: Name of a shipped model, a path or a URI of a safetensors file.
         weights_sha256: SHA-256 of that file, filled in before a run starts.
         size: Width and height of the network's input in pixels, multiples of 32.
+        rect: Give every video an input of its own shape with the area of `size`
+            (`models.letterbox.fitted_size`). Not for networks whose anchors belong to a size.
         score_threshold: Detections handed over must score above this: the association's
             `least_score`, which lies below `--conf`.
         nms_threshold: Of two boxes overlapping by more IoU than this the lower one goes (`--nms`).
@@ -50,6 +52,7 @@ class DetectionConfig:
     weights: str = "small"
     weights_sha256: str = ""
     size: tuple[int, int] = (576, 320)
+    rect: bool = False
     score_threshold: float = 0.3
     nms_threshold: float = 0.4
     max_detections: int = 300

@@ -22,6 +22,7 @@ def frame_chunks(
     chunks: Iterator[FrameChunk] = find_part(decode)(
         segment,
         size=config.detection.size,
+        rect=config.detection.rect,
         resize=config.detection.resize,
         chunk_frames=resources.chunk_frames,
         vid_stride=config.vid_stride,

@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from models.letterbox import Letterbox
+from models.letterbox import Letterbox, fitted_size
 from pipelines.containers import to_video_error
 from pipelines.errors import VideoError
 from pipelines.image_folders import image_pictures
@@ -31,6 +31,7 @@ def decode_segment(
     chunk_frames: int,
     vid_stride: int = 1,
     max_frames: int | None = None,
+    rect: bool = False,
 ) -> Iterator[FrameChunk]:
     """Decode, letterbox and pack the frames of a segment.
 
@@ -43,16 +44,18 @@ def decode_segment(
         chunk_frames: T, the frames of a chunk.
         vid_stride: Every n-th frame is taken; `frame_index` stays the source's.
         max_frames: Stop after so many taken frames.
+        rect: Fit the input to the shape of the video's first frame, with the area of `size`.
 
     Yields:
         Chunks of exactly T frames; the last one is padded with zeros and has `is_last`. After an
         error that chunk has n = 0; frames decoded since the last full chunk are left out.
     """
-    packer = _Packer(segment, size, chunk_frames)
+    packer = _Packer(segment, size, chunk_frames, rect=rect)
     try:
         to_network = _letterbox_published if resize == "published" else _letterbox_fast
         for picture in islice(_every(pictures(segment.video), vid_stride), max_frames):
-            yield from packer.add(picture, to_network(picture, size))
+            packer.fit(picture)
+            yield from packer.add(picture, to_network(picture, packer.size))
         yield packer.finish()
     except Exception as error:  # noqa: BLE001  the contract: an error is a row, never an end
         yield packer.fail(to_video_error(error, packer.num_seen))
@@ -97,23 +100,33 @@ def _letterbox_published(picture: Picture, size: tuple[int, int]) -> NDArray[np.
 class _Packer:
     """Packs frames into chunks, one chunk behind so that the last one can be marked."""
 
-    def __init__(self, segment: Segment, size: tuple[int, int], chunk_frames: int) -> None:
+    def __init__(
+        self, segment: Segment, size: tuple[int, int], chunk_frames: int, *, rect: bool
+    ) -> None:
         self._segment = segment
-        self._shape = (chunk_frames, size[1], size[0], 3)
+        self.size, self._chunk_frames, self._to_fit = size, chunk_frames, rect
         self._info = UNKNOWN_INFO
         self._num_chunks = 0
         self.num_seen = 0
         self._start_chunk()
 
+    def fit(self, picture: Picture) -> None:
+        """Take the shape of the input from the first picture, if that is wanted."""
+        if self._to_fit:
+            self.size = fitted_size(picture.info.width, picture.info.height, self.size)
+            self._to_fit = False
+            self._start_chunk()
+
     def _start_chunk(self) -> None:
-        self._frames = np.zeros(self._shape, np.uint8)
+        width, height = self.size
+        self._frames = np.zeros((self._chunk_frames, height, width, 3), np.uint8)
         self._index: list[int] = []
         self._time: list[float] = []
         self._num_damaged = 0
 
     def add(self, picture: Picture, frame: NDArray[np.uint8]) -> Iterator[FrameChunk]:
         """Take one more frame; gives the full chunk before it, if there is one."""
-        if len(self._index) == self._shape[0]:
+        if len(self._index) == self._chunk_frames:
             yield self._chunk(is_last=False)
             self._start_chunk()
         self._frames[len(self._index)] = frame

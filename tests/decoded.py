@@ -24,6 +24,7 @@ def decode(
     max_frames: int | None = None,
     is_image_folder: bool = False,
     rate: float | None = None,
+    rect: bool = False,
 ) -> list[FrameChunk]:
     segment = Segment(Video(str(path), path.stem, is_image_folder, rate), attempt=3)
     return list(
@@ -34,6 +35,7 @@ def decode(
             chunk_frames=chunk_frames,
             vid_stride=vid_stride,
             max_frames=max_frames,
+            rect=rect,
         )
     )
 

@@ -85,6 +85,7 @@ def decode(
     chunk_frames: int,
     vid_stride: int = 1,
     max_frames: int | None = None,
+    rect: bool = False,
 ) -> Iterator[FrameChunk]:
     """As `pipelines.videos.decode_segment`, of a script."""
     script = Script(**json.loads(Path(segment.video.uri).read_text()))

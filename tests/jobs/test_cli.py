@@ -200,8 +200,10 @@ def test_weights_are_checked_and_give_the_size(tmp_path):
     settings = track_job.check_weights(weights)
     assert settings.track.detection.size == config.size
     assert len(settings.track.detection.weights_sha256) == 64
+    assert settings.track.detection.rect
     other = track_job.check_weights(weights | {("detection", "size"): (320, 192)})
     assert other.track.detection.size == (320, 192)
+    assert not other.track.detection.rect
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(RunError) as caught:
         track_job.check_weights(weights)

@@ -27,6 +27,8 @@ TRACK_OPTIONS = {
     "--gpus-per-detector",
     "--help",
     "--imgsz",
+    "--rect",
+    "--no-rect",
     "--iou",
     "--max-detections",
     "--max-frames",
@@ -57,6 +59,7 @@ TRACK_OPTIONS = {
 OTHER_VALUES = {
     "weights": ("other.safetensors", "other.safetensors"),
     "size": ("864x480", (864, 480)),
+    "rect": (True, True),
     "conf": (0.3, 0.3),
     "nms": (0.6, 0.6),
     "max_detections": (50, 50),

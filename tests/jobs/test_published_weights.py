@@ -63,6 +63,13 @@ def test_without_its_size_it_is_refused_before_any_work(checkpoint):
     assert caught.value.exit_code == ExitCode.REFUSED
 
 
+def test_its_anchors_belong_to_one_size(checkpoint):
+    assert not check_weights(flags(checkpoint, (576, 320))).track.detection.rect
+    with pytest.raises(RunError, match="accepted is --no-rect") as caught:
+        check_weights(flags(checkpoint, (576, 320)) | {("detection", "rect"): True})
+    assert caught.value.exit_code == ExitCode.REFUSED
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @SIZES

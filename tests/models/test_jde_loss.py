@@ -127,5 +127,5 @@ def test_a_few_steps_on_one_image_lower_every_loss():
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
-    # Single steps go up now and then, at other steps on other processors: the best of the last ten counts.
+    # single steps go up now and then, at other steps on other processors: the best of ten counts
     assert all(min(step[task] for step in history[-10:]) < history[0][task] for task in history[0])

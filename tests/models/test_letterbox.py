@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.letterbox import Letterbox
+from models.letterbox import Letterbox, fitted_size
 
 # Columns: h, w, W, H, ratio, dw, dh, outW, outH, border value, two checksums of an image that is
 # not at hand, and the corners of GOLDEN_BOXES mapped back to the source. See tests/golden.
@@ -82,3 +82,31 @@ def test_there_and_back_within_half_a_network_pixel(width, height):
 def test_sizes_must_be_positive():
     with pytest.raises(ValueError, match="at least 1"):
         Letterbox(0, 10, 576, 320)
+
+
+@pytest.mark.parametrize(
+    ("source", "fitted"),
+    [
+        ((1920, 1080), (576, 320)),
+        ((1080, 1920), (320, 576)),
+        ((640, 480), (480, 384)),
+        ((1224, 370), (768, 224)),
+        ((500, 500), (416, 416)),
+    ],
+)
+def test_fitted_size_follows_the_shape_of_the_frame(source, fitted):
+    assert fitted_size(*source, (576, 320)) == fitted
+
+
+SIDES = st.integers(1, 30).map(lambda side: side * 32)
+
+
+@given(st.integers(1, 8000), st.integers(1, 8000), st.tuples(SIDES, SIDES))
+def test_fitted_size_never_shows_less_and_never_costs_more(width, height, size):
+    fitted = fitted_size(width, height, size)
+    assert all(side % 32 == 0 and side >= 32 for side in fitted)
+    assert fitted[0] * fitted[1] <= 1.03 * size[0] * size[1]
+    ratio = Letterbox(width, height, *fitted).ratio
+    assert ratio >= Letterbox(width, height, *size).ratio * (1 - 1e-12)
+    turned = fitted_size(height, width, size[::-1])
+    assert Letterbox(height, width, *turned).ratio == ratio

@@ -60,6 +60,15 @@ def test_odd_sizes_lie_where_the_letterbox_says(tmp_path, size):
     assert np.abs(fast.astype(int) - published).mean() < 8
 
 
+def test_a_fitted_input_has_the_shape_of_the_video(tmp_path):
+    path = write_video(tmp_path / "tall.mp4", 9, size=(64, 160))
+    chunks = decode(path, size=(192, 96), rect=True)
+    assert [c.frames.shape for c in chunks] == [(8, 192, 96, 3)] * 2
+    assert corners(chunks[0].frames[0][:, 10:-10]) == "red green blue grey"
+    damaged = decode(tmp_path / "missing.mp4", size=(192, 96), rect=True)
+    assert [c.frames.shape for c in damaged] == [(8, 96, 192, 3)]
+
+
 def test_full_frames_agree_with_chunks(tmp_path):
     path = write_video(tmp_path / "a.mp4", 10)
     frames = list(read_frames(Video(str(path), "a")))
