@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray
 
 from pipelines import wire
+from pipelines.checkpoints import Checkpoint, clear
 from pipelines.config import OutputConfig, TrackConfig
 from pipelines.delivery import Answer, shard_name, shard_of
 from pipelines.errors import Reason, VideoError
-from pipelines.schema import Segment, VideoOutcome
-from pipelines.session import VideoSession
+from pipelines.schema import UNCUTTABLE, Segment, VideoOutcome
+from pipelines.session import Checkpointing, VideoSession
 from pipelines.storage import open_store
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class ShardStats:
     ended_videos: int
     duplicates: int
     halted: str | None
+    uncuttable: list[str]
 
 
 class AssociationShard:
@@ -54,6 +57,7 @@ class AssociationShard:
         outputs: What is written beside the tracks.
         metadata: Of the run, for the Parquet files.
         segments: The videos it owns from the start; chunks of any other are `fenced`.
+        checkpoints: How often long videos are kept in the store; None: never.
     """
 
     def __init__(
@@ -63,15 +67,19 @@ class AssociationShard:
         outputs: OutputConfig,
         metadata: Mapping[str, str],
         segments: Iterable[Segment] = (),
+        checkpoints: Checkpointing | None = None,
     ) -> None:
         self._store = open_store(out)
+        self._checkpoints = checkpoints
         self._config, self._outputs, self._metadata = config, outputs, metadata
         self._spool = tempfile.TemporaryDirectory(prefix="jde-associate-")
         self._segments: dict[str, Segment] = {}
         self._sessions: dict[str, VideoSession] = {}
         self._outcomes: dict[str, VideoOutcome] = {}
         self._tries: Counter[tuple[str, int]] = Counter()
-        self._decoding: dict[str, _Decoding] = {}
+        self._decoding: dict[tuple[str, int], _Decoding] = {}
+        self._parted: set[str] = set()  # whose decoding is remembered: a replay is no shorter
+        self._uncuttable: set[str] = set()
         self._duplicates = 0
         self._halted: str | None = None
         self.open(segments)
@@ -99,11 +107,15 @@ class AssociationShard:
         session = self._session(chunk.video_id, chunk.attempt)
         if session is None:
             return self._closed(chunk.video_id, chunk.attempt)
+        if chunk.error is not None and chunk.error.detail == UNCUTTABLE:
+            self._uncuttable.add(chunk.video_id)
+            self._forget(chunk.video_id)
+            clear(self._store, chunk.video_id)  # its frames may be numbered wrongly
+            return "fenced"
         try:
             answer = session.deliver(chunk)
-        except OSError as error:  # a full disk, a store that is gone: no video is to blame
-            logger.exception("cannot write to %s", self._store.uri)
-            self._halted = f"cannot write to {self._store.uri}: {error}"
+        except OSError as error:
+            self._halt(error)
             self._forget(chunk.video_id)
             return "halt"
         self._tries.pop((chunk.video_id, chunk.chunk_index), None)
@@ -111,20 +123,31 @@ class AssociationShard:
         self._settle(session)
         return answer
 
-    def begin_decode(self, video_id: str, attempt: int) -> int | None:
-        """A decode task starts on a video; the number of chunks made so far if it shall not."""
-        state = self._decoding.setdefault(video_id, _Decoding())
+    def begin_decode(self, segment: Segment) -> int | None:
+        """A decode task starts on a segment; the number of chunks made so far if it shall not."""
+        video_id = segment.video.video_id
+        place = (video_id, segment.start_frame)
+        if segment.is_part:
+            self._parted.add(video_id)
+        if segment.is_part and video_id not in self._segments and place not in self._decoding:
+            return 0  # its video has ended, and nobody has read anything of this part
+        state = self._decoding.setdefault(place, _Decoding())
         state.tries += 1
         if state.tries <= MAX_TRIES:
             return None
-        session = self._session(video_id, attempt)
+        session = self._session(video_id, segment.attempt)
         if session is not None:
             self._fail(session, f"decoding ended {MAX_TRIES} workers")
         return state.num_chunks
 
-    def decoded(self, video_id: str, num_chunks: int, ended: bool) -> None:
+    def reached(self, video_id: str, attempt: int) -> int | None:
+        """The chunk that a video's association waits for, None if it is not followed here."""
+        session = self._session(video_id, attempt)
+        return None if session is None else session.next_chunk
+
+    def decoded(self, video_id: str, start_frame: int, num_chunks: int, ended: bool) -> None:
         """A decode task has come this far; one that ended can be repeated without suspicion."""
-        state = self._decoding.setdefault(video_id, _Decoding())
+        state = self._decoding.setdefault((video_id, start_frame), _Decoding())
         state.num_chunks = max(state.num_chunks, num_chunks)
         if ended:
             state.tries = 0
@@ -140,23 +163,56 @@ class AssociationShard:
 
     def stats(self) -> ShardStats:
         """Counts for monitoring; `halted` says why nothing can be written."""
-        return ShardStats(len(self._sessions), len(self._outcomes), self._duplicates, self._halted)
+        return ShardStats(
+            len(self._sessions),
+            len(self._outcomes),
+            self._duplicates,
+            self._halted,
+            sorted(self._uncuttable),
+        )
 
     def _session(self, video_id: str, attempt: int) -> VideoSession | None:
         segment = self._segments.get(video_id)
         if segment is None or segment.attempt != attempt:
             return None
         if video_id not in self._sessions:
-            self._sessions[video_id] = VideoSession(
-                segment.video,
-                attempt,
-                self._config,
-                self._outputs,
-                self._store,
-                self._metadata,
-                Path(self._spool.name) / video_id,
-            )
+            session = self._open(segment)
+            if session is None:
+                return None
+            self._sessions[video_id] = session
         return self._sessions[video_id]
+
+    def _open(self, segment: Segment) -> VideoSession | None:
+        """A session, gone on from its checkpoint; None if that cannot be read any more."""
+        session = VideoSession(
+            segment.video,
+            segment.attempt,
+            self._config,
+            self._outputs,
+            self._store,
+            self._metadata,
+            Path(self._spool.name) / segment.video.video_id,
+            checkpoints=self._checkpoints,
+        )
+        if not segment.checkpoint:
+            return session
+        try:
+            session.restore(Checkpoint.load(self._store.get(segment.checkpoint)))
+        except (ValueError, FileNotFoundError, pa.ArrowException) as error:
+            logger.warning("%s cannot be used: %s", segment.checkpoint, error)
+            self._store.delete(segment.checkpoint)
+        except OSError as error:
+            self._halt(error)
+        else:
+            return session
+        session.close()
+        self._forget(segment.video.video_id)
+        return None
+
+    def _halt(self, error: OSError) -> None:
+        """A full disk, a store that is gone: no video is to blame."""
+        logger.error("cannot write to %s: %s", self._store.uri, error)
+        self._halted = f"cannot write to {self._store.uri}: {error}"
 
     def _closed(self, video_id: str, attempt: int) -> Answer:
         if self._halted is not None:
@@ -176,8 +232,9 @@ class AssociationShard:
         session = self._sessions.pop(video_id, None)
         if session is not None:
             session.close()
-        self._segments.pop(video_id, None)
-        self._decoding.pop(video_id, None)
+        segment = self._segments.pop(video_id, None)
+        if segment is not None and video_id not in self._parted:
+            self._decoding.pop((video_id, segment.start_frame), None)
         for key in [key for key in self._tries if key[0] == video_id]:
             del self._tries[key]
 
@@ -190,6 +247,7 @@ def start_shards(
     config: TrackConfig,
     outputs: OutputConfig,
     metadata: Mapping[str, str],
+    checkpoint_frames: int | None = None,
 ) -> list[Any]:
     """Start the association actors of a pass, each with the videos that it owns.
 
@@ -201,6 +259,7 @@ def start_shards(
     for segment in segments:
         owned[shard_of(segment.video.video_id, num_shards)].append(segment)
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    often = None if checkpoint_frames is None else Checkpointing(pass_id, checkpoint_frames)
     actor = ray.remote(AssociationShard)
     return [
         actor.options(
@@ -210,6 +269,6 @@ def start_shards(
             max_task_retries=0,
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": one_thread},
-        ).remote(out, config, outputs, dict(metadata), own)
+        ).remote(out, config, outputs, dict(metadata), own, often)
         for shard, own in enumerate(owned)
     ]

@@ -8,7 +8,6 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from models.tracking.associations import AssociationConfig
 from models.tracking.config import TrackingConfig
 
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
@@ -78,7 +77,7 @@ class TrackConfig:
 
     Attributes:
         detection: The network and what is kept of its output.
-        tracking: The association: our own, or another one's settings.
+        tracking: The association.
         vid_stride: Every n-th frame is looked at; frame numbers stay the source's.
         max_frames: Frames looked at in a video (after the stride), None for all.
         min_box_area: Tracked boxes smaller than this many square source pixels are left out,
@@ -86,7 +85,7 @@ class TrackConfig:
     """
 
     detection: DetectionConfig = field(default_factory=DetectionConfig)
-    tracking: AssociationConfig = field(default_factory=TrackingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     vid_stride: int = 1
     max_frames: int | None = None
     min_box_area: float = 200.0
@@ -132,6 +131,9 @@ class ResourceConfig:
         num_decoders: Decode tasks at once, None for what Ray's CPUs carry.
         gpus_per_detector: GPU share of a detector; 0.25 puts four on one GPU.
         torch_threads: Threads of a detector on the CPU. Fixed, since sums depend on it.
+        segment_frames: Frames of a part of a long video; parts are decoded side by side.
+        cut_bytes: Files of fewer bytes are not looked at for cutting, and travel in packs.
+        checkpoint_frames: Frames between two checkpoints of a video's association.
         address: `local` starts a Ray of its own; else the address of a cluster.
     """
 
@@ -142,6 +144,9 @@ class ResourceConfig:
     num_decoders: int | None = None
     gpus_per_detector: float = 1.0
     torch_threads: int = 1
+    segment_frames: int = 1500
+    cut_bytes: int = 8 << 20
+    checkpoint_frames: int = 3000
     address: str = "local"
 
     def __post_init__(self) -> None:
@@ -149,6 +154,9 @@ class ResourceConfig:
         _check_range("chunk-frames", self.chunk_frames, 1, 256)
         _check_range("gpus-per-detector", self.gpus_per_detector, 0.01, 8)
         _check_range("torch-threads", self.torch_threads, 1, 256)
+        _check_range("segment-frames", self.segment_frames, 1, 10**9)
+        _check_range("cut-bytes", self.cut_bytes, 0, 1 << 60)
+        _check_range("checkpoint-frames", self.checkpoint_frames, 1, 10**9)
         for name in ("num_detectors", "num_associators", "num_decoders"):
             value = getattr(self, name)
             if value is not None:
@@ -161,11 +169,13 @@ class Parts:
 
     Attributes:
         decode: Generator of frame chunks, called as `pipelines.videos.decode_segment`.
+        cut: Parts of a long video, called as `pipelines.keyframes.cut_segment`.
         frames: Generator of frames in full size, called as `pipelines.videos.read_frames`.
         model: Class of the model, see `pipelines.detect.FrameModel`.
     """
 
     decode: str = "pipelines.videos:decode_segment"
+    cut: str = "pipelines.keyframes:cut_segment"
     frames: str = "pipelines.videos:read_frames"
     model: str = "pipelines.detect:TorchModel"
 

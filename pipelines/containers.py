@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,23 +66,6 @@ def to_video_error(error: BaseException, frame: int | None = None) -> VideoError
     return VideoError(Reason.INTERNAL, f"{type(error).__name__}: {error}", frame)
 
 
-def open_source(uri: str) -> BinaryIO:
-    """Bytes of a source, seekable.
-
-    Raises:
-        VideoError: `not_found`, `access_denied`, `bad_key` or `unsupported_format` (not a regular
-            file).
-    """
-    try:
-        if not stat.S_ISREG(os.stat(uri).st_mode):
-            raise VideoError(Reason.UNSUPPORTED_FORMAT, f"not a regular file: {uri}")
-        return open(uri, "rb")
-    except OSError as error:
-        raise to_video_error(error) from error
-    except ValueError as error:
-        raise VideoError(Reason.BAD_KEY, "a NUL byte in its name") from error
-
-
 @dataclass
 class Opened:
     """An open container with what is needed to read its frames."""
@@ -129,6 +111,16 @@ def opened(file: BinaryIO, video: Video) -> Iterator[Opened]:
             raise _refusal(error, structure, num_bytes) from error
         rate = video.frames_per_second or _nominal_rate(stream)
         yield Opened(container, stream, structure, num_bytes, rate)
+
+
+def packets(source: Opened) -> Iterator[Any]:
+    """Packets of the video; an empty one at the end makes the decoder give its last frames."""
+    while True:
+        try:
+            yield from source.container.demux(source.stream)
+            return
+        except IndexError:  # PyAV on a packet of a stream that was not there at the start (TS)
+            continue
 
 
 def _refusal(error: Exception, structure: Structure, num_bytes: int) -> VideoError:

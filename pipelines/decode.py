@@ -14,6 +14,8 @@ from pipelines.delivery import Owners
 from pipelines.errors import Reason, VideoError
 from pipelines.schema import FrameChunk, Segment, VideoInfo
 
+MOST_AHEAD = 16  # parts of a video that may wait on disk for an earlier one
+
 
 def frame_chunks(
     decode: str, segment: Segment, config: TrackConfig, resources: ResourceConfig
@@ -39,11 +41,11 @@ def decode_rows(
     num_shards: int,
     table: pa.Table,
 ) -> Iterator[pa.Table]:
-    """Decode one segment, telling the video's owner how far it has come.
+    """Decode a row's segments, telling the videos' owners how far each has come.
 
-    Ray repeats a task whose worker died, without end. The owner counts: a video that keeps killing
-    its decoder gives error rows instead, at least as many as there were chunks, since a replay
-    must not be shorter than what was read of it.
+    Ray repeats a task whose worker died, without end. The owner counts: a segment that keeps
+    killing its decoder gives error rows instead, at least as many as there were chunks, since a
+    replay must not be shorter than what was read of it.
 
     Args:
         decode: Import path of the decoder.
@@ -51,23 +53,70 @@ def decode_rows(
         resources: Frames in a chunk.
         pass_id: Of the pass, to find the video's owner.
         num_shards: How many owners there are.
-        table: One row with the segment.
+        table: One row with segments.
     """
-    segment = wire.segment_from_table(table)
-    video_id = segment.video.video_id
     owners = Owners(pass_id, num_shards)
-    refused = owners.begin_decode(video_id, segment.attempt)
+    for segment in wire.segments_from_table(table):
+        yield from _decode_one(decode, config, resources, owners, segment)
+
+
+def _decode_one(
+    decode: str,
+    config: TrackConfig,
+    resources: ResourceConfig,
+    owners: Owners,
+    segment: Segment,
+) -> Iterator[pa.Table]:
+    step = chunk_step(config, resources)
+    first_chunk = segment.start_frame // step
+    if first_chunk:
+        owners.await_turn(segment, first_chunk, MOST_AHEAD * resources.segment_frames // step)
+    refused = owners.begin_decode(segment)
     if refused is not None:
         for index in range(refused + 1):
-            yield wire.frames_to_table(_nothing(segment, index))
+            yield wire.frames_to_table(_nothing(segment, first_chunk + index))
         return
-    started, last = time.perf_counter(), None
+    started, num_chunks = time.perf_counter(), 0
     for chunk in frame_chunks(decode, segment, config, resources):
-        last = chunk
-        owners.decoded(video_id, chunk.chunk_index + 1, ended=False)
+        num_chunks += 1
+        owners.decoded(segment, num_chunks, ended=False)
         yield wire.frames_to_table(chunk, time.perf_counter() - started)
         started = time.perf_counter()  # what the dataflow made it wait is not decoding
-    owners.decoded(video_id, 0 if last is None else last.chunk_index + 1, ended=True)
+    owners.decoded(segment, num_chunks, ended=True)
+
+
+def cut_rows(
+    cut: str, config: TrackConfig, resources: ResourceConfig, table: pa.Table
+) -> Iterator[pa.Table]:
+    """Part a long video: one row with its segment in, a row for each of its parts out.
+
+    Args:
+        cut: Import path of what finds the parts.
+        config: What changes rows.
+        resources: Frames in a chunk and in a part.
+        table: One row with segments; several short videos stay together.
+    """
+    segments = wire.segments_from_table(table)
+    if len(segments) == 1 and is_cut(segments[0], resources):
+        step = chunk_step(config, resources)
+        limit = None if config.max_frames is None else config.max_frames * config.vid_stride
+        frames = resources.segment_frames
+        parts = find_part(cut)(segments[0], segment_frames=frames, step=step, max_frames=limit)
+        for part in parts:
+            yield pa.Table.from_pylist([wire.segments_to_row([part])])
+        return
+    yield table
+
+
+def chunk_step(config: TrackConfig, resources: ResourceConfig) -> int:
+    """Source frames that a chunk covers."""
+    return resources.chunk_frames * config.vid_stride
+
+
+def is_cut(segment: Segment, resources: ResourceConfig) -> bool:
+    """Whether it is worth a look if this video can be parted, by its size alone."""
+    size = segment.video.num_bytes
+    return segment.may_cut and (size == 0 or size >= resources.cut_bytes)
 
 
 def _nothing(segment: Segment, index: int) -> FrameChunk:

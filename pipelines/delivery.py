@@ -5,6 +5,7 @@ Every pass over the videos has actors of its own, so a call that is late by a pa
 
 from __future__ import annotations
 
+import time
 import zlib
 from typing import Any, Literal
 
@@ -12,9 +13,12 @@ import ray
 from ray.exceptions import RayActorError
 
 from pipelines import wire
-from pipelines.schema import Delivery, DetectionChunk
+from pipelines.schema import Delivery, DetectionChunk, Segment
 
 Answer = Literal["ok", "dup", "fenced", "skip", "halt"]  # halt: the owner cannot write any more
+
+_PATIENCE_S = 600.0
+_POLL_S = 0.5
 
 
 def shard_of(video_id: str, num_shards: int) -> int:
@@ -52,20 +56,34 @@ class Owners:
         answer: Answer = self._ask(chunk.video_id, "deliver", wire.pack(chunk))
         return answer
 
-    def begin_decode(self, video_id: str, attempt: int) -> Any:
-        """Announce the decoding of a video.
+    def begin_decode(self, segment: Segment) -> Any:
+        """Announce the decoding of a segment.
 
         Returns:
             None to go ahead. A number if there is no point: decoding has killed its worker too
-            often after so many chunks, or the owner has died.
+            often after so many chunks, its video has ended, or the owner has died.
         """
-        answer = self._ask(video_id, "begin_decode", video_id, attempt)
+        answer = self._ask(segment.video.video_id, "begin_decode", segment)
         return 0 if answer == "fenced" else answer
 
-    def decoded(self, video_id: str, num_chunks: int, *, ended: bool) -> None:
+    def await_turn(self, segment: Segment, first_chunk: int, most_ahead: int) -> None:
+        """Wait while a segment is too far ahead of what its video's association works on.
+
+        What arrives early waits on the owner's disk. Only for a time: the chunk that is missing
+        may need the very place that waits here.
+        """
+        video_id, end = segment.video.video_id, time.monotonic() + _PATIENCE_S
+        while time.monotonic() < end:
+            reached = self._ask(video_id, "reached", video_id, segment.attempt)
+            if not isinstance(reached, int) or first_chunk - reached <= most_ahead:
+                return
+            time.sleep(_POLL_S)
+
+    def decoded(self, segment: Segment, num_chunks: int, *, ended: bool) -> None:
         """Say how far decoding has come, without waiting."""
         try:
-            self._owner(video_id).decoded.remote(video_id, num_chunks, ended)
+            place = (segment.video.video_id, segment.start_frame)
+            self._owner(segment.video.video_id).decoded.remote(*place, num_chunks, ended)
         except (RayActorError, ValueError):
             self._handles.clear()
 

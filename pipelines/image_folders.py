@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.errors import Reason, VideoError
 from pipelines.pictures import Picture, RGBArray, check_size
-from pipelines.schema import Video, VideoInfo
+from pipelines.schema import Segment, VideoInfo
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 DEFAULT_RATE = 30.0
@@ -59,20 +59,25 @@ def _frame_order(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts], name
 
 
-def image_pictures(video: Video) -> Iterator[Picture]:
+def image_pictures(segment: Segment) -> Iterator[Picture]:
     """Frames of an image folder in order; an image is read when its pixels are asked for.
+
+    Args:
+        segment: Which frames of which folder.
 
     Raises:
         VideoError: `not_found`, `empty`, `access_denied`, `too_large` or `decode`; reading an
             image later may raise the last three too.
     """
+    video = segment.video
     images = list_images(video.uri)
     if not images:
         raise VideoError(Reason.EMPTY, f"no image in {video.uri}")
     rate = video.frames_per_second or DEFAULT_RATE
     height, width = _read_image(images[0], 0).shape[:2]
     info = VideoInfo(width, height, rate)
-    for index, path in enumerate(images):
+    for index in range(segment.start_frame, min(len(images), segment.stop_frame or len(images))):
+        path = images[index]
 
         def scaled(width: int, height: int, path: Path = path, index: int = index) -> RGBArray:
             image = _read_image(path, index)

@@ -21,11 +21,11 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from pipelines import wire
 from pipelines.cluster import Interrupted, Pools, connected, interruptible, size_pools
 from pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
-from pipelines.decode import decode_rows
+from pipelines.decode import cut_rows, decode_rows, is_cut
 from pipelines.detect import DetectorStage, settle
 from pipelines.errors import ExitCode
 from pipelines.passes import Passes, Progress
-from pipelines.plan import find_videos
+from pipelines.plan import find_videos, pack
 from pipelines.playback import missing, render_all, write_missing_mot
 from pipelines.report import write_report
 from pipelines.run_record import Summary, open_out, plan_work, summarize
@@ -34,6 +34,7 @@ from pipelines.schema import Segment
 # what a decode task holds: libav's buffers and a few chunks. Asking for memory also keeps Ray Data
 # from fusing the stage into the detectors, which it does with stages that ask for the same
 _DECODER_BYTES = 256 << 20
+_CUTTER_BYTES = 128 << 20
 
 __all__ = ["Progress", "Summary", "build", "track"]
 
@@ -49,7 +50,7 @@ def build(
     """Wire the stages; nothing runs until the receipts are read.
 
     Args:
-        segments: What to decode; their videos are open at the association actors of the pass.
+        segments: One a video; the videos are open at the association actors of the pass.
         config: What changes rows.
         resources: Chunk size, threads, device.
         pools: How many workers of each kind.
@@ -64,12 +65,22 @@ def build(
     context.target_max_block_size = 1  # block = row = chunk: only rows are atomic in Ray Data
     owners = (pass_id, pools.num_shards)
     with DataContext.current(context):
-        # 1. one row a segment, one block a row, so that every video is a task of its own
-        rows = ray.data.from_items(
-            [wire.segment_to_row(segment) for segment in segments],
-            override_num_blocks=len(segments),
+        # 1. one row a video, or a pack of short ones; one block a row, so that each is a task
+        packs = pack(segments, resources)
+        rows: Dataset = ray.data.from_items(
+            [wire.segments_to_row(part) for part in packs], override_num_blocks=len(packs)
         )
-        # 2. one segment -> its chunks; tasks, since nothing is kept from one video to the next
+        if any(is_cut(segment, resources) for segment in segments):
+            # one long video -> its parts, which are decoded side by side
+            rows = rows.map_batches(
+                partial(cut_rows, parts.cut, config, resources),
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=TaskPoolStrategy(pools.num_decoders),
+                num_cpus=pools.decoder_cpus,
+                memory=_CUTTER_BYTES,
+            )
+        # 2. segments -> their chunks; tasks, since nothing is kept from one video to the next
         chunks = rows.map_batches(
             partial(decode_rows, parts.decode, config, resources, *owners),
             batch_size=1,
@@ -130,7 +141,7 @@ def track(
     work = plan_work(store, videos, failures, **again)
     if outputs.save_mot:
         write_missing_mot(store, work.skipped)
-    passes = Passes(store, config, outputs, len(work.skipped), progress)
+    passes = Passes(store, config, outputs, len(work.skipped), progress, resources)
     stopped: ExitCode | None = None
     to_render = missing(store, work.skipped) if outputs.save_video else []
     if work.todo or to_render:

@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
@@ -18,7 +18,8 @@ from ray.data import Dataset
 from ray.exceptions import GetTimeoutError, RayError
 
 from pipelines.associate import start_shards
-from pipelines.config import OutputConfig, TrackConfig
+from pipelines.checkpoints import Checkpoint, belonging, find_states
+from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.run_record import committed_outcome, file_metadata
 from pipelines.schema import Counts, Segment, Video, VideoOutcome
@@ -59,6 +60,7 @@ class Passes:
         outputs: What is written beside the tracks.
         num_skipped: Videos committed before, for the progress.
         progress: Called with every receipt.
+        resources: Of the run.
     """
 
     def __init__(
@@ -68,7 +70,10 @@ class Passes:
         outputs: OutputConfig,
         num_skipped: int,
         progress: Callable[[Progress], None] | None,
+        resources: ResourceConfig = ResourceConfig(),
     ) -> None:
+        self._resources = resources
+        self._uncuttable: set[str] = set()
         self.outcomes: dict[str, VideoOutcome] = {}
         self.seconds = {"decode": 0.0, "detect": 0.0}
         self.count = 0
@@ -95,7 +100,7 @@ class Passes:
             if attempt:
                 logger.warning("%d videos are planned again (try %d)", len(todo), attempt + 1)
             before = len(self.outcomes)
-            yield f"{run_id}-{attempt}", [Segment(video, attempt) for video in todo]
+            yield f"{run_id}-{attempt}", self._segments(todo, attempt)
             todo = [video for video in todo if not self._has_ended(video)]
             if self._trouble is not None and len(self.outcomes) == before:
                 break
@@ -107,6 +112,26 @@ class Passes:
             self.outcomes[video.video_id] = VideoOutcome(video, Counts(), 0.0, error)
         self._check_store()
 
+    def _segments(self, todo: Sequence[Video], attempt: int) -> list[Segment]:
+        """What is left of each video: all of it, or what follows its last checkpoint."""
+        states = find_states(self._store)
+        return [self._rest(video, attempt, states.get(video.video_id, ())) for video in todo]
+
+    def _rest(self, video: Video, attempt: int, states: Sequence[str]) -> Segment:
+        whole = Segment(video, attempt, may_cut=video.video_id not in self._uncuttable)
+        wanted = belonging(video, self._config.hash(), asdict(self._outputs))
+        for key in states:
+            try:
+                kept = Checkpoint.load(self._store.get(key))
+            except (ValueError, FileNotFoundError) as error:
+                logger.warning("%s cannot be used: %s", key, error)
+                continue
+            is_same = kept.belongs == wanted
+            if is_same and kept.chunk_frames == self._resources.chunk_frames:
+                logger.info("%s goes on from frame %d", video.uri, kept.next_frame)
+                return replace(whole, start_frame=kept.next_frame, checkpoint=key)
+        return whole
+
     def run(
         self, pass_id: str, segments: Sequence[Segment], receipts: Dataset, num_shards: int
     ) -> None:
@@ -117,7 +142,14 @@ class Passes:
         """
         out, metadata = self._store.uri, file_metadata(self._config)
         shards = start_shards(
-            pass_id, segments, num_shards, out, self._config, self._outputs, metadata
+            pass_id,
+            segments,
+            num_shards,
+            out,
+            self._config,
+            self._outputs,
+            metadata,
+            self._resources.checkpoint_frames,
         )
         started = [shard.stats.remote() for shard in shards]
         self._trouble = None
@@ -152,7 +184,9 @@ class Passes:
 
     def _collect(self, shard: Any) -> None:
         try:
-            for outcome in ray.get(shard.finish.remote(), timeout=_ANSWER_S):
+            stats, ended = ray.get([shard.stats.remote(), shard.finish.remote()], timeout=_ANSWER_S)
+            self._uncuttable |= set(stats.uncuttable)
+            for outcome in ended:
                 self.outcomes[outcome.video.video_id] = outcome
         except (RayError, GetTimeoutError) as error:
             logger.warning("an association actor was lost: %s", _one_line(error))

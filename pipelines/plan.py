@@ -12,13 +12,16 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipelines.config import ResourceConfig
 from pipelines.containers import VIDEO_SUFFIXES, to_video_error
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.image_folders import is_image, sequence_rate
-from pipelines.schema import Video
+from pipelines.schema import Segment, Video
 
 Failure = tuple[Video, VideoError]
 
+_MOST_IN_PACK = 16
+_FEWEST_PACKS = 128
 _MAX_LIST_DEPTH = 4  # a list may name lists; one that names itself ends here
 
 
@@ -51,6 +54,26 @@ def find_videos(sources: Sequence[str]) -> tuple[list[Video], list[Failure]]:
         more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
         raise RunError(f"no video found: {details[0]}{more}", ExitCode.REFUSED)
     return [videos[uri] for uri in sorted(videos)], [failures[uri] for uri in sorted(failures)]
+
+
+def pack(segments: Sequence[Segment], resources: ResourceConfig) -> list[list[Segment]]:
+    """Input rows of the dataflow: short videos of a large archive go together.
+
+    A row costs the driver a task, whatever is in it. Few videos stay alone, so that all decoders
+    have work; so do large ones, and those whose size is not known.
+    """
+    most = max(1, min(_MOST_IN_PACK, len(segments) // _FEWEST_PACKS))
+    packs: list[list[Segment]] = []
+    open_pack: list[Segment] = []
+    for segment in segments:
+        if not 0 < segment.video.num_bytes < resources.cut_bytes or segment.start_frame:
+            packs.append([segment])
+            continue
+        if not open_pack or len(open_pack) == most:
+            open_pack = []
+            packs.append(open_pack)
+        open_pack.append(segment)
+    return packs
 
 
 def _expand(source: str, depth: int) -> Iterator[Video | Failure]:
@@ -170,7 +193,13 @@ def _file(path: Path) -> Video | Failure:
     uri = _canonical(path)
     if not _is_text(uri):
         return _failure(uri, VideoError(Reason.BAD_KEY, "its name is not valid UTF-8"))
-    return Video(uri, path.stem, is_image_folder=is_image(path.name))
+    try:
+        status = path.stat()
+    except OSError:  # a broken link: decoding says so
+        return Video(uri, path.stem, is_image(path.name))
+    version = f"{status.st_size}-{status.st_mtime_ns}"
+    is_folder = is_image(path.name)
+    return Video(uri, path.stem, is_folder, num_bytes=status.st_size, version=version)
 
 
 def _images(folder: Path) -> Video | Failure:

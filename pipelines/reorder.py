@@ -10,7 +10,7 @@ P = TypeVar("P")
 
 
 class ReorderBuffer(Generic[P]):
-    """Takes numbered payloads in any order and gives them back as 0, 1, 2, ...
+    """Takes numbered payloads in any order and gives them back in order, none left out.
 
     `offer` never waits: a payload outside the window goes to disk, since making its sender wait
     would stop the very worker that has to produce the missing one.
@@ -20,6 +20,7 @@ class ReorderBuffer(Generic[P]):
         dump: A payload as bytes.
         load: The payload of such bytes.
         window: Payloads held in memory at most.
+        first: Index of the first payload; those before count as taken.
     """
 
     def __init__(
@@ -29,11 +30,12 @@ class ReorderBuffer(Generic[P]):
         load: Callable[[bytes], P],
         *,
         window: int = 8,
+        first: int = 0,
     ) -> None:
         if window < 1:
             raise ValueError(f"window: got {window}, accepted is 1 or more")
         self._folder, self._dump, self._load, self._window = folder, dump, load, window
-        self._next = 0
+        self._next = first
         self._memory: dict[int, P] = {}
         self._spooled: set[int] = set()
 

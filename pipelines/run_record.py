@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines import wire
+from pipelines import checkpoints, wire
 from pipelines.config import VERSION, Precision, ResourceConfig, TrackConfig
 from pipelines.errors import ExitCode, RunError, VideoError
 from pipelines.schema import Counts, Video, VideoOutcome
@@ -128,9 +128,12 @@ def plan_work(
         retry_errors: Remove the error records of these videos and do them again.
     """
     committed, known = set(store.list("tracks/")), set(store.list("errors/"))
+    kept = checkpoints.find_videos(store)
     work = Work([], [], [])
     for video in videos:
         tracks, error = tracks_key(video.video_id), error_key(video.video_id)
+        if video.video_id in kept and (tracks in committed or error in known or overwrite):
+            checkpoints.clear(store, video.video_id)  # of a run that ended before it could
         if tracks in committed and not overwrite:
             work.skipped.append(video)
             continue

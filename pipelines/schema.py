@@ -23,6 +23,8 @@ class Video:
     name: str
     is_image_folder: bool = False
     frames_per_second: float | None = None  # from seqinfo.ini; None: the container's
+    num_bytes: int = field(default=0, compare=False)  # of the file when it was listed; 0: unknown
+    version: str = field(default="", compare=False)  # likewise: what changes with its content
 
     @property
     def video_id(self) -> str:
@@ -31,17 +33,56 @@ class Video:
         return f"{safe}-{hashlib.sha256(self.uri.encode()).hexdigest()[:8]}"
 
 
+# Detail of the error of a segment whose frames are not what its packets promised. Nobody sees it:
+# the video is decoded again, whole.
+UNCUTTABLE = "its segments do not fit together"
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """Where decoding can start: the frame's rank among all frames of its video, and its stamp.
+
+    Attributes:
+        frame: 0-based number.
+        pts: Presentation time stamp, in the stream's own unit.
+    """
+
+    frame: int
+    pts: int
+
+
 @dataclass(frozen=True)
 class Segment:
-    """A run of frames of one video, the input row of the dataflow.
+    """A run of frames of one video, the input row of the dataflow. By default all of them.
 
     Attributes:
         video: Whose frames.
         attempt: Number of the try at this video; older attempts are fenced off.
+        start_frame: First frame taken, on a border of chunks.
+        stop_frame: Frame behind the last one, on a border of chunks; None goes to the end.
+        seek: Where decoding starts, at `start_frame` or before; None: at the beginning.
+        stop_pts: Stamp of `stop_frame`, which proves that no frame was counted wrongly.
+        num_frames: Of the whole video, for the last segment's proof; None: not known.
+        version: Of the file that was cut; another one is refused. Empty: any.
+        checkpoint: Key in OUT from which the association goes on; empty: none.
+        may_cut: It may be parted into several segments.
     """
 
     video: Video
     attempt: int = 0
+    start_frame: int = 0
+    stop_frame: int | None = None
+    seek: Keyframe | None = None
+    stop_pts: int | None = None
+    num_frames: int | None = None
+    version: str = ""
+    checkpoint: str = ""
+    may_cut: bool = True
+
+    @property
+    def is_part(self) -> bool:
+        """Whether frames before or behind it belong to other segments."""
+        return self.start_frame > 0 or self.stop_frame is not None
 
 
 @dataclass(frozen=True)

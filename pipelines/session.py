@@ -9,13 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from models.structures import Detections, Tracks
 from models.tracking.tracker import JDETracker
 from pipelines import wire
+from pipelines.checkpoints import Checkpoint, belonging, clear, put_parts, save
 from pipelines.config import OutputConfig, TrackConfig
 from pipelines.errors import Reason, VideoError
 from pipelines.reorder import ReorderBuffer
@@ -34,6 +38,19 @@ from pipelines.storage import ObjectStore
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Checkpointing:
+    """How often a session keeps its state in the store, and under which name.
+
+    Attributes:
+        token: Of this attempt alone.
+        every_frames: Frames between two checkpoints; a shorter video has none.
+    """
+
+    token: str
+    every_frames: int
+
+
 class VideoSession:
     """Reorder buffer, tracker and row writer of one attempt at one video.
 
@@ -45,6 +62,7 @@ class VideoSession:
         store: Where the rows are committed.
         metadata: Of the run, into the file's metadata: model, weights_sha256, config_hash, version.
         folder: Local folder of this session alone.
+        checkpoints: How often the association is kept in the store; None: never.
         window: Chunks held in memory while an earlier one is missing.
     """
 
@@ -58,21 +76,49 @@ class VideoSession:
         metadata: Mapping[str, str],
         folder: Path,
         *,
+        checkpoints: Checkpointing | None = None,
         window: int = 8,
     ) -> None:
         self.video, self.attempt = video, attempt
         self.outcome: VideoOutcome | None = None
         self._config, self._outputs, self._store = config, outputs, store
         self._metadata, self._folder = metadata, folder
-        self._waiting: ReorderBuffer[DetectionChunk] = ReorderBuffer(
-            folder / "waiting", wire.dump, wire.load, window=window
-        )
+        self._checkpoints, self._window = checkpoints, window
+        self._waiting = self._reorder_from(0)
         self._tracker: JDETracker | None = None
         self._writer: RowWriter | None = None
         self._counts = Counts()
         self._track_ids: set[int] = set()
         self._seconds = 0.0
         self._since = time.perf_counter()
+        self._parts: list[dict[str, str]] = []
+        self._kept_frames = 0  # at the last checkpoint
+        self._state_key: str | None = None  # of the last checkpoint of this attempt
+
+    @property
+    def next_chunk(self) -> int:
+        """The chunk that the association waits for."""
+        return self._waiting.next_index
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint, as if all chunks before had been delivered here.
+
+        Raises:
+            ValueError: If it is not one of this video and configuration, or damaged.
+            OSError: If its parts cannot be read.
+        """
+        if checkpoint.belongs != self._belonging():
+            raise ValueError(f"checkpoint of {self.video.uri}: it belongs to another run or file")
+        self._tracker = self._new_tracker(checkpoint.info)
+        self._tracker.set_state(checkpoint.tracker)
+        self._writer = self._new_writer(checkpoint.embedding_dim)
+        self._writer.restore(
+            {kind: self._store.get(key) for kind, key in part.items()} for part in checkpoint.parts
+        )
+        self._counts, self._seconds = deepcopy(checkpoint.counts), checkpoint.seconds
+        self._track_ids = set(checkpoint.track_ids.tolist())
+        self._parts, self._kept_frames = list(checkpoint.parts), self._counts.frames
+        self._waiting = self._reorder_from(checkpoint.next_chunk)
 
     def has(self, chunk_index: int) -> bool:
         """Whether a chunk was delivered already."""
@@ -102,6 +148,7 @@ class VideoSession:
                 self._commit(ready.info)
             if self.outcome is not None:
                 break
+            self._keep(ready)
         self._seconds += time.perf_counter() - self._since
         return "ok"
 
@@ -145,10 +192,9 @@ class VideoSession:
         if not (all(finite) and np.isfinite(found.embeddings).all()):
             raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", frame)
         if self._tracker is None:
-            self._tracker = JDETracker(self._config.tracking, info.frames_per_second)
+            self._tracker = self._new_tracker(info)
         if self._writer is None:
-            width = found.embeddings.shape[1]
-            self._writer = RowWriter(self._folder / "rows", self.video, width, self._outputs)
+            self._writer = self._new_writer(found.embeddings.shape[1])
         embeddings = found.embeddings.astype(np.float32)
         tracks = self._tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)
         tracks = self._filter(tracks)
@@ -162,6 +208,53 @@ class VideoSession:
         self._counts.rows += len(tracks)
         self._track_ids.update(tracks.track_id.tolist())
         self._counts.tracks = len(self._track_ids)
+
+    def _reorder_from(self, first: int) -> ReorderBuffer[DetectionChunk]:
+        folder = self._folder / "waiting"
+        return ReorderBuffer(folder, wire.dump, wire.load, window=self._window, first=first)
+
+    def _new_tracker(self, info: VideoInfo) -> JDETracker:
+        return JDETracker(self._config.tracking, info.frames_per_second)
+
+    def _new_writer(self, embedding_dim: int) -> RowWriter:
+        return RowWriter(
+            self._folder / "rows",
+            self.video,
+            embedding_dim,
+            self._outputs,
+            has_checkpoints=self._checkpoints is not None,
+        )
+
+    def _belonging(self) -> dict[str, Any]:
+        return belonging(self.video, self._config.hash(), asdict(self._outputs))
+
+    def _keep(self, chunk: DetectionChunk) -> None:
+        """Put a checkpoint behind this chunk, if it is time for one."""
+        place, writer, tracker = self._checkpoints, self._writer, self._tracker
+        if place is None or writer is None or tracker is None or not len(chunk.frame_index):
+            return
+        if self._counts.frames - self._kept_frames < place.every_frames:
+            return
+        next_frame = int(chunk.frame_index[-1]) + self._config.vid_stride
+        where = (self._store, self.video.video_id, place.token)
+        self._parts.append(put_parts(*where, next_frame, writer.checkpoint()))
+        checkpoint = Checkpoint(
+            belongs=self._belonging(),
+            next_frame=next_frame,
+            next_chunk=chunk.chunk_index + 1,
+            chunk_frames=len(chunk.frame_index),
+            info=chunk.info,
+            embedding_dim=chunk.detections[0].embeddings.shape[1],
+            counts=self._counts,
+            seconds=self._seconds,
+            track_ids=np.array(sorted(self._track_ids), np.int64),
+            parts=self._parts,
+            tracker=tracker.get_state(),
+        )
+        before, self._state_key = self._state_key, save(*where, checkpoint)
+        if before is not None:
+            self._store.delete(before)
+        self._kept_frames = self._counts.frames
 
     def _filter(self, tracks: Tracks) -> Tracks:
         """Leave out boxes below `min_box_area`, and count them."""
@@ -195,3 +288,5 @@ class VideoSession:
         seconds = self._seconds + time.perf_counter() - self._since
         self.outcome = VideoOutcome(self.video, self._counts, seconds, error)
         self.close()
+        if self._parts:
+            clear(self._store, self.video.video_id)

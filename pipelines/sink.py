@@ -5,9 +5,10 @@ The bytes depend on the rows only: fixed codec and row-group size, no clock, no 
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,37 +73,85 @@ class _ParquetFile:
     """A Parquet file of fixed-size row groups, whose metadata comes at the end.
 
     It is metadata of the file (`pq.read_metadata(path).metadata`), not of its Arrow schema: the
-    number of frames is not known when the schema is written.
+    number of frames is not known when the schema is written. With `has_parts` the rows since the
+    last call of `take_part` lie in a file of their own too, for a checkpoint.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, group_rows: int) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, group_rows: int, has_parts: bool) -> None:
         self.path, self._schema, self._group_rows = path, schema, group_rows
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
+        self._writer = _parquet_writer(path, schema)
         self._waiting: list[pa.Table] = []
         self._num_waiting = 0
+        self._has_parts = has_parts
+        self._part: pq.ParquetWriter | None = None
+        self._num_parted = 0  # of the waiting rows, those that a part holds already
 
     def write(self, columns: list[pa.Array]) -> None:
-        table = pa.Table.from_arrays(columns, schema=self._schema)
+        self.append(pa.Table.from_arrays(columns, schema=self._schema))
+
+    def append(self, table: pa.Table) -> None:
         self._waiting.append(table)
         self._num_waiting += table.num_rows
         if self._num_waiting >= self._group_rows:
             self._flush(self._num_waiting - self._num_waiting % self._group_rows)
 
+    def take_part(self) -> Path | None:
+        """The file of the rows since the last call, None if there are none."""
+        if self._num_waiting > self._num_parted:
+            self._write_part(pa.concat_tables(self._waiting), self._num_waiting)
+        if self._part is None:
+            return None
+        self._part.close()
+        self._part = None
+        return self._part_path
+
+    def restore(self, part: io.BytesIO) -> None:
+        """Append rows that lie in a part already."""
+        file, has_parts = pq.ParquetFile(part), self._has_parts
+        self._has_parts = False
+        for group in range(file.num_row_groups):
+            self.append(file.read_row_group(group).cast(self._schema))
+        self._has_parts, self._num_parted = has_parts, self._num_waiting
+
     def close(self, metadata: Mapping[str, str]) -> None:
+        self._has_parts = False
         if self._num_waiting:
             self._flush(self._num_waiting)
         self._writer.add_key_value_metadata(dict(metadata))
-        self._writer.close()
+        self.abandon()
 
     def abandon(self) -> None:
         self._writer.close()
+        if self._part is not None:
+            self._part.close()
+
+    @property
+    def _part_path(self) -> Path:
+        return self.path.with_suffix(".part")
 
     def _flush(self, rows: int) -> None:
         table = pa.concat_tables(self._waiting).combine_chunks()
+        if self._has_parts:
+            self._write_part(table, rows)
+        self._num_parted = max(0, self._num_parted - rows)
         self._writer.write_table(table.slice(0, rows), row_group_size=self._group_rows)
         rest = table.slice(rows)
         self._waiting = [rest] if rest.num_rows else []
         self._num_waiting = rest.num_rows
+
+    def _write_part(self, table: pa.Table, rows: int) -> None:
+        """Into the part: the waiting rows up to `rows` that no part holds yet."""
+        new = table.slice(self._num_parted, rows - self._num_parted)
+        if new.num_rows <= 0:
+            return
+        if self._part is None:
+            self._part = _parquet_writer(self._part_path, self._schema)
+        self._part.write_table(new.combine_chunks())
+        self._num_parted = rows
+
+
+def _parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
 
 
 class RowWriter:
@@ -113,20 +162,29 @@ class RowWriter:
         video: Whose rows.
         embedding_dim: Width D of the detector's embeddings.
         outputs: What is written beside the tracks.
+        has_checkpoints: `checkpoint` will be called.
     """
 
     def __init__(
-        self, folder: Path, video: Video, embedding_dim: int, outputs: OutputConfig
+        self,
+        folder: Path,
+        video: Video,
+        embedding_dim: int,
+        outputs: OutputConfig,
+        *,
+        has_checkpoints: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._video, self._outputs = folder, video, outputs
         schema = track_schema(embedding_dim if outputs.save_embeddings else None)
-        self._tracks = _ParquetFile(folder / "tracks.parquet", schema, ROW_GROUP_ROWS)
+        self._tracks = _ParquetFile(
+            folder / "tracks.parquet", schema, ROW_GROUP_ROWS, has_checkpoints
+        )
         self._detections: _ParquetFile | None = None
         if outputs.save_detections:
             schema = detection_schema(embedding_dim)
             path = folder / "detections.parquet"
-            self._detections = _ParquetFile(path, schema, _FRAME_GROUP_ROWS)
+            self._detections = _ParquetFile(path, schema, _FRAME_GROUP_ROWS, has_checkpoints)
         self._mot = (folder / "mot.txt").open("w") if outputs.save_mot else None
 
     def write(self, frame: TrackedFrame) -> None:
@@ -167,6 +225,22 @@ class RowWriter:
         columns += [pa.ListArray.from_arrays(ends, values) for values in lists]
         schema = detection_schema(found.embeddings.shape[1])
         self._detections.write([c.cast(f.type) for c, f in zip(columns, schema, strict=True)])
+
+    def checkpoint(self) -> dict[str, Path]:
+        """Files of the rows since the last call, by kind; they are overwritten later."""
+        files = {"tracks": self._tracks, "detections": self._detections}
+        parts = {kind: file.take_part() for kind, file in files.items() if file is not None}
+        return {kind: path for kind, path in parts.items() if path is not None}
+
+    def restore(self, parts: Iterable[Mapping[str, bytes]]) -> None:
+        """Write the rows of checkpoints, in order, as if they had been written one by one."""
+        for part in parts:
+            if "tracks" in part:
+                self._tracks.restore(io.BytesIO(part["tracks"]))
+                if self._mot is not None:
+                    self._mot.write(mot_text(pq.read_table(io.BytesIO(part["tracks"]))))
+            if self._detections is not None and "detections" in part:
+                self._detections.restore(io.BytesIO(part["detections"]))
 
     def commit(self, store: ObjectStore, metadata: Mapping[str, str]) -> bool:
         """Create the video's objects, its tracks last; False if another attempt was first.

@@ -13,58 +13,56 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from itertools import chain
+from typing import Any
 
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from pipelines.containers import Opened, cut_detail, open_source, opened, to_video_error
+from pipelines.containers import Opened, cut_detail, opened, packets, to_video_error
 from pipelines.errors import Reason, VideoError
 from pipelines.pictures import Picture, RGBArray, check_size
-from pipelines.schema import Video, VideoInfo
+from pipelines.schema import Keyframe, Segment, VideoInfo
+from pipelines.source_files import source_file
 
 _LEAD_IN_PACKETS = 1000  # a recording may start between keyframes: so many may fail to decode
 _INTERPOLATION = Interpolation.AREA
 
 
-def file_pictures(video: Video) -> Iterator[Picture]:
-    """Every frame of a video file in decode output order.
+def file_pictures(segment: Segment) -> Iterator[Picture]:
+    """Frames of a segment of a video file in decode output order, from its `start_frame`.
+
+    A segment's frames, numbers and times are those of the whole file: after a seek the decoder
+    must give the expected keyframe first, else it starts at the beginning and counts; and the
+    frame behind the last one must carry the expected stamp.
 
     Raises:
         VideoError: Of any reason that says why the file cannot be read to its end, with the
             number of frames decoded before.
+        MiscountError: A frame was numbered wrongly: the packets are not what the frames are.
     """
-    with open_source(video.uri) as file:
-        before = os.fstat(file.fileno())
-        try:
-            with opened(file, video) as source:
-                yield from _Decoding(source).pictures()
-        except (VideoError, av.error.FFmpegError, OSError):
-            _check_unchanged(file, before)  # a file still being written looks cut off
-            raise
-        _check_unchanged(file, before)
+    with source_file(segment.video.uri, segment.version) as file:
+        if segment.seek is not None:
+            with opened(file, segment.video) as source:
+                decoding = _Decoding(source)
+                frames = decoding.seek(segment.seek)
+                if frames is not None:
+                    yield from decoding.pictures(segment, frames)
+                    return
+        with opened(file, segment.video) as source:
+            decoding = _Decoding(source)
+            decoding.refuse_cut_file()
+            yield from decoding.pictures(segment, decoding.frames())
 
 
-def _check_unchanged(file: BinaryIO, before: os.stat_result) -> None:
-    now = os.fstat(file.fileno())
-    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise VideoError(Reason.CHANGED_DURING_READ, "the file was written to while it was read")
-
-
-def _demux(source: Opened) -> Iterator[Any]:
-    """Packets of the video; an empty one at the end makes the decoder give its last frames."""
-    while True:
-        try:
-            yield from source.container.demux(source.stream)
-            return
-        except IndexError:  # PyAV on a packet of a stream that was not there at the start (TS)
-            continue
+class MiscountError(Exception):
+    """A segment's frames are not the ones that its packets promised; decode the video whole."""
 
 
 class _Decoding:
@@ -80,17 +78,62 @@ class _Decoding:
         self._num_undecodable = 0
         self._is_end_damaged = False  # of what was seen last
 
-    def pictures(self) -> Iterator[Picture]:
-        self._refuse_cut_file()
-        for packet in self._packets():
-            for frame in self._decode(packet):
-                yield self._picture(frame)
+    def seek(self, target: Keyframe) -> Iterator[Any] | None:
+        """Go to a keyframe; its number is that of the next frame.
+
+        The first frame of the file is decoded before, since its size and orientation are those
+        of the video.
+
+        Returns:
+            Frames from the keyframe on; None if the decoder does not give it.
+        """
+        frames, container = self.frames(), self._opened.container
+        try:
+            self._learn(next(frames))
+            stream = self._opened.stream
+            container.seek(target.pts, stream=stream, backward=True, any_frame=False)
+            frames = self.frames()
+            for frame in frames:
+                if frame.pts is None or frame.pts > target.pts:
+                    return None
+                if frame.pts == target.pts:  # those before are of the group before, or lead it
+                    is_clean = frame.key_frame and frame.pict_type == PictureType.I
+                    if not is_clean or frame.is_corrupt:
+                        return None
+                    self._count, self._is_end_damaged = target.frame, False
+                    return chain((frame,), frames)
+        except (StopIteration, VideoError, av.error.FFmpegError):
+            pass  # decoding from the beginning says what is wrong
+        return None
+
+    def pictures(self, segment: Segment, frames: Iterator[Any]) -> Iterator[Picture]:
+        """Pictures of a segment.
+
+        Args:
+            segment: Which frames.
+            frames: From `segment.seek` on, or from the beginning.
+        """
+        for frame in frames:
+            picture = self._picture(frame)
+            if picture.frame_index == segment.stop_frame:
+                if frame.pts != segment.stop_pts:
+                    raise MiscountError
+                return
+            if picture.frame_index >= segment.start_frame:
+                yield picture
         if self._count == 0:
             raise VideoError(Reason.EMPTY, "no frame in it")
         if self._is_end_damaged:
             raise VideoError(Reason.TRUNCATED, "its last frame is cut off", self._count)
+        if segment.stop_frame is not None or segment.num_frames not in (None, self._count):
+            raise MiscountError
 
-    def _refuse_cut_file(self) -> None:
+    def frames(self) -> Iterator[Any]:
+        """What the decoder gives from here on."""
+        for packet in self._packets():
+            yield from self._decode(packet)
+
+    def refuse_cut_file(self) -> None:
         """Fail before anything is decoded: the frames that are there would be thrown away."""
         opened = self._opened
         structure = opened.structure
@@ -108,7 +151,7 @@ class _Decoding:
     def _count_packets(self) -> int:
         count = 0
         try:
-            for packet in _demux(self._opened):
+            for packet in packets(self._opened):
                 count += bool(packet.size) and not packet.is_corrupt
         except (av.error.FFmpegError, OSError):
             return count
@@ -116,7 +159,7 @@ class _Decoding:
 
     def _packets(self) -> Iterator[Any]:
         try:
-            for packet in _demux(self._opened):
+            for packet in packets(self._opened):
                 if packet.size:
                     self._is_end_damaged = packet.is_corrupt
                 yield packet
@@ -144,11 +187,7 @@ class _Decoding:
 
     def _picture(self, frame: Any) -> Picture:
         check_size(frame.width, frame.height, self._count)
-        if self._info is None:
-            self._orientation = _orientation(frame)
-            sides = (frame.width, frame.height)
-            width, height = sides[::-1] if self._orientation.is_transposed else sides
-            self._info = VideoInfo(width, height, self._opened.rate)
+        info = self._learn(frame)
         index = self._count
         self._count += 1
         self._is_end_damaged = bool(frame.is_corrupt)
@@ -157,7 +196,16 @@ class _Decoding:
             return self._convert(frame, width, height, index)
 
         time_s = self._clock.time_s(index, frame.pts)
-        return Picture(index, time_s, self._info, scaled, self._is_end_damaged)
+        return Picture(index, time_s, info, scaled, self._is_end_damaged)
+
+    def _learn(self, frame: Any) -> VideoInfo:
+        """Size and orientation of the video are those of its first frame."""
+        if self._info is None:
+            self._orientation = _orientation(frame)
+            sides = (frame.width, frame.height)
+            width, height = sides[::-1] if self._orientation.is_transposed else sides
+            self._info = VideoInfo(width, height, self._opened.rate)
+        return self._info
 
     def _convert(self, frame: Any, width: int, height: int, index: int) -> RGBArray:
         if self._orientation.is_transposed:

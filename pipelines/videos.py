@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from models.letterbox import Letterbox, fitted_size
 from pipelines.containers import to_video_error
-from pipelines.errors import VideoError
+from pipelines.errors import Reason, VideoError
 from pipelines.image_folders import image_pictures
 from pipelines.pictures import Picture
-from pipelines.schema import FrameChunk, Segment, Video, VideoInfo
-from pipelines.video_files import file_pictures
+from pipelines.schema import UNCUTTABLE, FrameChunk, Segment, Video, VideoInfo
+from pipelines.video_files import MiscountError, file_pictures
 
 UNKNOWN_INFO = VideoInfo(0, 0, 0.0)  # of a video that could not be opened
 
@@ -47,16 +47,22 @@ def decode_segment(
         rect: Fit the input to the shape of the video's first frame, with the area of `size`.
 
     Yields:
-        Chunks of exactly T frames; the last one is padded with zeros and has `is_last`. After an
-        error that chunk has n = 0; frames decoded since the last full chunk are left out.
+        Chunks of exactly T frames, numbered over the whole video; the last one is padded with
+        zeros, and has `is_last` at the end of the video. After an error that chunk has n = 0;
+        frames decoded since the last full chunk are left out.
     """
-    packer = _Packer(segment, size, chunk_frames, rect=rect)
+    taken_before = -(-segment.start_frame // vid_stride)
+    first_chunk = taken_before // chunk_frames
+    packer = _Packer(segment, size, chunk_frames, first_chunk=first_chunk, rect=rect)
     try:
         to_network = _letterbox_published if resize == "published" else _letterbox_fast
-        for picture in islice(_every(pictures(segment.video), vid_stride), max_frames):
+        wanted = None if max_frames is None else max(0, max_frames - taken_before)
+        for picture in islice(_every(pictures(segment), vid_stride), wanted):
             packer.fit(picture)
             yield from packer.add(picture, to_network(picture, packer.size))
         yield packer.finish()
+    except MiscountError:
+        yield packer.fail(VideoError(Reason.INTERNAL, UNCUTTABLE, packer.num_seen))
     except Exception as error:  # noqa: BLE001  the contract: an error is a row, never an end
         yield packer.fail(to_video_error(error, packer.num_seen))
 
@@ -69,16 +75,17 @@ def read_frames(video: Video) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """
     index = 0
     try:
-        for picture in pictures(video):
+        for picture in pictures(Segment(video)):
             index = picture.frame_index
             yield index, picture.time_s, picture.rgb()
     except Exception as error:
         raise to_video_error(error, index) from error
 
 
-def pictures(video: Video) -> Iterator[Picture]:
+def pictures(segment: Segment) -> Iterator[Picture]:
     """Frames of a video file or an image folder, converted on demand."""
-    return image_pictures(video) if video.is_image_folder else file_pictures(video)
+    is_folder = segment.video.is_image_folder
+    return image_pictures(segment) if is_folder else file_pictures(segment)
 
 
 def _every(frames: Iterator[Picture], stride: int) -> Iterator[Picture]:
@@ -101,13 +108,19 @@ class _Packer:
     """Packs frames into chunks, one chunk behind so that the last one can be marked."""
 
     def __init__(
-        self, segment: Segment, size: tuple[int, int], chunk_frames: int, *, rect: bool
+        self,
+        segment: Segment,
+        size: tuple[int, int],
+        chunk_frames: int,
+        *,
+        first_chunk: int,
+        rect: bool,
     ) -> None:
         self._segment = segment
         self.size, self._chunk_frames, self._to_fit = size, chunk_frames, rect
         self._info = UNKNOWN_INFO
-        self._num_chunks = 0
-        self.num_seen = 0
+        self._next_chunk = first_chunk
+        self.num_seen = segment.start_frame
         self._start_chunk()
 
     def fit(self, picture: Picture) -> None:
@@ -137,7 +150,7 @@ class _Packer:
         self.num_seen = picture.frame_index + 1
 
     def finish(self) -> FrameChunk:
-        return self._chunk(is_last=True)
+        return self._chunk(is_last=self._segment.stop_frame is None)
 
     def fail(self, error: VideoError) -> FrameChunk:
         self._start_chunk()
@@ -147,7 +160,7 @@ class _Packer:
         chunk = FrameChunk(
             video_id=self._segment.video.video_id,
             attempt=self._segment.attempt,
-            chunk_index=self._num_chunks,
+            chunk_index=self._next_chunk,
             frame_index=np.array(self._index, np.int64),
             time_s=np.array(self._time, np.float64),
             frames=self._frames,
@@ -156,5 +169,5 @@ class _Packer:
             error=error,
             num_damaged=self._num_damaged,
         )
-        self._num_chunks += 1
+        self._next_chunk += 1
         return chunk

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,14 @@ from numpy.typing import NDArray
 
 from models.structures import Detections
 from pipelines.errors import Reason, VideoError
-from pipelines.schema import DetectionChunk, FrameChunk, Segment, Video, VideoInfo
+from pipelines.schema import (
+    DetectionChunk,
+    FrameChunk,
+    Keyframe,
+    Segment,
+    Video,
+    VideoInfo,
+)
 
 FRAME_SCHEMA = pa.schema(
     [
@@ -44,16 +53,20 @@ def error_from_dict(values: dict[str, Any] | None) -> VideoError | None:
     return VideoError(Reason(values["reason"]), values["detail"], values["frame"])
 
 
-def segment_to_row(segment: Segment) -> dict[str, str]:
-    """The input row of the dataset."""
-    return {"segment": json.dumps(vars(segment.video) | {"attempt": segment.attempt})}
+def segments_to_row(segments: Sequence[Segment]) -> dict[str, str]:
+    """An input row of the dataset: the segments that one task decodes."""
+    return {"segments": json.dumps([asdict(segment) for segment in segments])}
 
 
-def segment_from_table(table: pa.Table) -> Segment:
-    """Inverse of `segment_to_row`, from a batch of one row."""
-    values = json.loads(table.column("segment")[0].as_py())
-    attempt = values.pop("attempt")
-    return Segment(Video(**values), attempt)
+def segments_from_table(table: pa.Table) -> list[Segment]:
+    """Inverse of `segments_to_row`, from a batch of one row."""
+    return [_segment(values) for values in json.loads(table.column("segments")[0].as_py())]
+
+
+def _segment(values: dict[str, Any]) -> Segment:
+    seek = values["seek"]
+    known = {"video": Video(**values["video"]), "seek": None if seek is None else Keyframe(**seek)}
+    return Segment(**values | known)
 
 
 def _header(chunk: FrameChunk | DetectionChunk) -> dict[str, Any]:

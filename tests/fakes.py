@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ import numpy as np
 from models.letterbox import PAD_VALUE
 from pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.errors import Reason, VideoError
-from pipelines.schema import FrameChunk, Segment, Video, VideoInfo
+from pipelines.schema import UNCUTTABLE, FrameChunk, Segment, Video, VideoInfo
 
 SIZE = (96, 64)
 SOURCE = (192, 128)
@@ -28,7 +28,7 @@ DIM = 8
 PALETTE = np.array([(40 * i + 15, 255 - 30 * i, 10 + 25 * i) for i in range(6)], np.uint8)
 NAN, EXIT, EXIT_ONCE = (np.array([255, 0, code], np.uint8) for code in (1, 2, 3))
 
-PARTS = Parts(decode="fakes:decode", model="fakes:ColourModel")
+PARTS = Parts(decode="fakes:decode", cut="fakes:cut", model="fakes:ColourModel")
 CONFIG = TrackConfig(detection=DetectionConfig(weights="fake", weights_sha256="f" * 64, size=SIZE))
 
 
@@ -90,7 +90,10 @@ def decode(
     """As `pipelines.videos.decode_segment`, of a script."""
     script = Script(**json.loads(Path(segment.video.uri).read_text()))
     wanted = list(range(0, script.frames, vid_stride))[:max_frames]
+    stop = segment.stop_frame or script.frames
     for number, start in enumerate(range(0, len(wanted), chunk_frames)):
+        if not segment.start_frame <= wanted[start] < stop:
+            continue
         index = wanted[start : start + chunk_frames]
         error = None
         if script.error_at is not None and index[-1] >= script.error_at:
@@ -118,6 +121,19 @@ def decode(
             return
 
 
+def cut(segment: Segment, *, segment_frames: int, step: int, max_frames: int | None):
+    """As `pipelines.keyframes.cut_segment`, of a script."""
+    script = Script(**json.loads(Path(segment.video.uri).read_text()))
+    length = -(-segment_frames // step) * step
+    starts = list(
+        range(segment.start_frame, min(script.frames, max_frames or script.frames), length)
+    )
+    ends = [*starts[1:], None]
+    return [
+        replace(segment, start_frame=a, stop_frame=b) for a, b in zip(starts, ends, strict=True)
+    ]
+
+
 def read_frames(video: Video) -> Iterator[tuple[int, float, np.ndarray]]:
     """As `pipelines.videos.read_frames`, of a script."""
     script = Script(**json.loads(Path(video.uri).read_text()))
@@ -130,6 +146,14 @@ def decode_shuffled(segment: Segment, **settings: object) -> Iterator[FrameChunk
     chunks = list(decode(segment, **settings))  # type: ignore[arg-type]
     random.Random(segment.video.name).shuffle(chunks)
     yield from chunks
+
+
+def decode_misfit(segment: Segment, **settings: object) -> Iterator[FrameChunk]:
+    """`decode`, but at the end of the second part its frames turn out to be other ones."""
+    for chunk in decode(segment, **settings):  # type: ignore[arg-type]
+        is_wrong = segment.start_frame and segment.may_cut
+        error = VideoError(Reason.INTERNAL, UNCUTTABLE) if is_wrong else chunk.error
+        yield replace(chunk, error=error)
 
 
 class ColourModel:

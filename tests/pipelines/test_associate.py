@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -12,14 +13,19 @@ from fakes import Script
 
 from pipelines import wire
 from pipelines.associate import MAX_TRIES, AssociationShard, start_shards
+from pipelines.checkpoints import find_states
 from pipelines.config import OutputConfig, ResourceConfig
 from pipelines.delivery import Owners
 from pipelines.detect import Detector
-from pipelines.schema import DetectionChunk, Segment, Video
+from pipelines.errors import Reason, VideoError
+from pipelines.schema import UNCUTTABLE, DetectionChunk, Segment, Video
+from pipelines.session import Checkpointing
+from pipelines.storage import open_store
 
 
-def shard(out: Path) -> AssociationShard:
-    return AssociationShard(str(out), fakes.CONFIG, OutputConfig(), {"model": "fake"})
+def shard(out: Path, checkpoints: Checkpointing | None = None) -> AssociationShard:
+    settings = (fakes.CONFIG, OutputConfig(), {"model": "fake"})
+    return AssociationShard(str(out), *settings, checkpoints=checkpoints)
 
 
 def chunks(tmp_path: Path, name: str = "a") -> tuple[Segment, list[DetectionChunk]]:
@@ -85,9 +91,9 @@ def test_a_video_that_keeps_ending_decoders_is_given_up(tmp_path: Path) -> None:
     video_id = segment.video.video_id
     own.open([segment])
     for _ in range(MAX_TRIES):
-        assert own.begin_decode(video_id, 0) is None
-        own.decoded(video_id, 5, ended=False)
-    assert own.begin_decode(video_id, 0) == 5
+        assert own.begin_decode(segment) is None
+        own.decoded(video_id, 0, 5, ended=False)
+    assert own.begin_decode(segment) == 5
     assert str(own.finish()[0].error) == "worker_died: decoding ended 3 workers"
 
 
@@ -96,8 +102,72 @@ def test_decoding_again_what_was_decoded_well_is_no_suspicion(tmp_path: Path) ->
     segment, _ = chunks(tmp_path)
     own.open([segment])
     for _ in range(3 * MAX_TRIES):
-        assert own.begin_decode(segment.video.video_id, 0) is None
-        own.decoded(segment.video.video_id, 5, ended=True)
+        assert own.begin_decode(segment) is None
+        own.decoded(segment.video.video_id, 0, 5, ended=True)
+
+
+def test_parts_of_a_video_that_has_ended_are_not_decoded(tmp_path: Path) -> None:
+    own = shard(tmp_path / "out")
+    segment, parts = chunks(tmp_path)
+    first, second = replace(segment, stop_frame=16), replace(segment, start_frame=16)
+    own.open([segment])
+    assert own.begin_decode(first) is None
+    own.decoded(segment.video.video_id, 0, 2, ended=True)
+    assert own.reached(segment.video.video_id, 0) == 0
+    own.deliver(wire.pack(parts[0]))
+    assert own.reached(segment.video.video_id, 0) == 1
+    for part in parts[1:]:
+        own.deliver(wire.pack(part))
+    assert own.reached(segment.video.video_id, 0) is None
+    assert own.begin_decode(second) == 0
+    assert own.begin_decode(first) is None  # a replay must be as long as what was read of it
+
+
+def test_a_video_whose_parts_do_not_fit_is_left_to_the_next_pass(tmp_path: Path) -> None:
+    own = shard(tmp_path / "out", Checkpointing("t", 8))
+    segment, parts = chunks(tmp_path)
+    own.open([segment])
+    own.deliver(wire.pack(parts[0]))
+    assert list((tmp_path / "out/checkpoints").rglob("state.npz"))
+    misfit = replace(parts[1], error=VideoError(Reason.INTERNAL, UNCUTTABLE))
+    assert own.deliver(wire.pack(misfit)) == "fenced"
+    assert own.stats().uncuttable == [segment.video.video_id]
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert own.finish() == []
+
+
+def test_an_actor_goes_on_from_the_checkpoint_of_a_lost_one(tmp_path: Path) -> None:
+    segment, parts = chunks(tmp_path)
+    for name, until in (("whole", len(parts)), ("out", 3)):
+        own = shard(tmp_path / name, Checkpointing("first", 16))
+        own.open([segment])
+        for part in parts[:until]:
+            own.deliver(wire.pack(part))
+    (key,) = find_states(open_store(str(tmp_path / "out")))[segment.video.video_id]
+    rest = replace(segment, attempt=1, start_frame=16, checkpoint=key)
+    other = shard(tmp_path / "out", Checkpointing("second", 16))
+    other.open([rest])
+    assert other.reached(rest.video.video_id, 1) == 2
+    assert other.deliver(wire.pack(replace(parts[1], attempt=1))) == "dup"
+    for part in parts[2:]:
+        assert other.deliver(wire.pack(replace(part, attempt=1))) == "ok"
+    found = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
+        for name in ("whole", "out")
+    ]
+    assert found[0] == found[1]
+    assert len(other.finish()) == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_leaves_the_video_to_the_next_pass(tmp_path: Path) -> None:
+    segment, parts = chunks(tmp_path)
+    store = open_store(str(tmp_path / "out"))
+    store.put("checkpoints/x/y/000000000016/state.npz", b"damaged")
+    own = shard(tmp_path / "out", Checkpointing("second", 16))
+    key = "checkpoints/x/y/000000000016/state.npz"
+    own.open([replace(segment, start_frame=16, checkpoint=key)])
+    assert own.deliver(wire.pack(parts[2])) == "fenced"
+    assert not store.exists(key)
 
 
 def test_a_full_disk_halts_the_run_and_blames_no_video(
@@ -158,12 +228,12 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
     for part in reversed(parts):
         assert owners.begin(part.video_id, 0, part.chunk_index) == "ok"
         assert owners.deliver(part) == "ok"
-    assert owners.begin_decode(segment.video.video_id, 0) is None
+    assert owners.begin_decode(segment) is None
     assert sorted(len(ray.get(s.finish.remote())) for s in shards) == [0, 1]
     for s in shards:
         ray.kill(s)
         while is_alive(s):  # killing takes a moment
             time.sleep(0.05)
     assert owners.deliver(parts[0]) == "fenced"
-    assert owners.begin_decode(segment.video.video_id, 0) == 0
+    assert owners.begin_decode(segment) == 0
     assert Owners("no-such-pass", 2).deliver(parts[0]) == "fenced"

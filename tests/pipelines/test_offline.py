@@ -88,6 +88,105 @@ def test_the_dataflow_gives_the_plain_loops_bytes(
     assert json.loads((tmp_path / "summary.json").read_text())["rows"] == summary.rows
 
 
+def test_long_videos_in_parts_give_the_plain_loops_bytes(
+    ray_cluster: str, archive: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Every video is cut into parts of two chunks, and kept after every third chunk."""
+    resources = ResourceConfig(
+        chunk_frames=8,
+        num_detectors=2,
+        num_associators=2,
+        num_decoders=3,
+        segment_frames=16,
+        cut_bytes=0,
+        checkpoint_frames=24,
+    )
+    summary = offline.track(
+        [str(archive)],
+        str(tmp_path),
+        fakes.CONFIG,
+        parts=fakes.PARTS,
+        resources=resources,
+        outputs=OUTPUTS,
+    )
+    assert products(tmp_path) == expected  # and no checkpoint is left
+    assert summary.passes == 1
+    assert summary.frames > 100
+
+
+def test_a_lost_association_actor_goes_on_from_its_checkpoints(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    """It is killed when half of a long video is kept; the rest is all that is decoded again."""
+    import ray
+
+    source = fakes.archive(tmp_path / "in", long=Script(frames=160, seed=5, frame_s=0.01))
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    resources = replace(SMALL, segment_frames=16, cut_bytes=0, checkpoint_frames=16)
+    settings = {"parts": fakes.PARTS, "resources": resources, "outputs": OUTPUTS}
+    reference.track([str(source)], str(plain), fakes.CONFIG, **settings)
+    kept: list[int] = []
+    frames: list[int] = []
+
+    def kill_at_half(progress: offline.Progress) -> None:
+        states = [int(path.parent.name) for path in out.glob("checkpoints/*/*/*/state.npz")]
+        frames.append(progress.frames)
+        if not kept and max(states, default=0) >= 80:
+            kept.append(progress.frames)
+            names = ray.util.list_named_actors()
+            ray.kill(ray.get_actor(next(name for name in names if name.startswith("jde-"))))
+
+    summary = offline.track(
+        [str(source)], str(out), fakes.CONFIG, progress=kill_at_half, **settings
+    )
+    assert kept
+    assert summary.passes == 2
+    assert (summary.videos_done, summary.frames) == (1, 160)
+    assert products(out) == products(plain)
+    redone = frames[-1] - 160
+    assert redone <= 80, "more than what follows the checkpoint was done again"
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_the_checkpoints_of_a_run_that_was_ended(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    source = fakes.archive(tmp_path / "in", long=Script(frames=160, seed=6, frame_s=0.01))
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    resources = replace(SMALL, segment_frames=16, cut_bytes=0, checkpoint_frames=16)
+    settings = {"parts": fakes.PARTS, "resources": resources, "outputs": OUTPUTS}
+    reference.track([str(source)], str(plain), fakes.CONFIG, **settings)
+
+    def terminate(_: offline.Progress) -> None:
+        if any(int(path.parent.name) >= 80 for path in out.glob("checkpoints/*/*/*/state.npz")):
+            signal.raise_signal(signal.SIGTERM)
+
+    first = offline.track([str(source)], str(out), fakes.CONFIG, progress=terminate, **settings)
+    assert first.exit_code == ExitCode.TERMINATED
+    seen: list[offline.Progress] = []
+    summary = offline.track([str(source)], str(out), fakes.CONFIG, progress=seen.append, **settings)
+    assert (summary.exit_code, summary.frames) == (ExitCode.DONE, 160)
+    assert seen[-1].frames <= 80
+    assert products(out) == products(plain)
+
+
+@pytest.mark.slow
+def test_parts_that_do_not_fit_together_are_done_again_as_one(
+    ray_cluster: str, archive: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    summary = offline.track(
+        [str(archive / "v2.mp4")],
+        str(tmp_path),
+        fakes.CONFIG,
+        parts=replace(fakes.PARTS, decode="fakes:decode_misfit"),
+        resources=replace(SMALL, segment_frames=16, cut_bytes=0, checkpoint_frames=8),
+        outputs=OUTPUTS,
+    )
+    assert (summary.passes, summary.exit_code) == (2, ExitCode.DONE)
+    found = products(tmp_path)
+    assert found == {key: value for key, value in expected.items() if "/v2-" in key}
+
+
 def test_decoding_is_a_stage_of_its_own(
     ray_cluster: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,20 @@ def test_only_what_is_missing_is_done(
     assert store.exists(video_key(A.video_id)) == (A not in todo)
 
 
+@pytest.mark.parametrize(("overwrite", "left"), [(False, [C]), (True, [])])
+def test_checkpoints_of_videos_that_ended_are_cleared(
+    tmp_path: Path, overwrite: bool, left: list[Video]
+) -> None:
+    store = open_store(str(tmp_path))
+    store.put(tracks_key(A.video_id), b"")
+    write_error(store, B, GONE)
+    keys = {video: f"checkpoints/{video.video_id}/t/000000000008/state.npz" for video in (A, B, C)}
+    for key in keys.values():
+        store.put(key, b"")
+    plan_work(store, [A, B, C], [], overwrite=overwrite, retry_errors=False)
+    assert [video for video, key in keys.items() if store.exists(key)] == left
+
+
 def test_a_source_without_a_video_fails_and_is_recorded(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     for _ in range(2):

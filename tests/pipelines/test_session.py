@@ -4,6 +4,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fakes
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 from fakes import Script
 
 from models.structures import Detections
+from models.tracking.config import TrackingConfig
+from pipelines.checkpoints import Checkpoint, find_states
 from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from pipelines.detect import Detector
 from pipelines.errors import Reason, VideoError
 from pipelines.schema import DetectionChunk, Segment, Video, VideoInfo
-from pipelines.session import VideoSession
+from pipelines.session import Checkpointing, VideoSession
 from pipelines.storage import open_store
 
 VIDEO = Video("/archive/a.mp4", "a")
@@ -33,7 +36,7 @@ def chunks(tmp_path: Path, chunk_frames: int = 7, **script: int) -> list[Detecti
     return [replace(detector.detect(c), video_id=VIDEO.video_id) for c in frames]
 
 
-def session(out: Path, config: TrackConfig = fakes.CONFIG, **settings: int) -> VideoSession:
+def session(out: Path, config: TrackConfig = fakes.CONFIG, **settings: Any) -> VideoSession:
     metadata = {"model": "fake"}
     store = open_store(str(out))
     return VideoSession(VIDEO, 0, config, OUTPUTS, store, metadata, out / "spool", **settings)
@@ -63,6 +66,62 @@ def test_any_order_gives_the_same_bytes(tmp_path: Path) -> None:
     assert outcome.counts.rows == pq.read_metadata(next(tmp_path.glob("first/tracks/*"))).num_rows
     assert outcome.counts.dropped["min_box_area"] > 0
     assert outcome.counts.detections >= outcome.counts.rows
+
+
+@pytest.mark.parametrize("mode", ["default", "published"])
+@pytest.mark.parametrize("group_rows", [16_384, 50])
+def test_a_session_restored_again_and_again_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, group_rows: int
+) -> None:
+    """After every checkpoint a new session goes on; the last attempt's clutter is removed."""
+    monkeypatch.setattr("pipelines.sink.ROW_GROUP_ROWS", group_rows)
+    config = replace(fakes.CONFIG, tracking=TrackingConfig(mode=mode))  # type: ignore[arg-type]
+    parts = chunks(tmp_path, frames=90)
+    first = session(tmp_path / "first", config)
+    for part in parts:
+        first.deliver(part)
+    expected = files(tmp_path / "first")
+    out, store = tmp_path / "out", open_store(str(tmp_path / "out"))
+    own, tokens = session(out, config, checkpoints=Checkpointing("0", 14)), []
+    for part in parts:
+        own.deliver(part)
+        states = find_states(store).get(VIDEO.video_id, [])
+        if own.outcome is None and states and states[0] not in tokens:
+            tokens.append(states[0])
+            own.close()
+            own = session(out, config, checkpoints=Checkpointing(f"{len(tokens)}", 14))
+            own.restore(Checkpoint.load(store.get(states[0])))
+            assert own.next_chunk == part.chunk_index + 1
+    assert len(tokens) >= 5
+    assert files(out) == expected
+    assert own.outcome is not None
+    assert first.outcome is not None
+    assert own.outcome.counts == first.outcome.counts
+
+
+def test_a_checkpoint_of_other_settings_or_of_another_file_is_refused(tmp_path: Path) -> None:
+    own = session(tmp_path / "out", checkpoints=Checkpointing("t", 7))
+    own.deliver(chunks(tmp_path)[0])
+    store = open_store(str(tmp_path / "out"))
+    (key,) = find_states(store)[VIDEO.video_id]
+    kept = Checkpoint.load(store.get(key))
+    assert (kept.next_frame, kept.next_chunk, kept.chunk_frames) == (7, 1, 7)
+    changed = session(tmp_path / "other", replace(fakes.CONFIG, min_box_area=1.0))
+    with pytest.raises(ValueError, match="belongs to another run or file"):
+        changed.restore(kept)
+    replaced = session(tmp_path / "other")
+    replaced.video = replace(VIDEO, version="2")
+    with pytest.raises(ValueError, match="belongs to another run or file"):
+        replaced.restore(kept)
+    with pytest.raises(ValueError, match="checkpoint"):
+        Checkpoint.load(store.get(key)[:-100])
+
+
+def test_a_short_video_keeps_no_checkpoint(tmp_path: Path) -> None:
+    own = session(tmp_path / "out", checkpoints=Checkpointing("t", 1000))
+    for part in chunks(tmp_path, frames=90)[:-1]:
+        own.deliver(part)
+    assert not (tmp_path / "out/checkpoints").exists()
 
 
 def test_metadata_is_that_of_the_video(tmp_path: Path) -> None:

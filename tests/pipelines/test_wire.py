@@ -73,5 +73,5 @@ def test_detections_come_back_equal(counts: list[int], spooled: bool) -> None:
 
 def test_a_segment_comes_back_equal() -> None:
     segment = Segment(Video("/a/ü.mp4", "ü", frames_per_second=12.5), 2)
-    table = pa.Table.from_pylist([wire.segment_to_row(segment)])
-    assert wire.segment_from_table(table) == segment
+    table = pa.Table.from_pylist([wire.segments_to_row([segment])])
+    assert wire.segments_from_table(table) == [segment]
