@@ -6,12 +6,14 @@ value goes. A flag wins over the file, the file over the default.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from models.tracking.associations import CONFIGS as ASSOCIATIONS
+from models.tracking.associations import build_config
 from models.tracking.config import TrackingConfig
 from pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from pipelines.errors import ExitCode, RunError
@@ -32,6 +34,7 @@ FLAGS: dict[str, tuple[str, str]] = {
     "weights": ("detection", "weights"),
     "size": ("detection", "size"),
     "rect": ("detection", "rect"),
+    "association": ("tracking", "association"),
     "conf": ("tracking", "high_score"),
     "nms": ("detection", "nms_threshold"),
     "max_detections": ("detection", "max_detections"),
@@ -104,8 +107,17 @@ Precision = Annotated[
 Resize = Annotated[
     str | None, _option("resize", _NETWORK, "How frames are scaled.", "fast|published")
 ]
+Association = Annotated[
+    str | None,
+    _option("association", _TRACKS, "How detections become tracks.", "|".join(ASSOCIATIONS)),
+]
 TrackBuffer = Annotated[
-    int | None, _option("track_buffer", _TRACKS, "Frames a lost track is kept, at 30 frames/s.")
+    int | None,
+    _option(
+        "track_buffer",
+        _TRACKS,
+        "Frames a lost track is kept, at 30 frames/s (sort, deepsort: of the video).",
+    ),
 ]
 MinBoxArea = Annotated[
     float | None, _option("min_box_area", _TRACKS, "Smaller boxes are left out (square pixels).")
@@ -184,7 +196,7 @@ def build_settings(values: Values) -> Settings:
         return {field: value for (where, field), value in values.items() if where == section}
 
     try:
-        tracking = TrackingConfig(**of("tracking"))
+        tracking = build_config(**of("tracking"))
         handed_over = {"score_threshold": tracking.least_score}
         track = TrackConfig(
             detection=DetectionConfig(**handed_over | of("detection")),
@@ -257,16 +269,27 @@ def _value(name: str, place: tuple[str, str], value: Any) -> Values:
     section, field = place
     if value == "auto" and field.startswith("num_"):
         return {}
-    settable = {f.name for f in fields(SECTIONS[section])} - {"detection", "tracking"}
+    hints = _hints(section)
+    settable = hints.keys() - {"detection", "tracking"}
     if field not in settable:
         accepted = ", ".join(sorted(settable))
         raise RunError(f"{name}: no such setting, accepted are {accepted}", ExitCode.REFUSED)
     try:
         if field == "size" and isinstance(value, str | int):
             return {place: parse_size(str(value))}
-        return {place: _typed(get_type_hints(SECTIONS[section])[field], value)}
+        return {place: _typed(hints[field], value)}
     except ValueError as error:
         raise RunError(f"{name}: {error}", ExitCode.REFUSED) from error
+
+
+def _hints(section: str) -> dict[str, Any]:
+    """Types of the settings of a section; those of all associations count in `tracking`."""
+    if section != "tracking":
+        return get_type_hints(SECTIONS[section])
+    hints: dict[str, Any] = {}
+    for config in reversed(ASSOCIATIONS.values()):  # of two that differ, ours
+        hints |= get_type_hints(config)
+    return hints | {"association": str}
 
 
 def _typed(hint: Any, value: Any) -> Any:

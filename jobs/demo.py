@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.metrics.tracking import TrackingScores
+    from models.metrics.tracking import SequenceScores
     from models.synthetic.scene import StreetScene
     from pipelines.config import Parts, ResourceConfig, TrackConfig
     from pipelines.offline import Summary
@@ -209,21 +209,21 @@ def tracks_path(video: DemoVideo, out: Path) -> Path:
     return out / "tracks" / f"{found[0].video_id}.parquet"
 
 
-def score_archive(videos: list[DemoVideo], out: Path) -> dict[str, TrackingScores]:
+def score_archive(videos: list[DemoVideo], out: Path) -> dict[str, SequenceScores]:
     """Scores of the videos that have tracks, by name, and `OVERALL`."""
     from models.metrics.tracking import score_sequence, summarize
-    from pipelines.evaluation import read_tracks
     from pipelines.mot_format import read_ground_truth
+    from pipelines.sequences import read_tracks
 
-    accumulators = {}
+    scores = {}
     for video in videos:
         path = tracks_path(video, out)
         if path.exists():
             truth = read_ground_truth(video.truth)
             seen = truth.visibility >= VISIBLE
             people, hidden = truth.people[seen], truth.people[~seen]
-            accumulators[video.name] = score_sequence(people, read_tracks(path), hidden)
-    return summarize(accumulators)
+            scores[video.name] = score_sequence(people, read_tracks(path), hidden)
+    return summarize(scores)
 
 
 def annotated_path(video: DemoVideo, out: Path) -> Path:
@@ -235,10 +235,10 @@ def _report(
     console: Console,
     videos: list[DemoVideo],
     out: Path,
-    scored: dict[str, TrackingScores],
+    scored: dict[str, SequenceScores],
     summary: Summary,
 ) -> None:
-    from pipelines.evaluation import read_tracks
+    from pipelines.sequences import read_tracks
 
     speed = summary.frames_per_second.get("wall")
     title = "people tracked" + (
@@ -271,9 +271,10 @@ def _report(
     console.print(f"report {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _cells(scores: TrackingScores, num_frames: int, num_tracks: int) -> list[str]:
-    counts = (str(num_frames), str(scores.num_ids), str(num_tracks))
-    return [*counts, f"{scores.mota:.1%}", f"{scores.idf1:.1%}", str(scores.num_switches)]
+def _cells(scores: SequenceScores, num_frames: int, num_tracks: int) -> list[str]:
+    clear = scores.clear
+    counts = (str(num_frames), str(clear.num_ids), str(num_tracks))
+    return [*counts, f"{clear.mota:.1%}", f"{scores.identity.idf1:.1%}", str(clear.num_switches)]
 
 
 if __name__ == "__main__":

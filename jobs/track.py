@@ -52,6 +52,7 @@ def track(
     max_detections: options.MaxDetections = None,
     precision: options.Precision = None,
     resize: options.Resize = None,
+    association: options.Association = None,
     track_buffer: options.TrackBuffer = None,
     min_box_area: options.MinBoxArea = None,
     vid_stride: options.VidStride = None,

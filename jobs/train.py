@@ -64,6 +64,7 @@ def train(
         [source.weight for source in sources],
         {i for i, source in enumerate(sources) if source.kind == "crops"},
         size=network.size,
+        aspects=settings.get("aspects", ()),
         batch=budget.batch,
         augmentation=Augmentation(**settings.get("augmentation", {})),
         collage_share=settings["collage_share"],

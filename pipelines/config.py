@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from models.tracking.associations import AssociationConfig
 from models.tracking.config import TrackingConfig
 
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
@@ -77,7 +78,7 @@ class TrackConfig:
 
     Attributes:
         detection: The network and what is kept of its output.
-        tracking: The association.
+        tracking: The association: our own, or another one's settings.
         vid_stride: Every n-th frame is looked at; frame numbers stay the source's.
         max_frames: Frames looked at in a video (after the stride), None for all.
         min_box_area: Tracked boxes smaller than this many square source pixels are left out,
@@ -85,7 +86,7 @@ class TrackConfig:
     """
 
     detection: DetectionConfig = field(default_factory=DetectionConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    tracking: AssociationConfig = field(default_factory=TrackingConfig)
     vid_stride: int = 1
     max_frames: int | None = None
     min_box_area: float = 200.0

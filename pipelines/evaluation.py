@@ -1,83 +1,77 @@
-"""Tracks of a run against ground truth, sequence by sequence."""
+"""Tracks against ground truth, a sequence a task: in this process, or on Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-import numpy as np
-import pyarrow.parquet as pq
+from models.metrics.tracking import SequenceScores, score_sequence
+from pipelines.sequences import Pairing, TruthRules, read_tracks, read_truth
 
-from models.metrics.hota import HotaCounts, add_counts, hota_counts
-from models.metrics.rows import BoxRows
-from models.metrics.tracking import (
-    TrackingScores,
-    score_sequence,
-    summarize,
-    without_distractors,
-)
-from pipelines.mot_format import read_ground_truth
+MOST_IN_PROCESS = 8  # sequences; to start a Ray takes longer than to score so many
+
+Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class SequenceScores:
-    """CLEAR and identity scores of a sequence beside its HOTA; ratios in [0, 1]."""
-
-    clear: TrackingScores
-    hota: HotaCounts
-
-
-def sequence_name(video_id: str) -> str:
-    """Name of the video: its id without the hash of its URI."""
-    return video_id.rpartition("-")[0]
-
-
-def read_tracks(path: Path) -> BoxRows:
-    """Rows of one file of `tracks/`."""
-    columns = ["frame", "track_id", "x1", "y1", "x2", "y2"]
-    table = pq.read_table(path, columns=columns)
-    values = {name: table.column(name).to_numpy() for name in columns}
-    tlbr = np.stack([values[name] for name in ("x1", "y1", "x2", "y2")], 1).astype(np.float64)
-    return BoxRows(values["frame"].astype(np.int64), values["track_id"].astype(np.int64), tlbr)
-
-
-def find_truth(root: Path, name: str) -> Path | None:
-    """Ground truth of a sequence: `NAME/gt/gt.txt` anywhere below `root`, or `NAME.gt.txt`."""
-    found = sorted(root.glob(f"**/{name}/gt/gt.txt")) or sorted(root.glob(f"**/{name}.gt.txt"))
-    return found[0] if found else None
-
-
-def score_run(
-    tracks: Iterable[Path], truth_root: Path
-) -> tuple[dict[str, SequenceScores], list[str]]:
-    """Score every file of `tracks/` that has ground truth.
-
-    Args:
-        tracks: Parquet files named by video id.
-        truth_root: Folder searched by `find_truth`.
-
-    Returns:
-        Scores by sequence with `OVERALL` last (empty where nothing has truth), and the names of
-        the videos without truth.
+def score_pairing(pairing: Pairing, rules: TruthRules = TruthRules()) -> SequenceScores:
+    """Scores of one sequence that has ground truth.
 
     Raises:
-        ValueError: If a ground truth file cannot be read, with file and line.
+        ValueError: If a file cannot be read, in one line.
     """
-    accumulators, counts, without = {}, {}, []
-    for path in sorted(tracks):
-        name = sequence_name(path.stem)
-        truth_path = find_truth(truth_root, name)
-        if truth_path is None:
-            without.append(name)
-            continue
-        truth = read_ground_truth(truth_path)
-        rows = read_tracks(path)
-        accumulators[name] = score_sequence(truth.people, rows, truth.ignore, truth.other)
-        if len(truth.ignore):
-            rows = without_distractors(truth.people, rows, truth.ignore, truth.other)
-        counts[name] = hota_counts(truth.people, rows)
-    if counts:
-        counts["OVERALL"] = add_counts(list(counts.values()))
-    clear = summarize(accumulators)
-    return {name: SequenceScores(clear[name], counts[name]) for name in counts}, without
+    if pairing.truth is None:
+        raise ValueError(f"gt: no ground truth of {pairing.name}")
+    truth = read_truth(pairing.truth, rules)
+    tracks = read_tracks(pairing.tracks)
+    return score_sequence(truth.people, tracks, truth.ignore, truth.other)
+
+
+def for_each(
+    work: Callable[[Pairing, TruthRules], Result],
+    pairings: Sequence[Pairing],
+    rules: TruthRules = TruthRules(),
+    address: str | None = None,
+) -> dict[str, Result]:
+    """Do something with every sequence, each a task of its own; the same in any order.
+
+    Args:
+        work: A function of a module, called with a pairing and the rules.
+        pairings: Sequences with ground truth; every node must see their files.
+        rules: How ground truth is read.
+        address: Ray to run on (`local`, `auto`, `ray://HOST:PORT`). None runs up to
+            `MOST_IN_PROCESS` sequences in this process and more on a local Ray.
+
+    Returns:
+        What `work` gave, by sequence, in the order of `pairings`.
+
+    Raises:
+        ValueError: The first error in that order, if `work` refuses a file.
+        RunError: If there is no Ray at the address.
+    """
+    if address is None and len(pairings) <= MOST_IN_PROCESS:
+        return {pairing.name: work(pairing, rules) for pairing in pairings}
+    import ray
+
+    from pipelines.cluster import connected
+
+    with connected(address or "local"):
+        task: Any = ray.remote(_attempt).options(num_cpus=1)
+        results: list[Result | ValueError] = ray.get(
+            [task.remote(work, pairing, rules) for pairing in pairings]
+        )
+    found: dict[str, Result] = {}
+    for pairing, result in zip(pairings, results, strict=True):
+        if isinstance(result, ValueError):
+            raise result
+        found[pairing.name] = result
+    return found
+
+
+def _attempt(
+    work: Callable[[Pairing, TruthRules], Result], pairing: Pairing, rules: TruthRules
+) -> Result | ValueError:
+    """What `work` gives, or its refusal as a value: Ray would wrap it in a traceback."""
+    try:
+        return work(pairing, rules)
+    except (ValueError, OSError) as error:
+        return ValueError(str(error))

@@ -10,7 +10,7 @@ import configparser
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,10 @@ from models.structures import FloatArray
 
 PEDESTRIAN = 1
 DISTRACTORS = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
+_NON_MOTOR_VEHICLE = 6  # a distractor of MOT20 only
+_RESULT_COLUMNS = (7, 10)  # frame, id, left, top, width, height, score [, x, y, z]
+Benchmark = Literal["auto", "MOT15", "MOT16", "MOT17", "MOT20"]
+BENCHMARKS = get_args(Benchmark)
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,33 @@ class SequenceInfo:
     image_suffix: str
 
 
-def read_ground_truth(path: Path) -> GroundTruth:
+def read_ground_truth(path: Path, benchmark: Benchmark = "auto") -> GroundTruth:
     """Read a `gt.txt` of MOT15 (10 columns) or MOT16, 17, 20 (9 columns).
 
+    Rows marked 0 in column 7 are nobody to be found. MOT15 leaves them out; the others match
+    tracks to them too, and tracks on those of a distractor class are neither right nor wrong.
+    In MOT20 the classes of distractors have riders' vehicles among them.
+
+    Args:
+        path: Of the file.
+        benchmark: Whose rules; `auto` takes those of MOT15 for other than 9 columns, those of
+            MOT20 where a folder of the path is called so, else those of MOT16 and MOT17.
+
     Raises:
-        ValueError: If a line cannot be read, in one line with the file and the line's number.
+        ValueError: If a line cannot be read or says an id twice in a frame, in one line with the
+            file and the line's number.
     """
-    table = _read_table(path, least=7)
+    table, numbers = _read_table(path, least=7)
+    _check_once(path, table, numbers)
+    if benchmark == "auto" and any(part.startswith("MOT20") for part in path.parts):
+        benchmark = "MOT20"
     flag = table[:, 6] > 0
-    if table.shape[1] != 9:  # MOT15: only people, and world coordinates we do not need
-        return GroundTruth(
-            _rows(table[flag]), np.ones(int(flag.sum())), BoxRows.empty(), BoxRows.empty()
-        )
+    if table.shape[1] != 9 or benchmark == "MOT15":  # world coordinates, which we do not need
+        ones = np.ones(int(flag.sum()))
+        return GroundTruth(_rows(table[flag]), ones, BoxRows.empty(), BoxRows.empty())
     person = flag & (table[:, 7] == PEDESTRIAN)
-    distractor = np.isin(table[:, 7], DISTRACTORS)
+    extra = (_NON_MOTOR_VEHICLE,) if benchmark == "MOT20" else ()
+    distractor = np.isin(table[:, 7], (*DISTRACTORS, *extra))
     rest = ~person & ~distractor
     return GroundTruth(
         _rows(table[person]), table[person, 8], _rows(table[distractor]), _rows(table[rest])
@@ -87,7 +104,25 @@ def read_scored(path: Path) -> ScoredRows:
     Raises:
         ValueError: If a line cannot be read, in one line with the file and the line's number.
     """
-    table = _read_table(path, least=7)
+    table, _ = _read_table(path, least=7)
+    return ScoredRows(_rows(table), table[:, 6])
+
+
+def read_results(path: Path) -> ScoredRows:
+    """Read a tracker's results as strictly as a benchmark's server would.
+
+    Raises:
+        ValueError: Other than 7 or 10 columns, an id below 0 or not whole, or an id twice in a
+            frame, in one line with the file and the line's number; and what `read_scored` raises.
+    """
+    table, numbers = _read_table(path, least=7, accepted=_RESULT_COLUMNS)
+    bad = np.flatnonzero((table[:, 1] < 0) | (table[:, 1] != np.round(table[:, 1])))
+    if len(bad):
+        got = f"{table[bad[0], 1]:g}"
+        raise ValueError(
+            f"{path}:{numbers[bad[0]]}: got id {got}, accepted are whole numbers from 0"
+        )
+    _check_once(path, table, numbers)
     return ScoredRows(_rows(table), table[:, 6])
 
 
@@ -159,25 +194,49 @@ def _rows(table: NDArray[np.float64]) -> BoxRows:
     return BoxRows(table[:, 0].astype(np.int64) - 1, table[:, 1].astype(np.int64), tlbr)
 
 
-def _read_table(path: Path, least: int) -> NDArray[np.float64]:
-    """`(n, columns)` numbers of a file whose lines all have as many columns."""
+def _check_once(path: Path, table: NDArray[np.float64], numbers: list[int]) -> None:
+    """Refuse an id that has two boxes in one frame, naming the line of the second."""
+    order = np.lexsort((np.arange(len(table)), table[:, 1], table[:, 0]))
+    same = (np.diff(table[order, :2], axis=0) == 0).all(axis=1)
+    if same.any():
+        line = int(order[1:][same].min())
+        frame, track_id = table[line, :2]
+        raise ValueError(
+            f"{path}:{numbers[line]}: got id {track_id:g} twice in frame {frame:g}, "
+            "accepted is one box an id and frame"
+        )
+
+
+def _read_table(
+    path: Path, least: int, accepted: tuple[int, ...] = ()
+) -> tuple[NDArray[np.float64], list[int]]:
+    """`(n, columns)` numbers of a file whose lines all have as many, and the lines' numbers."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file") from error
     table: list[list[float]] = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            table.append(_parse(path, number, line, least))
-            if len(table[-1]) != len(table[0]):
-                got, wanted = len(table[-1]), len(table[0])
-                raise ValueError(f"{path}:{number}: got {got} columns, lines before have {wanted}")
-    return np.array(table, np.float64).reshape(len(table), -1 if table else least)
+    numbers = [number for number, line in enumerate(lines, start=1) if line.strip()]
+    for number in numbers:
+        table.append(_parse(path, number, lines[number - 1], least))
+        columns = len(table[-1])
+        if columns != len(table[0]):
+            raise ValueError(
+                f"{path}:{number}: got {columns} columns, lines before have {len(table[0])}"
+            )
+        if accepted and columns not in accepted:
+            wanted = " or ".join(map(str, accepted))
+            raise ValueError(
+                f"{path}:{number}: got {columns} columns, accepted are {wanted} "
+                "(frame,id,left,top,width,height,score[,x,y,z])"
+            )
+    return np.array(table, np.float64).reshape(len(table), -1 if table else least), numbers
 
 
 def _parse(path: Path, number: int, line: str, least: int) -> list[float]:
+    cells = line.strip().rstrip(",")
     try:
-        values = [float(cell) for cell in line.strip().rstrip(",").split(",")]
+        values = [float(cell) for cell in (cells.split(",") if "," in cells else cells.split())]
     except ValueError:
         raise ValueError(f"{path}:{number}: got {line.strip()!r}, accepted are numbers") from None
     if len(values) < least:

@@ -174,13 +174,13 @@ def _log(
     out: Path, step: int, share: float, rate: float, recent: list[list[float]], loss: JointLoss
 ) -> None:
     means = [sum(column) / len(column) for column in zip(*recent, strict=True)]
-    weights = [float(loss.uncertainty[task].detach()) for task in TASKS]
+    weights = list(loss.weighting.current_weights().values())
     path = out / "curves.csv"
     fresh = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
         if fresh:
-            names = [f"loss_{task}" for task in TASKS] + [f"s_{task}" for task in TASKS]
+            names = [f"loss_{task}" for task in TASKS] + [f"weight_{task}" for task in TASKS]
             writer.writerow(["step", "share", "rate", "total", *names])
         writer.writerow([step, *(f"{v:.5g}" for v in (share, rate, *means, *weights))])
 
@@ -220,7 +220,12 @@ def _restore(
 ) -> tuple[int, float]:
     state = torch.load(path, weights_only=True, map_location="cpu")
     model.load_state_dict(state["model"])
-    loss.load_state_dict(state["loss"])
+    renamed = {"classifier.": "identity.classifier.", "uncertainty.": "weighting.s."}
+    of_loss = {}
+    for key, value in state["loss"].items():  # names of checkpoints before the weightings
+        old = next((start for start in renamed if key.startswith(start)), "")
+        of_loss[renamed.get(old, "") + key.removeprefix(old)] = value
+    loss.load_state_dict(of_loss)
     optimiser.load_state_dict(state["optimiser"])
     average.model.load_state_dict(state["average"])
     average.updates = state["updates"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from models.jde.assignment import Labels
-from models.letterbox import PAD_VALUE
+from models.letterbox import PAD_VALUE, fitted_size
 from pipelines.augmentation import Augmentation, Example, clipped, jitter_colour, warp
 from pipelines.labelled_images import LabelledImage
 
@@ -24,6 +24,8 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
         weights: One a group.
         crop_groups: Groups whose images are cut-out people.
         size: Width and height of the largest batch; every second batch is 3/4 of it.
+        aspects: Widths over heights of frames to come, since inputs follow the video's shape
+            (`models.letterbox.fitted_size`). A batch takes one of them; none means that of `size`.
         batch: Images in a batch.
         augmentation: Ranges.
         collage_share: Share of the images that are collages of crops.
@@ -37,6 +39,7 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
         crop_groups: set[int],
         *,
         size: tuple[int, int],
+        aspects: Sequence[float] = (),
         batch: int,
         augmentation: Augmentation,
         collage_share: float,
@@ -51,7 +54,8 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
         sizes = np.bincount([image.group for image in self.scenes], minlength=len(weights))
         shares = np.array([weights[i.group] / sizes[i.group] for i in self.scenes])
         self.cumulative = np.cumsum(shares / shares.sum())
-        self.size, self.batch, self.augmentation = size, batch, augmentation
+        self.shapes = [fitted_size(round(1e4 * a), 10_000, size) for a in aspects] or [size]
+        self.batch, self.augmentation = batch, augmentation
         self.collage_share = collage_share if self.people else 0.0
         self.seed = seed
 
@@ -61,7 +65,8 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
         cv2.setNumThreads(1)
         while True:
             shrink = 1.0 if rng.random() < 0.5 else 0.78
-            width, height = (max(32, round(side * shrink / 32) * 32) for side in self.size)
+            shape = self.shapes[rng.integers(len(self.shapes))]
+            width, height = (max(32, round(side * shrink / 32) * 32) for side in shape)
             yield [self.example(width, height, rng) for _ in range(self.batch)]
 
     def _draw(self, rng: np.random.Generator) -> LabelledImage:

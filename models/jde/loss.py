@@ -1,21 +1,25 @@
-"""Joint loss of detection and embedding, balanced by learned task uncertainty (paper, eq. 4-6).
+"""Joint loss of the small model's anchor-free heads, and which loss a network is made for.
 
-The small model's detection losses are those of its anchor-free heads (varifocal score loss,
-complete IoU); the identity loss and the balancing are the paper's.
+Detection is learned by a varifocal score loss and complete IoU, appearance from identities and from
+a teacher. Embedding losses and weighting are those of the paper's `AnchorLoss`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.jde.anchor_loss import AnchorLoss
 from models.jde.assignment import Labels, assign
 from models.jde.config import STRIDES, JDEConfig
 from models.jde.decode import cell_centres, decode_scale
+from models.jde.embedding_loss import EmbeddingLoss
 from models.jde.head import ScaleMaps
+from models.jde.weighting import TaskGroup, build_weighting
 
 TASKS = ("score", "box", "identity", "appearance")
 
@@ -48,32 +52,38 @@ def varifocal(logits: Tensor, quality: Tensor, counted: Tensor) -> Tensor:
 
 
 class JointLoss(nn.Module):
-    """Score, box, identity and appearance losses and their learned balance.
-
-    `total = sum over tasks of (exp(-s) L + s) / 2` with one learned s a task (eq. 6).
+    """Score, box, identity and appearance losses over all scales at once, and their balance.
 
     Args:
         config: Of the network.
         num_identities: Classes of the identity loss, 0 for none.
+        embedding_loss: One of `models.jde.embedding_loss.EMBEDDING_LOSSES`.
+        weighting: One of `models.jde.weighting.WEIGHTINGS`.
     """
 
-    def __init__(self, config: JDEConfig, num_identities: int) -> None:
+    def __init__(
+        self,
+        config: JDEConfig,
+        num_identities: int,
+        embedding_loss: str = "cross_entropy",
+        weighting: str = "uncertainty",
+    ) -> None:
         super().__init__()
         self.config = config
-        self.classifier = nn.Linear(config.embedding_dim, max(1, num_identities))
-        # the paper's scale: normalised embeddings times sqrt(2) ln(K - 1)
-        self.embedding_scale = math.sqrt(2) * math.log(max(3, num_identities) - 1)
-        start = {"score": -1.0, "box": -2.0, "identity": 2.0, "appearance": -2.0}
-        self.uncertainty = nn.ParameterDict(
-            {task: nn.Parameter(torch.tensor(start[task])) for task in TASKS}
-        )
+        self.identity = EmbeddingLoss(embedding_loss, config.embedding_dim, num_identities)
+        start, detects = (-1.0, -2.0, 2.0, -2.0), (True, True, False, False)
+        everything = TaskGroup(TASKS, tuple(range(len(STRIDES))), detects, start)
+        self.weighting = build_weighting(weighting, [everything])
 
-    def forward(self, maps: list[ScaleMaps], labels: Labels) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, maps: list[ScaleMaps], labels: Labels, features: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss and the unweighted parts by task.
 
         Args:
             maps: Raw maps at strides 32, 16, 8.
             labels: Ground truth of the batch.
+            features: What the heads read; only the weighting `mgda` needs them.
         """
         decoded = [decode_scale(self.config, scale, m) for scale, m in enumerate(maps)]
         boxes = torch.cat([d[0] for d in decoded], 1)
@@ -93,14 +103,10 @@ class JointLoss(nn.Module):
         parts = {
             "score": varifocal(logits, result.quality, result.counted) / total,
             "box": ((1 - overlap) * quality * detects).sum() / total,
-            "identity": self._identity(embedding, labels.identity[row]),
+            "identity": self.identity(embedding, labels.identity[row]),
             "appearance": _appearance(embedding, labels.appearance[row]),
         }
-        weighted = [
-            (torch.exp(-self.uncertainty[task]) * parts[task] + self.uncertainty[task]) / 2
-            for task in TASKS
-        ]
-        return torch.stack(weighted).sum(), parts
+        return self.weighting(parts, features), parts
 
     def _centres(self, maps: list[ScaleMaps]) -> Tensor:
         centres = []
@@ -110,13 +116,6 @@ class JointLoss(nn.Module):
             centres.append(grid.flatten(1).T.repeat(self.config.num_anchors, 1))
         return torch.cat(centres)
 
-    def _identity(self, embedding: Tensor, identity: Tensor) -> Tensor:
-        known = identity >= 0
-        if not known.any():
-            return embedding.sum() * 0
-        logits = self.classifier(self.embedding_scale * embedding[known])
-        return F.cross_entropy(logits, identity[known])
-
 
 def _appearance(embedding: Tensor, target: Tensor) -> Tensor:
     """Mean of 1 - cosine to the teacher's vectors, where there is one."""
@@ -124,3 +123,14 @@ def _appearance(embedding: Tensor, target: Tensor) -> Tensor:
     if not known.any():
         return embedding.sum() * 0
     return (1 - (embedding[known] * target[known]).sum(1)).mean()
+
+
+def build_loss(
+    config: JDEConfig,
+    num_identities: int,
+    embedding_loss: str = "cross_entropy",
+    weighting: str = "uncertainty",
+) -> JointLoss | AnchorLoss:
+    """The loss that a network's heads are made for; arguments as for both."""
+    kind = AnchorLoss if config.score == "softmax" else JointLoss
+    return kind(config, num_identities, embedding_loss, weighting)

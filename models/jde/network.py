@@ -37,7 +37,15 @@ class JDE(nn.Module):
 
     def maps(self, images: Tensor) -> list[ScaleMaps]:
         """Raw maps at strides 32, 16, 8 of `(B, 3, H, W)` RGB images in [0, 1]."""
-        features = self.neck(*self.backbone(images))
+        return self.predict(self.features(images))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What the heads read, at strides 32, 16, 8; images as for `maps`."""
+        shared: list[Tensor] = self.neck(*self.backbone(images))
+        return shared
+
+    def predict(self, features: list[Tensor]) -> list[ScaleMaps]:
+        """Raw maps of `features`."""
         return [head(f) for head, f in zip(self.heads, features, strict=True)]
 
     def forward(self, images: Tensor) -> Candidates:

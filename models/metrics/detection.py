@@ -1,4 +1,4 @@
-"""Average precision of detections over a set of images."""
+"""Average precision of detections, over a set of images and as the published JDE reports it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.boxes import iou_matrix
-from models.structures import FloatArray
+from models.structures import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """The curve of ranked detections, best score first; a point a detection.
+
+    Attributes:
+        scores: `(m,)` falling; the point is reached by taking detections from this score on.
+        precision: `(m,)` in [0, 1], as counted (not made monotone).
+        recall: `(m,)` in [0, 1], rising.
+        average_precision: Area under the curve with precision made monotone ("every point"
+            interpolation); NaN without truth.
+    """
+
+    scores: FloatArray
+    precision: FloatArray
+    recall: FloatArray
+    average_precision: float
 
 
 @dataclass(frozen=True)
@@ -16,18 +35,26 @@ class DetectionScores:
     """How well people are found.
 
     Attributes:
-        average_precision: Area under the precision-recall curve, in [0, 1]; NaN without truth.
+        average_precision: Over all images ranked together, in [0, 1]; NaN without truth.
+        published_mean: The figure that the published JDE calls AP: the mean of the images' own
+            average precisions. Images without truth or without detections are no part of that
+            mean, and on one image few scores are ranked, so that it is the larger one.
+        num_published_images: Images in that mean; it is NaN without any.
         recall: Of all detections, whatever their score.
         precision: Likewise; NaN without detections.
         num_truth: Boxes to be found.
         num_detections: Boxes found.
+        curve: Over all images together.
     """
 
     average_precision: float
+    published_mean: float
+    num_published_images: int
     recall: float
     precision: float
     num_truth: int
     num_detections: int
+    curve: PrecisionRecall
 
 
 def score_detections(
@@ -39,14 +66,15 @@ def score_detections(
 ) -> DetectionScores:
     """Compare detections with the truth, best scores first, each truth taken once.
 
+    A detection is right when the free box of the truth that it overlaps most is overlapped by
+    `iou_threshold` at least. The published figure asks the box overlapped most of all, free or
+    not, and more than `iou_threshold`.
+
     Args:
         truths: An image, `(n, 4)` tlbr boxes to be found.
         boxes: An image, `(m, 4)` tlbr boxes found.
         scores: An image, `(m,)` their scores.
-        iou_threshold: A detection is right when it overlaps a free box of the truth by so much.
-
-    Returns:
-        Average precision (every point of the curve, precision made monotone) and totals.
+        iou_threshold: Of the match.
 
     Raises:
         ValueError: If the sequences differ in length.
@@ -54,39 +82,68 @@ def score_detections(
     if not len(truths) == len(boxes) == len(scores):
         got = (len(truths), len(boxes), len(scores))
         raise ValueError(f"truths, boxes, scores: got {got} images, accepted is one number")
-    right = [
-        _right(truth, box, score, iou_threshold)
-        for truth, box, score in zip(truths, boxes, scores, strict=True)
-    ]
+    right: list[NDArray[np.bool_]] = []
+    published: list[float] = []
+    for truth, box, score in zip(truths, boxes, scores, strict=True):
+        iou = iou_matrix(box, truth)
+        order = np.argsort(-score, kind="stable")
+        right.append(_right(iou, order, iou_threshold))
+        if len(truth) and len(box):
+            own = _right_published(iou, order, iou_threshold)
+            published.append(rank(own, score, len(truth)).average_precision)
     num_truth = sum(len(truth) for truth in truths)
-    order = np.argsort(-np.concatenate([np.zeros(0), *scores]), kind="stable")
-    is_right = np.concatenate([np.zeros(0, bool), *right])[order]
-    hits = np.cumsum(is_right)
-    total = int(hits[-1]) if len(hits) else 0
-    recall = np.concatenate([[0.0], hits / max(num_truth, 1)])
-    precision = np.concatenate([[1.0], hits / np.arange(1, len(hits) + 1)])
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    area = float(np.sum(np.diff(recall) * envelope[1:]))
+    all_right = np.concatenate([np.zeros(0, bool), *right])
+    curve = rank(all_right, np.concatenate([np.zeros(0), *scores]), num_truth)
+    hits = int(all_right.sum())
     return DetectionScores(
-        average_precision=area if num_truth else float("nan"),
-        recall=total / num_truth if num_truth else float("nan"),
-        precision=total / len(hits) if len(hits) else float("nan"),
+        average_precision=curve.average_precision,
+        published_mean=float(np.mean(published)) if published else float("nan"),
+        num_published_images=len(published),
+        recall=hits / num_truth if num_truth else float("nan"),
+        precision=hits / len(all_right) if len(all_right) else float("nan"),
         num_truth=num_truth,
-        num_detections=len(hits),
+        num_detections=len(all_right),
+        curve=curve,
     )
 
 
-def _right(
-    truth: FloatArray, boxes: FloatArray, scores: FloatArray, iou_threshold: float
-) -> FloatArray:
-    """`(m,)` bool in the order of `boxes`: which take a box of the truth."""
-    right = np.zeros(len(boxes), bool)
-    if not len(truth) or not len(boxes):
+def rank(right: NDArray[np.bool_], scores: FloatArray, num_truth: int) -> PrecisionRecall:
+    """Precision and recall while detections are taken by falling score.
+
+    Args:
+        right: `(m,)` whether a detection is right; each truth makes one right at most.
+        scores: `(m,)` in any order; equal ones keep theirs.
+        num_truth: Boxes to be found.
+    """
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(right[order])
+    precision = hits / np.arange(1, len(hits) + 1)
+    recall = hits / max(num_truth, 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    area = float(np.sum(np.diff(recall, prepend=0.0) * envelope)) if num_truth else float("nan")
+    return PrecisionRecall(scores[order], precision, recall, area)
+
+
+def _right(iou: FloatArray, order: IntArray, iou_threshold: float) -> NDArray[np.bool_]:
+    """`(m,)` which detections take a box, of `(m, n)` overlaps."""
+    right = np.zeros(iou.shape[0], bool)
+    if not iou.size:
         return right
-    iou = iou_matrix(boxes, truth)
-    for index in np.argsort(-scores, kind="stable"):
+    iou = iou.copy()
+    for index in order:
         best = int(np.argmax(iou[index]))
         if iou[index, best] >= iou_threshold:
             right[index] = True
             iou[:, best] = -1
+    return right
+
+
+def _right_published(iou: FloatArray, order: IntArray, threshold: float) -> NDArray[np.bool_]:
+    best = iou.argmax(axis=1)
+    right = np.zeros(iou.shape[0], bool)
+    taken: set[int] = set()
+    for index in order:
+        if iou[index, best[index]] > threshold and int(best[index]) not in taken:
+            taken.add(int(best[index]))
+            right[index] = True
     return right

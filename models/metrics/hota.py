@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from models.boxes import iou_matrix
 from models.metrics.rows import BoxRows, by_frame, check_unique
-from models.structures import FloatArray
+from models.structures import FloatArray, IntArray
 
 ALPHAS = np.arange(0.05, 0.99, 0.05)  # thresholds of IoU: .05 to .95
 _EPSILON = float(np.finfo(float).eps)
@@ -18,7 +18,9 @@ _EPSILON = float(np.finfo(float).eps)
 
 @dataclass(frozen=True)
 class HotaCounts:
-    """What HOTA is made of; every array is `(19,)`, one value a threshold.
+    """What HOTA is made of; every array is `(19,)`, one value a threshold (`ALPHAS`).
+
+    Counts of sequences add up with `+`; identities stay the sequences' own.
 
     Attributes:
         true_positives: Matched boxes.
@@ -34,16 +36,42 @@ class HotaCounts:
     association: FloatArray
     localisation: FloatArray
 
+    def __add__(self, other: HotaCounts) -> HotaCounts:
+        return HotaCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @staticmethod
+    def zero() -> HotaCounts:
+        """Of nothing."""
+        return HotaCounts(*(np.zeros(len(ALPHAS)) for _ in fields(HotaCounts)))
+
+    @property
+    def detection_curve(self) -> FloatArray:
+        """`(19,)` DetA at each threshold, in [0, 1]."""
+        total = self.true_positives + self.false_negatives + self.false_positives
+        curve: FloatArray = self.true_positives / np.maximum(total, 1)
+        return curve
+
+    @property
+    def association_curve(self) -> FloatArray:
+        """`(19,)` AssA at each threshold, in [0, 1]."""
+        curve: FloatArray = self.association / np.maximum(self.true_positives, 1)
+        return curve
+
+    @property
+    def hota_curve(self) -> FloatArray:
+        """`(19,)` HOTA at each threshold, in [0, 1]."""
+        curve: FloatArray = np.sqrt(self.detection_curve * self.association_curve)
+        return curve
+
     @property
     def detection_accuracy(self) -> float:
         """DetA in [0, 1]."""
-        total = self.true_positives + self.false_negatives + self.false_positives
-        return float(np.mean(self.true_positives / np.maximum(total, 1)))
+        return float(np.mean(self.detection_curve))
 
     @property
     def association_accuracy(self) -> float:
         """AssA in [0, 1]."""
-        return float(np.mean(self.association / np.maximum(self.true_positives, 1)))
+        return float(np.mean(self.association_curve))
 
     @property
     def localisation_accuracy(self) -> float:
@@ -54,10 +82,7 @@ class HotaCounts:
     @property
     def hota(self) -> float:
         """HOTA in [0, 1]."""
-        total = self.true_positives + self.false_negatives + self.false_positives
-        detection = self.true_positives / np.maximum(total, 1)
-        association = self.association / np.maximum(self.true_positives, 1)
-        return float(np.mean(np.sqrt(detection * association)))
+        return float(np.mean(self.hota_curve))
 
 
 def hota_counts(truth: BoxRows, tracks: BoxRows) -> HotaCounts:
@@ -65,7 +90,7 @@ def hota_counts(truth: BoxRows, tracks: BoxRows) -> HotaCounts:
 
     Args:
         truth: People to be found.
-        tracks: People found, without those on distractors (`tracking.without_distractors`).
+        tracks: People found, without those on distractors (`without_distractors`).
 
     Raises:
         ValueError: If an id has two boxes in one frame.
@@ -89,33 +114,36 @@ def hota_counts(truth: BoxRows, tracks: BoxRows) -> HotaCounts:
     boxes_tracks = np.bincount(track_number, minlength=shape[1])[None, :]
     # how well two identities agree over the sequence decides whom a box is matched to
     alignment = potential / np.maximum(boxes_truth + boxes_tracks - potential, _EPSILON)
-    matches, localisation = np.zeros((len(ALPHAS), *shape)), np.zeros(len(ALPHAS))
+    found, theirs, overlap = _assign(frames, alignment)
+    pair = found * shape[1] + theirs
+    pairs_found, number = np.unique(pair, return_inverse=True)
+    boxes = (boxes_truth + boxes_tracks).ravel()[pairs_found]
+    counts = np.zeros((5, len(ALPHAS)))
+    for k, alpha in enumerate(ALPHAS):
+        enough = overlap >= alpha - _EPSILON
+        matches = np.bincount(number[enough], minlength=len(pairs_found))
+        jaccard = matches / np.maximum(1, boxes - matches)
+        hits = matches.sum()
+        counts[:, k] = (
+            hits, len(truth) - hits, len(tracks) - hits,
+            (matches * jaccard).sum(), overlap[enough].sum(),
+        )  # fmt: skip
+    return HotaCounts(*counts)
+
+
+def _assign(
+    frames: Sequence[tuple[tuple[IntArray, ...], FloatArray]], alignment: FloatArray
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Person, track and IoU of every pair matched in any frame, whatever its IoU."""
+    people, tracks, overlaps = [], [], []
     for pairs, iou in frames:
         rows, columns = linear_sum_assignment(-(alignment[pairs] * iou))
-        overlap, own = iou[rows, columns], pairs[0][rows, 0]
-        theirs = pairs[1][0, columns]
-        for k, alpha in enumerate(ALPHAS):
-            enough = overlap >= alpha - _EPSILON
-            matches[k, own[enough], theirs[enough]] += 1
-            localisation[k] += overlap[enough].sum()
-    found = matches.sum(axis=(1, 2))
-    jaccard = matches / np.maximum(1, boxes_truth + boxes_tracks - matches)
-    return HotaCounts(
-        true_positives=found,
-        false_negatives=len(truth) - found,
-        false_positives=len(tracks) - found,
-        association=(matches * jaccard).sum(axis=(1, 2)),
-        localisation=localisation,
-    )
-
-
-def add_counts(counts: Sequence[HotaCounts]) -> HotaCounts:
-    """Counts of several sequences as one; identities are the sequences' own."""
-    zero = np.zeros(len(ALPHAS))
-    return HotaCounts(
-        true_positives=sum((c.true_positives for c in counts), zero),
-        false_negatives=sum((c.false_negatives for c in counts), zero),
-        false_positives=sum((c.false_positives for c in counts), zero),
-        association=sum((c.association for c in counts), zero),
-        localisation=sum((c.localisation for c in counts), zero),
+        people.append(pairs[0][rows, 0])
+        tracks.append(pairs[1][0, columns])
+        overlaps.append(iou[rows, columns])
+    nothing = np.zeros(0, np.int64)
+    return (
+        np.concatenate([nothing, *people]),
+        np.concatenate([nothing, *tracks]),
+        np.concatenate([np.zeros(0), *overlaps]),
     )

@@ -1,60 +1,58 @@
-"""CLEAR MOT and identity scores of a sequence, by motmetrics, with the MOT16/17 rule before."""
+"""All tracking scores of a sequence: CLEAR, identity and HOTA, after the distractor rule."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-import motmetrics
-import numpy as np
-from scipy.optimize import linear_sum_assignment
+from models.metrics.clear import ClearCounts, clear_counts
+from models.metrics.distractors import without_distractors
+from models.metrics.hota import HotaCounts, hota_counts
+from models.metrics.identity import IdentityCounts, identity_counts
+from models.metrics.rows import BoxRows, check_unique
 
-from models.boxes import iou_matrix
-from models.metrics.rows import BoxRows, by_frame, check_unique
-from models.structures import IntArray
-
-IOU_THRESHOLD = 0.5
-_EPSILON = float(np.finfo(float).eps)
-_COLUMNS = {
-    "mota": "mota",
-    "idf1": "idf1",
-    "idp": "idp",
-    "idr": "idr",
-    "num_switches": "num_switches",
-    "num_false_positives": "num_false_positives",
-    "num_misses": "num_misses",
-    "mostly_tracked": "mostly_tracked",
-    "mostly_lost": "mostly_lost",
-    "precision": "precision",
-    "recall": "recall",
-    "num_frames": "num_frames",
-    "num_objects": "num_boxes",
-    "num_unique_objects": "num_ids",
-}
+OVERALL = "OVERALL"
+# the official names, in the order of the table: ratios (in percent there), then counts
+RATIOS = (
+    "HOTA", "DetA", "AssA", "LocA", "MOTA", "MOTP", "IDF1", "IDP", "IDR", "Prcn", "Rcll",
+)  # fmt: skip
+COUNTS = ("IDs", "FP", "FN", "MT", "PT", "ML", "Frag")
 
 
 @dataclass(frozen=True)
-class TrackingScores:
-    """Scores of one sequence or of several together; ratios are in [0, 1] (MOTA may be negative).
+class SequenceScores:
+    """Scores of one sequence; those of several add up with `+`, identities staying apart."""
 
-    A ratio without a denominator (no truth, no tracks) is NaN.
-    """
+    clear: ClearCounts = field(default_factory=ClearCounts)
+    identity: IdentityCounts = field(default_factory=IdentityCounts)
+    hota: HotaCounts = field(default_factory=HotaCounts.zero)
 
-    mota: float
-    idf1: float
-    idp: float
-    idr: float
-    num_switches: int
-    num_false_positives: int
-    num_misses: int
-    mostly_tracked: int
-    mostly_lost: int
-    precision: float
-    recall: float
-    num_frames: int
-    num_boxes: int
-    num_ids: int
+    def __add__(self, other: SequenceScores) -> SequenceScores:
+        return SequenceScores(
+            self.clear + other.clear, self.identity + other.identity, self.hota + other.hota
+        )
+
+    def figures(self) -> dict[str, float]:
+        """Figures under their official names, `RATIOS` in percent, then `COUNTS`.
+
+        All are TrackEval's to the digit. Ratios are NaN where there is no truth at all.
+        """
+        clear, identity, hota = self.clear, self.identity, self.hota
+        ratios = (
+            hota.hota, hota.detection_accuracy, hota.association_accuracy,
+            hota.localisation_accuracy, clear.mota, clear.motp, identity.idf1, identity.idp,
+            identity.idr, clear.precision, clear.recall,
+        )  # fmt: skip
+        counts = (
+            clear.num_switches, clear.num_false_positives, clear.num_misses,
+            clear.mostly_tracked, clear.partly_tracked, clear.mostly_lost,
+            clear.num_fragmentations,
+        )  # fmt: skip
+        scale = 100.0 if clear.num_boxes else float("nan")
+        named: dict[str, float] = {
+            name: scale * value for name, value in zip(RATIOS, ratios, strict=True)
+        }
+        return named | dict(zip(COUNTS, counts, strict=True))
 
 
 def score_sequence(
@@ -62,18 +60,14 @@ def score_sequence(
     tracks: BoxRows,
     ignore: BoxRows | None = None,
     other: BoxRows | None = None,
-) -> Any:
-    """Compare the tracks of a sequence with its truth, frame by frame.
+) -> SequenceScores:
+    """Compare the tracks of a sequence with its truth.
 
     Args:
         truth: People to be found.
         tracks: People found.
-        ignore: Distractors of the MOT16/17 rule (see `without_distractors`).
+        ignore: Distractors, which may be tracked or not (see `without_distractors`).
         other: Annotated boxes that are neither.
-
-    Returns:
-        A `motmetrics.MOTAccumulator`, for `summarize`. Its frames are those with any row of
-        `truth` or `tracks`.
 
     Raises:
         ValueError: If an id has two boxes in one frame.
@@ -82,85 +76,13 @@ def score_sequence(
     check_unique("tracks", tracks)
     if ignore is not None and len(ignore):
         tracks = without_distractors(truth, tracks, ignore, other or BoxRows.empty())
-    accumulator = motmetrics.MOTAccumulator(auto_id=False)
-    for frame, (of_truth, of_tracks) in by_frame(truth, tracks):
-        distance = 1.0 - iou_matrix(truth.tlbr[of_truth], tracks.tlbr[of_tracks])
-        distance[distance > 1 - IOU_THRESHOLD + _EPSILON] = np.nan
-        accumulator.update(
-            truth.track_id[of_truth], tracks.track_id[of_tracks], distance, frameid=frame
-        )
-    return accumulator
-
-
-def without_distractors(
-    truth: BoxRows, tracks: BoxRows, ignore: BoxRows, other: BoxRows
-) -> BoxRows:
-    """The rule of MOT16/17: who follows a distractor is neither right nor wrong.
-
-    In each frame the tracks are matched to all annotated boxes together (greatest sum of IoU,
-    each at least .5); tracks matched to a distractor are left out.
-
-    Args:
-        truth: People to be found.
-        tracks: People found.
-        ignore: Distractors: people on vehicles, standing images, reflections and the like.
-        other: Annotated boxes that are neither; they only take part in the matching.
-
-    Returns:
-        The remaining rows of `tracks`.
-    """
-    annotated = BoxRows.concatenate([truth, ignore, other])
-    is_distractor = np.zeros(len(annotated), bool)
-    is_distractor[len(truth) : len(truth) + len(ignore)] = True
-    keep = np.ones(len(tracks), bool)
-    for _, (of_annotated, of_tracks) in by_frame(annotated, tracks):
-        if not is_distractor[of_annotated].any() or not len(of_tracks):
-            continue
-        rows, columns = _match(annotated, of_annotated, tracks, of_tracks)
-        keep[of_tracks[columns[is_distractor[of_annotated[rows]]]]] = False
-    return tracks[keep]
-
-
-def _match(
-    annotated: BoxRows, of_annotated: IntArray, tracks: BoxRows, of_tracks: IntArray
-) -> tuple[IntArray, IntArray]:
-    iou = iou_matrix(annotated.tlbr[of_annotated], tracks.tlbr[of_tracks])
-    iou[iou < IOU_THRESHOLD - _EPSILON] = 0
-    rows, columns = linear_sum_assignment(-iou)
-    matched = iou[rows, columns] > 0
-    return rows[matched], columns[matched]
-
-
-def summarize(accumulators: Mapping[str, Any]) -> dict[str, TrackingScores]:
-    """Scores by sequence, and `OVERALL` over all of them as one.
-
-    Args:
-        accumulators: Of `score_sequence`, by the name of the sequence.
-
-    Returns:
-        Scores by name, in the order given, `OVERALL` last.
-    """
-    if not accumulators:
-        return {}
-    host = motmetrics.metrics.create()
-    names = list(accumulators)
-    table = host.compute_many(
-        [accumulators[name] for name in names],
-        metrics=list(_COLUMNS),
-        names=names,
-        generate_overall=True,
+    return SequenceScores(
+        clear_counts(truth, tracks), identity_counts(truth, tracks), hota_counts(truth, tracks)
     )
-    result = {}
-    for name in [*names, "OVERALL"]:
-        values: dict[str, Any] = {}
-        for column, attribute in _COLUMNS.items():
-            value = table.loc[name, column]
-            is_ratio = TrackingScores.__annotations__[attribute] == "float"
-            values[attribute] = _ratio(value) if is_ratio else int(value)
-        result[name] = TrackingScores(**values)
-    return result
 
 
-def _ratio(value: float) -> float:
-    """NaN instead of minus infinity, which motmetrics gives where there is no truth."""
-    return float(value) if np.isfinite(value) else float("nan")
+def summarize(scores: Mapping[str, SequenceScores]) -> dict[str, SequenceScores]:
+    """Scores by sequence in the order given, and `OVERALL` over all of them as one."""
+    if not scores:
+        return {}
+    return {**scores, OVERALL: sum(scores.values(), SequenceScores())}

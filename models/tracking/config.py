@@ -1,4 +1,4 @@
-"""Settings of the association."""
+"""Settings of our own association (`jde`); the others have theirs in their modules."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 _BUFFER = {"default": 60, "published": 30}
-_SHARED = ("mode", "track_buffer", "high_score", "birth_score")  # what `published` has too
+_SHARED = (
+    "association",
+    "mode",
+    "track_buffer",
+    "high_score",
+    "birth_score",
+)  # what `published` has too
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """Settings of `JDETracker`; the defaults are those that track best on the measured videos.
+    """Settings of our own association; the defaults track best on the measured videos.
 
     Limits of overlap are costs, 1 - IoU: the larger, the less overlap a match needs.
 
     Attributes:
+        association: Its name; the others are in `models.tracking.associations`.
         mode: `default`, or `published` for the original's behaviour row for row, which has
             `track_buffer`, `high_score` and `birth_score` only.
         track_buffer: Frames at 30 frames a second that a lost track is kept (scaled by fps / 30);
@@ -38,6 +45,7 @@ class TrackingConfig:
         ValueError: If a value is out of range, naming it and what is accepted.
     """
 
+    association: Literal["jde"] = "jde"
     mode: Literal["default", "published"] = "default"
     track_buffer: int | None = None
     high_score: float = 0.5
@@ -57,14 +65,14 @@ class TrackingConfig:
         if self.mode not in _BUFFER:
             raise ValueError(f"mode: got {self.mode!r}, accepted is default | published")
         if self.track_buffer is not None:
-            _check_range("track_buffer", self.track_buffer, 0, 1_000_000)
-        _check_range("conf", self.high_score, 0.0, 1.0)  # the flag's name: people set it there
-        _check_range("birth_score", self.first_score, 0.0, 1.0)
-        _check_range("appearance_limit", self.appearance_limit, 0.0, 3.0)
-        _check_range("min_hits", self.min_hits, 1, 100)
+            check_range("track_buffer", self.track_buffer, 0, 1_000_000)
+        check_range("conf", self.high_score, 0.0, 1.0)  # the flag's name: people set it there
+        check_range("birth_score", self.first_score, 0.0, 1.0)
+        check_range("appearance_limit", self.appearance_limit, 0.0, 3.0)
+        check_range("min_hits", self.min_hits, 1, 100)
         for share in fields(self):
             if share.type == "float" and share.name != "appearance_limit":
-                _check_range(share.name, getattr(self, share.name), 0.0, 1.0)
+                check_range(share.name, getattr(self, share.name), 0.0, 1.0)
         if self.mode == "published":
             for setting in fields(self):
                 value = getattr(self, setting.name)
@@ -91,6 +99,11 @@ class TrackingConfig:
         return int(frames_per_second / 30 * buffer)
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a value outside its limits.
+
+    Raises:
+        ValueError: Naming the setting, the value and what is accepted.
+    """
     if not low <= value <= high:
         raise ValueError(f"{name}: got {value}, accepted is {low} to {high}")

@@ -62,6 +62,8 @@ def match_overlap(
     detections: Indices,
     limit: float,
     pixel: float = 0.0,
+    *,
+    fuse_scores: bool = False,
 ) -> tuple[Indices, Indices]:
     """Match by 1 - IoU of the tracks' boxes as they stand.
 
@@ -72,12 +74,14 @@ def match_overlap(
         detections: `(N,)` those that take part.
         limit: Largest cost.
         pixel: As in `overlap_matrix`.
+        fuse_scores: Multiply overlaps by the detection's score (ByteTrack).
 
     Returns:
         `(K,)` tracks and `(K,)` their detections.
     """
-    boxes = kalman.to_tlbr(store.state.take(tracks, axis=1))
-    overlap = overlap_matrix(boxes, frame.tlbr.take(detections, axis=1), pixel)
+    overlap = overlap_matrix(store.boxes(tracks), frame.tlbr.take(detections, axis=1), pixel)
+    if fuse_scores:
+        overlap *= frame.scores[detections]
     rows, columns, cost = pairs_below(np.subtract(1.0, overlap, out=overlap), limit)
     chosen = assign(rows, columns, cost, limit)
     return tracks[rows[chosen]], detections[columns[chosen]]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.structures import TrackerState, Tracks
+from models.tracking import area_kalman, kalman
 from models.tracking.frame import Frame
-from models.tracking.kalman import STATE_ROWS, correct, initiate, to_tlbr
+from models.tracking.kalman import STATE_ROWS, State, correct
 
-STORE_ARRAYS = ("table", "embeddings", "counters")  # of a store's state
+STORE_ARRAYS = ("table", "embeddings", "gallery", "counters", "motion")  # of a store's state
 
 _START_CAPACITY = 64
 _FIELDS = (
@@ -44,6 +46,25 @@ class TrackStatus(IntEnum):
 TENTATIVE, TRACKED, LOST, _ = (int(status) for status in TrackStatus)
 
 
+class MotionModel(Protocol):
+    """What a table needs of a filter; the modules `kalman` and `area_kalman` are the two."""
+
+    def measure(self, xyah: State, /) -> State:
+        """`(4, N)` measurements of boxes."""
+        ...
+
+    def initiate(self, measured: State, /) -> State:
+        """`(20, N)` states that start at measurements."""
+        ...
+
+    def to_tlbr(self, state: State, /) -> State:
+        """`(4, M)` corners of states."""
+        ...
+
+
+_MOTIONS: dict[str, MotionModel] = {"height": kalman, "area": area_kalman}
+
+
 class TrackStore:
     """Tracks of one video in columns `0 .. count - 1`; the order of columns means nothing.
 
@@ -51,10 +72,17 @@ class TrackStore:
     video), so that moving a track is one copy. Views are renewed when the table grows: read them
     from the store, keep none.
 
+    Args:
+        embedding_dim: Width D of the embeddings.
+        motion: The filter, `kalman` or `area_kalman`.
+        gallery: Embeddings kept a track beside the smoothed one.
+
     Attributes:
         count: Number of live tracks.
-        state: `(20, capacity)` of `kalman`.
+        state: `(20, capacity)` of the filter.
         embeddings: `(capacity, D)` float32 smoothed, L2-normalised.
+        gallery: `(capacity, G, D)` float32 the last G embeddings, of which the first `hits` slots
+            are filled; they are written in turn.
         status: `(capacity,)` of `TrackStatus`.
         track_id: `(capacity,)`, 0 until the track is reported.
         score: `(capacity,)` of the detection last matched.
@@ -76,15 +104,19 @@ class TrackStore:
     detection: NDArray[np.float64]
     retired: NDArray[np.float64]
 
-    def __init__(self, embedding_dim: int) -> None:
+    def __init__(
+        self, embedding_dim: int, *, motion: MotionModel = kalman, gallery: int = 0
+    ) -> None:
         self.count = 0
+        self.motion = motion
         self._ranks = 0
         self._next_id = 1
-        self._allocate(_START_CAPACITY, embedding_dim)
+        self._allocate(_START_CAPACITY, embedding_dim, gallery)
 
-    def _allocate(self, capacity: int, embedding_dim: int) -> None:
+    def _allocate(self, capacity: int, embedding_dim: int, gallery: int) -> None:
         self._table = np.zeros((STATE_ROWS + len(_FIELDS), capacity))
         self.embeddings = np.zeros((capacity, embedding_dim), np.float32)
+        self.gallery = np.zeros((capacity, gallery, embedding_dim), np.float32)
         self.state = self._table[:STATE_ROWS]
         for row, name in enumerate(_FIELDS, STATE_ROWS):
             setattr(self, name, self._table[row])
@@ -94,7 +126,9 @@ class TrackStore:
         return {
             "table": self._table[:, : self.count].copy(),
             "embeddings": self.embeddings[: self.count].copy(),
+            "gallery": self.gallery[: self.count].copy(),
             "counters": np.array([self._ranks, self._next_id, self.capacity], np.int64),
+            "motion": np.array(next(name for name, m in _MOTIONS.items() if m is self.motion)),
         }
 
     def set_state(self, state: TrackerState) -> None:
@@ -103,20 +137,27 @@ class TrackStore:
         Raises:
             ValueError: If the arrays are not such a state.
         """
-        table, embeddings, counters = (state[name] for name in STORE_ARRAYS)
+        table, embeddings, gallery, counters, motion = (state[name] for name in STORE_ARRAYS)
         rows = STATE_ROWS + len(_FIELDS)
-        fits = table.ndim == embeddings.ndim == 2 and counters.shape == (3,)
-        if not (fits and table.shape[0] == rows and table.shape[1] == len(embeddings)):
+        fits = table.ndim == embeddings.ndim == 2 and gallery.ndim == 3 and counters.shape == (3,)
+        if not (
+            fits and table.shape == (rows, len(embeddings)) and len(gallery) == len(embeddings)
+        ):
             raise ValueError(
-                f"tracker state: got {table.shape = }, {embeddings.shape = }, {counters.shape = }, "
-                f"accepted is ({rows}, M), (M, D), (3,)"
+                f"tracker state: got {table.shape = }, {embeddings.shape = }, {gallery.shape = }, "
+                f"{counters.shape = }, accepted is ({rows}, M), (M, D), (M, G, D), (3,)"
             )
+        if str(motion) not in _MOTIONS:
+            raise ValueError(f"tracker state: got motion {motion}, accepted is {list(_MOTIONS)}")
+        self.motion = _MOTIONS[str(motion)]
         self._ranks, self._next_id, capacity = (int(number) for number in counters)
         self.count = table.shape[1]
         # as many columns as before: sums over columns must not see another layout
-        self._allocate(max(_START_CAPACITY, self.count, capacity), embeddings.shape[1])
+        capacity = max(_START_CAPACITY, self.count, capacity)
+        self._allocate(capacity, embeddings.shape[1], gallery.shape[1])
         self._table[:, : self.count] = table
         self.embeddings[: self.count] = embeddings
+        self.gallery[: self.count] = gallery
 
     # the fields are views of the table: a pickle of both would part them
     __getstate__ = get_state
@@ -126,6 +167,10 @@ class TrackStore:
     def capacity(self) -> int:
         """Columns allocated; grows with the largest number of tracks alive at once."""
         return self._table.shape[1]
+
+    def boxes(self, columns: NDArray[np.intp]) -> State:
+        """`(4, K)` corners of these tracks as they stand."""
+        return self.motion.to_tlbr(self.state.take(columns, axis=1))
 
     def take_ranks(self, number: int) -> NDArray[np.float64]:
         """The next `(number,)` values of `order`, behind all given out so far."""
@@ -154,14 +199,18 @@ class TrackStore:
             return
         start, stop = self.count, self.count + len(detections)
         if stop > self.capacity:
-            table, kept = self._table, self.embeddings
-            self._allocate(2 * stop, kept.shape[1])
+            table, kept, gallery = self._table, self.embeddings, self.gallery
+            self._allocate(2 * stop, kept.shape[1], gallery.shape[1])
             self._table[:, :start] = table[:, :start]
             self.embeddings[:start] = kept[:start]
+            self.gallery[:start] = gallery[:start]
         added = slice(start, stop)
         self._table[STATE_ROWS:, added] = 0.0
-        self.state[:, added] = initiate(frame.xyah[:, detections])
+        measured = self.motion.measure(frame.xyah[:, detections])
+        self.state[:, added] = self.motion.initiate(measured)
         self.embeddings[added] = frame.embeddings[detections]
+        if self.gallery.size:
+            self.gallery[added, 0] = frame.embeddings[detections]
         self.status[added] = status
         self.score[added] = frame.scores[detections]
         self.order[added] = ranks
@@ -186,12 +235,16 @@ class TrackStore:
             frame: Where the detections are.
             columns: `(K,)` the tracks, without repetition.
             detections: `(K,)` their detections.
-            variance: `(4, K)` `innovation_variance` of these tracks.
+            variance: `(4, K)` `innovation_variance` of these tracks, of the table's filter.
             momentum: Share of the old embedding that is kept.
             now: Time in frames.
         """
         moved = self._table.take(columns, axis=1)
-        correct(moved[:STATE_ROWS], frame.xyah.take(detections, axis=1), variance)
+        if self.gallery.size:
+            slot = moved[_HITS].astype(np.intp) % self.gallery.shape[1]
+            self.gallery[columns, slot] = frame.embeddings[detections]
+        measured = self.motion.measure(frame.xyah.take(detections, axis=1))
+        correct(moved[:STATE_ROWS], measured, variance)
         moved[_STATUS] = TRACKED
         moved[_SCORE] = frame.scores[detections]
         moved[_LAST_FRAME] = now
@@ -229,7 +282,7 @@ class TrackStore:
         detection = listed[_DETECTION].astype(np.int64)
         return Tracks(
             ids.astype(np.int64),
-            to_tlbr(listed[:STATE_ROWS]).T,
+            self.motion.to_tlbr(listed[:STATE_ROWS]).T,
             listed[_SCORE].astype(np.float32),
             detection if source is None else source[detection],
         )
@@ -249,4 +302,5 @@ class TrackStore:
             movers = (~gone[left:]).nonzero()[0] + left
             self._table[:, holes] = self._table[:, movers]
             self.embeddings[holes] = self.embeddings[movers]
+            self.gallery[holes] = self.gallery[movers]
         self.count = left

@@ -10,23 +10,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from models.structures import TrackerState, Tracks
-from models.tracking import default, published
+from models.tracking.associations import AssociationConfig, associate, build_store
 from models.tracking.config import TrackingConfig
+from models.tracking.default import FIRST_FRAME
 from models.tracking.frame import build_frame
 from models.tracking.track import STORE_ARRAYS, TrackStore
 
-_STATE_KIND = "jde-tracker 1"  # raise the number when the meaning of a state changes
+_STATE_KIND = "jde-tracker 2"  # raise the number when the meaning of a state changes
 _JITTER = 0.05  # of a frame: containers round time stamps, to 1/1000 s for example
 
 
 class JDETracker:
     """Keeps the identities of the people of one video from frame to frame.
 
+    It keeps time and the table of tracks; which association works on them is the settings' matter.
     Ids count from 1 in order of first appearance and belong to the instance. Memory is bounded by
     the largest number of tracks alive at once, however long the video.
 
     Args:
-        config: Settings.
+        config: Settings: `TrackingConfig` for our own association, or those of another
+            (`models.tracking.associations`).
         frames_per_second: Nominal rate of the video: the unit of time of the motion model and of
             the lost-track buffer.
 
@@ -38,7 +41,7 @@ class JDETracker:
         ValueError: If the rate is not positive and finite.
     """
 
-    def __init__(self, config: TrackingConfig, frames_per_second: float) -> None:
+    def __init__(self, config: AssociationConfig, frames_per_second: float) -> None:
         if not 0 < frames_per_second < math.inf:
             raise ValueError(f"frames_per_second: got {frames_per_second}, accepted is above 0")
         self.config = config
@@ -46,7 +49,7 @@ class JDETracker:
         self.num_frames = 0
         self.num_degenerate = 0
         self._max_lost = config.max_lost_frames(frames_per_second)
-        self._now = default.FIRST_FRAME
+        self._now = FIRST_FRAME
         self._time_s: float | None = None
         self._store: TrackStore | None = None
 
@@ -75,7 +78,7 @@ class JDETracker:
         """
         frame = build_frame(boxes, scores, embeddings, self.config.least_score)
         if self._store is None:
-            self._store = TrackStore(frame.embeddings.shape[1])
+            self._store = build_store(self.config, frame.embeddings.shape[1])
         store = self._store
         if frame.embeddings.shape[1] != store.embeddings.shape[1]:
             raise ValueError(
@@ -87,12 +90,13 @@ class JDETracker:
         dt = self._step(time_s)
         self.num_degenerate += frame.num_degenerate
         self.num_frames += 1
-        if self.config.mode == "published":
-            published.associate(store, frame, self.config, self._max_lost, float(self.num_frames))
-        else:
-            # a single step of up to a second ends no track, however short the buffer
-            max_lost = max(self._max_lost, min(dt, self.frames_per_second))
-            default.associate(store, frame, self.config, max_lost, self._now, dt)
+        now, max_lost = self._now, float(self._max_lost)
+        if isinstance(self.config, TrackingConfig):
+            if self.config.mode == "published":
+                now = float(self.num_frames)
+            else:  # a single step of up to a second ends no track, however short the buffer
+                max_lost = max(max_lost, min(dt, self.frames_per_second))
+        associate(store, frame, self.config, max_lost, now, dt)
         return store.report(frame.source)
 
     def get_state(self) -> TrackerState:
@@ -104,7 +108,7 @@ class JDETracker:
             goes on as this one would, row for row.
         """
         state: TrackerState = {
-            "kind": np.array(f"{_STATE_KIND} {self.config.mode}"),
+            "kind": np.array(self._kind),
             "clock": np.array(
                 [
                     self.frames_per_second,
@@ -123,10 +127,10 @@ class JDETracker:
             state: Of `get_state`; the arrays are copied.
 
         Raises:
-            ValueError: If it is no such state, or one of another mode or frame rate; the tracker
-                is unchanged.
+            ValueError: If it is no such state, or one of another association, mode or frame rate;
+                the tracker is unchanged.
         """
-        kind = f"{_STATE_KIND} {self.config.mode}"
+        kind = self._kind
         known = str(state["kind"]) if "kind" in state else "no state of a tracker"
         if known != kind:
             raise ValueError(f"tracker state: got {known!r}, accepted is {kind!r}")
@@ -142,6 +146,13 @@ class JDETracker:
         self._store, self._now = store, now
         self._time_s = None if math.isnan(time_s) else time_s
         self.num_frames, self.num_degenerate = (int(value) for value in state["frames"])
+
+    @property
+    def _kind(self) -> str:
+        """What a state is of: another association's means something else."""
+        config = self.config
+        name = config.mode if isinstance(config, TrackingConfig) else config.association
+        return f"{_STATE_KIND} {name}"
 
     def _step(self, time_s: float | None) -> float:
         """Frames since the last frame, and the clock advanced by them."""

@@ -43,7 +43,7 @@ def test_the_truth_scores_full_marks(tmp_path, video):
     assert set(truth.people.frame.tolist()) == set(range(video.scene.num_frames))
     commit(truth, tracks_path(video, tmp_path))
     scores = score_archive([video], tmp_path)
-    assert scores["promenade"].mota == scores["OVERALL"].idf1 == 1
+    assert scores["promenade"].clear.mota == scores["OVERALL"].identity.idf1 == 1
 
 
 def test_a_video_without_tracks_is_left_out(tmp_path, video):

@@ -1,3 +1,4 @@
+import csv
 import json
 
 import numpy as np
@@ -6,6 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import run
+from models.metrics.tracking import COUNTS, RATIOS
+
+LINES = "1,1,1,1,10,20,1,-1,-1,-1\n2,1,2,1,10,20,1,-1,-1,-1\n"
 
 
 @pytest.fixture
@@ -22,31 +26,102 @@ def finished_run(tmp_path):
     return tmp_path
 
 
+def evaluate(root, *more, tracks="out"):
+    return run(["eval", str(root / tracks), "--gt", str(root / "gt"), *map(str, more)])
+
+
 def test_scores_are_printed_and_written(finished_run, capsys):
+    files = finished_run / "scores.json", finished_run / "scores.csv"
+    assert evaluate(finished_run, "--json", files[0], "--csv", files[1]) == 0
+    output = capsys.readouterr().out
+    for title in (*RATIOS, *COUNTS, "SEQ", "OVERALL"):
+        assert title in output
+    written = json.loads(files[0].read_text())
+    assert written["sequences"]["SEQ"]["MOTA"] == written["overall"]["MOTA"] == 100.0
+    assert written["without_ground_truth"] == []
+    with files[1].open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["sequence"] for line in lines] == ["SEQ", "OVERALL"]
+    assert float(lines[0]["HOTA"]) == pytest.approx(100)
+    assert lines[1]["FN"] == "0"
+
+
+def test_mot_text_of_any_tracker_is_scored(finished_run, capsys):
+    (finished_run / "sort").mkdir()
+    (finished_run / "sort" / "SEQ.txt").write_text(LINES)
+    assert evaluate(finished_run, tracks="sort") == 0
+    assert "100.0" in capsys.readouterr().out
+    file, gt = finished_run / "sort" / "SEQ.txt", finished_run / "gt" / "SEQ" / "gt" / "gt.txt"
+    assert run(["eval", str(file), "--gt", str(gt)]) == 0
+
+
+def test_an_empty_result_has_recall_0(finished_run, capsys):
+    (finished_run / "sort").mkdir()
+    (finished_run / "sort" / "SEQ.txt").write_text("")
     where = finished_run / "scores.json"
-    arguments = ["eval", str(finished_run / "out"), "--gt", str(finished_run / "gt")]
-    assert run([*arguments, "--json", str(where)]) == 0
-    assert "OVERALL" in capsys.readouterr().out
-    assert json.loads(where.read_text())["SEQ"]["mota"] == 1.0
+    assert evaluate(finished_run, "--json", where, tracks="sort") == 0
+    assert json.loads(where.read_text())["overall"]["Rcll"] == 0
+
+
+def test_a_sequence_without_truth_is_refused_or_left_out_and_said(finished_run, capsys):
+    (finished_run / "sort").mkdir()
+    for name in ("SEQ", "OTHER"):
+        (finished_run / "sort" / f"{name}.txt").write_text(LINES)
+    assert evaluate(finished_run, tracks="sort") == 2
+    error = capsys.readouterr().err
+    assert "gt: no OTHER/gt/gt.txt" in error
+    assert "--skip-missing" in error
+    where = finished_run / "scores.json"
+    assert evaluate(finished_run, "--skip-missing", "--json", where, tracks="sort") == 0
+    assert "OTHER (no ground truth)" in capsys.readouterr().out
+    assert json.loads(where.read_text())["without_ground_truth"] == ["OTHER"]
+    (finished_run / "sort" / "SEQ.txt").unlink()
+    assert evaluate(finished_run, "--skip-missing", tracks="sort") == 2
+
+
+def test_truth_without_tracks_is_said(finished_run, capsys):
+    (finished_run / "gt" / "MORE" / "gt").mkdir(parents=True)
+    (finished_run / "gt" / "MORE" / "gt" / "gt.txt").write_text("1,1,1,1,10,20,1,1,1\n")
+    assert evaluate(finished_run) == 0
+    assert "ground truth without tracks, not scored: MORE" in capsys.readouterr().err
 
 
 def broken_truth(root):
     (root / "gt" / "SEQ" / "gt" / "gt.txt").write_text("1,1,hello,1,10,20,1,1,1\n")
-    return root / "out"
+    return "out"
+
+
+def broken_result(text):
+    def prepare(root):
+        (root / "sort").mkdir()
+        (root / "sort" / "SEQ.txt").write_text(text)
+        return "sort"
+
+    return prepare
 
 
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda root: root / "nothing", "no Parquet file"),
+        (lambda root: "nothing", "no Parquet file"),
         (broken_truth, "gt.txt:1"),
+        (broken_result("1,1,1,1,10,20,1,1,1\n"), "SEQ.txt:1: got 9 columns"),
+        (broken_result("0,1,1,1,10,20,1,-1,-1,-1\n"), "SEQ.txt:1"),
+        (broken_result(LINES + "1,1,9,9,10,20,1,-1,-1,-1\n"), "SEQ.txt:3: got id 1 twice"),
+        (broken_result("1,1,nan,1,10,20,1,-1,-1,-1\n"), "SEQ.txt:1"),
     ],
-    ids=["no tracks", "broken truth"],
+    ids=["no tracks", "broken truth", "9 columns", "frame 0", "duplicate", "nan"],
 )
 def test_what_cannot_be_scored_is_one_line_and_code_2(finished_run, capsys, prepare, message):
-    out = prepare(finished_run)
-    assert run(["eval", str(out), "--gt", str(finished_run / "gt")]) == 2
+    assert evaluate(finished_run, tracks=prepare(finished_run)) == 2
     error = capsys.readouterr().err
     assert error.startswith("jde: error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_unknown_rules_are_refused(finished_run, capsys):
+    assert evaluate(finished_run, "--benchmark", "MOT99") == 2
+    assert "accepted is auto | MOT15" in capsys.readouterr().err
+    assert evaluate(finished_run, "--min-visibility", "3") == 2
+    assert "min-visibility: got 3" in capsys.readouterr().err

@@ -13,12 +13,14 @@ from jobs import _options as options
 from jobs._options import FLAGS, SECTIONS, Settings, build_settings, collect, parse_size
 from jobs._run import _application
 from jobs.track import track
+from models.tracking.bytetrack import ByteTrackConfig
 from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from pipelines.errors import ExitCode, RunError
 
 # The options of `jde track`. A new one is a promise: add it here on purpose.
 TRACK_OPTIONS = {
     "--address",
+    "--association",
     "--chunk-frames",
     "--conf",
     "--conf-thres",
@@ -60,6 +62,7 @@ OTHER_VALUES = {
     "weights": ("other.safetensors", "other.safetensors"),
     "size": ("864x480", (864, 480)),
     "rect": (True, True),
+    "association": ("sort", "sort"),
     "conf": (0.3, 0.3),
     "nms": (0.6, 0.6),
     "max_detections": (50, 50),
@@ -132,7 +135,9 @@ def test_a_flag_sets_its_field_and_no_other(flag):
     settings = build_settings(collect({flag: given}, None))
     plain = build_settings({})
     assert get(settings, flag) == expected != get(plain, flag)
-    assert [f for f in FLAGS if get(settings, f) != get(plain, f)] == [flag]
+    # another association has buffers of its own
+    changed = ["association", "track_buffer"] if flag == "association" else [flag]
+    assert [f for f in FLAGS if get(settings, f) != get(plain, f)] == changed
 
 
 def test_yaml_says_the_same_as_flags_and_flags_win(tmp_path: Path):
@@ -153,6 +158,30 @@ def test_yaml_reaches_settings_that_have_no_flag(tmp_path: Path):
     assert settings.resources.num_detectors is None
     file.write_text("")
     assert build_settings(collect({}, file)) == build_settings({})
+
+
+def test_an_association_has_settings_of_its_own(tmp_path: Path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("association: bytetrack\ntracking: {low_score: 0.2, fuse_scores: false}\n")
+    settings = build_settings(collect({"conf": 0.7}, file))
+    expected = ByteTrackConfig(high_score=0.7, low_score=0.2, fuse_scores=False)
+    assert settings.track.tracking == expected
+    assert settings.track.detection.score_threshold == 0.2
+    assert settings.track.hash() != TrackConfig().hash()
+    assert "mode: no setting of association sort" in refused_file(
+        file, "tracking: {association: sort, mode: published}"
+    )
+    assert "tracking.fuse_scores: got" in refused_file(
+        file, "tracking: {association: bytetrack, fuse_scores: much}"
+    )
+
+
+def refused_file(file: Path, text: str) -> str:
+    file.write_text(text)
+    with pytest.raises(RunError) as caught:
+        build_settings(collect({}, file))
+    assert caught.value.exit_code == ExitCode.REFUSED
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(

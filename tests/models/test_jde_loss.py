@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch.autograd import gradcheck
 
 from models.jde.assignment import Labels, assign, pair_iou
 from models.jde.config import SMALL
@@ -87,7 +88,7 @@ def test_total_is_the_uncertainty_weighted_sum_of_equation_6(model):
     total, parts = loss(model.maps(torch.rand(1, 3, 96, 160)), labels)
     expected = sum(
         0.5 * (math.exp(-float(s.detach())) * float(parts[task].detach()) + float(s.detach()))
-        for task, s in loss.uncertainty.items()
+        for task, s in loss.weighting.s.items()
     )
     assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
 
@@ -129,3 +130,44 @@ def test_a_few_steps_on_one_image_lower_every_loss():
         optimiser.step()
     # single steps go up now and then, at other steps on other processors: the best of ten counts
     assert all(min(step[task] for step in history[-10:]) < history[0][task] for task in history[0])
+
+
+def test_gradients_of_the_detection_losses_match_finite_differences():
+    """Where the weight that both hold fixed does not move: positives, boxes of one shape."""
+    torch.manual_seed(0)
+    quality = torch.rand(5, dtype=torch.float64)
+    logits = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda x: varifocal(x, quality, torch.ones(5, dtype=torch.bool)), logits)
+    b = torch.tensor([[10.0, 10.0, 30.0, 60.0], [3.0, 5.0, 23.0, 55.0]], dtype=torch.float64)
+    a = (b + torch.tensor([[3.0, 4.0, 3.0, 4.0], [-2.0, 1.0, -2.0, 1.0]])).requires_grad_()
+    assert gradcheck(lambda x: complete_iou(x, b), a, atol=1e-4)
+
+
+def test_gradients_of_negatives_and_of_shape_hold_their_weight_fixed():
+    logits = torch.tensor([0.4, -1.0], dtype=torch.float64, requires_grad=True)
+    none = torch.zeros(2, dtype=torch.float64)
+    varifocal(logits, none, torch.ones(2, dtype=torch.bool)).backward()
+    p = logits.detach().sigmoid()
+    torch.testing.assert_close(logits.grad, 0.75 * p**2 * p)  # weight times sigmoid's slope
+    b = torch.tensor([[10.0, 10.0, 30.0, 60.0]], dtype=torch.float64)
+    a = torch.tensor([[12.0, 14.0, 40.0, 58.0]], dtype=torch.float64, requires_grad=True)
+    complete_iou(a, b).sum().backward()
+
+    def shape_of(box):
+        size = box[:, 2:] - box[:, :2]
+        angle = torch.atan(size[:, 0] / size[:, 1]) - torch.atan(torch.tensor(20 / 50))
+        return 4 / math.pi**2 * angle.pow(2)
+
+    shape = shape_of(a.detach())
+    overlap = pair_iou(a.detach(), b)[0]
+    weight = shape / (1 - overlap + shape)
+    free = complete_iou(a.detach(), b) + weight * shape  # without the shape term
+    steps = torch.eye(4, dtype=torch.float64) * 1e-6
+    slope = []
+    for step in steps:
+        moved = a.detach() + step
+        now = shape_of(moved)
+        own = now / (1 - pair_iou(moved, b)[0] + now)
+        slope.append((complete_iou(moved, b) + own * now - weight * now - free) / 1e-6)
+        slope[-1] = slope[-1] + weight * shape / 1e-6
+    torch.testing.assert_close(a.grad[0], torch.cat(slope), rtol=1e-3, atol=1e-5)

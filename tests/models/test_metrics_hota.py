@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.metrics.hota import ALPHAS, add_counts, hota_counts
+from models.metrics.hota import ALPHAS, hota_counts
 from models.metrics.rows import BoxRows
 
 
@@ -37,6 +37,6 @@ def test_without_tracks_or_truth_the_score_is_zero():
 
 def test_counts_of_sequences_add_up():
     truth = line(1, range(4))
-    both = add_counts([hota_counts(truth, truth), hota_counts(truth, BoxRows.empty())])
+    both = hota_counts(truth, truth) + hota_counts(truth, BoxRows.empty())
     assert both.detection_accuracy == pytest.approx(0.5)
     assert both.association_accuracy == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.metrics.rows import BoxRows, by_frame
-from models.metrics.tracking import score_sequence, summarize, without_distractors
+from models.metrics.tracking import COUNTS, RATIOS, SequenceScores, score_sequence, summarize
 
 
 def make(*rows):
@@ -16,28 +16,15 @@ def make(*rows):
     return BoxRows(np.array(frames), np.array(ids), np.array(tlbr, float))
 
 
-def test_perfect_tracks_score_one_whatever_their_ids():
+def test_perfect_tracks_score_100_whatever_their_ids():
     truth = make(*[(f, i, 100 * i + f) for f in range(5) for i in (1, 2)])
     tracks = make(*[(f, i + 7, 100 * i + f) for f in range(5) for i in (1, 2)])
     scores = summarize({"a": score_sequence(truth, tracks)})
-    assert scores["a"].mota == scores["a"].idf1 == 1
-    assert scores["OVERALL"] == scores["a"]
-    assert (scores["a"].num_frames, scores["a"].num_boxes, scores["a"].num_ids) == (5, 10, 2)
-
-
-def test_a_switch_a_miss_and_a_false_box_are_counted():
-    truth = make(*[(f, 1, 0) for f in range(6)])
-    tracks = make((0, 1, 0), (1, 1, 0), (2, 2, 0), (3, 2, 0), (4, 2, 0), (4, 9, 500))
-    score = summarize({"a": score_sequence(truth, tracks)})["a"]
-    assert (score.num_switches, score.num_misses, score.num_false_positives) == (1, 1, 1)
-    assert score.mota == pytest.approx(1 - 3 / 6)
-    assert score.idf1 == pytest.approx(2 * 3 / (6 + 6))
-
-
-def test_overlap_below_one_half_is_no_match():
-    truth, tracks = make((0, 1, 0)), make((0, 1, 4))  # IoU 6 / 14
-    score = summarize({"a": score_sequence(truth, tracks)})["a"]
-    assert (score.num_misses, score.num_false_positives) == (1, 1)
+    figures = scores["a"].figures()
+    assert list(figures) == [*RATIOS, *COUNTS]
+    assert [figures[name] for name in RATIOS] == pytest.approx([100.0] * len(RATIOS))
+    assert [figures[name] for name in COUNTS] == [0, 0, 0, 2, 0, 0, 0]
+    assert scores["OVERALL"].figures() == figures
 
 
 def test_sequences_add_up():
@@ -45,35 +32,24 @@ def test_sequences_add_up():
     good, none = score_sequence(truth, truth), score_sequence(truth, BoxRows.empty())
     scores = summarize({"good": good, "none": none})
     assert list(scores) == ["good", "none", "OVERALL"]
-    assert scores["OVERALL"].mota == 0.5
-    assert (scores["OVERALL"].mostly_tracked, scores["OVERALL"].mostly_lost) == (1, 1)
-
-
-def test_without_truth_ratios_are_nan_and_counts_remain():
-    score = summarize({"a": score_sequence(BoxRows.empty(), make((0, 1, 0)))})["a"]
-    assert math.isnan(score.mota)
-    assert score.num_false_positives == 1
-    both = summarize({"a": score_sequence(BoxRows.empty(), BoxRows.empty())})["a"]
-    assert (both.num_frames, both.num_boxes) == (0, 0)
+    overall = scores["OVERALL"].figures()
+    assert overall["MOTA"] == overall["DetA"] == overall["Rcll"] == 50
+    assert overall["IDF1"] == pytest.approx(100 * 2 / 3)
+    assert (overall["MT"], overall["ML"]) == (1, 1)
     assert summarize({}) == {}
 
 
-def test_tracks_on_distractors_are_left_out_and_those_on_people_are_not():
-    truth, ignore = make((0, 1, 0)), make((0, 5, 100))
-    tracks = make((0, 1, 0), (0, 2, 101), (0, 3, 300))
-    left = without_distractors(truth, tracks, ignore, BoxRows.empty())
-    assert left.track_id.tolist() == [1, 3]
-    score = summarize({"a": score_sequence(truth, tracks, ignore)})["a"]
-    assert (score.num_false_positives, score.num_misses) == (1, 0)
+def test_tracks_of_nobody_score_0():
+    figures = score_sequence(make((0, 1, 0)), BoxRows.empty()).figures()
+    assert {figures[name] for name in RATIOS if name != "LocA"} == {0}
+    assert (figures["FN"], figures["FP"], figures["ML"]) == (1, 0, 1)
 
 
-def test_a_person_beside_a_distractor_keeps_the_track_that_fits_best():
-    truth, ignore = make((0, 1, 0)), make((0, 5, 3))
-    tracks = make((0, 1, 0))
-    assert len(without_distractors(truth, tracks, ignore, BoxRows.empty())) == 1
-    nobody = BoxRows.empty()
-    assert len(without_distractors(nobody, tracks, ignore, nobody)) == 0
-    assert len(without_distractors(nobody, tracks, ignore, truth)) == 1
+def test_without_truth_ratios_are_nan_and_counts_remain():
+    figures = score_sequence(BoxRows.empty(), make((0, 1, 0))).figures()
+    assert all(math.isnan(figures[name]) for name in RATIOS)
+    assert figures["FP"] == 1
+    assert math.isnan(SequenceScores().figures()["HOTA"])
 
 
 def test_an_id_twice_in_a_frame_is_refused():

@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.synthetic.embedding_scenes import SCENES, build_scene
-from models.tracking.config import TrackingConfig
+from models.tracking.associations import build_config
 from models.tracking.tracker import JDETracker
 
-MODES = ["default", "published"]
+MODES = ["default", "published", "sort", "deepsort", "bytetrack"]
 RATE = 30.0
 
 
 def build(mode="default", rate=RATE, **settings_):
-    return JDETracker(TrackingConfig(mode=mode, **settings_), rate)
+    ours = {"association": "jde", "mode": mode} if mode in MODES[:2] else {"association": mode}
+    return JDETracker(build_config(**ours, **settings_), rate)
 
 
 def through_a_file(state):
@@ -110,10 +111,13 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
     kept = tracker.get_state()
     wrong = [
         (build("published").get_state(), "published"),
+        (build("sort").get_state(), "sort"),
         (build(rate=25.0).get_state(), r"25\.0 frames a second"),
         ({}, "no state of a tracker"),
         (kept | {"table": kept["table"][:-1]}, "table.shape"),
         (kept | {"embeddings": kept["embeddings"][:1]}, "embeddings.shape"),
+        (kept | {"gallery": kept["gallery"][:1]}, "gallery.shape"),
+        (kept | {"motion": np.array("jerk")}, "motion jerk"),
     ]
     for state, said in wrong:
         with pytest.raises(ValueError, match=said):

@@ -1,25 +1,18 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from models.metrics.hota import hota_counts
 from models.metrics.rows import BoxRows
-from models.metrics.tracking import score_sequence, summarize, without_distractors
 from models.structures import Tracks
 from pipelines.mot_format import (
     format_ground_truth,
     format_results,
     format_sequence_info,
     read_ground_truth,
+    read_results,
     read_scored,
     read_sequence_info,
     rows_of_frames,
 )
-
-DATA = Path(os.environ.get("JDE_TEST_DATA", Path(__file__).parents[2] / "../shared/data"))
-MOT17 = DATA / "text_gt_det" / "MOT17"
 
 
 def write(tmp_path, text):
@@ -110,46 +103,49 @@ def test_sequence_info(tmp_path):
         read_sequence_info(path)
 
 
-def _reference_tables():
-    """`{measure: {sequence: value}}` of the official scores beside the data."""
-    tables = {}
-    names = []
-    for line in (MOT17 / "TRACKEVAL_REFERENCE.txt").read_text().splitlines():
-        cells = line.split()
-        if len(cells) > 2 and cells[0].endswith(":"):
-            names = cells[2:]
-        elif cells and cells[0].startswith("MOT17-"):
-            for name, cell in zip(names, cells[1:], strict=True):
-                tables.setdefault(name, {})[cells[0].removesuffix("-FRCNN")] = cell
-    return tables
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,1,1,1,5,9,1,1,0.5\n", "some.txt:1: got 9 columns, accepted are 7 or 10"),
+        ("1,1,1,1,5,9,1,-1,-1,-1\n1,2,1,1,5,9,1\n", "some.txt:2: got 7 columns, lines before"),
+        ("0,1,1,1,5,9,1\n", "some.txt:1: .* frames from 1"),
+        ("1.5,1,1,1,5,9,1\n", "some.txt:1: .* frames from 1"),
+        ("1,1,1,nan,5,9,1\n", "some.txt:1: .* finite numbers"),
+        ("\n1,-1,1,1,5,9,1\n", "some.txt:2: got id -1, accepted are whole numbers from 0"),
+        ("1,1.5,1,1,5,9,1\n", "some.txt:1: got id 1.5"),
+        ("1,4,1,1,5,9,1\n2,4,1,1,5,9,1\n\n1,4,9,9,5,9,1\n", "some.txt:4: got id 4 twice in f.* 1"),
+        ("1,a,1,1,5,9,1\n", "some.txt:1: .* accepted are numbers"),
+    ],
+)
+def test_results_that_no_server_would_take_are_refused_with_their_line(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        read_results(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not MOT17.is_dir(), reason=f"no MOT17 text under JDE_TEST_DATA ({DATA})")
-def test_scores_equal_the_official_ones_to_the_printed_digits():
-    reference = _reference_tables()
-    accumulators, hota = {}, {}
-    for name in ("MOT17-02", "MOT17-05", "MOT17-11"):
-        truth = read_ground_truth(MOT17 / name / "gt" / "gt.txt")
-        rows = read_scored(MOT17 / name / "reference_results" / "MPNTrack_FRCNN.txt").rows
-        tracks = without_distractors(truth.people, rows, truth.ignore, truth.other)
-        accumulators[name] = score_sequence(truth.people, rows, truth.ignore, truth.other)
-        hota[name] = hota_counts(truth.people, tracks)
-    scores = summarize(accumulators)
-    for name, counts in hota.items():
-        score = scores[name]
-        measured = {
-            "MOTA": score.mota,
-            "IDF1": score.idf1,
-            "IDP": score.idp,
-            "IDR": score.idr,
-            "HOTA": counts.hota,
-            "DetA": counts.detection_accuracy,
-            "AssA": counts.association_accuracy,
-            "LocA": counts.localisation_accuracy,
-        }
-        for measure, value in measured.items():
-            assert f"{100 * value:.5g}" == reference[measure][name], (name, measure)
-        assert str(score.num_switches) == reference["IDSW"][name]
-        assert str(score.num_false_positives) == reference["CLR_FP"][name]
-        assert str(score.num_misses) == reference["CLR_FN"][name]
+def test_results_may_be_separated_by_spaces_and_out_of_order(tmp_path):
+    read = read_results(write(tmp_path, "2 7.0 1 1 5 9 0.5 -1 -1 -1\n1 7.0 1 1 5 9 1 -1 -1 -1\n"))
+    assert read.rows.frame.tolist() == [1, 0]
+    assert read.rows.track_id.tolist() == [7, 7]
+
+
+def test_truth_that_says_an_id_twice_is_refused(tmp_path):
+    text = "1,1,1,1,5,9,1,1,1\n1,1,2,2,5,9,1,1,1\n"
+    with pytest.raises(ValueError, match=r"some.txt:2: got id 1 twice in frame 1"):
+        read_ground_truth(write(tmp_path, text))
+
+
+def test_the_rules_of_mot15_and_mot20_differ(tmp_path):
+    text = "1,1,1,1,5,9,1,1,1\n1,2,1,1,5,9,0,6,1\n1,3,1,1,5,9,0,1,1\n1,4,1,1,5,9,0,8,1\n"
+    path = write(tmp_path, text)
+    for benchmark, ignored, other in (("auto", [4], [3, 2]), ("MOT20", [2, 4], [3])):
+        truth = read_ground_truth(path, benchmark)
+        assert truth.people.track_id.tolist() == [1]
+        assert truth.ignore.track_id.tolist() == ignored
+        assert sorted(truth.other.track_id.tolist()) == sorted(other)
+    mot15 = read_ground_truth(path, "MOT15")
+    assert len(mot15.ignore) == len(mot15.other) == 0
+    folder = tmp_path / "MOT20-01" / "gt"
+    folder.mkdir(parents=True)
+    (folder / "gt.txt").write_text(text)
+    assert read_ground_truth(folder / "gt.txt").ignore.track_id.tolist() == [2, 4]

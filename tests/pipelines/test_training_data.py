@@ -18,13 +18,14 @@ def picture(group, identity, size=(120, 160)):
     )
 
 
-def training_set(collage_share=0.3, seed=0):
+def training_set(collage_share=0.3, seed=0, aspects=()):
     images = [picture(0, i) for i in range(3)] + [picture(1, 10 + i, (128, 48)) for i in range(4)]
     return TrainingSet(
         images,
         [1.0, 1.0],
         {1},
         size=(160, 96),
+        aspects=aspects,
         batch=6,
         augmentation=Augmentation(),
         collage_share=collage_share,
@@ -48,6 +49,11 @@ def test_boxes_lie_in_their_images_and_fields_agree():
             assert (example.tlbr >= 0).all()
             assert (example.tlbr[:, 2] <= width).all()
             assert (example.tlbr[:, 3] <= height).all()
+
+
+def test_batches_take_the_shapes_that_videos_will_have():
+    seen = {batch[0].image.shape[:2] for batch in batches(training_set(aspects=(1.7, 0.6)), 30)}
+    assert seen == {(96, 160), (64, 128), (160, 96), (128, 64)}
 
 
 def test_crops_appear_only_in_collages_and_teach_no_detection():

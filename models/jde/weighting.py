@@ -1,0 +1,231 @@
+"""How the losses of several tasks become one: the strategies the paper compares (Table 2).
+
+Tasks have names. A group is a prediction head, that is, the tasks that read the same feature maps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+WEIGHTINGS = ("uncertainty", "uniform", "fixed", "loss_norm", "mgda")
+APPROXIMATELY_OPTIMAL = (64.0, 0.1)  # of detection and embedding: the paper's "App. Opt"
+AVERAGE_MOMENTUM = 0.99  # of the moving averages of `loss_norm`
+
+
+@dataclass(frozen=True)
+class TaskGroup:
+    """Tasks that learn from the same features.
+
+    Attributes:
+        tasks: Their names.
+        maps: Indices of the feature maps they read.
+        detects: For each task whether it is one of detection, not of appearance.
+        start: For each task the first value of its learned uncertainty.
+    """
+
+    tasks: tuple[str, ...]
+    maps: tuple[int, ...]
+    detects: tuple[bool, ...]
+    start: tuple[float, ...]
+
+
+class Weighting(nn.Module):
+    """Common to all strategies: the names of the tasks, and the weights last used.
+
+    Args:
+        groups: All tasks.
+    """
+
+    def __init__(self, groups: Sequence[TaskGroup]) -> None:
+        super().__init__()
+        self.groups = tuple(groups)
+        self.tasks = tuple(task for group in groups for task in group.tasks)
+        self.weights: dict[str, float] = dict.fromkeys(self.tasks, 1.0)
+
+    def forward(self, losses: Mapping[str, Tensor], features: Sequence[Tensor]) -> Tensor:
+        """The total loss.
+
+        Args:
+            losses: A scalar a task.
+            features: The maps that the heads read, still attached to the graph.
+        """
+        raise NotImplementedError
+
+    def current_weights(self) -> dict[str, float]:
+        """What each task's loss was last multiplied by."""
+        return dict(self.weights)
+
+    def weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Losses times `weights`, summed."""
+        return torch.stack([self.weights[task] * losses[task] for task in self.tasks]).sum()
+
+
+class FixedWeighting(Weighting):
+    """Constant weights: the paper's baselines Uniform and App. Opt.
+
+    Args:
+        groups: All tasks.
+        detection: Weight of score and box losses.
+        appearance: Weight of embedding losses.
+    """
+
+    def __init__(self, groups: Sequence[TaskGroup], detection: float, appearance: float) -> None:
+        super().__init__(groups)
+        detects = (d for group in groups for d in group.detects)
+        self.weights = {
+            task: detection if of_detection else appearance
+            for task, of_detection in zip(self.tasks, detects, strict=True)
+        }
+
+    def forward(self, losses: Mapping[str, Tensor], features: Sequence[Tensor]) -> Tensor:
+        """See `Weighting`."""
+        return self.weighted_sum(losses)
+
+
+class UncertaintyWeighting(Weighting):
+    """Learned task uncertainty: `sum of (exp(-s) L + s) / 2`, one s a head and task (eq. 6)."""
+
+    def __init__(self, groups: Sequence[TaskGroup]) -> None:
+        super().__init__(groups)
+        start = [value for group in groups for value in group.start]
+        self.s = nn.ParameterDict(
+            {
+                task: nn.Parameter(torch.tensor(float(value)))
+                for task, value in zip(self.tasks, start, strict=True)
+            }
+        )
+
+    def forward(self, losses: Mapping[str, Tensor], features: Sequence[Tensor]) -> Tensor:
+        """See `Weighting`; the total may be negative."""
+        terms = [(torch.exp(-self.s[t]) * losses[t] + self.s[t]) / 2 for t in self.tasks]
+        return torch.stack(terms).sum()
+
+    def current_weights(self) -> dict[str, float]:
+        """`exp(-s) / 2` of each task."""
+        return {task: float(torch.exp(-self.s[task].detach()) / 2) for task in self.tasks}
+
+
+class NormalisedWeighting(Weighting):
+    """Each loss over its moving average (the paper's Loss.Norm); a loss of 0 does not count."""
+
+    average: Tensor
+    updates: Tensor
+
+    def __init__(self, groups: Sequence[TaskGroup]) -> None:
+        super().__init__(groups)
+        self.register_buffer("average", torch.zeros(len(self.tasks)))
+        self.register_buffer("updates", torch.zeros(len(self.tasks)))
+
+    @torch.no_grad()
+    def _follow(self, losses: Mapping[str, Tensor]) -> None:
+        values = torch.stack([losses[t].detach() for t in self.tasks]).to(self.average)
+        moves = values > 0
+        moved = self.average.lerp(values, 1 - AVERAGE_MOMENTUM)
+        self.average.copy_(torch.where(moves, moved, self.average))
+        self.updates += moves
+        # the average starts at 0: what it lacks of its first steps is divided out
+        unbiased = self.average / (1 - AVERAGE_MOMENTUM**self.updates).clamp(min=1e-12)
+        weights = torch.where(self.updates > 0, 1 / unbiased.clamp(min=1e-12), 1.0)
+        self.weights = dict(zip(self.tasks, weights.tolist(), strict=True))
+
+    def forward(self, losses: Mapping[str, Tensor], features: Sequence[Tensor]) -> Tensor:
+        """See `Weighting`."""
+        if self.training:
+            self._follow(losses)
+        return self.weighted_sum(losses)
+
+
+def min_norm(gram: Tensor) -> Tensor:
+    """Weights of the shortest vector in the convex hull of some gradients.
+
+    Exact: the shortest vector over every subset of the gradients, all weights positive. A head has
+    a handful of tasks; for many, Sener & Koltun (2018) use Frank-Wolfe instead.
+
+    Args:
+        gram: `(T, T)` products of the gradients, T at most 8.
+
+    Returns:
+        `(T,)` weights of sum 1. Gradients of length 0 take no part; if all are, weights are equal.
+    """
+    products = gram.detach().cpu().double()
+    present = [task for task in range(len(products)) if float(products[task, task]) > 0]
+    best, shortest = torch.full((len(products),), 1 / len(products)).double(), math.inf
+    for size in range(1, len(present) + 1):
+        for subset in combinations(present, size):
+            weights = torch.zeros(len(products)).double()
+            weights[list(subset)] = _stationary(products[list(subset)][:, list(subset)])
+            norm = float(weights @ products @ weights)
+            if float(weights.min()) > -1e-9 and norm < shortest * (1 - 1e-12):
+                best, shortest = weights.clamp(min=0), norm
+    return (best / best.sum()).to(gram)
+
+
+def _stationary(products: Tensor) -> Tensor:
+    """Weights of sum 1 at which the norm is stationary, whatever their sign."""
+    ones = torch.ones(len(products), 1).double()
+    scale = products.diagonal().mean()
+    system = torch.cat(
+        (torch.cat((products / scale, ones), 1), torch.cat((ones.T, torch.zeros(1, 1)), 1))
+    )
+    right = torch.zeros(len(system), 1).double()
+    right[-1] = 1
+    solution: Tensor = torch.linalg.lstsq(system, right, driver="gelsd").solution
+    return solution[:-1, 0]
+
+
+class MinNormWeighting(Weighting):
+    """MGDA-UB, Sener & Koltun (2018): of each head, the shortest common direction.
+
+    Gradients are taken with respect to the features that a head's tasks share, which needs one
+    short backward pass a task and none through the backbone.
+    """
+
+    def forward(self, losses: Mapping[str, Tensor], features: Sequence[Tensor]) -> Tensor:
+        """See `Weighting`; outside training the last weights hold."""
+        if self.training and torch.is_grad_enabled():
+            for group in self.groups:
+                shared = [features[index] for index in group.maps]
+                rows = [self._gradient(losses[task], shared) for task in group.tasks]
+                gram = torch.stack(rows).double()
+                gram = gram @ gram.T
+                if torch.distributed.is_available() and torch.distributed.is_initialized():
+                    torch.distributed.all_reduce(gram)  # as if one process had the whole batch
+                self.weights |= dict(zip(group.tasks, min_norm(gram).tolist(), strict=True))
+        return self.weighted_sum(losses)
+
+    @staticmethod
+    def _gradient(loss: Tensor, shared: list[Tensor]) -> Tensor:
+        if not loss.requires_grad:
+            return torch.cat([torch.zeros_like(f).flatten().float() for f in shared])
+        parts = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
+        return torch.cat(
+            [
+                (torch.zeros_like(f) if part is None else part).flatten().float()
+                for part, f in zip(parts, shared, strict=True)
+            ]
+        )
+
+
+def build_weighting(name: str, groups: Sequence[TaskGroup]) -> Weighting:
+    """The strategy of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name == "uncertainty":
+        return UncertaintyWeighting(groups)
+    if name == "uniform":
+        return FixedWeighting(groups, 1.0, 1.0)
+    if name == "fixed":
+        return FixedWeighting(groups, *APPROXIMATELY_OPTIMAL)
+    if name == "loss_norm":
+        return NormalisedWeighting(groups)
+    if name == "mgda":
+        return MinNormWeighting(groups)
+    raise ValueError(f"weighting: got {name!r}, accepted is {' | '.join(WEIGHTINGS)}")

@@ -1,0 +1,161 @@
+"""CLEAR MOT (Bernardin and Stiefelhagen, 2008), matched and counted as TrackEval does.
+
+TrackEval is MOTChallenge's official kit, and its figures are these to the digit. py-motmetrics
+counts the same wherever a person has one candidate; where several boxes compete it differs by a
+few, since it keeps a pair of earlier frames even over a gap and without asking what that costs
+the others. Its MOTP is a mean distance (lower is better), TrackEval's a mean IoU; its mostly
+tracked starts at 80 %, TrackEval's above 80 %; its fragmentations end with the truth of a person,
+TrackEval's count every new beginning but the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from models.boxes import iou_matrix
+from models.metrics.rows import BoxRows, by_frame
+from models.structures import FloatArray, IntArray
+
+IOU_THRESHOLD = 0.5
+MOSTLY_TRACKED, MOSTLY_LOST = 0.8, 0.2  # shares of a person's boxes: above, below
+_EPSILON = float(np.finfo(float).eps)
+_KEEP = 1000.0  # worth of going on with the track of the last frame; above any sum of IoU there
+
+
+@dataclass(frozen=True)
+class ClearCounts:
+    """What CLEAR's figures are made of; counts of sequences add up with `+`.
+
+    Ratios are 0 where nothing was tracked and NaN where there is no truth.
+
+    Attributes:
+        num_matches: Boxes of people that a track found (IoU at least .5).
+        num_misses: Boxes of people that no track found (FN).
+        num_false_positives: Boxes of tracks on nobody (FP).
+        num_switches: Matches of a person to another track than the last one (IDs).
+        num_fragmentations: Times that a person is found again after a gap (Frag).
+        mostly_tracked: People found in more than 80 % of their boxes (MT).
+        partly_tracked: Those between (PT).
+        mostly_lost: People found in less than 20 % of their boxes (ML).
+        overlap: Sum of IoU over the matches.
+    """
+
+    num_matches: int = 0
+    num_misses: int = 0
+    num_false_positives: int = 0
+    num_switches: int = 0
+    num_fragmentations: int = 0
+    mostly_tracked: int = 0
+    partly_tracked: int = 0
+    mostly_lost: int = 0
+    overlap: float = 0.0
+
+    def __add__(self, other: ClearCounts) -> ClearCounts:
+        return ClearCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def num_boxes(self) -> int:
+        """Boxes of people."""
+        return self.num_matches + self.num_misses
+
+    @property
+    def num_ids(self) -> int:
+        """People."""
+        return self.mostly_tracked + self.partly_tracked + self.mostly_lost
+
+    @property
+    def mota(self) -> float:
+        """1 - (FN + FP + IDs) / boxes; may be negative."""
+        wrong = self.num_misses + self.num_false_positives + self.num_switches
+        return 1 - wrong / self.num_boxes if self.num_boxes else float("nan")
+
+    @property
+    def motp(self) -> float:
+        """Mean IoU of the matches, in [0, 1]: larger is better."""
+        return self._of_truth(self.overlap / max(1, self.num_matches))
+
+    @property
+    def precision(self) -> float:
+        """Share of the tracks' boxes that are right."""
+        return self._of_truth(
+            self.num_matches / max(1, self.num_matches + self.num_false_positives)
+        )
+
+    @property
+    def recall(self) -> float:
+        """Share of the people's boxes that were found."""
+        return self._of_truth(self.num_matches / max(1, self.num_boxes))
+
+    def _of_truth(self, ratio: float) -> float:
+        return ratio if self.num_boxes else float("nan")
+
+
+def clear_counts(truth: BoxRows, tracks: BoxRows) -> ClearCounts:
+    """Compare the tracks of a sequence with its truth, frame by frame.
+
+    Args:
+        truth: People to be found; an id has at most one box a frame.
+        tracks: People found, likewise, without those on distractors.
+    """
+    people, person = np.unique(truth.track_id, return_inverse=True)
+    known, known_track = np.unique(tracks.track_id, return_inverse=True)
+    del known
+    state = _People(len(people))
+    overlap = 0.0
+    for _, (i, j) in by_frame(truth, tracks):
+        state.boxes[person[i]] += 1
+        if not len(i) or not len(j):
+            continue  # TrackEval forgets nothing in a frame without truth or without tracks
+        iou = iou_matrix(truth.tlbr[i], tracks.tlbr[j])
+        rows, columns = state.match(iou, person[i], known_track[j])
+        overlap += float(iou[rows, columns].sum())
+        state.take(person[i][rows], known_track[j][columns])
+    num_matches = int(state.matched.sum())
+    share = state.matched / np.maximum(1, state.boxes)
+    mostly, at_all = int((share > MOSTLY_TRACKED).sum()), int((share >= MOSTLY_LOST).sum())
+    return ClearCounts(
+        num_matches=num_matches,
+        num_misses=len(truth) - num_matches,
+        num_false_positives=len(tracks) - num_matches,
+        num_switches=state.num_switches,
+        num_fragmentations=int(np.maximum(state.beginnings - 1, 0).sum()),
+        mostly_tracked=mostly,
+        partly_tracked=at_all - mostly,
+        mostly_lost=len(people) - at_all,
+        overlap=overlap,
+    )
+
+
+class _People:
+    """What is known of each of `count` people while frames go by; -1 is no track."""
+
+    def __init__(self, count: int) -> None:
+        self.boxes = np.zeros(count, np.int64)
+        self.matched = np.zeros(count, np.int64)
+        self.beginnings = np.zeros(count, np.int64)
+        self.num_switches = 0
+        self._last = np.full(count, -1)  # track of the last match, however long ago
+        self._now = np.full(count, -1)  # track in the last frame that was matched
+
+    def match(
+        self, iou: FloatArray, person: IntArray, track: IntArray
+    ) -> tuple[IntArray, IntArray]:
+        """Rows and columns of the pairs: as many going on as can be, then the largest overlap."""
+        worth = iou + _KEEP * (track[None, :] == self._now[person][:, None])
+        worth[iou < IOU_THRESHOLD - _EPSILON] = 0
+        rows, columns = linear_sum_assignment(-worth)
+        matched = worth[rows, columns] > _EPSILON
+        return rows[matched], columns[matched]
+
+    def take(self, person: IntArray, track: IntArray) -> None:
+        """Note the matches of a frame."""
+        before = self._last[person]
+        self.num_switches += int(((before >= 0) & (before != track)).sum())
+        self.matched[person] += 1
+        self.beginnings[person[self._now[person] < 0]] += 1
+        self._last[person] = track
+        self._now[:] = -1
+        self._now[person] = track

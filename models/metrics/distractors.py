@@ -1,0 +1,59 @@
+"""The rule of MOT16, 17 and 20: who follows a distractor is neither right nor wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from models.boxes import iou_matrix
+from models.metrics.rows import BoxRows, by_frame
+from models.structures import IntArray
+
+IOU_THRESHOLD = 0.5
+_EPSILON = float(np.finfo(float).eps)
+
+
+def without_distractors(
+    truth: BoxRows, tracks: BoxRows, ignore: BoxRows, other: BoxRows
+) -> BoxRows:
+    """Leave out the tracks that follow a distractor.
+
+    In each frame the tracks are matched to all annotated boxes together (greatest sum of IoU,
+    each at least .5); tracks matched to a distractor are left out.
+
+    Args:
+        truth: People to be found.
+        tracks: People found.
+        ignore: Distractors: people on vehicles, standing images, reflections and the like.
+        other: Annotated boxes that are neither; they only take part in the matching.
+
+    Returns:
+        The remaining rows of `tracks`.
+    """
+    return tracks[~on_distractor(truth, tracks, ignore, other)]
+
+
+def on_distractor(truth: BoxRows, tracks: BoxRows, ignore: BoxRows, other: BoxRows) -> IntArray:
+    """`(n,)` bool, which rows of `tracks` the rule leaves out, see `without_distractors`."""
+    annotated = BoxRows.concatenate([truth, ignore, other])
+    is_distractor = np.zeros(len(annotated), bool)
+    is_distractor[len(truth) : len(truth) + len(ignore)] = True
+    gone = np.zeros(len(tracks), bool)
+    if not len(ignore):
+        return gone
+    for _, (of_annotated, of_tracks) in by_frame(annotated, tracks):
+        if not is_distractor[of_annotated].any() or not len(of_tracks):
+            continue
+        rows, columns = _match(annotated, of_annotated, tracks, of_tracks)
+        gone[of_tracks[columns[is_distractor[of_annotated[rows]]]]] = True
+    return gone
+
+
+def _match(
+    annotated: BoxRows, of_annotated: IntArray, tracks: BoxRows, of_tracks: IntArray
+) -> tuple[IntArray, IntArray]:
+    iou = iou_matrix(annotated.tlbr[of_annotated], tracks.tlbr[of_tracks])
+    iou[iou < IOU_THRESHOLD - _EPSILON] = 0
+    rows, columns = linear_sum_assignment(-iou)
+    matched = iou[rows, columns] > 0
+    return rows[matched], columns[matched]
