@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +13,10 @@ from jobs._run import main
 from pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
+    from pipelines.report.scores import Chart
     from pipelines.sequences import Pairing, TruthRules
+
+MOST_CURVE_POINTS = 1000  # of the curve in the JSON file
 
 Tracks = Annotated[
     Path,
@@ -58,11 +63,53 @@ Address = Annotated[
 ]
 
 
+Html = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts there.")
+]
+OfDetections = Annotated[
+    bool,
+    typer.Option(
+        "--detections",
+        help="Score detections instead: average precision of OUT/detections (--save-detections) "
+        "or of MOT det.txt files.",
+    ),
+]
+OfEmbeddings = Annotated[
+    bool,
+    typer.Option(
+        "--embeddings",
+        help="Score embeddings instead: how well those in OUT/detections tell people apart.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is shown of a kind of scores.
+
+    Attributes:
+        title: Of the page.
+        figures: By sequence, the one over all last.
+        columns: Of the table, in parts that may be tables of their own.
+        charts: Of the page.
+        curves: Written as JSON beside the figures.
+    """
+
+    title: str
+    figures: dict[str, dict[str, float]]
+    columns: tuple[Sequence[str], ...]
+    charts: list[Chart]
+    curves: dict[str, Any]
+
+
 def evaluate(
     tracks: Tracks,
     gt: Truth,
+    detections: OfDetections = False,
+    embeddings: OfEmbeddings = False,
     json: Json = None,
     csv: Csv = None,
+    html: Html = None,
     skip_missing: SkipMissing = False,
     benchmark: BenchmarkName = "auto",
     min_visibility: MinVisibility = 0.0,
@@ -70,24 +117,109 @@ def evaluate(
 ) -> None:
     """Score tracks as MOTChallenge's official kit does: HOTA, CLEAR and identity figures."""
     from jobs._scores import print_scores, write_csv, write_json
-    from models.metrics.tracking import COUNTS, RATIOS, summarize
-    from pipelines.evaluation import for_each, score_pairing
 
+    if detections and embeddings:
+        raise RunError("got --detections and --embeddings, accepted is one", ExitCode.REFUSED)
+    folder = "detections" if detections or embeddings else "tracks"
+    score = score_detections if detections else score_embeddings if embeddings else score_tracks
     try:
         rules = truth_rules(benchmark, min_visibility)
-        pairings, left_out = pair_all(tracks, gt, skip_missing)
-        by_name = summarize(for_each(score_pairing, pairings, rules, address))
+        pairings, left_out = pair_all(tracks, gt, skip_missing, folder)
+        scored = score(pairings, rules, address)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
-    scores = {name: one.figures() for name, one in by_name.items()}
-    print_scores(scores, left_out, (RATIOS, COUNTS))
+    print_scores(scored.figures, left_out, scored.columns)
     try:
         if json is not None:
-            write_json(json, scores, {"without_ground_truth": left_out})
+            more = {"without_ground_truth": left_out, "curves": scored.curves}
+            write_json(json, scored.figures, more)
         if csv is not None:
-            write_csv(csv, scores)
+            write_csv(csv, scored.figures)
+        if html is not None:
+            from pipelines.report.scores import score_page
+
+            place = f"{tracks} against {gt}"
+            page = score_page(scored.title, place, scored.figures, left_out, scored.charts)
+            html.write_text(page, encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot write: {error}", ExitCode.REFUSED) from error
+
+
+def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
+    """Figures of the official kit; curves over its thresholds of IoU."""
+    from models.metrics.hota import ALPHAS
+    from models.metrics.tracking import COUNTS, OVERALL, RATIOS, summarize
+    from pipelines.evaluation import for_each, score_pairing
+    from pipelines.report.scores import tracking_charts
+
+    scores = summarize(for_each(score_pairing, pairings, rules, address))
+    hota = scores[OVERALL].hota
+    curves = {"IoU": ALPHAS, "HOTA": hota.hota_curve, "DetA": hota.detection_curve,
+              "AssA": hota.association_curve}  # fmt: skip
+    return Scored(
+        "Tracks against ground truth",
+        {name: one.figures() for name, one in scores.items()},
+        (RATIOS, COUNTS),
+        tracking_charts(scores),
+        {name: curve.round(6).tolist() for name, curve in curves.items()},
+    )
+
+
+def score_detections(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
+    """Average precision at IoU .5, and the published mean over images beside it."""
+    from models.metrics.tracking import OVERALL
+    from pipelines.detection_evaluation import collect_boxes, detection_scores
+    from pipelines.evaluation import for_each
+    from pipelines.report.scores import detection_charts
+
+    scores = detection_scores(for_each(collect_boxes, pairings, rules, address))
+    figures = {
+        name: {
+            "AP": 100 * one.average_precision,
+            "AP of images": 100 * one.published_mean,
+            "Prcn": 100 * one.precision,
+            "Rcll": 100 * one.recall,
+            "boxes": one.num_truth,
+            "detections": one.num_detections,
+            "images": one.num_published_images,
+        }
+        for name, one in scores.items()
+    }
+    curve = scores[OVERALL].curve
+    some = slice(None, None, max(1, len(curve.recall) // MOST_CURVE_POINTS))
+    curves = {"score": curve.scores, "recall": curve.recall, "precision": curve.precision}
+    return Scored(
+        "Detections against ground truth",
+        figures,
+        (list(figures[OVERALL]),),
+        detection_charts(scores),
+        {name: values[some].round(6).tolist() for name, values in curves.items()},
+    )
+
+
+def score_embeddings(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
+    """True positive rates at false accept rates, of every pair of embeddings."""
+    from models.metrics.tracking import OVERALL
+    from pipelines.detection_evaluation import collect_embeddings, embedding_scores
+    from pipelines.evaluation import for_each
+    from pipelines.report.scores import embedding_charts
+
+    scores = embedding_scores(for_each(collect_embeddings, pairings, rules, address))
+    figures: dict[str, dict[str, float]] = {}
+    for name, one in scores.items():
+        rates = zip(one.false_accept_rates, one.true_positive_rates, strict=True)
+        figures[name] = {
+            **{f"TPR@{far:.0e}".replace("e-0", "e-"): 100 * float(tpr) for far, tpr in rates},
+            "embeddings": one.num_embeddings,
+            "people": one.num_identities,
+        }
+    return Scored(
+        "Embeddings against ground truth",
+        figures,
+        (list(figures[OVERALL]),),
+        embedding_charts(scores),
+        {},
+    )
 
 
 def truth_rules(benchmark: str, min_visibility: float) -> TruthRules:

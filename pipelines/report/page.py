@@ -75,6 +75,7 @@ def build_report(
     name = summary.out.rstrip("/").rpartition("/")[2] or summary.out
     page = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     return Template(page).substitute(
+        style=Path(__file__).with_name("style.css").read_text(encoding="utf-8"),
         script_hash=_script_hash(page),
         title=f"People tracked: {escape(name)}",
         out=escape(summary.out),

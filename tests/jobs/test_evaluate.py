@@ -125,3 +125,61 @@ def test_unknown_rules_are_refused(finished_run, capsys):
     assert "accepted is auto | MOT15" in capsys.readouterr().err
     assert evaluate(finished_run, "--min-visibility", "3") == 2
     assert "min-visibility: got 3" in capsys.readouterr().err
+
+
+def test_a_page_shows_the_table_and_charts_and_escapes_names(finished_run):
+    (finished_run / "sort").mkdir()
+    for name in ("SEQ", "<b>"):
+        (finished_run / "sort" / f"{name}.txt").write_text(LINES)
+    page = finished_run / "scores.html"
+    assert evaluate(finished_run, "--skip-missing", "--html", page, tracks="sort") == 0
+    text = page.read_text()
+    assert text.count("<svg") == 4
+    assert "&lt;b&gt; (no ground truth)" in text
+    assert "<b>" not in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+def test_a_file_that_cannot_be_written_is_one_line(finished_run, capsys):
+    assert evaluate(finished_run, "--json", finished_run / "no" / "scores.json") == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.fixture
+def saved_detections(finished_run):
+    vectors = np.eye(4, dtype=np.float16)
+    table = {
+        "frame": pa.array([0, 1], pa.int32()),
+        "boxes": pa.array([[[0.0, 0, 10, 20]], [[1.0, 0, 11, 20], [90.0, 0, 95, 9]]]),
+        "scores": pa.array([[0.9], [0.8, 0.7]]),
+        "embeddings": pa.array([[vectors[0].tobytes()], [vectors[0].tobytes(), b"\0" * 8]]),
+    }
+    (finished_run / "out" / "detections").mkdir()
+    pq.write_table(pa.table(table), finished_run / "out" / "detections" / "SEQ-00000000.parquet")
+    return finished_run
+
+
+def test_detections_have_an_average_precision(saved_detections, capsys):
+    files = saved_detections / "ap.json", saved_detections / "ap.html"
+    assert evaluate(saved_detections, "--detections", "--json", files[0], "--html", files[1]) == 0
+    assert "AP of images" in capsys.readouterr().out
+    written = json.loads(files[0].read_text())
+    assert written["overall"]["AP"] == written["overall"]["AP of images"] == 100
+    assert written["overall"]["Prcn"] == pytest.approx(200 / 3)
+    assert written["curves"]["recall"] == [0.5, 1, 1]
+    assert "Precision over recall" in files[1].read_text()
+
+
+def test_embeddings_have_rates_and_null_where_there_is_nobody_else(saved_detections, capsys):
+    files = saved_detections / "tpr.json", saved_detections / "tpr.html"
+    assert evaluate(saved_detections, "--embeddings", "--json", files[0], "--html", files[1]) == 0
+    assert "TPR@1e-6" in capsys.readouterr().out
+    overall = json.loads(files[0].read_text())["overall"]
+    assert (overall["embeddings"], overall["people"], overall["TPR@1e-1"]) == (2, 1, None)
+    assert evaluate(saved_detections, "--embeddings", "--detections") == 2
+    assert "accepted is one" in capsys.readouterr().err
+
+
+def test_a_run_without_saved_detections_says_where_it_looked(finished_run, capsys):
+    assert evaluate(finished_run, "--detections") == 2
+    assert "detections: no Parquet file" in capsys.readouterr().err

@@ -1,0 +1,172 @@
+"""The page of `jde eval --html`: a table of scores and their charts, with nothing to load."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TypeVar
+
+import numpy as np
+
+from models.metrics.detection import DetectionScores
+from models.metrics.embedding import EmbeddingScores
+from models.metrics.hota import ALPHAS
+from models.metrics.tracking import OVERALL, SequenceScores
+from pipelines.report.charts import PERCENT, Axis, Line, bar_chart, line_chart, point_chart
+
+Scores = TypeVar("Scores")
+MAX_DRAWN = 24  # sequences in a chart; the table has all of them
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing with its heading and what it shows, in one sentence."""
+
+    title: str
+    drawing: str
+    caption: str
+    is_wide: bool = False
+
+
+def score_page(
+    title: str,
+    place: str,
+    figures: Mapping[str, Mapping[str, float]],
+    left_out: Sequence[str],
+    charts: Sequence[Chart],
+) -> str:
+    """The whole page as text; equal inputs give equal text.
+
+    Args:
+        title: Of the page.
+        place: What was scored against what.
+        figures: Figures by sequence, the one over all last.
+        left_out: Sequences without ground truth.
+        charts: Below the table.
+    """
+    folder = Path(__file__).parent
+    return Template((folder / "scores.html").read_text(encoding="utf-8")).substitute(
+        style=(folder / "style.css").read_text(encoding="utf-8"),
+        title=escape(title),
+        place=escape(place),
+        table=_table(figures, left_out),
+        charts="".join(map(_chart, charts)),
+    )
+
+
+def _table(figures: Mapping[str, Mapping[str, float]], left_out: Sequence[str]) -> str:
+    columns = list(next(iter(figures.values())))
+    head = "".join(f'<th class="n">{escape(column)}</th>' for column in columns)
+    lines = [
+        f"<tr{' class=group' if name == OVERALL else ''}><td>{escape(name)}</td>"
+        + "".join(f'<td class="n">{_cell(of[column])}</td>' for column in columns)
+        + "</tr>"
+        for name, of in figures.items()
+    ]
+    nothing = '<td class="n">-</td>' * len(columns)
+    lines[-1:-1] = [f"<tr><td>{escape(n)} (no ground truth)</td>{nothing}</tr>" for n in left_out]
+    return (
+        f"<table><thead><tr><th>sequence</th>{head}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def _cell(value: float) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.1f}"
+    return f"{value:,}"
+
+
+def _chart(chart: Chart) -> str:
+    kind = "card wide" if chart.is_wide else "card"
+    return (
+        f'<section class="{kind}"><h3>{escape(chart.title)}</h3>{chart.drawing}'
+        f'<p class="soft">{escape(chart.caption)}</p></section>'
+    )
+
+
+def tracking_charts(scores: Mapping[str, SequenceScores]) -> list[Chart]:
+    """HOTA and its parts over the thresholds, detection against association, and bars."""
+    whole, own = scores[OVERALL], _drawn(scores)
+    overlap = Axis("IoU a match needs", 0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1))
+    parts = {"HOTA": whole.hota.hota_curve, "DetA": whole.hota.detection_curve,
+             "AssA": whole.hota.association_curve}  # fmt: skip
+    lines = [Line(name, ALPHAS, curve, name == "HOTA") for name, curve in parts.items()]
+    each = [Line(name, ALPHAS, one.hota.hota_curve) for name, one in own.items()]
+    points = {
+        name: (one.hota.detection_accuracy, one.hota.association_accuracy)
+        for name, one in [*own.items(), (OVERALL, whole)]
+    }
+    bars = {
+        "HOTA": [one.hota.hota for one in own.values()],
+        "MOTA": [one.clear.mota for one in own.values()],
+        "IDF1": [one.identity.idf1 for one in own.values()],
+    }
+    return [
+        Chart("HOTA and its parts, all sequences", line_chart(lines, overlap, PERCENT),
+              "Falling early: boxes lie badly. AssA below DetA: identities are the weaker side."),
+        Chart("Detection against association", point_chart(
+              points, replace(PERCENT, title="DetA"), replace(PERCENT, title="AssA"), _same_hota()),
+              "Faint lines join equal HOTA."),
+        Chart("HOTA of each sequence", line_chart(each, overlap, PERCENT),
+              "Over the IoU that a match needs."),
+        Chart("Sequences side by side", bar_chart(list(own), bars, PERCENT),
+              "A MOTA below 0 is drawn as 0.", is_wide=len(own) > 5),
+    ]  # fmt: skip
+
+
+def detection_charts(scores: Mapping[str, DetectionScores]) -> list[Chart]:
+    """Precision over recall, of each sequence and of all frames ranked together."""
+    recall = replace(PERCENT, title="recall, %")
+    precision = replace(PERCENT, title="precision, %")
+    drawn = [*_drawn(scores).items(), (OVERALL, scores[OVERALL])]
+    lines = [
+        Line(name, one.curve.recall, one.curve.precision, name == OVERALL) for name, one in drawn
+    ]
+    drawing = line_chart(lines, recall, precision)
+    caption = (
+        "Best scores first. A curve ends where the detector's own threshold cut it off; what "
+        "lies beyond counts as not found."
+    )
+    return [Chart("Precision over recall", drawing, caption)]
+
+
+def embedding_charts(scores: Mapping[str, EmbeddingScores]) -> list[Chart]:
+    """True positive rate over the false accept rate, on a logarithmic scale."""
+    rates = scores[OVERALL].false_accept_rates
+    text = {float(rate): f"{rate:.0e}".replace("e-0", "e-") for rate in rates}
+    accepted = Axis("false accept rate", float(rates.min()), float(rates.max()), tuple(text),
+                    is_log=True, text=text)  # fmt: skip
+    drawn = [*_drawn(scores).items(), (OVERALL, scores[OVERALL])]
+    lines = [
+        Line(name, one.false_accept_rates, one.true_positive_rates, name == OVERALL)
+        for name, one in drawn
+    ]
+    caption = (
+        "Of the pairs of one person, how many are accepted at a threshold that accepts this "
+        "share of the pairs of different people."
+    )
+    return [
+        Chart(
+            "True positives at false accept rates",
+            line_chart(lines, accepted, replace(PERCENT, title="true positive rate, %")),
+            caption,
+        )
+    ]
+
+
+def _drawn(scores: Mapping[str, Scores]) -> dict[str, Scores]:
+    names = [name for name in scores if name != OVERALL]
+    return {name: scores[name] for name in names[:MAX_DRAWN]}
+
+
+def _same_hota() -> list[Line]:
+    lines = []
+    for hota in (0.2, 0.4, 0.6, 0.8):
+        detection = np.linspace(hota**2, 1, 60)
+        lines.append(Line(f"HOTA {100 * hota:.0f}", detection, hota**2 / detection))
+    return lines
