@@ -81,7 +81,10 @@ def _option(flag: str, panel: str, text: str, metavar: str | None = None) -> Any
 
 _NETWORK, _TRACKS, _OUTPUT, _MACHINE = "Network", "Frames and tracks", "Output", "Machine"
 
-Weights = Annotated[str | None, _option("weights", _NETWORK, "Shipped model or path.", "NAME|PATH")]
+Weights = Annotated[
+    str | None,
+    _option("weights", _NETWORK, "Shipped model, weight file, or YAML of ONNX files.", "NAME|PATH"),
+]
 Size = Annotated[str | None, _option("size", _NETWORK, "Network input in pixels.", "WxH")]
 Rect = Annotated[
     bool | None,

@@ -62,13 +62,13 @@ def demo(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
     """Render three street scenes, track the people, and score the tracks against the truth."""
-    from models.jde.weights import load
     from pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
     from pipelines.errors import ExitCode, RunError
+    from pipelines.networks import inspect
 
     try:
         resources = ResourceConfig(device=device)  # type: ignore[arg-type]  # it checks the value
-        size = load(weights).config.size  # before rendering: a wrong path is told at once
+        size = inspect(weights).size  # before rendering: a wrong path is told at once
         config = TrackConfig(detection=DetectionConfig(weights=weights, size=size))
         return run(out, config, resources, seconds, Console(width=None if os.isatty(1) else 110))
     except (ValueError, OSError) as error:

@@ -118,22 +118,21 @@ def check_weights(values: Values) -> Settings:
     """
     place = ("detection", "weights")
     weights = values.get(place, DetectionConfig().weights)
-    from models.jde.weights import load, sha256
+    from pipelines.networks import inspect
 
     try:
-        model = load(weights, values.get(("detection", "size")))
-        digest = sha256(weights)
+        facts = inspect(weights, values.get(("detection", "size")))
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     rect = ("detection", "rect")
-    if values.get(rect) and model.config.has_published_layout:
+    if values.get(rect) and facts.has_one_size:
         raise RunError(
             f"rect: got {weights}, whose anchors were chosen for one size; accepted is --no-rect",
             ExitCode.REFUSED,
         )
-    fitting = ("detection", "size") not in values and not model.config.has_published_layout
-    chosen: Values = {("detection", "size"): model.config.size, rect: fitting}
-    return build_settings(chosen | values | {("detection", "weights_sha256"): digest})
+    fitting = ("detection", "size") not in values and not facts.has_one_size
+    chosen: Values = {("detection", "size"): facts.size, rect: fitting}
+    return build_settings(chosen | values | {("detection", "weights_sha256"): facts.sha256})
 
 
 def next_folder(sources: list[str]) -> str:

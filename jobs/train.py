@@ -119,13 +119,11 @@ def _taught(
             for image, *values in zip(group, *parts, strict=True)
         ]
     if settings.get("detector_teacher") and source.kind in ("boxes", "frames"):
-        session = pseudo_labels.open_session(root / settings["detector_teacher"])
-        detector = pseudo_labels.PersonDetector(session)
+        detector = pseudo_labels.open_detector(root / settings["detector_teacher"])
         sure = 0.42 if source.kind == "frames" else 1.0
         group = [labelled_images.add_pseudo_labels(image, detector, sure) for image in group]
     if settings.get("appearance_teacher"):
-        session = pseudo_labels.open_session(root / settings["appearance_teacher"])
-        teacher = pseudo_labels.AppearanceTeacher(session)
+        teacher = pseudo_labels.open_appearance(root / settings["appearance_teacher"])
         group = [labelled_images.teach_appearance(image, teacher) for image in group]
     cache.parent.mkdir(parents=True, exist_ok=True)
     np.savez(

@@ -106,6 +106,19 @@ class Letterbox:
         mapped: FloatArray = np.maximum((tlbr - pad) / np.asarray(self.ratio, tlbr.dtype), 0)
         return mapped
 
+    def pictures(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The `(n, h, w, 3)` views of letterboxed frames `(n, H, W, 3)` without their borders."""
+        left, top = self.offset
+        width, height = self.scaled_size
+        return frames[:, top : top + height, left : left + width]
+
+    def picture_to_source(self, tlbr: FloatArray) -> FloatArray:
+        """Map `(N, 4)` boxes from pixels of a frame without borders to source pixels."""
+        width, height = self.scaled_size
+        scale = [self.source_width / width, self.source_height / height]
+        mapped: FloatArray = tlbr * np.array(scale * 2, tlbr.dtype)
+        return mapped
+
     def to_network(self, tlbr: FloatArray) -> FloatArray:
         """Map `(N, 4)` boxes from source pixels to network pixels (real, rounded geometry)."""
         left, top = self.offset

@@ -34,9 +34,10 @@ class DetectionConfig:
     """From a letterboxed frame to boxes, scores and embeddings.
 
     Attributes:
-        weights: Name of a shipped model, a path or a URI of a safetensors file.
-        weights_sha256: SHA-256 of that file, filled in before a run starts.
-        size: Width and height of the network's input in pixels, multiples of 32.
+        weights: Name of a shipped model, path of a weight file, or of a YAML file that declares
+            separate networks (`models.sde.declaration`).
+        weights_sha256: Fingerprint of what they name, filled in before a run starts.
+        size: Width and height in which frames reach the network, in pixels, multiples of 32.
         rect: Give every video an input of its own shape with the area of `size`
             (`models.letterbox.fitted_size`). Not for networks whose anchors belong to a size.
         score_threshold: Detections handed over must score above this: the association's
@@ -172,13 +173,13 @@ class Parts:
         decode: Generator of frame chunks, called as `pipelines.videos.decode_segment`.
         cut: Parts of a long video, called as `pipelines.keyframes.cut_segment`.
         frames: Generator of frames in full size, called as `pipelines.videos.read_frames`.
-        model: Class of the model, see `pipelines.detect.FrameModel`.
+        model: Builder of the model, see `pipelines.networks.FrameModel`.
     """
 
     decode: str = "pipelines.videos:decode_segment"
     cut: str = "pipelines.keyframes:cut_segment"
     frames: str = "pipelines.videos:read_frames"
-    model: str = "pipelines.detect:TorchModel"
+    model: str = "pipelines.networks:load_network"
 
 
 def find_part(path: str) -> Any:

@@ -11,18 +11,16 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from models.letterbox import Letterbox
 from models.structures import Detections, FloatArray
 from pipelines import wire
 from pipelines.config import (
     DetectionConfig,
-    Device,
     Parts,
     ResourceConfig,
     TrackConfig,
@@ -30,85 +28,22 @@ from pipelines.config import (
 )
 from pipelines.delivery import Owners
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
+from pipelines.networks import (
+    FoundInFrame,
+    FrameModel,
+    PictureModel,
+    fingerprint,
+    is_separate,
+    quick_precision,
+)
 from pipelines.run_record import recorded_precision
 from pipelines.schema import DetectionChunk, FrameChunk
 
 logger = logging.getLogger(__name__)
 
 
-class FoundInFrame(Protocol):
-    """Detections of one frame in network pixels, as `models.jde` gives them."""
-
-    @property
-    def tlbr(self) -> FloatArray:
-        """`(N, 4)` corners."""
-        ...
-
-    @property
-    def scores(self) -> FloatArray:
-        """`(N,)` confidence."""
-        ...
-
-    @property
-    def embeddings(self) -> FloatArray:
-        """`(N, D)`, L2-normalised."""
-        ...
-
-    @property
-    def num_capped(self) -> int:
-        """Detections that `max_detections` left out."""
-        ...
-
-
-class FrameModel(Protocol):
-    """What a detector needs of a model: all T frames in, T results out."""
-
-    def __call__(self, frames: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
-        """Find people in `(T, H, W, 3)` uint8 RGB frames (read-only).
-
-        Raises:
-            FloatingPointError: If the output is not finite.
-        """
-        ...
-
-
-class TorchModel:
-    """The JDE network on its device, with its thresholds.
-
-    Args:
-        config: Weights, thresholds, precision.
-        resources: Device and threads.
-    """
-
-    def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
-        import torch
-
-        from models.jde.fusion import optimise
-        from models.jde.weights import load
-
-        torch.set_num_threads(resources.torch_threads)
-        wanted = resources.device
-        if wanted == "auto":
-            wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        self._torch, self._device, self._config = torch, torch.device(wanted), config
-        model = load(config.weights, config.size).to(self._device)
-        precision = config.precision
-        if precision == "auto":
-            precision = quick_precision(resources.device)
-        self._model = optimise(model, precision)
-
-    def __call__(self, frames: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
-        """Run the network on all frames of a chunk at once."""
-        pixels = self._torch.tensor(frames).to(self._device)  # copies: Ray's memory is read-only
-        config = self._config
-        found: Sequence[FoundInFrame] = self._model.detect(
-            pixels, config.score_threshold, config.nms_threshold, config.max_detections
-        )
-        return found
-
-
 def settle(config: TrackConfig, parts: Parts, resources: ResourceConfig, out: str) -> TrackConfig:
-    """The configuration with what guards OUT filled in: the SHA-256 of the weights, the precision.
+    """The configuration with what guards OUT filled in: fingerprint of the weights, precision.
 
     Precision `auto` is what OUT was begun with, so that a run can be resumed on another machine;
     for a new OUT, what is quick on this machine.
@@ -117,14 +52,20 @@ def settle(config: TrackConfig, parts: Parts, resources: ResourceConfig, out: st
         RunError: If there are no such weights, or no GPU here for a local run that wants one (2).
     """
     detection = config.detection
-    if not detection.weights_sha256 and parts.model == Parts().model:
-        from models.jde.weights import CheckpointError, sha256
-
+    is_ours = parts.model == Parts().model
+    if not detection.weights_sha256 and is_ours:
         try:
-            detection = replace(detection, weights_sha256=sha256(detection.weights))
-        except CheckpointError as error:
+            detection = replace(detection, weights_sha256=fingerprint(detection.weights))
+        except ValueError as error:
             raise RunError(str(error), ExitCode.REFUSED) from error
     _check_device(resources)
+    if is_ours and is_separate(detection.weights):
+        if detection.precision == "bf16":
+            raise RunError(
+                "precision: got bf16, ONNX files run in theirs; accepted is auto | fp32",
+                ExitCode.REFUSED,
+            )
+        detection = replace(detection, precision="fp32")
     if detection.precision == "auto":
         chosen = recorded_precision(out) or quick_precision(resources.device)
         detection = replace(detection, precision=chosen)
@@ -140,47 +81,35 @@ def _check_device(resources: ResourceConfig) -> None:
         raise RunError("device: got cuda, but this machine has no GPU; use cpu", ExitCode.REFUSED)
 
 
-def quick_precision(device: Device) -> Literal["fp32", "bf16"]:
-    """`bf16` where this machine has units for it (a GPU, AMX), else `fp32`.
-
-    A run on a cluster is settled on the machine that starts it.
-    """
-    import torch
-
-    if device != "cpu" and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device == "cuda":  # on the cluster's machines, not on this one
-        return "bf16"
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11
-    return "bf16" if capabilities.get("amx_bf16", False) else "fp32"
-
-
 class Detector:
     """Load once, detect often.
 
     Args:
         config: Of the network; its `size` is that of the chunks' frames.
         resources: Device and threads.
-        model: Import path of the model's class, see `FrameModel`.
+        model: Import path of the model's builder, see `FrameModel` and `PictureModel`.
     """
 
     def __init__(
         self, config: DetectionConfig, resources: ResourceConfig, model: str = Parts().model
     ) -> None:
-        self._model: FrameModel = find_part(model)(config, resources)
+        self._model: FrameModel | PictureModel = find_part(model)(config, resources)
 
     def detect(self, chunk: FrameChunk) -> DetectionChunk:
         """Detections of the valid frames of a chunk; an error of the chunk is passed on.
 
-        The model sees the padding too, so that its arithmetic does not depend on how many frames
-        of the last chunk are real.
+        A `FrameModel` sees the padding too, so that its arithmetic does not depend on how many
+        frames of the last chunk are real.
         """
         found: list[Detections] = []
         error, num_capped = chunk.error, 0
         if error is None:
             try:
-                results = self._model(chunk.frames)[: len(chunk.frame_index)]
-                found = [self._to_source(chunk, i, result) for i, result in enumerate(results)]
+                results, boxes = self._run(chunk)
+                found = [
+                    _check(chunk, i, result, tlbr)
+                    for i, (result, tlbr) in enumerate(zip(results, boxes, strict=True))
+                ]
                 num_capped = sum(result.num_capped for result in results)
             except VideoError as refused:
                 error = refused
@@ -197,17 +126,33 @@ class Detector:
             error=error,
         )
 
-    @staticmethod
-    def _to_source(chunk: FrameChunk, index: int, result: FoundInFrame) -> Detections:
-        values = (result.tlbr, result.scores, result.embeddings)
-        if not all(np.isfinite(value).all() for value in values):
-            frame = int(chunk.frame_index[index])
-            raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", frame)
+    def _run(self, chunk: FrameChunk) -> tuple[Sequence[FoundInFrame], list[FloatArray]]:
+        """What the model found in the valid frames, and its boxes in source pixels."""
+        number = len(chunk.frame_index)
+        if not number:
+            return [], []
         height, width = chunk.frames.shape[1:3]
         letterbox = Letterbox(chunk.info.width, chunk.info.height, width, height)
-        tlbr = letterbox.to_source(np.asarray(result.tlbr, np.float32))
-        scores = np.asarray(result.scores, np.float32)
-        return Detections(tlbr, scores, np.asarray(result.embeddings, np.float16))
+        to_source = letterbox.to_source
+        if isinstance(self._model, PictureModel):
+            results = self._model.find_in_pictures(letterbox.pictures(chunk.frames[:number]))
+            to_source = letterbox.picture_to_source
+        else:
+            results = self._model(chunk.frames)[:number]
+        return results, [to_source(np.asarray(result.tlbr, np.float32)) for result in results]
+
+
+def _check(chunk: FrameChunk, index: int, result: FoundInFrame, tlbr: FloatArray) -> Detections:
+    """Detections of a frame, as they travel.
+
+    Raises:
+        VideoError: If a number is not finite.
+    """
+    if not all(np.isfinite(v).all() for v in (result.tlbr, result.scores, result.embeddings)):
+        frame = int(chunk.frame_index[index])
+        raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", frame)
+    scores = np.asarray(result.scores, np.float32)
+    return Detections(tlbr, scores, np.asarray(result.embeddings, np.float16))
 
 
 def _to_video_error(failure: Exception, frame: int) -> VideoError:

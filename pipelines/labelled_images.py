@@ -15,7 +15,7 @@ from models.structures import FloatArray, IntArray
 from models.synthetic.render import render
 from models.synthetic.scene import StreetScene
 from pipelines.mot_format import DISTRACTORS
-from pipelines.pseudo_labels import AppearanceTeacher, PersonDetector
+from pipelines.pseudo_labels import AppearanceEmbedder, PersonDetector
 
 Image = NDArray[np.uint8]
 
@@ -223,7 +223,7 @@ def add_pseudo_labels(image: LabelledImage, detector: PersonDetector, sure: floa
     )
 
 
-def teach_appearance(image: LabelledImage, teacher: AppearanceTeacher) -> LabelledImage:
+def teach_appearance(image: LabelledImage, teacher: AppearanceEmbedder) -> LabelledImage:
     """Give every person the teacher's `(512,)` vector."""
     vectors = teacher.embed(image.image, image.tlbr)
     vectors[image.ignore] = 0

@@ -213,13 +213,13 @@ def track_schema(embedding_dim: int | None = None) -> pa.Schema:
     """Arrow schema of `tracks/*.parquet` (architecture, section 2).
 
     Args:
-        embedding_dim: Width D of the float16 embedding column, None for no such column.
+        embedding_dim: Width D of the float16 embedding column, None or 0 for no such column.
     """
     text = pa.dictionary(pa.int32(), pa.string())
     columns: list[Any] = [("video_id", text), ("video", text), ("frame", pa.int32())]
     columns += [("time_s", pa.float64()), ("track_id", pa.int32())]
     columns += [(name, pa.float32()) for name in ("x1", "y1", "x2", "y2", "score")]
-    if embedding_dim is not None:
+    if embedding_dim:
         columns.append(("embedding", pa.binary(2 * embedding_dim)))
     return pa.schema(columns)
 
@@ -228,9 +228,11 @@ def detection_schema(embedding_dim: int) -> pa.Schema:
     """Arrow schema of `detections/*.parquet`: a row a frame, so that empty frames are there too.
 
     Args:
-        embedding_dim: Width D of the float16 embeddings.
+        embedding_dim: Width D of the float16 embeddings, 0 for no such column.
     """
     box = pa.list_(pa.float32(), 4)
     columns: list[Any] = [("frame", pa.int32()), ("time_s", pa.float64())]
     columns += [("boxes", pa.list_(box)), ("scores", pa.list_(pa.float32()))]
-    return pa.schema([*columns, ("embeddings", pa.list_(pa.binary(2 * embedding_dim)))])
+    if embedding_dim:  # a detector of boxes alone has none; Parquet has no values of no bytes
+        columns.append(("embeddings", pa.list_(pa.binary(2 * embedding_dim))))
+    return pa.schema(columns)

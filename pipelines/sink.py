@@ -203,8 +203,9 @@ class RowWriter:
             *(pa.array(np.ascontiguousarray(box[:, i])) for i in range(len(_CORNERS))),
             pa.array(tracks.score[order].astype(np.float32)),
         ]
-        if self._outputs.save_embeddings and frame.embeddings is not None:
-            columns.append(_binary(frame.embeddings[order]))
+        vectors = frame.embeddings
+        if self._outputs.save_embeddings and vectors is not None and vectors.shape[1]:
+            columns.append(_binary(vectors[order]))
         self._tracks.write(columns)
         if self._mot is not None:  # as the Parquet has them, so that either gives the same text
             ids, scores = tracks.track_id[order], tracks.score[order]
@@ -221,7 +222,9 @@ class RowWriter:
         ends = pa.array([0, len(found)], pa.int32())
         scores = pa.array(found.scores.astype(np.float32))
         columns = [pa.array([frame_index], pa.int32()), pa.array([time_s], pa.float64())]
-        lists = (boxes, scores, _binary(found.embeddings))
+        lists = [boxes, scores]
+        if found.embeddings.shape[1]:
+            lists.append(_binary(found.embeddings))
         columns += [pa.ListArray.from_arrays(ends, values) for values in lists]
         schema = detection_schema(found.embeddings.shape[1])
         self._detections.write([c.cast(f.type) for c, f in zip(columns, schema, strict=True)])

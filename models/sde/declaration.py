@@ -1,0 +1,218 @@
+"""What a YAML file declares of two ONNX files: which they are, what they take, what they give.
+
+```yaml
+frames: 960x544             # frames reach the networks in this size; crops are cut from them
+detector:
+  file: fastestdet_coco.onnx  # beside this file, or an absolute path
+  layout: fastestdet        # one of models.sde.layouts.LAYOUTS
+  size: 352x352             # width x height; needed where the file does not fix it
+  colour: bgr               # rgb | bgr
+  divide_by: 255            # a pixel becomes (value / divide_by - mean) / std
+  mean: [0, 0, 0]           # in the order of `colour`
+  std: [1, 1, 1]
+  fit: stretch              # stretch | letterbox
+  views: whole              # whole | halves: a wide picture's two halves too
+  person: 0                 # its class
+embedder:                   # left out: boxes are associated by motion and overlap only
+  file: osnet_x0_25_msmt17.onnx
+  size: 128x256
+  mean: [0.485, 0.456, 0.406]
+  std: [0.229, 0.224, 0.225]
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from models.sde.layouts import LAYOUTS
+
+Size = tuple[int, int]
+
+
+class DeclarationError(ValueError):
+    """The file, or an ONNX file it names, cannot be used; one line says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkDeclaration:
+    """One ONNX file and the pixels it takes.
+
+    Attributes:
+        file: The ONNX file.
+        size: Width and height of its input in pixels, None for what the file fixes.
+        colour: Order of its input's channels.
+        divide_by: What a pixel's 0 to 255 is divided by, before mean and std.
+        mean: Subtracted after that, in the order of `colour`.
+        std: Divided by after that.
+
+    Raises:
+        ValueError: If a value is not accepted, naming it and what is.
+    """
+
+    file: Path
+    size: Size | None = None
+    colour: Literal["rgb", "bgr"] = "rgb"
+    divide_by: float = 255.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        _check_choice("colour", self.colour, ("rgb", "bgr"))
+        if not self.divide_by > 0:
+            raise ValueError(f"divide_by: got {self.divide_by}, accepted is above 0")
+        if not min(self.std) > 0:
+            raise ValueError(f"std: got {list(self.std)}, accepted are three numbers above 0")
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError(f"size: got {self.size}, accepted is WIDTHxHEIGHT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorDeclaration(NetworkDeclaration):
+    """The detector.
+
+    Attributes:
+        layout: Meaning of its output, a key of `LAYOUTS`.
+        fit: Whether a picture is stretched to the input or letterboxed into it.
+        views: `halves` looks at the left and the right 55 % of a wide picture too, which finds
+            smaller people at three times the cost.
+        person: Number of the class person.
+    """
+
+    layout: str
+    fit: Literal["stretch", "letterbox"] = "stretch"
+    views: Literal["whole", "halves"] = "whole"
+    person: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("layout", self.layout, tuple(LAYOUTS))
+        _check_choice("fit", self.fit, ("stretch", "letterbox"))
+        _check_choice("views", self.views, ("whole", "halves"))
+        if self.person < 0:
+            raise ValueError(f"person: got {self.person}, accepted is a class from 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """The whole file.
+
+    Attributes:
+        detector: Finds the boxes.
+        embedder: Gives each box's crop its appearance vector; None for none.
+        frames: Width and height in which frames reach the networks, multiples of 32.
+    """
+
+    detector: DetectorDeclaration
+    embedder: NetworkDeclaration | None = None
+    frames: Size = (960, 544)
+
+    def __post_init__(self) -> None:
+        if any(side < 32 or side % 32 for side in self.frames):
+            nearest = "x".join(str(max(32, round(side / 32) * 32)) for side in self.frames)
+            got = "x".join(map(str, self.frames))
+            raise ValueError(
+                f"frames: got {got}, accepted are multiples of 32, nearest is {nearest}"
+            )
+
+    def sha256(self) -> str:
+        """64 hex digits over both files' bytes and what is declared of them, not where they lie.
+
+        Raises:
+            DeclarationError: If a file cannot be read.
+        """
+        parts: dict[str, Any] = {}
+        for name in ("detector", "embedder"):
+            network = getattr(self, name)
+            if network is not None:
+                parts[name] = asdict(network) | {"file": _digest(network.file)}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def read_declaration(path: str | Path) -> Declaration:
+    """Read and check the file; the ONNX files are not opened.
+
+    Raises:
+        DeclarationError: If it is missing, no YAML, or says what is not accepted.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise DeclarationError(f"weights: {path} cannot be read ({reason})") from None
+    try:
+        values = _mapping("", content, Declaration)
+        values["detector"] = _network(path, "detector", values["detector"], DetectorDeclaration)
+        if values.get("embedder") is not None:
+            values["embedder"] = _network(path, "embedder", values["embedder"], NetworkDeclaration)
+        if "frames" in values:
+            values["frames"] = _size(values["frames"])
+        return Declaration(**values)
+    except (ValueError, TypeError) as error:
+        raise DeclarationError(f"weights: {path}: {error}") from None
+
+
+AnyNetwork = TypeVar("AnyNetwork", bound=NetworkDeclaration)
+
+
+def _network(path: Path, name: str, content: Any, kind: type[AnyNetwork]) -> AnyNetwork:
+    values = _mapping(f"{name}.", content, kind)
+    try:
+        values["file"] = path.parent / str(values["file"])
+        if values.get("size") is not None:
+            values["size"] = _size(values["size"])
+        for field in ("mean", "std"):
+            if field in values:
+                values[field] = _numbers(field, values[field])
+        if "divide_by" in values:
+            values["divide_by"] = float(values["divide_by"])
+        return kind(**values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}.{error}") from None
+
+
+def _mapping(prefix: str, content: Any, kind: type[Any]) -> dict[str, Any]:
+    names = [field.name for field in fields(kind)]
+    if not isinstance(content, dict):
+        where = prefix.rstrip(".") or "the file"
+        raise ValueError(f"{where}: accepted is a mapping of {', '.join(names)}")
+    for key in content:
+        if key not in names:
+            raise ValueError(f"{prefix}{key}: no such setting, accepted are {', '.join(names)}")
+    for needed in ("detector", "file", "layout"):
+        if needed in names and needed not in content:
+            raise ValueError(f"{prefix}{needed}: is missing")
+    return dict(content)
+
+
+def _size(value: Any) -> Size:
+    sides = str(value).lower().split("x")
+    if len(sides) != 2 or not all(side.strip().isdecimal() for side in sides):
+        raise ValueError(f"size: got {value!r}, accepted is WIDTHxHEIGHT, such as 352x352")
+    return int(sides[0]), int(sides[1])
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError(f"{name}: got {value!r}, accepted are three numbers")
+    return tuple(float(number) for number in value)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: got {value!r}, accepted is {' | '.join(choices)}")
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DeclarationError(f"weights: {path} cannot be read ({error.strerror})") from None

@@ -1,0 +1,131 @@
+"""One ONNX file as a function of pictures: opened, asked what it takes, fed.
+
+A picture is resized by OpenCV (bilinear) and becomes `(value / divide_by - mean) / std` as one
+multiplication and one addition a channel.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.sde.declaration import DeclarationError, NetworkDeclaration
+
+_NUMBERS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+CUDA = "CUDAExecutionProvider"
+
+
+def open_session(path: Path, threads: int, device: Literal["cpu", "cuda"] = "cpu") -> Any:
+    """An onnxruntime session.
+
+    Args:
+        path: Of the ONNX file.
+        threads: Of the CPU; they sleep between calls, since there is more than one session.
+        device: `cuda` needs onnxruntime's build for it.
+
+    Raises:
+        DeclarationError: If onnxruntime is not installed, the file is missing or no ONNX file, or
+            there is no such device.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise DeclarationError(
+            "weights: ONNX files need onnxruntime: pip install 'jde-ray[onnx]'"
+        ) from None
+    if not path.is_file():
+        raise DeclarationError(f"weights: {path} is missing")
+    if device == "cuda" and CUDA not in onnxruntime.get_available_providers():
+        raise DeclarationError("device: got cuda, but this onnxruntime has none; use cpu")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # a failure is raised; what it prints besides helps nobody
+    providers = [CUDA] * (device == "cuda") + ["CPUExecutionProvider"]
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # noqa: BLE001  its exceptions have no common class
+        reason = str(error).splitlines()[0]
+        raise DeclarationError(f"weights: {path} is no usable ONNX file ({reason})") from None
+
+
+class OnnxNetwork:
+    """An opened ONNX file.
+
+    Args:
+        declaration: Which file, and its pixels.
+        threads: Of the CPU.
+        device: Where it runs.
+
+    Attributes:
+        size: Width and height of its input.
+        batch: Pictures it takes at once: 1, or None for any number.
+
+    Raises:
+        DeclarationError: If the file cannot be used as declared.
+    """
+
+    def __init__(
+        self,
+        declaration: NetworkDeclaration,
+        threads: int = 1,
+        device: Literal["cpu", "cuda"] = "cpu",
+    ) -> None:
+        self.path = declaration.file
+        self._session = open_session(declaration.file, threads, device)
+        inputs = self._session.get_inputs()
+        shape = inputs[0].shape
+        if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or inputs[0].type not in _NUMBERS:
+            got = ", ".join(f"{one.type} {one.shape}" for one in inputs)
+            raise DeclarationError(
+                f"weights: {self.path} takes {got}, accepted is one float input (batch, 3, H, W)"
+            )
+        self._input, self._number = inputs[0].name, _NUMBERS[inputs[0].type]
+        self.batch = shape[0] if isinstance(shape[0], int) else None
+        self.size = self._check_size(declaration.size, shape)
+        if self.batch not in (1, None):
+            raise DeclarationError(
+                f"weights: {self.path} takes {self.batch} pictures at once, accepted is 1 or any"
+            )
+        std = np.array(declaration.std)
+        factor, offset = 1 / (declaration.divide_by * std), np.array(declaration.mean) / std
+        self._factor = factor.astype(np.float32)[:, None, None]
+        self._offset = offset.astype(np.float32)[:, None, None]
+        self._is_bgr = declaration.colour == "bgr"
+
+    def _check_size(self, declared: tuple[int, int] | None, shape: list[Any]) -> tuple[int, int]:
+        fixed = [side if isinstance(side, int) else None for side in (shape[3], shape[2])]
+        size = declared or (fixed[0], fixed[1])
+        for got, side in zip(size, fixed, strict=True):
+            if got is None:
+                raise DeclarationError(f"weights: {self.path} fixes no input size: declare `size`")
+            if side not in (None, got):
+                raise DeclarationError(
+                    f"weights: {self.path} takes {fixed[0]}x{fixed[1]}, got size "
+                    f"{size[0]}x{size[1]}"
+                )
+        return int(size[0] or 0), int(size[1] or 0)
+
+    def resized(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A picture `(h, w, 3)` stretched to the input's size."""
+        return np.asarray(cv2.resize(picture, self.size), np.uint8)
+
+    def __call__(self, pictures: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+        """Outputs of a batch.
+
+        Args:
+            pictures: `(H, W, 3)` uint8 RGB of the input's size; as many as `batch` allows.
+        """
+        stacked = np.stack(pictures)
+        if self._is_bgr:
+            stacked = stacked[..., ::-1]
+        # bytes are cheaper to transpose than floats
+        pixels = np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)).astype(np.float32)
+        pixels *= self._factor
+        pixels -= self._offset
+        feed = {self._input: pixels.astype(self._number, copy=False)}
+        return [np.asarray(output) for output in self._session.run(None, feed)]
