@@ -40,6 +40,7 @@ FLAGS: dict[str, tuple[str, str]] = {
     "max_detections": ("detection", "max_detections"),
     "precision": ("detection", "precision"),
     "resize": ("detection", "resize"),
+    "score_map": ("detection", "score_map"),
     "track_buffer": ("tracking", "track_buffer"),
     "min_box_area": ("run", "min_box_area"),
     "vid_stride": ("run", "vid_stride"),
@@ -80,6 +81,7 @@ def _option(flag: str, panel: str, text: str, metavar: str | None = None) -> Any
 
 
 _NETWORK, _TRACKS, _OUTPUT, _MACHINE = "Network", "Frames and tracks", "Output", "Machine"
+_DATA = "Detections as data"
 
 Weights = Annotated[
     str | None,
@@ -156,6 +158,21 @@ SaveEmbeddings = Annotated[
 ]
 SaveDetections = Annotated[
     bool, _option("save_detections", _OUTPUT, "Detections with embeddings, before association.")
+]
+ScoreMap = Annotated[
+    str | None,
+    _option("score_map", _DATA, "Raw scores of MOT text to 0..1.", "auto|none|MIDPOINT/SCALE"),
+]
+FromDetections = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from-detections",
+        metavar="PATH",
+        rich_help_panel=_DATA,
+        show_default=False,
+        help="Associate saved detections instead of SOURCE: OUT of a run, *.parquet, det.txt, "
+        "a MOTChallenge tree, a glob; may be repeated.",
+    ),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE.yaml", help="Settings; flags win over it.")

@@ -20,7 +20,7 @@ from pipelines.errors import ExitCode, RunError
 from pipelines.plan import find_videos
 
 Sources = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="SOURCE",
         show_default=False,
@@ -41,7 +41,7 @@ RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Do failed vid
 
 
 def track(
-    sources: Sources,
+    sources: Sources = None,
     out: Out = None,
     config: options.ConfigFile = None,
     weights: options.Weights = None,
@@ -52,6 +52,8 @@ def track(
     max_detections: options.MaxDetections = None,
     precision: options.Precision = None,
     resize: options.Resize = None,
+    from_detections: options.FromDetections = None,
+    score_map: options.ScoreMap = None,
     association: options.Association = None,
     track_buffer: options.TrackBuffer = None,
     min_box_area: options.MinBoxArea = None,
@@ -80,16 +82,21 @@ def track(
     given = locals()
     values = collect({flag: given[flag] for flag in options.FLAGS}, config)
     build_settings(values)
-    find_videos(sources)  # a mistyped name is told at once, before anything slow is imported
-    settings = check_weights(values)
-    out = out or next_folder(sources)
+    named = _one_of(sources, from_detections)
+    if from_detections:
+        settings = check_saved(values, from_detections)
+    else:
+        find_videos(named)  # a mistyped name is told at once, before anything slow is imported
+        settings = check_weights(values)
+    out = out or next_folder(named)
 
     from jobs._display import Display, show_summary
-    from pipelines import offline
+    from pipelines import offline, reassociation
 
+    run = reassociation.track if from_detections else offline.track
     with Display() as display:
-        summary = offline.track(
-            sources,
+        summary = run(
+            named,
             out,
             settings.track,
             resources=settings.resources,
@@ -107,6 +114,41 @@ def track(
     if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         raise RunError(f"interrupted; the same command with --out {out} goes on", summary.exit_code)
     return int(summary.exit_code)
+
+
+def _one_of(sources: list[str] | None, saved: list[str] | None) -> list[str]:
+    if sources and saved:
+        raise RunError("got SOURCE and --from-detections, accepted is one", ExitCode.REFUSED)
+    if not (sources or saved):
+        raise RunError("Missing argument 'SOURCE', or --from-detections", ExitCode.REFUSED)
+    return sources or saved or []
+
+
+def check_saved(values: Values, saved: list[str]) -> Settings:
+    """Configurations for a run from detections; nothing of a network may be asked for.
+
+    Raises:
+        RunError: If something is, there are no detections, or they do not go together.
+    """
+    from pipelines.detection_sources import find_saved
+    from pipelines.reassociation import settle_saved
+
+    for section, field in values:
+        if section == "detection" and field != "score_map":
+            raise RunError(
+                f"{field}: nothing is detected with --from-detections; leave it out",
+                ExitCode.REFUSED,
+            )
+    settings = build_settings(values)
+    settled = settle_saved(settings.track, find_saved(saved))
+    least, threshold = settled.tracking.least_score, settled.detection.score_threshold
+    if threshold > least:
+        print(
+            f"note: detections were saved from score {threshold:g} on, this association looks at"
+            f" them from {least:g} on; for the tracks of a direct run save with --conf"
+            f" {settings.track.tracking.high_score:g}"
+        )
+    return settings
 
 
 def check_weights(values: Values) -> Settings:

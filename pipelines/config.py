@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -29,6 +30,22 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name}: got {value!r}, accepted is {' | '.join(choices)}")
 
 
+def parse_score_map(text: str) -> tuple[float, float]:
+    """Midpoint and scale of `MIDPOINT/SCALE`.
+
+    Raises:
+        ValueError: If the text is neither two finite numbers nor a scale above 0.
+    """
+    parts = text.split("/")
+    try:
+        midpoint, scale = (float(part) for part in parts)
+    except ValueError:
+        midpoint, scale = math.nan, 0.0
+    if not (math.isfinite(midpoint) and 0 < scale < math.inf):
+        raise ValueError(f"score-map: got {text!r}, accepted is auto | none | MIDPOINT/SCALE")
+    return midpoint, scale
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectionConfig:
     """From a letterboxed frame to boxes, scores and embeddings.
@@ -46,6 +63,8 @@ class DetectionConfig:
         max_detections: The highest scores kept in a frame; the cap is counted when it bites.
         precision: Arithmetic of the network; `auto` becomes one of the others before a run starts.
         resize: `fast` is one swscale pass, `published` OpenCV's INTER_AREA on the RGB frame.
+        score_map: Of detections in MOT text only, how raw scores become shares: `auto`, `none` or
+            `MIDPOINT/SCALE` (`pipelines.saved_detections.to_scores`).
 
     Raises:
         ValueError: If a value is out of range, naming it and what is accepted.
@@ -60,6 +79,7 @@ class DetectionConfig:
     max_detections: int = 300
     precision: Precision = "auto"
     resize: Resize = "fast"
+    score_map: str = "auto"
 
     def __post_init__(self) -> None:
         _check_range("score_threshold", self.score_threshold, 0.0, 1.0)
@@ -67,6 +87,8 @@ class DetectionConfig:
         _check_range("max-detections", self.max_detections, 1, 10_000)
         _check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
         _check_choice("resize", self.resize, ("fast", "published"))
+        if self.score_map not in ("auto", "none"):
+            parse_score_map(self.score_map)
         if any(side < 32 or side % 32 for side in self.size):
             nearest = "x".join(str(max(32, round(side / 32) * 32)) for side in self.size)
             got = "x".join(map(str, self.size))

@@ -254,7 +254,8 @@ class RowWriter:
         video_id = self._video.video_id
         self._tracks.close(metadata)
         if self._detections is not None:
-            self._detections.close(metadata)
+            # whose they are, so that tracks of them go by the same id and name
+            self._detections.close({**metadata, "source": json.dumps(vars(self._video))})
             store.put(f"detections/{video_id}.parquet", self._detections.path)
         if self._mot is not None:
             self._mot.close()

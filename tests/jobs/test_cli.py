@@ -102,6 +102,11 @@ def test_help_imports_nothing_heavy():
     [
         (["nope"], "got 'nope', accepted are track"),
         (["track"], "Missing argument 'SOURCE'"),
+        (["track", "a.mp4", "--from-detections", "b"], "SOURCE and --from-detections"),
+        (["track", "--from-detections", "none"], "none does not exist"),
+        (["track", "--from-detections", "x", "--nms", "0.5"], "nms_threshold: nothing is detected"),
+        (["track", "a.mp4", "--association", "magic"], "association: got 'magic'"),
+        (["track", "a.mp4", "--score-map", "magic"], "score-map: got 'magic'"),
         (["track", "a.mp4", "--speed", "3"], "No such option: --speed"),
         (["track", "a.mp4", "--conf", "high"], "--conf"),
         (["track", "a.mp4", "--conf", "3"], "conf: got 3.0, accepted is 0.0 to 1.0"),

@@ -1,0 +1,138 @@
+"""From what a user names to the files of detections there are. Only names and headers are read.
+
+A source is the OUT of a run with `--save-detections`, a folder of its Parquet files, one of them,
+a MOT text file, a sequence folder (`NAME/det/det.txt`), a tree of those, or a glob.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.errors import ExitCode, RunError
+from pipelines.image_folders import sequence_rate
+from pipelines.saved_detections import SavedVideo, recorded_video
+from pipelines.schema import Video
+from pipelines.storage import open_store
+
+
+def find_saved(sources: Sequence[str]) -> list[SavedVideo]:
+    """Detections behind `sources`, sorted by video id.
+
+    Raises:
+        RunError: If there are none, a file cannot be read, or a video has two of them.
+    """
+    found: dict[str, SavedVideo] = {}
+    for source in sources:
+        for saved in _expand(source):
+            before = found.setdefault(saved.video.video_id, saved)
+            if (before.root, before.key) != (saved.root, saved.key):
+                raise _refused(
+                    f"{saved.video.name} has two files, {_place(before)} and {_place(saved)}; name"
+                    " one"
+                )
+    if not found:
+        raise _refused("no source given")
+    return [found[video_id] for video_id in sorted(found)]
+
+
+def run_folder(saved: SavedVideo) -> str | None:
+    """OUT of the run that a Parquet file lies in, None for another file."""
+    if saved.is_text:
+        return None
+    if saved.key.startswith("detections/"):
+        return saved.root
+    return str(Path(saved.root).parent) if Path(saved.root).name == "detections" else None
+
+
+def _expand(source: str) -> Iterator[SavedVideo]:
+    if "://" in source:
+        yield from _run(source)
+        return
+    path = Path(os.path.expanduser(source))
+    if path.is_dir():
+        yield from _folder(path)
+    elif path.exists():
+        yield _file(path)
+    elif glob.has_magic(str(path)) and (matches := sorted(glob.glob(str(path), recursive=True))):
+        for match in matches:
+            yield from _folder(Path(match)) if os.path.isdir(match) else [_file(Path(match))]
+    else:
+        raise _refused(f"{source} does not exist")
+
+
+def _folder(folder: Path) -> list[SavedVideo]:
+    if (folder / "detections").is_dir():
+        return _run(str(folder))
+    if files := sorted(folder.glob("*.parquet")):
+        return [_file(file) for file in files]
+    sequences = sorted({path.parent.parent for path in folder.glob("**/det/*.txt")})
+    if sequences:
+        return [_sequence(sequence) for sequence in sequences]
+    if files := sorted(folder.glob("*.txt")):
+        return [_file(file) for file in files]
+    raise _refused(
+        f"no detections in {folder}; accepted are detections/*.parquet, *.parquet, det/det.txt"
+        " below it, *.txt"
+    )
+
+
+def _sequence(folder: Path) -> SavedVideo:
+    files = sorted((folder / "det").glob("*.txt"))
+    usual = [file for file in files if file.name == "det.txt"] or files
+    if len(usual) > 1:
+        names = ", ".join(file.name for file in usual)
+        raise _refused(f"{folder}/det has {names}; name one, or all of a kind by a glob")
+    return _file(usual[0])
+
+
+def _file(path: Path) -> SavedVideo:
+    place = os.path.realpath(path)
+    root, key = os.path.split(place)
+    if path.suffix.lower() == ".txt":
+        # detections of a sequence are those of its images: the same id as `jde track NAME` gives
+        is_sequence = os.path.basename(root) == "det"
+        uri = os.path.dirname(root) if is_sequence else place
+        name = os.path.basename(uri) if is_sequence else path.stem
+        return SavedVideo(Video(uri, name, is_sequence, sequence_rate(Path(uri))), root, key)
+    return _parquet(root, key)
+
+
+def _run(out: str) -> list[SavedVideo]:
+    try:
+        store = open_store(out)
+        keys = [key for key in store.list("detections/") if key.endswith(".parquet")]
+    except (ValueError, OSError) as error:
+        raise _refused(f"{out} cannot be read ({error})") from error
+    if not keys:
+        raise _refused(f"no detections in {out}; `jde track --save-detections` writes them")
+    return [_parquet(store.uri, key) for key in keys]
+
+
+def _parquet(root: str, key: str) -> SavedVideo:
+    try:
+        if "://" in root:
+            metadata = pq.read_metadata(io.BytesIO(open_store(root).get(key)))
+        else:
+            metadata = pq.read_metadata(os.path.join(root, key))
+    except (OSError, pa.ArrowException) as error:
+        raise _refused(f"{root}/{key} is no readable Parquet file ({error})") from error
+    video = recorded_video(metadata)
+    if video is None:  # of a version that did not say
+        name = Path(key).stem.rpartition("-")[0] or Path(key).stem
+        video = Video(f"{root}/{key}", name)
+    return SavedVideo(video, root, key)
+
+
+def _place(saved: SavedVideo) -> str:
+    return f"{saved.root}/{saved.key}"
+
+
+def _refused(message: str) -> RunError:
+    return RunError(f"from-detections: {message}", ExitCode.REFUSED)

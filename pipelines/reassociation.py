@@ -1,0 +1,266 @@
+"""Tracks from saved detections: the dataflow of `offline` without decoding and without a network.
+
+    segments --> read, deliver --> receipts
+                      |
+                      +--> association actors --> tracks/<video_id>.parquet
+
+The actors, sessions and commits are those of `offline`, and from a run's own detections come its
+own bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import DataContext, Dataset, TaskPoolStrategy
+
+from pipelines import wire
+from pipelines.cluster import Interrupted, Pools, connected, interruptible, size_pools
+from pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
+from pipelines.delivery import Owners
+from pipelines.detection_sources import find_saved, run_folder
+from pipelines.errors import ExitCode, RunError
+from pipelines.passes import Passes, Progress
+from pipelines.playback import write_missing_mot
+from pipelines.report import write_report
+from pipelines.run_record import Summary, open_out, plan_work, summarize
+from pipelines.saved_detections import SavedVideo, saved_chunks
+from pipelines.schema import Segment
+from pipelines.storage import open_store
+
+_READER_BYTES = 256 << 20
+
+
+def track(
+    sources: Sequence[str],
+    out: str,
+    config: TrackConfig,
+    *,
+    resources: ResourceConfig = ResourceConfig(),
+    outputs: OutputConfig = OutputConfig(),
+    overwrite: bool = False,
+    retry_errors: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Associate saved detections again, going on where an earlier run stopped.
+
+    Args:
+        sources: See `pipelines.detection_sources`.
+        out: Folder or `s3://` prefix of the run.
+        config: The association, and of the rest what `settle_saved` leaves.
+        resources: Pools and Ray's address.
+        outputs: What is written beside the tracks; drawn videos are not.
+        overwrite: Do committed videos again.
+        retry_errors: Do failed videos again.
+        progress: Called with every receipt.
+
+    Returns:
+        What was done; its `exit_code` says how it ended.
+
+    Raises:
+        RunError: If the run is refused before any work, or cannot go on.
+    """
+    started = time.perf_counter()
+    if outputs.save_video:
+        raise RunError("save-video: not from detections, which have no frames", ExitCode.REFUSED)
+    saved = find_saved(sources)
+    config = settle_saved(config, saved)
+    store = open_out(out, config, resources)
+    videos = [one.video for one in saved]
+    work = plan_work(store, videos, [], overwrite=overwrite, retry_errors=retry_errors)
+    if outputs.save_mot:
+        write_missing_mot(store, work.skipped)
+    passes = Passes(store, config, outputs, len(work.skipped), progress)
+    stopped: ExitCode | None = None
+    if work.todo:
+        places = {one.video.video_id: one for one in saved}
+        with connected(resources.address), interruptible():
+            pools = size_pools(replace(resources, device="cpu"))
+            try:
+                for pass_id, segments in passes.plan(work.todo):
+                    receipts = build(segments, places, config, resources, pools, pass_id)
+                    passes.run(pass_id, segments, receipts, pools.num_shards)
+            except Interrupted as signal:
+                stopped = signal.exit_code
+    seconds = {"wall": time.perf_counter() - started, **passes.seconds}
+    ended = passes.outcomes.values()
+    summary = summarize(store.uri, work, ended, seconds, passes=passes.count, interrupted=stopped)
+    if stopped is None:
+        write_report(store, summary)
+        store.put("summary.json", summary.to_json().encode())
+    return summary
+
+
+def settle_saved(config: TrackConfig, saved: Sequence[SavedVideo]) -> TrackConfig:
+    """The configuration with what made the detections: the same hash as that of their run.
+
+    Args:
+        config: As asked for; network and decoding are those of the detections.
+        saved: All videos of the run.
+
+    Raises:
+        RunError: If the detections come from runs that differ, or were saved with another stride
+            or frame limit than is asked for.
+    """
+    least = config.tracking.least_score
+    folders = sorted({folder for one in saved if (folder := run_folder(one)) is not None})
+    records = [record for folder in folders if (record := _record(folder)) is not None]
+    if not records:  # MOT text, or Parquet on its own: nothing is known of a network
+        names = {one.key.rpartition("/")[2] if one.is_text else "detections" for one in saved}
+        detection = DetectionConfig(
+            weights=min(names) if len(names) == 1 else "detections",
+            precision="fp32",
+            score_threshold=least,
+            score_map=config.detection.score_map,
+        )
+        return replace(config, detection=detection)
+    first = records[0]
+    others = [f for f, record in zip(folders, records, strict=False) if record != first]
+    if others or any(one.is_text for one in saved):
+        second = others[0] if others else "MOT text"
+        raise RunError(
+            f"from-detections: {folders[0]} and {second} come from different detectors or settings;"
+            " name one",
+            ExitCode.REFUSED,
+        )
+    detection = _detection(first["detection"])
+    threshold = max(detection.score_threshold, least)
+    values = {name: _frames(name, first[name], getattr(config, name)) for name in _FRAME_LIMITS}
+    return replace(config, detection=replace(detection, score_threshold=threshold), **values)
+
+
+_FRAME_LIMITS = {"vid_stride": 1, "max_frames": None}
+
+
+def _frames(name: str, recorded: Any, wanted: Any) -> Any:
+    """Stride or frame limit: what was saved, or less of it if all frames were."""
+    if wanted in (_FRAME_LIMITS[name], recorded):
+        return recorded
+    if recorded == _FRAME_LIMITS[name]:
+        return wanted
+    flag = name.replace("_", "-")
+    raise RunError(
+        f"{flag}: got {wanted}, accepted is {recorded}, with which the detections were saved",
+        ExitCode.REFUSED,
+    )
+
+
+def _record(out: str) -> dict[str, Any] | None:
+    """What of a run's configuration made its detections; None without a `run.json`."""
+    try:
+        config: dict[str, Any] = json.loads(open_store(out).get("run.json"))["config"]
+        return {name: config[name] for name in ("detection", *_FRAME_LIMITS)}
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise RunError(
+            f"from-detections: {out}/run.json cannot be read ({error})", ExitCode.REFUSED
+        ) from error
+
+
+def _detection(values: Mapping[str, Any]) -> DetectionConfig:
+    known = {field.name for field in fields(DetectionConfig)}
+    settings = {name: value for name, value in values.items() if name in known}
+    return DetectionConfig(**settings | {"size": tuple(settings["size"])})
+
+
+def build(
+    segments: Sequence[Segment],
+    places: Mapping[str, SavedVideo],
+    config: TrackConfig,
+    resources: ResourceConfig,
+    pools: Pools,
+    pass_id: str,
+) -> Dataset:
+    """Wire the one stage; nothing runs until the receipts are read.
+
+    Args:
+        segments: What to read; their videos are open at the association actors of the pass.
+        places: Where a video's detections are, by its id.
+        config: What changes rows.
+        resources: Chunk size.
+        pools: How many readers and owners.
+        pass_id: Of the association actors.
+
+    Returns:
+        One receipt a chunk, as `offline.build` gives them.
+    """
+    context = DataContext.get_current().copy()
+    context.target_max_block_size = 1
+    rows = []
+    for segment in segments:
+        place = places[segment.video.video_id]
+        rows.append(wire.segment_to_row(segment) | {"root": place.root, "key": place.key})
+    with DataContext.current(context):
+        return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            partial(read_rows, config, resources, pass_id, pools.num_shards),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=TaskPoolStrategy(pools.num_decoders),
+            num_cpus=pools.decoder_cpus,
+            memory=_READER_BYTES,
+        )
+
+
+def read_rows(
+    config: TrackConfig,
+    resources: ResourceConfig,
+    pass_id: str,
+    num_shards: int,
+    table: pa.Table,
+) -> Iterator[pa.Table]:
+    """Read one video's detections, deliver them to its owner, give a receipt a chunk.
+
+    A video that keeps killing its reader is given up by its owner, as in `decode_rows`.
+    """
+    segment = wire.segment_from_table(table)
+    root, key = (table.column(name)[0].as_py() for name in ("root", "key"))
+    saved = SavedVideo(segment.video, root, key)
+    video_id, owners = segment.video.video_id, Owners(pass_id, num_shards)
+    refused = owners.begin_decode(video_id, segment.attempt)
+    if refused is not None:
+        for index in range(refused + 1):
+            yield _receipt(video_id, index, 0, 0, True, "skip", 0.0)
+        return
+    started, number = time.perf_counter(), 0
+    for chunk in saved_chunks(saved, segment, config, resources.chunk_frames):
+        read_s = time.perf_counter() - started
+        answer: str = owners.deliver(chunk)
+        number = chunk.chunk_index + 1
+        owners.decoded(video_id, number, ended=False)
+        num_detections = sum(len(found) for found in chunk.detections)
+        num_frames = len(chunk.frame_index)
+        yield _receipt(
+            video_id, chunk.chunk_index, num_frames, num_detections, chunk.is_last, answer, read_s
+        )
+        started = time.perf_counter()
+    owners.decoded(video_id, number, ended=True)
+
+
+def _receipt(
+    video_id: str,
+    chunk_index: int,
+    num_frames: int,
+    num_detections: int,
+    is_last: bool,
+    answer: str,
+    read_s: float,
+) -> pa.Table:
+    receipt = {
+        "video_id": video_id,
+        "chunk_index": chunk_index,
+        "num_frames": num_frames,
+        "num_detections": num_detections,
+        "is_last": is_last,
+        "answer": answer,
+        "decode_s": read_s,
+        "detect_s": 0.0,
+    }
+    return pa.Table.from_pylist([receipt])
