@@ -10,6 +10,7 @@ import glob
 import io
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,7 +101,8 @@ def _file(path: Path) -> SavedVideo:
         is_sequence = os.path.basename(root) == "det"
         uri = os.path.dirname(root) if is_sequence else place
         name = os.path.basename(uri) if is_sequence else path.stem
-        return SavedVideo(Video(uri, name, is_sequence, sequence_rate(Path(uri))), root, key)
+        video = Video(uri, name, is_sequence, sequence_rate(Path(uri)), version=_version(place))
+        return SavedVideo(video, root, key)
     return _parquet(root, key)
 
 
@@ -116,18 +118,26 @@ def _run(out: str) -> list[SavedVideo]:
 
 
 def _parquet(root: str, key: str) -> SavedVideo:
+    version = ""
     try:
         if "://" in root:
             metadata = pq.read_metadata(io.BytesIO(open_store(root).get(key)))
         else:
             metadata = pq.read_metadata(os.path.join(root, key))
+            version = _version(os.path.join(root, key))
     except (OSError, pa.ArrowException) as error:
         raise _refused(f"{root}/{key} is no readable Parquet file ({error})") from error
     video = recorded_video(metadata)
     if video is None:  # of a version that did not say
         name = Path(key).stem.rpartition("-")[0] or Path(key).stem
         video = Video(f"{root}/{key}", name)
-    return SavedVideo(video, root, key)
+    return SavedVideo(replace(video, version=version), root, key)
+
+
+def _version(path: str) -> str:
+    """What changes with the detections: a checkpoint of others is not gone on from."""
+    status = os.stat(path)
+    return f"detections-{status.st_size}-{status.st_mtime_ns}"
 
 
 def _place(saved: SavedVideo) -> str:

@@ -77,7 +77,7 @@ def track(
     work = plan_work(store, videos, [], overwrite=overwrite, retry_errors=retry_errors)
     if outputs.save_mot:
         write_missing_mot(store, work.skipped)
-    passes = Passes(store, config, outputs, len(work.skipped), progress)
+    passes = Passes(store, config, outputs, len(work.skipped), progress, resources)
     stopped: ExitCode | None = None
     if work.todo:
         places = {one.video.video_id: one for one in saved}
@@ -197,7 +197,7 @@ def build(
     rows = []
     for segment in segments:
         place = places[segment.video.video_id]
-        rows.append(wire.segment_to_row(segment) | {"root": place.root, "key": place.key})
+        rows.append(wire.segments_to_row([segment]) | {"root": place.root, "key": place.key})
     with DataContext.current(context):
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             partial(read_rows, config, resources, pass_id, pools.num_shards),
@@ -220,28 +220,28 @@ def read_rows(
 
     A video that keeps killing its reader is given up by its owner, as in `decode_rows`.
     """
-    segment = wire.segment_from_table(table)
+    (segment,) = wire.segments_from_table(table)
     root, key = (table.column(name)[0].as_py() for name in ("root", "key"))
     saved = SavedVideo(segment.video, root, key)
     video_id, owners = segment.video.video_id, Owners(pass_id, num_shards)
-    refused = owners.begin_decode(video_id, segment.attempt)
+    refused = owners.begin_decode(segment)
     if refused is not None:
         for index in range(refused + 1):
             yield _receipt(video_id, index, 0, 0, True, "skip", 0.0)
         return
-    started, number = time.perf_counter(), 0
+    started, num_chunks = time.perf_counter(), 0
     for chunk in saved_chunks(saved, segment, config, resources.chunk_frames):
         read_s = time.perf_counter() - started
         answer: str = owners.deliver(chunk)
-        number = chunk.chunk_index + 1
-        owners.decoded(video_id, number, ended=False)
+        num_chunks += 1
+        owners.decoded(segment, num_chunks, ended=False)
         num_detections = sum(len(found) for found in chunk.detections)
         num_frames = len(chunk.frame_index)
         yield _receipt(
             video_id, chunk.chunk_index, num_frames, num_detections, chunk.is_last, answer, read_s
         )
         started = time.perf_counter()
-    owners.decoded(video_id, number, ended=True)
+    owners.decoded(segment, num_chunks, ended=True)
 
 
 def _receipt(

@@ -104,15 +104,17 @@ def saved_chunks(
 
     Args:
         saved: Where they are.
-        segment: Which video and attempt.
+        segment: Which video and attempt, and the first frame that is not associated yet.
         config: Stride, frame limit, least score and score map.
         chunk_frames: T, the frames of a chunk; the last one may have fewer.
     """
-    number = 0
+    number = segment.start_frame // (chunk_frames * config.vid_stride)
     try:
         info, frames = read_saved(saved, config)
         batch: list[SavedFrame] = []
         for frame in frames:
+            if frame[0] < segment.start_frame:
+                continue
             if len(batch) == chunk_frames:
                 yield _chunk(segment, number, info, batch, is_last=False)
                 number, batch = number + 1, []

@@ -9,6 +9,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,7 @@ class RowWriter:
         self._tracks.close(metadata)
         if self._detections is not None:
             # whose they are, so that tracks of them go by the same id and name
-            self._detections.close({**metadata, "source": json.dumps(vars(self._video))})
+            self._detections.close({**metadata, "source": _identity(self._video)})
             store.put(f"detections/{video_id}.parquet", self._detections.path)
         if self._mot is not None:
             self._mot.close()
@@ -272,6 +273,12 @@ class RowWriter:
         if self._mot is not None:
             self._mot.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _identity(video: Video) -> str:
+    """What a video goes by, as JSON; not what changes when its file is copied."""
+    names = [field.name for field in fields(video) if field.compare]
+    return json.dumps({name: getattr(video, name) for name in names})
 
 
 def _repeated(text: str, count: int) -> pa.Array:

@@ -117,6 +117,18 @@ def test_chunks_are_numbered_and_the_last_one_is_marked(tmp_path: Path, size: in
     assert {chunk.attempt for chunk in chunks} == {3}
 
 
+def test_behind_a_checkpoint_chunks_are_those_that_are_left(tmp_path: Path) -> None:
+    saved = only(sequence(tmp_path / "S"))
+    rest = Segment(saved.video, start_frame=4)
+    whole = list(saved_chunks(saved, Segment(saved.video), TrackConfig(), 2))
+    left = list(saved_chunks(saved, rest, TrackConfig(), 2))
+    assert [chunk.chunk_index for chunk in left] == [2]
+    np.testing.assert_array_equal(left[0].frame_index, whole[2].frame_index)
+    sparse = TrackConfig(vid_stride=2)
+    (last,) = saved_chunks(saved, rest, sparse, 2)
+    assert (last.chunk_index, last.frame_index.tolist(), last.is_last) == (1, [4], True)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(-20, 200, width=32), min_size=1, max_size=30))
 def test_mapped_scores_are_shares_in_the_same_order(values: list[float]) -> None:
