@@ -71,11 +71,12 @@ def test_every_association_gives_what_its_direct_run_and_the_reference_give(
     source, outputs = [str(archive)], OutputConfig(save_embeddings=True)
     settings = {"resources": SMALL, "outputs": outputs}
     reference.track(source, str(tmp_path / "a"), config, parts=fakes.PARTS, outputs=outputs)
-    offline.track(source, str(tmp_path / "b"), config, parts=fakes.PARTS, **settings)
-    reassociation.track([str(direct)], str(tmp_path / "c"), replace(config), **settings)
+    reassociation.track([str(direct)], str(tmp_path / "c"), config, **settings)
     expected = products(tmp_path / "a")
     assert len(expected) == 2
-    assert products(tmp_path / "b") == expected
+    if name == "deepsort":  # the one with a state of its own
+        offline.track(source, str(tmp_path / "b"), config, parts=fakes.PARTS, **settings)
+        assert products(tmp_path / "b") == expected
     assert products(tmp_path / "c") == expected
     ours = (direct / "tracks").glob("*")
     assert {path.read_bytes() for path in ours} != set(expected.values())
