@@ -1,167 +1,167 @@
-"""`jde train`: learn boxes, scores and embeddings jointly from labelled and unlabelled images.
+"""`jde train`: learn boxes, scores and embeddings jointly. Also `python -m jobs.train`.
 
-The first slice of training: one process on the CPU, the small network's losses. It reads a
-configuration such as `jobs/train_small.yaml` and the data root that its paths lie under.
+Reads a configuration such as `jobs/train_small.yaml`, checks the data below `--data`, and trains:
+in this process, or with `--num-trainers` on Ray. Nothing is computed here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from jobs._run import main
+from pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
-    from pipelines.labelled_images import LabelledImage, Source
+    from pipelines.recipe import Recipe
+
+Config = Annotated[Path, typer.Option(help="YAML like jobs/train_small.yaml")]
+Data = Annotated[Path, typer.Option(help="folder that the configuration's paths lie under")]
+Out = Annotated[
+    str | None,
+    typer.Option(help="folder or s3:// prefix for weights, checkpoint and curves"),
+]
+Weighting = Annotated[
+    str | None, typer.Option(help="uncertainty | uniform | fixed | loss_norm | mgda")
+]
+EmbeddingLoss = Annotated[str | None, typer.Option(help="cross_entropy | triplet | upper_bound")]
+Workers = Annotated[int, typer.Option(min=0, help="processes that augment")]
+NumTrainers = Annotated[
+    int, typer.Option(min=1, help="processes that train together (DDP), on Ray")
+]
+MaxFailures = Annotated[int, typer.Option(min=0, help="deaths of trainers that are made good")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="leave out and count wrong rows and images")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="check the data and print the plan; train nothing")
+]
 
 
 def train(
-    config: Annotated[Path, typer.Option(help="YAML like jobs/train_small.yaml")],
-    data: Annotated[Path, typer.Option(help="folder that the configuration's paths lie under")],
-    out: Annotated[Path, typer.Option(help="folder for weights, checkpoint and curves")],
+    config: Config,
+    data: Data,
+    out: Out = None,
     minutes: Annotated[float | None, typer.Option(help="time budget instead of the file's")] = None,
-    threads: Annotated[int, typer.Option(help="torch threads")] = 1,
-    workers: Annotated[int, typer.Option(help="processes that augment")] = 1,
+    epochs: Annotated[int | None, typer.Option(help="epochs instead of the file's budget")] = None,
+    loss_weighting: Weighting = None,
+    embedding_loss: EmbeddingLoss = None,
+    threads: Annotated[int, typer.Option(min=1, help="torch threads of a trainer")] = 1,
+    workers: Workers = 1,
+    num_trainers: NumTrainers = 1,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="where the network runs")
+    ] = "auto",
+    address: Annotated[str, typer.Option(help="Ray to run on, for --num-trainers")] = "local",
+    max_failures: MaxFailures = 3,
     resume: Annotated[bool, typer.Option(help="go on from OUT/latest.pt")] = True,
+    skip_bad: SkipBad = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a network; OUT/weights.safetensors is the result."""
-    import cv2
-    import numpy as np
+    from pipelines.cluster import Interrupted, interruptible
+    from pipelines.training_images import read_images
+    from pipelines.training_plan import describe_plan
+    from pipelines.training_run import TrainingRun, train_here
+
+    try:
+        recipe = _read(config, minutes, epochs, loss_weighting, embedding_loss)
+        if out is None and not dry_run:
+            raise ValueError("out: accepted is --out with a folder or s3:// prefix, or --dry-run")
+        if recipe.training.batch % num_trainers:
+            got = f"batch: got {recipe.training.batch}"
+            raise ValueError(f"{got}, accepted is a multiple of --num-trainers {num_trainers}")
+        cache = None if dry_run else _labels_folder(out or "")
+        images = read_images(recipe, data, cache, skip_bad=skip_bad, show=_show)
+        if images.problems.found:
+            _show(f"left out: {images.problems.summary()}")
+        run = TrainingRun(
+            recipe=recipe,
+            root=data,
+            out=out or "",
+            num_identities=images.num_identities,
+            steps_per_epoch=(stream := images.build_set(recipe, skip_bad=skip_bad)).steps_per_epoch,
+            threads=threads,
+            resume=resume,
+        )
+        run.check()
+        if dry_run:
+            for line in describe_plan(recipe, images, num_trainers):
+                _show(line)
+            return
+        people = sum(int((~image.ignore).sum()) for image in images.images)
+        _show(f"{len(images.images)} images, {people} people, {images.num_identities} identities")
+        with interruptible():
+            if num_trainers > 1 or address != "local":
+                from pipelines.training_workers import train_on_ray
+
+                train_on_ray(
+                    run,
+                    stream,
+                    num_trainers,
+                    workers=max(1, workers),
+                    device=device,
+                    max_failures=max_failures,
+                    address=address,
+                    show=_show,
+                )
+            else:
+                train_here(run, stream, workers=workers, device=_device(device), show=_show)
+    except Interrupted as signal:
+        raise RunError(
+            f"interrupted; the same command goes on from {out}", signal.exit_code
+        ) from None
+    except FloatingPointError as error:
+        raise RunError(str(error), ExitCode.INTERNAL) from error
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    _show(f"wrote {out}/weights.safetensors")
+
+
+def _show(line: str) -> None:
+    print(line, flush=True)
+
+
+def _read(
+    config: Path,
+    minutes: float | None,
+    epochs: int | None,
+    loss_weighting: str | None,
+    embedding_loss: str | None,
+) -> Recipe:
+    """The file's recipe, with what was typed instead."""
+    from pipelines.recipe import read_recipe
+
+    recipe = read_recipe(config)
+    changes: dict[str, Any] = {}
+    if minutes is not None or epochs is not None:
+        training = replace(recipe.training, minutes=minutes, epochs=epochs)
+        changes["training"] = training
+    if loss_weighting is not None:
+        changes["weighting"] = loss_weighting
+    if embedding_loss is not None:
+        changes["embedding_loss"] = embedding_loss
+    return replace(recipe, **changes)
+
+
+def _labels_folder(out: str) -> Path:
+    """Where teachers' labels are kept: in OUT, or beside the machine's temporary files."""
+    if "://" not in out:
+        return Path(out) / "labels"
+    return Path(tempfile.gettempdir()) / "jde-labels"
+
+
+def _device(wanted: str) -> str:
     import torch
-    import yaml
 
-    from models.jde.config import CONFIGURATIONS
-    from models.jde.network import JDE
-    from pipelines.augmentation import Augmentation
-    from pipelines.labelled_images import Source
-    from pipelines.training import TrainingConfig, describe, fit, initialise_backbone
-    from pipelines.training_data import TrainingSet, collate
-
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(0)  # a forked worker would wait for OpenCV's threads for ever
-    settings = yaml.safe_load(config.read_text())
-    sources = [Source(**entry) for entry in settings["sources"]]
-    out.mkdir(parents=True, exist_ok=True)
-    images, num_identities = _prepare(settings, sources, data, out / "labels")
-    people = sum(int((~image.ignore).sum()) for image in images)
-    network = CONFIGURATIONS[settings["network"]]
-    torch.manual_seed(0)
-    model = JDE(network)
-    if settings.get("initial"):
-        initialise_backbone(model, data / settings["initial"])
-    print(describe(network, model), flush=True)
-    print(f"{len(images)} images, {people} people, {num_identities} identities", flush=True)
-    budget = TrainingConfig(**settings["training"])
-    if minutes is not None:
-        budget = replace(budget, minutes=minutes)
-    stream = TrainingSet(
-        images,
-        [source.weight for source in sources],
-        {i for i, source in enumerate(sources) if source.kind == "crops"},
-        size=network.size,
-        aspects=settings.get("aspects", ()),
-        batch=budget.batch,
-        augmentation=Augmentation(**settings.get("augmentation", {})),
-        collage_share=settings["collage_share"],
-        seed=int(np.random.SeedSequence().entropy % 2**31) if resume else budget.seed,  # type: ignore[operator]
-    )
-    loader = torch.utils.data.DataLoader(
-        stream,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        collate_fn=collate,
-    )
-    notes = {
-        "licence": settings.get("licence", "unstated"),
-        "sources": ", ".join(s.path or s.kind for s in sources),
-    }
-    fit(model, num_identities, iter(loader), budget, out, notes=notes, resume=resume)
-    print(f"wrote {out / 'weights.safetensors'}", flush=True)
-
-
-def _prepare(
-    settings: dict[str, Any], sources: list[Source], root: Path, cache: Path
-) -> tuple[list[LabelledImage], int]:
-    """Read all images, add what the teachers say (kept in `cache`), number the identities."""
-    from pipelines.labelled_images import read_source, with_unique_identities
-
-    groups = []
-    for index, source in enumerate(sources):
-        group = read_source(root, source, index, settings["longest_side"])
-        described = json.dumps([repr(source), settings["longest_side"]])
-        key = hashlib.sha256(described.encode()).hexdigest()[:12]
-        groups.append(_taught(settings, source, group, root, cache / f"{key}.npz"))
-        print(f"{source.kind} {source.path}: {len(group)} images", flush=True)
-    vectors = _projected(groups, settings)
-    return with_unique_identities(vectors)
-
-
-def _taught(
-    settings: dict[str, Any], source: Source, group: list[LabelledImage], root: Path, cache: Path
-) -> list[LabelledImage]:
-    import numpy as np
-
-    from pipelines import labelled_images, pseudo_labels
-
-    if cache.is_file():
-        with np.load(cache) as saved:
-            splits = np.cumsum(saved["counts"])[:-1]
-            names = ("tlbr", "identity", "ignore", "appearance")
-            parts = [np.split(saved[name], splits) for name in names]
-        return [
-            replace(image, **dict(zip(names, values, strict=True)))
-            for image, *values in zip(group, *parts, strict=True)
-        ]
-    if settings.get("detector_teacher") and source.kind in ("boxes", "frames"):
-        detector = pseudo_labels.open_detector(root / settings["detector_teacher"])
-        sure = 0.42 if source.kind == "frames" else 1.0
-        group = [labelled_images.add_pseudo_labels(image, detector, sure) for image in group]
-    if settings.get("appearance_teacher"):
-        teacher = pseudo_labels.open_appearance(root / settings["appearance_teacher"])
-        group = [labelled_images.teach_appearance(image, teacher) for image in group]
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        cache,
-        counts=[len(image.tlbr) for image in group],
-        tlbr=np.concatenate([image.tlbr for image in group]),
-        identity=np.concatenate([image.identity for image in group]),
-        ignore=np.concatenate([image.ignore for image in group]),
-        appearance=np.concatenate([image.appearance for image in group]),
-    )
-    return group
-
-
-def _projected(
-    groups: list[list[LabelledImage]], settings: dict[str, Any]
-) -> list[list[LabelledImage]]:
-    """Teacher vectors in the network's dimensions: centred, projected, normalised again."""
-    import numpy as np
-
-    from models.jde.config import CONFIGURATIONS
-    from pipelines.pseudo_labels import principal_directions
-
-    width = CONFIGURATIONS[settings["network"]].embedding_dim
-    vectors = np.concatenate([image.appearance for group in groups for image in group])
-    known = np.abs(vectors).sum(1) > 0
-    if not known.any():
-        empty = np.zeros((0, width), np.float32)
-        return [
-            [replace(i, appearance=np.repeat(empty, len(i.tlbr), 0)) for i in g] for g in groups
-        ]
-    mean, directions = principal_directions(vectors[known], width)
-
-    def project(rows: Any) -> Any:
-        projected = (rows - mean) @ directions
-        projected /= np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
-        return (projected * (np.abs(rows).sum(1, keepdims=True) > 0)).astype(np.float32)
-
-    return [[replace(i, appearance=project(i.appearance)) for i in group] for group in groups]
+    has_gpu = torch.cuda.is_available()
+    if wanted == "cuda" and not has_gpu:
+        raise ValueError("device: got cuda, but this machine has no GPU; use cpu")
+    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
 
 
 if __name__ == "__main__":

@@ -1,259 +1,345 @@
-"""The training loop of one process: optimiser, schedule, moving average, checkpoints."""
+"""The training loop, for one process and for many: schedule, steps, checkpoints, curves."""
 
 from __future__ import annotations
 
-import copy
-import csv
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.jde.anchor_loss import AnchorLoss
 from models.jde.assignment import Labels
-from models.jde.config import JDEConfig
-from models.jde.loss import TASKS, JointLoss
+from models.jde.loss import JointLoss, build_loss
 from models.jde.network import JDE
-from models.jde.weights import save
+from pipelines.recipe import TrainingConfig, ValidationConfig
+from pipelines.storage import ObjectStore
+from pipelines.training_curves import CURVES, VALIDATION, LiveTable, Table
+from pipelines.training_data import Batch
+from pipelines.training_state import BEST, MovingAverage, TrainingState, build_optimiser
 
 CHECKPOINT_SECONDS = 120.0
+LOG_STEPS = 20
+
+Batches = Callable[[int], Iterator[tuple[int, Batch]]]  # from a step on: steps and their batches
+Scores = Mapping[str, Mapping[str, float]]  # by sequence, `OVERALL` last
+
+
+class Ranks:
+    """The processes that train together; this one is alone.
+
+    Attributes:
+        rank: Of this process.
+        count: Of all.
+        device: That the network runs on.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.rank, self.count, self.device = 0, 1, torch.device(device)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module with its gradients averaged over all processes."""
+        return module
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag whether any process raises it."""
+        return list(flags)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every process."""
+        return [value]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How long and how fast to learn.
+class TrainingPlan:
+    """What a run learns, beyond its data.
 
     Attributes:
-        minutes: Wall-clock budget; the schedule ends with it.
-        batch: Images in a step.
-        learning_rate: Peak of AdamW's.
-        backbone_rate: Learning rate of the backbone over the peak.
-        weight_decay: Of weights, not of norms and biases.
-        warmup_steps: Linear rise to the peak.
-        ema_steps: Time constant of the moving average that is saved.
-        precision: `bf16` runs the network under autocast.
-        seed: Of weights and data.
+        config: Budget and rates.
+        num_identities: Classes of the identity loss.
+        steps_per_epoch: Steps in a pass over the images.
+        embedding_loss: See `pipelines.recipe.Recipe`.
+        weighting: See `pipelines.recipe.Recipe`.
+        validation: When to validate, None for never.
+        notes: Metadata of the weight file.
     """
 
-    minutes: float
-    batch: int = 16
-    learning_rate: float = 1.5e-3
-    backbone_rate: float = 0.4
-    weight_decay: float = 0.05
-    warmup_steps: int = 100
-    ema_steps: float = 400.0
-    precision: str = "bf16"
-    seed: int = 0
+    config: TrainingConfig
+    num_identities: int
+    steps_per_epoch: int
+    embedding_loss: str = "cross_entropy"
+    weighting: str = "uncertainty"
+    validation: ValidationConfig | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def share(self, step: int, spent: float) -> float:
+        """Share of the budget that is used up after `step` steps and `spent` seconds."""
+        if self.config.minutes is not None:
+            return spent / (60 * self.config.minutes)
+        assert self.config.epochs is not None  # noqa: S101 - one of both is set
+        return step / (self.config.epochs * self.steps_per_epoch)
+
+    def rate(self, step: int, share: float) -> float:
+        """Learning rate of a step: warm-up, then half a cosine to 2 %, or a tenth at each decay."""
+        config = self.config
+        steps = config.warmup_steps
+        if config.schedule == "steps":  # never longer than the first epoch, as published
+            steps = min(steps, self.steps_per_epoch)
+        warm = min(1.0, (step + 1) / steps) ** config.warmup_power
+        if config.schedule == "cosine":
+            fallen = 0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2
+            return float(config.learning_rate * warm * fallen)
+        passed = sum(step // self.steps_per_epoch >= e for e in config.decay_epochs)
+        return float(config.learning_rate * warm * 0.1**passed)
 
 
-class MovingAverage:
-    """Exponential moving average of a network's parameters; buffers are copied."""
-
-    def __init__(self, model: JDE, steps: float) -> None:
-        self.model = copy.deepcopy(model).eval()
-        self.steps = steps
-        self.updates = 0
-
-    @torch.no_grad()
-    def update(self, model: JDE) -> None:
-        """Move towards `model`, fast at first."""
-        self.updates += 1
-        decay = (1 - 1 / self.steps) * (1 - math.exp(-self.updates / self.steps))
-        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - decay)
-        for kept, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            kept.copy_(buffer)
+class NonFiniteLossError(FloatingPointError):
+    """The loss or its gradient is no number; names the step and the files of the batch."""
 
 
-def _optimiser(model: JDE, loss: JointLoss, config: TrainingConfig) -> torch.optim.AdamW:
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in [*model.named_parameters(), *loss.named_parameters()]:
-        rate = config.backbone_rate if name.startswith("backbone.") else 1.0
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "weight_decay": decay, "lr": rate, "rate": rate}
-            for (rate, decay), parameters in groups.items()
-        ],
-        betas=(0.9, 0.99),
-    )
+class _Trainee(nn.Module):
+    """Network and loss as one module, since distributed training wraps one."""
 
+    def __init__(self, model: JDE, loss: JointLoss | AnchorLoss, precision: str) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+        self.in_bf16 = precision == "bf16"
 
-def _schedule(step: int, share: float, config: TrainingConfig) -> float:
-    """Learning rate: linear warm-up, then half a cosine over the time budget to 2 %."""
-    warm = min(1.0, (step + 1) / config.warmup_steps)
-    return config.learning_rate * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
+    def forward(self, images: Tensor, labels: Labels) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss and its parts of `(B, H, W, 3)` uint8 images."""
+        pixels = images.permute(0, 3, 1, 2).float() / 255
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bf16):
+            features = self.model.features(pixels)
+            maps = self.model.predict(features)
+        total, parts = self.loss(maps, labels, features)
+        return total, parts
 
 
 def fit(
     model: JDE,
-    num_identities: int,
-    batches: Iterator[tuple[Tensor, Labels]],
-    config: TrainingConfig,
-    out: Path,
+    plan: TrainingPlan,
+    batches: Batches,
+    store: ObjectStore,
     *,
-    notes: dict[str, str] | None = None,
+    ranks: Ranks | None = None,
     resume: bool = True,
+    validate: Callable[[JDE], Scores] | None = None,
+    show: Callable[[str], None] = lambda line: None,
 ) -> JDE:
     """Train until the budget is spent; the moving average is the result.
 
-    `out` receives `latest.pt` (to resume, tensors only), `weights.safetensors` (the moving
-    average) and `curves.csv` every two minutes and at the end.
+    `store` receives `latest.pt` (to resume, tensors only), `weights.safetensors` (the moving
+    average), `curves.csv` and `validation.csv`, every two minutes, after each epoch and at the end.
 
     Args:
         model: Initial weights.
-        num_identities: Classes of the identity loss.
-        batches: Endless `(images (B, H, W, 3) uint8, labels)`.
-        config: Budget and rates.
-        out: Folder for what is kept.
-        notes: Metadata of the weight file.
+        plan: What to learn and how.
+        batches: Endless, or as long as the epochs are.
+        store: For what is kept; only process 0 writes.
+        ranks: The processes that train together.
         resume: Go on from `latest.pt` where it exists.
+        validate: Scores a network on sequences left out.
+        show: Takes the lines of the live table.
 
     Raises:
-        FloatingPointError: If the loss is no longer finite, naming the step.
+        NonFiniteLossError: If the loss is no longer finite, naming step and files.
+        ValueError: If the checkpoint is of another configuration.
     """
-    torch.manual_seed(config.seed)
-    out.mkdir(parents=True, exist_ok=True)
-    model = model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = JointLoss(model.config, num_identities)
-    optimiser = _optimiser(model, loss, config)
-    average = MovingAverage(model, config.ema_steps)
-    step, spent = 0, 0.0
-    if resume and (out / "latest.pt").is_file():
-        step, spent = _restore(out / "latest.pt", model, loss, optimiser, average)
-    started = saved = time.monotonic()
-    recent: list[list[float]] = []
-    for images, labels in batches:
-        share = (spent + time.monotonic() - started) / (60 * config.minutes)
-        if share >= 1:
-            break
-        rate = _schedule(step, share, config)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * group["rate"]
-        total, parts = _step(model, loss, optimiser, images, labels, config)
-        if not math.isfinite(total):
-            raise FloatingPointError(f"training: the loss is {total} at step {step}")
-        average.update(model)
-        recent.append([total, *(float(parts[task].detach()) for task in TASKS)])
-        step += 1
-        if step % 20 == 0:
-            _log(out, step, share, rate, recent, loss)
-            recent = []
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            saved = time.monotonic()
-            _keep(out, model, loss, optimiser, average, step, spent + saved - started, notes)
-    _keep(out, model, loss, optimiser, average, step, spent + time.monotonic() - started, notes)
-    return average.model
-
-
-def _step(
-    model: JDE,
-    loss: JointLoss,
-    optimiser: torch.optim.Optimizer,
-    images: Tensor,
-    labels: Labels,
-    config: TrainingConfig,
-) -> tuple[float, dict[str, Tensor]]:
-    pixels = images.permute(0, 3, 1, 2).float() / 255
-    pixels = pixels.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-        maps = model.maps(pixels)
-    total, parts = loss(maps, labels)
-    optimiser.zero_grad(set_to_none=True)
-    total.backward()
-    nn.utils.clip_grad_norm_([*model.parameters(), *loss.parameters()], 10.0)
-    optimiser.step()
-    return float(total.detach()), parts
-
-
-def _log(
-    out: Path, step: int, share: float, rate: float, recent: list[list[float]], loss: JointLoss
-) -> None:
-    means = [sum(column) / len(column) for column in zip(*recent, strict=True)]
-    weights = list(loss.weighting.current_weights().values())
-    path = out / "curves.csv"
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if fresh:
-            names = [f"loss_{task}" for task in TASKS] + [f"weight_{task}" for task in TASKS]
-            writer.writerow(["step", "share", "rate", "total", *names])
-        writer.writerow([step, *(f"{v:.5g}" for v in (share, rate, *means, *weights))])
-
-
-def _keep(
-    out: Path,
-    model: JDE,
-    loss: JointLoss,
-    optimiser: torch.optim.Optimizer,
-    average: MovingAverage,
-    step: int,
-    spent: float,
-    notes: dict[str, str] | None,
-) -> None:
-    state = {
-        "model": model.state_dict(),
-        "loss": loss.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "average": average.model.state_dict(),
-        "updates": average.updates,
-        "step": step,
-        "spent": spent,
-    }
-    temporary = out / "latest.pt.part"
-    torch.save(state, temporary)
-    temporary.replace(out / "latest.pt")
-    save(average.model, out / "weights.part.safetensors", notes)
-    (out / "weights.part.safetensors").replace(out / "weights.safetensors")
-
-
-def _restore(
-    path: Path,
-    model: JDE,
-    loss: JointLoss,
-    optimiser: torch.optim.Optimizer,
-    average: MovingAverage,
-) -> tuple[int, float]:
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    model.load_state_dict(state["model"])
-    renamed = {"classifier.": "identity.classifier.", "uncertainty.": "weighting.s."}
-    of_loss = {}
-    for key, value in state["loss"].items():  # names of checkpoints before the weightings
-        old = next((start for start in renamed if key.startswith(start)), "")
-        of_loss[renamed.get(old, "") + key.removeprefix(old)] = value
-    loss.load_state_dict(of_loss)
-    optimiser.load_state_dict(state["optimiser"])
-    average.model.load_state_dict(state["average"])
-    average.updates = state["updates"]
-    return int(state["step"]), float(state["spent"])
-
-
-def initialise_backbone(model: JDE, path: Path) -> int:
-    """Load a FastestDet-layout state dict into a ShuffleNet backbone; returns the tensors taken.
-
-    That detector was trained on BGR, ours reads RGB: the first convolution's inputs are turned.
-
-    Raises:
-        ValueError: If a tensor is missing or of another shape.
-    """
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
-    mine = {
-        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
-    }
-    mine["first_conv.0.weight"] = mine["first_conv.0.weight"].flip(1)
+    run = _Run(model, plan, store, ranks or Ranks(), validate, show)
+    if resume:
+        run.resume()
     try:
-        model.backbone.load_state_dict(mine, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"initial weights: {path}: {' '.join(str(error).split())}") from None
-    return len(mine)
+        run.train(batches)
+    except KeyboardInterrupt:
+        run.keep()
+        raise
+    run.finish()
+    return run.state.average.model
 
 
-def describe(config: JDEConfig, model: JDE) -> str:
-    """One line on a network's size."""
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
-    return f"{config.name}: {millions:.2f} M parameters, {config.size[0]}x{config.size[1]}"
+class _Run:
+    """One call of `fit`: the state, the clock, and what is reported."""
+
+    def __init__(
+        self,
+        model: JDE,
+        plan: TrainingPlan,
+        store: ObjectStore,
+        ranks: Ranks,
+        validate: Callable[[JDE], Scores] | None,
+        show: Callable[[str], None],
+    ) -> None:
+        config = plan.config
+        torch.manual_seed(config.seed)
+        self.plan, self.store, self.ranks, self.show = plan, store, ranks, show
+        self.validate = validate if ranks.rank == 0 else None
+        model = model.train().to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for module in model.modules():
+            if config.freeze_norms and isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(False)
+        loss = build_loss(model.config, plan.num_identities, plan.embedding_loss, plan.weighting)
+        loss = loss.to(ranks.device)
+        optimiser = build_optimiser(model, loss, config)
+        self.state = TrainingState(model, loss, optimiser, MovingAverage(model, config.ema_steps))
+        self.tasks = loss.weighting.tasks
+        self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        self.trainee = ranks.wrap(_Trainee(model, loss, config.precision))
+        self.recent: list[dict[str, Tensor]] = []
+        self.resume_at(0, 0.0)
+
+    def resume(self) -> None:
+        """Go on from the store's checkpoint, if there is one."""
+        if self.state.restore(self.store):
+            self.resume_at(self.state.step, self.state.spent)
+            if self.ranks.rank == 0:
+                self.show(f"going on after step {self.state.step}")
+
+    def resume_at(self, step: int, spent: float) -> None:
+        """Set clock and tables to a place of the run."""
+        self.curves = Table(self.store, CURVES, step)
+        self.scores = Table(self.store, VALIDATION, step)
+        self.live = LiveTable(self.show, self.tasks)
+        self.started = time.monotonic() - spent
+        self.kept = self.logged = time.monotonic()
+        self.images = 0
+
+    @property
+    def spent(self) -> float:
+        """Seconds of training, without validation."""
+        return time.monotonic() - self.started
+
+    def train(self, batches: Batches) -> None:
+        """Steps until the budget is spent or the batches end."""
+        plan, state = self.plan, self.state
+        if plan.share(state.step, state.spent) >= 1:
+            return
+        for step, batch in batches(state.step):
+            rate = plan.rate(step, plan.share(step, self.spent))
+            for group in state.optimiser.param_groups:
+                group["lr"] = rate * group["rate"]
+            done = plan.share(step + 1, self.spent) >= 1
+            is_last = self.learn(step, batch, done)
+            state.step = step + 1
+            self.images += len(batch.images) * self.ranks.count
+            if state.step % LOG_STEPS == 0:
+                self.log(rate)
+            self.after_step()
+            if is_last:
+                break
+
+    def learn(self, step: int, batch: Batch, done: bool) -> bool:
+        """One step; gives whether it is the last, on which all processes agree."""
+        device, state = self.ranks.device, self.state
+        labels = Labels(**{name: v.to(device) for name, v in vars(batch.labels).items()})
+        total, parts = self.trainee(batch.images.to(device, non_blocking=True), labels)
+        is_wrong, is_last = self.ranks.any(not bool(torch.isfinite(total)), done)
+        if is_wrong:
+            self.refuse(step, batch, float(total.detach()), "loss")
+        state.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        limit = self.plan.config.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        if not bool(torch.isfinite(norm)):  # of averaged gradients: all processes see the same
+            self.refuse(step, batch, float(norm), "gradient")
+        state.optimiser.step()
+        state.average.update(state.model)
+        self.recent.append({"total": total.detach(), **{k: v.detach() for k, v in parts.items()}})
+        return is_last
+
+    def refuse(self, step: int, batch: Batch, value: float, what: str) -> None:
+        """Stop, naming the files of those processes whose figure is not finite.
+
+        Raises:
+            NonFiniteLossError: Always.
+        """
+        mine = batch.origins if not math.isfinite(value) else ()
+        files = ", ".join(name for part in self.ranks.gather(mine) for name in part)
+        raise NonFiniteLossError(
+            f"training: the {what} is {value} at step {step}; the batch: {files or 'unnamed'}"
+        )
+
+    def log(self, rate: float) -> None:
+        """A line and a row of what the last steps gave."""
+        state, now = self.state, time.monotonic()
+        means = {
+            name: float(torch.stack([step[name] for step in self.recent]).mean())
+            for name in ("total", *self.tasks)
+        }
+        self.recent = []
+        speed = self.images / max(now - self.logged, 1e-9)
+        self.logged, self.images = now, 0
+        if self.ranks.rank:
+            return
+        share = self.plan.share(state.step, self.spent)
+        weights = state.loss.weighting.current_weights()
+        self.curves.add(
+            {
+                "step": state.step,
+                "epoch": state.step / self.plan.steps_per_epoch,
+                "share": share,
+                "rate": rate,
+                "total": means["total"],
+                **{f"loss_{task}": means[task] for task in self.tasks},
+                **{f"weight_{task}": weights[task] for task in self.tasks},
+                "images_per_s": speed,
+            }
+        )
+        self.live.add(state.step, share, rate, means, speed)
+
+    def after_step(self) -> None:
+        """Validate and keep, when it is time."""
+        if self.ranks.rank:
+            return
+        if self.validate is not None and self.is_time_to_validate():
+            self.score()
+        ends_epoch = self.state.step % self.plan.steps_per_epoch == 0
+        by_epoch = ends_epoch and self.plan.config.epochs is not None
+        if by_epoch or time.monotonic() - self.kept > CHECKPOINT_SECONDS:
+            self.keep()
+
+    def is_time_to_validate(self) -> bool:
+        """Whether the configured minutes or epochs have passed since the last validation."""
+        config, state = self.plan.validation, self.state
+        if config is None:
+            return False
+        if config.every_minutes is not None:
+            return self.spent - state.validated[1] >= 60 * config.every_minutes
+        every = (config.every_epochs or 1) * self.plan.steps_per_epoch
+        return state.step % every == 0
+
+    def score(self) -> None:
+        """Measure the moving average; the clock of training stands still meanwhile."""
+        assert self.validate is not None  # noqa: S101 - asked for by the callers
+        state, since = self.state, time.monotonic()
+        scores = self.validate(state.average.model)
+        for sequence, values in scores.items():
+            self.scores.add({"step": state.step, "sequence": sequence, **values})
+        overall = scores["OVERALL"]
+        text = "  ".join(f"{name} {100 * value:.1f}" for name, value in overall.items())
+        self.show(f"validation after step {state.step}: {text}")
+        wanted = self.plan.validation.keep_best if self.plan.validation else None
+        if wanted is not None and overall[wanted] > state.best:
+            state.best = overall[wanted]
+            state.keep_weights(self.store, BEST, self.plan.notes)
+        self.scores.flush()
+        self.started += time.monotonic() - since
+        state.validated = (state.step, self.spent)
+
+    def keep(self) -> None:
+        """Write checkpoint, weights and curves."""
+        if self.ranks.rank:
+            return
+        self.state.spent = self.spent
+        self.state.keep(self.store, self.plan.notes)
+        self.curves.flush()
+        self.kept = time.monotonic()
+
+    def finish(self) -> None:
+        """Validate what was not validated yet, and keep."""
+        if self.validate is not None and self.state.validated[0] < self.state.step:
+            self.score()
+        self.keep()

@@ -1,5 +1,6 @@
 import csv
-from itertools import repeat
+import math
+from itertools import count, repeat
 
 import pytest
 import torch
@@ -7,14 +8,25 @@ import torch
 from models.jde import weights
 from models.jde.assignment import Labels
 from models.jde.config import SMALL
+from models.jde.loss import JointLoss
 from models.jde.network import JDE
-from pipelines.training import TrainingConfig, fit, initialise_backbone
+from pipelines import training
+from pipelines.initial_weights import initialise, initialise_backbone
+from pipelines.recipe import TrainingConfig, ValidationConfig
+from pipelines.storage import open_store
+from pipelines.training import NonFiniteLossError, TrainingPlan, fit
+from pipelines.training_data import Batch
+
+
+@pytest.fixture(autouse=True)
+def _a_row_every_second_step(monkeypatch):
+    monkeypatch.setattr(training, "LOG_STEPS", 2)
 
 
 def batch():
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 255, (2, 64, 96, 3), dtype=torch.uint8, generator=generator)
-    return images, Labels(
+    labels = Labels(
         image=torch.tensor([0, 1]),
         tlbr=torch.tensor([[20.0, 10.0, 50.0, 60.0], [40.0, 5.0, 70.0, 60.0]]),
         identity=torch.tensor([0, 1]),
@@ -22,6 +34,12 @@ def batch():
         appearance=torch.zeros(2, SMALL.embedding_dim),
         learns_detection=torch.ones(2, dtype=torch.bool),
     )
+    return Batch(images, labels, ("a.jpg", "b.jpg"))
+
+
+def some(number):
+    """So many batches, numbered from the step that is asked for."""
+    return lambda first: zip(count(first), repeat(batch(), number), strict=False)
 
 
 def network():
@@ -29,7 +47,15 @@ def network():
     return JDE(SMALL)
 
 
-CONFIG = TrainingConfig(minutes=1000.0, warmup_steps=5, precision="fp32")
+def plan(validation=None, **changes):
+    settings = {"minutes": 1000.0, "warmup_steps": 5, "precision": "fp32", **changes}
+    return TrainingPlan(
+        config=TrainingConfig(**settings),
+        num_identities=2,
+        steps_per_epoch=4,
+        validation=validation,
+        notes={"licence": "test only"},
+    )
 
 
 def rows(path):
@@ -38,28 +64,135 @@ def rows(path):
 
 
 def test_training_writes_weights_curves_and_goes_on_from_its_checkpoint(tmp_path):
-    fit(network(), 2, iter([batch()] * 20), CONFIG, tmp_path, notes={"licence": "test only"})
+    store = open_store(str(tmp_path))
+    lines = []
+    fit(network(), plan(), some(2), store, show=lines.append)
     assert weights.metadata(tmp_path / "weights.safetensors")["licence"] == "test only"
     first = rows(tmp_path / "curves.csv")
-    assert [row["step"] for row in first] == ["20"]
-    fit(network(), 2, iter([batch()] * 20), CONFIG, tmp_path)
+    assert [row["step"] for row in first] == ["2"]
+    assert len(lines) == 2  # a head and a line
+    fit(network(), plan(), some(4), store, show=lines.append)
     both = rows(tmp_path / "curves.csv")
-    assert [row["step"] for row in both] == ["20", "40"]
-    assert float(both[1]["total"]) < float(both[0]["total"])
+    assert [row["step"] for row in both] == ["2", "4", "6"]
+    assert float(both[2]["total"]) < float(both[0]["total"])
+    assert float(both[0]["weight_identity"]) == pytest.approx(math.exp(-2) / 2, rel=0.05)
+    assert any("going on after step 2" in line for line in lines)
+
+
+def test_curves_of_steps_that_are_done_again_are_not_there_twice(tmp_path):
+    store = open_store(str(tmp_path))
+    fit(network(), plan(), some(2), store)
+    text = (tmp_path / "curves.csv").read_text()
+    extra = text.splitlines()[1].replace("2,", "4,", 1)
+    (tmp_path / "curves.csv").write_text(text + extra + "\n")  # written, then died
+    fit(network(), plan(), some(4), store)
+    assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["2", "4", "6"]
+
+
+def test_epochs_end_training_and_its_rate_falls_at_the_given_ones(tmp_path):
+    learning = plan(
+        minutes=None,
+        epochs=30,
+        optimiser="sgd",
+        schedule="steps",
+        decay_epochs=(15, 23),
+        learning_rate=0.01,
+        warmup_steps=1000,
+        warmup_power=4,
+    )
+    rates = [learning.rate(step, learning.share(step, 0.0)) for step in range(4 * 30)]
+    # warm-up lasts an epoch of four steps at most, to the fourth power
+    assert rates[:5] == pytest.approx([0.01 * (i / 4) ** 4 for i in (1, 2, 3, 4)] + [0.01])
+    assert [rates[4 * e] for e in (14, 15, 22, 23, 29)] == pytest.approx(
+        [0.01, 0.001, 0.001, 0.0001, 0.0001]
+    )
+    short = plan(minutes=None, epochs=2, optimiser="sgd", ema_steps=0.0)
+    fit(network(), short, some(100), open_store(str(tmp_path)))
+    state = torch.load(tmp_path / "latest.pt", weights_only=True)
+    assert state["step"] == 8
+    for name, value in state["model"].items():  # no moving average: the weights themselves
+        torch.testing.assert_close(state["average"][name], value)
 
 
 def test_training_ends_with_its_time_budget(tmp_path):
-    config = TrainingConfig(minutes=1e-9, precision="fp32")
-    result = fit(network(), 2, repeat(batch()), config, tmp_path)
+    result = fit(network(), plan(minutes=1e-9), some(1000), open_store(str(tmp_path)))
     assert isinstance(result, JDE)
+    assert torch.load(tmp_path / "latest.pt", weights_only=True)["step"] == 1
 
 
-def test_a_loss_that_is_not_finite_stops_training(tmp_path):
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_files(tmp_path):
     model = network()
     with torch.no_grad():
         model.heads[0].box.weight.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="step 0"):
-        fit(model, 2, iter([batch()]), CONFIG, tmp_path)
+    with pytest.raises(NonFiniteLossError, match=r"loss is nan at step 0; the batch: a.jpg, b.jpg"):
+        fit(model, plan(), some(1), open_store(str(tmp_path)))
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_path):
+    model = network()
+    model.heads[0].box.weight.register_hook(lambda g: g * float("inf"))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    with pytest.raises(NonFiniteLossError, match=r"gradient is .* at step 0; .* a.jpg, b.jpg"):
+        fit(model, plan(), some(1), open_store(str(tmp_path)))
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(value, before[name])
+
+
+def test_frozen_norms_keep_scale_and_shift(tmp_path):
+    model = network()
+    norm = model.neck.trunks[0][0][1]
+    fit(model, plan(freeze_norms=True), some(3), open_store(str(tmp_path)))
+    torch.testing.assert_close(norm.weight.detach(), torch.ones_like(norm.weight))
+    assert norm.running_mean.abs().sum() > 0
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    store = open_store(str(tmp_path))
+    fit(network(), plan(), some(1), store)
+    other = TrainingPlan(config=plan().config, num_identities=9, steps_per_epoch=4)
+    with pytest.raises(ValueError, match=r"latest.pt was written by another configuration"):
+        fit(network(), other, some(1), store)
+    fit(network(), other, some(1), store, resume=False)
+
+
+def test_checkpoints_from_before_the_weightings_are_read(tmp_path):
+    store = open_store(str(tmp_path))
+    fit(network(), plan(), some(2), store)
+    state = torch.load(tmp_path / "latest.pt", weights_only=True)
+    old = {"identity.classifier": "classifier", "weighting.s": "uncertainty"}
+    for new, name in old.items():
+        state["loss"] = {key.replace(new, name): value for key, value in state["loss"].items()}
+    del state["best"], state["validated"]
+    assert "uncertainty.score" in state["loss"]
+    torch.save(state, tmp_path / "latest.pt")
+    fit(network(), plan(), some(1), store)
+    assert torch.load(tmp_path / "latest.pt", weights_only=True)["step"] == 3
+
+
+def test_validation_is_asked_each_epoch_and_the_best_weights_are_kept(tmp_path):
+    answers = iter([0.3, 0.5, 0.4])
+
+    def validate(model):
+        assert not model.training
+        value = next(answers)
+        return {"SEQ": {"ap": value}, "OVERALL": {"ap": value}}
+
+    config = ValidationConfig(sequences=("SEQ",), every_epochs=1, keep_best="ap")
+    lines = []
+    fit(
+        network(),
+        plan(validation=config, minutes=None, epochs=3),
+        some(100),
+        open_store(str(tmp_path)),
+        validate=validate,
+        show=lines.append,
+    )
+    found = [r for r in rows(tmp_path / "validation.csv") if r["sequence"] == "OVERALL"]
+    assert [(r["step"], r["ap"]) for r in found] == [("4", "0.3"), ("8", "0.5"), ("12", "0.4")]
+    assert sum("validation after step" in line for line in lines) == 3
+    best = weights.load(tmp_path / "best.safetensors").state_dict()
+    last = weights.load(tmp_path / "weights.safetensors").state_dict()
+    assert any(not torch.equal(best[key], last[key]) for key in best)
 
 
 def test_a_detectors_backbone_is_taken_over_with_its_colours_turned(tmp_path):
@@ -77,3 +210,16 @@ def test_initial_weights_that_lack_a_tensor_are_refused(tmp_path):
     torch.save(donor, tmp_path / "d.pth")
     with pytest.raises(ValueError, match=r"stage2\.0\.branch_main\.0\.weight"):
         initialise_backbone(network(), tmp_path / "d.pth")
+
+
+def test_a_whole_network_can_be_the_start(tmp_path):
+    donor, model = JDE(SMALL), network()
+    weights.save(donor, tmp_path / "d.safetensors")
+    assert initialise(model, tmp_path / "d.safetensors") == len(donor.state_dict())
+    torch.testing.assert_close(model.heads[0].box.weight, donor.heads[0].box.weight)
+    with pytest.raises(ValueError, match=r"none.pth is missing"):
+        initialise(model, tmp_path / "none.pth")
+
+
+def test_the_loss_of_the_small_network_has_the_names_that_curves_show():
+    assert JointLoss(SMALL, 2).weighting.tasks == ("score", "box", "identity", "appearance")

@@ -1,0 +1,246 @@
+"""A training configuration: what is learned, from what, how long; checked before the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from models.jde.config import CONFIGURATIONS, JDEConfig
+from models.jde.embedding_loss import EMBEDDING_LOSSES
+from models.jde.weighting import WEIGHTINGS
+from pipelines.augmentation import Augmentation
+from pipelines.image_sources import Source
+from pipelines.training_data import SAMPLINGS, Sampling
+
+Value = TypeVar("Value")
+SCORES = ("ap", "tpr_at_far", "mota", "idf1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long and how fast to learn.
+
+    Attributes:
+        minutes: Wall-clock budget without validation; the schedule ends with it.
+        epochs: Budget in passes over the images, instead of minutes.
+        batch: Images in a step, over all trainers.
+        optimiser: `adamw` or `sgd`.
+        learning_rate: Peak.
+        momentum: Of SGD.
+        backbone_rate: Learning rate of the backbone over the peak.
+        weight_decay: Of weights; of norms, biases and task weights too where `decay_all` is set.
+        decay_all: See `weight_decay`.
+        schedule: `cosine` falls to 2 %, `steps` to a tenth at each of `decay_epochs`.
+        decay_epochs: After how many epochs.
+        warmup_steps: Steps of the rise to the peak.
+        warmup_power: 1 for a line; 4 in the published code.
+        clip_norm: Length that gradients are cut to, None for none.
+        freeze_norms: Leave scale and shift of every batch norm as they are.
+        ema_steps: Time constant of the moving average that is saved; 0 saves the plain weights.
+        precision: `bf16` runs the network under autocast.
+        seed: Of weights and data.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    minutes: float | None = None
+    epochs: int | None = None
+    batch: int = 16
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1.5e-3
+    momentum: float = 0.9
+    backbone_rate: float = 0.4
+    weight_decay: float = 0.05
+    decay_all: bool = False
+    schedule: Literal["cosine", "steps"] = "cosine"
+    decay_epochs: tuple[int, ...] = ()
+    warmup_steps: int = 100
+    warmup_power: float = 1.0
+    clip_norm: float | None = 10.0
+    freeze_norms: bool = False
+    ema_steps: float = 400.0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.epochs is None):
+            raise ValueError("training: accepted is either minutes or epochs")
+        _choose("training optimiser", self.optimiser, ("adamw", "sgd"))
+        _choose("training schedule", self.schedule, ("cosine", "steps"))
+        _choose("training precision", self.precision, ("bf16", "fp32"))
+        for name in ("minutes", "epochs", "batch", "learning_rate", "warmup_steps"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"training {name}: got {value}, accepted is above 0")
+        if self.schedule == "steps" and self.epochs is None:
+            raise ValueError("training schedule: got steps, which needs epochs, not minutes")
+        if self.ema_steps < 0:
+            raise ValueError(f"training ema_steps: got {self.ema_steps}, accepted is 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """What is measured while training, on sequences that are not learned from.
+
+    Attributes:
+        sequences: MOT sequences (`img1`, `gt/gt.txt`) below the data root.
+        every_minutes: Time between two validations.
+        every_epochs: Epochs between two, instead of minutes.
+        every: Frames between two that AP and TPR@FAR look at; tracking sees all.
+        max_frames: Frames of a sequence looked at, None for all.
+        keep_best: Score whose best weights are kept as `best.safetensors`, None for none.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    sequences: tuple[str, ...]
+    every_minutes: float | None = None
+    every_epochs: int | None = None
+    every: int = 5
+    max_frames: int | None = None
+    keep_best: Literal["ap", "tpr_at_far", "mota", "idf1"] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sequences:
+            raise ValueError("validation sequences: got none, accepted are folders below --data")
+        if (self.every_minutes is None) == (self.every_epochs is None):
+            raise ValueError("validation: accepted is either every_minutes or every_epochs")
+        for name in ("every_minutes", "every_epochs", "every", "max_frames"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"validation {name}: got {value}, accepted is above 0")
+        if self.keep_best is not None:
+            _choose("validation keep_best", self.keep_best, SCORES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All of a training configuration; paths lie below the data root.
+
+    Attributes:
+        network: Name of a configuration (`models.jde.config.CONFIGURATIONS`).
+        sources: Where images come from.
+        training: Budget and rates.
+        augmentation: Ranges of the random changes.
+        validation: What is measured meanwhile, None for nothing.
+        embedding_loss: One of `models.jde.embedding_loss.EMBEDDING_LOSSES`.
+        weighting: One of `models.jde.weighting.WEIGHTINGS`.
+        sampling: See `pipelines.training_data.TrainingSet`.
+        initial: Backbone weights (FastestDet, Darknet, torchvision) or a whole network's file.
+        detector_teacher: ONNX file that finds people in unlabelled frames.
+        appearance_teacher: ONNX file that appearance is distilled from.
+        longest_side: Images are shrunk to it.
+        collage_share: Share of the images that are collages of crops.
+        aspects: Widths over heights of the batches, none for that of the network.
+        licence: Of the weights, written into their file.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    network: str
+    sources: tuple[Source, ...]
+    training: TrainingConfig
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    validation: ValidationConfig | None = None
+    embedding_loss: str = "cross_entropy"
+    weighting: str = "uncertainty"
+    sampling: Sampling = "weights"
+    initial: str | None = None
+    detector_teacher: str | None = None
+    appearance_teacher: str | None = None
+    longest_side: int = 1088
+    collage_share: float = 0.0
+    aspects: tuple[float, ...] = ()
+    licence: str = "unstated"
+
+    def __post_init__(self) -> None:
+        _choose("network", self.network, tuple(CONFIGURATIONS))
+        _choose("embedding_loss", self.embedding_loss, EMBEDDING_LOSSES)
+        _choose("weighting", self.weighting, WEIGHTINGS)
+        _choose("sampling", self.sampling, SAMPLINGS)
+        if not self.sources:
+            raise ValueError("sources: got none, accepted is a list of kind and path")
+        if self.appearance_teacher and self.config.score == "softmax":
+            text = "only networks without anchors learn from a teacher"
+            raise ValueError(f"appearance_teacher: got {self.appearance_teacher}; {text}")
+        mine = {source.path for source in self.sources if source.kind == "sequence"}
+        both = mine & set(self.validation.sequences if self.validation else ())
+        if both:
+            text = "it is among the sources; accepted are sequences that are not learned from"
+            raise ValueError(f"validation sequences: got {min(both)}, {text}")
+
+    @property
+    def config(self) -> JDEConfig:
+        """Of the network."""
+        return CONFIGURATIONS[self.network]
+
+    @property
+    def crop_groups(self) -> set[int]:
+        """Indices of the sources of cut-out people."""
+        return {index for index, s in enumerate(self.sources) if s.kind == "crops"}
+
+
+def _choose(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise ValueError(f"{name}: got {value!r}, accepted is {' | '.join(accepted)}")
+
+
+def _build(kind: type[Value], name: str, values: Any) -> Value:
+    """A dataclass from a mapping of the file.
+
+    Raises:
+        ValueError: If it is no mapping, or a key is unknown or missing.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}: got {values!r}, accepted is a mapping of settings")
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise ValueError(f"{name}: got {unknown[0]!r}, accepted are {', '.join(known)}")
+    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        return kind(**tuples)
+    except TypeError as error:  # a required key is missing, or a number is a text
+        raise ValueError(f"{name}: {error}") from None
+
+
+def parse_recipe(settings: Any) -> Recipe:
+    """A recipe from the plain values of its file.
+
+    Raises:
+        ValueError: If a key or value is not accepted; one line.
+    """
+    if not isinstance(settings, Mapping):
+        raise ValueError("training configuration: accepted is a mapping of settings")
+    values = dict(settings)
+    listed = values.get("sources")
+    if not isinstance(listed, list):
+        raise ValueError("sources: accepted is a list of kind and path")
+    values["sources"] = [_build(Source, f"source {i + 1}", s) for i, s in enumerate(listed)]
+    values["training"] = _build(TrainingConfig, "training", values.get("training", {}))
+    if "augmentation" in values:
+        values["augmentation"] = _build(Augmentation, "augmentation", values["augmentation"])
+    if values.get("validation") is not None:
+        values["validation"] = _build(ValidationConfig, "validation", values["validation"])
+    return _build(Recipe, "training configuration", values)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe of a YAML file.
+
+    Raises:
+        ValueError: If it is missing, no YAML, or a value is not accepted; one line.
+    """
+    try:
+        return parse_recipe(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise ValueError(f"config: {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"config: {path} is no YAML ({' '.join(str(error).split())})") from None

@@ -1,0 +1,164 @@
+"""All images of a recipe: read, taught, and their identities numbered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.structures import FloatArray
+from pipelines import labelled_images, pseudo_labels
+from pipelines.image_sources import Source, read_source
+from pipelines.label_rows import Problems
+from pipelines.labelled_images import LabelledImage, TrainingImage, with_unique_identities
+from pipelines.recipe import Recipe
+from pipelines.training_data import TrainingSet
+
+SURE = 0.42  # score from which a teacher's box in an unlabelled frame is a person
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """What a recipe's sources hold.
+
+    Attributes:
+        images: Of all sources, in their order.
+        num_identities: Known people, numbered over all sources.
+        problems: Rows and files that were left out.
+    """
+
+    images: list[TrainingImage]
+    num_identities: int
+    problems: Problems
+
+    def build_set(self, recipe: Recipe, *, skip_bad: bool = False) -> TrainingSet:
+        """The stream of batches that a recipe makes of them."""
+        return TrainingSet(
+            self.images,
+            [source.weight for source in recipe.sources],
+            recipe.crop_groups,
+            size=recipe.config.size,
+            aspects=recipe.aspects,
+            batch=recipe.training.batch,
+            augmentation=recipe.augmentation,
+            collage_share=recipe.collage_share,
+            sampling=recipe.sampling,
+            seed=recipe.training.seed,
+            skip_bad=skip_bad,
+        )
+
+
+def read_images(
+    recipe: Recipe,
+    root: Path,
+    cache: Path | None,
+    *,
+    skip_bad: bool = False,
+    show: Callable[[str], None] = lambda line: None,
+) -> TrainingImages:
+    """Read every source, add what teachers say, number the identities.
+
+    Args:
+        recipe: Says which.
+        root: Folder that its paths lie under.
+        cache: Folder for what teachers said, which takes minutes; None leaves the teachers out.
+        skip_bad: Leave out rows and images that are wrong; otherwise they refuse everything.
+        show: Takes a line a source.
+
+    Raises:
+        BadDataError: If rows are wrong, naming the first ones with file and line.
+        ValueError: If a source or a teacher is missing.
+    """
+    problems = Problems()
+    groups: list[list[TrainingImage]] = []
+    for index, source in enumerate(recipe.sources):
+        images = read_source(root, source, index, recipe.longest_side, problems)
+        people = sum(int((~image.ignore).sum()) for image in images)
+        show(f"{source.kind} {source.path}: {len(images)} images, {people} boxes")
+        groups.append(images)
+    if not skip_bad:
+        problems.refuse()
+    if cache is not None:
+        groups = [
+            _taught(recipe, source, group, root, cache)
+            for source, group in zip(recipe.sources, groups, strict=True)
+        ]
+    numbered, count = with_unique_identities(_projected(groups, recipe.config.embedding_dim))
+    return TrainingImages(numbered, count, problems)
+
+
+def _taught(
+    recipe: Recipe, source: Source, images: list[TrainingImage], root: Path, cache: Path
+) -> list[TrainingImage]:
+    """The images with their teachers' boxes and vectors, read from `cache` where they are kept."""
+    group = [image for image in images if isinstance(image, LabelledImage)]
+    if len(group) < len(images):
+        return images  # lists are read as they are drawn: no teacher sees them
+    finds = bool(recipe.detector_teacher) and source.kind in ("boxes", "frames")
+    if not finds and not recipe.appearance_teacher:
+        return images
+    teachers = [recipe.detector_teacher, recipe.appearance_teacher]
+    described = json.dumps([repr(source), recipe.longest_side, teachers, len(group)])
+    path = cache / f"{hashlib.sha256(described.encode()).hexdigest()[:12]}.npz"
+    if path.is_file():
+        return [*_read_cache(path, group)]
+    if finds:
+        assert recipe.detector_teacher is not None  # noqa: S101 - part of `finds`
+        detector = pseudo_labels.open_detector(root / recipe.detector_teacher)
+        sure = SURE if source.kind == "frames" else 1.0
+        group = [labelled_images.add_pseudo_labels(image, detector, sure) for image in group]
+    if recipe.appearance_teacher:
+        teacher = pseudo_labels.open_appearance(root / recipe.appearance_teacher)
+        group = [labelled_images.teach_appearance(image, teacher) for image in group]
+    _write_cache(path, group)
+    return [*group]
+
+
+_CACHED = ("tlbr", "identity", "ignore", "appearance")
+
+
+def _read_cache(path: Path, group: list[LabelledImage]) -> list[LabelledImage]:
+    with np.load(path) as saved:
+        splits = np.cumsum(saved["counts"])[:-1]
+        parts: list[Any] = [np.split(saved[name], splits) for name in _CACHED]
+    return [
+        replace(image, **dict(zip(_CACHED, values, strict=True)))
+        for image, *values in zip(group, *parts, strict=True)
+    ]
+
+
+def _write_cache(path: Path, group: list[LabelledImage]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(i, name) for i in group]) for name in _CACHED
+    }
+    np.savez(path, counts=[len(image.tlbr) for image in group], **arrays)
+
+
+def _projected(groups: list[list[TrainingImage]], width: int) -> list[list[TrainingImage]]:
+    """Teacher vectors in the network's dimensions: centred, projected, normalised again."""
+    vectors = [image.appearance for group in groups for image in group if image.appearance.size]
+    rows = np.concatenate(vectors) if vectors else np.zeros((0, width), np.float32)
+    known = np.abs(rows).sum(1) > 0
+    if not known.any():
+        return [
+            [replace(i, appearance=np.zeros((len(i.tlbr), width), np.float32)) for i in group]
+            for group in groups
+        ]
+    mean, directions = pseudo_labels.principal_directions(rows[known], width)
+
+    def project(image: TrainingImage) -> FloatArray:
+        if image.appearance.shape[1] != len(mean):  # nobody in it, or no teacher saw it
+            return np.zeros((len(image.tlbr), width), np.float32)
+        projected = (image.appearance - mean) @ directions
+        projected /= np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
+        is_known = np.abs(image.appearance).sum(1, keepdims=True) > 0
+        vectors: FloatArray = (projected * is_known).astype(np.float32)
+        return vectors
+
+    return [[replace(i, appearance=project(i)) for i in group] for group in groups]

@@ -1,0 +1,122 @@
+"""One training from a recipe: the network, its start, its validation; run in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import torch
+
+from models.jde.network import JDE
+from pipelines.initial_weights import describe, initialise
+from pipelines.recipe import Recipe
+from pipelines.storage import open_store
+from pipelines.training import Batches, Ranks, TrainingPlan, fit
+from pipelines.training_data import Batch, TrainingSet, collate
+from pipelines.validation import Validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """What every process of a training is told; small, without the images.
+
+    Attributes:
+        recipe: What to learn and how.
+        root: Folder that the recipe's paths lie under.
+        out: Folder or `s3://` prefix of the result.
+        num_identities: People known by name in the images.
+        steps_per_epoch: Steps in a pass over the images.
+        threads: Of torch, on the CPU.
+        resume: Go on from the checkpoint in `out`.
+    """
+
+    recipe: Recipe
+    root: Path
+    out: str
+    num_identities: int
+    steps_per_epoch: int
+    threads: int = 1
+    resume: bool = True
+
+    def check(self) -> None:
+        """Refuse what would fail only after the start.
+
+        Raises:
+            ValueError: If a path of the recipe, or `out`, cannot be.
+        """
+        open_store(self.out)
+        if self.recipe.initial:
+            initialise(JDE(self.recipe.config), self.root / self.recipe.initial)
+        if self.recipe.validation is not None:
+            Validation(self.recipe.validation, self.root)
+
+    def train(
+        self, batches: Batches, ranks: Ranks, show: Callable[[str], None] = lambda line: None
+    ) -> None:
+        """Train this process's share; arguments as for `pipelines.training.fit`.
+
+        Raises:
+            NonFiniteLossError: If the loss is no longer finite.
+            ValueError: If the checkpoint or the initial weights do not fit.
+        """
+        torch.set_num_threads(self.threads)
+        recipe = self.recipe
+        torch.manual_seed(recipe.training.seed)
+        model = JDE(recipe.config)
+        if recipe.initial:
+            initialise(model, self.root / recipe.initial)
+        if ranks.rank == 0:
+            show(describe(recipe.config, model))
+        plan = TrainingPlan(
+            config=recipe.training,
+            num_identities=self.num_identities,
+            steps_per_epoch=self.steps_per_epoch,
+            embedding_loss=recipe.embedding_loss,
+            weighting=recipe.weighting,
+            validation=recipe.validation,
+            notes={
+                "licence": recipe.licence,
+                "sources": ", ".join(s.path or s.kind for s in recipe.sources),
+            },
+        )
+        validation = recipe.validation and Validation(recipe.validation, self.root)
+        fit(
+            model,
+            plan,
+            batches,
+            open_store(self.out),
+            ranks=ranks,
+            resume=self.resume,
+            validate=validation or None,
+            show=show,
+        )
+
+
+def train_here(
+    run: TrainingRun,
+    images: TrainingSet,
+    *,
+    workers: int,
+    device: str,
+    show: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Train in this process, fed by `workers` processes of its own.
+
+    Errors as of `TrainingRun.train`.
+    """
+    cv2.setNumThreads(0)  # a forked worker would wait for OpenCV's threads for ever
+
+    def batches(first_step: int) -> Iterator[tuple[int, Batch]]:
+        images.first_step = first_step
+        loader = torch.utils.data.DataLoader(
+            images,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            collate_fn=collate,
+        )
+        return enumerate(iter(loader), first_step)
+
+    run.train(batches, Ranks(device), show)
