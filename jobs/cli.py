@@ -10,6 +10,7 @@ from importlib import import_module
 VERBS: dict[str, tuple[str, str, str]] = {
     "track": ("jobs.track", "track", "Track people in videos, folders and lists of videos."),
     "eval": ("jobs.evaluate", "evaluate", "Score the tracks of a run against ground truth."),
+    "refine": ("jobs.refine", "refine", "Fill, smooth and join the tracks of a finished run."),
     "demo": ("jobs.demo", "demo", "Render three street scenes, track them, score the result."),
     "train": ("jobs.train", "train", "Train a network."),
     "export": ("jobs.export", "export", "Write weights as safetensors, ONNX or a torch file."),

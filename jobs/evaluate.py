@@ -149,10 +149,10 @@ def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None
     """Figures of the official kit; curves over its thresholds of IoU."""
     from models.metrics.hota import ALPHAS
     from models.metrics.tracking import COUNTS, OVERALL, RATIOS, summarize
-    from pipelines.evaluation import for_each, score_pairing
+    from pipelines.evaluation import for_each_pairing, score_pairing
     from pipelines.report.scores import tracking_charts
 
-    scores = summarize(for_each(score_pairing, pairings, rules, address))
+    scores = summarize(for_each_pairing(score_pairing, pairings, rules, address))
     hota = scores[OVERALL].hota
     curves = {"IoU": ALPHAS, "HOTA": hota.hota_curve, "DetA": hota.detection_curve,
               "AssA": hota.association_curve}  # fmt: skip
@@ -169,10 +169,10 @@ def score_detections(pairings: list[Pairing], rules: TruthRules, address: str | 
     """Average precision at IoU .5, and the published mean over images beside it."""
     from models.metrics.tracking import OVERALL
     from pipelines.detection_evaluation import collect_boxes, detection_scores
-    from pipelines.evaluation import for_each
+    from pipelines.evaluation import for_each_pairing
     from pipelines.report.scores import detection_charts
 
-    scores = detection_scores(for_each(collect_boxes, pairings, rules, address))
+    scores = detection_scores(for_each_pairing(collect_boxes, pairings, rules, address))
     figures = {
         name: {
             "AP": 100 * one.average_precision,
@@ -201,10 +201,10 @@ def score_embeddings(pairings: list[Pairing], rules: TruthRules, address: str | 
     """True positive rates at false accept rates, of every pair of embeddings."""
     from models.metrics.tracking import OVERALL
     from pipelines.detection_evaluation import collect_embeddings, embedding_scores
-    from pipelines.evaluation import for_each
+    from pipelines.evaluation import for_each_pairing
     from pipelines.report.scores import embedding_charts
 
-    scores = embedding_scores(for_each(collect_embeddings, pairings, rules, address))
+    scores = embedding_scores(for_each_pairing(collect_embeddings, pairings, rules, address))
     figures: dict[str, dict[str, float]] = {}
     for name, one in scores.items():
         rates = zip(one.false_accept_rates, one.true_positive_rates, strict=True)

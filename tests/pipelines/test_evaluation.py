@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from models.metrics.tracking import summarize
-from pipelines.evaluation import for_each, score_pairing
+from pipelines.evaluation import for_each_pairing, score_pairing
 from pipelines.sequences import Pairing
 
 DATA = Path(os.environ.get("JDE_TEST_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -54,14 +54,14 @@ def test_tasks_give_what_this_process_gives_in_the_order_asked(pairing, tmp_path
     other = tmp_path / "B.txt"
     other.write_text(line(1, 4, 11))
     both = [Pairing("B", other, pairing.truth), pairing]
-    here = for_each(score_pairing, both)
-    there = for_each(score_pairing, both, address=ray_cluster)
+    here = for_each_pairing(score_pairing, both)
+    there = for_each_pairing(score_pairing, both, address=ray_cluster)
     assert list(here) == list(there) == ["B", "SEQ-01"]
     for name, scores in here.items():
         assert there[name].figures() == scores.figures()
     other.write_text(line(0, 4, 11))
     with pytest.raises(ValueError, match=r"B.txt:1: .* frames from 1"):
-        for_each(score_pairing, both, address=ray_cluster)
+        for_each_pairing(score_pairing, both, address=ray_cluster)
 
 
 def _reference_tables():

@@ -1,0 +1,97 @@
+"""`jde refine`: the tracks of a finished run joined, filtered, filled and smoothed, beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs._run import main
+from pipelines.errors import ExitCode, RunError
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TRACKS",
+        show_default=False,
+        help="OUT of a run, a folder of its Parquet files, or MOT text files of any tracker.",
+    ),
+]
+Out = Annotated[
+    str,
+    typer.Option(metavar="OUT2", show_default=False, help="Another folder, for the new tracks."),
+]
+Interpolate = Annotated[
+    int,
+    typer.Option(metavar="FRAMES", help="Fill gaps of up to so many frames by a straight line."),
+]
+Smooth = Annotated[bool, typer.Option("--smooth", help="Smooth boxes over all frames (RTS).")]
+Relink = Annotated[
+    bool,
+    typer.Option("--relink", help="Join broken tracks that look alike (--save-embeddings)."),
+]
+RelinkGap = Annotated[
+    float, typer.Option(metavar="SECONDS", help="Longest time between two tracks to be joined.")
+]
+RelinkDistance = Annotated[
+    float, typer.Option(help="Largest distance of their mean embeddings, 0 to 2.")
+]
+MinTrackLength = Annotated[
+    int, typer.Option(metavar="FRAMES", help="Leave out tracks seen in fewer frames.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local|auto|ray://HOST:PORT",
+        help="Ray to run on, a task a video. Default: this process for up to 8 videos.",
+    ),
+]
+
+
+def refine(
+    tracks: Source,
+    out: Out,
+    interpolate: Interpolate = 0,
+    smooth: Smooth = False,
+    relink: Relink = False,
+    relink_gap: RelinkGap = 3.0,
+    relink_distance: RelinkDistance = 0.6,
+    min_track_length: MinTrackLength = 1,
+    address: Address = None,
+) -> None:
+    """Make finished tracks better offline; everything is off until asked for.
+
+    Order: relink, min-track-length, interpolate, smooth. The tracks given are not changed.
+    """
+    from models.tracking.relinking import RelinkLimits
+    from pipelines.refinement import RefineConfig
+    from pipelines.refinement import refine as refine_all
+
+    try:
+        limits = RelinkLimits(max_gap_s=relink_gap, max_distance=relink_distance)
+        config = RefineConfig(
+            relink=limits if relink else None,
+            min_track_length=min_track_length,
+            interpolate=interpolate,
+            smooth=smooth,
+        )
+        if config.does_nothing:
+            raise ValueError(
+                "got nothing to do, accepted are --relink, --min-track-length, --interpolate, "
+                "--smooth"
+            )
+        refined = refine_all(tracks, out, config, address)
+    except (ValueError, OSError) as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    for one in refined:
+        note = "" if one.is_new else "  (was there already)"
+        print(
+            f"{one.name}: {one.tracks_before} tracks became {one.tracks_after}, "
+            f"{one.rows_before} rows {one.rows_after}{note}"
+        )
+    print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    main(refine, "refine")

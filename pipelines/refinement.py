@@ -1,0 +1,225 @@
+"""Tracks of finished videos made better offline: joined, filtered, filled, smoothed.
+
+A run's own rows are never changed: refined ones go to a folder of their own, where each video's
+file is created once, as a run does it. See docs/decisions for why this is no part of a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.metrics.rows import BoxRows
+from models.structures import FloatArray
+from models.tracking.relinking import RelinkLimits, relink
+from models.tracking.smoothing import smooth
+from models.tracking.trajectories import Trajectories, drop_short, interpolate
+from pipelines.mot_format import format_results
+from pipelines.sequences import find_tracks, read_scored_tracks
+from pipelines.sink import ROW_GROUP_ROWS
+from pipelines.storage import ObjectStore, open_store
+from pipelines.tasks import for_each
+
+_CORNERS = ("x1", "y1", "x2", "y2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig:
+    """What is done, in this order; each is off by default.
+
+    Attributes:
+        relink: Join broken tracks by embedding, None for no.
+        min_track_length: Leave out tracks seen in fewer frames.
+        interpolate: Fill gaps of up to so many frames.
+        smooth: Smooth boxes over all frames of their track.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    relink: RelinkLimits | None = None
+    min_track_length: int = 1
+    interpolate: int = 0
+    smooth: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, low in (
+            ("min-track-length", self.min_track_length, 1),
+            ("interpolate", self.interpolate, 0),
+        ):
+            if not low <= value <= 1_000_000:
+                raise ValueError(f"{name}: got {value}, accepted is {low} to 1000000")
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether all of it is off."""
+        return self == RefineConfig()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `run.json` holds them."""
+        values: dict[str, Any] = asdict(self)
+        return values
+
+
+def refine_tracks(
+    tracks: Trajectories, config: RefineConfig, frames_per_second: float, stride: int = 1
+) -> Trajectories:
+    """All that `config` says, in its order.
+
+    Args:
+        tracks: Of a video.
+        config: What is done.
+        frames_per_second: Of the video.
+        stride: Every n-th frame was looked at.
+    """
+    if config.relink is not None:
+        tracks = relink(tracks, config.relink, frames_per_second)
+    tracks = drop_short(tracks, config.min_track_length)
+    if config.interpolate:
+        tracks = interpolate(tracks, config.interpolate, stride=stride)
+    return smooth(tracks, stride=stride) if config.smooth else tracks
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What became of one video; `is_new` is False where its file was there already."""
+
+    name: str
+    rows_before: int
+    rows_after: int
+    tracks_before: int
+    tracks_after: int
+    is_new: bool
+
+
+def refine(
+    source: Path, out: str, config: RefineConfig, address: str | None = None
+) -> list[Refined]:
+    """Refine all tracks of a run, or MOT text files, into a folder of their own.
+
+    Args:
+        source: OUT of the run, a folder of its Parquet files or of MOT text, or one such file.
+        out: Folder or `s3://` prefix for `tracks/` and a `run.json` that says what was done.
+        config: What is done.
+        address: Ray to run on, see `tasks.for_each`.
+
+    Returns:
+        A line a video, by name.
+
+    Raises:
+        ValueError: If there are no tracks, a file cannot be read, it has no embeddings to relink
+            by, or `out` holds other tracks.
+        RunError: If there is no Ray at the address.
+    """
+    files = find_tracks(source)
+    record = _source_record(source)
+    store = open_store(out)
+    if (source / "tracks").resolve() == Path(store.uri, "tracks").resolve():
+        raise ValueError(f"out: {out} is where the tracks are; choose another folder")
+    _begin(store, record, source, config)
+    stride = int(record.get("config", {}).get("vid_stride", 1))
+    work = partial(_refine_file, out=store.uri, config=config, stride=stride)
+    return for_each(work, list(files.values()), address)
+
+
+def _source_record(source: Path) -> dict[str, Any]:
+    """`run.json` of the run that the tracks are of, empty where there is none."""
+    for folder in (source, source.parent, source.parent.parent):
+        if (folder / "run.json").is_file():
+            record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            return record
+    return {}
+
+
+def _begin(store: ObjectStore, record: dict[str, Any], source: Path, config: RefineConfig) -> None:
+    """Create `run.json`, or check the one that is there.
+
+    It is that of the run with `refined` in its configuration, so that `jde track` into the same
+    folder is refused.
+    """
+    refined = config.to_dict()
+    text = json.dumps([record.get("config_hash"), refined], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    settings = {**record.get("config", {}), "refined": refined}
+    values = {**record, "config": settings, "config_hash": digest, "refined_from": str(source)}
+    content = f"{json.dumps(values, indent=1, sort_keys=True)}\n".encode()
+    if store.put_if_absent("run.json", content):
+        return
+    before = json.loads(store.get("run.json"))
+    if before.get("config_hash") != digest:
+        raise ValueError(f"out: {store.uri} holds tracks of another run or setting; choose another")
+
+
+def _refine_file(path: Path, *, out: str, config: RefineConfig, stride: int) -> Refined:
+    is_text = path.suffix != ".parquet"
+    rows, scores = read_scored_tracks(path)
+    table = None if is_text else pq.read_table(path)
+    vectors = None if table is None else _embeddings(table)
+    if config.relink is not None and vectors is None:
+        raise ValueError(f"{path}: no embeddings to relink by; track with --save-embeddings")
+    before = Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores, vectors)
+    metadata = {} if is_text else dict(pq.read_metadata(path).metadata or {})
+    rate = float(metadata.get(b"frames_per_second", b"30"))
+    after = refine_tracks(before, config, rate, stride)
+    if table is None:
+        flat = BoxRows(after.frame, after.track_id, after.tlbr)
+        body = format_results(flat, after.score).encode()
+    else:
+        body = _parquet(table, after, metadata, config)
+    is_new = open_store(out).put_if_absent(f"tracks/{path.name}", body)
+    ids = (len(np.unique(before.track_id)), len(np.unique(after.track_id)))
+    return Refined(path.stem, len(before), len(after), *ids, is_new)
+
+
+def _embeddings(table: pa.Table) -> FloatArray | None:
+    if "embedding" not in table.column_names:
+        return None
+    content = b"".join(table.column("embedding").to_pylist())
+    vectors: FloatArray = np.frombuffer(content, np.float16).reshape(len(table), -1 if content else 0)
+    return vectors
+
+
+def _parquet(
+    table: pa.Table, after: Trajectories, metadata: dict[bytes, bytes], config: RefineConfig
+) -> bytes:
+    """A file of `tracks/` with the columns of `table`, by frame and id."""
+    order = np.lexsort((after.track_id, after.frame))
+    frame = after.frame[order]
+    columns: dict[str, Any] = {"frame": frame, "track_id": after.track_id[order]}
+    columns |= {name: after.tlbr[order, i] for i, name in enumerate(_CORNERS)}
+    columns["score"] = after.score[order]
+    if "time_s" in table.column_names and len(table):
+        known, first = np.unique(table.column("frame").to_numpy(), return_index=True)
+        columns["time_s"] = np.interp(frame, known, table.column("time_s").to_numpy()[first])
+    if after.embeddings is not None:
+        columns["embedding"] = [vector.tobytes() for vector in after.embeddings[order]]
+    arrays = []
+    for field_ in table.schema:
+        if field_.name in columns:
+            values = pa.array(columns[field_.name])
+        else:  # of the whole video: its id and URI
+            value = table.column(field_.name)[0].as_py() if len(table) else None
+            values = pa.array([value] * len(frame))
+        arrays.append(_cast(values, field_.type))
+    refined = pa.Table.from_arrays(arrays, schema=table.schema)
+    kept = {key: value for key, value in metadata.items() if key != b"ARROW:schema"}
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, refined.schema, compression="zstd", compression_level=3) as writer:
+        writer.write_table(refined, row_group_size=ROW_GROUP_ROWS)
+        writer.add_key_value_metadata({**kept, b"refined": json.dumps(config.to_dict()).encode()})
+    return sink.getvalue()
+
+
+def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(wanted):
+        return values.cast(wanted.value_type).dictionary_encode().cast(wanted)
+    return values.cast(wanted)

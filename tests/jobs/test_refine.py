@@ -1,0 +1,36 @@
+import pytest
+
+from jobs.cli import run
+
+
+@pytest.fixture
+def results(tmp_path):
+    (tmp_path / "sort").mkdir()
+    lines = [f"{f},7,{f},1,10,20,1,-1,-1,-1\n" for f in (1, 2, 5, 6)] + ["1,9,50,1,9,9,1,-1,-1,-1"]
+    (tmp_path / "sort" / "SEQ.txt").write_text("".join(lines))
+    return tmp_path
+
+
+def test_what_was_done_is_said(results, capsys):
+    arguments = ["refine", str(results / "sort"), "--out", str(results / "new"), "--smooth"]
+    assert run([*arguments, "--interpolate", "9", "--min-track-length", "2"]) == 0
+    output = capsys.readouterr().out
+    assert "SEQ: 2 tracks became 1, 5 rows 6" in output
+    assert (results / "new" / "tracks" / "SEQ.txt").read_text().count("\n") == 6
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "got nothing to do, accepted are --relink"),
+        (["--interpolate", "-3"], "interpolate: got -3"),
+        (["--relink"], "no embeddings to relink by"),
+        (["--relink", "--relink-distance", "5"], "relink: got distance 5"),
+    ],
+    ids=["nothing", "range", "embeddings", "limits"],
+)
+def test_what_cannot_be_done_is_one_line_and_code_2(results, capsys, more, message):
+    assert run(["refine", str(results / "sort"), "--out", str(results / "new"), *more]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

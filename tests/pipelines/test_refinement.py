@@ -1,0 +1,115 @@
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from models.structures import Tracks
+from models.tracking.relinking import RelinkLimits
+from pipelines.config import OutputConfig
+from pipelines.refinement import RefineConfig, refine
+from pipelines.schema import TrackedFrame, Video
+from pipelines.sequences import read_tracks
+from pipelines.sink import RowWriter
+from pipelines.storage import open_store
+
+VIDEO = Video("/videos/a.mp4", "a")
+FILE = f"{VIDEO.video_id}.parquet"
+
+
+def run(out, frames, embeddings=True):
+    """OUT of a run over frames of (ids, x of each), with a gap where there is none."""
+    store = open_store(str(out))
+    outputs = OutputConfig(save_embeddings=embeddings)
+    writer = RowWriter(out / "rows", VIDEO, 4, outputs)
+    for frame, (ids, xs) in frames.items():
+        x = np.array(xs, float)
+        tlbr = np.stack([x, 0 * x, x + 10, 0 * x + 20], 1)
+        tracks = Tracks(np.array(ids), tlbr, np.full(len(ids), 0.75), np.arange(len(ids)))
+        vectors = np.eye(4, dtype=np.float16)[[0] * len(ids)]
+        writer.write(TrackedFrame(frame, frame / 10, tracks, vectors if embeddings else None))
+    writer.commit(store, {"frames_per_second": "10", "width": "64", "num_frames": "30"})
+    store.put("run.json", json.dumps({"config_hash": "x", "config": {"vid_stride": 1}}).encode())
+    return out
+
+
+def walk():
+    return {f: ([1], [2.0 * f]) for f in range(10)} | {f: ([2], [2.0 * f]) for f in range(13, 25)}
+
+
+def test_joined_filled_and_smoothed_tracks_go_to_their_own_folder(tmp_path):
+    out = run(tmp_path / "run", walk())
+    before = (out / "tracks" / FILE).read_bytes()
+    config = RefineConfig(relink=RelinkLimits(), interpolate=5, smooth=True)
+    (done,) = refine(out, str(tmp_path / "new"), config)
+    assert (done.tracks_before, done.tracks_after) == (2, 1)
+    assert (done.rows_before, done.rows_after) == (22, 25)
+    assert (out / "tracks" / FILE).read_bytes() == before
+    rows = read_tracks(tmp_path / "new" / "tracks" / FILE)
+    assert rows.frame.tolist() == list(range(25))
+    assert rows.tlbr[:, 0] == pytest.approx(2 * np.arange(25), abs=1.0)
+
+
+def test_the_new_file_has_the_columns_and_metadata_of_the_old_one(tmp_path):
+    out = run(tmp_path / "run", walk())
+    refine(out, str(tmp_path / "new"), RefineConfig(interpolate=5, relink=RelinkLimits()))
+    old, new = (pq.read_table(folder / "tracks" / FILE) for folder in (out, tmp_path / "new"))
+    assert new.schema.equals(old.schema)
+    assert new.column("time_s").to_numpy() == pytest.approx(np.arange(25) / 10)
+    assert set(new.column("video").to_pylist()) == {VIDEO.uri}
+    metadata = pq.read_metadata(tmp_path / "new" / "tracks" / FILE).metadata
+    assert metadata[b"frames_per_second"] == b"10"
+    assert json.loads(metadata[b"refined"])["interpolate"] == 5
+    record = json.loads((tmp_path / "new" / "run.json").read_text())
+    assert record["config"]["refined"]["interpolate"] == 5
+    assert record["config_hash"] != "x"
+
+
+def test_files_are_created_once_and_other_settings_are_refused(tmp_path):
+    out, new = run(tmp_path / "run", walk()), str(tmp_path / "new")
+    assert refine(out, new, RefineConfig(interpolate=5))[0].is_new
+    assert not refine(out, new, RefineConfig(interpolate=5))[0].is_new
+    with pytest.raises(ValueError, match="holds tracks of another run or setting"):
+        refine(out, new, RefineConfig(interpolate=6))
+    with pytest.raises(ValueError, match="is where the tracks are"):
+        refine(out, str(out), RefineConfig(interpolate=5))
+
+
+def test_equal_input_gives_equal_bytes(tmp_path):
+    out = run(tmp_path / "run", walk())
+    config = RefineConfig(relink=RelinkLimits(), interpolate=5, smooth=True)
+    for name in ("one", "two"):
+        refine(out, str(tmp_path / name), config)
+    one, two = ((tmp_path / name / "tracks" / FILE).read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_a_video_of_nobody_stays_one(tmp_path):
+    out = run(tmp_path / "run", {})
+    (done,) = refine(out, str(tmp_path / "new"), RefineConfig(interpolate=5, smooth=True))
+    assert (done.rows_after, done.tracks_after) == (0, 0)
+    assert len(read_tracks(tmp_path / "new" / "tracks" / FILE)) == 0
+
+
+def test_relinking_needs_embeddings(tmp_path):
+    out = run(tmp_path / "run", walk(), embeddings=False)
+    with pytest.raises(ValueError, match="no embeddings to relink by; track with --save-emb"):
+        refine(out, str(tmp_path / "new"), RefineConfig(relink=RelinkLimits()))
+
+
+def test_mot_text_becomes_mot_text(tmp_path):
+    (tmp_path / "sort").mkdir()
+    text = "".join(f"{f},7,{f},1,10,20,1,-1,-1,-1\n" for f in (1, 2, 5, 6))
+    (tmp_path / "sort" / "SEQ.txt").write_text(text)
+    refine(tmp_path / "sort", str(tmp_path / "new"), RefineConfig(interpolate=5))
+    lines = (tmp_path / "new" / "tracks" / "SEQ.txt").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["1", "2", "3", "4", "5", "6"]
+    assert lines[2].startswith("3,7,3.00,1.00,10.00,20.00,")
+
+
+def test_settings_are_checked():
+    assert RefineConfig().does_nothing
+    with pytest.raises(ValueError, match=r"interpolate: got -1, accepted is 0 to"):
+        RefineConfig(interpolate=-1)
+    with pytest.raises(ValueError, match=r"min-track-length: got 0, accepted is 1 to"):
+        RefineConfig(min_track_length=0)
