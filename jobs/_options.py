@@ -53,6 +53,8 @@ FLAGS: dict[str, tuple[str, str]] = {
     "gpus_per_detector": ("resources", "gpus_per_detector"),
     "torch_threads": ("resources", "torch_threads"),
     "address": ("resources", "address"),
+    "s3_endpoint": ("resources", "s3_endpoint"),
+    "partition": ("resources", "partition"),
     "save_video": ("outputs", "save_video"),
     "save_mot": ("outputs", "save_mot"),
     "save_embeddings": ("outputs", "save_embeddings"),
@@ -150,6 +152,13 @@ TorchThreads = Annotated[
 ]
 Address = Annotated[
     str | None, _option("address", _MACHINE, "Ray to run on.", "local|auto|ray://HOST:PORT")
+]
+S3Endpoint = Annotated[
+    str | None, _option("s3_endpoint", _MACHINE, "Of an S3 store that is not AWS.", "URL")
+]
+Partition = Annotated[
+    str | None,
+    _option("partition", _MACHINE, "Only this share of the videos, for several jobs.", "k/K"),
 ]
 SaveVideo = Annotated[bool, _option("save_video", _OUTPUT, "Videos with the tracks drawn (H.264).")]
 SaveMot = Annotated[bool, _option("save_mot", _OUTPUT, "MOTChallenge text files.")]

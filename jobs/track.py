@@ -18,13 +18,15 @@ from jobs._run import main
 from pipelines.config import DetectionConfig
 from pipelines.errors import ExitCode, RunError
 from pipelines.plan import find_videos
+from pipelines.storage import configure
 
 Sources = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SOURCE",
         show_default=False,
-        help="Video file, folder, folder of images, glob, @list.txt, or .csv with a column source.",
+        help="Video file, folder, folder of images, glob, @list.txt, "
+        ".csv with a column source, or s3://bucket/prefix.",
     ),
 ]
 Out = Annotated[
@@ -32,7 +34,7 @@ Out = Annotated[
     typer.Option(
         metavar="OUT",
         show_default=False,
-        help="Folder of the result; what is there already is not done again. "
+        help="Folder or s3:// prefix of the result; what is there already is not done again. "
         "Default: runs/track/NAME, a new one each time.",
     ),
 ]
@@ -71,6 +73,8 @@ def track(
     gpus_per_detector: options.GpusPerDetector = None,
     torch_threads: options.TorchThreads = None,
     address: options.Address = None,
+    s3_endpoint: options.S3Endpoint = None,
+    partition: options.Partition = None,
     overwrite: Overwrite = False,
     retry_errors: RetryErrors = False,
 ) -> int:
@@ -81,7 +85,7 @@ def track(
     """
     given = locals()
     values = collect({flag: given[flag] for flag in options.FLAGS}, config)
-    build_settings(values)
+    configure(build_settings(values).resources.s3_endpoint)
     named = _one_of(sources, from_detections)
     if from_detections:
         settings = check_saved(values, from_detections)

@@ -19,12 +19,12 @@ import ray
 
 from pipelines import wire
 from pipelines.checkpoints import Checkpoint, clear
-from pipelines.config import OutputConfig, TrackConfig
+from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from pipelines.delivery import Answer, shard_name, shard_of
 from pipelines.errors import Reason, VideoError
 from pipelines.schema import UNCUTTABLE, Segment, VideoOutcome
 from pipelines.session import Checkpointing, VideoSession
-from pipelines.storage import open_store
+from pipelines.storage import configure, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class AssociationShard:
         metadata: Of the run, for the Parquet files.
         segments: The videos it owns from the start; chunks of any other are `fenced`.
         checkpoints: How often long videos are kept in the store; None: never.
+        s3_endpoint: See `ResourceConfig`.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class AssociationShard:
         metadata: Mapping[str, str],
         segments: Iterable[Segment] = (),
         checkpoints: Checkpointing | None = None,
+        s3_endpoint: str | None = None,
     ) -> None:
+        configure(s3_endpoint)
         self._store = open_store(out)
         self._checkpoints = checkpoints
         self._config, self._outputs, self._metadata = config, outputs, metadata
@@ -247,7 +250,7 @@ def start_shards(
     config: TrackConfig,
     outputs: OutputConfig,
     metadata: Mapping[str, str],
-    checkpoint_frames: int | None = None,
+    resources: ResourceConfig = ResourceConfig(),
 ) -> list[Any]:
     """Start the association actors of a pass, each with the videos that it owns.
 
@@ -259,7 +262,7 @@ def start_shards(
     for segment in segments:
         owned[shard_of(segment.video.video_id, num_shards)].append(segment)
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    often = None if checkpoint_frames is None else Checkpointing(pass_id, checkpoint_frames)
+    often = Checkpointing(pass_id, resources.checkpoint_frames)
     actor = ray.remote(AssociationShard)
     return [
         actor.options(
@@ -269,6 +272,6 @@ def start_shards(
             max_task_retries=0,
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": one_thread},
-        ).remote(out, config, outputs, dict(metadata), own, often)
+        ).remote(out, config, outputs, dict(metadata), own, often, resources.s3_endpoint)
         for shard, own in enumerate(owned)
     ]

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -159,6 +160,8 @@ class ResourceConfig:
         cut_bytes: Files of fewer bytes are not looked at for cutting, and travel in packs.
         checkpoint_frames: Frames between two checkpoints of a video's association.
         address: `local` starts a Ray of its own; else the address of a cluster.
+        s3_endpoint: Of an S3 store that is not AWS; None: what the environment says.
+        partition: `k/K`: only the k-th of K shares of the videos, by a hash of their ids.
     """
 
     device: Device = "auto"
@@ -172,12 +175,21 @@ class ResourceConfig:
     cut_bytes: int = 8 << 20
     checkpoint_frames: int = 3000
     address: str = "local"
+    s3_endpoint: str | None = None
+    partition: str = "1/1"
 
     def __post_init__(self) -> None:
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
         _check_range("chunk-frames", self.chunk_frames, 1, 256)
         _check_range("gpus-per-detector", self.gpus_per_detector, 0.01, 8)
         _check_range("torch-threads", self.torch_threads, 1, 256)
+        if self.s3_endpoint is not None and not re.match("https?://.", self.s3_endpoint):
+            raise ValueError(
+                f"s3-endpoint: got {self.s3_endpoint!r}, accepted is http(s)://HOST[:PORT]"
+            )
+        part, of = self.share
+        if not 1 <= part <= of:
+            raise ValueError(f"partition: got {self.partition!r}, accepted is k/K with 1 <= k <= K")
         _check_range("segment-frames", self.segment_frames, 1, 10**9)
         _check_range("cut-bytes", self.cut_bytes, 0, 1 << 60)
         _check_range("checkpoint-frames", self.checkpoint_frames, 1, 10**9)
@@ -185,6 +197,12 @@ class ResourceConfig:
             value = getattr(self, name)
             if value is not None:
                 _check_range(name.replace("_", "-"), value, 1, 4096)
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """The partition as k and K; (0, 0) if it is none."""
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.partition)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from pipelines.errors import Reason, VideoError
 from pipelines.integrity import Structure, read_structure
 from pipelines.pictures import MAX_PIXELS, check_size
 from pipelines.schema import Video
+from pipelines.storage import StorageError
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"}
@@ -58,6 +59,8 @@ def to_video_error(error: BaseException, frame: int | None = None) -> VideoError
     """
     if isinstance(error, VideoError):
         return error
+    if isinstance(error, StorageError):
+        return VideoError(Reason.STORAGE, str(error), frame)
     if isinstance(error, OSError) and error.errno == errno.EINVAL:  # a seek before the start
         return VideoError(Reason.DECODE, "invalid data (a header that points outside)", frame)
     for kind, reason, detail in _REASONS:

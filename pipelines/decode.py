@@ -13,6 +13,7 @@ from pipelines.config import ResourceConfig, TrackConfig, find_part
 from pipelines.delivery import Owners
 from pipelines.errors import Reason, VideoError
 from pipelines.schema import FrameChunk, Segment, VideoInfo
+from pipelines.storage import configure
 
 MOST_AHEAD = 16  # parts of a video that may wait on disk for an earlier one
 
@@ -55,6 +56,7 @@ def decode_rows(
         num_shards: How many owners there are.
         table: One row with segments.
     """
+    configure(resources.s3_endpoint)
     owners = Owners(pass_id, num_shards)
     for segment in wire.segments_from_table(table):
         yield from _decode_one(decode, config, resources, owners, segment)
@@ -96,6 +98,7 @@ def cut_rows(
         resources: Frames in a chunk and in a part.
         table: One row with segments; several short videos stay together.
     """
+    configure(resources.s3_endpoint)
     segments = wire.segments_from_table(table)
     if len(segments) == 1 and is_cut(segments[0], resources):
         step = chunk_step(config, resources)

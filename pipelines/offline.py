@@ -25,11 +25,12 @@ from pipelines.decode import cut_rows, decode_rows, is_cut
 from pipelines.detect import DetectorStage, settle
 from pipelines.errors import ExitCode
 from pipelines.passes import Passes, Progress
-from pipelines.plan import find_videos, pack
+from pipelines.plan import find_videos, pack, take_share
 from pipelines.playback import missing, render_all, write_missing_mot
 from pipelines.report import write_report
-from pipelines.run_record import Summary, open_out, plan_work, summarize
+from pipelines.run_record import Summary, open_out, plan_work, summarize, summary_key
 from pipelines.schema import Segment
+from pipelines.storage import configure
 
 # what a decode task holds: libav's buffers and a few chunks. Asking for memory also keeps Ray Data
 # from fusing the stage into the detectors, which it does with stages that ask for the same
@@ -134,7 +135,8 @@ def track(
         RunError: If the run is refused before any work, or cannot go on.
     """
     started = time.perf_counter()
-    videos, failures = find_videos(sources)
+    configure(resources.s3_endpoint)
+    videos, failures = take_share(*find_videos(sources), resources.share)
     config = settle(config, parts, resources, out)
     store = open_out(out, config, resources)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
@@ -152,7 +154,7 @@ def track(
                     receipts = build(segments, config, resources, pools, pass_id, parts)
                     passes.run(pass_id, segments, receipts, pools.num_shards)
                 if outputs.save_video:
-                    render_all(store, videos, config, parts, pools.decoder_cpus)
+                    render_all(store, videos, config, parts, pools.decoder_cpus, resources)
             except Interrupted as signal:
                 stopped = signal.exit_code
     seconds = {"wall": time.perf_counter() - started, **passes.seconds}
@@ -160,5 +162,5 @@ def track(
     summary = summarize(store.uri, work, ended, seconds, passes=passes.count, interrupted=stopped)
     if stopped is None:
         write_report(store, summary)
-        store.put("summary.json", summary.to_json().encode())
+        store.put(summary_key(resources.share), summary.to_json().encode())
     return summary

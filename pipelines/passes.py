@@ -149,7 +149,7 @@ class Passes:
             self._config,
             self._outputs,
             metadata,
-            self._resources.checkpoint_frames,
+            self._resources,
         )
         started = [shard.stats.remote() for shard in shards]
         self._trouble = None

@@ -1,7 +1,7 @@
 """From what a user names to the videos there are. Nothing is decoded here.
 
 A source is a video file, a folder, a glob, a list (`@list.txt`, or a `.csv` with a column
-`source`), an image, or a folder of images.
+`source`), an image, a folder of images, or any of the first three on S3.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import glob
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipelines.config import ResourceConfig
 from pipelines.containers import VIDEO_SUFFIXES, to_video_error
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.image_folders import is_image, sequence_rate
+from pipelines.s3_sources import find_objects
 from pipelines.schema import Segment, Video
 
 Failure = tuple[Video, VideoError]
@@ -56,6 +58,25 @@ def find_videos(sources: Sequence[str]) -> tuple[list[Video], list[Failure]]:
     return [videos[uri] for uri in sorted(videos)], [failures[uri] for uri in sorted(failures)]
 
 
+def take_share(
+    videos: Sequence[Video], failures: Sequence[Failure], share: tuple[int, int]
+) -> tuple[list[Video], list[Failure]]:
+    """The k-th of K shares; every video is in one, whatever else is in the archive.
+
+    Args:
+        videos: All of them.
+        failures: Sources without a video, shared out likewise.
+        share: k and K, k from 1.
+    """
+    part, of = share
+
+    def is_ours(video: Video) -> bool:
+        # not the hash that picks the association actor: with K its multiple one had all the work
+        return zlib.crc32(b"partition " + video.video_id.encode()) % of == part - 1
+
+    return [v for v in videos if is_ours(v)], [f for f in failures if is_ours(f[0])]
+
+
 def pack(segments: Sequence[Segment], resources: ResourceConfig) -> list[list[Segment]]:
     """Input rows of the dataflow: short videos of a large archive go together.
 
@@ -77,15 +98,16 @@ def pack(segments: Sequence[Segment], resources: ResourceConfig) -> list[list[Se
 
 
 def _expand(source: str, depth: int) -> Iterator[Video | Failure]:
-    if "://" in source:
-        kind = source.split("://")[0]
+    if "://" in source and not source.startswith("s3://"):
         raise RunError(
-            f"source: got {source}, accepted are local files, folders, globs and lists"
-            f" ({kind}:// is not read yet)",
+            f"source: got {source}, accepted are local files, folders, globs and lists,"
+            " and s3://bucket/prefix",
             ExitCode.REFUSED,
         )
     try:
-        if source.startswith("@"):
+        if source.startswith("s3://"):
+            yield from find_objects(source)
+        elif source.startswith("@"):
             yield from _list(Path(source[1:]).expanduser(), depth)
         else:
             yield from _path_or_glob(os.path.expanduser(source), depth)
@@ -130,6 +152,9 @@ def _list(path: Path, depth: int) -> Iterator[Video | Failure]:
         yield _failure(str(path), VideoError(Reason.UNSUPPORTED_FORMAT, detail))
         return
     for entry in _entries(path):
+        if "://" in entry:
+            yield from _expand(entry, depth - 1)
+            continue
         # written where the shell stood, or beside the videos: the first that exists
         beside = path.parent / entry
         is_beside = not os.path.lexists(entry) and os.path.lexists(beside)
@@ -219,5 +244,7 @@ def _is_text(uri: str) -> bool:
 
 def _failure(source: str, error: VideoError) -> Failure:
     """The error of a source; as a video it goes by the absolute path, or by what was typed."""
-    uri = os.path.abspath(source).encode("utf-8", "backslashreplace").decode()
+    is_object = source.startswith("s3://")
+    path = source if is_object else os.path.abspath(source)
+    uri = path.encode("utf-8", "backslashreplace").decode()
     return Video(uri, Path(uri).stem or "source"), error

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import ray
@@ -17,14 +18,16 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
 from pipelines.annotate import annotate
-from pipelines.config import Parts, TrackConfig, find_part
+from pipelines.config import Parts, ResourceConfig, TrackConfig, find_part
 from pipelines.errors import ExitCode, RunError
 from pipelines.schema import Video
 from pipelines.sink import mot_key, mot_text, tracks_key, video_key
-from pipelines.storage import ObjectStore, open_store
+from pipelines.storage import ObjectStore, configure, open_store
 
 
-def render(out: str, video: Video, config: TrackConfig, parts: Parts) -> None:
+def render(
+    out: str, video: Video, config: TrackConfig, parts: Parts, s3_endpoint: str | None = None
+) -> None:
     """Draw a video's committed tracks and put the mp4 into the store.
 
     Args:
@@ -32,7 +35,9 @@ def render(out: str, video: Video, config: TrackConfig, parts: Parts) -> None:
         video: A committed one.
         config: Of the run: frames that were not looked at are left out.
         parts: Which decoder.
+        s3_endpoint: See `ResourceConfig`.
     """
+    configure(s3_endpoint)
     store = open_store(out)
     file = pq.ParquetFile(io.BytesIO(store.get(tracks_key(video.video_id))))
     rate = float(file.metadata.metadata[b"frames_per_second"]) / config.vid_stride
@@ -65,16 +70,22 @@ def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
 
 
 def render_all(
-    store: ObjectStore, videos: Sequence[Video], config: TrackConfig, parts: Parts, cpus: float
+    store: ObjectStore,
+    videos: Sequence[Video],
+    config: TrackConfig,
+    parts: Parts,
+    cpus: float,
+    resources: ResourceConfig = ResourceConfig(),
 ) -> None:
     """Render what is missing, as Ray tasks of `cpus` each.
 
     Raises:
         RunError: If a video could not be rendered; the others are.
     """
-    task = ray.remote(render).options(num_cpus=cpus, max_retries=2)
+    task: Any = ray.remote(render).options(num_cpus=cpus, max_retries=2)
     tasks = {
-        task.remote(store.uri, video, config, parts): video for video in missing(store, videos)
+        task.remote(store.uri, video, config, parts, resources.s3_endpoint): video
+        for video in missing(store, videos)
     }
     failed: list[str] = []
     waiting = list(tasks)
@@ -85,6 +96,7 @@ def render_all(
         except RayError as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
             failed.append(f"{tasks[done].uri}: {' '.join(str(cause).split())}")
+    store.abort_uploads("videos/")  # of workers that were killed
     if failed:
         text = f"save-video: {len(failed)} videos could not be written, the first is {failed[0]}"
         raise RunError(text, ExitCode.INTERNAL)

@@ -28,12 +28,13 @@ from pipelines.delivery import Owners
 from pipelines.detection_sources import find_saved, run_folder
 from pipelines.errors import ExitCode, RunError
 from pipelines.passes import Passes, Progress
+from pipelines.plan import take_share
 from pipelines.playback import write_missing_mot
 from pipelines.report import write_report
-from pipelines.run_record import Summary, open_out, plan_work, summarize
+from pipelines.run_record import Summary, open_out, plan_work, summarize, summary_key
 from pipelines.saved_detections import SavedVideo, saved_chunks
 from pipelines.schema import Segment
-from pipelines.storage import open_store
+from pipelines.storage import configure, open_store
 
 _READER_BYTES = 256 << 20
 
@@ -68,12 +69,13 @@ def track(
         RunError: If the run is refused before any work, or cannot go on.
     """
     started = time.perf_counter()
+    configure(resources.s3_endpoint)
     if outputs.save_video:
         raise RunError("save-video: not from detections, which have no frames", ExitCode.REFUSED)
     saved = find_saved(sources)
     config = settle_saved(config, saved)
     store = open_out(out, config, resources)
-    videos = [one.video for one in saved]
+    videos, _ = take_share([one.video for one in saved], [], resources.share)
     work = plan_work(store, videos, [], overwrite=overwrite, retry_errors=retry_errors)
     if outputs.save_mot:
         write_missing_mot(store, work.skipped)
@@ -94,7 +96,7 @@ def track(
     summary = summarize(store.uri, work, ended, seconds, passes=passes.count, interrupted=stopped)
     if stopped is None:
         write_report(store, summary)
-        store.put("summary.json", summary.to_json().encode())
+        store.put(summary_key(resources.share), summary.to_json().encode())
     return summary
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.decode import frame_chunks
 from pipelines.detect import Detector, settle
-from pipelines.plan import find_videos
+from pipelines.plan import find_videos, take_share
 from pipelines.playback import missing, render, write_missing_mot
 from pipelines.report import write_report
 from pipelines.run_record import (
@@ -19,9 +19,11 @@ from pipelines.run_record import (
     open_out,
     plan_work,
     summarize,
+    summary_key,
 )
 from pipelines.schema import Segment, VideoOutcome
 from pipelines.session import VideoSession
+from pipelines.storage import configure
 
 
 def track(
@@ -41,7 +43,8 @@ def track(
         RunError: If the run is refused.
     """
     started = time.perf_counter()
-    videos, failures = find_videos(sources)
+    configure(resources.s3_endpoint)
+    videos, failures = take_share(*find_videos(sources), resources.share)
     config = settle(config, parts, resources, out)
     store = open_out(out, config, resources)
     work = plan_work(store, videos, failures, overwrite=overwrite, retry_errors=retry_errors)
@@ -79,5 +82,5 @@ def track(
     seconds["wall"] = time.perf_counter() - started
     summary = summarize(store.uri, work, outcomes, seconds)
     write_report(store, summary)
-    store.put("summary.json", summary.to_json().encode())
+    store.put(summary_key(resources.share), summary.to_json().encode())
     return summary

@@ -204,6 +204,12 @@ class Summary:
         return json.dumps(asdict(self) | {"exit_code": int(self.exit_code)}, indent=1) + "\n"
 
 
+def summary_key(share: tuple[int, int]) -> str:
+    """Where a run's summary goes; each of several partitions has its own."""
+    part, of = share
+    return "summary.json" if of == 1 else f"summary-{part}-of-{of}.json"
+
+
 def summarize(
     out: str,
     work: Work,

@@ -12,6 +12,7 @@ import av
 
 from pipelines.containers import to_video_error
 from pipelines.errors import Reason, VideoError
+from pipelines.storage.s3_file import S3File, open_object
 
 
 @contextmanager
@@ -40,8 +41,8 @@ def source_file(uri: str, version: str = "") -> Iterator[BinaryIO]:
 
 def file_version(file: Any) -> str:
     """What changes with the content: the ETag of an object, size and time of a file."""
-    if hasattr(file, "version"):
-        version: str = file.version
+    if isinstance(getattr(file, "raw", None), S3File):
+        version: str = file.raw.version
         return version
     status = os.fstat(file.fileno())
     return f"{status.st_size}-{status.st_mtime_ns}"
@@ -54,6 +55,8 @@ def _check_unchanged(file: BinaryIO, before: str) -> None:
 
 def _open(uri: str) -> BinaryIO:
     try:
+        if uri.startswith("s3://"):
+            return open_object(uri)
         if not stat.S_ISREG(os.stat(uri).st_mode):
             raise VideoError(Reason.UNSUPPORTED_FORMAT, f"not a regular file: {uri}")
         return open(uri, "rb")

@@ -6,8 +6,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipelines.storage.base import Body, ObjectStore
+from pipelines.storage.s3_client import StorageError, configure
 
-__all__ = ["Body", "ObjectStore", "open_store"]
+__all__ = ["Body", "ObjectStore", "StorageError", "configure", "open_store"]
 
 
 def open_store(uri: str) -> ObjectStore:

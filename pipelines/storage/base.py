@@ -41,6 +41,10 @@ class ObjectStore(Protocol):
         """Whether there is such an object."""
         ...
 
+    def abort_uploads(self, prefix: str = "") -> int:
+        """Throw away what was begun for keys that start with `prefix` and never finished."""
+        ...
+
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens if there is none."""
         ...

@@ -1,37 +1,41 @@
-"""An S3 prefix as an object store. Commits are single PUTs with `If-None-Match: *`."""
+"""An S3 prefix as an object store. Commits are single PUTs with `If-None-Match: *`.
+
+Large files that commit nothing (drawn videos, detections, checkpoints) go up in parts; an upload
+that does not come to its end is aborted, by its own process or by the next one that writes the key.
+"""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Iterator
+import base64
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pipelines.storage import s3_client
 from pipelines.storage.base import Body
+from pipelines.storage.s3_client import ConditionError, StorageError
 
-_CONFLICT_TRIES = 8
+R = TypeVar("R")
+
+PART_BYTES = 32 << 20
+_LARGEST_PUT = 5 << 30
 
 
 class S3Store:
-    """Objects under `s3://bucket/prefix`; credentials and endpoint as boto3 finds them.
+    """Objects under `s3://bucket/prefix`.
 
     Args:
         bucket: Name of the bucket.
         prefix: Key prefix without slashes at its ends, may be empty.
-        client: A boto3 S3 client, for tests.
+        client: A boto3 S3 client, for tests; None takes that of the process.
     """
 
     def __init__(self, bucket: str, prefix: str, client: Any = None) -> None:
         if not bucket:
             raise ValueError("out: got an s3 address without a bucket, accepted is s3://bucket/...")
-        if client is None:
-            import boto3
-            from botocore.config import Config
-
-            retries = {"mode": "standard", "max_attempts": 8}
-            client = boto3.client("s3", config=Config(retries=retries))
-        self._client = client
+        self._given_client = client
         self._bucket = bucket
         self._prefix = prefix
 
@@ -42,73 +46,161 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         """Content of the object; FileNotFoundError if there is none."""
-        try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
-        except Exception as error:
-            if _status(error) == 404:
-                raise FileNotFoundError(f"{self.uri}/{key}") from error
-            raise
-        content: bytes = answer["Body"].read()
-        return content
+
+        def read() -> bytes:
+            content: bytes = self._client.get_object(**self._place(key))["Body"].read()
+            return content
+
+        return self._call("get", key, read)
 
     def put(self, key: str, body: Body) -> None:
-        """One PUT."""
-        self._put(key, body)
+        """One PUT, or an upload in parts for a file that is larger than `PART_BYTES`."""
+        if isinstance(body, Path) and body.stat().st_size > PART_BYTES:
+            self._upload(key, body)
+        else:
+            self._put(key, body)
 
     def put_if_absent(self, key: str, body: Body) -> bool:
         """One PUT that the store refuses if the key is taken (412); a race (409) is tried again.
 
-        Never multipart: not every store honours the condition when completing one.
+        Never in parts: not every store honours the condition when completing an upload. A PUT
+        whose answer was lost may have created the object: the next try then says False.
         """
-        for attempt in range(_CONFLICT_TRIES):
-            try:
-                self._put(key, body, IfNoneMatch="*")
-            except Exception as error:
-                status = _status(error)
-                if status == 412:
-                    return False
-                if status != 409 or attempt == _CONFLICT_TRIES - 1:
-                    raise
-                time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311 - jitter
-            else:
-                return True
-        raise AssertionError("unreachable")
+        if isinstance(body, Path) and body.stat().st_size > _LARGEST_PUT:
+            raise StorageError(f"put {self.uri}/{key}: larger than the 5 GB of one PUT")
+        try:
+            self._put(key, body, IfNoneMatch="*")
+        except ConditionError:
+            return False
+        return True
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with `prefix`, sorted, a thousand a request."""
         start = len(self._key(""))
-        pages = self._client.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self._bucket, Prefix=self._key(prefix)):
-            for item in page.get("Contents", ()):
-                yield item["Key"][start:]
+        for item in list_objects(self._bucket, self._key(prefix), self._given_client):
+            yield item["Key"][start:]
 
     def exists(self, key: str) -> bool:
         """Whether there is such an object (HEAD)."""
         try:
-            self._client.head_object(Bucket=self._bucket, Key=self._key(key))
-        except Exception as error:
-            if _status(error) == 404:
-                return False
-            raise
+            self._call("head", key, lambda: self._client.head_object(**self._place(key)))
+        except FileNotFoundError:
+            return False
         return True
 
     def delete(self, key: str) -> None:
         """DELETE, which says nothing about a missing object."""
-        self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
+        try:
+            self._call("delete", key, lambda: self._client.delete_object(**self._place(key)))
+        except FileNotFoundError:  # some stores do say
+            return
+
+    def abort_uploads(self, prefix: str = "") -> int:
+        """Abort every unfinished upload in parts of keys that start with `prefix`."""
+        count = 0
+        wanted: dict[str, str] = {"Bucket": self._bucket, "Prefix": self._key(prefix)}
+        while True:
+            request = partial(self._client.list_multipart_uploads, **wanted)
+            page = self._call("list uploads", prefix, request)
+            for upload in page.get("Uploads", ()):
+                self._abort(upload["Key"], upload["UploadId"])
+                count += 1
+            if not page.get("IsTruncated"):
+                return count
+            wanted |= {
+                "KeyMarker": page["NextKeyMarker"],
+                "UploadIdMarker": page["NextUploadIdMarker"],
+            }
+
+    @property
+    def _client(self) -> Any:
+        return self._given_client or s3_client.client()
 
     def _key(self, key: str) -> str:
         return f"{self._prefix}/{key}" if self._prefix else key
 
+    def _place(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._key(key)}
+
+    def _call(self, verb: str, key: str, request: Callable[[], R]) -> R:
+        return s3_client.call(f"{verb} {self.uri}/{key}", request)
+
     def _put(self, key: str, body: Body, **condition: str) -> None:
-        where = {"Bucket": self._bucket, "Key": self._key(key)}
-        if isinstance(body, Path):
-            with body.open("rb") as file:
-                self._client.put_object(**where, Body=file, **condition)
-        else:
-            self._client.put_object(**where, Body=body, **condition)
+        digest = {"ContentMD5": _md5(body)}
+
+        def put() -> None:
+            if isinstance(body, Path):
+                with body.open("rb") as file:
+                    self._client.put_object(**self._place(key), Body=file, **digest, **condition)
+            else:
+                self._client.put_object(**self._place(key), Body=body, **digest, **condition)
+
+        self._call("put", key, put)
+
+    def _upload(self, key: str, path: Path) -> None:
+        self.abort_uploads(key)  # of a process that was killed
+        place, client = self._place(key), self._client
+        begin = self._call("begin upload", key, lambda: client.create_multipart_upload(**place))
+        upload = {**place, "UploadId": begin["UploadId"]}
+        try:
+            parts: list[dict[str, Any]] = []
+            with path.open("rb") as file:
+                while content := file.read(PART_BYTES):
+                    number = len(parts) + 1
+
+                    def put(number: int = number, content: bytes = content) -> Any:
+                        return client.upload_part(**upload, PartNumber=number, Body=content)
+
+                    tag = self._call(f"upload part {number}", key, put)["ETag"]
+                    parts.append({"PartNumber": number, "ETag": tag})
+            self._complete(key, upload, parts)
+        except BaseException:
+            self._abort(upload["Key"], upload["UploadId"])
+            raise
+
+    def _complete(self, key: str, upload: dict[str, str], parts: Sequence[dict[str, Any]]) -> None:
+        """A completion whose answer was lost leaves no upload to complete a second time."""
+        whole = {"MultipartUpload": {"Parts": parts}}
+        try:
+            self._call(
+                "end upload", key, lambda: self._client.complete_multipart_upload(**upload, **whole)
+            )
+        except FileNotFoundError:
+            if not self.exists(key):
+                raise
+
+    def _abort(self, key: str, upload_id: str) -> None:
+        upload = {"Bucket": self._bucket, "Key": key, "UploadId": upload_id}
+        try:
+            self._call("abort upload", key, lambda: self._client.abort_multipart_upload(**upload))
+        except FileNotFoundError:
+            return
 
 
-def _status(error: Exception) -> int | None:
-    answer = getattr(error, "response", None) or {}
-    status: int | None = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status
+def list_objects(bucket: str, prefix: str, client: Any = None) -> Iterator[dict[str, Any]]:
+    """Objects of a bucket whose keys start with `prefix`: `Key`, `Size`, `ETag`; sorted by key.
+
+    Pages are asked for one by one, each with its own retries.
+    """
+    token: dict[str, str] = {}
+    while True:
+
+        def page() -> Any:
+            used = client or s3_client.client()
+            return used.list_objects_v2(Bucket=bucket, Prefix=prefix, **token)  # noqa: B023
+
+        answer = s3_client.call(f"list s3://{bucket}/{prefix}", page)
+        yield from answer.get("Contents", ())
+        if not answer.get("IsTruncated"):
+            return
+        token = {"ContinuationToken": answer["NextContinuationToken"]}
+
+
+def _md5(body: Body) -> str:
+    """So that the store refuses what was changed on the way."""
+    if isinstance(body, Path):
+        with body.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    else:
+        digest = hashlib.md5(body, usedforsecurity=False)
+    return base64.b64encode(digest.digest()).decode()

@@ -3,15 +3,24 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
 from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 
-from pipelines.storage import open_store
+from pipelines.storage import StorageError, open_store, s3_client
 from pipelines.storage.s3 import S3Store
+from pipelines.storage.s3_client import ConditionError
 
 
 def test_a_folder_keeps_objects(tmp_path: Path) -> None:
@@ -79,12 +88,13 @@ def s3() -> tuple[S3Store, Stubber]:
     return S3Store("bucket", "runs/1", client), stubber
 
 
-PUT = {"Bucket": "bucket", "Key": "runs/1/tracks/a", "Body": ANY, "IfNoneMatch": "*"}
+PUT = {"Bucket": "bucket", "Key": "runs/1/tracks/a", "Body": ANY, "ContentMD5": ANY}
+PUT_IF_ABSENT = PUT | {"IfNoneMatch": "*"}
 
 
 def test_s3_creates_with_one_conditional_put(s3: tuple[S3Store, Stubber], tmp_path: Path) -> None:
     store, stubber = s3
-    stubber.add_response("put_object", {}, PUT)
+    stubber.add_response("put_object", {}, PUT_IF_ABSENT)
     (tmp_path / "rows").write_bytes(b"rows")
     assert store.put_if_absent("tracks/a", tmp_path / "rows")
     stubber.assert_no_pending_responses()
@@ -94,9 +104,11 @@ def test_s3_loses_on_412_and_tries_again_on_409(
     s3: tuple[S3Store, Stubber], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, stubber = s3
-    monkeypatch.setattr("pipelines.storage.s3.time.sleep", lambda _: None)
+    monkeypatch.setattr("pipelines.storage.s3_client.time.sleep", lambda _: None)
     for code, status in (("ConditionalRequestConflict", 409), ("PreconditionFailed", 412)):
-        stubber.add_client_error("put_object", code, http_status_code=status, expected_params=PUT)
+        stubber.add_client_error(
+            "put_object", code, http_status_code=status, expected_params=PUT_IF_ABSENT
+        )
     assert not store.put_if_absent("tracks/a", b"rows")
     stubber.assert_no_pending_responses()
 
@@ -113,3 +125,88 @@ def test_s3_lists_reads_and_misses(s3: tuple[S3Store, Stubber]) -> None:
         store.get("tracks/b")
     stubber.add_client_error("head_object", "404", http_status_code=404)
     assert not store.exists("tracks/b")
+
+
+def refusal(status: int, code: str = "X") -> ClientError:
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "GetObject")  # type: ignore[arg-type]
+
+
+PASSING = [
+    *(refusal(status) for status in (409, 429, 500, 502, 503, 504)),
+    refusal(400, "RequestTimeout"),
+    EndpointConnectionError(endpoint_url="http://x"),
+    ReadTimeoutError(endpoint_url="http://x"),
+    IncompleteReadError(actual_bytes=1, expected_bytes=2),
+    ConnectionResetError(104, "reset"),
+]
+FINAL = [
+    (refusal(404), FileNotFoundError),
+    (refusal(403), PermissionError),
+    (refusal(412), ConditionError),
+    (refusal(400, "InvalidBucketName"), StorageError),
+    (NoCredentialsError(), PermissionError),
+]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses that were made; time passes by nothing else."""
+    pauses: list[float] = []
+    monkeypatch.setattr(s3_client.time, "sleep", pauses.append)
+    monkeypatch.setattr(s3_client.time, "monotonic", lambda: sum(pauses))
+    monkeypatch.setattr(s3_client.random, "random", lambda: 1.0)
+    s3_client._broken.clear()
+    return pauses
+
+
+def failing(errors: list[Exception]) -> Any:
+    left = list(errors)
+
+    def request() -> str:
+        if left:
+            raise left.pop(0)
+        return "content"
+
+    return request
+
+
+@pytest.mark.parametrize("error", PASSING, ids=repr)
+def test_what_may_pass_is_tried_again(clock: list[float], error: Exception) -> None:
+    assert s3_client.call("get x", failing([error] * 3)) == "content"
+    assert clock == [0.2, 0.4, 0.8]
+
+
+@pytest.mark.parametrize(("error", "kind"), FINAL, ids=repr)
+def test_what_will_not_pass_is_told_at_once(
+    clock: list[float], error: Exception, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind, match="get x: "):
+        s3_client.call("get x", failing([error]))
+    assert clock == []
+
+
+def test_an_outage_ends_at_the_deadline_with_what_was_seen_last(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(s3_client.DEADLINE_VARIABLE, "30")
+    with pytest.raises(StorageError, match=r"get x: 503 SlowDown after 9 tries in 29 s"):
+        s3_client.call("get x", failing([refusal(503, "SlowDown")] * 99))
+    assert max(clock) == 8.0
+    clock.clear()
+    with pytest.raises(StorageError, match=r"after 5 tries in 3 s"):  # it is known to be broken
+        s3_client.call("get x", failing([refusal(503, "SlowDown")] * 99))
+    assert s3_client.call("get x", failing([])) == "content"
+    clock.clear()
+    assert s3_client.call("get x", failing([refusal(503)] * 7)) == "content"
+
+
+def test_a_mistake_in_the_program_is_no_storage_error(clock: list[float]) -> None:
+    with pytest.raises(KeyError):
+        s3_client.call("get x", failing([KeyError("a")]))
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "ftp://x", "http://"])
+def test_an_endpoint_that_is_no_address_is_refused(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="s3-endpoint: got"):
+        s3_client.configure(endpoint)

@@ -1,0 +1,111 @@
+"""An object of S3 as a seekable file: read by ranges, and the same object from open to close."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, cast
+
+from typing_extensions import Buffer
+
+from pipelines.errors import Reason, VideoError
+from pipelines.storage import s3_client
+from pipelines.storage.s3_client import ConditionError
+
+_FIRST_WINDOW, _LARGEST_WINDOW = 256 << 10, 8 << 20  # bytes of a request
+
+
+class S3File(io.RawIOBase):
+    """Reads ahead, more the longer it is read without a seek; the ETag is pinned.
+
+    Args:
+        bucket: Name of the bucket.
+        key: Of the object.
+        client: A boto3 S3 client, for tests; None takes that of the process.
+
+    Attributes:
+        version: The ETag.
+        num_requests: Range requests so far.
+
+    Raises:
+        FileNotFoundError: If there is no such object.
+        PermissionError: If it may not be read.
+        StorageError: If the store does not answer.
+    """
+
+    def __init__(self, bucket: str, key: str, client: Any = None) -> None:
+        self._client = client or s3_client.client()
+        self._place = {"Bucket": bucket, "Key": key}
+        self._name = f"s3://{bucket}/{key}"
+        head = s3_client.call(f"head {self._name}", lambda: self._client.head_object(**self._place))
+        self.version: str = head["ETag"]
+        self.num_requests = 0
+        self._size: int = head["ContentLength"]
+        self._position = 0
+        self._block, self._block_start = b"", 0
+        self._window = _FIRST_WINDOW
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place; nothing is requested before it is read."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError(22, "seek before the start of the file")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Where the next byte is read."""
+        return self._position
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Fill the buffer as far as the current block goes, requesting one if needed.
+
+        Raises:
+            VideoError: `changed_during_read` if the object is another one by now.
+            StorageError: If the store does not answer until the deadline.
+        """
+        view = memoryview(buffer).cast("B")
+        offset = self._position - self._block_start
+        if not 0 <= offset < len(self._block):
+            self._fetch(len(view))
+            offset = 0
+        content = self._block[offset : offset + len(view)]
+        view[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+    def _fetch(self, wanted: int) -> None:
+        is_next = self._position == self._block_start + len(self._block)
+        self._window = min(2 * self._window, _LARGEST_WINDOW) if is_next else _FIRST_WINDOW
+        start = self._position
+        stop = min(self._size, start + max(self._window, min(wanted, _LARGEST_WINDOW)))
+        self._block, self._block_start = b"", start
+        if start >= stop:
+            return
+        span = {"Range": f"bytes={start}-{stop - 1}", "IfMatch": self.version}
+
+        def read() -> bytes:
+            return cast(bytes, self._client.get_object(**self._place, **span)["Body"].read())
+
+        try:
+            content = s3_client.call(f"read {self._name}", read)
+        except ConditionError as error:
+            detail = "the object was replaced while it was read"
+            raise VideoError(Reason.CHANGED_DURING_READ, detail) from error
+        if len(content) != stop - start:
+            raise VideoError(Reason.CHANGED_DURING_READ, "the object is shorter than it was")
+        self.num_requests += 1
+        self._block = content
+
+
+def open_object(uri: str) -> io.BufferedReader:
+    """A buffered file over `s3://bucket/key`; errors as of `S3File`."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return io.BufferedReader(S3File(bucket, key), 1 << 18)
