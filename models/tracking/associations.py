@@ -61,6 +61,7 @@ def associate(
     max_lost: float,
     now: float,
     dt: float,
+    frames_per_second: float,
 ) -> None:
     """Advance the tracks by one frame; afterwards the `TRACKED` ones are to be reported.
 
@@ -72,6 +73,7 @@ def associate(
         now: Time in frames, `default.FIRST_FRAME` for the first one; in mode `published` the
             number of the frame.
         dt: Frames since the last call.
+        frames_per_second: Nominal rate.
     """
     if isinstance(config, SortConfig):
         sort.associate(store, frame, config, max_lost, now, dt)
@@ -82,4 +84,4 @@ def associate(
     elif config.mode == "published":
         published.associate(store, frame, config, int(max_lost), now)
     else:
-        default.associate(store, frame, config, max_lost, now, dt)
+        default.associate(store, frame, config, max_lost, now, dt, frames_per_second)

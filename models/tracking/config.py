@@ -35,6 +35,9 @@ class TrackingConfig:
         motion_share: Share of the squared Mahalanobis distance in that cost.
         overlap_limit: Largest cost of the overlap stage for tracks seen in the last frame.
         lost_overlap_limit: The same for lost tracks; 0 leaves them to appearance.
+        lost_growth: Without embeddings, boxes of lost tracks and what they are matched with grow
+            by this share of their size on every side for each 1/30 s that a step takes beyond the
+            first, up to .6: at low frame rates people move further than their track foretells.
         low_overlap_limit: The same for tracks seen in the last frame and low detections; 0: off.
         tentative_overlap_limit: The same for tentative tracks.
         birth_overlap: A detection that overlaps a tracked box by more IoU starts no track.
@@ -55,6 +58,7 @@ class TrackingConfig:
     motion_share: float = 0.01
     overlap_limit: float = 0.7
     lost_overlap_limit: float = 0.7
+    lost_growth: float = 0.1
     low_overlap_limit: float = 0.3
     tentative_overlap_limit: float = 0.7
     birth_overlap: float = 0.4

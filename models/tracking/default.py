@@ -1,9 +1,10 @@
 """One frame of the association that tracks best on real video (mode `default`).
 
 Against `published`: everyone of the first frame is reported at once; tentative tracks are
-predicted; lost tracks may be found by overlap too; weak detections may extend a track; nobody is
-born on top of a tracked box; a lost track ends when its time is over; overlaps are continuous;
-steps of time may differ. Why, in figures: docs/decisions/0003-default-association.md.
+predicted; lost tracks may be found by overlap too, without embeddings and at low rates with grown
+boxes; weak detections may extend a track; nobody is born on top of a tracked box; a lost track ends
+when its time is over; overlaps are continuous; steps of time may differ. Why, in figures:
+docs/decisions/0003-default-association.md and docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -21,8 +22,17 @@ from models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 FIRST_FRAME = 1.0
 
 
+_MOST_GROWTH = 0.6
+
+
 def associate(
-    store: TrackStore, frame: Frame, config: TrackingConfig, max_lost: float, now: float, dt: float
+    store: TrackStore,
+    frame: Frame,
+    config: TrackingConfig,
+    max_lost: float,
+    now: float,
+    dt: float,
+    frames_per_second: float = 30.0,
 ) -> None:
     """Advance the tracks by one frame; afterwards the `TRACKED` ones are to be reported.
 
@@ -33,6 +43,7 @@ def associate(
         max_lost: Frames after which a track not seen is forgotten.
         now: Time in frames, `FIRST_FRAME` for the first one.
         dt: Frames since the last call.
+        frames_per_second: Nominal rate.
     """
     store.remove(now - store.last_frame[: store.count] > max_lost)
     count = store.count
@@ -40,7 +51,10 @@ def associate(
     state = store.state[:, :count]
     state[7] *= status != LOST  # a lost track keeps its height
     kalman.predict(state, dt)
-    births = _match(store, frame, config, status, now)
+    growth = 0.0
+    if not frame.embeddings.shape[1]:
+        growth = min(_MOST_GROWTH, config.lost_growth * max(30.0 * dt / frames_per_second - 1, 0.0))
+    births = _match(store, frame, config, status, now, growth)
     births = births[frame.scores[births] >= config.first_score]
     births = _outside_tracked(store, frame, births, config.birth_overlap)
 
@@ -57,6 +71,7 @@ def _match(
     config: TrackingConfig,
     status: NDArray[np.float64],
     now: float,
+    growth: float,
 ) -> Indices:
     """The stages, and the update of what they matched.
 
@@ -91,7 +106,9 @@ def _match(
         tracks = candidate.nonzero()[0]
         if not len(tracks):
             continue
-        more, new = match_overlap(store, frame, tracks, left, limit)
+        more, new = match_overlap(
+            store, frame, tracks, left, limit, growth=growth if wanted == LOST else 0.0
+        )
         if len(more):
             matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
             free[new] = False

@@ -64,6 +64,7 @@ def match_overlap(
     pixel: float = 0.0,
     *,
     fuse_scores: bool = False,
+    growth: float = 0.0,
 ) -> tuple[Indices, Indices]:
     """Match by 1 - IoU of the tracks' boxes as they stand.
 
@@ -75,13 +76,23 @@ def match_overlap(
         limit: Largest cost.
         pixel: As in `overlap_matrix`.
         fuse_scores: Multiply overlaps by the detection's score (ByteTrack).
+        growth: Share of their size that both boxes grow by on every side.
 
     Returns:
         `(K,)` tracks and `(K,)` their detections.
     """
-    overlap = overlap_matrix(store.boxes(tracks), frame.tlbr.take(detections, axis=1), pixel)
+    boxes, found = store.boxes(tracks), frame.tlbr.take(detections, axis=1)
+    if growth:
+        boxes, found = _grown(boxes, growth), _grown(found, growth)
+    overlap = overlap_matrix(boxes, found, pixel)
     if fuse_scores:
         overlap *= frame.scores[detections]
     rows, columns, cost = pairs_below(np.subtract(1.0, overlap, out=overlap), limit)
     chosen = assign(rows, columns, cost, limit)
     return tracks[rows[chosen]], detections[columns[chosen]]
+
+
+def _grown(boxes: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """`(4, N)` corners with this share of the size more on every side (buffered IoU)."""
+    margin = share * (boxes[2:] - boxes[:2])
+    return np.concatenate([boxes[:2] - margin, boxes[2:] + margin])

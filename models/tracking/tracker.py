@@ -96,7 +96,7 @@ class JDETracker:
                 now = float(self.num_frames)
             else:  # a single step of up to a second ends no track, however short the buffer
                 max_lost = max(max_lost, min(dt, self.frames_per_second))
-        associate(store, frame, self.config, max_lost, now, dt)
+        associate(store, frame, self.config, max_lost, now, dt, self.frames_per_second)
         return store.report(frame.source)
 
     def get_state(self) -> TrackerState:

@@ -103,6 +103,23 @@ def test_people_without_embeddings_are_followed_by_overlap():
         assert ids_of(tracker, boxes, looks) == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("rate", "growth", "dim", "expected"),
+    [(7.5, 0.1, 0, [1]), (7.5, 0.0, 0, []), (30.0, 0.1, 0, []), (7.5, 0.1, 4, [])],
+)
+def test_without_embeddings_a_lost_person_is_found_further_away_at_low_rates(
+    rate, growth, dim, expected
+):
+    """IoU .25, and .5 with boxes that are 1.6 times as wide."""
+    tracker = JDETracker(TrackingConfig(lost_growth=growth), rate)
+    look = LOOK[:, :dim]
+    for _ in range(5):
+        ids_of(tracker, BOX, look)
+    ids_of(tracker, BOX[:0], look[:0])
+    moved = BOX + np.array([24.0, 0, 24.0, 0])
+    assert ids_of(tracker, moved, -look) == expected
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_empty_frames_give_empty_tracks(mode):
     tracker = build(mode)
