@@ -19,6 +19,6 @@ def processor() -> str:
     return next(names, platform.machine())
 
 
-def console() -> Console:
-    """Of the terminal; a file or a pipe, which has no width, gets 110 columns."""
-    return Console(width=None if os.isatty(1) else 110)
+def console(width: int = 110) -> Console:
+    """Of the terminal; a file or a pipe, which has no width, gets so many columns."""
+    return Console(width=None if os.isatty(1) else width)

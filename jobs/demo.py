@@ -16,12 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs._run import main
+from jobs._synthetic import render_street
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
     from models.metrics.tracking import SequenceScores
     from models.synthetic.scene import StreetScene
     from pipelines.config import Parts, ResourceConfig, TrackConfig
@@ -171,34 +168,7 @@ def is_rendered(video: DemoVideo) -> bool:
 
 def render_video(video: DemoVideo) -> None:
     """Write a video of the archive, and who is where in it as MOTChallenge text."""
-    import numpy as np
-
-    from models.synthetic.render import render
-    from pipelines.annotate import write_video
-    from pipelines.mot_format import (
-        SequenceInfo,
-        format_ground_truth,
-        format_sequence_info,
-        rows_of_frames,
-    )
-
-    scene, truths = video.scene, []
-    rate = scene.frames_per_second
-
-    def frames() -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        for index, (image, truth) in enumerate(render(scene)):
-            truths.append(truth)
-            yield index / rate, image
-
-    for path in (video.path, video.truth):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(frames(), video.path, rate)
-    rows = rows_of_frames((i, truth.track_id, truth.tlbr) for i, truth in enumerate(truths))
-    visibility = np.concatenate([truth.visibility for truth in truths])
-    video.truth.write_text(format_ground_truth(rows, visibility))
-    size = (scene.width, scene.height)
-    info = SequenceInfo(video.name, rate, scene.num_frames, *size, "img1", ".jpg")
-    (video.folder / "seqinfo.ini").write_text(format_sequence_info(info))  # last: it is complete
+    render_street(video.scene, video.path, video.folder)
 
 
 def tracks_path(video: DemoVideo, out: Path) -> Path:

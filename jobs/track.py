@@ -15,7 +15,7 @@ import typer
 from jobs import _options as options
 from jobs._options import Settings, Values, build_settings, collect
 from jobs._run import main
-from pipelines.config import DetectionConfig
+from jobs._settings import check_weights
 from pipelines.errors import ExitCode, RunError
 from pipelines.plan import find_videos
 from pipelines.storage import configure
@@ -153,32 +153,6 @@ def check_saved(values: Values, saved: list[str]) -> Settings:
             f" {settings.track.tracking.high_score:g}"
         )
     return settings
-
-
-def check_weights(values: Values) -> Settings:
-    """Configurations with the hash of the weights, and their size where none was given.
-
-    Raises:
-        RunError: If the weights cannot be used, or not with inputs of any shape; before any
-            other work.
-    """
-    place = ("detection", "weights")
-    weights = values.get(place, DetectionConfig().weights)
-    from pipelines.networks import inspect
-
-    try:
-        facts = inspect(weights, values.get(("detection", "size")))
-    except (ValueError, OSError) as error:
-        raise RunError(str(error), ExitCode.REFUSED) from error
-    rect = ("detection", "rect")
-    if values.get(rect) and facts.has_one_size:
-        raise RunError(
-            f"rect: got {weights}, whose anchors were chosen for one size; accepted is --no-rect",
-            ExitCode.REFUSED,
-        )
-    fitting = ("detection", "size") not in values and not facts.has_one_size
-    chosen: Values = {("detection", "size"): facts.size, rect: fitting}
-    return build_settings(chosen | values | {("detection", "weights_sha256"): facts.sha256})
 
 
 def next_folder(sources: list[str]) -> str:

@@ -119,6 +119,13 @@ class Letterbox:
         mapped: FloatArray = tlbr * np.array(scale * 2, tlbr.dtype)
         return mapped
 
+    def source_to_picture(self, tlbr: FloatArray) -> FloatArray:
+        """Inverse of `picture_to_source`."""
+        width, height = self.scaled_size
+        scale = [width / self.source_width, height / self.source_height]
+        mapped: FloatArray = tlbr * np.array(scale * 2, tlbr.dtype)
+        return mapped
+
     def to_network(self, tlbr: FloatArray) -> FloatArray:
         """Map `(N, 4)` boxes from source pixels to network pixels (real, rounded geometry)."""
         left, top = self.offset

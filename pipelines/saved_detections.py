@@ -148,12 +148,16 @@ def _read_parquet(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, It
 
 
 def _frames_of(file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFrame]:
-    width = file.schema_arrow.field("embeddings").type.value_type.byte_width // 2
+    width = 0  # of a detector of boxes alone, which saves no embeddings
+    if "embeddings" in file.schema_arrow.names:
+        width = file.schema_arrow.field("embeddings").type.value_type.byte_width // 2
     for batch in file.iter_batches(batch_size=256):
         columns = {name: batch.column(name) for name in batch.schema.names}
         boxes = columns["boxes"].flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 4)
         scores = columns["scores"].flatten().to_numpy(zero_copy_only=False)
-        embeddings = _embeddings(columns["embeddings"].flatten(), width)
+        embeddings = np.zeros((len(scores), 0), np.float16)
+        if width:
+            embeddings = _embeddings(columns["embeddings"].flatten(), width)
         ends = np.concatenate([[0], np.cumsum(columns["scores"].value_lengths().to_numpy())])
         times = columns["time_s"].to_numpy()
         for row, frame in enumerate(columns["frame"].to_numpy()):

@@ -38,6 +38,7 @@ def score_page(
     figures: Mapping[str, Mapping[str, float]],
     left_out: Sequence[str],
     charts: Sequence[Chart],
+    subject: str = "sequence",
 ) -> str:
     """The whole page as text; equal inputs give equal text.
 
@@ -47,18 +48,21 @@ def score_page(
         figures: Figures by sequence, the one over all last.
         left_out: Sequences without ground truth.
         charts: Below the table.
+        subject: What a line of the table is.
     """
     folder = Path(__file__).parent
     return Template((folder / "scores.html").read_text(encoding="utf-8")).substitute(
         style=(folder / "style.css").read_text(encoding="utf-8"),
         title=escape(title),
         place=escape(place),
-        table=_table(figures, left_out),
+        table=_table(figures, left_out, subject),
         charts="".join(map(_chart, charts)),
     )
 
 
-def _table(figures: Mapping[str, Mapping[str, float]], left_out: Sequence[str]) -> str:
+def _table(
+    figures: Mapping[str, Mapping[str, float]], left_out: Sequence[str], subject: str
+) -> str:
     columns = list(next(iter(figures.values())))
     head = "".join(f'<th class="n">{escape(column)}</th>' for column in columns)
     lines = [
@@ -70,7 +74,7 @@ def _table(figures: Mapping[str, Mapping[str, float]], left_out: Sequence[str]) 
     nothing = '<td class="n">-</td>' * len(columns)
     lines[-1:-1] = [f"<tr><td>{escape(n)} (no ground truth)</td>{nothing}</tr>" for n in left_out]
     return (
-        f"<table><thead><tr><th>sequence</th>{head}</tr></thead>"
+        f"<table><thead><tr><th>{escape(subject)}</th>{head}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table>"
     )
 

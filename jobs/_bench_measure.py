@@ -1,0 +1,342 @@
+"""Detectors and embedders over the same frames in turn, each part timed, the tracks scored.
+
+For `jde bench sde` and `jde bench speed`: one process, one frame at a time, no Ray. Every frame
+goes through all combinations before the next one, so that their times compare on a busy machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from jobs._options import Settings
+from models.letterbox import Letterbox
+from models.metrics.rows import BoxRows
+from models.metrics.tracking import SequenceScores, score_sequence
+from models.sde.declaration import read_declaration
+from models.sde.network import AppearanceEmbedder, PersonDetector
+from models.structures import Detections, FloatArray
+from models.tracking.config import TrackingConfig
+from models.tracking.tracker import JDETracker
+from pipelines.config import Parts, ResourceConfig, TrackConfig
+from pipelines.decode import frame_chunks
+from pipelines.detect import Detector
+from pipelines.errors import ExitCode, RunError
+from pipelines.mot_format import GroundTruth
+from pipelines.networks import is_separate
+from pipelines.plan import find_videos
+from pipelines.schema import FrameChunk, Segment, Video
+from pipelines.sequences import TruthRules, find_truths, read_truth
+
+WARM_UP = 5  # frames of every sequence that are tracked but not timed
+STAGES = ("decode", "detect", "embed", "associate")
+NOTHING, OWN = "none", "joint"
+
+
+@dataclass(frozen=True)
+class Footage:
+    """A video with its ground truth, None where there is none."""
+
+    video: Video
+    truth: GroundTruth | None
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A detector; the embeddings of its detections have no width if it has none of its own."""
+
+    name: str
+    config: TrackConfig
+    find: Callable[[FrameChunk], Detections]
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Vectors of `(N, 4)` boxes in source pixels, from the frame itself."""
+
+    name: str
+    config: TrackConfig
+    embed: Callable[[FrameChunk, FloatArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A detector, an embedder (None: what the detector gives, or nothing), an association.
+
+    Attributes:
+        finder: The detector.
+        embedder: None for none but the detector's own.
+        is_blind: Leave out the detector's own embeddings too.
+        config: Association, and what is left out of its tracks.
+    """
+
+    finder: Finder
+    embedder: Embedder | None
+    is_blind: bool
+    config: TrackConfig
+
+    @property
+    def embedding(self) -> str:
+        """Name of the embedding."""
+        if self.embedder is not None:
+            return self.embedder.name
+        return NOTHING if self.is_blind else OWN
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One combination on one sequence.
+
+    Attributes:
+        sequence: Its name.
+        detector: Likewise.
+        embedding: Likewise.
+        frames: That were timed.
+        boxes: Detections in them that the association looks at.
+        people: Of the truth a frame, NaN without.
+        seconds: By stage, of the timed frames. `decode` is to the size that the detector takes.
+        scores: None without truth.
+    """
+
+    sequence: str
+    detector: str
+    embedding: str
+    frames: int
+    boxes: int
+    people: float
+    seconds: dict[str, float]
+    scores: SequenceScores | None
+
+
+@dataclass
+class _Run:
+    combination: Combination
+    tracker: JDETracker
+    frames: int = 0
+    boxes: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    rows: list[BoxRows] = field(default_factory=list)
+
+
+def find_sequences(places: Sequence[Path], rules: TruthRules = TruthRules()) -> list[Footage]:
+    """Videos and image folders below `places`, each with its truth if there is one file of it.
+
+    Raises:
+        RunError: If there is no video.
+        ValueError: If a truth cannot be read.
+    """
+    videos, _ = find_videos([str(place) for place in places])
+    truths: dict[str, list[Path]] = {}
+    for place in places:
+        for name, files in find_truths(place if place.is_dir() else place.parent).items():
+            truths.setdefault(name, []).extend(files)
+    found = []
+    for video in videos:
+        files = truths.get(video.name, [])
+        truth = read_truth(files[0], rules) if len(files) == 1 else None
+        found.append(Footage(video, truth))
+    return found
+
+
+def build_finder(name: str, settings: Settings) -> Finder:
+    """The detector that the settings' weights name."""
+    config, resources = settings.track, settings.resources
+    if is_separate(config.detection.weights):
+        declared = read_declaration(config.detection.weights)
+        detector = PersonDetector(declared.detector, resources.torch_threads)
+
+        def find_separate(chunk: FrameChunk) -> Detections:
+            letterbox = _letterbox(chunk)
+            tlbr, scores = detector.detect(
+                letterbox.pictures(chunk.frames)[0],
+                config.detection.score_threshold,
+                config.detection.nms_threshold,
+            )
+            most = slice(config.detection.max_detections)
+            tlbr, scores = letterbox.picture_to_source(tlbr[most]), scores[most]
+            return Detections(tlbr, scores, np.zeros((len(scores), 0), np.float32))
+
+        return Finder(name, config, find_separate)
+    joint = Detector(config.detection, resources)
+
+    def find_jointly(chunk: FrameChunk) -> Detections:
+        found = joint.detect(chunk)
+        if found.error is not None:
+            raise found.error
+        return found.detections[0]
+
+    return Finder(name, config, find_jointly)
+
+
+def build_embedder(settings: Settings) -> Embedder | None:
+    """The separate embedder that the settings' weights name, if they do; called as its file."""
+    if not is_separate(settings.track.detection.weights):
+        return None
+    declared = read_declaration(settings.track.detection.weights).embedder
+    if declared is None:
+        return None
+    network = AppearanceEmbedder(declared, settings.resources.torch_threads)
+
+    def embed(chunk: FrameChunk, tlbr: FloatArray) -> FloatArray:
+        letterbox = _letterbox(chunk)
+        boxes = letterbox.source_to_picture(tlbr)
+        return network.embed(letterbox.pictures(chunk.frames)[0], boxes)
+
+    return Embedder(declared.file.stem, settings.track, embed)
+
+
+def with_embedder(finder: Finder, embedder: Embedder) -> Combination:
+    """A detector's boxes with a separate embedder, associated at the embedder's distances.
+
+    Whether weak boxes count is the embedder's setting too, since each of them costs it a crop.
+    """
+    config, other = finder.config, embedder.config
+    tracking = config.tracking
+    if isinstance(tracking, TrackingConfig) and isinstance(other.tracking, TrackingConfig):
+        tracking = replace(
+            tracking,
+            appearance_limit=other.tracking.appearance_limit,
+            low_overlap_limit=other.tracking.low_overlap_limit,
+        )
+    return Combination(finder, embedder, False, replace(config, tracking=tracking))
+
+
+def measure(
+    sequence: Footage, combinations: Sequence[Combination], max_frames: int | None = None
+) -> list[Measured]:
+    """Track one sequence with every combination, frame by frame in turn.
+
+    Raises:
+        RunError: If the video cannot be read.
+    """
+    runs: list[_Run] = []
+    num_frames = 0
+    for index, chunks, decoded in _frames(sequence.video, combinations, max_frames):
+        if not runs:
+            rate = next(iter(chunks.values())).info.frames_per_second
+            runs = [_Run(c, JDETracker(c.config.tracking, rate)) for c in combinations]
+        _step(runs, index, chunks, decoded, is_timed=num_frames >= WARM_UP)
+        num_frames += 1
+    if num_frames <= WARM_UP:
+        raise RunError(
+            f"bench: {sequence.video.name} has {num_frames} frames, accepted are more than "
+            f"{WARM_UP}, which warm up",
+            ExitCode.REFUSED,
+        )
+    return [_result(sequence, run, index + 1, is_cut=max_frames is not None) for run in runs]
+
+
+Chunks = dict[str, FrameChunk]  # by the key of what it was decoded for
+
+
+def _frames(
+    video: Video, combinations: Sequence[Combination], max_frames: int | None
+) -> Iterator[tuple[int, Chunks, dict[str, float]]]:
+    """Number of a frame, the frame as each network takes it, and seconds that it took each."""
+    configs: dict[str, TrackConfig] = {}
+    for combination in combinations:
+        for part in (combination.finder, combination.embedder):
+            if part is not None:
+                configs.setdefault(_key(part.config), part.config)
+    resources = ResourceConfig(chunk_frames=1)
+    streams = {
+        key: frame_chunks(
+            Parts().decode, Segment(video), replace(config, max_frames=max_frames), resources
+        )
+        for key, config in configs.items()
+    }
+    while True:
+        chunks: Chunks = {}
+        seconds: dict[str, float] = {}
+        for key, stream in streams.items():
+            started = perf_counter()
+            chunk = next(stream, None)
+            seconds[key] = perf_counter() - started
+            if chunk is None or (chunk.error is None and not len(chunk.frame_index)):
+                return
+            if chunk.error is not None:
+                raise RunError(f"bench: {video.uri}: {chunk.error}", ExitCode.SOME_FAILED)
+            chunks[key] = chunk
+        index = int(next(iter(chunks.values())).frame_index[0])
+        yield index, chunks, seconds
+
+
+def _step(
+    runs: list[_Run], index: int, chunks: Chunks, decoded: dict[str, float], *, is_timed: bool
+) -> None:
+    """Take one frame through all combinations; what two of them share is done once."""
+    found: dict[str, tuple[Detections, float]] = {}
+    vectors: dict[tuple[str, str], tuple[FloatArray, float]] = {}
+    for run in runs:
+        finder, embedder = run.combination.finder, run.combination.embedder
+        if finder.name not in found:
+            found[finder.name] = _timed(finder.find, chunks[_key(finder.config)])
+        detections, detect_s = found[finder.name]
+        # the association looks at no others: a separate embedder need not see them
+        least = run.combination.config.tracking.least_score
+        detections = detections[detections.scores >= least]
+        embeddings, embed_s = detections.embeddings, 0.0
+        if run.combination.is_blind:
+            embeddings = embeddings[:, :0]
+        elif embedder is not None:
+            pair = (finder.name, embedder.name)
+            if pair not in vectors:
+                chunk = chunks[_key(embedder.config)]
+                vectors[pair] = _timed(embedder.embed, chunk, detections.tlbr)
+            embeddings, embed_s = vectors[pair]
+        rounded = embeddings.astype(np.float16).astype(np.float32)  # as they travel in a run
+        tracks, associate_s = _timed(
+            run.tracker.update, detections.tlbr, detections.scores, rounded
+        )
+        size = tracks.tlbr[:, 2:] - tracks.tlbr[:, :2]
+        keep = size.prod(axis=1) >= run.combination.config.min_box_area
+        count = int(keep.sum())
+        run.rows.append(BoxRows(np.full(count, index), tracks.track_id[keep], tracks.tlbr[keep]))
+        if is_timed:
+            run.frames += 1
+            run.boxes += len(detections)
+            times = (decoded[_key(finder.config)], detect_s, embed_s, associate_s)
+            for stage, seconds in zip(STAGES, times, strict=True):
+                run.seconds[stage] += seconds
+
+
+def _result(sequence: Footage, run: _Run, end: int, *, is_cut: bool) -> Measured:
+    scores, people = None, float("nan")
+    if sequence.truth is not None:
+        truth = sequence.truth
+        seen = [truth.people, truth.ignore, truth.other]
+        if is_cut:
+            seen = [rows[rows.frame < end] for rows in seen]
+        scores = score_sequence(seen[0], BoxRows.concatenate(run.rows), seen[1], seen[2])
+        people = len(seen[0]) / end
+    return Measured(
+        sequence.video.name,
+        run.combination.finder.name,
+        run.combination.embedding,
+        run.frames,
+        run.boxes,
+        people,
+        run.seconds,
+        scores,
+    )
+
+
+def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    started = perf_counter()
+    result = work(*arguments)
+    return result, perf_counter() - started
+
+
+def _key(config: TrackConfig) -> str:
+    detection = config.detection
+    return f"{detection.size} {detection.rect} {detection.resize}"
+
+
+def _letterbox(chunk: FrameChunk) -> Letterbox:
+    height, width = chunk.frames.shape[1:3]
+    return Letterbox(chunk.info.width, chunk.info.height, width, height)

@@ -1,0 +1,33 @@
+"""Settings whose weights are there and fit: for every verb that runs a network."""
+
+from __future__ import annotations
+
+from jobs._options import Settings, Values, build_settings
+from pipelines.config import DetectionConfig
+from pipelines.errors import ExitCode, RunError
+
+
+def check_weights(values: Values) -> Settings:
+    """Configurations with the hash of the weights, and their size where none was given.
+
+    Raises:
+        RunError: If the weights cannot be used, or not with inputs of any shape; before any
+            other work.
+    """
+    place = ("detection", "weights")
+    weights = values.get(place, DetectionConfig().weights)
+    from pipelines.networks import inspect
+
+    try:
+        facts = inspect(weights, values.get(("detection", "size")))
+    except (ValueError, OSError) as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    rect = ("detection", "rect")
+    if values.get(rect) and facts.has_one_size:
+        raise RunError(
+            f"rect: got {weights}, whose anchors were chosen for one size; accepted is --no-rect",
+            ExitCode.REFUSED,
+        )
+    fitting = ("detection", "size") not in values and not facts.has_one_size
+    chosen: Values = {("detection", "size"): facts.size, rect: fitting}
+    return build_settings(chosen | values | {("detection", "weights_sha256"): facts.sha256})

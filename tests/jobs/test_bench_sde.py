@@ -1,0 +1,151 @@
+"""`jde bench sde`, `speed` and `table3`: what they print and write. No speed is tested."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx_models import write_declaration
+from typer.testing import CliRunner
+
+from jobs import _bench_measure, _bench_sde, bench, cli
+from jobs._bench_speed import row_of
+from jobs._bench_table3 import COLUMNS, PUBLISHED, measured_row
+from models.metrics.rows import BoxRows
+from models.metrics.tracking import score_sequence
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    """A rendered street of eight small frames, with its truth."""
+    from jobs._synthetic import render_street
+    from models.synthetic.scene import StreetScene
+
+    folder = tmp_path_factory.mktemp("street")
+    scene = StreetScene(3, width=192, height=96, num_people=4, num_frames=8)
+    render_street(scene, folder / "little.mp4", folder / "little")
+    return folder
+
+
+@pytest.fixture
+def separate(tmp_path):
+    """Settings whose weights are the two tiny networks."""
+    weights = write_declaration(tmp_path / "tiny")
+    path = tmp_path / "separate.yaml"
+    path.write_text(f"weights: {weights}\nconf: 0.3\ntracking: {{low_overlap_limit: 0}}\n")
+    return path
+
+
+def test_every_detector_with_every_embedding(street, separate, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["sde", "--data", str(street), "--config", str(separate), "--out", str(out)]
+    result = CliRunner().invoke(bench.app, arguments)
+    assert result.exit_code == 0, result.output
+    report = json.loads((out / "figure4.json").read_text())
+    pairs = [(row["detector"], row["embedding"]) for row in report["rows"]]
+    assert pairs == [
+        ("small", "joint"), ("small", "none"), ("small", "reid"), ("sde", "reid"), ("sde", "none")
+    ]  # fmt: skip
+    for row in report["rows"]:
+        assert row["frames"] == 8 - _bench_measure.WARM_UP
+        parts = (row["ms"][stage] for stage in ("detect", "embed", "associate"))
+        assert row["total_ms"] == pytest.approx(sum(parts))
+        assert (row["ms"]["embed"] > 0) == (row["embedding"] == "reid")
+        assert math.isfinite(row["scores"]["MOTA"])
+    assert report["rows"][0]["ms"]["detect"] == report["rows"][1]["ms"]["detect"]
+    page = (out / "figure4.html").read_text()
+    assert page.count("<circle") == len(pairs)
+    assert "small + reid" in page
+    assert "ms a box" in result.output
+
+
+def test_sequences_are_grouped_by_their_crowd():
+    def one(name, people, seconds, boxes):
+        times = dict.fromkeys(_bench_measure.STAGES, 0.0) | {"detect": seconds}
+        rows = BoxRows(np.arange(4), np.ones(4, int), np.tile([0.0, 0, 9, 9], (4, 1)))
+        found = score_sequence(rows, rows[: 4 - boxes])
+        return _bench_measure.Measured(name, "d", "e", 4, boxes, people, times, found)
+
+    groups = _bench_sde.group([one("a", 2, 1, 1), one("b", 5, 2, 2), one("c", 30, 8, 0)], 10)
+    few, many = groups
+    assert (few["sequence"], many["sequence"]) == (_bench_sde.FEW, _bench_sde.MANY)
+    assert (few["frames"], few["people"], few["boxes"]) == (8, 3.5, 3 / 8)
+    assert few["ms"]["detect"] == 1000 * 3 / 8
+    assert few["scores"]["MOTA"] == pytest.approx(100 * 5 / 8)
+    assert (many["people"], many["total_ms"]) == (30, 2000)
+
+
+def test_without_data_and_networks_two_streets_are_rendered(tmp_path, monkeypatch):
+    monkeypatch.setattr(_bench_sde, "_STREETS", {"few": (2, 11)})
+    arguments = ["sde", "--out", str(tmp_path), "--max-frames", "6"]
+    result = CliRunner().invoke(bench.app, arguments)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "figure4.json").read_text())
+    assert [row["embedding"] for row in report["rows"]] == ["joint", "none"]
+    assert "no --config" in result.output
+    before = (tmp_path / "streets/videos/few.mp4").stat().st_mtime_ns
+    assert CliRunner().invoke(bench.app, arguments).exit_code == 0
+    assert (tmp_path / "streets/videos/few.mp4").stat().st_mtime_ns == before
+
+
+def test_speed_writes_what_table3_reads(street, tmp_path):
+    out = tmp_path / "mine"
+    result = CliRunner().invoke(bench.app, ["speed", str(street), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    report = json.loads((out / "speed.json").read_text())
+    (row,) = report["rows"]
+    seconds = row["seconds"]
+    assert row["FPSD"] == pytest.approx(row["frames"] / seconds["detect"])
+    assert row["FPSA"] == pytest.approx(row["frames"] / seconds["associate"])
+    assert row["FPS"] == pytest.approx(row["frames"] / sum(seconds.values()))
+    assert row["FPS"] < min(row["FPSD"], row["FPSA"])
+    assert row["scored"] == ["little"]
+    result = CliRunner().invoke(bench.app, ["table3", "--measured", str(out / "speed.json")])
+    assert result.exit_code == 0, result.output
+    for text in ("DeepSORT_2", "JDE-1088", "small (mine)"):
+        assert text in result.output
+    assert f"{row['FPSD']:.1f}" in result.output
+    assert "scored on little" in result.output
+
+
+def test_a_separate_pair_has_its_crops_in_the_networks_share(street, separate, tmp_path):
+    arguments = ["speed", str(street), "--config", str(separate), "--out", str(tmp_path)]
+    result = CliRunner().invoke(bench.app, arguments)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "speed.json").read_text())
+    overall = report["overall"]
+    assert report["is_separate"]
+    network = overall["seconds"]["detect"] + overall["seconds"]["embed"]
+    assert overall["FPSD"] == pytest.approx(overall["frames"] / network)
+
+
+def test_a_measured_row_has_a_dash_for_what_was_not_measured():
+    seconds = dict.fromkeys(_bench_measure.STAGES, 0.5)
+    one = _bench_measure.Measured("a", "small", "joint", 10, 20, math.nan, seconds, None)
+    report = {"weights": "small", "is_separate": False, "overall": row_of("all", [one])}
+    row = measured_row("mine", report)
+    assert len(row) == len(COLUMNS)
+    assert all(len(published) == len(COLUMNS) for published in PUBLISHED)
+    assert row[5:10] == ("-",) * 5
+    assert row[10:] == ("10.0", "20.0", "5.0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table3", "--measured", "none.json"], "none.json was not written by jde bench speed"),
+        (["table3", "--measured", "other.json"], "other.json was not written by jde bench speed"),
+        (["sde", "--data", "."], "no video found"),
+        (["sde", "--config", "none.yaml"], "config: none.yaml cannot be read"),
+        (["speed", "--weights", "vgg"], "weights: vgg is neither a file nor a shipped model"),
+    ],
+)
+def test_refusals_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("other.json").write_text('{"rows": []}')
+    assert cli.run(["bench", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
