@@ -75,8 +75,8 @@ class TrainingConfig:
         _choose("training precision", self.precision, ("bf16", "fp32"))
         for name in ("minutes", "epochs", "batch", "learning_rate", "warmup_steps"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"training {name}: got {value}, accepted is above 0")
+            if value is not None and (not isinstance(value, int | float) or value <= 0):
+                raise ValueError(f"training {name}: got {value!r}, accepted is a number above 0")
         if self.schedule == "steps" and self.epochs is None:
             raise ValueError("training schedule: got steps, which needs epochs, not minutes")
         if self.ema_steps < 0:

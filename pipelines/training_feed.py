@@ -49,18 +49,22 @@ class Feed:
     workers: int
     resume: bool
 
+    def spans(self) -> list[dict[str, int]]:
+        """First step and number of steps of each task, from the checkpoint on."""
+        first = step_done(open_store(self.out)) if self.resume else 0
+        left = MOST_SPANS * SPAN_STEPS if self.num_steps is None else self.num_steps - first
+        length = max(SPAN_STEPS, -(-left // MOST_SPANS))
+        return [
+            {"first": first + start, "count": min(length, left - start)}
+            for start in range(0, left, length)
+        ]
+
     def build(self) -> Dataset:
         """Dataset of the batches that are not learned from yet; nothing runs until it is read.
 
         Rows are those of `to_table`.
         """
-        first = step_done(open_store(self.out)) if self.resume else 0
-        left = MOST_SPANS * SPAN_STEPS if self.num_steps is None else self.num_steps - first
-        length = max(SPAN_STEPS, -(-left // MOST_SPANS))
-        spans = [
-            {"first": first + start, "count": min(length, left - start)}
-            for start in range(0, max(left, 1), length)
-        ]
+        spans = self.spans() or [{"first": 0, "count": 0}]  # Ray makes no dataset of nothing
         context = DataContext.get_current().copy()
         context.target_max_block_size = 1  # block = row = batch
         context.execution_options.preserve_order = True

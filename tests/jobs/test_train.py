@@ -1,0 +1,103 @@
+"""The verb: what is refused, counted and planned before anything is learned."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from jobs.cli import run
+
+WRONG = "a.jpg,1,2,30\n"
+
+
+@pytest.fixture
+def data(tmp_path):
+    root = tmp_path / "data"
+    (root / "park" / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        image = rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / "park" / "images" / f"{name}.jpg"), image)
+    rows = "a.jpg,10,5,40,55,3\nb.jpg,20,5,50,58,3\nc.jpg,20,5,50,58,-1\n"
+    (root / "park" / "park.csv").write_text(f"image,x1,y1,x2,y2,id\n{rows}")
+    return root
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "train.yaml"
+    settings = {
+        "network": "small",
+        "longest_side": 96,
+        "sources": [{"kind": "boxes", "path": "park"}],
+        "augmentation": {"multi_scale": [0.1], "mosaic": 0.0},
+        "training": {"epochs": 1, "batch": 2, "precision": "fp32"},
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def train(recipe, data, *options):
+    return run(["train", "--config", str(recipe), "--data", str(data), *map(str, options)])
+
+
+def test_the_plan_is_printed_and_nothing_is_written(recipe, data, tmp_path, capsys):
+    assert train(recipe, data, "--dry-run", "--out", tmp_path / "out") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "images 4 from 1 sources" in text
+    assert "boxes 3 people (2 with an identity), 0 ignored" in text
+    assert "identities 1" in text
+    assert "steps 2 in 1 epochs; an epoch has 2, a step 2 images on 1 trainer" in text
+    assert "MiB weights, gradients and optimiser" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_rows_stop_before_the_start_with_file_and_line(recipe, data, tmp_path, capsys):
+    with (data / "park" / "park.csv").open("a") as file:
+        file.write(WRONG)
+    assert train(recipe, data, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "park.csv:5: row: got 'a.jpg,1,2,30'" in error
+    assert not (tmp_path / "out" / "latest.pt").exists()
+
+
+def test_wrong_rows_are_left_out_and_counted_with_skip_bad(recipe, data, capsys):
+    with (data / "park" / "park.csv").open("a") as file:
+        file.write(WRONG)
+    assert train(recipe, data, "--dry-run", "--skip-bad") == 0
+    assert "left out 1 x row" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_network_is_trained_and_its_weights_written(recipe, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ("--loss-weighting", "mgda", "--embedding-loss", "upper_bound", "--workers", 0)
+    assert train(recipe, data, "--out", out, *options) == 0
+    assert (out / "weights.safetensors").is_file()
+    assert json.loads((out / "latest.json").read_text())["step"] == 2
+    assert f"wrote {out}/weights.safetensors" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "out: accepted is --out"),
+        (("--out", "x", "--num-trainers", 3), "batch: got 2, accepted is a multiple of"),
+        (("--out", "x", "--minutes", 1, "--epochs", 2), "accepted is either minutes or epochs"),
+        (("--out", "x", "--loss-weighting", "none"), "weighting: got 'none'"),
+        (("--out", "ftp://x"), "accepted is a local path or s3://bucket/prefix"),
+        (("--out", "x", "--device", "cuda"), "this machine has no GPU"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(recipe, data, capsys, monkeypatch, options, message):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert train(recipe, data, *options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_initial_weights_that_are_missing_are_refused_before_the_start(recipe, data, capsys):
+    settings = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**settings, "initial": "none.pth"}))
+    assert train(recipe, data, "--dry-run") == 2
+    assert "none.pth is missing" in capsys.readouterr().err

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.recipe import Recipe, parse_recipe, read_recipe
+
+JOBS = Path(__file__).parents[2] / "jobs"
+LEAST = {
+    "network": "small",
+    "sources": [{"kind": "boxes", "path": "park"}],
+    "training": {"minutes": 3},
+}
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("train_*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_that_come_with_the_code_are_accepted(path):
+    assert isinstance(read_recipe(path), Recipe)
+
+
+def test_the_published_recipe_is_the_papers():
+    recipe = read_recipe(JOBS / "train_published.yaml")
+    training = recipe.training
+    assert (training.optimiser, training.learning_rate, training.momentum) == ("sgd", 0.01, 0.9)
+    assert (training.epochs, training.decay_epochs, training.batch) == (30, (15, 23), 32)
+    assert recipe.augmentation.rotation_degrees == 5.0
+    assert recipe.config.has_published_layout
+    assert recipe.config.size == (1088, 608)
+
+
+def test_the_shipped_recipe_means_what_it_did():
+    recipe = read_recipe(JOBS / "train_small.yaml")
+    training = recipe.training
+    assert (training.optimiser, training.batch, training.ema_steps) == ("adamw", 16, 400.0)
+    assert (training.schedule, training.weight_decay) == ("cosine", 0.05)
+    assert recipe.augmentation.mosaic == 0.5
+    assert (recipe.weighting, recipe.embedding_loss) == ("uncertainty", "cross_entropy")
+    assert recipe.sampling == "weights"
+
+
+def changed(**changes):
+    return {**LEAST, **changes}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "accepted is a mapping of settings"),
+        (changed(netwrok="small"), "training configuration: got 'netwrok', accepted are network"),
+        (changed(network="tiny"), "network: got 'tiny', accepted is small | darknet53-1088x608"),
+        (changed(sources=[]), "sources: got none"),
+        (changed(sources=[{"path": "park"}]), "source 1: .*kind"),
+        (changed(sources=[{"kind": "boxes", "pth": "park"}]), "source 1: got 'pth'"),
+        (changed(training={}), "training: accepted is either minutes or epochs"),
+        (changed(training={"minutes": 1, "epochs": 1}), "either minutes or epochs"),
+        (
+            changed(training={"minutes": "long"}),
+            "training minutes: got 'long', accepted is a number",
+        ),
+        (
+            changed(training={"minutes": -1}),
+            "training minutes: got -1, accepted is a number above 0",
+        ),
+        (changed(training={"minutes": 1, "optimiser": "adam"}), "accepted is adamw | sgd"),
+        (changed(training={"minutes": 1, "schedule": "steps"}), "steps, which needs epochs"),
+        (changed(weighting="gradnorm"), "weighting: got 'gradnorm', accepted is uncertainty"),
+        (changed(embedding_loss="arcface"), "embedding_loss: got 'arcface'"),
+        (changed(sampling="all"), "sampling: got 'all', accepted is weights | epoch | pairs"),
+        (changed(augmentation={"mosaic": 2}), "augmentation mosaic: got 2"),
+        (changed(validation={"sequences": ["a"]}), "either every_minutes or every_epochs"),
+        (
+            changed(
+                sources=[{"kind": "sequence", "path": "a"}],
+                validation={"sequences": ["a"], "every_epochs": 1},
+            ),
+            "validation sequences: got a, it is among the sources",
+        ),
+        (
+            changed(network="darknet53-576x320", appearance_teacher="osnet.onnx"),
+            "appearance_teacher: got osnet.onnx; only networks without anchors",
+        ),
+    ],
+)
+def test_what_is_not_accepted_is_refused_in_one_line(settings, message):
+    with pytest.raises(ValueError, match=message.replace("|", r"\|")) as caught:
+        parse_recipe(settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"config: .*none.yaml: No such file"):
+        read_recipe(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(ValueError, match=r"bad.yaml is no YAML"):
+        read_recipe(tmp_path / "bad.yaml")
+
+
+def test_lists_of_a_file_become_tuples(tmp_path):
+    settings = changed(augmentation={"scale": [0.5, 1.2]}, aspects=[1.78])
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(settings))
+    recipe = read_recipe(tmp_path / "a.yaml")
+    assert recipe.augmentation.scale == (0.5, 1.2)
+    assert recipe.aspects == (1.78,)
