@@ -28,13 +28,21 @@ class Check(NamedTuple):
 
 
 Out = Annotated[str, typer.Option(help="Folder that results will be written to.")]
+Store = Annotated[
+    str | None, typer.Option(metavar="URI", help="Store to try: s3://bucket/prefix, or a folder.")
+]
+S3Endpoint = Annotated[
+    str | None, typer.Option(metavar="URL", help="Of an S3 store that is not AWS.")
+]
 
 
-def doctor(out: Out = "runs") -> int:
-    """Check versions, devices, weights and their licence, and write access."""
+def doctor(out: Out = "runs", store: Store = None, s3_endpoint: S3Endpoint = None) -> int:
+    """Check versions, devices, weights and their licence, write access, and a store."""
     checks: list[Callable[[], Iterator[Check]]] = [
         *(_versions, _ray, _torch, _video, _weights, lambda: _folder(Path(out))),
     ]
+    if store is not None:
+        checks.append(lambda: _store(store, s3_endpoint))
     results = [result for check in checks for result in _guarded(check)]
     for name, is_good, text in results:
         mark = {True: "ok  ", False: "FAIL", None: "note"}[is_good]
@@ -123,6 +131,48 @@ def _folder(out: Path) -> Iterator[Check]:
             yield Check("out", True, f"{out} can be written ({free} GiB free)")
     except OSError as error:
         yield Check("out", False, f"{out} cannot be written: {error.strerror}")
+
+
+def _store(uri: str, endpoint: str | None) -> Iterator[Check]:
+    """What the pipeline relies on: an object is created once, found, and read back whole."""
+    import uuid
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pipelines.storage import configure, open_store
+
+    try:
+        configure(endpoint)
+        store = open_store(uri)
+        folder = f".jde-doctor-{uuid.uuid4().hex[:12]}/"
+        key = f"{folder}probe"
+        created = store.put_if_absent(key, b"first"), store.put_if_absent(key, b"second")
+        content = store.get(key)
+        listed = list(store.list(folder))
+        with ThreadPoolExecutor(4) as pool:
+            rounds = [
+                sum(pool.map(lambda _, k=f"{folder}{i}": store.put_if_absent(k, b"x"), range(4)))
+                for i in range(5)
+            ]
+        for name in store.list(folder):
+            store.delete(name)
+        left = list(store.list(folder))
+    except (OSError, ValueError) as error:
+        yield Check("store", False, f"{uri}: {error}")
+        return
+    yield Check(
+        "store", listed == [key] and not left, f"{store.uri} is written, listed and cleared"
+    )
+    is_once = created == (True, False) and content == b"first"
+    text = "an object is created once" if is_once else "an object that exists was replaced"
+    yield Check("store create-only", is_once, f"{text} (If-None-Match: *, or a link)")
+    most = max(rounds)
+    if most > 1:
+        text = (
+            f"{most} of 4 creators of the same instant were told that they won; see docs/storage.md"
+        )
+        yield Check("store races", None, text)
+    else:
+        yield Check("store races", True, "of 4 creators of the same instant one wins")
 
 
 if __name__ == "__main__":

@@ -184,7 +184,9 @@ def _embeddings(table: pa.Table) -> FloatArray | None:
     if "embedding" not in table.column_names:
         return None
     content = b"".join(table.column("embedding").to_pylist())
-    vectors: FloatArray = np.frombuffer(content, np.float16).reshape(len(table), -1 if content else 0)
+    vectors: FloatArray = np.frombuffer(content, np.float16).reshape(
+        len(table), -1 if content else 0
+    )
     return vectors
 
 
