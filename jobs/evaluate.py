@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from jobs._run import main
 from pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
+    from pipelines.detection_evaluation import KnownEmbeddings
     from pipelines.report.scores import Chart
     from pipelines.sequences import Pairing, TruthRules
 
@@ -78,9 +80,23 @@ OfEmbeddings = Annotated[
     bool,
     typer.Option(
         "--embeddings",
-        help="Score embeddings instead: how well those in OUT/detections tell people apart.",
+        help="Score embeddings instead: how well those in OUT/detections tell people apart; "
+        "with --weights those of a network at the boxes of the ground truth.",
     ),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|PATH",
+        show_default=False,
+        help="With --embeddings: a network to read. TRACKS is then a folder with the frames.",
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="WxH", show_default=False, help="Its input, where the file says none."),
+]
+Every = Annotated[int, typer.Option(min=1, help="With --weights: look at every n-th frame.")]
 
 
 @dataclass(frozen=True)
@@ -107,6 +123,9 @@ def evaluate(
     gt: Truth,
     detections: OfDetections = False,
     embeddings: OfEmbeddings = False,
+    weights: Weights = None,
+    size: Size = None,
+    every: Every = 1,
     json: Json = None,
     csv: Csv = None,
     html: Html = None,
@@ -120,11 +139,15 @@ def evaluate(
 
     if detections and embeddings:
         raise RunError("got --detections and --embeddings, accepted is one", ExitCode.REFUSED)
-    folder = "detections" if detections or embeddings else "tracks"
+    if weights is not None and not embeddings:
+        raise RunError("got --weights, accepted is it with --embeddings", ExitCode.REFUSED)
     score = score_detections if detections else score_embeddings if embeddings else score_tracks
     try:
         rules = truth_rules(benchmark, min_visibility)
-        pairings, left_out = pair_all(tracks, gt, skip_missing, folder)
+        if weights is not None:
+            score = partial(score_network, weights=weights, size=read_size(size), every=every)
+        files = find_scored(tracks, detections or embeddings, weights is not None)
+        pairings, left_out = pair_all(files, gt, skip_missing)
         scored = score(pairings, rules, address)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
@@ -198,13 +221,37 @@ def score_detections(pairings: list[Pairing], rules: TruthRules, address: str | 
 
 
 def score_embeddings(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
-    """True positive rates at false accept rates, of every pair of embeddings."""
-    from models.metrics.tracking import OVERALL
-    from pipelines.detection_evaluation import collect_embeddings, embedding_scores
+    """True positive rates at false accept rates, of every pair of saved embeddings."""
+    from pipelines.detection_evaluation import collect_embeddings
     from pipelines.evaluation import for_each_pairing
+
+    return show_embeddings(for_each_pairing(collect_embeddings, pairings, rules, address))
+
+
+def score_network(
+    pairings: list[Pairing],
+    rules: TruthRules,
+    address: str | None,
+    *,
+    weights: str,
+    size: tuple[int, int] | None,
+    every: int,
+) -> Scored:
+    """The same of a network, read at the boxes of the ground truth as published."""
+    from pipelines.embedding_protocol import sample_embeddings
+    from pipelines.evaluation import for_each_pairing
+
+    read = partial(sample_embeddings, weights=weights, size=size, every=every)
+    return show_embeddings(for_each_pairing(read, pairings, rules, address))
+
+
+def show_embeddings(known: dict[str, KnownEmbeddings]) -> Scored:
+    """Compare every pair, by sequence and over all."""
+    from models.metrics.tracking import OVERALL
+    from pipelines.detection_evaluation import embedding_scores
     from pipelines.report.scores import embedding_charts
 
-    scores = embedding_scores(for_each_pairing(collect_embeddings, pairings, rules, address))
+    scores = embedding_scores(known)
     figures: dict[str, dict[str, float]] = {}
     for name, one in scores.items():
         rates = zip(one.false_accept_rates, one.true_positive_rates, strict=True)
@@ -237,19 +284,48 @@ def truth_rules(benchmark: str, min_visibility: float) -> TruthRules:
     raise ValueError(f"benchmark: got {benchmark}, accepted is {' | '.join(BENCHMARKS)}")
 
 
+def read_size(text: str | None) -> tuple[int, int] | None:
+    """`576x320` as width and height.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ValueError(f"size: got {text}, accepted is WxH such as 576x320")
+    return int(width), int(height)
+
+
+def find_scored(place: Path, of_detections: bool, of_frames: bool) -> dict[str, Path]:
+    """Files to be scored, or videos and image folders, by the name of their sequence.
+
+    Raises:
+        ValueError: If there are none, or two of one name.
+    """
+    if of_frames:
+        from pipelines.embedding_protocol import find_frames
+
+        return find_frames(place)
+    from pipelines.sequences import find_tracks
+
+    return find_tracks(place, "detections" if of_detections else "tracks")
+
+
 def pair_all(
-    tracks: Path, gt: Path, skip_missing: bool, folder: str = "tracks"
+    files: dict[str, Path], gt: Path, skip_missing: bool
 ) -> tuple[list[Pairing], list[str]]:
     """Sequences with ground truth, and the names of those without that are left out.
 
-    What has truth but no tracks is said on stderr: a mean over the easy half looks good.
+    What has truth but nothing to score is said on stderr: a mean over the easy half looks good.
 
     Raises:
         ValueError: If ground truth is missing and that was not allowed, or all of it is.
     """
-    from pipelines.sequences import find_tracks, pair
+    from pipelines.sequences import pair
 
-    pairings, unscored = pair(find_tracks(tracks, folder), gt)
+    pairings, unscored = pair(files, gt)
     missing = [pairing.name for pairing in pairings if pairing.truth is None]
     if missing and not skip_missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -262,7 +338,7 @@ def pair_all(
         raise ValueError(f"gt: no ground truth below {gt} for any sequence")
     if unscored:
         names = ", ".join(unscored[:8]) + (", ..." if len(unscored) > 8 else "")
-        typer.echo(f"jde: ground truth without {folder}, not scored: {names}", err=True)
+        typer.echo(f"jde: ground truth without tracks, not scored: {names}", err=True)
     return found, missing
 
 

@@ -1,9 +1,9 @@
 """Detections and their embeddings against ground truth, from what `--save-detections` left.
 
 Embeddings are judged over ground-truth boxes: a box takes the embedding of the detection that
-found it (IoU of at least .5, pairs of greatest sum), and boxes that nobody found have none. The
-published protocol reads the embedding map at the box instead, found or not, which saved
-detections cannot give; it also sees hidden people whom these figures leave out.
+found it (IoU of at least .5, pairs of greatest sum), and boxes that nobody found have none: these
+are the embeddings that the association sees. The published protocol reads the network at every
+box instead, found or not: `pipelines.embedding_protocol`.
 """
 
 from __future__ import annotations

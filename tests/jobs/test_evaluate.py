@@ -183,3 +183,12 @@ def test_embeddings_have_rates_and_null_where_there_is_nobody_else(saved_detecti
 def test_a_run_without_saved_detections_says_where_it_looked(finished_run, capsys):
     assert evaluate(finished_run, "--detections") == 2
     assert "detections: no Parquet file" in capsys.readouterr().err
+
+
+def test_a_network_is_read_only_with_embeddings_and_at_a_size(finished_run, capsys):
+    assert evaluate(finished_run, "--weights", "small") == 2
+    assert "accepted is it with --embeddings" in capsys.readouterr().err
+    assert evaluate(finished_run, "--embeddings", "--weights", "small", "--size", "big") == 2
+    assert "size: got big, accepted is WxH" in capsys.readouterr().err
+    assert evaluate(finished_run, "--embeddings", "--weights", "small", tracks="nowhere") == 2
+    assert "nowhere" in capsys.readouterr().err

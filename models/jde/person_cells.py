@@ -1,0 +1,67 @@
+"""Which cells describe people whose boxes are known: where embeddings are read to be judged."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.jde.assignment import pair_iou
+from models.jde.config import STRIDES, JDEConfig
+from models.jde.decode import Candidates
+
+SHAPE_IOU = 0.6  # of a person with an anchor, compared by width and height alone
+CANDIDATE_IOU = 0.5
+
+
+def person_rows(config: JDEConfig, candidates: Candidates, tlbr: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of candidates that stand for people of the first image.
+
+    A network of the published layout is read as its authors read it: on each scale where the
+    anchor most like the person overlaps it by more than .6 (width and height alone), at the cell
+    under the person's centre; of people who share cell and anchor the most alike one. So a
+    person has up to three rows. Any other network is read at the candidate that overlaps the
+    person most, by half at least.
+
+    Args:
+        config: Of the network.
+        candidates: Of one or more images.
+        tlbr: `(G, 4)` corners of people in network pixels, of the first image.
+
+    Returns:
+        `(K,)` which person and `(K,)` which row of the candidates.
+    """
+    if not len(tlbr):
+        nothing = torch.zeros(0, dtype=torch.int64, device=tlbr.device)
+        return nothing, nothing
+    if config.has_published_layout:
+        return _published(config, candidates, tlbr)
+    xy, half = candidates.boxes[0, :, :2], candidates.boxes[0, :, 2:] / 2
+    overlap, rows = pair_iou(tlbr, torch.cat((xy - half, xy + half), 1)).max(1)
+    person = torch.nonzero(overlap >= CANDIDATE_IOU).squeeze(1)
+    return person, rows[person]
+
+
+def _published(config: JDEConfig, candidates: Candidates, tlbr: Tensor) -> tuple[Tensor, Tensor]:
+    size = tlbr[:, 2:] - tlbr[:, :2]
+    centre = (tlbr[:, 2:] + tlbr[:, :2]) / 2
+    people, rows, start = [], [], 0
+    for scale, maps in enumerate(candidates.embedding_maps):
+        height, width = maps.shape[2:]
+        anchors = tlbr.new_tensor(config.anchors[scale])
+        common = torch.minimum(size[:, None], anchors[None]).prod(2)
+        likeness = common / (size.prod(1)[:, None] + anchors.prod(1)[None] - common)
+        best, anchor = likeness.max(1)
+        limit = tlbr.new_tensor([width - 1, height - 1])
+        cell = (centre / STRIDES[scale]).clamp(min=0).minimum(limit).floor().long()
+        row = start + (anchor * height + cell[:, 1]) * width + cell[:, 0]
+        # the most alike of each row first, then only the first of each row
+        order = torch.argsort(best, descending=True, stable=True)
+        order = order[best[order] > SHAPE_IOU]
+        taken: dict[int, int] = {}
+        for index in order.tolist():
+            taken.setdefault(int(row[index]), index)
+        people += sorted(taken.values())
+        rows += [int(row[index]) for index in sorted(taken.values())]
+        start += len(anchors) * height * width
+    device = tlbr.device
+    return torch.tensor(people, device=device).long(), torch.tensor(rows, device=device).long()

@@ -1,0 +1,102 @@
+"""The published protocol for embeddings: a network read at the boxes of the ground truth.
+
+Every person of the ground truth is read, detected or not, which saved detections cannot give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.jde.network import JDE
+from models.jde.person_cells import person_rows
+from models.jde.weights import load
+from models.letterbox import Letterbox, fitted_size
+from models.metrics.rows import BoxRows
+from models.structures import FloatArray, IntArray
+from pipelines.detection_evaluation import KnownEmbeddings
+from pipelines.errors import VideoError
+from pipelines.plan import find_videos
+from pipelines.schema import Segment
+from pipelines.sequences import Pairing, TruthRules, read_truth
+from pipelines.videos import pictures
+
+
+def find_frames(place: Path) -> dict[str, Path]:
+    """Videos and image folders below `place`, by name, sorted.
+
+    Raises:
+        ValueError: If two have one name.
+        RunError: If there are none.
+    """
+    found: dict[str, Path] = {}
+    for video in find_videos([str(place)])[0]:
+        if video.name in found:
+            raise ValueError(f"frames: {found[video.name]} and {video.uri} are both {video.name}")
+        found[video.name] = Path(video.uri)
+    return dict(sorted(found.items()))
+
+
+def sample_embeddings(
+    pairing: Pairing,
+    rules: TruthRules = TruthRules(),
+    weights: str = "small",
+    size: tuple[int, int] | None = None,
+    every: int = 1,
+) -> KnownEmbeddings:
+    """Embeddings of people of the ground truth, see `models.jde.person_cells`.
+
+    Args:
+        pairing: Frames (a video or an image folder, in place of tracks) and their truth.
+        rules: How ground truth is read.
+        weights: Name or path of the network.
+        size: Of its input, None for what it was trained for.
+        every: Look at every n-th frame.
+
+    Raises:
+        ValueError: If the weights, the frames or the truth cannot be read, in one line.
+    """
+    if pairing.truth is None:
+        raise ValueError(f"gt: no ground truth of {pairing.name}")
+    people = read_truth(pairing.truth, rules).people
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load(weights, size).to(device).eval()
+    vectors, identities = [], []
+    try:
+        for of_frame, own in _read(model, pairing.tracks, people, every):
+            vectors.append(of_frame)
+            identities.append(own)
+    except VideoError as error:
+        raise ValueError(f"{pairing.tracks}: {error}") from error
+    width = model.config.embedding_dim
+    return KnownEmbeddings(
+        np.concatenate([np.zeros((0, width), np.float16), *vectors]),
+        np.concatenate([np.zeros(0, np.int64), *identities]),
+    )
+
+
+@torch.inference_mode()
+def _read(
+    model: JDE, frames: Path, people: BoxRows, every: int
+) -> Iterator[tuple[FloatArray, IntArray]]:
+    """`(k, D)` float16 vectors and `(k,)` ids of every frame with people."""
+    (video,) = find_videos([str(frames)])[0]
+    wanted = set(people.frame[people.frame % every == 0].tolist())
+    for picture in pictures(Segment(video)):
+        if picture.frame_index not in wanted:
+            continue
+        source = (picture.info.width, picture.info.height)
+        size = model.config.size
+        if not model.config.has_published_layout:
+            size = fitted_size(*source, size)
+        box = Letterbox(*source, *size)
+        pixels = torch.from_numpy(box.place(picture.scaled(*box.scaled_size)))
+        candidates = model(model.normalise(pixels[None]))
+        here = people[people.frame == picture.frame_index]
+        tlbr = torch.as_tensor(box.to_network(here.tlbr), dtype=torch.float32)
+        who, rows = person_rows(model.config, candidates, tlbr.to(candidates.boxes.device))
+        vectors = candidates.embeddings(0, rows).cpu().numpy().astype(np.float16)
+        yield vectors, here.track_id[who.cpu().numpy()]
