@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from models.jde.assignment import Labels
 from models.jde.config import CONFIGURATIONS, SMALL, STRIDES
 from models.jde.decode import decode_scale
 from models.jde.head import ScaleMaps
+from models.jde.network import JDE
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "training.npz"
 CONFIG = CONFIGURATIONS["darknet53-576x320"]
@@ -199,3 +201,25 @@ def test_half_precision_maps_give_a_float32_loss(golden_labels):
     for name, value in half.items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, full[name], rtol=0.02, atol=0.02)
+
+
+def test_a_few_steps_on_one_image_lower_the_losses_of_a_network_with_anchors():
+    """The published neck and heads, narrow, over the small backbone."""
+    torch.manual_seed(0)
+    narrow = replace(CONFIG, backbone="shufflenet", neck_channels=(32, 32, 32), embedding_dim=16)
+    model = JDE(narrow).train()
+    loss = AnchorLoss(narrow, num_identities=3)
+    image = torch.rand(1, 3, 128, 128)
+    labels = labels_of([(0, 64.0, 64.0, 30.0, 90.0, 1), (0, 32.0, 48.0, 11.0, 32.0, 2)])
+    optimiser = torch.optim.Adam([*model.parameters(), *loss.parameters()], lr=3e-3)
+    history = []
+    for _ in range(20):
+        features = model.features(image)
+        total, parts = loss(model.predict(features), labels, features)
+        history.append({name: float(part.detach()) for name, part in parts.items()})
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+    lowest = {name: min(step[name] for step in history[-5:]) for name in history[0]}
+    falling = [name for name in lowest if lowest[name] < 0.7 * history[0][name]]
+    assert {name.split("_")[0] for name in falling} == set(TASKS), (history[0], lowest)

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from pipelines import pseudo_labels, training_images
+from pipelines.labelled_images import LabelledImage
+from pipelines.recipe import parse_recipe
+from pipelines.training_images import read_images
+
+
+def picture(group, people, appearance=None):
+    return LabelledImage(
+        np.zeros((20, 20, 3), np.uint8),
+        np.tile(np.array([[2, 2, 8, 18]], np.float32), (people, 1)),
+        np.arange(people),
+        np.zeros(people, bool),
+        group,
+        appearance=np.zeros((0, 0), np.float32) if appearance is None else appearance,
+    )
+
+
+@pytest.fixture
+def sources(monkeypatch):
+    """Two sources that need no files: tables of boxes and unlabelled frames."""
+    asked = []
+
+    def read_source(root, source, group, longest_side, problems):
+        asked.append(source.path)
+        return [picture(group, 2 if source.kind == "boxes" else 0), picture(group, 1)]
+
+    monkeypatch.setattr(training_images, "read_source", read_source)
+    return asked
+
+
+def recipe(**changes):
+    return parse_recipe(
+        {
+            "network": "small",
+            "sources": [{"kind": "boxes", "path": "a"}, {"kind": "frames", "path": "b"}],
+            "training": {"minutes": 1, "batch": 2},
+            **changes,
+        }
+    )
+
+
+def test_identities_are_numbered_over_all_sources(sources, tmp_path):
+    lines = []
+    found = read_images(recipe(), tmp_path, None, show=lines.append)
+    assert sources == ["a", "b"]
+    assert lines == ["boxes a: 2 images, 3 boxes", "frames b: 2 images, 1 boxes"]
+    assert found.num_identities == 3
+    assert [i.identity.tolist() for i in found.images] == [[0, 1], [0], [], [2]]
+    assert all(i.appearance.shape == (len(i.tlbr), 128) for i in found.images)
+    batch = found.build_set(recipe()).batch_at(0)
+    assert len(batch) == 2
+
+
+class Detector:
+    calls = 0
+
+    def detect(self, image, score_threshold):
+        Detector.calls += 1
+        boxes = np.array([[10, 2, 18, 18], [1, 1, 3, 9]], np.float32)
+        return boxes, np.array([0.9, 0.3], np.float32)
+
+
+class Embedder:
+    def embed(self, image, tlbr):
+        rng = np.random.default_rng(len(tlbr))
+        vectors = rng.normal(size=(len(tlbr), 512)).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_teachers_are_asked_once_and_their_answers_kept(sources, tmp_path, monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "open_detector", lambda path: Detector())
+    monkeypatch.setattr(pseudo_labels, "open_appearance", lambda path: Embedder())
+    taught = recipe(detector_teacher="d.onnx", appearance_teacher="a.onnx")
+    Detector.calls = 0
+    first = read_images(taught, tmp_path, tmp_path / "labels")
+    assert Detector.calls == 4
+    # what it finds is a person in unlabelled frames, and only not background in labelled ones
+    assert [i.ignore.tolist() for i in first.images] == [
+        [False, False, True, True],
+        [False, True, True],
+        [False, True],
+        [False, False, True],
+    ]
+    for image in first.images:
+        norms = np.linalg.norm(image.appearance, axis=1)
+        np.testing.assert_allclose(norms, np.where(image.ignore, 0, 1), atol=1e-5)
+    again = read_images(taught, tmp_path, tmp_path / "labels")
+    assert Detector.calls == 4
+    for a, b in zip(first.images, again.images, strict=True):
+        np.testing.assert_array_equal(a.tlbr, b.tlbr)
+        np.testing.assert_array_equal(a.ignore, b.ignore)
+        np.testing.assert_allclose(a.appearance, b.appearance, atol=1e-6)
+
+
+def test_a_plan_asks_no_teacher(sources, tmp_path):
+    taught = recipe(detector_teacher="missing.onnx", appearance_teacher="missing.onnx")
+    assert read_images(taught, tmp_path, None).num_identities == 3
