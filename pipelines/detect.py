@@ -11,10 +11,12 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from models.letterbox import Letterbox
 from models.structures import Detections, FloatArray
@@ -37,7 +39,7 @@ from pipelines.networks import (
     quick_precision,
 )
 from pipelines.run_record import recorded_precision
-from pipelines.schema import DetectionChunk, FrameChunk
+from pipelines.schema import DetectionChunk, FrameChunk, VideoInfo
 
 logger = logging.getLogger(__name__)
 
@@ -105,12 +107,8 @@ class Detector:
         error, num_capped = chunk.error, 0
         if error is None:
             try:
-                results, boxes = self._run(chunk)
-                found = [
-                    _check(chunk, i, result, tlbr)
-                    for i, (result, tlbr) in enumerate(zip(results, boxes, strict=True))
-                ]
-                num_capped = sum(result.num_capped for result in results)
+                infos = [chunk.info] * len(chunk.frame_index)
+                found, num_capped = self.find(chunk.frames, infos, chunk.frame_index)
             except VideoError as refused:
                 error = refused
             except Exception as failure:
@@ -126,30 +124,56 @@ class Detector:
             error=error,
         )
 
-    def _run(self, chunk: FrameChunk) -> tuple[Sequence[FoundInFrame], list[FloatArray]]:
-        """What the model found in the valid frames, and its boxes in source pixels."""
-        number = len(chunk.frame_index)
-        if not number:
-            return [], []
-        height, width = chunk.frames.shape[1:3]
-        letterbox = Letterbox(chunk.info.width, chunk.info.height, width, height)
-        to_source = letterbox.to_source
+    def find(
+        self,
+        frames: NDArray[np.uint8],
+        infos: Sequence[VideoInfo],
+        frame_index: Sequence[int] | NDArray[np.int64],
+    ) -> tuple[list[Detections], int]:
+        """Detections of frames, which may come from different sources.
+
+        Args:
+            frames: `(T, H, W, 3)` letterboxed RGB.
+            infos: Of the n <= T frames that are no padding: where each comes from.
+            frame_index: Their numbers, for errors.
+
+        Returns:
+            n detections in source pixels, and how many boxes `max_detections` left out.
+
+        Raises:
+            VideoError: If a number is not finite.
+        """
+        height, width = frames.shape[1:3]
+        letterboxes = [Letterbox(info.width, info.height, width, height) for info in infos]
+        results: list[FoundInFrame] = []
         if isinstance(self._model, PictureModel):
-            results = self._model.find_in_pictures(letterbox.pictures(chunk.frames[:number]))
-            to_source = letterbox.picture_to_source
+            for box, group in groupby(range(len(infos)), letterboxes.__getitem__):
+                pictures = box.pictures(frames[list(group)])
+                results += self._model.find_in_pictures(pictures)
+            boxes = [
+                box.picture_to_source(np.asarray(result.tlbr, np.float32))
+                for box, result in zip(letterboxes, results, strict=True)
+            ]
         else:
-            results = self._model(chunk.frames)[:number]
-        return results, [to_source(np.asarray(result.tlbr, np.float32)) for result in results]
+            results += self._model(frames)[: len(infos)] if infos else []
+            boxes = [
+                box.to_source(np.asarray(result.tlbr, np.float32))
+                for box, result in zip(letterboxes, results, strict=True)
+            ]
+        found = [
+            _check(int(frame), result, tlbr)
+            for frame, result, tlbr in zip(frame_index, results, boxes, strict=True)
+        ]
+        return found, sum(result.num_capped for result in results)
 
 
-def _check(chunk: FrameChunk, index: int, result: FoundInFrame, tlbr: FloatArray) -> Detections:
+def _check(frame: int, result: FoundInFrame, tlbr: FloatArray) -> Detections:
     """Detections of a frame, as they travel.
 
     Raises:
         VideoError: If a number is not finite.
     """
     if not all(np.isfinite(v).all() for v in (result.tlbr, result.scores, result.embeddings)):
-        frame = int(chunk.frame_index[index])
         raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", frame)
     scores = np.asarray(result.scores, np.float32)
     return Detections(tlbr, scores, np.asarray(result.embeddings, np.float16))

@@ -15,13 +15,12 @@ import cv2
 import numpy as np
 
 from pipelines.errors import Reason, VideoError
+from pipelines.image_headers import reaches_its_end, read_header
 from pipelines.pictures import Picture, RGBArray, check_size
 from pipelines.schema import Segment, VideoInfo
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 DEFAULT_RATE = 30.0
-
-_JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def is_image(name: str) -> bool:
@@ -93,11 +92,11 @@ def _read_image(path: Path, index: int) -> RGBArray:
     data = path.read_bytes()
     if not data:
         raise VideoError(Reason.EMPTY, f"{path.name} has 0 bytes", index)
-    size = _image_size(data)
-    if size is None:
+    header = read_header(data)
+    if header is None or header.kind == "webp":
         raise VideoError(Reason.UNSUPPORTED_FORMAT, f"{path.name} is no JPEG, PNG or BMP", index)
-    check_size(*size, index)
-    if not _reaches_its_end(data):
+    check_size(header.width, header.height, index)
+    if not reaches_its_end(data):
         raise VideoError(Reason.TRUNCATED, f"{path.name} ends too early", index)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -107,38 +106,3 @@ def _read_image(path: Path, index: int) -> RGBArray:
     if image is None:
         raise VideoError(Reason.DECODE, f"{path.name} cannot be decoded", index)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _image_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height from the header, before any pixel memory is taken."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
-        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    if data[:2] == b"BM" and len(data) >= 26:
-        width, height = (int.from_bytes(data[i : i + 4], "little", signed=True) for i in (18, 22))
-        return abs(width), abs(height)
-    if data[:2] == b"\xff\xd8":
-        return _jpeg_size(data)
-    return None
-
-
-def _reaches_its_end(data: bytes) -> bool:
-    """Whether the end marker is there: OpenCV fills a cut-off image with grey without a word."""
-    if data[:2] == b"\xff\xd8":
-        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
-    return data[:2] == b"BM" or b"IEND" in data[-64:]
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    position = 2
-    while position + 9 <= len(data):
-        if data[position] != 0xFF:
-            position += 1
-            continue
-        marker = data[position + 1]
-        if marker in _JPEG_FRAME_HEADERS:
-            height = int.from_bytes(data[position + 5 : position + 7], "big")
-            return int.from_bytes(data[position + 7 : position + 9], "big"), height
-        stands_alone = marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD9
-        length = 0 if stands_alone else int.from_bytes(data[position + 2 : position + 4], "big")
-        position += (1 if marker == 0xFF else 2) + length
-    return None

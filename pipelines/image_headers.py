@@ -1,0 +1,94 @@
+"""What image bytes say of themselves, read from their headers before any pixel memory is taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ImageKind = Literal["jpeg", "png", "webp", "bmp"]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """Kind and size of an image.
+
+    Attributes:
+        kind: By its first bytes, whatever its name or content type says.
+        width: In stored pixels, before any EXIF rotation.
+        height: Likewise.
+        is_animated: An APNG or an animated WebP.
+    """
+
+    kind: ImageKind
+    width: int
+    height: int
+    is_animated: bool = False
+
+
+def read_header(data: bytes) -> ImageHeader | None:
+    """Header of a JPEG, PNG, WebP or BMP, None for anything else or a header that is cut off."""
+    if data[:8] == _PNG:
+        return _png_header(data)
+    if data[:2] == b"\xff\xd8":
+        return _jpeg_header(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp_header(data)
+    if data[:2] == b"BM" and len(data) >= 26:
+        width, height = (int.from_bytes(data[i : i + 4], "little", signed=True) for i in (18, 22))
+        return ImageHeader("bmp", abs(width), abs(height))
+    return None
+
+
+def reaches_its_end(data: bytes) -> bool:
+    """Whether the end marker is there: OpenCV fills a cut-off image with grey without a word."""
+    if data[:2] == b"\xff\xd8":
+        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+    if data[:4] == b"RIFF":
+        return len(data) >= 8 + int.from_bytes(data[4:8], "little")
+    return data[:2] == b"BM" or b"IEND" in data[-64:]
+
+
+def _png_header(data: bytes) -> ImageHeader | None:
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        return None
+    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+    first_pixels = data.find(b"IDAT")
+    animated = data.find(b"acTL", 0, first_pixels if first_pixels >= 0 else len(data)) >= 0
+    return ImageHeader("png", width, height, animated)
+
+
+def _jpeg_header(data: bytes) -> ImageHeader | None:
+    position = 2
+    while position + 9 <= len(data):
+        if data[position] != 0xFF:
+            position += 1
+            continue
+        marker = data[position + 1]
+        if marker in _JPEG_FRAME_HEADERS:
+            height = int.from_bytes(data[position + 5 : position + 7], "big")
+            width = int.from_bytes(data[position + 7 : position + 9], "big")
+            return ImageHeader("jpeg", width, height)
+        stands_alone = marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD9
+        length = 0 if stands_alone else int.from_bytes(data[position + 2 : position + 4], "big")
+        position += (1 if marker == 0xFF else 2) + length
+    return None
+
+
+def _webp_header(data: bytes) -> ImageHeader | None:
+    """Of the three layouts: lossy `VP8 `, lossless `VP8L`, extended `VP8X` (RFC 9649)."""
+    if len(data) < 30:
+        return None
+    layout, body = data[12:16], data[20:30]
+    if layout == b"VP8 ":
+        width, height = (int.from_bytes(body[i : i + 2], "little") & 0x3FFF for i in (6, 8))
+        return ImageHeader("webp", width, height)
+    if layout == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return ImageHeader("webp", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+    if layout == b"VP8X":
+        width, height = (int.from_bytes(body[i : i + 3], "little") + 1 for i in (4, 7))
+        return ImageHeader("webp", width, height, is_animated=bool(body[0] & 0x02))
+    return None
