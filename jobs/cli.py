@@ -9,6 +9,7 @@ from importlib import import_module
 # verb -> module, name in it, one line of help
 VERBS: dict[str, tuple[str, str, str]] = {
     "track": ("jobs.track", "track", "Track people in videos, folders and lists of videos."),
+    "serve": ("jobs.serve", "serve", "Track people in live streams: HTTP, WebSocket, a page."),
     "eval": ("jobs.evaluate", "evaluate", "Score the tracks of a run against ground truth."),
     "refine": ("jobs.refine", "refine", "Fill, smooth and join the tracks of a finished run."),
     "demo": ("jobs.demo", "demo", "Render three street scenes, track them, score the result."),

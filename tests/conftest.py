@@ -19,6 +19,7 @@ WORKER_PATH = f"{ROOT}:{ROOT / 'tests'}"
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")  # on a busy machine
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,187 @@
+"""What the service is told: frozen, checked, and readable from the `args` of a Serve YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import PurePath
+from typing import Any, get_type_hints
+
+from models.tracking.associations import CONFIGS
+from pipelines.config import DetectionConfig, Device, Parts, TrackConfig
+
+MIB = 1 << 20
+
+
+def _check_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ValueError(f"{name}: got {value}, accepted is from {least}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a client may ask of the service. No request can raise one of them.
+
+    Attributes:
+        max_body_bytes: Of an image; one byte more is refused when it arrives.
+        max_pixels: Of a decoded image.
+        body_s: Seconds in which a body must arrive.
+        request_s: Seconds in which a call is answered, waiting included.
+        max_bodies: Bodies that may be arriving at once in one ingress.
+        max_streams: Open streams of a token.
+        frames_per_second: Frames a second of a token, over all its streams, in one ingress.
+        max_running: Frames at once on their way through the detectors, for each detector.
+        max_waiting: Frames that may wait behind them, for each detector; further ones get 503.
+        max_unanswered: Frames that a WebSocket may be ahead of its answers.
+        idle_s: Seconds after which a stream without frames ends.
+        max_ids: Ended streams that are remembered as such.
+    """
+
+    max_body_bytes: int = 16 * MIB
+    max_pixels: int = 36_000_000
+    body_s: float = 10.0
+    request_s: float = 30.0
+    max_bodies: int = 256
+    max_streams: int = 64
+    frames_per_second: float = 2000.0
+    max_running: int = 2
+    max_waiting: int = 2
+    max_unanswered: int = 16
+    idle_s: float = 60.0
+    max_ids: int = 10_000
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            least = 0 if setting.name == "max_waiting" else 0.01 if "_s" in setting.name else 1
+            _check_least(setting.name, getattr(self, setting.name), least)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """The whole service.
+
+    Attributes:
+        track: Network, association and filters, as offline; frames are always resized as
+            `published` does.
+        parts: Import path of the model's class.
+        device: Of the network; `auto` takes a GPU where Ray has one.
+        torch_threads: Threads of a detector on the CPU.
+        num_detectors: Detector replicas; with autoscaling the most there may be.
+        min_detectors: Fewest detector replicas; None: no autoscaling.
+        num_sessions: Session replicas, over which the streams are spread.
+        num_ingresses: Replicas that receive and decode.
+        batch: Frames, of any streams, that go through the network together. None: 16 on a GPU,
+            and 1 on a CPU, where a larger batch gains little and every answer would wait for it.
+        batch_wait_s: How long an unfilled batch waits.
+        snapshots: Where the state of streams is kept beside their session: `actor`, `none`, or
+            the address of a folder or of an S3 prefix.
+        snapshot_every: Frames between snapshots; 1 resumes a stream exactly where it was.
+        token_file: File of the accepted tokens, one a line; None: no token is asked for.
+        insecure: Without tokens, clients of other machines are served too.
+        limits: Of the clients.
+    """
+
+    track: TrackConfig = field(default_factory=TrackConfig)
+    parts: Parts = field(default_factory=Parts)
+    device: Device = "auto"
+    torch_threads: int = 1
+    num_detectors: int = 1
+    min_detectors: int | None = None
+    num_sessions: int = 1
+    num_ingresses: int = 1
+    batch: int | None = None
+    batch_wait_s: float = 0.005
+    snapshots: str = "actor"
+    snapshot_every: int = 1
+    token_file: str | None = None
+    insecure: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        counts = ("num_detectors", "num_sessions", "num_ingresses", "snapshot_every")
+        for name in (*counts, "torch_threads"):
+            _check_least(name, getattr(self, name), 1)
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device: got {self.device!r}, accepted is auto | cpu | cuda")
+        if self.batch is not None:
+            _check_least("batch", self.batch, 1)
+        _check_least("batch_wait_s", self.batch_wait_s, 0)
+        least = self.min_detectors
+        if least is not None and not 1 <= least <= self.num_detectors:
+            text = f"got {least}, accepted is 1 to num_detectors ({self.num_detectors})"
+            raise ValueError(f"min_detectors: {text}")
+        if self.track.detection.resize != "published":
+            detection = replace(self.track.detection, resize="published")
+            object.__setattr__(self, "track", replace(self.track, detection=detection))
+        if not self.snapshots:
+            raise ValueError("snapshots: got nothing, accepted is actor | none | a folder | s3://")
+
+    @property
+    def model(self) -> str:
+        """Version of what answers: `small@<weights>.<configuration>`, 8 hex digits each.
+
+        Two services with the same version give the same answers to the same stream.
+        """
+        detection = self.track.detection
+        name = PurePath(detection.weights).name.removesuffix(".safetensors").removesuffix(".pt")
+        return f"{name}@{detection.weights_sha256[:8] or 'unknown'}.{self.track.hash()[:8]}"
+
+
+def read_config(values: Mapping[str, Any]) -> ServeConfig:
+    """The configuration of nested plain values, as a Serve YAML's `args` holds them.
+
+    `weights`, `size` and `conf` may stand at the top too.
+
+    Raises:
+        ValueError: If a name is unknown or a value not accepted.
+    """
+    values = dict(values)
+    track = dict(values.get("track") or {})
+    for name, section in (("weights", "detection"), ("size", "detection"), ("conf", "tracking")):
+        if name in values:
+            inner = dict(track.get(section) or {})
+            inner["high_score" if name == "conf" else name] = values.pop(name)
+            track[section] = inner
+    if track:
+        values["track"] = track
+    config: ServeConfig = _read(ServeConfig, values, "")
+    detection = values.get("track", {}).get("detection", {})
+    if "score_threshold" not in detection:  # what the association wants, unless told otherwise
+        threshold = config.track.tracking.least_score
+        wanted = replace(config.track.detection, score_threshold=threshold)
+        config = replace(config, track=replace(config.track, detection=wanted))
+    return config
+
+
+def _read(kind: type[Any], values: Mapping[str, Any], place: str) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    hints = get_type_hints(kind)
+    read: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in hints:
+            accepted = ", ".join(hints)
+            raise ValueError(f"{place}{name}: no such setting, accepted are {accepted}")
+        hint = hints[name]
+        if kind is TrackConfig and name == "tracking" and isinstance(value, Mapping):
+            read[name] = _read_association(value, place)
+            continue
+        if is_dataclass(hint) and isinstance(value, Mapping):
+            read[name] = _read(hint, value, f"{place}{name}.")  # type: ignore[arg-type]
+            continue
+        if kind is DetectionConfig and name == "size" and isinstance(value, str):
+            value = value.lower().split("x")  # noqa: PLW2901
+        try:
+            read[name] = TypeAdapter(hint).validate_python(value)
+        except ValidationError as error:
+            text = error.errors()[0]["msg"].replace("Input should be", "accepted is")
+            raise ValueError(f"{place}{name}: got {value!r}, {text}") from None
+    return kind(**read)
+
+
+def _read_association(values: Mapping[str, Any], place: str) -> Any:
+    """Settings of the association that `association` names; ours unless it names another."""
+    name = values.get("association", "jde")
+    if name not in CONFIGS:
+        raise ValueError(f"association: got {name!r}, accepted is {' | '.join(CONFIGS)}")
+    return _read(CONFIGS[name], values, f"{place}tracking.")

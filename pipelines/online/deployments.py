@@ -1,0 +1,130 @@
+"""The Ray Serve application: ingress, detectors, sessions, and the keeper beside them.
+
+```
+ client -> proxy -> ingress: guard, limits, decode, letterbox
+                       |-> detectors: one batch of frames of any streams
+                       +-> sessions-N: the stream's tracker, fed with those detections
+                              +-> keeper: snapshots of streams, sums of counts
+```
+
+A stream is pinned by its id, which names its session: each `sessions-N` is a deployment of exactly
+one replica, so that there is no ring to move streams about when a replica dies or comes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ray import serve
+
+from pipelines.config import DetectionConfig, Parts
+from pipelines.networks import inspect, is_separate, quick_precision
+from pipelines.online.admission import read_tokens
+from pipelines.online.config import ServeConfig, read_config
+from pipelines.online.keeper import Keeper
+from pipelines.online.replicas import DetectorReplica, IngressReplica, SessionReplica
+
+_MANY = 10_000  # calls at once: our own limits are the ones that hold
+_QUICK: dict[str, Any] = {
+    "health_check_period_s": 2,
+    "health_check_timeout_s": 10,
+    "graceful_shutdown_wait_loop_s": 0.5,
+    "graceful_shutdown_timeout_s": 20,
+}
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """The application, for `jde serve`, `serve run`, `serve build` and `serve deploy`.
+
+    Args:
+        args: Fields of `ServeConfig`, nested; `weights`, `size` and `conf` also at the top.
+
+    Raises:
+        ValueError: If a setting is not accepted, or the weights or tokens cannot be read.
+    """
+    return build_application(settle(args))
+
+
+def settle(args: dict[str, Any]) -> ServeConfig:
+    """The configuration with what follows from the weights and this machine filled in.
+
+    Raises:
+        ValueError: As `build`.
+    """
+    config = read_config(args)
+    if config.token_file is not None:
+        read_tokens(config.token_file)
+    detection = config.track.detection
+    if config.parts.model == Parts().model:
+        detection = _settle_weights(detection, args)
+    if detection.precision == "auto":
+        detection = replace(detection, precision=quick_precision(config.device))
+    return replace(config, track=replace(config.track, detection=detection))
+
+
+def _settle_weights(detection: DetectionConfig, args: dict[str, Any]) -> DetectionConfig:
+    """What follows from the weights, as for `jde track`: their size, shape of the input, hash."""
+    nested = (args.get("track") or {}).get("detection") or {}
+    wanted = detection.size if "size" in args or "size" in nested else None
+    facts = inspect(detection.weights, wanted)
+    if detection.rect and facts.has_one_size:
+        raise ValueError("rect: got weights whose anchors were chosen for one size")
+    rect = nested.get("rect", wanted is None and not facts.has_one_size)
+    detection = replace(detection, size=facts.size, rect=rect, weights_sha256=facts.sha256)
+    if is_separate(detection.weights):
+        if detection.precision == "bf16":
+            raise ValueError("precision: got bf16, ONNX files run in theirs; accepted is fp32")
+        detection = replace(detection, precision="fp32")
+    return detection
+
+
+def build_application(config: ServeConfig) -> serve.Application:
+    """The application of a settled configuration."""
+    on_gpu = config.device != "cpu" and _has_gpu(config)
+    batch = config.batch or (16 if on_gpu else 1)
+    config = replace(config, batch=batch)
+    pool: dict[str, Any] = {
+        "ray_actor_options": {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0},
+        "max_ongoing_requests": max(4, 3 * batch),
+    }
+    if config.min_detectors is None:
+        pool["num_replicas"] = config.num_detectors
+    else:
+        pool["autoscaling_config"] = {
+            "min_replicas": config.min_detectors,
+            "max_replicas": config.num_detectors,
+            "target_ongoing_requests": max(2, batch),
+            "upscale_delay_s": 5,
+            "downscale_delay_s": 120,
+        }
+    keeper = _deployment(Keeper, "keeper").bind(config.limits.idle_s)
+    detectors = _deployment(DetectorReplica, "detectors", **pool).bind(config)
+    sessions = [
+        _deployment(SessionReplica, f"sessions-{number}").bind(config, number, keeper)
+        for number in range(config.num_sessions)
+    ]
+    ingress = _deployment(
+        serve.ingress()(IngressReplica), "ingress", num_replicas=config.num_ingresses
+    )
+    application: serve.Application = ingress.bind(config, detectors, sessions, keeper)
+    return application
+
+
+def _deployment(kind: type[Any], name: str, **options: Any) -> Any:
+    """A deployment of one replica that asks for no CPU, unless told otherwise."""
+    light = {"num_cpus": 0}
+    settings = {"ray_actor_options": light, "max_ongoing_requests": _MANY, **_QUICK, **options}
+    return serve.deployment(name=name, **settings)(kind)
+
+
+def _has_gpu(config: ServeConfig) -> bool:
+    if config.device == "cuda":
+        return True
+    import ray
+
+    if ray.is_initialized():
+        return bool(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    import torch
+
+    return torch.cuda.is_available()

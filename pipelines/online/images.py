@@ -1,0 +1,118 @@
+"""Image bytes of a client, checked from their headers, then decoded and letterboxed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.letterbox import Letterbox, fitted_size
+from pipelines.config import DetectionConfig
+from pipelines.image_headers import reaches_its_end, read_header
+from pipelines.online.refusals import Cause, Refusal
+from pipelines.pictures import MAX_SIDE
+
+# `application/octet-stream` is what programs say that do not know; the first bytes decide anyway
+CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+
+
+@dataclass(frozen=True)
+class NetworkFrame:
+    """A frame as the detector takes it.
+
+    Attributes:
+        pixels: `(H, W, 3)` RGB uint8, letterboxed to the network's size.
+        width: Of the image in source pixels.
+        height: Likewise.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+
+
+def check_content_type(content_type: str | None, encoding: str | None) -> None:
+    """Refuse what is no image by its own words, before it is read.
+
+    Raises:
+        Refusal: `unsupported_type`.
+    """
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise Refusal(
+            Cause.UNSUPPORTED_TYPE, "content-encoding: accepted is identity (no compression)"
+        )
+    if content_type is None:
+        return
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in CONTENT_TYPES:
+        accepted = ", ".join(CONTENT_TYPES)
+        raise Refusal(Cause.UNSUPPORTED_TYPE, f"content-type: accepted are {accepted}")
+
+
+def check_image(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """Width and height of an image that may be decoded.
+
+    Args:
+        data: The whole body.
+        max_pixels: Of the decoded image.
+
+    Raises:
+        Refusal: `bad_image`, `unsupported_type` or `too_many_pixels`.
+    """
+    if not data:
+        raise Refusal(Cause.BAD_IMAGE, "image: got 0 bytes, accepted is a JPEG, PNG or WebP")
+    header = read_header(data)
+    if header is None or header.kind == "bmp":
+        raise Refusal(Cause.UNSUPPORTED_TYPE, "image: no JPEG, PNG or WebP by its first bytes")
+    if header.is_animated:
+        raise Refusal(Cause.UNSUPPORTED_TYPE, "image: it is animated, accepted is one picture")
+    width, height = header.width, header.height
+    if min(width, height) < 1:
+        raise Refusal(Cause.BAD_IMAGE, f"image: got {width}x{height} pixels")
+    if max(width, height) > MAX_SIDE or width * height > max_pixels:
+        text = f"got {width}x{height}, accepted are {max_pixels} pixels and sides to {MAX_SIDE}"
+        raise Refusal(Cause.TOO_MANY_PIXELS, f"image: {text}")
+    if not reaches_its_end(data):
+        raise Refusal(Cause.BAD_IMAGE, "image: it ends too early")
+    return width, height
+
+
+def decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """`(H, W, 3)` RGB of an image; EXIF orientation is ignored, as in image folders.
+
+    Raises:
+        Refusal: As `check_image`, and `bad_image` if it cannot be decoded.
+    """
+    width, height = check_image(data, max_pixels)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None or image.shape[:2] != (height, width):
+        raise Refusal(Cause.BAD_IMAGE, "image: it cannot be decoded")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def network_size(width: int, height: int, config: DetectionConfig) -> tuple[int, int]:
+    """Width and height of the network's input for images of one size, as offline."""
+    return fitted_size(width, height, config.size) if config.rect else config.size
+
+
+def to_network(data: bytes, config: DetectionConfig, max_pixels: int) -> NetworkFrame:
+    """Decode and letterbox, with the arithmetic of `jde track --resize published`.
+
+    Args:
+        data: The whole body.
+        config: Of the network: its input.
+        max_pixels: Of the decoded image.
+
+    Raises:
+        Refusal: As `decode_image`.
+    """
+    image = decode_image(data, max_pixels)
+    height, width = image.shape[:2]
+    letterbox = Letterbox(width, height, *network_size(width, height, config))
+    return NetworkFrame(letterbox.apply(image), width, height)

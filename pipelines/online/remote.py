@@ -1,0 +1,198 @@
+"""Detectors, sessions and keeper behind Serve handles; what a lost replica left is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
+
+from models.structures import Detections
+from pipelines.online.config import ServeConfig
+from pipelines.online.images import NetworkFrame
+from pipelines.online.metrics import Changes, Metrics
+from pipelines.online.refusals import Cause, Refusal
+from pipelines.online.service import Found
+from pipelines.online.snapshots import NoSnapshots, SnapshotStore, StoredSnapshots
+from pipelines.online.streams import Answer, session_of
+from pipelines.storage import open_store
+
+logger = logging.getLogger("ray.serve")
+
+_PAUSE_S = 0.05  # between tries
+_KEEP_S = 2.0  # a keeper that is starting anew must not hold up streams for longer
+_READY_S = 5.0
+
+
+class RemoteBackend:
+    """See `pipelines.online.service.Backend`.
+
+    Args:
+        config: Of the service.
+        detectors: Handle of the detectors.
+        sessions: Handles of the sessions, by their numbers.
+        keeper: Handle of the keeper.
+
+    Attributes:
+        metrics: Where second tries are counted.
+    """
+
+    def __init__(
+        self, config: ServeConfig, detectors: Any, sessions: list[Any], keeper: Any
+    ) -> None:
+        self._config, self._detectors = config, detectors
+        self._sessions, self._keeper = sessions, keeper
+        self._turn = itertools.count()
+        self.metrics = Metrics()
+
+    async def detect(self, frame: NetworkFrame) -> Found:
+        """By any detector."""
+        arguments = (self._config.model, frame.pixels, frame.width, frame.height)
+        found: Found = await self._insist("detect", lambda: self._detectors.find.remote(*arguments))
+        return found
+
+    async def open(self, owner: str, frames_per_second: float) -> str:
+        """In one session after the other."""
+        session = self._sessions[next(self._turn) % len(self._sessions)]
+        stream: str = await self._insist(
+            "open", lambda: session.open.remote(owner, frames_per_second)
+        )
+        return stream
+
+    async def expected(self, stream: str, owner: str) -> int:
+        """Asked of the stream's session."""
+        session = self._of(stream)
+        number: int = await self._insist("ask", lambda: session.expected.remote(stream, owner))
+        return number
+
+    async def repeated(self, stream: str, owner: str, seq: int) -> Answer | None:
+        """Asked of the stream's session."""
+        session = self._of(stream)
+        answer: Answer | None = await self._insist(
+            "ask", lambda: session.repeated.remote(stream, owner, seq)
+        )
+        return answer
+
+    async def track(
+        self,
+        stream: str,
+        owner: str,
+        seq: int,
+        time_s: float | None,
+        size: tuple[int, int],
+        found: Detections,
+    ) -> Answer:
+        """In the stream's session; a second try gets the answer of the first."""
+        session = self._of(stream)
+        arrays = (found.tlbr, found.scores, found.embeddings)
+        arguments = (self._config.model, stream, owner, seq, time_s, size, arrays)
+        answer: Answer = await self._insist("associate", lambda: session.track.remote(*arguments))
+        return answer
+
+    async def end(self, stream: str, owner: str) -> None:
+        """In the stream's session."""
+        session = self._of(stream)
+        await self._insist("end", lambda: session.end.remote(stream, owner))
+
+    async def count(self, owner: str) -> int:
+        """Over all sessions."""
+        counts = [
+            self._insist("count", lambda session=session: session.count.remote(owner))  # type: ignore[misc]
+            for session in self._sessions
+        ]
+        return sum(await asyncio.gather(*counts))
+
+    async def check_ready(self) -> None:
+        """Ask a detector and every session; a running replica is a warm one."""
+        blank = Refusal(Cause.UNAVAILABLE, "not ready: weights are loading", retry_after_s=1)
+        try:
+            async with asyncio.timeout(_READY_S):
+                # Serve's own check: it returns when a replica has answered
+                await asyncio.gather(
+                    self._detectors.ready.remote(),
+                    *(session.gauges.remote() for session in self._sessions),
+                )
+        except (TimeoutError, RayError, RayServeException) as error:
+            raise blank from error
+
+    async def merge(self, changes: Changes) -> tuple[Metrics, dict[str, float]]:
+        """Sums from the keeper, gauges from the sessions."""
+        sums: Metrics = await self._insist("merge", lambda: self._keeper.sums.remote(changes))
+        parts = [
+            self._insist("gauges", lambda session=session: session.gauges.remote())  # type: ignore[misc]
+            for session in self._sessions
+        ]
+        gauges: dict[str, float] = {}
+        for part in await asyncio.gather(*parts):
+            for name, value in part.items():
+                gauges[name] = gauges.get(name, 0.0) + value
+        return sums, gauges
+
+    async def push(self, changes: Changes) -> None:
+        """Hand counts to the keeper."""
+        await asyncio.wait_for(self._keeper.add.remote(changes), _KEEP_S)
+
+    def _of(self, stream: str) -> Any:
+        session = session_of(stream)
+        assert session is not None  # noqa: S101 - checked by the service
+        return self._sessions[session]
+
+    async def _insist(self, stage: str, call: Callable[[], Any]) -> Any:
+        """Call until a living replica has answered; the service's deadline ends it.
+
+        All calls may be repeated: detecting keeps nothing, a session knows what it has answered.
+        """
+        while True:
+            try:
+                result = await call()
+            except BackPressureError as error:
+                text = "the queue is full; try again"
+                raise Refusal(Cause.OVERLOADED, text, retry_after_s=1) from error
+            except RayTaskError:
+                raise  # a fault of the program, which a second try would only repeat
+            except (RayError, RayServeException) as error:
+                logger.warning("%s: a replica was lost (%s)", stage, type(error).__name__)
+            else:
+                if not isinstance(result, Refusal):
+                    return result
+                if result.cause is not Cause.UNAVAILABLE:
+                    raise result
+            self.metrics.count("jde_retries", stage)
+            await asyncio.sleep(_PAUSE_S)
+
+
+class KeptSnapshots:
+    """In the keeper's memory.
+
+    Args:
+        keeper: Its handle.
+    """
+
+    def __init__(self, keeper: Any) -> None:
+        self._keeper = keeper
+
+    async def put(self, name: str, content: bytes) -> None:
+        """Raises TimeoutError or a RayError while the keeper is away."""
+        await asyncio.wait_for(self._keeper.put.remote(name, content), _KEEP_S)
+
+    async def get(self, name: str) -> bytes | None:
+        """Waits for the keeper: without it nobody knows whether the stream is lost."""
+        content: bytes | None = await self._keeper.get.remote(name)
+        return content
+
+    async def delete(self, name: str) -> None:
+        """Best effort: what is left goes by its age."""
+        await asyncio.wait_for(self._keeper.delete.remote(name), _KEEP_S)
+
+
+def build_snapshots(where: str, keeper: Any) -> SnapshotStore:
+    """The store that `ServeConfig.snapshots` names."""
+    if where == "none":
+        return NoSnapshots()
+    if where == "actor":
+        return KeptSnapshots(keeper)
+    return StoredSnapshots(open_store(where), asyncio.to_thread)

@@ -1,0 +1,224 @@
+"""What runs in the replicas: a detector, a session, an ingress. `deployments` wires them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from ray import serve
+
+from models.structures import Detections
+from pipelines.config import ResourceConfig
+from pipelines.detect import Detector
+from pipelines.errors import VideoError
+from pipelines.online.admission import Tokens, read_tokens
+from pipelines.online.api import build_api
+from pipelines.online.config import ServeConfig
+from pipelines.online.guard import App
+from pipelines.online.images import network_size
+from pipelines.online.refusals import Cause, Refusal
+from pipelines.online.remote import RemoteBackend, build_snapshots
+from pipelines.online.service import Found, Service
+from pipelines.online.sessions import Sessions
+from pipelines.online.streams import Answer
+from pipelines.schema import VideoInfo
+
+logger = logging.getLogger("ray.serve")
+
+_Result = TypeVar("_Result")
+_Pixels = tuple[NDArray[np.uint8], int, int]  # letterboxed; width and height of the source
+_NOT_FINITE = Refusal(Cause.INTERNAL, "the network gave no finite numbers")
+
+
+class DetectorReplica:
+    """The offline `Detector`, loaded once and warmed up; batches frames of any streams.
+
+    Args:
+        config: Settled.
+    """
+
+    def __init__(self, config: ServeConfig) -> None:
+        self._config = config
+        self._broken: str | None = None
+        detection = config.track.detection
+        # one thread loads and runs the network, so that the event loop answers health checks
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
+        resources = ResourceConfig(device=config.device, torch_threads=config.torch_threads)
+        self._detector = self._thread.submit(
+            Detector, detection, resources, config.parts.model
+        ).result()
+        self._batch = config.batch or 1
+        blank = np.full((detection.size[1], detection.size[0], 3), 128, np.uint8)
+        for _ in range(2):
+            self._thread.submit(self._find, [(blank, 640, 360)]).result()
+        self._batched.set_max_batch_size(self._batch)  # type: ignore[attr-defined]
+        self._batched.set_batch_wait_timeout_s(config.batch_wait_s)  # type: ignore[attr-defined]
+
+    async def find(
+        self, model: str, pixels: NDArray[np.uint8], width: int, height: int
+    ) -> Found | Refusal:
+        """Detections of one frame, if it was made ready for this version of the model."""
+        wanted = network_size(width, height, self._config.track.detection)
+        if model != self._config.model or pixels.shape != (wanted[1], wanted[0], 3):
+            return Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
+        found: Found | Refusal = await self._batched((pixels, width, height))
+        return found
+
+    async def ready(self) -> bool:
+        """True: a replica that answers is warmed up."""
+        return True
+
+    def check_health(self) -> None:
+        """Serve replaces this replica when its device is broken."""
+        if self._broken is not None:
+            raise RuntimeError(self._broken)
+
+    @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
+    async def _batched(self, frames: list[_Pixels]) -> list[Found | Refusal]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._find, frames)
+
+    def _find(self, frames: list[_Pixels]) -> list[Found | Refusal]:
+        """A batch; the frames of one shape go through the network together."""
+        results: list[Found | Refusal] = [_NOT_FINITE] * len(frames)
+        shapes = [pixels.shape for pixels, _, _ in frames]
+        for shape in dict.fromkeys(shapes):
+            places = [place for place, other in enumerate(shapes) if other == shape]
+            started = time.perf_counter()
+            try:
+                found = self._run([frames[place] for place in places])
+            except (VideoError, FloatingPointError):
+                logger.exception("the network gave no finite numbers")
+                continue
+            except Exception as error:
+                self._broken = type(error).__name__
+                raise
+            seconds = time.perf_counter() - started
+            for place, detections in zip(places, found, strict=True):
+                results[place] = Found(detections, seconds)
+        return results
+
+    def _run(self, frames: list[_Pixels]) -> list[Detections]:
+        """One run of the network, padded to a full batch: the same arithmetic every time."""
+        pixels = np.zeros((self._batch, *frames[0][0].shape), np.uint8)
+        for place, (frame, _, _) in zip(pixels, frames, strict=False):
+            place[:] = frame
+        infos = [VideoInfo(width, height, 1.0) for _, width, height in frames]
+        return self._detector.find(pixels, infos, range(len(frames)))[0]
+
+
+class SessionReplica:
+    """The streams of one session: `Sessions` behind calls that return refusals as values.
+
+    Args:
+        config: Settled.
+        number: Of this session.
+        keeper: Handle of the keeper.
+    """
+
+    def __init__(self, config: ServeConfig, number: int, keeper: Any) -> None:
+        snapshots = build_snapshots(config.snapshots, keeper)
+        self._sessions = Sessions(config, snapshots, number)
+        self._model = config.model
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def open(self, owner: str, frames_per_second: float) -> str | Refusal:
+        """As `Sessions.open`."""
+        self._sweep_now_and_then()
+        return await _value(self._sessions.open(owner, frames_per_second))
+
+    async def expected(self, stream: str, owner: str) -> int | Refusal:
+        """As `Sessions.expected`."""
+        return await _value(self._sessions.expected(stream, owner))
+
+    async def repeated(self, stream: str, owner: str, seq: int) -> Answer | Refusal | None:
+        """As `Sessions.repeated`."""
+        return await _value(self._sessions.repeated(stream, owner, seq))
+
+    async def track(
+        self,
+        model: str,
+        stream: str,
+        owner: str,
+        seq: int,
+        time_s: float | None,
+        size: tuple[int, int],
+        arrays: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    ) -> Answer | Refusal:
+        """As `Sessions.track`, of detections by this version of the model."""
+        self._sweep_now_and_then()
+        if model != self._model:
+            return Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
+        found = Detections(*arrays)
+        return await _value(self._sessions.track(stream, owner, seq, time_s, size, found))
+
+    async def end(self, stream: str, owner: str) -> Refusal | None:
+        """As `Sessions.end`."""
+        return await _value(self._sessions.end(stream, owner))
+
+    async def count(self, owner: str) -> int:
+        """Open streams of a token."""
+        await self._sessions.expire()
+        return self._sessions.table.count(owner)
+
+    async def gauges(self) -> dict[str, float]:
+        """As Prometheus is told."""
+        await self._sessions.expire()
+        return self._sessions.gauges()
+
+    def _sweep_now_and_then(self) -> None:
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.ensure_future(self._sweep())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            await self._sessions.expire()
+
+    async def __del__(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._sessions.keep_all()
+
+
+class IngressReplica:
+    """Receives, checks and decodes; knows neither torch nor the trackers.
+
+    Args:
+        config: Settled.
+        detectors: Handle of the detectors.
+        sessions: Handles of the sessions, by their numbers.
+        keeper: Handle of the keeper.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Ray awaits it
+        self, config: ServeConfig, detectors: Any, sessions: list[Any], keeper: Any
+    ) -> None:
+        tokens = () if config.token_file is None else read_tokens(config.token_file)
+        backend = RemoteBackend(config, detectors, sessions, keeper)
+        self._service = Service(config, backend, Tokens(tokens))
+        backend.metrics = self._service.metrics
+        self._pushing = asyncio.ensure_future(self._push())
+
+    def __serve_build_asgi_app__(self) -> App:
+        return build_api(self._service)
+
+    async def _push(self) -> None:
+        """Hand counts on, so that they outlive this replica."""
+        while True:
+            await asyncio.sleep(1.0)
+            await self._service.push_metrics()
+
+
+async def _value(call: Awaitable[_Result]) -> _Result | Refusal:
+    """The result of a call, or the refusal as a value: Serve would log it as a failure."""
+    try:
+        return await call
+    except Refusal as refusal:
+        return refusal

@@ -1,0 +1,94 @@
+"""The service on this machine or on a cluster, from its start until it has drained."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pipelines.cluster import connected
+from pipelines.errors import ExitCode, RunError
+
+APP = "jde"
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+_KEEP_ALIVE_S = 15
+# a busy machine takes longer than Serve's 5 s to start a proxy, which it would then start anew
+_PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+
+
+def check_door(host: str, port: int, token_file: str | None, *, insecure: bool) -> None:
+    """Refuse an address that would let strangers in, and one that is taken.
+
+    Raises:
+        RunError: Exit code 2.
+    """
+    if token_file is not None and insecure:
+        raise RunError("insecure: got --token-file too, accepted is one of both", ExitCode.REFUSED)
+    if host not in LOOPBACK_HOSTS and token_file is None and not insecure:
+        raise RunError(
+            f"host: got {host} without tokens, accepted are 127.0.0.1, or --token-file FILE, or "
+            "--insecure, which lets everybody in",
+            ExitCode.REFUSED,
+        )
+    if not 1 <= port <= 65535:
+        raise RunError(f"port: got {port}, accepted is 1 to 65535", ExitCode.REFUSED)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or "it cannot be bound"
+            text = f"port: {host}:{port} is not free ({reason})"
+            raise RunError(text, ExitCode.REFUSED) from error
+
+
+@contextmanager
+def running(
+    args: Mapping[str, Any], *, host: str = "127.0.0.1", port: int = 8000, address: str = "local"
+) -> Iterator[str]:
+    """Start the service, give its URL, and drain it in the end.
+
+    Args:
+        args: As `deployments.build` takes them.
+        host: To listen on.
+        port: Likewise.
+        address: `local`, or that of a Ray cluster.
+
+    Raises:
+        RunError: If a setting, the weights, the tokens or the address are refused.
+    """
+    from pipelines.online.deployments import build_application, settle
+
+    token_file, insecure = args.get("token_file"), bool(args.get("insecure"))
+    check_door(host, port, token_file, insecure=insecure)
+    try:
+        config = settle(dict(args))
+    except (ValueError, OSError) as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    for name, value in _PATIENT.items():
+        os.environ.setdefault(name, value)
+    with connected(address):
+        from ray import serve
+        from ray.serve.schema import LoggingConfig
+
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process, not of replicas
+        log = LoggingConfig(encoding="JSON", enable_access_log=False)
+        serve.start(
+            proxy_location="EveryNode",
+            http_options={"host": host, "port": port, "keep_alive_timeout_s": _KEEP_ALIVE_S},
+            logging_config=log,
+        )
+        try:
+            try:
+                serve.run(build_application(config), name=APP, route_prefix="/", logging_config=log)
+            except RuntimeError as error:
+                first = str(error).splitlines()[0]
+                raise RunError(f"the service did not start: {first}", ExitCode.INTERNAL) from error
+            name = f"[{host}]" if ":" in host else host
+            yield f"http://{name}:{port}"
+        finally:
+            serve.shutdown()  # type: ignore[no-untyped-call]

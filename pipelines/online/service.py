@@ -1,0 +1,298 @@
+"""A frame's way through the service, the same for REST and WebSocket. Without Ray and HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from models.structures import Detections
+from pipelines.online.admission import Places, Rates, Tokens
+from pipelines.online.config import ServeConfig
+from pipelines.online.guard import too_large
+from pipelines.online.images import NetworkFrame, to_network
+from pipelines.online.metrics import Changes, Metrics
+from pipelines.online.refusals import Cause, Refusal
+from pipelines.online.streams import Answer, session_of
+
+logger = logging.getLogger("ray.serve")
+
+_Result = TypeVar("_Result")
+_MAX_HINTS = 10_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a detector says of one frame.
+
+    Attributes:
+        detections: In source pixels.
+        seconds: Time of the frame's batch in the network.
+    """
+
+    detections: Detections
+    seconds: float
+
+
+class Backend(Protocol):
+    """Detectors and sessions, wherever they run. All calls may raise `Refusal`."""
+
+    async def detect(self, frame: NetworkFrame) -> Found:
+        """Detections of one frame."""
+        ...
+
+    async def open(self, owner: str, frames_per_second: float) -> str:
+        """Begin a stream; gives its id."""
+        ...
+
+    async def expected(self, stream: str, owner: str) -> int:
+        """Number of the frame that a stream goes on with."""
+        ...
+
+    async def repeated(self, stream: str, owner: str, seq: int) -> Answer | None:
+        """The first answer to a frame sent again, None if the frame is the next one."""
+        ...
+
+    async def track(
+        self,
+        stream: str,
+        owner: str,
+        seq: int,
+        time_s: float | None,
+        size: tuple[int, int],
+        found: Detections,
+    ) -> Answer:
+        """Tracks of the next frame."""
+        ...
+
+    async def end(self, stream: str, owner: str) -> None:
+        """End a stream."""
+        ...
+
+    async def count(self, owner: str) -> int:
+        """Open streams of a token."""
+        ...
+
+    async def check_ready(self) -> None:
+        """Raise `unavailable` unless a frame could be answered now."""
+        ...
+
+    async def push(self, changes: Changes) -> None:
+        """Hand counts on."""
+        ...
+
+    async def merge(self, changes: Changes) -> tuple[Metrics, dict[str, float]]:
+        """Hand counts on; gives the sums over all replicas, and gauges of the sessions."""
+        ...
+
+
+class Service:
+    """Limits, stages and counts around a backend.
+
+    Args:
+        config: Of the service.
+        backend: Detectors and sessions.
+        tokens: The accepted ones.
+    """
+
+    def __init__(self, config: ServeConfig, backend: Backend, tokens: Tokens) -> None:
+        limits = config.limits
+        self.config, self.limits, self.backend, self.tokens = config, limits, backend, tokens
+        self.metrics = Metrics()
+        detectors = config.num_detectors * (config.batch or 1)
+        share = max(1, -(-detectors // config.num_ingresses))
+        self.places = Places(limits.max_running * share, limits.max_waiting * share)
+        self.rates = Rates(limits.frames_per_second)
+        self.bodies = 0
+        self._opening = asyncio.Lock()
+        self._next: OrderedDict[str, int] = OrderedDict()  # what this ingress answered last, plus 1
+        threads = min(4, os.cpu_count() or 1)
+        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    async def read_body(self, parts: AsyncIterator[bytes], max_bytes: int | None = None) -> bytes:
+        """A whole body, within its time and size; it holds no place for a frame meanwhile.
+
+        Args:
+            parts: As they arrive.
+            max_bytes: Instead of the limit of images.
+
+        Raises:
+            Refusal: `body_too_slow`; `body_too_large` with the first byte too many;
+                `overloaded` if too many bodies are arriving.
+        """
+        most = self.limits.max_body_bytes if max_bytes is None else max_bytes
+        if self.bodies >= self.limits.max_bodies:
+            text = "too many bodies are arriving; try again"
+            raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
+        self.bodies += 1
+        body = bytearray()
+        try:
+            with self._timed("body"):
+                async with asyncio.timeout(self.limits.body_s):
+                    async for part in parts:
+                        if len(body) + len(part) > most:
+                            raise too_large(self.limits)
+                        body += part
+        except TimeoutError:
+            text = f"body: it must arrive within {self.limits.body_s:g} s"
+            raise Refusal(Cause.BODY_TOO_SLOW, text) from None
+        finally:
+            self.bodies -= 1
+        return bytes(body)
+
+    async def detect(
+        self, owner: str, body: bytes, *, patient: bool = False, call: str = "detect"
+    ) -> tuple[NetworkFrame, Detections]:
+        """Decode an image and find the people in it.
+
+        Args:
+            owner: Whose frame it is.
+            body: The image.
+            patient: Wait for a place, however many do already.
+            call: For the counts.
+
+        Raises:
+            Refusal: If the image is refused, or there is no place for it.
+        """
+        asked = time.perf_counter()
+        async with self._deadline(), self.places.place(patient=patient):
+            self.metrics.observe("wait", time.perf_counter() - asked)
+            with self._timed("decode"):
+                detection, most = self.config.track.detection, self.limits.max_pixels
+                frame = await self._in_thread(to_network, body, detection, most)
+            found = await self.backend.detect(frame)
+        self.metrics.observe("detect", found.seconds)
+        self.metrics.count("jde_frames", call)
+        self.metrics.count("jde_detections", number=len(found.detections))
+        return frame, found.detections
+
+    async def before_body(self, stream: str, owner: str, seq: int) -> Answer | None:
+        """What can be said of a frame before its image is read.
+
+        Returns:
+            The first answer, if it was answered before.
+
+        Raises:
+            Refusal: If there is no such stream, or the frame is not its next one.
+        """
+        self.check_stream(stream)
+        if self._next.get(stream) == seq:
+            return None  # very likely the next one; the session decides in the end
+        async with self._deadline():
+            return await self.backend.repeated(stream, owner, seq)
+
+    async def associate(
+        self,
+        stream: str,
+        owner: str,
+        seq: int,
+        time_s: float | None,
+        frame: NetworkFrame,
+        found: Detections,
+    ) -> Answer:
+        """Tracks of a frame whose people have been found.
+
+        Raises:
+            Refusal: If the frame is not the stream's next one.
+        """
+        with self._timed("associate"):
+            async with self._deadline():
+                size = (frame.width, frame.height)
+                answer = await self.backend.track(stream, owner, seq, time_s, size, found)
+        self._next[stream] = seq + 1
+        self._next.move_to_end(stream)
+        while len(self._next) > _MAX_HINTS:
+            self._next.popitem(last=False)
+        self.metrics.count("jde_tracks", number=len(answer.track_ids))
+        return answer
+
+    async def open(self, owner: str, frames_per_second: float) -> str:
+        """Begin a stream.
+
+        Raises:
+            Refusal: `too_many_streams`.
+        """
+        async with self._opening, self._deadline():
+            if await self.backend.count(owner) >= self.limits.max_streams:
+                text = f"accepted are {self.limits.max_streams} open streams of a token"
+                raise Refusal(Cause.TOO_MANY_STREAMS, text, retry_after_s=self.limits.idle_s)
+            stream = await self.backend.open(owner, frames_per_second)
+        self._next[stream] = 0
+        return stream
+
+    async def end(self, stream: str, owner: str) -> None:
+        """End a stream."""
+        self.check_stream(stream)
+        self._next.pop(stream, None)
+        async with self._deadline():
+            await self.backend.end(stream, owner)
+
+    async def expected(self, stream: str, owner: str) -> int:
+        """Number of the frame that a stream goes on with."""
+        self.check_stream(stream)
+        async with self._deadline():
+            return await self.backend.expected(stream, owner)
+
+    def check_stream(self, stream: str) -> None:
+        """Refuse what is no stream's id, without asking anybody."""
+        session = session_of(stream)
+        if session is None or session >= self.config.num_sessions:
+            raise Refusal(Cause.NO_SUCH_STREAM, "there is no such stream")
+
+    async def push_metrics(self) -> None:
+        """Hand counts on; what cannot be handed on now goes with the next ones."""
+        changes = self.metrics.take()
+        try:
+            if changes:
+                await self.backend.push(changes)
+        except Exception as error:  # noqa: BLE001  the keeper is starting anew
+            self.metrics.add(changes)
+            logger.warning("counts could not be handed on: %s", type(error).__name__)
+
+    async def render_metrics(self) -> bytes:
+        """Prometheus text over all replicas."""
+        sums, gauges = await self.backend.merge(self.metrics.take())
+        own = {
+            "jde_frames_running": self.places.running,
+            "jde_frames_waiting": self.places.waiting,
+            "jde_bodies_arriving": self.bodies,
+        }
+        return sums.render({**gauges, **own})
+
+    async def _in_thread(self, call: Callable[..., _Result], *arguments: Any) -> _Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoders, call, *arguments)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        since = time.perf_counter()
+        yield
+        self.metrics.observe(stage, time.perf_counter() - since)
+
+    def _deadline(self) -> _Deadline:
+        return _Deadline(self.limits.request_s)
+
+
+class _Deadline:
+    """`asyncio.timeout` that ends in a refusal."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        try:
+            await self._timeout.__aexit__(*error)
+        except TimeoutError:
+            text = f"no answer within {self._seconds:g} s; try again"
+            raise Refusal(Cause.UNAVAILABLE, text, retry_after_s=1) from None

@@ -1,0 +1,186 @@
+"""A stream over one WebSocket: images in, tracks out, in order; detected ahead of their turn.
+
+The server begins with `{"stream", "model", "expected"}`. A binary message is the image of the next
+frame. A text message `{"seq", "time_s"}` before it, both optional, says which frame it is and when
+it was taken; after a refusal `seq` says where to go on. Every image gets one answer, in order: that
+of `POST .../frames/{seq}`, or a refusal with its `seq`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from pipelines.online.answers import frame_answer, to_json
+from pipelines.online.guard import subprotocol, too_large
+from pipelines.online.refusals import Cause, Refusal
+from pipelines.online.service import Service
+from pipelines.online.streams import Answer
+
+logger = logging.getLogger("ray.serve")
+
+NORMAL, POLICY_VIOLATION, TOO_BIG, GOING_AWAY = 1000, 1008, 1009, 1001
+_AHEAD = 4  # frames of a socket that are detected at once
+_MAX_TEXT = 1024
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """An image that has arrived."""
+
+    seq: int
+    time_s: float | None
+    image: bytes
+
+
+class _Ended(Exception):  # noqa: N818
+    """The socket is to be closed by us."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code, self.reason = code, reason
+
+
+async def serve_socket(service: Service, socket: WebSocket, stream: str) -> None:
+    """Serve one socket until either side ends it. The stream outlives it."""
+    owner: str = socket.state.owner
+    await socket.accept(subprotocol=subprotocol(socket.scope))
+    try:
+        expected = await service.expected(stream, owner)
+    except Refusal as refusal:  # accepted first: browsers show no text of a socket refused
+        service.metrics.count("jde_refusals", refusal.cause.error)
+        await socket.send_text(refusal.to_json().decode())
+        await socket.close(POLICY_VIOLATION, refusal.cause.error)
+        return
+    talk = _Talk(service, socket, stream, owner, expected)
+    try:
+        await talk.run()
+    except WebSocketDisconnect:
+        return
+    except _Ended as ended:
+        if socket.client_state is WebSocketState.CONNECTED:
+            await socket.close(ended.code, ended.reason)
+
+
+class _Talk:
+    """One socket's reader and answerer, side by side."""
+
+    def __init__(
+        self, service: Service, socket: WebSocket, stream: str, owner: str, expected: int
+    ) -> None:
+        self._service, self._socket = service, socket
+        self._stream, self._owner = stream, owner
+        self._next = expected  # number of the next image without one of its own
+        self._said: dict[str, Any] = {}  # by the text message before the image
+        self._unanswered: asyncio.Queue[tuple[int, asyncio.Task[Any]]] = asyncio.Queue()
+        self._num_unanswered = 0
+        self._ahead = asyncio.Semaphore(_AHEAD)
+
+    async def run(self) -> None:
+        """Read and answer; the first of both to end ends the other, and all work in hand.
+
+        Raises:
+            WebSocketDisconnect: If the client has gone.
+        """
+        model = self._service.config.model
+        hello = {"stream": self._stream, "model": model, "expected": self._next}
+        await self._socket.send_text(to_json(hello).decode())
+        work = [asyncio.ensure_future(part) for part in (self._read(), self._answer())]
+        try:
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in work:
+                task.cancel()
+            while not self._unanswered.empty():
+                self._unanswered.get_nowait()[1].cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async for frame in self._frames():
+            self._num_unanswered += 1
+            if self._num_unanswered > self._service.limits.max_unanswered:
+                most = self._service.limits.max_unanswered
+                raise _Ended(POLICY_VIOLATION, f"more than {most} frames unanswered")
+            task = asyncio.ensure_future(self._detect(frame))
+            await self._unanswered.put((frame.seq, task))
+
+    async def _frames(self) -> AsyncIterator[_Frame]:
+        limits = self._service.limits
+        while True:
+            try:
+                async with asyncio.timeout(limits.idle_s):
+                    message = await self._socket.receive()
+            except TimeoutError:
+                if self._num_unanswered:
+                    continue
+                raise _Ended(GOING_AWAY, f"no frame for {limits.idle_s:g} s") from None
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", NORMAL))
+            image, text = message.get("bytes"), message.get("text")
+            if text is not None:
+                self._said = _parse(text)
+            elif image is not None:
+                if len(image) > limits.max_body_bytes:
+                    raise _Ended(TOO_BIG, str(too_large(limits)))
+                seq = self._said.get("seq", self._next)
+                yield _Frame(seq, self._said.get("time_s"), image)
+                self._next, self._said = seq + 1, {}
+
+    async def _detect(self, frame: _Frame) -> Any:
+        """Image and detections of a frame, or the answer that it has got already."""
+        async with self._ahead:
+            self._service.rates.take(self._owner)
+            picture, found = await self._service.detect(
+                self._owner, frame.image, patient=True, call="frame"
+            )
+            return frame, picture, found
+
+    async def _answer(self) -> None:
+        while True:
+            seq, task = await self._unanswered.get()
+            try:
+                frame, picture, found = await task
+                answer: Answer = await self._service.associate(
+                    self._stream, self._owner, seq, frame.time_s, picture, found
+                )
+                values = frame_answer(self._service.config.model, self._stream, answer)
+            except Refusal as refusal:
+                self._service.metrics.count("jde_refusals", refusal.cause.error)
+                values = {"seq": seq, **refusal.to_dict()}
+                if refusal.retry_after_s is not None:
+                    values["retry_after_s"] = refusal.retry_after_s
+            except asyncio.CancelledError:
+                task.cancel()
+                raise
+            except Exception:
+                logger.exception("frame %d of a socket failed", seq)
+                text = "the service failed; its log has more"
+                values = {"seq": seq, **Refusal(Cause.INTERNAL, text).to_dict()}
+            self._num_unanswered -= 1
+            await self._socket.send_text(to_json(values).decode())
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """What a text message says of the image that follows."""
+    accepted = 'a text message is {"seq": 0.., "time_s": seconds}'
+    try:
+        said = json.loads(text) if len(text) <= _MAX_TEXT else None
+    except (json.JSONDecodeError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or said.keys() - {"seq", "time_s"}:
+        raise _Ended(POLICY_VIOLATION, accepted)
+    seq, time_s = said.get("seq"), said.get("time_s")
+    if seq is not None and (type(seq) is not int or not 0 <= seq <= 2**53):
+        raise _Ended(POLICY_VIOLATION, accepted)
+    if time_s is not None and not (type(time_s) in (int, float) and abs(time_s) <= 1e9):
+        raise _Ended(POLICY_VIOLATION, accepted)
+    return {name: value for name, value in said.items() if value is not None}

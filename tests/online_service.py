@@ -1,0 +1,227 @@
+"""The service in this process without Ray: the same application, detector and sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import fakes
+import numpy as np
+import uvicorn
+
+from pipelines.config import ResourceConfig
+from pipelines.detect import Detector
+from pipelines.online.admission import Tokens
+from pipelines.online.api import build_api
+from pipelines.online.config import Limits, ServeConfig
+from pipelines.online.images import NetworkFrame
+from pipelines.online.metrics import Changes, Metrics
+from pipelines.online.service import Found, Service
+from pipelines.online.sessions import Sessions
+from pipelines.online.snapshots import NoSnapshots
+from pipelines.schema import VideoInfo
+
+CONFIG = ServeConfig(track=fakes.CONFIG, parts=fakes.PARTS, device="cpu")
+logging.getLogger("ray.serve").setLevel(logging.WARNING)  # a line a call is too much here
+
+TOKEN = "a-token-for-the-tests"  # noqa: S105 - of nothing
+OTHER_TOKEN = "another-token-of-the-tests"  # noqa: S105
+
+
+class MemorySnapshots:
+    """A keeper in this process."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    async def put(self, name: str, content: bytes) -> None:
+        self.kept[name] = content
+
+    async def get(self, name: str) -> bytes | None:
+        return self.kept.get(name)
+
+    async def delete(self, name: str) -> None:
+        self.kept.pop(name, None)
+
+
+class LocalBackend:
+    """Detector and sessions called directly; `pause_s` makes the detector slow."""
+
+    def __init__(self, config: ServeConfig, *, with_snapshots: bool = True) -> None:
+        self._config = config
+        self._detector = Detector(config.track.detection, ResourceConfig(), config.parts.model)
+        self.snapshots = MemorySnapshots() if with_snapshots else NoSnapshots()
+        self.metrics, self.pause_s, self.num_detected = Metrics(), 0.0, 0
+        self._lock = asyncio.Lock()  # one frame at a time, as a network does
+        self.lose_sessions()
+
+    def lose_sessions(self) -> None:
+        """As when the replica is killed: only the snapshots are left."""
+        self.sessions = Sessions(self._config, self.snapshots)
+
+    async def detect(self, frame: NetworkFrame) -> Found:
+        async with self._lock:
+            await asyncio.sleep(self.pause_s)
+            self.num_detected += 1
+            info = VideoInfo(frame.width, frame.height, 1.0)
+            found, _ = self._detector.find(frame.pixels[None], [info], [0])
+            return Found(found[0], self.pause_s)
+
+    async def open(self, owner: str, rate: float) -> str:
+        return await self.sessions.open(owner, rate)
+
+    async def expected(self, stream: str, owner: str) -> int:
+        return await self.sessions.expected(stream, owner)
+
+    async def repeated(self, stream: str, owner: str, seq: int) -> Any:
+        return await self.sessions.repeated(stream, owner, seq)
+
+    async def track(self, *arguments: Any) -> Any:
+        return await self.sessions.track(*arguments)
+
+    async def end(self, stream: str, owner: str) -> None:
+        await self.sessions.end(stream, owner)
+
+    async def count(self, owner: str) -> int:
+        await self.sessions.expire()
+        return self.sessions.table.count(owner)
+
+    async def check_ready(self) -> None:
+        return None
+
+    async def push(self, changes: Changes) -> None:
+        self.metrics.add(changes)
+
+    async def merge(self, changes: Changes) -> tuple[Metrics, dict[str, float]]:
+        await self.sessions.expire()
+        self.metrics.add(changes)
+        return self.metrics, self.sessions.gauges()
+
+
+@dataclass
+class Running:
+    """A service that listens on a free port."""
+
+    port: int
+    backend: LocalBackend
+    service: Service
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        token: str | None = None,
+        kind: str = "image/png",
+        **headers: str,
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Status, JSON (or bytes), headers."""
+        return call(self.port, method, path, body, token=token, kind=kind, **headers)
+
+    def open(self, token: str | None = None, rate: float = 25.0) -> str:
+        body = json.dumps({"frames_per_second": rate}).encode()
+        status, answer, _ = self.call(
+            "POST", "/v1/streams", body, token=token, kind="application/json"
+        )
+        assert status == 201, answer
+        return answer["stream"]
+
+
+def call(
+    port: int,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    *,
+    token: str | None = None,
+    kind: str = "image/png",
+    **headers: str,
+) -> tuple[int, Any, dict[str, str]]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    if body is not None:
+        sent.setdefault("content-type", kind)
+    if token is not None:
+        sent["authorization"] = f"Bearer {token}"
+    try:
+        connection.request(method, path, body, sent)
+        response = connection.getresponse()
+        content = response.read()
+    finally:
+        connection.close()
+    answered = {name.lower(): value for name, value in response.getheaders()}
+    if "json" in answered.get("content-type", ""):
+        return response.status, json.loads(content), answered
+    return response.status, content, answered
+
+
+@contextlib.contextmanager
+def running(
+    *,
+    tokens: tuple[str, ...] = (),
+    config: ServeConfig = CONFIG,
+    with_snapshots: bool = True,
+    **limits: Any,
+) -> Iterator[Running]:
+    """A service in a thread of this process."""
+    config = replace(config, limits=replace(config.limits, **limits))
+    started = threading.Event()
+    kept: dict[str, Any] = {}
+
+    async def build() -> None:
+        backend = LocalBackend(config, with_snapshots=with_snapshots)
+        service = Service(config, backend, Tokens(tokens))
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        settings = uvicorn.Config(
+            build_api(service), log_level="critical", ws="websockets-sansio", lifespan="off"
+        )
+        server = uvicorn.Server(settings)
+        kept.update(server=server, backend=backend, service=service)
+        kept["port"] = listening.getsockname()[1]
+        started.set()
+        await server.serve(sockets=[listening])
+
+    thread = threading.Thread(target=asyncio.run, args=(build(),), daemon=True)
+    thread.start()
+    assert started.wait(20)
+    while not kept["server"].started:
+        time.sleep(0.01)
+    try:
+        yield Running(kept["port"], kept["backend"], kept["service"])
+    finally:
+        kept["server"].should_exit = True
+        thread.join(10)
+
+
+def frame(number: int, seed: int = 0) -> np.ndarray:
+    """`(H, W, 3)` RGB of a fake video in its source size."""
+    return fakes.draw(fakes.Script(seed=seed), number).repeat(2, 0).repeat(2, 1)
+
+
+def png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+NO_LIMITS = Limits()

@@ -1,0 +1,174 @@
+"""A stream over a WebSocket: the answers of REST, in order, and who may open one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from contextlib import ExitStack
+
+import pytest
+from online_service import CONFIG, TOKEN, frame, png, running
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+PNG = png(frame(0))
+
+
+@pytest.fixture(scope="module")
+def service():
+    with running() as it:
+        yield it
+
+
+def open_socket(service, stream: str, **options) -> ClientConnection:
+    url = f"ws://127.0.0.1:{service.port}/v1/streams/{stream}/ws"
+    return connect(url, open_timeout=10, **options)
+
+
+def receive(socket: ClientConnection) -> dict:
+    return json.loads(socket.recv(timeout=10))
+
+
+def test_answers_are_those_of_rest(service):
+    first, second = service.open(), service.open()
+    wanted = []
+    for seq in range(12):
+        path = f"/v1/streams/{first}/frames/{seq}"
+        wanted.append(service.call("POST", path, png(frame(seq)))[1])
+    with open_socket(service, second) as socket:
+        hello = {"stream": second, "model": CONFIG.model, "expected": 0}
+        assert receive(socket) == hello
+        for seq in range(12):  # all before the first answer is read
+            socket.send(png(frame(seq)))
+        answers = [receive(socket) for _ in range(12)]
+    assert [answer.pop("stream") for answer in answers] == [second] * 12
+    assert answers == [{k: v for k, v in answer.items() if k != "stream"} for answer in wanted]
+    assert any(answer["tracks"] for answer in answers)
+
+
+def test_the_stream_outlives_its_socket_and_a_number_may_be_sent_again(service):
+    stream = service.open()
+    with open_socket(service, stream) as socket:
+        receive(socket)
+        socket.send(png(frame(0)))
+        socket.send(png(frame(1)))
+        answers = [receive(socket), receive(socket)]
+    with open_socket(service, stream) as socket:
+        assert receive(socket)["expected"] == 2
+        socket.send('{"seq": 1}')
+        socket.send(png(frame(40)))
+        assert receive(socket) == answers[1]
+        socket.send(png(frame(2)))  # without a number: the one behind the last
+        assert receive(socket)["seq"] == 2
+        socket.send('{"seq": 9, "time_s": 0.5}')
+        socket.send(png(frame(3)))
+        refused = receive(socket)
+        assert (refused["error"], refused["seq"], refused["expected"]) == ("sequence_gap", 9, 3)
+
+
+def test_a_refused_image_does_not_end_the_socket(service):
+    with open_socket(service, service.open()) as socket:
+        receive(socket)
+        socket.send(b"no image")
+        socket.send(PNG)
+        refused, gap = receive(socket), receive(socket)
+        assert (refused["error"], refused["seq"]) == ("unsupported_type", 0)
+        assert (gap["error"], gap["expected"]) == ("sequence_gap", 0)
+        socket.send('{"seq": 0}')
+        socket.send(PNG)
+        assert receive(socket)["seq"] == 0
+
+
+def test_a_full_queue_makes_sockets_wait_instead_of_refusing(service):
+    """Three sockets ahead by ten frames each, at a detector with room for four."""
+    with ExitStack() as stack:
+        streams = [service.open() for _ in range(3)]
+        sockets = [stack.enter_context(open_socket(service, stream)) for stream in streams]
+        for socket in sockets:
+            receive(socket)
+            for seq in range(10):
+                socket.send(png(frame(seq)))
+        for socket in sockets:
+            assert [receive(socket)["seq"] for _ in range(10)] == list(range(10))
+
+
+def closed(socket: ClientConnection) -> tuple[int, str]:
+    try:
+        while True:
+            socket.recv(timeout=10)
+    except ConnectionClosed as ended:
+        return ended.rcvd.code, ended.rcvd.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '"x"', '{"seq": -1}', '{"seq": true}', '{"seq": 1.5}', '{"time_s": "now"}',
+     '{"time_s": NaN}', '{"time_s": 1e999}', '{"other": 1}', " " * 2000, "[" * 1000],
+)  # fmt: skip
+def test_text_that_says_nothing_known_ends_the_socket(service, text):
+    with open_socket(service, service.open()) as socket:
+        receive(socket)
+        socket.send(text)
+        assert closed(socket)[0] == 1008
+
+
+def test_floods_big_messages_and_silence_end_the_socket():
+    with running(max_unanswered=5, max_body_bytes=20_000, idle_s=0.7) as service:
+        service.backend.pause_s = 0.2
+        with open_socket(service, service.open()) as socket:
+            receive(socket)
+            for _ in range(7):
+                socket.send(PNG)
+            assert closed(socket)[0] == 1008
+        with open_socket(service, service.open()) as socket:
+            receive(socket)
+            socket.send(bytes(20_001))
+            assert closed(socket)[0] == 1009
+        with open_socket(service, service.open()) as socket:
+            receive(socket)
+            assert closed(socket)[0] == 1001
+        deadline = time.monotonic() + 5
+        while service.service.places.running:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def refusal(service, stream: str, **options) -> dict:
+    with open_socket(service, stream, **options) as socket:
+        answer = receive(socket)
+        assert closed(socket)[0] == 1008
+        return answer
+
+
+def test_unknown_ended_and_lost_streams_are_told_before_the_socket_is_closed(service):
+    assert refusal(service, "none")["error"] == "no_such_stream"
+    ended = service.open()
+    service.call("DELETE", f"/v1/streams/{ended}")
+    assert refusal(service, ended)["error"] == "stream_ended"
+    assert refusal(service, "0-0123abcd-0123456789ab")["error"] == "session_lost"
+
+
+def test_the_token_comes_in_a_header_or_from_browsers_in_a_subprotocol():
+    with running(tokens=(TOKEN,)) as service:
+        stream = service.open(TOKEN)
+        assert refusal(service, stream)["error"] == "no_token"
+        header = {"authorization": f"Bearer {TOKEN}"}
+        with open_socket(service, stream, additional_headers=header) as socket:
+            assert receive(socket)["stream"] == stream
+        text = base64.urlsafe_b64encode(TOKEN.encode()).decode().rstrip("=")
+        with open_socket(service, stream, subprotocols=["jde", f"bearer.{text}"]) as socket:
+            assert receive(socket)["stream"] == stream
+            assert socket.subprotocol == "jde"
+        wrong = base64.urlsafe_b64encode(b"x" * 20).decode().rstrip("=")
+        for offered in (wrong, "%%%", "é".encode().hex()):
+            answer = refusal(service, stream, subprotocols=["jde", f"bearer.{offered}"])
+            assert answer["error"] == "wrong_token"
+
+
+def test_pages_of_other_sites_may_not_open_a_socket(service):
+    stream = service.open()
+    answer = refusal(service, stream, origin="http://evil.example")
+    assert answer["error"] == "foreign_host"
+    with open_socket(service, stream, origin=service.url) as socket:
+        assert receive(socket)["expected"] == 0
