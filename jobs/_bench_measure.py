@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ from pipelines.sequences import TruthRules, find_truths, read_truth
 WARM_UP = 5  # frames of every sequence that are tracked but not timed
 STAGES = ("decode", "detect", "embed", "associate")
 NOTHING, OWN = "none", "joint"
+# `cpu` is for a machine with other work: time that this process had a processor
+CLOCKS: dict[str, Callable[[], float]] = {"wall": perf_counter, "cpu": process_time}
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Measured:
 class _Run:
     combination: Combination
     tracker: JDETracker
+    clock: Callable[[], float]
     frames: int = 0
     boxes: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
@@ -207,19 +210,30 @@ def with_embedder(finder: Finder, embedder: Embedder) -> Combination:
 
 
 def measure(
-    sequence: Footage, combinations: Sequence[Combination], max_frames: int | None = None
+    sequence: Footage,
+    combinations: Sequence[Combination],
+    max_frames: int | None = None,
+    clock: str = "wall",
 ) -> list[Measured]:
     """Track one sequence with every combination, frame by frame in turn.
+
+    Args:
+        sequence: What is tracked.
+        combinations: With what.
+        max_frames: Of the sequence, None for all.
+        clock: One of `CLOCKS`. `cpu` adds up threads, so that it wants networks of one.
 
     Raises:
         RunError: If the video cannot be read.
     """
     runs: list[_Run] = []
     num_frames = 0
-    for index, chunks, decoded in _frames(sequence.video, combinations, max_frames):
+    for index, chunks, decoded in _frames(sequence.video, combinations, max_frames, CLOCKS[clock]):
         if not runs:
             rate = next(iter(chunks.values())).info.frames_per_second
-            runs = [_Run(c, JDETracker(c.config.tracking, rate)) for c in combinations]
+            runs = [
+                _Run(c, JDETracker(c.config.tracking, rate), CLOCKS[clock]) for c in combinations
+            ]
         _step(runs, index, chunks, decoded, is_timed=num_frames >= WARM_UP)
         num_frames += 1
     if num_frames <= WARM_UP:
@@ -235,7 +249,10 @@ Chunks = dict[str, FrameChunk]  # by the key of what it was decoded for
 
 
 def _frames(
-    video: Video, combinations: Sequence[Combination], max_frames: int | None
+    video: Video,
+    combinations: Sequence[Combination],
+    max_frames: int | None,
+    clock: Callable[[], float],
 ) -> Iterator[tuple[int, Chunks, dict[str, float]]]:
     """Number of a frame, the frame as each network takes it, and seconds that it took each."""
     configs: dict[str, TrackConfig] = {}
@@ -254,9 +271,9 @@ def _frames(
         chunks: Chunks = {}
         seconds: dict[str, float] = {}
         for key, stream in streams.items():
-            started = perf_counter()
+            started = clock()
             chunk = next(stream, None)
-            seconds[key] = perf_counter() - started
+            seconds[key] = clock() - started
             if chunk is None or (chunk.error is None and not len(chunk.frame_index)):
                 return
             if chunk.error is not None:
@@ -275,7 +292,7 @@ def _step(
     for run in runs:
         finder, embedder = run.combination.finder, run.combination.embedder
         if finder.name not in found:
-            found[finder.name] = _timed(finder.find, chunks[_key(finder.config)])
+            found[finder.name] = _timed(run.clock, finder.find, chunks[_key(finder.config)])
         detections, detect_s = found[finder.name]
         # the association looks at no others: a separate embedder need not see them
         least = run.combination.config.tracking.least_score
@@ -287,11 +304,11 @@ def _step(
             pair = (finder.name, embedder.name)
             if pair not in vectors:
                 chunk = chunks[_key(embedder.config)]
-                vectors[pair] = _timed(embedder.embed, chunk, detections.tlbr)
+                vectors[pair] = _timed(run.clock, embedder.embed, chunk, detections.tlbr)
             embeddings, embed_s = vectors[pair]
         rounded = embeddings.astype(np.float16).astype(np.float32)  # as they travel in a run
         tracks, associate_s = _timed(
-            run.tracker.update, detections.tlbr, detections.scores, rounded
+            run.clock, run.tracker.update, detections.tlbr, detections.scores, rounded
         )
         size = tracks.tlbr[:, 2:] - tracks.tlbr[:, :2]
         keep = size.prod(axis=1) >= run.combination.config.min_box_area
@@ -326,10 +343,22 @@ def _result(sequence: Footage, run: _Run, end: int, *, is_cut: bool) -> Measured
     )
 
 
-def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    started = perf_counter()
+def _timed(
+    clock: Callable[[], float], work: Callable[..., Any], *arguments: Any
+) -> tuple[Any, float]:
+    started = clock()
     result = work(*arguments)
-    return result, perf_counter() - started
+    return result, clock() - started
+
+
+def check_clock(clock: str, threads: int) -> None:
+    """Refuse a clock that would add up the threads of a network.
+
+    Raises:
+        ValueError: If it would.
+    """
+    if clock == "cpu" and threads != 1:
+        raise ValueError(f"clock: got cpu with {threads} threads, which it adds up; accepted is 1")
 
 
 def _key(config: TrackConfig) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -34,11 +34,15 @@ def speed(
     ] = None,
     precision: Annotated[str, typer.Option(help="Of the network.")] = "auto",
     max_frames: Annotated[int | None, typer.Option(min=6, help="Of each source.")] = None,
+    clock: Annotated[
+        Literal["wall", "cpu"],
+        typer.Option(help="cpu: processor time, for a machine with other work; one thread."),
+    ] = "wall",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the network.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for speed.json.")] = Path("runs/speed"),
 ) -> None:
     """FPSD (network alone), FPSA (association alone) and FPS (whole system, decode included)."""
-    report = measure_speed(sources, weights, config, precision, max_frames, threads, out)
+    report = measure_speed(sources, weights, config, precision, max_frames, threads, out, clock)
     out.mkdir(parents=True, exist_ok=True)
     (out / "speed.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     console().print(build_table(report))
@@ -53,6 +57,7 @@ def measure_speed(
     max_frames: int | None,
     threads: int,
     out: Path,
+    clock: str = "wall",
 ) -> dict[str, Any]:
     """What `speed.json` holds: the machine, a row a source, and all of them as one.
 
@@ -63,6 +68,7 @@ def measure_speed(
         Combination,
         build_embedder,
         build_finder,
+        check_clock,
         find_sequences,
         measure,
         with_embedder,
@@ -71,6 +77,7 @@ def measure_speed(
     from jobs._options import collect
 
     try:
+        check_clock(clock, threads)
         given = {"torch_threads": threads, "precision": None if config else precision}
         settings = settle(collect({"weights": None if config else weights, **given}, config))
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
@@ -79,13 +86,14 @@ def measure_speed(
         if embedder is not None:
             combination = with_embedder(finder, embedder)
         footage = find_sequences(sources) if sources else find_footage(None, out, max_frames)
-        rows = [row for one in footage for row in measure(one, [combination], max_frames)]
+        rows = [row for one in footage for row in measure(one, [combination], max_frames, clock)]
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     detection = settings.track.detection
     return {
         "machine": processor(),
         "threads": threads,
+        "clock": clock,
         "weights": Path(detection.weights).name,
         "weights_sha256": detection.weights_sha256,
         "precision": detection.precision,
@@ -123,7 +131,8 @@ def build_table(report: dict[str, Any]) -> Table:
     table = Table(
         title=f"{report['weights']}, {report['precision']}, {report['machine']}, "
         f"{report['threads']} threads",
-        caption="Frames a second, one frame at a time, one part after the other, warm-up left out. "
+        caption=f"Frames a second ({report['clock']} time), one frame at a time, one part after "
+        "the other, warm-up left out. "
         "FPSD: network alone, crops and embeddings included. FPSA: association alone. FPS: whole, "
         "with decoding. A run over many cores is quicker: docs/performance.md.",
     )

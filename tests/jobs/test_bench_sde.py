@@ -113,10 +113,12 @@ def test_speed_writes_what_table3_reads(street, tmp_path):
 
 def test_a_separate_pair_has_its_crops_in_the_networks_share(street, separate, tmp_path):
     arguments = ["speed", str(street), "--config", str(separate), "--out", str(tmp_path)]
+    arguments += ["--clock", "cpu"]
     result = CliRunner().invoke(bench.app, arguments)
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "speed.json").read_text())
     overall = report["overall"]
+    assert report["clock"] == "cpu"
     assert report["is_separate"]
     network = overall["seconds"]["detect"] + overall["seconds"]["embed"]
     assert overall["FPSD"] == pytest.approx(overall["frames"] / network)
@@ -140,6 +142,8 @@ def test_a_measured_row_has_a_dash_for_what_was_not_measured():
         (["table3", "--measured", "other.json"], "other.json was not written by jde bench speed"),
         (["sde", "--data", "."], "no video found"),
         (["sde", "--config", "none.yaml"], "config: none.yaml cannot be read"),
+        (["speed", "--clock", "cpu", "--threads", "2"], "clock: got cpu with 2 threads"),
+        (["sde", "--clock", "cpu", "--threads", "2"], "clock: got cpu with 2 threads"),
         (["speed", "--weights", "vgg"], "weights: vgg is neither a file nor a shipped model"),
     ],
 )
