@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from pipelines.errors import ExitCode, RunError
+from pipelines.storage import StorageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -66,6 +67,8 @@ def _application(target: Callable[..., Any]) -> typer.Typer:
 def _explain(error: Exception) -> int:
     if isinstance(error, RunError):
         return say(str(error), error.exit_code)
+    if isinstance(error, StorageError):
+        return say(f"{error}; the same command goes on", ExitCode.INTERNAL)
     if type(error).__name__ == "NoArgsIsHelpError":  # its text is the help, which is out already
         return ExitCode.REFUSED
     format_message = getattr(error, "format_message", None)

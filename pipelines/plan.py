@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import glob
+import hashlib
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -71,8 +71,9 @@ def take_share(
     part, of = share
 
     def is_ours(video: Video) -> bool:
-        # not the hash that picks the association actor: with K its multiple one had all the work
-        return zlib.crc32(b"partition " + video.video_id.encode()) % of == part - 1
+        # not the CRC that picks the association actor, or some of them would have no work
+        digest = hashlib.sha256(video.video_id.encode()).digest()
+        return int.from_bytes(digest[:8]) % of == part - 1
 
     return [v for v in videos if is_ours(v)], [f for f in failures if is_ours(f[0])]
 

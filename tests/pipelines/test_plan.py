@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from made_videos import write_images
 
+from pipelines.config import ResourceConfig
+from pipelines.delivery import shard_of
 from pipelines.errors import ExitCode, Reason, RunError
-from pipelines.plan import find_videos
+from pipelines.plan import find_videos, pack, take_share
+from pipelines.schema import Segment, Video
 
 
 @pytest.fixture
@@ -147,3 +150,40 @@ def test_names_that_are_no_text_are_errors(archive):
     assert [v.name for v in videos] == ["a"]
     assert [e.reason for _, e in failures] == [Reason.BAD_KEY]
     assert failures[0][0].video_id
+
+
+def test_shares_of_an_archive_are_disjoint_whole_and_steady():
+    videos = [Video(f"/archive/{number}.mp4", f"{number}") for number in range(500)]
+    parts = [take_share(videos, [], (part, 4))[0] for part in range(1, 5)]
+    assert sorted((v for part in parts for v in part), key=videos.index) == videos
+    assert all(80 < len(part) < 180 for part in parts)
+    assert take_share(videos[::2], [], (2, 4))[0] == [v for v in videos[::2] if v in parts[1]]
+    owners = {shard_of(video.video_id, 4) for video in parts[0]}
+    assert owners == {0, 1, 2, 3}  # or one association actor had all the work
+    assert take_share(videos, [], (1, 1))[0] == videos
+
+
+def segments(number, num_bytes=1000):
+    names = map(str, range(number))
+    return [Segment(Video(f"/a/{name}.mp4", name, num_bytes=num_bytes)) for name in names]
+
+
+def test_short_videos_of_a_large_archive_share_rows():
+    resources = ResourceConfig()
+    assert [len(row) for row in pack(segments(100), resources)] == [1] * 100
+    assert {len(row) for row in pack(segments(512), resources)} == {4}
+    many = segments(10_000)
+    rows = pack(many, resources)
+    assert len(rows) == 625
+    assert [segment for row in rows for segment in row] == many
+
+
+@pytest.mark.parametrize("num_bytes", [0, 8 << 20])
+def test_large_videos_and_those_of_unknown_size_stay_alone(num_bytes):
+    assert {len(row) for row in pack(segments(1000, num_bytes), ResourceConfig())} == {1}
+
+
+@pytest.mark.parametrize("wrong", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2", "1/2/3"])
+def test_a_partition_that_is_none_is_refused(wrong):
+    with pytest.raises(ValueError, match="partition: got"):
+        ResourceConfig(partition=wrong)

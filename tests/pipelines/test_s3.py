@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import fakes
 import numpy as np
 import object_stores
 import pytest
+from conftest import ROOT, WORKER_PATH
 from faulty_proxy import FaultyProxy
 from made_videos import read_number, write_video
 
@@ -210,7 +213,7 @@ def test_what_is_missing_or_forbidden_is_asked_for_once(
         next(read_frames(Video(f"s3://{bucket}/none.mp4", "none")))
     assert forbidden.value.reason is Reason.ACCESS_DENIED
     assert sum(proxy.counts.values()) <= 3  # botocore asks for the region after a 403
-    with pytest.raises(RunError, match="403"):
+    with pytest.raises(RunError, match="no permission to read it"):
         find_videos([f"s3://{bucket}/in"])
     proxy.close()
 
@@ -327,6 +330,84 @@ def test_a_full_outage_ends_by_its_deadline_and_can_be_resumed(
     assert summary.videos_done == len(details) >= 1
     assert summary.videos_done + summary.videos_skipped == 2
     proxy.close()
+
+
+@pytest.mark.ray
+def test_the_dataflow_over_a_faulty_network_gives_the_plain_loops_bytes(
+    swift: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts, checkpoints and all, on a Ray of its own; OUT is on S3 too."""
+    archive(tmp_path, bucket, 2)
+    source = f"s3://{bucket}/in"
+    reference.track([source], str(tmp_path / "plain"), fakes.CONFIG, **SETTINGS)
+    proxy = FaultyProxy(swift, 0.05, seed=1, stall_s=3)
+    environment = {
+        s3_client.ENDPOINT_VARIABLE: proxy.endpoint,
+        "PYTHONPATH": WORKER_PATH,
+        "RAY_AUTH_MODE": "disabled",
+    }
+    run = subprocess.run(
+        [sys.executable, ROOT / "tests/run_s3.py", source, f"s3://{bucket}/out"],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == ExitCode.DONE, run.stderr[-3000:]
+    proxy.close()
+    there, here = open_store(f"s3://{bucket}/out"), open_store(str(tmp_path / "plain"))
+    for prefix in ("tracks/", "mot/", "detections/"):
+        assert len(list(there.list(prefix))) == 2
+        assert all(there.get(key) == here.get(key) for key in there.list(prefix))
+    assert list(there.list("checkpoints/")) == []
+    assert not s3_client.client().list_multipart_uploads(Bucket=bucket).get("Uploads")
+    assert proxy.counts["ok"] > 20
+
+
+def test_two_runs_started_together_create_every_video_once(
+    moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = new_bucket(moto, monkeypatch)
+    archive(tmp_path, own, 4)
+    won: list[str] = []
+    original = S3Store.put_if_absent
+
+    def counted(self: S3Store, key: str, body: Any) -> bool:
+        is_created = original(self, key, body)
+        if is_created:
+            won.append(key)
+        return is_created
+
+    monkeypatch.setattr(S3Store, "put_if_absent", counted)
+    barrier = threading.Barrier(2)
+
+    def run(_: int) -> Any:
+        barrier.wait()
+        return reference.track([f"s3://{own}/in"], f"s3://{own}/out", fakes.CONFIG, **SETTINGS)
+
+    with ThreadPoolExecutor(2) as pool:
+        summaries = list(pool.map(run, range(2)))
+    assert all(summary.exit_code == ExitCode.DONE for summary in summaries)
+    keys = list(open_store(f"s3://{own}/out").list("tracks/"))
+    assert sorted(won) == sorted(["run.json", *keys])
+    assert len(keys) == 4
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_partitions_divide_an_archive(
+    moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    own = new_bucket(moto, monkeypatch)
+    archive(tmp_path, own, 5)
+    out, frames = f"s3://{own}/out", 0
+    for part in range(1, number + 1):
+        resources = ResourceConfig(chunk_frames=8, partition=f"{part}/{number}")
+        settings = SETTINGS | {"resources": resources}
+        frames += reference.track([f"s3://{own}/in"], out, fakes.CONFIG, **settings).frames
+    assert frames == 5 * NUM_FRAMES
+    assert len(list(open_store(out).list("tracks/"))) == 5
+    assert len(list(open_store(out).list("summary"))) == number
 
 
 def create_at_once(store: Any, folder: Path, turn: int) -> list[bool]:
