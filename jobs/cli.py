@@ -12,6 +12,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "serve": ("jobs.serve", "serve", "Track people in live streams: HTTP, WebSocket, a page."),
     "eval": ("jobs.evaluate", "evaluate", "Score the tracks of a run against ground truth."),
     "refine": ("jobs.refine", "refine", "Fill, smooth and join the tracks of a finished run."),
+    "tune": ("jobs.tune", "tune", "Try settings of the association on saved detections."),
     "demo": ("jobs.demo", "demo", "Render three street scenes, track them, score the result."),
     "train": ("jobs.train", "train", "Train a network."),
     "export": ("jobs.export", "export", "Write weights as safetensors, ONNX or a torch file."),

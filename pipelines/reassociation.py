@@ -100,18 +100,21 @@ def track(
     return summary
 
 
-def settle_saved(config: TrackConfig, saved: Sequence[SavedVideo]) -> TrackConfig:
+def settle_saved(
+    config: TrackConfig, saved: Sequence[SavedVideo], least: float | None = None
+) -> TrackConfig:
     """The configuration with what made the detections: the same hash as that of their run.
 
     Args:
         config: As asked for; network and decoding are those of the detections.
         saved: All videos of the run.
+        least: Least score that is asked for; None: what the association looks at.
 
     Raises:
         RunError: If the detections come from runs that differ, or were saved with another stride
             or frame limit than is asked for.
     """
-    least = config.tracking.least_score
+    least = config.tracking.least_score if least is None else least
     folders = sorted({folder for one in saved if (folder := run_folder(one)) is not None})
     records = [record for folder in folders if (record := _record(folder)) is not None]
     if not records:  # MOT text, or Parquet on its own: nothing is known of a network

@@ -1,0 +1,256 @@
+"""`jde tune`: settings of the association tried on saved detections; the best as a config file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from jobs import _options as options
+from jobs._options import FLAGS, build_settings, collect
+from jobs._run import main
+from pipelines.errors import ExitCode, RunError
+
+if TYPE_CHECKING:
+    from models.metrics.tracking import SequenceScores
+    from pipelines.config import TrackConfig
+    from pipelines.saved_detections import SavedVideo
+    from pipelines.tuning import Search, Setting, Space, Span, Trial, Tuning, TuningSet
+
+_SHOWN = ("HOTA", "IDF1", "MOTA", "IDs")  # beside the metric
+_MOST_ROWS = 10
+
+Detections = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DETECTIONS",
+        show_default=False,
+        help="OUT of a run with --save-detections, *.parquet, det.txt, a MOTChallenge tree, globs.",
+    ),
+]
+Truth = Annotated[
+    Path,
+    typer.Option("--gt", metavar="GT", show_default=False, help="Ground truth, as for `jde eval`."),
+]
+Param = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME=VALUES",
+        show_default=False,
+        help="conf=0.3:0.7 (a range, 5 values in a grid), conf=0.3:0.7:9 (9 values), "
+        "track_buffer=10,30,60; NAME is a flag of `jde track` or a setting of the association. "
+        "May be repeated.",
+    ),
+]
+Metric = Annotated[str, typer.Option(help="What is to be as large as possible.")]
+SearchName = Annotated[
+    str,
+    typer.Option("--search", metavar="grid|optuna", help="All combinations, or --samples of them."),
+]
+Samples = Annotated[int, typer.Option(help="Trials of --search optuna.")]
+Seed = Annotated[int, typer.Option(help="Of --search optuna.")]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="FILE.yaml", help="For `jde track --config`; replaced.")
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write all trials there.")
+]
+
+
+def tune(
+    detections: Detections,
+    gt: Truth,
+    param: Param,
+    metric: Metric = "HOTA",
+    search: SearchName = "grid",
+    samples: Samples = 50,
+    seed: Seed = 0,
+    out: Out = Path("tuned.yaml"),
+    save: Json = None,
+    association: options.Association = None,
+    config: options.ConfigFile = None,
+    score_map: options.ScoreMap = None,
+    address: options.Address = None,
+) -> None:
+    """Try settings of the association on saved detections, and write the best as a config file.
+
+    Exit codes: 0 done; 1 internal; 2 refused before work starts.
+    """
+    flags = {"association": association, "score_map": score_map, "address": address}
+    settings = build_settings(collect(flags, config))
+
+    from models.metrics.tracking import RATIOS
+    from pipelines.detection_sources import find_saved
+    from pipelines.reassociation import settle_saved
+    from pipelines.tuning import tune as run
+
+    metric = _known(metric, RATIOS, "metric")
+    search = _known(search, ("grid", "optuna"), "search")
+    saved = find_saved(detections)
+    sets = _pair(saved, gt)
+    space = _space(param)
+    # the least score that was saved: trials look at less, never at more
+    settled = settle_saved(settings.track, saved, least=0.0)
+    tuning = run(
+        settled,
+        sets,
+        space,
+        metric=metric,
+        search=cast("Search", search),
+        samples=samples,
+        seed=seed,
+        address=settings.resources.address,
+        progress=_progress,
+    )
+    _show(tuning)
+    _write(out, settled, tuning)
+    if save is not None:
+        save.write_text(json.dumps([_row(trial) for trial in tuning.trials], indent=1) + "\n")
+    print(f"written to {out}; jde track --config {out} takes it")
+
+
+def _known(given: str, accepted: tuple[str, ...], name: str) -> str:
+    for choice in accepted:
+        if given.lower() == choice.lower():
+            return choice
+    raise RunError(f"{name}: got {given!r}, accepted is {' | '.join(accepted)}", ExitCode.REFUSED)
+
+
+def _pair(saved: list[SavedVideo], gt: Path) -> list[TuningSet]:
+    from pipelines.sequences import pair
+    from pipelines.tuning import TuningSet
+
+    by_name = {one.video.name: one for one in saved}
+    try:
+        if len(by_name) < len(saved):
+            raise ValueError("detections: two videos of one name")
+        pairings, _ = pair({name: Path(one.key) for name, one in by_name.items()}, gt)
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    missing = [pairing.name for pairing in pairings if pairing.truth is None]
+    if missing:
+        raise RunError(f"gt: no ground truth of {missing[0]} below {gt}", ExitCode.REFUSED)
+    return [TuningSet(p.name, by_name[p.name], str(p.truth)) for p in pairings]
+
+
+def _space(params: list[str]) -> Space:
+    space: dict[str, Span | list[Setting]] = {}
+    for text in params:
+        name, _, values = text.partition("=")
+        key = name.strip().replace("-", "_")
+        section, field = FLAGS.get(key, ("tracking", key))
+        if section != "tracking" or field == "association":
+            raise RunError(
+                f"param: got {name!r}, accepted are settings of the association", ExitCode.REFUSED
+            )
+        space[field] = _values(text, values)
+    return space
+
+
+def _values(text: str, values: str) -> Span | list[Setting]:
+    from pipelines.tuning import Span
+
+    wanted = f"param: got {text!r}, accepted is NAME=LOW:HIGH, NAME=LOW:HIGH:STEPS or NAME=A,B,C"
+    parts = [_value(part) for part in values.split(":")]
+    if len(parts) == 1:
+        listed = [_value(part) for part in values.split(",")]
+        if "" in listed:
+            raise RunError(wanted, ExitCode.REFUSED)
+        return listed
+    low, high, steps = (*parts, 5)[:3] if len(parts) in (2, 3) else ("", "", "")
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high))
+    if not (numbers and isinstance(steps, int) and steps >= 2 and low < high):  # type: ignore[operator]
+        raise RunError(wanted, ExitCode.REFUSED)
+    return Span(cast("float", low), cast("float", high), steps)
+
+
+def _value(text: str) -> Setting:
+    text = text.strip()
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _progress(done: int, total: int) -> None:
+    if done == total or done % max(1, total // 10) == 0:
+        typer.echo(f"{done}/{total} trials", err=True)
+
+
+def _figures(score: SequenceScores, metric: str) -> list[str]:
+    figures = score.figures()
+    names = dict.fromkeys((metric, *_SHOWN))
+    return [f"{figures[name]:.0f}" if name == "IDs" else f"{figures[name]:.2f}" for name in names]
+
+
+def _total(trial: Trial) -> SequenceScores:
+    from models.metrics.tracking import SequenceScores
+
+    return sum(trial.scores.values(), SequenceScores())
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    each = {name: score.figures() for name, score in trial.scores.items()}
+    return {"settings": trial.settings, "figures": _total(trial).figures(), "sequences": each}
+
+
+def _show(tuning: Tuning) -> None:
+    """The best trials, and what they are to be held against."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    names = list(tuning.best.settings)
+    for title in ("", *dict.fromkeys((tuning.metric, *_SHOWN)), *names):
+        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+    for rank, trial in enumerate(tuning.trials[:_MOST_ROWS], start=1):
+        values = [_text(trial.settings[name]) for name in names]
+        table.add_row(str(rank), *_figures(_total(trial), tuning.metric), *values)
+    table.add_section()
+    table.add_row("as it was", *_figures(_total(tuning.start), tuning.metric))
+    left_out = tuning.left_out()
+    if left_out is not None:
+        table.add_row("left out", *_figures(left_out, tuning.metric))
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=160).print(table)
+    print(
+        "left out: each sequence under the settings that are best on the others; if that is no"
+        " better than `as it was`, the choice fits these sequences only"
+        if left_out is not None
+        else "one sequence: nothing says whether the choice holds for another"
+    )
+
+
+def _text(value: Setting) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _write(out: Path, config: TrackConfig, tuning: Tuning) -> None:
+    import yaml
+
+    before = asdict(config.tracking)
+    default = asdict(type(config.tracking)())
+    kept = {name: value for name, value in before.items() if value != default[name]}
+    settings = {"association": before["association"], **kept, **tuning.best.settings}
+    figure, start = (trial.figure(tuning.metric) for trial in (tuning.best, tuning.start))
+    lines = [f"# jde tune: {tuning.metric} {figure:.2f}, {start:.2f} before"]
+    left_out = tuning.left_out()
+    if left_out is not None:
+        lines.append(
+            f"# on sequences left out of the choice: {left_out.figures()[tuning.metric]:.2f}"
+        )
+    try:
+        out.write_text("\n".join(lines) + "\n" + yaml.safe_dump({"tracking": settings}))
+    except OSError as error:
+        raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
+
+
+if __name__ == "__main__":
+    main(tune, "tune")

@@ -1,0 +1,84 @@
+"""The command line of `jde tune`, and the file that `jde track --config` takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs import cli
+from jobs._options import build_settings, collect
+from jobs.tune import _space
+from models.tracking.bytetrack import ByteTrackConfig
+from pipelines.errors import ExitCode, RunError
+from pipelines.tuning import Span
+
+
+def tree(folder: Path) -> Path:
+    for name in ("A", "B"):
+        lines = [f"{frame},{{}},{3 * frame},50,40,90,{{}}\n" for frame in range(1, 16)]
+        for kind, values in (("gt", (1, "1,1,1")), ("det", (-1, 0.65))):
+            (folder / name / kind).mkdir(parents=True)
+            text = "".join(lines).format(*values * 15)
+            (folder / name / kind / f"{kind}.txt").write_text(text)
+    return folder
+
+
+@pytest.mark.ray
+def test_the_best_is_written_as_a_configuration(ray_cluster, tmp_path, capsys) -> None:
+    place, out, every = tree(tmp_path / "tree"), tmp_path / "best.yaml", tmp_path / "all.json"
+    arguments = ["tune", str(place), "--gt", str(place), "--association", "bytetrack"]
+    arguments += ["--param", "conf=0.5:0.6:2", "--param", "birth_score=0.6,0.8"]
+    code = cli.run([*arguments, "--out", str(out), "--json", str(every)])
+    assert code == ExitCode.DONE
+    text = capsys.readouterr().out
+    assert "as it was" in text
+    assert "left out" in text
+    settings = build_settings(collect({}, out))
+    assert settings.track.tracking == ByteTrackConfig(high_score=0.5, birth_score=0.6)
+    trials = json.loads(every.read_text())
+    assert len(trials) == 4
+    assert trials[0]["settings"] == {"high_score": 0.5, "birth_score": 0.6}
+    assert set(trials[0]["sequences"]) == {"A", "B"}
+
+
+def test_values_are_lists_and_ranges_by_flag_or_setting() -> None:
+    params = ["conf=0.3:0.7", "track-buffer=10,30", "fuse_scores=true,false", "min_hits=1:3:3"]
+    assert _space(params) == {
+        "high_score": Span(0.3, 0.7),
+        "track_buffer": [10, 30],
+        "fuse_scores": [True, False],
+        "min_hits": Span(1, 3, 3),
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["conf", "conf=", "conf=0.7:0.3", "conf=1:2:3:4", "conf=a:b", "conf=1,,2", "conf=0:1:1"]
+)
+def test_values_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(RunError, match="param: got") as refused:
+        _space([text])
+    assert refused.value.exit_code == ExitCode.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--param", "nms=0.3,0.4"], "accepted are settings of the association"),
+        (["--param", "association=sort,jde"], "accepted are settings of the association"),
+        (["--param", "conf=0.5", "--metric", "speed"], "metric: got 'speed'"),
+        (["--param", "conf=0.5", "--search", "luck"], "search: got 'luck'"),
+        (["--param", "magic=1"], "magic: no setting of association jde"),
+        (["--param", "conf=0.5", "--gt", "missing"], "gt: missing"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_one_line(arguments, said, tmp_path, capsys) -> None:
+    place = str(tree(tmp_path))
+    gt = [] if "--gt" in arguments else ["--gt", place]
+    out = tmp_path / "best.yaml"
+    assert cli.run(["tune", place, *gt, *arguments, "--out", str(out)]) == ExitCode.REFUSED
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert "\n" not in error
+    assert not out.exists()
