@@ -7,12 +7,14 @@ in our own store, so that one process and many read and write the same.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 import ray.train
@@ -123,7 +125,7 @@ def train_on_ray(
             dataset_config=DataConfig(datasets_to_split=[]),
             run_config=RunConfig(
                 name=f"ray-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}",
-                storage_path=run.out if "://" in run.out else str(Path(run.out).absolute()),
+                **ray_storage(run.out),
                 failure_config=FailureConfig(max_failures=max_failures),
             ),
         )
@@ -132,6 +134,24 @@ def train_on_ray(
         raise NonFiniteLossError(outcome["non_finite"])
     if "refused" in outcome:
         raise ValueError(outcome["refused"])
+
+
+def ray_storage(out: str) -> dict[str, Any]:
+    """Where Ray keeps its own notes on a training, as options of `RunConfig`: beside ours.
+
+    Ray reads object stores through pyarrow, which does not know the variables that name an
+    endpoint to boto3.
+    """
+    if not out.startswith("s3://"):
+        return {"storage_path": str(Path(out.removeprefix("file://")).absolute())}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return {"storage_path": out}
+    from pyarrow.fs import S3FileSystem
+
+    parts = urlsplit(endpoint)
+    files = S3FileSystem(endpoint_override=parts.netloc, scheme=parts.scheme)
+    return {"storage_path": out.removeprefix("s3://"), "storage_filesystem": files}
 
 
 def _datasets(run: TrainingRun, images: Any, num_trainers: int, workers: int) -> dict[str, Any]:
