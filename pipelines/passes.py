@@ -29,6 +29,7 @@ from pipelines.storage import ObjectStore
 logger = logging.getLogger(__name__)
 
 MAX_PASSES = 3
+WAVE_VIDEOS = 20_000
 _ANSWER_S = 60.0  # an actor that does not answer for so long at the end of a pass is given up
 
 
@@ -83,6 +84,7 @@ class Passes:
         self._arrived: set[str] = set()
         self._started = time.perf_counter()
         self._trouble: Exception | None = None
+        self._is_stuck = False  # the last dataset failed and ended no video
 
     def plan(self, videos: Sequence[Video]) -> Iterator[tuple[str, list[Segment]]]:
         """Passes to run: a name that no other run has, and what is still to be done.
@@ -99,10 +101,11 @@ class Passes:
             self.count += 1
             if attempt:
                 logger.warning("%d videos are planned again (try %d)", len(todo), attempt + 1)
+            self._trouble = None
+            yield from self._waves(f"{run_id}-{attempt}", todo, attempt)
             before = len(self.outcomes)
-            yield f"{run_id}-{attempt}", self._segments(todo, attempt)
             todo = [video for video in todo if not self._has_ended(video)]
-            if self._trouble is not None and len(self.outcomes) == before:
+            if self._is_stuck and len(self.outcomes) == before:
                 break
         if todo and self._trouble is not None:
             raise _run_error(self._trouble) from self._trouble
@@ -112,10 +115,25 @@ class Passes:
             self.outcomes[video.video_id] = VideoOutcome(video, Counts(), 0.0, error)
         self._check_store()
 
-    def _segments(self, todo: Sequence[Video], attempt: int) -> list[Segment]:
-        """What is left of each video: all of it, or what follows its last checkpoint."""
+    def _waves(
+        self, name: str, todo: Sequence[Video], attempt: int
+    ) -> Iterator[tuple[str, list[Segment]]]:
+        """What is left of each video: all of it, or what follows its last checkpoint.
+
+        Ray Data keeps statistics of every block in the driver until a dataset ends; so many
+        videos go through it at a time.
+        """
         states = find_states(self._store)
-        return [self._rest(video, attempt, states.get(video.video_id, ())) for video in todo]
+        for start in range(0, len(todo), WAVE_VIDEOS):
+            wave = todo[start : start + WAVE_VIDEOS]
+            before = len(self.outcomes)
+            yield (
+                f"{name}-{start}" if start else name,
+                [self._rest(video, attempt, states.get(video.video_id, ())) for video in wave],
+            )
+            self._is_stuck = self._trouble is not None and len(self.outcomes) == before
+            if self._is_stuck:
+                return
 
     def _rest(self, video: Video, attempt: int, states: Sequence[str]) -> Segment:
         whole = Segment(video, attempt, may_cut=video.video_id not in self._uncuttable)
@@ -152,7 +170,6 @@ class Passes:
             self._resources,
         )
         started = [shard.stats.remote() for shard in shards]
-        self._trouble = None
         try:
             for receipt in receipts.iter_rows():
                 self._count(receipt, shards)

@@ -36,6 +36,35 @@ def test_only_what_did_not_end_is_planned_again_as_the_next_attempt(tmp_path: Pa
     assert len(names) == own.count == 3
 
 
+def test_a_large_archive_goes_through_in_waves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.passes.WAVE_VIDEOS", 2)
+    own, planned, names = passes(tmp_path), [], set()
+    for name, segments in own.plan(VIDEOS):
+        names.add(name)
+        planned.append([(segment.video.name, segment.attempt) for segment in segments])
+        if segments[0].video.name != "b":
+            own.outcomes |= done(tmp_path, segments[0].video)
+    assert planned == [[("a", 0), ("b", 0)], [("c", 0)], [("b", 1)], [("b", 2)]]
+    assert (own.count, len(names)) == (3, 4)
+
+
+def test_a_wave_that_achieves_nothing_is_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.passes.WAVE_VIDEOS", 1)
+    own = passes(tmp_path)
+    planned = own.plan(VIDEOS)
+    _, segments = next(planned)
+    own.outcomes |= done(tmp_path, segments[0].video)
+    next(planned)
+    own._trouble = ImportError("no module x")
+    with pytest.raises(RunError, match="no module x"):
+        next(planned)
+    assert own.count == 1
+
+
 def test_what_was_committed_before_its_actor_died_is_not_done_again(tmp_path: Path) -> None:
     own = passes(tmp_path)
     for _, segments in own.plan(VIDEOS[:1]):
