@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,12 @@ class TrainingRun:
         )
 
 
+def _leave_signals_to_the_trainer(_worker: int) -> None:
+    """Forked workers would raise what the trainer raises on SIGINT and SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def train_here(
     run: TrainingRun,
     images: TrainingSet,
@@ -116,6 +123,7 @@ def train_here(
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             collate_fn=collate,
+            worker_init_fn=_leave_signals_to_the_trainer,
         )
         return enumerate(iter(loader), first_step)
 

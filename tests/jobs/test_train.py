@@ -1,6 +1,10 @@
 """The verb: what is refused, counted and planned before anything is learned."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
 import numpy as np
@@ -77,6 +81,26 @@ def test_a_network_is_trained_and_its_weights_written(recipe, data, tmp_path, ca
     assert (out / "weights.safetensors").is_file()
     assert json.loads((out / "latest.json").read_text())["step"] == 2
     assert f"wrote {out}/weights.safetensors" in capsys.readouterr().out
+
+
+def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_path):
+    out = tmp_path / "out"
+    settings = yaml.safe_load(recipe.read_text())
+    settings["training"]["epochs"] = 4000
+    recipe.write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-m", "jobs.train", "--config", recipe, "--data", data, "--out", out]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (out / "latest.json").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate()
+    assert process.returncode == 143, error
+    assert error.strip() == f"jde: error: interrupted; the same command goes on from {out}"
+    done = json.loads((out / "latest.json").read_text())["step"]
+    settings["training"]["epochs"] = done // 2 + 1
+    recipe.write_text(yaml.safe_dump(settings))
+    assert train(recipe, data, "--out", out, "--workers", 0) == 0
+    assert json.loads((out / "latest.json").read_text())["step"] == 2 * (done // 2 + 1)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from pipelines.training_run import TrainingRun
 from pipelines.training_workers import ray_storage, train_on_ray
 
 pytestmark = pytest.mark.ray
-EPOCHS, BATCH, IMAGES = 12, 4, 8
+EPOCHS, BATCH, IMAGES = 8, 4, 8
 
 
 @pytest.fixture
