@@ -19,12 +19,13 @@ from jobs._bench_figure3 import figure3
 from jobs._bench_machine import console, processor
 from jobs._bench_pipeline import pipeline, plan
 from jobs._bench_sde import sde
+from jobs._bench_serve import serve
 from jobs._bench_speed import speed
 from jobs._bench_table3 import table3
 from pipelines.errors import ExitCode, RunError
 
 app = typer.Typer(help="Measure the parts of jde on this machine.", no_args_is_help=True)
-for _verb in (association, pipeline, plan, archive, long, figure3, sde, speed, table3):
+for _verb in (association, pipeline, plan, archive, long, figure3, sde, serve, speed, table3):
     app.command()(_verb)
 
 QUICK = ("small", "darknet53-576x320")  # of the networks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ logger = logging.getLogger("ray.serve")
 
 _PAUSE_S = 0.05  # between tries
 _KEEP_S = 2.0  # a keeper that is starting anew must not hold up streams for longer
+_AWAY_S = 1.0  # streams that follow do not wait for it either
 _READY_S = 5.0
 
 
@@ -174,10 +176,17 @@ class KeptSnapshots:
 
     def __init__(self, keeper: Any) -> None:
         self._keeper = keeper
+        self._away_until_s = 0.0
 
     async def put(self, name: str, content: bytes) -> None:
-        """Raises TimeoutError or a RayError while the keeper is away."""
-        await asyncio.wait_for(self._keeper.put.remote(name, content), _KEEP_S)
+        """Raises TimeoutError or a RayError while the keeper is away, and soon after at once."""
+        if time.monotonic() < self._away_until_s:
+            raise TimeoutError("the keeper is away")
+        try:
+            await asyncio.wait_for(self._keeper.put.remote(name, content), _KEEP_S)
+        except (TimeoutError, RayError, RayServeException):
+            self._away_until_s = time.monotonic() + _AWAY_S
+            raise
 
     async def get(self, name: str) -> bytes | None:
         """Waits for the keeper: without it nobody knows whether the stream is lost."""
