@@ -62,10 +62,11 @@ class DistributedRanks(Ranks):
 
 @ray.remote(num_cpus=0)
 class _Lines:
-    """What trainer 0 has to say, until the driver asks."""
+    """What trainer 0 has to say, until the driver asks; and why the training stopped, if it did."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.reason: tuple[str, str] | None = None
 
     def add(self, line: str) -> None:
         self.lines.append(line)
@@ -73,6 +74,12 @@ class _Lines:
     def take(self) -> list[str]:
         taken, self.lines = self.lines, []
         return taken
+
+    def stop(self, kind: str, reason: str) -> None:
+        self.reason = (kind, reason)
+
+    def why(self) -> tuple[str, str] | None:
+        return self.reason
 
 
 def train_on_ray(
@@ -129,11 +136,11 @@ def train_on_ray(
                 failure_config=FailureConfig(max_failures=max_failures),
             ),
         )
-        outcome = _fit(trainer, lines, show)
-    if "non_finite" in outcome:
-        raise NonFiniteLossError(outcome["non_finite"])
-    if "refused" in outcome:
-        raise ValueError(outcome["refused"])
+        _fit(trainer, lines, show)
+        reason = ray.get(lines.why.remote())
+    if reason is not None:
+        kind, text = reason
+        raise NonFiniteLossError(text) if kind == "not finite" else ValueError(text)
 
 
 def ray_storage(out: str) -> dict[str, Any]:
@@ -179,8 +186,8 @@ def _shard(rank: int) -> str:
     return f"trainer_{rank}"
 
 
-def _fit(trainer: TorchTrainer, lines: Any, show: Callable[[str], None]) -> dict[str, str]:
-    """Run to the end, passing on what trainer 0 says; gives why it stopped, if it did.
+def _fit(trainer: TorchTrainer, lines: Any, show: Callable[[str], None]) -> None:
+    """Run to the end, passing on what trainer 0 says.
 
     Raises:
         RunError: If Ray gave up.
@@ -198,15 +205,13 @@ def _fit(trainer: TorchTrainer, lines: Any, show: Callable[[str], None]) -> dict
     thread = threading.Thread(target=relay, daemon=True)
     thread.start()
     try:
-        result = trainer.fit()
+        trainer.fit()
     except ray.train.TrainingFailedError as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"training: Ray gave up: {reason}", ExitCode.INTERNAL) from error
     finally:
         over.set()
         thread.join(timeout=10)
-    metrics: dict[str, str] = result.metrics or {}
-    return metrics
 
 
 def _train_one(config: dict[str, Any]) -> None:
@@ -218,13 +223,15 @@ def _train_one(config: dict[str, Any]) -> None:
     def show(line: str) -> None:
         ray.get(config["lines"].add.remote(line))
 
-    outcome: dict[str, Any] = {"done": True}
+    def stop(kind: str, error: Exception) -> None:
+        if ranks.rank == 0:  # all have the same: no reason for Ray to start them again
+            ray.get(config["lines"].stop.remote(kind, str(error)))
+
     try:
         run.train(lambda first: read_batches(shard, first), ranks, show)
-    except NonFiniteLossError as error:  # would come again: no reason to restart
-        outcome = {"non_finite": str(error)}
+    except NonFiniteLossError as error:
+        stop("not finite", error)
     except ray.exceptions.RayTaskError:  # of one trainer's data: the group must end with it
         raise
-    except ValueError as error:  # all trainers read the same files: all are here
-        outcome = {"refused": str(error)}
-    ray.train.report(outcome)
+    except ValueError as error:
+        stop("refused", error)
