@@ -210,6 +210,7 @@ class TrackStore:
         self.state[:, added] = self.motion.initiate(measured)
         self.embeddings[added] = frame.embeddings[detections]
         if self.gallery.size:
+            self.gallery[added] = 0.0  # of the track that had the column before
             self.gallery[added, 0] = frame.embeddings[detections]
         self.status[added] = status
         self.score[added] = frame.scores[detections]

@@ -125,3 +125,14 @@ def test_galleries_move_with_their_tracks_when_the_table_grows_and_shrinks(numbe
     for column in range(store.count):
         source = int(store.detection[column])
         np.testing.assert_array_equal(store.gallery[column, 0], frame.embeddings[source])
+
+
+def test_a_column_that_is_used_again_keeps_nothing_of_its_former_track():
+    store = build_store(DeepSortConfig(), 4)
+    frame = build_frame(BOX, np.array([0.9]), LOOKS[:1])
+    only = np.array([0])
+    store.append(frame, only, store.take_ranks(1), 0, 1.0)
+    store.absorb(frame, only, only, kalman.innovation_variance(store.state[:, :1]), 0.0, 2.0)
+    store.remove(np.array([True]))
+    store.append(frame, only, store.take_ranks(1), 0, 3.0)
+    assert not store.get_state()["gallery"][0, 1:].any()
