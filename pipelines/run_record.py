@@ -60,7 +60,12 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
     if before.get("config_hash") != record["config_hash"]:
         keys = _differences(before.get("config", {}), config.to_dict())
         names = {key for key, _, _ in keys}
-        if "tracking.high_score" in names:  # --conf, of which the detector's threshold follows
+        if "tracking.association" in names:  # which brings settings of its own
+            follows = ("tracking.", "detection.score_threshold")
+            keys = [
+                k for k in keys if k[0].endswith(".association") or not k[0].startswith(follows)
+            ]
+        elif "tracking.high_score" in names:  # --conf, of which the detector's threshold follows
             keys = [k for k in keys if k[0] != "detection.score_threshold"]
         said = {"tracking.high_score": "conf"}
         text = "; ".join(f"{said.get(key, key)}: {old} there, {new} here" for key, old, new in keys)
