@@ -116,7 +116,12 @@ Resize = Annotated[
 ]
 Association = Annotated[
     str | None,
-    _option("association", _TRACKS, "How detections become tracks; each has defaults of its own.", "|".join(ASSOCIATIONS)),
+    _option(
+        "association",
+        _TRACKS,
+        "How detections become tracks; each has defaults of its own.",
+        "|".join(ASSOCIATIONS),
+    ),
 ]
 TrackBuffer = Annotated[
     int | None,
