@@ -152,7 +152,7 @@ def test_an_error_is_a_sentence(browser, clip, tmp_path):
         page = browser.new_page()
         page.goto(service.url)
         page.set_input_files("#file", str(clip[0]))
-        page.wait_for_selector("#message.shown", timeout=20_000)
+        page.wait_for_selector("#message.shown", timeout=90_000)
         assert "asks for a token" in page.inner_text("#message")
         page.fill("#token", OTHER_TOKEN)
         page.set_input_files("#file", str(clip[0]))
