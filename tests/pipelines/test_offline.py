@@ -120,7 +120,7 @@ def test_a_lost_association_actor_goes_on_from_its_checkpoints(
     """It is killed when half of a long video is kept; the rest is all that is decoded again."""
     import ray
 
-    source = fakes.archive(tmp_path / "in", long=Script(frames=160, seed=5, frame_s=0.01))
+    source = fakes.archive(tmp_path / "in", long=Script(frames=160, seed=5, frame_s=0.04))
     plain, out = tmp_path / "plain", tmp_path / "out"
     resources = replace(SMALL, segment_frames=16, cut_bytes=0, checkpoint_frames=16)
     settings = {"parts": fakes.PARTS, "resources": resources, "outputs": OUTPUTS}
