@@ -220,4 +220,5 @@ def quick_precision(device: Device) -> Literal["fp32", "bf16"]:
     if device == "cuda":  # on the cluster's machines, not on this one
         return "bf16"
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11
-    return "bf16" if capabilities.get("amx_bf16", False) else "fp32"
+    units = ("amx_bf16", "avx512_bf16")
+    return "bf16" if any(capabilities.get(unit, False) for unit in units) else "fp32"
