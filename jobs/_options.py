@@ -39,6 +39,7 @@ FLAGS: dict[str, tuple[str, str]] = {
     "nms": ("detection", "nms_threshold"),
     "max_detections": ("detection", "max_detections"),
     "precision": ("detection", "precision"),
+    "compile": ("detection", "compile"),
     "resize": ("detection", "resize"),
     "score_map": ("detection", "score_map"),
     "track_buffer": ("tracking", "track_buffer"),
@@ -110,6 +111,10 @@ MaxDetections = Annotated[
 ]
 Precision = Annotated[
     str | None, _option("precision", _NETWORK, "Arithmetic of the network.", "auto|fp32|bf16")
+]
+Compile = Annotated[
+    bool,
+    _option("compile", _NETWORK, "Through torch.compile; pays for large networks in bf16."),
 ]
 Resize = Annotated[
     str | None, _option("resize", _NETWORK, "How frames are scaled.", "fast|published")

@@ -16,12 +16,17 @@ def check_weights(values: Values) -> Settings:
     """
     place = ("detection", "weights")
     weights = values.get(place, DetectionConfig().weights)
-    from pipelines.networks import inspect
+    from pipelines.networks import inspect, is_separate
 
     try:
         facts = inspect(weights, values.get(("detection", "size")))
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
+    if values.get(("detection", "compile")) and is_separate(weights):
+        raise RunError(
+            f"compile: got {weights}, which names ONNX files; accepted are weights of one network",
+            ExitCode.REFUSED,
+        )
     rect = ("detection", "rect")
     if values.get(rect) and facts.has_one_size:
         raise RunError(

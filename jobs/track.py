@@ -53,6 +53,7 @@ def track(
     nms: options.Nms = None,
     max_detections: options.MaxDetections = None,
     precision: options.Precision = None,
+    compile: options.Compile = False,  # noqa: A002  torch.compile is its name
     resize: options.Resize = None,
     from_detections: options.FromDetections = None,
     score_map: options.ScoreMap = None,

@@ -63,6 +63,8 @@ class DetectionConfig:
         nms_threshold: Of two boxes overlapping by more IoU than this the lower one goes (`--nms`).
         max_detections: The highest scores kept in a frame; the cap is counted when it bites.
         precision: Arithmetic of the network; `auto` becomes one of the others before a run starts.
+        compile: Run the network through `torch.compile`, which takes up to a minute for every new
+            shape of input and pays for large networks in bfloat16 (`docs/performance.md`).
         resize: `fast` is one swscale pass, `published` OpenCV's INTER_AREA on the RGB frame.
         score_map: Of detections in MOT text only, how raw scores become shares: `auto`, `none` or
             `MIDPOINT/SCALE` (`pipelines.saved_detections.to_scores`).
@@ -79,6 +81,7 @@ class DetectionConfig:
     nms_threshold: float = 0.4
     max_detections: int = 300
     precision: Precision = "auto"
+    compile: bool = False
     resize: Resize = "fast"
     score_map: str = "auto"
 

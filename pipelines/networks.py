@@ -88,7 +88,7 @@ class TorchModel:
         precision = config.precision
         if precision == "auto":
             precision = quick_precision(resources.device)
-        self._model = optimise(model, precision)
+        self._model = optimise(model, precision, compiled=config.compile)
 
     def __call__(self, frames: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
         """Run the network on all frames of a chunk at once."""
@@ -209,7 +209,7 @@ def _onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
 
 
 def quick_precision(device: Device) -> Literal["fp32", "bf16"]:
-    """`bf16` where this machine has units for it (a GPU, AMX), else `fp32`.
+    """`bf16` where this machine has units for it (a GPU, AMX, AVX512_BF16), else `fp32`.
 
     A run on a cluster is settled on the machine that starts it.
     """

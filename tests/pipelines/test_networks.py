@@ -11,6 +11,7 @@ import pytest
 from made_videos import write_video
 from onnx_models import write_declaration
 
+from jobs._settings import check_weights
 from models.letterbox import Letterbox
 from pipelines import offline, reference
 from pipelines.config import DetectionConfig, OutputConfig, Parts, ResourceConfig, TrackConfig
@@ -49,6 +50,34 @@ def test_a_yaml_file_names_separate_networks(tmp_path: Path) -> None:
     assert facts.size == (128, 64)
     assert facts.sha256 == fingerprint(str(path))
     assert inspect(str(path), (64, 32)).size == (64, 32)
+
+
+def test_a_compiled_network_finds_what_the_plain_one_finds(monkeypatch) -> None:
+    import torch
+
+    compiled: list[object] = []
+
+    def compile_eagerly(function):
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_eagerly)  # the real one takes half a minute
+    frames = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
+    config = DetectionConfig(score_threshold=0.01, precision="fp32")
+    plain, quick = (
+        load_network(replace(config, compile=wanted), ResourceConfig())(frames)[0]
+        for wanted in (False, True)
+    )
+    assert len(compiled) == 1
+    assert np.array_equal(plain.scores, quick.scores)
+
+
+def test_separate_networks_are_not_compiled(tmp_path: Path) -> None:
+    declaration = write_declaration(tmp_path)
+    values = {("detection", "weights"): str(declaration), ("detection", "compile"): True}
+    with pytest.raises(RunError, match="which names ONNX files") as caught:
+        check_weights(values)
+    assert caught.value.exit_code == ExitCode.REFUSED
 
 
 def test_a_wide_video_is_looked_at_without_its_borders(tmp_path: Path) -> None:
