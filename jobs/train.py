@@ -34,6 +34,12 @@ NumTrainers = Annotated[
     int, typer.Option(min=1, help="processes that train together (DDP), on Ray")
 ]
 MaxFailures = Annotated[int, typer.Option(min=0, help="deaths of trainers that are made good")]
+Initial = Annotated[
+    Path | None, typer.Option(help="weights to go on from, instead of the file's `initial`")
+]
+LeaveOut = Annotated[
+    list[str] | None, typer.Option(help="path of a source that is not learned from; repeatable")
+]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="leave out and count wrong rows and images")
 ]
@@ -50,6 +56,8 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="epochs instead of the file's budget")] = None,
     loss_weighting: Weighting = None,
     embedding_loss: EmbeddingLoss = None,
+    initial: Initial = None,
+    leave_out: LeaveOut = None,
     threads: Annotated[int, typer.Option(min=1, help="torch threads of a trainer")] = 1,
     workers: Workers = 1,
     num_trainers: NumTrainers = 1,
@@ -69,7 +77,8 @@ def train(
     from pipelines.training_run import TrainingRun, train_here
 
     try:
-        recipe = _read(config, minutes, epochs, loss_weighting, embedding_loss)
+        recipe = _read(config, minutes, epochs, loss_weighting, embedding_loss, initial)
+        recipe = recipe.without(leave_out or ())
         if out is None and not dry_run:
             raise ValueError("out: accepted is --out with a folder or s3:// prefix, or --dry-run")
         if recipe.training.batch % num_trainers:
@@ -132,6 +141,7 @@ def _read(
     epochs: int | None,
     loss_weighting: str | None,
     embedding_loss: str | None,
+    initial: Path | None,
 ) -> Recipe:
     """The file's recipe, with what was typed instead."""
     from pipelines.recipe import read_recipe
@@ -145,6 +155,8 @@ def _read(
         changes["weighting"] = loss_weighting
     if embedding_loss is not None:
         changes["embedding_loss"] = embedding_loss
+    if initial is not None:
+        changes["initial"] = str(initial.resolve())  # where it was typed, not below --data
     return replace(recipe, **changes)
 
 

@@ -44,8 +44,12 @@ def open_appearance(path: Path) -> AppearanceEmbedder:
 def principal_directions(vectors: FloatArray, width: int) -> tuple[FloatArray, FloatArray]:
     """Mean and the `(512, width)` directions of largest variance of teacher vectors.
 
-    Projected and normalised again, they keep the teacher's similarities in fewer dimensions.
+    Projected and normalised again, they keep the teacher's similarities in fewer dimensions. Each
+    direction points to where its largest component is positive, so that the same vectors always
+    give the same ones.
     """
     mean = vectors.mean(0)
-    _, _, directions = np.linalg.svd(vectors - mean, full_matrices=False)
-    return mean, directions[:width].T
+    _, _, found = np.linalg.svd(vectors - mean, full_matrices=False)
+    directions = found[:width]
+    largest = np.abs(directions).argmax(1)[:, None]
+    return mean, (directions * np.sign(np.take_along_axis(directions, largest, 1))).T

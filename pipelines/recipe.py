@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar
 
 import yaml
@@ -175,6 +175,23 @@ class Recipe:
         if both:
             text = "it is among the sources; accepted are sequences that are not learned from"
             raise ValueError(f"validation sequences: got {min(both)}, {text}")
+
+    def without(self, paths: Sequence[str]) -> Recipe:
+        """The recipe less some of its sources, as for leave-one-sequence-out validation.
+
+        Args:
+            paths: Each the `path` of a source, or the last part of it.
+
+        Raises:
+            ValueError: If a path is that of no source, or nothing is left.
+        """
+        left = self.sources
+        for path in paths:
+            names = [source.path for source in left]
+            left = tuple(s for s in left if path not in (s.path, PurePath(s.path).name))
+            if len(left) == len(names):
+                raise ValueError(f"leave-out: got {path}, accepted are {', '.join(names)}")
+        return replace(self, sources=left)
 
     @property
     def config(self) -> JDEConfig:

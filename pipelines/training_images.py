@@ -20,6 +20,7 @@ from pipelines.recipe import Recipe
 from pipelines.training_data import TrainingSet
 
 SURE = 0.42  # score from which a teacher's box in an unlabelled frame is a person
+ENOUGH_VECTORS = 4  # of a teacher for each dimension that they are projected on
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def read_images(
             _taught(recipe, source, group, root, cache)
             for source, group in zip(recipe.sources, groups, strict=True)
         ]
-    numbered, count = with_unique_identities(_projected(groups, recipe.config.embedding_dim))
+    fixed = [source.kind in ("boxes", "crops") for source in recipe.sources]
+    numbered, count = with_unique_identities(_projected(groups, fixed, recipe.config.embedding_dim))
     return TrainingImages(numbered, count, problems)
 
 
@@ -140,17 +142,32 @@ def _write_cache(path: Path, group: list[LabelledImage]) -> None:
     np.savez(path, counts=[len(image.tlbr) for image in group], **arrays)
 
 
-def _projected(groups: list[list[TrainingImage]], width: int) -> list[list[TrainingImage]]:
-    """Teacher vectors in the network's dimensions: centred, projected, normalised again."""
+def _known_vectors(groups: list[list[TrainingImage]], width: int) -> FloatArray:
+    """`(K, 512)` teacher vectors of all boxes that have one."""
     vectors = [image.appearance for group in groups for image in group if image.appearance.size]
     rows = np.concatenate(vectors) if vectors else np.zeros((0, width), np.float32)
-    known = np.abs(rows).sum(1) > 0
-    if not known.any():
+    return rows[np.abs(rows).sum(1) > 0]
+
+
+def _projected(
+    groups: list[list[TrainingImage]], fixed: list[bool], width: int
+) -> list[list[TrainingImage]]:
+    """Teacher vectors in the network's dimensions: centred, projected, normalised again.
+
+    The directions follow from the `fixed` groups alone (people in many places), where they hold
+    enough: so a training that goes on from another one's weights with other sequences, or
+    without one of them, keeps the meaning of every dimension.
+    """
+    alone = [group for group, is_fixed in zip(groups, fixed, strict=True) if is_fixed]
+    rows = _known_vectors(alone, width)
+    if len(rows) < ENOUGH_VECTORS * width:
+        rows = _known_vectors(groups, width)
+    if not len(rows):
         return [
             [replace(i, appearance=np.zeros((len(i.tlbr), width), np.float32)) for i in group]
             for group in groups
         ]
-    mean, directions = pseudo_labels.principal_directions(rows[known], width)
+    mean, directions = pseudo_labels.principal_directions(rows, width)
 
     def project(image: TrainingImage) -> FloatArray:
         if image.appearance.shape[1] != len(mean):  # nobody in it, or no teacher saw it

@@ -113,7 +113,9 @@ def train_here(
 
     Errors as of `TrainingRun.train`.
     """
-    cv2.setNumThreads(0)  # a forked worker would wait for OpenCV's threads for ever
+    # As many as a forked worker asks for: another number there would wait for ever for threads of
+    # OpenCV that the fork did not take along.
+    cv2.setNumThreads(1)
 
     def batches(first_step: int) -> Iterator[tuple[int, Batch]]:
         images.first_step = first_step

@@ -125,3 +125,16 @@ def test_initial_weights_that_are_missing_are_refused_before_the_start(recipe, d
     recipe.write_text(yaml.safe_dump({**settings, "initial": "none.pth"}))
     assert train(recipe, data, "--dry-run") == 2
     assert "none.pth is missing" in capsys.readouterr().err
+
+
+def test_a_training_goes_on_from_other_weights_without_a_source(recipe, data, tmp_path, capsys):
+    settings = yaml.safe_load(recipe.read_text())
+    settings["sources"].append({"kind": "backgrounds", "path": "park"})
+    recipe.write_text(yaml.safe_dump(settings))
+    options = ("--initial", tmp_path / "no.safetensors", "--leave-out", "park", "--out", tmp_path)
+    assert train(recipe, data, *options) == 2
+    assert "sources: got none" in capsys.readouterr().err
+    assert train(recipe, data, "--leave-out", "street", "--out", tmp_path / "out") == 2
+    assert "leave-out: got street, accepted are park, park" in capsys.readouterr().err
+    assert train(recipe, data, *options[:2], "--out", tmp_path / "out") == 2
+    assert f"initial weights: {tmp_path}/no.safetensors is missing" in capsys.readouterr().err

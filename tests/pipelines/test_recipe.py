@@ -101,3 +101,22 @@ def test_lists_of_a_file_become_tuples(tmp_path):
     recipe = read_recipe(tmp_path / "a.yaml")
     assert recipe.augmentation.scale == (0.5, 1.2)
     assert recipe.aspects == (1.78,)
+
+
+def test_a_source_is_left_out_by_its_path_or_its_name():
+    recipe = read_recipe(JOBS / "train_small.yaml")
+    less = recipe.without(["frames_gt/KITTI-17", "viper"])
+    gone = {source.path for source in recipe.sources} - {source.path for source in less.sources}
+    assert gone == {"frames_gt/KITTI-17", "people/reid/viper"}
+    with pytest.raises(
+        ValueError, match="leave-out: got KITTI-18, accepted are frames_gt/MOT16-11"
+    ):
+        recipe.without(["KITTI-18"])
+
+
+def test_the_shipped_trainings_differ_in_the_labelled_sequences_alone():
+    """Otherwise the directions that appearance is projected on would differ too."""
+    base, shipped = (read_recipe(JOBS / f"train_small{end}.yaml") for end in ("_base", ""))
+    added = set(shipped.sources) - set(base.sources)
+    assert {source.kind for source in added} == {"sequence"}
+    assert set(base.sources) < set(shipped.sources)

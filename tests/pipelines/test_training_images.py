@@ -98,3 +98,20 @@ def test_teachers_are_asked_once_and_their_answers_kept(sources, tmp_path, monke
 def test_a_plan_asks_no_teacher(sources, tmp_path):
     taught = recipe(detector_teacher="missing.onnx", appearance_teacher="missing.onnx")
     assert read_images(taught, tmp_path, None).num_identities == 3
+
+
+def test_a_left_out_sequence_does_not_turn_the_directions_of_appearance(monkeypatch):
+    """Weights go on in another training, where every dimension must mean the same."""
+    rng = np.random.default_rng(3)
+
+    def people(group, count):
+        vectors = rng.normal(size=(count, 512)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return [picture(group, count, vectors)]
+
+    monkeypatch.setattr(training_images, "ENOUGH_VECTORS", 1)
+    many, sequence = people(0, 140), people(1, 60)
+    alone = training_images._projected([many], [True], 128)
+    both = training_images._projected([many, sequence], [True, False], 128)
+    np.testing.assert_array_equal(alone[0][0].appearance, both[0][0].appearance)
+    assert np.allclose(np.linalg.norm(both[1][0].appearance, axis=1), 1, atol=1e-5)
