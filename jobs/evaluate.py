@@ -60,7 +60,7 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="local|auto|ray://HOST:PORT",
-        help="Ray to score on, a task a sequence. Default: this process for up to 8 sequences.",
+        help="Ray to score on, a task a sequence. Default: this process for up to 16 sequences.",
     ),
 ]
 
@@ -107,6 +107,7 @@ class Scored:
         title: Of the page.
         figures: By sequence, the one over all last.
         columns: Of the table, in parts that may be tables of their own.
+        headline: Columns shown large on the page.
         charts: Of the page.
         curves: Written as JSON beside the figures.
     """
@@ -114,6 +115,7 @@ class Scored:
     title: str
     figures: dict[str, dict[str, float]]
     columns: tuple[Sequence[str], ...]
+    headline: Sequence[str]
     charts: list[Chart]
     curves: dict[str, Any]
 
@@ -147,10 +149,13 @@ def evaluate(
         if weights is not None:
             score = partial(score_network, weights=weights, size=read_size(size), every=every)
         files = find_scored(tracks, detections or embeddings, weights is not None)
-        pairings, left_out = pair_all(files, gt, skip_missing)
+        pairings, left_out, unscored = pair_all(files, gt, skip_missing)
         scored = score(pairings, rules, address)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
+    if unscored:  # a mean over the easy half looks good
+        names = ", ".join(unscored[:8]) + (", ..." if len(unscored) > 8 else "")
+        typer.echo(f"jde: ground truth without tracks, not scored: {names}", err=True)
     print_scores(scored.figures, left_out, scored.columns)
     try:
         if json is not None:
@@ -162,7 +167,14 @@ def evaluate(
             from pipelines.report.scores import score_page
 
             place = f"{tracks} against {gt}"
-            page = score_page(scored.title, place, scored.figures, left_out, scored.charts)
+            page = score_page(
+                scored.title,
+                place,
+                scored.figures,
+                left_out,
+                scored.charts,
+                headline=scored.headline,
+            )
             html.write_text(page, encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot write: {error}", ExitCode.REFUSED) from error
@@ -183,6 +195,7 @@ def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None
         "Tracks against ground truth",
         {name: one.figures() for name, one in scores.items()},
         (RATIOS, COUNTS),
+        ("HOTA", "MOTA", "IDF1", "IDs"),
         tracking_charts(scores),
         {name: curve.round(6).tolist() for name, curve in curves.items()},
     )
@@ -215,6 +228,7 @@ def score_detections(pairings: list[Pairing], rules: TruthRules, address: str | 
         "Detections against ground truth",
         figures,
         (list(figures[OVERALL]),),
+        ("AP", "Prcn", "Rcll"),
         detection_charts(scores),
         {name: values[some].round(6).tolist() for name, values in curves.items()},
     )
@@ -264,6 +278,7 @@ def show_embeddings(known: dict[str, KnownEmbeddings]) -> Scored:
         "Embeddings against ground truth",
         figures,
         (list(figures[OVERALL]),),
+        ("TPR@1e-1", "TPR@1e-3", "embeddings", "people"),
         embedding_charts(scores),
         {},
     )
@@ -315,10 +330,8 @@ def find_scored(place: Path, of_detections: bool, of_frames: bool) -> dict[str, 
 
 def pair_all(
     files: dict[str, Path], gt: Path, skip_missing: bool
-) -> tuple[list[Pairing], list[str]]:
-    """Sequences with ground truth, and the names of those without that are left out.
-
-    What has truth but nothing to score is said on stderr: a mean over the easy half looks good.
+) -> tuple[list[Pairing], list[str], list[str]]:
+    """Sequences with both, names of those without truth, left out, and of those without tracks.
 
     Raises:
         ValueError: If ground truth is missing and that was not allowed, or all of it is.
@@ -336,10 +349,7 @@ def pair_all(
     found = [pairing for pairing in pairings if pairing.truth is not None]
     if not found:
         raise ValueError(f"gt: no ground truth below {gt} for any sequence")
-    if unscored:
-        names = ", ".join(unscored[:8]) + (", ..." if len(unscored) > 8 else "")
-        typer.echo(f"jde: ground truth without tracks, not scored: {names}", err=True)
-    return found, missing
+    return found, missing, unscored
 
 
 if __name__ == "__main__":
