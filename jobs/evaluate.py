@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 MOST_CURVE_POINTS = 1000  # of the curve in the JSON file
 
 Tracks = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="TRACKS",
         show_default=False,
-        help="OUT of a run, a folder of its Parquet files, or MOT text files of any tracker.",
+        help="OUT of a run (also s3://), a folder of its Parquet files, or MOT text files of any "
+        "tracker.",
     ),
 ]
 Truth = Annotated[
@@ -138,19 +139,18 @@ def evaluate(
 ) -> None:
     """Score tracks as MOTChallenge's official kit does: HOTA, CLEAR and identity figures."""
     from jobs._scores import print_scores, write_csv, write_json
+    from pipelines.sequences import local_copy
 
-    if detections and embeddings:
-        raise RunError("got --detections and --embeddings, accepted is one", ExitCode.REFUSED)
-    if weights is not None and not embeddings:
-        raise RunError("got --weights, accepted is it with --embeddings", ExitCode.REFUSED)
-    score = score_detections if detections else score_embeddings if embeddings else score_tracks
     try:
+        score = choose_scores(detections, embeddings, weights, size, every)
         rules = truth_rules(benchmark, min_visibility)
-        if weights is not None:
-            score = partial(score_network, weights=weights, size=read_size(size), every=every)
-        files = find_scored(tracks, detections or embeddings, weights is not None)
-        pairings, left_out, unscored = pair_all(files, gt, skip_missing)
-        scored = score(pairings, rules, address)
+        folder = "detections" if detections or embeddings else "tracks"
+        if "://" in tracks and address not in (None, "local"):
+            raise ValueError(f"address: got {address}, tracks of a store are scored here")
+        with local_copy(tracks, folder) as place:
+            files = find_scored(place, folder, weights is not None)
+            pairings, left_out, unscored = pair_all(files, gt, skip_missing)
+            scored = score(pairings, rules, address)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     if unscored:  # a mean over the easy half looks good
@@ -164,20 +164,40 @@ def evaluate(
         if csv is not None:
             write_csv(csv, scored.figures)
         if html is not None:
-            from pipelines.report.scores import score_page
-
-            place = f"{tracks} against {gt}"
-            page = score_page(
-                scored.title,
-                place,
-                scored.figures,
-                left_out,
-                scored.charts,
-                headline=scored.headline,
-            )
-            html.write_text(page, encoding="utf-8")
+            html.write_text(page_of(scored, f"{tracks} against {gt}", left_out), encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot write: {error}", ExitCode.REFUSED) from error
+
+
+def choose_scores(
+    detections: bool,
+    embeddings: bool,
+    weights: str | None,
+    size: str | None,
+    every: int,
+) -> Callable[..., Scored]:
+    """What is scored, by the flags.
+
+    Raises:
+        RunError: If they do not go together.
+        ValueError: If the size cannot be read.
+    """
+    if detections and embeddings:
+        raise RunError("got --detections and --embeddings, accepted is one", ExitCode.REFUSED)
+    if weights is not None and not embeddings:
+        raise RunError("got --weights, accepted is it with --embeddings", ExitCode.REFUSED)
+    if weights is not None:
+        return partial(score_network, weights=weights, size=read_size(size), every=every)
+    return score_detections if detections else score_embeddings if embeddings else score_tracks
+
+
+def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
+    """The page of `--html`."""
+    from pipelines.report.scores import score_page
+
+    return score_page(
+        scored.title, place, scored.figures, left_out, scored.charts, headline=scored.headline
+    )
 
 
 def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
@@ -313,7 +333,7 @@ def read_size(text: str | None) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def find_scored(place: Path, of_detections: bool, of_frames: bool) -> dict[str, Path]:
+def find_scored(place: Path, folder: str, of_frames: bool) -> dict[str, Path]:
     """Files to be scored, or videos and image folders, by the name of their sequence.
 
     Raises:
@@ -325,7 +345,7 @@ def find_scored(place: Path, of_detections: bool, of_frames: bool) -> dict[str, 
         return find_frames(place)
     from pipelines.sequences import find_tracks
 
-    return find_tracks(place, "detections" if of_detections else "tracks")
+    return find_tracks(place, folder)
 
 
 def pair_all(

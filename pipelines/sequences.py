@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 from models.metrics.rows import BoxRows, check_unique
 from models.structures import FloatArray
 from pipelines.mot_format import Benchmark, GroundTruth, read_ground_truth, read_results
+from pipelines.storage import open_store
 
 _HASH = re.compile(r"-[0-9a-f]{8}$")
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -55,6 +58,33 @@ def sequence_name(stem: str) -> str:
     ('MOT16-11', 'MOT16-11')
     """
     return _HASH.sub("", stem)
+
+
+@contextmanager
+def local_copy(place: str, folder: str = "tracks") -> Iterator[Path]:
+    """The place itself, or for OUT in a store a copy of one of its folders while it is needed.
+
+    Args:
+        place: A path, or `s3://bucket/prefix`.
+        folder: Of the run: `tracks`, or `detections`.
+
+    Raises:
+        ValueError: If it is another kind of address.
+        OSError: If the store does not answer.
+    """
+    if "://" not in place:
+        yield Path(place)
+        return
+    store = open_store(place)
+    with tempfile.TemporaryDirectory(prefix="jde-") as root:
+        copy = Path(root, folder)
+        copy.mkdir()
+        keys = [key for key in store.list(f"{folder}/") if key.endswith((".parquet", ".txt"))]
+        for key in keys:
+            (copy / key.rpartition("/")[2]).write_bytes(store.get(key))
+        if not keys:
+            raise ValueError(f"{folder}: no Parquet file and no MOT text file in {place}")
+        yield copy
 
 
 def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:

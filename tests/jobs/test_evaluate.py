@@ -46,6 +46,17 @@ def test_scores_are_printed_and_written(finished_run, capsys):
     assert lines[1]["FN"] == "0"
 
 
+def test_a_run_in_a_store_is_scored(finished_run, capsys):
+    place = (finished_run / "out").as_uri()
+    gt = ["--gt", str(finished_run / "gt")]
+    assert run(["eval", place, *gt]) == 0
+    assert "100.0" in capsys.readouterr().out
+    assert run(["eval", place, *gt, "--address", "auto"]) == 2
+    assert "tracks of a store are scored here" in capsys.readouterr().err
+    assert run(["eval", place + "/tracks", *gt]) == 2
+    assert "tracks: no Parquet file" in capsys.readouterr().err
+
+
 def test_mot_text_of_any_tracker_is_scored(finished_run, capsys):
     (finished_run / "sort").mkdir()
     (finished_run / "sort" / "SEQ.txt").write_text(LINES)
