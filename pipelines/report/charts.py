@@ -130,17 +130,13 @@ def point_chart(
         parts.append(f'<text class="over" x="{across[-1] - 2:.1f}" y="{down[-1] + 3:.1f}" '
                      f'text-anchor="end">{escape(curve.name)}</text>')  # fmt: skip
     known = {name: at for name, at in points.items() if np.isfinite(at).all()}
-    places = [
-        (float(across[0]), float(down[0]))
-        for across, down in (
-            _place(x, y, np.array([at_x]), np.array([at_y]), width, height)
-            for at_x, at_y in known.values()
-        )
-    ]
+    at = np.array(list(known.values()), np.float64).reshape(-1, 2)
+    placed = _place(x, y, at[:, 0], at[:, 1], width, height)
+    places = list(zip(placed[0].tolist(), placed[1].tolist(), strict=True))
     colours = {name: colour(number) for number, name in enumerate(points)}
-    for name, (across, down) in zip(known, places, strict=True):
+    for name, (centre_x, centre_y) in zip(known, places, strict=True):
         parts.append(
-            f'<circle class="point" cx="{across:.1f}" cy="{down:.1f}" r="5.5" '
+            f'<circle class="point" cx="{centre_x:.1f}" cy="{centre_y:.1f}" r="5.5" '
             f'fill="{colours[name]}"><title>{escape(name)}</title></circle>'
         )
     parts += _names_beside(list(known), places, width - _RIGHT, height - _BOTTOM)
