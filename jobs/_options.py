@@ -69,6 +69,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "nms": ("--nms", "--iou", "--nms-thres"),
     "rect": ("--rect/--no-rect",),
 }
+_SWITCHES = {flag for flag, names in NAMES.items() if any("/--no-" in name for name in names)}
 
 
 def _option(flag: str, panel: str, text: str, metavar: str | None = None) -> Any:
@@ -211,7 +212,8 @@ def collect(flags: dict[str, Any], file: Path | None) -> Values:
     """Values of the file, and over them those of the flags that were given.
 
     Args:
-        flags: By the names of `FLAGS`; None and False mean not given.
+        flags: By the names of `FLAGS`; None means not given, and so does False, but for flags that
+            can be switched off (`--no-rect`).
         file: YAML, see `read_yaml`.
 
     Raises:
@@ -219,7 +221,7 @@ def collect(flags: dict[str, Any], file: Path | None) -> Values:
     """
     values = {} if file is None else read_yaml(file)
     for flag, value in flags.items():
-        if value is not None and value is not False:
+        if value is not None and (value is not False or flag in _SWITCHES):
             values |= _value(flag.replace("_", "-"), FLAGS[flag], value)
     return values
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 MOST_CURVE_POINTS = 1000  # of the curve in the JSON file
 
 Tracks = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="TRACKS",
         show_default=False,
-        help="OUT of a run, a folder of its Parquet files, or MOT text files of any tracker.",
+        help="OUT of a run (also s3://), a folder of its Parquet files, or MOT text files of any "
+        "tracker.",
     ),
 ]
 Truth = Annotated[
@@ -60,7 +61,7 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="local|auto|ray://HOST:PORT",
-        help="Ray to score on, a task a sequence. Default: this process for up to 8 sequences.",
+        help="Ray to score on, a task a sequence. Default: this process for up to 16 sequences.",
     ),
 ]
 
@@ -107,6 +108,7 @@ class Scored:
         title: Of the page.
         figures: By sequence, the one over all last.
         columns: Of the table, in parts that may be tables of their own.
+        headline: Columns shown large on the page.
         charts: Of the page.
         curves: Written as JSON beside the figures.
     """
@@ -114,6 +116,7 @@ class Scored:
     title: str
     figures: dict[str, dict[str, float]]
     columns: tuple[Sequence[str], ...]
+    headline: Sequence[str]
     charts: list[Chart]
     curves: dict[str, Any]
 
@@ -136,21 +139,23 @@ def evaluate(
 ) -> None:
     """Score tracks as MOTChallenge's official kit does: HOTA, CLEAR and identity figures."""
     from jobs._scores import print_scores, write_csv, write_json
+    from pipelines.sequences import local_copy
 
-    if detections and embeddings:
-        raise RunError("got --detections and --embeddings, accepted is one", ExitCode.REFUSED)
-    if weights is not None and not embeddings:
-        raise RunError("got --weights, accepted is it with --embeddings", ExitCode.REFUSED)
-    score = score_detections if detections else score_embeddings if embeddings else score_tracks
     try:
+        score = choose_scores(detections, embeddings, weights, size, every)
         rules = truth_rules(benchmark, min_visibility)
-        if weights is not None:
-            score = partial(score_network, weights=weights, size=read_size(size), every=every)
-        files = find_scored(tracks, detections or embeddings, weights is not None)
-        pairings, left_out = pair_all(files, gt, skip_missing)
-        scored = score(pairings, rules, address)
+        folder = "detections" if detections or embeddings else "tracks"
+        if "://" in tracks and address not in (None, "local"):
+            raise ValueError(f"address: got {address}, tracks of a store are scored here")
+        with local_copy(tracks, folder) as place:
+            files = find_scored(place, folder, weights is not None)
+            pairings, left_out, unscored = pair_all(files, gt, skip_missing)
+            scored = score(pairings, rules, address)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
+    if unscored:  # a mean over the easy half looks good
+        names = ", ".join(unscored[:8]) + (", ..." if len(unscored) > 8 else "")
+        typer.echo(f"jde: ground truth without tracks, not scored: {names}", err=True)
     print_scores(scored.figures, left_out, scored.columns)
     try:
         if json is not None:
@@ -159,13 +164,40 @@ def evaluate(
         if csv is not None:
             write_csv(csv, scored.figures)
         if html is not None:
-            from pipelines.report.scores import score_page
-
-            place = f"{tracks} against {gt}"
-            page = score_page(scored.title, place, scored.figures, left_out, scored.charts)
-            html.write_text(page, encoding="utf-8")
+            html.write_text(page_of(scored, f"{tracks} against {gt}", left_out), encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot write: {error}", ExitCode.REFUSED) from error
+
+
+def choose_scores(
+    detections: bool,
+    embeddings: bool,
+    weights: str | None,
+    size: str | None,
+    every: int,
+) -> Callable[..., Scored]:
+    """What is scored, by the flags.
+
+    Raises:
+        RunError: If they do not go together.
+        ValueError: If the size cannot be read.
+    """
+    if detections and embeddings:
+        raise RunError("got --detections and --embeddings, accepted is one", ExitCode.REFUSED)
+    if weights is not None and not embeddings:
+        raise RunError("got --weights, accepted is it with --embeddings", ExitCode.REFUSED)
+    if weights is not None:
+        return partial(score_network, weights=weights, size=read_size(size), every=every)
+    return score_detections if detections else score_embeddings if embeddings else score_tracks
+
+
+def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
+    """The page of `--html`."""
+    from pipelines.report.scores import score_page
+
+    return score_page(
+        scored.title, place, scored.figures, left_out, scored.charts, headline=scored.headline
+    )
 
 
 def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
@@ -183,6 +215,7 @@ def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None
         "Tracks against ground truth",
         {name: one.figures() for name, one in scores.items()},
         (RATIOS, COUNTS),
+        ("HOTA", "MOTA", "IDF1", "IDs"),
         tracking_charts(scores),
         {name: curve.round(6).tolist() for name, curve in curves.items()},
     )
@@ -215,6 +248,7 @@ def score_detections(pairings: list[Pairing], rules: TruthRules, address: str | 
         "Detections against ground truth",
         figures,
         (list(figures[OVERALL]),),
+        ("AP", "Prcn", "Rcll"),
         detection_charts(scores),
         {name: values[some].round(6).tolist() for name, values in curves.items()},
     )
@@ -264,6 +298,7 @@ def show_embeddings(known: dict[str, KnownEmbeddings]) -> Scored:
         "Embeddings against ground truth",
         figures,
         (list(figures[OVERALL]),),
+        ("TPR@1e-1", "TPR@1e-3", "embeddings", "people"),
         embedding_charts(scores),
         {},
     )
@@ -298,7 +333,7 @@ def read_size(text: str | None) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def find_scored(place: Path, of_detections: bool, of_frames: bool) -> dict[str, Path]:
+def find_scored(place: Path, folder: str, of_frames: bool) -> dict[str, Path]:
     """Files to be scored, or videos and image folders, by the name of their sequence.
 
     Raises:
@@ -310,15 +345,13 @@ def find_scored(place: Path, of_detections: bool, of_frames: bool) -> dict[str, 
         return find_frames(place)
     from pipelines.sequences import find_tracks
 
-    return find_tracks(place, "detections" if of_detections else "tracks")
+    return find_tracks(place, folder)
 
 
 def pair_all(
     files: dict[str, Path], gt: Path, skip_missing: bool
-) -> tuple[list[Pairing], list[str]]:
-    """Sequences with ground truth, and the names of those without that are left out.
-
-    What has truth but nothing to score is said on stderr: a mean over the easy half looks good.
+) -> tuple[list[Pairing], list[str], list[str]]:
+    """Sequences with both, names of those without truth, left out, and of those without tracks.
 
     Raises:
         ValueError: If ground truth is missing and that was not allowed, or all of it is.
@@ -336,10 +369,7 @@ def pair_all(
     found = [pairing for pairing in pairings if pairing.truth is not None]
     if not found:
         raise ValueError(f"gt: no ground truth below {gt} for any sequence")
-    if unscored:
-        names = ", ".join(unscored[:8]) + (", ..." if len(unscored) > 8 else "")
-        typer.echo(f"jde: ground truth without tracks, not scored: {names}", err=True)
-    return found, missing
+    return found, missing, unscored
 
 
 if __name__ == "__main__":

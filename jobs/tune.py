@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from jobs import _options as options
-from jobs._options import FLAGS, build_settings, collect
+from jobs._options import FLAGS, Values, build_settings, collect, read_yaml
 from jobs._run import main
 from pipelines.errors import ExitCode, RunError
 
@@ -81,12 +81,16 @@ def tune(
     """
     flags = {"association": association, "score_map": score_map, "address": address}
     settings = build_settings(collect(flags, config))
+    given = {} if config is None else read_yaml(config)
 
     from models.metrics.tracking import RATIOS
     from pipelines.detection_sources import find_saved
     from pipelines.reassociation import settle_saved
     from pipelines.tuning import tune as run
 
+    for name, path in (("out", out), ("json", save)):
+        if path is not None and not path.parent.is_dir():  # not after all trials
+            raise RunError(f"{name}: there is no folder {path.parent}", ExitCode.REFUSED)
     metric = _known(metric, RATIOS, "metric")
     search = _known(search, ("grid", "optuna"), "search")
     saved = find_saved(detections)
@@ -106,9 +110,10 @@ def tune(
         progress=_progress,
     )
     _show(tuning)
-    _write(out, settled, tuning)
+    _write(out, settled, tuning, given)
     if save is not None:
-        save.write_text(json.dumps([_row(trial) for trial in tuning.trials], indent=1) + "\n")
+        rows = json.dumps([_row(trial) for trial in tuning.trials], indent=1)
+        _put("json", save, rows + "\n")
     print(f"written to {out}; jde track --config {out} takes it")
 
 
@@ -208,7 +213,9 @@ def _show(tuning: Tuning) -> None:
 
     table = Table()
     names = list(tuning.best.settings)
-    for title in ("", *dict.fromkeys((tuning.metric, *_SHOWN)), *names):
+    flags = {field: flag for flag, (section, field) in FLAGS.items() if section == "tracking"}
+    titles = [flags.get(name, name) for name in names]
+    for title in ("", *dict.fromkeys((tuning.metric, *_SHOWN)), *titles):
         table.add_column(title, justify="right" if title else "left", no_wrap=True)
     for rank, trial in enumerate(tuning.trials[:_MOST_ROWS], start=1):
         values = [_text(trial.settings[name]) for name in names]
@@ -232,13 +239,21 @@ def _text(value: Setting) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _write(out: Path, config: TrackConfig, tuning: Tuning) -> None:
+def _write(out: Path, config: TrackConfig, tuning: Tuning, given: Values) -> None:
+    """The best settings, with whatever else the `--config` given to start from says."""
     import yaml
 
     before = asdict(config.tracking)
     default = asdict(type(config.tracking)())
     kept = {name: value for name, value in before.items() if value != default[name]}
-    settings = {"association": before["association"], **kept, **tuning.best.settings}
+    best = {"association": before["association"], **kept, **tuning.best.settings}
+    content: dict[str, dict[str, Any]] = {}
+    for (section, field), value in given.items():
+        if section != "tracking":
+            content.setdefault(section, {})[field] = (
+                list(value) if isinstance(value, tuple) else value
+            )
+    content["tracking"] = best
     figure, start = (trial.figure(tuning.metric) for trial in (tuning.best, tuning.start))
     lines = [f"# jde tune: {tuning.metric} {figure:.2f}, {start:.2f} before"]
     left_out = tuning.left_out()
@@ -246,10 +261,14 @@ def _write(out: Path, config: TrackConfig, tuning: Tuning) -> None:
         lines.append(
             f"# on sequences left out of the choice: {left_out.figures()[tuning.metric]:.2f}"
         )
+    _put("out", out, "\n".join(lines) + "\n" + yaml.safe_dump(content))
+
+
+def _put(name: str, path: Path, text: str) -> None:
     try:
-        out.write_text("\n".join(lines) + "\n" + yaml.safe_dump({"tracking": settings}))
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
+        raise RunError(f"{name}: {path} cannot be written ({error})", ExitCode.REFUSED) from error
 
 
 if __name__ == "__main__":

@@ -123,12 +123,32 @@ def refine(
     files = find_tracks(source)
     record = _source_record(source)
     store = open_store(out)
+    if config.relink is not None:
+        _check_embeddings(list(files.values()))
     if (source / "tracks").resolve() == Path(store.uri, "tracks").resolve():
         raise ValueError(f"out: {out} is where the tracks are; choose another folder")
     _begin(store, record, source, config)
     stride = int(record.get("config", {}).get("vid_stride", 1))
     work = partial(_refine_file, out=store.uri, config=config, stride=stride)
     return for_each(work, list(files.values()), address)
+
+
+def _check_embeddings(files: list[Path]) -> None:
+    """Refuse tracks that cannot be relinked, before anything is written.
+
+    Raises:
+        ValueError: If a file has no embeddings or is no Parquet.
+    """
+    for path in files:
+        names: list[str] = []
+        if path.suffix == ".parquet":
+            try:
+                names = pq.read_schema(path).names
+            except (pa.ArrowException, OSError) as error:
+                reason = " ".join(str(error).split())
+                raise ValueError(f"{path}: not a readable Parquet file ({reason})") from error
+        if "embedding" not in names:
+            raise ValueError(f"{path}: no embeddings to relink by; track with --save-embeddings")
 
 
 def _source_record(source: Path) -> dict[str, Any]:
@@ -164,8 +184,6 @@ def _refine_file(path: Path, *, out: str, config: RefineConfig, stride: int) -> 
     rows, scores = read_scored_tracks(path)
     table = None if is_text else pq.read_table(path)
     vectors = None if table is None else _embeddings(table)
-    if config.relink is not None and vectors is None:
-        raise ValueError(f"{path}: no embeddings to relink by; track with --save-embeddings")
     before = Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores, vectors)
     metadata = {} if is_text else dict(pq.read_metadata(path).metadata or {})
     rate = float(metadata.get(b"frames_per_second", b"30"))

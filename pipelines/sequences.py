@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 from models.metrics.rows import BoxRows, check_unique
 from models.structures import FloatArray
 from pipelines.mot_format import Benchmark, GroundTruth, read_ground_truth, read_results
+from pipelines.storage import open_store
 
 _HASH = re.compile(r"-[0-9a-f]{8}$")
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -57,12 +60,40 @@ def sequence_name(stem: str) -> str:
     return _HASH.sub("", stem)
 
 
+@contextmanager
+def local_copy(place: str, folder: str = "tracks") -> Iterator[Path]:
+    """The place itself, or for OUT in a store a copy of one of its folders while it is needed.
+
+    Args:
+        place: A path, or `s3://bucket/prefix`.
+        folder: Of the run: `tracks`, or `detections`.
+
+    Raises:
+        ValueError: If it is another kind of address.
+        OSError: If the store does not answer.
+    """
+    if "://" not in place:
+        yield Path(place)
+        return
+    store = open_store(place)
+    with tempfile.TemporaryDirectory(prefix="jde-") as root:
+        copy = Path(root, folder)
+        copy.mkdir()
+        keys = [key for key in store.list(f"{folder}/") if key.endswith((".parquet", ".txt"))]
+        for key in keys:
+            (copy / key.rpartition("/")[2]).write_bytes(store.get(key))
+        if not keys:
+            raise ValueError(f"{folder}: no Parquet file and no MOT text file in {place}")
+        yield copy
+
+
 def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:
     """Files of tracks by the name of their sequence, sorted.
 
     Args:
         place: OUT of a run, a folder of Parquet or of MOT text files (also one with them in
-            `data/`, as TrackEval has it), or one such file.
+            `data/`, as TrackEval has it), or one such file. Of `detections` also a tree of
+            NAME/det/det.txt.
         folder: Of the run: `tracks`, or `detections`.
 
     Raises:
@@ -71,7 +102,7 @@ def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:
     files = _list_tracks(place, folder)
     found: dict[str, Path] = {}
     for path in files:
-        name = sequence_name(path.stem)
+        name = _name_of(path)
         if name in found:
             raise ValueError(f"{folder}: {found[name].name} and {path.name} are both of {name}")
         found[name] = path
@@ -84,11 +115,35 @@ def _list_tracks(place: Path, folder: str) -> list[Path]:
             raise ValueError(f"{folder}: got {place}, accepted are .parquet and .txt")
         return [place]
     for root in (place / folder, place, place / "data"):
-        for pattern in ("*.parquet", "*.txt"):
-            files = sorted(root.glob(pattern))
-            if files:
-                return files
+        files = sorted(root.glob("*.parquet"))
+        if not files and folder == "detections":
+            files = _list_public(root)
+        if files := files or sorted(root.glob("*.txt")):
+            return files
     raise ValueError(f"{folder}: no Parquet file and no MOT text file in {place}")
+
+
+def _name_of(path: Path) -> str:
+    """Name of the sequence: NAME of NAME/det/det.txt, else the file's own."""
+    own = path.parent
+    return own.resolve().parent.name if own.name == "det" else sequence_name(path.stem)
+
+
+def _list_public(root: Path) -> list[Path]:
+    """Public detections of a MOTChallenge tree, a file a sequence.
+
+    Raises:
+        ValueError: If a sequence has several files and none of them is `det.txt`.
+    """
+    listed = []
+    for folder in sorted(path for path in root.glob("**/det") if path.is_dir()):
+        files = sorted(folder.glob("*.txt"))
+        usual = [file for file in files if file.name == "det.txt"] or files
+        if len(usual) > 1:
+            names = ", ".join(file.name for file in usual)
+            raise ValueError(f"detections: {folder} has {names}; name one of them")
+        listed += usual
+    return listed
 
 
 def find_truths(root: Path) -> dict[str, list[Path]]:

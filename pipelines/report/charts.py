@@ -13,6 +13,7 @@ from models.structures import FloatArray
 # told apart by people who see colours otherwise, too (Okabe and Ito); legible on light and dark
 PALETTE = ("#2f7fd6", "#e08a1e", "#1a9e77", "#cc5f9c", "#8a6fd1", "#c9a400", "#d4503e", "#5b8f9c")
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 12, 10, 36
+_LETTER = 6.8  # width of a letter of a chart's text, about
 _MAX_POINTS = 400  # of a line; more cannot be seen
 
 
@@ -116,26 +117,61 @@ def bar_chart(
 def point_chart(
     points: Mapping[str, tuple[float, float]], x: Axis, y: Axis, curves: Sequence[Line] = ()
 ) -> str:
-    """Named points over a grid and faint curves, which are named where they leave the grid."""
+    """Named points over a grid and faint curves, which are named where they leave the grid.
+
+    Names stand beside their points where there is room; the key below has all of them.
+    """
     width, height = 460, 290
     parts = [_grid(x, y, width, height)]
     for curve in curves:
         across, down = _place(x, y, curve.x, curve.y, width, height)
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, down, strict=True))
         parts.append(f'<polyline class="faint" points="{path}"/>')
-        parts.append(f'<text x="{across[-1] - 2:.1f}" y="{down[-1] - 3:.1f}" text-anchor="end" '
-                     f'opacity=".7">{escape(curve.name)}</text>')  # fmt: skip
-    keys = []
-    for number, (name, (at_x, at_y)) in enumerate(points.items()):
-        if not (np.isfinite(at_x) and np.isfinite(at_y)):
-            continue
-        across, down = _place(x, y, np.array([at_x]), np.array([at_y]), width, height)
+        parts.append(f'<text class="over" x="{across[-1] - 2:.1f}" y="{down[-1] + 3:.1f}" '
+                     f'text-anchor="end">{escape(curve.name)}</text>')  # fmt: skip
+    known = {name: at for name, at in points.items() if np.isfinite(at).all()}
+    at = np.array(list(known.values()), np.float64).reshape(-1, 2)
+    placed = _place(x, y, at[:, 0], at[:, 1], width, height)
+    places = list(zip(placed[0].tolist(), placed[1].tolist(), strict=True))
+    colours = {name: colour(number) for number, name in enumerate(points)}
+    for name, (centre_x, centre_y) in zip(known, places, strict=True):
         parts.append(
-            f'<circle cx="{across[0]:.1f}" cy="{down[0]:.1f}" r="5.5" fill="{colour(number)}">'
-            f"<title>{escape(name)}</title></circle>"
+            f'<circle class="point" cx="{centre_x:.1f}" cy="{centre_y:.1f}" r="5.5" '
+            f'fill="{colours[name]}"><title>{escape(name)}</title></circle>'
         )
-        keys.append((name, colour(number)))
+    parts += _names_beside(list(known), places, width - _RIGHT, height - _BOTTOM)
+    keys = [(name, colours[name]) for name in known]
     return _svg(parts, width, height) + _keys(keys)
+
+
+def _names_beside(
+    names: Sequence[str], places: Sequence[tuple[float, float]], right: float, foot: float
+) -> list[str]:
+    """Names at the right, at the left, above or below their points, if nothing else is there."""
+    taken = [(a - 6.0, b - 6.0, a + 6.0, b + 6.0) for a, b in places]
+    texts = []
+    for name, (across, down) in zip(names, places, strict=True):
+        wide = _LETTER * len(name)
+        for anchor, at, left, middle in (
+            ("start", across + 9, across + 9, down),
+            ("end", across - 9, across - 9 - wide, down),
+            ("middle", across, across - wide / 2, down - 14),
+            ("middle", across, across - wide / 2, down + 14),
+        ):
+            box = (left, middle - 6, left + wide, middle + 6)
+            inside = box[0] > _LEFT and box[1] > _TOP and box[2] < right and box[3] < foot
+            if inside and not any(_meet(box, other) for other in taken):
+                taken.append(box)
+                texts.append(
+                    f'<text class="over" x="{at:.1f}" y="{middle + 4:.1f}" '
+                    f'text-anchor="{anchor}">{escape(name)}</text>'
+                )
+                break
+    return texts
+
+
+def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _place(

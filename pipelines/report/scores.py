@@ -39,6 +39,7 @@ def score_page(
     left_out: Sequence[str],
     charts: Sequence[Chart],
     subject: str = "sequence",
+    headline: Sequence[str] = (),
 ) -> str:
     """The whole page as text; equal inputs give equal text.
 
@@ -49,15 +50,28 @@ def score_page(
         left_out: Sequences without ground truth.
         charts: Below the table.
         subject: What a line of the table is.
+        headline: Columns whose last figure is shown large above the table.
     """
     folder = Path(__file__).parent
     return Template((folder / "scores.html").read_text(encoding="utf-8")).substitute(
         style=(folder / "style.css").read_text(encoding="utf-8"),
         title=escape(title),
         place=escape(place),
+        tiles=_tiles(figures, headline),
         table=_table(figures, left_out, subject),
         charts="".join(map(_chart, charts)),
     )
+
+
+def _tiles(figures: Mapping[str, Mapping[str, float]], headline: Sequence[str]) -> str:
+    if not headline:
+        return ""
+    last = list(figures.values())[-1]
+    tiles = "".join(
+        f'<div class="card tile"><b>{_cell(last[name])}</b><span>{escape(name)}</span></div>'
+        for name in headline
+    )
+    return f'<div class="tiles">{tiles}</div>'
 
 
 def _table(
@@ -111,14 +125,15 @@ def tracking_charts(scores: Mapping[str, SequenceScores]) -> list[Chart]:
         "IDF1": [one.identity.idf1 for one in own.values()],
     }
     return [
-        Chart("HOTA and its parts, all sequences", line_chart(lines, overlap, PERCENT),
+        Chart("HOTA and its parts, all sequences",
+              line_chart(lines, overlap, replace(PERCENT, title="%")),
               "Falling early: boxes lie badly. AssA below DetA: identities are the weaker side."),
         Chart("Detection against association", point_chart(
               points, replace(PERCENT, title="DetA"), replace(PERCENT, title="AssA"), _same_hota()),
               "Faint lines join equal HOTA."),
-        Chart("HOTA of each sequence", line_chart(each, overlap, PERCENT),
+        Chart("HOTA of each sequence", line_chart(each, overlap, replace(PERCENT, title="HOTA")),
               "Over the IoU that a match needs."),
-        Chart("Sequences side by side", bar_chart(list(own), bars, PERCENT),
+        Chart("Sequences side by side", bar_chart(list(own), bars, replace(PERCENT, title="%")),
               "A MOTA below 0 is drawn as 0.", is_wide=len(own) > 5),
     ]  # fmt: skip
 

@@ -46,6 +46,17 @@ def test_scores_are_printed_and_written(finished_run, capsys):
     assert lines[1]["FN"] == "0"
 
 
+def test_a_run_in_a_store_is_scored(finished_run, capsys):
+    place = (finished_run / "out").as_uri()
+    gt = ["--gt", str(finished_run / "gt")]
+    assert run(["eval", place, *gt]) == 0
+    assert "100.0" in capsys.readouterr().out
+    assert run(["eval", place, *gt, "--address", "auto"]) == 2
+    assert "tracks of a store are scored here" in capsys.readouterr().err
+    assert run(["eval", place + "/tracks", *gt]) == 2
+    assert "tracks: no Parquet file" in capsys.readouterr().err
+
+
 def test_mot_text_of_any_tracker_is_scored(finished_run, capsys):
     (finished_run / "sort").mkdir()
     (finished_run / "sort" / "SEQ.txt").write_text(LINES)
@@ -113,11 +124,12 @@ def broken_result(text):
     ids=["no tracks", "broken truth", "9 columns", "frame 0", "duplicate", "nan"],
 )
 def test_what_cannot_be_scored_is_one_line_and_code_2(finished_run, capsys, prepare, message):
+    (finished_run / "gt" / "MORE.gt.txt").write_text("1,1,1,1,10,20,1,1,1\n")
     assert evaluate(finished_run, tracks=prepare(finished_run)) == 2
     error = capsys.readouterr().err
     assert error.startswith("jde: error: ")
     assert message in error
-    assert error.count("\n") == 1
+    assert error.count("\n") == 1  # also where some truth has no tracks
 
 
 def test_unknown_rules_are_refused(finished_run, capsys):
@@ -135,8 +147,10 @@ def test_a_page_shows_the_table_and_charts_and_escapes_names(finished_run):
     assert evaluate(finished_run, "--skip-missing", "--html", page, tracks="sort") == 0
     text = page.read_text()
     assert text.count("<svg") == 4
+    assert "<b>100.0</b><span>HOTA</span>" in text
     assert "&lt;b&gt; (no ground truth)" in text
-    assert "<b>" not in text
+    assert "<b> " not in text
+    assert "<td><b>" not in text
     assert "http://" not in text.replace("http://www.w3.org", "")
 
 
@@ -168,6 +182,19 @@ def test_detections_have_an_average_precision(saved_detections, capsys):
     assert written["overall"]["Prcn"] == pytest.approx(200 / 3)
     assert written["curves"]["recall"] == [0.5, 1, 1]
     assert "Precision over recall" in files[1].read_text()
+
+
+def test_public_detections_of_a_tree_go_by_their_sequence(finished_run, capsys):
+    place = finished_run / "gt" / "SEQ" / "det"
+    place.mkdir()
+    (place / "det_dpm.txt").write_text("1,-1,1,1,10,20,1.5\n2,-1,2,1,10,20,0.7\n")
+    for tracks in ("gt", "gt/SEQ", "gt/SEQ/det/det_dpm.txt"):
+        assert evaluate(finished_run, "--detections", tracks=tracks) == 0
+        (line,) = (one for one in capsys.readouterr().out.splitlines() if "SEQ" in one)
+        assert line.split()[:2] == ["SEQ", "100.0"]
+    (place / "det_frcnn.txt").write_text("")
+    assert evaluate(finished_run, "--detections", tracks="gt") == 2
+    assert "has det_dpm.txt, det_frcnn.txt; name one of them" in capsys.readouterr().err
 
 
 def test_embeddings_have_rates_and_null_where_there_is_nobody_else(saved_detections, capsys):

@@ -149,6 +149,10 @@ def test_a_flag_sets_its_field_and_no_other(flag):
     assert [f for f in FLAGS if get(settings, f) != get(plain, f)] == changed
 
 
+def test_what_can_be_switched_off_is_and_other_flags_not_given_are_not() -> None:
+    assert collect({"rect": False, "save_mot": False}, None) == {("detection", "rect"): False}
+
+
 def test_yaml_says_the_same_as_flags_and_flags_win(tmp_path: Path):
     file = tmp_path / "settings.yaml"
     lines = [f"{flag.replace('_', '-')}: {value}" for flag, (value, _) in OTHER_VALUES.items()]

@@ -30,13 +30,19 @@ def test_the_best_is_written_as_a_configuration(ray_cluster, tmp_path, capsys) -
     place, out, every = tree(tmp_path / "tree"), tmp_path / "best.yaml", tmp_path / "all.json"
     arguments = ["tune", str(place), "--gt", str(place), "--association", "bytetrack"]
     arguments += ["--param", "conf=0.5:0.6:2", "--param", "birth_score=0.6,0.8"]
+    base = tmp_path / "base.yaml"
+    base.write_text("size: 864x480\nconf: 0.4\nsave-mot: true\n")
+    arguments += ["--config", str(base)]
     code = cli.run([*arguments, "--out", str(out), "--json", str(every)])
     assert code == ExitCode.DONE
     text = capsys.readouterr().out
     assert "as it was" in text
     assert "left out" in text
+    assert "conf" in text.splitlines()[1]
     settings = build_settings(collect({}, out))
     assert settings.track.tracking == ByteTrackConfig(high_score=0.5, birth_score=0.6)
+    assert settings.track.detection.size == (864, 480)  # as the file to start from has it
+    assert settings.outputs.save_mot
     trials = json.loads(every.read_text())
     assert len(trials) == 4
     assert trials[0]["settings"] == {"high_score": 0.5, "birth_score": 0.6}
@@ -69,6 +75,7 @@ def test_values_that_are_none_are_refused(text: str) -> None:
         (["--param", "association=sort,jde"], "accepted are settings of the association"),
         (["--param", "conf=0.5", "--metric", "speed"], "metric: got 'speed'"),
         (["--param", "conf=0.5", "--search", "luck"], "search: got 'luck'"),
+        (["--param", "conf=0.5", "--json", "no/where.json"], "json: there is no folder no"),
         (["--param", "magic=1"], "magic: no setting of association jde"),
         (["--param", "conf=0.5", "--gt", "missing"], "gt: missing"),
     ],

@@ -130,7 +130,7 @@ def test_empty_frames_give_empty_tracks(mode):
     assert tracker.num_frames == 3
 
 
-@pytest.mark.parametrize(("mode", "num_frames"), [("default", 20_000), ("published", 4_000)])
+@pytest.mark.parametrize(("mode", "num_frames"), [("default", 6_000), ("published", 4_000)])
 def test_a_long_video_needs_no_more_memory_than_a_short_one(mode, num_frames):
     """Somebody new every third frame; the whole state is weighed."""
     tracker, rng = build(mode), np.random.default_rng(12)

@@ -95,6 +95,7 @@ def test_relinking_needs_embeddings(tmp_path):
     out = run(tmp_path / "run", walk(), embeddings=False)
     with pytest.raises(ValueError, match="no embeddings to relink by; track with --save-emb"):
         refine(out, str(tmp_path / "new"), RefineConfig(relink=RelinkLimits()))
+    refine(out, str(tmp_path / "new"), RefineConfig(smooth=True))  # the folder is still free
 
 
 def test_mot_text_becomes_mot_text(tmp_path):

@@ -48,3 +48,15 @@ def test_bars_grow_with_their_values_and_stop_at_the_foot():
     assert (tall, flat) == (107, 0)
     assert "b&lt;" in drawing
     assert not re.search(r"b<\W", drawing.replace("</", ""))
+
+
+def test_points_carry_their_names_where_there_is_room():
+    far = point_chart({"left": (0.1, 0.5), "right": (0.95, 0.5)}, NARROW, NARROW)
+    names = {t.text: float(t.get("x")) for t in parse(far).iterfind("text[@class='over']")}
+    at = {c.find("title").text: float(c.get("cx")) for c in parse(far).iterfind("circle")}
+    assert names["left"] > at["left"]
+    assert names["right"] < at["right"]  # at the other side it would leave the grid
+    crowd = point_chart({f"point {n}": (0.5, 0.5) for n in range(9)}, NARROW, NARROW)
+    beside = parse(crowd).findall("text[@class='over']")
+    assert 0 < len(beside) <= 4  # the key has the others
+    assert crowd.count("<span>") == 9

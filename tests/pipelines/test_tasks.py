@@ -11,7 +11,7 @@ def double(number):
 
 @pytest.mark.ray
 def test_here_and_on_ray_alike(ray_cluster):
-    numbers = list(range(12))
+    numbers = list(range(20))
     assert for_each(double, numbers[:3]) == [0, 2, 4]
     assert for_each(double, numbers) == for_each(double, numbers, ray_cluster)
     assert for_each(double, [], ray_cluster) == []
