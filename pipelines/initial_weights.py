@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
+from models.jde.checkpoint import check_keys, read_pickle
 from models.jde.config import JDEConfig
 from models.jde.importers import load_backbone
 from models.jde.network import JDE
-from models.jde.weights import load
+from models.jde.weights import PICKLES, load
 
 
 def initialise(model: JDE, path: Path) -> int:
@@ -17,15 +16,16 @@ def initialise(model: JDE, path: Path) -> int:
 
     A backbone comes from a FastestDet-layout state dict (ShuffleNet), a Darknet file (Darknet-53)
     or a torchvision state dict (ResNet); a whole network from a `.safetensors` of the same
-    configuration.
+    configuration or, for Darknet-53, from a published checkpoint.
 
     Raises:
         ValueError: If the file is missing or does not fit.
     """
     if not path.is_file():
         raise ValueError(f"initial weights: {path} is missing")
-    if path.suffix == ".safetensors":
-        state = load(path).state_dict()
+    is_checkpoint = path.suffix in PICKLES and model.config.backbone == "darknet53"
+    if path.suffix == ".safetensors" or is_checkpoint:
+        state = load(path, model.config.size if is_checkpoint else None).state_dict()
         try:
             model.load_state_dict(state, strict=True)
         except RuntimeError as error:
@@ -44,16 +44,14 @@ def initialise_backbone(model: JDE, path: Path) -> int:
     Raises:
         ValueError: If a tensor is missing or of another shape.
     """
-    state = torch.load(path, weights_only=True, map_location="cpu")
+    state = read_pickle(path)
     prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
     mine = {
         key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
     }
+    check_keys(path, mine, model.backbone.state_dict())
     mine["first_conv.0.weight"] = mine["first_conv.0.weight"].flip(1)
-    try:
-        model.backbone.load_state_dict(mine, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"initial weights: {path}: {' '.join(str(error).split())}") from None
+    model.backbone.load_state_dict(mine)
     return len(mine)
 
 

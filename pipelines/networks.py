@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.structures import FloatArray
 from pipelines.config import DetectionConfig, Device, ResourceConfig
+
+if TYPE_CHECKING:
+    import torch
 
 
 class FoundInFrame(Protocol):
@@ -65,6 +68,34 @@ class PictureModel(Protocol):
         ...
 
 
+class Upload:
+    """Frames from the host to the network's device, as the bytes they are.
+
+    To a GPU they go by way of pinned memory that is reused: the last frames have arrived when the
+    results of their network are on the host, so one buffer is enough.
+
+    Args:
+        device: Of the network.
+        pinned: Whether the way goes through pinned memory.
+    """
+
+    def __init__(self, device: torch.device, *, pinned: bool) -> None:
+        self._device, self._pinned = device, pinned
+        self._buffer: torch.Tensor | None = None
+
+    def __call__(self, frames: NDArray[np.uint8]) -> torch.Tensor:
+        """`(T, H, W, 3)` uint8 on the device; pinned, only until the next call."""
+        import torch
+
+        if not self._pinned:
+            return torch.tensor(frames).to(self._device)  # copies: Ray's memory is read-only
+        if self._buffer is None or self._buffer.numel() < frames.size:
+            self._buffer = torch.empty(frames.size, dtype=torch.uint8, pin_memory=True)
+        part = self._buffer[: frames.size].view(frames.shape)
+        np.copyto(part.numpy(), frames)
+        return part.to(self._device, non_blocking=True)
+
+
 class TorchModel:
     """The JDE network on its device, with its thresholds.
 
@@ -83,8 +114,9 @@ class TorchModel:
         wanted = resources.device
         if wanted == "auto":
             wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        self._torch, self._device, self._config = torch, torch.device(wanted), config
-        model = load(config.weights, config.size).to(self._device)
+        self._config = config
+        self._upload = Upload(torch.device(wanted), pinned=wanted == "cuda")
+        model = load(config.weights, config.size).to(wanted)
         precision = config.precision
         if precision == "auto":
             precision = quick_precision(resources.device)
@@ -92,10 +124,12 @@ class TorchModel:
 
     def __call__(self, frames: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
         """Run the network on all frames of a chunk at once."""
-        pixels = self._torch.tensor(frames).to(self._device)  # copies: Ray's memory is read-only
         config = self._config
         found: Sequence[FoundInFrame] = self._model.detect(
-            pixels, config.score_threshold, config.nms_threshold, config.max_detections
+            self._upload(frames),
+            config.score_threshold,
+            config.nms_threshold,
+            config.max_detections,
         )
         return found
 

@@ -132,7 +132,10 @@ class Recipe:
         embedding_loss: One of `models.jde.embedding_loss.EMBEDDING_LOSSES`.
         weighting: One of `models.jde.weighting.WEIGHTINGS`.
         sampling: See `pipelines.training_data.TrainingSet`.
-        initial: Backbone weights (FastestDet, Darknet, torchvision) or a whole network's file.
+        initial: Backbone weights (FastestDet, Darknet, torchvision) or a whole network's file, for
+            Darknet-53 also a published checkpoint.
+        initial_classifier: Take the identity classifier of that published checkpoint too, which is
+            otherwise left: for the very identities that it was trained on.
         detector_teacher: ONNX file that finds people in unlabelled frames.
         appearance_teacher: ONNX file that appearance is distilled from.
         longest_side: Images are shrunk to it.
@@ -153,6 +156,7 @@ class Recipe:
     weighting: str = "uncertainty"
     sampling: Sampling = "weights"
     initial: str | None = None
+    initial_classifier: bool = False
     detector_teacher: str | None = None
     appearance_teacher: str | None = None
     longest_side: int = 1088
@@ -170,6 +174,14 @@ class Recipe:
         if self.appearance_teacher and self.config.score == "softmax":
             text = "only networks without anchors learn from a teacher"
             raise ValueError(f"appearance_teacher: got {self.appearance_teacher}; {text}")
+        from_published = self.initial and self.network.startswith("darknet53")
+        if self.initial_classifier and not (
+            from_published and self.embedding_loss == "cross_entropy"
+        ):
+            raise ValueError(
+                "initial_classifier: got true, accepted with a darknet53 network, embedding_loss "
+                "cross_entropy and a published checkpoint as initial"
+            )
         mine = {source.path for source in self.sources if source.kind == "sequence"}
         both = mine & set(self.validation.sequences if self.validation else ())
         if both:

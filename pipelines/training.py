@@ -65,6 +65,7 @@ class TrainingPlan:
         weighting: See `pipelines.recipe.Recipe`.
         validation: When to validate, None for never.
         notes: Metadata of the weight file.
+        classifier: `weight` and `bias` that the identity loss starts with, None for random ones.
     """
 
     config: TrainingConfig
@@ -74,6 +75,7 @@ class TrainingPlan:
     weighting: str = "uncertainty"
     validation: ValidationConfig | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    classifier: Mapping[str, Tensor] | None = None
 
     def share(self, step: int, spent: float) -> float:
         """Share of the budget that is used up after `step` steps and `spent` seconds."""
@@ -182,6 +184,8 @@ class _Run:
             if config.freeze_norms and isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
         loss = build_loss(model.config, plan.num_identities, plan.embedding_loss, plan.weighting)
+        if plan.classifier is not None:
+            loss.identity.classifier.load_state_dict(plan.classifier)
         loss = loss.to(ranks.device)
         optimiser = build_optimiser(model, loss, config)
         self.state = TrainingState(model, loss, optimiser, MovingAverage(model, config.ema_steps))

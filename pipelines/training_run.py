@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import torch
 
+from models.jde.importers import published_classifier
 from models.jde.network import JDE
 from pipelines.initial_weights import describe, initialise
 from pipelines.recipe import Recipe
@@ -50,8 +51,16 @@ class TrainingRun:
         open_store(self.out)
         if self.recipe.initial:
             initialise(JDE(self.recipe.config), self.root / self.recipe.initial)
+        self._classifier()
         if self.recipe.validation is not None:
             Validation(self.recipe.validation, self.root)
+
+    def _classifier(self) -> dict[str, torch.Tensor] | None:
+        recipe = self.recipe
+        if not (recipe.initial and recipe.initial_classifier):
+            return None
+        path, width = self.root / recipe.initial, recipe.config.embedding_dim
+        return published_classifier(path, self.num_identities, width)
 
     def train(
         self, batches: Batches, ranks: Ranks, show: Callable[[str], None] = lambda line: None
@@ -81,6 +90,7 @@ class TrainingRun:
                 "licence": recipe.licence,
                 "sources": ", ".join(s.path or s.kind for s in recipe.sources),
             },
+            classifier=self._classifier(),
         )
         validation = recipe.validation and Validation(recipe.validation, self.root)
         fit(

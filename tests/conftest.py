@@ -48,6 +48,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
+def published_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in the published layout, 263 MB: written once, never changed."""
+    from published_checkpoint import build_state, write_checkpoint
+
+    path = tmp_path_factory.mktemp("published") / "jde.1088x608.uncertainty.pt"
+    return write_checkpoint(path, build_state())
+
+
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
     """The address of one Ray for the whole session; starting it takes longer than most tests."""
     import ray

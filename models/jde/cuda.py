@@ -75,9 +75,10 @@ class CudaRunner:
         for number, frames in enumerate(batches):
             # Slot `number % 2` is free: its last batch was finished in the turn before.
             slot = self._upload(frames, number % 2)
-            if running is not None:
-                yield finish(running)
-            running = self._launch(slot)
+            found = None if running is None else finish(running)
+            running = self._launch(slot)  # a graph's maps are written over: not before `finish`
+            if found is not None:
+                yield found  # the GPU works while the caller does
         if running is not None:
             yield finish(running)
 

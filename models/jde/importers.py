@@ -27,7 +27,8 @@ HEAD_LAYERS = (  # per stride 32, 16, 8: trunk, hidden box layer, box, embedding
 )
 REDUCE_LAYERS = (87, 102)
 TASK_WEIGHTS = ("s_c", "s_r", "s_id")
-HEADER_BYTES = 20  # major, minor, revision, images seen as two words
+# Of Darknet's versions 0.1 and 0.2: major, minor, revision, images seen as one word or two
+HEADER_BYTES = {1: 16, 2: 20}
 STATISTICS = ("bias", "weight", "running_mean", "running_var")  # in the order of Darknet files
 
 
@@ -105,8 +106,9 @@ def published_state(
 ) -> tuple[dict[str, Tensor], ImportReport]:
     """Our state dict from the `model` entry of a published checkpoint.
 
-    Left out: the identity classifier (of the training identities) and the loss's task weights,
-    which inference has no use for. `num_batches_tracked` may be missing.
+    Left out: the identity classifier (of the training identities; `published_classifier` gives it)
+    and the loss's task weights, which inference has no use for. `num_batches_tracked` may be
+    missing.
 
     Args:
         path: Of the file, for messages.
@@ -136,8 +138,28 @@ def published_state(
     return ours, ImportReport(len(ours) - len(counters), tuple(left))
 
 
+def published_classifier(path: Path, num_identities: int, width: int) -> dict[str, Tensor]:
+    """`weight` and `bias` of the identity classifier in a published checkpoint.
+
+    Args:
+        path: Of the file.
+        num_identities: That it must know.
+        width: Of the embedding.
+
+    Raises:
+        CheckpointError: If the file holds none, or one of another shape.
+    """
+    content = read_pickle(path).get("model")
+    state = content if isinstance(content, dict) else {}
+    shapes = {"weight": (num_identities, width), "bias": (num_identities,)}
+    wanted = {f"classifier.{leaf}": torch.empty(s, device="meta") for leaf, s in shapes.items()}
+    found = {key: value for key, value in state.items() if key in wanted}
+    check_keys(path, found, wanted)
+    return {leaf: found[f"classifier.{leaf}"].float() for leaf in shapes}
+
+
 def read_darknet(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The numbers of a Darknet binary, behind its header of five 32-bit words.
+    """The numbers of a Darknet binary, behind its header of five 32-bit words (four in 0.1).
 
     Raises:
         CheckpointError: If the file does not start like one, or ends inside a number.
@@ -148,13 +170,14 @@ def read_darknet(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
             f"weights: {path} is no Darknet file (it starts with {data[:8].hex(' ')}, "
             "accepted is version 0.1 or 0.2)"
         )
-    if len(data) < HEADER_BYTES or (len(data) - HEADER_BYTES) % 4:
+    header = HEADER_BYTES[data[4]]
+    if len(data) < header or (len(data) - header) % 4:
         raise CheckpointError(f"weights: {path} is cut off ({len(data)} bytes, a broken number)")
-    return np.frombuffer(data, "<f4", offset=HEADER_BYTES)
+    return np.frombuffer(data, "<f4", offset=header)
 
 
 def darknet_state(
-    path: Path, layers: list[Layer], wanted: dict[str, Tensor]
+    path: Path, layers: list[Layer], wanted: dict[str, Tensor], *, is_all: bool = False
 ) -> tuple[dict[str, Tensor], int]:
     """Our state dict from a Darknet binary, and how many numbers it holds beyond.
 
@@ -162,20 +185,27 @@ def darknet_state(
         path: Of the file.
         layers: Convolutions in the order of the file.
         wanted: Our state dict, for names and shapes.
+        is_all: Whether nothing may follow these layers.
 
     Raises:
-        CheckpointError: If it ends early, naming the layer.
+        CheckpointError: If it ends early, naming the layer, or goes on.
     """
     stream = read_darknet(path)
     needed = sum(wanted[key].numel() for layer in layers for key in _darknet_keys(layer))
+    if is_all and len(stream) > needed:
+        raise CheckpointError(
+            f"weights: {path} goes on for {len(stream) - needed} numbers after "
+            f"conv_{layers[-1].index}, the last layer of a published network"
+        )
     state, used = {}, 0
     for layer in layers:
         for key in _darknet_keys(layer):
             shape = wanted[key].shape
             end = used + shape.numel()
             if end > len(stream):
+                where = "inside" if used < len(stream) else "before"
                 raise CheckpointError(
-                    f"weights: {path} ends inside conv_{layer.index} ({key}): it holds "
+                    f"weights: {path} ends {where} conv_{layer.index} ({key}): it holds "
                     f"{len(stream)} numbers, expected are {needed}"
                 )
             state[key] = torch.from_numpy(stream[used:end].astype(np.float32)).view(shape)
@@ -199,13 +229,7 @@ def whole_darknet_state(
     Raises:
         CheckpointError: If the file is shorter or longer than that.
     """
-    layers = published_layers()
-    state, extra = darknet_state(path, layers, wanted)
-    if extra:
-        raise CheckpointError(
-            f"weights: {path} goes on for {extra} numbers after conv_{layers[-1].index}, "
-            "the last layer of a published network"
-        )
+    state, _ = darknet_state(path, published_layers(), wanted, is_all=True)
     check_keys(path, state, wanted)
     return state, ImportReport(len(state))
 

@@ -15,8 +15,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from models.jde.checkpoint import (
+    DARKNET,
+    PYTORCH,
+    check_keys,
+    fitting_suffix,
+    one_line,
+    read_pickle,
+)
 from models.jde.checkpoint import CheckpointError as CheckpointError  # for those who load
-from models.jde.checkpoint import check_keys, one_line, read_pickle
 from models.jde.config import PUBLISHED_ANCHORS, JDEConfig, published
 from models.jde.importers import ImportReport, published_state, whole_darknet_state
 from models.jde.network import JDE
@@ -24,7 +31,7 @@ from models.jde.network import JDE
 logger = logging.getLogger(__name__)
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-PICKLES = (".pt", ".pth")  # suffixes of what torch.save wrote
+PICKLES = (PYTORCH, ".pth")  # suffixes of what torch.save wrote
 
 
 def resolve(weights: str | Path) -> Path:
@@ -58,7 +65,7 @@ def metadata(weights: str | Path) -> dict[str, str]:
         CheckpointError: If the file is no safetensors file, `.pt` or `.weights`.
     """
     path = resolve(weights)
-    if path.suffix == ".weights":
+    if path.suffix == DARKNET:
         return {}
     if path.suffix in PICKLES:
         content = read_pickle(path)
@@ -68,9 +75,14 @@ def metadata(weights: str | Path) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"weights: {path} is not a complete safetensors file ({one_line(error)})"
-        ) from None
+        suffix = fitting_suffix(path)
+        kind = {PYTORCH: "a PyTorch file", DARKNET: "a Darknet file"}.get(suffix or "")
+        why = (
+            f"is {kind}; give it the suffix {suffix}"
+            if kind
+            else f"is not a complete safetensors file ({one_line(error)})"
+        )
+        raise CheckpointError(f"weights: {path} {why}") from None
 
 
 def save(
@@ -128,7 +140,7 @@ def load_reported(
     try:
         if path.suffix in PICKLES:
             return _load_pickle(path, size)
-        if path.suffix == ".weights":
+        if path.suffix == DARKNET:
             config = _published_config(path, size)
             return _build(config, *whole_darknet_state(path, _empty(config).state_dict()))
         return _load_safetensors(path, size)

@@ -1,15 +1,17 @@
 """`jde export`: what is written is what was read, in every format."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
-from published_checkpoint import build_state, write_checkpoint
 
 from jobs import cli
 from models.jde import weights
 from models.jde.config import CONFIGURATIONS, JDEConfig
 from models.jde.network import JDE
 
+NO_ONNX = "onnx is not installed: pip install 'jde-ray[onnx]'"
 # the published layout over the small backbone: every kind of layer, quick to run
 TINY = JDEConfig(
     **{
@@ -73,26 +75,42 @@ def compare_with_onnx(path, model, batch, boxes=1e-4):
     return session.get_modelmeta().custom_metadata_map
 
 
-def test_onnx_equals_eager_at_any_batch(tiny, tmp_path, capsys):
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'jde-ray[onnx]'")
-    out = tmp_path / "tiny.onnx"
-    code, _, err = run(capsys, tiny, "--format", "onnx", "--out", out)
+@pytest.mark.parametrize(("name", "batch"), [("tiny", 3), ("small", 2)])
+def test_onnx_equals_eager_at_any_batch(tiny, tmp_path, capsys, name, batch):
+    pytest.importorskip("onnx", reason=NO_ONNX)
+    given = tiny if name == "tiny" else name
+    out = tmp_path / "out.onnx"
+    code, _, err = run(capsys, given, "--format", "onnx", "--out", out)
     assert code == 0, err
-    metadata = compare_with_onnx(out, weights.load(tiny), batch=3)
-    assert JDEConfig.from_json(metadata["config"]) == TINY
-    assert metadata["licence"] == "test only"
+    model = weights.load(given)
+    metadata = compare_with_onnx(out, model, batch)
+    assert JDEConfig.from_json(metadata["config"]) == model.config
+    assert metadata["licence"] == weights.metadata(given)["licence"]
+
+
+def test_onnx_of_the_published_network_equals_eager(published_file, tmp_path):
+    pytest.importorskip("onnx", reason=NO_ONNX)
+    from models.jde.export import write_onnx
+
+    model = weights.load(published_file, (576, 320))
+    # with all its weights, on a small input: at its own size see below
+    model.config = JDEConfig(**{**model.config.__dict__, "size": (96, 64)})
+    out = tmp_path / "jde.onnx"
+    write_onnx(copy.deepcopy(model), out)  # which folds its batch norms
+    compare_with_onnx(out, model, batch=1)
 
 
 @pytest.mark.slow
-def test_onnx_of_a_published_checkpoint_equals_eager(tmp_path, capsys):
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'jde-ray[onnx]'")
-    checkpoint = write_checkpoint(tmp_path / "jde.pt", build_state())
+def test_onnx_of_a_published_checkpoint_equals_eager(published_file, tmp_path, capsys):
+    pytest.importorskip("onnx", reason=NO_ONNX)
     out = tmp_path / "jde.onnx"
-    code, _, err = run(capsys, checkpoint, "--format", "onnx", "--size", "576x320", "--out", out)
+    code, _, err = run(
+        capsys, published_file, "--format", "onnx", "--size", "576x320", "--out", out
+    )
     assert code == 0, err
     # Anchors of 420 px magnify rounding: from float64 arithmetic, eager's boxes differ by 4.3e-4
     # and this file's by 1.1e-4. So boxes have the goldens' tolerance here, all else 1e-4.
-    compare_with_onnx(out, weights.load(checkpoint, (576, 320)), batch=1, boxes=1e-3)
+    compare_with_onnx(out, weights.load(published_file, (576, 320)), batch=1, boxes=1e-3)
 
 
 @pytest.mark.parametrize(

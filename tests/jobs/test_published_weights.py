@@ -4,7 +4,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from made_videos import write_video
-from published_checkpoint import build_state, write_checkpoint
 
 from jobs import cli
 from jobs.track import check_weights
@@ -16,10 +15,9 @@ from pipelines.errors import ExitCode, RunError
 SIZES = pytest.mark.parametrize("size", PUBLISHED_ANCHORS, ids=lambda s: f"{s[0]}x{s[1]}")
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    path = tmp_path_factory.mktemp("published") / "jde.1088x608.uncertainty.pt"
-    return str(write_checkpoint(path, build_state()))
+@pytest.fixture
+def checkpoint(published_file):
+    return str(published_file)
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +41,7 @@ def test_one_process_tracks_at_the_size_asked_for(checkpoint, tmp_path, size):
     video = write_video(tmp_path / "v.mp4", 1, size=(192, 108))
     settings = check_weights(flags(checkpoint, size))
     assert settings.track.detection.size == size
+    assert not settings.track.detection.rect
     resources = ResourceConfig(chunk_frames=1, device="cpu")
     out = str(tmp_path / "out")
     summary = reference.track([str(video)], out, settings.track, resources=resources)
@@ -64,7 +63,6 @@ def test_without_its_size_it_is_refused_before_any_work(checkpoint):
 
 
 def test_its_anchors_belong_to_one_size(checkpoint):
-    assert not check_weights(flags(checkpoint, (576, 320))).track.detection.rect
     with pytest.raises(RunError, match="accepted is --no-rect") as caught:
         check_weights(flags(checkpoint, (576, 320)) | {("detection", "rect"): True})
     assert caught.value.exit_code == ExitCode.REFUSED

@@ -60,6 +60,14 @@ def test_bfloat16_keeps_boxes_and_scores_in_float32():
     assert not any(p.requires_grad for p in model.parameters())
 
 
+def test_float32_is_float32_on_a_gpu_too(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as torch has it
+    optimise(build("shufflenet"), "bf16")
+    assert torch.backends.cudnn.allow_tf32
+    optimise(build("shufflenet"), "fp32")
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_a_network_in_training_is_refused():
     with pytest.raises(ValueError, match="training mode"):
         fold_batch_norms(JDE(SMALL).train())

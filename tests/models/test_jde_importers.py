@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 
 import pytest
@@ -110,8 +111,12 @@ def test_the_size_of_a_published_file_must_be_said(tmp_path):
             lambda s: s.update({"module_list.81.conv_81.bias": [0.0] * 24}),
             "holds a list as module_list.81.conv_81.bias, accepted is a tensor",
         ),
+        (
+            lambda s: s.update({"module_list.81.conv_81.bias": torch.full((24,), torch.inf)}),
+            "holds NaN or Inf in module_list.81.conv_81.bias",
+        ),
     ],
-    ids=["missing", "shape", "unknown", "no tensor"],
+    ids=["missing", "shape", "unknown", "no tensor", "not finite"],
 )
 def test_the_first_wrong_key_is_named(tmp_path, change, message):
     state = hollow(published_keys())
@@ -131,12 +136,22 @@ def test_files_of_other_projects_are_refused(tmp_path):
     assert "neither a zip archive nor a pickle" in refused(path)
 
 
+def test_a_torchscript_file_is_told_so(tmp_path):
+    path = tmp_path / "traced.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is on its way out
+        torch.jit.save(torch.jit.script(torch.nn.ReLU()), path)
+    assert "is a TorchScript program; accepted is a file of tensors only" in refused(path)
+
+
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_a_truncated_file_is_refused(tmp_path, zipped):
     path = tmp_path / "jde.pt"
     torch.save({"model": {"a": torch.zeros(9999)}}, path, _use_new_zipfile_serialization=zipped)
     path.write_bytes(path.read_bytes()[:-2000])
-    assert "is not a complete PyTorch file" in refused(path)
+    told = refused(path)
+    assert "is not a complete PyTorch file" in told
+    assert "Check the documentation" not in told  # torch's advice on how to read it all the same
 
 
 class Bomb:
@@ -164,6 +179,21 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path, kind):
         assert "would run code when read (posix.mkdir); accepted is a file of tensors only" in told
 
 
+def test_the_classifier_is_taken_where_it_is_asked_for(tmp_path):
+    drawn = {"classifier.weight": torch.randn(5, 512), "classifier.bias": torch.randn(5)}
+    state = hollow(published_keys()) | drawn
+    path = write_checkpoint(tmp_path / "jde.pt", state)
+    found = importers.published_classifier(path, 5, 512)
+    assert {f"classifier.{key}" for key in found} == drawn.keys()
+    assert all(torch.equal(value, drawn[f"classifier.{key}"]) for key, value in found.items())
+    wrong = r"holds classifier.weight of shape \(5, 512\), accepted is \(7, 512\)"
+    with pytest.raises(weights.CheckpointError, match=wrong):
+        importers.published_classifier(path, 7, 512)
+    write_checkpoint(path, {key: value for key, value in state.items() if key not in drawn})
+    with pytest.raises(weights.CheckpointError, match=r"lacks classifier.weight of shape \(5, 512"):
+        importers.published_classifier(path, 5, 512)
+
+
 # Darknet
 
 
@@ -173,13 +203,13 @@ def state():
 
 
 def test_a_whole_darknet_file_equals_the_checkpoint(tmp_path, state):
-    pt = weights.load(write_checkpoint(tmp_path / "jde.pt", state), SIZE).state_dict()
     path = write_darknet(tmp_path / "latest.weights", state)
     model, report = weights.load_reported(path, SIZE)
     assert model.config == CONFIG
-    assert report.taken == len(pt)
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, pt[key]), key
+    ours, names = model.state_dict(), importers.published_names()
+    assert report.taken == len(ours) == len(names)
+    for theirs, name in names.items():
+        assert torch.equal(ours[name], state[theirs]), name
     assert "does not say its input size" in refused(path, None)
     with path.open("ab") as file:
         file.write(bytes(8))
@@ -207,9 +237,24 @@ def test_the_backbone_of_imagenet_is_taken_and_the_rest_left_alone(tmp_path, sta
 def test_a_darknet_file_cut_off_names_its_last_layer(tmp_path, state):
     path = write_darknet(tmp_path / "latest.weights", state, end=5)
     told = refused(path)
-    assert "ends inside conv_5 (backbone.stages.1.0.1.bias): it holds 40544 numbers" in told
+    assert "ends before conv_5 (backbone.stages.1.0.1.bias): it holds 40544 numbers" in told
+    path.write_bytes(path.read_bytes()[:-40])
+    assert "ends inside conv_3 (backbone.stages.0.1.expand.0.weight)" in refused(path)
     path.write_bytes(path.read_bytes()[:-3])
     assert "is cut off" in refused(path)
+
+
+def test_a_backbone_alone_is_no_network(tmp_path, state):
+    path = write_darknet(tmp_path / "backbone.weights", state, end=75)
+    told = refused(path)
+    assert "ends before conv_75 (neck.trunks.0.0.1.bias): it holds 40620640 numbers" in told
+
+
+def test_version_0_1_counts_images_in_one_word(tmp_path, state):
+    path = write_darknet(tmp_path / "new.weights", state, end=5)
+    old = tmp_path / "old.weights"
+    old.write_bytes(struct.pack("<iiii", 0, 1, 0, 32_000_000) + path.read_bytes()[20:])
+    assert (importers.read_darknet(old) == importers.read_darknet(path)).all()
 
 
 def test_files_under_the_wrong_suffix_are_told_apart(tmp_path, state):
@@ -220,6 +265,12 @@ def test_files_under_the_wrong_suffix_are_told_apart(tmp_path, state):
     assert "is no Darknet file (it starts with 50 4b" in refused(other)
     other.write_bytes(struct.pack("<iii", 0, 2, 5))
     assert "is cut off" in refused(other)
+    for suffix in (".ckpt", ".safetensors", ""):
+        other = path.rename(tmp_path / f"jde{suffix}")
+        assert "is a Darknet file; give it the suffix .weights" in refused(other)
+        torch.save({"model": {}}, other)
+        assert "is a PyTorch file; give it the suffix .pt" in refused(other)
+        write_darknet(path, state, end=5)
 
 
 # torchvision

@@ -37,6 +37,25 @@ def test_a_batch_gives_what_its_images_give_alone(model):
         np.testing.assert_allclose(alone.embeddings, together[image].embeddings, atol=1e-3)
 
 
+def test_only_what_is_kept_comes_to_the_host(model, monkeypatch):
+    """The dense embedding map stays on the device, and so do all other candidates."""
+    sizes = []
+
+    def watched(original):
+        def copy(tensor, *arguments):
+            sizes.append(tensor.numel())
+            return original(tensor, *arguments)
+
+        return copy
+
+    for name in ("cpu", "numpy", "tolist"):
+        monkeypatch.setattr(torch.Tensor, name, watched(getattr(torch.Tensor, name)))
+    found = model.detect(frames(2), 0.5, max_detections=7)
+    kept = sum(len(f.scores) for f in found)
+    assert kept == 14
+    assert max(sizes) == kept * (5 + SMALL.embedding_dim)
+
+
 def test_images_of_a_wrong_shape_are_refused(model):
     with pytest.raises(ValueError, match="multiples of 32"):
         model(torch.zeros(1, 3, 100, 160))

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from published_checkpoint import build_state, write_checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.jde import weights
 from models.jde.config import CONFIGURATIONS, PUBLISHED_ANCHORS
 from models.jde.decode import decode
+from models.jde.fusion import optimise
 from models.jde.network import JDE
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "forward_576x320.npz"
@@ -19,14 +19,8 @@ GFLOP = {(1088, 608): 271, (864, 480): 170, (576, 320): 75.5}
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    path = tmp_path_factory.mktemp("published") / "jde_576x320_uncertainty.pt"
-    return write_checkpoint(path, build_state())
-
-
-@pytest.fixture(scope="module")
-def model(checkpoint):
-    return weights.load(checkpoint, (576, 320))
+def model(published_file):
+    return weights.load(published_file, (576, 320))
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +29,20 @@ def golden():
         return dict(arrays)
 
 
-@torch.inference_mode()
 def test_float32_gives_the_originals_rows(model, golden):
+    assert_original(model, golden)
+
+
+@torch.inference_mode()
+def assert_original(model, golden):
     rng = np.random.Generator(np.random.PCG64(int(golden["image_seed"])))
     image = torch.from_numpy(rng.random((1, 3, 320, 576)).astype(np.float32))
-    candidates = model(image)
+    candidates = model(image.to(next(model.parameters()).device))
     num_rows = int(golden["n_rows"])
     assert candidates.scores.shape == (1, num_rows) == (1, ROWS[576, 320])
-    rows = torch.arange(num_rows)
-    embeddings = candidates.embeddings(0, rows).numpy()
-    boxes, scores = candidates.boxes[0].numpy(), candidates.scores[0].numpy()
+    rows = torch.arange(num_rows, device=candidates.boxes.device)
+    embeddings = candidates.embeddings(0, rows).cpu().numpy()
+    boxes, scores = candidates.boxes[0].cpu().numpy(), candidates.scores[0].cpu().numpy()
 
     step = int(golden["step"])
     assert_boxes(boxes[::step], golden["rows"][:, :4])
@@ -64,10 +62,16 @@ def assert_boxes(got, wanted):
     assert (np.abs(got - wanted) <= 1e-3 * np.maximum(1, np.abs(wanted))).all()
 
 
+@pytest.mark.gpu
+def test_float32_on_a_gpu_gives_the_originals_rows(published_file, golden):
+    model = weights.load(published_file, (576, 320)).cuda()
+    assert_original(optimise(model, "fp32"), golden)
+
+
 @torch.inference_mode()
 def test_a_batch_gives_what_its_images_give_alone(model):
     rng = np.random.default_rng(2)
-    frames = torch.from_numpy(rng.integers(0, 256, (2, 160, 288, 3), dtype=np.uint8))
+    frames = torch.from_numpy(rng.integers(0, 256, (2, 96, 160, 3), dtype=np.uint8))
     together = model.detect(frames, 0.6)
     for image in range(2):
         alone = model.detect(frames[image : image + 1], 0.6)[0]

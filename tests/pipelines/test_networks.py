@@ -17,7 +17,14 @@ from pipelines import offline, reference
 from pipelines.config import DetectionConfig, OutputConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.detect import Detector, settle
 from pipelines.errors import ExitCode, Reason, RunError
-from pipelines.networks import PictureModel, SeparateModel, fingerprint, inspect, load_network
+from pipelines.networks import (
+    PictureModel,
+    SeparateModel,
+    Upload,
+    fingerprint,
+    inspect,
+    load_network,
+)
 from pipelines.schema import FrameChunk, VideoInfo
 
 pytest.importorskip("onnx")
@@ -70,6 +77,30 @@ def test_a_compiled_network_finds_what_the_plain_one_finds(monkeypatch) -> None:
     )
     assert len(compiled) == 1
     assert np.array_equal(plain.scores, quick.scores)
+
+
+def test_frames_go_to_a_gpu_through_one_pinned_buffer(monkeypatch) -> None:
+    import torch
+
+    empty, made = torch.empty, []
+
+    def unpinned(*shape, pin_memory=False, **options):
+        made.append((shape, pin_memory))
+        return empty(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", unpinned)  # there may be no GPU to pin memory for
+    upload = Upload(torch.device("cpu"), pinned=True)
+    rng = np.random.default_rng(0)
+    places = set()
+    for shape in ((2, 32, 64, 3), (1, 64, 32, 3), (2, 32, 64, 3)):
+        sent = rng.integers(0, 256, shape, dtype=np.uint8)
+        sent.flags.writeable = False  # as Ray's memory is
+        arrived = upload(sent)
+        assert arrived.dtype == torch.uint8
+        assert np.array_equal(arrived.numpy(), sent)
+        places.add(arrived.data_ptr())
+    assert made == [((2 * 32 * 64 * 3,), True)]
+    assert len(places) == 1
 
 
 def test_separate_networks_are_not_compiled(tmp_path: Path) -> None:

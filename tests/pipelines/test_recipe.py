@@ -79,6 +79,10 @@ def changed(**changes):
             changed(network="darknet53-576x320", appearance_teacher="osnet.onnx"),
             "appearance_teacher: got osnet.onnx; only networks without anchors",
         ),
+        (
+            changed(network="darknet53-576x320", initial_classifier=True),
+            "initial_classifier: got true, accepted with a darknet53 network",
+        ),
     ],
 )
 def test_what_is_not_accepted_is_refused_in_one_line(settings, message):

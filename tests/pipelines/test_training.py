@@ -1,13 +1,15 @@
 import csv
 import math
+from dataclasses import replace
 from itertools import count, repeat
 
 import pytest
 import torch
+from published_checkpoint import build_state
 
 from models.jde import weights
 from models.jde.assignment import Labels
-from models.jde.config import SMALL
+from models.jde.config import CONFIGURATIONS, SMALL
 from models.jde.loss import JointLoss
 from models.jde.network import JDE
 from pipelines import training
@@ -219,6 +221,29 @@ def test_a_whole_network_can_be_the_start(tmp_path):
     torch.testing.assert_close(model.heads[0].box.weight, donor.heads[0].box.weight)
     with pytest.raises(ValueError, match=r"none.pth is missing"):
         initialise(model, tmp_path / "none.pth")
+
+
+def test_a_published_checkpoint_can_be_the_start(published_file, tmp_path):
+    with torch.device("meta"):
+        model = JDE(CONFIGURATIONS["darknet53-864x480"])
+    model.to_empty(device="cpu")
+    assert initialise(model, published_file) == len(model.state_dict())
+    first = build_state()["module_list.0.conv_0.weight"]
+    assert torch.equal(model.backbone.stem[0].weight, first)
+    (tmp_path / "bad.pt").write_bytes(b"PK no weights")
+    with pytest.raises(ValueError, match=r"bad.pt is not a complete PyTorch file"):
+        initialise(model, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match=r"bad.pt is not a complete PyTorch file"):
+        initialise(network(), tmp_path / "bad.pt")
+
+
+def test_the_identity_loss_can_start_with_a_classifier(tmp_path):
+    start = {"weight": torch.randn(2, SMALL.embedding_dim), "bias": torch.randn(2)}
+    started = replace(plan(learning_rate=1e-9, warmup_steps=1), classifier=start)
+    fit(network(), started, some(1), open_store(str(tmp_path)))
+    loss = torch.load(tmp_path / "latest.pt", weights_only=True)["loss"]
+    for leaf, value in start.items():
+        torch.testing.assert_close(loss[f"identity.classifier.{leaf}"], value)
 
 
 def test_the_loss_of_the_small_network_has_the_names_that_curves_show():
