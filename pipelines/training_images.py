@@ -146,7 +146,8 @@ def _known_vectors(groups: list[list[TrainingImage]], width: int) -> FloatArray:
     """`(K, 512)` teacher vectors of all boxes that have one."""
     vectors = [image.appearance for group in groups for image in group if image.appearance.size]
     rows = np.concatenate(vectors) if vectors else np.zeros((0, width), np.float32)
-    return rows[np.abs(rows).sum(1) > 0]
+    known: FloatArray = rows[np.abs(rows).sum(1) > 0]
+    return known
 
 
 def _projected(
