@@ -28,6 +28,7 @@ class Limits:
         body_s: Seconds in which a body must arrive.
         request_s: Seconds in which a call is answered, waiting included.
         max_bodies: Bodies that may be arriving at once in one ingress.
+        max_sockets: WebSockets that may be open at once in one ingress.
         max_streams: Open streams of a token.
         frames_per_second: Frames a second of a token, over all its streams, in one ingress.
         max_running: Frames at once on their way through the detectors, for each detector.
@@ -42,6 +43,7 @@ class Limits:
     body_s: float = 10.0
     request_s: float = 30.0
     max_bodies: int = 256
+    max_sockets: int = 256
     max_streams: int = 64
     frames_per_second: float = 2000.0
     max_running: int = 2

@@ -93,6 +93,24 @@ def test_a_full_queue_makes_sockets_wait_instead_of_refusing(service):
             assert [receive(socket)["seq"] for _ in range(10)] == list(range(10))
 
 
+def test_frames_of_sockets_are_counted_as_calls_and_refusals():
+    with running(max_sockets=1) as service:
+        stream = service.open()
+        with open_socket(service, stream) as socket:
+            receive(socket)
+            for image in (PNG, b"no image", PNG):
+                socket.send(image)
+            assert [receive(socket).get("error") for _ in range(3)] == [
+                *(None, "unsupported_type", "sequence_gap"),
+            ]
+            assert refusal(service, stream)["error"] == "overloaded"  # a second socket
+        text = service.call("GET", "/metrics")[1].decode()
+    for status, number in ((200, 1), (415, 1), (409, 1)):
+        line = f'jde_requests_total{{call="frame",status="{status}"}} {number}.0'
+        assert line in text.splitlines()
+    assert 'jde_stage_seconds_count{stage="call"} 3.0' in text.splitlines()
+
+
 def closed(socket: ClientConnection) -> tuple[int, str]:
     try:
         while True:
