@@ -19,7 +19,6 @@ import pytest
 from online_service import png, running
 
 from models.boxes import iou_matrix
-
 from pipelines import reference
 from pipelines.config import ResourceConfig
 from pipelines.online import connect
