@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from online_service import running
 
-from jobs._bench_serve import Load, call_load, quantile, stream_load, street_images
+from jobs._bench_loads import Client, Load, call_load, quantile, slow_senders, stream_load
+from jobs._bench_serve import street_images
+from jobs._bench_watch import growth
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def test_figures_of_a_load():
-    load = Load(2.0, [0.01] * 98 + [0.5, 1.0], [0.02] * 25, 1, {200: 100, 503: 25})
+    load = Load(2.0, 125, [0.01] * 98 + [0.5, 1.0], [0.02] * 25, 1)
     row = load.row("x")
     assert row["frames_per_second"] == 50
     assert (row["p50_ms"], row["p99_ms"]) == (10, 1000)
     assert row["refused_share"] == pytest.approx(0.2)
     assert Load().row("nothing")["p99_ms"] == 0
     assert quantile([2.0, 1.0], 1.0) == 2.0
+    rows = [{"memory_mib": 500.0}] * 5 + [{"memory_mib": 100.0 + 3 * n} for n in range(5)]
+    assert growth(rows, "memory_mib", minutes=10) == pytest.approx(3)
 
 
 def test_loads_count_what_the_service_answers():
@@ -26,12 +32,21 @@ def test_loads_count_what_the_service_answers():
         service.backend.pause_s = 0.02
         streams = stream_load(service.url, images, 2, 1.0)
         calls = call_load(service.port, images, 12, 1.0, per_second=200.0)
-        few = call_load(service.port, images, 2, 60.0, most=5, tries=3)
+        few, lock = Load(), threading.Lock()
+        client = Client(service.port, few, lock, tries=3)
+        with slow_senders(service.port, 20):
+            right = client.post("/v1/detect", images[0])
+            assert client.post("/v1/detect", images[0], right) == right
+        client.post("/v1/detect", images[0], {"another": "answer"})
+        stream = client.open()
+        assert client.post(f"{stream}/frames/0", images[0])["seq"] == 0
+        assert client.post(f"{stream}/frames/7", images[0]) is None
         text = service.call("GET", "/metrics")[1].decode()
     assert len(streams.accepted_s) > 4
     assert calls.statuses.keys() == {200, 503}
     assert len(calls.refused_s) == calls.statuses[503]
-    assert (len(few.accepted_s), few.failed) == (5, 0)
-    answered = len(calls.accepted_s) + len(few.accepted_s)
+    assert (few.calls, len(few.accepted_s), few.wrong, few.failed) == (5, 4, 1, 1)
+    assert (calls.failed, few.statuses) == (0, {200: 4, 409: 3})
+    answered = len(calls.accepted_s) + 3
     assert f'jde_frames_total{{call="detect"}} {answered}.0' in text.splitlines()
-    assert f'jde_frames_total{{call="frame"}} {len(streams.accepted_s)}.0' in text.splitlines()
+    assert f'jde_frames_total{{call="frame"}} {len(streams.accepted_s) + 1}.0' in text.splitlines()
