@@ -21,6 +21,7 @@ from jobs._bench_loads import (
 )
 from jobs._bench_machine import console, processor
 from jobs._bench_watch import growth
+from pipelines.errors import ExitCode, RunError
 
 _SLOW_BODIES = 100
 _TRIES = 3
@@ -57,27 +58,32 @@ def serve(
         "num_ingresses": 2 if kills else 1,
         "limits": {"frames_per_second": 100_000.0, "max_streams": 1000},
     }
+    _say("plain detector loop")
     loops = [plain_loop(args, images, seconds, threads) for threads in sorted({1, cores})]
     best = max(loops, key=lambda row: row["frames_per_second"])
     port = free_port()
+    _say("starting the service")
     with running(args, port=port) as url:
+        _say(f"streams: {streams}; one caller")
         rows, promises = _steady(url, port, images, [int(n) for n in streams.split(",")], seconds)
         peak, unloaded = max(row["frames_per_second"] for row in rows[:-1]), rows[-1]
-        for factor in (2, 5) if overload else ():
-            load = call_load(port, images, _CALLERS, seconds, per_second=factor * peak)
-            rows.append(load.row(f"overload {factor}x"))
-            promises += _overload_promises(rows[-1], unloaded, peak)
+        if overload:
+            more = _overloaded(port, images, seconds, peak, unloaded)
+            rows, promises = rows + more[0], promises + more[1]
         if slow:
+            _say(f"{_SLOW_BODIES} slow bodies")
             with slow_senders(port, _SLOW_BODIES):
                 row = call_load(port, images, 1, min(seconds, 8)).row("100 slow bodies")
             rows.append(row)
             lost = row["calls"] - row["statuses"].get(200, 0)
             promises.append(_promise("good calls lost beside 100 slow bodies", lost, 0))
         if kills:
+            _say(f"{kills} calls while a replica dies every {_KILL_S:g} s")
             row = killing_load(port, images, kills, _KILL_S, _TRIES).row(f"kills, {kills} calls")
             rows.append(row)
             promises += _kill_promises(row)
         if soak:
+            _say(f"soak of {soak:g} s")
             parts = soak_rows(url, port, images, soak, 0.7 * peak)
             rows += parts
             promises += _soak_promises(parts, soak / 60)
@@ -95,11 +101,20 @@ def serve(
         "rows": loops + rows,
         "promises": promises,
     }
+    _print(report, as_json=as_json)
+
+
+def _print(report: Row, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report, indent=2))
         return
     for table in _build_tables(report):
         console().print(table)
+
+
+def _say(text: str) -> None:
+    """What comes next, on stderr: some of it takes minutes."""
+    typer.echo(f"jde bench serve: {text}", err=True)
 
 
 def street_images(number: int = 40) -> list[bytes]:
@@ -146,8 +161,23 @@ def _steady(
     rows = [
         stream_load(url, images, number, seconds).row(f"{number} streams") for number in numbers
     ]
+    if not any(row["calls"] for row in rows):
+        text = f"no frame was answered within {seconds:g} s, give it more --seconds"
+        raise RunError(text, ExitCode.INTERNAL)
     rows.append(call_load(port, images, 1, seconds).row("1 caller"))
     return rows, [_promise("calls failed without overload", sum(r["failed"] for r in rows), 0)]
+
+
+def _overloaded(
+    port: int, images: list[bytes], seconds: float, peak: float, unloaded: Row
+) -> tuple[list[Row], list[Row]]:
+    rows, promises = [], []
+    for factor in (2, 5):
+        _say(f"overload {factor}x")
+        load = call_load(port, images, _CALLERS, seconds, per_second=factor * peak)
+        rows.append(load.row(f"overload {factor}x"))
+        promises += _overload_promises(rows[-1], unloaded, peak)
+    return rows, promises
 
 
 def _overload_promises(row: Row, unloaded: Row, peak: float) -> list[Row]:

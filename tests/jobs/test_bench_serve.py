@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
-from online_service import running
+from online_service import frame, png, running
 
+from jobs import _bench_loads, _bench_serve
 from jobs._bench_loads import Client, Load, call_load, quantile, slow_senders, stream_load
 from jobs._bench_serve import street_images
 from jobs._bench_watch import growth
@@ -50,3 +53,40 @@ def test_loads_count_what_the_service_answers():
     answered = len(calls.accepted_s) + 3
     assert f'jde_frames_total{{call="detect"}} {answered}.0' in text.splitlines()
     assert f'jde_frames_total{{call="frame"}} {len(streams.accepted_s) + 1}.0' in text.splitlines()
+
+
+def test_answers_under_kills_are_compared_and_a_soak_shows_what_is_held(monkeypatch):
+    """Here nothing is killed: a stream's answers change in the middle instead."""
+    images = [png(frame(number)) for number in range(3)]
+    with running(max_waiting=16) as service:
+
+        @contextmanager
+        def changing(_every_s):
+            yield from changes
+
+        def nothing():
+            yield
+
+        def other_answers():
+            find = service.backend.detect
+            service.backend.detect = lambda frame: find(replace(frame, width=frame.width + 1))
+            yield
+            service.backend.detect = find
+
+        monkeypatch.setattr(_bench_loads, "killing", changing)
+        changes = nothing()
+        right = _bench_loads.killing_load(service.port, images, 30, 3.0, 3).row("kills")
+        assert all(row["kept"] for row in _bench_serve._kill_promises(right))
+        changes = other_answers()
+        wrong = _bench_loads.killing_load(service.port, images, 30, 3.0, 3)
+        assert (wrong.calls, wrong.failed) == (30, 0)
+        assert wrong.wrong > 20
+        parts = _bench_loads.soak_rows(service.url, service.port, images, 1.0, 50.0)
+    assert [row["load"] for row in parts] == [f"soak {part}/10" for part in range(1, 11)]
+    assert (
+        parts[-1]["streams"] > parts[0]["streams"] > 0
+    )  # those left unused; idle_s has not passed
+    assert sum(row["failed"] for row in parts) == 0
+    report = {"rows": [right, *parts], "promises": _bench_serve._soak_promises(parts, 1.0)}
+    machine = {"cores": 2, "cpu": "x", "image": "y", "precision": "auto", "load_average": 0.0}
+    assert len(_bench_serve._build_tables(report | machine)) == 3
