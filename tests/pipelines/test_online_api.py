@@ -235,7 +235,7 @@ def test_so_many_bodies_may_arrive_at_once():
 
 
 def test_overload_is_refused_quickly_and_what_is_accepted_is_answered():
-    """Twenty clients at a detector of 30 ms with room for four."""
+    """Twenty clients at a detector of 30 ms with room for three."""
     with running() as service:
         service.backend.pause_s = 0.03
         assert service.call("POST", "/v1/detect", PNG)[0] == 200
@@ -282,10 +282,10 @@ def test_a_client_that_goes_away_frees_its_place():
     with running() as service:
         service.backend.pause_s = 0.5
         connections = [
-            raw(service.port, head(f"Content-Length: {len(PNG)}") + PNG) for _ in range(4)
+            raw(service.port, head(f"Content-Length: {len(PNG)}") + PNG) for _ in range(3)
         ]
         deadline = time.monotonic() + 5
-        while service.service.places.running + service.service.places.waiting < 4:
+        while service.service.places.running + service.service.places.waiting < 3:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         for connection in connections:

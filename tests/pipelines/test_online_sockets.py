@@ -81,7 +81,7 @@ def test_a_refused_image_does_not_end_the_socket(service):
 
 
 def test_a_full_queue_makes_sockets_wait_instead_of_refusing(service):
-    """Three sockets ahead by ten frames each, at a detector with room for four."""
+    """Three sockets ahead by ten frames each, at a detector with room for two."""
     with ExitStack() as stack:
         streams = [service.open() for _ in range(3)]
         sockets = [stack.enter_context(open_socket(service, stream)) for stream in streams]
