@@ -92,7 +92,8 @@ class Client:
             body: An image.
             wanted: The right answer, whatever its stream; None: it is not looked at.
         """
-        status, values = 0, {}
+        status = 0
+        values: dict[str, Any] = {}
         for attempt in range(self._tries):
             since = time.perf_counter()
             status, values, pause_s = self._try(path, body)

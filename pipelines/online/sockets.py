@@ -160,8 +160,8 @@ class _Talk:
                 raise
             except Exception:
                 logger.exception("frame %d of a socket failed", frame.seq)
-                refusal = Refusal(Cause.INTERNAL, "the service failed; its log has more")
-                status, values = refusal.cause.status, _refused(frame.seq, refusal)
+                failure = Refusal(Cause.INTERNAL, "the service failed; its log has more")
+                status, values = failure.cause.status, _refused(frame.seq, failure)
             self._num_unanswered -= 1
             metrics.count("jde_requests", "frame", str(status))
             metrics.observe("call", time.perf_counter() - frame.arrived_s)
