@@ -118,37 +118,53 @@ class Rates:
 class Places:
     """So many frames at once, so many waiting behind them in order, and no more.
 
+    Sockets, which are few and slow down by themselves, wait in a line of their own without an end.
+    The lines take turns, so that neither a flood of calls nor a few eager sockets starve the other.
+
     Args:
         running: Frames inside at once.
-        waiting: Frames that may wait; sockets, which are few and slow down by themselves, wait
-            beyond it.
+        waiting: Frames of calls that may wait.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
         self._limit, self._max_waiting = running, waiting
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._calls: deque[asyncio.Future[None]] = deque()
+        self._sockets: deque[asyncio.Future[None]] = deque()
+        self._are_calls_next = True
         self.running = 0
 
     @property
     def waiting(self) -> int:
         """Frames waiting now."""
-        return len(self._queue)
+        return len(self._calls) + len(self._sockets)
+
+    def check(self) -> None:
+        """Refuse a frame that would find no place now.
+
+        Raises:
+            Refusal: `overloaded`.
+        """
+        if self._is_taken() and len(self._calls) >= self._max_waiting:
+            text = "all detectors are busy and the queue is full; try again"
+            raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
+
+    def _is_taken(self) -> bool:
+        return self.running >= self._limit or self.waiting > 0
 
     @asynccontextmanager
     async def place(self, *, patient: bool = False) -> AsyncIterator[None]:
         """A place for one frame.
 
         Args:
-            patient: Wait, however many do already.
+            patient: Wait in the line of the sockets, however long it is.
 
         Raises:
             Refusal: `overloaded`, at once.
         """
-        if self.running >= self._limit or self._queue:
-            if not patient and len(self._queue) >= self._max_waiting:
-                text = "all detectors are busy and the queue is full; try again"
-                raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
-            await self._wait()
+        if not patient:
+            self.check()
+        if self._is_taken():
+            await self._wait(self._sockets if patient else self._calls)
         else:
             self.running += 1
         try:
@@ -156,22 +172,26 @@ class Places:
         finally:
             self._leave()
 
-    async def _wait(self) -> None:
+    async def _wait(self, line: deque[asyncio.Future[None]]) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        line.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._leave()  # the place had been given already
-            elif turn in self._queue:  # else whoever left meanwhile has passed it over
-                self._queue.remove(turn)
+            elif turn in line:  # else whoever left meanwhile has passed it over
+                line.remove(turn)
             raise
 
     def _leave(self) -> None:
-        """Give the place to the one who has waited longest."""
-        while self._queue:
-            turn = self._queue.popleft()
+        """Give the place to the one who has waited longest in the line whose turn it is."""
+        while self.waiting:
+            lines = (self._calls, self._sockets)
+            first, second = lines if self._are_calls_next else lines[::-1]
+            line = first or second
+            self._are_calls_next = line is self._sockets
+            turn = line.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return

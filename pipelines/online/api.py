@@ -80,6 +80,7 @@ def build_api(service: Service) -> App:
         docs_url="/docs",
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,  # an answer that the description does not know
     )
     _handle_errors(api, service)
     api.include_router(_operations(service))
@@ -139,9 +140,9 @@ def _calls(service: Service) -> APIRouter:
     ) -> Response:
         """People in one image. Nothing is kept."""
         owner = _before_image(request)
-        service.rates.take(owner)
+        service.before_image(owner)
         body = await service.read_body(request.stream())
-        frame, found = await service.detect(owner, body)
+        frame, found = await service.detect(body)
         return _json(detect_answer(model, frame, found, embeddings=embeddings))
 
     @router.post(
@@ -182,9 +183,9 @@ def _calls(service: Service) -> APIRouter:
         owner = _before_image(request)
         answer = await service.before_body(stream, owner, seq)
         if answer is None:
-            service.rates.take(owner)
+            service.before_image(owner)
             body = await service.read_body(request.stream())
-            picture, found = await service.detect(owner, body, call="frame")
+            picture, found = await service.detect(body, call="frame")
             answer = await service.associate(stream, owner, seq, time_s, picture, found)
         return _json(frame_answer(model, stream, answer))
 

@@ -34,8 +34,15 @@ _QUICK: dict[str, Any] = {
 }
 
 
+def __getattr__(name: str) -> serve.Application:
+    """`app`: the application of the default settings, since `serve build` takes no function."""
+    if name != "app":
+        raise AttributeError(f"module {__name__} has no {name}")
+    return build({})
+
+
 def build(args: dict[str, Any]) -> serve.Application:
-    """The application, for `jde serve`, `serve run`, `serve build` and `serve deploy`.
+    """The application, for `jde serve`, `serve run` and `serve deploy`.
 
     Args:
         args: Fields of `ServeConfig`, nested; `weights`, `size` and `conf` also at the top.

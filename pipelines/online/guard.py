@@ -51,6 +51,7 @@ _CALLS = (
     (re.compile(r"/(healthz|readyz|metrics)?\Z"), "operations"),
 )
 _POLICY_VIOLATION = 1008
+_MAX_DIGITS = 15
 
 
 @dataclass
@@ -98,13 +99,12 @@ class Guard:
         """
         if not self.tokens.are_asked_for and not self.insecure:
             self._check_local(scope, headers)
-        if scope["type"] == "websocket":
-            _check_origin(headers)
-        elif "content-length" in headers:
+        _check_origin(headers)
+        if scope["type"] == "http" and "content-length" in headers:
             length = headers["content-length"]
             if not length.isdecimal():
                 raise Refusal(Cause.BAD_REQUEST, "content-length: accepted is a whole number")
-            if int(length) > self.limits.max_body_bytes:
+            if len(length) > _MAX_DIGITS or int(length) > self.limits.max_body_bytes:
                 raise too_large(self.limits)
         if scope["path"] in OPEN_PATHS:
             return ""
@@ -223,7 +223,7 @@ def _token(scope: Scope, headers: dict[str, str]) -> str | None:
 
 
 def _check_origin(headers: dict[str, str]) -> None:
-    """A page of another site may not open a socket here; browsers do not ask before they do.
+    """A page of another site may not call: browsers open sockets and send plain posts unasked.
 
     Raises:
         Refusal: `foreign_host`.

@@ -36,6 +36,7 @@ GAUGES: dict[str, str] = {
     "jde_frames_running": "Frames on their way through the detectors, in the ingress asked",
     "jde_frames_waiting": "Frames waiting behind them, in the ingress asked",
     "jde_bodies_arriving": "Bodies being read, in the ingress asked",
+    "jde_sockets": "Open WebSockets, in the ingress asked",
 }
 _STAGES = "jde_stage_seconds"
 _STAGES_HELP = "Seconds by stage: body, decode, wait, detect, associate, and the whole call"

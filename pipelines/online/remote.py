@@ -61,21 +61,23 @@ class RemoteBackend:
         """In one session after the other."""
         session = self._sessions[next(self._turn) % len(self._sessions)]
         stream: str = await self._insist(
-            "open", lambda: session.open.remote(owner, frames_per_second)
+            "open", lambda: session.open.remote(self._config.model, owner, frames_per_second)
         )
         return stream
 
     async def expected(self, stream: str, owner: str) -> int:
         """Asked of the stream's session."""
-        session = self._of(stream)
-        number: int = await self._insist("ask", lambda: session.expected.remote(stream, owner))
+        session, model = self._of(stream), self._config.model
+        number: int = await self._insist(
+            "ask", lambda: session.expected.remote(model, stream, owner)
+        )
         return number
 
     async def repeated(self, stream: str, owner: str, seq: int) -> Answer | None:
         """Asked of the stream's session."""
-        session = self._of(stream)
+        session, model = self._of(stream), self._config.model
         answer: Answer | None = await self._insist(
-            "ask", lambda: session.repeated.remote(stream, owner, seq)
+            "ask", lambda: session.repeated.remote(model, stream, owner, seq)
         )
         return answer
 

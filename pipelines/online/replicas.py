@@ -33,6 +33,7 @@ logger = logging.getLogger("ray.serve")
 
 _Result = TypeVar("_Result")
 _Pixels = tuple[NDArray[np.uint8], int, int]  # letterboxed; width and height of the source
+_CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
 _NOT_FINITE = Refusal(Cause.INTERNAL, "the network gave no finite numbers")
 
 
@@ -66,7 +67,7 @@ class DetectorReplica:
         """Detections of one frame, if it was made ready for this version of the model."""
         wanted = network_size(width, height, self._config.track.detection)
         if model != self._config.model or pixels.shape != (wanted[1], wanted[0], 3):
-            return Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
+            return _CHANGING
         found: Found | Refusal = await self._batched((pixels, width, height))
         return found
 
@@ -116,6 +117,9 @@ class DetectorReplica:
 class SessionReplica:
     """The streams of one session: `Sessions` behind calls that return refusals as values.
 
+    What an answer names the model of is asked for with the ingress's version: while the service is
+    updated, one of another version has to wait, so that no stream sees two.
+
     Args:
         config: Settled.
         number: Of this session.
@@ -128,17 +132,25 @@ class SessionReplica:
         self._model = config.model
         self._sweeping: asyncio.Task[None] | None = None
 
-    async def open(self, owner: str, frames_per_second: float) -> str | Refusal:
+    async def open(self, model: str, owner: str, frames_per_second: float) -> str | Refusal:
         """As `Sessions.open`."""
         self._sweep_now_and_then()
+        if model != self._model:
+            return _CHANGING
         return await _value(self._sessions.open(owner, frames_per_second))
 
-    async def expected(self, stream: str, owner: str) -> int | Refusal:
+    async def expected(self, model: str, stream: str, owner: str) -> int | Refusal:
         """As `Sessions.expected`."""
+        if model != self._model:
+            return _CHANGING
         return await _value(self._sessions.expected(stream, owner))
 
-    async def repeated(self, stream: str, owner: str, seq: int) -> Answer | Refusal | None:
+    async def repeated(
+        self, model: str, stream: str, owner: str, seq: int
+    ) -> Answer | Refusal | None:
         """As `Sessions.repeated`."""
+        if model != self._model:
+            return _CHANGING
         return await _value(self._sessions.repeated(stream, owner, seq))
 
     async def track(
@@ -154,7 +166,7 @@ class SessionReplica:
         """As `Sessions.track`, of detections by this version of the model."""
         self._sweep_now_and_then()
         if model != self._model:
-            return Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
+            return _CHANGING
         found = Detections(*arrays)
         return await _value(self._sessions.track(stream, owner, seq, time_s, size, found))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from pipelines.errors import ExitCode, RunError
 APP = "jde"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _KEEP_ALIVE_S = 15
+_PROXY_S = 120.0
+_NEARBY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call what listens there
 # a busy machine takes longer than Serve's 5 s to start a proxy, which it would then start anew
 _PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
 
@@ -44,6 +47,38 @@ def check_door(host: str, port: int, token_file: str | None, *, insecure: bool) 
             reason = error.strerror or "it cannot be bound"
             text = f"port: {host}:{port} is not free ({reason})"
             raise RunError(text, ExitCode.REFUSED) from error
+
+
+def _start(**options: Any) -> None:
+    """Start Serve; one whose proxy takes longer than Serve's own minute is found by a second call.
+
+    Raises:
+        TimeoutError: If nothing has started.
+    """
+    from ray import serve
+
+    try:
+        serve.start(**options)
+    except TimeoutError:
+        serve.start(**options)
+
+
+def _wait_for_proxy(host: str, port: int) -> None:
+    """Return when somebody listens.
+
+    Raises:
+        TimeoutError: If nobody does in time.
+    """
+    deadline = time.monotonic() + _PROXY_S
+    while True:
+        try:
+            socket.create_connection((_NEARBY.get(host, host), port), timeout=5).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nobody listens on {host}:{port}") from error
+            time.sleep(0.1)
+        else:
+            return
 
 
 @contextmanager
@@ -77,15 +112,20 @@ def running(
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process, not of replicas
         log = LoggingConfig(encoding="JSON", enable_access_log=False)
-        serve.start(
-            proxy_location="EveryNode",
-            http_options={"host": host, "port": port, "keep_alive_timeout_s": _KEEP_ALIVE_S},
-            logging_config=log,
-        )
         try:
             try:
+                _start(
+                    proxy_location="EveryNode",
+                    http_options={
+                        "host": host,
+                        "port": port,
+                        "keep_alive_timeout_s": _KEEP_ALIVE_S,
+                    },
+                    logging_config=log,
+                )
                 serve.run(build_application(config), name=APP, route_prefix="/", logging_config=log)
-            except RuntimeError as error:
+                _wait_for_proxy(host, port)
+            except (RuntimeError, TimeoutError) as error:
                 first = str(error).splitlines()[0]
                 raise RunError(f"the service did not start: {first}", ExitCode.INTERNAL) from error
             name = f"[{host}]" if ":" in host else host

@@ -110,7 +110,7 @@ class Service:
         share = max(1, -(-detectors // config.num_ingresses))
         self.places = Places(limits.max_running * share, limits.max_waiting * share)
         self.rates = Rates(limits.frames_per_second)
-        self.bodies = 0
+        self.bodies = self.sockets = 0
         self._opening = asyncio.Lock()
         self._next: OrderedDict[str, int] = OrderedDict()  # what this ingress answered last, plus 1
         threads = min(4, os.cpu_count() or 1)
@@ -147,13 +147,37 @@ class Service:
             self.bodies -= 1
         return bytes(body)
 
+    @contextmanager
+    def socket(self) -> Iterator[None]:
+        """One more open socket, each of which may hold some images.
+
+        Raises:
+            Refusal: `overloaded`.
+        """
+        if self.sockets >= self.limits.max_sockets:
+            text = f"accepted are {self.limits.max_sockets} sockets at once; try again"
+            raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
+        self.sockets += 1
+        try:
+            yield
+        finally:
+            self.sockets -= 1
+
+    def before_image(self, owner: str) -> None:
+        """Refuse what would be refused anyway, before anything of the image is read.
+
+        Raises:
+            Refusal: `overloaded` or `too_many_frames`.
+        """
+        self.places.check()
+        self.rates.take(owner)
+
     async def detect(
-        self, owner: str, body: bytes, *, patient: bool = False, call: str = "detect"
+        self, body: bytes, *, patient: bool = False, call: str = "detect"
     ) -> tuple[NetworkFrame, Detections]:
         """Decode an image and find the people in it.
 
         Args:
-            owner: Whose frame it is.
             body: The image.
             patient: Wait for a place, however many do already.
             call: For the counts.
@@ -263,6 +287,7 @@ class Service:
             "jde_frames_running": self.places.running,
             "jde_frames_waiting": self.places.waiting,
             "jde_bodies_arriving": self.bodies,
+            "jde_sockets": self.sockets,
         }
         return sums.render({**gauges, **own})
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,7 @@ class _Frame:
     seq: int
     time_s: float | None
     image: bytes
+    arrived_s: float
 
 
 class _Ended(Exception):  # noqa: N818
@@ -53,15 +55,13 @@ async def serve_socket(service: Service, socket: WebSocket, stream: str) -> None
     owner: str = socket.state.owner
     await socket.accept(subprotocol=subprotocol(socket.scope))
     try:
-        expected = await service.expected(stream, owner)
+        with service.socket():
+            expected = await service.expected(stream, owner)
+            await _Talk(service, socket, stream, owner, expected).run()
     except Refusal as refusal:  # accepted first: browsers show no text of a socket refused
         service.metrics.count("jde_refusals", refusal.cause.error)
         await socket.send_text(refusal.to_json().decode())
         await socket.close(POLICY_VIOLATION, refusal.cause.error)
-        return
-    talk = _Talk(service, socket, stream, owner, expected)
-    try:
-        await talk.run()
     except WebSocketDisconnect:
         return
     except _Ended as ended:
@@ -79,7 +79,7 @@ class _Talk:
         self._stream, self._owner = stream, owner
         self._next = expected  # number of the next image without one of its own
         self._said: dict[str, Any] = {}  # by the text message before the image
-        self._unanswered: asyncio.Queue[tuple[int, asyncio.Task[Any]]] = asyncio.Queue()
+        self._unanswered: asyncio.Queue[tuple[_Frame, asyncio.Task[Any]]] = asyncio.Queue()
         self._num_unanswered = 0
         self._ahead = asyncio.Semaphore(_AHEAD)
 
@@ -111,7 +111,7 @@ class _Talk:
                 most = self._service.limits.max_unanswered
                 raise _Ended(POLICY_VIOLATION, f"more than {most} frames unanswered")
             task = asyncio.ensure_future(self._detect(frame))
-            await self._unanswered.put((frame.seq, task))
+            await self._unanswered.put((frame, task))
 
     async def _frames(self) -> AsyncIterator[_Frame]:
         limits = self._service.limits
@@ -132,41 +132,48 @@ class _Talk:
                 if len(image) > limits.max_body_bytes:
                     raise _Ended(TOO_BIG, str(too_large(limits)))
                 seq = self._said.get("seq", self._next)
-                yield _Frame(seq, self._said.get("time_s"), image)
+                yield _Frame(seq, self._said.get("time_s"), image, time.perf_counter())
                 self._next, self._said = seq + 1, {}
 
     async def _detect(self, frame: _Frame) -> Any:
-        """Image and detections of a frame, or the answer that it has got already."""
+        """Image and detections of a frame."""
         async with self._ahead:
             self._service.rates.take(self._owner)
-            picture, found = await self._service.detect(
-                self._owner, frame.image, patient=True, call="frame"
-            )
-            return frame, picture, found
+            return await self._service.detect(frame.image, patient=True, call="frame")
 
     async def _answer(self) -> None:
+        metrics = self._service.metrics
         while True:
-            seq, task = await self._unanswered.get()
+            frame, task = await self._unanswered.get()
+            status, values = 200, {}
             try:
-                frame, picture, found = await task
+                picture, found = await task
                 answer: Answer = await self._service.associate(
-                    self._stream, self._owner, seq, frame.time_s, picture, found
+                    self._stream, self._owner, frame.seq, frame.time_s, picture, found
                 )
                 values = frame_answer(self._service.config.model, self._stream, answer)
             except Refusal as refusal:
-                self._service.metrics.count("jde_refusals", refusal.cause.error)
-                values = {"seq": seq, **refusal.to_dict()}
-                if refusal.retry_after_s is not None:
-                    values["retry_after_s"] = refusal.retry_after_s
+                metrics.count("jde_refusals", refusal.cause.error)
+                status, values = refusal.cause.status, _refused(frame.seq, refusal)
             except asyncio.CancelledError:
                 task.cancel()
                 raise
             except Exception:
-                logger.exception("frame %d of a socket failed", seq)
-                text = "the service failed; its log has more"
-                values = {"seq": seq, **Refusal(Cause.INTERNAL, text).to_dict()}
+                logger.exception("frame %d of a socket failed", frame.seq)
+                failure = Refusal(Cause.INTERNAL, "the service failed; its log has more")
+                status, values = failure.cause.status, _refused(frame.seq, failure)
             self._num_unanswered -= 1
+            metrics.count("jde_requests", "frame", str(status))
+            metrics.observe("call", time.perf_counter() - frame.arrived_s)
             await self._socket.send_text(to_json(values).decode())
+
+
+def _refused(seq: int, refusal: Refusal) -> dict[str, Any]:
+    """A refusal as the answer to one image."""
+    values = {"seq": seq, **refusal.to_dict()}
+    if refusal.retry_after_s is not None:
+        values["retry_after_s"] = refusal.retry_after_s
+    return values
 
 
 def _parse(text: str) -> dict[str, Any]:

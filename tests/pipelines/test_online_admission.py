@@ -84,7 +84,7 @@ def test_rates_remember_so_many_owners_only() -> None:
     assert len(rates._buckets) == 5
 
 
-def test_places_are_given_in_order_and_the_rest_is_refused_at_once() -> None:
+def test_places_are_given_in_order_and_in_turns_and_the_rest_is_refused_at_once() -> None:
     async def main() -> None:
         places, order = Places(1, 2), []
         gate = asyncio.Event()
@@ -96,18 +96,44 @@ def test_places_are_given_in_order_and_the_rest_is_refused_at_once() -> None:
 
         tasks = [asyncio.ensure_future(visit(name)) for name in "abc"]
         await asyncio.sleep(0)
-        with pytest.raises(Refusal) as refused:
-            await visit("d")
-        assert refused.value.cause is Cause.OVERLOADED
-        tasks.append(asyncio.ensure_future(visit("e", patient=True)))
+        for refused_at in (places.check, lambda: asyncio.ensure_future(visit("d"))):
+            with pytest.raises(Refusal) as refused:
+                await (refused_at() or asyncio.sleep(0))
+            assert refused.value.cause is Cause.OVERLOADED
+        tasks += [asyncio.ensure_future(visit(name, patient=True)) for name in "uvwx"]
         await asyncio.sleep(0)
-        assert (places.running, places.waiting) == (1, 3)
+        assert (places.running, places.waiting) == (1, 6)
         gate.set()
         await asyncio.gather(*tasks)
-        assert order == ["a", "b", "c", "e"]
+        assert order == list("abucvwx")  # of those who wait, a call, a socket, and so on
         assert (places.running, places.waiting) == (0, 0)
 
     asyncio.run(main())
+
+
+def test_sockets_that_are_always_ahead_leave_room_for_calls() -> None:
+    async def main() -> None:
+        places, served = Places(1, 1), 0
+
+        async def visit() -> None:
+            async with places.place(patient=True):
+                await asyncio.sleep(0)
+
+        async def hurry() -> None:
+            while True:
+                await asyncio.gather(*(visit() for _ in range(8)))
+
+        sockets = [asyncio.ensure_future(hurry()) for _ in range(3)]
+        await asyncio.sleep(0)
+        for _ in range(20):
+            async with places.place():
+                served += 1
+        assert served == 20
+        for socket in sockets:
+            socket.cancel()
+        await asyncio.gather(*sockets, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(main(), 5))
 
 
 def test_giving_up_while_a_place_is_being_passed_on() -> None:
@@ -144,14 +170,14 @@ def test_no_place_is_lost_or_made_by_whoever_gives_up(steps: list[tuple[str, int
         places, gates, tasks = Places(2, 100), [], []
         most = 0
 
-        async def visit(gate: asyncio.Event) -> None:
-            async with places.place():
+        async def visit(gate: asyncio.Event, patient: bool) -> None:
+            async with places.place(patient=patient):
                 await gate.wait()
 
         for step, which in steps:
             if step == "enter":
                 gates.append(asyncio.Event())
-                tasks.append(asyncio.ensure_future(visit(gates[-1])))
+                tasks.append(asyncio.ensure_future(visit(gates[-1], which % 2 == 0)))
             elif tasks:
                 number = which % len(tasks)
                 if step == "cancel":

@@ -103,6 +103,7 @@ def test_a_lost_session_says_from_where_to_go_on():
     ("method", "path", "body", "kind", "status", "error"),
     [
         ("GET", "/nothing", None, "", 404, "not_found"),
+        ("POST", "/v1/streams/", None, "", 404, "not_found"),
         ("GET", "/v1/detect", None, "", 405, "method_not_allowed"),
         ("POST", "/v1/detect", b"{}", "application/json", 415, "unsupported_type"),
         ("POST", "/v1/detect", b"GIF89a", "image/png", 415, "unsupported_type"),
@@ -186,9 +187,10 @@ def test_a_body_over_the_limit_is_refused_by_its_length_or_its_first_byte_too_ma
             connection.settimeout(20)
             connection.sendall(b"1\r\n\0\r\n")
             assert b" 413 " in connection.recv(4096)
-        for length in ("-5", "5x", "1e3"):
+        for length in ("-5", "5x", "1e3", "9" * 5000):
             with raw(service.port, head(f"Content-Length: {length}")) as connection:
-                assert b" 400 " in connection.recv(4096)
+                answer = connection.recv(4096)
+                assert b" 400 " in answer or b" 413 " in answer
 
 
 def test_slow_bodies_end_by_themselves_and_hold_no_place():
@@ -233,7 +235,7 @@ def test_so_many_bodies_may_arrive_at_once():
 
 
 def test_overload_is_refused_quickly_and_what_is_accepted_is_answered():
-    """Twenty clients at a detector of 30 ms with room for four."""
+    """Twenty clients at a detector of 30 ms with room for three."""
     with running() as service:
         service.backend.pause_s = 0.03
         assert service.call("POST", "/v1/detect", PNG)[0] == 200
@@ -262,14 +264,28 @@ def test_overload_is_refused_quickly_and_what_is_accepted_is_answered():
         assert f'jde_requests_total{{call="detect",status="200"}} {len(accepted) + 1}.0' in text
 
 
+def test_a_full_queue_is_told_before_the_body_is_read():
+    with running(max_waiting=0) as service:
+        service.backend.pause_s = 0.5
+        with ThreadPoolExecutor(2) as pool:
+            calls = [pool.submit(service.call, "POST", "/v1/detect", PNG) for _ in range(2)]
+            deadline = time.monotonic() + 5
+            while service.service.places.running < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            with raw(service.port, head("Content-Length: 5000")) as connection:
+                assert b" 503 " in connection.recv(4096)  # nothing of it was sent
+            assert [call.result()[0] for call in calls] == [200, 200]
+
+
 def test_a_client_that_goes_away_frees_its_place():
     with running() as service:
         service.backend.pause_s = 0.5
         connections = [
-            raw(service.port, head(f"Content-Length: {len(PNG)}") + PNG) for _ in range(4)
+            raw(service.port, head(f"Content-Length: {len(PNG)}") + PNG) for _ in range(3)
         ]
         deadline = time.monotonic() + 5
-        while service.service.places.running + service.service.places.waiting < 4:
+        while service.service.places.running + service.service.places.waiting < 3:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         for connection in connections:
@@ -364,6 +380,16 @@ def test_without_tokens_only_this_machine_by_its_own_name_is_served(service):
         assert (status, answer["error"]) == (403, "foreign_host")
     for host in ("localhost", "localhost:8000", "127.0.0.1", "[::1]:80"):
         assert service.call("GET", "/healthz", host=host)[0] == 200
+
+
+def test_pages_of_other_sites_may_not_call(service):
+    """Browsers send plain posts anywhere unasked: one without a type would be an image here."""
+    for origin in ("http://evil.example", "http://127.0.0.1:1", "null"):
+        for path in ("/v1/detect", "/v1/streams"):
+            status, answer, _ = service.call("POST", path, PNG, kind="", origin=origin)
+            assert (status, answer["error"]) == (403, "foreign_host")
+    host = f"127.0.0.1:{service.port}"
+    assert service.call("POST", "/v1/detect", PNG, origin=f"http://{host}", host=host)[0] == 200
 
 
 def test_a_fault_of_the_program_is_told_without_its_inside(service, monkeypatch):

@@ -1,31 +1,40 @@
-"""The shipped network: PNG frames of a stream give the offline rows, JPEG frames the same ids."""
+"""The shipped network: PNG frames of a stream give the offline rows, JPEG frames the same ids.
+
+Ids count people in the order in which they are seen first. So JPEG frames can only have the same
+ids where that order is no matter of noise: in a scene of people who are tall enough to be found
+clearly. In scenes of tiny ones, whose scores lie at the threshold, a grey level of noise on PNG
+frames is enough to change who is seen first.
+"""
 
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from online_service import running
+from online_service import png, running
 
+from models.boxes import iou_matrix
 from pipelines import reference
 from pipelines.config import ResourceConfig
 from pipelines.online import connect
 from pipelines.online.deployments import settle
 
 DATA = Path(os.environ.get("JDE_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
-RATE, NUM_FRAMES = 25, 20
+RATE, NUM_FRAMES = 25, 25
+Row = tuple[int, int, float, float, float, float, float]  # frame, track_id, tlbr, score
 
 
 def synthetic() -> list[np.ndarray]:
     from models.synthetic.render import render
     from models.synthetic.scene import StreetScene
 
-    scene = StreetScene(
-        12, width=640, height=360, frames_per_second=RATE, num_frames=NUM_FRAMES, num_people=6
+    scene = StreetScene(  # nobody in it is less than 80 pixels tall
+        92, width=640, height=360, frames_per_second=RATE, num_frames=NUM_FRAMES, num_people=5
     )
     return [image for image, _ in render(scene)]
 
@@ -68,22 +77,45 @@ def test_png_gives_the_offline_rows_and_jpeg_their_ids(service, tmp_path, clip):
     wanted = sorted(zip(*(table[name] for name in names), strict=True))
     assert len(wanted) > 2 * NUM_FRAMES
 
-    rows = {}
-    for encoding in ("png", "jpeg"):
-        with connect(service.url).stream(RATE, encoding=encoding) as stream:
-            rows[encoding] = [
-                (seq, int(number), *map(float, box), float(score))
-                for seq, tracks in enumerate(stream.track(images))
-                for number, box, score in zip(
-                    tracks.track_id, tracks.tlbr.astype(np.float32), tracks.score, strict=True
-                )
-            ]
-    assert sorted(rows["png"]) == wanted
-    assert {row[1] for row in rows["jpeg"]} == {row[1] for row in wanted}
-    same = {row[:2] for row in rows["jpeg"]} & {row[:2] for row in wanted}
-    assert len(same) >= 0.9 * len(wanted)
-    boxes = {row[:2]: np.array(row[2:6]) for row in wanted}
-    moved = [
-        np.abs(np.array(row[2:6]) - boxes[row[:2]]).max() for row in rows["jpeg"] if row[:2] in same
-    ]
-    assert np.median(moved) < 2.0
+    with ThreadPoolExecutor(3) as pool:  # three streams at once
+        rest = pool.submit(over_rest, service, images)
+        exact, lossy = (pool.submit(over_socket, service, images, kind) for kind in ("png", "jpeg"))
+    assert sorted(rest.result()) == wanted
+    assert sorted(exact.result()) == wanted
+    check_same_people(lossy.result(), wanted)
+
+
+def over_socket(service, images: list[np.ndarray], encoding: str) -> list[Row]:
+    with connect(service.url).stream(RATE, encoding=encoding) as stream:
+        return [
+            (seq, int(number), *map(float, box), float(score))
+            for seq, tracks in enumerate(stream.track(images))
+            for number, box, score in zip(
+                tracks.track_id, tracks.tlbr.astype(np.float32), tracks.score, strict=True
+            )
+        ]
+
+
+def over_rest(service, images: list[np.ndarray]) -> list[Row]:
+    stream, rows = service.open(rate=RATE), []
+    for seq, image in enumerate(images):
+        path = f"/v1/streams/{stream}/frames/{seq}"
+        status, answer, _ = service.call("POST", path, png(image))
+        assert status == 200, answer  # beside two sockets that are always ahead
+        for person in answer["tracks"]:
+            box, score = (np.float32(person[name]) for name in ("box", "score"))
+            rows.append((seq, person["track_id"], *map(float, box), float(score)))
+    return rows
+
+
+def check_same_people(rows: list[Row], wanted: list[Row]) -> None:
+    """The same ids, in nearly all frames, and each on the same person in every one of them."""
+    found, expected = ({row[:2]: np.array(row[2:6]) for row in part} for part in (rows, wanted))
+    assert {number for _, number in found} == {number for _, number in expected}
+    same = sorted(found.keys() & expected.keys())
+    assert len(same) >= 0.95 * max(len(found), len(expected))
+    a, b = (np.array([part[key] for key in same]) for part in (found, expected))
+    assert np.diag(iou_matrix(a, b)).min() > 0.5
+    moved = np.abs(a - b).max(axis=1)
+    assert np.median(moved) < 1.0
+    assert (moved < 2.0).mean() > 0.8

@@ -8,6 +8,7 @@ import pytest
 from made_videos import write_images
 
 from pipelines.config import DetectionConfig
+from pipelines.online import client
 from pipelines.online.images import check_content_type, check_image, decode_image, to_network
 from pipelines.online.refusals import Cause, Refusal
 from pipelines.schema import Segment, Video
@@ -81,9 +82,19 @@ def test_a_png_becomes_the_frame_that_the_offline_run_sees(tmp_path):
         )
         for number, chunk in enumerate(chunks):
             data = (folder / "img1" / f"{number + 1:06d}.png").read_bytes()
-            frame = to_network(data, config, PIXELS)
-            np.testing.assert_array_equal(frame.pixels, chunk.frames[0])
-            assert (frame.width, frame.height) == (chunk.info.width, chunk.info.height)
+            ready = to_network(data, config, PIXELS)
+            np.testing.assert_array_equal(ready.pixels, chunk.frames[0])
+            assert (ready.width, ready.height) == (chunk.info.width, chunk.info.height)
+
+
+def test_a_jpeg_of_the_client_is_nearly_the_frame():
+    """Colours too: a swap of channels would be many grey levels away."""
+    across, down = np.meshgrid(np.arange(160), np.arange(120))
+    image = np.stack([across, 255 - 2 * down, np.full_like(down, 30)], 2).astype(np.uint8)
+    decoded = decode_image(client.encode(image, "jpeg"), PIXELS)
+    assert np.abs(decoded.astype(int) - image).mean() < 2
+    assert np.abs(decoded[..., ::-1].astype(int) - image).mean() > 10
+    np.testing.assert_array_equal(decode_image(client.encode(image, "png"), PIXELS), image)
 
 
 def test_grey_alpha_and_16_bit_images_become_rgb():

@@ -38,14 +38,17 @@ def browser():
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> tuple[Path, list[FloatArray]]:
-    """A synthetic street as a file that browsers play, and where its people are."""
+    """A synthetic street as a file that browsers play, and where its people are.
+
+    They are tall enough to be found clearly: it is the page that is tested, not the network.
+    """
     from models.synthetic.render import render
     from models.synthetic.scene import StreetScene
     from pipelines.annotate import write_video
 
     scene = StreetScene(
-        12, width=WIDTH, height=HEIGHT, frames_per_second=RATE, num_frames=RATE * SECONDS,
-        num_people=6,
+        92, width=WIDTH, height=HEIGHT, frames_per_second=RATE, num_frames=RATE * SECONDS,
+        num_people=5,
     )  # fmt: skip
     path, truths = tmp_path_factory.mktemp("clip") / "street.mp4", []
 
@@ -102,6 +105,7 @@ def test_a_dropped_video_is_tracked_and_its_tracks_can_be_downloaded(
     )
     assert painted > 50  # a picture, not a blank
     wait(lambda: page.is_disabled("#stop"))
+    assert page.inner_text("#state") == "Done: street"
     if os.environ.get("JDE_SCREENSHOT"):
         page.screenshot(path=os.environ["JDE_SCREENSHOT"])
     assert not faults
@@ -162,7 +166,7 @@ def test_an_error_is_a_sentence(browser, clip, tmp_path):
         wait(lambda: int(page.inner_text("#frames")) >= 5)
         text = tmp_path / "text.mp4"
         text.write_text("no video")
-        page.set_input_files("#file", str(text))
+        page.set_input_files("#tools .file", str(text))  # under the picture, while it is shown
         wait(lambda: "cannot play" in page.inner_text("#message"))
         page.close()
 

@@ -220,6 +220,58 @@ def test_health_and_readiness(port):
     assert call(port, "GET", "/healthz")[1]["status"] == "ok"
 
 
+@pytest.mark.slow
+def test_a_rolling_update_never_mixes_versions_within_a_stream(port, clips):
+    """Streams play over REST while the settings change: old ones are lost or go on as they were."""
+    from ray import serve
+
+    from pipelines.online.running import APP
+
+    before = settle(ARGS)
+    after = replace(before, track=replace(before.track, min_box_area=900.0))
+    assert before.model != after.model
+    images, stop = clips[0], threading.Event()
+
+    def play(index: int) -> list[tuple[set[str], str]]:
+        """Versions in the answers of each stream, and how it ended."""
+        streams: list[tuple[set[str], str]] = []
+        while not stop.is_set() or not streams or after.model not in streams[-1][0]:
+            opened = post(port, "/v1/streams", b"{}", "application/json")
+            models, end = {opened["model"]}, "done"
+            for seq, image in enumerate(images[index]):
+                path = f"/v1/streams/{opened['stream']}/frames/{seq}"
+                answer = post(port, path, png(image), "image/png")
+                if "error" in answer:
+                    end = answer["error"]
+                    break
+                models.add(answer["model"])
+            streams.append((models, end))
+        return streams
+
+    with ThreadPoolExecutor(4) as pool:
+        playing = [pool.submit(play, index) for index in range(4)]
+        time.sleep(2.0)
+        serve.run(build_application(after), name=APP, route_prefix="/")
+        stop.set()
+        streams = [stream for part in playing for stream in part.result(300)]
+    assert all(len(models) == 1 for models, _ in streams)
+    assert {end for _, end in streams} <= {"done", "session_lost"}
+    assert {next(iter(models)) for models, _ in streams} == {before.model, after.model}
+
+
+def post(port: int, path: str, body: bytes, kind: str) -> dict:
+    """A call, tried again while the service changes."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            status, answer, _ = call(port, "POST", path, body, kind=kind)
+        except OSError:
+            status, answer = 503, {}
+        if status not in (500, 503) or time.monotonic() > deadline:
+            return answer
+        time.sleep(0.2)
+
+
 def test_the_file_for_serve_deploy_is_accepted_by_serve_and_by_us():
     from ray.serve.schema import ServeDeploySchema
 
@@ -233,6 +285,19 @@ def test_the_file_for_serve_deploy_is_accepted_by_serve_and_by_us():
     assert built._bound_deployment.name == "ingress"
     assert (config.min_detectors, config.num_detectors) == (1, 4)
     assert read_config({}).track.detection.resize == "published"
+
+
+def test_serve_build_writes_a_file_of_all_deployments(tmp_path):
+    from click.testing import CliRunner
+    from ray.serve.scripts import cli
+
+    path = tmp_path / "built.yaml"
+    arguments = ["build", "pipelines.online.deployments:app", "--output-path", str(path)]
+    built = CliRunner().invoke(cli, arguments)
+    assert built.exit_code == 0, built.output
+    (application,) = yaml.safe_load(path.read_text())["applications"]
+    names = {deployment["name"] for deployment in application["deployments"]}
+    assert names == {"ingress", "detectors", "sessions-0", "keeper"}
 
 
 def test_other_addresses_need_tokens_or_an_explicit_word(tmp_path):

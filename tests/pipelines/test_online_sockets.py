@@ -81,7 +81,7 @@ def test_a_refused_image_does_not_end_the_socket(service):
 
 
 def test_a_full_queue_makes_sockets_wait_instead_of_refusing(service):
-    """Three sockets ahead by ten frames each, at a detector with room for four."""
+    """Three sockets ahead by ten frames each, at a detector with room for two."""
     with ExitStack() as stack:
         streams = [service.open() for _ in range(3)]
         sockets = [stack.enter_context(open_socket(service, stream)) for stream in streams]
@@ -91,6 +91,24 @@ def test_a_full_queue_makes_sockets_wait_instead_of_refusing(service):
                 socket.send(png(frame(seq)))
         for socket in sockets:
             assert [receive(socket)["seq"] for _ in range(10)] == list(range(10))
+
+
+def test_frames_of_sockets_are_counted_as_calls_and_refusals():
+    with running(max_sockets=1) as service:
+        stream = service.open()
+        with open_socket(service, stream) as socket:
+            receive(socket)
+            for image in (PNG, b"no image", PNG):
+                socket.send(image)
+            assert [receive(socket).get("error") for _ in range(3)] == [
+                *(None, "unsupported_type", "sequence_gap"),
+            ]
+            assert refusal(service, stream)["error"] == "overloaded"  # a second socket
+        text = service.call("GET", "/metrics")[1].decode()
+    for status, number in ((200, 1), (415, 1), (409, 1)):
+        line = f'jde_requests_total{{call="frame",status="{status}"}} {number}.0'
+        assert line in text.splitlines()
+    assert 'jde_stage_seconds_count{stage="call"} 3.0' in text.splitlines()
 
 
 def closed(socket: ClientConnection) -> tuple[int, str]:

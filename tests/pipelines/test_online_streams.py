@@ -20,6 +20,7 @@ from models.tracking.config import TrackingConfig
 from models.tracking.tracker import JDETracker
 from pipelines.config import TrackConfig
 from pipelines.online.refusals import Cause, Refusal
+from pipelines.online.replicas import SessionReplica
 from pipelines.online.sessions import Sessions
 from pipelines.online.snapshots import NoSnapshots, StoredSnapshots, dump, load
 from pipelines.online.streams import REMEMBERED, Answer, StreamTable, session_of
@@ -191,6 +192,29 @@ def test_another_version_does_not_go_on_with_a_stream():
             Sessions(newer, snapshots).track(stream, OWNER, 5, None, SIZE, found(5))
         )
         assert (lost.cause, lost.expected) == (Cause.SESSION_LOST, 0)
+
+    asyncio.run(main())
+
+
+def test_a_session_waits_for_an_ingress_of_its_own_version(monkeypatch):
+    """Else a stream opened while the service is updated would be told one and answered another."""
+    monkeypatch.delattr(SessionReplica, "__del__")  # Serve awaits it, the interpreter does not
+
+    async def main() -> None:
+        replica = SessionReplica(replace(CONFIG, snapshots="none"), 0, None)
+        stream = await replica.open(CONFIG.model, OWNER, 25.0)
+        arrays = (found(0).tlbr, found(0).scores, found(0).embeddings)
+        for model, is_own in (("older@0.0", False), (CONFIG.model, True)):
+            for call in (
+                replica.open(model, OWNER, 25.0),
+                replica.expected(model, stream, OWNER),
+                replica.repeated(model, stream, OWNER, 0),
+                replica.track(model, stream, OWNER, 0, None, SIZE, arrays),
+            ):
+                answer = await call
+                assert is_own != (isinstance(answer, Refusal) and answer.cause is Cause.UNAVAILABLE)
+        assert len(replica._sessions.table) == 2
+        replica._sweeping.cancel()
 
     asyncio.run(main())
 
