@@ -184,14 +184,13 @@ class Passes:
                 self._collect(shard)
 
     def _count(self, receipt: dict[str, Any], shards: Sequence[Any]) -> None:
-        if receipt["answer"] == "halt":
+        if receipt["is_halted"]:
             halted = [ray.get(shard.stats.remote()).halted for shard in shards]
             raise RunError(next(filter(None, halted), "cannot write"), ExitCode.INTERNAL)
         for stage in self.seconds:
             self.seconds[stage] += receipt[f"{stage}_s"]
         self._frames += receipt["num_frames"]
-        if receipt["is_last"] and receipt["answer"] != "fenced":
-            self._arrived.add(receipt["video_id"])
+        self._arrived.update(receipt["arrived"])
         if self._progress is not None:
             seconds = time.perf_counter() - self._started
             done = len(self._arrived)
