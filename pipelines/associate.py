@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from pipelines.storage import configure, open_store
 logger = logging.getLogger(__name__)
 
 MAX_TRIES = 3  # workers that may die over one chunk, or over decoding one video
+_MOST_COMMITS, _COMMITTERS = 16, 4  # commits on their way, and threads that do them
 
 
 @dataclass
@@ -86,6 +88,8 @@ class AssociationShard:
         self._uncuttable: set[str] = set()
         self._duplicates = 0
         self._halted: str | None = None
+        self._background = ThreadPoolExecutor(_COMMITTERS)
+        self._commits: deque[tuple[str, Future[None]]] = deque()
         self.open(segments)
 
     def open(self, segments: Iterable[Segment]) -> None:
@@ -143,7 +147,7 @@ class AssociationShard:
         self._tries.pop((chunk.video_id, chunk.chunk_index), None)
         self._duplicates += answer == "dup"
         self._settle(session)
-        return answer
+        return answer if self._halted is None else "halt"
 
     def begin_decode(self, segment: Segment) -> int | None:
         """A decode task starts on a segment; the number of chunks made so far if it shall not."""
@@ -186,7 +190,12 @@ class AssociationShard:
                 state.tries, state.is_begun = 0, False
 
     def finish(self) -> list[VideoOutcome]:
-        """End of a pass: how its videos ended. The others are dropped, to be planned again."""
+        """End of a pass: how its videos ended. The others are dropped, to be planned again.
+
+        Where something could not be written `stats` says so afterwards.
+        """
+        self._await_commits(0)
+        self._background.shutdown()
         for session in self._sessions.values():
             session.close()
         self._sessions.clear()
@@ -226,6 +235,7 @@ class AssociationShard:
             self._metadata,
             Path(self._spool.name) / segment.video.video_id,
             checkpoints=self._checkpoints,
+            background=self._background,
         )
         if not segment.checkpoint:
             return session
@@ -259,7 +269,20 @@ class AssociationShard:
     def _settle(self, session: VideoSession) -> None:
         if session.outcome is not None:
             self._outcomes[session.video.video_id] = session.outcome
+            if session.committing is not None:
+                self._commits.append((session.video.video_id, session.committing))
             self._forget(session.video.video_id)
+            self._await_commits(_MOST_COMMITS)
+
+    def _await_commits(self, most: int) -> None:
+        """Wait until no more than `most` videos are being committed; look at those that were."""
+        while self._commits and (len(self._commits) > most or self._commits[0][1].done()):
+            video_id, commit = self._commits.popleft()
+            try:
+                commit.result()
+            except OSError as error:
+                self._halt(error)
+                del self._outcomes[video_id]
 
     def _forget(self, video_id: str) -> None:
         session = self._sessions.pop(video_id, None)

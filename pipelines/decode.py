@@ -69,6 +69,7 @@ def decode_rows(
             ahead = MOST_AHEAD * resources.segment_frames // step
             row.owners.await_turn(segment, first_chunk, ahead)
         refused = row.owners.begin_decode(segment) if answers is None else answers[place]
+        chunks: Iterable[FrameChunk]
         if refused is not None:
             chunks = (_nothing(segment, first_chunk + index) for index in range(refused + 1))
         else:

@@ -78,7 +78,9 @@ class Owners:
             some of them and it must be seen over which.
         """
         values = [(chunk.video_id, chunk.attempt, chunk.chunk_index) for chunk in chunks]
-        return self._ask_all([chunk.video_id for chunk in chunks], "begin_all", values)
+        owned = [chunk.video_id for chunk in chunks]
+        answers: list[Answer] | None = self._ask_all(owned, "begin_all", values)
+        return answers
 
     def deliver(self, chunk: DetectionChunk) -> Answer | Delivery:
         """Hand a chunk over; may be repeated. A dead owner answers `fenced`."""

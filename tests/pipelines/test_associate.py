@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import fakes
 import pytest
 from fakes import Script
 
-from pipelines import wire
+from pipelines import associate, wire
 from pipelines.associate import MAX_TRIES, AssociationShard, start_shards
 from pipelines.checkpoints import find_states
 from pipelines.config import OutputConfig, ResourceConfig
@@ -20,7 +21,8 @@ from pipelines.detect import Detector
 from pipelines.errors import Reason, VideoError
 from pipelines.schema import UNCUTTABLE, DetectionChunk, Segment, Video
 from pipelines.session import Checkpointing
-from pipelines.storage import open_store
+from pipelines.storage import Body, open_store
+from pipelines.storage.local import LocalStore
 
 
 def shard(out: Path, checkpoints: Checkpointing | None = None) -> AssociationShard:
@@ -179,6 +181,7 @@ def test_an_actor_goes_on_from_the_checkpoint_of_a_lost_one(tmp_path: Path) -> N
         own.open([segment])
         for part in parts[:until]:
             own.deliver(wire.pack(part))
+        own.finish()
     (key,) = find_states(open_store(str(tmp_path / "out")))[segment.video.video_id]
     rest = replace(segment, attempt=1, start_frame=16, checkpoint=key)
     other = shard(tmp_path / "out", Checkpointing("second", 16))
@@ -187,12 +190,12 @@ def test_an_actor_goes_on_from_the_checkpoint_of_a_lost_one(tmp_path: Path) -> N
     assert other.deliver(wire.pack(replace(parts[1], attempt=1))) == "dup"
     for part in parts[2:]:
         assert other.deliver(wire.pack(replace(part, attempt=1))) == "ok"
+    assert len(other.finish()) == 1
     found = [
         {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
         for name in ("whole", "out")
     ]
     assert found[0] == found[1]
-    assert len(other.finish()) == 1
 
 
 def test_a_checkpoint_that_cannot_be_read_leaves_the_video_to_the_next_pass(tmp_path: Path) -> None:
@@ -216,11 +219,39 @@ def test_a_full_disk_halts_the_run_and_blames_no_video(
     segment, parts = chunks(tmp_path)
     own.open([segment])
     monkeypatch.setattr("pipelines.storage.local.LocalStore.put_if_absent", full)
-    answers = [own.deliver(wire.pack(part)) for part in parts]
-    assert answers[-1] == "halt"
+    for part in parts:
+        assert own.deliver(wire.pack(part)) in ("ok", "halt")  # it is committed in the background
+    assert own.finish() == []
     assert own.begin(segment.video.video_id, 0, 0) == "halt"
     assert "No space left" in str(own.stats().halted)
-    assert own.finish() == []
+
+
+def test_commits_go_on_in_the_background_and_only_so_many_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(associate, "_MOST_COMMITS", 2)
+    own = shard(tmp_path / "out")
+    segment, parts = chunks(tmp_path)
+    videos = [Segment(replace(segment.video, uri=f"/{i}.mp4")) for i in range(4)]
+    own.open(videos)
+    may_commit, original = threading.Event(), LocalStore.put_if_absent
+
+    def waiting(self: LocalStore, key: str, body: Body) -> bool:
+        assert may_commit.wait(60)
+        return original(self, key, body)
+
+    monkeypatch.setattr(LocalStore, "put_if_absent", waiting)
+    for video in videos[:2]:
+        for part in parts:
+            own.deliver(wire.pack(replace(part, video_id=video.video.video_id)))
+    assert own.stats().ended_videos == 2
+    assert not list(tmp_path.glob("out/tracks/*"))
+    threading.Timer(0.05, may_commit.set).start()  # the third one waits for the first
+    for video in videos[2:]:
+        for part in parts:
+            own.deliver(wire.pack(replace(part, video_id=video.video.video_id)))
+    assert len(own.finish()) == 4
+    assert len(list(tmp_path.glob("out/tracks/*"))) == 4
 
 
 def test_unfinished_videos_are_left_to_the_next_pass(tmp_path: Path) -> None:
