@@ -15,15 +15,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 from rich.table import Table
 
 from jobs._bench_machine import console, processor
 
 if TYPE_CHECKING:
+    from pipelines.passes import Progress
     from pipelines.run_record import Summary
 
-_SAMPLE_S = 2.0
+_SAMPLE_S = 5.0
+_COURSE = ("videos_per_second_by_tenth", "driver_mib_by_tenth")  # over the course of a run
 MIB = 1 << 20
 
 
@@ -44,11 +47,15 @@ def archive(
         typer.echo(json.dumps(report, indent=2))
         return
     table = Table(title=f"Archives of {frames}-frame videos, stand-in network, {processor()}")
-    for name in rows[0]:
+    for name in (name for name in rows[0] if name not in _COURSE):
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
-        table.add_row(*(f"{value:g}" for value in row.values()))
+        table.add_row(*(f"{value:g}" for name, value in row.items() if name not in _COURSE))
     console().print(table)
+    for row in rows:
+        for name in _COURSE:
+            figures = " ".join(f"{value:g}" for value in row[name])
+            typer.echo(f"{row['videos']} videos, {name.replace('_', ' ')}: {figures}")
 
 
 def long(
@@ -71,6 +78,7 @@ def long(
         "rows": summary.rows,
         "seconds": round(seconds, 1),
         "frames_per_second": round(summary.frames / seconds, 1),
+        "frames_per_second_by_tenth": memory.rates("frames"),
         "parquet_mib": round(size / MIB, 1),
         "driver_mib_by_tenth": [round(one["driver"]) for one in tenths],
         "association_mib_by_tenth": [round(one["association"]) for one in tenths],
@@ -79,7 +87,7 @@ def long(
     typer.echo(json.dumps(report, indent=2 if as_json else None))
 
 
-def _measure_archive(number: int, frames: int) -> dict[str, float]:
+def _measure_archive(number: int, frames: int) -> dict[str, Any]:
     from pipelines.stand_ins import write_videos
 
     folder = Path(tempfile.mkdtemp(prefix="jde-bench-"))
@@ -89,17 +97,18 @@ def _measure_archive(number: int, frames: int) -> dict[str, float]:
         _, again_s, again = _track(source, folder / "out")
     finally:
         shutil.rmtree(folder)
-    start, end = memory.mean(0.1, 0.2), memory.mean(0.9, 1.0)
+    driver = [memory.mean(part / 10, (part + 1) / 10)["driver"] for part in range(10)]
+    growth_kib = (driver[9] - driver[1]) * 1024
     return {
         "videos": number,
         "seconds": round(seconds, 1),
         "videos_per_second": round(summary.videos_done / seconds, 1),
         "steady_videos_per_second": round(memory.steady_rate(), 1),
-        "driver_mib_at_start": round(start["driver"], 1),
-        "driver_mib_at_end": round(end["driver"], 1),
-        "driver_kib_per_video": round((end["driver"] - start["driver"]) * 1024 / number / 0.8, 1),
+        "driver_kib_per_video": round(growth_kib / number / 0.8, 1),
         "again_seconds": round(again_s, 2),
         "again_frames": again.frames,
+        "videos_per_second_by_tenth": memory.rates("videos_done"),
+        "driver_mib_by_tenth": [round(mib) for mib in driver],
     }
 
 
@@ -108,14 +117,21 @@ class Memory:
 
     def __init__(self) -> None:
         self._samples: list[tuple[float, dict[str, float]]] = []
-        self._done: list[tuple[float, int]] = []
+        self._done: list[tuple[float, Progress]] = []
+        self._tenth = 0
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def note(self, num_done: int) -> None:
-        """So many videos are done by now."""
-        self._done.append((time.perf_counter(), num_done))
+    def note(self, progress: Progress) -> None:
+        """So far it has come; every tenth of the videos is said on stderr."""
+        self._done.append((time.perf_counter(), progress))
+        tenth = 10 * progress.videos_done // max(progress.videos, 1)
+        if tenth > self._tenth:
+            self._tenth = tenth
+            driver = sum(_resident(os.getpid())) / MIB
+            done, seconds = progress.videos_done, progress.seconds
+            typer.echo(f"{done} videos in {seconds:.0f} s, driver {driver:.0f} MiB", err=True)
 
     def stop(self) -> None:
         """Take no more samples."""
@@ -134,7 +150,16 @@ class Memory:
     def steady_rate(self) -> float:
         """Videos a second between the first and the last receipt."""
         (begin, first), (end, last) = self._done[0], self._done[-1]
-        return (last - first) / max(end - begin, 1e-9)
+        return (last.videos_done - first.videos_done) / max(end - begin, 1e-9)
+
+    def rates(self, kind: str) -> list[float]:
+        """Videos (`videos_done`) or `frames` a second in each tenth of them."""
+        times = [at for at, _ in self._done]
+        counts = [float(getattr(progress, kind)) for _, progress in self._done]
+        borders = np.linspace(counts[0], counts[-1], 11)
+        # where several receipts say the same, the first of them
+        at = np.interp(borders, *_rising(counts, times))
+        return [round(float(rate), 1) for rate in np.diff(borders) / np.maximum(np.diff(at), 1e-9)]
 
     def _span(self) -> tuple[float, float]:
         return (self._done[0][0], self._done[-1][0]) if self._done else (0.0, 0.0)
@@ -144,6 +169,12 @@ class Memory:
             self._samples.append((time.perf_counter(), _used()))
             if self._is_over.wait(_SAMPLE_S):
                 return
+
+
+def _rising(counts: list[float], times: list[float]) -> tuple[list[float], list[float]]:
+    """Without the points at which nothing was added."""
+    kept = [i for i, count in enumerate(counts) if i == 0 or count > counts[i - 1]]
+    return [counts[i] for i in kept], [times[i] for i in kept]
 
 
 def _used() -> dict[str, float]:
@@ -202,7 +233,7 @@ def _track(source: Path, out: Path) -> tuple[Memory, float, Summary]:
             stand_ins.config(),
             resources=ResourceConfig(num_detectors=1, device="cpu", **options),
             parts=stand_ins.PARTS,
-            progress=lambda progress: memory.note(progress.videos_done),
+            progress=memory.note,
         )
     finally:
         memory.stop()

@@ -70,7 +70,7 @@ def pipeline(
 
 
 def plan(
-    out: Annotated[str, typer.Argument(metavar="OUT", help="A finished run, or summary.json.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A finished run, or its summary.json.")],
     gpu_fps: Annotated[
         list[float] | None,
         typer.Option(min=0.1, help="Frames/s of the network on a GPU. Default: 100, 400, 1000."),
@@ -117,7 +117,7 @@ def plan_rows(summary: dict[str, Any], speeds: Sequence[float]) -> list[dict[str
 def _read_summary(out: str) -> dict[str, Any]:
     from pipelines.storage import open_store
 
-    folder, key = out.removesuffix("/summary.json"), "summary.json"
+    folder, _, key = out.rpartition("/") if out.endswith(".json") else (out, "/", "summary.json")
     try:
         summary: dict[str, Any] = json.loads(open_store(folder).get(key))
         frames = summary["frames"]
@@ -141,7 +141,7 @@ def _what(
     from pipelines.config import Parts, TrackConfig
 
     if not sources:
-        videos = stand_ins.write_videos(folder / "in", 8, max_frames)
+        videos = stand_ins.write_videos(folder / "in", 8, 4 * max_frames)  # rows of many frames
         return stand_ins.config(), stand_ins.PARTS, [str(videos)]
     from models.jde.weights import load
 
@@ -262,12 +262,11 @@ class _Bench:
             waiting = []
             for video in made:
                 shard = shards[shard_of(video.video_id, count)]
-                for index in range(16):
-                    chunk = _moved(found[index % len(found)], video, turn + index)
-                    waiting.append((shard.deliver.remote(chunk), chunk))
+                row = [_moved(found[i % len(found)], video, turn + i) for i in range(16)]
+                waiting.append((shard.deliver_all.remote(row), row))
             turn += 16
             ray.get([answer for answer, _ in waiting])
-            return sum(len(chunk["frame_index"]) for _, chunk in waiting)
+            return sum(len(chunk["frame_index"]) for _, row in waiting for chunk in row)
 
         row = _row("associate", count, once, self._cores)
         for shard in shards:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import ray
 from pipelines import wire
 from pipelines.checkpoints import Checkpoint, clear
 from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
-from pipelines.delivery import Answer, shard_name, shard_of
+from pipelines.delivery import Answer, Decoded, shard_name, shard_of
 from pipelines.errors import Reason, VideoError
 from pipelines.schema import UNCUTTABLE, Segment, VideoOutcome
 from pipelines.session import Checkpointing, VideoSession
@@ -29,12 +30,14 @@ from pipelines.storage import configure, open_store
 logger = logging.getLogger(__name__)
 
 MAX_TRIES = 3  # workers that may die over one chunk, or over decoding one video
+_MOST_COMMITS, _COMMITTERS = 16, 4  # commits on their way, and threads that do them
 
 
 @dataclass
 class _Decoding:
     tries: int = 0
     num_chunks: int = 0
+    is_begun: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class AssociationShard:
         self._uncuttable: set[str] = set()
         self._duplicates = 0
         self._halted: str | None = None
+        self._background = ThreadPoolExecutor(_COMMITTERS)
+        self._commits: deque[tuple[str, Future[None]]] = deque()
         self.open(segments)
 
     def open(self, segments: Iterable[Segment]) -> None:
@@ -103,6 +108,24 @@ class AssociationShard:
             return "ok"
         self._fail(session, f"chunk {chunk_index} ended {MAX_TRIES} detectors")
         return "skip"
+
+    def begin_all(self, chunks: Sequence[tuple[str, int, int]]) -> list[Answer] | None:
+        """A detector starts on several chunks, each as of `begin`.
+
+        None if one of them was begun before and never came back: it has to be seen which one ends
+        its worker, so they shall be begun one by one.
+        """
+        if any((video_id, index) in self._tries for video_id, _, index in chunks):
+            return None
+        answers = [self.begin(*chunk) for chunk in chunks]
+        for (video_id, _, index), answer in zip(chunks, answers, strict=True):
+            if answer == "ok":
+                self._tries[video_id, index] = 0  # not this one's fault, until it is alone
+        return answers
+
+    def deliver_all(self, packed: Sequence[wire.Packed]) -> list[Answer]:
+        """Take several chunks."""
+        return [self.deliver(one) for one in packed]
 
     def deliver(self, packed: wire.Packed) -> Answer:
         """Take a chunk of detections; see `VideoSession.deliver`."""
@@ -124,7 +147,7 @@ class AssociationShard:
         self._tries.pop((chunk.video_id, chunk.chunk_index), None)
         self._duplicates += answer == "dup"
         self._settle(session)
-        return answer
+        return answer if self._halted is None else "halt"
 
     def begin_decode(self, segment: Segment) -> int | None:
         """A decode task starts on a segment; the number of chunks made so far if it shall not."""
@@ -135,7 +158,7 @@ class AssociationShard:
         if segment.is_part and video_id not in self._segments and place not in self._decoding:
             return 0  # its video has ended, and nobody has read anything of this part
         state = self._decoding.setdefault(place, _Decoding())
-        state.tries += 1
+        state.tries, state.is_begun = state.tries + 1, True
         if state.tries <= MAX_TRIES:
             return None
         session = self._session(video_id, segment.attempt)
@@ -143,20 +166,36 @@ class AssociationShard:
             self._fail(session, f"decoding ended {MAX_TRIES} workers")
         return state.num_chunks
 
+    def begin_decode_all(self, segments: Sequence[Segment]) -> list[int | None] | None:
+        """A decode task starts on several segments; None: as in `begin_all`."""
+        places = [(segment.video.video_id, segment.start_frame) for segment in segments]
+        if any(place in self._decoding and self._decoding[place].is_begun for place in places):
+            return None
+        answers = [self.begin_decode(segment) for segment in segments]
+        for state in filter(None, map(self._decoding.get, places)):
+            state.tries = 0  # not this one's fault, until it is alone
+        return answers
+
     def reached(self, video_id: str, attempt: int) -> int | None:
         """The chunk that a video's association waits for, None if it is not followed here."""
         session = self._session(video_id, attempt)
         return None if session is None else session.next_chunk
 
-    def decoded(self, video_id: str, start_frame: int, num_chunks: int, ended: bool) -> None:
-        """A decode task has come this far; one that ended can be repeated without suspicion."""
-        state = self._decoding.setdefault((video_id, start_frame), _Decoding())
-        state.num_chunks = max(state.num_chunks, num_chunks)
-        if ended:
-            state.tries = 0
+    def decoded(self, progress: Iterable[Decoded]) -> None:
+        """Decode tasks have come this far; one that ended can be repeated without suspicion."""
+        for video_id, start_frame, num_chunks, has_ended in progress:
+            state = self._decoding.setdefault((video_id, start_frame), _Decoding())
+            state.num_chunks = max(state.num_chunks, num_chunks)
+            if has_ended:
+                state.tries, state.is_begun = 0, False
 
     def finish(self) -> list[VideoOutcome]:
-        """End of a pass: how its videos ended. The others are dropped, to be planned again."""
+        """End of a pass: how its videos ended. The others are dropped, to be planned again.
+
+        Where something could not be written `stats` says so afterwards.
+        """
+        self._await_commits(0)
+        self._background.shutdown()
         for session in self._sessions.values():
             session.close()
         self._sessions.clear()
@@ -196,6 +235,7 @@ class AssociationShard:
             self._metadata,
             Path(self._spool.name) / segment.video.video_id,
             checkpoints=self._checkpoints,
+            background=self._background,
         )
         if not segment.checkpoint:
             return session
@@ -229,7 +269,20 @@ class AssociationShard:
     def _settle(self, session: VideoSession) -> None:
         if session.outcome is not None:
             self._outcomes[session.video.video_id] = session.outcome
+            if session.committing is not None:
+                self._commits.append((session.video.video_id, session.committing))
             self._forget(session.video.video_id)
+            self._await_commits(_MOST_COMMITS)
+
+    def _await_commits(self, most: int) -> None:
+        """Wait until no more than `most` videos are being committed; look at those that were."""
+        while self._commits and (len(self._commits) > most or self._commits[0][1].done()):
+            video_id, commit = self._commits.popleft()
+            try:
+                commit.result()
+            except OSError as error:
+                self._halt(error)
+                del self._outcomes[video_id]
 
     def _forget(self, video_id: str) -> None:
         session = self._sessions.pop(video_id, None)

@@ -143,6 +143,7 @@ def find_videos(store: ObjectStore) -> set[str]:
 
 
 def clear(store: ObjectStore, video_id: str) -> None:
-    """Remove every checkpoint of a video, those of other attempts too."""
+    """Remove every checkpoint of a video, those of other attempts too, and unfinished uploads."""
     for key in list(store.list(f"{PREFIX}{video_id}/")):
         store.delete(key)
+    store.abort_uploads(f"{PREFIX}{video_id}/")

@@ -160,6 +160,7 @@ class ResourceConfig:
         gpus_per_detector: GPU share of a detector; 0.25 puts four on one GPU.
         torch_threads: Threads of a detector on the CPU. Fixed, since sums depend on it.
         segment_frames: Frames of a part of a long video; parts are decoded side by side.
+        row_bytes: Small chunks go through the dataflow together, up to so many bytes of pixels.
         cut_bytes: Files of fewer bytes are not looked at for cutting, and travel in packs.
         checkpoint_frames: Frames between two checkpoints of a video's association.
         address: `local` starts a Ray of its own; else the address of a cluster.
@@ -175,6 +176,7 @@ class ResourceConfig:
     gpus_per_detector: float = 1.0
     torch_threads: int = 1
     segment_frames: int = 1500
+    row_bytes: int = 8 << 20
     cut_bytes: int = 8 << 20
     checkpoint_frames: int = 3000
     address: str = "local"
@@ -194,6 +196,7 @@ class ResourceConfig:
         if not 1 <= part <= of:
             raise ValueError(f"partition: got {self.partition!r}, accepted is k/K with 1 <= k <= K")
         _check_range("segment-frames", self.segment_frames, 1, 10**9)
+        _check_range("row-bytes", self.row_bytes, 0, 1 << 60)
         _check_range("cut-bytes", self.cut_bytes, 0, 1 << 60)
         _check_range("checkpoint-frames", self.checkpoint_frames, 1, 10**9)
         for name in ("num_detectors", "num_associators", "num_decoders"):

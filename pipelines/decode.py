@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines import wire
 from pipelines.config import ResourceConfig, TrackConfig, find_part
-from pipelines.delivery import Owners
+from pipelines.delivery import Decoded, Owners
 from pipelines.errors import Reason, VideoError
 from pipelines.schema import FrameChunk, Segment, VideoInfo
 from pipelines.storage import configure
 
 MOST_AHEAD = 16  # parts of a video that may wait on disk for an earlier one
+_MOST_CHUNKS = 16  # in a row
 
 
 def frame_chunks(
@@ -45,46 +46,100 @@ def decode_rows(
     """Decode a row's segments, telling the videos' owners how far each has come.
 
     Ray repeats a task whose worker died, without end. The owner counts: a segment that keeps
-    killing its decoder gives error rows instead, at least as many as there were chunks, since a
-    replay must not be shorter than what was read of it.
+    killing its decoder gives error chunks instead, at least as many as there were chunks, since a
+    replay must not be shorter than what was read of it. A row holds a number of chunks that
+    depends on the configuration only, for the same reason.
 
     Args:
         decode: Import path of the decoder.
         config: What changes rows.
-        resources: Frames in a chunk.
+        resources: Frames in a chunk, bytes in a row.
         pass_id: Of the pass, to find the video's owner.
         num_shards: How many owners there are.
         table: One row with segments.
     """
     configure(resources.s3_endpoint)
-    owners = Owners(pass_id, num_shards)
-    for segment in wire.segments_from_table(table):
-        yield from _decode_one(decode, config, resources, owners, segment)
-
-
-def _decode_one(
-    decode: str,
-    config: TrackConfig,
-    resources: ResourceConfig,
-    owners: Owners,
-    segment: Segment,
-) -> Iterator[pa.Table]:
+    segments = wire.segments_from_table(table)
     step = chunk_step(config, resources)
-    first_chunk = segment.start_frame // step
-    if first_chunk:
-        owners.await_turn(segment, first_chunk, MOST_AHEAD * resources.segment_frames // step)
-    refused = owners.begin_decode(segment)
-    if refused is not None:
-        for index in range(refused + 1):
-            yield wire.frames_to_table(_nothing(segment, first_chunk + index))
-        return
-    started, num_chunks = time.perf_counter(), 0
-    for chunk in frame_chunks(decode, segment, config, resources):
-        num_chunks += 1
-        owners.decoded(segment, num_chunks, ended=False)
-        yield wire.frames_to_table(chunk, time.perf_counter() - started)
-        started = time.perf_counter()  # what the dataflow made it wait is not decoding
-    owners.decoded(segment, num_chunks, ended=True)
+    row = _Row(Owners(pass_id, num_shards), chunks_in_row(config, resources, len(segments)))
+    answers = row.owners.begin_decode_all(segments) if len(segments) > 1 else None
+    for place, segment in enumerate(segments):
+        first_chunk = segment.start_frame // step
+        if first_chunk:
+            ahead = MOST_AHEAD * resources.segment_frames // step
+            row.owners.await_turn(segment, first_chunk, ahead)
+        refused = row.owners.begin_decode(segment) if answers is None else answers[place]
+        chunks: Iterable[FrameChunk]
+        if refused is not None:
+            chunks = (_nothing(segment, first_chunk + index) for index in range(refused + 1))
+        else:
+            chunks = frame_chunks(decode, segment, config, resources)
+        yield from row.fill(segment, chunks, is_told=refused is None)
+        if answers is None:  # one by one, so that it is known which one ends its worker
+            row.tell()
+    yield from row.rest()
+
+
+class _Row:
+    """Chunks on their way into a row, and what their owners have to know before it can be read.
+
+    Args:
+        owners: Who is told.
+        most: Chunks in a row.
+    """
+
+    def __init__(self, owners: Owners, most: int) -> None:
+        self.owners, self._most = owners, most
+        self._chunks: list[FrameChunk] = []
+        self._progress: dict[str, Decoded] = {}
+        self._seconds = 0.0
+
+    def fill(
+        self, segment: Segment, chunks: Iterable[FrameChunk], *, is_told: bool
+    ) -> Iterator[pa.Table]:
+        """Rows that are full while the chunks of a segment come in."""
+        place = (segment.video.video_id, segment.start_frame)
+        started, num_chunks = time.perf_counter(), 0
+        for chunk in chunks:
+            self._seconds += time.perf_counter() - started
+            self._chunks.append(chunk)
+            num_chunks += 1
+            if is_told:
+                self._progress[segment.video.video_id] = Decoded(*place, num_chunks, False)
+            if len(self._chunks) == self._most:
+                yield self._take()
+            started = time.perf_counter()  # what the dataflow made it wait is not decoding
+        if is_told:
+            self._progress[segment.video.video_id] = Decoded(*place, num_chunks, True)
+
+    def rest(self) -> Iterator[pa.Table]:
+        """The last row, if there is anything left for it."""
+        if self._chunks:
+            yield self._take()
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell the owners now how far decoding has come."""
+        self.owners.decoded(self._progress.values())
+        self._progress.clear()
+
+    def _take(self) -> pa.Table:
+        self.tell()
+        table = wire.frames_to_table(self._chunks, self._seconds)
+        self._chunks, self._seconds = [], 0.0
+        return table
+
+
+def chunks_in_row(config: TrackConfig, resources: ResourceConfig, num_segments: int) -> int:
+    """Chunks that travel as one row: several where they are small.
+
+    What a row costs does not depend on its size, until it is some megabytes. A row of a large
+    archive, in which short videos share a task, may be larger: there all workers have work.
+    """
+    width, height = config.detection.size
+    num_bytes = 3 * width * height * resources.chunk_frames
+    limit = resources.row_bytes * (4 if num_segments > 1 else 1)
+    return max(1, min(_MOST_CHUNKS, limit // num_bytes))
 
 
 def cut_rows(

@@ -7,18 +7,36 @@ from __future__ import annotations
 
 import time
 import zlib
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple
 
 import ray
 from ray.exceptions import RayActorError
 
 from pipelines import wire
-from pipelines.schema import Delivery, DetectionChunk, Segment
+from pipelines.schema import Delivery, DetectionChunk, FrameChunk, Segment
 
 Answer = Literal["ok", "dup", "fenced", "skip", "halt"]  # halt: the owner cannot write any more
 
 _PATIENCE_S = 600.0
 _POLL_S = 0.5
+
+
+class Decoded(NamedTuple):
+    """How far the decoding of a segment has come.
+
+    Attributes:
+        video_id: Of the segment.
+        start_frame: Likewise.
+        num_chunks: Chunks made so far.
+        has_ended: No chunk follows.
+    """
+
+    video_id: str
+    start_frame: int
+    num_chunks: int
+    has_ended: bool
 
 
 def shard_of(video_id: str, num_shards: int) -> int:
@@ -43,20 +61,38 @@ class Owners:
         self._pass_id, self._num_shards = pass_id, num_shards
         self._handles: dict[int, Any] = {}
 
-    def begin(self, video_id: str, attempt: int, chunk_index: int) -> Answer:
+    def begin(self, chunk: FrameChunk) -> Answer:
         """Announce work on a chunk; anything but `ok` says that it need not be done.
 
         The owner counts, so that a chunk which kills its worker is given up in the end.
         """
-        answer: Answer = self._ask(video_id, "begin", video_id, attempt, chunk_index)
+        key = (chunk.video_id, chunk.attempt, chunk.chunk_index)
+        answer: Answer = self._ask(chunk.video_id, "begin", *key)
         return answer
+
+    def begin_all(self, chunks: Sequence[FrameChunk]) -> list[Answer] | None:
+        """Announce work on several chunks at once.
+
+        Returns:
+            An answer each; None asks to announce them one by one, since a worker has died over
+            some of them and it must be seen over which.
+        """
+        values = [(chunk.video_id, chunk.attempt, chunk.chunk_index) for chunk in chunks]
+        owned = [chunk.video_id for chunk in chunks]
+        answers: list[Answer] | None = self._ask_all(owned, "begin_all", values)
+        return answers
 
     def deliver(self, chunk: DetectionChunk) -> Answer | Delivery:
         """Hand a chunk over; may be repeated. A dead owner answers `fenced`."""
         answer: Answer = self._ask(chunk.video_id, "deliver", wire.pack(chunk))
         return answer
 
-    def begin_decode(self, segment: Segment) -> Any:
+    def deliver_all(self, chunks: Sequence[DetectionChunk]) -> list[Answer]:
+        """Hand several chunks over; an answer each."""
+        values = [wire.pack(chunk) for chunk in chunks]
+        return self._ask_all([chunk.video_id for chunk in chunks], "deliver_all", values) or []
+
+    def begin_decode(self, segment: Segment) -> int | None:
         """Announce the decoding of a segment.
 
         Returns:
@@ -65,6 +101,12 @@ class Owners:
         """
         answer = self._ask(segment.video.video_id, "begin_decode", segment)
         return 0 if answer == "fenced" else answer
+
+    def begin_decode_all(self, segments: Sequence[Segment]) -> list[int | None] | None:
+        """Announce the decoding of several segments at once; None: as in `begin_all`."""
+        owned = [segment.video.video_id for segment in segments]
+        answers = self._ask_all(owned, "begin_decode_all", segments)
+        return answers and [0 if answer == "fenced" else answer for answer in answers]
 
     def await_turn(self, segment: Segment, first_chunk: int, most_ahead: int) -> None:
         """Wait while a segment is too far ahead of what its video's association works on.
@@ -79,23 +121,49 @@ class Owners:
                 return
             time.sleep(_POLL_S)
 
-    def decoded(self, segment: Segment, num_chunks: int, *, ended: bool) -> None:
+    def decoded(self, progress: Iterable[Decoded]) -> None:
         """Say how far decoding has come, without waiting."""
-        try:
-            place = (segment.video.video_id, segment.start_frame)
-            self._owner(segment.video.video_id).decoded.remote(*place, num_chunks, ended)
-        except (RayActorError, ValueError):
-            self._handles.clear()
+        by_shard: dict[int, list[Decoded]] = {}
+        for one in progress:
+            by_shard.setdefault(shard_of(one.video_id, self._num_shards), []).append(one)
+        for shard, said in by_shard.items():
+            try:
+                self._owner(shard).decoded.remote(said)
+            except (RayActorError, ValueError):
+                self._handles.clear()
 
     def _ask(self, video_id: str, method: str, *values: Any) -> Any:
         try:
-            return ray.get(getattr(self._owner(video_id), method).remote(*values))
+            shard = shard_of(video_id, self._num_shards)
+            return ray.get(getattr(self._owner(shard), method).remote(*values))
         except (RayActorError, ValueError):  # ValueError: no actor of that name
             self._handles.clear()
             return "fenced"
 
-    def _owner(self, video_id: str) -> Any:
-        shard = shard_of(video_id, self._num_shards)
+    def _ask_all(self, owned: Sequence[str], method: str, values: Sequence[Any]) -> Any:
+        """One call to each owner; its answers at the places of its values. None if one says so."""
+        places: dict[int, list[int]] = {}
+        for place, video_id in enumerate(owned):
+            places.setdefault(shard_of(video_id, self._num_shards), []).append(place)
+        waiting: dict[int, Any] = {}
+        answers: list[Any] = ["fenced"] * len(values)
+        for shard, own in places.items():
+            with suppress(RayActorError, ValueError):
+                call = getattr(self._owner(shard), method)
+                waiting[shard] = call.remote([values[place] for place in own])
+        given: list[Any] = []
+        for shard, answer in waiting.items():
+            try:
+                given.append(ray.get(answer))
+            except RayActorError:
+                continue
+            for place, one in zip(places[shard], given[-1] or (), strict=False):
+                answers[place] = one
+        if len(given) < len(places):  # one of them is dead
+            self._handles.clear()
+        return None if None in given else answers
+
+    def _owner(self, shard: int) -> Any:
         if shard not in self._handles:
             self._handles[shard] = ray.get_actor(shard_name(self._pass_id, shard))
         return self._handles[shard]

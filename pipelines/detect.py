@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -196,7 +195,7 @@ def _to_video_error(failure: Exception, frame: int) -> VideoError:
 
 
 class DetectorStage:
-    """A `Detector` as an actor of the pool: one batch is one chunk.
+    """A `Detector` as an actor of the pool: one batch is one row, of a chunk or several small ones.
 
     Args:
         config: Of the network.
@@ -216,33 +215,42 @@ class DetectorStage:
     ) -> None:
         self._detector = Detector(config, resources, model)
         self._owners = Owners(pass_id, num_shards)
+        self._detect_s, self._num_detections = 0.0, 0  # of the row at hand
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Detect, deliver, and return a receipt of one row."""
-        chunk, decode_s = wire.frames_from_table(table)
-        answer: str = self._owners.begin(chunk.video_id, chunk.attempt, chunk.chunk_index)
-        detect_s, num_detections = 0.0, 0
-        if answer == "ok":
-            started = time.perf_counter()
-            found = self._detect(chunk)
-            detect_s = time.perf_counter() - started
-            num_detections = sum(len(frame) for frame in found.detections)
-            answer = self._owners.deliver(found)
-        receipt: dict[str, Any] = {
-            "video_id": chunk.video_id,
-            "chunk_index": chunk.chunk_index,
-            "num_frames": len(chunk.frame_index),
-            "num_detections": num_detections,
-            "is_last": chunk.is_last or chunk.error is not None,
-            "answer": answer,
-            "decode_s": decode_s,
-            "detect_s": detect_s,
-        }
-        return pa.Table.from_pylist([receipt])
+        chunks, decode_s = wire.frames_from_table(table)
+        self._detect_s, self._num_detections = 0.0, 0
+        answers = self._together(chunks) if len(chunks) > 1 else None
+        if answers is None:
+            answers = [self._alone(chunk) for chunk in chunks]
+        return wire.receipt(
+            chunks, answers, self._num_detections, decode_s=decode_s, detect_s=self._detect_s
+        )
+
+    def _together(self, chunks: Sequence[FrameChunk]) -> list[str] | None:
+        """Answers of the owners; None if the chunks shall go one by one."""
+        begun = self._owners.begin_all(chunks)
+        if begun is None:
+            return None
+        answers: list[str] = list(begun)
+        wanted = [place for place, answer in enumerate(answers) if answer == "ok"]
+        found = [self._detect(chunks[place]) for place in wanted]
+        for place, answer in zip(wanted, self._owners.deliver_all(found), strict=True):
+            answers[place] = answer
+        return answers
+
+    def _alone(self, chunk: FrameChunk) -> str:
+        answer: str = self._owners.begin(chunk)
+        return self._owners.deliver(self._detect(chunk)) if answer == "ok" else answer
 
     def _detect(self, chunk: FrameChunk) -> DetectionChunk:
+        started = time.perf_counter()
         try:
-            return self._detector.detect(chunk)
+            found = self._detector.detect(chunk)
         except Exception:
             logger.exception("the device is broken; Ray starts this detector anew")
             os._exit(1)
+        self._detect_s += time.perf_counter() - started
+        self._num_detections += sum(len(frame) for frame in found.detections)
+        return found

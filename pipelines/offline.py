@@ -4,9 +4,9 @@
                               |
                               +--> association actors --> tracks/<video_id>.parquet
 
-A row of the dataset is a chunk of T frames. The detectors hand their detections straight to the
-actor that owns the video, so the dataset carries only receipts past them. Everything that Ray does
-may happen twice; a video's object is created once.
+A row of the dataset is a chunk of T frames, or several small ones. The detectors hand their
+detections straight to the actor that owns the video, so the dataset carries only receipts past
+them. Everything that Ray does may happen twice; a video's object is created once.
 """
 
 from __future__ import annotations
@@ -59,11 +59,10 @@ def build(
         parts: Which decoder and model.
 
     Returns:
-        One receipt a chunk: `video_id`, `chunk_index`, `num_frames`, `num_detections`, `answer` of
-        the owner, `is_last`, and seconds of work `decode_s`, `detect_s`.
+        One receipt a row of chunks, see `wire.RECEIPT_SCHEMA`.
     """
     context = DataContext.get_current().copy()
-    context.target_max_block_size = 1  # block = row = chunk: only rows are atomic in Ray Data
+    context.target_max_block_size = 1  # block = row: only rows are atomic in Ray Data
     owners = (pass_id, pools.num_shards)
     with DataContext.current(context):
         # 1. one row a video, or a pack of short ones; one block a row, so that each is a task
@@ -81,7 +80,7 @@ def build(
                 num_cpus=pools.decoder_cpus,
                 memory=_CUTTER_BYTES,
             )
-        # 2. segments -> their chunks; tasks, since nothing is kept from one video to the next
+        # 2. segments -> rows of their chunks; tasks, since nothing is kept from video to video
         chunks = rows.map_batches(
             partial(decode_rows, parts.decode, config, resources, *owners),
             batch_size=1,
@@ -90,7 +89,7 @@ def build(
             num_cpus=pools.decoder_cpus,
             memory=_DECODER_BYTES,
         )
-        # 3. one chunk -> one receipt; actors, since the weights are loaded once. Two chunks in
+        # 3. one row -> one receipt; actors, since the weights are loaded once. Two rows in
         #    flight: the next one is fetched while the model works
         return chunks.map_batches(
             DetectorStage,

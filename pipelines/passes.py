@@ -24,13 +24,13 @@ from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.run_record import committed_outcome, file_metadata
 from pipelines.schema import Counts, Segment, Video, VideoOutcome
 from pipelines.sink import tracks_key, write_error
-from pipelines.storage import ObjectStore
+from pipelines.storage import ObjectStore, deadline_s
 
 logger = logging.getLogger(__name__)
 
 MAX_PASSES = 3
 WAVE_VIDEOS = 20_000
-_ANSWER_S = 60.0  # an actor that does not answer for so long at the end of a pass is given up
+_ANSWER_S = 60.0  # past the store's deadline: an actor that does not answer then is given up
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class Passes:
         self._arrived: set[str] = set()
         self._started = time.perf_counter()
         self._trouble: Exception | None = None
+        self._halted: str | None = None  # why nothing can be written
         self._is_stuck = False  # the last dataset failed and ended no video
 
     def plan(self, videos: Sequence[Video]) -> Iterator[tuple[str, list[Segment]]]:
@@ -182,16 +183,17 @@ class Passes:
         finally:
             for shard in shards:
                 self._collect(shard)
+        if self._halted is not None:  # a commit that was still on its way
+            raise RunError(self._halted, ExitCode.INTERNAL)
 
     def _count(self, receipt: dict[str, Any], shards: Sequence[Any]) -> None:
-        if receipt["answer"] == "halt":
+        if receipt["is_halted"]:
             halted = [ray.get(shard.stats.remote()).halted for shard in shards]
             raise RunError(next(filter(None, halted), "cannot write"), ExitCode.INTERNAL)
         for stage in self.seconds:
             self.seconds[stage] += receipt[f"{stage}_s"]
         self._frames += receipt["num_frames"]
-        if receipt["is_last"] and receipt["answer"] != "fenced":
-            self._arrived.add(receipt["video_id"])
+        self._arrived.update(receipt["arrived"])
         if self._progress is not None:
             seconds = time.perf_counter() - self._started
             done = len(self._arrived)
@@ -201,8 +203,10 @@ class Passes:
 
     def _collect(self, shard: Any) -> None:
         try:
-            stats, ended = ray.get([shard.stats.remote(), shard.finish.remote()], timeout=_ANSWER_S)
+            waiting = [shard.finish.remote(), shard.stats.remote()]
+            ended, stats = ray.get(waiting, timeout=_ANSWER_S + deadline_s())
             self._uncuttable |= set(stats.uncuttable)
+            self._halted = self._halted or stats.halted
             for outcome in ended:
                 self.outcomes[outcome.video.video_id] = outcome
         except (RayError, GetTimeoutError) as error:

@@ -96,7 +96,8 @@ def render_all(
         except RayError as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
             failed.append(f"{tasks[done].uri}: {' '.join(str(cause).split())}")
-    store.abort_uploads("videos/")  # of workers that were killed
+    # of workers that were killed; what another partition is at must stay
+    store.abort_uploads("videos/", {video_key(video.video_id) for video in tasks.values()})
     if failed:
         text = f"save-video: {len(failed)} videos could not be written, the first is {failed[0]}"
         raise RunError(text, ExitCode.INTERNAL)

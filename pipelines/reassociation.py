@@ -24,7 +24,7 @@ from ray.data import DataContext, Dataset, TaskPoolStrategy
 from pipelines import wire
 from pipelines.cluster import Interrupted, Pools, connected, interruptible, size_pools
 from pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
-from pipelines.delivery import Owners
+from pipelines.delivery import Decoded, Owners
 from pipelines.detection_sources import find_saved, run_folder
 from pipelines.errors import ExitCode, RunError
 from pipelines.passes import Passes, Progress
@@ -195,7 +195,7 @@ def build(
         pass_id: Of the association actors.
 
     Returns:
-        One receipt a chunk, as `offline.build` gives them.
+        One receipt a chunk, each as `offline.build` gives them.
     """
     context = DataContext.get_current().copy()
     context.target_max_block_size = 1
@@ -231,41 +231,16 @@ def read_rows(
     video_id, owners = segment.video.video_id, Owners(pass_id, num_shards)
     refused = owners.begin_decode(segment)
     if refused is not None:
-        for index in range(refused + 1):
-            yield _receipt(video_id, index, 0, 0, True, "skip", 0.0)
+        for _ in range(refused + 1):
+            yield wire.receipt([], [], 0)
         return
     started, num_chunks = time.perf_counter(), 0
     for chunk in saved_chunks(saved, segment, config, resources.chunk_frames):
         read_s = time.perf_counter() - started
         answer: str = owners.deliver(chunk)
         num_chunks += 1
-        owners.decoded(segment, num_chunks, ended=False)
+        owners.decoded([Decoded(video_id, segment.start_frame, num_chunks, False)])
         num_detections = sum(len(found) for found in chunk.detections)
-        num_frames = len(chunk.frame_index)
-        yield _receipt(
-            video_id, chunk.chunk_index, num_frames, num_detections, chunk.is_last, answer, read_s
-        )
+        yield wire.receipt([chunk], [answer], num_detections, decode_s=read_s)
         started = time.perf_counter()
-    owners.decoded(segment, num_chunks, ended=True)
-
-
-def _receipt(
-    video_id: str,
-    chunk_index: int,
-    num_frames: int,
-    num_detections: int,
-    is_last: bool,
-    answer: str,
-    read_s: float,
-) -> pa.Table:
-    receipt = {
-        "video_id": video_id,
-        "chunk_index": chunk_index,
-        "num_frames": num_frames,
-        "num_detections": num_detections,
-        "is_last": is_last,
-        "answer": answer,
-        "decode_s": read_s,
-        "detect_s": 0.0,
-    }
-    return pa.Table.from_pylist([receipt])
+    owners.decoded([Decoded(video_id, segment.start_frame, num_chunks, True)])

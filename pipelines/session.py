@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,7 +64,13 @@ class VideoSession:
         metadata: Of the run, into the file's metadata: model, weights_sha256, config_hash, version.
         folder: Local folder of this session alone.
         checkpoints: How often the association is kept in the store; None: never.
+        background: Threads that create the video's objects, so that nobody waits for the store;
+            None: they are there when the last chunk's `deliver` comes back.
         window: Chunks held in memory while an earlier one is missing.
+
+    Attributes:
+        outcome: How the video ended; None: it has not.
+        committing: In the background, the creation of its objects.
     """
 
     def __init__(
@@ -77,10 +84,13 @@ class VideoSession:
         folder: Path,
         *,
         checkpoints: Checkpointing | None = None,
+        background: Executor | None = None,
         window: int = 8,
     ) -> None:
         self.video, self.attempt = video, attempt
         self.outcome: VideoOutcome | None = None
+        self.committing: Future[None] | None = None
+        self._background = background
         self._config, self._outputs, self._store = config, outputs, store
         self._metadata, self._folder = metadata, folder
         self._checkpoints, self._window = checkpoints, window
@@ -277,10 +287,18 @@ class VideoSession:
         values = {"width": info.width, "height": info.height, "num_frames": self._counts.frames}
         numbers = {name: str(value) for name, value in values.items()}
         numbers["frames_per_second"] = f"{info.frames_per_second:.10g}"
-        # a lost race leaves the rows of the other attempt, which are the same
-        self._writer.commit(self._store, {**numbers, **self._metadata})
+        create = self._writer.seal({**numbers, **self._metadata})
         self._writer = None
+        if self._background is None:
+            self._create(create)
+        else:
+            self.committing = self._background.submit(self._create, create)
         self._end(None)
+
+    def _create(self, create: Callable[[ObjectStore], bool]) -> None:
+        create(self._store)  # a lost race leaves the rows of the other attempt: the same ones
+        if self._parts:
+            clear(self._store, self.video.video_id)
 
     def _end(self, error: VideoError | None) -> None:
         if self._tracker is not None:
@@ -288,5 +306,5 @@ class VideoSession:
         seconds = self._seconds + time.perf_counter() - self._since
         self.outcome = VideoOutcome(self.video, self._counts, seconds, error)
         self.close()
-        if self._parts:
+        if self._parts and error is not None:
             clear(self._store, self.video.video_id)

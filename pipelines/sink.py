@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from models.structures import Detections, Tracks
 from pipelines.config import OutputConfig
 from pipelines.errors import VideoError
+from pipelines.parquet_file import ParquetFile
 from pipelines.schema import TrackedFrame, Video, detection_schema, track_schema
-from pipelines.storage import ObjectStore
+from pipelines.storage import Body, ObjectStore
 
 ROW_GROUP_ROWS = 16_384
 _FRAME_GROUP_ROWS = 256  # a row of detections/ is a whole frame
+_TABLE_ROWS = 4096  # of tracks/, that become an Arrow table at once
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 
@@ -70,91 +72,6 @@ def write_error(store: ObjectStore, video: Video, error: VideoError) -> bool:
     return store.put_if_absent(error_key(video.video_id), f"{text}\n".encode())
 
 
-class _ParquetFile:
-    """A Parquet file of fixed-size row groups, whose metadata comes at the end.
-
-    It is metadata of the file (`pq.read_metadata(path).metadata`), not of its Arrow schema: the
-    number of frames is not known when the schema is written. With `has_parts` the rows since the
-    last call of `take_part` lie in a file of their own too, for a checkpoint.
-    """
-
-    def __init__(self, path: Path, schema: pa.Schema, group_rows: int, has_parts: bool) -> None:
-        self.path, self._schema, self._group_rows = path, schema, group_rows
-        self._writer = _parquet_writer(path, schema)
-        self._waiting: list[pa.Table] = []
-        self._num_waiting = 0
-        self._has_parts = has_parts
-        self._part: pq.ParquetWriter | None = None
-        self._num_parted = 0  # of the waiting rows, those that a part holds already
-
-    def write(self, columns: list[pa.Array]) -> None:
-        self.append(pa.Table.from_arrays(columns, schema=self._schema))
-
-    def append(self, table: pa.Table) -> None:
-        self._waiting.append(table)
-        self._num_waiting += table.num_rows
-        if self._num_waiting >= self._group_rows:
-            self._flush(self._num_waiting - self._num_waiting % self._group_rows)
-
-    def take_part(self) -> Path | None:
-        """The file of the rows since the last call, None if there are none."""
-        if self._num_waiting > self._num_parted:
-            self._write_part(pa.concat_tables(self._waiting), self._num_waiting)
-        if self._part is None:
-            return None
-        self._part.close()
-        self._part = None
-        return self._part_path
-
-    def restore(self, part: io.BytesIO) -> None:
-        """Append rows that lie in a part already."""
-        file, has_parts = pq.ParquetFile(part), self._has_parts
-        self._has_parts = False
-        for group in range(file.num_row_groups):
-            self.append(file.read_row_group(group).cast(self._schema))
-        self._has_parts, self._num_parted = has_parts, self._num_waiting
-
-    def close(self, metadata: Mapping[str, str]) -> None:
-        self._has_parts = False
-        if self._num_waiting:
-            self._flush(self._num_waiting)
-        self._writer.add_key_value_metadata(dict(metadata))
-        self.abandon()
-
-    def abandon(self) -> None:
-        self._writer.close()
-        if self._part is not None:
-            self._part.close()
-
-    @property
-    def _part_path(self) -> Path:
-        return self.path.with_suffix(".part")
-
-    def _flush(self, rows: int) -> None:
-        table = pa.concat_tables(self._waiting).combine_chunks()
-        if self._has_parts:
-            self._write_part(table, rows)
-        self._num_parted = max(0, self._num_parted - rows)
-        self._writer.write_table(table.slice(0, rows), row_group_size=self._group_rows)
-        rest = table.slice(rows)
-        self._waiting = [rest] if rest.num_rows else []
-        self._num_waiting = rest.num_rows
-
-    def _write_part(self, table: pa.Table, rows: int) -> None:
-        """Into the part: the waiting rows up to `rows` that no part holds yet."""
-        new = table.slice(self._num_parted, rows - self._num_parted)
-        if new.num_rows <= 0:
-            return
-        if self._part is None:
-            self._part = _parquet_writer(self._part_path, self._schema)
-        self._part.write_table(new.combine_chunks())
-        self._num_parted = rows
-
-
-def _parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
-
-
 class RowWriter:
     """Rows of one video, in order of frames; memory stays below one row group.
 
@@ -175,63 +92,95 @@ class RowWriter:
         *,
         has_checkpoints: bool = False,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._video, self._outputs = folder, video, outputs
+        self._embedding_dim = embedding_dim
         schema = track_schema(embedding_dim if outputs.save_embeddings else None)
-        self._tracks = _ParquetFile(
+        self._tracks = ParquetFile(
             folder / "tracks.parquet", schema, ROW_GROUP_ROWS, has_checkpoints
         )
-        self._detections: _ParquetFile | None = None
+        self._detections: ParquetFile | None = None
         if outputs.save_detections:
             schema = detection_schema(embedding_dim)
             path = folder / "detections.parquet"
-            self._detections = _ParquetFile(path, schema, _FRAME_GROUP_ROWS, has_checkpoints)
-        self._mot = (folder / "mot.txt").open("w") if outputs.save_mot else None
+            self._detections = ParquetFile(path, schema, _FRAME_GROUP_ROWS, has_checkpoints)
+        self._mot = _opened(folder / "mot.txt") if outputs.save_mot else None
+        # rows and frames that are not in an Arrow table yet: many cost as much as one
+        self._rows: list[TrackedFrame] = []
+        self._found: list[tuple[int, float, Detections]] = []
+        self._num_rows = 0
 
     def write(self, frame: TrackedFrame) -> None:
         """Append the tracks of one frame, sorted by id."""
-        tracks = frame.tracks
-        if not len(tracks):
+        if not len(frame.tracks):
             return
-        order = np.argsort(tracks.track_id, kind="stable")
-        count, box = len(tracks), tracks.tlbr[order].astype(np.float32)
-        columns = [
-            _repeated(self._video.video_id, count),
-            _repeated(self._video.uri, count),
-            pa.array(np.full(count, frame.frame_index, np.int32)),
-            pa.array(np.full(count, frame.time_s, np.float64)),
-            pa.array(tracks.track_id[order].astype(np.int32)),
-            *(pa.array(np.ascontiguousarray(box[:, i])) for i in range(len(_CORNERS))),
-            pa.array(tracks.score[order].astype(np.float32)),
-        ]
-        vectors = frame.embeddings
-        if self._outputs.save_embeddings and vectors is not None and vectors.shape[1]:
-            columns.append(_binary(vectors[order]))
-        self._tracks.write(columns)
-        if self._mot is not None:  # as the Parquet has them, so that either gives the same text
-            ids, scores = tracks.track_id[order], tracks.score[order]
-            rows = Tracks(ids, box.astype(np.float64), scores, tracks.detection_index[order])
-            self._mot.writelines(f"{line}\n" for line in rows.to_mot(frame.frame_index))
+        self._rows.append(frame)
+        self._num_rows += len(frame.tracks)
+        if self._num_rows >= _TABLE_ROWS:
+            self._flush_rows()
 
     def write_detections(self, frame_index: int, time_s: float, found: Detections) -> None:
         """Append what the detector saw in one frame, also when that is nothing."""
         if self._detections is None:
             return
-        boxes = pa.FixedSizeListArray.from_arrays(
-            pa.array(np.ascontiguousarray(found.tlbr, np.float32).reshape(-1)), 4
-        )
-        ends = pa.array([0, len(found)], pa.int32())
-        scores = pa.array(found.scores.astype(np.float32))
-        columns = [pa.array([frame_index], pa.int32()), pa.array([time_s], pa.float64())]
+        self._found.append((frame_index, time_s, found))
+        if len(self._found) >= _FRAME_GROUP_ROWS:
+            self._flush_found()
+
+    def _flush_rows(self) -> None:
+        if not self._rows:
+            return
+        orders = [np.argsort(frame.tracks.track_id, kind="stable") for frame in self._rows]
+        each = list(zip(self._rows, orders, strict=True))
+        counts = [len(order) for order in orders]
+        tlbr = np.concatenate([frame.tracks.tlbr[order] for frame, order in each])
+        tlbr = tlbr.astype(np.float32)
+        ids = np.concatenate([frame.tracks.track_id[order] for frame, order in each])
+        scores = np.concatenate([frame.tracks.score[order] for frame, order in each])
+        columns = [
+            _repeated(self._video.video_id, self._num_rows),
+            _repeated(self._video.uri, self._num_rows),
+            pa.array(np.repeat([frame.frame_index for frame in self._rows], counts), pa.int32()),
+            pa.array(np.repeat([frame.time_s for frame in self._rows], counts), pa.float64()),
+            pa.array(ids.astype(np.int32)),
+            *(pa.array(np.ascontiguousarray(tlbr[:, i])) for i in range(len(_CORNERS))),
+            pa.array(scores.astype(np.float32)),
+        ]
+        if self._outputs.save_embeddings and self._embedding_dim:
+            vectors = [
+                frame.embeddings[order] for frame, order in each if frame.embeddings is not None
+            ]
+            columns.append(_binary(np.concatenate(vectors)))
+        self._tracks.write(columns)
+        if self._mot is not None:  # as the Parquet has them, so that either gives the same text
+            ends = np.cumsum(counts)
+            for (frame, order), end in zip(each, ends, strict=True):
+                own = slice(end - len(order), end)
+                detections = frame.tracks.detection_index[order]
+                rows = Tracks(ids[own], tlbr[own].astype(np.float64), scores[own], detections)
+                self._mot.writelines(f"{line}\n" for line in rows.to_mot(frame.frame_index))
+        self._rows, self._num_rows = [], 0
+
+    def _flush_found(self) -> None:
+        if self._detections is None or not self._found:
+            return
+        frames, times, found = zip(*self._found, strict=True)
+        tlbr = np.concatenate([one.tlbr for one in found]).astype(np.float32, copy=False)
+        boxes = pa.FixedSizeListArray.from_arrays(pa.array(tlbr.reshape(-1)), 4)
+        scores = pa.array(np.concatenate([one.scores for one in found]).astype(np.float32))
         lists = [boxes, scores]
-        if found.embeddings.shape[1]:
-            lists.append(_binary(found.embeddings))
+        if self._embedding_dim:
+            lists.append(_binary(np.concatenate([one.embeddings for one in found])))
+        ends = pa.array(np.cumsum([0, *map(len, found)]), pa.int32())
+        columns = [pa.array(frames, pa.int32()), pa.array(times, pa.float64())]
         columns += [pa.ListArray.from_arrays(ends, values) for values in lists]
-        schema = detection_schema(found.embeddings.shape[1])
+        schema = detection_schema(self._embedding_dim)
         self._detections.write([c.cast(f.type) for c, f in zip(columns, schema, strict=True)])
+        self._found = []
 
     def checkpoint(self) -> dict[str, Path]:
         """Files of the rows since the last call, by kind; they are overwritten later."""
+        self._flush_rows()
+        self._flush_found()
         files = {"tracks": self._tracks, "detections": self._detections}
         parts = {kind: file.take_part() for kind, file in files.items() if file is not None}
         return {kind: path for kind, path in parts.items() if path is not None}
@@ -252,18 +201,31 @@ class RowWriter:
         Raises:
             OSError: If the disk is full.
         """
+        return self.seal(metadata)(store)
+
+    def seal(self, metadata: Mapping[str, str]) -> Callable[[ObjectStore], bool]:
+        """End the files; gives what creates the video's objects of them, in any thread."""
         video_id = self._video.video_id
-        self._tracks.close(metadata)
+        self._flush_rows()
+        self._flush_found()
+        tracks = self._tracks.close(metadata)
+        beside: dict[str, Body] = {}
         if self._detections is not None:
             # whose they are, so that tracks of them go by the same id and name
-            self._detections.close({**metadata, "source": _identity(self._video)})
-            store.put(f"detections/{video_id}.parquet", self._detections.path)
+            found = self._detections.close({**metadata, "source": _identity(self._video)})
+            beside[f"detections/{video_id}.parquet"] = found
         if self._mot is not None:
             self._mot.close()
-            store.put(mot_key(video_id), self._folder / "mot.txt")
-        created = store.put_if_absent(tracks_key(video_id), self._tracks.path)
-        shutil.rmtree(self._folder, ignore_errors=True)
-        return created
+            beside[mot_key(video_id)] = self._folder / "mot.txt"
+
+        def create(store: ObjectStore) -> bool:
+            for key, body in beside.items():
+                store.put(key, body)
+            created = store.put_if_absent(tracks_key(video_id), tracks)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return created
+
+        return create
 
     def abandon(self) -> None:
         """Throw everything away."""
@@ -279,6 +241,11 @@ def _identity(video: Video) -> str:
     """What a video goes by, as JSON; not what changes when its file is copied."""
     names = [field.name for field in fields(video) if field.compare]
     return json.dumps({name: getattr(video, name) for name in names})
+
+
+def _opened(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("w")
 
 
 def _repeated(text: str, count: int) -> pa.Array:

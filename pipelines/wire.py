@@ -1,4 +1,4 @@
-"""Chunks as they travel: frames as a one-row Arrow table, detections as a few flat arrays.
+"""Chunks as they travel: frames as an Arrow table of one row, detections as a few flat arrays.
 
 Arrow and npz only, never pickle; the pixels are not copied on the way in or out.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -28,12 +29,22 @@ from pipelines.schema import (
 
 FRAME_SCHEMA = pa.schema(
     [
-        ("header", pa.string()),  # JSON: whose, which, is_last, geometry, error
-        ("frame_index", pa.list_(pa.int64())),
+        ("header", pa.string()),  # JSON, of each chunk: whose, which, is_last, geometry, error
+        ("frame_index", pa.list_(pa.int64())),  # of all chunks behind one another
         ("time_s", pa.list_(pa.float64())),
-        ("shape", pa.list_(pa.int32(), 4)),
         ("frames", pa.large_binary()),
         ("decode_s", pa.float64()),
+    ]
+)
+RECEIPT_SCHEMA = pa.schema(
+    [
+        ("num_chunks", pa.int64()),
+        ("num_frames", pa.int64()),
+        ("num_detections", pa.int64()),
+        ("arrived", pa.list_(pa.string())),  # videos whose last chunk is with its owner
+        ("is_halted", pa.bool_()),  # an owner cannot write any more
+        ("decode_s", pa.float64()),
+        ("detect_s", pa.float64()),
     ]
 )
 Packed = dict[str, Any]  # flat arrays under their names, and "header", a JSON text
@@ -75,50 +86,99 @@ def _header(chunk: FrameChunk | DetectionChunk) -> dict[str, Any]:
     return values | {"info": vars(chunk.info), "error": error_to_dict(chunk.error)}
 
 
-def _from_header(text: str) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(text)
-    values["info"] = VideoInfo(**values["info"])
-    values["error"] = error_from_dict(values["error"])
-    return values
+def _from_header(values: dict[str, Any]) -> dict[str, Any]:
+    known = {"info": VideoInfo(**values["info"]), "error": error_from_dict(values["error"])}
+    return values | known
 
 
-def frames_to_table(chunk: FrameChunk, decode_s: float = 0.0) -> pa.Table:
-    """One row of the dataset; its buffer is the chunk's own memory.
+def frames_to_table(chunks: Sequence[FrameChunk], decode_s: float = 0.0) -> pa.Table:
+    """One row of the dataset; the buffer of a single chunk is its own memory.
 
     Args:
-        chunk: What the decoder yields.
-        decode_s: Seconds it took, for the statistics.
+        chunks: What the decoder yields; several, copied behind one another, where they are small.
+        decode_s: Seconds they took, for the statistics.
     """
-    pixels = np.ascontiguousarray(chunk.frames)
-    offsets = np.array([0, pixels.nbytes], np.int64)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(pixels.reshape(-1))]
+    parts = [np.ascontiguousarray(chunk.frames).reshape(-1) for chunk in chunks]
+    pixels = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    headers = [
+        _header(chunk) | {"num_frames": len(chunk.frame_index), "shape": chunk.frames.shape}
+        for chunk in chunks
+    ]
+    buffers = [None, pa.py_buffer(np.array([0, pixels.nbytes], np.int64)), pa.py_buffer(pixels)]
     columns = [
-        pa.array([json.dumps(_header(chunk))]),
-        pa.array([chunk.frame_index], FRAME_SCHEMA.field("frame_index").type),
-        pa.array([chunk.time_s], FRAME_SCHEMA.field("time_s").type),
-        pa.array([list(pixels.shape)], FRAME_SCHEMA.field("shape").type),
+        pa.array([json.dumps(headers)]),
+        _list([chunk.frame_index for chunk in chunks], np.int64),
+        _list([chunk.time_s for chunk in chunks], np.float64),
         pa.Array.from_buffers(pa.large_binary(), 1, buffers),
         pa.array([decode_s]),
     ]
     return pa.Table.from_arrays(columns, schema=FRAME_SCHEMA)
 
 
-def frames_from_table(table: pa.Table) -> tuple[FrameChunk, float]:
-    """Inverse of `frames_to_table`; the frames are a read-only view of the table's memory."""
+def _list(parts: Sequence[NDArray[Any]], kind: type[np.generic]) -> pa.Array:
+    values = np.concatenate(parts).astype(kind, copy=False)
+    return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), pa.array(values))
+
+
+def frames_from_table(table: pa.Table) -> tuple[list[FrameChunk], float]:
+    """Inverse of `frames_to_table`; the frames are read-only views of the table's memory."""
     if table.num_rows != 1:
         raise ValueError(f"chunks: got {table.num_rows} rows in a batch, accepted is 1")
-    row = {name: table.column(name)[0] for name in FRAME_SCHEMA.names if name != "frames"}
     column = table.column("frames").chunk(0)  # a scalar or combined chunks would be a copy
     _, ends, content = column.buffers()
     start, end = np.frombuffer(ends, np.int64)[column.offset : column.offset + 2]
     pixels = np.frombuffer(content, np.uint8)[start:end]
-    chunk = FrameChunk(
-        frame_index=np.array(row["frame_index"].as_py(), np.int64),
-        time_s=np.array(row["time_s"].as_py(), np.float64),
-        frames=pixels.reshape(row["shape"].as_py()),
-        **_from_header(row["header"].as_py()),
+    index, time_s = (
+        table.column(name)[0].values.to_numpy(zero_copy_only=False)
+        for name in ("frame_index", "time_s")
     )
-    return chunk, row["decode_s"].as_py()
+    chunks, frame, byte = [], 0, 0
+    for header in json.loads(table.column("header")[0].as_py()):
+        num_frames, shape = header.pop("num_frames"), header.pop("shape")
+        num_bytes = math.prod(shape)
+        chunks.append(
+            FrameChunk(
+                frame_index=index[frame : frame + num_frames],
+                time_s=time_s[frame : frame + num_frames],
+                frames=pixels[byte : byte + num_bytes].reshape(shape),
+                **_from_header(header),
+            )
+        )
+        frame, byte = frame + num_frames, byte + num_bytes
+    return chunks, table.column("decode_s")[0].as_py()
+
+
+def receipt(
+    chunks: Sequence[FrameChunk | DetectionChunk],
+    answers: Sequence[str],
+    num_detections: int,
+    *,
+    decode_s: float = 0.0,
+    detect_s: float = 0.0,
+) -> pa.Table:
+    """What the dataset carries past the delivery: counts of a row's chunks.
+
+    Args:
+        chunks: Of the row.
+        answers: Of their owners, one each.
+        num_detections: In all of them.
+        decode_s: Seconds of work.
+        detect_s: Likewise.
+    """
+    values: dict[str, Any] = {
+        "num_chunks": len(chunks),
+        "num_frames": sum(len(chunk.frame_index) for chunk in chunks),
+        "num_detections": num_detections,
+        "arrived": [
+            chunk.video_id
+            for chunk, answer in zip(chunks, answers, strict=True)
+            if (chunk.is_last or chunk.error is not None) and answer not in ("fenced", "halt")
+        ],
+        "is_halted": "halt" in answers,
+        "decode_s": decode_s,
+        "detect_s": detect_s,
+    }
+    return pa.Table.from_pylist([values], schema=RECEIPT_SCHEMA)
 
 
 def pack(chunk: DetectionChunk) -> Packed:
@@ -146,7 +206,7 @@ def unpack(packed: Packed) -> DetectionChunk:
         frame_index=packed["frame_index"],
         time_s=packed["time_s"],
         detections=[Detections(*(c[start:end] for c in columns)) for start, end in parts],
-        **_from_header(str(packed["header"])),
+        **_from_header(json.loads(str(packed["header"]))),
     )
 
 

@@ -45,6 +45,13 @@ class Script:
     error_at: int | None = None  # the decoder gives up
     decode_exit_at: int | None = None  # the decoder ends its process, every time
     frame_s: float = 0.0  # time that decoding a frame takes
+    pause_at: int | None = None  # the decoder waits here for a file (a minute at most)
+    pause_for: str = ""
+
+    def await_file(self) -> None:
+        end = time.monotonic() + 60
+        while not Path(self.pause_for).exists() and time.monotonic() < end:
+            time.sleep(0.02)
 
     def write(self, folder: Path, name: str) -> str:
         path = folder / f"{name}.mp4"
@@ -105,6 +112,8 @@ def decode(
             if frame == script.decode_exit_at:
                 os._exit(1)
             time.sleep(script.frame_s)
+            if frame == script.pause_at:
+                script.await_file()
             frames[i] = draw(script, frame)
         is_last = error is not None or start + chunk_frames >= len(wanted)
         yield FrameChunk(

@@ -14,8 +14,9 @@ import time
 from collections import Counter
 from typing import Literal, get_args
 
-Fault = Literal["500", "503", "reset", "stall", "cut"]
+Fault = Literal["429", "500", "503", "reset", "stall", "cut"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
+_CODES = {"429": "TooManyRequests", "500": "InternalError", "503": "SlowDown"}
 
 
 class FaultyProxy:
@@ -69,8 +70,8 @@ class FaultyProxy:
                 return
 
     def _answer(self, client: socket.socket, head: bytes, fault: Fault | None) -> None:
-        if fault in ("500", "503"):
-            code = "InternalError" if fault == "500" else "SlowDown"
+        if fault in _CODES:
+            code = _CODES[fault]
             body = f"<Error><Code>{code}</Code><Message>on purpose</Message></Error>".encode()
             line = f"HTTP/1.1 {fault} {code}\r\nContent-Length: {len(body)}\r\n"
             client.sendall(line.encode() + b"Connection: close\r\n\r\n" + body)

@@ -6,9 +6,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipelines.storage.base import Body, ObjectStore
-from pipelines.storage.s3_client import StorageError, configure
+from pipelines.storage.s3_client import StorageError, configure, deadline_s
 
-__all__ = ["Body", "ObjectStore", "StorageError", "configure", "open_store"]
+__all__ = ["Body", "ObjectStore", "StorageError", "configure", "deadline_s", "open_store"]
 
 
 def open_store(uri: str) -> ObjectStore:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -41,8 +41,13 @@ class ObjectStore(Protocol):
         """Whether there is such an object."""
         ...
 
-    def abort_uploads(self, prefix: str = "") -> int:
-        """Throw away what was begun for keys that start with `prefix` and never finished."""
+    def abort_uploads(self, prefix: str = "", keys: Collection[str] | None = None) -> int:
+        """Throw away what was begun for keys that start with `prefix` and never finished.
+
+        Args:
+            prefix: Of the keys.
+            keys: Only these of them; others may belong to a run that is still at work.
+        """
         ...
 
     def delete(self, key: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class LocalStore:
         """Remove the file if it is there."""
         self._path(key).unlink(missing_ok=True)
 
-    def abort_uploads(self, prefix: str = "") -> int:
+    def abort_uploads(self, prefix: str = "", keys: Collection[str] | None = None) -> int:
         """Nothing: an unfinished file is removed by whoever writes it."""
         return 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ R = TypeVar("R")
 
 PART_BYTES = 32 << 20
 _LARGEST_PUT = 5 << 30
+_UPLOAD_TRIES = 4
 
 
 class S3Store:
@@ -95,16 +96,17 @@ class S3Store:
         except FileNotFoundError:  # some stores do say
             return
 
-    def abort_uploads(self, prefix: str = "") -> int:
-        """Abort every unfinished upload in parts of keys that start with `prefix`."""
+    def abort_uploads(self, prefix: str = "", keys: Collection[str] | None = None) -> int:
+        """Abort unfinished uploads in parts of keys that start with `prefix`; of `keys` alone."""
         count = 0
         wanted: dict[str, str] = {"Bucket": self._bucket, "Prefix": self._key(prefix)}
         while True:
             request = partial(self._client.list_multipart_uploads, **wanted)
             page = self._call("list uploads", prefix, request)
             for upload in page.get("Uploads", ()):
-                self._abort(upload["Key"], upload["UploadId"])
-                count += 1
+                if keys is None or upload["Key"][len(self._key("")) :] in keys:
+                    self._abort(upload["Key"], upload["UploadId"])
+                    count += 1
             if not page.get("IsTruncated"):
                 return count
             wanted |= {
@@ -138,7 +140,17 @@ class S3Store:
         self._call("put", key, put)
 
     def _upload(self, key: str, path: Path) -> None:
+        """In parts. Another writer of the key may take ours for a leftover; then once more."""
         self.abort_uploads(key)  # of a process that was killed
+        for tries in range(_UPLOAD_TRIES):
+            try:
+                self._upload_once(key, path)
+                return
+            except FileNotFoundError:
+                if tries == _UPLOAD_TRIES - 1:
+                    raise
+
+    def _upload_once(self, key: str, path: Path) -> None:
         place, client = self._place(key), self._client
         begin = self._call("begin upload", key, lambda: client.create_multipart_upload(**place))
         upload = {**place, "UploadId": begin["UploadId"]}

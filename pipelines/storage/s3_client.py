@@ -88,6 +88,11 @@ def _seconds(variable: str, default: float) -> float:
         return default
 
 
+def deadline_s() -> float:
+    """Seconds that a call with all its tries may take."""
+    return _seconds(DEADLINE_VARIABLE, _DEADLINE_S)
+
+
 def call(what: str, request: Callable[[], R]) -> R:
     """Do a request until it succeeds, fails for good, or the deadline is over.
 
@@ -104,7 +109,7 @@ def call(what: str, request: Callable[[], R]) -> R:
         ConditionError: A condition of the request does not hold.
         StorageError: Anything else, also when the deadline is over.
     """
-    limit = _seconds(DEADLINE_VARIABLE, _DEADLINE_S)
+    limit = deadline_s()
     if _broken.is_set():
         limit = min(limit, _BROKEN_S)
     started, tries = time.monotonic(), 0

@@ -11,10 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs import bench
+from jobs._bench_archive import Memory
 from jobs._bench_pipeline import plan_rows
 from pipelines import reference, stand_ins
 from pipelines.config import ResourceConfig
 from pipelines.errors import RunError
+from pipelines.passes import Progress
 from pipelines.schema import Segment, Video
 
 SUMMARY = {"frames": 1000, "seconds": {"decode": 10.0, "associate": 2.5, "detect": 99.0}}
@@ -37,6 +39,29 @@ def test_the_plan_is_read_from_a_finished_run(tmp_path: Path) -> None:
         result = CliRunner().invoke(bench.app, ["plan", named, "--gpu-fps", "100", "--json"])
         assert [row["decode_cores"] for row in json.loads(result.stdout)] == [1.0]
     assert "association" in CliRunner().invoke(bench.app, ["plan", str(tmp_path)]).stdout
+
+
+def test_a_partitions_summary_is_named_by_its_file(tmp_path: Path) -> None:
+    (tmp_path / "summary-2-of-8.json").write_text(json.dumps(SUMMARY))
+    named = str(tmp_path / "summary-2-of-8.json")
+    result = CliRunner().invoke(bench.app, ["plan", named, "--gpu-fps", "100", "--json"])
+    assert [row["cores"] for row in json.loads(result.stdout)] == [1.25]
+
+
+def test_the_course_of_a_run_is_told_by_tenths(capsys: pytest.CaptureFixture[str]) -> None:
+    """100 videos, the second half of which takes twice as long; the last receipt brings none."""
+    done = [*range(0, 100, 5), 100, 100]
+    times = [*range(11), *range(12, 32, 2), 40]
+    receipts = [Progress(100, number, 0, 16 * number, 1.0) for number in done]
+    memory = Memory()
+    memory.stop()
+    for receipt in receipts:
+        memory.note(receipt)
+    memory._done = list(zip(map(float, times), receipts, strict=True))
+    assert memory.rates("videos_done") == [5.0] * 5 + [2.5] * 5
+    assert memory.rates("frames") == [80.0] * 5 + [40.0] * 5
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in said] == [str(10 * tenth) for tenth in range(1, 11)]
 
 
 @pytest.mark.parametrize("content", [None, "{}", json.dumps(SUMMARY | {"frames": 0})])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,17 @@ import fakes
 import pytest
 from fakes import Script
 
-from pipelines import wire
+from pipelines import associate, wire
 from pipelines.associate import MAX_TRIES, AssociationShard, start_shards
 from pipelines.checkpoints import find_states
 from pipelines.config import OutputConfig, ResourceConfig
-from pipelines.delivery import Owners
+from pipelines.delivery import Decoded, Owners
 from pipelines.detect import Detector
 from pipelines.errors import Reason, VideoError
 from pipelines.schema import UNCUTTABLE, DetectionChunk, Segment, Video
 from pipelines.session import Checkpointing
-from pipelines.storage import open_store
+from pipelines.storage import Body, open_store
+from pipelines.storage.local import LocalStore
 
 
 def shard(out: Path, checkpoints: Checkpointing | None = None) -> AssociationShard:
@@ -85,6 +87,42 @@ def test_a_chunk_that_keeps_ending_detectors_ends_its_video(tmp_path: Path) -> N
     assert (record["reason"], record["detail"]) == ("worker_died", "chunk 1 ended 3 detectors")
 
 
+def test_of_chunks_begun_together_the_one_that_ends_detectors_is_found(tmp_path: Path) -> None:
+    own = shard(tmp_path / "out")
+    videos = [chunks(tmp_path, name) for name in ("a", "bb")]
+    own.open(segment for segment, _ in videos)
+    row = [(part.video_id, 0, part.chunk_index) for _, parts in videos for part in parts[:2]]
+    packed = [wire.pack(part) for _, parts in videos for part in parts[:2]]
+    assert own.begin_all(row) == ["ok"] * 4
+    for tries in range(MAX_TRIES + 1):  # the third one of them ends its detector
+        assert own.begin_all(row) is None
+        assert [own.begin(*key) for key in row[:2]] == ["dup" if tries else "ok"] * 2
+        own.deliver_all(packed[:2])
+        assert own.begin(*row[2]) == ("ok" if tries < MAX_TRIES else "skip")
+    assert own.begin_all(row) == ["dup", "dup", "skip", "skip"]
+    (outcome,) = own.finish()
+    assert str(outcome.error) == "worker_died: chunk 0 ended 3 detectors"
+    assert outcome.video == videos[1][0].video
+
+
+def test_of_videos_decoded_together_the_one_that_ends_workers_is_found(tmp_path: Path) -> None:
+    own = shard(tmp_path / "out")
+    segments = [chunks(tmp_path, name)[0] for name in ("a", "bb", "ccc")]
+    ids = [segment.video.video_id for segment in segments]
+    own.open(segments)
+    assert own.begin_decode_all(segments) == [None] * 3
+    own.decoded([Decoded(ids[0], 0, 5, True), Decoded(ids[1], 0, 2, False)])
+    for tries in range(MAX_TRIES + 1):  # the second one of them ends its worker
+        assert own.begin_decode_all(segments) is None
+        assert own.begin_decode(segments[0]) is None
+        own.decoded([Decoded(ids[0], 0, 5, True)])
+        assert own.begin_decode(segments[1]) == (None if tries < MAX_TRIES else 2)
+    assert own.begin_decode(segments[2]) is None
+    assert [str(outcome.error) for outcome in own.finish()] == [
+        "worker_died: decoding ended 3 workers"
+    ]
+
+
 def test_a_video_that_keeps_ending_decoders_is_given_up(tmp_path: Path) -> None:
     own = shard(tmp_path / "out")
     segment, _ = chunks(tmp_path)
@@ -92,7 +130,7 @@ def test_a_video_that_keeps_ending_decoders_is_given_up(tmp_path: Path) -> None:
     own.open([segment])
     for _ in range(MAX_TRIES):
         assert own.begin_decode(segment) is None
-        own.decoded(video_id, 0, 5, ended=False)
+        own.decoded([Decoded(video_id, 0, 5, False)])
     assert own.begin_decode(segment) == 5
     assert str(own.finish()[0].error) == "worker_died: decoding ended 3 workers"
 
@@ -103,7 +141,7 @@ def test_decoding_again_what_was_decoded_well_is_no_suspicion(tmp_path: Path) ->
     own.open([segment])
     for _ in range(3 * MAX_TRIES):
         assert own.begin_decode(segment) is None
-        own.decoded(segment.video.video_id, 0, 5, ended=True)
+        own.decoded([Decoded(segment.video.video_id, 0, 5, True)])
 
 
 def test_parts_of_a_video_that_has_ended_are_not_decoded(tmp_path: Path) -> None:
@@ -112,7 +150,7 @@ def test_parts_of_a_video_that_has_ended_are_not_decoded(tmp_path: Path) -> None
     first, second = replace(segment, stop_frame=16), replace(segment, start_frame=16)
     own.open([segment])
     assert own.begin_decode(first) is None
-    own.decoded(segment.video.video_id, 0, 2, ended=True)
+    own.decoded([Decoded(segment.video.video_id, 0, 2, True)])
     assert own.reached(segment.video.video_id, 0) == 0
     own.deliver(wire.pack(parts[0]))
     assert own.reached(segment.video.video_id, 0) == 1
@@ -143,6 +181,7 @@ def test_an_actor_goes_on_from_the_checkpoint_of_a_lost_one(tmp_path: Path) -> N
         own.open([segment])
         for part in parts[:until]:
             own.deliver(wire.pack(part))
+        own.finish()
     (key,) = find_states(open_store(str(tmp_path / "out")))[segment.video.video_id]
     rest = replace(segment, attempt=1, start_frame=16, checkpoint=key)
     other = shard(tmp_path / "out", Checkpointing("second", 16))
@@ -151,12 +190,12 @@ def test_an_actor_goes_on_from_the_checkpoint_of_a_lost_one(tmp_path: Path) -> N
     assert other.deliver(wire.pack(replace(parts[1], attempt=1))) == "dup"
     for part in parts[2:]:
         assert other.deliver(wire.pack(replace(part, attempt=1))) == "ok"
+    assert len(other.finish()) == 1
     found = [
         {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
         for name in ("whole", "out")
     ]
     assert found[0] == found[1]
-    assert len(other.finish()) == 1
 
 
 def test_a_checkpoint_that_cannot_be_read_leaves_the_video_to_the_next_pass(tmp_path: Path) -> None:
@@ -180,11 +219,39 @@ def test_a_full_disk_halts_the_run_and_blames_no_video(
     segment, parts = chunks(tmp_path)
     own.open([segment])
     monkeypatch.setattr("pipelines.storage.local.LocalStore.put_if_absent", full)
-    answers = [own.deliver(wire.pack(part)) for part in parts]
-    assert answers[-1] == "halt"
+    for part in parts:
+        assert own.deliver(wire.pack(part)) in ("ok", "halt")  # it is committed in the background
+    assert own.finish() == []
     assert own.begin(segment.video.video_id, 0, 0) == "halt"
     assert "No space left" in str(own.stats().halted)
-    assert own.finish() == []
+
+
+def test_commits_go_on_in_the_background_and_only_so_many_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(associate, "_MOST_COMMITS", 2)
+    own = shard(tmp_path / "out")
+    segment, parts = chunks(tmp_path)
+    videos = [Segment(replace(segment.video, uri=f"/{i}.mp4")) for i in range(4)]
+    own.open(videos)
+    may_commit, original = threading.Event(), LocalStore.put_if_absent
+
+    def waiting(self: LocalStore, key: str, body: Body) -> bool:
+        assert may_commit.wait(60)
+        return original(self, key, body)
+
+    monkeypatch.setattr(LocalStore, "put_if_absent", waiting)
+    for video in videos[:2]:
+        for part in parts:
+            own.deliver(wire.pack(replace(part, video_id=video.video.video_id)))
+    assert own.stats().ended_videos == 2
+    assert not list(tmp_path.glob("out/tracks/*"))
+    threading.Timer(0.05, may_commit.set).start()  # the third one waits for the first
+    for video in videos[2:]:
+        for part in parts:
+            own.deliver(wire.pack(replace(part, video_id=video.video.video_id)))
+    assert len(own.finish()) == 4
+    assert len(list(tmp_path.glob("out/tracks/*"))) == 4
 
 
 def test_unfinished_videos_are_left_to_the_next_pass(tmp_path: Path) -> None:
@@ -225,15 +292,24 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
     out = str(tmp_path / "out")
     shards = start_shards("test-pass", [segment], 2, out, fakes.CONFIG, OutputConfig(), {})
     owners = Owners("test-pass", 2)
-    for part in reversed(parts):
-        assert owners.begin(part.video_id, 0, part.chunk_index) == "ok"
+    other, _ = chunks(tmp_path, "other")  # nobody owns it
+    strange = replace(parts[0], video_id=other.video.video_id)
+    assert owners.begin_all([*parts[::2], strange]) == ["ok"] * len(parts[::2]) + ["fenced"]
+    assert owners.deliver_all([strange, *parts[::2]]) == ["fenced"] + ["ok"] * len(parts[::2])
+    for part in reversed(parts[1::2]):
+        assert owners.begin(part) == "ok"
         assert owners.deliver(part) == "ok"
     assert owners.begin_decode(segment) is None
+    assert owners.begin_decode_all([segment, other]) is None  # it was begun and has not ended
+    owners.decoded([Decoded(one.video.video_id, 0, 5, True) for one in (segment, other)])
+    assert owners.begin_decode_all([segment, other]) == [None, None]
     assert sorted(len(ray.get(s.finish.remote())) for s in shards) == [0, 1]
     for s in shards:
         ray.kill(s)
         while is_alive(s):  # killing takes a moment
             time.sleep(0.05)
     assert owners.deliver(parts[0]) == "fenced"
+    assert owners.deliver_all(parts[:2]) == owners.begin_all(parts[:2]) == ["fenced"] * 2
     assert owners.begin_decode(segment) == 0
+    assert owners.begin_decode_all([segment, other]) == [0, 0]
     assert Owners("no-such-pass", 2).deliver(parts[0]) == "fenced"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import fakes
@@ -10,6 +11,7 @@ from fakes import Script
 
 from pipelines import decode, wire
 from pipelines.config import ResourceConfig
+from pipelines.delivery import Decoded
 from pipelines.errors import Reason
 from pipelines.schema import FrameChunk, Segment, Video
 
@@ -18,33 +20,47 @@ class Ledger:
     """Owners that note how far decoding came."""
 
     refused: int | None = None
+    is_suspicious = False  # a worker has died over such a pack
 
     def __init__(self, *_: object) -> None:
-        self.said: list[tuple[int, bool]] = []
+        self.said: list[tuple[str, int, bool]] = []
+        self.begun: list[str] = []
         Ledger.last = self
 
     def begin_decode(self, segment: Segment) -> int | None:
+        self.begun.append(segment.video.name)
         return self.refused
 
-    def decoded(self, segment: Segment, num_chunks: int, *, ended: bool) -> None:
-        self.said.append((num_chunks, ended))
+    def begin_decode_all(self, segments: list[Segment]) -> list[int | None] | None:
+        self.begun.append("".join(segment.video.name for segment in segments))
+        return None if self.is_suspicious else [self.refused] * len(segments)
+
+    def decoded(self, progress: Iterable[Decoded]) -> None:
+        self.said += [(one.video_id[0], one.num_chunks, one.has_ended) for one in progress]
 
     def await_turn(self, segment: Segment, first_chunk: int, most_ahead: int) -> None:
         self.waited = (first_chunk, most_ahead)
 
 
-def rows(tmp_path: Path, **part: int) -> list[FrameChunk]:
-    video = Video(Script(frames=20).write(tmp_path, "a"), "a")
-    segment = Segment(video, attempt=1, **part)
-    tables = decode.decode_rows(
+def tables(segments: list[Segment], row_bytes: int) -> list[list[FrameChunk]]:
+    found = decode.decode_rows(
         "fakes:decode",
         fakes.CONFIG,
-        ResourceConfig(chunk_frames=8),
+        ResourceConfig(chunk_frames=8, row_bytes=row_bytes),
         "pass",
         1,
-        pa.Table.from_pylist([wire.segments_to_row([segment])]),
+        pa.Table.from_pylist([wire.segments_to_row(segments)]),
     )
-    return [wire.frames_from_table(table)[0] for table in tables]
+    return [wire.frames_from_table(table)[0] for table in found]
+
+
+def segment_of(tmp_path: Path, name: str, frames: int = 20, **part: int) -> Segment:
+    video = Video(Script(frames=frames).write(tmp_path, name), name)
+    return Segment(video, attempt=1, **part)
+
+
+def rows(tmp_path: Path, **part: int) -> list[FrameChunk]:
+    return [chunk for (chunk,) in tables([segment_of(tmp_path, "a", **part)], 0)]
 
 
 def test_a_segment_becomes_its_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +69,43 @@ def test_a_segment_becomes_its_chunks(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [chunk.chunk_index for chunk in chunks] == [0, 1, 2]
     assert [chunk.attempt for chunk in chunks] == [1, 1, 1]
     assert np.concatenate([chunk.frame_index for chunk in chunks]).tolist() == list(range(20))
-    assert Ledger.last.said == [(1, False), (2, False), (3, False), (3, True)]
+    assert Ledger.last.said == [("a", 1, False), ("a", 2, False), ("a", 3, False), ("a", 3, True)]
+
+
+CHUNK_BYTES = 8 * 3 * fakes.SIZE[0] * fakes.SIZE[1]
+
+
+def test_small_chunks_travel_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are of equal length, across the videos of a pack too; owners know before they leave."""
+    monkeypatch.setattr(decode, "Owners", Ledger)
+    one = tables([segment_of(tmp_path, "a", 36)], 2 * CHUNK_BYTES)
+    assert [[chunk.chunk_index for chunk in row] for row in one] == [[0, 1], [2, 3], [4]]
+    assert Ledger.last.said == [("a", 2, False), ("a", 4, False), ("a", 5, True)]
+    pack = [segment_of(tmp_path, name) for name in "abc"]  # of three chunks each
+    many = tables(pack, CHUNK_BYTES)
+    assert [[chunk.video_id[0] for chunk in row] for row in many] == [
+        list("aaab"),
+        list("bbcc"),
+        ["c"],
+    ]
+    assert Ledger.last.begun == ["abc"]
+    ended = [name for name, _, has_ended in Ledger.last.said if has_ended]
+    assert ended == ["a", "b", "c"]
+
+
+def test_a_pack_over_which_a_worker_died_is_begun_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every video is told to have ended before the next one begins; rows are the same ones."""
+    monkeypatch.setattr(decode, "Owners", Ledger)
+    monkeypatch.setattr(Ledger, "is_suspicious", True)
+    many = tables([segment_of(tmp_path, name) for name in "abc"], CHUNK_BYTES)
+    assert [len(row) for row in many] == [4, 4, 1]
+    assert Ledger.last.begun == ["abc", "a", "b", "c"]
+    assert Ledger.last.said[0] == ("a", 3, True)
+    monkeypatch.setattr(Ledger, "refused", 2)
+    many = tables([segment_of(tmp_path, name) for name in "abc"], CHUNK_BYTES)
+    assert [len(row) for row in many] == [4, 4, 1]
 
 
 def test_a_part_of_a_video_waits_for_its_turn_and_numbers_chunks_over_the_whole(

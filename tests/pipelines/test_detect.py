@@ -15,7 +15,7 @@ from pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.detect import Detector, DetectorStage, quick_precision, settle
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.run_record import open_out
-from pipelines.schema import FrameChunk, Segment, Video
+from pipelines.schema import DetectionChunk, FrameChunk, Segment, Video
 
 SEEN: list[tuple[int, ...]] = []
 
@@ -130,29 +130,55 @@ def test_capped_detections_are_counted(tmp_path: Path) -> None:
 class Ledger:
     """Owners that note what they are told."""
 
-    def __init__(self, answer: str = "ok") -> None:
-        self.answer, self.calls = answer, []
+    def __init__(self, answers: list[str], *, is_suspicious: bool = False) -> None:
+        self.answers, self.is_suspicious = answers, is_suspicious
+        self.calls: list[str] = []
 
-    def begin(self, *values: object) -> str:
-        self.calls.append("begin")
-        return self.answer
+    def begin(self, chunk: FrameChunk) -> str:
+        self.calls.append(f"begin {chunk.chunk_index}")
+        return self.answers[chunk.chunk_index]
 
-    def deliver(self, chunk: object) -> str:
-        self.calls.append("deliver")
+    def begin_all(self, chunks: list[FrameChunk]) -> list[str] | None:
+        self.calls.append("begin all")
+        return None if self.is_suspicious else self.answers
+
+    def deliver(self, chunk: DetectionChunk) -> str:
+        self.calls.append(f"deliver {chunk.chunk_index}")
         return "ok"
+
+    def deliver_all(self, chunks: list[DetectionChunk]) -> list[str]:
+        self.calls.append(f"deliver {[chunk.chunk_index for chunk in chunks]}")
+        return ["ok"] * len(chunks)
+
+
+def receipt_of(ledger: Ledger, chunks: list[FrameChunk]) -> dict[str, Any]:
+    stage = DetectorStage(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model, "pass", 1)
+    stage._owners = ledger  # type: ignore[assignment]
+    (receipt,) = stage(wire.frames_to_table(chunks, 0.5)).to_pylist()
+    return receipt
 
 
 @pytest.mark.parametrize(("answer", "calls"), [("ok", 2), ("dup", 1), ("skip", 1), ("fenced", 1)])
 def test_the_stage_asks_before_it_works(tmp_path: Path, answer: str, calls: int) -> None:
-    stage = DetectorStage(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model, "pass", 1)
-    ledger = Ledger(answer)
-    stage._owners = ledger  # type: ignore[assignment]
-    receipt = stage(wire.frames_to_table(frames(tmp_path)[0], 0.5)).to_pylist()
+    ledger = Ledger([answer])
+    receipt = receipt_of(ledger, frames(tmp_path)[:1])
     assert len(ledger.calls) == calls
-    assert len(receipt) == 1
-    assert receipt[0]["answer"] == answer
-    assert (receipt[0]["decode_s"], receipt[0]["num_frames"]) == (0.5, 8)
-    assert (receipt[0]["num_detections"] > 0) == (answer == "ok")
+    assert (receipt["decode_s"], receipt["num_frames"]) == (0.5, 8)
+    assert (receipt["num_detections"] > 0) == (answer == "ok")
+
+
+def test_small_chunks_are_announced_and_delivered_at_once(tmp_path: Path) -> None:
+    chunks = frames(tmp_path)[:3]
+    ledger = Ledger(["ok", "dup", "ok"])
+    receipt = receipt_of(ledger, chunks)
+    assert ledger.calls == ["begin all", "deliver [0, 2]"]
+    assert (receipt["num_chunks"], receipt["num_frames"]) == (3, 24)
+    ledger = Ledger(["ok", "dup", "ok"], is_suspicious=True)
+    assert receipt_of(ledger, chunks)["num_detections"] == receipt["num_detections"]
+    assert ledger.calls == [
+        "begin all",
+        *("begin 0", "deliver 0", "begin 1", "begin 2", "deliver 2"),
+    ]
 
 
 def test_the_network_is_the_default_model(tmp_path: Path) -> None:

@@ -120,11 +120,14 @@ def test_a_lost_association_actor_goes_on_from_its_checkpoints(
     """It is killed when half of a long video is kept; the rest is all that is decoded again."""
     import ray
 
-    source = fakes.archive(tmp_path / "in", long=Script(frames=160, seed=5, frame_s=0.04))
-    plain, out = tmp_path / "plain", tmp_path / "out"
+    plain, out, go_on = tmp_path / "plain", tmp_path / "out", tmp_path / "go-on"
+    script = Script(frames=160, seed=5, pause_at=112, pause_for=str(go_on))
+    source = fakes.archive(tmp_path / "in", long=script)
     resources = replace(SMALL, segment_frames=16, cut_bytes=0, checkpoint_frames=16)
     settings = {"parts": fakes.PARTS, "resources": resources, "outputs": OUTPUTS}
+    go_on.touch()
     reference.track([str(source)], str(plain), fakes.CONFIG, **settings)
+    go_on.unlink()
     kept: list[int] = []
     frames: list[int] = []
 
@@ -135,6 +138,7 @@ def test_a_lost_association_actor_goes_on_from_its_checkpoints(
             kept.append(progress.frames)
             names = ray.util.list_named_actors()
             ray.kill(ray.get_actor(next(name for name in names if name.startswith("jde-"))))
+            go_on.touch()
 
     summary = offline.track(
         [str(source)], str(out), fakes.CONFIG, progress=kill_at_half, **settings
@@ -151,11 +155,14 @@ def test_a_lost_association_actor_goes_on_from_its_checkpoints(
 def test_a_run_goes_on_from_the_checkpoints_of_a_run_that_was_ended(
     ray_cluster: str, tmp_path: Path
 ) -> None:
-    source = fakes.archive(tmp_path / "in", long=Script(frames=160, seed=6, frame_s=0.01))
-    plain, out = tmp_path / "plain", tmp_path / "out"
+    plain, out, go_on = tmp_path / "plain", tmp_path / "out", tmp_path / "go-on"
+    script = Script(frames=160, seed=6, pause_at=112, pause_for=str(go_on))
+    source = fakes.archive(tmp_path / "in", long=script)
     resources = replace(SMALL, segment_frames=16, cut_bytes=0, checkpoint_frames=16)
     settings = {"parts": fakes.PARTS, "resources": resources, "outputs": OUTPUTS}
+    go_on.touch()
     reference.track([str(source)], str(plain), fakes.CONFIG, **settings)
+    go_on.unlink()
 
     def terminate(_: offline.Progress) -> None:
         if any(int(path.parent.name) >= 80 for path in out.glob("checkpoints/*/*/*/state.npz")):
@@ -163,6 +170,7 @@ def test_a_run_goes_on_from_the_checkpoints_of_a_run_that_was_ended(
 
     first = offline.track([str(source)], str(out), fakes.CONFIG, progress=terminate, **settings)
     assert first.exit_code == ExitCode.TERMINATED
+    go_on.touch()
     seen: list[offline.Progress] = []
     summary = offline.track([str(source)], str(out), fakes.CONFIG, progress=seen.append, **settings)
     assert (summary.exit_code, summary.frames) == (ExitCode.DONE, 160)
@@ -326,3 +334,14 @@ def test_a_dataflow_that_cannot_start_ends_the_run_and_blames_no_video(
         offline.track([str(archive)], str(tmp_path), fakes.CONFIG, parts=broken, resources=SMALL)
     assert failed.value.exit_code == ExitCode.INTERNAL
     assert products(tmp_path) == {}
+
+
+def test_an_out_that_cannot_be_written_ends_the_run_and_blames_no_video(
+    ray_cluster: str, archive: Path, tmp_path: Path
+) -> None:
+    """The last commit fails in the background, when every chunk was delivered long ago."""
+    (tmp_path / "tracks").write_text("where a folder should be")
+    with pytest.raises(RunError, match="cannot write to") as failed:
+        offline.track([str(archive / "v0.mp4")], str(tmp_path), fakes.CONFIG, parts=fakes.PARTS)
+    assert failed.value.exit_code == ExitCode.INTERNAL
+    assert not (tmp_path / "errors").exists()

@@ -278,7 +278,7 @@ def test_with_faults_every_row_is_right(
     small_windows: None,
     seed: int,
 ) -> None:
-    """5 % of the requests meet a 500, a 503, a reset, a stall, or are cut in their body."""
+    """5 % of the requests meet a 429, 500, 503, a reset, a stall, or are cut in their body."""
     archive(tmp_path, bucket, 3)
     source = [f"s3://{bucket}/in"]
     resources = ResourceConfig(chunk_frames=8, checkpoint_frames=16)

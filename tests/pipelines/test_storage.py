@@ -127,6 +127,35 @@ def test_s3_lists_reads_and_misses(s3: tuple[S3Store, Stubber]) -> None:
     assert not store.exists("tracks/b")
 
 
+def test_an_upload_that_another_writer_took_for_a_leftover_is_begun_again(
+    s3: tuple[S3Store, Stubber], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, stubber = s3
+    monkeypatch.setattr("pipelines.storage.s3.PART_BYTES", 4)
+    (tmp_path / "video").write_bytes(b"12345678")
+    stubber.add_response("list_multipart_uploads", {})
+    stubber.add_response("create_multipart_upload", {"UploadId": "first"})
+    stubber.add_response("upload_part", {"ETag": "a"})
+    for call in ("upload_part", "abort_multipart_upload"):
+        stubber.add_client_error(call, "NoSuchUpload", http_status_code=404)
+    stubber.add_response("create_multipart_upload", {"UploadId": "second"})
+    for part in "ab":
+        stubber.add_response("upload_part", {"ETag": part})
+    stubber.add_response("complete_multipart_upload", {})
+    store.put("videos/a.mp4", tmp_path / "video")
+    stubber.assert_no_pending_responses()
+
+
+def test_only_uploads_of_the_named_keys_are_aborted(s3: tuple[S3Store, Stubber]) -> None:
+    store, stubber = s3
+    uploads = [{"Key": f"runs/1/videos/{name}", "UploadId": name} for name in "ab"]
+    stubber.add_response("list_multipart_uploads", {"Uploads": uploads})
+    place = {"Bucket": "bucket", "Key": "runs/1/videos/b", "UploadId": "b"}
+    stubber.add_response("abort_multipart_upload", {}, place)
+    assert store.abort_uploads("videos/", {"videos/b", "videos/c"}) == 1
+    stubber.assert_no_pending_responses()
+
+
 def refusal(status: int, code: str = "X") -> ClientError:
     answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(answer, "GetObject")  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,10 +22,10 @@ def frames(num_frames: int = 3, error: VideoError | None = None) -> FrameChunk:
 
 def test_frames_come_back_equal_and_uncopied() -> None:
     chunk = frames()
-    table = wire.frames_to_table(chunk, 0.25)
+    table = wire.frames_to_table([chunk], 0.25)
     assert table.num_rows == 1
     assert table["frames"].chunk(0).buffers()[2].address == chunk.frames.ctypes.data
-    back, seconds = wire.frames_from_table(table)
+    (back,), seconds = wire.frames_from_table(table)
     assert seconds == 0.25
     assert np.shares_memory(back.frames, chunk.frames)
     for name in ("frames", "frame_index", "time_s"):
@@ -34,15 +36,38 @@ def test_frames_come_back_equal_and_uncopied() -> None:
 
 def test_a_chunk_with_an_error_is_a_row_of_the_same_schema() -> None:
     error = VideoError(Reason.TRUNCATED, "ends early", 12)
-    table = wire.frames_to_table(frames(0, error))
+    table = wire.frames_to_table([frames(0, error)])
     assert table.schema == wire.FRAME_SCHEMA
-    back, _ = wire.frames_from_table(table)
+    (back,), _ = wire.frames_from_table(table)
     assert str(back.error) == "truncated: ends early (frame 12)"
     assert len(back.frame_index) == 0
 
 
-def test_a_batch_is_one_chunk() -> None:
-    table = wire.frames_to_table(frames())
+def test_small_chunks_share_a_row() -> None:
+    error = VideoError(Reason.TRUNCATED, "ends early", 12)
+    empty = replace(frames(0, error), frames=np.zeros((0, 1, 1, 3), np.uint8))
+    chunks = [frames(), empty, replace(frames(4), frames=255 - frames().frames, video_id="w-2")]
+    back, seconds = wire.frames_from_table(wire.frames_to_table(chunks, 1.5))
+    assert seconds == 1.5
+    assert [chunk.video_id for chunk in back] == ["v-1", "v-1", "w-2"]
+    assert [str(chunk.error) for chunk in back] == ["None", str(error), "None"]
+    for one, other in zip(back, chunks, strict=True):
+        for name in ("frames", "frame_index", "time_s"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_a_receipt_tells_which_videos_have_arrived() -> None:
+    chunks = [replace(frames(), video_id=name, is_last=name != "b") for name in "abcde"]
+    answers = ["ok", "ok", "fenced", "halt", "skip"]
+    (row,) = wire.receipt(chunks, answers, 7, decode_s=0.5).to_pylist()
+    assert row["arrived"] == ["a", "e"]
+    assert (row["is_halted"], row["num_chunks"], row["num_frames"]) == (True, 5, 15)
+    (nothing,) = wire.receipt([], [], 0).to_pylist()
+    assert (nothing["arrived"], nothing["is_halted"]) == ([], False)
+
+
+def test_a_batch_is_one_row() -> None:
+    table = wire.frames_to_table([frames()])
     with pytest.raises(ValueError, match="got 2 rows"):
         wire.frames_from_table(pa.concat_tables([table, table]))
 
