@@ -53,8 +53,12 @@ def expected(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.mark.parametrize(
-    ("detectors", "shards", "chunk_frames", "decode"),
-    [(1, 1, 8, "decode"), (2, 3, 8, "decode_shuffled"), (3, 2, 5, "decode_shuffled")],
+    ("detectors", "shards", "chunk_frames", "decode", "row_bytes", "packs"),
+    [
+        (1, 1, 8, "decode", 8 << 20, 128),
+        (2, 3, 8, "decode_shuffled", 0, 128),  # a chunk a row
+        (3, 2, 5, "decode_shuffled", 100_000, 1),  # all videos in one task, four chunks a row
+    ],
 )
 def test_the_dataflow_gives_the_plain_loops_bytes(
     ray_cluster: str,
@@ -65,9 +69,16 @@ def test_the_dataflow_gives_the_plain_loops_bytes(
     shards: int,
     chunk_frames: int,
     decode: str,
+    row_bytes: int,
+    packs: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pipelines.plan._FEWEST_PACKS", packs)
     resources = ResourceConfig(
-        chunk_frames=chunk_frames, num_detectors=detectors, num_associators=shards
+        chunk_frames=chunk_frames,
+        num_detectors=detectors,
+        num_associators=shards,
+        row_bytes=row_bytes,
     )
     seen: list[offline.Progress] = []
     summary = offline.track(
@@ -234,9 +245,17 @@ def test_an_out_of_another_configuration_is_refused(archive: Path, tmp_path: Pat
 
 
 def test_workers_that_die_cost_nothing_but_the_video_that_kills_them(
-    ray_cluster: str, archive: Path, expected: dict[str, bytes], tmp_path: Path
+    ray_cluster: str,
+    archive: Path,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One video ends its detector once; one ends it always; one ends its decoder always."""
+    """One video ends its detector once; one ends it always; one ends its decoder always.
+
+    They share tasks and rows with one that does nothing of the kind.
+    """
+    monkeypatch.setattr("pipelines.plan._FEWEST_PACKS", 1)
     good = Script(frames=33, seed=1)
     assert Script(**json.loads((archive / "v1.mp4").read_text())) == good
     scripts = {
