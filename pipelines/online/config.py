@@ -31,9 +31,11 @@ class Limits:
         max_sockets: WebSockets that may be open at once in one ingress.
         max_streams: Open streams of a token.
         frames_per_second: Frames a second of a token, over all its streams, in one ingress.
-        max_running: Frames at once on their way through the detectors, for each detector.
+        max_running: Frames at once on their way through the detectors, for each detector and image
+            of its batch; None is 1 where batches are of one image (CPUs, whose cores the ingress
+            needs too), else 2, so that the next batch is made ready beside the running one.
         max_waiting: Frames of calls that may wait behind them, for each detector; further ones get
-            503. With three in all, one that is accepted takes about three times as long as alone.
+            503. The more of both, the longer an accepted one takes under overload.
         max_unanswered: Frames that a WebSocket may be ahead of its answers.
         idle_s: Seconds after which a stream without frames ends.
         max_ids: Ended streams that are remembered as such.
@@ -47,7 +49,7 @@ class Limits:
     max_sockets: int = 256
     max_streams: int = 64
     frames_per_second: float = 2000.0
-    max_running: int = 2
+    max_running: int | None = None
     max_waiting: int = 1
     max_unanswered: int = 16
     idle_s: float = 60.0
@@ -57,7 +59,8 @@ class Limits:
         for setting in fields(self):
             name = setting.name
             least = 0 if name == "max_waiting" else 0.01 if name.endswith(("_s", "_second")) else 1
-            _check_least(name, getattr(self, name), least)
+            if name != "max_running" or self.max_running is not None:
+                _check_least(name, getattr(self, name), least)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,7 +108,8 @@ class Service:
         self.metrics = Metrics()
         detectors = config.num_detectors * (config.batch or 1)
         share = max(1, -(-detectors // config.num_ingresses))
-        self.places = Places(limits.max_running * share, limits.max_waiting * share)
+        running = limits.max_running or (1 if (config.batch or 1) == 1 else 2)
+        self.places = Places(running * share, limits.max_waiting * share)
         self.rates = Rates(limits.frames_per_second)
         self.bodies = self.sockets = 0
         self._opening = asyncio.Lock()

@@ -265,7 +265,7 @@ def test_overload_is_refused_quickly_and_what_is_accepted_is_answered():
 
 
 def test_a_full_queue_is_told_before_the_body_is_read():
-    with running(max_waiting=0) as service:
+    with running(max_running=2, max_waiting=0) as service:
         service.backend.pause_s = 0.5
         with ThreadPoolExecutor(2) as pool:
             calls = [pool.submit(service.call, "POST", "/v1/detect", PNG) for _ in range(2)]
@@ -279,7 +279,7 @@ def test_a_full_queue_is_told_before_the_body_is_read():
 
 
 def test_a_client_that_goes_away_frees_its_place():
-    with running() as service:
+    with running(max_running=2) as service:
         service.backend.pause_s = 0.5
         connections = [
             raw(service.port, head(f"Content-Length: {len(PNG)}") + PNG) for _ in range(3)
