@@ -30,6 +30,11 @@ _AWAY_S = 1.0  # streams that follow do not wait for it either
 _READY_S = 5.0
 
 
+def direct(handle: Any) -> Any:
+    """A handle whose calls go straight from replica to replica, not by Ray's object store."""
+    return handle.options(_by_reference=False)
+
+
 class RemoteBackend:
     """See `pipelines.online.service.Backend`.
 
@@ -46,8 +51,8 @@ class RemoteBackend:
     def __init__(
         self, config: ServeConfig, detectors: Any, sessions: list[Any], keeper: Any
     ) -> None:
-        self._config, self._detectors = config, detectors
-        self._sessions, self._keeper = sessions, keeper
+        self._config, self._detectors = config, direct(detectors)
+        self._sessions, self._keeper = [direct(session) for session in sessions], direct(keeper)
         self._turn = itertools.count()
         self.metrics = Metrics()
 
@@ -177,7 +182,7 @@ class KeptSnapshots:
     """
 
     def __init__(self, keeper: Any) -> None:
-        self._keeper = keeper
+        self._keeper = direct(keeper)
         self._away_until_s = 0.0
 
     async def put(self, name: str, content: bytes) -> None:
