@@ -185,8 +185,9 @@ def call_load(
     seconds: float,
     *,
     per_second: float | None = None,
+    path: str = "/v1/detect",
 ) -> Load:
-    """Clients of `POST /v1/detect`: as fast as they are answered, or at a rate that is offered."""
+    """Clients of a POST: as fast as they are answered, or at a rate that is offered."""
     load, lock = Load(), threading.Lock()
     begin, numbers = time.perf_counter(), itertools.count()
 
@@ -196,7 +197,7 @@ def call_load(
             number = next(numbers)
             if per_second is not None:
                 time.sleep(max(0.0, begin + number / per_second - time.perf_counter()))
-            client.post("/v1/detect", images[number % len(images)])
+            client.post(path, images[number % len(images)])
 
     _together(work, clients)
     load.seconds = time.perf_counter() - begin

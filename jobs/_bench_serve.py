@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from jobs import _bench_empty_service
 from jobs._bench_loads import (
     Load,
     call_load,
@@ -39,7 +40,9 @@ def serve(
     detectors: Annotated[int | None, typer.Option(min=1, help="Default: one a core.")] = None,
     weights: Annotated[str, typer.Option(help="Shipped model or path.")] = "small",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    overload: Annotated[bool, typer.Option(help="2 and 5 times what it carries.")] = True,
+    overload: Annotated[
+        bool, typer.Option(help="2 and 5 times what it carries, and what Ray Serve itself carries.")
+    ] = True,
     slow: Annotated[bool, typer.Option(help="A hundred senders that never finish.")] = True,
     kills: Annotated[int, typer.Option(min=0, help="Calls while a replica dies every 3 s.")] = 0,
     soak: Annotated[float, typer.Option(min=0, help="Seconds at 70 % load.")] = 0.0,
@@ -177,6 +180,12 @@ def _overloaded(
         load = call_load(port, images, _CALLERS, seconds, per_second=factor * peak)
         rows.append(load.row(f"overload {factor}x"))
         promises += _overload_promises(rows[-1], unloaded, peak)
+    _say("a service that does nothing")
+    _bench_empty_service.start()
+    path = _bench_empty_service.PATH
+    load = call_load(port, images, _CALLERS, seconds, path=path)
+    rows.append(load.row("Ray Serve that does nothing"))
+    _bench_empty_service.stop()
     return rows, promises
 
 

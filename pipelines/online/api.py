@@ -87,7 +87,12 @@ def build_api(service: Service) -> App:
     api.include_router(_calls(service))
     _describe(api)
     return Guard(
-        api, service.tokens, service.limits, service.metrics, insecure=service.config.insecure
+        api,
+        service.tokens,
+        service.limits,
+        service.metrics,
+        service.places,
+        insecure=service.config.insecure,
     )
 
 

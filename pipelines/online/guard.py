@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.online.admission import Tokens
+from pipelines.online.admission import Places, Tokens
 from pipelines.online.config import Limits
 from pipelines.online.metrics import Metrics
 from pipelines.online.refusals import Cause, Refusal
@@ -50,6 +50,7 @@ _CALLS = (
     (re.compile(r"/v1/streams/[^/]+/ws\Z"), "socket"),
     (re.compile(r"/(healthz|readyz|metrics)?\Z"), "operations"),
 )
+_DETECT_PATH = "/v1/detect"
 _POLICY_VIOLATION = 1008
 _MAX_DIGITS = 15
 
@@ -63,6 +64,8 @@ class Guard:
         tokens: The accepted ones.
         limits: Of bodies.
         metrics: Where calls are counted.
+        places: Of frames. A call to detect that would find none is refused here: under overload
+            most are, and each would cost more behind this door.
         insecure: Without tokens, clients and hosts other than this machine are let in.
     """
 
@@ -70,6 +73,7 @@ class Guard:
     tokens: Tokens
     limits: Limits
     metrics: Metrics
+    places: Places
     insecure: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,7 +112,10 @@ class Guard:
                 raise too_large(self.limits)
         if scope["path"] in OPEN_PATHS:
             return ""
-        return self.tokens.owner(_token(scope, headers))
+        owner = self.tokens.owner(_token(scope, headers))
+        if scope["path"] == _DETECT_PATH and scope.get("method") == "POST":
+            self.places.check()
+        return owner
 
     @staticmethod
     def _check_local(scope: Scope, headers: dict[str, str]) -> None:
