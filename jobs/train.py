@@ -54,6 +54,9 @@ def train(
     out: Out = None,
     minutes: Annotated[float | None, typer.Option(help="time budget instead of the file's")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs instead of the file's budget")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="highest rate, instead of the file's")
+    ] = None,
     loss_weighting: Weighting = None,
     embedding_loss: EmbeddingLoss = None,
     initial: Initial = None,
@@ -77,7 +80,9 @@ def train(
     from pipelines.training_run import TrainingRun, train_here
 
     try:
-        recipe = _read(config, minutes, epochs, loss_weighting, embedding_loss, initial)
+        recipe = _read(
+            config, minutes, epochs, learning_rate, loss_weighting, embedding_loss, initial
+        )
         recipe = recipe.without(leave_out or ())
         if out is None and not dry_run:
             raise ValueError("out: accepted is --out with a folder or s3:// prefix, or --dry-run")
@@ -139,6 +144,7 @@ def _read(
     config: Path,
     minutes: float | None,
     epochs: int | None,
+    learning_rate: float | None,
     loss_weighting: str | None,
     embedding_loss: str | None,
     initial: Path | None,
@@ -149,8 +155,10 @@ def _read(
     recipe = read_recipe(config)
     changes: dict[str, Any] = {}
     if minutes is not None or epochs is not None:
-        training = replace(recipe.training, minutes=minutes, epochs=epochs)
-        changes["training"] = training
+        changes["training"] = replace(recipe.training, minutes=minutes, epochs=epochs)
+    if learning_rate is not None:
+        training = changes.get("training", recipe.training)
+        changes["training"] = replace(training, learning_rate=learning_rate)
     if loss_weighting is not None:
         changes["weighting"] = loss_weighting
     if embedding_loss is not None:

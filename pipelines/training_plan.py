@@ -80,6 +80,7 @@ def describe_plan(recipe: Recipe, images: TrainingImages, num_trainers: int) -> 
     lines += [
         f"steps       {total}; an epoch has {per_epoch}, a step {training.batch} images "
         f"on {num_trainers} trainer{'s' if num_trainers > 1 else ''}",
+        f"rate        up to {training.learning_rate:g}, {training.optimiser}, {training.schedule}",
         f"losses      embedding {recipe.embedding_loss}, weighting {recipe.weighting}",
         f"memory      {_mib(memory.weights)} weights, gradients and optimiser; about "
         f"{_mib(memory.activations)} activations; {_mib(memory.images)} images",

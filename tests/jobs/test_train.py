@@ -48,12 +48,14 @@ def train(recipe, data, *options):
 
 
 def test_the_plan_is_printed_and_nothing_is_written(recipe, data, tmp_path, capsys):
-    assert train(recipe, data, "--dry-run", "--out", tmp_path / "out") == 0
+    options = ("--dry-run", "--out", tmp_path / "out", "--learning-rate", 0.002)
+    assert train(recipe, data, *options) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "images 4 from 1 sources" in text
     assert "boxes 3 people (2 with an identity), 0 ignored" in text
     assert "identities 1" in text
     assert "steps 2 in 1 epochs; an epoch has 2, a step 2 images on 1 trainer" in text
+    assert "rate up to 0.002, adamw, cosine" in text
     assert "MiB weights, gradients and optimiser" in text
     assert not (tmp_path / "out").exists()
 
@@ -109,6 +111,7 @@ def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_pat
         ((), "out: accepted is --out"),
         (("--out", "x", "--num-trainers", 3), "batch: got 2, accepted is a multiple of"),
         (("--out", "x", "--minutes", 1, "--epochs", 2), "accepted is either minutes or epochs"),
+        (("--out", "x", "--learning-rate", 0), "learning_rate: got 0"),
         (("--out", "x", "--loss-weighting", "none"), "weighting: got 'none'"),
         (("--out", "ftp://x"), "accepted is a local path or s3://bucket/prefix"),
         (("--out", "x", "--device", "cuda"), "this machine has no GPU"),
