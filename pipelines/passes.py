@@ -181,8 +181,9 @@ class Passes:
             logger.warning("the dataflow ended early: %s", _one_line(error))
             self._trouble = error
         finally:
+            videos = {segment.video.video_id: segment.video for segment in segments}
             for shard in shards:
-                self._collect(shard)
+                self._collect(shard, videos)
         if self._halted is not None:  # a commit that was still on its way
             raise RunError(self._halted, ExitCode.INTERNAL)
 
@@ -201,14 +202,16 @@ class Passes:
                 Progress(self._num_videos, done, self._num_skipped, self._frames, seconds)
             )
 
-    def _collect(self, shard: Any) -> None:
+    def _collect(self, shard: Any, videos: dict[str, Video]) -> None:
+        """Outcomes of a shard, with the run's own videos: a copy of each would stay in memory."""
         try:
             waiting = [shard.finish.remote(), shard.stats.remote()]
             ended, stats = ray.get(waiting, timeout=_ANSWER_S + deadline_s())
             self._uncuttable |= set(stats.uncuttable)
             self._halted = self._halted or stats.halted
             for outcome in ended:
-                self.outcomes[outcome.video.video_id] = outcome
+                video_id = outcome.video.video_id
+                self.outcomes[video_id] = replace(outcome, video=videos[video_id])
         except (RayError, GetTimeoutError) as error:
             logger.warning("an association actor was lost: %s", _one_line(error))
         ray.kill(shard)

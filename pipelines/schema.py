@@ -15,7 +15,7 @@ from models.structures import Detections, Tracks
 from pipelines.errors import VideoError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Video:
     """One input. `uri` is canonical (absolute path or s3://...); `name` goes into the id."""
 
@@ -163,7 +163,7 @@ class TrackedFrame:
     embeddings: NDArray[np.float16] | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class Counts:
     """What happened in one video (or, added up, in a run). Every drop has a name here."""
 
@@ -192,7 +192,7 @@ class Counts:
 Delivery = Literal["ok", "dup", "fenced", "skip"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoOutcome:
     """How one video ended in this run: committed tracks, or an error record.
 
