@@ -19,11 +19,18 @@ Format = Annotated[
     Literal["safetensors", "onnx", "torch"],
     typer.Option("--format", help="safetensors and torch are read by --weights again."),
 ]
+Half = Annotated[
+    bool, typer.Option("--half", help="safetensors: kernels as float16, half the size.")
+]
 Out = Annotated[Path, typer.Option(metavar="FILE", show_default=False, help="File to write.")]
 
 
 def export(
-    weights: Weights, out: Out, kind: Format = "safetensors", size: options.Size = None
+    weights: Weights,
+    out: Out,
+    kind: Format = "safetensors",
+    size: options.Size = None,
+    half: Half = False,
 ) -> None:
     """Write a network's weights to a file; published and Darknet files need --size.
 
@@ -34,6 +41,8 @@ def export(
         raise RunError(
             f"out: got {out}, accepted for {kind} is the suffix {SUFFIXES[kind]}", ExitCode.REFUSED
         )
+    if half and kind != "safetensors":
+        raise RunError(f"half: got --format {kind}, accepted is safetensors", ExitCode.REFUSED)
     from models.jde import export as onnx_file
     from models.jde import weights as files
 
@@ -45,7 +54,7 @@ def export(
         raise RunError(str(error), ExitCode.REFUSED) from error
     try:
         if kind == "safetensors":
-            files.save(model, out, notes)
+            files.save(model, out, notes, half=half)
         elif kind == "torch":
             files.save_torch(model, out, notes)
         else:

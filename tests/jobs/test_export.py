@@ -57,6 +57,16 @@ def test_our_formats_round_trip_with_their_licence(tiny, tmp_path, capsys, kind,
         assert torch.equal(value, model.state_dict()[key]), key
 
 
+def test_half_of_the_file_is_the_same_network_to_float16(tiny, tmp_path, capsys):
+    out = tmp_path / "half.safetensors"
+    assert run(capsys, tiny, "--half", "--out", out)[0] == 0
+    whole, rounded = (weights.load(path).state_dict() for path in (tiny, out))
+    for key, value in whole.items():
+        wanted = value.half().float() if value.ndim == 4 else value
+        assert torch.equal(rounded[key], wanted), key
+    assert out.stat().st_size < 0.7 * tiny.stat().st_size
+
+
 def compare_with_onnx(path, model, batch, boxes=1e-4):
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     options = onnxruntime.SessionOptions()
@@ -120,8 +130,9 @@ def test_onnx_of_a_published_checkpoint_equals_eager(published_file, tmp_path, c
         (["--format", "torch", "--out", "x.pt", "--size", "128x64"], "accepted is 96x64"),
         (["--format", "torch", "--out", "x.pt", "--size", "big"], "WIDTHxHEIGHT"),
         (["--format", "caffe", "--out", "x"], "'caffe' is not one of"),
+        (["--format", "torch", "--half", "--out", "x.pt"], "half: got --format torch"),
     ],
-    ids=["suffix", "size", "no size", "format"],
+    ids=["suffix", "size", "no size", "format", "half"],
 )
 def test_refusals_are_one_line(tiny, capsys, monkeypatch, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
