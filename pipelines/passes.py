@@ -33,7 +33,7 @@ WAVE_VIDEOS = 20_000
 _ANSWER_S = 60.0  # past the store's deadline: an actor that does not answer then is given up
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a run is.
 
