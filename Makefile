@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow test-gpu check bench clean
+.PHONY: help demo test test-slow test-gpu check bench clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,7 +22,7 @@ test: $(VENV)/.installed ## the whole suite but `slow` and `gpu`
 test-slow: $(VENV)/.installed ## the tests left out of `make test`, by name
 	$(BIN)/pytest -m slow
 
-test-gpu: $(VENV)/.installed
+test-gpu: $(VENV)/.installed ## the tests that need a GPU
 	$(BIN)/pytest -m gpu
 
 check: $(VENV)/.installed ## format, lint, types, import contracts
@@ -28,8 +31,8 @@ check: $(VENV)/.installed ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed ## the association beside a plain loop
 	$(BIN)/jde bench association
 
-clean:
+clean: ## remove .venv and runs
 	rm -rf $(VENV) runs

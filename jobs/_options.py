@@ -72,9 +72,11 @@ NAMES: dict[str, tuple[str, ...]] = {
 _SWITCHES = {flag for flag, names in NAMES.items() if any("/--no-" in name for name in names)}
 
 
-def _option(flag: str, panel: str, text: str, metavar: str | None = None) -> Any:
+def _option(
+    flag: str, panel: str, text: str, metavar: str | None = None, default: str | None = None
+) -> Any:
     section, field = FLAGS[flag]
-    default = getattr(SECTIONS[section](), field)
+    default = default or getattr(SECTIONS[section](), field)
     if flag == "size":
         default = "what the weights say"
     shown = "" if default is None or default is False else f" Default: {default}."
@@ -103,7 +105,10 @@ Rect = Annotated[
 Conf = Annotated[
     float | None,
     _option(
-        "conf", _NETWORK, "Detections from this score on start tracks; weaker ones may extend them."
+        "conf",
+        _NETWORK,
+        "Detections from this score on start tracks; weaker ones may extend them.",
+        default="0.5 (deepsort 0.3, bytetrack 0.6)",
     ),
 ]
 Nms = Annotated[float | None, _option("nms", _NETWORK, "Overlap (IoU) that two boxes may have.")]
@@ -135,6 +140,7 @@ TrackBuffer = Annotated[
         "track_buffer",
         _TRACKS,
         "Frames a lost track is kept, at 30 frames/s (sort, deepsort: of the video).",
+        default="60 (deepsort, bytetrack 30; sort 1)",
     ),
 ]
 MinBoxArea = Annotated[
@@ -162,7 +168,7 @@ TorchThreads = Annotated[
     int | None, _option("torch_threads", _MACHINE, "CPU threads of a network.")
 ]
 Address = Annotated[
-    str | None, _option("address", _MACHINE, "Ray to run on.", "local|auto|ray://HOST:PORT")
+    str | None, _option("address", _MACHINE, "Ray to run on.", "local|auto|HOST:PORT")
 ]
 S3Endpoint = Annotated[
     str | None, _option("s3_endpoint", _MACHINE, "Of an S3 store that is not AWS.", "URL")

@@ -22,6 +22,7 @@ from jobs._bench_sde import sde
 from jobs._bench_serve import serve
 from jobs._bench_speed import speed
 from jobs._bench_table3 import table3
+from jobs._run import main
 from pipelines.errors import ExitCode, RunError
 
 app = typer.Typer(help="Measure the parts of jde on this machine.", no_args_is_help=True)
@@ -122,4 +123,4 @@ def _check_known(option: str, given: list[str] | None, accepted: Collection[str]
 
 
 if __name__ == "__main__":
-    app()
+    main(app, "bench")

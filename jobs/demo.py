@@ -59,14 +59,14 @@ def demo(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
     """Render three street scenes, track the people, and score the tracks against the truth."""
-    from pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
+    from pipelines.config import ResourceConfig, TrackConfig
     from pipelines.errors import ExitCode, RunError
-    from pipelines.networks import inspect
+    from pipelines.networks import detection_for
 
     try:
         resources = ResourceConfig(device=device)  # type: ignore[arg-type]  # it checks the value
-        size = inspect(weights).size  # before rendering: a wrong path is told at once
-        config = TrackConfig(detection=DetectionConfig(weights=weights, size=size))
+        # before rendering: a wrong path is told at once
+        config = TrackConfig(detection=detection_for(weights))
         return run(out, config, resources, seconds, Console(width=None if os.isatty(1) else 110))
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error

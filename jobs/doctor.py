@@ -103,7 +103,9 @@ def _video() -> Iterator[Check]:
     )
     yield Check("av", True, f"{av.__version__} ({libraries})")
     missing = [name for name in ("h264", "hevc", "vp9", "mpeg4") if name not in av.codecs_available]
-    yield Check("decoders", not missing, f"missing {missing}" if missing else "h264, hevc, vp9")
+    yield Check(
+        "decoders", not missing, f"missing {missing}" if missing else "h264, hevc, vp9, mpeg4"
+    )
 
 
 def _weights() -> Iterator[Check]:

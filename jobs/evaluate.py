@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs._options import parse_size
 from jobs._run import main
 from pipelines.errors import ExitCode, RunError
 
@@ -60,7 +61,7 @@ MinVisibility = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        metavar="local|auto|ray://HOST:PORT",
+        metavar="local|auto|HOST:PORT",
         help="Ray to score on, a task a sequence. Default: this process for up to 16 sequences.",
     ),
 ]
@@ -187,7 +188,12 @@ def choose_scores(
     if weights is not None and not embeddings:
         raise RunError("got --weights, accepted is it with --embeddings", ExitCode.REFUSED)
     if weights is not None:
-        return partial(score_network, weights=weights, size=read_size(size), every=every)
+        return partial(
+            score_network,
+            weights=weights,
+            size=_read_size(size),
+            every=every,
+        )
     return score_detections if detections else score_embeddings if embeddings else score_tracks
 
 
@@ -319,20 +325,6 @@ def truth_rules(benchmark: str, min_visibility: float) -> TruthRules:
     raise ValueError(f"benchmark: got {benchmark}, accepted is {' | '.join(BENCHMARKS)}")
 
 
-def read_size(text: str | None) -> tuple[int, int] | None:
-    """`576x320` as width and height.
-
-    Raises:
-        ValueError: If it is something else.
-    """
-    if text is None:
-        return None
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise ValueError(f"size: got {text}, accepted is WxH such as 576x320")
-    return int(width), int(height)
-
-
 def find_scored(place: Path, folder: str, of_frames: bool) -> dict[str, Path]:
     """Files to be scored, or videos and image folders, by the name of their sequence.
 
@@ -370,6 +362,13 @@ def pair_all(
     if not found:
         raise ValueError(f"gt: no ground truth below {gt} for any sequence")
     return found, missing, unscored
+
+
+def _read_size(text: str | None) -> tuple[int, int] | None:
+    try:
+        return None if text is None else parse_size(text)
+    except ValueError as error:
+        raise ValueError(f"size: {error}") from error
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ Source = Annotated[
     typer.Argument(
         metavar="TRACKS",
         show_default=False,
-        help="OUT of a run, a folder of its Parquet files, or MOT text files of any tracker.",
+        help="On this machine: OUT of a run, its Parquet files, or MOT text files of any tracker.",
     ),
 ]
 Out = Annotated[
@@ -43,7 +43,7 @@ MinTrackLength = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        metavar="local|auto|ray://HOST:PORT",
+        metavar="local|auto|HOST:PORT",
         help="Ray to run on, a task a video. Default: this process for up to 16 videos.",
     ),
 ]

@@ -82,7 +82,7 @@ def track(
     """Track people in videos; OUT/tracks/*.parquet is the result.
 
     Exit codes: 0 done; 1 internal; 2 refused before work starts; 3 some videos failed;
-    4 OUT belongs to another configuration; 130 interrupted (the same command goes on).
+    4 OUT belongs to another configuration; 130, 143 interrupted (the same command goes on).
     """
     given = locals()
     values = collect({flag: given[flag] for flag in options.FLAGS}, config)

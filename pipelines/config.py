@@ -148,7 +148,7 @@ class OutputConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceConfig:
-    """How much of which machine; rows do not depend on it (architecture, section 1).
+    """How much of which machine. Of it, `chunk_frames` and `torch_threads` change sums by rounding.
 
     Attributes:
         device: `auto` takes a GPU where the cluster has one.

@@ -21,13 +21,9 @@ class Reason(StrEnum):
     EMPTY = "empty"
     TRUNCATED = "truncated"
     TOO_LARGE = "too_large"
-    TOO_LONG = "too_long"
-    DEADLINE = "deadline"
     WORKER_DIED = "worker_died"
     OUT_OF_MEMORY = "oom"
     NON_FINITE_OUTPUT = "non_finite_output"
-    NO_SPACE = "no_space"
-    FENCED = "fenced"
     INTERNAL = "internal"
 
 
@@ -63,7 +59,7 @@ class RunError(Exception):
 
 
 class ExitCode(IntEnum):
-    """Exit status of every `jde` command (architecture, section 3)."""
+    """Exit status of every `jde` command (docs/architecture.md, "Exit codes")."""
 
     DONE = 0
     INTERNAL = 1

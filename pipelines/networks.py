@@ -217,6 +217,22 @@ def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
     return NetworkFacts(size or config.size, sha256(weights), config.has_published_layout)
 
 
+def detection_for(weights: str = "small", size: tuple[int, int] | None = None) -> DetectionConfig:
+    """As `jde track --weights WEIGHTS` sets it: their own size, and frames of each video's shape.
+
+    Raises:
+        ValueError: If the weights cannot be used.
+        OSError: If a file cannot be read.
+    """
+    facts = inspect(weights, size)
+    return DetectionConfig(
+        weights=weights,
+        size=facts.size,
+        rect=size is None and not facts.has_one_size,
+        weights_sha256=facts.sha256,
+    )
+
+
 def fingerprint(weights: str) -> str:
     """The fingerprint alone, without loading anything.
 

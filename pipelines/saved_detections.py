@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 SavedFrame = tuple[int, float, Detections]
 
 # Raw scores to [0, 1]: midpoint and scale of a logistic curve. At the midpoint half of the boxes
-# are people, by what was measured on the public detections (docs/accuracy.md).
+# are people, by what was measured on the public detections (docs/association.md).
 SVM_SCORES = (0.25, 0.35)  # margins of DPM, about -1 to 5
 BOOST_SCORES = (30.0, 15.0)  # sums of boosted trees such as ACF, about -10 to 150
 _MOST_MARGIN = 15.0

@@ -210,7 +210,7 @@ class VideoOutcome:
 
 
 def track_schema(embedding_dim: int | None = None) -> pa.Schema:
-    """Arrow schema of `tracks/*.parquet` (architecture, section 2).
+    """Arrow schema of `tracks/*.parquet` (docs/architecture.md, "What a run leaves behind").
 
     Args:
         embedding_dim: Width D of the float16 embedding column, None or 0 for no such column.

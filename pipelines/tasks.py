@@ -19,7 +19,7 @@ def for_each(
     Args:
         work: A function of a module, or a `functools.partial` of one.
         items: What it is called with; every node must see the files they name.
-        address: Ray to run on (`local`, `auto`, `ray://HOST:PORT`). None runs up to
+        address: Ray to run on (`local`, `auto`, `HOST:PORT`). None runs up to
             `MOST_IN_PROCESS` items in this process and more on a local Ray.
 
     Returns:

@@ -105,7 +105,8 @@ def _taught(
     if not finds and not recipe.appearance_teacher:
         return images
     teachers = [recipe.detector_teacher, recipe.appearance_teacher]
-    described = json.dumps([repr(source), recipe.longest_side, teachers, len(group)])
+    place = str(root.resolve())
+    described = json.dumps([place, repr(source), recipe.longest_side, teachers, len(group)])
     path = cache / f"{hashlib.sha256(described.encode()).hexdigest()[:12]}.npz"
     if path.is_file():
         return [*_read_cache(path, group)]

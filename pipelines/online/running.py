@@ -19,7 +19,7 @@ _KEEP_ALIVE_S = 15
 _PROXY_S = 120.0
 _NEARBY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call what listens there
 # What Ray Serve reads from the environment. Replicas call each other without the object store and
-# without threads of their own in between: 43 instead of 36 frames/s on two cores (docs/serving.md).
+# without threads of their own in between.
 _SERVE_SETTINGS = {
     # a busy machine takes longer than Serve's 5 s to start a proxy, which it would then start anew
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",

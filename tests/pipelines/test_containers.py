@@ -72,13 +72,13 @@ def test_frames_too_large_are_refused_before_decoding(tmp_path):
         (av.error.DecoderNotFoundError(1, "x"), Reason.UNSUPPORTED_CODEC),
         (EOFError(), Reason.TRUNCATED),
         (KeyError("a\nb"), Reason.INTERNAL),
-        (VideoError(Reason.DEADLINE, "too slow"), Reason.DEADLINE),
+        (VideoError(Reason.WORKER_DIED, "too slow"), Reason.WORKER_DIED),
     ],
 )
 def test_every_exception_has_a_reason_and_one_line(error, reason):
     known = to_video_error(error, 7)
     assert known.reason is reason
-    assert known.frame == (None if reason is Reason.DEADLINE else 7)
+    assert known.frame == (None if reason is Reason.WORKER_DIED else 7)
     assert "\n" not in str(known)
 
 
