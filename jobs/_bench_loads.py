@@ -227,11 +227,12 @@ def killing_load(port: int, images: list[bytes], calls: int, every_s: float, tri
 
     def play(client: Client) -> None:
         while True:
-            stream = client.open()
-            for seq, image in enumerate(images):
+            stream, seq = client.open(), 0
+            while seq < len(images):
                 if next(numbers, None) is None:
                     return
-                client.post(f"{stream}/frames/{seq}", image, tracks[seq])
+                answer = client.post(f"{stream}/frames/{seq}", images[seq], tracks[seq])
+                seq += answer is not None  # one that failed is still the stream's next frame
 
     def work(place: int) -> None:
         (detect, play)[place % 2](Client(port, load, lock, tries))

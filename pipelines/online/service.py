@@ -107,7 +107,8 @@ class Service:
         self.config, self.limits, self.backend, self.tokens = config, limits, backend, tokens
         self.metrics = Metrics()
         detectors = config.num_detectors * (config.batch or 1)
-        share = max(1, -(-detectors // config.num_ingresses))
+        # each ingress's part of the detectors is what it must carry while one of the others is lost
+        share = max(1, -(-detectors // max(1, config.num_ingresses - 1)))
         running = limits.max_running or (1 if (config.batch or 1) == 1 else 2)
         self.places = Places(running * share, limits.max_waiting * share)
         self.rates = Rates(limits.frames_per_second)
