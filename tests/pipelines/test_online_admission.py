@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from online_service import OTHER_TOKEN, TOKEN
 
 from pipelines.online.admission import OPEN_OWNER, Places, Rates, Tokens, read_tokens
+from pipelines.online.config import Limits, ServeConfig
 from pipelines.online.refusals import Cause, Refusal
+from pipelines.online.service import Service
 
 
 def test_tokens_of_a_file(tmp_path: Path) -> None:
@@ -192,5 +195,27 @@ def test_no_place_is_lost_or_made_by_whoever_gives_up(steps: list[tuple[str, int
             gate.set()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert (places.running, places.waiting) == (0, 0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("detectors", "ingresses", "admitted"), [(2, 1, 2), (2, 2, 2), (6, 4, 2), (1, 3, 1)]
+)
+def test_an_ingress_admits_what_it_must_carry_while_another_one_is_lost(
+    detectors: int, ingresses: int, admitted: int
+) -> None:
+    async def main() -> None:
+        limits = Limits(max_waiting=0)
+        config = ServeConfig(
+            num_detectors=detectors, num_ingresses=ingresses, batch=1, limits=limits
+        )
+        places = Service(config, None, Tokens()).places  # type: ignore[arg-type]  # none is called
+        async with AsyncExitStack() as inside:
+            for _ in range(admitted):
+                await inside.enter_async_context(places.place())
+            with pytest.raises(Refusal) as refused:
+                places.check()
+        assert refused.value.cause is Cause.OVERLOADED
 
     asyncio.run(main())
