@@ -32,8 +32,9 @@ class Limits:
         max_streams: Open streams of a token.
         frames_per_second: Frames a second of a token, over all its streams, in one ingress.
         max_running: Frames at once on their way through the detectors, for each detector and image
-            of its batch (an ingress of N admits 1 / (N - 1) of it all); None is 1 where batches are of one image (CPUs, whose cores the ingress
-            needs too), else 2, so that the next batch is made ready beside the running one.
+            of its batch (an ingress of N admits 1 / (N - 1) of it all); None is 1 where batches are
+            of one image (CPUs, whose cores the ingress needs too), else 2, so that the next batch
+            is made ready beside the running one.
         max_waiting: Frames of calls that may wait behind them, for each detector; further ones get
             503. The more of both, the longer an accepted one takes under overload.
         max_unanswered: Frames that a WebSocket may be ahead of its answers.

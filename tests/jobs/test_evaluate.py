@@ -216,6 +216,6 @@ def test_a_network_is_read_only_with_embeddings_and_at_a_size(finished_run, caps
     assert evaluate(finished_run, "--weights", "small") == 2
     assert "accepted is it with --embeddings" in capsys.readouterr().err
     assert evaluate(finished_run, "--embeddings", "--weights", "small", "--size", "big") == 2
-    assert "size: got big, accepted is WxH" in capsys.readouterr().err
+    assert "size: got 'big', accepted is WIDTHxHEIGHT" in capsys.readouterr().err
     assert evaluate(finished_run, "--embeddings", "--weights", "small", tracks="nowhere") == 2
     assert "nowhere" in capsys.readouterr().err

@@ -328,8 +328,11 @@ def test_a_lost_association_actor_is_made_up_for(
 def test_a_terminated_run_says_so_and_goes_on_later(
     ray_cluster: str, archive: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
+    came: list[offline.Progress] = []
+
     def terminate(progress: offline.Progress) -> None:
-        if progress.videos_done == 2:
+        came.append(progress)
+        if len(came) == 1:  # with the first receipt
             signal.raise_signal(signal.SIGTERM)
 
     settings = {"parts": fakes.PARTS, "resources": SMALL, "outputs": OUTPUTS}
@@ -338,7 +341,9 @@ def test_a_terminated_run_says_so_and_goes_on_later(
     assert summary.exit_code == ExitCode.TERMINATED
     assert not (tmp_path / "summary.json").exists()
     committed = set(tmp_path.glob("tracks/*"))
-    assert products(tmp_path).items() < expected.items()
+    # the workers are quick: all that was on its way may have been committed meanwhile
+    assert products(tmp_path).items() <= expected.items()
+    assert came[-1].videos_done < came[-1].videos
     summary = offline.track(source, out, fakes.CONFIG, **settings)
     assert summary.exit_code == ExitCode.SOME_FAILED
     assert summary.videos_skipped == len(committed)
