@@ -362,7 +362,7 @@ def test_the_dataflow_over_a_faulty_network_gives_the_plain_loops_bytes(
     assert proxy.counts["ok"] > 20
 
 
-def test_two_runs_started_together_create_every_video_once(
+def test_four_runs_started_together_create_every_video_once(
     moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = new_bucket(moto, monkeypatch)
@@ -377,14 +377,14 @@ def test_two_runs_started_together_create_every_video_once(
         return is_created
 
     monkeypatch.setattr(S3Store, "put_if_absent", counted)
-    barrier = threading.Barrier(2)
+    barrier = threading.Barrier(4)
 
     def run(_: int) -> Any:
         barrier.wait()
         return reference.track([f"s3://{own}/in"], f"s3://{own}/out", fakes.CONFIG, **SETTINGS)
 
-    with ThreadPoolExecutor(2) as pool:
-        summaries = list(pool.map(run, range(2)))
+    with ThreadPoolExecutor(4) as pool:
+        summaries = list(pool.map(run, range(4)))
     assert all(summary.exit_code == ExitCode.DONE for summary in summaries)
     keys = list(open_store(f"s3://{own}/out").list("tracks/"))
     assert sorted(won) == sorted(["run.json", *keys])
