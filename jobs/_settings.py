@@ -33,6 +33,5 @@ def check_weights(values: Values) -> Settings:
             f"rect: got {weights}, whose anchors were chosen for one size; accepted is --no-rect",
             ExitCode.REFUSED,
         )
-    fitting = ("detection", "size") not in values and not facts.has_one_size
-    chosen: Values = {("detection", "size"): facts.size, rect: fitting}
+    chosen: Values = {("detection", "size"): facts.size, rect: facts.rect}
     return build_settings(chosen | values | {("detection", "weights_sha256"): facts.sha256})

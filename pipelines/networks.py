@@ -186,11 +186,14 @@ class NetworkFacts:
         sha256: Fingerprint: of the weight file, or over both ONNX files and what is declared of
             them.
         has_one_size: Frames of another size are refused: the anchors were chosen for this one.
+        rect: Whether frames get each video's own shape unless told otherwise: if no size was asked
+            for, and weights take more than one.
     """
 
     size: tuple[int, int]
     sha256: str
     has_one_size: bool
+    rect: bool
 
 
 def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
@@ -210,11 +213,14 @@ def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
 
         declaration = read_declaration(weights)
         SeparateNetworks(declaration)
-        return NetworkFacts(size or declaration.frames, declaration.sha256(), has_one_size=False)
+        frames, digest = size or declaration.frames, declaration.sha256()
+        return NetworkFacts(frames, digest, has_one_size=False, rect=size is None)
     from models.jde.weights import load, sha256
 
     config = load(weights, size).config
-    return NetworkFacts(size or config.size, sha256(weights), config.has_published_layout)
+    has_one_size = config.has_published_layout
+    rect = size is None and not has_one_size
+    return NetworkFacts(size or config.size, sha256(weights), has_one_size, rect)
 
 
 def detection_for(weights: str = "small", size: tuple[int, int] | None = None) -> DetectionConfig:
@@ -228,7 +234,7 @@ def detection_for(weights: str = "small", size: tuple[int, int] | None = None) -
     return DetectionConfig(
         weights=weights,
         size=facts.size,
-        rect=size is None and not facts.has_one_size,
+        rect=facts.rect,
         weights_sha256=facts.sha256,
     )
 

@@ -77,7 +77,7 @@ def _settle_weights(detection: DetectionConfig, args: dict[str, Any]) -> Detecti
     facts = inspect(detection.weights, wanted)
     if detection.rect and facts.has_one_size:
         raise ValueError("rect: got weights whose anchors were chosen for one size")
-    rect = nested.get("rect", wanted is None and not facts.has_one_size)
+    rect = nested.get("rect", facts.rect)
     detection = replace(detection, size=facts.size, rect=rect, weights_sha256=facts.sha256)
     if is_separate(detection.weights):
         if detection.precision == "bf16":

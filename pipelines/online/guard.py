@@ -99,7 +99,7 @@ class Guard:
         """Who calls.
 
         Raises:
-            Refusal: If nobody may in this way.
+            Refusal: If nobody may in this way, or a call to detect finds no place.
         """
         if not self.tokens.are_asked_for and not self.insecure:
             self._check_local(scope, headers)

@@ -328,26 +328,26 @@ def test_a_lost_association_actor_is_made_up_for(
 def test_a_terminated_run_says_so_and_goes_on_later(
     ray_cluster: str, archive: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    came: list[offline.Progress] = []
-
     def terminate(progress: offline.Progress) -> None:
-        came.append(progress)
-        if len(came) == 1:  # with the first receipt
+        if progress.videos_done == 2:
             signal.raise_signal(signal.SIGTERM)
 
     settings = {"parts": fakes.PARTS, "resources": SMALL, "outputs": OUTPUTS}
-    source, out = [str(archive)], str(tmp_path)
-    summary = offline.track(source, out, fakes.CONFIG, progress=terminate, **settings)
+    go, out = tmp_path / "go", tmp_path / "out"
+    # without it quick workers may have committed everything before the signal is acted on
+    held = Script(pause_at=0, pause_for=str(go)).write(tmp_path / "in", "held")
+    source = [str(archive), held]
+    summary = offline.track(source, str(out), fakes.CONFIG, progress=terminate, **settings)
     assert summary.exit_code == ExitCode.TERMINATED
-    assert not (tmp_path / "summary.json").exists()
-    committed = set(tmp_path.glob("tracks/*"))
-    # the workers are quick: all that was on its way may have been committed meanwhile
-    assert products(tmp_path).items() <= expected.items()
-    assert came[-1].videos_done < came[-1].videos
-    summary = offline.track(source, out, fakes.CONFIG, **settings)
+    assert not (out / "summary.json").exists()
+    committed = set(out.glob("tracks/*"))
+    assert products(out).items() <= expected.items()  # to which the held video does not belong
+    go.touch()
+    summary = offline.track(source, str(out), fakes.CONFIG, **settings)
     assert summary.exit_code == ExitCode.SOME_FAILED
     assert summary.videos_skipped == len(committed)
-    assert products(tmp_path) == expected
+    assert products(out).items() > expected.items()
+    assert len(set(out.glob("tracks/held-*"))) == 1
 
 
 def test_a_dataflow_that_cannot_start_ends_the_run_and_blames_no_video(
