@@ -9,7 +9,6 @@ import json
 import logging
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 import cv2
 import fakes
 import numpy as np
-import uvicorn
 
 from pipelines.config import ResourceConfig
 from pipelines.detect import Detector
@@ -25,6 +23,7 @@ from pipelines.online.admission import Tokens
 from pipelines.online.api import build_api
 from pipelines.online.config import Limits, ServeConfig
 from pipelines.online.images import NetworkFrame
+from pipelines.online.listener import Listener
 from pipelines.online.metrics import Changes, Metrics
 from pipelines.online.service import Found, Service
 from pipelines.online.sessions import Sessions
@@ -186,26 +185,23 @@ def running(
     async def build() -> None:
         backend = LocalBackend(config, with_snapshots=with_snapshots)
         service = Service(config, backend, Tokens(tokens))
-        listening = socket.socket()
-        listening.bind(("127.0.0.1", 0))
-        settings = uvicorn.Config(
-            build_api(service), log_level="critical", ws="websockets-sansio", lifespan="off"
-        )
-        server = uvicorn.Server(settings)
-        kept.update(server=server, backend=backend, service=service)
-        kept["port"] = listening.getsockname()[1]
+        port, stop = free_port(), asyncio.Event()
+        listener = Listener(build_api(service), f"127.0.0.1:{port}", config.limits.max_body_bytes)
+        await listener.open()
+        kept.update(port=port, backend=backend, service=service)
+        loop = asyncio.get_running_loop()
+        kept["stop"] = lambda: loop.call_soon_threadsafe(stop.set)
         started.set()
-        await server.serve(sockets=[listening])
+        await stop.wait()
+        await listener.close(5.0)
 
     thread = threading.Thread(target=asyncio.run, args=(build(),), daemon=True)
     thread.start()
     assert started.wait(20)
-    while not kept["server"].started:
-        time.sleep(0.01)
     try:
         yield Running(kept["port"], kept["backend"], kept["service"])
     finally:
-        kept["server"].should_exit = True
+        kept["stop"]()
         thread.join(10)
 
 

@@ -122,12 +122,15 @@ class Places:
     The lines take turns, so that neither a flood of calls nor a few eager sockets starve the other.
 
     Args:
-        running: Frames inside at once.
+        running: Frames inside at once: a call that finds as many has to wait.
         waiting: Frames of calls that may wait.
+        sockets_running: Likewise for frames of sockets, which keep their order anyway: more of
+            them wait beside the detectors, so that none stands still. None: as calls.
     """
 
-    def __init__(self, running: int, waiting: int) -> None:
+    def __init__(self, running: int, waiting: int, sockets_running: int | None = None) -> None:
         self._limit, self._max_waiting = running, waiting
+        self._sockets_limit = sockets_running or running
         self._calls: deque[asyncio.Future[None]] = deque()
         self._sockets: deque[asyncio.Future[None]] = deque()
         self._are_calls_next = True
@@ -144,11 +147,13 @@ class Places:
         Raises:
             Refusal: `overloaded`.
         """
-        if self._is_taken() and len(self._calls) >= self._max_waiting:
+        if self._is_taken(patient=False) and len(self._calls) >= self._max_waiting:
             text = "all detectors are busy and the queue is full; try again"
             raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
 
-    def _is_taken(self) -> bool:
+    def _is_taken(self, *, patient: bool) -> bool:
+        if patient:
+            return self.running >= self._sockets_limit or bool(self._sockets)
         return self.running >= self._limit or self.waiting > 0
 
     @asynccontextmanager
@@ -163,7 +168,7 @@ class Places:
         """
         if not patient:
             self.check()
-        if self._is_taken():
+        if self._is_taken(patient=patient):
             await self._wait(self._sockets if patient else self._calls)
         else:
             self.running += 1

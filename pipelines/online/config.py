@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
 from models.tracking.associations import CONFIGS
 from pipelines.config import DetectionConfig, Device, Parts, TrackConfig
 
 MIB = 1 << 20
+MEMORY = "memory:"
+KEEP_ALIVE_S = 15  # of a connection without calls
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, an IPv6 host in brackets.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    try:
+        parts = urlsplit(f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or "@" in address or parts.netloc != address:
+        raise ValueError(f"listen: got {address!r}, accepted is HOST:PORT")
+    return host, port
 
 
 def _check_least(name: str, value: float, least: float) -> None:
@@ -34,7 +54,7 @@ class Limits:
         max_running: Frames at once on their way through the detectors, for each detector and image
             of its batch (an ingress of N admits 1 / (N - 1) of it all); None is 1 where batches are
             of one image (CPUs, whose cores the ingress needs too), else 2, so that the next batch
-            is made ready beside the running one.
+            is made ready beside the running one. Frames of sockets may be 3 on a CPU.
         max_waiting: Frames of calls that may wait behind them, for each detector; further ones get
             503. The more of both, the longer an accepted one takes under overload.
         max_unanswered: Frames that a WebSocket may be ahead of its answers.
@@ -63,6 +83,11 @@ class Limits:
             if name != "max_running" or self.max_running is not None:
                 _check_least(name, getattr(self, name), least)
 
+    @property
+    def snapshot_lasts_s(self) -> float:
+        """How long the snapshot of a stream without frames is kept: a while after its end."""
+        return 2 * self.idle_s + 60
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
@@ -81,9 +106,12 @@ class ServeConfig:
         batch: Frames, of any streams, that go through the network together. None: 16 on a GPU,
             and 1 on a CPU, where a larger batch gains little and every answer would wait for it.
         batch_wait_s: How long an unfilled batch waits.
-        snapshots: Where the state of streams is kept beside their session: `actor`, `none`, or
-            the address of a folder or of an S3 prefix.
+        snapshots: Where the state of streams is kept beside their session: `actor`, `none`,
+            `memory:FOLDER` (FOLDER below /dev/shm, of services on one machine), or the address of
+            a folder or of an S3 prefix.
         snapshot_every: Frames between snapshots; 1 resumes a stream exactly where it was.
+        listen: `HOST:PORT` on which every ingress listens itself, as `jde serve` wants it on one
+            machine; None: calls come by Serve's proxy.
         token_file: File of the accepted tokens, one a line; None: no token is asked for.
         insecure: Without tokens, clients of other machines are served too.
         limits: Of the clients.
@@ -101,6 +129,7 @@ class ServeConfig:
     batch_wait_s: float = 0.005
     snapshots: str = "actor"
     snapshot_every: int = 1
+    listen: str | None = None
     token_file: str | None = None
     insecure: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -121,10 +150,13 @@ class ServeConfig:
         if self.track.detection.resize != "published":
             detection = replace(self.track.detection, resize="published")
             object.__setattr__(self, "track", replace(self.track, detection=detection))
-        if not self.snapshots:
-            raise ValueError("snapshots: got nothing, accepted is actor | none | a folder | s3://")
+        if self.listen is not None:
+            split_address(self.listen)
+        if self.snapshots in ("", MEMORY):
+            text = "accepted is actor | none | memory:FOLDER | a folder | s3://"
+            raise ValueError(f"snapshots: got {self.snapshots!r}, {text}")
 
-    @property
+    @cached_property  # named several times a frame, and 60 us to make
     def model(self) -> str:
         """Version of what answers: `small@<weights>.<configuration>`, 8 hex digits each.
 

@@ -26,6 +26,8 @@ from pipelines.online.keeper import Keeper
 from pipelines.online.replicas import DetectorReplica, IngressReplica, SessionReplica
 
 _MANY = 10_000  # calls at once: our own limits are the ones that hold
+# Serve would make a line of its own for every call from replica to replica
+_QUIET = {"encoding": "JSON", "enable_access_log": False, "log_level": "WARNING"}
 _QUICK: dict[str, Any] = {
     "health_check_period_s": 2,
     "health_check_timeout_s": 10,
@@ -105,14 +107,17 @@ def build_application(config: ServeConfig) -> serve.Application:
             "upscale_delay_s": 5,
             "downscale_delay_s": 120,
         }
-    keeper = _deployment(Keeper, "keeper").bind(config.limits.idle_s)
+    keeper = _deployment(Keeper, "keeper").bind(config.limits.snapshot_lasts_s)
     detectors = _deployment(DetectorReplica, "detectors", **pool).bind(config)
     sessions = [
         _deployment(SessionReplica, f"sessions-{number}").bind(config, number, keeper)
         for number in range(config.num_sessions)
     ]
     ingress = _deployment(
-        serve.ingress()(IngressReplica), "ingress", num_replicas=config.num_ingresses
+        serve.ingress()(IngressReplica),
+        "ingress",
+        num_replicas=config.num_ingresses,
+        logging_config={**_QUIET, "log_level": "INFO"},  # a line a call, from our own guard
     )
     application: serve.Application = ingress.bind(config, detectors, sessions, keeper)
     return application
@@ -121,7 +126,13 @@ def build_application(config: ServeConfig) -> serve.Application:
 def _deployment(kind: type[Any], name: str, **options: Any) -> Any:
     """A deployment of one replica that asks for no CPU, unless told otherwise."""
     light = {"num_cpus": 0}
-    settings = {"ray_actor_options": light, "max_ongoing_requests": _MANY, **_QUICK, **options}
+    settings = {
+        "ray_actor_options": light,
+        "max_ongoing_requests": _MANY,
+        "logging_config": _QUIET,
+        **_QUICK,
+        **options,
+    }
     return serve.deployment(name=name, **settings)(kind)
 
 

@@ -12,11 +12,11 @@ class Keeper:
     """Memory beside the sessions. If it is lost too, snapshots come anew with the next frames.
 
     Args:
-        idle_s: Streams end after so long; their snapshots a little later.
+        lasts_s: After which a snapshot that nobody has replaced is dropped.
     """
 
-    def __init__(self, idle_s: float) -> None:
-        self._lasts_s = 2 * idle_s + 60
+    def __init__(self, lasts_s: float) -> None:
+        self._lasts_s = lasts_s
         self._snapshots: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         self._metrics = Metrics()
 

@@ -7,18 +7,24 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from models.structures import Detections
-from pipelines.online.config import ServeConfig
+from pipelines.online.config import MEMORY, ServeConfig
 from pipelines.online.images import NetworkFrame
 from pipelines.online.metrics import Changes, Metrics
 from pipelines.online.refusals import Cause, Refusal
 from pipelines.online.service import Found
-from pipelines.online.snapshots import NoSnapshots, SnapshotStore, StoredSnapshots
+from pipelines.online.snapshots import (
+    NoSnapshots,
+    SharedMemorySnapshots,
+    SnapshotStore,
+    StoredSnapshots,
+)
 from pipelines.online.streams import Answer, session_of
 from pipelines.storage import open_store
 
@@ -205,10 +211,14 @@ class KeptSnapshots:
         await asyncio.wait_for(self._keeper.delete.remote(name), _KEEP_S)
 
 
-def build_snapshots(where: str, keeper: Any) -> SnapshotStore:
-    """The store that `ServeConfig.snapshots` names."""
+def build_snapshots(config: ServeConfig, keeper: Any) -> SnapshotStore:
+    """The store that `config.snapshots` names."""
+    where = config.snapshots
     if where == "none":
         return NoSnapshots()
     if where == "actor":
         return KeptSnapshots(keeper)
+    if where.startswith(MEMORY):
+        folder = Path(where.removeprefix(MEMORY))
+        return SharedMemorySnapshots(folder, config.limits.snapshot_lasts_s)
     return StoredSnapshots(open_store(where), asyncio.to_thread)

@@ -22,6 +22,7 @@ from pipelines.online.api import build_api
 from pipelines.online.config import ServeConfig
 from pipelines.online.guard import App
 from pipelines.online.images import network_size
+from pipelines.online.listener import Listener
 from pipelines.online.refusals import Cause, Refusal
 from pipelines.online.remote import RemoteBackend, build_snapshots
 from pipelines.online.service import Found, Service
@@ -34,6 +35,7 @@ logger = logging.getLogger("ray.serve")
 _Result = TypeVar("_Result")
 _Pixels = tuple[NDArray[np.uint8], int, int]  # letterboxed; width and height of the source
 _CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
+_DRAIN_S = 15.0  # less than Serve allows a replica to stop in
 _NOT_FINITE = Refusal(Cause.INTERNAL, "the network gave no finite numbers")
 
 
@@ -68,7 +70,11 @@ class DetectorReplica:
         wanted = network_size(width, height, self._config.track.detection)
         if model != self._config.model or pixels.shape != (wanted[1], wanted[0], 3):
             return _CHANGING
-        found: Found | Refusal = await self._batched((pixels, width, height))
+        frame = (pixels, width, height)
+        if self._batch == 1:  # the thread's own queue is all that is needed
+            loop = asyncio.get_running_loop()
+            return (await loop.run_in_executor(self._thread, self._find, [frame]))[0]
+        found: Found | Refusal = await self._batched(frame)
         return found
 
     async def ready(self) -> bool:
@@ -127,7 +133,7 @@ class SessionReplica:
     """
 
     def __init__(self, config: ServeConfig, number: int, keeper: Any) -> None:
-        snapshots = build_snapshots(config.snapshots, keeper)
+        snapshots = build_snapshots(config, keeper)
         self._sessions = Sessions(config, snapshots, number)
         self._model = config.model
         self._sweeping: asyncio.Task[None] | None = None
@@ -216,10 +222,19 @@ class IngressReplica:
         backend = RemoteBackend(config, detectors, sessions, keeper)
         self._service = Service(config, backend, Tokens(tokens))
         backend.metrics = self._service.metrics
+        self._api = build_api(self._service)
+        self._listener: Listener | None = None
+        if config.listen is not None:
+            self._listener = Listener(self._api, config.listen, config.limits.max_body_bytes)
+            await self._listener.open()
         self._pushing = asyncio.ensure_future(self._push())
 
     def __serve_build_asgi_app__(self) -> App:
-        return build_api(self._service)
+        return self._api
+
+    async def __del__(self) -> None:
+        if self._listener is not None:
+            await self._listener.close(_DRAIN_S)
 
     async def _push(self) -> None:
         """Hand counts on, so that they outlive this replica."""

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pipelines.cluster import connected
 from pipelines.errors import ExitCode, RunError
+from pipelines.online.config import KEEP_ALIVE_S, MEMORY
 
 APP = "jde"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-_KEEP_ALIVE_S = 15
-_PROXY_S = 120.0
+_LISTENING_S = 120.0
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it, closed to others
+_FOLDER = "jde-streams-"
 _NEARBY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call what listens there
 # What Ray Serve reads from the environment. Replicas call each other without the object store and
 # without threads of their own in between.
@@ -24,6 +30,8 @@ _SERVE_SETTINGS = {
     # a busy machine takes longer than Serve's 5 s to start a proxy, which it would then start anew
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # how often the controller looks at everything: its 0.1 s would take 3 % of a core
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # that part of it needs another proxy
 }
 
@@ -69,13 +77,13 @@ def _start(**options: Any) -> None:
         serve.start(**options)
 
 
-def _wait_for_proxy(host: str, port: int) -> None:
+def _wait_for_listener(host: str, port: int) -> None:
     """Return when somebody listens.
 
     Raises:
         TimeoutError: If nobody does in time.
     """
-    deadline = time.monotonic() + _PROXY_S
+    deadline = time.monotonic() + _LISTENING_S
     while True:
         try:
             socket.create_connection((_NEARBY.get(host, host), port), timeout=5).close()
@@ -85,6 +93,31 @@ def _wait_for_proxy(host: str, port: int) -> None:
             time.sleep(0.1)
         else:
             return
+
+
+def _is_one_machine() -> bool:
+    import ray
+
+    return sum(node["Alive"] for node in ray.nodes()) == 1  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _memory() -> Iterator[Path | None]:
+    """A folder in this machine's memory for the snapshots of one service, None where there is none.
+
+    What a service that was killed has left there is removed by the next one.
+    """
+    if not _SHARED_MEMORY.is_dir():
+        yield None
+        return
+    for left in _SHARED_MEMORY.glob(f"{_FOLDER}*"):
+        owner = left.name.removeprefix(_FOLDER).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            shutil.rmtree(left, ignore_errors=True)  # another user's stays
+    with tempfile.TemporaryDirectory(
+        prefix=f"{_FOLDER}{os.getpid()}-", dir=_SHARED_MEMORY, ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
 
 
 @contextmanager
@@ -112,7 +145,13 @@ def running(
         raise RunError(str(error), ExitCode.REFUSED) from error
     for name, value in _SERVE_SETTINGS.items():
         os.environ.setdefault(name, value)
-    with connected(address):
+    url_host = f"[{host}]" if ":" in host else host
+    with _memory() as folder, connected(address):
+        if address == "local" and _is_one_machine():
+            # on a cluster Serve's proxies find the ingresses, and the keeper is found by all
+            config = replace(config, listen=f"{url_host}:{port}")
+            if "snapshots" not in args and folder is not None:
+                config = replace(config, snapshots=f"{MEMORY}{folder}")
         from ray import serve
         from ray.serve.schema import LoggingConfig
 
@@ -121,20 +160,19 @@ def running(
         try:
             try:
                 _start(
-                    proxy_location="EveryNode",
+                    proxy_location="EveryNode" if config.listen is None else "Disabled",
                     http_options={
                         "host": host,
                         "port": port,
-                        "keep_alive_timeout_s": _KEEP_ALIVE_S,
+                        "keep_alive_timeout_s": KEEP_ALIVE_S,
                     },
                     logging_config=log,
                 )
                 serve.run(build_application(config), name=APP, route_prefix="/", logging_config=log)
-                _wait_for_proxy(host, port)
+                _wait_for_listener(host, port)
             except (RuntimeError, TimeoutError) as error:
                 first = str(error).splitlines()[0]
                 raise RunError(f"the service did not start: {first}", ExitCode.INTERNAL) from error
-            name = f"[{host}]" if ":" in host else host
-            yield f"http://{name}:{port}"
+            yield f"http://{url_host}:{port}"
         finally:
             serve.shutdown()  # type: ignore[no-untyped-call]

@@ -114,6 +114,29 @@ def test_places_are_given_in_order_and_in_turns_and_the_rest_is_refused_at_once(
     asyncio.run(main())
 
 
+def test_more_frames_of_sockets_than_of_calls_may_run_and_both_get_their_turns() -> None:
+    async def main() -> None:
+        places, order, gate = Places(1, 2, 3), [], asyncio.Event()
+
+        async def visit(name: str, *, patient: bool = False) -> None:
+            async with places.place(patient=patient):
+                order.append(name)
+                await gate.wait()
+
+        tasks = [asyncio.ensure_future(visit(name)) for name in "ab"]
+        await asyncio.sleep(0)
+        tasks += [asyncio.ensure_future(visit(name, patient=True)) for name in "uvwx"]
+        await asyncio.sleep(0)
+        assert order == list("auv")  # one call, and two frames of sockets beside it
+        assert (places.running, places.waiting) == (3, 3)
+        gate.set()
+        await asyncio.gather(*tasks)
+        assert order == list("auvbwx")
+        assert (places.running, places.waiting) == (0, 0)
+
+    asyncio.run(main())
+
+
 def test_sockets_that_are_always_ahead_leave_room_for_calls() -> None:
     async def main() -> None:
         places, served = Places(1, 1), 0

@@ -5,35 +5,28 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import fakes
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import yaml
-from online_service import TOKEN, call, frame, free_port, png
+from online_clips import (
+    ARGS,
+    offline_rows,
+    over_rest,
+    over_sockets,
+    wait_until_ready,
+    write_clips,
+)
+from online_service import TOKEN, call, free_port, png
 
-from pipelines import reference
-from pipelines.config import ResourceConfig
 from pipelines.errors import RunError
-from pipelines.online import connect
 from pipelines.online.config import read_config
 from pipelines.online.deployments import build_application, settle
-from pipelines.online.running import check_door, running
+from pipelines.online.running import _FOLDER, _SHARED_MEMORY, _memory, check_door, running
 
 ROOT = Path(__file__).parents[2]
-ARGS = {
-    "track": asdict(fakes.CONFIG),
-    "parts": asdict(fakes.PARTS),
-    "device": "cpu",
-    "num_detectors": 2,
-    "num_sessions": 2,
-    "num_ingresses": 2,
-    "limits": {"max_waiting": 8, "idle_s": 120.0},
-}
 NUM_FRAMES = 30
 
 pytestmark = [
@@ -55,86 +48,6 @@ def clips(tmp_path_factory):
     """Eight scenes as image folders, and the rows of the offline run by scene and frame."""
     folder = tmp_path_factory.mktemp("clips")
     return write_clips(folder, 8, NUM_FRAMES), offline_rows(folder, fakes.CONFIG, fakes.PARTS)
-
-
-def write_clips(folder: Path, number: int, num_frames: int) -> list[list[np.ndarray]]:
-    clips = [[frame(index, seed) for index in range(num_frames)] for seed in range(number)]
-    for seed, images in enumerate(clips):
-        (folder / f"clip{seed}" / "img1").mkdir(parents=True)
-        (folder / f"clip{seed}" / "seqinfo.ini").write_text("[Sequence]\nframeRate=25\n")
-        for index, image in enumerate(images):
-            path = folder / f"clip{seed}" / "img1" / f"{index:06d}.png"
-            cv2.imwrite(str(path), np.ascontiguousarray(image[..., ::-1]))
-    return clips
-
-
-def offline_rows(folder: Path, config, parts) -> dict[str, list[tuple]]:
-    """By clip: (frame, track_id, x1, y1, x2, y2, score) as the offline run writes them.
-
-    The fake decoder reads scripts, so the real one is taken.
-    """
-    config = replace(config, detection=replace(config.detection, resize="published"))
-    parts = replace(parts, decode="pipelines.videos:decode_segment")
-    summary = reference.track(
-        [str(folder)],
-        str(folder / "out"),
-        config,
-        parts=parts,
-        resources=ResourceConfig(chunk_frames=1, device="cpu"),
-    )
-    assert summary.videos_done == len(list(folder.glob("clip*")))
-    rows = {}
-    for path in sorted((folder / "out/tracks").glob("*.parquet")):
-        table = pq.ParquetFile(path).read().to_pydict()
-        names = ("frame", "track_id", "x1", "y1", "x2", "y2", "score")
-        rows[path.stem.split("-")[0]] = list(zip(*(table[name] for name in names), strict=True))
-    return rows
-
-
-def to_rows(seq: int, tracks: list[dict]) -> list[tuple]:
-    """Rows of an answer, in the precision of the Parquet file."""
-    return [
-        (seq, t["track_id"], *(float(np.float32(v)) for v in (*t["box"], t["score"])))
-        for t in tracks
-    ]
-
-
-def over_rest(port: int, clips: list[list[np.ndarray]]) -> list[list[tuple]]:
-    """All clips frame by frame in turn, so that the streams interleave strictly."""
-    streams = []
-    for _ in clips:
-        _, answer, _ = call(
-            port, "POST", "/v1/streams", b'{"frames_per_second": 25}', kind="application/json"
-        )
-        streams.append(answer["stream"])
-    rows: list[list[tuple]] = [[] for _ in clips]
-    for seq in range(len(clips[0])):
-
-        def post(index: int, seq: int = seq) -> tuple:
-            path = f"/v1/streams/{streams[index]}/frames/{seq}"
-            return call(port, "POST", path, png(clips[index][seq]))
-
-        with ThreadPoolExecutor(8) as pool:
-            for index, (status, answer, _) in enumerate(pool.map(post, range(len(clips)))):
-                assert status == 200, answer
-                rows[index] += to_rows(seq, answer["tracks"])
-    return rows
-
-
-def over_sockets(
-    port: int, clips: list[list[np.ndarray]], encoding: str = "png"
-) -> list[list[tuple]]:
-    def play(images: list[np.ndarray]) -> list[tuple]:
-        rows: list[tuple] = []
-        with connect(f"http://127.0.0.1:{port}").stream(25, encoding=encoding) as stream:
-            for seq, tracks in enumerate(stream.track(images)):
-                boxes = tracks.tlbr.astype(np.float32)
-                for number, box, score in zip(tracks.track_id, boxes, tracks.score, strict=True):
-                    rows.append((seq, int(number), *map(float, box), float(score)))
-        return rows
-
-    with ThreadPoolExecutor(len(clips)) as pool:
-        return list(pool.map(play, clips))
 
 
 def test_eight_streams_over_rest_give_the_offline_rows(port, clips):
@@ -197,13 +110,6 @@ def play_while_killing(port: int, clips, kinds: tuple[str, ...]) -> None:
     assert not failures
 
 
-def wait_until_ready(port: int) -> None:
-    deadline = time.monotonic() + 120
-    while call(port, "GET", "/readyz")[0] != 200:  # a replica that was killed is coming back
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 def test_killed_sessions_detectors_and_ingresses_change_no_answer(port, clips):
     play_while_killing(port, clips, ("sessions-0", "detectors", "ingress", "sessions-1"))
     wait_until_ready(port)
@@ -251,6 +157,8 @@ def test_a_rolling_update_never_mixes_versions_within_a_stream(port, clips):
     with ThreadPoolExecutor(4) as pool:
         playing = [pool.submit(play, index) for index in range(4)]
         time.sleep(2.0)
+        # as `jde serve` does: the new ingresses listen beside the old ones until those have gone
+        after = replace(after, listen=f"127.0.0.1:{port}")
         serve.run(build_application(after), name=APP, route_prefix="/")
         stop.set()
         streams = [stream for part in playing for stream in part.result(300)]
@@ -298,6 +206,23 @@ def test_serve_build_writes_a_file_of_all_deployments(tmp_path):
     (application,) = yaml.safe_load(path.read_text())["applications"]
     names = {deployment["name"] for deployment in application["deployments"]}
     assert names == {"ingress", "detectors", "sessions-0", "keeper"}
+
+
+def test_snapshots_in_memory_go_with_their_service_and_those_of_a_killed_one_with_the_next():
+    if not _SHARED_MEMORY.is_dir():
+        pytest.skip("this system has no /dev/shm")
+    left = _SHARED_MEMORY / f"{_FOLDER}999999999-left"  # above any process's number
+    left.mkdir()
+    with _memory() as folder:
+        assert folder is not None
+        assert folder.is_dir()
+        assert folder.stat().st_mode & 0o077 == 0
+        assert not left.exists()
+        (folder / "0-0123abcd-0123456789ab").write_bytes(b"1")
+        with _memory() as other:
+            assert folder.is_dir()
+            assert other != folder
+    assert not folder.exists()
 
 
 def test_other_addresses_need_tokens_or_an_explicit_word(tmp_path):

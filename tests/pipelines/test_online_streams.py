@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
+import time
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
@@ -22,7 +24,13 @@ from pipelines.config import TrackConfig
 from pipelines.online.refusals import Cause, Refusal
 from pipelines.online.replicas import SessionReplica
 from pipelines.online.sessions import Sessions
-from pipelines.online.snapshots import NoSnapshots, StoredSnapshots, dump, load
+from pipelines.online.snapshots import (
+    NoSnapshots,
+    SharedMemorySnapshots,
+    StoredSnapshots,
+    dump,
+    load,
+)
 from pipelines.online.streams import REMEMBERED, Answer, StreamTable, session_of
 from pipelines.storage import open_store
 
@@ -296,16 +304,37 @@ def test_size_and_time_of_frames():
     asyncio.run(main())
 
 
-def test_snapshots_are_data_and_survive_a_store(tmp_path):
+@pytest.mark.parametrize("kind", ["store", "memory"])
+def test_snapshots_survive_their_session(tmp_path, kind):
+    def build() -> Any:
+        if kind == "memory":
+            return SharedMemorySnapshots(tmp_path, 60.0)
+        return StoredSnapshots(open_store(str(tmp_path)), asyncio.to_thread)
+
     async def main() -> None:
-        store = StoredSnapshots(open_store(str(tmp_path)), asyncio.to_thread)
+        store = build()
         sessions = Sessions(CONFIG, store)
         stream = await sessions.open(OWNER, 25.0)
         answers = await feed(sessions, stream, 0, 6)
-        successor = Sessions(CONFIG, StoredSnapshots(open_store(str(tmp_path)), asyncio.to_thread))
+        successor = Sessions(CONFIG, build())
         assert await successor.repeated(stream, OWNER, 5) == answers[-1]
         await successor.end(stream, OWNER)
         assert await store.get(stream) is None
+
+    asyncio.run(main())
+
+
+def test_a_snapshot_that_nobody_replaces_leaves_the_memory(tmp_path):
+    async def main() -> None:
+        store = SharedMemorySnapshots(tmp_path, 60.0)
+        await store.put("old", b"1")
+        os.utime(tmp_path / "old", (time.time() - 61, time.time() - 61))
+        await store.put("new", b"2")
+        assert await store.get("old") == b"1"  # one looks now and then, not with every frame
+        store._swept_s -= 3600
+        await store.put("new", b"3")
+        assert (await store.get("old"), await store.get("new")) == (None, b"3")
+        assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
     asyncio.run(main())
 

@@ -1,0 +1,87 @@
+"""An HTTP and WebSocket server inside an ingress, which clients reach without Serve's proxy.
+
+All ingresses of a machine listen on one port (SO_REUSEPORT), and the kernel spreads connections
+over those that live. A proxy between would cost more than the session does, and under overload
+most of the time there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import uvicorn
+
+from pipelines.online.config import KEEP_ALIVE_S, split_address
+from pipelines.online.guard import App
+
+_BACKLOG = 2048  # connections
+
+
+class Listener:
+    """The server of one ingress, from `open` until `close`.
+
+    Args:
+        app: What answers.
+        address: `HOST:PORT`.
+        max_body_bytes: Of a WebSocket's message; the app says what is too much, up to twice of it.
+    """
+
+    def __init__(self, app: App, address: str, max_body_bytes: int) -> None:
+        self._address = split_address(address)
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws_max_size=2 * max_body_bytes,
+                ws_per_message_deflate=False,  # images are compressed already
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Listen.
+
+        Raises:
+            RuntimeError: If the address is taken, or not one of this machine.
+        """
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        host, port = self._address
+        listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listening.bind((host, port))
+            listening.listen(_BACKLOG)  # callers wait for the server, and are not refused
+        except OSError as error:
+            listening.close()
+            reason = error.strerror or "it cannot be bound"
+            raise RuntimeError(f"listen: {host}:{port} is not free ({reason})") from error
+        self._serving = asyncio.ensure_future(self._server.serve([listening]))
+
+    async def close(self, within_s: float) -> None:
+        """Accept no more, answer what has arrived, tell open sockets that they are to go elsewhere.
+
+        Args:
+            within_s: After which what is not answered is dropped.
+        """
+        if self._serving is None:
+            return
+        self._server.should_exit = True
+        with suppress(TimeoutError):  # cancelled then: its connections end with this process
+            await asyncio.wait_for(self._serving, within_s)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to Ray, whose process it is in."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

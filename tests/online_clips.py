@@ -1,0 +1,115 @@
+"""Clips for a service on Ray Serve, its rows by every way in, and those of the offline run."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import fakes
+import numpy as np
+import pyarrow.parquet as pq
+from online_service import call, frame, png
+
+from pipelines import reference
+from pipelines.config import ResourceConfig
+from pipelines.online import connect
+
+ARGS = {
+    "track": asdict(fakes.CONFIG),
+    "parts": asdict(fakes.PARTS),
+    "device": "cpu",
+    "num_detectors": 2,
+    "num_sessions": 2,
+    "num_ingresses": 2,
+    "limits": {"max_waiting": 8, "idle_s": 120.0},
+}
+
+
+def write_clips(folder: Path, number: int, num_frames: int) -> list[list[np.ndarray]]:
+    clips = [[frame(index, seed) for index in range(num_frames)] for seed in range(number)]
+    for seed, images in enumerate(clips):
+        (folder / f"clip{seed}" / "img1").mkdir(parents=True)
+        (folder / f"clip{seed}" / "seqinfo.ini").write_text("[Sequence]\nframeRate=25\n")
+        for index, image in enumerate(images):
+            path = folder / f"clip{seed}" / "img1" / f"{index:06d}.png"
+            cv2.imwrite(str(path), np.ascontiguousarray(image[..., ::-1]))
+    return clips
+
+
+def offline_rows(folder: Path, config, parts) -> dict[str, list[tuple]]:
+    """By clip: (frame, track_id, x1, y1, x2, y2, score) as the offline run writes them.
+
+    The fake decoder reads scripts, so the real one is taken.
+    """
+    config = replace(config, detection=replace(config.detection, resize="published"))
+    parts = replace(parts, decode="pipelines.videos:decode_segment")
+    summary = reference.track(
+        [str(folder)],
+        str(folder / "out"),
+        config,
+        parts=parts,
+        resources=ResourceConfig(chunk_frames=1, device="cpu"),
+    )
+    assert summary.videos_done == len(list(folder.glob("clip*")))
+    rows = {}
+    for path in sorted((folder / "out/tracks").glob("*.parquet")):
+        table = pq.ParquetFile(path).read().to_pydict()
+        names = ("frame", "track_id", "x1", "y1", "x2", "y2", "score")
+        rows[path.stem.split("-")[0]] = list(zip(*(table[name] for name in names), strict=True))
+    return rows
+
+
+def to_rows(seq: int, tracks: list[dict]) -> list[tuple]:
+    """Rows of an answer, in the precision of the Parquet file."""
+    return [
+        (seq, t["track_id"], *(float(np.float32(v)) for v in (*t["box"], t["score"])))
+        for t in tracks
+    ]
+
+
+def over_rest(port: int, clips: list[list[np.ndarray]]) -> list[list[tuple]]:
+    """All clips frame by frame in turn, so that the streams interleave strictly."""
+    streams = []
+    for _ in clips:
+        _, answer, _ = call(
+            port, "POST", "/v1/streams", b'{"frames_per_second": 25}', kind="application/json"
+        )
+        streams.append(answer["stream"])
+    rows: list[list[tuple]] = [[] for _ in clips]
+    for seq in range(len(clips[0])):
+
+        def post(index: int, seq: int = seq) -> tuple:
+            path = f"/v1/streams/{streams[index]}/frames/{seq}"
+            return call(port, "POST", path, png(clips[index][seq]))
+
+        with ThreadPoolExecutor(8) as pool:
+            for index, (status, answer, _) in enumerate(pool.map(post, range(len(clips)))):
+                assert status == 200, answer
+                rows[index] += to_rows(seq, answer["tracks"])
+    return rows
+
+
+def over_sockets(
+    port: int, clips: list[list[np.ndarray]], encoding: str = "png"
+) -> list[list[tuple]]:
+    def play(images: list[np.ndarray]) -> list[tuple]:
+        rows: list[tuple] = []
+        with connect(f"http://127.0.0.1:{port}").stream(25, encoding=encoding) as stream:
+            for seq, tracks in enumerate(stream.track(images)):
+                boxes = tracks.tlbr.astype(np.float32)
+                for number, box, score in zip(tracks.track_id, boxes, tracks.score, strict=True):
+                    rows.append((seq, int(number), *map(float, box), float(score)))
+        return rows
+
+    with ThreadPoolExecutor(len(clips)) as pool:
+        return list(pool.map(play, clips))
+
+
+def wait_until_ready(port: int) -> None:
+    deadline = time.monotonic() + 120
+    while call(port, "GET", "/readyz")[0] != 200:  # a replica that was killed is coming back
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

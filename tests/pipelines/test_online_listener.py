@@ -1,0 +1,162 @@
+"""The server inside an ingress: several on one port, and how one of them ends."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from online_service import free_port
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from pipelines.online.config import ServeConfig, split_address
+from pipelines.online.listener import Listener
+
+
+class App:
+    """Answers its name, to `/slow` only when it is let; echoes what a socket sends."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.has_asked, self.let_go = threading.Event(), threading.Event()
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (message := await receive())["type"] == "websocket.receive":
+                await send({"type": "websocket.send", "bytes": message["bytes"]})
+            return
+        if scope["path"] == "/slow":
+            self.has_asked.set()
+            while not self.let_go.is_set():
+                await asyncio.sleep(0.01)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": self._name.encode()})
+
+
+@contextmanager
+def listening(app: App, address: str, within_s: float = 5.0) -> Iterator[threading.Event]:
+    """A listener in a thread; setting the event begins its end."""
+    stop, opened = threading.Event(), threading.Event()
+    failures: list[Exception] = []
+
+    async def serve() -> None:
+        listener = Listener(app, address, 1000)
+        try:
+            await listener.open()
+        except RuntimeError as error:
+            failures.append(error)
+            return
+        finally:
+            opened.set()
+        await asyncio.to_thread(stop.wait)
+        await listener.close(within_s)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        assert opened.wait(10)
+        if failures:
+            raise failures[0]
+        yield stop
+    finally:
+        stop.set()
+        app.let_go.set()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def get(port: int, path: str = "/") -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def test_several_share_a_port_and_the_others_go_on_when_one_ends():
+    port = free_port()
+    with listening(App("b"), f"127.0.0.1:{port}"):
+        with listening(App("a"), f"127.0.0.1:{port}"):
+            assert {get(port) for _ in range(60)} == {"a", "b"}
+        assert {get(port) for _ in range(20)} == {"b"}
+
+
+def test_what_has_arrived_is_answered_at_the_end():
+    app, port, answers = App("a"), free_port(), []
+    with listening(app, f"127.0.0.1:{port}") as stop:
+        caller = threading.Thread(target=lambda: answers.append(get(port, "/slow")))
+        caller.start()
+        assert app.has_asked.wait(10)
+        stop.set()
+        while True:  # nobody new is let in meanwhile
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            except ConnectionRefusedError:
+                break
+        assert not answers
+        app.let_go.set()
+        caller.join(10)
+    assert answers == ["a"]
+
+
+def test_an_end_does_not_wait_longer_than_it_may():
+    app, port = App("a"), free_port()
+    with listening(app, f"127.0.0.1:{port}", within_s=0.2) as stop:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/slow")
+        assert app.has_asked.wait(10)
+        stop.set()
+        assert connection.getresponse().status == 500  # as the loop ends, with all that is in it
+
+
+def test_open_sockets_are_told_to_go_elsewhere():
+    port = free_port()
+    with (
+        listening(App("a"), f"127.0.0.1:{port}") as stop,
+        connect(f"ws://127.0.0.1:{port}/", compression=None) as talk,
+    ):
+        talk.send(b"x" * 1500)  # above the limit: for the app to refuse, in its own words
+        assert talk.recv(timeout=10) == b"x" * 1500
+        stop.set()
+        with pytest.raises(ConnectionClosed) as closed:
+            talk.recv(timeout=10)
+    assert closed.value.rcvd.code == 1012
+
+
+def test_an_address_of_another_program_is_refused_by_its_name():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with (
+            pytest.raises(RuntimeError, match=f"listen: {address} is not free"),
+            listening(App("a"), address),
+        ):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8000", ("127.0.0.1", 8000)),
+        ("[::1]:80", ("::1", 80)),
+        ("example.org:65535", ("example.org", 65535)),
+    ],
+)
+def test_addresses(text, address):
+    assert split_address(text) == address
+    assert ServeConfig(listen=text).listen == text
+
+
+@pytest.mark.parametrize("text", ["", "8000", "host", "host:", ":80", "host:x", "h:70000", "u@h:1"])
+def test_what_is_no_address(text):
+    with pytest.raises(ValueError, match="listen: got"):
+        ServeConfig(listen=text)
