@@ -1,10 +1,12 @@
-"""A service that does nothing, for `jde bench serve`: what Ray Serve itself carries."""
+"""A service that does nothing, for `jde bench serve`: what the way in and its callers cost."""
 
 from __future__ import annotations
 
 from typing import Any
 
-PATH = "/empty"
+from pipelines.online.listener import Listener
+
+_MAX_BODY_BYTES = 1 << 24
 
 
 async def answer_nothing(scope: Any, receive: Any, send: Any) -> None:
@@ -19,20 +21,27 @@ async def answer_nothing(scope: Any, receive: Any, send: Any) -> None:
 
 
 class Empty:
-    """Ingress around `answer_nothing`."""
+    """A replica that listens as an ingress does.
 
-    def __serve_build_asgi_app__(self) -> Any:
-        return answer_nothing
+    Args:
+        address: `HOST:PORT`.
+    """
+
+    async def __init__(self, address: str) -> None:  # type: ignore[misc]  # Ray awaits it
+        self._listener = Listener(answer_nothing, address, _MAX_BODY_BYTES)
+        await self._listener.open()
+
+    async def __del__(self) -> None:
+        await self._listener.close(5.0)
 
 
-def start() -> None:
-    """Deploy it below `PATH`, beside the service that runs already."""
+def start(port: int) -> None:
+    """Deploy it beside the service that runs already."""
     from ray import serve
 
-    deployment = serve.deployment(
-        name="empty", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=1000
-    )(serve.ingress()(Empty))
-    serve.run(deployment.bind(), name="empty", route_prefix=PATH)
+    options: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0}}
+    deployment = serve.deployment(name="empty", **options)(Empty)
+    serve.run(deployment.bind(f"127.0.0.1:{port}"), name="empty", route_prefix=None)
 
 
 def stop() -> None:

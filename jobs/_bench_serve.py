@@ -181,10 +181,10 @@ def _overloaded(
         rows.append(load.row(f"overload {factor}x"))
         promises += _overload_promises(rows[-1], unloaded, peak)
     _say("a service that does nothing")
-    _bench_empty_service.start()
-    path = _bench_empty_service.PATH
-    load = call_load(port, images, _CALLERS, seconds, path=path)
-    rows.append(load.row("Ray Serve that does nothing"))
+    empty_port = free_port()
+    _bench_empty_service.start(empty_port)
+    load = call_load(empty_port, images, _CALLERS, seconds, path="/")
+    rows.append(load.row("ingress that does nothing"))
     _bench_empty_service.stop()
     return rows, promises
 

@@ -42,7 +42,8 @@ Snapshots = Annotated[
     typer.Option(
         metavar="actor|none|URI",
         show_default=False,
-        help="Where streams are kept beside their replica, to survive it. Default: actor.",
+        help="Where streams are kept beside their replica, to survive it. Default: this machine's "
+        "memory; with --address, actor.",
     ),
 ]
 ConfigFile = Annotated[

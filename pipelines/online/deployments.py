@@ -1,11 +1,14 @@
 """The Ray Serve application: ingress, detectors, sessions, and the keeper beside them.
 
 ```
- client -> proxy -> ingress: guard, limits, decode, letterbox
-                       |-> detectors: one batch of frames of any streams
-                       +-> sessions-N: the stream's tracker, fed with those detections
-                              +-> keeper: snapshots of streams, sums of counts
+ client -> ingress: guard, limits, decode, letterbox
+              |-> detectors: one batch of frames of any streams
+              |-> sessions-N: the stream's tracker, fed with those detections
+              |      +-> snapshots of streams: shared memory, the keeper, a folder or S3
+              +-> keeper: sums of counts
 ```
+
+On one machine (`listen`) clients reach the ingresses themselves, on a cluster by Serve's proxies.
 
 A stream is pinned by its id, which names its session: each `sessions-N` is a deployment of exactly
 one replica, so that there is no ring to move streams about when a replica dies or comes back.
