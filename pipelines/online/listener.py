@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pipelines.online.config import KEEP_ALIVE_S, split_address
 from pipelines.online.guard import App
 
 _BACKLOG = 2048  # connections
+_MAX_HEAD_BYTES = 64 << 10
 
 
 class Listener:
@@ -28,14 +30,18 @@ class Listener:
         app: What answers.
         address: `HOST:PORT`.
         max_body_bytes: Of a WebSocket's message; the app says what is too much, up to twice of it.
+        idle_s: After which a connection is closed that has no request, or only part of one's head.
     """
 
-    def __init__(self, app: App, address: str, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: App, address: str, max_body_bytes: int, idle_s: float = KEEP_ALIVE_S
+    ) -> None:
         self._address = split_address(address)
         self._server = _Server(
             uvicorn.Config(
                 app,
-                timeout_keep_alive=KEEP_ALIVE_S,
+                http=_Connection,
+                timeout_keep_alive=idle_s,  # type: ignore[arg-type]  # a delay of asyncio's
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -77,6 +83,42 @@ class Listener:
         self._server.should_exit = True
         with suppress(TimeoutError):  # cancelled then: its connections end with this process
             await asyncio.wait_for(self._serving, within_s)
+
+
+class _Connection(HttpToolsProtocol):
+    """Ends a connection whose request's head is slow or long; uvicorn alone would wait for ever."""
+
+    _head_bytes = 0
+    _head_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        is_whole = self.cycle is not None and not self.cycle.response_complete
+        if is_whole or self.transport.get_protocol() is not self:  # now it is a WebSocket's
+            self._stop_waiting()
+            return
+        self._expect_head()
+        self._head_bytes += len(data)
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        if self._head_due is None:
+            self._head_due = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        self._head_bytes = 0
+        if self._head_due is not None:
+            self._head_due.cancel()
+            self._head_due = None
 
 
 class _Server(uvicorn.Server):

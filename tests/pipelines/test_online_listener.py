@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,13 +42,15 @@ class App:
 
 
 @contextmanager
-def listening(app: App, address: str, within_s: float = 5.0) -> Iterator[threading.Event]:
+def listening(
+    app: App, address: str, within_s: float = 5.0, idle_s: float = 15.0
+) -> Iterator[threading.Event]:
     """A listener in a thread; setting the event begins its end."""
     stop, opened = threading.Event(), threading.Event()
     failures: list[Exception] = []
 
     async def serve() -> None:
-        listener = Listener(app, address, 1000)
+        listener = Listener(app, address, 1000, idle_s)
         try:
             await listener.open()
         except RuntimeError as error:
@@ -81,6 +84,11 @@ def get(port: int, path: str = "/") -> str:
         connection.close()
 
 
+def send_without_end(connection: socket.socket, line: bytes) -> None:
+    while True:
+        connection.sendall(line)
+
+
 def test_several_share_a_port_and_the_others_go_on_when_one_ends():
     port = free_port()
     with listening(App("b"), f"127.0.0.1:{port}"):
@@ -99,7 +107,7 @@ def test_what_has_arrived_is_answered_at_the_end():
         while True:  # nobody new is let in meanwhile
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=5).close()
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):
                 break
         assert not answers
         app.let_go.set()
@@ -129,6 +137,40 @@ def test_open_sockets_are_told_to_go_elsewhere():
         with pytest.raises(ConnectionClosed) as closed:
             talk.recv(timeout=10)
     assert closed.value.rcvd.code == 1012
+
+
+def test_a_head_that_is_slow_or_long_ends_its_connection():
+    port = free_port()
+    with listening(App("a"), f"127.0.0.1:{port}", idle_s=0.5):
+        request = b"GET / HTTP/1.1\r\nHost: x\r\n"
+        for beginning in (b"", request, request + b"\r\n" + request):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
+                slow.sendall(beginning)
+                answer = b""
+                while part := slow.recv(4096):
+                    answer += part
+                assert answer.count(b"200 OK") == beginning.count(b"\r\n\r\n")
+    with (
+        listening(App("a"), f"127.0.0.1:{port}"),
+        socket.create_connection(("127.0.0.1", port), timeout=10) as endless,
+    ):
+        endless.sendall(request)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            send_without_end(endless, b"X: " + b"y" * 1000 + b"\r\n")
+        assert get(port) == "a"
+
+
+def test_a_slow_answer_and_a_quiet_socket_are_no_slow_heads():
+    app, port = App("a"), free_port()
+    with listening(app, f"127.0.0.1:{port}", idle_s=0.3):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/slow")
+        with connect(f"ws://127.0.0.1:{port}/", compression=None) as talk:
+            time.sleep(0.8)
+            talk.send(b"x")
+            assert talk.recv(timeout=10) == b"x"
+        app.let_go.set()
+        assert connection.getresponse().read() == b"a"
 
 
 def test_an_address_of_another_program_is_refused_by_its_name():
