@@ -113,3 +113,17 @@ def wait_until_ready(port: int) -> None:
     while call(port, "GET", "/readyz")[0] != 200:  # a replica that was killed is coming back
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def kill_one(kind: str) -> None:
+    """Kill the process of a replica of this Ray."""
+    import ray
+
+    names = [
+        found["name"]
+        for found in ray.util.list_named_actors(all_namespaces=True)
+        if f"#{kind}" in found["name"] and found["name"].startswith("SERVE_REPLICA")
+    ]
+    assert names, f"no replica of {kind}"
+    actor = ray.get_actor(sorted(names)[0], namespace="serve")
+    ray.kill(actor, no_restart=True)

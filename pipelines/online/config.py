@@ -156,6 +156,14 @@ class ServeConfig:
             text = "accepted is actor | none | memory:FOLDER | a folder | s3://"
             raise ValueError(f"snapshots: got {self.snapshots!r}, {text}")
 
+    @property
+    def has_session_inside(self) -> bool:
+        """Whether the session is a part of the ingress: where all calls come to the same one.
+
+        Between processes a frame's way to its tracker and back takes ten times the tracker's time.
+        """
+        return self.listen is not None and self.num_ingresses == self.num_sessions == 1
+
     @cached_property  # named several times a frame, and 60 us to make
     def model(self) -> str:
         """Version of what answers: `small@<weights>.<configuration>`, 8 hex digits each.

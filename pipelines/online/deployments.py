@@ -8,7 +8,8 @@
               +-> keeper: sums of counts
 ```
 
-On one machine (`listen`) clients reach the ingresses themselves, on a cluster by Serve's proxies.
+On one machine (`listen`) clients reach the ingresses themselves, on a cluster by Serve's proxies;
+and a single ingress that listens keeps a single session in its own process.
 
 A stream is pinned by its id, which names its session: each `sessions-N` is a deployment of exactly
 one replica, so that there is no ring to move streams about when a replica dies or comes back.
@@ -114,7 +115,7 @@ def build_application(config: ServeConfig) -> serve.Application:
     detectors = _deployment(DetectorReplica, "detectors", **pool).bind(config)
     sessions = [
         _deployment(SessionReplica, f"sessions-{number}").bind(config, number, keeper)
-        for number in range(config.num_sessions)
+        for number in range(0 if config.has_session_inside else config.num_sessions)
     ]
     ingress = _deployment(
         serve.ingress()(IngressReplica),

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
@@ -41,13 +42,31 @@ def direct(handle: Any) -> Any:
     return handle.options(_by_reference=False)
 
 
+class Here:
+    """An object of this process, called as if it were behind a handle.
+
+    Args:
+        target: With asynchronous methods.
+    """
+
+    def __init__(self, target: Any) -> None:
+        self._target = target
+
+    def options(self, **_: Any) -> Here:
+        """Itself: there is no way for the calls to take."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self._target, name))
+
+
 class RemoteBackend:
     """See `pipelines.online.service.Backend`.
 
     Args:
         config: Of the service.
         detectors: Handle of the detectors.
-        sessions: Handles of the sessions, by their numbers.
+        sessions: Handles of the sessions, by their numbers, or what is called like them.
         keeper: Handle of the keeper.
 
     Attributes:

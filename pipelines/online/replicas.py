@@ -24,7 +24,7 @@ from pipelines.online.guard import App
 from pipelines.online.images import network_size
 from pipelines.online.listener import Listener
 from pipelines.online.refusals import Cause, Refusal
-from pipelines.online.remote import RemoteBackend, build_snapshots
+from pipelines.online.remote import Here, RemoteBackend, build_snapshots
 from pipelines.online.service import Found, Service
 from pipelines.online.sessions import Sessions
 from pipelines.online.streams import Answer
@@ -120,7 +120,7 @@ class DetectorReplica:
         return self._detector.find(pixels, infos, range(len(frames)))[0]
 
 
-class SessionReplica:
+class SessionCalls:
     """The streams of one session: `Sessions` behind calls that return refusals as values.
 
     What an answer names the model of is asked for with the ingress's version: while the service is
@@ -199,10 +199,18 @@ class SessionReplica:
             await asyncio.sleep(1.0)
             await self._sessions.expire()
 
-    async def __del__(self) -> None:
+    async def close(self) -> None:
+        """Keep what has gone on since its last snapshot."""
         if self._sweeping is not None:
             self._sweeping.cancel()
         await self._sessions.keep_all()
+
+
+class SessionReplica(SessionCalls):
+    """A session in a process of its own."""
+
+    async def __del__(self) -> None:
+        await self.close()
 
 
 class IngressReplica:
@@ -211,7 +219,7 @@ class IngressReplica:
     Args:
         config: Settled.
         detectors: Handle of the detectors.
-        sessions: Handles of the sessions, by their numbers.
+        sessions: Handles of the sessions, by their numbers; with none the one there is lives here.
         keeper: Handle of the keeper.
     """
 
@@ -219,7 +227,8 @@ class IngressReplica:
         self, config: ServeConfig, detectors: Any, sessions: list[Any], keeper: Any
     ) -> None:
         tokens = () if config.token_file is None else read_tokens(config.token_file)
-        backend = RemoteBackend(config, detectors, sessions, keeper)
+        self._session = None if sessions else SessionCalls(config, 0, keeper)
+        backend = RemoteBackend(config, detectors, sessions or [Here(self._session)], keeper)
         self._service = Service(config, backend, Tokens(tokens))
         backend.metrics = self._service.metrics
         self._api = build_api(self._service)
@@ -235,6 +244,8 @@ class IngressReplica:
     async def __del__(self) -> None:
         if self._listener is not None:
             await self._listener.close(_DRAIN_S)
+        if self._session is not None:
+            await self._session.close()
 
     async def _push(self) -> None:
         """Hand counts on, so that they outlive this replica."""

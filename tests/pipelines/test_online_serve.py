@@ -13,6 +13,7 @@ import pytest
 import yaml
 from online_clips import (
     ARGS,
+    kill_one,
     offline_rows,
     over_rest,
     over_sockets,
@@ -65,20 +66,6 @@ def test_eight_streams_over_sockets_give_the_offline_rows(port, clips):
     assert {f"clip{i}": sorted(part) for i, part in enumerate(rows)} == {
         name: sorted(part) for name, part in wanted.items()
     }
-
-
-def kill_one(kind: str) -> None:
-    """Kill the process of a replica of this Ray."""
-    import ray
-
-    names = [
-        found["name"]
-        for found in ray.util.list_named_actors(all_namespaces=True)
-        if f"#{kind}" in found["name"] and found["name"].startswith("SERVE_REPLICA")
-    ]
-    assert names, f"no replica of {kind}"
-    actor = ray.get_actor(sorted(names)[0], namespace="serve")
-    ray.kill(actor, no_restart=True)
 
 
 def play_while_killing(port: int, clips, kinds: tuple[str, ...]) -> None:

@@ -1,0 +1,68 @@
+"""The service laid out as on a cluster, behind Serve's proxy, and as on a laptop, all in one."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import fakes
+import pytest
+from online_clips import (
+    ARGS,
+    kill_one,
+    offline_rows,
+    over_rest,
+    over_sockets,
+    wait_until_ready,
+    write_clips,
+)
+from online_service import free_port
+
+from pipelines.online.running import running
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
+]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    return write_clips(folder, 3, 20), offline_rows(folder, fakes.CONFIG, fakes.PARTS)
+
+
+def check(rows: list[list[tuple]], wanted: dict[str, list[tuple]]) -> None:
+    assert {f"clip{i}": sorted(part) for i, part in enumerate(rows)} == {
+        name: sorted(part) for name, part in wanted.items()
+    }
+
+
+def test_streams_behind_the_proxy_give_the_offline_rows(ray_cluster, clips):
+    images, wanted = clips
+    port = free_port()
+    with running(ARGS, port=port, address=ray_cluster):
+        wait_until_ready(port)
+        assert "sessions-1" in deployments()
+        check(over_rest(port, images), wanted)
+        check(over_sockets(port, images), wanted)
+
+
+def test_streams_whose_session_is_in_the_ingress_outlive_it(ray_cluster, clips):
+    images, wanted = clips
+    port = free_port()
+    with running({**ARGS, "num_sessions": 1, "num_ingresses": 1}, port=port):
+        wait_until_ready(port)
+        assert deployments() == {"ingress", "detectors", "keeper"}
+        check(over_rest(port, images), wanted)
+        with ThreadPoolExecutor(1) as pool:
+            playing = pool.submit(over_sockets, port, [images[0]] * 3)
+            kill_one("ingress")
+            rows = playing.result(120)
+        assert all(sorted(part) == sorted(wanted["clip0"]) for part in rows)
+
+
+def deployments() -> set[str]:
+    from ray import serve
+
+    return set(serve.status().applications["jde"].deployments)
