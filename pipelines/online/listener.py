@@ -86,39 +86,53 @@ class Listener:
 
 
 class _Connection(HttpToolsProtocol):
-    """Ends a connection whose request's head is slow or long; uvicorn alone would wait for ever."""
+    """Ends a connection whose request's head is slow or long; uvicorn alone would wait for ever.
 
+    The same with the rest of a body whose request has been refused.
+    """
+
+    _is_in_head = True
     _head_bytes = 0
-    _head_due: asyncio.TimerHandle | None = None
+    _due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_head()
+        self._wait()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._is_in_head = False
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        is_whole = self.cycle is not None and not self.cycle.response_complete
-        if is_whole or self.transport.get_protocol() is not self:  # now it is a WebSocket's
+        if self.transport.get_protocol() is not self:  # now it is a WebSocket's
             self._stop_waiting()
-            return
-        self._expect_head()
-        self._head_bytes += len(data)
-        if self._head_bytes > _MAX_HEAD_BYTES:
-            self.transport.close()
+        elif self._is_in_head:
+            self._wait()
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self.transport.close()
+        elif self.cycle.response_complete:
+            self._wait()
+        else:
+            self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def _expect_head(self) -> None:
-        if self._head_due is None:
-            self._head_due = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
+    def _wait(self) -> None:
+        if self._due is None:
+            self._due = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
 
     def _stop_waiting(self) -> None:
-        self._head_bytes = 0
-        if self._head_due is not None:
-            self._head_due.cancel()
-            self._head_due = None
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
 
 class _Server(uvicorn.Server):

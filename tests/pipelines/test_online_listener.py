@@ -19,6 +19,9 @@ from pipelines.online.config import ServeConfig, split_address
 from pipelines.online.listener import Listener
 
 
+LAST_CHUNK = b"0\r\n\r\n"
+
+
 class App:
     """Answers its name, to `/slow` only when it is let; echoes what a socket sends."""
 
@@ -158,6 +161,28 @@ def test_a_head_that_is_slow_or_long_ends_its_connection():
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             send_without_end(endless, b"X: " + b"y" * 1000 + b"\r\n")
         assert get(port) == "a"
+
+
+def test_a_refused_body_is_read_to_its_end_but_not_for_ever():
+    port, length = free_port(), 1 << 20
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length
+    with (
+        listening(App("a"), f"127.0.0.1:{port}", idle_s=0.5),
+        socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
+    ):
+        for _ in range(2):  # the app answers at once and reads nothing
+            connection.sendall(head + bytes(length))
+            assert b"200 OK" in receive_until(connection, LAST_CHUNK)
+        connection.sendall(head + bytes(length - 1))
+        assert b"200 OK" in receive_until(connection, LAST_CHUNK)
+        assert connection.recv(4096) == b""
+
+
+def receive_until(connection: socket.socket, end: bytes) -> bytes:
+    answer = b""
+    while not answer.endswith(end):
+        answer += connection.recv(4096)
+    return answer
 
 
 def test_a_slow_answer_and_a_quiet_socket_are_no_slow_heads():
