@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shutil
@@ -9,7 +10,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -175,4 +176,6 @@ def running(
                 raise RunError(f"the service did not start: {first}", ExitCode.INTERNAL) from error
             yield f"http://{url_host}:{port}"
         finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            # Ray prints that the controller ended while it was being told to
+            with redirect_stdout(io.StringIO()):
+                serve.shutdown()  # type: ignore[no-untyped-call]
