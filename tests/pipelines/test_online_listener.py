@@ -18,7 +18,6 @@ from websockets.sync.client import connect
 from pipelines.online.config import ServeConfig, split_address
 from pipelines.online.listener import Listener
 
-
 LAST_CHUNK = b"0\r\n\r\n"
 
 
