@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.online.listener import Listener
-
 _MAX_BODY_BYTES = 1 << 24
 
 
@@ -28,6 +26,8 @@ class Empty:
     """
 
     async def __init__(self, address: str) -> None:  # type: ignore[misc]  # Ray awaits it
+        from pipelines.online.listener import Listener  # not when `jde bench` is only imported
+
         self._listener = Listener(answer_nothing, address, _MAX_BODY_BYTES)
         await self._listener.open()
 
