@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-_MAX_BODY_BYTES = 1 << 24
-
 
 async def answer_nothing(scope: Any, receive: Any, send: Any) -> None:
     """ASGI application that reads each body and answers `{}`."""
@@ -26,9 +24,11 @@ class Empty:
     """
 
     async def __init__(self, address: str) -> None:  # type: ignore[misc]  # Ray awaits it
-        from pipelines.online.listener import Listener  # not when `jde bench` is only imported
+        # not when `jde bench` is only imported
+        from pipelines.online.config import Limits
+        from pipelines.online.listener import Listener
 
-        self._listener = Listener(answer_nothing, address, _MAX_BODY_BYTES)
+        self._listener = Listener(answer_nothing, address, Limits().max_body_bytes)
         await self._listener.open()
 
     async def __del__(self) -> None:

@@ -11,12 +11,18 @@ import cv2
 import fakes
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from online_service import call, frame, png
 
 from pipelines import reference
 from pipelines.config import ResourceConfig
 from pipelines.online import connect
 
+SERVE_MARKS = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
+]
 ARGS = {
     "track": asdict(fakes.CONFIG),
     "parts": asdict(fakes.PARTS),
@@ -127,3 +133,10 @@ def kill_one(kind: str) -> None:
     assert names, f"no replica of {kind}"
     actor = ray.get_actor(sorted(names)[0], namespace="serve")
     ray.kill(actor, no_restart=True)
+
+
+def check_rows(rows: list[list[tuple]], wanted: dict[str, list[tuple]]) -> None:
+    """Every clip's rows are the offline ones, in any order."""
+    assert {f"clip{i}": sorted(part) for i, part in enumerate(rows)} == {
+        name: sorted(part) for name, part in wanted.items()
+    }

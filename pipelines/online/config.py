@@ -13,7 +13,7 @@ from models.tracking.associations import CONFIGS
 from pipelines.config import DetectionConfig, Device, Parts, TrackConfig
 
 MIB = 1 << 20
-MEMORY = "memory:"
+MEMORY_PREFIX = "memory:"
 KEEP_ALIVE_S = 15  # of a connection without calls
 
 
@@ -152,7 +152,7 @@ class ServeConfig:
             object.__setattr__(self, "track", replace(self.track, detection=detection))
         if self.listen is not None:
             split_address(self.listen)
-        if self.snapshots in ("", MEMORY):
+        if self.snapshots in ("", MEMORY_PREFIX):
             text = "accepted is actor | none | memory:FOLDER | a folder | s3://"
             raise ValueError(f"snapshots: got {self.snapshots!r}, {text}")
 

@@ -99,6 +99,10 @@ class _Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._wait()
 
+    def _should_upgrade(self) -> bool:
+        """Only of a GET: the WebSocket's protocol would keep others open without an answer."""
+        return self.parser.get_method() == b"GET" and super()._should_upgrade()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_in_head, self._head_bytes = True, 0
@@ -116,7 +120,7 @@ class _Connection(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self.transport.close()
-        elif self.cycle.response_complete:
+        elif self.cycle is None or self.cycle.response_complete:
             self._wait()
         else:
             self._stop_waiting()

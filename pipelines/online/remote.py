@@ -15,7 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from models.structures import Detections
-from pipelines.online.config import MEMORY, ServeConfig
+from pipelines.online.config import MEMORY_PREFIX, ServeConfig
 from pipelines.online.images import NetworkFrame
 from pipelines.online.metrics import Changes, Metrics
 from pipelines.online.refusals import Cause, Refusal
@@ -42,7 +42,7 @@ def direct(handle: Any) -> Any:
     return handle.options(_by_reference=False)
 
 
-class Here:
+class InProcessHandle:
     """An object of this process, called as if it were behind a handle.
 
     Args:
@@ -52,7 +52,7 @@ class Here:
     def __init__(self, target: Any) -> None:
         self._target = target
 
-    def options(self, **_: Any) -> Here:
+    def options(self, **_: Any) -> InProcessHandle:
         """Itself: there is no way for the calls to take."""
         return self
 
@@ -237,7 +237,7 @@ def build_snapshots(config: ServeConfig, keeper: Any) -> SnapshotStore:
         return NoSnapshots()
     if where == "actor":
         return KeptSnapshots(keeper)
-    if where.startswith(MEMORY):
-        folder = Path(where.removeprefix(MEMORY))
+    if where.startswith(MEMORY_PREFIX):
+        folder = Path(where.removeprefix(MEMORY_PREFIX))
         return SharedMemorySnapshots(folder, config.limits.snapshot_lasts_s)
     return StoredSnapshots(open_store(where), asyncio.to_thread)

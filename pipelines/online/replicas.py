@@ -24,7 +24,7 @@ from pipelines.online.guard import App
 from pipelines.online.images import network_size
 from pipelines.online.listener import Listener
 from pipelines.online.refusals import Cause, Refusal
-from pipelines.online.remote import Here, RemoteBackend, build_snapshots
+from pipelines.online.remote import InProcessHandle, RemoteBackend, build_snapshots
 from pipelines.online.service import Found, Service
 from pipelines.online.sessions import Sessions
 from pipelines.online.streams import Answer
@@ -228,7 +228,9 @@ class IngressReplica:
     ) -> None:
         tokens = () if config.token_file is None else read_tokens(config.token_file)
         self._session = None if sessions else SessionCalls(config, 0, keeper)
-        backend = RemoteBackend(config, detectors, sessions or [Here(self._session)], keeper)
+        backend = RemoteBackend(
+            config, detectors, sessions or [InProcessHandle(self._session)], keeper
+        )
         self._service = Service(config, backend, Tokens(tokens))
         backend.metrics = self._service.metrics
         self._api = build_api(self._service)

@@ -17,13 +17,13 @@ from typing import Any
 
 from pipelines.cluster import connected
 from pipelines.errors import ExitCode, RunError
-from pipelines.online.config import KEEP_ALIVE_S, MEMORY
+from pipelines.online.config import KEEP_ALIVE_S, MEMORY_PREFIX
 
 APP = "jde"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _LISTENING_S = 120.0
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it, closed to others
-_FOLDER = "jde-streams-"
+_FOLDER_PREFIX = "jde-streams-"
 _NEARBY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call what listens there
 # What Ray Serve reads from the environment. Replicas call each other without the object store and
 # without threads of their own in between.
@@ -103,7 +103,7 @@ def _is_one_machine() -> bool:
 
 
 @contextmanager
-def _memory() -> Iterator[Path | None]:
+def _snapshot_folder() -> Iterator[Path | None]:
     """A folder in this machine's memory for the snapshots of one service, None where there is none.
 
     What a service that was killed has left there is removed by the next one.
@@ -111,12 +111,12 @@ def _memory() -> Iterator[Path | None]:
     if not _SHARED_MEMORY.is_dir():
         yield None
         return
-    for left in _SHARED_MEMORY.glob(f"{_FOLDER}*"):
-        owner = left.name.removeprefix(_FOLDER).partition("-")[0]
+    for left in _SHARED_MEMORY.glob(f"{_FOLDER_PREFIX}*"):
+        owner = left.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]
         if owner.isdecimal() and not Path("/proc", owner).exists():
             shutil.rmtree(left, ignore_errors=True)  # another user's stays
     with tempfile.TemporaryDirectory(
-        prefix=f"{_FOLDER}{os.getpid()}-", dir=_SHARED_MEMORY, ignore_cleanup_errors=True
+        prefix=f"{_FOLDER_PREFIX}{os.getpid()}-", dir=_SHARED_MEMORY, ignore_cleanup_errors=True
     ) as folder:
         yield Path(folder)
 
@@ -147,12 +147,12 @@ def running(
     for name, value in _SERVE_SETTINGS.items():
         os.environ.setdefault(name, value)
     url_host = f"[{host}]" if ":" in host else host
-    with _memory() as folder, connected(address):
+    with _snapshot_folder() as folder, connected(address):
         if address == "local" and _is_one_machine():
             # on a cluster Serve's proxies find the ingresses, and the keeper is found by all
             config = replace(config, listen=f"{url_host}:{port}")
             if "snapshots" not in args and folder is not None:
-                config = replace(config, snapshots=f"{MEMORY}{folder}")
+                config = replace(config, snapshots=f"{MEMORY_PREFIX}{folder}")
         from ray import serve
         from ray.serve.schema import LoggingConfig
 

@@ -149,10 +149,6 @@ class StoredSnapshots:
         await self._in_thread(self._store.delete, _key(name))
 
 
-def _key(name: str) -> str:
-    return f"streams/{name}.safetensors"
-
-
 class SharedMemorySnapshots:
     """Files in this machine's memory, which outlive replicas but not the machine.
 
@@ -197,3 +193,7 @@ class SharedMemorySnapshots:
                     path.unlink()
             except FileNotFoundError:
                 continue  # another session's, which has just ended it
+
+
+def _key(name: str) -> str:
+    return f"streams/{name}.safetensors"

@@ -8,6 +8,8 @@ import fakes
 import pytest
 from online_clips import (
     ARGS,
+    SERVE_MARKS,
+    check_rows,
     kill_one,
     offline_rows,
     over_rest,
@@ -19,11 +21,7 @@ from online_service import free_port
 
 from pipelines.online.running import running
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
-]
+pytestmark = SERVE_MARKS
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +30,14 @@ def clips(tmp_path_factory):
     return write_clips(folder, 3, 20), offline_rows(folder, fakes.CONFIG, fakes.PARTS)
 
 
-def check(rows: list[list[tuple]], wanted: dict[str, list[tuple]]) -> None:
-    assert {f"clip{i}": sorted(part) for i, part in enumerate(rows)} == {
-        name: sorted(part) for name, part in wanted.items()
-    }
-
-
 def test_streams_behind_the_proxy_give_the_offline_rows(ray_cluster, clips):
     images, wanted = clips
     port = free_port()
     with running(ARGS, port=port, address=ray_cluster):
         wait_until_ready(port)
         assert "sessions-1" in deployments()
-        check(over_rest(port, images), wanted)
-        check(over_sockets(port, images), wanted)
+        check_rows(over_rest(port, images), wanted)
+        check_rows(over_sockets(port, images), wanted)
 
 
 def test_streams_whose_session_is_in_the_ingress_outlive_it(ray_cluster, clips):
@@ -54,7 +46,7 @@ def test_streams_whose_session_is_in_the_ingress_outlive_it(ray_cluster, clips):
     with running({**ARGS, "num_sessions": 1, "num_ingresses": 1}, port=port):
         wait_until_ready(port)
         assert deployments() == {"ingress", "detectors", "keeper"}
-        check(over_rest(port, images), wanted)
+        check_rows(over_rest(port, images), wanted)
         with ThreadPoolExecutor(1) as pool:
             playing = pool.submit(over_sockets, port, [images[0]] * 3)
             kill_one("ingress")

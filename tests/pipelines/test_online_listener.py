@@ -197,6 +197,19 @@ def test_a_slow_answer_and_a_quiet_socket_are_no_slow_heads():
         assert connection.getresponse().read() == b"a"
 
 
+def test_an_upgrade_that_is_no_get_is_an_ordinary_call():
+    port = free_port()
+    with listening(App("a"), f"127.0.0.1:{port}", idle_s=0.5):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as odd:
+            odd.sendall(
+                b"POST / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                b"Content-Length: 100\r\n\r\nabc"
+            )
+            assert b"200 OK" in receive_until(odd, LAST_CHUNK)
+            assert odd.recv(4096) == b""
+        assert get(port) == "a"
+
+
 def test_an_address_of_another_program_is_refused_by_its_name():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

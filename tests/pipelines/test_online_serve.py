@@ -13,6 +13,8 @@ import pytest
 import yaml
 from online_clips import (
     ARGS,
+    SERVE_MARKS,
+    check_rows,
     kill_one,
     offline_rows,
     over_rest,
@@ -25,16 +27,18 @@ from online_service import TOKEN, call, free_port, png
 from pipelines.errors import RunError
 from pipelines.online.config import read_config
 from pipelines.online.deployments import build_application, settle
-from pipelines.online.running import _FOLDER, _SHARED_MEMORY, _memory, check_door, running
+from pipelines.online.running import (
+    _FOLDER_PREFIX,
+    _SHARED_MEMORY,
+    _snapshot_folder,
+    check_door,
+    running,
+)
 
 ROOT = Path(__file__).parents[2]
 NUM_FRAMES = 30
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
-]
+pytestmark = SERVE_MARKS
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +58,14 @@ def clips(tmp_path_factory):
 def test_eight_streams_over_rest_give_the_offline_rows(port, clips):
     images, wanted = clips
     rows = over_rest(port, images)
-    assert {f"clip{i}": sorted(part) for i, part in enumerate(rows)} == {
-        name: sorted(part) for name, part in wanted.items()
-    }
+    check_rows(rows, wanted)
     assert sum(map(len, rows)) > 300
 
 
 def test_eight_streams_over_sockets_give_the_offline_rows(port, clips):
     images, wanted = clips
     rows = over_sockets(port, images)
-    assert {f"clip{i}": sorted(part) for i, part in enumerate(rows)} == {
-        name: sorted(part) for name, part in wanted.items()
-    }
+    check_rows(rows, wanted)
 
 
 def play_while_killing(port: int, clips, kinds: tuple[str, ...]) -> None:
@@ -89,9 +89,7 @@ def play_while_killing(port: int, clips, kinds: tuple[str, ...]) -> None:
         while is_first or killer.is_alive():
             is_first = False
             rows = over_sockets(port, images)
-            assert {f"clip{i}": sorted(part) for i, part in enumerate(rows)} == {
-                name: sorted(part) for name, part in wanted.items()
-            }
+            check_rows(rows, wanted)
     finally:
         killer.join(60)
     assert not failures
@@ -198,15 +196,15 @@ def test_serve_build_writes_a_file_of_all_deployments(tmp_path):
 def test_snapshots_in_memory_go_with_their_service_and_those_of_a_killed_one_with_the_next():
     if not _SHARED_MEMORY.is_dir():
         pytest.skip("this system has no /dev/shm")
-    left = _SHARED_MEMORY / f"{_FOLDER}999999999-left"  # above any process's number
+    left = _SHARED_MEMORY / f"{_FOLDER_PREFIX}999999999-left"  # above any process's number
     left.mkdir()
-    with _memory() as folder:
+    with _snapshot_folder() as folder:
         assert folder is not None
         assert folder.is_dir()
         assert folder.stat().st_mode & 0o077 == 0
         assert not left.exists()
         (folder / "0-0123abcd-0123456789ab").write_bytes(b"1")
-        with _memory() as other:
+        with _snapshot_folder() as other:
             assert folder.is_dir()
             assert other != folder
     assert not folder.exists()
