@@ -14,9 +14,9 @@ from models.jde.weights import PICKLES, load
 def initialise(model: JDE, path: Path) -> int:
     """Start from trained weights; returns the tensors taken.
 
-    A backbone comes from a FastestDet-layout state dict (ShuffleNet), a Darknet file (Darknet-53)
-    or a torchvision state dict (ResNet); a whole network from a `.safetensors` of the same
-    configuration or, for Darknet-53, from a published checkpoint.
+    A backbone comes from NanoDet-g's TensorFlow.js file (CSP), a FastestDet-layout state dict
+    (ShuffleNet), a Darknet file (Darknet-53) or a torchvision state dict (ResNet); a whole network
+    from a `.safetensors` of the same configuration or, for Darknet-53, from a published checkpoint.
 
     Raises:
         ValueError: If the file is missing or does not fit.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.boxes import iou_matrix
 from models.structures import FloatArray, IntArray
-from pipelines.pseudo_labels import AppearanceEmbedder, PersonDetector
+from pipelines.pseudo_labels import AppearanceEmbedder, DetectorTeacher
 
 Image = NDArray[np.uint8]
 
@@ -131,7 +131,9 @@ def with_unique_identities(
     return images, len(known)
 
 
-def add_pseudo_labels(image: LabelledImage, detector: PersonDetector, sure: float) -> LabelledImage:
+def add_pseudo_labels(
+    image: LabelledImage, detector: DetectorTeacher, sure: float
+) -> LabelledImage:
     """Add what a detector sees: people where nothing is labelled, ignored where it is unsure.
 
     Args:

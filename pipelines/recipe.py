@@ -132,11 +132,12 @@ class Recipe:
         embedding_loss: One of `models.jde.embedding_loss.EMBEDDING_LOSSES`.
         weighting: One of `models.jde.weighting.WEIGHTINGS`.
         sampling: See `pipelines.training_data.TrainingSet`.
-        initial: Backbone weights (FastestDet, Darknet, torchvision) or a whole network's file, for
-            Darknet-53 also a published checkpoint.
+        initial: Backbone weights (NanoDet-g, FastestDet, Darknet, torchvision) or a whole network's
+            file, for Darknet-53 also a published checkpoint.
         initial_classifier: Take the identity classifier of that published checkpoint too, which is
             otherwise left: for the very identities that it was trained on.
-        detector_teacher: ONNX file that finds people in unlabelled frames.
+        detector_teacher: Finds people in unlabelled frames: FastestDet's ONNX file or NanoDet-g's
+            `nanodet.json`.
         appearance_teacher: ONNX file that appearance is distilled from.
         longest_side: Images are shrunk to it.
         collage_share: Share of the images that are collages of crops.

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.jde.backbones.csp import CspNet
 from models.jde.backbones.darknet import STAGES, DarkNet53
 from models.jde.backbones.resnet import ResNet
 from models.jde.checkpoint import CheckpointError, check_keys, looks_like_darknet, read_pickle
+from models.jde.nanodet import read_nanodet
 from models.jde.network import JDE
 
 HEAD_LAYERS = (  # per stride 32, 16, 8: trunk, hidden box layer, box, embedding; detection layer
@@ -239,7 +241,8 @@ def load_backbone(model: JDE, path: Path) -> ImportReport:
 
     Args:
         model: Over Darknet-53 (`darknet53.conv.74`, or any Darknet file that starts with those 52
-            convolutions) or over a ResNet (a torchvision state dict; `fc` is left).
+            convolutions), over a ResNet (a torchvision state dict; `fc` is left) or over a CSP
+            network (`nanodet.json` of NanoDet-g; neck and heads are left).
         path: Of the file.
 
     Raises:
@@ -261,9 +264,13 @@ def load_backbone(model: JDE, path: Path) -> ImportReport:
             if key.endswith("num_batches_tracked"):  # absent from files before torch 0.4.1
                 rest.setdefault(key, torch.zeros((), dtype=torch.int64))
         return _fill(backbone, path, rest, left)
+    if isinstance(backbone, CspNet):
+        detector = read_nanodet(path)
+        left = ("neck and heads of NanoDet-g",)
+        return _fill(backbone, path, detector.backbone.state_dict(), left)
     raise CheckpointError(
         f"weights: {path}: no importer for backbone {model.config.backbone!r}, "
-        "accepted are darknet53, resnet50, resnet101"
+        "accepted are csp, darknet53, resnet50, resnet101"
     )
 
 

@@ -33,7 +33,7 @@ def data(tmp_path):
 def recipe(tmp_path):
     path = tmp_path / "train.yaml"
     settings = {
-        "network": "small",
+        "network": "small-shufflenet",
         "longest_side": 96,
         "sources": [{"kind": "boxes", "path": "park"}],
         "augmentation": {"multi_scale": [0.1], "mosaic": 0.0},

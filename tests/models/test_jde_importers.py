@@ -343,5 +343,5 @@ def test_a_bottleneck_is_that_of_torchvision():
 
 
 def test_a_backbone_without_importer_is_refused(tmp_path):
-    with pytest.raises(weights.CheckpointError, match="accepted are darknet53, resnet50"):
-        importers.load_backbone(empty(CONFIGURATIONS["small"]), tmp_path / "any.pth")
+    with pytest.raises(weights.CheckpointError, match="accepted are csp, darknet53, resnet50"):
+        importers.load_backbone(empty(CONFIGURATIONS["small-shufflenet"]), tmp_path / "any.pth")

@@ -9,7 +9,7 @@ from published_checkpoint import build_state
 
 from models.jde import weights
 from models.jde.assignment import Labels
-from models.jde.config import CONFIGURATIONS, SMALL
+from models.jde.config import CONFIGURATIONS, SMALL_SHUFFLENET
 from models.jde.loss import JointLoss
 from models.jde.network import JDE
 from pipelines import training
@@ -33,7 +33,7 @@ def batch():
         tlbr=torch.tensor([[20.0, 10.0, 50.0, 60.0], [40.0, 5.0, 70.0, 60.0]]),
         identity=torch.tensor([0, 1]),
         ignore=torch.zeros(2, dtype=torch.bool),
-        appearance=torch.zeros(2, SMALL.embedding_dim),
+        appearance=torch.zeros(2, SMALL_SHUFFLENET.embedding_dim),
         learns_detection=torch.ones(2, dtype=torch.bool),
     )
     return Batch(images, labels, ("a.jpg", "b.jpg"))
@@ -46,7 +46,7 @@ def some(number):
 
 def network():
     torch.manual_seed(0)
-    return JDE(SMALL)
+    return JDE(SMALL_SHUFFLENET)
 
 
 def plan(validation=None, **changes):
@@ -215,7 +215,7 @@ def test_initial_weights_that_lack_a_tensor_are_refused(tmp_path):
 
 
 def test_a_whole_network_can_be_the_start(tmp_path):
-    donor, model = JDE(SMALL), network()
+    donor, model = JDE(SMALL_SHUFFLENET), network()
     weights.save(donor, tmp_path / "d.safetensors")
     assert initialise(model, tmp_path / "d.safetensors") == len(donor.state_dict())
     torch.testing.assert_close(model.heads[0].box.weight, donor.heads[0].box.weight)
@@ -238,7 +238,7 @@ def test_a_published_checkpoint_can_be_the_start(published_file, tmp_path):
 
 
 def test_the_identity_loss_can_start_with_a_classifier(tmp_path):
-    start = {"weight": torch.randn(2, SMALL.embedding_dim), "bias": torch.randn(2)}
+    start = {"weight": torch.randn(2, SMALL_SHUFFLENET.embedding_dim), "bias": torch.randn(2)}
     started = replace(plan(learning_rate=1e-9, warmup_steps=1), classifier=start)
     fit(network(), started, some(1), open_store(str(tmp_path)))
     loss = torch.load(tmp_path / "latest.pt", weights_only=True)["loss"]
@@ -247,4 +247,9 @@ def test_the_identity_loss_can_start_with_a_classifier(tmp_path):
 
 
 def test_the_loss_of_the_small_network_has_the_names_that_curves_show():
-    assert JointLoss(SMALL, 2).weighting.tasks == ("score", "box", "identity", "appearance")
+    assert JointLoss(SMALL_SHUFFLENET, 2).weighting.tasks == (
+        "score",
+        "box",
+        "identity",
+        "appearance",
+    )

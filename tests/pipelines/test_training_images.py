@@ -34,7 +34,7 @@ def sources(monkeypatch):
 def recipe(**changes):
     return parse_recipe(
         {
-            "network": "small",
+            "network": "small-shufflenet",
             "sources": [{"kind": "boxes", "path": "a"}, {"kind": "frames", "path": "b"}],
             "training": {"minutes": 1, "batch": 2},
             **changes,

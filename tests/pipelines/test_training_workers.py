@@ -41,7 +41,7 @@ def data(tmp_path):
 def prepared(root, out, **changes):
     recipe = parse_recipe(
         {
-            "network": "small",
+            "network": "small-shufflenet",
             "sources": [{"kind": "list", "path": "cam.train"}],
             "sampling": "epoch",
             "augmentation": {"multi_scale": [0.1], "mosaic": 0.0, "min_height_px": 2.0},

@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 from torch import nn
 
+from models.jde.backbones.csp import CspNet
 from models.jde.backbones.darknet import DarkNet53
 from models.jde.backbones.resnet import resnet50, resnet101
 from models.jde.backbones.shufflenet import ShuffleNetV2
 
 BACKBONES: dict[str, Callable[[], nn.Module]] = {
+    "csp": CspNet,
     "shufflenet": ShuffleNetV2,
     "darknet53": DarkNet53,
     "resnet50": resnet50,
