@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
+_BIRTH_MARGIN = 0.1  # a person who appears must be surer than one who is followed
 _BUFFER = {"default": 60, "published": 30}
 _SHARED = (
     "association",
@@ -30,7 +31,8 @@ class TrackingConfig:
         high_score: Detections below are weak: they take part in the last stage only, where they
             may extend a tracked track. In `published` there are none (`--conf`).
         weak_share: Weak detections reach down to this share of `high_score`.
-        birth_score: A detection starts a track from this score on; None is `high_score`.
+        birth_score: A detection starts a track from this score on; None is .1 above `high_score`
+            (as in ByteTrack), in `published` `high_score` itself.
         appearance_limit: Largest cost of the appearance stage: embedding distance, a little motion.
         motion_share: Share of the squared Mahalanobis distance in that cost.
         overlap_limit: Largest cost of the overlap stage for tracks seen in the last frame.
@@ -62,7 +64,7 @@ class TrackingConfig:
     low_overlap_limit: float = 0.3
     tentative_overlap_limit: float = 0.7
     birth_overlap: float = 0.4
-    embedding_momentum: float = 0.95
+    embedding_momentum: float = 0.9
     min_hits: int = 2
 
     def __post_init__(self) -> None:
@@ -88,7 +90,10 @@ class TrackingConfig:
     @property
     def first_score(self) -> float:
         """Score from which on a detection starts a track."""
-        return self.high_score if self.birth_score is None else self.birth_score
+        if self.birth_score is not None:
+            return self.birth_score
+        margin = _BIRTH_MARGIN if self.mode == "default" else 0.0
+        return min(1.0, round(self.high_score + margin, 6))
 
     @property
     def least_score(self) -> float:

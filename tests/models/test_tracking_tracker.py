@@ -34,10 +34,21 @@ def ids_of(tracker, boxes, looks=LOOK, **times):
 
 def test_everyone_of_the_first_frame_is_reported_at_once():
     scene = build_scene(SCENES["crossing"])[0]
-    tracks = build().update(scene.tlbr, scene.scores, scene.embeddings)
+    tracks = build(birth_score=0.5).update(scene.tlbr, scene.scores, scene.embeddings)
     assert tracks.track_id.tolist() == list(range(1, len(scene) + 1))
     np.testing.assert_allclose(tracks.tlbr, scene.tlbr, atol=1e-3)
     assert tracks.detection_index.tolist() == list(range(len(scene)))
+
+
+@pytest.mark.parametrize(("mode", "starts"), [("default", 0.6), ("published", 0.5)])
+def test_who_appears_must_be_surer_than_who_is_followed(mode, starts):
+    below, above = np.array([starts - 0.01]), np.array([starts])
+    tracker = build(mode)
+    for _ in range(3):
+        assert tracker.update(BOX, below, LOOK).track_id.tolist() == []
+    tracker.update(BOX, above, LOOK)
+    ids = [tracker.update(BOX, np.array([0.51]), LOOK).track_id.tolist() for _ in range(3)]
+    assert ids == [[1], [1], [1]]
 
 
 def test_a_later_newcomer_is_reported_from_the_second_detection_on():
