@@ -31,7 +31,7 @@ def test_the_published_recipe_is_the_papers():
 def test_the_shipped_recipe_means_what_it_did():
     recipe = read_recipe(JOBS / "train_small.yaml")
     training = recipe.training
-    assert (training.optimiser, training.batch, training.ema_steps) == ("adamw", 16, 400.0)
+    assert (training.optimiser, training.batch, training.ema_steps) == ("adamw", 32, 400.0)
     assert (training.schedule, training.weight_decay) == ("cosine", 0.05)
     assert recipe.augmentation.mosaic == 0.5
     assert (recipe.weighting, recipe.embedding_loss) == ("uncertainty", "cross_entropy")
