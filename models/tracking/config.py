@@ -64,7 +64,7 @@ class TrackingConfig:
     low_overlap_limit: float = 0.3
     tentative_overlap_limit: float = 0.7
     birth_overlap: float = 0.4
-    embedding_momentum: float = 0.9
+    embedding_momentum: float = 0.95
     min_hits: int = 2
 
     def __post_init__(self) -> None:

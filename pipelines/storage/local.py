@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from pipelines.storage.base import Body
 
@@ -37,17 +38,22 @@ class LocalStore:
             _sync_folder(target.parent)
 
     def put_if_absent(self, key: str, body: Body) -> bool:
-        """Temporary file, fsync, then a link, which fails if the name is taken."""
+        """File without a name, fsync, then a link, which fails if the name is taken.
+
+        A writer that is killed leaves nothing. Where the file system knows no files without names
+        (NFS), it is a temporary one, which a killed writer leaves behind.
+        """
         target = self._path(key)
         if target.exists():
             return False
-        with self._temporary(target, body) as temporary:
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            _sync_folder(target.parent)
-        return True
+        target.parent.mkdir(parents=True, exist_ok=True)
+        number = _open_nameless(target.parent)
+        if number is None:
+            with self._temporary(target, body) as temporary:
+                return _linked(temporary, target)
+        with os.fdopen(number, "wb") as file:
+            _fill(file, body)
+            return _linked(Path(f"/proc/self/fd/{number}"), target)
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with `prefix`, sorted."""
@@ -80,17 +86,45 @@ class LocalStore:
         number, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
         try:
             with os.fdopen(number, "wb") as file:
-                if isinstance(body, Path):
-                    with body.open("rb") as source:
-                        shutil.copyfileobj(source, file, 1 << 20)
-                else:
-                    file.write(body)
-                os.fchmod(file.fileno(), 0o644)  # mkstemp makes it private
-                file.flush()
-                os.fsync(file.fileno())
+                _fill(file, body)
             yield Path(name)
         finally:
             Path(name).unlink(missing_ok=True)
+
+
+def _open_nameless(folder: Path) -> int | None:
+    """Descriptor of a new file that has no name yet; None where there is no such thing."""
+    if not hasattr(os, "O_TMPFILE"):
+        return None
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o644)
+    except OSError:  # if for another reason, a file with a name fails too, and says why
+        return None
+
+
+def _fill(file: BinaryIO, body: Body) -> None:
+    """Write all of it and wait until it would survive a power cut."""
+    if isinstance(body, Path):
+        with body.open("rb") as source:
+            shutil.copyfileobj(source, file, 1 << 20)
+    else:
+        file.write(body)
+    os.fchmod(file.fileno(), 0o644)  # mkstemp makes it private
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _linked(unfinished: Path, target: Path) -> bool:
+    """Give a finished file its name; False if that is taken."""
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:  # with a folder's descriptor Python takes linkat, which follows /proc/self/fd to the file
+        os.link(unfinished, target, src_dir_fd=folder, follow_symlinks=True)
+        os.fsync(folder)
+    except FileExistsError:
+        return False
+    finally:
+        os.close(folder)
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

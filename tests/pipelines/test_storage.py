@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +22,7 @@ from botocore.exceptions import (
 from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 
-from pipelines.storage import StorageError, open_store, s3_client
+from pipelines.storage import StorageError, local, open_store, s3_client
 from pipelines.storage.s3 import S3Store
 from pipelines.storage.s3_client import ConditionError
 
@@ -52,7 +56,12 @@ def test_a_file_is_stored_as_its_bytes(tmp_path: Path) -> None:
     assert open_store(store.uri).exists("tracks/a")
 
 
-def test_of_racing_creators_one_wins_and_nothing_is_left_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nameless", [True, False])
+def test_of_racing_creators_one_wins_and_nothing_is_left_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    if not nameless:  # as on NFS
+        monkeypatch.setattr(local, "_open_nameless", lambda folder: None)
     store = open_store(str(tmp_path))
     with ThreadPoolExecutor(8) as pool:
         for turn in range(20):
@@ -61,6 +70,24 @@ def test_of_racing_creators_one_wins_and_nothing_is_left_over(tmp_path: Path) ->
             assert sum(won) == 1
             assert store.get(key) == b"%d" % won.index(True)
     assert not list(tmp_path.rglob(".tmp-*"))
+
+
+def test_a_creator_killed_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
+    number = local._open_nameless(tmp_path)
+    if number is None:
+        pytest.skip(f"{tmp_path} knows no files without names")
+    os.close(number)
+    code = f"""
+import os, signal
+from pathlib import Path
+from pipelines.storage import local
+os.fsync = lambda number: os.kill(os.getpid(), signal.SIGKILL)
+local.LocalStore(Path({str(tmp_path)!r})).put_if_absent("tracks/a", b"rows")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.rglob("*")] == ["tracks"]
+    assert open_store(str(tmp_path)).put_if_absent("tracks/a", b"rows")
 
 
 @pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/x"])
