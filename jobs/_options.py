@@ -107,7 +107,7 @@ Conf = Annotated[
     _option(
         "conf",
         _NETWORK,
-        "Detections from this score on start tracks; weaker ones may extend them.",
+        "Weaker detections may only extend tracks; jde and bytetrack start one .1 above it.",
         default="0.5 (deepsort 0.3, bytetrack 0.6)",
     ),
 ]

@@ -19,7 +19,7 @@ from models.jde.nanodet import NanoDet, read_nanodet
 from models.letterbox import fitted_size
 from models.sde.declaration import DetectorDeclaration, NetworkDeclaration
 from models.sde.layouts import suppress
-from models.sde.network import AppearanceEmbedder, PersonDetector
+from models.sde.network import AppearanceEmbedder, PersonDetector, views_of
 from models.structures import FloatArray
 
 __all__ = ["AppearanceEmbedder", "DetectorTeacher", "open_appearance", "open_detector"]
@@ -53,10 +53,7 @@ class NanoDetTeacher:
     ) -> tuple[FloatArray, FloatArray]:
         """See `DetectorTeacher`."""
         height, width = picture.shape[:2]
-        views = [(0, width)]
-        if width > 1.2 * height:
-            views += [(0, int(0.55 * width)), (int(0.45 * width), width)]
-        found = [self._view(picture, *view, score_threshold) for view in views]
+        found = [self._view(picture, *v, score_threshold) for v in views_of(width, height)]
         tlbr = np.concatenate([boxes for boxes, _ in found])
         scores = np.concatenate([score for _, score in found])
         kept = suppress(tlbr, scores, 0.5)

@@ -23,7 +23,6 @@ from models.jde.checkpoint import CheckpointError
 STRIDES = (8, 16, 32)
 WIDTH, CLASSES, BINS = 128, 80, 11
 PERSON = 0  # its class
-_NECK_CONVOLUTIONS = (25, 26, 27)
 _HEAD_CONVOLUTIONS = (28, 29, 30, 31, 32, 33)  # a 3x3 and a 1x1 at each stride
 
 

@@ -27,6 +27,20 @@ _WIDE = 1.2  # a picture wider than this times its height has two halves worth a
 _HALVES = (0.55, 0.45)  # of the width: where the left one ends, the right one begins
 
 
+def views_of(width: int, height: int) -> list[tuple[int, int]]:
+    """Left and right edges in pixels of the views: the whole picture, and a wide one's halves.
+
+    Args:
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+    """
+    views = [(0, width)]
+    if width > _WIDE * height:
+        end, begin = (int(share * width) for share in _HALVES)
+        views += [(0, end), (begin, width)]
+    return views
+
+
 class PersonDetector:
     """People of a picture, by a detector of a declared layout.
 
@@ -69,9 +83,8 @@ class PersonDetector:
         """
         height, width = picture.shape[:2]
         views = [(0, width)]
-        if self._declaration.views == "halves" and width > _WIDE * height:
-            end, begin = (int(share * width) for share in _HALVES)
-            views += [(0, end), (begin, width)]
+        if self._declaration.views == "halves":
+            views = views_of(width, height)
         found = [self._view(picture, *view, score_threshold) for view in views]
         tlbr = np.concatenate([boxes for boxes, _ in found])
         scores = np.concatenate([score for _, score in found])
