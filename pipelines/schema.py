@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.structures import Detections, Tracks
 from pipelines.errors import VideoError
+from pipelines.names import make_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +27,8 @@ class Video:
 
     @property
     def video_id(self) -> str:
-        """The name, key-safe, and 8 hex digits of the hash of the URI."""
-        safe = re.sub(r"[^\w.\-]", "-", self.name, flags=re.ASCII) or "video"
-        return f"{safe}-{hashlib.sha256(self.uri.encode()).hexdigest()[:8]}"
+        """The name, key-safe, and 16 hex digits of the hash of the URI; see `pipelines.names`."""
+        return make_id(self.name, self.uri)
 
 
 # Detail of the error of a segment whose frames are not what its packets promised. Nobody sees it:

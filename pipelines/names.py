@@ -1,0 +1,67 @@
+"""How videos are named: ids that are legal as file names, S3 keys and in pages, and readable."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+MOST_NAME_BYTES = 200  # file systems take 255 for a name, of which the hash and a suffix want some
+HASH_DIGITS = 16  # of a million videos of one name, two share an id once in 37 million archives
+_HASH = re.compile(r"-(?:[0-9a-f]{16}|[0-9a-f]{8})\Z")  # ids had 8 digits before
+_NOT_IN_KEYS = re.compile(r"[^\w.\-]+", re.ASCII)
+# letters and marks that nobody sees: fillers, joiners, selectors of a variant
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+
+
+def make_id(name: str, uri: str) -> str:
+    """Id of a video: its name, made safe for keys, and the hash of where it is.
+
+    Args:
+        name: Of the video, any text.
+        uri: Canonical, valid Unicode.
+
+    Returns:
+        At most 217 bytes of UTF-8, so that every suffix of OUT still fits into a file name.
+
+    >>> make_id("Straße Köln", "/videos/Straße Köln.mp4")
+    'Straße-Köln-42d715e827f82f8a'
+    """
+    return f"{safe_name(name)}-{hashlib.sha256(uri.encode()).hexdigest()[:HASH_DIGITS]}"
+
+
+def safe_name(name: str) -> str:
+    """The letters, digits, `_`, `-` and `.` of a name, in any script; `-` where others were.
+
+    Composed (NFC), cut to `MOST_NAME_BYTES`, without `.` or `-` in front: such files are hidden, or
+    taken for options. A safe name comes back unchanged.
+
+    >>> safe_name("MOT16-11"), safe_name("駅前 (1)"), safe_name("../<b>"), safe_name("?")
+    ('MOT16-11', '駅前-1', 'b', 'video')
+    """
+    if name.isascii():
+        parts = _NOT_IN_KEYS.split(name)
+    else:
+        composed = _INVISIBLE.sub("", unicodedata.normalize("NFC", name))
+        kinds = ((letter, unicodedata.category(letter)) for letter in composed)
+        # what only steers how text is shown (Cf) leaves no gap; among it is what turns the
+        # direction of writing round, so that the name reads as another one
+        text = "".join(c if _is_kept(c, kind) else "/" for c, kind in kinds if kind != "Cf")
+        parts = unicodedata.normalize("NFC", text).split("/")
+    safe = "-".join(filter(None, parts)).lstrip(".-")
+    return safe.encode()[:MOST_NAME_BYTES].decode(errors="ignore") or "video"
+
+
+def _is_kept(letter: str, kind: str) -> bool:
+    return letter in "_.-" or kind[0] in "LN" or kind in ("Mn", "Mc")
+
+
+def sequence_name(video_id: str) -> str:
+    """The name in an id: all but its hash.
+
+    >>> sequence_name("MOT16-11-0123abcd0123abcd"), sequence_name("MOT16-11")
+    ('MOT16-11', 'MOT16-11')
+    """
+    return _HASH.sub("", video_id)
