@@ -31,7 +31,7 @@ from pipelines.mot_format import GroundTruth
 from pipelines.networks import is_separate
 from pipelines.plan import find_videos
 from pipelines.schema import FrameChunk, Segment, Video
-from pipelines.sequences import TruthRules, find_truths, read_truth
+from pipelines.sequences import TruthRules, by_all_names, find_truths, read_truth
 
 WARM_UP = 5  # frames of every sequence that are tracked but not timed
 STAGES = ("decode", "detect", "embed", "associate")
@@ -138,9 +138,9 @@ def find_sequences(places: Sequence[Path], rules: TruthRules = TruthRules()) -> 
     for place in places:
         for name, files in find_truths(place if place.is_dir() else place.parent).items():
             truths.setdefault(name, []).extend(files)
-    found = []
+    found, named = [], by_all_names(truths)
     for video in videos:
-        files = truths.get(video.name, [])
+        files = named.get(video.name, [])
         truth = read_truth(files[0], rules) if len(files) == 1 else None
         found.append(Footage(video, truth))
     return found

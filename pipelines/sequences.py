@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from models.metrics.rows import BoxRows, check_unique
 from models.structures import FloatArray
 from pipelines.mot_format import Benchmark, GroundTruth, read_ground_truth, read_results
+from pipelines.names import safe_name, sequence_name
 from pipelines.storage import open_store
 
-_HASH = re.compile(r"-[0-9a-f]{8}$")
 _CORNERS = ("x1", "y1", "x2", "y2")
 _NOT_SEARCHED = frozenset({"img1", "det"})  # of a MOTChallenge sequence: many files, no truth
 
@@ -49,15 +49,6 @@ class TruthRules:
     def __post_init__(self) -> None:
         if not 0 <= self.min_visibility <= 1:
             raise ValueError(f"min-visibility: got {self.min_visibility}, accepted is 0 to 1")
-
-
-def sequence_name(stem: str) -> str:
-    """Name of the video: its id without the hash of its URI.
-
-    >>> sequence_name("MOT16-11-0123abcd"), sequence_name("MOT16-11")
-    ('MOT16-11', 'MOT16-11')
-    """
-    return _HASH.sub("", stem)
 
 
 @contextmanager
@@ -90,6 +81,9 @@ def local_copy(place: str, folder: str = "tracks") -> Iterator[Path]:
 def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:
     """Files of tracks by the name of their sequence, sorted.
 
+    The name is the file's, without the hash of a video id. A date looks like one, so that files
+    of one name go by all of their own.
+
     Args:
         place: OUT of a run, a folder of Parquet or of MOT text files (also one with them in
             `data/`, as TrackEval has it), or one such file. Of `detections` also a tree of
@@ -100,16 +94,20 @@ def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:
         ValueError: If there are none, or two of one name.
     """
     files = _list_tracks(place, folder)
+    numbers = Counter(_names_of(path)[-1] for path in files)
     found: dict[str, Path] = {}
     for path in files:
-        name = _name_of(path)
+        own, *short = _names_of(path)
+        name = short[0] if short and numbers[short[0]] == 1 else own
         if name in found:
-            raise ValueError(f"{folder}: {found[name].name} and {path.name} are both of {name}")
+            raise ValueError(f"{folder}: {found[name]} and {path} are both of {name}")
         found[name] = path
     return dict(sorted(found.items()))
 
 
 def _list_tracks(place: Path, folder: str) -> list[Path]:
+    if not place.exists():
+        raise ValueError(f"{folder}: {place} does not exist")
     if place.is_file():
         if place.suffix not in (".parquet", ".txt"):
             raise ValueError(f"{folder}: got {place}, accepted are .parquet and .txt")
@@ -123,10 +121,13 @@ def _list_tracks(place: Path, folder: str) -> list[Path]:
     raise ValueError(f"{folder}: no Parquet file and no MOT text file in {place}")
 
 
-def _name_of(path: Path) -> str:
-    """Name of the sequence: NAME of NAME/det/det.txt, else the file's own."""
-    own = path.parent
-    return own.resolve().parent.name if own.name == "det" else sequence_name(path.stem)
+def _names_of(path: Path) -> tuple[str, ...]:
+    """Names of the sequence: NAME of NAME/det/det.txt; else the file's own, and without a hash."""
+    folder = path.parent
+    if folder.name == "det":
+        return (folder.resolve().parent.name,)
+    own = path.stem
+    return (own,) if sequence_name(own) == own else (own, sequence_name(own))
 
 
 def _list_public(root: Path) -> list[Path]:
@@ -162,7 +163,7 @@ def find_truths(root: Path) -> dict[str, list[Path]]:
             elif file.endswith(".gt.txt"):
                 name = file.removesuffix(".gt.txt")
             elif file.endswith(".parquet"):
-                name = sequence_name(Path(file).stem)
+                name = Path(file).stem
             else:
                 continue
             found.setdefault(name, []).append(here / file)
@@ -191,12 +192,39 @@ def pair(tracks: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list[str]
     if not gt.is_dir():
         raise ValueError(f"gt: {gt} is no folder and no file")
     truths = find_truths(gt)
-    for name in tracks:
-        if len(truths.get(name, ())) > 1:
-            both = " and ".join(map(str, truths[name][:2]))
+    named = by_all_names(truths)
+    pairings: list[Pairing] = []
+    owners: dict[Path, Path] = {}
+    for shown, path in tracks.items():
+        # the whole name first: what looks like the hash of an id may be a date
+        names = (_names_of(path)[0], shown, sequence_name(shown))
+        name = next((name for name in names if name in named), None)
+        if name is None:
+            pairings.append(Pairing(shown, path, None))
+            continue
+        if len(named[name]) > 1:
+            both = " and ".join(map(str, named[name][:2]))
             raise ValueError(f"gt: {both} are both of {name}")
-    pairings = [Pairing(n, path, truths.get(n, [None])[0]) for n, path in tracks.items()]
-    return pairings, sorted(set(truths) - set(tracks))
+        (truth,) = named[name]
+        if owners.setdefault(truth, path) != path:
+            raise ValueError(f"tracks: {owners[truth]} and {path} are both of {name}")
+        pairings.append(Pairing(name, path, truth))
+    return pairings, sorted(
+        name for name, files in truths.items() if owners.keys().isdisjoint(files)
+    )
+
+
+def by_all_names(truths: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
+    """Ground truth also by what an id makes of its name, and by its own id's name.
+
+    Args:
+        truths: Of `find_truths`.
+    """
+    named = dict(truths)
+    for name, files in truths.items():
+        for other in {sequence_name(name), safe_name(name)} - truths.keys():
+            named[other] = [*named.get(other, ()), *files]
+    return named
 
 
 def read_truth(path: Path, rules: TruthRules = TruthRules()) -> GroundTruth:

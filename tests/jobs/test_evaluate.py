@@ -114,7 +114,7 @@ def broken_result(text):
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda root: "nothing", "no Parquet file"),
+        (lambda root: "nothing", "nothing does not exist"),
         (broken_truth, "gt.txt:1"),
         (broken_result("1,1,1,1,10,20,1,1,1\n"), "SEQ.txt:1: got 9 columns"),
         (broken_result("0,1,1,1,10,20,1,-1,-1,-1\n"), "SEQ.txt:1"),

@@ -3,15 +3,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.names import sequence_name
 from pipelines.sequences import (
     TruthRules,
+    by_all_names,
     find_tracks,
     find_truths,
     pair,
     read_scored_tracks,
     read_tracks,
     read_truth,
-    sequence_name,
 )
 
 COLUMNS = ("frame", "track_id", "x1", "y1", "x2", "y2")
@@ -31,7 +32,8 @@ def touch(path, text=""):
 
 
 def test_the_id_loses_its_hash_only():
-    assert sequence_name("MOT16-11-0123abcd") == "MOT16-11"
+    assert sequence_name("MOT16-11-0123abcd0123abcd") == "MOT16-11"
+    assert sequence_name("MOT16-11-0123abcd") == "MOT16-11"  # of an older version
     assert sequence_name("MOT16-11") == "MOT16-11"
     assert sequence_name("street-12345678x") == "street-12345678x"
 
@@ -49,13 +51,45 @@ def test_tracks_are_found_wherever_people_keep_them(tmp_path):
 
 def test_places_without_tracks_and_two_of_one_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"tracks: no Parquet file and no MOT text file in"):
-        find_tracks(tmp_path / "nowhere")
+        find_tracks(tmp_path)
     with pytest.raises(ValueError, match=r"accepted are \.parquet and \.txt"):
         find_tracks(touch(tmp_path / "a.csv"))
-    touch(tmp_path / "t" / "a-00000001.parquet")
-    touch(tmp_path / "t" / "a-00000002.parquet")
-    with pytest.raises(ValueError, match=r"a-00000001.parquet and a-00000002.parquet are both"):
-        find_tracks(tmp_path / "t")
+    with pytest.raises(ValueError, match=r"tracks: \S+nix.txt does not exist"):
+        find_tracks(tmp_path / "nix.txt")
+    files = [touch(tmp_path / "t" / f"a-0000000{number}.parquet") for number in "12"]
+    tracks = find_tracks(tmp_path / "t")
+    assert list(tracks.values()) == files
+    touch(tmp_path / "gt" / "a.gt.txt")
+    with pytest.raises(ValueError, match=r"a-00000001.parquet and \S+a-00000002.parquet are both"):
+        pair(tracks, tmp_path / "gt")
+    touch(tmp_path / "data" / "a" / "det" / "det.txt")
+    touch(tmp_path / "data" / "b" / "a" / "det" / "det.txt")
+    with pytest.raises(ValueError, match=r"are both of a$"):
+        find_tracks(tmp_path / "data", "detections")
+
+
+@pytest.mark.parametrize("suffix", ["", "-0123abcd", "-0123456789abcdef"])
+@pytest.mark.parametrize("days", [("cam-20230101",), ("cam-20230101", "cam-20230102")])
+def test_a_date_in_a_name_is_no_hash(tmp_path, days, suffix):
+    truths = [touch(tmp_path / "gt" / day / "gt" / "gt.txt") for day in days]
+    for day in days:
+        touch(tmp_path / "t" / f"{day}{suffix}.txt")
+    pairings, unscored = pair(find_tracks(tmp_path / "t"), tmp_path / "gt")
+    assert [(p.name, p.truth) for p in pairings] == list(zip(days, truths, strict=True))
+    assert not unscored
+
+
+def test_truth_in_parquet_goes_by_all_of_its_name_or_without_the_hash(tmp_path):
+    dated = touch(tmp_path / "gt" / "cam-20230101.parquet")
+    ours = touch(tmp_path / "gt" / "pool-0123456789abcdef.parquet")
+    street = touch(tmp_path / "gt" / "Straße (1)" / "gt" / "gt.txt")
+    for name in ("cam-20230101.txt", "pool-0123abcd.parquet", "Straße-1-0123456789abcdef.txt"):
+        touch(tmp_path / name / "tracks" / name)
+    found = {
+        name: pair(find_tracks(tmp_path / name), tmp_path / "gt")[0][0].truth
+        for name in ("cam-20230101.txt", "pool-0123abcd.parquet", "Straße-1-0123456789abcdef.txt")
+    }
+    assert list(found.values()) == [dated, ours, street]
 
 
 def test_truth_is_found_by_name(tmp_path):
@@ -63,7 +97,12 @@ def test_truth_is_found_by_name(tmp_path):
     park = touch(tmp_path / "videos" / "park.gt.txt")
     ours = touch(tmp_path / "ours" / "pool-0123abcd.parquet")
     touch(tmp_path / "MOT16" / "train" / "MOT16-02" / "img1" / "gt" / "gt.txt")
-    assert find_truths(tmp_path) == {"MOT16-02": [mot], "park": [park], "pool": [ours]}
+    assert find_truths(tmp_path) == {
+        "MOT16-02": [mot],
+        "park": [park],
+        "pool-0123abcd": [ours],
+    }
+    assert by_all_names(find_truths(tmp_path))["pool"] == [ours]
     assert list(find_truths(mot.parents[1])) == ["MOT16-02"]  # the folder of the sequence itself
 
 
