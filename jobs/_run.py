@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from pipelines.errors import ExitCode, RunError
-from pipelines.storage import StorageError
+from pipelines.storage import StorageError, expect_first_contact
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -27,6 +27,7 @@ def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) ->
         verb: Its name, for messages.
         arguments: What was typed behind it.
     """
+    expect_first_contact()
     try:
         command = typer.main.get_command(_application(target))
         result = command.main(list(arguments), prog_name=f"jde {verb}", standalone_mode=False)

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pipelines.storage.base import Body, ObjectStore
-from pipelines.storage.s3_client import StorageError, configure, deadline_s
+from pipelines.storage.s3_client import (
+    StorageError,
+    configure,
+    deadline_s,
+    expect_first_contact,
+)
 
-__all__ = ["Body", "ObjectStore", "StorageError", "configure", "deadline_s", "open_store"]
+__all__ = [
+    "Body",
+    "ObjectStore",
+    "StorageError",
+    "configure",
+    "deadline_s",
+    "expect_first_contact",
+    "open_store",
+]
 
 
-def open_store(uri: str) -> ObjectStore:
+def open_store(uri: str | os.PathLike[str]) -> ObjectStore:
     """Store of a folder or of an S3 prefix.
 
     Args:
-        uri: A local path, `file://...` or `s3://bucket/prefix`.
+        uri: A local path, `file://...` or `s3://bucket/prefix`. Keys are taken literally, as those
+            of sources are: `#`, `?` and `%` mean themselves.
 
     Raises:
         ValueError: If the scheme is another one.
     """
-    parts = urlsplit(uri)
-    if parts.scheme == "s3":
+    text = os.fspath(uri)
+    if text.startswith("s3://"):
         from pipelines.storage.s3 import S3Store
 
-        return S3Store(bucket=parts.netloc, prefix=parts.path.strip("/"))
-    if "://" in uri and parts.scheme != "file":
-        raise ValueError(f"out: got {uri!r}, accepted is a local path or s3://bucket/prefix")
+        bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        return S3Store(bucket=bucket, prefix=prefix.strip("/"))
+    path = text.removeprefix("file://")
+    if "://" in path or path.startswith("s3:") or (path != text and not path.startswith("/")):
+        raise ValueError(f"out: got {text!r}, accepted is a local path or s3://bucket/prefix")
     from pipelines.storage.local import LocalStore
 
-    return LocalStore(Path(parts.path if parts.scheme == "file" else uri))
+    return LocalStore(Path(os.path.expanduser(path)))

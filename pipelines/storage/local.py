@@ -19,7 +19,9 @@ class LocalStore:
     """Objects as files under `root`, which must be shared by all machines of a cluster."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root.absolute()
+        absolute = root.absolute()
+        # `..` as the system sees it, behind links; a folder without it keeps the name it goes by
+        self._root = Path(os.path.realpath(absolute)) if ".." in absolute.parts else absolute
 
     @property
     def uri(self) -> str:
@@ -75,10 +77,9 @@ class LocalStore:
         return 0
 
     def _path(self, key: str) -> Path:
-        path = self._root / key
-        if ".." in path.parts or Path(key).is_absolute():
+        if ".." in Path(key).parts or Path(key).is_absolute():
             raise ValueError(f"key: got {key!r}, accepted are paths inside {self._root}")
-        return path
+        return self._root / key
 
     @contextmanager
     def _temporary(self, target: Path, body: Body) -> Iterator[Path]:

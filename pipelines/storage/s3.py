@@ -171,14 +171,19 @@ class S3Store:
             raise
 
     def _complete(self, key: str, upload: dict[str, str], parts: Sequence[dict[str, Any]]) -> None:
-        """A completion whose answer was lost leaves no upload to complete a second time."""
+        """A completion whose answer was lost leaves no upload to complete a second time.
+
+        Raises:
+            FileNotFoundError: If the upload is gone, and the object is not the one uploaded.
+        """
         whole = {"MultipartUpload": {"Parts": parts}}
         try:
             self._call(
                 "end upload", key, lambda: self._client.complete_multipart_upload(**upload, **whole)
             )
         except FileNotFoundError:
-            if not self.exists(key):
+            head = self._call("head", key, lambda: self._client.head_object(**self._place(key)))
+            if head.get("ETag", "").strip('"') != _etag_of(parts):  # an older object, or another's
                 raise
 
     def _abort(self, key: str, upload_id: str) -> None:
@@ -206,6 +211,15 @@ def list_objects(bucket: str, prefix: str, client: Any = None) -> Iterator[dict[
         if not answer.get("IsTruncated"):
             return
         token = {"ContinuationToken": answer["NextContinuationToken"]}
+
+
+def _etag_of(parts: Sequence[dict[str, Any]]) -> str | None:
+    """ETag of an object of these parts; None where a store's ETags are no MD5 sums."""
+    try:
+        sums = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in parts)
+    except ValueError:
+        return None
+    return f"{hashlib.md5(sums, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 def _md5(body: Body) -> str:

@@ -27,9 +27,11 @@ _RETRIED_STATUS = frozenset({409, 429, 500, 502, 503, 504})
 _RETRIED_CODES = frozenset({"RequestTimeout", "SlowDown", "InternalError", "BadDigest"})
 
 _BROKEN_S = 5.0  # limit of a call to a store that has let the last one down
+_FIRST_CONTACT_S = 15.0  # how long a command tries to connect to a store that it has not met yet
 
 _lock = threading.Lock()
 _broken = threading.Event()  # the last call came to its deadline: the next ones give up sooner
+_unmet = threading.Event()  # a user waits, and no store has answered yet: its address may be wrong
 _clients: dict[tuple[int, str | None], Any] = {}
 
 
@@ -49,6 +51,15 @@ def configure(endpoint: str | None) -> None:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(f"s3-endpoint: got {endpoint!r}, accepted is http(s)://HOST[:PORT]")
     os.environ[ENDPOINT_VARIABLE] = endpoint
+
+
+def expect_first_contact() -> None:
+    """Give up after 15 seconds where nobody listens, until a store has answered once.
+
+    For the process that a user has started: a mistyped address is told soon. Workers, which may be
+    started while a store is away, are patient from the first call on.
+    """
+    _unmet.set()
 
 
 def client() -> Any:
@@ -115,21 +126,31 @@ def call(what: str, request: Callable[[], R]) -> R:
     started, tries = time.monotonic(), 0
     while True:
         tries += 1
+        begun = time.monotonic()
         try:
             answer = request()
             _broken.clear()
+            _unmet.clear()
             return answer
         except Exception as error:
             final = _final(what, error)
+            is_away = _nobody_listens(error)
+            if not is_away:
+                _unmet.clear()
             if final is not None:
                 raise final from error
             # full jitter: many workers that failed together do not come back together
             pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(tries, 10))
             pause *= random.random()  # noqa: S311
             spent = time.monotonic() - started
-            if spent + pause >= limit:
+            again = spent + pause
+            if _unmet.is_set():
+                limit = min(limit, _FIRST_CONTACT_S)
+                again += time.monotonic() - begun  # the next try takes as long
+            if again >= limit:
                 _broken.set()
-                text = f"{what}: {_short(error)} after {tries} tries in {spent:.0f} s"
+                reason = f"nobody answers at {_address()}" if is_away else _short(error)
+                text = f"{what}: {reason} after {tries} tries in {spent:.0f} s"
                 raise StorageError(text) from error
             time.sleep(pause)
 
@@ -143,7 +164,6 @@ def _final(what: str, error: Exception) -> OSError | None:
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
-        EndpointConnectionError,
         HTTPClientError,
         IncompleteReadError,
         NoCredentialsError,
@@ -157,17 +177,44 @@ def _final(what: str, error: Exception) -> OSError | None:
             return None
         kind = {404: FileNotFoundError, 403: PermissionError, 401: PermissionError}
         kind |= {412: ConditionError}
-        return kind.get(status, StorageError)(f"{what}: {_said(status, code)}")
+        meaning = f"{_MEANINGS[code]} " if code in _MEANINGS else ""
+        said = f"{meaning}({_said(status, code)})" if meaning else _said(status, code)
+        return kind.get(status, StorageError)(f"{what}: {said}")
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return PermissionError(f"{what}: no AWS credentials; set them, a profile, or a role")
-    passing = (HTTPClientError, EndpointConnectionError, IncompleteReadError)
-    if isinstance(error, (*passing, ResponseStreamingError)):
+    passing = (HTTPClientError, IncompleteReadError, ResponseStreamingError)
+    if isinstance(error, passing) or _nobody_listens(error):
         return None
     if isinstance(error, BotoCoreError):  # a name that no bucket can have, and such
         return StorageError(f"{what}: {error}")
     if _is_transport(error):
         return None
     raise error
+
+
+_MEANINGS = {
+    "AccessDenied": "no permission",
+    "SignatureDoesNotMatch": "the secret key is not that of the access key",
+    "InvalidAccessKeyId": "no such access key",
+    "ExpiredToken": "the credentials have expired",
+    "NoSuchBucket": "no such bucket",
+}
+
+
+def _nobody_listens(error: Exception) -> bool:
+    """No connection came about: nobody is at the address, or not at the moment."""
+    from botocore.exceptions import (
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        ProxyConnectionError,
+    )
+
+    kinds = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
+    return isinstance(error, kinds)
+
+
+def _address() -> str:
+    return os.environ.get(ENDPOINT_VARIABLE) or os.environ.get("AWS_ENDPOINT_URL") or "AWS S3"
 
 
 def _is_transport(error: Exception) -> bool:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import (
     ClientError,
+    ConnectTimeoutError,
     EndpointConnectionError,
     IncompleteReadError,
     NoCredentialsError,
@@ -22,6 +25,8 @@ from botocore.exceptions import (
 from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 
+from pipelines.errors import RunError
+from pipelines.plan import find_videos
 from pipelines.storage import StorageError, local, open_store, s3_client
 from pipelines.storage.s3 import S3Store
 from pipelines.storage.s3_client import ConditionError
@@ -96,9 +101,42 @@ def test_keys_stay_inside(tmp_path: Path, key: str) -> None:
         open_store(str(tmp_path)).put(key, b"")
 
 
-def test_other_schemes_are_refused() -> None:
+@pytest.mark.parametrize("out", ["ftp://host/out", "file://host/out", "s3:bucket/out", "S3://b"])
+def test_other_schemes_are_refused(out: str) -> None:
     with pytest.raises(ValueError, match="accepted is a local path or s3"):
-        open_store("ftp://host/out")
+        open_store(out)
+
+
+@pytest.mark.parametrize("name", ["run#1", "run?x", "run%20b", "a//b", "Straße #1/駅"])
+def test_addresses_are_literal(tmp_path: Path, name: str) -> None:
+    store = open_store(f"s3://bucket/{name}/")
+    assert store.uri == f"s3://bucket/{name}"
+    assert open_store(store.uri).uri == store.uri
+    assert open_store(f"file://{tmp_path}/{name}").uri == str(tmp_path / name)
+    assert open_store(tmp_path / name).uri == str(tmp_path / name)
+
+
+def test_a_folder_may_be_named_from_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "far/deep").mkdir(parents=True)
+    (tmp_path / "here/link").symlink_to(tmp_path / "far/deep")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for out, place in (
+        ("../x", "x"),
+        ("a/../../y", "y"),
+        ("link/../z", "far/z"),
+        ("~/x", "home/x"),
+    ):
+        store = open_store(out)
+        assert store.put_if_absent("tracks/a", b"rows")
+        assert (tmp_path / place / "tracks/a").read_bytes() == b"rows"
+        assert list(open_store(store.uri).list("tracks/")) == ["tracks/a"]
+        assert ".." not in store.uri
+        with pytest.raises(ValueError, match="key: got"):
+            store.get("../run.json")
 
 
 @pytest.fixture
@@ -173,6 +211,43 @@ def test_an_upload_that_another_writer_took_for_a_leftover_is_begun_again(
     stubber.assert_no_pending_responses()
 
 
+@pytest.mark.parametrize(
+    ("tag", "is_ours"),
+    [
+        ('"5a105e8b9d40e1329780d62ea2265d8a"', False),  # an older object, put at once
+        ('"ffffffffffffffffffffffffffffffff-2"', False),  # another writer's
+        (None, False),
+        ('"914e6c4f1115d454253e32f0355f1466-2"', True),  # of these parts: the answer was lost
+    ],
+)
+def test_an_upload_that_is_gone_has_succeeded_only_if_its_object_is_there(
+    s3: tuple[S3Store, Stubber],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tag: str | None,
+    is_ours: bool,
+) -> None:
+    store, stubber = s3
+    monkeypatch.setattr("pipelines.storage.s3.PART_BYTES", 4)
+    (tmp_path / "video").write_bytes(b"12345678")
+    tags = [f'"{hashlib.md5(part).hexdigest()}"' for part in (b"1234", b"5678")]  # noqa: S324
+    stubber.add_response("list_multipart_uploads", {})
+    for upload in ("first", "second"):
+        stubber.add_response("create_multipart_upload", {"UploadId": upload})
+        for part in tags:
+            stubber.add_response("upload_part", {"ETag": part})
+        if upload == "first":
+            stubber.add_client_error("complete_multipart_upload", "NoSuchUpload", "", 404)
+            stubber.add_response("head_object", {} if tag is None else {"ETag": tag})
+            if is_ours:
+                break
+            stubber.add_response("abort_multipart_upload", {})
+        else:
+            stubber.add_response("complete_multipart_upload", {})
+    store.put("detections/a.parquet", tmp_path / "video")
+    stubber.assert_no_pending_responses()
+
+
 def test_only_uploads_of_the_named_keys_are_aborted(s3: tuple[S3Store, Stubber]) -> None:
     store, stubber = s3
     uploads = [{"Key": f"runs/1/videos/{name}", "UploadId": name} for name in "ab"]
@@ -192,6 +267,7 @@ PASSING = [
     *(refusal(status) for status in (409, 429, 500, 502, 503, 504)),
     refusal(400, "RequestTimeout"),
     EndpointConnectionError(endpoint_url="http://x"),
+    ConnectTimeoutError(endpoint_url="http://x"),
     ReadTimeoutError(endpoint_url="http://x"),
     IncompleteReadError(actual_bytes=1, expected_bytes=2),
     ConnectionResetError(104, "reset"),
@@ -213,6 +289,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(s3_client.time, "monotonic", lambda: sum(pauses))
     monkeypatch.setattr(s3_client.random, "random", lambda: 1.0)
     s3_client._broken.clear()
+    s3_client._unmet.clear()
     return pauses
 
 
@@ -255,6 +332,68 @@ def test_an_outage_ends_at_the_deadline_with_what_was_seen_last(
     assert s3_client.call("get x", failing([])) == "content"
     clock.clear()
     assert s3_client.call("get x", failing([refusal(503)] * 7)) == "content"
+
+
+def test_a_wrong_address_is_told_soon_but_an_outage_is_waited_for(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(s3_client.ENDPOINT_VARIABLE, "http://x:1")
+    away = [EndpointConnectionError(endpoint_url="http://x:1")]
+    s3_client.expect_first_contact()
+    with pytest.raises(StorageError, match=r"list b: nobody answers at http://x:1 after . tries"):
+        s3_client.call("list b", failing(away * 99))
+    assert sum(clock) <= 15
+    s3_client._broken.clear()
+    for answer in ([], [refusal(404)], [refusal(503)]):  # somebody is there
+        s3_client.expect_first_contact()
+        with contextlib.suppress(FileNotFoundError):
+            s3_client.call("list b", failing(list(answer)))
+        clock.clear()
+        assert s3_client.call("list b", failing(away * 12)) == "content"
+        assert sum(clock) > 60
+
+
+def test_a_host_that_swallows_connections_is_told_soon_too(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def request() -> None:
+        clock.append(10.0)  # the time-out of a connection
+        raise ConnectTimeoutError(endpoint_url="http://x")
+
+    s3_client.expect_first_contact()
+    with pytest.raises(StorageError, match=r"nobody answers at .* after 1 tries in 10 s"):
+        s3_client.call("list b", request)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (404, "NoSuchBucket", "no such bucket (404 NoSuchBucket)"),
+        (403, "AccessDenied", "no permission (403 AccessDenied)"),
+        (403, "SignatureDoesNotMatch", "the secret key is not that of the access key (403"),
+        (403, "InvalidAccessKeyId", "no such access key (403"),
+        (400, "ExpiredToken", "the credentials have expired (400"),
+        (None, "", "no AWS credentials; set them, a profile, or a role"),
+    ],
+)
+def test_each_trouble_with_a_bucket_has_a_line_of_its_own(
+    clock: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int | None,
+    code: str,
+    message: str,
+) -> None:
+    error = NoCredentialsError() if status is None else refusal(status, code)
+
+    class Client:
+        def list_objects_v2(self, **_: Any) -> None:
+            raise error
+
+    monkeypatch.setattr(s3_client, "client", Client)
+    with pytest.raises(RunError) as caught:
+        find_videos("s3://bucket/a")
+    assert str(caught.value).startswith(f"no video found: list s3://bucket/a: {message}")
+    assert clock == []
 
 
 def test_a_mistake_in_the_program_is_no_storage_error(clock: list[float]) -> None:
