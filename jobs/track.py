@@ -7,6 +7,7 @@ and shows how it goes. Nothing is computed here.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -91,17 +92,20 @@ def track(
     if from_detections:
         settings = check_saved(values, from_detections)
     else:
-        find_videos(named)  # a mistyped name is told at once, before anything slow is imported
+        found = find_videos(named)  # a mistyped name is told before anything slow is imported
         settings = check_weights(values)
     out = out or next_folder(named)
 
     from jobs._display import Display, show_summary
     from pipelines import offline, reassociation
 
-    run = reassociation.track if from_detections else offline.track
+    run = (
+        partial(reassociation.track, named)
+        if from_detections
+        else partial(offline.track, found)  # an archive is listed once: on S3 pages cost money
+    )
     with Display() as display:
         summary = run(
-            named,
             out,
             settings.track,
             resources=settings.resources,

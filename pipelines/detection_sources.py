@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,19 +18,21 @@ import pyarrow.parquet as pq
 
 from pipelines.errors import ExitCode, RunError
 from pipelines.image_folders import sequence_rate
+from pipelines.names import sequence_name
 from pipelines.saved_detections import SavedVideo, recorded_video
 from pipelines.schema import Video
+from pipelines.sources import Source, list_sources
 from pipelines.storage import open_store
 
 
-def find_saved(sources: Sequence[str]) -> list[SavedVideo]:
+def find_saved(sources: Source | Iterable[Source]) -> list[SavedVideo]:
     """Detections behind `sources`, sorted by video id.
 
     Raises:
         RunError: If there are none, a file cannot be read, or a video has two of them.
     """
     found: dict[str, SavedVideo] = {}
-    for source in sources:
+    for source in list_sources(sources):
         for saved in _expand(source):
             before = found.setdefault(saved.video.video_id, saved)
             if (before.root, before.key) != (saved.root, saved.key):
@@ -129,7 +131,7 @@ def _parquet(root: str, key: str) -> SavedVideo:
         raise _refused(f"{root}/{key} is no readable Parquet file ({error})") from error
     video = recorded_video(metadata)
     if video is None:  # of a version that did not say
-        name = Path(key).stem.rpartition("-")[0] or Path(key).stem
+        name = sequence_name(Path(key).stem)
         video = Video(f"{root}/{key}", name)
     return SavedVideo(replace(video, version=version), root, key)
 

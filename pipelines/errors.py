@@ -5,6 +5,23 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 
 
+def one_line(text: str) -> str:
+    r"""A message in one line: other people's file names must not steer a terminal or end a text.
+
+    >>> print(one_line("no such file:\n a\x1b[2J\0.mp4"))
+    no such file: a\x1b[2J\x00.mp4
+    """
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """The text with what cannot be printed escaped: control characters, changes of direction."""
+    if text.isprintable():
+        return text
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(shown)
+
+
 class Reason(StrEnum):
     """Why a video has no tracks. Written to `errors/<video_id>.json`."""
 
@@ -39,7 +56,7 @@ class VideoError(Exception):
     def __init__(self, reason: Reason, detail: str, frame: int | None = None) -> None:
         super().__init__(reason, detail, frame)  # all three, so that it survives pickling
         self.reason = reason
-        self.detail = " ".join(detail.split())
+        self.detail = one_line(detail)
         self.frame = frame
 
     def __str__(self) -> str:
@@ -55,7 +72,7 @@ class RunError(Exception):
         self.exit_code = exit_code
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return one_line(str(self.args[0]))
 
 
 class ExitCode(IntEnum):

@@ -6,6 +6,7 @@ EXIF orientation is ignored: labels of such sequences are in stored pixels.
 from __future__ import annotations
 
 import configparser
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -51,6 +52,20 @@ def list_images(uri: str) -> list[Path]:
         folder = folder / "img1"
     names = [name for name in os.listdir(folder) if is_image(name)]
     return [folder / name for name in sorted(names, key=_frame_order)]
+
+
+def images_version(uri: str) -> str:
+    """What changes with the frames of `list_images(uri)`: names, sizes and times, and the rate.
+
+    Raises:
+        OSError: If the folder cannot be read, or an image vanished meanwhile.
+    """
+    images = list_images(uri)
+    digest = hashlib.sha256(f"{sequence_rate(Path(uri))}\n".encode())
+    for path in images:
+        status = path.stat()
+        digest.update(os.fsencode(path.name) + f"/{status.st_size}/{status.st_mtime_ns}\n".encode())
+    return f"{len(images)}-{digest.hexdigest()[:16]}"
 
 
 def _frame_order(name: str) -> tuple[list[tuple[int, str]], str]:

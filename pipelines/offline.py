@@ -25,7 +25,7 @@ from pipelines.decode import cut_rows, decode_rows, is_cut
 from pipelines.detect import DetectorStage, settle
 from pipelines.errors import ExitCode
 from pipelines.passes import Passes, Progress
-from pipelines.plan import find_videos, pack, take_share
+from pipelines.plan import Sources, find_videos, pack, take_share
 from pipelines.playback import missing, render_all, write_missing_mot
 from pipelines.report import write_report
 from pipelines.run_record import Summary, open_out, plan_work, summarize, summary_key
@@ -103,7 +103,7 @@ def build(
 
 
 def track(
-    sources: Sequence[str],
+    sources: Sources,
     out: str,
     config: TrackConfig,
     *,
@@ -117,7 +117,8 @@ def track(
     """Track people in all videos of `sources`, going on where an earlier run stopped.
 
     Args:
-        sources: Files, folders, globs, lists (see `pipelines.plan`).
+        sources: A file, folder, glob or list, or several (see `pipelines.plan`), or what
+            `find_videos` made of them.
         out: Folder or `s3://` prefix of the run.
         config: What changes rows; another one into the same `out` is refused.
         resources: Pools, device, Ray's address. Joins the Ray of this process if there is one.

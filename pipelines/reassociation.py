@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -34,13 +34,14 @@ from pipelines.report import write_report
 from pipelines.run_record import Summary, open_out, plan_work, summarize, summary_key
 from pipelines.saved_detections import SavedVideo, saved_chunks
 from pipelines.schema import Segment
+from pipelines.sources import Source
 from pipelines.storage import configure, open_store
 
 _READER_BYTES = 256 << 20
 
 
 def track(
-    sources: Sequence[str],
+    sources: Source | Iterable[Source],
     out: str,
     config: TrackConfig,
     *,
@@ -53,7 +54,7 @@ def track(
     """Associate saved detections again, going on where an earlier run stopped.
 
     Args:
-        sources: See `pipelines.detection_sources`.
+        sources: One or several, see `pipelines.detection_sources`.
         out: Folder or `s3://` prefix of the run.
         config: The association, and of the rest what `settle_saved` leaves.
         resources: Pools and Ray's address.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.decode import frame_chunks
 from pipelines.detect import Detector, settle
-from pipelines.plan import find_videos, take_share
+from pipelines.plan import Sources, find_videos, take_share
 from pipelines.playback import missing, render, write_missing_mot
 from pipelines.report import write_report
 from pipelines.run_record import (
@@ -27,7 +26,7 @@ from pipelines.storage import configure
 
 
 def track(
-    sources: Sequence[str],
+    sources: Sources,
     out: str,
     config: TrackConfig,
     *,

@@ -113,12 +113,14 @@ def test_help_imports_nothing_heavy():
         (["track", "a.mp4", "--imgsz", "100"], "size: got 100x100"),
         (["track", "a.mp4", "--config", "no.yaml"], "config: no.yaml cannot be read"),
         (["track", "no.mp4"], "no video found: no.mp4 does not exist"),
+        (["track", "list.txt"], "list.txt is a text, no video; a list of sources is named @list"),
         (["track", "a.mp4", "--weights", "no.pt"], "weights: no.pt"),
     ],
 )
 def test_what_cannot_run_is_refused_in_one_line(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.mp4").write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("a.mp4\n")
     assert cli.run(arguments) == ExitCode.REFUSED
     assert message in one_error(capsys)
     assert not (tmp_path / "runs").exists()
@@ -128,7 +130,8 @@ def test_flags_reach_the_dataflow(run_track, capsys):
     code, calls = run_track("--out", "o", "--conf-thres", "0.3", "--device", "cpu", "--save-mot")
     assert code == ExitCode.DONE
     (sources, out, config), given = calls[0]
-    assert (sources, out) == (["a.mp4"], "o")
+    # what was found before anything was imported: an archive is listed once
+    assert ([video.name for video in sources.videos], out) == (["a"], "o")
     assert config.tracking.high_score == 0.3
     assert given["resources"].device == "cpu"
     assert given["outputs"].save_mot

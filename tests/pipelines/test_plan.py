@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from made_videos import write_images
 
+from pipelines import names as names_module
 from pipelines.config import ResourceConfig
 from pipelines.delivery import shard_of
 from pipelines.errors import ExitCode, Reason, RunError
 from pipelines.plan import find_videos, pack, take_share
 from pipelines.schema import Segment, Video
+from pipelines.sink import tracks_key
+from pipelines.storage import open_store
 
 
 @pytest.fixture
@@ -150,6 +153,115 @@ def test_names_that_are_no_text_are_errors(archive):
     assert [v.name for v in videos] == ["a"]
     assert [e.reason for _, e in failures] == [Reason.BAD_KEY]
     assert failures[0][0].video_id
+
+
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode])
+def test_one_source_needs_no_list(archive, kind):
+    """A text was taken for a list of its characters, thus `/` for a folder to search."""
+    video = kind(str(archive / "cam1/a.mp4"))
+    found = find_videos(video)
+    assert [v.name for v in found.videos] == ["a"]
+    assert find_videos([video]) == found
+    assert find_videos(source for source in (video, Path(archive) / "cam2")).videos[1:]
+    assert find_videos(found) is found
+
+
+def test_two_videos_of_one_id_are_refused(archive, monkeypatch):
+    monkeypatch.setattr(names_module, "HASH_DIGITS", 0)
+    with pytest.raises(RunError, match="have one id, a-; rename one") as caught:
+        find_videos(archive)
+    assert caught.value.exit_code == ExitCode.REFUSED
+    assert all(str(archive / f"cam{number}/a.mp4") in str(caught.value) for number in (1, 2))
+    assert len(find_videos([archive / "cam2", archive / "cam2/a.mp4"]).videos) == 2
+    with pytest.raises(RunError, match="have one id"):
+        find_videos([archive / "cam1/a.mp4", archive / "no/a.mp4"])
+
+
+def test_long_names_and_those_of_all_scripts_give_files_of_their_own(tmp_path):
+    stems = ["x" * 249, "x" * 248, "駅" * 80, "駅" * 83, "Straße Köln", "Strasse Köln"]
+    for stem in stems:
+        (tmp_path / f"{stem}.mp4").write_bytes(b"x")
+    ids = [video.video_id for video in find_videos(tmp_path).videos]
+    assert len(set(ids)) == len(stems)
+    store = open_store(tmp_path / "out")
+    for video_id in ids:
+        assert store.put_if_absent(tracks_key(video_id), b"rows")
+    assert set(store.list("tracks/")) == {tracks_key(video_id) for video_id in ids}
+
+
+def make_run(out: Path, *stems: str) -> None:
+    for folder, suffix in (("tracks", "parquet"), ("videos", "mp4")):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        for stem in stems:
+            (out / folder / f"{stem}.{suffix}").write_bytes(b"x")
+    (out / "run.json").write_text("{}")
+
+
+def test_what_a_run_drew_below_its_source_is_no_source(archive, caplog):
+    expected = names([archive], archive)
+    make_run(archive / "runs/1", "a-0123456789abcdef")
+    make_run(archive, "b-0123abcd")  # OUT is the folder of the videos
+    (archive / "videos/own.mp4").write_bytes(b"x")  # whose folder of that name is older
+    expected = sorted([*expected, "videos/own.mp4"])
+    caplog.clear()
+    assert names([archive], archive) == expected
+    assert caplog.messages == ["passed over: 2 drawn videos of a run"]
+    assert names([archive / "**/*.mp4", archive / "**"], archive) == expected
+    drawn = "runs/1/videos/a-0123456789abcdef.mp4"
+    for named in (drawn, "runs/1/videos", "runs/1/videos/*.mp4"):
+        assert names([archive / named], archive) == [drawn]
+
+
+def test_what_is_passed_over_is_told_in_a_line(archive, caplog):
+    plain = write_images(archive / "plain", 3)
+    (plain / "clip.gif").write_bytes(b"x")
+    (archive / "cam1/thumbnail.jpg").write_bytes(b"x")
+    (archive / "link").symlink_to(archive / "cam1")
+    assert "plain" not in names([archive, archive / "*"], archive)
+    assert caplog.messages == [
+        "passed over: 3 pictures, 1 .gif file, 1 link to a folder (a folder of pictures is a video"
+        " if you name it; the folder behind a link is searched if you name it)"
+    ]
+    caplog.clear()
+    assert names([archive / "cam1", archive / "MOT16-11"], archive) == ["MOT16-11", "cam1/a.mp4"]
+    assert not caplog.messages
+
+
+def test_a_text_is_no_video_but_may_be_a_list(archive, monkeypatch):
+    monkeypatch.chdir(archive)
+    Path("list.txt").write_text("cam1/a.mp4\n")
+    with pytest.raises(RunError, match=r"list.txt is a text, no video; .* is named @list.txt"):
+        find_videos("list.txt")
+    Path("recording").write_bytes(b"\x47\x40\x00\x10" * 100)  # no suffix, and no text
+    assert [v.name for v in find_videos("recording").videos] == ["recording"]
+
+
+def change_a_picture(folder):
+    (folder / "img1/000001.png").write_bytes(b"another")
+
+
+def swap_pictures(folder):
+    (folder / "img1/000001.png").rename(folder / "img1/x.png")
+
+
+def make_newer(folder):
+    os.utime(folder / "img1/000002.png", ns=(0, 1))
+
+
+def change_the_rate(folder):
+    (folder / "seqinfo.ini").write_text("[Sequence]\nframeRate=15\n")
+
+
+@pytest.mark.parametrize("change", [change_a_picture, swap_pictures, make_newer, change_the_rate])
+def test_pictures_have_a_version_that_changes_with_them(archive, change):
+    folder = archive / "MOT16-11"
+    (before,) = find_videos(folder).videos
+    assert before.version
+    assert find_videos(folder / "img1").videos[0].version == before.version
+    change(folder)
+    (after,) = find_videos(folder).videos
+    assert after.uri == before.uri
+    assert after.version != before.version
 
 
 def test_shares_of_an_archive_are_disjoint_whole_and_steady():
