@@ -13,6 +13,9 @@ from pipelines.passed_over import DRAWN, PassedOver, media_kind
 from pipelines.schema import Video
 from pipelines.storage.s3 import list_objects
 
+MOST_DEEP = 2  # `**` in a glob; the time of a search is multiplied by the depth with each
+TOO_DEEP = f"got a glob with too many **, accepted are {MOST_DEEP}"
+
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -29,11 +32,14 @@ def find_objects(source: str) -> Iterator[Video | tuple[Video, VideoError] | Pas
 
     Raises:
         RunError: If the address names no bucket.
+        VideoError: If a glob has more than `MOST_DEEP` `**`.
         OSError: If the bucket cannot be listed.
     """
     bucket, _, key = source.removeprefix("s3://").partition("/")
     if not bucket:
         raise RunError(f"source: got {source}, accepted is s3://bucket/...", ExitCode.REFUSED)
+    if key.count("**") > MOST_DEEP:
+        raise VideoError(Reason.UNSUPPORTED_FORMAT, f"{source}: {TOO_DEEP}")
     magic = _MAGIC.search(key)
     # keys may have line breaks, which `.` does not match by itself
     below = re.compile(f"(?:{re.escape(key.rstrip('/'))})(/.*)?", re.DOTALL)
@@ -95,27 +101,41 @@ def _is_video(key: str, is_named: bool) -> bool:
 
 
 def _glob_to_regex(pattern: str) -> str:
-    r"""A glob over keys as a regular expression.
+    r"""A glob over keys as a regular expression, which takes no longer on keys made to confuse it.
 
     >>> _glob_to_regex("a/**/*.mp4")
     'a/(?:.*/)?[^/]*\\.mp4'
     """
-    parts, position = [], 0
-    tokens = (("**/", "(?:.*/)?"), ("**", ".*"), ("*", "[^/]*"), ("?", "[^/]"))
+    *folders, last = pattern.split("/")
+    parts = ["(?:.*/)?" if folder == "**" else f"{_part(folder)}/" for folder in folders]
+    return "".join([*parts, _part(last)])
+
+
+def _part(pattern: str) -> str:
+    """What stands between slashes."""
+    if "**" in pattern:
+        return ".*".join(_part(piece) for piece in pattern.split("**"))
+    first, *pieces = _fixed(pattern)
+    if not pieces:
+        return first
+    *middle, last = pieces
+    # the first place where a piece fits is as good as any later one, so it is never left again
+    return first + "".join(f"(?>[^/]*?{piece})" for piece in middle) + f"[^/]*{last}"
+
+
+def _fixed(pattern: str) -> list[str]:
+    """Pieces between the `*` of a part of a pattern; each matches texts of one length."""
+    pieces, position = [""], 0
     while position < len(pattern):
-        for token, regex in tokens:
-            if pattern.startswith(token, position):
-                parts.append(regex)
-                position += len(token)
-                break
+        letter, end = pattern[position], pattern.find("]", position + 2)
+        if letter == "*":
+            pieces.append("")
+        elif letter == "[" and end > 0:
+            inside = re.sub(r"([\\\[&~|])", r"\\\1", pattern[position + 1 : end])
+            inside = f"^{inside[1:]}" if inside.startswith("!") else inside
+            pieces[-1] += f"[{inside}]"
+            position = end
         else:
-            end = pattern.find("]", position + 2)
-            if pattern[position] == "[" and end > 0:
-                inside = pattern[position + 1 : end].replace("\\", r"\\")
-                inside = f"^{inside[1:]}" if inside.startswith("!") else inside
-                parts.append(f"[{inside}]")
-                position = end + 1
-            else:
-                parts.append(re.escape(pattern[position]))
-                position += 1
-    return "".join(parts)
+            pieces[-1] += "[^/]" if letter == "?" else re.escape(letter)
+        position += 1
+    return pieces

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import glob
 import os
-import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from pipelines.containers import VIDEO_SUFFIXES, to_video_error
 from pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
 from pipelines.image_folders import images_version, is_image, sequence_rate
 from pipelines.passed_over import DRAWN, FOLDER_LINK, PICTURE, PassedOver, media_kind
-from pipelines.s3_sources import find_objects
+from pipelines.s3_sources import MOST_DEEP, TOO_DEEP, find_objects
 from pipelines.schema import Video
 from pipelines.source_lists import read_entries
 
@@ -147,14 +146,15 @@ def _beside(path: Path, entry: str) -> str:
 
 
 def _glob(pattern: str) -> Iterator[Found]:
-    plain = re.sub(r"(\*\*/)+(?=\*\*(/|$))", "", pattern)  # each ** more multiplies the matches
-    matches = [Path(match) for match in sorted(glob.glob(plain, recursive=True))]
+    if pattern.count("**") > MOST_DEEP:
+        raise VideoError(Reason.UNSUPPORTED_FORMAT, f"{_shown(pattern)}: {TOO_DEEP}")
+    matches = [Path(match) for match in sorted(set(glob.iglob(pattern, recursive=True)))]
     by_folder: dict[Path, list[str]] = {}
     for path in matches:
         if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
             by_folder.setdefault(path.parent, []).append(path.name)
     found: list[Found] = []
-    named = os.path.dirname(plain)  # with magic in it no folder has this name
+    named = os.path.dirname(pattern)  # with magic in it no folder has this name
     for folder, names in by_folder.items():
         found += _videos(folder, names, is_named=folder == Path(named))
     for path in matches:

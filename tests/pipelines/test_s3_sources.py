@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines import s3_sources
+from pipelines.errors import RunError
 from pipelines.plan import find_videos
 from pipelines.schema import Video
 
@@ -64,3 +69,48 @@ def test_what_a_run_drew_is_no_source(find: Found, caplog: pytest.LogCaptureFixt
     assert find(keys, "s3://b/cam/run/videos") == [f"cam/run/{key}" for key in of_run[2:]]
     assert len(find_videos("s3://b").videos) == 3
     assert caplog.messages == ["passed over: 2 drawn videos of a run, 1 .gif file"]
+
+
+def plain_regex(pattern: str) -> str:
+    """The meaning of a glob without classes, said once more."""
+    tokens = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"((?:(?<=/)|^)\*\*/|\*\*|\*|\?)", pattern)
+    return "".join(tokens.get(part, re.escape(part)) for part in parts)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab/*?", max_size=8), st.text("ab/", max_size=8))
+def test_a_glob_means_what_it_says(pattern: str, key: str) -> None:
+    if "***" in pattern:
+        return
+    is_match = re.fullmatch(plain_regex(pattern), key) is not None
+    assert (re.fullmatch(s3_sources._glob_to_regex(pattern), key) is not None) == is_match
+
+
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        ("[ab]*.mp4", "b1.mp4", "c1.mp4"),
+        ("[!ab]?.mp4", "c1.mp4", "a1.mp4"),
+        ("[]].mp4", "].mp4", "[.mp4"),
+        ("[[&&]x", "&x", "ax"),
+        ("a[b", "a[b", "ab"),
+        (r"[\\]x", r"\x", "x"),
+    ],
+)
+def test_classes_of_a_glob(pattern: str, yes: str, no: str) -> None:
+    regex = re.compile(s3_sources._glob_to_regex(pattern))
+    assert regex.fullmatch(yes)
+    assert not regex.fullmatch(no)
+
+
+def test_a_glob_and_a_key_that_were_made_to_take_for_ever_do_not() -> None:
+    regex = re.compile(s3_sources._glob_to_regex("**/" + "*a" * 30 + "*b/x"), re.DOTALL)
+    begun = time.process_time()
+    assert not regex.fullmatch("a" * 1000)
+    assert not regex.fullmatch("a/" * 500)
+    assert time.process_time() - begun < 2
+    with pytest.raises(RunError, match=r"too many \*\*, accepted are 2"):
+        find_videos("s3://b/**/a/**/a/**/*.mp4")
+    with pytest.raises(RunError, match=r"too many \*\*, accepted are 2"):
+        find_videos("**/a/**/a/**/*.mp4")
