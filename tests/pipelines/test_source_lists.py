@@ -160,7 +160,7 @@ ENTRY = st.one_of(
 ).filter(lambda entry: entry.strip() not in {"/", "//", "..", "."})  # no search of this machine
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(ENTRY, max_size=12), st.lists(ENTRY, max_size=6))
 def test_any_list_ends_with_videos_and_one_line_each(tmp_path_factory, lines, more) -> None:
     place = tmp_path_factory.mktemp("lists")
