@@ -157,7 +157,7 @@ def build_finder(name: str, settings: Settings) -> Finder:
             letterbox = _letterbox(chunk)
             tlbr, scores = detector.detect(
                 letterbox.pictures(chunk.frames)[0],
-                config.detection.score_threshold,
+                config.detection.threshold,
                 config.detection.nms_threshold,
             )
             most = slice(config.detection.max_detections)

@@ -243,11 +243,9 @@ def build_settings(values: Values) -> Settings:
         return {field: value for (where, field), value in values.items() if where == section}
 
     try:
-        tracking = build_config(**of("tracking"))
-        handed_over = {"score_threshold": tracking.least_score}
         track = TrackConfig(
-            detection=DetectionConfig(**handed_over | of("detection")),
-            tracking=tracking,
+            detection=DetectionConfig(**of("detection")),
+            tracking=build_config(**of("tracking")),
             **of("run"),
         )
         resources = ResourceConfig(**of("resources"))

@@ -146,7 +146,7 @@ def check_saved(values: Values, saved: list[str]) -> Settings:
             )
     settings = build_settings(values)
     settled = settle_saved(settings.track, find_saved(saved))
-    least, threshold = settled.tracking.least_score, settled.detection.score_threshold
+    least, threshold = settled.tracking.least_score, settled.detection.threshold
     if threshold > least:
         print(
             f"note: detections were saved from score {threshold:g} on, this association looks at"

@@ -162,7 +162,7 @@ def load_sequences(
 def _score(config: TrackConfig, sequence: Loaded) -> SequenceScores:
     tracker = JDETracker(config.tracking, sequence.info.frames_per_second)
     # a direct run hands over what scores above this; of MOT text everything goes to the tracker
-    threshold = -1.0 if sequence.is_text else config.detection.score_threshold
+    threshold = -1.0 if sequence.is_text else config.detection.threshold
     parts = [BoxRows.empty()]
     for frame, time_s, found in sequence.frames:
         seen = _above(found, np.float32(threshold))
@@ -190,7 +190,7 @@ def with_settings(config: TrackConfig, settings: Mapping[str, Setting]) -> Track
         ValueError: If there is no such setting or a value is out of range.
     """
     tracking = build_config(**{**asdict(config.tracking), **settings})
-    threshold = max(config.detection.score_threshold, tracking.least_score)
+    threshold = max(config.detection.threshold, tracking.least_score)
     detection = replace(config.detection, score_threshold=threshold)
     return replace(config, tracking=tracking, detection=detection)
 
