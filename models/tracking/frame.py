@@ -36,6 +36,23 @@ class Frame:
         return len(self.scores)
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The time of a frame; the unit is a frame at the nominal rate.
+
+    Attributes:
+        now: Of this frame, `default.FIRST_FRAME` for the first one; in mode `published` its number.
+        dt: Since the last frame.
+        max_lost: After so much of it a track not seen is forgotten.
+        frames_per_second: Nominal rate.
+    """
+
+    now: float
+    dt: float
+    max_lost: float
+    frames_per_second: float
+
+
 def build_frame(
     boxes: ArrayLike,
     scores: ArrayLike,

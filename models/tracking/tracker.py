@@ -13,7 +13,7 @@ from models.structures import TrackerState, Tracks
 from models.tracking.associations import AssociationConfig, associate, build_store
 from models.tracking.config import TrackingConfig
 from models.tracking.default import FIRST_FRAME
-from models.tracking.frame import Frame, build_frame
+from models.tracking.frame import Frame, Step, build_frame
 from models.tracking.track import STORE_ARRAYS, TrackStore
 
 _STATE_KIND = "jde-tracker 2"  # raise the number when the meaning of a state changes
@@ -92,7 +92,7 @@ class JDETracker:
                 now = float(self.num_frames)
             else:  # a single step of up to a second ends no track, however short the buffer
                 max_lost = max(max_lost, min(dt, self.frames_per_second))
-        associate(store, frame, self.config, max_lost, now, dt, self.frames_per_second)
+        associate(store, frame, self.config, Step(now, dt, max_lost, self.frames_per_second))
         return store.report(frame.source)
 
     def get_state(self) -> TrackerState:
