@@ -22,6 +22,7 @@ from models.sde.declaration import read_declaration
 from models.sde.network import AppearanceEmbedder, PersonDetector
 from models.structures import Detections, FloatArray
 from models.tracking.config import TrackingConfig
+from models.tracking.reporting import reported
 from models.tracking.tracker import JDETracker
 from pipelines.config import Parts, ResourceConfig, TrackConfig
 from pipelines.decode import frame_chunks
@@ -310,8 +311,8 @@ def _step(
         tracks, associate_s = _timed(
             run.clock, run.tracker.update, detections.tlbr, detections.scores, rounded
         )
-        size = tracks.tlbr[:, 2:] - tracks.tlbr[:, :2]
-        keep = size.prod(axis=1) >= run.combination.config.min_box_area
+        told = run.combination.config
+        keep = reported(tracks.tlbr, told.tracking, told.min_box_area)
         count = int(keep.sum())
         run.rows.append(BoxRows(np.full(count, index), tracks.track_id[keep], tracks.tlbr[keep]))
         if is_timed:

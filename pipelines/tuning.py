@@ -19,6 +19,7 @@ from models.metrics.rows import BoxRows
 from models.metrics.tracking import SequenceScores, score_sequence
 from models.structures import Detections
 from models.tracking.associations import build_config
+from models.tracking.reporting import reported
 from models.tracking.tracker import JDETracker
 from pipelines.cluster import connected
 from pipelines.config import TrackConfig
@@ -168,8 +169,7 @@ def _score(config: TrackConfig, sequence: Loaded) -> SequenceScores:
         seen = _above(found, np.float32(threshold))
         looks = seen.embeddings.astype(np.float32)
         tracks = tracker.update(seen.tlbr, seen.scores, looks, time_s=time_s)
-        size = tracks.tlbr[:, 2:] - tracks.tlbr[:, :2]
-        keep = size[:, 0] * size[:, 1] >= config.min_box_area
+        keep = reported(tracks.tlbr, config.tracking, config.min_box_area)
         tlbr = tracks.tlbr[keep].astype(np.float32).astype(np.float64)  # as the rows have them
         ids = tracks.track_id[keep].astype(np.int64)
         parts.append(BoxRows(np.full(len(ids), frame, np.int64), ids, tlbr))
