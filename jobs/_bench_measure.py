@@ -18,7 +18,7 @@ from jobs._options import Settings
 from models.letterbox import Letterbox
 from models.metrics.rows import BoxRows
 from models.metrics.tracking import SequenceScores, score_sequence
-from models.sde.declaration import read_declaration
+from models.sde.declaration import NetworkDeclaration, read_declaration
 from models.sde.network import AppearanceEmbedder, PersonDetector
 from models.structures import Detections, FloatArray
 from models.tracking.config import TrackingConfig
@@ -62,9 +62,18 @@ class Finder:
 class Embedder:
     """Vectors of `(N, 4)` boxes in source pixels, from the frame itself."""
 
-    name: str
+    declared: NetworkDeclaration
     config: TrackConfig
     embed: Callable[[FrameChunk, FloatArray], FloatArray]
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return self.declared.file.stem
+
+    def gives_the_same(self, other: Embedder) -> bool:
+        """Whether a detector with either is one combination."""
+        return self.declared == other.declared and self.config.tracking == other.config.tracking
 
 
 @dataclass(frozen=True)
@@ -191,7 +200,7 @@ def build_embedder(settings: Settings) -> Embedder | None:
         boxes = letterbox.source_to_picture(tlbr)
         return network.embed(letterbox.pictures(chunk.frames)[0], boxes)
 
-    return Embedder(declared.file.stem, settings.track, embed)
+    return Embedder(declared, settings.track, embed)
 
 
 def with_embedder(finder: Finder, embedder: Embedder) -> Combination:
