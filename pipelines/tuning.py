@@ -24,6 +24,7 @@ from models.tracking.tracker import JDETracker
 from pipelines.cluster import connected
 from pipelines.config import TrackConfig
 from pipelines.errors import ExitCode, RunError
+from pipelines.frames_seen import limited
 from pipelines.mot_format import GroundTruth
 from pipelines.saved_detections import SavedFrame, SavedVideo, read_saved
 from pipelines.schema import VideoInfo
@@ -153,8 +154,11 @@ def load_sequences(
         try:
             info, frames = read_saved(one.saved, config)
             truth = read_truth(Path(one.truth), rules)
+            frames = list(frames)
+            seen = limited(len(frames), config.vid_stride, config.max_frames)
+            truth = truth if seen is None else seen.truth(truth)  # as `jde eval` of the run
             is_text = one.saved.is_text
-            loaded.append(Loaded(one.name, is_text, info, list(frames), truth))
+            loaded.append(Loaded(one.name, is_text, info, frames, truth))
         except (ValueError, OSError) as error:
             raise RunError(str(error), ExitCode.REFUSED) from error
     return loaded
