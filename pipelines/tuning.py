@@ -106,8 +106,17 @@ class Tuning:
 
     @property
     def best(self) -> Trial:
-        """The trial with the greatest figure."""
-        return self.trials[0]
+        """The trial with the greatest figure; the start, if no trial's is greater."""
+        return self._best()
+
+    def _best(self, without: str | None = None) -> Trial:
+        everyone = [self.start, *self.trials]
+        return max(everyone, key=lambda trial: _comparable(trial.figure(self.metric, without)))
+
+    def looks_from(self, config: TrackConfig) -> float:
+        """Least score that any trial looks at; `config` as for `tune`."""
+        tried = (with_settings(config, trial.settings) for trial in (self.start, *self.trials))
+        return min(one.tracking.least_score for one in tried)
 
     def left_out(self) -> SequenceScores | None:
         """Scores of each sequence under the settings that are best on the others, added up.
@@ -118,10 +127,7 @@ class Tuning:
         names = list(self.start.scores)
         if len(names) < 2:
             return None
-        chosen = (
-            max(self.trials, key=lambda t: t.figure(self.metric, without=name)).scores[name]
-            for name in names
-        )
+        chosen = (self._best(without=name).scores[name] for name in names)
         return sum(chosen, SequenceScores())
 
 
@@ -152,9 +158,9 @@ def load_sequences(
     loaded = []
     for one in sets:
         try:
-            info, frames = read_saved(one.saved, config)
+            info, saved = read_saved(one.saved, config)
+            frames = list(saved)
             truth = read_truth(Path(one.truth), rules)
-            frames = list(frames)
             seen = limited(len(frames), config.vid_stride, config.max_frames)
             truth = truth if seen is None else seen.truth(truth)  # as `jde eval` of the run
             is_text = one.saved.is_text
