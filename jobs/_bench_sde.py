@@ -27,7 +27,7 @@ def sde(
         list[Path] | None,
         typer.Option(
             metavar="TREE",
-            help="MOTChallenge sequences with ground truth. Default: two rendered streets.",
+            help=r"MOTChallenge sequences with ground truth. \[default: two rendered streets]",
         ),
     ] = None,
     config: Annotated[
@@ -43,7 +43,7 @@ def sde(
         float, typer.Option(min=0, help="People a frame from which on a sequence has many.")
     ] = 10.0,
     max_frames: Annotated[
-        int | None, typer.Option(min=6, help="Of each sequence. Default: all; 60 of a street.")
+        int | None, typer.Option(min=6, help=r"Of each sequence. \[default: all; 60 of a street]")
     ] = None,
     clock: Annotated[
         Literal["wall", "cpu"],

@@ -76,10 +76,13 @@ def _option(
     flag: str, panel: str, text: str, metavar: str | None = None, default: str | None = None
 ) -> Any:
     section, field = FLAGS[flag]
-    default = default or getattr(SECTIONS[section](), field)
+    value = getattr(SECTIONS[section](), field)
+    if isinstance(value, bool):
+        metavar = ""  # `<bool>` would invite a value, which is then a source
+    default = default or value
     if flag == "size":
         default = "what the weights say"
-    shown = "" if default is None or default is False else f" Default: {default}."
+    shown = "" if default is None or default is False else rf" \[default: {default}]"
     names = NAMES.get(flag, (f"--{flag.replace('_', '-')}",))
     return typer.Option(
         *names, help=text + shown, rich_help_panel=panel, metavar=metavar, show_default=False
@@ -99,7 +102,8 @@ Rect = Annotated[
     _option(
         "rect",
         _NETWORK,
-        "Shape the input like each video, area kept. Default: yes, but not with --size or anchors.",
+        "Shape the input like each video, area kept. "
+        r"\[default: yes, but not with --size or anchors]",
     ),
 ]
 Conf = Annotated[

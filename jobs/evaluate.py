@@ -62,7 +62,7 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="local|auto|HOST:PORT",
-        help="Ray to score on, a task a sequence. Default: this process for up to 16 sequences.",
+        help=r"Ray to score on, a task a sequence. \[default: this process for up to 16 sequences]",
     ),
 ]
 

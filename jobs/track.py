@@ -35,7 +35,7 @@ Out = Annotated[
         metavar="OUT",
         show_default=False,
         help="Folder or s3:// prefix of the result; what is there already is not done again. "
-        "Default: runs/track/NAME, a new one each time.",
+        r"\[default: runs/track/NAME, a new one each time]",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do committed videos again.")]
