@@ -127,6 +127,11 @@ def test_help_says_defaults_in_one_way(capsys):
         assert "\\[" not in text
 
 
+def test_help_does_not_lose_what_stands_in_brackets(capsys):
+    assert cli.run(["export", "--help"]) == 0
+    assert "'.[onnx]'" in capsys.readouterr().out
+
+
 def test_a_wrong_store_is_refused_before_the_checks(capsys):
     assert cli.run(["doctor", "--store", "ftp://x"]) == 2
     accepted = "accepted is a local path or s3://bucket/prefix"
