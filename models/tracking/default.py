@@ -109,7 +109,13 @@ def _match(
 def _outside_tracked(
     store: TrackStore, frame: Frame, births: Indices, most_overlap: float
 ) -> Indices:
-    """Those of the detections `births` that are not on top of a track seen in this frame."""
+    """Those of the detections `births` that are not on top of a tracked track.
+
+    That is one seen in this frame, or in the last one and not in this (it becomes `LOST` only
+    afterwards): what lies on it, but not enough for a match, is rather that person than a new one.
+    At the default limits such a pair is a match; with an `overlap_limit` of .3 births beside
+    tracks that were not seen cost .3 HOTA and a third more switches on MOT16-11's DPM boxes.
+    """
     tracked = (store.status[: store.count] == TRACKED).nonzero()[0]
     if not len(births) or not len(tracked):
         return births

@@ -227,6 +227,16 @@ def test_a_frame_of_nobody_fixes_nothing(association, nobody):
         tracker.update(BOX, ONE, np.ones((1, 3)))
 
 
+def test_what_lies_on_somebody_who_was_seen_last_starts_no_track():
+    """Too little overlap for a match (IoU .43, limit 1 - .3), too much for somebody new."""
+    tracker = build(overlap_limit=0.3, lost_overlap_limit=0, min_hits=1)
+    for _ in range(3):
+        ids_of(tracker, BOX, LOOK)
+    beside = BOX + np.array([16.0, 0, 16.0, 0])
+    assert ids_of(tracker, beside, -LOOK) == []  # on the track, which is not seen now
+    assert ids_of(tracker, beside, -LOOK) == [2]  # which is lost by now
+
+
 def test_embeddings_need_not_be_given():
     tracker = build()
     for _ in range(3):
