@@ -270,13 +270,12 @@ def read_yaml(path: Path) -> Values:
     Raises:
         RunError: If the file is missing, no YAML mapping, or names an unknown setting.
     """
-    import yaml
+    from models.settings_file import read_yaml as read_plain
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise RunError(f"config: {path} cannot be read ({reason})", ExitCode.REFUSED) from error
+        content = read_plain(path)
+    except ValueError as error:
+        raise RunError(f"config: {error}", ExitCode.REFUSED) from error
     if content is None:
         return {}
     if not isinstance(content, dict):

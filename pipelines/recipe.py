@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar
 
-import yaml
-
 from models.jde.config import CONFIGURATIONS, JDEConfig
 from models.jde.embedding_loss import EMBEDDING_LOSSES
 from models.jde.weighting import WEIGHTINGS
+from models.settings_file import read_yaml
 from pipelines.augmentation import Augmentation
 from pipelines.image_sources import Source
 from pipelines.training_data import SAMPLINGS, Sampling
@@ -269,8 +268,7 @@ def read_recipe(path: Path) -> Recipe:
         ValueError: If it is missing, no YAML, or a value is not accepted; one line.
     """
     try:
-        return parse_recipe(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise ValueError(f"config: {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"config: {path} is no YAML ({' '.join(str(error).split())})") from None
+        settings = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"config: {error}") from None
+    return parse_recipe(settings)
