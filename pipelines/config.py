@@ -14,7 +14,9 @@ from models.tracking.associations import AssociationConfig
 from models.tracking.config import TrackingConfig
 
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
-ROW_FORMAT = 1  # raise it when the meaning of a row of tracks/ changes
+# raise them when the meaning of a row of tracks/ changes; that of mode `published` is its own since
+# wide boxes are left out of it
+ROW_FORMAT, PUBLISHED_ROW_FORMAT = 1, 2
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -138,7 +140,10 @@ class TrackConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as `run.json` holds them."""
-        return {"row_format": ROW_FORMAT, **json.loads(json.dumps(asdict(self)))}
+        tracking = self.tracking
+        is_published = isinstance(tracking, TrackingConfig) and tracking.mode == "published"
+        row_format = PUBLISHED_ROW_FORMAT if is_published else ROW_FORMAT
+        return {"row_format": row_format, **json.loads(json.dumps(asdict(self)))}
 
     def hash(self) -> str:
         """16 hex digits over everything that changes rows. The weights count by content only."""
