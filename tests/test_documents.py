@@ -24,7 +24,7 @@ from jobs._options import build_settings, collect
 from jobs._run import _application
 from models.sde.declaration import read_declaration
 from pipelines import offline, reference
-from pipelines.config import OutputConfig, TrackConfig
+from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from pipelines.recipe import parse_recipe
 
 BLOCKS = blocks()
@@ -132,14 +132,14 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pipelines.networks import detection_for
 
     folder = tmp_path_factory.mktemp("documents")
-    scene = StreetScene(3, width=320, height=192, num_people=6, num_frames=3)
+    scene = StreetScene(3, width=320, height=192, num_people=6, num_frames=2)
     render_street(scene, folder / "recordings" / "street.mp4", folder / "truth" / "street")
     write_video(folder / "my_video.mp4", num_frames=2)
     config = TrackConfig(detection=detection_for("small"))
     outputs = OutputConfig(save_detections=True)
-    reference.track(
-        [str(folder / "recordings")], str(folder / "runs/archive"), config, outputs=outputs
-    )
+    resources = ResourceConfig(chunk_frames=2)
+    sources, out = [str(folder / "recordings")], str(folder / "runs/archive")
+    reference.track(sources, out, config, resources=resources, outputs=outputs)
     return folder
 
 

@@ -44,7 +44,7 @@ PLAIN: tuple[Any, ...] = (
 )  # fmt: skip
 # what PyYAML says with another error than its own
 BROKEN = (
-    "a: 2020-13-45", "a: !!int x", "a: !!float x", "a: !!timestamp x", "[" * 1200, "{" * 1200,
+    "a: 2020-13-45", "a: !!int x", "a: !!float x", "a: !!timestamp x", "[" * 400, "{" * 400,
     "a: &a [*a]", "a: *b", "{[1]: 2}", "{{}: 2}", "- - - -", "\t", "a:\n\tb", "%YAML 9",
     "!!python/object:os.x {}", "\x07", "a: b: c", "? ", "<<: 3", "<<: [3]", "a: !!binary x",
     "a: !!set {1}", "a: !!omap x", "\ufeffa: 1", "---\n---",
@@ -231,7 +231,7 @@ BUILDERS = (track, train, serve, other)
 
 @pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
 def test_any_settings_are_taken_or_refused_in_a_line(build, no_work: Path) -> None:
-    for seed in range(15):
+    for seed in range(5):
         check(seed, build, no_work)
 
 
@@ -243,7 +243,7 @@ def test_any_file_is_taken_or_refused_in_a_line(no_work: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("text", ["a: 2020-13-45", "[" * 1200, "3", "a: b: c", ""])
+@pytest.mark.parametrize("text", ["a: 2020-13-45", "[" * 400, "3", "a: b: c", ""])
 def test_every_verb_reads_files_alike(text: str, no_work: Path) -> None:
     file = str(write(no_work / "broken.yaml", text))
     for arguments in (
