@@ -32,7 +32,7 @@ MIB = 1 << 20
 
 def archive(
     videos: Annotated[
-        list[int] | None, typer.Option(min=1, help="Videos of a run. Default: 500 and 2000.")
+        list[int] | None, typer.Option(min=1, help=r"Videos of a run. \[default: 500 and 2000]")
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of a video.")] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,

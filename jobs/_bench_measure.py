@@ -18,10 +18,11 @@ from jobs._options import Settings
 from models.letterbox import Letterbox
 from models.metrics.rows import BoxRows
 from models.metrics.tracking import SequenceScores, score_sequence
-from models.sde.declaration import read_declaration
+from models.sde.declaration import NetworkDeclaration, read_declaration
 from models.sde.network import AppearanceEmbedder, PersonDetector
 from models.structures import Detections, FloatArray
 from models.tracking.config import TrackingConfig
+from models.tracking.reporting import reported
 from models.tracking.tracker import JDETracker
 from pipelines.config import Parts, ResourceConfig, TrackConfig
 from pipelines.decode import frame_chunks
@@ -61,9 +62,18 @@ class Finder:
 class Embedder:
     """Vectors of `(N, 4)` boxes in source pixels, from the frame itself."""
 
-    name: str
+    declared: NetworkDeclaration
     config: TrackConfig
     embed: Callable[[FrameChunk, FloatArray], FloatArray]
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return self.declared.file.stem
+
+    def gives_the_same(self, other: Embedder) -> bool:
+        """Whether a detector with either is one combination."""
+        return self.declared == other.declared and self.config.tracking == other.config.tracking
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,7 @@ def build_finder(name: str, settings: Settings) -> Finder:
             letterbox = _letterbox(chunk)
             tlbr, scores = detector.detect(
                 letterbox.pictures(chunk.frames)[0],
-                config.detection.score_threshold,
+                config.detection.threshold,
                 config.detection.nms_threshold,
             )
             most = slice(config.detection.max_detections)
@@ -190,7 +200,7 @@ def build_embedder(settings: Settings) -> Embedder | None:
         boxes = letterbox.source_to_picture(tlbr)
         return network.embed(letterbox.pictures(chunk.frames)[0], boxes)
 
-    return Embedder(declared.file.stem, settings.track, embed)
+    return Embedder(declared, settings.track, embed)
 
 
 def with_embedder(finder: Finder, embedder: Embedder) -> Combination:
@@ -310,8 +320,8 @@ def _step(
         tracks, associate_s = _timed(
             run.clock, run.tracker.update, detections.tlbr, detections.scores, rounded
         )
-        size = tracks.tlbr[:, 2:] - tracks.tlbr[:, :2]
-        keep = size.prod(axis=1) >= run.combination.config.min_box_area
+        told = run.combination.config
+        keep = reported(tracks.tlbr, told.tracking, told.min_box_area)
         count = int(keep.sum())
         run.rows.append(BoxRows(np.full(count, index), tracks.track_id[keep], tracks.tlbr[keep]))
         if is_timed:

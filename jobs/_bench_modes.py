@@ -96,7 +96,7 @@ def _detect(model: JDE, chunk: FrameChunk, config: TrackConfig) -> DetectionChun
         def __init__(self) -> None:
             self._model = lambda frames: model.detect(
                 torch.tensor(frames),
-                detection.score_threshold,
+                detection.threshold,
                 detection.nms_threshold,
                 detection.max_detections,
             )

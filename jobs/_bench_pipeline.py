@@ -28,7 +28,7 @@ _CHUNKS_KEPT = 24  # chunks of frames that the stage of detection is fed with, a
 def pipeline(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SOURCE", help="Videos. Default: stand-ins for all stages."),
+        typer.Argument(metavar="SOURCE", help=r"Videos. \[default: stand-ins for all stages]"),
     ] = None,
     weights: Annotated[str, typer.Option(help="Shipped model or path.")] = "small",
     max_frames: Annotated[int, typer.Option(min=32, help="Of each video.")] = 400,
@@ -73,7 +73,7 @@ def plan(
     out: Annotated[str, typer.Argument(metavar="OUT", help="A finished run, or its summary.json.")],
     gpu_fps: Annotated[
         list[float] | None,
-        typer.Option(min=0.1, help="Frames/s of the network on a GPU. Default: 100, 400, 1000."),
+        typer.Option(min=0.1, help=r"Frames/s of the network on a GPU. \[default: 100, 400, 1000]"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:

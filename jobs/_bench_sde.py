@@ -14,7 +14,7 @@ from jobs._bench_machine import console, processor
 from pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
-    from jobs._bench_measure import Combination, Footage, Measured
+    from jobs._bench_measure import Combination, Embedder, Footage, Measured
     from jobs._options import Settings
 
 FEW, MANY = "few people", "many people"
@@ -27,7 +27,7 @@ def sde(
         list[Path] | None,
         typer.Option(
             metavar="TREE",
-            help="MOTChallenge sequences with ground truth. Default: two rendered streets.",
+            help=r"MOTChallenge sequences with ground truth. \[default: two rendered streets]",
         ),
     ] = None,
     config: Annotated[
@@ -43,7 +43,7 @@ def sde(
         float, typer.Option(min=0, help="People a frame from which on a sequence has many.")
     ] = 10.0,
     max_frames: Annotated[
-        int | None, typer.Option(min=6, help="Of each sequence. Default: all; 60 of a street.")
+        int | None, typer.Option(min=6, help=r"Of each sequence. \[default: all; 60 of a street]")
     ] = None,
     clock: Annotated[
         Literal["wall", "cpu"],
@@ -101,6 +101,7 @@ def build_combinations(
     settings = settle(collect(given, None))
     joint = build_finder(Path(weights).stem, settings)
     finders = [joint]
+    embedders: dict[str, Embedder] = {}
     combinations = [Combination(joint, None, blind, joint.config) for blind in (False, True)]
     for file in files:
         values = collect({"torch_threads": threads}, file)
@@ -111,7 +112,16 @@ def build_combinations(
         finders.append(finder)
         embedder = build_embedder(settings)
         if embedder is not None:
-            combinations += [with_embedder(joint, embedder), with_embedder(finder, embedder)]
+            known = embedders.setdefault(embedder.name, embedder)
+            if not known.gives_the_same(embedder):
+                raise ValueError(
+                    f"config: two embedders of the name {embedder.name} or of other settings beside"
+                    f" it ({known.declared.file}, {embedder.declared.file}), accepted are different"
+                    " names"
+                )
+            if known is embedder:  # else the joint network has met it
+                combinations.append(with_embedder(joint, embedder))
+            combinations.append(with_embedder(finder, embedder))
         elif settings.track.detection.weights != weights:
             combinations.append(Combination(finder, None, False, finder.config))
         combinations.append(Combination(finder, None, True, finder.config))

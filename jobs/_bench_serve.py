@@ -37,7 +37,7 @@ def serve(
         "1,2,4,8"
     ),
     seconds: Annotated[float, typer.Option(min=1, help="Of each load.")] = 10.0,
-    detectors: Annotated[int | None, typer.Option(min=1, help="Default: one a core.")] = None,
+    detectors: Annotated[int | None, typer.Option(min=1, help=r"\[default: one a core]")] = None,
     weights: Annotated[str, typer.Option(help="Shipped model or path.")] = "small",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     overload: Annotated[

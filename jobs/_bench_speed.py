@@ -25,7 +25,7 @@ def speed(
         typer.Argument(
             metavar="SOURCE",
             help="Videos or MOTChallenge sequences; those with ground truth are scored too. "
-            "Default: two rendered streets.",
+            r"\[default: two rendered streets]",
         ),
     ] = None,
     weights: Annotated[str, typer.Option(help="As for jde track.")] = "small",

@@ -76,10 +76,13 @@ def _option(
     flag: str, panel: str, text: str, metavar: str | None = None, default: str | None = None
 ) -> Any:
     section, field = FLAGS[flag]
-    default = default or getattr(SECTIONS[section](), field)
+    value = getattr(SECTIONS[section](), field)
+    if isinstance(value, bool):
+        metavar = ""  # `<bool>` would invite a value, which is then a source
+    default = default or value
     if flag == "size":
         default = "what the weights say"
-    shown = "" if default is None or default is False else f" Default: {default}."
+    shown = "" if default is None or default is False else rf" \[default: {default}]"
     names = NAMES.get(flag, (f"--{flag.replace('_', '-')}",))
     return typer.Option(
         *names, help=text + shown, rich_help_panel=panel, metavar=metavar, show_default=False
@@ -99,7 +102,8 @@ Rect = Annotated[
     _option(
         "rect",
         _NETWORK,
-        "Shape the input like each video, area kept. Default: yes, but not with --size or anchors.",
+        "Shape the input like each video, area kept. "
+        r"\[default: yes, but not with --size or anchors]",
     ),
 ]
 Conf = Annotated[
@@ -243,11 +247,9 @@ def build_settings(values: Values) -> Settings:
         return {field: value for (where, field), value in values.items() if where == section}
 
     try:
-        tracking = build_config(**of("tracking"))
-        handed_over = {"score_threshold": tracking.least_score}
         track = TrackConfig(
-            detection=DetectionConfig(**handed_over | of("detection")),
-            tracking=tracking,
+            detection=DetectionConfig(**of("detection")),
+            tracking=build_config(**of("tracking")),
             **of("run"),
         )
         resources = ResourceConfig(**of("resources"))
@@ -268,13 +270,12 @@ def read_yaml(path: Path) -> Values:
     Raises:
         RunError: If the file is missing, no YAML mapping, or names an unknown setting.
     """
-    import yaml
+    from models.settings_file import read_yaml as read_plain
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise RunError(f"config: {path} cannot be read ({reason})", ExitCode.REFUSED) from error
+        content = read_plain(path)
+    except ValueError as error:
+        raise RunError(f"config: {error}", ExitCode.REFUSED) from error
     if content is None:
         return {}
     if not isinstance(content, dict):

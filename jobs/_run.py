@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import typer
@@ -27,6 +28,10 @@ def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) ->
         verb: Its name, for messages.
         arguments: What was typed behind it.
     """
+    if isinstance(target, typer.Typer) and not arguments:  # it wants a verb of its own
+        with redirect_stdout(sys.stderr):
+            run_verb(target, verb, ["--help"])
+        return ExitCode.REFUSED
     expect_first_contact()
     try:
         command = typer.main.get_command(_application(target))
@@ -70,8 +75,6 @@ def _explain(error: Exception) -> int:
         return say(str(error), error.exit_code)
     if isinstance(error, StorageError):
         return say(f"{error}; the same command goes on", ExitCode.INTERNAL)
-    if type(error).__name__ == "NoArgsIsHelpError":  # its text is the help, which is out already
-        return ExitCode.REFUSED
     format_message = getattr(error, "format_message", None)
     if format_message is not None:  # typer's usage errors, whichever click they come from
         return say(format_message(), ExitCode.REFUSED)

@@ -22,10 +22,10 @@ from jobs._bench_sde import sde
 from jobs._bench_serve import serve
 from jobs._bench_speed import speed
 from jobs._bench_table3 import table3
-from jobs._run import main
+from jobs._run import CONTEXT, main
 from pipelines.errors import ExitCode, RunError
 
-app = typer.Typer(help="Measure the parts of jde on this machine.", no_args_is_help=True)
+app = typer.Typer(help="Measure the parts of jde on this machine.", context_settings=CONTEXT)
 for _verb in (association, pipeline, plan, archive, long, figure3, sde, serve, speed, table3):
     app.command()(_verb)
 
@@ -38,7 +38,8 @@ def network(
         list[str] | None, typer.Option("--config", help="Configuration; all unless given.")
     ] = None,
     batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="Frames at once. Default: 1, 4; on a GPU 1, 16.")
+        list[int] | None,
+        typer.Option(min=1, help=r"Frames at once. \[default: 1, 4; on a GPU 1, 16]"),
     ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="fp32 or bf16; both unless given.")
@@ -47,7 +48,7 @@ def network(
         Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")
     ] = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of the CPU. Default: every core it may use.")
+        int | None, typer.Option(min=1, help=r"Of the CPU. \[default: every core it may use]")
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Through torch.compile.")] = False,
     graphs: Annotated[bool, typer.Option("--graphs", help="Through CUDA graphs.")] = False,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]  # of the packages
 
 # verb -> module, name in it, one line of help
 VERBS: dict[str, tuple[str, str, str]] = {
@@ -28,14 +32,23 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line, and give its exit code."""
-    verb = arguments[0] if arguments else "--help"
+    if not arguments:
+        print(usage(), file=sys.stderr)
+        return 2
+    verb = arguments[0]
     if verb in ("-h", "--help"):
         print(usage())
-        return 0 if arguments else 2
+        return 0
+    shadow = find_shadow(Path.cwd())
+    if shadow is not None:
+        print(
+            f"jde: error: folder: got {shadow} with an __init__.py, which hides the package of that"
+            " name that jde is made of; run it from another folder",
+            file=sys.stderr,
+        )
+        return 2
     if verb in ("-V", "--version"):
-        from pipelines.config import VERSION
-
-        print(f"jde-ray {VERSION}")
+        print(version())
         return 0
     if verb not in VERBS:
         accepted = ", ".join(VERBS)
@@ -45,6 +58,33 @@ def run(arguments: Sequence[str]) -> int:
 
     module, name, _ = VERBS[verb]
     return run_verb(getattr(import_module(module), name), verb, arguments[1:])
+
+
+def find_shadow(folder: Path) -> Path | None:
+    """A package below `folder` that a worker would import instead of one of ours, None for none.
+
+    Ray puts the folder that a command is typed in before everything else, `python -m` does too.
+    """
+    for name in ("models", "pipelines", "jobs"):
+        own = folder / name
+        if (own / "__init__.py").is_file() and not own.samefile(ROOT / name):
+            return own
+    return None
+
+
+def version() -> str:
+    """Name and version; in a checkout its commit too."""
+    from pipelines.config import VERSION
+
+    commit = ""
+    if (ROOT / ".git").exists():
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+        try:
+            found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+            commit = found.stdout.strip()
+        except (OSError, subprocess.TimeoutExpired):
+            commit = ""  # no git here: the version says what it can
+    return f"jde-ray {VERSION}" + (f" ({commit})" if commit else "")
 
 
 def usage() -> str:

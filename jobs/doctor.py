@@ -15,8 +15,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from jobs._run import main
-from pipelines.config import VERSION, DetectionConfig
-from pipelines.errors import ExitCode
+from pipelines.config import VERSION, DetectionConfig, ResourceConfig
+from pipelines.errors import ExitCode, RunError
 
 
 class Check(NamedTuple):
@@ -37,7 +37,12 @@ S3Endpoint = Annotated[
 
 
 def doctor(out: Out = "runs", store: Store = None, s3_endpoint: S3Endpoint = None) -> int:
-    """Check versions, devices, weights and their licence, write access, and a store."""
+    """Check versions, devices, weights and their licence, write access, and a store.
+
+    Exit codes: 0 good; 1 a check failed; 2 the store is no address of one.
+    """
+    if store is not None:
+        _check_address(store, s3_endpoint)
     checks: list[Callable[[], Iterator[Check]]] = [
         *(_versions, _ray, _torch, _video, _weights, lambda: _folder(Path(out))),
     ]
@@ -48,6 +53,16 @@ def doctor(out: Out = "runs", store: Store = None, s3_endpoint: S3Endpoint = Non
         mark = {True: "ok  ", False: "FAIL", None: "note"}[is_good]
         print(f"{mark} {name}: {' '.join(text.split())}", flush=True)
     return ExitCode.INTERNAL if any(r.is_good is False for r in results) else ExitCode.DONE
+
+
+def _check_address(store: str, s3_endpoint: str | None) -> None:
+    from pipelines.storage import open_store
+
+    try:
+        ResourceConfig(s3_endpoint=s3_endpoint)
+        open_store(store)
+    except ValueError as error:
+        raise RunError(str(error).replace("out: ", "store: ", 1), ExitCode.REFUSED) from error
 
 
 def _guarded(check: Callable[[], Iterator[Check]]) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from jobs._run import main
 from pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
-    from pipelines.detection_evaluation import KnownEmbeddings
+    from pipelines.detection_evaluation import ImageBoxes, KnownEmbeddings
     from pipelines.report.scores import Chart
     from pipelines.sequences import Pairing, TruthRules
 
@@ -62,7 +62,7 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="local|auto|HOST:PORT",
-        help="Ray to score on, a task a sequence. Default: this process for up to 16 sequences.",
+        help=r"Ray to score on, a task a sequence. \[default: this process for up to 16 sequences]",
     ),
 ]
 
@@ -75,7 +75,7 @@ OfDetections = Annotated[
     typer.Option(
         "--detections",
         help="Score detections instead: average precision of OUT/detections (--save-detections) "
-        "or of MOT det.txt files.",
+        "or of MOT det.txt files; with --weights of a network, as published.",
     ),
 ]
 OfEmbeddings = Annotated[
@@ -91,7 +91,8 @@ Weights = Annotated[
     typer.Option(
         metavar="NAME|PATH",
         show_default=False,
-        help="With --embeddings: a network to read. TRACKS is then a folder with the frames.",
+        help="With --detections or --embeddings: a network to read. TRACKS is then a folder with "
+        "the frames.",
     ),
 ]
 Size = Annotated[
@@ -152,11 +153,14 @@ def evaluate(
             files = find_scored(place, folder, weights is not None)
             pairings, left_out, unscored = pair_all(files, gt, skip_missing)
             scored = score(pairings, rules, address)
+            partly = [] if weights is not None else say_what_was_seen(pairings)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     if unscored:  # a mean over the easy half looks good
         names = ", ".join(unscored[:8]) + (", ..." if len(unscored) > 8 else "")
         typer.echo(f"jde: ground truth without tracks, not scored: {names}", err=True)
+    for line in partly:
+        typer.echo(line, err=True)
     print_scores(scored.figures, left_out, scored.columns)
     try:
         if json is not None:
@@ -185,16 +189,26 @@ def choose_scores(
     """
     if detections and embeddings:
         raise RunError("got --detections and --embeddings, accepted is one", ExitCode.REFUSED)
-    if weights is not None and not embeddings:
-        raise RunError("got --weights, accepted is it with --embeddings", ExitCode.REFUSED)
-    if weights is not None:
-        return partial(
-            score_network,
-            weights=weights,
-            size=_read_size(size),
-            every=every,
+    if weights is not None and not (embeddings or detections):
+        raise RunError(
+            "got --weights, accepted is it with --detections or --embeddings", ExitCode.REFUSED
         )
+    if weights is not None:
+        network = {"weights": weights, "size": _read_size(size), "every": every}
+        return partial(score_network, network=network, of_boxes=detections)
     return score_detections if detections else score_embeddings if embeddings else score_tracks
+
+
+def say_what_was_seen(pairings: list[Pairing]) -> list[str]:
+    """A line about the sequences whose run was told to look at some of their frames."""
+    from pipelines.frames_seen import frames_seen
+
+    partly = {one.name: seen for one in pairings if (seen := frames_seen(one.tracks)) is not None}
+    if not partly:
+        return []
+    names = ", ".join(f"{name} ({seen})" for name, seen in list(partly.items())[:8])
+    more = ", ..." if len(partly) > 8 else ""
+    return [f"jde: scored in the frames that the run looked at: {names}{more}"]
 
 
 def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
@@ -228,13 +242,20 @@ def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None
 
 
 def score_detections(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
+    """Average precision of saved detections."""
+    from pipelines.detection_evaluation import collect_boxes
+    from pipelines.evaluation import for_each_pairing
+
+    return show_boxes(for_each_pairing(collect_boxes, pairings, rules, address))
+
+
+def show_boxes(images: dict[str, ImageBoxes]) -> Scored:
     """Average precision at IoU .5, and the published mean over images beside it."""
     from models.metrics.tracking import OVERALL
-    from pipelines.detection_evaluation import collect_boxes, detection_scores
-    from pipelines.evaluation import for_each_pairing
+    from pipelines.detection_evaluation import detection_scores
     from pipelines.report.scores import detection_charts
 
-    scores = detection_scores(for_each_pairing(collect_boxes, pairings, rules, address))
+    scores = detection_scores(images)
     figures = {
         name: {
             "AP": 100 * one.average_precision,
@@ -273,15 +294,17 @@ def score_network(
     rules: TruthRules,
     address: str | None,
     *,
-    weights: str,
-    size: tuple[int, int] | None,
-    every: int,
+    network: dict[str, Any],
+    of_boxes: bool,
 ) -> Scored:
-    """The same of a network, read at the boxes of the ground truth as published."""
-    from pipelines.embedding_protocol import sample_embeddings
+    """Boxes or embeddings of a network as published: looked for, or read at the true boxes."""
+    from pipelines.embedding_protocol import find_boxes, sample_embeddings
     from pipelines.evaluation import for_each_pairing
 
-    read = partial(sample_embeddings, weights=weights, size=size, every=every)
+    if of_boxes:
+        find = partial(find_boxes, **network)
+        return show_boxes(for_each_pairing(find, pairings, rules, address))
+    read = partial(sample_embeddings, **network)
     return show_embeddings(for_each_pairing(read, pairings, rules, address))
 
 

@@ -32,10 +32,10 @@ def export(
     size: options.Size = None,
     half: Half = False,
 ) -> None:
-    """Write a network's weights to a file; published and Darknet files need --size.
+    r"""Write a network's weights to a file; published and Darknet files need --size.
 
     The ONNX file takes RGB images in [0, 1] and gives all boxes and scores before NMS, and one
-    embedding map a stride (needs the extra: pip install 'jde-ray[onnx]').
+    embedding map a stride (needs the extra: pip install -e '.\[onnx]').
     """
     if out.suffix in SUFFIXES.values() and out.suffix != SUFFIXES[kind]:
         raise RunError(
@@ -61,7 +61,7 @@ def export(
             onnx_file.write_onnx(model, out, notes)
     except ImportError as error:
         raise RunError(
-            f"format: onnx needs the package {error.name}; pip install 'jde-ray[onnx]'",
+            f"format: onnx needs the package {error.name}; pip install -e '.[onnx]'",
             ExitCode.REFUSED,
         ) from error
     except OSError as error:

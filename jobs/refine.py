@@ -44,7 +44,7 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="local|auto|HOST:PORT",
-        help="Ray to run on, a task a video. Default: this process for up to 16 videos.",
+        help=r"Ray to run on, a task a video. \[default: this process for up to 16 videos]",
     ),
 ]
 

@@ -127,13 +127,12 @@ def read_args(path: Path) -> dict[str, Any]:
     Raises:
         RunError: If the file is missing or no mapping.
     """
-    import yaml
+    from models.settings_file import read_yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise RunError(f"config: {path} cannot be read ({reason})", ExitCode.REFUSED) from error
+        content = read_yaml(path)
+    except ValueError as error:
+        raise RunError(f"config: {error}", ExitCode.REFUSED) from error
     if isinstance(content, dict) and content.get("applications"):
         content = content["applications"][0].get("args") or {}
     elif isinstance(content, dict) and "args" in content:

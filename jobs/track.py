@@ -36,7 +36,7 @@ Out = Annotated[
         metavar="OUT",
         show_default=False,
         help="Folder or s3:// prefix of the result; what is there already is not done again. "
-        "Default: runs/track/NAME, a new one each time.",
+        r"\[default: runs/track/NAME, a new one each time]",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do committed videos again.")]
@@ -150,7 +150,7 @@ def check_saved(values: Values, saved: list[str]) -> Settings:
             )
     settings = build_settings(values)
     settled = settle_saved(settings.track, find_saved(saved))
-    least, threshold = settled.tracking.least_score, settled.detection.score_threshold
+    least, threshold = settled.tracking.least_score, settled.detection.threshold
     if threshold > least:
         print(
             f"note: detections were saved from score {threshold:g} on, this association looks at"

@@ -110,6 +110,7 @@ def tune(
         progress=_progress,
     )
     _show(tuning)
+    _say_what_is_missing(settled, tuning)
     _write(out, settled, tuning, given)
     if save is not None:
         rows = json.dumps([_row(trial) for trial in tuning.trials], indent=1)
@@ -212,7 +213,7 @@ def _show(tuning: Tuning) -> None:
     from rich.table import Table
 
     table = Table()
-    names = list(tuning.best.settings)
+    names = list(tuning.trials[0].settings)
     flags = {field: flag for flag, (section, field) in FLAGS.items() if section == "tracking"}
     titles = [flags.get(name, name) for name in names]
     for title in ("", *dict.fromkeys((tuning.metric, *_SHOWN)), *titles):
@@ -233,6 +234,19 @@ def _show(tuning: Tuning) -> None:
         if left_out is not None
         else "one sequence: nothing says whether the choice holds for another"
     )
+
+
+def _say_what_is_missing(config: TrackConfig, tuning: Tuning) -> None:
+    """A line each: trials that look below what was saved, and that no trial is better."""
+    saved, least = config.detection.threshold, tuning.looks_from(config)
+    if saved > least:
+        print(
+            f"note: detections were saved from score {saved:g} on, trials look at them from"
+            f" {least:g} on; for what a direct run with such settings gives, save with a lower"
+            " --conf"
+        )
+    if tuning.best is tuning.start:
+        print("no trial is better than the settings as they were: those are written")
 
 
 def _text(value: Setting) -> str:

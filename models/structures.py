@@ -31,6 +31,24 @@ def _check_shape(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) 
         raise ValueError(f"{name}: got shape {array.shape}, accepted is {wanted}")
 
 
+def check_frames(frames: Any) -> None:
+    """Refuse what is no batch of letterboxed frames.
+
+    Args:
+        frames: Array or tensor, to be `(T, H, W, 3)` uint8 RGB with sides that are multiples of 32.
+
+    Raises:
+        ValueError: In one line with what it is instead.
+    """
+    shape, kind = tuple(frames.shape), str(frames.dtype).removeprefix("torch.")
+    fits = len(shape) == 4 and shape[3] == 3 and all(n and not n % 32 for n in shape[1:3])
+    if not fits or kind != "uint8":
+        raise ValueError(
+            f"frames: got {kind} of shape {shape}, accepted is uint8 from 0 to 255 of shape "
+            "(T, H, W, 3) with H and W multiples of 32"
+        )
+
+
 @dataclass(frozen=True)
 class Detections:
     """People found in one frame.

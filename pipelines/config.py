@@ -7,14 +7,16 @@ import importlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from models.tracking.associations import AssociationConfig
 from models.tracking.config import TrackingConfig
 
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
-ROW_FORMAT = 1  # raise it when the meaning of a row of tracks/ changes
+# raise them when the meaning of a row of tracks/ changes; that of mode `published` is its own since
+# wide boxes are left out of it
+ROW_FORMAT, PUBLISHED_ROW_FORMAT = 1, 2
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -58,8 +60,8 @@ class DetectionConfig:
         size: Width and height in which frames reach the network, in pixels, multiples of 32.
         rect: Give every video an input of its own shape with the area of `size`
             (`models.letterbox.fitted_size`). Not for networks whose anchors belong to a size.
-        score_threshold: Detections handed over must score above this: the association's
-            `least_score`, which lies below `--conf`.
+        score_threshold: Detections handed over must score above this. None: the `least_score` of
+            the association, which lies below `--conf`; a `TrackConfig` puts it here.
         nms_threshold: Of two boxes overlapping by more IoU than this the lower one goes (`--nms`).
         max_detections: The highest scores kept in a frame; the cap is counted when it bites.
         precision: Arithmetic of the network; `auto` becomes one of the others before a run starts.
@@ -77,7 +79,7 @@ class DetectionConfig:
     weights_sha256: str = ""
     size: tuple[int, int] = (576, 320)
     rect: bool = False
-    score_threshold: float = 0.3
+    score_threshold: float | None = None
     nms_threshold: float = 0.4
     max_detections: int = 300
     precision: Precision = "auto"
@@ -86,7 +88,8 @@ class DetectionConfig:
     score_map: str = "auto"
 
     def __post_init__(self) -> None:
-        _check_range("score_threshold", self.score_threshold, 0.0, 1.0)
+        if self.score_threshold is not None:
+            _check_range("score_threshold", self.score_threshold, 0.0, 1.0)
         _check_range("nms", self.nms_threshold, 0.0, 1.0)
         _check_range("max-detections", self.max_detections, 1, 10_000)
         _check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
@@ -98,13 +101,21 @@ class DetectionConfig:
             got = "x".join(map(str, self.size))
             raise ValueError(f"size: got {got}, accepted are multiples of 32, nearest is {nearest}")
 
+    @property
+    def threshold(self) -> float:
+        """`score_threshold`; for a network used on its own, what our association looks at."""
+        return (
+            TrackingConfig().least_score if self.score_threshold is None else self.score_threshold
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrackConfig:
     """Everything that changes rows of `tracks/`; its hash guards OUT.
 
     Attributes:
-        detection: The network and what is kept of its output.
+        detection: The network and what is kept of its output. A `score_threshold` of None becomes
+            the `least_score` of `tracking` here, and stays that when `replace` changes `tracking`.
         tracking: The association: our own, or another one's settings.
         vid_stride: Every n-th frame is looked at; frame numbers stay the source's.
         max_frames: Frames looked at in a video (after the stride), None for all.
@@ -123,10 +134,16 @@ class TrackConfig:
         _check_range("min-box-area", self.min_box_area, 0.0, 1e9)
         if self.max_frames is not None:
             _check_range("max-frames", self.max_frames, 1, 10**9)
+        if self.detection.score_threshold is None:
+            settled = replace(self.detection, score_threshold=self.tracking.least_score)
+            object.__setattr__(self, "detection", settled)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as `run.json` holds them."""
-        return {"row_format": ROW_FORMAT, **json.loads(json.dumps(asdict(self)))}
+        tracking = self.tracking
+        is_published = isinstance(tracking, TrackingConfig) and tracking.mode == "published"
+        row_format = PUBLISHED_ROW_FORMAT if is_published else ROW_FORMAT
+        return {"row_format": row_format, **json.loads(json.dumps(asdict(self)))}
 
     def hash(self) -> str:
         """16 hex digits over everything that changes rows. The weights count by content only."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.letterbox import Letterbox
-from models.structures import Detections, FloatArray
+from models.structures import Detections, FloatArray, check_frames
 from pipelines import wire
 from pipelines.config import (
     DetectionConfig,
@@ -85,6 +85,9 @@ def _check_device(resources: ResourceConfig) -> None:
 class Detector:
     """Load once, detect often.
 
+    On a CPU it sets the threads of torch (or of OpenCV, for ONNX files) to
+    `resources.torch_threads` **for the whole process**: sums depend on their number.
+
     Args:
         config: Of the network; its `size` is that of the chunks' frames.
         resources: Device and threads.
@@ -132,7 +135,7 @@ class Detector:
         """Detections of frames, which may come from different sources.
 
         Args:
-            frames: `(T, H, W, 3)` letterboxed RGB.
+            frames: `(T, H, W, 3)` uint8 letterboxed RGB.
             infos: Of the n <= T frames that are no padding: where each comes from.
             frame_index: Their numbers, for errors.
 
@@ -140,8 +143,15 @@ class Detector:
             n detections in source pixels, and how many boxes `max_detections` left out.
 
         Raises:
+            ValueError: If the frames are no such array, or fewer than `infos`.
             VideoError: If a number is not finite.
         """
+        check_frames(frames)
+        if not len(infos) == len(frame_index) <= len(frames):
+            raise ValueError(
+                f"infos: got {len(infos)} and {len(frame_index)} numbers of {len(frames)} frames, "
+                "accepted is one of each a frame, and more frames only as padding"
+            )
         height, width = frames.shape[1:3]
         letterboxes = [Letterbox(info.width, info.height, width, height) for info in infos]
         results: list[FoundInFrame] = []

@@ -23,7 +23,8 @@ from models.metrics.distractors import IOU_THRESHOLD, on_distractor
 from models.metrics.embedding import EmbeddingScores, score_embeddings
 from models.metrics.rows import BoxRows, by_frame
 from models.structures import FloatArray, IntArray
-from pipelines.mot_format import read_scored
+from pipelines.frames_seen import frames_seen
+from pipelines.mot_format import GroundTruth, read_scored
 from pipelines.sequences import Pairing, TruthRules, read_truth
 
 OVERALL = "OVERALL"
@@ -71,21 +72,24 @@ def read_detections(path: Path) -> DetectionRows:
         scored = read_scored(path)
         return DetectionRows(_numbered(scored.rows), scored.scores, None)
     try:
-        table = pq.read_table(path, columns=["frame", "boxes", "scores", "embeddings"])
+        names = ["frame", "boxes", "scores"]
+        has_embeddings = "embeddings" in pq.read_schema(path).names
+        table = pq.read_table(path, columns=names + ["embeddings"] * has_embeddings)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a file of detections/ ({reason})") from error
-    lists = {n: table.column(n).combine_chunks() for n in ("boxes", "scores", "embeddings")}
+    lists = {n: table.column(n).combine_chunks() for n in table.column_names if n != "frame"}
     count = lists["scores"].value_lengths().to_numpy()
     frame = np.repeat(table.column("frame").to_numpy().astype(np.int64), count)
     tlbr = lists["boxes"].flatten().flatten().to_numpy().astype(np.float64).reshape(-1, 4)
     scores = lists["scores"].flatten().to_numpy().astype(np.float64)
     if not (np.isfinite(tlbr).all() and np.isfinite(scores).all()):
         raise ValueError(f"{path}: got NaN or Inf, accepted are finite boxes and scores")
-    content = b"".join(lists["embeddings"].flatten().to_pylist())
-    embeddings = np.frombuffer(content, np.float16).reshape(len(scores), -1 if content else 0)
-    rows = BoxRows(frame, np.arange(len(scores)), tlbr)
-    return DetectionRows(rows, scores, embeddings)
+    embeddings = None
+    if has_embeddings:
+        content = b"".join(lists["embeddings"].flatten().to_pylist())
+        embeddings = np.frombuffer(content, np.float16).reshape(len(scores), -1 if content else 0)
+    return DetectionRows(BoxRows(frame, np.arange(len(scores)), tlbr), scores, embeddings)
 
 
 def _numbered(rows: BoxRows) -> BoxRows:
@@ -95,11 +99,20 @@ def _numbered(rows: BoxRows) -> BoxRows:
 def collect_boxes(pairing: Pairing, rules: TruthRules = TruthRules()) -> ImageBoxes:
     """People and detections of a sequence, frame by frame; those on distractors are left out.
 
+    Of a run that was told to look at some frames, these count.
+
     Raises:
         ValueError: If a file cannot be read, in one line.
     """
-    truth = read_truth(_truth_of(pairing), rules)
-    found = read_detections(pairing.tracks)
+    truth = read_truth(truth_of(pairing), rules)
+    seen = frames_seen(pairing.tracks)
+    return image_boxes(
+        truth if seen is None else seen.truth(truth), read_detections(pairing.tracks)
+    )
+
+
+def image_boxes(truth: GroundTruth, found: DetectionRows) -> ImageBoxes:
+    """The same of rows in memory."""
     keep = ~on_distractor(truth.people, found.rows, truth.ignore, truth.other)
     rows, scores = found.rows[keep], found.scores[keep]
     images = ImageBoxes([], [], [])
@@ -116,10 +129,13 @@ def collect_embeddings(pairing: Pairing, rules: TruthRules = TruthRules()) -> Kn
     Raises:
         ValueError: If a file cannot be read or has no embeddings, in one line.
     """
-    truth = read_truth(_truth_of(pairing), rules)
+    truth = read_truth(truth_of(pairing), rules)
     found = read_detections(pairing.tracks)
     if found.embeddings is None:
-        raise ValueError(f"{pairing.tracks}: no embeddings, accepted are files of detections/")
+        raise ValueError(
+            f"{pairing.tracks}: no embeddings, accepted are files of detections/ of a run whose"
+            " network gives them"
+        )
     taken, identities = [], []
     for _, (i, j) in by_frame(truth.people, found.rows):
         iou = iou_matrix(truth.people.tlbr[i], found.rows.tlbr[j])
@@ -135,7 +151,12 @@ def collect_embeddings(pairing: Pairing, rules: TruthRules = TruthRules()) -> Kn
     )
 
 
-def _truth_of(pairing: Pairing) -> Path:
+def truth_of(pairing: Pairing) -> Path:
+    """Path of the ground truth.
+
+    Raises:
+        ValueError: If there is none.
+    """
     if pairing.truth is None:
         raise ValueError(f"gt: no ground truth of {pairing.name}")
     return pairing.truth

@@ -1,11 +1,14 @@
-"""The published protocol for embeddings: a network read at the boxes of the ground truth.
+"""The published protocols for a network by itself, from frames and ground truth in one step.
 
-Every person of the ground truth is read, detected or not, which saved detections cannot give.
+Embeddings are read at the boxes of the ground truth: every person, detected or not, which saved
+detections cannot give. Detections are taken at the protocol's own threshold and overlap, not at
+those of a run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +20,25 @@ from models.jde.weights import load
 from models.letterbox import Letterbox, fitted_size
 from models.metrics.rows import BoxRows
 from models.structures import FloatArray, IntArray
-from pipelines.detection_evaluation import KnownEmbeddings
+from pipelines.config import ResourceConfig
+from pipelines.detect import Detector
+from pipelines.detection_evaluation import (
+    DetectionRows,
+    ImageBoxes,
+    KnownEmbeddings,
+    image_boxes,
+    truth_of,
+)
 from pipelines.errors import VideoError
+from pipelines.frames_seen import FramesSeen
+from pipelines.networks import detection_for
 from pipelines.plan import find_videos
 from pipelines.schema import Segment
 from pipelines.sequences import Pairing, TruthRules, read_truth
 from pipelines.videos import pictures
+
+PUBLISHED_SCORE = 0.3  # of the original's `test.py`, which its AP comes from
+PUBLISHED_NMS = 0.45
 
 
 def find_frames(place: Path) -> dict[str, Path]:
@@ -59,9 +75,7 @@ def sample_embeddings(
     Raises:
         ValueError: If the weights, the frames or the truth cannot be read, in one line.
     """
-    if pairing.truth is None:
-        raise ValueError(f"gt: no ground truth of {pairing.name}")
-    people = read_truth(pairing.truth, rules).people
+    people = read_truth(truth_of(pairing), rules).people
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load(weights, size).to(device).eval()
     vectors, identities = [], []
@@ -76,6 +90,59 @@ def sample_embeddings(
         np.concatenate([np.zeros((0, width), np.float16), *vectors]),
         np.concatenate([np.zeros(0, np.int64), *identities]),
     )
+
+
+def find_boxes(
+    pairing: Pairing,
+    rules: TruthRules = TruthRules(),
+    weights: str = "small",
+    size: tuple[int, int] | None = None,
+    every: int = 1,
+) -> ImageBoxes:
+    """People of the ground truth and what the network finds, as published: from score .3, NMS .45.
+
+    Args:
+        pairing: Frames (a video or an image folder, in place of tracks) and their truth.
+        rules: How ground truth is read.
+        weights: Name or path of the network, or of the YAML of separate ones.
+        size: Of its input, None for what the weights say.
+        every: Look at every n-th frame.
+
+    Raises:
+        ValueError: If the weights, the frames or the truth cannot be read, in one line.
+    """
+    truth = read_truth(truth_of(pairing), rules)
+    config = replace(
+        detection_for(weights, size),
+        precision="fp32",
+        score_threshold=PUBLISHED_SCORE,
+        nms_threshold=PUBLISHED_NMS,
+    )
+    detector = Detector(config, ResourceConfig(torch_threads=torch.get_num_threads()))
+    frames, found = [], []
+    try:
+        (video,) = find_videos([str(pairing.tracks)])[0]
+        for picture in pictures(Segment(video)):
+            if picture.frame_index % every:
+                continue
+            source = (picture.info.width, picture.info.height)
+            box = Letterbox(
+                *source, *(fitted_size(*source, config.size) if config.rect else config.size)
+            )
+            pixels = box.place(picture.scaled(*box.scaled_size))
+            found += detector.find(pixels[None], [picture.info], [picture.frame_index])[0]
+            frames.append(picture.frame_index)
+    except VideoError as error:
+        raise ValueError(f"{pairing.tracks}: {error}") from error
+    counts = [len(one) for one in found]
+    rows = BoxRows(
+        np.repeat(np.array(frames, np.int64), counts),
+        np.arange(sum(counts)),
+        np.concatenate([np.zeros((0, 4)), *(one.tlbr for one in found)]),
+    )
+    scores = np.concatenate([np.zeros(0), *(one.scores for one in found)])
+    seen = FramesSeen(None, every)
+    return image_boxes(seen.truth(truth), DetectionRows(rows, scores, None))
 
 
 @torch.inference_mode()

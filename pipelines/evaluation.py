@@ -7,6 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from models.metrics.tracking import SequenceScores, score_sequence
+from pipelines.frames_seen import frames_seen
 from pipelines.sequences import Pairing, TruthRules, read_tracks, read_truth
 from pipelines.tasks import for_each
 
@@ -14,7 +15,7 @@ Result = TypeVar("Result")
 
 
 def score_pairing(pairing: Pairing, rules: TruthRules = TruthRules()) -> SequenceScores:
-    """Scores of one sequence that has ground truth.
+    """Scores of one sequence that has ground truth, in the frames that its run looked at.
 
     Raises:
         ValueError: If a file cannot be read, in one line.
@@ -22,6 +23,8 @@ def score_pairing(pairing: Pairing, rules: TruthRules = TruthRules()) -> Sequenc
     if pairing.truth is None:
         raise ValueError(f"gt: no ground truth of {pairing.name}")
     truth = read_truth(pairing.truth, rules)
+    seen = frames_seen(pairing.tracks)
+    truth = truth if seen is None else seen.truth(truth)
     tracks = read_tracks(pairing.tracks)
     return score_sequence(truth.people, tracks, truth.ignore, truth.other)
 

@@ -127,7 +127,7 @@ class TorchModel:
         config = self._config
         found: Sequence[FoundInFrame] = self._model.detect(
             self._upload(frames),
-            config.score_threshold,
+            config.threshold,
             config.nms_threshold,
             config.max_detections,
         )
@@ -157,7 +157,7 @@ class SeparateModel:
     def find_in_pictures(self, pictures: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
         """Detect in each picture, then embed its crops."""
         config = self._config
-        limits = (config.score_threshold, config.nms_threshold, config.max_detections)
+        limits = (config.threshold, config.nms_threshold, config.max_detections)
         return [self._networks.detect(picture, *limits) for picture in pictures]
 
 

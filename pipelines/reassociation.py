@@ -137,7 +137,7 @@ def settle_saved(
             ExitCode.REFUSED,
         )
     detection = _detection(first["detection"])
-    threshold = max(detection.score_threshold, least)
+    threshold = max(detection.threshold, least)
     values = {name: _frames(name, first[name], getattr(config, name)) for name in _FRAME_LIMITS}
     return replace(config, detection=replace(detection, score_threshold=threshold), **values)
 

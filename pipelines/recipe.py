@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, Literal, TypeVar
-
-import yaml
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from models.jde.config import CONFIGURATIONS, JDEConfig
 from models.jde.embedding_loss import EMBEDDING_LOSSES
 from models.jde.weighting import WEIGHTINGS
+from models.settings_file import read_yaml
 from pipelines.augmentation import Augmentation
 from pipelines.image_sources import Source
 from pipelines.training_data import SAMPLINGS, Sampling
@@ -236,9 +235,29 @@ def _build(kind: type[Value], name: str, values: Any) -> Value:
         raise ValueError(f"{name}: got {unknown[0]!r}, accepted are {', '.join(known)}")
     tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
-        return kind(**tuples)
-    except TypeError as error:  # a required key is missing, or a number is a text
+        kind(**tuples)  # its own words for what it checks itself
+    except (TypeError, AttributeError) as error:  # a key is missing, or something of another type
+        _check_types(kind, name, tuples)
         raise ValueError(f"{name}: {error}") from None
+    return kind(**_check_types(kind, name, tuples))
+
+
+def _check_types(kind: type[Any], name: str, values: dict[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {key: _typed(f"{name}: {key}", hints[key], value) for key, value in values.items()}
+
+
+def _typed(name: str, hint: Any, value: Any) -> Any:
+    """The value as the field has it; what is no plain value was built before."""
+    from pydantic import TypeAdapter, ValidationError
+
+    if is_dataclass(value) or (isinstance(value, tuple) and any(map(is_dataclass, value))):
+        return value
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].replace("Input should be", "accepted is")
+        raise ValueError(f"{name}: got {value!r}, {reason}") from None
 
 
 def parse_recipe(settings: Any) -> Recipe:
@@ -269,8 +288,7 @@ def read_recipe(path: Path) -> Recipe:
         ValueError: If it is missing, no YAML, or a value is not accepted; one line.
     """
     try:
-        return parse_recipe(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise ValueError(f"config: {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"config: {path} is no YAML ({' '.join(str(error).split())})") from None
+        settings = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"config: {error}") from None
+    return parse_recipe(settings)

@@ -144,7 +144,7 @@ def _read_parquet(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, It
         raise ValueError(f"{saved.key}: no detections of a run (--save-detections)")
     width, height = int(known[b"width"]), int(known[b"height"])
     info = VideoInfo(width, height, float(known[b"frames_per_second"]))
-    return info, _frames_of(file, np.float32(config.detection.score_threshold))
+    return info, _frames_of(file, np.float32(config.detection.threshold))
 
 
 def _frames_of(file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFrame]:

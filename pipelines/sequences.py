@@ -71,6 +71,8 @@ def local_copy(place: str, folder: str = "tracks") -> Iterator[Path]:
         copy = Path(root, folder)
         copy.mkdir()
         keys = [key for key in store.list(f"{folder}/") if key.endswith((".parquet", ".txt"))]
+        if store.exists("run.json"):
+            Path(root, "run.json").write_bytes(store.get("run.json"))
         for key in keys:
             (copy / key.rpartition("/")[2]).write_bytes(store.get(key))
         if not keys:

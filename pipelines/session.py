@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from models.structures import Detections, Tracks
+from models.tracking.reporting import left_out
 from models.tracking.tracker import JDETracker
 from pipelines import wire
 from pipelines.checkpoints import Checkpoint, belonging, clear, put_parts, save
@@ -267,10 +268,12 @@ class VideoSession:
         self._kept_frames = self._counts.frames
 
     def _filter(self, tracks: Tracks) -> Tracks:
-        """Leave out boxes below `min_box_area`, and count them."""
-        size = tracks.tlbr[:, 2:] - tracks.tlbr[:, :2]
-        keep = size[:, 0] * size[:, 1] >= self._config.min_box_area
-        self._counts.drop("min_box_area", int((~keep).sum()))
+        """Leave out what is not reported, and count it by cause."""
+        keep = np.ones(len(tracks), np.bool_)
+        causes = left_out(tracks.tlbr, self._config.tracking, self._config.min_box_area)
+        for cause, mask in causes.items():
+            self._counts.drop(cause, int(mask.sum()))
+            keep &= ~mask
         if keep.all():
             return tracks
         return Tracks(

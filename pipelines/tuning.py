@@ -19,10 +19,12 @@ from models.metrics.rows import BoxRows
 from models.metrics.tracking import SequenceScores, score_sequence
 from models.structures import Detections
 from models.tracking.associations import build_config
+from models.tracking.reporting import reported
 from models.tracking.tracker import JDETracker
 from pipelines.cluster import connected
 from pipelines.config import TrackConfig
 from pipelines.errors import ExitCode, RunError
+from pipelines.frames_seen import limited
 from pipelines.mot_format import GroundTruth
 from pipelines.saved_detections import SavedFrame, SavedVideo, read_saved
 from pipelines.schema import VideoInfo
@@ -104,8 +106,17 @@ class Tuning:
 
     @property
     def best(self) -> Trial:
-        """The trial with the greatest figure."""
-        return self.trials[0]
+        """The trial with the greatest figure; the start, if no trial's is greater."""
+        return self._best()
+
+    def _best(self, without: str | None = None) -> Trial:
+        everyone = [self.start, *self.trials]
+        return max(everyone, key=lambda trial: _comparable(trial.figure(self.metric, without)))
+
+    def looks_from(self, config: TrackConfig) -> float:
+        """Least score that any trial looks at; `config` as for `tune`."""
+        tried = (with_settings(config, trial.settings) for trial in (self.start, *self.trials))
+        return min(one.tracking.least_score for one in tried)
 
     def left_out(self) -> SequenceScores | None:
         """Scores of each sequence under the settings that are best on the others, added up.
@@ -116,10 +127,7 @@ class Tuning:
         names = list(self.start.scores)
         if len(names) < 2:
             return None
-        chosen = (
-            max(self.trials, key=lambda t: t.figure(self.metric, without=name)).scores[name]
-            for name in names
-        )
+        chosen = (self._best(without=name).scores[name] for name in names)
         return sum(chosen, SequenceScores())
 
 
@@ -150,10 +158,13 @@ def load_sequences(
     loaded = []
     for one in sets:
         try:
-            info, frames = read_saved(one.saved, config)
+            info, saved = read_saved(one.saved, config)
+            frames = list(saved)
             truth = read_truth(Path(one.truth), rules)
+            seen = limited(len(frames), config.vid_stride, config.max_frames)
+            truth = truth if seen is None else seen.truth(truth)  # as `jde eval` of the run
             is_text = one.saved.is_text
-            loaded.append(Loaded(one.name, is_text, info, list(frames), truth))
+            loaded.append(Loaded(one.name, is_text, info, frames, truth))
         except (ValueError, OSError) as error:
             raise RunError(str(error), ExitCode.REFUSED) from error
     return loaded
@@ -162,14 +173,13 @@ def load_sequences(
 def _score(config: TrackConfig, sequence: Loaded) -> SequenceScores:
     tracker = JDETracker(config.tracking, sequence.info.frames_per_second)
     # a direct run hands over what scores above this; of MOT text everything goes to the tracker
-    threshold = -1.0 if sequence.is_text else config.detection.score_threshold
+    threshold = -1.0 if sequence.is_text else config.detection.threshold
     parts = [BoxRows.empty()]
     for frame, time_s, found in sequence.frames:
         seen = _above(found, np.float32(threshold))
         looks = seen.embeddings.astype(np.float32)
         tracks = tracker.update(seen.tlbr, seen.scores, looks, time_s=time_s)
-        size = tracks.tlbr[:, 2:] - tracks.tlbr[:, :2]
-        keep = size[:, 0] * size[:, 1] >= config.min_box_area
+        keep = reported(tracks.tlbr, config.tracking, config.min_box_area)
         tlbr = tracks.tlbr[keep].astype(np.float32).astype(np.float64)  # as the rows have them
         ids = tracks.track_id[keep].astype(np.int64)
         parts.append(BoxRows(np.full(len(ids), frame, np.int64), ids, tlbr))
@@ -190,7 +200,7 @@ def with_settings(config: TrackConfig, settings: Mapping[str, Setting]) -> Track
         ValueError: If there is no such setting or a value is out of range.
     """
     tracking = build_config(**{**asdict(config.tracking), **settings})
-    threshold = max(config.detection.score_threshold, tracking.least_score)
+    threshold = max(config.detection.threshold, tracking.least_score)
     detection = replace(config.detection, score_threshold=threshold)
     return replace(config, tracking=tracking, detection=detection)
 
@@ -358,7 +368,7 @@ def _optuna(seed: int) -> Any:
         from ray.tune.search.optuna import OptunaSearch
     except ImportError as error:
         raise RunError(
-            "search: optuna is not installed; pip install 'jde-ray[tune]', or --search grid",
+            "search: optuna is not installed; pip install -e '.[tune]', or --search grid",
             ExitCode.REFUSED,
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -11,6 +11,7 @@ from models.jde.backbones import BACKBONES
 from models.jde.config import JDEConfig
 from models.jde.decode import Candidates, FrameDetections, decode, select
 from models.jde.head import FeaturePyramid, PredictionHead, ScaleMaps
+from models.structures import check_frames
 
 
 class JDE(nn.Module):
@@ -81,8 +82,10 @@ class JDE(nn.Module):
             max_detections: Highest scores kept in a frame.
 
         Raises:
+            ValueError: If the frames are no such tensor.
             FloatingPointError: If the network's output is not finite.
         """
+        check_frames(frames)
         maps = self.maps(self.normalise(frames))
         candidates = decode(self.config, maps)
         return select(candidates, score_threshold, nms_threshold, max_detections)

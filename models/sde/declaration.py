@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from models.sde.layouts import LAYOUTS
+from models.settings_file import read_yaml
 
 Size = tuple[int, int]
 
@@ -139,14 +140,11 @@ def read_declaration(path: str | Path) -> Declaration:
     Raises:
         DeclarationError: If it is missing, no YAML, or says what is not accepted.
     """
-    import yaml
-
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise DeclarationError(f"weights: {path} cannot be read ({reason})") from None
+        content = read_yaml(path)
+    except ValueError as error:
+        raise DeclarationError(f"weights: {error}") from None
     try:
         values = _mapping("", content, Declaration)
         values["detector"] = _network(path, "detector", values["detector"], DetectorDeclaration)

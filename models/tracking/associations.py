@@ -1,26 +1,54 @@
-"""The associations by name: their settings, and the function that advances tracks by a frame."""
+"""The associations by name: a row each holds all that the tracker and the settings need of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from models.tracking import area_kalman, bytetrack, deepsort, default, kalman, published, sort
 from models.tracking.bytetrack import ByteTrackConfig
 from models.tracking.config import TrackingConfig
 from models.tracking.deepsort import GALLERY, DeepSortConfig
-from models.tracking.frame import Frame
+from models.tracking.frame import Frame, Step
 from models.tracking.sort import SortConfig
-from models.tracking.track import TrackStore
+from models.tracking.track import MotionModel, TrackStore
 
 AssociationConfig: TypeAlias = TrackingConfig | SortConfig | DeepSortConfig | ByteTrackConfig
 
-CONFIGS: dict[str, type[Any]] = {
-    "jde": TrackingConfig,
-    "sort": SortConfig,
-    "deepsort": DeepSortConfig,
-    "bytetrack": ByteTrackConfig,
+
+class Association(NamedTuple):
+    """What there is to say of an association; a new one is one more row of `ASSOCIATIONS`.
+
+    Attributes:
+        config: Its settings, a frozen dataclass with a default for each; that of the field
+            `association` is its name.
+        advance: Advances the tracks by one frame; afterwards the `TRACKED` ones are reported.
+        motion: The filter of its tracks.
+        gallery: Embeddings it keeps of a track beside the smoothed one.
+    """
+
+    config: type[Any]
+    advance: Callable[[TrackStore, Frame, Any, Step], None]
+    motion: MotionModel
+    gallery: int
+
+
+def _advance_ours(store: TrackStore, frame: Frame, config: TrackingConfig, step: Step) -> None:
+    advance = published.associate if config.mode == "published" else default.associate
+    advance(store, frame, config, step)
+
+
+ASSOCIATIONS: dict[str, Association] = {
+    row.config().association: row
+    for row in (
+        Association(TrackingConfig, _advance_ours, kalman, gallery=0),
+        Association(SortConfig, sort.associate, area_kalman, gallery=0),
+        Association(DeepSortConfig, deepsort.associate, kalman, gallery=GALLERY),
+        Association(ByteTrackConfig, bytetrack.associate, kalman, gallery=0),
+    )
 }
+CONFIGS: dict[str, type[Any]] = {name: row.config for name, row in ASSOCIATIONS.items()}
 
 
 def build_config(association: str = "jde", **settings: Any) -> AssociationConfig:
@@ -48,40 +76,17 @@ def build_config(association: str = "jde", **settings: Any) -> AssociationConfig
 
 def build_store(config: AssociationConfig, embedding_dim: int) -> TrackStore:
     """An empty table of tracks as the association wants it."""
-    if isinstance(config, SortConfig):
-        return TrackStore(embedding_dim, motion=area_kalman)
-    gallery = GALLERY if isinstance(config, DeepSortConfig) else 0
-    return TrackStore(embedding_dim, motion=kalman, gallery=gallery)
+    row = ASSOCIATIONS[config.association]
+    return TrackStore(embedding_dim, motion=row.motion, gallery=row.gallery)
 
 
-def associate(
-    store: TrackStore,
-    frame: Frame,
-    config: AssociationConfig,
-    max_lost: float,
-    now: float,
-    dt: float,
-    frames_per_second: float,
-) -> None:
+def associate(store: TrackStore, frame: Frame, config: AssociationConfig, step: Step) -> None:
     """Advance the tracks by one frame; afterwards the `TRACKED` ones are to be reported.
 
     Args:
         store: Of `build_store`.
         frame: Detections of this frame.
         config: Which association, and its limits.
-        max_lost: Frames after which a track not seen is forgotten.
-        now: Time in frames, `default.FIRST_FRAME` for the first one; in mode `published` the
-            number of the frame.
-        dt: Frames since the last call.
-        frames_per_second: Nominal rate.
+        step: The time that has passed.
     """
-    if isinstance(config, SortConfig):
-        sort.associate(store, frame, config, max_lost, now, dt)
-    elif isinstance(config, DeepSortConfig):
-        deepsort.associate(store, frame, config, max_lost, now, dt)
-    elif isinstance(config, ByteTrackConfig):
-        bytetrack.associate(store, frame, config, max_lost, now, dt)
-    elif config.mode == "published":
-        published.associate(store, frame, config, int(max_lost), now)
-    else:
-        default.associate(store, frame, config, max_lost, now, dt, frames_per_second)
+    ASSOCIATIONS[config.association].advance(store, frame, config, step)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.tracking import kalman
 from models.tracking.config import check_range
 from models.tracking.default import FIRST_FRAME
-from models.tracking.frame import Frame
+from models.tracking.frame import Frame, Step
 from models.tracking.matching import Indices, overlap_matrix
 from models.tracking.stages import match_overlap
 from models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
@@ -82,10 +82,9 @@ class ByteTrackConfig:
         return int(frames_per_second / 30 * self.track_buffer)
 
 
-def associate(
-    store: TrackStore, frame: Frame, config: ByteTrackConfig, max_lost: float, now: float, dt: float
-) -> None:
-    """Advance the tracks by one frame; arguments as `default.associate`."""
+def associate(store: TrackStore, frame: Frame, config: ByteTrackConfig, step: Step) -> None:
+    """Advance the tracks by one frame; arguments as `associations.associate`."""
+    now, dt, max_lost = step.now, step.dt, step.max_lost
     count = store.count
     status = store.status[:count].copy()
     state = store.state[:, :count]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models.structures import FloatArray
 from models.tracking import kalman
 from models.tracking.config import check_range
-from models.tracking.frame import Frame
+from models.tracking.frame import Frame, Step
 from models.tracking.matching import Indices, assign, pairs_below
 from models.tracking.stages import match_overlap
 from models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
@@ -67,10 +67,9 @@ class DeepSortConfig:
         return self.track_buffer
 
 
-def associate(
-    store: TrackStore, frame: Frame, config: DeepSortConfig, max_lost: float, now: float, dt: float
-) -> None:
-    """Advance the tracks by one frame; arguments as `default.associate`."""
+def associate(store: TrackStore, frame: Frame, config: DeepSortConfig, step: Step) -> None:
+    """Advance the tracks by one frame; arguments as `associations.associate`."""
+    now, dt, max_lost = step.now, step.dt, step.max_lost
     count = store.count
     status = store.status[:count].copy()
     kalman.predict(store.state[:, :count], dt)

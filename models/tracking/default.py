@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.tracking import kalman
 from models.tracking.config import TrackingConfig
-from models.tracking.frame import Frame
+from models.tracking.frame import Frame, Step
 from models.tracking.matching import Indices, overlap_matrix
 from models.tracking.stages import match_appearance, match_overlap
 from models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
@@ -25,27 +25,10 @@ FIRST_FRAME = 1.0
 _MOST_GROWTH = 0.6
 
 
-def associate(
-    store: TrackStore,
-    frame: Frame,
-    config: TrackingConfig,
-    max_lost: float,
-    now: float,
-    dt: float,
-    frames_per_second: float = 30.0,
-) -> None:
-    """Advance the tracks by one frame; afterwards the `TRACKED` ones are to be reported.
-
-    Args:
-        store: Tracks.
-        frame: Detections of this frame.
-        config: Limits.
-        max_lost: Frames after which a track not seen is forgotten.
-        now: Time in frames, `FIRST_FRAME` for the first one.
-        dt: Frames since the last call.
-        frames_per_second: Nominal rate.
-    """
-    store.remove(now - store.last_frame[: store.count] > max_lost)
+def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Step) -> None:
+    """Advance the tracks by one frame; arguments as `associations.associate`."""
+    now, dt = step.now, step.dt
+    store.remove(now - store.last_frame[: store.count] > step.max_lost)
     count = store.count
     status = store.status[:count].copy()
     state = store.state[:, :count]
@@ -53,7 +36,9 @@ def associate(
     kalman.predict(state, dt)
     growth = 0.0
     if not frame.embeddings.shape[1]:
-        growth = min(_MOST_GROWTH, config.lost_growth * max(30.0 * dt / frames_per_second - 1, 0.0))
+        growth = min(
+            _MOST_GROWTH, config.lost_growth * max(30.0 * dt / step.frames_per_second - 1, 0.0)
+        )
     births = _match(store, frame, config, status, now, growth)
     births = births[frame.scores[births] >= config.first_score]
     births = _outside_tracked(store, frame, births, config.birth_overlap)
@@ -124,7 +109,13 @@ def _match(
 def _outside_tracked(
     store: TrackStore, frame: Frame, births: Indices, most_overlap: float
 ) -> Indices:
-    """Those of the detections `births` that are not on top of a track seen in this frame."""
+    """Those of the detections `births` that are not on top of a tracked track.
+
+    That is one seen in this frame, or in the last one and not in this (it becomes `LOST` only
+    afterwards): what lies on it, but not enough for a match, is rather that person than a new one.
+    At the default limits such a pair is a match; with an `overlap_limit` of .3 births beside
+    tracks that were not seen cost .3 HOTA and a third more switches on MOT16-11's DPM boxes.
+    """
     tracked = (store.status[: store.count] == TRACKED).nonzero()[0]
     if not len(births) or not len(tracked):
         return births

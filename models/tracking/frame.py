@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,23 +36,48 @@ class Frame:
         return len(self.scores)
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The time of a frame; the unit is a frame at the nominal rate.
+
+    Attributes:
+        now: Of this frame, `default.FIRST_FRAME` for the first one; in mode `published` its number.
+        dt: Since the last frame.
+        max_lost: After so much of it a track not seen is forgotten.
+        frames_per_second: Nominal rate.
+    """
+
+    now: float
+    dt: float
+    max_lost: float
+    frames_per_second: float
+
+
 def build_frame(
-    boxes: ArrayLike, scores: ArrayLike, embeddings: ArrayLike, least_score: float = 0.0
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    embeddings: ArrayLike | None,
+    least_score: float = 0.0,
 ) -> Frame:
     """Check the arrays of one frame and bring them into columns.
 
     Args:
-        boxes: `(N, 4)` tlbr in pixels.
-        scores: `(N,)`.
-        embeddings: `(N, D)`, any length of vector; D may be 0.
+        boxes: `(N, 4)` tlbr in pixels. Of nobody, every array may be empty in any shape.
+        scores: `(N,)` in [0, 1].
+        embeddings: `(N, D)`, any length of vector; D may be 0, which None means.
         least_score: Detections below are left out.
 
     Raises:
-        ValueError: If shapes disagree or a number is not finite.
+        ValueError: If shapes disagree, a number is not finite, or a score is no share.
     """
     boxes = _as_float(boxes)
     scores = _as_float(scores)
-    embeddings = np.asarray(embeddings, np.float32)
+    looks = np.zeros((len(scores) if scores.ndim else 0, 0)) if embeddings is None else embeddings
+    embeddings = np.asarray(looks, np.float32)
+    if not (scores.size or boxes.size or embeddings.size):
+        width = embeddings.shape[1] if embeddings.ndim == 2 else 0
+        boxes, scores = np.zeros((0, 4), boxes.dtype), scores.reshape(0)
+        embeddings = np.zeros((0, width), np.float32)
     count = scores.shape[0] if scores.ndim == 1 else -1
     if boxes.shape != (count, 4) or embeddings.ndim != 2 or len(embeddings) != count:
         raise ValueError(
@@ -60,6 +86,9 @@ def build_frame(
         )
     if not math.isfinite(scores.dot(scores)):
         _refuse("scores", scores)
+    if count and not (scores.min() >= 0 and scores.max() <= 1):
+        row = np.flatnonzero((scores < 0) | (scores > 1))[0]
+        raise ValueError(f"scores: got {scores[row]:g} in row {row}, accepted is 0 to 1")
     squares = np.vecdot(embeddings, embeddings)
     if not math.isfinite(squares.dot(squares)):
         _refuse("embeddings", embeddings)
@@ -72,6 +101,8 @@ def build_frame(
     if count and not (size.min() > 0 and scores.min() >= least_score):
         solid = np.all(size > 0, axis=0)
         num_degenerate = count - int(np.count_nonzero(solid))
+        if size.min() < 0:
+            _warn_of_corners(int(np.count_nonzero((size < 0).any(axis=0))), count)
         source = np.flatnonzero(solid & (scores >= least_score))
         size, tlbr = size[:, source], tlbr[:, source]
         scores, embeddings, squares = scores[source], embeddings[source], squares[source]
@@ -81,6 +112,14 @@ def build_frame(
     np.divide(size[0], size[1], out=xyah[2])
     xyah[3] = size[1]
     return Frame(xyah, tlbr, scores, _normalised(embeddings, squares), source, num_degenerate)
+
+
+def _warn_of_corners(wrong: int, count: int) -> None:
+    warnings.warn(
+        f"boxes: {wrong} of {count} end before they begin and are left out, accepted is "
+        "x1, y1, x2, y2 (no width and height)",
+        stacklevel=4,  # who calls the tracker
+    )
 
 
 def _as_float(values: ArrayLike) -> FloatArray:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.tracking import kalman
 from models.tracking.config import TrackingConfig
-from models.tracking.frame import Frame
+from models.tracking.frame import Frame, Step
 from models.tracking.matching import Indices, overlap_matrix
 from models.tracking.stages import match_appearance, match_overlap
 from models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
@@ -27,18 +27,12 @@ _DUPLICATE_OVERLAP = 0.85
 _PIXEL = 1.0
 
 
-def associate(
-    store: TrackStore, frame: Frame, config: TrackingConfig, max_lost: int, now: float
-) -> None:
-    """Advance the tracks by one frame; afterwards the `TRACKED` ones are to be reported.
+def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Step) -> None:
+    """Advance the tracks by one frame; arguments as `associations.associate`.
 
-    Args:
-        store: Tracks; the tentative ones, all born in the last frame, are its last columns.
-        frame: Detections of this frame.
-        config: Limits.
-        max_lost: Frames that a lost track is kept.
-        now: Number of this frame.
+    The tentative tracks, all born in the last frame, are the table's last columns.
     """
+    now, max_lost = step.now, step.max_lost
     count = store.count
     status = store.status[:count].copy()
     num_pool = count - int(np.count_nonzero(status == TENTATIVE))

@@ -15,7 +15,7 @@ import numpy as np
 
 from models.tracking import area_kalman
 from models.tracking.config import check_range
-from models.tracking.frame import Frame
+from models.tracking.frame import Frame, Step
 from models.tracking.stages import match_overlap
 from models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 
@@ -58,10 +58,9 @@ class SortConfig:
         return self.track_buffer
 
 
-def associate(
-    store: TrackStore, frame: Frame, config: SortConfig, max_lost: float, now: float, dt: float
-) -> None:
-    """Advance the tracks by one frame; arguments as `default.associate`."""
+def associate(store: TrackStore, frame: Frame, config: SortConfig, step: Step) -> None:
+    """Advance the tracks by one frame; arguments as `associations.associate`."""
+    now, dt, max_lost = step.now, step.dt, step.max_lost
     count = store.count
     area_kalman.predict(store.state[:, :count], dt)
     store.hits[:count][store.status[:count] == LOST] = 0.0  # hits are a row of matches here

@@ -164,6 +164,16 @@ class TrackStore:
     __setstate__ = set_state
 
     @property
+    def width(self) -> int:
+        """D of the embeddings."""
+        return self.embeddings.shape[1]
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether no track was ever begun, so that nothing depends on the width."""
+        return self._ranks == 0
+
+    @property
     def capacity(self) -> int:
         """Columns allocated; grows with the largest number of tracks alive at once."""
         return self._table.shape[1]

@@ -13,7 +13,7 @@ from models.structures import TrackerState, Tracks
 from models.tracking.associations import AssociationConfig, associate, build_store
 from models.tracking.config import TrackingConfig
 from models.tracking.default import FIRST_FRAME
-from models.tracking.frame import build_frame
+from models.tracking.frame import Frame, Step, build_frame
 from models.tracking.track import STORE_ARRAYS, TrackStore
 
 _STATE_KIND = "jde-tracker 2"  # raise the number when the meaning of a state changes
@@ -57,16 +57,18 @@ class JDETracker:
         self,
         boxes: ArrayLike,
         scores: ArrayLike,
-        embeddings: ArrayLike,
+        embeddings: ArrayLike | None = None,
         *,
         time_s: float | None = None,
     ) -> Tracks:
         """Associate the detections of the next frame.
 
         Args:
-            boxes: `(N, 4)` tlbr in source pixels; N may be 0.
+            boxes: `(N, 4)` tlbr in source pixels. Those without area are left out and counted, with
+                a warning if they end before they begin.
             scores: `(N,)` confidence in [0, 1].
-            embeddings: `(N, D)` appearance; D may be 0 and stays the same for a video.
+            embeddings: `(N, D)` appearance; D may be 0, which None means, and stays the same for a
+                video. A frame of nobody (three empty arrays of any shape) fixes nothing.
             time_s: Presentation time of the frame: the motion model then steps by the real time
                 since the last frame. None, and mode `published`: one frame at the nominal rate.
 
@@ -74,19 +76,13 @@ class JDETracker:
             Tracks present in this frame.
 
         Raises:
-            ValueError: If shapes disagree or a number is not finite; the tracker is unchanged.
+            ValueError: If shapes disagree, a number is not finite or a score outside [0, 1]; the
+                tracker is unchanged.
         """
         frame = build_frame(boxes, scores, embeddings, self.config.least_score)
-        if self._store is None:
-            self._store = build_store(self.config, frame.embeddings.shape[1])
-        store = self._store
-        if frame.embeddings.shape[1] != store.embeddings.shape[1]:
-            raise ValueError(
-                f"embeddings: got width {frame.embeddings.shape[1]}, accepted is "
-                f"{store.embeddings.shape[1]} as in the first frame"
-            )
         if time_s is not None and not math.isfinite(time_s):
             raise ValueError(f"time_s: got {time_s}, accepted is a finite number")
+        store = self._store = self._store_for(frame, np.size(scores) == 0)
         dt = self._step(time_s)
         self.num_degenerate += frame.num_degenerate
         self.num_frames += 1
@@ -96,7 +92,7 @@ class JDETracker:
                 now = float(self.num_frames)
             else:  # a single step of up to a second ends no track, however short the buffer
                 max_lost = max(max_lost, min(dt, self.frames_per_second))
-        associate(store, frame, self.config, max_lost, now, dt, self.frames_per_second)
+        associate(store, frame, self.config, Step(now, dt, max_lost, self.frames_per_second))
         return store.report(frame.source)
 
     def get_state(self) -> TrackerState:
@@ -146,6 +142,23 @@ class JDETracker:
         self._store, self._now = store, now
         self._time_s = None if math.isnan(time_s) else time_s
         self.num_frames, self.num_degenerate = (int(value) for value in state["frames"])
+
+    def _store_for(self, frame: Frame, is_of_nobody: bool) -> TrackStore:
+        """The table of tracks, as wide as the embeddings; a frame of nobody takes its width.
+
+        Raises:
+            ValueError: If there have been tracks of another width.
+        """
+        store, width = self._store, frame.embeddings.shape[1]
+        if store is None or (store.is_unused and not is_of_nobody and width != store.width):
+            return build_store(self.config, width)
+        if is_of_nobody:
+            frame.embeddings = np.zeros((0, store.width), np.float32)
+        elif width != store.width:
+            raise ValueError(
+                f"embeddings: got width {width}, accepted is {store.width} as in the first frame"
+            )
+        return store
 
     @property
     def _kind(self) -> str:

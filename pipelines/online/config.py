@@ -193,11 +193,6 @@ def read_config(values: Mapping[str, Any]) -> ServeConfig:
     if track:
         values["track"] = track
     config: ServeConfig = _read(ServeConfig, values, "")
-    detection = values.get("track", {}).get("detection", {})
-    if "score_threshold" not in detection:  # what the association wants, unless told otherwise
-        threshold = config.track.tracking.least_score
-        wanted = replace(config.track.detection, score_threshold=threshold)
-        config = replace(config, track=replace(config.track, detection=wanted))
     return config
 
 

@@ -15,8 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.structures import Detections, Tracks
+from models.tracking.reporting import reported
 from models.tracking.tracker import JDETracker
 from pipelines.config import TrackConfig
 from pipelines.online.refusals import Cause, Refusal
@@ -125,7 +127,7 @@ class Stream:
             tracks = self.tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)
         except ValueError as error:
             raise Refusal(Cause.INVALID, str(error), expected=seq) from error
-        answer = _answer(seq, tracks, min_box_area)
+        answer = _answer(seq, tracks, reported(tracks.tlbr, self.tracker.config, min_box_area))
         self.size, self.expected, self.is_resumed = size, seq + 1, False
         self.answers[seq] = answer
         while len(self.answers) > REMEMBERED:
@@ -133,9 +135,7 @@ class Stream:
         return answer
 
 
-def _answer(seq: int, tracks: Tracks, min_box_area: float) -> Answer:
-    sides = tracks.tlbr[:, 2:] - tracks.tlbr[:, :2]
-    keep = sides[:, 0] * sides[:, 1] >= min_box_area
+def _answer(seq: int, tracks: Tracks, keep: NDArray[np.bool_]) -> Answer:
     boxes = tracks.tlbr[keep]
     return Answer(
         seq,

@@ -26,6 +26,7 @@ _CAUSES = {
     "max_detections": "over the cap of max_detections in a frame",
     "degenerate_box": "box without area",
     "min_box_area": "tracked, but smaller than min_box_area",
+    "aspect": "tracked, but too wide for mode published",
 }
 
 

@@ -62,6 +62,30 @@ def test_every_detector_with_every_embedding(street, separate, tmp_path):
     assert "ms a box" in result.output
 
 
+def pair_of(folder, detector, weights_from=None):
+    """Settings with a detector of that name, and with the embedder of another pair if given."""
+    declaration = write_declaration(folder)
+    named = declaration.with_name(f"{detector}.yaml")
+    text = declaration.read_text()
+    if weights_from is not None:
+        text = text.replace("reid.onnx", str(weights_from / "reid.onnx"))
+    named.write_text(text)
+    path = folder / "settings.yaml"
+    path.write_text(f"weights: {named}\nconf: 0.3\n")
+    return path
+
+
+def test_embedders_of_one_name_are_refused_and_one_embedder_is_measured_once(tmp_path):
+    first, other = pair_of(tmp_path / "a", "one"), pair_of(tmp_path / "b", "two")
+    with pytest.raises(ValueError, match=r"two embedders of the name reid .*a/reid.*b/reid"):
+        _bench_sde.build_combinations("small", "fp32", 1, [first, other])
+    same = pair_of(tmp_path / "c", "two", weights_from=tmp_path / "a")
+    found = _bench_sde.build_combinations("small", "fp32", 1, [first, same])
+    pairs = [(one.finder.name, one.embedding) for one in found]
+    assert len(set(pairs)) == len(pairs)
+    assert {("small", "reid"), ("one", "reid"), ("two", "reid")} <= set(pairs)
+
+
 def test_sequences_are_grouped_by_their_crowd():
     def one(name, people, seconds, boxes):
         times = dict.fromkeys(_bench_measure.STAGES, 0.0) | {"detect": seconds}

@@ -12,7 +12,7 @@ from made_videos import write_video
 from jobs import _run, cli, doctor
 from jobs import track as track_job
 from pipelines import offline
-from pipelines.config import DetectionConfig
+from pipelines.config import VERSION, DetectionConfig
 from pipelines.errors import ExitCode, RunError
 from pipelines.passes import Progress
 from pipelines.run_record import Summary, VideoRow
@@ -81,10 +81,63 @@ def test_help_and_version_are_at_hand(capsys):
     assert cli.run(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(verb in text for verb in cli.VERBS)
-    assert cli.run([]) == 2
-    assert cli.run(["--version"]) == 0
-    assert cli.run(["track", "--help"]) == 0
-    assert "--conf" in capsys.readouterr().out
+    for command in ([], ["bench"]):  # nothing to do is a mistake, and says what there is
+        assert cli.run(command) == 2
+        out, err = capsys.readouterr()
+        assert not out
+        assert "Usage: jde" in err
+    for command in (["track"], ["bench"], ["bench", "network"]):
+        for flag in ("--help", "-h"):
+            assert cli.run([*command, flag]) == 0
+            assert f"Usage: jde {' '.join(command)}" in capsys.readouterr().out
+
+
+def test_the_version_names_the_commit_of_a_checkout(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    assert cli.version() == f"jde-ray {VERSION}"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    name, _, short = cli.version().removesuffix(")").partition(" (")
+    assert name == f"jde-ray {VERSION}"
+    assert len(short) >= 7
+    assert commit.stdout.startswith(short)
+    monkeypatch.setenv("PATH", "")  # no git: it is left out
+    assert cli.version() == f"jde-ray {VERSION}"
+
+
+def test_packages_that_hide_ours_are_named_in_one_line(capsys, monkeypatch, tmp_path):
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cli.find_shadow(tmp_path) is None  # a folder of weight files hides nothing
+    (tmp_path / "models" / "__init__.py").touch()
+    assert cli.run(["doctor"]) == 2
+    assert f"folder: got {tmp_path / 'models'} with an __init__.py" in one_error(capsys)
+    assert cli.run(["--help"]) == 0
+    assert cli.find_shadow(ROOT) is None
+
+
+def test_help_says_defaults_in_one_way(capsys):
+    for verb in ("track", "eval", "refine", "bench serve", "bench network", "bench sde"):
+        assert cli.run([*verb.split(), "--help"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert "[default: " in text
+        assert "Default: " not in text
+        assert "\\[" not in text
+
+
+def test_help_does_not_lose_what_stands_in_brackets(capsys):
+    assert cli.run(["export", "--help"]) == 0
+    assert "'.[onnx]'" in capsys.readouterr().out
+
+
+def test_a_wrong_store_is_refused_before_the_checks(capsys):
+    assert cli.run(["doctor", "--store", "ftp://x"]) == 2
+    accepted = "accepted is a local path or s3://bucket/prefix"
+    assert one_error(capsys) == f"store: got 'ftp://x', {accepted}"
+    assert cli.run(["doctor", "--store", "s3://b/x", "--s3-endpoint", "host"]) == 2
+    assert "s3-endpoint: got 'host'" in one_error(capsys)
 
 
 def test_help_imports_nothing_heavy():

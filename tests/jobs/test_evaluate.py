@@ -197,6 +197,34 @@ def test_public_detections_of_a_tree_go_by_their_sequence(finished_run, capsys):
     assert "has det_dpm.txt, det_frcnn.txt; name one of them" in capsys.readouterr().err
 
 
+def test_a_detector_without_embeddings_has_an_average_precision(saved_detections, capsys):
+    path = saved_detections / "out" / "detections" / "SEQ-00000000.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["embeddings"]), path)
+    assert evaluate(saved_detections, "--detections") == 0
+    assert "100.0" in capsys.readouterr().out
+    assert evaluate(saved_detections, "--embeddings") == 2
+    assert "no embeddings, accepted are files of detections/" in capsys.readouterr().err
+
+
+def test_a_run_of_some_frames_is_scored_on_them_and_says_so(saved_detections, capsys):
+    gt = saved_detections / "gt" / "SEQ" / "gt" / "gt.txt"
+    gt.write_text(gt.read_text() + "".join(f"{n},1,2,1,10,20,1,1,1\n" for n in range(3, 9)))
+    record = saved_detections / "out" / "run.json"
+    record.write_text(json.dumps({"config": {"max_frames": 2, "vid_stride": 1}}))
+    where = saved_detections / "scores.json"
+    gt_of = ["--gt", str(saved_detections / "gt")]
+    for place in (saved_detections / "out", (saved_detections / "out").as_uri()):
+        for kind, figure in (((), "MOTA"), (["--detections"], "AP")):
+            assert run(["eval", str(place), *gt_of, *kind, "--json", str(where)]) == 0
+            assert json.loads(where.read_text())["overall"][figure] == 100
+            said = "jde: scored in the frames that the run looked at: SEQ (the first 2)"
+            assert said in capsys.readouterr().err
+    record.unlink()
+    assert evaluate(saved_detections, "--json", where) == 0
+    assert json.loads(where.read_text())["overall"]["MOTA"] == 25
+    assert not capsys.readouterr().err
+
+
 def test_embeddings_have_rates_and_null_where_there_is_nobody_else(saved_detections, capsys):
     files = saved_detections / "tpr.json", saved_detections / "tpr.html"
     assert evaluate(saved_detections, "--embeddings", "--json", files[0], "--html", files[1]) == 0
@@ -214,7 +242,7 @@ def test_a_run_without_saved_detections_says_where_it_looked(finished_run, capsy
 
 def test_a_network_is_read_only_with_embeddings_and_at_a_size(finished_run, capsys):
     assert evaluate(finished_run, "--weights", "small") == 2
-    assert "accepted is it with --embeddings" in capsys.readouterr().err
+    assert "accepted is it with --detections or --embeddings" in capsys.readouterr().err
     assert evaluate(finished_run, "--embeddings", "--weights", "small", "--size", "big") == 2
     assert "size: got 'big', accepted is WIDTHxHEIGHT" in capsys.readouterr().err
     assert evaluate(finished_run, "--embeddings", "--weights", "small", tracks="nowhere") == 2

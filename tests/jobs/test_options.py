@@ -12,10 +12,14 @@ from typer.main import get_command
 from jobs import _options as options
 from jobs._options import FLAGS, SECTIONS, Settings, build_settings, collect, parse_size
 from jobs._run import _application
+from jobs._settings import check_weights
 from jobs.track import track
+from models.tracking.associations import build_config
 from models.tracking.bytetrack import ByteTrackConfig
-from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from models.tracking.config import TrackingConfig
+from pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from pipelines.errors import ExitCode, RunError
+from pipelines.networks import detection_for
 
 # The options of `jde track`. A new one is a promise: add it here on purpose.
 TRACK_OPTIONS = {
@@ -241,6 +245,38 @@ def test_the_detector_hands_over_what_the_association_can_use(tmp_path: Path):
     assert published.detection.score_threshold == 0.4
     file.write_text("detection: {score_threshold: 0.1}\n")
     assert build_settings(collect({}, file)).track.detection.score_threshold == 0.1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"association": "sort"},
+        {"association": "deepsort"},
+        {"association": "bytetrack"},
+        {"high_score": 0.3},
+        {"association": "bytetrack", "high_score": 0.05},
+        {"mode": "published"},
+    ],
+)
+def test_settings_from_python_are_those_of_the_command(settings):
+    values = {("tracking", name): value for name, value in settings.items()}
+    from_command = check_weights(values).track
+    from_python = TrackConfig(detection=detection_for("small"), tracking=build_config(**settings))
+    assert from_python == from_command
+    assert from_python.hash() == from_command.hash()
+    assert from_python.detection.score_threshold == from_python.tracking.least_score
+
+
+def test_an_out_of_mode_published_begun_before_its_filter_belongs_to_another_configuration():
+    published = TrackConfig(tracking=build_config(mode="published"))
+    assert published.to_dict()["row_format"] != TrackConfig().to_dict()["row_format"]
+
+
+def test_a_threshold_that_was_asked_for_is_not_the_associations_matter():
+    asked = DetectionConfig(score_threshold=0.05)
+    assert TrackConfig(detection=asked, tracking=build_config("sort")).detection is asked
+    assert DetectionConfig().threshold == TrackingConfig().least_score  # a network on its own
 
 
 def test_sizes():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,16 @@ from jobs import cli
 from jobs._options import build_settings, collect
 from jobs.tune import _space
 from models.tracking.bytetrack import ByteTrackConfig
+from models.tracking.config import TrackingConfig
 from pipelines.errors import ExitCode, RunError
-from pipelines.tuning import Span
+from pipelines.tuning import (
+    Span,
+    Trial,
+    Tuning,
+    load_sequences,
+    score_settings,
+    with_settings,
+)
 
 
 def tree(folder: Path) -> Path:
@@ -31,7 +41,7 @@ def test_the_best_is_written_as_a_configuration(ray_cluster, tmp_path, capsys) -
     arguments = ["tune", str(place), "--gt", str(place), "--association", "bytetrack"]
     arguments += ["--param", "conf=0.5:0.6:2", "--param", "birth_score=0.6,0.8"]
     base = tmp_path / "base.yaml"
-    base.write_text("size: 864x480\nconf: 0.4\nsave-mot: true\n")
+    base.write_text("size: 864x480\nconf: 0.9\nsave-mot: true\n")  # which finds nobody
     arguments += ["--config", str(base)]
     code = cli.run([*arguments, "--out", str(out), "--json", str(every)])
     assert code == ExitCode.DONE
@@ -47,6 +57,40 @@ def test_the_best_is_written_as_a_configuration(ray_cluster, tmp_path, capsys) -
     assert len(trials) == 4
     assert trials[0]["settings"] == {"high_score": 0.5, "birth_score": 0.6}
     assert set(trials[0]["sequences"]) == {"A", "B"}
+
+
+def test_a_file_is_never_worse_than_the_start_and_weak_detections_are_missed_aloud(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    place, out = tree(tmp_path / "tree"), tmp_path / "best.yaml"
+
+    def three(config, sets, space, **_):
+        loaded = load_sequences(config, sets)
+        every = [{"high_score": 0.3}, {"high_score": 0.9}]
+        trials = [Trial(s, score_settings(with_settings(config, s), loaded)) for s in every]
+        start = Trial({}, score_settings(with_settings(config, {}), loaded))
+        return Tuning("HOTA", trials[1:] if "min_hits" in space else trials, start)
+
+    def saved_from(score):  # as of a run with --save-detections
+        def settle(config, saved, least):
+            return replace(config, detection=replace(config.detection, score_threshold=score))
+
+        return settle
+
+    monkeypatch.setattr("pipelines.tuning.tune", three)
+    monkeypatch.setattr("pipelines.reassociation.settle_saved", saved_from(0.3))
+    command = ["tune", str(place), "--gt", str(place), "--out", str(out)]
+    assert cli.run([*command, "--param", "conf=0.3:0.9"]) == ExitCode.DONE
+    said = capsys.readouterr().out
+    assert "note: detections were saved from score 0.3 on, trials look at them from 0.18" in said
+    monkeypatch.setattr("pipelines.reassociation.settle_saved", saved_from(0.1))
+    assert cli.run([*command, "--param", "min_hits=1,2"]) == ExitCode.DONE
+    said = capsys.readouterr().out
+    assert "note" not in said
+    assert "no trial is better than the settings as they were" in said
+    assert build_settings(collect({}, out)).track.tracking == TrackingConfig()
+    first, second = (float(word) for word in re.findall(r"\d+\.\d\d", out.read_text())[:2])
+    assert first == second > 0
 
 
 def test_values_are_lists_and_ranges_by_flag_or_setting() -> None:

@@ -104,3 +104,21 @@ def test_the_published_neck_and_heads_are_a_configuration():
     rows = torch.tensor([1, 7])  # the same cell under anchors 0 and 1: one embedding
     first, second = candidates.embeddings(0, rows)
     torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize(
+    ("frames", "got"),
+    [
+        (torch.zeros(1, 64, 96, 3), r"float32 of shape \(1, 64, 96, 3\)"),
+        (torch.zeros(64, 96, 3, dtype=torch.uint8), r"uint8 of shape \(64, 96, 3\)"),
+        (torch.zeros(1, 64, 96, 4, dtype=torch.uint8), r"\(1, 64, 96, 4\)"),
+        (torch.zeros(1, 64, 96, 1, dtype=torch.uint8), r"\(1, 64, 96, 1\)"),
+        (torch.zeros(1, 0, 0, 3, dtype=torch.uint8), r"\(1, 0, 0, 3\)"),
+        (torch.zeros(1, 64, 100, 3, dtype=torch.uint8), r"\(1, 64, 100, 3\)"),
+    ],
+    ids=["float", "no batch axis", "RGBA", "grey", "0x0", "unaligned"],
+)
+def test_frames_of_another_kind_are_refused_in_one_line(frames, got):
+    model = JDE(CONFIGURATIONS["small"]).eval()
+    with pytest.raises(ValueError, match=f"frames: got .*{got}, accepted is uint8 from 0 to 255"):
+        model.detect(frames)

@@ -1,6 +1,7 @@
 """What holds for every association by name: identities, bounds, state, refusals."""
 
 import pickle
+from typing import Literal, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.synthetic.embedding_scenes import SCENES, EmbeddingScene, build_scene
-from models.tracking.associations import CONFIGS, build_config
+from models.tracking.associations import ASSOCIATIONS, CONFIGS, AssociationConfig, build_config
 from models.tracking.tracker import JDETracker
 
 BOX = np.array([[100.0, 100.0, 140.0, 200.0]])
@@ -114,6 +115,24 @@ def test_a_long_video_needs_no_more_memory_than_a_short_one(name):
         if frame == 1_000:
             capacity = tracker._store.capacity
     assert tracker._store.capacity == capacity
+
+
+def test_every_association_is_one_whole_row():
+    """A row that forgets something is refused by Python; this is what a row says twice."""
+    assert [row.config for row in ASSOCIATIONS.values()] == list(get_args(AssociationConfig))
+    for name, row in ASSOCIATIONS.items():
+        config = row.config()
+        assert (
+            get_type_hints(row.config)["association"]
+            == Literal[name]
+            == Literal[config.association]
+        )
+        assert 0 <= config.least_score <= config.high_score <= 1
+        assert config.max_lost_frames(30.0) == config.max_lost_frames(30) >= 0
+        store = JDETracker(config, 30.0)
+        store.update(np.zeros((1, 4)), [1.0], np.zeros((1, 2)))
+        assert store._store.motion is row.motion
+        assert store._store.gallery.shape[1] == row.gallery
 
 
 @pytest.mark.parametrize("name", CONFIGS)

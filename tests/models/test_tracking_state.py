@@ -55,6 +55,7 @@ def interrupted_videos(draw):
     return frames, times if draw(st.booleans()) else [None] * num_frames, cuts
 
 
+@pytest.mark.filterwarnings("ignore:boxes")
 @settings(max_examples=60, deadline=None)
 @given(interrupted_videos(), st.sampled_from(MODES), st.sampled_from([0, 3, 60]))
 def test_a_restored_tracker_goes_on_row_for_row(video, mode, buffer):

@@ -1,6 +1,7 @@
 """What `JDETracker` promises in mode `default`: identities, limits, faults, time stamps."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from models.synthetic.embedding_scenes import SCENES, EmbeddingScene, build_scene
 from models.tracking import kalman
+from models.tracking.associations import CONFIGS, build_config
 from models.tracking.baseline import build_filter, measurement_noise
 from models.tracking.config import TrackingConfig
 from models.tracking.tracker import JDETracker
@@ -175,10 +177,70 @@ def test_a_box_without_area_is_dropped_and_counted(box, mode):
     tracker = build(mode)
     boxes = np.concatenate([[box], BOX, [box]]).astype(np.float32)
     for _ in range(3):
-        tracks = tracker.update(boxes, np.full(3, 0.9), np.eye(3, 4))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tracks = tracker.update(boxes, np.full(3, 0.9), np.eye(3, 4))
     assert tracks.track_id.tolist() == [1]
     assert tracks.detection_index.tolist() == [1]
     assert tracker.num_degenerate == 6
+
+
+def test_boxes_of_origin_and_size_are_not_left_out_without_a_word():
+    tracker = build()
+    with pytest.warns(UserWarning, match=r"1 of 1 end before they begin.* x1, y1, x2, y2") as seen:
+        tracker.update([[500.0, 200, 60, 150]], [0.9])
+    assert seen[0].filename == __file__
+
+
+@pytest.mark.parametrize("score", [90.0, -0.1, 1.5])
+def test_a_score_that_is_no_share_is_refused_by_row(score):
+    tracker = build()
+    with pytest.raises(ValueError, match=f"scores: got {score:g} in row 1, accepted is 0 to 1"):
+        tracker.update(BOX.repeat(2, 0), [0.9, score])
+    assert tracker.num_frames == 0
+
+
+@pytest.mark.parametrize("association", list(CONFIGS))
+@pytest.mark.parametrize(
+    "nobody",
+    [
+        ([], []),
+        ([], [], []),
+        (np.zeros((0, 4)), np.zeros(0), np.zeros((0, 0))),
+        (np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4))),
+        (np.zeros((0, 4)), np.zeros(0), None),
+    ],
+    ids=["two lists", "three lists", "no width", "width", "None"],
+)
+def test_a_frame_of_nobody_fixes_nothing(association, nobody):
+    tracker, plain = (JDETracker(build_config(association), 30) for _ in range(2))
+    empty = np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4))
+    for seen in (False, False, True, True, False, True, True, False, True):
+        got = tracker.update(*((BOX, ONE, LOOK) if seen else nobody))
+        want = plain.update(*((BOX, ONE, LOOK) if seen else empty))
+        assert got.track_id.tolist() == want.track_id.tolist()
+        assert got.tlbr.tolist() == want.tlbr.tolist()
+        state = tracker.get_state()
+        tracker = JDETracker(build_config(association), 30)
+        tracker.set_state(state)
+    with pytest.raises(ValueError, match="width 3, accepted is 4"):
+        tracker.update(BOX, ONE, np.ones((1, 3)))
+
+
+def test_what_lies_on_somebody_who_was_seen_last_starts_no_track():
+    """Too little overlap for a match (IoU .43, limit 1 - .3), too much for somebody new."""
+    tracker = build(overlap_limit=0.3, lost_overlap_limit=0, min_hits=1)
+    for _ in range(3):
+        ids_of(tracker, BOX, LOOK)
+    beside = BOX + np.array([16.0, 0, 16.0, 0])
+    assert ids_of(tracker, beside, -LOOK) == []  # on the track, which is not seen now
+    assert ids_of(tracker, beside, -LOOK) == [2]  # which is lost by now
+
+
+def test_embeddings_need_not_be_given():
+    tracker = build()
+    for _ in range(3):
+        assert tracker.update(BOX, ONE).track_id.tolist() == [1]
 
 
 @pytest.mark.parametrize(

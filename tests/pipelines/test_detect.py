@@ -15,7 +15,7 @@ from pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.detect import Detector, DetectorStage, quick_precision, settle
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.run_record import open_out
-from pipelines.schema import DetectionChunk, FrameChunk, Segment, Video
+from pipelines.schema import DetectionChunk, FrameChunk, Segment, Video, VideoInfo
 
 SEEN: list[tuple[int, ...]] = []
 
@@ -79,6 +79,18 @@ def test_the_model_sees_the_padding_and_the_result_does_not(tmp_path: Path) -> N
     assert SEEN == [(8, 64, 96, 3)]
     assert len(found.detections) == 3
     assert found.is_last
+
+
+def test_pictures_of_another_kind_are_refused_in_one_line() -> None:
+    right = np.zeros((2, 64, 96, 3), np.uint8)
+    info = [VideoInfo(96, 64, 30.0)]
+    shapes = [right[0], right[..., :1], right[:, :0, :0], right[:, :60]]
+    for frames in (*shapes, right / 255, right.astype(np.int64)):
+        with pytest.raises(ValueError, match=f"frames: got {frames.dtype} of shape .* is uint8"):
+            detector().find(frames, info, [0])
+    with pytest.raises(ValueError, match="infos: got 3 and 3 numbers of 2 frames"):
+        detector().find(right, info * 3, [0, 1, 2])
+    assert len(detector().find(right, info, [0])[0]) == 1
 
 
 def test_nan_in_a_frame_is_that_videos_error(tmp_path: Path) -> None:

@@ -2,9 +2,16 @@ import cv2
 import numpy as np
 import pytest
 
+from jobs.cli import run
 from models.synthetic.render import render
 from models.synthetic.scene import StreetScene
-from pipelines.embedding_protocol import find_frames, sample_embeddings
+from pipelines.detection_evaluation import detection_scores
+from pipelines.embedding_protocol import (
+    PUBLISHED_SCORE,
+    find_boxes,
+    find_frames,
+    sample_embeddings,
+)
 from pipelines.sequences import Pairing
 
 SCENE = StreetScene(seed=3, width=640, height=360, frames_per_second=2.0, num_frames=4)
@@ -39,6 +46,26 @@ def test_people_are_read_where_the_truth_says_they_are(sequence):
     assert np.linalg.norm(known.embeddings.astype(np.float32), axis=1) == pytest.approx(1, abs=1e-2)
     fewer = sample_embeddings(Pairing("STREET", sequence, sequence / "gt" / "gt.txt"), every=2)
     assert 0 < len(fewer.identities) < len(known.identities)
+
+
+def test_a_network_is_scored_as_a_detector_in_one_step(sequence):
+    """As published: what a run saves from .3 on, but with the protocol's own overlap."""
+    pairing = Pairing("STREET", sequence, sequence / "gt" / "gt.txt")
+    found = find_boxes(pairing, every=2)
+    assert len(found.boxes) == 2
+    assert all((scores > PUBLISHED_SCORE).all() for scores in found.scores)
+    assert detection_scores({"STREET": found})["OVERALL"].average_precision > 0.5
+    assert sum(map(len, found.truths)) > len(found.truths[0]) > 0
+
+
+def test_the_command_scores_a_network_as_a_detector(sequence, capsys):
+    arguments = ["--gt", str(sequence.parent), "--detections", "--weights", "small", "--every", "4"]
+    assert run(["eval", str(sequence.parent), *arguments]) == 0
+    output = capsys.readouterr().out
+    assert "AP of images" in output
+    assert "STREET" in output
+    assert run(["eval", str(sequence.parent), *arguments, "--weights", "nowhere"]) == 2
+    assert "weights: nowhere is neither a file" in capsys.readouterr().err
 
 
 def test_what_cannot_be_read_is_one_line(sequence, tmp_path):

@@ -95,10 +95,10 @@ def test_what_is_not_accepted_is_refused_in_one_line(settings, message):
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"config: .*none.yaml: No such file"):
+    with pytest.raises(ValueError, match=r"config: .*none.yaml cannot be read \(No such file"):
         read_recipe(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [1")
-    with pytest.raises(ValueError, match=r"bad.yaml is no YAML"):
+    with pytest.raises(ValueError, match=r"bad.yaml cannot be read"):
         read_recipe(tmp_path / "bad.yaml")
 
 
@@ -119,3 +119,23 @@ def test_a_source_is_left_out_by_its_path_or_its_name():
         ValueError, match="leave-out: got KITTI-18, accepted are frames_gt/MOT16-11"
     ):
         recipe.without(["KITTI-18"])
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        (
+            "sources",
+            [{"kind": "sequence", "path": 0.5}],
+            r"source 1: path: got 0\.5, accepted is a",
+        ),
+        ("sources", [{"kind": "boxes", "path": "x", "weight": {}}], "source 1: weight: got {}"),
+        ("training", {"epochs": 1, "batch": None}, "training: batch: got None"),
+    ],
+)
+def test_a_value_of_another_type_is_named(section, values, message):
+    settings = {"network": "small", "licence": "ours", "training": {"epochs": 1}}
+    settings["sources"] = [{"kind": "sequence", "path": "x"}]
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_recipe(settings | {section: values})
+    assert "\n" not in str(caught.value)

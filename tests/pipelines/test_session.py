@@ -68,6 +68,27 @@ def test_any_order_gives_the_same_bytes(tmp_path: Path) -> None:
     assert outcome.counts.detections >= outcome.counts.rows
 
 
+def test_mode_published_leaves_out_wide_boxes_and_counts_them(tmp_path: Path) -> None:
+    seen = {}
+    for mode in ("default", "published"):
+        tracking = replace(fakes.CONFIG.tracking, mode=mode, high_score=0.1, birth_score=0.1)
+        config = replace(fakes.CONFIG, tracking=tracking, min_box_area=0.0)
+        one = session(tmp_path / mode, config)
+        for chunk in chunks(tmp_path, frames=40):
+            for found in chunk.detections:
+                found.tlbr[::2, 2] = found.tlbr[::2, 0] + 2 * (
+                    found.tlbr[::2, 3] - found.tlbr[::2, 1]
+                )
+            one.deliver(chunk)
+        table = pq.read_table(next(tmp_path.glob(f"{mode}/tracks/*.parquet")))
+        x1, y1, x2, y2 = (table.column(name).to_numpy() for name in ("x1", "y1", "x2", "y2"))
+        seen[mode] = (x2 - x1) / (y2 - y1), one.outcome.counts.dropped
+    assert seen["default"][0].max() > 1.6
+    assert "aspect" not in seen["default"][1]
+    assert seen["published"][0].max() <= 1.6 + 1e-4
+    assert seen["published"][1]["aspect"] > 0
+
+
 @pytest.mark.parametrize("mode", ["default", "published"])
 @pytest.mark.parametrize("group_rows", [16_384, 50])
 def test_a_session_restored_again_and_again_gives_the_same_bytes(

@@ -125,6 +125,23 @@ def scores(**hits: int) -> dict[str, SequenceScores]:
     }
 
 
+def test_the_start_takes_part() -> None:
+    worse, better = Trial({"a": 1}, scores(x=50)), Trial({"a": 2}, scores(x=70))
+    start = Trial({}, scores(x=60))
+    assert Tuning("MOTA", [worse], start).best is start
+    assert Tuning("MOTA", [better, worse], start).best is better
+    assert Tuning("MOTA", [Trial({"a": 3}, scores(x=60))], start).best is start  # nothing gained
+    both = [Trial({"a": 1}, scores(x=50, y=50))]
+    left_out = Tuning("MOTA", both, Trial({}, scores(x=60, y=60))).left_out()
+    assert left_out is not None
+    assert left_out.figures()["MOTA"] == pytest.approx(60)
+
+
+def test_the_least_score_of_all_trials_is_known() -> None:
+    trials = [Trial({"high_score": 0.3}, scores(x=1)), Trial({"high_score": 0.7}, scores(x=2))]
+    assert Tuning("MOTA", trials, Trial({}, scores(x=1))).looks_from(TrackConfig()) == 0.18
+
+
 def test_left_out_judges_each_sequence_by_the_others_choice() -> None:
     """One trial fits x, the other y: each is what the other sequence would have chosen."""
     first, second = Trial({"a": 1}, scores(x=90, y=40)), Trial({"a": 2}, scores(x=50, y=70))

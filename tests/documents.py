@@ -1,0 +1,75 @@
+"""Blocks of code of the documents, and command lines in them: found, and taken apart."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_FENCE = re.compile(r"^ *```(.*?)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: where it is, what it says it is (empty: command lines), its text."""
+
+    place: str
+    kind: str
+    text: str
+
+    @property
+    def needs(self) -> str | None:
+        """What the block says that it needs beyond this machine, in a comment of its own."""
+        found = re.search(r"^# needs (.*)$", self.text, re.MULTILINE)
+        return found[1] if found else None
+
+
+def documents() -> list[Path]:
+    """Everything that a reader is shown."""
+    places = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/**/*.md")]
+    return sorted(path for path in places if path.name != "CHANGELOG.md")
+
+
+def blocks() -> list[Block]:
+    """All blocks, in order."""
+    found = []
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+        for match in _FENCE.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            place = f"{path.relative_to(ROOT)}:{line}"
+            found.append(Block(place, match[1].strip(), match[2]))
+    return found
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Command lines as words, without comments and variables; `&&` and `|` part two."""
+    for line in text.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
+        lexer.whitespace_split, lexer.commenters = True, "#"
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if word in ("&&", "||", "|", ";", "&"):
+                while words and re.fullmatch(r"[A-Z_0-9]+=.*", words[0]):
+                    del words[0]
+                if words:
+                    yield words
+                words = []
+            else:
+                words.append(word)
+
+
+def inline_commands() -> Iterator[tuple[str, list[str]]]:
+    """Place and words of every `jde VERB ...` in running text; words may be only examples."""
+    for path in documents():
+        if path.parent.name == "decisions":  # which also tell of what was not built
+            continue
+        text = path.read_text(encoding="utf-8")
+        for number, line in enumerate(
+            _FENCE.sub(lambda m: "\n" * m[0].count("\n"), text).splitlines(), 1
+        ):
+            for span in re.findall(r"`(jde [a-z][^`]*)`", line):
+                yield f"{path.relative_to(ROOT)}:{number}", span.split()
