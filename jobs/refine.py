@@ -90,6 +90,9 @@ def refine(
             f"{one.name}: {one.tracks_before} tracks became {one.tracks_after}, "
             f"{one.rows_before} rows {one.rows_after}{note}"
         )
+    emptied = sorted({name for one in refined for name in one.emptied})
+    if emptied:
+        print(f"columns that jde track does not write are empty there: {', '.join(emptied[:20])}")
     print(f"written to {out}")
 
 

@@ -14,7 +14,12 @@ from models.tracking.associations import AssociationConfig
 from models.tracking.config import TrackingConfig
 
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
-ROW_FORMAT = 1  # raise it when the meaning of a row of tracks/ changes
+# Raise it when the meaning of a row of tracks/ changes, or of what stands beside it. All of them
+# are read; a run goes on in an OUT of its own format only.
+#   1  ids with 8 hex digits
+#   2  ids with 16 hex digits and the letters of all languages; `num_tracks`, `num_detections` and
+#      `video_version` in the metadata, which is the Arrow schema's too
+ROW_FORMAT = 2
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]

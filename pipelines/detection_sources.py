@@ -7,17 +7,16 @@ a MOT text file, a sequence folder (`NAME/det/det.txt`), a tree of those, or a g
 from __future__ import annotations
 
 import glob
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.errors import ExitCode, RunError
 from pipelines.image_folders import sequence_rate
+from pipelines.parquet_file import open_parquet
 from pipelines.saved_detections import SavedVideo, recorded_video
 from pipelines.schema import Video
 from pipelines.storage import open_store
@@ -120,10 +119,8 @@ def _run(out: str) -> list[SavedVideo]:
 def _parquet(root: str, key: str) -> SavedVideo:
     version = ""
     try:
-        if "://" in root:
-            metadata = pq.read_metadata(io.BytesIO(open_store(root).get(key)))
-        else:
-            metadata = pq.read_metadata(os.path.join(root, key))
+        metadata = open_parquet(open_store(root), key).metadata
+        if "://" not in root:
             version = _version(os.path.join(root, key))
     except (OSError, pa.ArrowException) as error:
         raise _refused(f"{root}/{key} is no readable Parquet file ({error})") from error
@@ -131,7 +128,8 @@ def _parquet(root: str, key: str) -> SavedVideo:
     if video is None:  # of a version that did not say
         name = Path(key).stem.rpartition("-")[0] or Path(key).stem
         video = Video(f"{root}/{key}", name)
-    return SavedVideo(replace(video, version=version), root, key)
+    of_video = (metadata.metadata or {}).get(b"video_version", b"").decode()
+    return SavedVideo(replace(video, version=f"{of_video}|{version}"), root, key)
 
 
 def _version(path: str) -> str:

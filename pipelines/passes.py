@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.run_record import committed_outcome, file_metadata
 from pipelines.schema import Counts, Segment, Video, VideoOutcome
-from pipelines.sink import tracks_key, write_error
+from pipelines.sink import record_failure, tracks_key
 from pipelines.storage import ObjectStore, deadline_s
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class Passes:
         num_skipped: Videos committed before, for the progress.
         progress: Called with every receipt.
         resources: Of the run.
+        stale: Ids of the videos of which an earlier run left results, to be replaced.
     """
 
     def __init__(
@@ -72,15 +73,17 @@ class Passes:
         num_skipped: int,
         progress: Callable[[Progress], None] | None,
         resources: ResourceConfig = ResourceConfig(),
+        stale: Collection[str] = frozenset(),
     ) -> None:
         self._resources = resources
+        self._stale = stale
         self._uncuttable: set[str] = set()
         self.outcomes: dict[str, VideoOutcome] = {}
         self.seconds = {"decode": 0.0, "detect": 0.0}
         self.count = 0
         self._store, self._config, self._outputs = store, config, outputs
         self._num_skipped, self._progress = num_skipped, progress
-        self._num_videos, self._frames = 0, 0
+        self._num_videos, self.frames = 0, 0
         self._arrived: set[str] = set()
         self._started = time.perf_counter()
         self._trouble: Exception | None = None
@@ -112,7 +115,8 @@ class Passes:
             raise _run_error(self._trouble) from self._trouble
         for video in todo:
             error = VideoError(Reason.WORKER_DIED, f"not finished in {MAX_PASSES} tries")
-            write_error(self._store, video, error)
+            replaces = video.video_id in self._stale
+            error = record_failure(self._store, video, error, replaces=replaces)
             self.outcomes[video.video_id] = VideoOutcome(video, Counts(), 0.0, error)
         self._check_store()
 
@@ -137,7 +141,9 @@ class Passes:
                 return
 
     def _rest(self, video: Video, attempt: int, states: Sequence[str]) -> Segment:
-        whole = Segment(video, attempt, may_cut=video.video_id not in self._uncuttable)
+        video_id = video.video_id
+        may_cut, replaces = video_id not in self._uncuttable, video_id in self._stale
+        whole = Segment(video, attempt, may_cut=may_cut, replaces=replaces)
         wanted = belonging(video, self._config.hash(), asdict(self._outputs))
         for key in states:
             try:
@@ -193,13 +199,13 @@ class Passes:
             raise RunError(next(filter(None, halted), "cannot write"), ExitCode.INTERNAL)
         for stage in self.seconds:
             self.seconds[stage] += receipt[f"{stage}_s"]
-        self._frames += receipt["num_frames"]
+        self.frames += receipt["num_frames"]
         self._arrived.update(receipt["arrived"])
         if self._progress is not None:
             seconds = time.perf_counter() - self._started
             done = len(self._arrived)
             self._progress(
-                Progress(self._num_videos, done, self._num_skipped, self._frames, seconds)
+                Progress(self._num_videos, done, self._num_skipped, self.frames, seconds)
             )
 
     def _collect(self, shard: Any, videos: dict[str, Video]) -> None:
@@ -230,6 +236,8 @@ class Passes:
 
     def _has_ended(self, video: Video) -> bool:
         if video.video_id not in self.outcomes:
+            if video.video_id in self._stale:
+                return False  # what the store has may be what it had before
             outcome = committed_outcome(self._store, video)
             if outcome is None:
                 return False

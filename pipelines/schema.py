@@ -32,6 +32,11 @@ class Video:
         safe = re.sub(r"[^\w.\-]", "-", self.name, flags=re.ASCII) or "video"
         return f"{safe}-{hashlib.sha256(self.uri.encode()).hexdigest()[:8]}"
 
+    @property
+    def source_version(self) -> str:
+        """Of `version` what is the video's own; behind it that of its saved detections follows."""
+        return self.version.partition("|")[0]
+
 
 # Detail of the error of a segment whose frames are not what its packets promised. Nobody sees it:
 # the video is decoded again, whole.
@@ -66,6 +71,7 @@ class Segment:
         version: Of the file that was cut; another one is refused. Empty: any.
         checkpoint: Key in OUT from which the association goes on; empty: none.
         may_cut: It may be parted into several segments.
+        replaces: Results of an earlier run may be in OUT; they go when there are new ones.
     """
 
     video: Video
@@ -78,6 +84,7 @@ class Segment:
     version: str = ""
     checkpoint: str = ""
     may_cut: bool = True
+    replaces: bool = False
 
     @property
     def is_part(self) -> bool:

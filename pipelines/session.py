@@ -33,7 +33,7 @@ from pipelines.schema import (
     VideoInfo,
     VideoOutcome,
 )
-from pipelines.sink import RowWriter, write_error
+from pipelines.sink import RowWriter, record_failure, remove_results
 from pipelines.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ class VideoSession:
         background: Threads that create the video's objects, so that nobody waits for the store;
             None: they are there when the last chunk's `deliver` comes back.
         window: Chunks held in memory while an earlier one is missing.
+        replaces: Results of an earlier run may be in the store. They stay there until the new ones
+            are complete.
 
     Attributes:
         outcome: How the video ended; None: it has not.
@@ -86,7 +88,9 @@ class VideoSession:
         checkpoints: Checkpointing | None = None,
         background: Executor | None = None,
         window: int = 8,
+        replaces: bool = False,
     ) -> None:
+        self._replaces = replaces
         self.video, self.attempt = video, attempt
         self.outcome: VideoOutcome | None = None
         self.committing: Future[None] | None = None
@@ -166,8 +170,7 @@ class VideoSession:
         """End the video with its error record, unless it has ended already."""
         if self.outcome is not None:
             return
-        write_error(self._store, self.video, error)
-        self._end(error)
+        self._end(record_failure(self._store, self.video, error, replaces=self._replaces))
 
     def close(self) -> None:
         """Let go of memory and local files; nothing uncommitted is kept."""
@@ -285,7 +288,9 @@ class VideoSession:
             self.fail(VideoError(Reason.EMPTY, "no frame could be decoded"))
             return
         values = {"width": info.width, "height": info.height, "num_frames": self._counts.frames}
+        values |= {"num_detections": self._counts.detections, "num_tracks": self._counts.tracks}
         numbers = {name: str(value) for name, value in values.items()}
+        numbers["video_version"] = self.video.source_version
         numbers["frames_per_second"] = f"{info.frames_per_second:.10g}"
         create = self._writer.seal({**numbers, **self._metadata})
         self._writer = None
@@ -296,6 +301,8 @@ class VideoSession:
         self._end(None)
 
     def _create(self, create: Callable[[ObjectStore], bool]) -> None:
+        if self._replaces:
+            remove_results(self._store, self.video.video_id)
         create(self._store)  # a lost race leaves the rows of the other attempt: the same ones
         if self._parts:
             clear(self._store, self.video.video_id)

@@ -15,7 +15,8 @@ from pipelines import offline
 from pipelines.config import DetectionConfig
 from pipelines.errors import ExitCode, RunError
 from pipelines.passes import Progress
-from pipelines.run_record import Summary, VideoRow
+from pipelines.run_record import Summary
+from pipelines.work import VideoRow
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,7 +152,7 @@ def test_failed_videos_are_listed_a_line_each(run_track, capsys):
     assert "jde: /v/b[1].mp4: truncated: too short (frame 7)" in err.splitlines()
     assert any(line.split() == ["a-1", "10", "1", "3", "done"] for line in out.splitlines())
     assert any(line.split() == ["b-2", "failed", "(truncated)"] for line in out.splitlines())
-    assert "left out: min_box_area 1" in out
+    assert "left out: 1 boxes of tracks, too small (--min-box-area)" in out
     assert "2 frames were damaged" in out
 
 

@@ -19,9 +19,10 @@ from pipelines.errors import ExitCode, Reason, VideoError
 from pipelines.report import REPORT_KEY, write_report
 from pipelines.report.page import build_report
 from pipelines.report.plots import MAX_PATHS, draw_people, format_seconds, read_tracked_video
-from pipelines.run_record import Summary, Work, summarize
+from pipelines.run_record import Summary, summarize
 from pipelines.schema import Counts, Video, VideoOutcome
 from pipelines.storage import ObjectStore, open_store
+from pipelines.work import Work
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -159,7 +160,9 @@ def test_what_comes_from_outside_is_text(tmp_path: Path) -> None:
     assert "img" not in page.tags
     assert not any(name.startswith("on") for _, name, _ in page.attributes)
     assert "<script>alert(1)<&script>.mp4" in page.text  # the name, as text
-    summary = replace(summary, out="/x/</script><b>$title", errors=[{"reason": "<b>"}])
+    summary = replace(
+        summary, run_id="<i>", out="/x/</script><b>$title", errors=[{"reason": "<b>"}]
+    )
     hostile = Page(build_report(store, summary))
     assert "</script><b>$title" in hostile.text
     assert "failed: <b>" in hostile.text
@@ -203,22 +206,42 @@ def test_videos_of_earlier_runs_are_shown(tmp_path: Path) -> None:
     page = page_of(open_store(out))
     assert page.line("a-")[1:3] == ["done before", "40"]
     assert page.line("b-")[1:3] == ["done", "17"]
-    assert page.line("cut-")[1] == "failed"
+    assert page.line("cut-")[1] == "failed before"
     assert "(frame 9)" in page.line("cut-")[-1]
     assert page.tags.count("article") == 2
     assert "2 videos with tracks and 1 error record" in page.text
     assert str(tmp_path / "in" / "a.mp4") in page.text
 
 
-def test_a_run_with_nothing_to_do_and_a_run_without_people(tmp_path: Path) -> None:
+def test_a_call_with_nothing_to_do_reads_no_tracks_and_leaves_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = replace(fakes.CONFIG, min_box_area=1e6)
-    run(tmp_path, config, a=Script())
-    page = page_of(open_store(str(tmp_path / "out")))
-    assert "0 paths of 0 tracks" in page.text
-    _, store = run(tmp_path, config, a=Script())
+    run(tmp_path, config, a=Script(), cut=Script(error_at=9))
+    page = (tmp_path / "out" / REPORT_KEY).read_bytes()
+    assert "0 paths of 0 tracks" in page_of(open_store(str(tmp_path / "out"))).text
+    monkeypatch.setattr("pipelines.report.page.read_tracked_video", None)
+    run(tmp_path, config)
+    assert (tmp_path / "out" / REPORT_KEY).read_bytes() == page
+
+
+def test_the_headline_is_of_the_folder_and_the_call_has_its_times(tmp_path: Path) -> None:
+    first, _ = run(tmp_path, a=Script(), cut=Script(error_at=9))
+    second, store = run(tmp_path, b=Script(frames=31))
     page = page_of(store)
-    assert "It had nothing to do." in page.text
-    assert "No frame was decoded in this run." in page.text
+    tracks = first.folder.tracks + second.tracks
+    expected = f"2 videos with tracks 1 videos failed {tracks} people (tracks)"
+    assert expected.replace(" ", "") in page.text.replace(" ", "")
+    assert f"{71} frames".replace(" ", "") in page.text.replace(" ", "")
+    assert page.line("failed before")[2] == "1"
+    assert "done; failed before: 1 (exit code 0)" in page.text
+    assert re.search(
+        rf"run {second.run_id}, from \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 to "
+        r"\d{4}-[\dT:+-]+: 1 video done, 0 failed, 1 done before, 1 failed before; 31 frames in",
+        page.text,
+    )
+    assert first.run_id != second.run_id
+    assert json.loads(store.get("summary.json"))["run_id"] == second.run_id
 
 
 def test_only_failed_videos(tmp_path: Path) -> None:
