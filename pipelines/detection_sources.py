@@ -143,4 +143,4 @@ def _place(saved: SavedVideo) -> str:
 
 
 def _refused(message: str) -> RunError:
-    return RunError(f"from-detections: {message}", ExitCode.REFUSED)
+    return RunError(f"from-detections: {' '.join(message.split())}", ExitCode.REFUSED)

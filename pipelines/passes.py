@@ -148,7 +148,7 @@ class Passes:
         for key in states:
             try:
                 kept = Checkpoint.load(self._store.get(key))
-            except (ValueError, FileNotFoundError) as error:
+            except (ValueError, FileNotFoundError, PermissionError) as error:
                 logger.warning("%s cannot be used: %s", key, error)
                 continue
             is_same = kept.belongs == wanted

@@ -123,12 +123,17 @@ class VideoSession:
         """
         if checkpoint.belongs != self._belonging():
             raise ValueError(f"checkpoint of {self.video.uri}: it belongs to another run or file")
-        self._tracker = self._new_tracker(checkpoint.info)
-        self._tracker.set_state(checkpoint.tracker)
-        self._writer = self._new_writer(checkpoint.embedding_dim)
-        self._writer.restore(
-            {kind: self._store.get(key) for kind, key in part.items()} for part in checkpoint.parts
-        )
+        try:
+            self._tracker = self._new_tracker(checkpoint.info)
+            self._tracker.set_state(checkpoint.tracker)
+            self._writer = self._new_writer(checkpoint.embedding_dim)
+            self._writer.restore(
+                {kind: self._store.get(key) for kind, key in part.items()}
+                for part in checkpoint.parts
+            )
+        except (AttributeError, LookupError, TypeError) as error:  # arrays or columns of others
+            text = f"checkpoint of {self.video.uri}: {type(error).__name__}: {error}"
+            raise ValueError(text) from error
         self._counts, self._seconds = deepcopy(checkpoint.counts), checkpoint.seconds
         self._track_ids = set(checkpoint.track_ids.tolist())
         self._parts, self._kept_frames = list(checkpoint.parts), self._counts.frames

@@ -20,7 +20,7 @@ from string import Template
 
 import pyarrow as pa
 
-from pipelines.errors import ExitCode
+from pipelines.errors import ExitCode, VideoError
 from pipelines.report import sections
 from pipelines.report.plots import read_tracked_video
 from pipelines.report.sections import Listed
@@ -147,15 +147,15 @@ def _read(
 def _read_one(store: ObjectStore, row: VideoRow, vid_stride: int) -> Listed:
     try:
         tracked = read_tracked_video(store, row.video_id, vid_stride)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, VideoError, pa.ArrowException) as error:
         text = f"cannot be shown: {type(error).__name__}: {error}"
         return Listed(replace(row, error=" ".join(text.split())))
     known = replace(
         row,
         video=row.video or tracked.uri,
         frames=len(tracked.people),
-        tracks=len(tracked.rows),
-        rows=int(tracked.people.sum()),
+        tracks=tracked.num_tracks,
+        rows=tracked.num_rows,
     )
     return Listed(known, tracked)
 

@@ -217,14 +217,17 @@ def _plot(store: ObjectStore, one: Listed) -> str:
     if store.exists(video_key(row.video_id)):
         links.insert(0, (video_key(row.video_id), "watch"))
     named = " &middot; ".join(f'<a href="{escape(quote(key))}">{text}</a>' for key, text in links)
-    most = int(video.people.max())
+    most = round(video.people.max())
+    read, parts = video.share
+    sample = f"; from {read} of {parts} parts of the rows" if video.is_sample else ""
     return (
         f'<article class="card video"><h3>{escape(row.video_id)} {_pill(row)}</h3>'
         f'<p class="soft place">{escape(row.video)} &middot; {video.width} x {video.height} '
         f'&middot; {named}</p><div class="plots"><figure class="time">{draw_people(video)}'
-        f"<figcaption>people present; mean {video.people.mean():.1f}, at most {most}</figcaption>"
+        f"<figcaption>people present; mean {video.people.mean():.1f}, at most {most}{sample}"
+        "</figcaption>"
         f"</figure><figure>{draw_paths(video)}<figcaption>{_count(len(video.paths), 'path')} of "
-        f"{_count(len(video.rows), 'track')}</figcaption></figure></div></article>"
+        f"{_count(video.num_tracks, 'track')}</figcaption></figure></div></article>"
     )
 
 

@@ -86,7 +86,7 @@ def test_ten_thousand_videos_of_earlier_calls_are_no_ten_thousand_lines(capsys):
 def test_many_failures_are_so_many_lines_and_a_number(capsys):
     error = {"video": "v", "reason": "decode", "detail": "x", "frame": None}
     rows = [VideoRow(video_id="a", video="a", status="skipped", error="tracks/a: bad")] * 9
-    out, err = shown(capsys, videos_failed=1000, errors=[error] * 1000, videos=rows)
+    _, err = shown(capsys, videos_failed=1000, errors=[error] * 1000, videos=rows)
     lines = err.splitlines()
     assert len(lines) == MAX_TABLE_ROWS + 1 + MAX_NAMES + 1
     assert lines[MAX_TABLE_ROWS] == "jde: ... and 950 more failed, see summary.json"

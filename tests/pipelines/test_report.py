@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import fakes
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +19,13 @@ from pipelines.annotate import track_colour
 from pipelines.errors import ExitCode, Reason, VideoError
 from pipelines.report import REPORT_KEY, write_report
 from pipelines.report.page import build_report
-from pipelines.report.plots import MAX_PATHS, draw_people, format_seconds, read_tracked_video
+from pipelines.report.plots import (
+    MAX_GROUPS,
+    MAX_PATHS,
+    draw_people,
+    format_seconds,
+    read_tracked_video,
+)
 from pipelines.run_record import Summary, summarize
 from pipelines.schema import Counts, Video, VideoOutcome
 from pipelines.storage import ObjectStore, open_store
@@ -121,6 +128,27 @@ def test_the_pictures_show_the_committed_rows(tmp_path: Path) -> None:
     assert f"{len(spans)} paths of {len(spans)} tracks" in page_of(store).text
 
 
+def test_a_long_video_costs_no_more_than_so_many_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.sink.ROW_GROUP_ROWS", 8)
+    summary, store = run(tmp_path, a=Script(frames=200))
+    reads: list[int] = []
+
+    class Counting(pq.ParquetFile):
+        def read_row_group(self, group, **columns):
+            reads.append(group)
+            return super().read_row_group(group, **columns)
+
+    monkeypatch.setattr("pipelines.parquet_file.pq.ParquetFile", Counting)
+    row = summary.videos[0]
+    page = Page(build_report(store, summary))
+    assert row.rows > 8 * 3 * MAX_GROUPS
+    assert len(set(reads)) == MAX_GROUPS
+    assert f"from {MAX_GROUPS} of {-(-row.rows // 8)} parts of the rows" in page.text
+    assert page.line("a-")[2:7] == ["200", "8 s", str(row.tracks), "-", str(row.rows)]
+
+
 def test_a_stride_is_in_the_length_but_not_in_the_frames(tmp_path: Path) -> None:
     summary, store = run(tmp_path, replace(fakes.CONFIG, vid_stride=3), a=Script(frames=75))
     video = read_tracked_video(store, summary.videos[0].video_id, 3)
@@ -144,6 +172,14 @@ def test_long_tracks_keep_few_points_and_the_longest_tracks_are_drawn(tmp_path: 
         writer.add_key_value_metadata({**metadata, b"num_frames": b"5000"})
     store.put(key, tmp_path / "big")
     video = read_tracked_video(store, summary.videos[0].video_id, 1)
+    assert not video.is_sample
+    few = read_tracked_video(store, summary.videos[0].video_id, 1, max_groups=5)
+    assert (few.share, few.is_sample, few.median_track_s) == ((5, 14), True, None)
+    assert few.num_rows == video.num_rows == len(rows)
+    # between the parts that were read the curve is a line, in them it is the truth
+    assert 0 < few.people.min() <= few.people.max() <= video.people.max()
+    assert (few.people == video.people).sum() > 3000
+    assert set(few.rows) <= set(video.rows)
     assert len(video.rows) == MAX_PATHS + 21
     assert sorted(video.paths) == [*range(22, MAX_PATHS + 21), 999]
     assert max(len(path) for path in video.paths.values()) <= 41
