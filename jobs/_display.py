@@ -47,11 +47,15 @@ def describe(progress: Progress) -> str:
 
 
 def _time_left(progress: Progress) -> str:
-    # lengths of videos are not known before they are decoded: by the share of videos done
-    if not progress.videos_done:
-        return "?"
     left = progress.videos - progress.videos_done
-    seconds = round(progress.seconds / progress.videos_done * left)
+    if not left:
+        seconds = 0
+    elif progress.seconds_left is not None:
+        seconds = round(progress.seconds_left)
+    elif progress.videos_done:  # no header says how long they are: by the share of videos done
+        seconds = round(progress.seconds / progress.videos_done * left)
+    else:
+        return "?"
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -28,10 +28,10 @@ from pipelines.passes import Passes, Progress
 from pipelines.plan import find_videos, pack, take_share
 from pipelines.playback import missing, render_all, write_missing_mot
 from pipelines.report import write_report
-from pipelines.run_record import Summary, open_out, summarize
+from pipelines.run_record import Summary, open_out, put_summary, summarize
 from pipelines.schema import Segment
 from pipelines.storage import configure
-from pipelines.work import accept, plan_work, summary_key
+from pipelines.work import accept, plan_work
 
 # what a decode task holds: libav's buffers and a few chunks. Asking for memory also keeps Ray Data
 # from fusing the stage into the detectors, which it does with stages that ask for the same
@@ -172,7 +172,7 @@ def track(
         overwrite=overwrite,
         interrupted=stopped,
     )
-    store.put(summary_key(resources.share), summary.to_json().encode())
+    put_summary(store, summary, resources.share)
     if stopped is None:
         write_report(store, summary, is_drawn=bool(to_render))
     return summary

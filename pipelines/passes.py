@@ -25,6 +25,7 @@ from pipelines.run_record import committed_outcome, file_metadata
 from pipelines.schema import Counts, Segment, Video, VideoOutcome
 from pipelines.sink import record_failure, tracks_key
 from pipelines.storage import ObjectStore, deadline_s
+from pipelines.time_left import ExpectedFrames
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Progress:
         videos_skipped: Committed by earlier runs.
         frames: Detected so far.
         seconds: Since the run started.
+        seconds_left: At the rate since the first frames came, by the headers of the videos that
+            were opened and the sizes of the others; None before that is known.
     """
 
     videos: int
@@ -50,6 +53,7 @@ class Progress:
     videos_skipped: int
     frames: int
     seconds: float
+    seconds_left: float | None = None
 
 
 class Passes:
@@ -85,6 +89,8 @@ class Passes:
         self._num_skipped, self._progress = num_skipped, progress
         self._num_videos, self.frames = 0, 0
         self._arrived: set[str] = set()
+        self._expected = ExpectedFrames([], config)
+        self._first_frames: tuple[float, int] | None = None  # when they came, and how many
         self._started = time.perf_counter()
         self._trouble: Exception | None = None
         self._halted: str | None = None  # why nothing can be written
@@ -98,6 +104,7 @@ class Passes:
         """
         run_id = uuid.uuid4().hex[:12]
         self._num_videos = len(videos)
+        self._expected = ExpectedFrames(videos, self._config)
         todo = list(videos)
         for attempt in range(MAX_PASSES):
             if not todo:
@@ -153,6 +160,7 @@ class Passes:
                 continue
             is_same = kept.belongs == wanted
             if is_same and kept.chunk_frames == self._resources.chunk_frames:
+                self._expected.go_on_from(kept.next_frame if attempt == 0 else 0)
                 logger.info("%s goes on from frame %d", video.uri, kept.next_frame)
                 return replace(whole, start_frame=kept.next_frame, checkpoint=key)
         return whole
@@ -201,12 +209,26 @@ class Passes:
             self.seconds[stage] += receipt[f"{stage}_s"]
         self.frames += receipt["num_frames"]
         self._arrived.update(receipt["arrived"])
+        for video_id, num_frames in receipt["promised"]:
+            self._expected.learn(video_id, num_frames)
         if self._progress is not None:
-            seconds = time.perf_counter() - self._started
-            done = len(self._arrived)
-            self._progress(
-                Progress(self._num_videos, done, self._num_skipped, self.frames, seconds)
-            )
+            self._progress(self._report())
+
+    def _report(self) -> Progress:
+        now = time.perf_counter()
+        if self._first_frames is None and self.frames:
+            self._first_frames = now, self.frames
+        since, first = self._first_frames or (now, self.frames)
+        rate = (self.frames - first) / (now - since) if now > since else 0.0
+        left = self._expected.left(self.frames)
+        return Progress(
+            self._num_videos,
+            len(self._arrived),
+            self._num_skipped,
+            self.frames,
+            now - self._started,
+            left / rate if left is not None and rate > 0 else None,
+        )
 
     def _collect(self, shard: Any, videos: dict[str, Video]) -> None:
         """Outcomes of a shard, with the run's own videos: a copy of each would stay in memory."""

@@ -30,11 +30,11 @@ from pipelines.passes import Passes, Progress
 from pipelines.plan import take_share
 from pipelines.playback import write_missing_mot
 from pipelines.report import write_report
-from pipelines.run_record import Summary, open_out, parse_record, summarize
+from pipelines.run_record import Summary, open_out, parse_record, put_summary, summarize
 from pipelines.saved_detections import SavedVideo, saved_chunks
 from pipelines.schema import Segment
 from pipelines.storage import configure, open_store
-from pipelines.work import accept, plan_work, summary_key
+from pipelines.work import accept, plan_work
 
 _READER_BYTES = 256 << 20
 
@@ -107,7 +107,7 @@ def track(
         overwrite=overwrite,
         interrupted=stopped,
     )
-    store.put(summary_key(resources.share), summary.to_json().encode())
+    put_summary(store, summary, resources.share)
     if stopped is None:
         write_report(store, summary)
     return summary

@@ -13,11 +13,11 @@ from pipelines.detect import Detector, settle
 from pipelines.plan import find_videos, take_share
 from pipelines.playback import missing, render, write_missing_mot
 from pipelines.report import write_report
-from pipelines.run_record import Summary, file_metadata, open_out, summarize
+from pipelines.run_record import Summary, file_metadata, open_out, put_summary, summarize
 from pipelines.schema import Segment, VideoOutcome
 from pipelines.session import VideoSession
 from pipelines.storage import configure
-from pipelines.work import accept, plan_work, summary_key
+from pipelines.work import accept, plan_work
 
 
 def track(
@@ -79,5 +79,5 @@ def track(
     seconds["wall"] = time.perf_counter() - started
     summary = summarize(store.uri, work, outcomes, seconds, overwrite=overwrite)
     write_report(store, summary, is_drawn=bool(to_render))
-    store.put(summary_key(resources.share), summary.to_json().encode())
+    put_summary(store, summary, resources.share)
     return summary

@@ -12,12 +12,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pipelines import wire
-from pipelines.config import ROW_FORMAT, VERSION, Precision, ResourceConfig, TrackConfig
+from pipelines.config import (
+    ROW_FORMAT,
+    VERSION,
+    DetectionConfig,
+    Precision,
+    ResourceConfig,
+    TrackConfig,
+)
 from pipelines.errors import ExitCode, RunError
 from pipelines.schema import Counts, Video, VideoOutcome
 from pipelines.sink import error_key, tracks_key
 from pipelines.storage import ObjectStore, open_store
-from pipelines.work import VideoRow, Work, known_failure, read_row
+from pipelines.work import VideoRow, Work, known_failure, read_row, summary_key
 
 _LIBRARIES = ("ray", "torch", "numpy", "scipy", "pyarrow", "av", "opencv-python-headless")
 
@@ -108,6 +115,7 @@ def recorded_precision(out: str) -> Precision | None:
     try:
         before = json.loads(open_store(out).get("run.json"))
         recorded: Precision = before["config"]["detection"]["precision"]
+        DetectionConfig(precision=recorded)
     except (ValueError, OSError, KeyError, TypeError):
         return None  # open_out says what is wrong with it
     return recorded
@@ -276,6 +284,22 @@ def summarize(
         passes=passes,
         exit_code=interrupted or (ExitCode.SOME_FAILED if errors else ExitCode.DONE),
     )
+
+
+def put_summary(store: ObjectStore, summary: Summary, share: tuple[int, int]) -> None:
+    """Put `summary.json`, replacing the one before.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
+    try:
+        store.put(summary_key(share), summary.to_json().encode())
+    except OSError as error:
+        raise RunError(
+            f"out: {store.uri}/{summary_key(share)} cannot be written ({error}); the tracks are"
+            " there, and the same command writes it once it can",
+            ExitCode.INTERNAL,
+        ) from error
 
 
 def _totals(rows: Sequence[VideoRow]) -> Totals:

@@ -145,7 +145,8 @@ def _read_parquet(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, It
     if b"frames_per_second" not in known or "boxes" not in file.schema_arrow.names:
         raise ValueError(f"{saved.key}: no detections of a run (--save-detections)")
     width, height = int(known[b"width"]), int(known[b"height"])
-    info = VideoInfo(width, height, float(known[b"frames_per_second"]))
+    rate, num_frames = float(known[b"frames_per_second"]), file.metadata.num_rows
+    info = VideoInfo(width, height, rate, num_frames * config.vid_stride)
     return info, _frames_of(file, np.float32(config.detection.score_threshold))
 
 

@@ -100,11 +100,14 @@ class VideoInfo:
         width: Of a frame in source pixels, after display rotation.
         height: Likewise.
         frames_per_second: Nominal rate, for the lost-track buffer.
+        num_frames: As the container tells before they are counted, 0 if it does not: for the time
+            that is left, and nothing else.
     """
 
     width: int
     height: int
     frames_per_second: float
+    num_frames: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def one_line(reader: Callable[[Path], None], folder: Path) -> None:
     told = ""
     try:
         reader(folder)
-    except RunError as error:
+    except (RunError, OSError) as error:
         told = str(error)
     assert "\n" not in told
     assert not told or str(folder) in told

@@ -26,6 +26,14 @@ def progress(done: int, frames: int, seconds: float, skipped: int = 0) -> Progre
         (progress(1, 300, 10.0), "1/4 videos, 300 frames, 30.0 frames/s, 0:30 left"),
         (progress(1, 9, 3600.0), "1/4 videos, 9 frames, 0.0 frames/s, 3:00:00 left"),
         (
+            Progress(4, 1, 0, 300, 10.0, seconds_left=99.6),
+            "1/4 videos, 300 frames, 30.0 frames/s, 1:40 left",
+        ),
+        (
+            Progress(4, 4, 0, 300, 10.0, seconds_left=9.0),
+            "4/4 videos, 300 frames, 30.0 frames/s, 0:00 left",
+        ),
+        (
             progress(4, 80, 8.0, 96),
             "4/4 videos (96 done before), 80 frames, 10.0 frames/s, 0:00 left",
         ),

@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import fakes
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
