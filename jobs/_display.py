@@ -167,6 +167,8 @@ def _totals(summary: Summary) -> list[str]:
         f"{summary.videos_done} done, {summary.videos_failed} failed, {before}; {frames} frames "
         f"in {wall:.1f} s ({rate:.1f} frames/s)"
     ]
+    if summary.videos_drawn:
+        lines.append(f"{summary.videos_drawn} videos drawn, in {summary.out}/videos")
     if summary.damaged:
         lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")
     if summary.dropped:

@@ -80,6 +80,8 @@ def _option(
     if flag == "size":
         default = "what the weights say"
     shown = "" if default is None or default is False else f" Default: {default}."
+    if default is False:
+        metavar = ""  # a flag takes nothing, though typer would show `<bool>`
     names = NAMES.get(flag, (f"--{flag.replace('_', '-')}",))
     return typer.Option(
         *names, help=text + shown, rich_help_panel=panel, metavar=metavar, show_default=False

@@ -46,7 +46,8 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Do committed videos again, each replaced when its new tracks are complete. "
+        metavar="",
+        help="Do committed videos again; each keeps its tracks until the new ones are there. "
         "With the same configuration; another one needs another OUT.",
     ),
 ]
@@ -54,6 +55,7 @@ RetryErrors = Annotated[
     bool,
     typer.Option(
         "--retry-errors",
+        metavar="",
         help="Do videos again that failed in an earlier call; without it they are left alone, and "
         "do not make the exit code 3.",
     ),

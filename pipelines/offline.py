@@ -148,6 +148,7 @@ def track(
     )
     stopped: ExitCode | None = None
     to_render = missing(store, work.skipped) if outputs.save_video else []
+    drawn = 0
     if work.todo or to_render:
         with connected(resources.address), interruptible():
             pools = size_pools(resources)
@@ -157,7 +158,7 @@ def track(
                     receipts = build(segments, config, resources, pools, pass_id, parts)
                     passes.run(pass_id, segments, receipts, pools.num_shards)
                 if outputs.save_video:
-                    render_all(store, videos, config, parts, pools.decoder_cpus, resources)
+                    drawn = render_all(store, videos, config, parts, pools.decoder_cpus, resources)
             except Interrupted as signal:
                 stopped = signal.exit_code
     seconds = {"wall": time.perf_counter() - started, **passes.seconds}
@@ -169,10 +170,11 @@ def track(
         seconds,
         passes=passes.count,
         frames_seen=passes.frames,
+        videos_drawn=drawn,
         overwrite=overwrite,
         interrupted=stopped,
     )
     put_summary(store, summary, resources.share)
     if stopped is None:
-        write_report(store, summary, is_drawn=bool(to_render))
+        write_report(store, summary)
     return summary

@@ -107,8 +107,8 @@ def render_all(
     parts: Parts,
     cpus: float,
     resources: ResourceConfig = ResourceConfig(),
-) -> None:
-    """Render what is missing, as Ray tasks of `cpus` each.
+) -> int:
+    """Render what is missing, as Ray tasks of `cpus` each; gives the number of videos.
 
     Raises:
         RunError: If a video could not be rendered; the others are.
@@ -132,3 +132,4 @@ def render_all(
     if failed:
         text = f"save-video: {len(failed)} videos could not be written, the first is {failed[0]}"
         raise RunError(text, ExitCode.INTERNAL)
+    return len(tasks)

@@ -184,6 +184,7 @@ def _record(out: str) -> dict[str, Any] | None:
         config = parse_record(open_store(out).get("run.json"))["config"]
         record = {name: config[name] for name in ("detection", *_FRAME_LIMITS)}
         _detection(record["detection"])
+        _check_limits(record)
         return record
     except FileNotFoundError:
         return None
@@ -194,9 +195,31 @@ def _record(out: str) -> dict[str, Any] | None:
 
 
 def _detection(values: Mapping[str, Any]) -> DetectionConfig:
-    known = {field.name for field in fields(DetectionConfig)}
-    settings = {name: value for name, value in values.items() if name in known}
-    return DetectionConfig(**settings | {"size": tuple(settings["size"])})
+    """What `run.json` says of the network.
+
+    Raises:
+        ValueError: If a value is of another type, or out of range.
+    """
+    own, settings = DetectionConfig(), dict[str, Any]()
+    for one in fields(DetectionConfig):
+        value, usual = values.get(one.name, getattr(own, one.name)), getattr(own, one.name)
+        if one.name == "size":
+            value = tuple(value)
+            is_right = [type(side) for side in value] == [int, int]
+        else:
+            is_right = type(value) is type(usual) or (type(usual), type(value)) == (float, int)
+        if not is_right:
+            raise ValueError(f"{one.name}: got {value!r}, accepted is as {usual!r}")
+        settings[one.name] = value
+    return DetectionConfig(**settings)
+
+
+def _check_limits(record: Mapping[str, Any]) -> None:
+    """Refuse a stride or frame limit of another type or out of range (ValueError)."""
+    for name in _FRAME_LIMITS:
+        if record[name] is not None and type(record[name]) is not int:
+            raise ValueError(f"{name}: got {record[name]!r}, accepted is a number")
+    TrackConfig(**{name: record[name] for name in _FRAME_LIMITS})
 
 
 def build(

@@ -77,7 +77,9 @@ def track(
     for video in to_render:
         render(store.uri, video, config, parts)
     seconds["wall"] = time.perf_counter() - started
-    summary = summarize(store.uri, work, outcomes, seconds, overwrite=overwrite)
-    write_report(store, summary, is_drawn=bool(to_render))
+    summary = summarize(
+        store.uri, work, outcomes, seconds, videos_drawn=len(to_render), overwrite=overwrite
+    )
+    write_report(store, summary)
     put_summary(store, summary, resources.share)
     return summary

@@ -166,6 +166,7 @@ class Summary:
         videos_failed: Of this call, sources without a video included.
         videos_skipped: Videos that had tracks.
         videos_failed_before: Videos left alone because they failed in an earlier call.
+        videos_drawn: Of `--save-video`, videos of earlier calls included.
         damaged: Of the frames, those with missing data that the decoder concealed.
         dropped: What was left out, by cause.
         seconds: Wall clock of the run, and working time of decode, detect and associate added up
@@ -190,6 +191,7 @@ class Summary:
     videos_failed: int
     videos_skipped: int
     videos_failed_before: int = 0
+    videos_drawn: int = 0
     frames: int
     damaged: int
     detections: int
@@ -221,6 +223,7 @@ def summarize(
     *,
     passes: int = 1,
     frames_seen: int = 0,
+    videos_drawn: int = 0,
     overwrite: bool = False,
     interrupted: ExitCode | None = None,
 ) -> Summary:
@@ -233,6 +236,7 @@ def summarize(
         seconds: By stage; that of `associate` is added here.
         passes: How often unfinished videos were planned.
         frames_seen: Frames that came out of the network.
+        videos_drawn: Videos whose tracks were drawn on them.
         overwrite: The run does videos again that have tracks.
         interrupted: The exit code if the run did not come to its end.
     """
@@ -264,6 +268,7 @@ def summarize(
         videos_failed=len(errors),
         videos_skipped=len(work.skipped),
         videos_failed_before=len(work.failed_before),
+        videos_drawn=videos_drawn,
         frames=total.frames,
         damaged=total.damaged,
         detections=total.detections,

@@ -41,18 +41,17 @@ _ENDINGS = {
 }
 
 
-def write_report(store: ObjectStore, summary: Summary, *, is_drawn: bool = False) -> bool:
+def write_report(store: ObjectStore, summary: Summary) -> bool:
     """Put `report.html` into the store, unless the one that is there says all there is to say.
 
     Args:
         store: Of the run; its `run.json` is there.
         summary: Of the run. Videos that earlier runs left in the store are shown too.
-        is_drawn: Videos of earlier runs were drawn in this one.
 
     Returns:
         Whether it was written. A page is not worth a run: what goes wrong is logged in one line.
     """
-    did_nothing = not (summary.videos_done or summary.videos_failed or is_drawn)
+    did_nothing = not (summary.videos_done or summary.videos_failed or summary.videos_drawn)
     try:
         if did_nothing and store.exists(REPORT_KEY):
             return False

@@ -159,6 +159,13 @@ def test_detections_that_do_not_go_together_are_refused(direct: Path, tmp_path: 
         reassociation.track(
             [str(one)], str(tmp_path / "o"), TrackConfig(), outputs=OutputConfig(save_video=True)
         )
+    for number, wrong in enumerate(({"vid_stride": 1.5}, {"vid_stride": None}, {"max_frames": "x"},
+                                    {"detection": {"weights": 7}}, {"detection": {"size": 3}},
+                                    {"detection": []})):  # fmt: skip
+        odd = with_record(direct, tmp_path / f"odd-{number}", **wrong)
+        with pytest.raises(RunError, match=r"run\.json cannot be read") as refused:
+            settle(TrackConfig(), odd)
+        assert refused.value.exit_code == ExitCode.REFUSED
     (one / "run.json").write_text("{}")
     with pytest.raises(RunError, match=r"run\.json cannot be read"):
         settle(TrackConfig(), one)
