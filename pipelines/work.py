@@ -183,24 +183,26 @@ def _is_changed(video: Video, known: dict[str, VideoRow]) -> bool:
 
 @dataclass(frozen=True)
 class _Before:
-    """What the last summary says: rows of videos with tracks, and what `--overwrite` had done."""
+    """What summaries say: rows of videos with tracks, and what `--overwrite` had done."""
 
     rows: dict[str, VideoRow]
     redone: frozenset[str]
 
     @staticmethod
     def read(store: ObjectStore, share: tuple[int, int]) -> _Before:
-        """Of the same partition. One that cannot be read says nothing; all of it is elsewhere."""
-        try:
-            values = json.loads(store.get(summary_key(share)))
-            lines = [*values["videos"], *values["others"]]
-            rows = {row.video_id: row for row in map(_row_from, lines) if row is not None}
-            return _Before(rows, frozenset(map(str, values["redone"])))
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            logger.info("%s cannot be read: %s", summary_key(share), error)
-        return _Before({}, frozenset())
+        """Of all partitions. One that cannot be read says nothing; all of it is elsewhere."""
+        rows: dict[str, VideoRow] = {}
+        redone: frozenset[str] = frozenset()
+        for key in store.list("summary"):
+            try:
+                values = json.loads(store.get(key))
+                lines = map(_row_from, [*values["videos"], *values["others"]])
+                rows |= {row.video_id: row for row in lines if row is not None}
+                if key == summary_key(share):
+                    redone = frozenset(map(str, values["redone"]))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                logger.info("%s cannot be read: %s", key, error)
+        return _Before(rows, redone)
 
     def has_redone(self, video: Video) -> bool:
         """Whether an interrupted `--overwrite` has done this video, and its file is the same."""

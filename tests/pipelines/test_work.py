@@ -370,3 +370,28 @@ def test_rows_of_another_shape_are_not_taken_from_a_summary(tmp_path: Path) -> N
         path.write_text(json.dumps(values))
         assert track(tmp_path).folder.frames == frames
     assert Work([], [], []).known == {}
+
+
+def test_partitions_leave_each_others_summaries_and_one_run_over_all_knows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = {f"v{i}": Script(frames=12, seed=i) for i in range(4)}
+    source = [str(fakes.archive(tmp_path / "in", **scripts))]
+    out, store = str(tmp_path / "out"), open_store(str(tmp_path / "out"))
+    given: dict[str, Any] = {"parts": fakes.PARTS}
+    for overwrite in (False, True):
+        for part in ("1/2", "2/2"):
+            shared = ResourceConfig(chunk_frames=8, partition=part)
+            reference.track(
+                source, out, fakes.CONFIG, resources=shared, overwrite=overwrite, **given
+            )
+    assert list(store.list("summary")) == ["summary-1-of-2.json", "summary-2-of-2.json"]
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.work.read_row", None)  # no file is opened
+        assert reference.track(source, out, fakes.CONFIG, **given).folder.frames == 48
+    ((video, *_), _) = reference.find_videos(source)
+    for share, left in (((1, 3), ["summary-2-of-3.json"]), ((1, 1), [])):
+        store.put("summary-2-of-3.json", b"")
+        work = plan_work(store, [video], [], overwrite=True, retry_errors=False)
+        accept(store, work, share)
+        assert list(store.list("summary")) == left
