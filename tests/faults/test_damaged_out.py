@@ -177,8 +177,7 @@ def test_a_damaged_file_is_one_line_or_nothing(
 ) -> None:
     (path,) = (whole / "out").glob(name)
     every = list(damages(path, random.Random(name)))
-    for content in random.Random(1).sample(every, 2):
-        check(whole, tmp_path / "copy", name, content, capsys)
+    check(whole, tmp_path / "copy", name, random.Random(1).choice(every), capsys)
 
 
 @pytest.mark.slow
@@ -229,7 +228,7 @@ def test_a_checkpoint_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
 
 def _broken_states(arrays: dict[str, Any], rng: random.Random) -> Iterator[bytes]:
     header = json.loads(str(arrays["header"]))
-    changed = [arrays | {"header": np.array(json.dumps(v))} for v in _mutations(header, rng, 60)]
+    changed = [arrays | {"header": np.array(json.dumps(v))} for v in _mutations(header, rng, 25)]
     changed += [arrays | {"header": np.array(json.dumps(v))} for v in JSON_KINDS]
     for name in arrays:
         changed.append({other: value for other, value in arrays.items() if other != name})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,11 +202,20 @@ class Dying:
         return getattr(self._store, name)
 
 
+EVERY = tuple(range(12))  # things that are written and removed, and more
+
+
 @pytest.mark.parametrize(
-    "error_at", [None, pytest.param(16, marks=pytest.mark.slow)], ids=["done", "failed"]
+    ("error_at", "steps"),
+    [
+        (None, (3, 7, 99)),
+        pytest.param(None, EVERY, marks=pytest.mark.slow),
+        pytest.param(16, EVERY, marks=pytest.mark.slow),
+    ],
+    ids=["short", "done", "failed"],
 )
 def test_a_kill_at_any_point_of_a_replacement_is_made_good_by_the_next_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_at: int | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_at: int | None, steps: tuple[int, ...]
 ) -> None:
     kinds = ("tracks", "mot", "detections", "errors")
     monkeypatch.setattr(reference, "write_report", lambda *given, **more: True)
@@ -217,18 +226,13 @@ def test_a_kill_at_any_point_of_a_replacement_is_made_good_by_the_next_run(
     fakes.archive(tmp_path / "in", cam=Script(frames=28, seed=5, error_at=error_at))
     track(tmp_path)
     new = contents(tmp_path, *kinds)
-    ends, left, is_killed = [], -1, True
-    while is_killed:
-        left += 1
+    ends: list[bool] = []
+    for left in (0, *steps):
         shutil.rmtree(tmp_path / "out")
         shutil.copytree(tmp_path / "old", tmp_path / "out")
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, suppress(KilledError):
             patch.setattr(reference, "open_out", lambda *given, n=left: Dying(open_out(*given), n))
-            try:
-                track(tmp_path, overwrite=True)
-                is_killed = False
-            except KilledError:
-                pass
+            track(tmp_path, overwrite=True)
         track(tmp_path)
         assert contents(tmp_path, *kinds) in (old, new)
         ends.append(contents(tmp_path, *kinds) == new)
@@ -375,7 +379,7 @@ def test_rows_of_another_shape_are_not_taken_from_a_summary(tmp_path: Path) -> N
 def test_partitions_leave_each_others_summaries_and_one_run_over_all_knows_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scripts = {f"v{i}": Script(frames=12, seed=i) for i in range(4)}
+    scripts = {f"v{i}": Script(frames=9, seed=i) for i in range(3)}
     source = [str(fakes.archive(tmp_path / "in", **scripts))]
     out, store = str(tmp_path / "out"), open_store(str(tmp_path / "out"))
     given: dict[str, Any] = {"parts": fakes.PARTS}
@@ -388,7 +392,7 @@ def test_partitions_leave_each_others_summaries_and_one_run_over_all_knows_them(
     assert list(store.list("summary")) == ["summary-1-of-2.json", "summary-2-of-2.json"]
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.work.read_row", None)  # no file is opened
-        assert reference.track(source, out, fakes.CONFIG, **given).folder.frames == 48
+        assert reference.track(source, out, fakes.CONFIG, **given).folder.frames == 27
     ((video, *_), _) = reference.find_videos(source)
     for share, left in (((1, 3), ["summary-2-of-3.json"]), ((1, 1), [])):
         store.put("summary-2-of-3.json", b"")
