@@ -63,6 +63,7 @@ def refine(
     """Make finished tracks better offline; everything is off until asked for.
 
     Order: relink, min-track-length, interpolate, smooth. The tracks given are not changed.
+    Columns that `jde track` does not write are empty in the new ones.
     """
     from models.tracking.relinking import RelinkLimits
     from pipelines.refinement import RefineConfig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import uuid
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,8 @@ from pipelines.schema import Counts, Video, VideoOutcome
 from pipelines.sink import error_key, tracks_key
 from pipelines.storage import ObjectStore, open_store
 from pipelines.work import VideoRow, Work, known_failure, read_row, summary_key
+
+logger = logging.getLogger(__name__)
 
 _LIBRARIES = ("ray", "torch", "numpy", "scipy", "pyarrow", "av", "opencv-python-headless")
 
@@ -295,11 +298,14 @@ def put_summary(store: ObjectStore, summary: Summary, share: tuple[int, int]) ->
     """Put `summary.json`, replacing the one before.
 
     Raises:
-        RunError: If it cannot be written.
+        RunError: If it cannot be written, and the run was not interrupted.
     """
     try:
         store.put(summary_key(share), summary.to_json().encode())
     except OSError as error:
+        if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+            logger.warning("%s was not written: %s", summary_key(share), error)
+            return
         raise RunError(
             f"out: {store.uri}/{summary_key(share)} cannot be written ({error}); the tracks are"
             " there, and the same command writes it once it can",
@@ -315,18 +321,14 @@ def _totals(rows: Sequence[VideoRow]) -> Totals:
 
 
 def _row(outcome: VideoOutcome) -> VideoRow:
-    counts = outcome.counts
+    counts = {name: n for name, n in asdict(outcome.counts).items() if name != "dropped"}
     return VideoRow(
         video_id=outcome.video.video_id,
         video=outcome.video.uri,
         status="done" if outcome.error is None else "failed",
-        frames=counts.frames,
-        damaged=counts.damaged,
-        detections=counts.detections,
-        rows=counts.rows,
-        tracks=counts.tracks,
         error=None if outcome.error is None else str(outcome.error),
         version=outcome.video.source_version,
+        **counts,
     )
 
 

@@ -22,9 +22,9 @@ from pipelines.parquet_file import open_parquet
 from pipelines.schema import Counts, Video, VideoOutcome
 from pipelines.sink import (
     error_key,
-    record_failure,
     tracks_key,
     videos_with_results,
+    write_error,
 )
 from pipelines.storage import ObjectStore
 
@@ -101,7 +101,8 @@ def plan_work(
     Args:
         store: Of the run.
         videos: All of them.
-        failures: Sources in which no video was found; they get their error record here.
+        failures: Sources in which no video was found; they get their error record here, unless
+            they have tracks.
         overwrite: Do all of these videos, whatever there is of them.
         retry_errors: Do those that failed again.
         share: The partition.
@@ -127,9 +128,10 @@ def plan_work(
         if video_id in kept:  # of a run that ended before it could
             checkpoints.clear(store, video_id)
     for video, failure in failures:
-        store.delete(error_key(video.video_id))
-        failed = record_failure(store, video, failure, replaces=True)
-        work.failed.append(VideoOutcome(video, Counts(), 0.0, failed))
+        if video.video_id not in committed:  # tracks of an earlier call stay what is known of it
+            store.delete(error_key(video.video_id))
+            write_error(store, video, failure)
+        work.failed.append(VideoOutcome(video, Counts(), 0.0, failure))
     todo = {video.video_id for video in work.todo}
     others = committed - todo if share == (1, 1) else set()
     known = _rows(store, {video.video_id for video in work.skipped} | others, before.rows)

@@ -10,7 +10,13 @@ import pytest
 
 from pipelines.config import VERSION, ResourceConfig
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
-from pipelines.run_record import committed_outcome, file_metadata, open_out, summarize
+from pipelines.run_record import (
+    committed_outcome,
+    file_metadata,
+    open_out,
+    put_summary,
+    summarize,
+)
 from pipelines.schema import Counts, Video, VideoOutcome
 from pipelines.storage import open_store
 from pipelines.work import Work
@@ -99,3 +105,23 @@ def test_the_store_knows_how_a_video_ended(tmp_path: Path) -> None:
         else:
             assert str(ended.error) == row.error
     assert committed_outcome(store, C) is None
+
+
+def test_a_summary_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    (tmp_path / "summary.json").mkdir()
+    with pytest.raises(RunError, match=r"summary\.json cannot be written .*the tracks are there"):
+        put_summary(store, summarize("x", Work([], [], []), [], {}), (1, 1))
+    stopped = summarize("x", Work([], [], []), [], {}, interrupted=ExitCode.INTERRUPTED)
+    put_summary(store, stopped, (1, 1))  # how to go on is said, and its exit code kept
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{", '{"config": 3}', '{"config": {}, "config_hash": 3}', "\0"]
+)
+def test_a_run_record_of_another_shape_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RunError, match=r"run\.json cannot be read .* put back") as refused:
+        open_out(str(tmp_path), fakes.CONFIG, ResourceConfig())
+    assert refused.value.exit_code == ExitCode.REFUSED
+    assert "\n" not in str(refused.value)

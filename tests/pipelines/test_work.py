@@ -99,6 +99,16 @@ def test_a_source_without_a_video_fails_and_is_recorded(tmp_path: Path) -> None:
         assert store.exists(error_key(B.video_id))
 
 
+def test_a_source_that_is_gone_takes_no_tracks_away(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.put(tracks_key(B.video_id), b"rows")
+    bad = VideoError(Reason.UNSUPPORTED_FORMAT, "no list")
+    work = plan_work(store, [A], [(B, bad)], overwrite=True, retry_errors=True)
+    assert [outcome.error for outcome in work.failed] == [bad]
+    assert store.get(tracks_key(B.video_id)) == b"rows"
+    assert not store.exists(error_key(B.video_id))
+
+
 def track(folder: Path, *, overwrite: bool = False, outputs: OutputConfig = ALL) -> Summary:
     return reference.track(
         [str(folder / "in")],
