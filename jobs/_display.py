@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -21,10 +22,18 @@ from pipelines.errors import ExitCode
 
 if TYPE_CHECKING:
     from pipelines.passes import Progress
-    from pipelines.run_record import Summary, VideoRow
+    from pipelines.run_record import Summary
+    from pipelines.work import VideoRow
 
 SECONDS_BETWEEN_LINES = 5.0
 MAX_TABLE_ROWS = 50
+MAX_NAMES = 5  # in a line
+
+_CAUSES = {
+    "max_detections": "{} detections over the most of a frame (--max-detections)",
+    "degenerate_box": "{} detections without area",
+    "min_box_area": "{} boxes of tracks, too small (--min-box-area)",
+}
 
 
 def describe(progress: Progress) -> str:
@@ -38,11 +47,15 @@ def describe(progress: Progress) -> str:
 
 
 def _time_left(progress: Progress) -> str:
-    # lengths of videos are not known before they are decoded: by the share of videos done
-    if not progress.videos_done:
-        return "?"
     left = progress.videos - progress.videos_done
-    seconds = round(progress.seconds / progress.videos_done * left)
+    if not left:
+        seconds = 0
+    elif progress.seconds_left is not None:
+        seconds = round(progress.seconds_left)
+    elif progress.videos_done:  # no header says how long they are: by the share of videos done
+        seconds = round(progress.seconds / progress.videos_done * left)
+    else:
+        return "?"
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
@@ -101,18 +114,35 @@ def show_summary(summary: Summary, console: Console | None = None) -> None:
     for name in ("frames", "tracks", "rows"):
         table.add_column(name, justify="right")
     table.add_column("status")
-    for row in summary.videos[:MAX_TABLE_ROWS]:
+    new = [row for row in summary.videos if row.status in ("done", "failed")]
+    for row in new[:MAX_TABLE_ROWS]:
         table.add_row(escape(row.video_id), *_figures(row), _status(row))
-    if summary.videos:
+    if new:
         console.print(table)
-    if len(summary.videos) > MAX_TABLE_ROWS:
-        console.print(f"... and {len(summary.videos) - MAX_TABLE_ROWS} more, see summary.json")
-    for error in summary.errors:
-        where = "" if error.get("frame") is None else f" (frame {error['frame']})"
-        line = f"jde: {error['video']}: {error['reason']}: {error['detail']}{where}"
+    if len(new) > MAX_TABLE_ROWS:
+        console.print(f"... and {len(new) - MAX_TABLE_ROWS} more, see summary.json")
+    for line in _troubles(summary):
         print(" ".join(line.split()), file=sys.stderr, flush=True)
     for line in _totals(summary):
         console.print(line, markup=False, highlight=False)
+
+
+def _troubles(summary: Summary) -> list[str]:
+    """What went wrong in this call and what is wrong in OUT, a line each, so many of them."""
+    lines = []
+    for error in summary.errors[:MAX_TABLE_ROWS]:
+        where = "" if error.get("frame") is None else f" (frame {error['frame']})"
+        lines.append(f"jde: {error['video']}: {error['reason']}: {error['detail']}{where}")
+    if len(summary.errors) > MAX_TABLE_ROWS:
+        more = len(summary.errors) - MAX_TABLE_ROWS
+        lines.append(f"jde: ... and {more} more failed, see summary.json")
+    unreadable = [
+        f"jde: {row.error}" for row in summary.videos if row.status == "skipped" and row.error
+    ]
+    lines += unreadable[:MAX_NAMES]
+    if len(unreadable) > MAX_NAMES:
+        lines.append(f"jde: ... and {len(unreadable) - MAX_NAMES} more like that")
+    return lines
 
 
 def _figures(row: VideoRow) -> tuple[str, str, str]:
@@ -127,21 +157,39 @@ def _status(row: VideoRow) -> str:
 
 def _totals(summary: Summary) -> list[str]:
     wall = summary.seconds.get("wall", 0.0)
-    rate = summary.frames / wall if wall > 0 else 0.0
+    was_stopped = summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+    frames = summary.frames_seen if was_stopped else summary.frames
+    rate = frames / wall if wall > 0 else 0.0
+    before = f"{summary.videos_skipped} done before"
+    if summary.videos_failed_before:
+        before += f", {summary.videos_failed_before} failed before"
     lines = [
-        f"{summary.videos_done} done, {summary.videos_failed} failed, "
-        f"{summary.videos_skipped} done before; {summary.frames} frames in {wall:.1f} s "
-        f"({rate:.1f} frames/s)"
+        f"{summary.videos_done} done, {summary.videos_failed} failed, {before}; {frames} frames "
+        f"in {wall:.1f} s ({rate:.1f} frames/s)"
     ]
+    if summary.videos_drawn:
+        lines.append(f"{summary.videos_drawn} videos drawn, in {summary.out}/videos")
     if summary.damaged:
         lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")
     if summary.dropped:
-        causes = ", ".join(f"{cause} {number}" for cause, number in summary.dropped.items())
-        lines.append(f"left out: {causes}")
-    if summary.videos_failed:
+        causes = (_CAUSES.get(cause, f"{{}} {cause}") for cause in summary.dropped)
+        texts = (text.format(n) for text, n in zip(causes, summary.dropped.values(), strict=True))
+        lines.append(f"left out: {'; '.join(texts)}")
+    if summary.changed:
+        lines.append(
+            f"{len(summary.changed)} done before have another file now, and are as they were: "
+            f"{_some(summary.changed)}; --overwrite does them again"
+        )
+    if summary.videos_failed or summary.videos_failed_before:
         lines.append(
             "failed videos are left alone by the next run; --retry-errors tries them again"
         )
-    if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+    if was_stopped:
         return lines  # no report yet, and what to do next is said elsewhere
     return [*lines, f"written to {summary.out}; report.html there shows the run"]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many there are besides."""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more

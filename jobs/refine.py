@@ -63,6 +63,7 @@ def refine(
     """Make finished tracks better offline; everything is off until asked for.
 
     Order: relink, min-track-length, interpolate, smooth. The tracks given are not changed.
+    Columns that `jde track` does not write are empty in the new ones.
     """
     from models.tracking.relinking import RelinkLimits
     from pipelines.refinement import RefineConfig
@@ -90,6 +91,9 @@ def refine(
             f"{one.name}: {one.tracks_before} tracks became {one.tracks_after}, "
             f"{one.rows_before} rows {one.rows_after}{note}"
         )
+    emptied = sorted({name for one in refined for name in one.emptied})
+    if emptied:
+        print(f"columns that jde track does not write are empty there: {', '.join(emptied[:20])}")
     print(f"written to {out}")
 
 

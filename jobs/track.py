@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,9 +17,13 @@ from jobs import _options as options
 from jobs._options import Settings, Values, build_settings, collect
 from jobs._run import main
 from jobs._settings import check_weights
+from pipelines.config import OutputConfig
 from pipelines.errors import ExitCode, RunError
 from pipelines.plan import find_videos
 from pipelines.storage import configure
+
+if TYPE_CHECKING:
+    from pipelines.run_record import Summary
 
 Sources = Annotated[
     list[str] | None,
@@ -39,8 +43,24 @@ Out = Annotated[
         r"\[default: runs/track/NAME, a new one each time]",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do committed videos again.")]
-RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Do failed videos again.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        metavar="",
+        help="Do committed videos again; each keeps its tracks until the new ones are there. "
+        "With the same configuration; another one needs another OUT.",
+    ),
+]
+RetryErrors = Annotated[
+    bool,
+    typer.Option(
+        "--retry-errors",
+        metavar="",
+        help="Do videos again that failed in an earlier call; without it they are left alone, and "
+        "do not make the exit code 3.",
+    ),
+]
 
 
 def track(
@@ -82,7 +102,7 @@ def track(
 ) -> int:
     """Track people in videos; OUT/tracks/*.parquet is the result.
 
-    Exit codes: 0 done; 1 internal; 2 refused before work starts; 3 some videos failed;
+    Exit codes: 0 done; 1 internal; 2 refused before work starts; 3 some videos failed in this call;
     4 OUT belongs to another configuration; 130, 143 interrupted (the same command goes on).
     """
     given = locals()
@@ -115,14 +135,27 @@ def track(
             progress=display,
         )
     show_summary(summary)
-    late = settings.outputs.save_detections or settings.outputs.save_embeddings
-    if late and summary.videos_skipped:
-        print(
-            f"no detections or embeddings of {summary.videos_skipped} done before; use --overwrite"
-        )
+    for line in _missing_outputs(summary, settings.outputs):
+        print(line)
     if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         raise RunError(f"interrupted; the same command with --out {out} goes on", summary.exit_code)
     return int(summary.exit_code)
+
+
+def _missing_outputs(summary: Summary, outputs: OutputConfig) -> list[str]:
+    """What was asked for, and is not there of videos that were done before without it."""
+    from pipelines.playback import without_detections, without_embeddings
+    from pipelines.storage import open_store
+
+    skipped = [row.video_id for row in summary.videos if row.status == "skipped" and not row.error]
+    lines = []
+    for is_wanted, kind, find in (
+        (outputs.save_detections, "detections", without_detections),
+        (outputs.save_embeddings, "embeddings", without_embeddings),
+    ):
+        if is_wanted and skipped and (missing := find(open_store(summary.out), skipped)):
+            lines.append(f"no {kind} of {len(missing)} done before; --overwrite does them again")
+    return lines
 
 
 def _one_of(sources: list[str] | None, saved: list[str] | None) -> list[str]:

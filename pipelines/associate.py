@@ -236,6 +236,7 @@ class AssociationShard:
             Path(self._spool.name) / segment.video.video_id,
             checkpoints=self._checkpoints,
             background=self._background,
+            replaces=segment.replaces,
         )
         if not segment.checkpoint:
             return session

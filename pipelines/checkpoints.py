@@ -89,10 +89,29 @@ class Checkpoint:
             header["info"] = VideoInfo(**header["info"])
             header["counts"] = Counts(**header["counts"])
             track_ids = arrays.pop("track_ids")
+            tracker = {name.removeprefix(_TRACKER): array for name, array in arrays.items()}
+            found = Checkpoint(track_ids=track_ids, tracker=tracker, **header)
+            found._check()
         except Exception as error:
-            raise ValueError(f"checkpoint: {error}") from error
-        tracker = {name.removeprefix(_TRACKER): array for name, array in arrays.items()}
-        return Checkpoint(track_ids=track_ids, tracker=tracker, **header)
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(f"checkpoint: {text}") from error
+        return found
+
+    def _check(self) -> None:
+        """Refuse values of other types, which npz and JSON let through."""
+        numbers = ("next_frame", "next_chunk", "chunk_frames", "embedding_dim")
+        counted = [getattr(self, name) for name in numbers]
+        counted += [value for name, value in asdict(self.counts).items() if name != "dropped"]
+        if not all(type(value) is int and value >= 0 for value in counted):
+            raise ValueError(f"got {counted}, accepted are numbers from 0")
+        if not (isinstance(self.belongs, dict) and isinstance(self.counts.dropped, dict)):
+            raise TypeError("belongs, dropped: accepted are mappings")
+        rates = (self.info.width, self.info.height, self.info.frames_per_second, self.seconds)
+        if not all(isinstance(value, int | float) and value >= 0 for value in rates):
+            raise ValueError(f"got {rates}, accepted are numbers from 0")
+        keys = [key for part in self.parts for pair in part.items() for key in pair]
+        if not all(isinstance(key, str) for key in keys):
+            raise TypeError("parts: accepted are mappings of kind to key")
 
 
 def belonging(video: Video, config_hash: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,9 +150,9 @@ def find_states(store: ObjectStore) -> dict[str, list[str]]:
     """Keys of the states of every video that has one, the furthest first."""
     found: dict[str, list[tuple[str, str]]] = {}
     for key in store.list(PREFIX):
-        if key.endswith(f"/{_STATE}"):
-            video_id, _, frame, _ = key.removeprefix(PREFIX).split("/")
-            found.setdefault(video_id, []).append((frame, key))
+        place = key.removeprefix(PREFIX).split("/")
+        if len(place) == 4 and place[3] == _STATE:  # whatever else lies here is none of ours
+            found.setdefault(place[0], []).append((place[2], key))
     return {video: [key for _, key in sorted(keys)[::-1]] for video, keys in found.items()}
 
 

@@ -14,9 +14,13 @@ from models.tracking.associations import AssociationConfig
 from models.tracking.config import TrackingConfig
 
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
-# raise them when the meaning of a row of tracks/ changes; that of mode `published` is its own since
-# wide boxes are left out of it
-ROW_FORMAT, PUBLISHED_ROW_FORMAT = 1, 2
+# Raise it when the meaning of a row of tracks/ changes, or of what stands beside it. All of them
+# are read; a run goes on in an OUT of its own format only.
+#   1  ids with 8 hex digits
+#   2  ids with 16 hex digits and the letters of all languages; `num_tracks`, `num_detections` and
+#      `video_version` in the metadata, which is the Arrow schema's too; `mode: published` leaves out
+#      wide boxes
+ROW_FORMAT = 2
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -140,10 +144,7 @@ class TrackConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as `run.json` holds them."""
-        tracking = self.tracking
-        is_published = isinstance(tracking, TrackingConfig) and tracking.mode == "published"
-        row_format = PUBLISHED_ROW_FORMAT if is_published else ROW_FORMAT
-        return {"row_format": row_format, **json.loads(json.dumps(asdict(self)))}
+        return {"row_format": ROW_FORMAT, **json.loads(json.dumps(asdict(self)))}
 
     def hash(self) -> str:
         """16 hex digits over everything that changes rows. The weights count by content only."""

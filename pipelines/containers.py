@@ -160,6 +160,19 @@ def _video_stream(container: Any) -> Any:
     return stream
 
 
+def promised_frames(source: Opened) -> int:
+    """Frames of the video by its header, 0 where that says nothing; nobody relies on it."""
+    stream, container = source.stream, source.container
+    if stream.frames > 0:
+        return int(stream.frames)
+    seconds = 0.0
+    if stream.duration and stream.time_base:
+        seconds = float(stream.duration * stream.time_base)
+    elif container.duration:
+        seconds = container.duration / av.time_base
+    return round(seconds * source.rate) if 0 < seconds < 1e9 else 0
+
+
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC: cover art of a sound file
 
 

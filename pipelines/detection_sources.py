@@ -7,18 +7,17 @@ a MOT text file, a sequence folder (`NAME/det/det.txt`), a tree of those, or a g
 from __future__ import annotations
 
 import glob
-import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.errors import ExitCode, RunError
 from pipelines.image_folders import sequence_rate
 from pipelines.names import sequence_name
+from pipelines.parquet_file import open_parquet
 from pipelines.saved_detections import SavedVideo, recorded_video
 from pipelines.schema import Video
 from pipelines.sources import Source, list_sources
@@ -122,10 +121,8 @@ def _run(out: str) -> list[SavedVideo]:
 def _parquet(root: str, key: str) -> SavedVideo:
     version = ""
     try:
-        if "://" in root:
-            metadata = pq.read_metadata(io.BytesIO(open_store(root).get(key)))
-        else:
-            metadata = pq.read_metadata(os.path.join(root, key))
+        metadata = open_parquet(open_store(root), key).metadata
+        if "://" not in root:
             version = _version(os.path.join(root, key))
     except (OSError, pa.ArrowException) as error:
         raise _refused(f"{root}/{key} is no readable Parquet file ({error})") from error
@@ -133,7 +130,8 @@ def _parquet(root: str, key: str) -> SavedVideo:
     if video is None:  # of a version that did not say
         name = sequence_name(Path(key).stem)
         video = Video(f"{root}/{key}", name)
-    return SavedVideo(replace(video, version=version), root, key)
+    of_video = (metadata.metadata or {}).get(b"video_version", b"").decode()
+    return SavedVideo(replace(video, version=f"{of_video}|{version}"), root, key)
 
 
 def _version(path: str) -> str:
@@ -147,4 +145,4 @@ def _place(saved: SavedVideo) -> str:
 
 
 def _refused(message: str) -> RunError:
-    return RunError(f"from-detections: {message}", ExitCode.REFUSED)
+    return RunError(f"from-detections: {' '.join(message.split())}", ExitCode.REFUSED)

@@ -44,6 +44,21 @@ class Reason(StrEnum):
     INTERNAL = "internal"
 
 
+# These say nothing about a video's content: the next try may succeed. Tracks that are there already
+# are not given up for them.
+PASSING = frozenset(
+    {
+        Reason.NOT_FOUND,
+        Reason.ACCESS_DENIED,
+        Reason.CHANGED_DURING_READ,
+        Reason.STORAGE,
+        Reason.WORKER_DIED,
+        Reason.OUT_OF_MEMORY,
+        Reason.INTERNAL,
+    }
+)
+
+
 class VideoError(Exception):
     """One video cannot be tracked; the run goes on.
 

@@ -89,7 +89,7 @@ def image_pictures(segment: Segment) -> Iterator[Picture]:
         raise VideoError(Reason.EMPTY, f"no image in {video.uri}")
     rate = video.frames_per_second or DEFAULT_RATE
     height, width = _read_image(images[0], 0).shape[:2]
-    info = VideoInfo(width, height, rate)
+    info = VideoInfo(width, height, rate, len(images))
     for index in range(segment.start_frame, min(len(images), segment.stop_frame or len(images))):
         path = images[index]
 

@@ -28,9 +28,10 @@ from pipelines.passes import Passes, Progress
 from pipelines.plan import Sources, find_videos, pack, take_share
 from pipelines.playback import missing, render_all, write_missing_mot
 from pipelines.report import write_report
-from pipelines.run_record import Summary, open_out, plan_work, summarize, summary_key
+from pipelines.run_record import Summary, open_out, put_summary, summarize
 from pipelines.schema import Segment
 from pipelines.storage import configure
+from pipelines.work import accept, plan_work
 
 # what a decode task holds: libav's buffers and a few chunks. Asking for memory also keeps Ray Data
 # from fusing the stage into the detectors, which it does with stages that ask for the same
@@ -140,27 +141,41 @@ def track(
     config = settle(config, parts, resources, out)
     store = open_out(out, config, resources)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
-    work = plan_work(store, videos, failures, **again)
+    work = plan_work(store, videos, failures, **again, share=resources.share)
     if outputs.save_mot:
         write_missing_mot(store, work.skipped)
-    passes = Passes(store, config, outputs, len(work.skipped), progress, resources)
+    passes = Passes(
+        store, config, outputs, len(work.skipped), progress, resources, stale=work.stale
+    )
     stopped: ExitCode | None = None
     to_render = missing(store, work.skipped) if outputs.save_video else []
+    drawn = 0
     if work.todo or to_render:
         with connected(resources.address), interruptible():
             pools = size_pools(resources)
+            accept(store, work, resources.share)
             try:
                 for pass_id, segments in passes.plan(work.todo):
                     receipts = build(segments, config, resources, pools, pass_id, parts)
                     passes.run(pass_id, segments, receipts, pools.num_shards)
                 if outputs.save_video:
-                    render_all(store, videos, config, parts, pools.decoder_cpus, resources)
+                    drawn = render_all(store, videos, config, parts, pools.decoder_cpus, resources)
             except Interrupted as signal:
                 stopped = signal.exit_code
     seconds = {"wall": time.perf_counter() - started, **passes.seconds}
     ended = passes.outcomes.values()
-    summary = summarize(store.uri, work, ended, seconds, passes=passes.count, interrupted=stopped)
+    summary = summarize(
+        store.uri,
+        work,
+        ended,
+        seconds,
+        passes=passes.count,
+        frames_seen=passes.frames,
+        videos_drawn=drawn,
+        overwrite=overwrite,
+        interrupted=stopped,
+    )
+    put_summary(store, summary, resources.share)
     if stopped is None:
         write_report(store, summary)
-        store.put(summary_key(resources.share), summary.to_json().encode())
     return summary

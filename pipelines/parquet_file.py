@@ -1,10 +1,12 @@
 """A Parquet file that is written row group by row group, in memory while it is small. No Ray.
 
-The bytes depend on the rows and the metadata only.
+The bytes depend on the rows and the metadata only. Files are opened where they lie, so that a
+reader holds a row group and not the file.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,16 +14,45 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.storage import Body
+from pipelines.storage import Body, ObjectStore
+
+
+def open_parquet(store: ObjectStore, key: str) -> pq.ParquetFile:
+    """A Parquet file of a store, of which only the row groups that are asked for are read.
+
+    Raises:
+        OSError: If it cannot be read; FileNotFoundError if there is none.
+        pyarrow.ArrowException: If it is no Parquet file.
+    """
+    if store.uri.startswith("s3://"):
+        from pipelines.storage.s3_file import open_object
+
+        return pq.ParquetFile(open_object(f"{store.uri}/{key}"), pre_buffer=False)
+    path = Path(store.uri, key)
+    if path.is_dir():
+        raise IsADirectoryError(21, "is a folder", str(path))
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
+def with_schema(schema: pa.Schema, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata of a file, for `add_key_value_metadata`, that is its Arrow schema's metadata too.
+
+    The schema that a writer stores when it opens the file cannot hold what is known at the end
+    only (`num_frames`); the one given here takes its place, for readers that look there
+    (`pq.read_schema(path).metadata`, `pq.read_table(path).schema.metadata`).
+    """
+    schema = schema.remove_metadata().with_metadata(dict(metadata))
+    stored = base64.b64encode(schema.serialize().to_pybytes()).decode()
+    return {**metadata, "ARROW:schema": stored}
 
 
 class ParquetFile:
     """A Parquet file of fixed-size row groups, whose metadata comes at the end.
 
-    It is metadata of the file (`pq.read_metadata(path).metadata`), not of its Arrow schema: the
-    number of frames is not known when the schema is written. A file of one row group never sees
-    the disk. With `has_parts` the rows since the last call of `take_part` lie in a file of their
-    own too, for a checkpoint.
+    It is metadata of the file (`pq.read_metadata(path).metadata`) and of its Arrow schema
+    (`pq.read_schema(path).metadata`). A file of one row group never sees the disk. With
+    `has_parts` the rows since the last call of `take_part` lie in a file of their own too, for a
+    checkpoint.
 
     Args:
         path: Where it goes when it grows; beside it lies the file of a part.
@@ -77,7 +108,7 @@ class ParquetFile:
         if self._num_waiting:
             self._flush(self._num_waiting)
         assert self._writer is not None  # noqa: S101
-        self._writer.add_key_value_metadata(dict(metadata))
+        self._writer.add_key_value_metadata(with_schema(self._schema, metadata))
         self.abandon()
         return self._path if memory is None else memory.getvalue()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,8 +23,9 @@ from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.run_record import committed_outcome, file_metadata
 from pipelines.schema import Counts, Segment, Video, VideoOutcome
-from pipelines.sink import tracks_key, write_error
+from pipelines.sink import record_failure, tracks_key
 from pipelines.storage import ObjectStore, deadline_s
+from pipelines.time_left import ExpectedFrames
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Progress:
         videos_skipped: Committed by earlier runs.
         frames: Detected so far.
         seconds: Since the run started.
+        seconds_left: At the rate since the first frames came, by the headers of the videos that
+            were opened and the sizes of the others; None before that is known.
     """
 
     videos: int
@@ -50,6 +53,7 @@ class Progress:
     videos_skipped: int
     frames: int
     seconds: float
+    seconds_left: float | None = None
 
 
 class Passes:
@@ -62,6 +66,7 @@ class Passes:
         num_skipped: Videos committed before, for the progress.
         progress: Called with every receipt.
         resources: Of the run.
+        stale: Ids of the videos of which an earlier run left results, to be replaced.
     """
 
     def __init__(
@@ -72,16 +77,20 @@ class Passes:
         num_skipped: int,
         progress: Callable[[Progress], None] | None,
         resources: ResourceConfig = ResourceConfig(),
+        stale: Collection[str] = frozenset(),
     ) -> None:
         self._resources = resources
+        self._stale = stale
         self._uncuttable: set[str] = set()
         self.outcomes: dict[str, VideoOutcome] = {}
         self.seconds = {"decode": 0.0, "detect": 0.0}
         self.count = 0
         self._store, self._config, self._outputs = store, config, outputs
         self._num_skipped, self._progress = num_skipped, progress
-        self._num_videos, self._frames = 0, 0
+        self._num_videos, self.frames = 0, 0
         self._arrived: set[str] = set()
+        self._expected = ExpectedFrames([], config)
+        self._first_frames: tuple[float, int] | None = None  # when they came, and how many
         self._started = time.perf_counter()
         self._trouble: Exception | None = None
         self._halted: str | None = None  # why nothing can be written
@@ -95,6 +104,7 @@ class Passes:
         """
         run_id = uuid.uuid4().hex[:12]
         self._num_videos = len(videos)
+        self._expected = ExpectedFrames(videos, self._config)
         todo = list(videos)
         for attempt in range(MAX_PASSES):
             if not todo:
@@ -112,7 +122,8 @@ class Passes:
             raise _run_error(self._trouble) from self._trouble
         for video in todo:
             error = VideoError(Reason.WORKER_DIED, f"not finished in {MAX_PASSES} tries")
-            write_error(self._store, video, error)
+            replaces = video.video_id in self._stale
+            error = record_failure(self._store, video, error, replaces=replaces)
             self.outcomes[video.video_id] = VideoOutcome(video, Counts(), 0.0, error)
         self._check_store()
 
@@ -137,16 +148,19 @@ class Passes:
                 return
 
     def _rest(self, video: Video, attempt: int, states: Sequence[str]) -> Segment:
-        whole = Segment(video, attempt, may_cut=video.video_id not in self._uncuttable)
+        video_id = video.video_id
+        may_cut, replaces = video_id not in self._uncuttable, video_id in self._stale
+        whole = Segment(video, attempt, may_cut=may_cut, replaces=replaces)
         wanted = belonging(video, self._config.hash(), asdict(self._outputs))
         for key in states:
             try:
                 kept = Checkpoint.load(self._store.get(key))
-            except (ValueError, FileNotFoundError) as error:
+            except (ValueError, FileNotFoundError, PermissionError) as error:
                 logger.warning("%s cannot be used: %s", key, error)
                 continue
             is_same = kept.belongs == wanted
             if is_same and kept.chunk_frames == self._resources.chunk_frames:
+                self._expected.go_on_from(kept.next_frame if attempt == 0 else 0)
                 logger.info("%s goes on from frame %d", video.uri, kept.next_frame)
                 return replace(whole, start_frame=kept.next_frame, checkpoint=key)
         return whole
@@ -193,14 +207,28 @@ class Passes:
             raise RunError(next(filter(None, halted), "cannot write"), ExitCode.INTERNAL)
         for stage in self.seconds:
             self.seconds[stage] += receipt[f"{stage}_s"]
-        self._frames += receipt["num_frames"]
+        self.frames += receipt["num_frames"]
         self._arrived.update(receipt["arrived"])
+        for video_id, num_frames in receipt["promised"]:
+            self._expected.learn(video_id, num_frames)
         if self._progress is not None:
-            seconds = time.perf_counter() - self._started
-            done = len(self._arrived)
-            self._progress(
-                Progress(self._num_videos, done, self._num_skipped, self._frames, seconds)
-            )
+            self._progress(self._report())
+
+    def _report(self) -> Progress:
+        now = time.perf_counter()
+        if self._first_frames is None and self.frames:
+            self._first_frames = now, self.frames
+        since, first = self._first_frames or (now, self.frames)
+        rate = (self.frames - first) / (now - since) if now > since else 0.0
+        left = self._expected.left(self.frames)
+        return Progress(
+            self._num_videos,
+            len(self._arrived),
+            self._num_skipped,
+            self.frames,
+            now - self._started,
+            left / rate if left is not None and rate > 0 else None,
+        )
 
     def _collect(self, shard: Any, videos: dict[str, Video]) -> None:
         """Outcomes of a shard, with the run's own videos: a copy of each would stay in memory."""
@@ -230,6 +258,8 @@ class Passes:
 
     def _has_ended(self, video: Video) -> bool:
         if video.video_id not in self.outcomes:
+            if video.video_id in self._stale:
+                return False  # what the store has may be what it had before
             outcome = committed_outcome(self._store, video)
             if outcome is None:
                 return False

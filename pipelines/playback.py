@@ -5,14 +5,15 @@ A drawn video (`--save-video`) is decoded once more; MOTChallenge text comes fro
 
 from __future__ import annotations
 
-import io
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
@@ -20,9 +21,14 @@ from ray.exceptions import RayError, RayTaskError
 from pipelines.annotate import annotate
 from pipelines.config import Parts, ResourceConfig, TrackConfig, find_part
 from pipelines.errors import ExitCode, RunError
+from pipelines.parquet_file import open_parquet
 from pipelines.schema import Video
-from pipelines.sink import mot_key, mot_text, tracks_key, video_key
+from pipelines.sink import detections_key, mot_key, mot_text, tracks_key, video_key
 from pipelines.storage import ObjectStore, configure, open_store
+
+logger = logging.getLogger(__name__)
+
+_READERS = 16  # threads that read the headers of files
 
 
 def render(
@@ -39,7 +45,7 @@ def render(
     """
     configure(s3_endpoint)
     store = open_store(out)
-    file = pq.ParquetFile(io.BytesIO(store.get(tracks_key(video.video_id))))
+    file = open_parquet(store, tracks_key(video.video_id))
     rate = float(file.metadata.metadata[b"frames_per_second"]) / config.vid_stride
     frames: Iterator[tuple[int, float, NDArray]] = find_part(parts.frames)(video)  # type: ignore[type-arg]
     seen = (frame for frame in frames if frame[0] % config.vid_stride == 0)
@@ -55,7 +61,11 @@ def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
     for video in videos:
         key, text_key = tracks_key(video.video_id), mot_key(video.video_id)
         if key in committed and text_key not in written:
-            table = pq.read_table(io.BytesIO(store.get(key)))
+            try:
+                table = open_parquet(store, key).read()
+            except pa.ArrowException as error:  # told at the end: another line says what to do
+                logger.info("%s cannot be read: %s", key, error)
+                continue
             store.put(text_key, mot_text(table).encode())
 
 
@@ -69,6 +79,27 @@ def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
     ]
 
 
+def without_detections(store: ObjectStore, video_ids: Sequence[str]) -> list[str]:
+    """Of these committed videos, those whose detections are not there."""
+    there = set(store.list("detections/"))
+    return [video_id for video_id in video_ids if detections_key(video_id) not in there]
+
+
+def without_embeddings(store: ObjectStore, video_ids: Sequence[str]) -> list[str]:
+    """Of these committed videos, those whose tracks hold no embeddings; only headers are read."""
+
+    def has_none(video_id: str) -> bool:
+        try:
+            names = open_parquet(store, tracks_key(video_id)).schema_arrow.names
+        except (OSError, pa.ArrowException):
+            return False  # another line says that it cannot be read
+        return "embedding" not in names
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        lacking = list(readers.map(has_none, video_ids))
+    return [video_id for video_id, lacks in zip(video_ids, lacking, strict=True) if lacks]
+
+
 def render_all(
     store: ObjectStore,
     videos: Sequence[Video],
@@ -76,8 +107,8 @@ def render_all(
     parts: Parts,
     cpus: float,
     resources: ResourceConfig = ResourceConfig(),
-) -> None:
-    """Render what is missing, as Ray tasks of `cpus` each.
+) -> int:
+    """Render what is missing, as Ray tasks of `cpus` each; gives the number of videos.
 
     Raises:
         RunError: If a video could not be rendered; the others are.
@@ -101,3 +132,4 @@ def render_all(
     if failed:
         text = f"save-video: {len(failed)} videos could not be written, the first is {failed[0]}"
         raise RunError(text, ExitCode.INTERNAL)
+    return len(tasks)

@@ -10,7 +10,6 @@ own bytes.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -31,11 +30,12 @@ from pipelines.passes import Passes, Progress
 from pipelines.plan import take_share
 from pipelines.playback import write_missing_mot
 from pipelines.report import write_report
-from pipelines.run_record import Summary, open_out, plan_work, summarize, summary_key
+from pipelines.run_record import Summary, open_out, parse_record, put_summary, summarize
 from pipelines.saved_detections import SavedVideo, saved_chunks
 from pipelines.schema import Segment
 from pipelines.sources import Source
 from pipelines.storage import configure, open_store
+from pipelines.work import accept, plan_work
 
 _READER_BYTES = 256 << 20
 
@@ -77,15 +77,19 @@ def track(
     config = settle_saved(config, saved)
     store = open_out(out, config, resources)
     videos, _ = take_share([one.video for one in saved], [], resources.share)
-    work = plan_work(store, videos, [], overwrite=overwrite, retry_errors=retry_errors)
+    again = {"overwrite": overwrite, "retry_errors": retry_errors}
+    work = plan_work(store, videos, [], **again, share=resources.share)
     if outputs.save_mot:
         write_missing_mot(store, work.skipped)
-    passes = Passes(store, config, outputs, len(work.skipped), progress, resources)
+    passes = Passes(
+        store, config, outputs, len(work.skipped), progress, resources, stale=work.stale
+    )
     stopped: ExitCode | None = None
     if work.todo:
         places = {one.video.video_id: one for one in saved}
         with connected(resources.address), interruptible():
             pools = size_pools(replace(resources, device="cpu"))
+            accept(store, work, resources.share)
             try:
                 for pass_id, segments in passes.plan(work.todo):
                     receipts = build(segments, places, config, resources, pools, pass_id)
@@ -94,10 +98,19 @@ def track(
                 stopped = signal.exit_code
     seconds = {"wall": time.perf_counter() - started, **passes.seconds}
     ended = passes.outcomes.values()
-    summary = summarize(store.uri, work, ended, seconds, passes=passes.count, interrupted=stopped)
+    summary = summarize(
+        store.uri,
+        work,
+        ended,
+        seconds,
+        passes=passes.count,
+        frames_seen=passes.frames,
+        overwrite=overwrite,
+        interrupted=stopped,
+    )
+    put_summary(store, summary, resources.share)
     if stopped is None:
         write_report(store, summary)
-        store.put(summary_key(resources.share), summary.to_json().encode())
     return summary
 
 
@@ -116,8 +129,15 @@ def settle_saved(
             or frame limit than is asked for.
     """
     least = config.tracking.least_score if least is None else least
-    folders = sorted({folder for one in saved if (folder := run_folder(one)) is not None})
-    records = [record for folder in folders if (record := _record(folder)) is not None]
+    folders = {one: run_folder(one) for one in saved}
+    known = {folder: _record(folder) for folder in sorted(set(filter(None, folders.values())))}
+    records = {folder: record for folder, record in known.items() if record is not None}
+    # what no `run.json` tells of: a place for each, since nothing says that they go together
+    unknown = [
+        "MOT text" if one.is_text else f"{one.root}/{one.key}"
+        for one, folder in folders.items()
+        if folder not in records
+    ]
     if not records:  # MOT text, or Parquet on its own: nothing is known of a network
         names = {one.key.rpartition("/")[2] if one.is_text else "detections" for one in saved}
         detection = DetectionConfig(
@@ -127,13 +147,14 @@ def settle_saved(
             score_map=config.detection.score_map,
         )
         return replace(config, detection=detection)
-    first = records[0]
-    others = [f for f, record in zip(folders, records, strict=False) if record != first]
-    if others or any(one.is_text for one in saved):
-        second = others[0] if others else "MOT text"
+    folder, first = next(iter(records.items()))
+    others = [other for other, record in records.items() if record != first]
+    if others or unknown:
+        second = [*others, *unknown][0]
+        told = "" if others or second == "MOT text" else ", of which no run.json tells,"
         raise RunError(
-            f"from-detections: {folders[0]} and {second} come from different detectors or settings;"
-            " name one",
+            f"from-detections: {folder} and {second}{told} come from different detectors or"
+            " settings; name one",
             ExitCode.REFUSED,
         )
     detection = _detection(first["detection"])
@@ -161,20 +182,45 @@ def _frames(name: str, recorded: Any, wanted: Any) -> Any:
 def _record(out: str) -> dict[str, Any] | None:
     """What of a run's configuration made its detections; None without a `run.json`."""
     try:
-        config: dict[str, Any] = json.loads(open_store(out).get("run.json"))["config"]
-        return {name: config[name] for name in ("detection", *_FRAME_LIMITS)}
+        config = parse_record(open_store(out).get("run.json"))["config"]
+        record = {name: config[name] for name in ("detection", *_FRAME_LIMITS)}
+        _detection(record["detection"])
+        _check_limits(record)
+        return record
     except FileNotFoundError:
         return None
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"from-detections: {out}/run.json cannot be read ({error})", ExitCode.REFUSED
         ) from error
 
 
 def _detection(values: Mapping[str, Any]) -> DetectionConfig:
-    known = {field.name for field in fields(DetectionConfig)}
-    settings = {name: value for name, value in values.items() if name in known}
-    return DetectionConfig(**settings | {"size": tuple(settings["size"])})
+    """What `run.json` says of the network.
+
+    Raises:
+        ValueError: If a value is of another type, or out of range.
+    """
+    own, settings = DetectionConfig(), dict[str, Any]()
+    for one in fields(DetectionConfig):
+        value, usual = values.get(one.name, getattr(own, one.name)), getattr(own, one.name)
+        if one.name == "size":
+            value = tuple(value)
+            is_right = [type(side) for side in value] == [int, int]
+        else:
+            is_right = type(value) is type(usual) or (type(usual), type(value)) == (float, int)
+        if not is_right:
+            raise ValueError(f"{one.name}: got {value!r}, accepted is as {usual!r}")
+        settings[one.name] = value
+    return DetectionConfig(**settings)
+
+
+def _check_limits(record: Mapping[str, Any]) -> None:
+    """Refuse a stride or frame limit of another type or out of range (ValueError)."""
+    for name in _FRAME_LIMITS:
+        if record[name] is not None and type(record[name]) is not int:
+            raise ValueError(f"{name}: got {record[name]!r}, accepted is a number")
+    TrackConfig(**{name: record[name] for name in _FRAME_LIMITS})
 
 
 def build(

@@ -12,17 +12,11 @@ from pipelines.detect import Detector, settle
 from pipelines.plan import Sources, find_videos, take_share
 from pipelines.playback import missing, render, write_missing_mot
 from pipelines.report import write_report
-from pipelines.run_record import (
-    Summary,
-    file_metadata,
-    open_out,
-    plan_work,
-    summarize,
-    summary_key,
-)
+from pipelines.run_record import Summary, file_metadata, open_out, put_summary, summarize
 from pipelines.schema import Segment, VideoOutcome
 from pipelines.session import VideoSession
 from pipelines.storage import configure
+from pipelines.work import accept, plan_work
 
 
 def track(
@@ -46,10 +40,12 @@ def track(
     videos, failures = take_share(*find_videos(sources), resources.share)
     config = settle(config, parts, resources, out)
     store = open_out(out, config, resources)
-    work = plan_work(store, videos, failures, overwrite=overwrite, retry_errors=retry_errors)
+    again = {"overwrite": overwrite, "retry_errors": retry_errors}
+    work = plan_work(store, videos, failures, **again, share=resources.share)
     seconds = {"decode": 0.0, "detect": 0.0}
     outcomes: list[VideoOutcome] = []
     detector = Detector(config.detection, resources, parts.model) if work.todo else None
+    accept(store, work, resources.share)
     with tempfile.TemporaryDirectory(prefix="jde-reference-") as folder:
         for video in work.todo:
             session = VideoSession(
@@ -60,6 +56,7 @@ def track(
                 store,
                 file_metadata(config),
                 Path(folder) / video.video_id,
+                replaces=video.video_id in work.stale,
             )
             since = time.perf_counter()
             for chunk in frame_chunks(parts.decode, Segment(video), config, resources):
@@ -75,11 +72,13 @@ def track(
                 since = time.perf_counter()
     if outputs.save_mot:
         write_missing_mot(store, work.skipped)
-    if outputs.save_video:
-        for video in missing(store, videos):
-            render(store.uri, video, config, parts)
+    to_render = missing(store, videos) if outputs.save_video else []
+    for video in to_render:
+        render(store.uri, video, config, parts)
     seconds["wall"] = time.perf_counter() - started
-    summary = summarize(store.uri, work, outcomes, seconds)
+    summary = summarize(
+        store.uri, work, outcomes, seconds, videos_drawn=len(to_render), overwrite=overwrite
+    )
     write_report(store, summary)
-    store.put(summary_key(resources.share), summary.to_json().encode())
+    put_summary(store, summary, resources.share)
     return summary

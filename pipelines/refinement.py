@@ -24,12 +24,17 @@ from models.tracking.relinking import RelinkLimits, relink
 from models.tracking.smoothing import smooth
 from models.tracking.trajectories import Trajectories, drop_short, interpolate
 from pipelines.mot_format import format_results
+from pipelines.parquet_file import with_schema
+from pipelines.run_record import parse_record
+from pipelines.schema import track_schema
 from pipelines.sequences import find_tracks, read_scored_tracks
 from pipelines.sink import ROW_GROUP_ROWS
 from pipelines.storage import ObjectStore, open_store
 from pipelines.tasks import for_each
 
 _CORNERS = ("x1", "y1", "x2", "y2")
+_OF_VIDEO = ("video_id", "video")  # columns of one value
+_KNOWN = frozenset(track_schema(1).names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +96,13 @@ def refine_tracks(
 
 @dataclass(frozen=True)
 class Refined:
-    """What became of one video; `is_new` is False where its file was there already."""
+    """What became of one video.
+
+    Attributes:
+        is_new: False where its file was there already.
+        emptied: Columns that somebody added: nobody knows what they are for the new rows, so that
+            they are null in all of them.
+    """
 
     name: str
     rows_before: int
@@ -99,6 +110,7 @@ class Refined:
     tracks_before: int
     tracks_after: int
     is_new: bool
+    emptied: tuple[str, ...] = ()
 
 
 def refine(
@@ -128,7 +140,9 @@ def refine(
     if (source / "tracks").resolve() == Path(store.uri, "tracks").resolve():
         raise ValueError(f"out: {out} is where the tracks are; choose another folder")
     _begin(store, record, source, config)
-    stride = int(record.get("config", {}).get("vid_stride", 1))
+    stride = record.get("config", {}).get("vid_stride", 1)
+    if not isinstance(stride, int) or stride < 1:
+        raise ValueError(f"run.json: vid_stride: got {stride!r}, accepted is a number from 1")
     work = partial(_refine_file, out=store.uri, config=config, stride=stride)
     return for_each(work, list(files.values()), address)
 
@@ -155,8 +169,13 @@ def _source_record(source: Path) -> dict[str, Any]:
     """`run.json` of the run that the tracks are of, empty where there is none."""
     for folder in (source, source.parent, source.parent.parent):
         if (folder / "run.json").is_file():
-            record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            return record
+            try:
+                return parse_record((folder / "run.json").read_bytes())
+            except ValueError as error:
+                raise ValueError(
+                    f"{folder / 'run.json'} cannot be read ({error}); put back the one that the"
+                    " run wrote, or refine its tracks/ from a folder without it"
+                ) from error
     return {}
 
 
@@ -174,19 +193,24 @@ def _begin(store: ObjectStore, record: dict[str, Any], source: Path, config: Ref
     content = f"{json.dumps(values, indent=1, sort_keys=True)}\n".encode()
     if store.put_if_absent("run.json", content):
         return
-    before = json.loads(store.get("run.json"))
-    if before.get("config_hash") != digest:
+    try:
+        before = parse_record(store.get("run.json"))
+    except ValueError as error:
+        raise ValueError(
+            f"out: {store.uri}/run.json cannot be read ({error}); choose another folder"
+        ) from error
+    if before["config_hash"] != digest:
         raise ValueError(f"out: {store.uri} holds tracks of another run or setting; choose another")
 
 
 def _refine_file(path: Path, *, out: str, config: RefineConfig, stride: int) -> Refined:
     is_text = path.suffix != ".parquet"
     rows, scores = read_scored_tracks(path)
-    table = None if is_text else pq.read_table(path)
+    table = None if is_text else pq.ParquetFile(path).read()
     vectors = None if table is None else _embeddings(table)
     before = Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores, vectors)
     metadata = {} if is_text else dict(pq.read_metadata(path).metadata or {})
-    rate = float(metadata.get(b"frames_per_second", b"30"))
+    rate = _rate(path, metadata)
     after = refine_tracks(before, config, rate, stride)
     if table is None:
         flat = BoxRows(after.frame, after.track_id, after.tlbr)
@@ -194,8 +218,20 @@ def _refine_file(path: Path, *, out: str, config: RefineConfig, stride: int) -> 
     else:
         body = _parquet(table, after, metadata, config)
     is_new = open_store(out).put_if_absent(f"tracks/{path.name}", body)
+    emptied = () if table is None else _added(table.schema)
     ids = (len(np.unique(before.track_id)), len(np.unique(after.track_id)))
-    return Refined(path.stem, len(before), len(after), *ids, is_new)
+    return Refined(path.stem, len(before), len(after), *ids, is_new, emptied)
+
+
+def _rate(path: Path, metadata: dict[bytes, bytes]) -> float:
+    try:
+        rate = float(metadata.get(b"frames_per_second", b"30"))
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1e6:
+        got = metadata[b"frames_per_second"]
+        raise ValueError(f"{path}: frames_per_second: got {got!r}, accepted is a number above 0")
+    return rate
 
 
 def _embeddings(table: pa.Table) -> FloatArray | None:
@@ -222,21 +258,36 @@ def _parquet(
         columns["time_s"] = np.interp(frame, known, table.column("time_s").to_numpy()[first])
     if after.embeddings is not None:
         columns["embedding"] = [vector.tobytes() for vector in after.embeddings[order]]
-    arrays = []
-    for field_ in table.schema:
+    arrays, given = [], []
+    for old in table.schema:
+        field_ = old
         if field_.name in columns:
             values = pa.array(columns[field_.name])
-        else:  # of the whole video: its id and URI
+        elif field_.name in _OF_VIDEO:
             value = table.column(field_.name)[0].as_py() if len(table) else None
             values = pa.array([value] * len(frame))
-        arrays.append(_cast(values, field_.type))
-    refined = pa.Table.from_arrays(arrays, schema=table.schema)
-    kept = {key: value for key, value in metadata.items() if key != b"ARROW:schema"}
+        else:
+            values, field_ = pa.nulls(len(frame), old.type), old.with_nullable(True)
+        arrays.append(values if values.type == field_.type else _cast(values, field_.type))
+        given.append(field_)
+    refined = pa.Table.from_arrays(arrays, schema=pa.schema(given))
+    kept = {
+        key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        for key, value in metadata.items()
+        if key != b"ARROW:schema"
+    }
+    kept |= {"num_tracks": str(len(np.unique(after.track_id)))} if "num_tracks" in kept else {}
+    kept["refined"] = json.dumps(config.to_dict())
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, refined.schema, compression="zstd", compression_level=3) as writer:
         writer.write_table(refined, row_group_size=ROW_GROUP_ROWS)
-        writer.add_key_value_metadata({**kept, b"refined": json.dumps(config.to_dict()).encode()})
+        writer.add_key_value_metadata(with_schema(refined.schema, kept))
     return sink.getvalue()
+
+
+def _added(schema: pa.Schema) -> tuple[str, ...]:
+    """Columns that no run writes."""
+    return tuple(name for name in schema.names if name not in _KNOWN)
 
 
 def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:

@@ -1,27 +1,33 @@
-"""What a run leaves behind about itself: `run.json` at its start, `summary.json` at its end.
-
-Also what is left to do in an OUT: committed videos are passed over without being opened.
-"""
+"""What a run leaves behind about itself: `run.json` at its start, `summary.json` at its end."""
 
 from __future__ import annotations
 
-import io
 import json
+import logging
 import platform
+import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from pipelines import checkpoints, wire
-from pipelines.config import VERSION, Precision, ResourceConfig, TrackConfig
-from pipelines.errors import ExitCode, RunError, VideoError
+from pipelines import wire
+from pipelines.config import (
+    ROW_FORMAT,
+    VERSION,
+    DetectionConfig,
+    Precision,
+    ResourceConfig,
+    TrackConfig,
+)
+from pipelines.errors import ExitCode, RunError
 from pipelines.schema import Counts, Video, VideoOutcome
-from pipelines.sink import error_key, tracks_key, video_key, write_error
+from pipelines.sink import error_key, tracks_key
 from pipelines.storage import ObjectStore, open_store
+from pipelines.work import VideoRow, Work, known_failure, read_row, summary_key
+
+logger = logging.getLogger(__name__)
 
 _LIBRARIES = ("ray", "torch", "numpy", "scipy", "pyarrow", "av", "opencv-python-headless")
 
@@ -54,11 +60,27 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
         text = json.dumps(record, indent=1, sort_keys=True)
         if store.put_if_absent("run.json", f"{text}\n".encode()):
             return store
-        before = json.loads(store.get("run.json"))
+        content = store.get("run.json")
     except (ValueError, OSError) as error:
         raise RunError(f"out: {out} cannot be used ({error})", ExitCode.REFUSED) from error
-    if before.get("config_hash") != record["config_hash"]:
-        keys = _differences(before.get("config", {}), config.to_dict())
+    try:
+        before = parse_record(content)
+    except ValueError as error:
+        raise RunError(
+            f"out: {out}/run.json cannot be read ({error}); put back the one that the run wrote,"
+            " or choose another folder",
+            ExitCode.REFUSED,
+        ) from error
+    if before["config_hash"] != record["config_hash"]:
+        written = before["config"].get("row_format")
+        if written != ROW_FORMAT:
+            raise RunError(
+                f"out: {out} was written by another version of jde-ray (row format {written},"
+                f" accepted is {ROW_FORMAT}); its files can be read, but for more tracks choose"
+                " another folder",
+                ExitCode.OTHER_CONFIGURATION,
+            )
+        keys = _differences(before["config"], config.to_dict())
         names = {key for key, _, _ in keys}
         if "tracking.association" in names:  # which brings settings of its own
             follows = ("tracking.", "detection.score_threshold")
@@ -70,10 +92,25 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
         said = {"tracking.high_score": "conf"}
         text = "; ".join(f"{said.get(key, key)}: {old} there, {new} here" for key, old, new in keys)
         raise RunError(
-            f"out: {out} belongs to another configuration ({text}); choose another folder",
+            f"out: {out} belongs to another configuration ({text}); choose another folder"
+            " (--overwrite does not change that)",
             ExitCode.OTHER_CONFIGURATION,
         )
     return store
+
+
+def parse_record(content: bytes) -> dict[str, Any]:
+    """What `run.json` says: a mapping with a `config_hash` and the mapping `config`.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    record = json.loads(content)
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        raise ValueError("got other JSON, accepted is what a run writes")
+    if not isinstance(record.get("config_hash"), str):
+        raise ValueError(f"config_hash: got {record.get('config_hash')!r}, accepted is a text")
+    return record
 
 
 def recorded_precision(out: str) -> Precision | None:
@@ -81,6 +118,7 @@ def recorded_precision(out: str) -> Precision | None:
     try:
         before = json.loads(open_store(out).get("run.json"))
         recorded: Precision = before["config"]["detection"]["precision"]
+        DetectionConfig(precision=recorded)
     except (ValueError, OSError, KeyError, TypeError):
         return None  # open_out says what is wrong with it
     return recorded
@@ -106,91 +144,57 @@ def _differences(
     return found
 
 
-@dataclass(frozen=True)
-class Work:
-    """What is left to do: videos to track, videos committed before, failures known already."""
-
-    todo: list[Video]
-    skipped: list[Video]
-    failed: list[VideoOutcome]
-
-
-def plan_work(
-    store: ObjectStore,
-    videos: Sequence[Video],
-    failures: Iterable[tuple[Video, VideoError]],
-    *,
-    overwrite: bool,
-    retry_errors: bool,
-) -> Work:
-    """Split videos by what OUT says of them.
-
-    Args:
-        store: Of the run.
-        videos: All of them.
-        failures: Sources in which no video was found; they get their error record here.
-        overwrite: Remove what there is of these videos and do them again.
-        retry_errors: Remove the error records of these videos and do them again.
-    """
-    committed, known = set(store.list("tracks/")), set(store.list("errors/"))
-    kept = checkpoints.find_videos(store)
-    work = Work([], [], [])
-    for video in videos:
-        tracks, error = tracks_key(video.video_id), error_key(video.video_id)
-        if video.video_id in kept and (tracks in committed or error in known or overwrite):
-            checkpoints.clear(store, video.video_id)  # of a run that ended before it could
-        if tracks in committed and not overwrite:
-            work.skipped.append(video)
-            continue
-        if error in known and not (overwrite or retry_errors):
-            before = wire.error_from_dict(json.loads(store.get(error)))
-            work.failed.append(VideoOutcome(video, Counts(), 0.0, before))
-            continue
-        if tracks in committed or error in known:
-            for key in (tracks, error, video_key(video.video_id)):
-                store.delete(key)
-        work.todo.append(video)
-    for video, failure in failures:
-        store.delete(error_key(video.video_id))
-        write_error(store, video, failure)
-        work.failed.append(VideoOutcome(video, Counts(), 0.0, failure))
-    return work
-
-
 @dataclass(frozen=True, kw_only=True)
-class VideoRow:
-    """One line of the summary."""
+class Totals:
+    """Sums over the videos of a folder that have tracks, and the number of those that failed."""
 
-    video_id: str
-    video: str
-    status: str  # done, failed, skipped
+    videos: int = 0
+    failed: int = 0
     frames: int = 0
-    damaged: int = 0
     detections: int = 0
     rows: int = 0
     tracks: int = 0
-    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a run did. Counts are of this run; `videos_skipped` were committed by earlier ones.
+    """What a call did, and what OUT holds after it.
+
+    Counts are of this call; those of all calls are in `folder`.
 
     Attributes:
+        run_id: Of the call alone.
+        started: When it began, UTC, ISO 8601.
+        ended: When it ended, likewise.
+        videos_failed: Of this call, sources without a video included.
+        videos_skipped: Videos that had tracks.
+        videos_failed_before: Videos left alone because they failed in an earlier call.
+        videos_drawn: Of `--save-video`, videos of earlier calls included.
         damaged: Of the frames, those with missing data that the decoder concealed.
         dropped: What was left out, by cause.
         seconds: Wall clock of the run, and working time of decode, detect and associate added up
             over all their workers.
         frames_per_second: Frames over those seconds.
-        videos: A line for each, sorted by id.
-        errors: A failed video's `video`, `reason`, `detail` and `frame`.
+        frames_seen: Frames that came out of the network, those of unfinished videos included.
+        folder: Sums over all videos in the folder (of the partition, where there are several).
+        videos: A line for each video of the call, sorted by id.
+        others: A line for each video in the folder that was no source of this call.
+        errors: A failed video's `video`, `reason`, `detail` and `frame`; of this call.
+        changed: Videos that were skipped though their file has changed since it was tracked.
+        redone: Ids of videos done by a run with `--overwrite` that was interrupted: the same
+            command goes on with the others.
         passes: How often unfinished videos were planned.
     """
 
     out: str
+    run_id: str = ""
+    started: str = ""
+    ended: str = ""
     videos_done: int
     videos_failed: int
     videos_skipped: int
+    videos_failed_before: int = 0
+    videos_drawn: int = 0
     frames: int
     damaged: int
     detections: int
@@ -199,20 +203,19 @@ class Summary:
     dropped: dict[str, int]
     seconds: dict[str, float]
     frames_per_second: dict[str, float]
+    frames_seen: int = 0
+    folder: Totals = Totals()
     videos: list[VideoRow] = field(default_factory=list)
+    others: list[VideoRow] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    redone: list[str] = field(default_factory=list)
     passes: int = 1
     exit_code: ExitCode = ExitCode.DONE
 
     def to_json(self) -> str:
         """Text of `summary.json`."""
         return json.dumps(asdict(self) | {"exit_code": int(self.exit_code)}, indent=1) + "\n"
-
-
-def summary_key(share: tuple[int, int]) -> str:
-    """Where a run's summary goes; each of several partitions has its own."""
-    part, of = share
-    return "summary.json" if of == 1 else f"summary-{part}-of-{of}.json"
 
 
 def summarize(
@@ -222,9 +225,12 @@ def summarize(
     seconds: dict[str, float],
     *,
     passes: int = 1,
+    frames_seen: int = 0,
+    videos_drawn: int = 0,
+    overwrite: bool = False,
     interrupted: ExitCode | None = None,
 ) -> Summary:
-    """Add up the outcomes of a run.
+    """Add up the outcomes of a run that ends now.
 
     Args:
         out: Address of the store.
@@ -232,6 +238,9 @@ def summarize(
         outcomes: Of the videos that ended in this run.
         seconds: By stage; that of `associate` is added here.
         passes: How often unfinished videos were planned.
+        frames_seen: Frames that came out of the network.
+        videos_drawn: Videos whose tracks were drawn on them.
+        overwrite: The run does videos again that have tracks.
         interrupted: The exit code if the run did not come to its end.
     """
     ended = sorted([*outcomes, *work.failed], key=lambda outcome: outcome.video.video_id)
@@ -242,16 +251,27 @@ def summarize(
         if outcome.error is not None:
             values = wire.error_to_dict(outcome.error)
             errors.append({"video": outcome.video.uri, **(values or {})})
-    skipped = (
-        VideoRow(video_id=video.video_id, video=video.uri, status="skipped")
-        for video in work.skipped
-    )
+    rows += [replace(_row(outcome), status="failed before") for outcome in work.failed_before]
+    for video in work.skipped:
+        row = VideoRow(video_id=video.video_id, video="", status="skipped")
+        rows.append(replace(work.known.get(video.video_id, row), video=video.uri))
+    own = {row.video_id for row in rows}
+    others = [row for video_id, row in sorted(work.known.items()) if video_id not in own]
     seconds = {**seconds, "associate": sum(outcome.seconds for outcome in ended)}
+    now = datetime.now(UTC)
+    began = now - timedelta(seconds=seconds.get("wall", 0.0))
+    done = {outcome.video.video_id for outcome in ended if outcome.error is None}
+    is_redoing = overwrite and interrupted is not None
     return Summary(
         out=out,
+        run_id=uuid.uuid4().hex[:12],
+        started=began.isoformat(timespec="seconds"),
+        ended=now.isoformat(timespec="seconds"),
         videos_done=len(ended) - len(errors),
         videos_failed=len(errors),
         videos_skipped=len(work.skipped),
+        videos_failed_before=len(work.failed_before),
+        videos_drawn=videos_drawn,
         frames=total.frames,
         damaged=total.damaged,
         detections=total.detections,
@@ -262,25 +282,53 @@ def summarize(
         frames_per_second={
             stage: round(total.frames / value, 2) for stage, value in seconds.items() if value > 0
         },
-        videos=sorted([*rows, *skipped], key=lambda row: row.video_id),
+        frames_seen=max(frames_seen, total.frames),
+        folder=_totals([*rows, *others]),
+        videos=sorted(rows, key=lambda row: row.video_id),
+        others=others,
         errors=errors,
+        changed=[video.uri for video in work.changed],
+        redone=sorted(work.redone | done) if is_redoing else [],
         passes=passes,
         exit_code=interrupted or (ExitCode.SOME_FAILED if errors else ExitCode.DONE),
     )
 
 
+def put_summary(store: ObjectStore, summary: Summary, share: tuple[int, int]) -> None:
+    """Put `summary.json`, replacing the one before.
+
+    Raises:
+        RunError: If it cannot be written, and the run was not interrupted.
+    """
+    try:
+        store.put(summary_key(share), summary.to_json().encode())
+    except OSError as error:
+        if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+            logger.warning("%s was not written: %s", summary_key(share), error)
+            return
+        raise RunError(
+            f"out: {store.uri}/{summary_key(share)} cannot be written ({error}); the tracks are"
+            " there, and the same command writes it once it can",
+            ExitCode.INTERNAL,
+        ) from error
+
+
+def _totals(rows: Sequence[VideoRow]) -> Totals:
+    tracked = [row for row in rows if row.status in ("done", "skipped")]
+    names = ("frames", "detections", "rows", "tracks")
+    sums = {name: sum(getattr(row, name) for row in tracked) for name in names}
+    return Totals(videos=len(tracked), failed=len(rows) - len(tracked), **sums)
+
+
 def _row(outcome: VideoOutcome) -> VideoRow:
-    counts = outcome.counts
+    counts = {name: n for name, n in asdict(outcome.counts).items() if name != "dropped"}
     return VideoRow(
         video_id=outcome.video.video_id,
         video=outcome.video.uri,
         status="done" if outcome.error is None else "failed",
-        frames=counts.frames,
-        damaged=counts.damaged,
-        detections=counts.detections,
-        rows=counts.rows,
-        tracks=counts.tracks,
         error=None if outcome.error is None else str(outcome.error),
+        version=outcome.video.source_version,
+        **counts,
     )
 
 
@@ -291,12 +339,11 @@ def committed_outcome(store: ObjectStore, video: Video) -> VideoOutcome | None:
     """
     video_id = video.video_id
     if store.exists(tracks_key(video_id)):
-        file = pq.ParquetFile(io.BytesIO(store.get(tracks_key(video_id))))
-        ids = file.read(columns=["track_id"])["track_id"]
-        frames = int(file.metadata.metadata[b"num_frames"])
-        counts = Counts(frames=frames, rows=len(ids), tracks=len(pc.unique(ids)))
+        row = read_row(store, video_id)
+        counts = Counts(
+            frames=row.frames, detections=row.detections, rows=row.rows, tracks=row.tracks
+        )
         return VideoOutcome(video, counts, 0.0)
     if store.exists(error_key(video_id)):
-        error = wire.error_from_dict(json.loads(store.get(error_key(video_id))))
-        return VideoOutcome(video, Counts(), 0.0, error)
+        return VideoOutcome(video, Counts(), 0.0, known_failure(store, video_id))
     return None

@@ -7,7 +7,6 @@ detector counts: rows in any order, ids are not looked at, and scores that are n
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from pipelines.config import TrackConfig, parse_score_map
 from pipelines.errors import Reason, VideoError
 from pipelines.image_folders import DEFAULT_RATE
 from pipelines.mot_format import read_scored, read_sequence_info
+from pipelines.parquet_file import open_parquet
 from pipelines.schema import DetectionChunk, Segment, Video, VideoInfo
 from pipelines.storage import open_store
 
@@ -131,6 +131,8 @@ def read_saved(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
         ValueError: If MOT text cannot be read, with file and line.
         OSError: If the file cannot be read.
         pyarrow.ArrowException: If it is no Parquet file.
+
+    A file of a run is read row group by row group while its frames are taken.
     """
     info, frames = _read_text(saved, config) if saved.is_text else _read_parquet(saved, config)
     wanted = (frame for frame in frames if frame[0] % config.vid_stride == 0)
@@ -138,12 +140,13 @@ def read_saved(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
 
 
 def _read_parquet(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Iterator[SavedFrame]]:
-    file = pq.ParquetFile(io.BytesIO(open_store(saved.root).get(saved.key)))
+    file = open_parquet(open_store(saved.root), saved.key)
     known = file.metadata.metadata or {}
     if b"frames_per_second" not in known or "boxes" not in file.schema_arrow.names:
         raise ValueError(f"{saved.key}: no detections of a run (--save-detections)")
     width, height = int(known[b"width"]), int(known[b"height"])
-    info = VideoInfo(width, height, float(known[b"frames_per_second"]))
+    rate, num_frames = float(known[b"frames_per_second"]), file.metadata.num_rows
+    info = VideoInfo(width, height, rate, num_frames * config.vid_stride)
     return info, _frames_of(file, np.float32(config.detection.threshold))
 
 

@@ -30,6 +30,11 @@ class Video:
         """The name, key-safe, and 16 hex digits of the hash of the URI; see `pipelines.names`."""
         return make_id(self.name, self.uri)
 
+    @property
+    def source_version(self) -> str:
+        """Of `version` what is the video's own; behind it that of its saved detections follows."""
+        return self.version.partition("|")[0]
+
 
 # Detail of the error of a segment whose frames are not what its packets promised. Nobody sees it:
 # the video is decoded again, whole.
@@ -64,6 +69,7 @@ class Segment:
         version: Of the file that was cut; another one is refused. Empty: any.
         checkpoint: Key in OUT from which the association goes on; empty: none.
         may_cut: It may be parted into several segments.
+        replaces: Results of an earlier run may be in OUT; they go when there are new ones.
     """
 
     video: Video
@@ -76,6 +82,7 @@ class Segment:
     version: str = ""
     checkpoint: str = ""
     may_cut: bool = True
+    replaces: bool = False
 
     @property
     def is_part(self) -> bool:
@@ -91,11 +98,14 @@ class VideoInfo:
         width: Of a frame in source pixels, after display rotation.
         height: Likewise.
         frames_per_second: Nominal rate, for the lost-track buffer.
+        num_frames: As the container tells before they are counted, 0 if it does not: for the time
+            that is left, and nothing else.
     """
 
     width: int
     height: int
     frames_per_second: float
+    num_frames: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from pipelines.schema import (
     VideoInfo,
     VideoOutcome,
 )
-from pipelines.sink import RowWriter, write_error
+from pipelines.sink import RowWriter, record_failure, remove_results
 from pipelines.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ class VideoSession:
         background: Threads that create the video's objects, so that nobody waits for the store;
             None: they are there when the last chunk's `deliver` comes back.
         window: Chunks held in memory while an earlier one is missing.
+        replaces: Results of an earlier run may be in the store. They stay there until the new ones
+            are complete.
 
     Attributes:
         outcome: How the video ended; None: it has not.
@@ -87,7 +89,9 @@ class VideoSession:
         checkpoints: Checkpointing | None = None,
         background: Executor | None = None,
         window: int = 8,
+        replaces: bool = False,
     ) -> None:
+        self._replaces = replaces
         self.video, self.attempt = video, attempt
         self.outcome: VideoOutcome | None = None
         self.committing: Future[None] | None = None
@@ -120,12 +124,17 @@ class VideoSession:
         """
         if checkpoint.belongs != self._belonging():
             raise ValueError(f"checkpoint of {self.video.uri}: it belongs to another run or file")
-        self._tracker = self._new_tracker(checkpoint.info)
-        self._tracker.set_state(checkpoint.tracker)
-        self._writer = self._new_writer(checkpoint.embedding_dim)
-        self._writer.restore(
-            {kind: self._store.get(key) for kind, key in part.items()} for part in checkpoint.parts
-        )
+        try:
+            self._tracker = self._new_tracker(checkpoint.info)
+            self._tracker.set_state(checkpoint.tracker)
+            self._writer = self._new_writer(checkpoint.embedding_dim)
+            self._writer.restore(
+                {kind: self._store.get(key) for kind, key in part.items()}
+                for part in checkpoint.parts
+            )
+        except (AttributeError, LookupError, TypeError) as error:  # arrays or columns of others
+            text = f"checkpoint of {self.video.uri}: {type(error).__name__}: {error}"
+            raise ValueError(text) from error
         self._counts, self._seconds = deepcopy(checkpoint.counts), checkpoint.seconds
         self._track_ids = set(checkpoint.track_ids.tolist())
         self._parts, self._kept_frames = list(checkpoint.parts), self._counts.frames
@@ -167,8 +176,7 @@ class VideoSession:
         """End the video with its error record, unless it has ended already."""
         if self.outcome is not None:
             return
-        write_error(self._store, self.video, error)
-        self._end(error)
+        self._end(record_failure(self._store, self.video, error, replaces=self._replaces))
 
     def close(self) -> None:
         """Let go of memory and local files; nothing uncommitted is kept."""
@@ -288,7 +296,9 @@ class VideoSession:
             self.fail(VideoError(Reason.EMPTY, "no frame could be decoded"))
             return
         values = {"width": info.width, "height": info.height, "num_frames": self._counts.frames}
+        values |= {"num_detections": self._counts.detections, "num_tracks": self._counts.tracks}
         numbers = {name: str(value) for name, value in values.items()}
+        numbers["video_version"] = self.video.source_version
         numbers["frames_per_second"] = f"{info.frames_per_second:.10g}"
         create = self._writer.seal({**numbers, **self._metadata})
         self._writer = None
@@ -299,6 +309,8 @@ class VideoSession:
         self._end(None)
 
     def _create(self, create: Callable[[ObjectStore], bool]) -> None:
+        if self._replaces:
+            remove_results(self._store, self.video.video_id)
         create(self._store)  # a lost race leaves the rows of the other attempt: the same ones
         if self._parts:
             clear(self._store, self.video.video_id)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from models.structures import Detections, Tracks
 from pipelines.config import OutputConfig
-from pipelines.errors import VideoError
+from pipelines.errors import PASSING, VideoError
 from pipelines.parquet_file import ParquetFile
 from pipelines.schema import TrackedFrame, Video, detection_schema, track_schema
 from pipelines.storage import Body, ObjectStore
@@ -63,6 +63,58 @@ def mot_text(table: pa.Table) -> str:
 def video_key(video_id: str) -> str:
     """Where a video with its tracks drawn on it is."""
     return f"videos/{video_id}.mp4"
+
+
+def detections_key(video_id: str) -> str:
+    """Where the detections of a video's frames are."""
+    return f"detections/{video_id}.parquet"
+
+
+_KEYS = (tracks_key, error_key, detections_key, mot_key, video_key)  # the commit first
+
+
+def videos_with_results(store: ObjectStore) -> set[str]:
+    """Ids of the videos of which anything is in the store but checkpoints."""
+    found: set[str] = set()
+    for key_of in _KEYS:
+        prefix, _, suffix = key_of("/").partition("//")
+        keys = (key for key in store.list(f"{prefix}/") if key.endswith(suffix))
+        found.update(key.removeprefix(f"{prefix}/").removesuffix(suffix) for key in keys)
+    return found
+
+
+def remove_results(store: ObjectStore, video_id: str) -> None:
+    """Remove all that is known of a video.
+
+    Its tracks go first: whatever ends the process on the way, a video without tracks is done
+    again by the next run, and what is left beside them does not pass for its.
+    """
+    for key_of in _KEYS:
+        store.delete(key_of(video_id))
+
+
+def record_failure(
+    store: ObjectStore, video: Video, error: VideoError, *, replaces: bool = False
+) -> VideoError:
+    """Create a video's error record.
+
+    Args:
+        store: Of the run.
+        video: The one that failed.
+        error: Why.
+        replaces: Results of an earlier run may be there. They are removed, unless the error is a
+            passing one: then tracks are kept, and there is no record.
+
+    Returns:
+        The error, which says so if tracks were kept.
+    """
+    if replaces and error.reason in PASSING and store.exists(tracks_key(video.video_id)):
+        detail = f"{error.detail}; its earlier tracks were kept"
+        return VideoError(error.reason, detail, error.frame)
+    if replaces:
+        remove_results(store, video.video_id)
+    write_error(store, video, error)
+    return error
 
 
 def write_error(store: ObjectStore, video: Video, error: VideoError) -> bool:
@@ -213,7 +265,7 @@ class RowWriter:
         if self._detections is not None:
             # whose they are, so that tracks of them go by the same id and name
             found = self._detections.close({**metadata, "source": _identity(self._video)})
-            beside[f"detections/{video_id}.parquet"] = found
+            beside[detections_key(video_id)] = found
         if self._mot is not None:
             self._mot.close()
             beside[mot_key(video_id)] = self._folder / "mot.txt"

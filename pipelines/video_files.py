@@ -25,7 +25,14 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from pipelines.containers import Opened, cut_detail, opened, packets, to_video_error
+from pipelines.containers import (
+    Opened,
+    cut_detail,
+    opened,
+    packets,
+    promised_frames,
+    to_video_error,
+)
 from pipelines.errors import Reason, VideoError
 from pipelines.pictures import Picture, RGBArray, check_size
 from pipelines.schema import Keyframe, Segment, VideoInfo
@@ -204,7 +211,8 @@ class _Decoding:
             self._orientation = _orientation(frame)
             sides = (frame.width, frame.height)
             width, height = sides[::-1] if self._orientation.is_transposed else sides
-            self._info = VideoInfo(width, height, self._opened.rate)
+            rate, promised = self._opened.rate, promised_frames(self._opened)
+            self._info = VideoInfo(width, height, rate, promised)
         return self._info
 
     def _convert(self, frame: Any, width: int, height: int, index: int) -> RGBArray:

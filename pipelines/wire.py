@@ -42,6 +42,7 @@ RECEIPT_SCHEMA = pa.schema(
         ("num_frames", pa.int64()),
         ("num_detections", pa.int64()),
         ("arrived", pa.list_(pa.string())),  # videos whose last chunk is with its owner
+        ("promised", pa.map_(pa.string(), pa.int64())),  # frames by the headers of the videos
         ("is_halted", pa.bool_()),  # an owner cannot write any more
         ("decode_s", pa.float64()),
         ("detect_s", pa.float64()),
@@ -173,6 +174,9 @@ def receipt(
             chunk.video_id
             for chunk, answer in zip(chunks, answers, strict=True)
             if (chunk.is_last or chunk.error is not None) and answer not in ("fenced", "halt")
+        ],
+        "promised": [
+            (chunk.video_id, chunk.info.num_frames) for chunk in chunks if chunk.info.num_frames
         ],
         "is_halted": "halt" in answers,
         "decode_s": decode_s,

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -19,14 +20,14 @@ from string import Template
 
 import pyarrow as pa
 
-from pipelines import wire
-from pipelines.errors import ExitCode
+from pipelines.errors import ExitCode, VideoError
 from pipelines.report import sections
 from pipelines.report.plots import read_tracked_video
 from pipelines.report.sections import Listed
-from pipelines.run_record import Summary, VideoRow
+from pipelines.run_record import Summary
 from pipelines.sink import error_key
 from pipelines.storage import ObjectStore
+from pipelines.work import VideoRow, known_failure
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ _ENDINGS = {
 
 
 def write_report(store: ObjectStore, summary: Summary) -> bool:
-    """Put `report.html` into the store.
+    """Put `report.html` into the store, unless the one that is there says all there is to say.
 
     Args:
         store: Of the run; its `run.json` is there.
@@ -50,7 +51,10 @@ def write_report(store: ObjectStore, summary: Summary) -> bool:
     Returns:
         Whether it was written. A page is not worth a run: what goes wrong is logged in one line.
     """
+    did_nothing = not (summary.videos_done or summary.videos_failed or summary.videos_drawn)
     try:
+        if did_nothing and store.exists(REPORT_KEY):
+            return False
         store.put(REPORT_KEY, build_report(store, summary).encode("utf-8", "replace"))
     except Exception as error:  # noqa: BLE001
         text = " ".join(f"{type(error).__name__}: {error}".split())
@@ -72,6 +76,8 @@ def build_report(
     shown = _shown(rows, max_listed)
     listed = _read(store, shown, record["config"]["vid_stride"], max_drawn)
     ending = _ENDINGS.get(summary.exit_code, summary.exit_code.name.lower())
+    if not summary.exit_code and summary.videos_failed_before:
+        ending = f"done; failed before: {summary.videos_failed_before}"
     name = summary.out.rstrip("/").rpartition("/")[2] or summary.out
     page = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     return Template(page).substitute(
@@ -99,19 +105,23 @@ def _script_hash(page: str) -> str:
 
 def _all_rows(store: ObjectStore, summary: Summary) -> list[VideoRow]:
     """Videos of this run and of earlier ones, the failed first, then by id."""
-    rows = {row.video_id: row for row in summary.videos}
+    rows = {row.video_id: row for row in [*summary.others, *summary.videos]}
     for prefix, suffix, status in (
-        ("tracks/", ".parquet", "skipped"), ("errors/", ".json", "failed"),
+        ("tracks/", ".parquet", "skipped"), ("errors/", ".json", "failed before"),
     ):  # fmt: skip
         for key in store.list(prefix):
             video_id = key.removeprefix(prefix).removesuffix(suffix)
             rows.setdefault(video_id, VideoRow(video_id=video_id, video="", status=status))
-    return sorted(rows.values(), key=lambda row: (row.status != "failed", row.video_id))
+    order = ["failed", "failed before"]
+    return sorted(
+        rows.values(),
+        key=lambda row: (order.index(row.status) if row.status in order else 2, row.video_id),
+    )
 
 
 def _shown(rows: list[VideoRow], most: int) -> list[VideoRow]:
     """The first rows; the failed ones take half the room where there is not enough for all."""
-    failed = sum(row.status == "failed" for row in rows)
+    failed = sum(row.status.startswith("failed") for row in rows)
     others = len(rows) - failed
     room = max(most // 2, most - others)
     shown = rows[:failed][:room]
@@ -123,7 +133,7 @@ def _read(
 ) -> list[Listed]:
     listed, left = [], max_drawn
     for row in rows:
-        if row.status == "failed":
+        if row.status.startswith("failed"):
             listed.append(Listed(row if row.error else _known_failure(store, row)))
         elif left <= 0:
             listed.append(Listed(row))
@@ -136,19 +146,21 @@ def _read(
 def _read_one(store: ObjectStore, row: VideoRow, vid_stride: int) -> Listed:
     try:
         tracked = read_tracked_video(store, row.video_id, vid_stride)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, VideoError, pa.ArrowException) as error:
         text = f"cannot be shown: {type(error).__name__}: {error}"
         return Listed(replace(row, error=" ".join(text.split())))
     known = replace(
         row,
         video=row.video or tracked.uri,
         frames=len(tracked.people),
-        tracks=len(tracked.rows),
-        rows=int(tracked.people.sum()),
+        tracks=tracked.num_tracks,
+        rows=tracked.num_rows,
     )
     return Listed(known, tracked)
 
 
 def _known_failure(store: ObjectStore, row: VideoRow) -> VideoRow:
-    record = json.loads(store.get(error_key(row.video_id)))
-    return replace(row, video=record["video"], error=str(wire.error_from_dict(record)))
+    video = ""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        video = str(json.loads(store.get(error_key(row.video_id)))["video"])
+    return replace(row, video=video, error=str(known_failure(store, row.video_id)))

@@ -1,13 +1,12 @@
 """A committed video in two pictures: people over time, and where they walked. SVG as text.
 
 Row groups are read one after the other; what is kept is a number a frame, and for each track its
-time span and a few points.
+time span and a few points. Of a long video so many row groups are read, evenly over its length.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +15,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.annotate import Point, track_colour
+from pipelines.parquet_file import open_parquet
 from pipelines.sink import tracks_key
 from pipelines.storage import ObjectStore
 
+MAX_GROUPS = 24  # row groups that are read of a video: an hour of five people, whole
 MAX_PATHS = 80  # of a video, the longest ones
 _PATH_POINTS = 40  # of a track, evenly over its rows, and its last one
 _COLUMNS = 320  # of the picture over time
@@ -34,8 +35,12 @@ class TrackedVideo:
         width: Of a frame in source pixels.
         height: Likewise.
         duration_s: At the nominal frame rate.
-        people: `(num_frames,)` int64, tracks present in each frame that was looked at.
-        rows: By track id: number of rows, first and last time in seconds.
+        people: `(num_frames,)` float64, tracks present in each frame that was looked at; between
+            the parts of the file that were read, on a straight line.
+        num_rows: Of the whole file.
+        num_tracks: Likewise; of a file of row format 1, as far as it was read.
+        rows: By track id: number of rows, first and last time in seconds, as far as they were read.
+        share: How many row groups were read, and of how many.
         paths: Foot points in source pixels by track id, in order of time; the longest tracks only.
     """
 
@@ -43,70 +48,95 @@ class TrackedVideo:
     width: int
     height: int
     duration_s: float
-    people: NDArray[np.int64]
+    people: NDArray[np.float64]
+    num_rows: int
+    num_tracks: int
     rows: dict[int, tuple[int, float, float]]
+    share: tuple[int, int]
     paths: dict[int, list[Point]]
 
     @property
+    def is_sample(self) -> bool:
+        """Whether only parts of the file were read."""
+        return self.share[0] < self.share[1]
+
+    @property
     def median_track_s(self) -> float | None:
-        """Median time from a track's first row to its last one, None without tracks."""
+        """Median time from a track's first row to its last one, None where it is not known."""
+        if self.is_sample:
+            return None
         spans = [last - first for _, first, last in self.rows.values()]
         return float(np.median(spans)) if spans else None
 
 
-def read_tracked_video(store: ObjectStore, video_id: str, vid_stride: int) -> TrackedVideo:
-    """Read a video's committed rows.
+def read_tracked_video(
+    store: ObjectStore, video_id: str, vid_stride: int, max_groups: int = MAX_GROUPS
+) -> TrackedVideo:
+    """Read a video's committed rows, or so many parts of them.
 
     Args:
         store: Of the run.
         video_id: A committed video.
         vid_stride: Of the run: every n-th frame was looked at.
+        max_groups: Row groups read at most.
 
     Raises:
         OSError: If the object cannot be read.
         ValueError: If it is no Parquet file.
         KeyError: If it was not written by a run.
     """
-    file = pq.ParquetFile(io.BytesIO(store.get(tracks_key(video_id))))
+    file = open_parquet(store, tracks_key(video_id))
     about = file.metadata.metadata or {}
     width, height, num_frames = (int(about[k]) for k in (b"width", b"height", b"num_frames"))
     rate = float(about[b"frames_per_second"])
     if not min(width, height, num_frames, rate) > 0:
         raise ValueError(f"metadata: got {width} x {height}, {num_frames} frames, {rate} frames/s")
+    total = file.num_row_groups
+    groups = np.unique(np.linspace(0, max(0, total - 1), min(total, max_groups)).astype(np.int64))
     people = np.zeros(num_frames, np.int64)
+    is_known = np.full(num_frames, len(groups) == total)
     rows: dict[int, tuple[int, float, float]] = {}
-    for frame, time_s, track_id in _batches(file, ("frame", "time_s", "track_id")):
-        seen = np.minimum(frame // vid_stride, len(people) - 1)
+    for group in groups.tolist():
+        frame, time_s, track_id = _columns(file, group, ("frame", "time_s", "track_id"))
+        seen = np.clip(frame // vid_stride, 0, len(people) - 1)
         people += np.bincount(seen, minlength=len(people))
+        if len(seen):  # the frames at its ends may go on in the groups beside it
+            is_known[seen[0] + 1 : seen[-1]] = True
         ids, first, count = np.unique(track_id, return_index=True, return_counts=True)
         last = len(track_id) - 1 - np.unique(track_id[::-1], return_index=True)[1]
         for one, start, end, number in zip(ids, time_s[first], time_s[last], count, strict=True):
             before = rows.get(int(one), (0, float(start), 0.0))
             rows[int(one)] = (before[0] + int(number), before[1], float(end))
-    uris = next((batch.column(0) for batch in file.iter_batches(1, columns=["video"])), None)
+    uris = _columns(file, 0, ("video",))[0][:1].tolist() if total else []
+    known = np.flatnonzero(is_known)
+    every = np.arange(num_frames)
     return TrackedVideo(
-        uri="" if uris is None else uris[0].as_py(),
+        uri=str(uris[0]) if uris else "",
         width=width,
         height=height,
         duration_s=num_frames * vid_stride / rate,
-        people=people,
+        people=np.interp(every, known, people[known]) if len(known) else people.astype(np.float64),
+        num_rows=file.metadata.num_rows,
+        num_tracks=int(about.get(b"num_tracks", len(rows))),
         rows=rows,
-        paths=_paths(file, rows),
+        share=(len(groups), total),
+        paths=_paths(file, groups.tolist(), rows),
     )
 
 
-def _batches(file: pq.ParquetFile, names: tuple[str, ...]) -> Iterator[list[NDArray[Any]]]:
-    for batch in file.iter_batches(columns=list(names)):
-        yield [batch.column(name).to_numpy(zero_copy_only=False) for name in names]
+def _columns(file: pq.ParquetFile, group: int, names: tuple[str, ...]) -> list[NDArray[Any]]:
+    table = file.read_row_group(group, columns=list(names))
+    return [table.column(name).to_numpy() for name in names]
 
 
 def _paths(
-    file: pq.ParquetFile, rows: dict[int, tuple[int, float, float]]
+    file: pq.ParquetFile, groups: Sequence[int], rows: dict[int, tuple[int, float, float]]
 ) -> dict[int, list[Point]]:
     longest = sorted(rows, key=lambda one: (-rows[one][0], one))[:MAX_PATHS]
     points: dict[int, list[Point]] = {one: [] for one in sorted(longest)}
     seen = dict.fromkeys(points, 0)
-    for track_id, x1, x2, y2 in _batches(file, ("track_id", "x1", "x2", "y2")):
+    for group in groups:
+        track_id, x1, x2, y2 = _columns(file, group, ("track_id", "x1", "x2", "y2"))
         feet = np.stack([(x1 + x2) / 2, y2], axis=1)
         for one, path in points.items():
             own = np.flatnonzero(track_id == one)

@@ -16,11 +16,12 @@ from pipelines.report.plots import (
     draw_people,
     format_seconds,
 )
-from pipelines.run_record import Summary, VideoRow
+from pipelines.run_record import Summary
 from pipelines.sink import tracks_key, video_key
 from pipelines.storage import ObjectStore
+from pipelines.work import VideoRow
 
-_STATUS = {"done": "done", "skipped": "done before", "failed": "failed"}
+_STATUS = {"skipped": "done before"}
 _STAGES = ("decode", "detect", "associate")
 _CAUSES = {
     "max_detections": "over the cap of max_detections in a frame",
@@ -39,34 +40,37 @@ class Listed:
 
 
 def tiles(summary: Summary) -> str:
-    """Headline figures of the run."""
-    done = [row for row in summary.videos if row.status == "done"]
-    wall = summary.seconds.get("wall", 0.0)
+    """Headline figures of all that the folder holds."""
+    folder = summary.folder
     tiles = [
-        ("videos done", _number(summary.videos_done), ""),
-        ("videos failed", _number(summary.videos_failed), "bad" if summary.videos_failed else ""),
-        ("done before", _number(summary.videos_skipped), ""),
-        ("people (tracks)", _number(sum(row.tracks for row in done)), ""),
-        ("rows", _number(sum(row.rows for row in done)), ""),
-        ("frames", _number(summary.frames), ""),
-        ("frames/s", f"{summary.frames / wall:,.1f}" if wall > 0 else "-", ""),
-        ("wall clock", format_seconds(wall), ""),
+        ("videos with tracks", folder.videos, ""),
+        ("videos failed", folder.failed, "bad" if folder.failed else ""),
+        ("people (tracks)", folder.tracks, ""),
+        ("rows", folder.rows, ""),
+        ("frames", folder.frames, ""),
     ]
     return "".join(
-        f'<div class="card tile {mood}"><b>{text}</b><span>{name}</span></div>'
-        for name, text, mood in tiles
+        f'<div class="card tile {mood}"><b>{_number(number)}</b><span>{name}</span></div>'
+        for name, number, mood in tiles
     )
 
 
 def lead(summary: Summary, rows: Sequence[VideoRow]) -> str:
-    """What the headline figures mean, and what the folder holds over all runs."""
-    failed = sum(row.status == "failed" for row in rows)
-    text = "Figures above are of the last run. "
-    if not summary.videos_done and not summary.frames:
-        text += "It had nothing to do. "
-    text += f"The folder holds {_count(len(rows) - failed, 'video')} with tracks and "
-    text += f"{_count(failed, 'error record')}, of all runs. "
-    return text + "A person who leaves and is not recognised on return counts as another track."
+    """What the headline figures mean, and what the last call did."""
+    failed = sum(row.status.startswith("failed") for row in rows)
+    text = f"The folder holds {_count(len(rows) - failed, 'video')} with tracks and "
+    text += f"{_count(failed, 'error record')}, of all calls. "
+    if len(rows) - failed != summary.folder.videos:
+        text += "Figures above are of this partition's videos. "
+    text += "A person who leaves and is not recognised on return counts as another track.</p>"
+    wall = summary.seconds.get("wall", 0.0)
+    rate = f", {summary.frames / wall:,.1f} frames/s" if wall > 0 else ""
+    text += f'<p class="soft">The last call that did something, run {escape(summary.run_id)}, '
+    text += f"from {escape(summary.started)} to {escape(summary.ended)}: "
+    text += f"{_count(summary.videos_done, 'video')} done, {_number(summary.videos_failed)} failed,"
+    text += f" {_number(summary.videos_skipped)} done before, "
+    text += f"{_number(summary.videos_failed_before)} failed before; "
+    return f"{text}{_count(summary.frames, 'frame')} in {format_seconds(wall)}{rate}."
 
 
 def stages(summary: Summary) -> str:
@@ -100,7 +104,7 @@ def stages(summary: Summary) -> str:
 
 
 def losses(summary: Summary) -> str:
-    """Every video, frame and box of the run in one place each; shares of a group are 100 %."""
+    """Every video, frame and box of the call in one place each; shares of a group are 100 %."""
     reasons = Counter(sorted(str(error["reason"]) for error in summary.errors))
     failed = [row for row in summary.videos if row.status == "failed"]
     done = [row for row in summary.videos if row.status == "done"]
@@ -113,7 +117,8 @@ def losses(summary: Summary) -> str:
     rest = boxes - known - in_vain - sum(lost.values())
     groups = [
         ("Videos", {"tracked": summary.videos_done, "done before": summary.videos_skipped},
-         {f"failed: {reason}": number for reason, number in reasons.most_common()}),
+         {f"failed: {reason}": number for reason, number in reasons.most_common()}
+         | {"failed before": summary.videos_failed_before}),
         ("Frames", {"in videos with tracks": sum(row.frames for row in done)},
          {"in videos that failed later": sum(row.frames for row in failed)}),
         ("Boxes of the network", {"rows of tracks": known},
@@ -178,7 +183,7 @@ def video_table(listed: Sequence[Listed], total: int) -> str:
 def _video_line(one: Listed) -> str:
     row, tracked = one.row, one.tracked
     counts: list[float | None] = [None] * 5
-    if tracked is not None or row.status == "done":
+    if tracked is not None or row.status == "done" or row.rows:
         counts[0::2] = row.frames, row.tracks, row.rows
     elif row.frames:
         counts[0] = row.frames  # seen before it failed
@@ -213,14 +218,17 @@ def _plot(store: ObjectStore, one: Listed) -> str:
     if store.exists(video_key(row.video_id)):
         links.insert(0, (video_key(row.video_id), "watch"))
     named = " &middot; ".join(f'<a href="{escape(quote(key))}">{text}</a>' for key, text in links)
-    most = int(video.people.max())
+    most = round(video.people.max())
+    read, parts = video.share
+    sample = f"; from {read} of {parts} parts of the rows" if video.is_sample else ""
     return (
         f'<article class="card video"><h3>{escape(row.video_id)} {_pill(row)}</h3>'
         f'<p class="soft place">{escape(row.video)} &middot; {video.width} x {video.height} '
         f'&middot; {named}</p><div class="plots"><figure class="time">{draw_people(video)}'
-        f"<figcaption>people present; mean {video.people.mean():.1f}, at most {most}</figcaption>"
+        f"<figcaption>people present; mean {video.people.mean():.1f}, at most {most}{sample}"
+        "</figcaption>"
         f"</figure><figure>{draw_paths(video)}<figcaption>{_count(len(video.paths), 'path')} of "
-        f"{_count(len(video.rows), 'track')}</figcaption></figure></div></article>"
+        f"{_count(video.num_tracks, 'track')}</figcaption></figure></div></article>"
     )
 
 
@@ -248,7 +256,8 @@ def _value(value: Any) -> str:
 
 
 def _pill(row: VideoRow) -> str:
-    return f'<span class="pill {escape(row.status)}">{_STATUS.get(row.status, row.status)}</span>'
+    mood = row.status.partition(" ")[0]
+    return f'<span class="pill {escape(mood)}">{_STATUS.get(row.status, row.status)}</span>'
 
 
 def _bar(share: float) -> str:

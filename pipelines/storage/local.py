@@ -46,6 +46,8 @@ class LocalStore:
         (NFS), it is a temporary one, which a killed writer leaves behind.
         """
         target = self._path(key)
+        if target.is_dir():  # or it would pass for an object that another writer was first with
+            raise IsADirectoryError(21, "is a folder", str(target))
         if target.exists():
             return False
         target.parent.mkdir(parents=True, exist_ok=True)

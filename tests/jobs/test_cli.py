@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import fakes
 import pytest
 from made_videos import write_video
 
 from jobs import _run, cli, doctor
 from jobs import track as track_job
-from pipelines import offline
-from pipelines.config import VERSION, DetectionConfig
+from pipelines import offline, reference
+from pipelines.config import VERSION, DetectionConfig, OutputConfig
 from pipelines.errors import ExitCode, RunError
 from pipelines.passes import Progress
-from pipelines.run_record import Summary, VideoRow
+from pipelines.run_record import Summary
+from pipelines.work import VideoRow
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,6 +143,15 @@ def test_a_wrong_store_is_refused_before_the_checks(capsys):
     assert "s3-endpoint: got 'host'" in one_error(capsys)
 
 
+def test_flags_of_track_take_nothing(capsys):
+    assert cli.run(["track", "-h"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    flags = ("--save-", "--overwrite", "--retry-errors", "--rect", "--compile")
+    shown = [line for line in lines if any(f" {flag}" in line for flag in flags)]
+    assert len(shown) >= 8
+    assert not [line for line in shown if "<bool>" in line]
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from jobs.cli import run; run(['--help']); "
@@ -207,8 +219,31 @@ def test_failed_videos_are_listed_a_line_each(run_track, capsys):
     assert "jde: /v/b[1].mp4: truncated: too short (frame 7)" in err.splitlines()
     assert any(line.split() == ["a-1", "10", "1", "3", "done"] for line in out.splitlines())
     assert any(line.split() == ["b-2", "failed", "(truncated)"] for line in out.splitlines())
-    assert "left out: min_box_area 1" in out
+    assert "left out: 1 boxes of tracks, too small (--min-box-area)" in out
     assert "2 frames were damaged" in out
+
+
+def test_what_is_missing_of_earlier_videos_is_looked_for(tmp_path):
+    source = fakes.archive(tmp_path / "in", a=fakes.Script(frames=9))
+    out, all_of_it = str(tmp_path / "out"), OutputConfig(save_detections=True, save_embeddings=True)
+    lines = []
+    for outputs in (OutputConfig(), OutputConfig(save_detections=True), all_of_it, all_of_it):
+        for again in (True, False):  # written, and then asked for once more
+            done = reference.track(
+                [str(source)],
+                out,
+                fakes.CONFIG,
+                parts=fakes.PARTS,
+                outputs=outputs,
+                overwrite=again,
+            )
+            lines.append(track_job._missing_outputs(done, outputs))
+            if again:
+                lines[-1] += track_job._missing_outputs(replace(done, videos=[]), all_of_it)
+        lines.append(track_job._missing_outputs(done, all_of_it))
+    told = [[line.split(" of ")[0] for line in each] for each in lines]
+    both = ["no detections", "no embeddings"]
+    assert told == [[], [], both, [], [], both[1:], [], [], [], [], [], []]
 
 
 def test_without_out_every_run_has_a_folder_of_its_own(run_track):

@@ -268,11 +268,6 @@ def test_settings_from_python_are_those_of_the_command(settings):
     assert from_python.detection.score_threshold == from_python.tracking.least_score
 
 
-def test_an_out_of_mode_published_begun_before_its_filter_belongs_to_another_configuration():
-    published = TrackConfig(tracking=build_config(mode="published"))
-    assert published.to_dict()["row_format"] != TrackConfig().to_dict()["row_format"]
-
-
 def test_a_threshold_that_was_asked_for_is_not_the_associations_matter():
     asked = DetectionConfig(score_threshold=0.05)
     assert TrackConfig(detection=asked, tracking=build_config("sort")).detection is asked

@@ -1,3 +1,5 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import run
@@ -17,6 +19,15 @@ def test_what_was_done_is_said(results, capsys):
     output = capsys.readouterr().out
     assert "SEQ: 2 tracks became 1, 5 rows 6" in output
     assert (results / "new" / "tracks" / "SEQ.txt").read_text().count("\n") == 6
+
+
+def test_columns_that_become_empty_are_named(tmp_path, capsys):
+    (tmp_path / "tracks").mkdir()
+    rows = {"frame": [0, 1], "track_id": [1, 1], "x1": [0.0, 1.0], "y1": [0.0, 0.0]}
+    rows |= {"x2": [9.0, 9.0], "y2": [9.0, 9.0], "shirt": ["red", "red"]}
+    pq.write_table(pa.table(rows), tmp_path / "tracks" / "a.parquet")
+    assert run(["refine", str(tmp_path), "--out", str(tmp_path / "new"), "--smooth"]) == 0
+    assert "columns that jde track does not write are empty there: shirt" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

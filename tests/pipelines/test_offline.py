@@ -229,8 +229,8 @@ def test_what_is_committed_is_not_opened_again(
     reference.track(source, out, fakes.CONFIG, parts=fakes.PARTS, **settings)
     broken = fakes.Parts(decode="no:such", model="no:such")
     summary = offline.track(source, out, fakes.CONFIG, parts=broken, **settings)
-    assert (summary.videos_skipped, summary.videos_failed, summary.frames) == (4, 2, 0)
-    assert summary.exit_code == ExitCode.SOME_FAILED
+    assert (summary.videos_skipped, summary.videos_failed, summary.frames) == (4, 0, 0)
+    assert (summary.videos_failed_before, summary.exit_code) == (2, ExitCode.DONE)
     assert products(tmp_path) == expected
 
 
@@ -339,12 +339,15 @@ def test_a_terminated_run_says_so_and_goes_on_later(
     source = [str(archive), held]
     summary = offline.track(source, str(out), fakes.CONFIG, progress=terminate, **settings)
     assert summary.exit_code == ExitCode.TERMINATED
-    assert not (out / "summary.json").exists()
+    recorded = json.loads((out / "summary.json").read_text())
+    assert (recorded["exit_code"], recorded["redone"]) == (143, [])
+    assert not (out / "report.html").exists()
     committed = set(out.glob("tracks/*"))
     assert products(out).items() <= expected.items()  # to which the held video does not belong
     go.touch()
     summary = offline.track(source, str(out), fakes.CONFIG, **settings)
-    assert summary.exit_code == ExitCode.SOME_FAILED
+    assert (summary.exit_code == ExitCode.SOME_FAILED) == (summary.videos_failed > 0)
+    assert summary.videos_failed + summary.videos_failed_before == 2
     assert summary.videos_skipped == len(committed)
     assert products(out).items() > expected.items()
     assert len(set(out.glob("tracks/held-*"))) == 1

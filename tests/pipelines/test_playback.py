@@ -11,7 +11,13 @@ from fakes import Script
 from pipelines import reference
 from pipelines.config import OutputConfig
 from pipelines.errors import RunError
-from pipelines.playback import missing, render, render_all
+from pipelines.playback import (
+    missing,
+    render,
+    render_all,
+    without_detections,
+    without_embeddings,
+)
 from pipelines.schema import Video
 from pipelines.sink import video_key
 from pipelines.storage import open_store
@@ -70,3 +76,18 @@ def test_text_of_a_committed_video_is_the_text_it_would_have_had(tmp_path: Path)
         texts.append(path.read_bytes())
     assert texts[0]
     assert texts[0] == texts[1]
+
+
+def test_what_is_missing_is_looked_for_in_the_files(tmp_path: Path) -> None:
+    source = fakes.archive(tmp_path / "in", a=Script(frames=9), b=Script(frames=9))
+    for name, has_all in (("a", True), ("b", False)):
+        outputs = OutputConfig(save_detections=has_all, save_embeddings=has_all)
+        path = [str(source / f"{name}.mp4")]
+        reference.track(
+            path, str(tmp_path / "out"), fakes.CONFIG, parts=fakes.PARTS, outputs=outputs
+        )
+    store = open_store(str(tmp_path / "out"))
+    ids = [Video(str(source / f"{name}.mp4"), name).video_id for name in "ab"]
+    assert without_detections(store, ids) == without_embeddings(store, ids) == ids[1:]
+    store.put(f"tracks/{ids[1]}.parquet", b"not Parquet")
+    assert without_embeddings(store, ids) == []

@@ -147,10 +147,25 @@ def test_detections_that_do_not_go_together_are_refused(direct: Path, tmp_path: 
     (tmp_path / "x.txt").write_text("1,-1,1,1,10,20,0.5\n")
     with pytest.raises(RunError, match="and MOT text come from"):
         settle(TrackConfig(), one, tmp_path / "x.txt")
+    alone = tmp_path / "alone" / "detections"  # of another run, whose run.json is not there
+    shutil.copytree(other / "detections", alone)
+    with pytest.raises(RunError, match=r"one and .*alone.*, of which no run\.json tells, come"):
+        settle(TrackConfig(), one, alone)
+    shutil.copy(other / "run.json", alone.parent)  # sorts before `one`, and is the one that differs
+    (tmp_path / "aaa").mkdir()
+    with pytest.raises(RunError, match=r"alone and .*one come from different"):
+        settle(TrackConfig(), one, alone.parent)
     with pytest.raises(RunError, match="save-video"):
         reassociation.track(
             [str(one)], str(tmp_path / "o"), TrackConfig(), outputs=OutputConfig(save_video=True)
         )
+    for number, wrong in enumerate(({"vid_stride": 1.5}, {"vid_stride": None}, {"max_frames": "x"},
+                                    {"detection": {"weights": 7}}, {"detection": {"size": 3}},
+                                    {"detection": []})):  # fmt: skip
+        odd = with_record(direct, tmp_path / f"odd-{number}", **wrong)
+        with pytest.raises(RunError, match=r"run\.json cannot be read") as refused:
+            settle(TrackConfig(), odd)
+        assert refused.value.exit_code == ExitCode.REFUSED
     (one / "run.json").write_text("{}")
     with pytest.raises(RunError, match=r"run\.json cannot be read"):
         settle(TrackConfig(), one)

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -59,10 +60,43 @@ def test_the_new_file_has_the_columns_and_metadata_of_the_old_one(tmp_path):
     assert set(new.column("video").to_pylist()) == {VIDEO.uri}
     metadata = pq.read_metadata(tmp_path / "new" / "tracks" / FILE).metadata
     assert metadata[b"frames_per_second"] == b"10"
+    seen = pq.read_schema(tmp_path / "new" / "tracks" / FILE).metadata
+    assert seen == {name: value for name, value in metadata.items() if name != b"ARROW:schema"}
     assert json.loads(metadata[b"refined"])["interpolate"] == 5
     record = json.loads((tmp_path / "new" / "run.json").read_text())
     assert record["config"]["refined"]["interpolate"] == 5
     assert record["config_hash"] != "x"
+
+
+def test_columns_that_somebody_added_are_empty_and_named(tmp_path):
+    out = run(tmp_path / "run", walk())
+    path = out / "tracks" / FILE
+    table = pq.ParquetFile(path).read()
+    added = {"zone": list(range(len(table))), "name": ["x"] * len(table)}
+    wanted = pa.schema([pa.field("zone", pa.int64(), nullable=False), ("name", pa.string())])
+    for field_, values in zip(wanted, added.values(), strict=True):
+        table = table.append_column(field_, pa.array(values, field_.type))
+    pq.write_table(table, path)
+    (done,) = refine(out, str(tmp_path / "new"), RefineConfig(interpolate=5))
+    assert done.emptied == ("zone", "name")
+    new = pq.ParquetFile(tmp_path / "new" / "tracks" / FILE).read()
+    assert new.column("zone").null_count == new.column("name").null_count == len(new) > 0
+    assert set(new.column("video").to_pylist()) == {VIDEO.uri}
+    assert new.schema.types == table.schema.types
+    plain = run(tmp_path / "plain", walk())
+    assert refine(plain, str(tmp_path / "other"), RefineConfig(interpolate=5))[0].emptied == ()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "7", '{"config": 1}', "\0", '{"config": {}}'])
+def test_a_run_record_of_another_shape_is_one_line(tmp_path, text):
+    out = run(tmp_path / "run", walk())
+    (out / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run\.json cannot be read .* put back"):
+        refine(out, str(tmp_path / "new"), RefineConfig(smooth=True))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"out: .*run\.json cannot be read .* choose another"):
+        refine(run(tmp_path / "good", walk()), str(tmp_path / "new"), RefineConfig(smooth=True))
 
 
 def test_files_are_created_once_and_other_settings_are_refused(tmp_path):

@@ -18,10 +18,17 @@ from pipelines.annotate import track_colour
 from pipelines.errors import ExitCode, Reason, VideoError
 from pipelines.report import REPORT_KEY, write_report
 from pipelines.report.page import build_report
-from pipelines.report.plots import MAX_PATHS, draw_people, format_seconds, read_tracked_video
-from pipelines.run_record import Summary, Work, summarize
+from pipelines.report.plots import (
+    MAX_GROUPS,
+    MAX_PATHS,
+    draw_people,
+    format_seconds,
+    read_tracked_video,
+)
+from pipelines.run_record import Summary, summarize
 from pipelines.schema import Counts, Video, VideoOutcome
 from pipelines.storage import ObjectStore, open_store
+from pipelines.work import Work
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -120,6 +127,27 @@ def test_the_pictures_show_the_committed_rows(tmp_path: Path) -> None:
     assert f"{len(spans)} paths of {len(spans)} tracks" in page_of(store).text
 
 
+def test_a_long_video_costs_no_more_than_so_many_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.sink.ROW_GROUP_ROWS", 8)
+    summary, store = run(tmp_path, a=Script(frames=200))
+    reads: list[int] = []
+
+    class Counting(pq.ParquetFile):
+        def read_row_group(self, group, **columns):
+            reads.append(group)
+            return super().read_row_group(group, **columns)
+
+    monkeypatch.setattr("pipelines.parquet_file.pq.ParquetFile", Counting)
+    row = summary.videos[0]
+    page = Page(build_report(store, summary))
+    assert row.rows > 8 * 3 * MAX_GROUPS
+    assert len(set(reads)) == MAX_GROUPS
+    assert f"from {MAX_GROUPS} of {-(-row.rows // 8)} parts of the rows" in page.text
+    assert page.line("a-")[2:7] == ["200", "8 s", str(row.tracks), "-", str(row.rows)]
+
+
 def test_a_stride_is_in_the_length_but_not_in_the_frames(tmp_path: Path) -> None:
     summary, store = run(tmp_path, replace(fakes.CONFIG, vid_stride=3), a=Script(frames=75))
     video = read_tracked_video(store, summary.videos[0].video_id, 3)
@@ -143,6 +171,14 @@ def test_long_tracks_keep_few_points_and_the_longest_tracks_are_drawn(tmp_path: 
         writer.add_key_value_metadata({**metadata, b"num_frames": b"5000"})
     store.put(key, tmp_path / "big")
     video = read_tracked_video(store, summary.videos[0].video_id, 1)
+    assert not video.is_sample
+    few = read_tracked_video(store, summary.videos[0].video_id, 1, max_groups=5)
+    assert (few.share, few.is_sample, few.median_track_s) == ((5, 14), True, None)
+    assert few.num_rows == video.num_rows == len(rows)
+    # between the parts that were read the curve is a line, in them it is the truth
+    assert 0 < few.people.min() <= few.people.max() <= video.people.max()
+    assert (few.people == video.people).sum() > 3000
+    assert set(few.rows) <= set(video.rows)
     assert len(video.rows) == MAX_PATHS + 21
     assert sorted(video.paths) == [*range(22, MAX_PATHS + 21), 999]
     assert max(len(path) for path in video.paths.values()) <= 41
@@ -159,7 +195,9 @@ def test_what_comes_from_outside_is_text(tmp_path: Path) -> None:
     assert "img" not in page.tags
     assert not any(name.startswith("on") for _, name, _ in page.attributes)
     assert "<script>alert(1)<&script>.mp4" in page.text  # the name, as text
-    summary = replace(summary, out="/x/</script><b>$title", errors=[{"reason": "<b>"}])
+    summary = replace(
+        summary, run_id="<i>", out="/x/</script><b>$title", errors=[{"reason": "<b>"}]
+    )
     hostile = Page(build_report(store, summary))
     assert "</script><b>$title" in hostile.text
     assert "failed: <b>" in hostile.text
@@ -203,22 +241,42 @@ def test_videos_of_earlier_runs_are_shown(tmp_path: Path) -> None:
     page = page_of(open_store(out))
     assert page.line("a-")[1:3] == ["done before", "40"]
     assert page.line("b-")[1:3] == ["done", "17"]
-    assert page.line("cut-")[1] == "failed"
+    assert page.line("cut-")[1] == "failed before"
     assert "(frame 9)" in page.line("cut-")[-1]
     assert page.tags.count("article") == 2
     assert "2 videos with tracks and 1 error record" in page.text
     assert str(tmp_path / "in" / "a.mp4") in page.text
 
 
-def test_a_run_with_nothing_to_do_and_a_run_without_people(tmp_path: Path) -> None:
+def test_a_call_with_nothing_to_do_reads_no_tracks_and_leaves_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = replace(fakes.CONFIG, min_box_area=1e6)
-    run(tmp_path, config, a=Script())
-    page = page_of(open_store(str(tmp_path / "out")))
-    assert "0 paths of 0 tracks" in page.text
-    _, store = run(tmp_path, config, a=Script())
+    run(tmp_path, config, a=Script(), cut=Script(error_at=9))
+    page = (tmp_path / "out" / REPORT_KEY).read_bytes()
+    assert "0 paths of 0 tracks" in page_of(open_store(str(tmp_path / "out"))).text
+    monkeypatch.setattr("pipelines.report.page.read_tracked_video", None)
+    run(tmp_path, config)
+    assert (tmp_path / "out" / REPORT_KEY).read_bytes() == page
+
+
+def test_the_headline_is_of_the_folder_and_the_call_has_its_times(tmp_path: Path) -> None:
+    first, _ = run(tmp_path, a=Script(), cut=Script(error_at=9))
+    second, store = run(tmp_path, b=Script(frames=31))
     page = page_of(store)
-    assert "It had nothing to do." in page.text
-    assert "No frame was decoded in this run." in page.text
+    tracks = first.folder.tracks + second.tracks
+    expected = f"2 videos with tracks 1 videos failed {tracks} people (tracks)"
+    assert expected.replace(" ", "") in page.text.replace(" ", "")
+    assert f"{71} frames".replace(" ", "") in page.text.replace(" ", "")
+    assert page.line("failed before")[2] == "1"
+    assert "done; failed before: 1 (exit code 0)" in page.text
+    assert re.search(
+        rf"run {second.run_id}, from \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 to "
+        r"\d{4}-[\dT:+-]+: 1 video done, 0 failed, 1 done before, 1 failed before; 31 frames in",
+        page.text,
+    )
+    assert first.run_id != second.run_id
+    assert json.loads(store.get("summary.json"))["run_id"] == second.run_id
 
 
 def test_only_failed_videos(tmp_path: Path) -> None:

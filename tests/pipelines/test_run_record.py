@@ -11,16 +11,15 @@ import pytest
 from pipelines.config import VERSION, ResourceConfig
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.run_record import (
-    Work,
     committed_outcome,
     file_metadata,
     open_out,
-    plan_work,
+    put_summary,
     summarize,
 )
 from pipelines.schema import Counts, Video, VideoOutcome
-from pipelines.sink import error_key, tracks_key, video_key, write_error
 from pipelines.storage import open_store
+from pipelines.work import Work
 
 A, B, C = (Video(f"/archive/{name}.mp4", name) for name in "abc")
 GONE = VideoError(Reason.NOT_FOUND, "no such file")
@@ -70,56 +69,6 @@ def test_an_out_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
         assert refused.value.exit_code == ExitCode.REFUSED
 
 
-@pytest.mark.parametrize(
-    ("flags", "todo", "skipped", "failed"),
-    [
-        ({}, [C], [A], [B]),
-        ({"retry_errors": True}, [B, C], [A], []),
-        ({"overwrite": True}, [A, B, C], [], []),
-    ],
-)
-def test_only_what_is_missing_is_done(
-    tmp_path: Path,
-    flags: dict[str, bool],
-    todo: list[Video],
-    skipped: list[Video],
-    failed: list[Video],
-) -> None:
-    store = open_store(str(tmp_path))
-    store.put(tracks_key(A.video_id), b"")
-    store.put(video_key(A.video_id), b"")
-    write_error(store, B, GONE)
-    both = {"overwrite": False, "retry_errors": False} | flags
-    work = plan_work(store, [A, B, C], [], **both)
-    assert (work.todo, work.skipped) == (todo, skipped)
-    assert [outcome.video for outcome in work.failed] == failed
-    assert not any(store.exists(error_key(video.video_id)) for video in todo)
-    assert not any(store.exists(tracks_key(video.video_id)) for video in todo)
-    assert store.exists(video_key(A.video_id)) == (A not in todo)
-
-
-@pytest.mark.parametrize(("overwrite", "left"), [(False, [C]), (True, [])])
-def test_checkpoints_of_videos_that_ended_are_cleared(
-    tmp_path: Path, overwrite: bool, left: list[Video]
-) -> None:
-    store = open_store(str(tmp_path))
-    store.put(tracks_key(A.video_id), b"")
-    write_error(store, B, GONE)
-    keys = {video: f"checkpoints/{video.video_id}/t/000000000008/state.npz" for video in (A, B, C)}
-    for key in keys.values():
-        store.put(key, b"")
-    plan_work(store, [A, B, C], [], overwrite=overwrite, retry_errors=False)
-    assert [video for video, key in keys.items() if store.exists(key)] == left
-
-
-def test_a_source_without_a_video_fails_and_is_recorded(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path))
-    for _ in range(2):
-        work = plan_work(store, [A], [(B, GONE)], overwrite=False, retry_errors=False)
-        assert [outcome.video for outcome in work.failed] == [B]
-        assert store.exists(error_key(B.video_id))
-
-
 def test_the_summary_adds_up(tmp_path: Path) -> None:
     outcomes = [
         VideoOutcome(A, Counts(10, 1, 50, 40, 4, {"min_box_area": 10}), 0.5),
@@ -156,3 +105,23 @@ def test_the_store_knows_how_a_video_ended(tmp_path: Path) -> None:
         else:
             assert str(ended.error) == row.error
     assert committed_outcome(store, C) is None
+
+
+def test_a_summary_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    (tmp_path / "summary.json").mkdir()
+    with pytest.raises(RunError, match=r"summary\.json cannot be written .*the tracks are there"):
+        put_summary(store, summarize("x", Work([], [], []), [], {}), (1, 1))
+    stopped = summarize("x", Work([], [], []), [], {}, interrupted=ExitCode.INTERRUPTED)
+    put_summary(store, stopped, (1, 1))  # how to go on is said, and its exit code kept
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{", '{"config": 3}', '{"config": {}, "config_hash": 3}', "\0"]
+)
+def test_a_run_record_of_another_shape_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RunError, match=r"run\.json cannot be read .* put back") as refused:
+        open_out(str(tmp_path), fakes.CONFIG, ResourceConfig())
+    assert refused.value.exit_code == ExitCode.REFUSED
+    assert "\n" not in str(refused.value)

@@ -22,15 +22,18 @@ from made_videos import read_number, write_video
 from models.structures import Tracks
 from pipelines import reference
 from pipelines.config import OutputConfig, ResourceConfig
+from pipelines.detection_sources import find_saved
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.names import make_id
 from pipelines.plan import find_videos
+from pipelines.saved_detections import read_saved
 from pipelines.schema import TrackedFrame, Video
 from pipelines.sink import RowWriter, tracks_key
 from pipelines.storage import StorageError, open_store, s3_client
 from pipelines.storage.s3 import S3Store
 from pipelines.storage.s3_file import S3File, open_object
 from pipelines.videos import read_frames
+from pipelines.work import plan_work
 
 pytestmark = pytest.mark.slow  # their environment is installed once, which takes a minute
 
@@ -280,6 +283,27 @@ def test_a_run_over_s3_equals_one_over_files(bucket: str, tmp_path: Path) -> Non
     assert sum(len(table["frame"]) for table in rows(local).values()) > 50
     again = reference.track(source, there, fakes.CONFIG, **SETTINGS)
     assert (again.videos_skipped, again.frames) == (2, 0)
+
+
+def test_tracks_and_detections_of_an_out_are_read_by_parts(bucket: str, tmp_path: Path) -> None:
+    source = fakes.archive(tmp_path / "in", a=fakes.Script(frames=600))
+    out, outputs = f"s3://{bucket}/run", OutputConfig(save_detections=True)
+    run = {"parts": fakes.PARTS, "outputs": outputs}
+    reference.track([str(source)], out, fakes.CONFIG, **run)
+    (saved,) = find_saved([out])
+    _, frames = read_saved(saved, fakes.CONFIG)
+    assert [index for index, _, _ in frames] == list(range(600))
+    store = open_store(out)
+    (row,) = plan_work(store, [saved.video], [], overwrite=False, retry_errors=False).known.values()
+    store.delete("summary.json")
+    (read,) = plan_work(
+        store, [saved.video], [], overwrite=False, retry_errors=False
+    ).known.values()
+    assert (read.rows, read.tracks, read.version) == (row.rows, row.tracks, row.version)
+    before = store.get(tracks_key(saved.video.video_id))
+    fakes.archive(tmp_path / "in", a=fakes.Script(frames=40))
+    reference.track([str(source)], out, fakes.CONFIG, overwrite=True, **run)
+    assert store.get(tracks_key(saved.video.video_id)) != before
 
 
 @pytest.mark.parametrize("seed", range(3))

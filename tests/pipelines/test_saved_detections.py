@@ -5,17 +5,21 @@ from pathlib import Path
 
 import fakes
 import numpy as np
+import pyarrow as pa
 import pytest
 from fakes import Script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.structures import Detections
 from pipelines import reference
 from pipelines.config import DetectionConfig, OutputConfig, TrackConfig
 from pipelines.detection_sources import find_saved, run_folder
 from pipelines.errors import ExitCode, Reason, RunError
 from pipelines.saved_detections import SavedVideo, read_saved, saved_chunks, to_scores
 from pipelines.schema import Segment, Video
+from pipelines.sink import RowWriter, detections_key
+from pipelines.storage import open_store
 
 TEXT = "3,-1,11,21,30,60,0.9\n1,-1,1,1,10,20,0.5\n3,-1,101,21,30,60,0.7\n"
 INFO = "[Sequence]\nname=S\nframeRate=10\nseqLength=5\nimWidth=200\nimHeight=100\n"
@@ -205,3 +209,27 @@ def test_saved_detections_are_what_the_association_saw(tmp_path: Path) -> None:
     kept = [detections for _, _, detections in read_saved(saved[0], strict)[1]]
     assert all((detections.scores > 0.935).all() for detections in kept)
     assert 0 < sum(map(len, kept)) < sum(len(detections) for _, _, detections in found)
+
+
+def test_a_long_file_is_read_by_parts(tmp_path: Path) -> None:
+    video = Video("/x/long.mp4", "long")
+    writer = RowWriter(tmp_path / "spool", video, 64, OutputConfig(save_detections=True))
+    rng = np.random.default_rng(0)
+    for frame in range(2560):
+        boxes, vectors = rng.uniform(0, 9, (4, 4)), rng.normal(size=(4, 64))
+        found = Detections(
+            boxes.astype(np.float32), np.full(4, 0.9, np.float32), vectors.astype(np.float16)
+        )
+        writer.write_detections(frame, frame / 25, found)
+    about = {"width": "640", "height": "480", "frames_per_second": "25"}
+    writer.commit(open_store(str(tmp_path)), about)
+    key = detections_key(video.video_id)
+    size = (tmp_path / key).stat().st_size
+    before = pa.total_allocated_bytes()
+    _, frames = read_saved(SavedVideo(video, str(tmp_path), key), TrackConfig())
+    most = 0
+    for count, _ in enumerate(frames):
+        most = max(most, pa.total_allocated_bytes() - before) if count % 64 == 0 else most
+    assert count == 2559
+    assert size > 1_000_000
+    assert 0 < most < size / 2
