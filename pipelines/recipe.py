@@ -41,7 +41,8 @@ class TrainingConfig:
         clip_norm: Length that gradients are cut to, None for none.
         freeze_norms: Leave scale and shift of every batch norm as they are.
         ema_steps: Time constant of the moving average that is saved; 0 saves the plain weights.
-        precision: `bf16` runs the network under autocast.
+        precision: `bf16` runs the network under autocast; `auto` does where the machine has units
+            for it, as tracking does (`pipelines.networks.quick_precision`), else it is `fp32`.
         seed: Of weights and data.
 
     Raises:
@@ -64,7 +65,7 @@ class TrainingConfig:
     clip_norm: float | None = 10.0
     freeze_norms: bool = False
     ema_steps: float = 400.0
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,7 +73,7 @@ class TrainingConfig:
             raise ValueError("training: accepted is either minutes or epochs")
         _choose("training optimiser", self.optimiser, ("adamw", "sgd"))
         _choose("training schedule", self.schedule, ("cosine", "steps"))
-        _choose("training precision", self.precision, ("bf16", "fp32"))
+        _choose("training precision", self.precision, ("auto", "bf16", "fp32"))
         for name in ("minutes", "epochs", "batch", "learning_rate", "warmup_steps"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | float) or value <= 0):

@@ -15,8 +15,10 @@ from models.jde.network import JDE
 from pipelines.initial_weights import describe, initialise
 from pipelines.recipe import Recipe
 from pipelines.storage import open_store
-from pipelines.training import Batches, Ranks, TrainingPlan, fit
+from pipelines.training import Batches, fit
 from pipelines.training_data import Batch, TrainingSet, collate
+from pipelines.training_ranks import Ranks
+from pipelines.training_schedule import TrainingPlan
 from pipelines.validation import Validation
 
 
