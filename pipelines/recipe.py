@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from models.jde.config import CONFIGURATIONS, JDEConfig
-from models.jde.embedding_loss import EMBEDDING_LOSSES
+from models.jde.embedding_loss import EMBEDDING_LOSSES, check_margin
 from models.jde.weighting import WEIGHTINGS
 from pipelines.augmentation import Augmentation
 from pipelines.image_sources import Source
@@ -132,6 +132,7 @@ class Recipe:
         validation: What is measured meanwhile, None for nothing.
         embedding_loss: One of `models.jde.embedding_loss.EMBEDDING_LOSSES`.
         weighting: One of `models.jde.weighting.WEIGHTINGS`.
+        margin: Of the embedding loss `triplet`, a difference of cosines; 0 is equation 1.
         sampling: See `pipelines.training_data.TrainingSet`.
         initial: Backbone weights (NanoDet-g, FastestDet, Darknet, torchvision) or a whole network's
             file, for Darknet-53 also a published checkpoint.
@@ -156,6 +157,7 @@ class Recipe:
     validation: ValidationConfig | None = None
     embedding_loss: str = "cross_entropy"
     weighting: str = "uncertainty"
+    margin: float = 0.0
     sampling: Sampling = "weights"
     initial: str | None = None
     initial_classifier: bool = False
@@ -170,6 +172,7 @@ class Recipe:
         _choose("network", self.network, tuple(CONFIGURATIONS))
         _choose("embedding_loss", self.embedding_loss, EMBEDDING_LOSSES)
         _choose("weighting", self.weighting, WEIGHTINGS)
+        check_margin(self.embedding_loss, self.margin)
         _choose("sampling", self.sampling, SAMPLINGS)
         if not self.sources:
             raise ValueError("sources: got none, accepted is a list of kind and path")

@@ -113,7 +113,9 @@ class _Run:
         for module in model.modules():
             if config.freeze_norms and isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
-        loss = build_loss(model.config, plan.num_identities, plan.embedding_loss, plan.weighting)
+        loss = build_loss(
+            model.config, plan.num_identities, plan.embedding_loss, plan.weighting, plan.margin
+        )
         if plan.classifier is not None:
             loss.identity.classifier.load_state_dict(plan.classifier)
         loss = loss.to(ranks.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pipelines.training import Batches, fit
 from pipelines.training_data import Batch, TrainingSet, collate
 from pipelines.training_ranks import Ranks
 from pipelines.training_schedule import TrainingPlan
+from pipelines.training_state import forget
 from pipelines.validation import Validation
 
 
@@ -33,7 +35,8 @@ class TrainingRun:
         num_identities: People known by name in the images.
         steps_per_epoch: Steps in a pass over the images.
         threads: Of torch, on the CPU.
-        resume: Go on from the checkpoint in `out`.
+        resume: Go on from the checkpoint in `out`, if there is one; otherwise it is removed before
+            the first step, once, so that a group that is started again goes on from its own.
     """
 
     recipe: Recipe
@@ -56,6 +59,11 @@ class TrainingRun:
         self._classifier()
         if self.recipe.validation is not None:
             Validation(self.recipe.validation, self.root)
+
+    def begin(self) -> None:
+        """Remove a checkpoint that is not to be gone on from; called once, when work starts."""
+        if not self.resume:
+            forget(open_store(self.out))
 
     def _classifier(self) -> dict[str, torch.Tensor] | None:
         recipe = self.recipe
@@ -87,6 +95,7 @@ class TrainingRun:
             steps_per_epoch=self.steps_per_epoch,
             embedding_loss=recipe.embedding_loss,
             weighting=recipe.weighting,
+            margin=recipe.margin,
             validation=recipe.validation,
             notes={
                 "licence": recipe.licence,
@@ -101,16 +110,20 @@ class TrainingRun:
             batches,
             open_store(self.out),
             ranks=ranks,
-            resume=self.resume,
             validate=validation or None,
             show=show,
         )
 
 
 def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """Forked workers would raise what the trainer raises on SIGINT and SIGTERM."""
+    """Forked workers would raise what the trainer raises on SIGINT and SIGTERM.
+
+    A worker that SIGTERM ends does so with exit code 0: service managers and `kill` send the signal
+    to all processes at once, and of one that a signal has killed torch raises an error in the
+    trainer, in the middle of keeping its place.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def train_here(
@@ -139,6 +152,12 @@ def train_here(
             collate_fn=collate,
             worker_init_fn=_leave_signals_to_the_trainer,
         )
-        return enumerate(iter(loader), first_step)
+        try:
+            yield from enumerate(iter(loader), first_step)
+        except ValueError as error:  # of a worker, it carries its whole traceback
+            raise ValueError(
+                str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+            ) from None
 
+    run.begin()
     run.train(batches, Ranks(device), show)

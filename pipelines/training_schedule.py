@@ -21,6 +21,7 @@ class TrainingPlan:
         steps_per_epoch: Steps in a pass over the images.
         embedding_loss: See `pipelines.recipe.Recipe`.
         weighting: See `pipelines.recipe.Recipe`.
+        margin: See `pipelines.recipe.Recipe`.
         validation: When to validate, None for never.
         notes: Metadata of the weight file.
         classifier: `weight` and `bias` that the identity loss starts with, None for random ones.
@@ -31,6 +32,7 @@ class TrainingPlan:
     steps_per_epoch: int
     embedding_loss: str = "cross_entropy"
     weighting: str = "uncertainty"
+    margin: float = 0.0
     validation: ValidationConfig | None = None
     notes: dict[str, str] = field(default_factory=dict)
     classifier: Mapping[str, Tensor] | None = None

@@ -123,6 +123,7 @@ def train_on_ray(
         if device == "cuda" and not use_gpu:
             text = f"device: got cuda for {num_trainers} trainers, but this Ray has {gpus} GPUs"
             raise ValueError(text)
+        run.begin()
         lines = _Lines.remote()  # type: ignore[attr-defined]
         trainer = TorchTrainer(
             _train_one,
@@ -182,7 +183,6 @@ def _datasets(run: TrainingRun, images: Any, num_trainers: int, workers: int) ->
                 rank=rank,
                 num_ranks=num_trainers,
                 workers=workers,
-                resume=run.resume,
             ),
         )
         for rank in range(num_trainers)
