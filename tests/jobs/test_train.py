@@ -1,6 +1,7 @@
 """The verb: what is refused, counted and planned before anything is learned."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 import yaml
 
@@ -109,8 +109,9 @@ def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_pat
         while not (out / "latest.json").exists() and process.poll() is None:
             time.sleep(0.05)
         if whom != "trainer":
-            for worker in psutil.Process(process.pid).children():
-                worker.terminate()
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            for worker in children.read_text().split():
+                os.kill(int(worker), signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate()
     assert process.returncode == 143, error
