@@ -17,6 +17,7 @@ from models.structures import IntArray
 from pipelines.augmentation import Augmentation, Example, clipped, jitter_colour, warp
 from pipelines.copy_paste import paste_people
 from pipelines.labelled_images import LabelledImage, TrainingImage
+from pipelines.published_augmentation import published_view
 
 logger = logging.getLogger(__name__)
 
@@ -200,6 +201,8 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
     def _scene(
         self, labelled: LabelledImage, width: int, height: int, rng: np.random.Generator
     ) -> Example:
+        if self.augmentation.published:
+            return published_view(labelled, width, height, self.augmentation, rng)
         image, tlbr = warp(labelled, width, height, self.augmentation, rng)
         example = Example(
             jitter_colour(image, self.augmentation, rng),

@@ -13,6 +13,7 @@ import torch
 
 from models.jde.importers import published_classifier
 from models.jde.network import JDE
+from pipelines.errors import ExitCode, RunError
 from pipelines.initial_weights import describe, initialise
 from pipelines.recipe import Recipe
 from pipelines.storage import open_store
@@ -22,6 +23,8 @@ from pipelines.training_ranks import Ranks
 from pipelines.training_schedule import TrainingPlan
 from pipelines.training_state import forget
 from pipelines.validation import Validation
+
+OUTLIVES_SECONDS = 20.0  # by which a worker survives SIGTERM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +121,18 @@ class TrainingRun:
 def _leave_signals_to_the_trainer(_worker: int) -> None:
     """Forked workers would raise what the trainer raises on SIGINT and SIGTERM.
 
-    A worker that SIGTERM ends does so with exit code 0: service managers and `kill` send the signal
-    to all processes at once, and of one that a signal has killed torch raises an error in the
-    trainer, in the middle of keeping its place.
+    Service managers and `kill` by name send SIGTERM to all processes at once. A worker outlives it
+    for some seconds, in which the trainer keeps its place and ends it: batches of a worker that is
+    gone cannot be read, and of one that a signal has killed torch raises an error in the trainer.
     """
+
+    def end_later(*_: object) -> None:
+        if not signal.getitimer(signal.ITIMER_REAL)[0]:
+            signal.setitimer(signal.ITIMER_REAL, OUTLIVES_SECONDS)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, end_later)
 
 
 def train_here(
@@ -155,8 +164,16 @@ def train_here(
         try:
             yield from enumerate(iter(loader), first_step)
         except ValueError as error:  # of a worker, it carries its whole traceback
-            raise ValueError(
-                str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+            reason = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+            raise ValueError(reason) from None
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            reason = " ".join(str(error).split())
+            raise RunError(
+                f"training: a process that augments died ({reason}); the same command goes on "
+                f"from {run.out}",
+                ExitCode.INTERNAL,
             ) from None
 
     run.begin()

@@ -112,6 +112,7 @@ def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_pat
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             for worker in children.read_text().split():
                 os.kill(int(worker), signal.SIGTERM)
+            time.sleep(0.3)  # the trainer learns of their death first
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate()
     assert process.returncode == 143, error

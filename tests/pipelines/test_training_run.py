@@ -2,18 +2,21 @@
 
 import os
 import signal
+import time
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from models.jde.assignment import Labels
 from pipelines import training_run
+from pipelines.errors import RunError
 from pipelines.recipe import parse_recipe
 from pipelines.storage import open_store
 from pipelines.training_data import Batch
 from pipelines.training_ranks import Ranks
-from pipelines.training_run import TrainingRun
+from pipelines.training_run import TrainingRun, train_here
 from pipelines.training_state import forget, step_done
 
 
@@ -73,13 +76,30 @@ def test_only_a_run_that_does_not_resume_removes_the_checkpoint(tmp_path):
     assert step_done(open_store(str(tmp_path))) == 0
 
 
-def test_a_terminated_worker_ends_as_if_it_were_done():
-    """Of one that a signal has killed, torch raises an error in the trainer."""
+def test_a_worker_outlives_its_trainers_sigterm_and_ends_as_if_it_were_done(monkeypatch):
+    """What it has made is read only from a living one; one that a signal kills raises an error."""
+    monkeypatch.setattr(training_run, "OUTLIVES_SECONDS", 0.2)
+    since = time.monotonic()
     child = os.fork()
     if not child:
         training_run._leave_signals_to_the_trainer(0)
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        time.sleep(30)
         os._exit(9)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+    assert time.monotonic() - since >= 0.2
+
+
+def test_a_lost_worker_is_told_in_one_line(tmp_path, monkeypatch):
+    class Loader:
+        def __init__(self, *_, **__):
+            pass
+
+        def __iter__(self):
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(torch.utils.data, "DataLoader", Loader)
+    with pytest.raises(RunError, match=r"augments died \(DataLoader worker \(pid 7\) is killed"):
+        train_here(run(tmp_path, resume=True), SimpleNamespace(), workers=1, device="cpu")
