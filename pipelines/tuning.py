@@ -358,7 +358,7 @@ def _optuna(seed: int) -> Any:
         from ray.tune.search.optuna import OptunaSearch
     except ImportError as error:
         raise RunError(
-            "search: optuna is not installed; pip install 'jde-ray[tune]', or --search grid",
+            "search: optuna is not installed; pip install -e '.[tune]', or --search grid",
             ExitCode.REFUSED,
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
