@@ -77,10 +77,8 @@ class Source:
                 f"source {self.path}: got video {self.video!r}, accepted is true | false"
             )
         if self.video and self.kind not in (*VIDEOS, "list"):
-            accepted = " | ".join((*VIDEOS, "list"))
-            raise ValueError(
-                f"source {self.path}: got video of kind {self.kind}, accepted: {accepted}"
-            )
+            got = f"got video of kind {self.kind}"
+            raise ValueError(f"source {self.path}: {got}, accepted: {' | '.join(VIDEOS)} | list")
         if self.largest_gap is not None and self.largest_gap < 1:
             got = f"largest_gap {self.largest_gap}"
             raise ValueError(f"source {self.path}: got {got}, accepted is 1 or more")
