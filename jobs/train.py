@@ -6,6 +6,7 @@ in this process, or with `--num-trainers` on Ray. Nothing is computed here.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -75,41 +76,44 @@ def train(
 ) -> None:
     """Train a network; OUT/weights.safetensors is the result."""
     from pipelines.cluster import Interrupted, interruptible
+    from pipelines.training_data import share_of_batch
     from pipelines.training_images import read_images
     from pipelines.training_plan import describe_plan
     from pipelines.training_run import TrainingRun, train_here
 
     try:
-        recipe = _read(
-            config, minutes, epochs, learning_rate, loss_weighting, embedding_loss, initial
-        )
-        recipe = recipe.without(leave_out or ())
-        if out is None and not dry_run:
-            raise ValueError("out: accepted is --out with a folder or s3:// prefix, or --dry-run")
-        if recipe.training.batch % num_trainers:
-            got = f"batch: got {recipe.training.batch}"
-            raise ValueError(f"{got}, accepted is a multiple of --num-trainers {num_trainers}")
-        cache = None if dry_run else _labels_folder(out or "")
-        images = read_images(recipe, data, cache, skip_bad=skip_bad, show=_show)
-        if images.problems.found:
-            _show(f"left out: {images.problems.summary()}")
-        run = TrainingRun(
-            recipe=recipe,
-            root=data,
-            out=out or "",
-            num_identities=images.num_identities,
-            steps_per_epoch=(stream := images.build_set(recipe, skip_bad=skip_bad)).steps_per_epoch,
-            threads=threads,
-            resume=resume,
-        )
-        run.check()
-        if dry_run:
-            for line in describe_plan(recipe, images, num_trainers):
-                _show(line)
-            return
-        people = sum(int((~image.ignore).sum()) for image in images.images)
-        _show(f"{len(images.images)} images, {people} people, {images.num_identities} identities")
         with interruptible():
+            recipe = _read(
+                config, minutes, epochs, learning_rate, loss_weighting, embedding_loss, initial
+            )
+            recipe = recipe.without(leave_out or ())
+            if out is None and not dry_run:
+                raise ValueError(
+                    "out: accepted is --out with a folder or s3:// prefix, or --dry-run"
+                )
+            share_of_batch(recipe.training.batch, num_trainers, recipe.sampling)
+            cache = None if dry_run else _labels_folder(out or "")
+            images = read_images(recipe, data, cache, skip_bad=skip_bad, show=_show)
+            if images.problems.found:
+                _show(f"left out: {images.problems.summary()}")
+            stream = images.build_set(recipe, skip_bad=skip_bad)
+            run = TrainingRun(
+                recipe=recipe,
+                root=data,
+                out=out or "",
+                num_identities=images.num_identities,
+                steps_per_epoch=stream.steps_per_epoch,
+                threads=threads,
+                resume=resume,
+            )
+            run.check()
+            if dry_run:
+                for line in describe_plan(recipe, images, num_trainers, device):
+                    _show(line)
+                return
+            people = sum(int((~image.ignore).sum()) for image in images.images)
+            known = f"{images.num_identities} identities"
+            _show(f"{len(images.images)} images, {people} people, {known}")
             if num_trainers > 1 or address != "local":
                 from pipelines.training_workers import train_on_ray
 
@@ -126,9 +130,9 @@ def train(
             else:
                 train_here(run, stream, workers=workers, device=_device(device), show=_show)
     except Interrupted as signal:
-        raise RunError(
-            f"interrupted; the same command goes on from {out}", signal.exit_code
-        ) from None
+        again = "the same command" + ("" if resume else " without --no-resume")
+        place = f" from {out}" if out else ""
+        raise RunError(f"interrupted; {again} goes on{place}", signal.exit_code) from None
     except FloatingPointError as error:
         raise RunError(str(error), ExitCode.INTERNAL) from error
     except ValueError as error:
@@ -169,10 +173,14 @@ def _read(
 
 
 def _labels_folder(out: str) -> Path:
-    """Where teachers' labels are kept: in OUT, or beside the machine's temporary files."""
+    """Where teachers' labels are kept: in OUT; where that is no folder, in the user's own cache."""
     if "://" not in out:
         return Path(out) / "labels"
-    return Path(tempfile.gettempdir()) / "jde-labels"
+    caches = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(caches or Path("~/.cache").expanduser()) / "jde-ray" / "labels"
+    except RuntimeError:  # a user without a home
+        return Path(tempfile.mkdtemp(prefix="jde-labels-"))
 
 
 def _device(wanted: str) -> str:

@@ -39,6 +39,9 @@ class Augmentation:
             published code; otherwise they keep their size and follow their centre.
         min_height_px: Smaller boxes are ignored regions.
         min_visible: So are boxes of which less is left inside the canvas.
+        published: Make views as the published code does, see `pipelines.published_augmentation`;
+            then `fit`, `aspect`, `hue`, `blur`, `hull`, `min_height_px` and `min_visible` do not
+            count.
 
     Raises:
         ValueError: If a value is not accepted.
@@ -61,6 +64,7 @@ class Augmentation:
     hull: bool = False
     min_height_px: float = 9.0
     min_visible: float = 0.35
+    published: bool = False
 
     def __post_init__(self) -> None:
         for name in ("mosaic", "copy_paste", "blur", "flip"):
@@ -71,6 +75,10 @@ class Augmentation:
             raise ValueError(f"augmentation fit: got {self.fit!r}, accepted is cover | letterbox")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"augmentation scale: got {self.scale}, accepted is [low, high] > 0")
+        if not isinstance(self.published, bool):
+            raise ValueError(
+                f"augmentation published: got {self.published!r}, accepted is true | false"
+            )
         if not self.multi_scale or min(self.multi_scale) <= 0:
             raise ValueError(f"augmentation multi_scale: got {self.multi_scale}, accepted are > 0")
 

@@ -18,8 +18,8 @@ VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
 # are read; a run goes on in an OUT of its own format only.
 #   1  ids with 8 hex digits
 #   2  ids with 16 hex digits and the letters of all languages; `num_tracks`, `num_detections` and
-#      `video_version` in the metadata, which is the Arrow schema's too; `mode: published` leaves out
-#      wide boxes
+#      `video_version` in the metadata, which is the Arrow schema's too; no wide boxes in
+#      `mode: published`
 ROW_FORMAT = 2
 
 Device = Literal["auto", "cpu", "cuda"]

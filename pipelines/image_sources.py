@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +12,20 @@ import numpy as np
 from models.structures import FloatArray
 from models.synthetic.render import render
 from models.synthetic.scene import StreetScene
+from pipelines.frame_numbers import follow, frame_order
+from pipelines.image_folders import list_images
 from pipelines.label_rows import (
     Problems,
-    numbered,
     outside,
     read_csv_rows,
     read_jde_rows,
+    read_lines,
     read_mot_rows,
 )
 from pipelines.labelled_images import Image, LabelledImage, ListedImage, TrainingImage, read_image
 from pipelines.mot_format import DISTRACTORS
 
+VIDEOS = ("sequence", "synthetic")  # kinds whose pictures follow each other
 KINDS = ("sequence", "boxes", "backgrounds", "crops", "list", "frames", "synthetic")
 
 
@@ -37,7 +41,12 @@ class Source:
         weight: Share of the images drawn, relative to the other sources.
         every: Take every n-th frame.
         squashed: See `LabelledImage`.
-        identities: How many the labels may use, numbers 0 to that less 1; None for no limit.
+        identities: How many numbers the labels may use, 0 to that less 1: one more than the largest
+            that occurs. None for no limit. See `with_unique_identities`.
+        video: Whether neighbouring pictures are frames of a video, which `sampling: pairs` asks
+            for. None means so for `sequence` and `synthetic` alone.
+        largest_gap: Frames between two neighbours that are a pair; None for `every`. Of a list the
+            numbers in file names count, see `pipelines.frame_numbers.follow`.
 
     Raises:
         ValueError: If a value is not accepted.
@@ -49,6 +58,8 @@ class Source:
     every: int = 1
     squashed: bool = False
     identities: int | None = None
+    video: bool | None = None
+    largest_gap: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -56,6 +67,32 @@ class Source:
         if self.weight <= 0 or self.every < 1:
             got = f"weight {self.weight}, every {self.every}"
             raise ValueError(f"source {self.path}: got {got}, accepted are numbers above 0")
+        if self.identities is not None and (
+            not isinstance(self.identities, int) or self.identities < 0
+        ):
+            got = f"identities {self.identities!r}"
+            raise ValueError(f"source {self.path}: got {got}, accepted is 0 or more")
+        if self.video not in (None, True, False):
+            raise ValueError(
+                f"source {self.path}: got video {self.video!r}, accepted is true | false"
+            )
+        if self.video and self.kind not in (*VIDEOS, "list"):
+            got = f"got video of kind {self.kind}"
+            raise ValueError(f"source {self.path}: {got}, accepted: {' | '.join(VIDEOS)} | list")
+        if self.largest_gap is not None and self.largest_gap < 1:
+            got = f"largest_gap {self.largest_gap}"
+            raise ValueError(f"source {self.path}: got {got}, accepted is 1 or more")
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its pictures follow each other."""
+        return self.kind in VIDEOS if self.video is None else self.video
+
+    def runs(self, paths: Sequence[Path]) -> list[str]:
+        """For each picture, in order, the run of frames that it belongs to; empty for none."""
+        if not self.is_video:
+            return [""] * len(paths)
+        return follow(paths, self.largest_gap or self.every)
 
 
 def read_source(
@@ -107,14 +144,22 @@ def _read_sequence(
     if not truth.is_file():
         problems.add(truth, None, "missing file", "accepted is a sequence with gt/gt.txt")
         return []
-    rows = read_mot_rows(truth, problems)
-    paths = sorted((folder / "img1").glob("*.jpg"))
+    rows = read_mot_rows(truth, problems, source.identities)
+    paths = []
+    for path in list_images(str(folder)):
+        if path.stem.isdecimal():
+            paths.append(path)
+        else:
+            problems.add(
+                path, None, "image name", "accepted is the number of the frame: 000001.jpg"
+            )
     numbers = {int(path.stem) for path in paths}
     for frame in sorted({int(f) for f in rows[:, 0]} - numbers):
         line = int(rows[rows[:, 0] == frame][0, 9])
         problems.add(truth, line, "missing image", f"frame {frame} has no img1/{frame:06d}.jpg")
     images = []
-    for path in paths[:: source.every]:
+    paths = paths[:: source.every]
+    for path, run in zip(paths, source.runs(paths), strict=True):
         mine = rows[rows[:, 0] == int(path.stem)]
         is_person = (mine[:, 6] > 0) & (mine[:, 7] == 1)
         mine = mine[is_person | np.isin(mine[:, 7], (1, *DISTRACTORS))]
@@ -130,7 +175,7 @@ def _read_sequence(
                 ~person,
                 group,
                 origin=str(path),
-                sequence=str(folder),
+                sequence=run,
             )
         )
     return images
@@ -213,14 +258,17 @@ def _read_list(
     if not listed.is_file():
         problems.add(listed, None, "missing file", "accepted is a list of images below --data")
         return []
+    entries = [(root / name, line) for line, name in read_lines(listed, problems)]
+    if source.is_video:
+        entries.sort(key=lambda entry: frame_order(entry[0]))
+    entries = entries[:: source.every]
     images = []
-    for line, name in list(numbered(listed.read_text().splitlines()))[:: source.every]:
-        path = root / name
+    for (path, line), run in zip(entries, source.runs([p for p, _ in entries]), strict=True):
         labels = label_path(path)
-        if not path.is_file():
+        if not _is_file(path):
             problems.add(listed, line, "missing image", f"there is no {path}")
             continue
-        if not labels.is_file():
+        if not _is_file(labels):
             wanted = f"there is no {labels} (an empty one says that nobody is there)"
             problems.add(listed, line, "missing label file", wanted)
             continue
@@ -233,10 +281,18 @@ def _read_list(
                 np.zeros(len(rows), bool),
                 group,
                 longest_side,
-                sequence=str(path.parent),
+                sequence=run,
             )
         )
     return images
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is one; of a name that no file can have, too."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
 
 
 def _read_video(path: Path, every: int, group: int, longest_side: int) -> list[LabelledImage]:

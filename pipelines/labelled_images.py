@@ -106,29 +106,49 @@ def read_image(path: Path, longest_side: int) -> tuple[Image, float]:
     Raises:
         ValueError: If the file is missing or no image.
     """
-    loaded = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        loaded = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than OpenCV reads
+        loaded = None
     if loaded is None:
         raise ValueError(f"training image: {path} is missing or no image")
     scale = min(1.0, longest_side / max(loaded.shape[:2]))
     if scale < 1:
-        size = (round(loaded.shape[1] * scale), round(loaded.shape[0] * scale))
+        size = (max(1, round(loaded.shape[1] * scale)), max(1, round(loaded.shape[0] * scale)))
         loaded = cv2.resize(loaded, size, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(loaded[:, :, ::-1]), scale
 
 
 def with_unique_identities(
-    groups: Sequence[Sequence[TrainingImage]],
+    groups: Sequence[Sequence[TrainingImage]], declared: Sequence[int | None] | None = None
 ) -> tuple[list[TrainingImage], int]:
-    """Number identities 0, 1, ... over all sources; a number means one person in one source."""
-    known: dict[tuple[int, int], int] = {}
+    """Number identities over all sources; a number means one person in one source.
+
+    Where a source declares how many it uses, its numbers stay what they are, behind those of the
+    sources before it, and there is one class more than numbers: as in the published code, whose
+    classifier fits then. The people of other sources are numbered as they come up.
+
+    Args:
+        groups: The images of each source, in order.
+        declared: Numbers that each source uses, None for a source that does not say so.
+
+    Returns:
+        The images of all sources, and the number of classes.
+    """
     images: list[TrainingImage] = []
-    for image in (image for group in groups for image in group):
-        identity = [
-            known.setdefault((image.group, int(i)), len(known)) if i >= 0 and not ignored else -1
-            for i, ignored in zip(image.identity, image.ignore, strict=True)
-        ]
-        images.append(replace(image, identity=np.array(identity, np.int64)))
-    return images, len(known)
+    first = 0
+    for group, count in zip(groups, declared or [None] * len(groups), strict=True):
+        known: dict[int, int] = {}
+        if count is not None:
+            known = {number: first + number for number in range(count)}
+        for image in group:
+            identity = [
+                known.setdefault(int(i), first + len(known)) if i >= 0 and not ignored else -1
+                for i, ignored in zip(image.identity, image.ignore, strict=True)
+            ]
+            images.append(replace(image, identity=np.array(identity, np.int64)))
+        first += len(known)
+    return images, first + any(count is not None for count in declared or ())
 
 
 def add_pseudo_labels(

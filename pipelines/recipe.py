@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from models.jde.config import CONFIGURATIONS, JDEConfig
-from models.jde.embedding_loss import EMBEDDING_LOSSES
+from models.jde.embedding_loss import EMBEDDING_LOSSES, check_margin
 from models.jde.weighting import WEIGHTINGS
 from models.settings_file import read_yaml
 from pipelines.augmentation import Augmentation
@@ -40,7 +40,8 @@ class TrainingConfig:
         clip_norm: Length that gradients are cut to, None for none.
         freeze_norms: Leave scale and shift of every batch norm as they are.
         ema_steps: Time constant of the moving average that is saved; 0 saves the plain weights.
-        precision: `bf16` runs the network under autocast.
+        precision: `bf16` runs the network under autocast; `auto` does where the machine has units
+            for it, as tracking does (`pipelines.networks.quick_precision`), else it is `fp32`.
         seed: Of weights and data.
 
     Raises:
@@ -63,7 +64,7 @@ class TrainingConfig:
     clip_norm: float | None = 10.0
     freeze_norms: bool = False
     ema_steps: float = 400.0
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ class TrainingConfig:
             raise ValueError("training: accepted is either minutes or epochs")
         _choose("training optimiser", self.optimiser, ("adamw", "sgd"))
         _choose("training schedule", self.schedule, ("cosine", "steps"))
-        _choose("training precision", self.precision, ("bf16", "fp32"))
+        _choose("training precision", self.precision, ("auto", "bf16", "fp32"))
         for name in ("minutes", "epochs", "batch", "learning_rate", "warmup_steps"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | float) or value <= 0):
@@ -130,6 +131,7 @@ class Recipe:
         validation: What is measured meanwhile, None for nothing.
         embedding_loss: One of `models.jde.embedding_loss.EMBEDDING_LOSSES`.
         weighting: One of `models.jde.weighting.WEIGHTINGS`.
+        margin: Of the embedding loss `triplet`, a difference of cosines; 0 is equation 1.
         sampling: See `pipelines.training_data.TrainingSet`.
         initial: Backbone weights (NanoDet-g, FastestDet, Darknet, torchvision) or a whole network's
             file, for Darknet-53 also a published checkpoint.
@@ -154,6 +156,7 @@ class Recipe:
     validation: ValidationConfig | None = None
     embedding_loss: str = "cross_entropy"
     weighting: str = "uncertainty"
+    margin: float = 0.0
     sampling: Sampling = "weights"
     initial: str | None = None
     initial_classifier: bool = False
@@ -168,6 +171,7 @@ class Recipe:
         _choose("network", self.network, tuple(CONFIGURATIONS))
         _choose("embedding_loss", self.embedding_loss, EMBEDDING_LOSSES)
         _choose("weighting", self.weighting, WEIGHTINGS)
+        check_margin(self.embedding_loss, self.margin)
         _choose("sampling", self.sampling, SAMPLINGS)
         if not self.sources:
             raise ValueError("sources: got none, accepted is a list of kind and path")

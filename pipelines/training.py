@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,87 +13,19 @@ from models.jde.anchor_loss import AnchorLoss
 from models.jde.assignment import Labels
 from models.jde.loss import JointLoss, build_loss
 from models.jde.network import JDE
-from pipelines.recipe import TrainingConfig, ValidationConfig
+from pipelines.networks import quick_precision
 from pipelines.storage import ObjectStore
 from pipelines.training_curves import CURVES, VALIDATION, LiveTable, Table
 from pipelines.training_data import Batch
+from pipelines.training_ranks import Ranks
+from pipelines.training_schedule import TrainingPlan
 from pipelines.training_state import BEST, MovingAverage, TrainingState, build_optimiser
 
 CHECKPOINT_SECONDS = 120.0
-LOG_STEPS = 20
+LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row and a line after so many, whichever comes first
 
 Batches = Callable[[int], Iterator[tuple[int, Batch]]]  # from a step on: steps and their batches
 Scores = Mapping[str, Mapping[str, float]]  # by sequence, `OVERALL` last
-
-
-class Ranks:
-    """The processes that train together; this one is alone.
-
-    Attributes:
-        rank: Of this process.
-        count: Of all.
-        device: That the network runs on.
-    """
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.rank, self.count, self.device = 0, 1, torch.device(device)
-
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over all processes."""
-        return module
-
-    def any(self, *flags: bool) -> list[bool]:
-        """For each flag whether any process raises it."""
-        return list(flags)
-
-    def gather(self, value: Any) -> list[Any]:
-        """The value of every process."""
-        return [value]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
-    """What a run learns, beyond its data.
-
-    Attributes:
-        config: Budget and rates.
-        num_identities: Classes of the identity loss.
-        steps_per_epoch: Steps in a pass over the images.
-        embedding_loss: See `pipelines.recipe.Recipe`.
-        weighting: See `pipelines.recipe.Recipe`.
-        validation: When to validate, None for never.
-        notes: Metadata of the weight file.
-        classifier: `weight` and `bias` that the identity loss starts with, None for random ones.
-    """
-
-    config: TrainingConfig
-    num_identities: int
-    steps_per_epoch: int
-    embedding_loss: str = "cross_entropy"
-    weighting: str = "uncertainty"
-    validation: ValidationConfig | None = None
-    notes: dict[str, str] = field(default_factory=dict)
-    classifier: Mapping[str, Tensor] | None = None
-
-    def share(self, step: int, spent: float) -> float:
-        """Share of the budget that is used up after `step` steps and `spent` seconds."""
-        if self.config.minutes is not None:
-            return spent / (60 * self.config.minutes)
-        assert self.config.epochs is not None  # noqa: S101 - one of both is set
-        return step / (self.config.epochs * self.steps_per_epoch)
-
-    def rate(self, step: int, share: float) -> float:
-        """Learning rate of a step: warm-up, then half a cosine to 2 %, or a tenth at each decay."""
-        config = self.config
-        steps = config.warmup_steps
-        if config.schedule == "steps":  # never longer than the first epoch, as published
-            steps = min(steps, self.steps_per_epoch)
-        warm = min(1.0, (step + 1) / steps) ** config.warmup_power
-        if config.schedule == "cosine":
-            fallen = 0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2
-            return float(config.learning_rate * warm * fallen)
-        passed = sum(step // self.steps_per_epoch >= e for e in config.decay_epochs)
-        return float(config.learning_rate * warm * 0.1**passed)
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -183,7 +113,9 @@ class _Run:
         for module in model.modules():
             if config.freeze_norms and isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
-        loss = build_loss(model.config, plan.num_identities, plan.embedding_loss, plan.weighting)
+        loss = build_loss(
+            model.config, plan.num_identities, plan.embedding_loss, plan.weighting, plan.margin
+        )
         if plan.classifier is not None:
             loss.identity.classifier.load_state_dict(plan.classifier)
         loss = loss.to(ranks.device)
@@ -191,7 +123,10 @@ class _Run:
         self.state = TrainingState(model, loss, optimiser, MovingAverage(model, config.ema_steps))
         self.tasks = loss.weighting.tasks
         self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        self.trainee = ranks.wrap(_Trainee(model, loss, config.precision))
+        self.precision = config.precision
+        if self.precision == "auto":
+            self.precision = quick_precision("cuda" if ranks.device.type == "cuda" else "cpu")
+        self.trainee = ranks.wrap(_Trainee(model, loss, self.precision))
         self.recent: list[dict[str, Tensor]] = []
         self.resume_at(0, 0.0)
 
@@ -210,6 +145,7 @@ class _Run:
         self.started = time.monotonic() - spent
         self.kept = self.logged = time.monotonic()
         self.images = 0
+        self.began = (self.plan.share(step, spent), spent)
 
     @property
     def spent(self) -> float:
@@ -221,27 +157,37 @@ class _Run:
         plan, state = self.plan, self.state
         if plan.share(state.step, state.spent) >= 1:
             return
+        if self.ranks.rank == 0:
+            of = f"{self.ranks.count} trainers" if self.ranks.count > 1 else "one trainer"
+            self.show(
+                f"training {plan.budget} on {self.ranks.device.type} ({of}, {self.precision}); "
+                f"an epoch has {plan.steps_per_epoch} steps"
+            )
+        rate = 0.0
         for step, batch in batches(state.step):
-            rate = plan.rate(step, plan.share(step, self.spent))
+            # by the clock of process 0 alone: with rates of their own, or with one step more for
+            # one of them, the replicas would be different networks from then on
+            spent = self.ranks.first(self.spent)
+            rate = plan.rate(step, plan.share(step, spent))
             for group in state.optimiser.param_groups:
                 group["lr"] = rate * group["rate"]
-            done = plan.share(step + 1, self.spent) >= 1
-            is_last = self.learn(step, batch, done)
+            self.learn(step, batch)
             state.step = step + 1
             self.images += len(batch.images) * self.ranks.count
-            if state.step % LOG_STEPS == 0:
+            if state.step % LOG_STEPS == 0 or time.monotonic() - self.logged > LOG_SECONDS:
                 self.log(rate)
             self.after_step()
-            if is_last:
+            if plan.share(step + 1, spent) >= 1:
                 break
+        if self.recent:  # a short training has curves, too
+            self.log(rate)
 
-    def learn(self, step: int, batch: Batch, done: bool) -> bool:
-        """One step; gives whether it is the last, on which all processes agree."""
+    def learn(self, step: int, batch: Batch) -> None:
+        """One step."""
         device, state = self.ranks.device, self.state
         labels = Labels(**{name: v.to(device) for name, v in vars(batch.labels).items()})
         total, parts = self.trainee(batch.images.to(device, non_blocking=True), labels)
-        is_wrong, is_last = self.ranks.any(not bool(torch.isfinite(total)), done)
-        if is_wrong:
+        if any(self.ranks.any(not bool(torch.isfinite(total)))):
             self.refuse(step, batch, float(total.detach()), "loss")
         state.optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -252,7 +198,6 @@ class _Run:
         state.optimiser.step()
         state.average.update(state.model)
         self.recent.append({"total": total.detach(), **{k: v.detach() for k, v in parts.items()}})
-        return is_last
 
     def refuse(self, step: int, batch: Batch, value: float, what: str) -> None:
         """Stop, naming the files of those processes whose figure is not finite.
@@ -292,7 +237,13 @@ class _Run:
                 "images_per_s": speed,
             }
         )
-        self.live.add(state.step, share, rate, means, speed)
+        self.live.add(state.step, share, rate, means, speed, self.seconds_left(share))
+
+    def seconds_left(self, share: float) -> float:
+        """Until the budget is spent, at the pace of this call; infinite before a step is done."""
+        share_before, spent_before = self.began
+        gained = share - share_before
+        return (self.spent - spent_before) * (1 - share) / gained if gained > 0 else math.inf
 
     def after_step(self) -> None:
         """Validate and keep, when it is time."""
@@ -319,6 +270,7 @@ class _Run:
         """Measure the moving average; the clock of training stands still meanwhile."""
         assert self.validate is not None  # noqa: S101 - asked for by the callers
         state, since = self.state, time.monotonic()
+        self.show(f"validating after step {state.step}")
         scores = self.validate(state.average.model)
         for sequence, values in scores.items():
             self.scores.add({"step": state.step, "sequence": sequence, **values})
@@ -326,6 +278,8 @@ class _Run:
         text = "  ".join(f"{name} {100 * value:.1f}" for name, value in overall.items())
         self.show(f"validation after step {state.step}: {text}")
         wanted = self.plan.validation.keep_best if self.plan.validation else None
+        if wanted is not None and math.isnan(overall[wanted]):
+            self.show(f"{BEST} is not written: there was nothing to measure {wanted} on")
         if wanted is not None and overall[wanted] > state.best:
             state.best = overall[wanted]
             state.keep_weights(self.store, BEST, self.plan.notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -60,6 +61,14 @@ def _text(value: float | int | str) -> str:
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
+def _clock(seconds: float) -> str:
+    """`1:02:03`."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
 class LiveTable:
     """Lines of equal width, with the head repeated; made for a terminal and for a log alike.
 
@@ -74,7 +83,13 @@ class LiveTable:
         self.lines = 0
 
     def add(
-        self, step: int, share: float, rate: float, losses: Mapping[str, float], speed: float
+        self,
+        step: int,
+        share: float,
+        rate: float,
+        losses: Mapping[str, float],
+        speed: float,
+        left: float,
     ) -> None:
         """One line.
 
@@ -84,10 +99,11 @@ class LiveTable:
             rate: Learning rate.
             losses: `total` and one a task.
             speed: Images a second.
+            left: Seconds until the budget is spent; infinite if nobody knows.
         """
         if self.lines % HEAD_EVERY == 0:
             heads = "".join(f"{kind:>12}" for kind in ("total", *self.kinds))
-            self.show(f"{'step':>8}{'done':>7}{'rate':>10}{heads}{'images/s':>10}")
+            self.show(f"{'step':>8}{'done':>7}{'rate':>10}{heads}{'images/s':>10}{'left':>10}")
         self.lines += 1
         sums = [losses["total"]]
         sums += [
@@ -95,4 +111,4 @@ class LiveTable:
             for kind in self.kinds
         ]
         cells = "".join(f"{value:12.4f}" for value in sums)
-        self.show(f"{step:8d}{share:7.1%}{rate:10.2g}{cells}{speed:10.1f}")
+        self.show(f"{step:8d}{share:7.1%}{rate:10.2g}{cells}{speed:10.1f}{_clock(left):>10}")

@@ -17,6 +17,7 @@ from models.structures import IntArray
 from pipelines.augmentation import Augmentation, Example, clipped, jitter_colour, warp
 from pipelines.copy_paste import paste_people
 from pipelines.labelled_images import LabelledImage, TrainingImage
+from pipelines.published_augmentation import published_view
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,22 @@ class Batch:
     images: torch.Tensor
     labels: Labels
     origins: tuple[str, ...] = ()
+
+
+def share_of_batch(batch: int, num_ranks: int, sampling: Sampling) -> int:
+    """Images of a step that each of `num_ranks` trainers learns from.
+
+    Raises:
+        ValueError: If they cannot be shared out evenly, or a pair would be torn.
+    """
+    if batch % num_ranks:
+        text = f"accepted is a multiple of --num-trainers {num_ranks}"
+        raise ValueError(f"batch: got {batch}, {text}")
+    share = batch // num_ranks
+    if sampling == "pairs" and share % 2:
+        text = "an even number" + (f" for each of {num_ranks} trainers" if num_ranks > 1 else "")
+        raise ValueError(f"batch: got {batch}, accepted is {text} (sampling: pairs)")
+    return share
 
 
 class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
@@ -101,8 +118,7 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
 
     def _pairable(self, batch: int) -> IntArray:
         """Rows of the frames that another one of their sequence follows."""
-        if batch % 2:
-            raise ValueError(f"batch: got {batch}, accepted is an even number (sampling: pairs)")
+        share_of_batch(batch, 1, "pairs")
         follows = [
             bool(first.sequence)
             and (first.sequence, first.group) == (second.sequence, second.group)
@@ -110,7 +126,10 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
         ]
         rows = np.nonzero(np.array(follows, bool))[0]
         if not len(rows):
-            raise ValueError("sampling: got pairs, but no source has two frames of one sequence")
+            raise ValueError(
+                "sampling: got pairs, but no source has two frames of one video (of a list: "
+                "`video: true` says that its pictures are frames)"
+            )
         return rows
 
     @property
@@ -136,7 +155,7 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
         shrink = self.augmentation.multi_scale[rng.integers(len(self.augmentation.multi_scale))]
         width, height = (max(32, round(side * shrink / 32) * 32) for side in shape)
         rows = self._rows(step, rng)
-        share = self.batch // num_ranks
+        share = share_of_batch(self.batch, num_ranks, self.sampling)
         mine = rows[rank * share : (rank + 1) * share]
         rng = np.random.default_rng((self.seed, step, 1 + rank))
         return [self.example(int(row), width, height, rng) for row in mine]
@@ -182,6 +201,8 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
     def _scene(
         self, labelled: LabelledImage, width: int, height: int, rng: np.random.Generator
     ) -> Example:
+        if self.augmentation.published:
+            return published_view(labelled, width, height, self.augmentation, rng)
         image, tlbr = warp(labelled, width, height, self.augmentation, rng)
         example = Example(
             jitter_colour(image, self.augmentation, rng),

@@ -38,7 +38,6 @@ class Feed:
         rank: Of the trainer.
         num_ranks: Trainers.
         workers: Tasks at once.
-        resume: Whether the checkpoint counts.
     """
 
     images: Any
@@ -47,11 +46,10 @@ class Feed:
     rank: int
     num_ranks: int
     workers: int
-    resume: bool
 
     def spans(self) -> list[dict[str, int]]:
         """First step and number of steps of each task, from the checkpoint on."""
-        first = step_done(open_store(self.out)) if self.resume else 0
+        first = step_done(open_store(self.out))
         left = MOST_SPANS * SPAN_STEPS if self.num_steps is None else self.num_steps - first
         length = max(SPAN_STEPS, -(-left // MOST_SPANS))
         return [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
+import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +31,7 @@ class TrainingImages:
 
     Attributes:
         images: Of all sources, in their order.
-        num_identities: Known people, numbered over all sources.
+        num_identities: Classes of the identity loss, see `with_unique_identities`.
         problems: Rows and files that were left out.
     """
 
@@ -90,7 +92,9 @@ def read_images(
             for source, group in zip(recipe.sources, groups, strict=True)
         ]
     fixed = [source.kind in ("boxes", "crops") for source in recipe.sources]
-    numbered, count = with_unique_identities(_projected(groups, fixed, recipe.config.embedding_dim))
+    projected = _projected(groups, fixed, recipe.config.embedding_dim)
+    declared = [source.identities for source in recipe.sources]
+    numbered, count = with_unique_identities(projected, declared)
     return TrainingImages(numbered, count, problems)
 
 
@@ -104,12 +108,12 @@ def _taught(
     finds = bool(recipe.detector_teacher) and source.kind in ("boxes", "frames")
     if not finds and not recipe.appearance_teacher:
         return images
-    teachers = [recipe.detector_teacher, recipe.appearance_teacher]
-    place = str(root.resolve())
-    described = json.dumps([place, repr(source), recipe.longest_side, teachers, len(group)])
-    path = cache / f"{hashlib.sha256(described.encode()).hexdigest()[:12]}.npz"
-    if path.is_file():
-        return [*_read_cache(path, group)]
+    teachers = [root / t for t in (recipe.detector_teacher if finds else None,) if t]
+    teachers += [root / t for t in (recipe.appearance_teacher,) if t]
+    path = cache / f"{_fingerprint(group, teachers, source.kind)}.npz"
+    kept = _read_cache(path, group)
+    if kept is not None:
+        return [*kept]
     if finds:
         assert recipe.detector_teacher is not None  # noqa: S101 - part of `finds`
         detector = pseudo_labels.open_detector(root / recipe.detector_teacher)
@@ -125,10 +129,32 @@ def _taught(
 _CACHED = ("tlbr", "identity", "ignore", "appearance")
 
 
-def _read_cache(path: Path, group: list[LabelledImage]) -> list[LabelledImage]:
-    with np.load(path) as saved:
-        splits = np.cumsum(saved["counts"])[:-1]
-        parts: list[Any] = [np.split(saved[name], splits) for name in _CACHED]
+def _fingerprint(group: list[LabelledImage], teachers: list[Path], kind: str) -> str:
+    """Hash of all that the teachers' answers depend on: pixels, annotations, the teachers' files.
+
+    By content: a corrected annotation, another picture or another teacher of the same name must not
+    be answered from the cache.
+    """
+    seen = hashlib.sha256(f"1 {kind}".encode())
+    for teacher in teachers:
+        for file in (teacher, teacher.with_suffix(".bin")):  # of NanoDet: graph and weights
+            content = file.read_bytes() if file.is_file() else b""
+            seen.update(f"{file.name} {len(content)}".encode() + content)
+    for image in group:
+        seen.update(f"{image.image.shape} {len(image.tlbr)}".encode())
+        for values in (image.image, image.tlbr, image.identity, image.ignore):
+            seen.update(np.ascontiguousarray(values).data)
+    return seen.hexdigest()[:32]
+
+
+def _read_cache(path: Path, group: list[LabelledImage]) -> list[LabelledImage] | None:
+    """The group as the teachers left it; None if that is not kept, or not whole."""
+    try:
+        with np.load(path) as saved:
+            splits = np.cumsum(saved["counts"])[:-1]
+            parts: list[Any] = [np.split(saved[name], splits) for name in _CACHED]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
     return [
         replace(image, **dict(zip(_CACHED, values, strict=True)))
         for image, *values in zip(group, *parts, strict=True)
@@ -140,7 +166,14 @@ def _write_cache(path: Path, group: list[LabelledImage]) -> None:
     arrays: dict[str, Any] = {
         name: np.concatenate([getattr(i, name) for i in group]) for name in _CACHED
     }
-    np.savez(path, counts=[len(image.tlbr) for image in group], **arrays)
+    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, counts=[len(image.tlbr) for image in group], **arrays)
+        os.replace(unfinished, path)  # whole or not at all
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise
 
 
 def _known_vectors(groups: list[list[TrainingImage]], width: int) -> FloatArray:

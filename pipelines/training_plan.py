@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from models.jde.network import JDE
+from pipelines.config import Device
 from pipelines.initial_weights import describe
 from pipelines.labelled_images import LabelledImage
+from pipelines.networks import quick_precision
 from pipelines.recipe import Recipe
 from pipelines.training_images import TrainingImages
 
@@ -29,10 +31,13 @@ class MemoryEstimate:
     activations: int
 
 
-def estimate_memory(recipe: Recipe, images: TrainingImages, num_trainers: int) -> MemoryEstimate:
+def estimate_memory(
+    recipe: Recipe, images: TrainingImages, num_trainers: int, precision: str
+) -> MemoryEstimate:
     """Memory of a trainer; the classifier of the identities is among the weights."""
     with torch.device("meta"):
         model = JDE(recipe.config).train()
+    model = model.to("meta")  # constants of a backbone that no weight file holds are on the CPU
     parameters = sum(p.numel() for p in model.parameters())
     if recipe.embedding_loss == "cross_entropy":
         parameters += recipe.config.embedding_dim * max(1, images.num_identities)
@@ -50,19 +55,24 @@ def estimate_memory(recipe: Recipe, images: TrainingImages, num_trainers: int) -
     kept = sum(t.untyped_storage().nbytes() for t in saved.values())
     of_weights = sum(p.numel() * p.element_size() for p in model.parameters())
     activations = max(0, kept - of_weights)
-    half = 2 if recipe.training.precision == "bf16" else 1
+    half = 2 if precision == "bf16" else 1
     in_memory = sum(i.image.nbytes for i in images.images if isinstance(i, LabelledImage))
     return MemoryEstimate(in_memory, 4 * copies * parameters, batch * activations // half)
 
 
-def describe_plan(recipe: Recipe, images: TrainingImages, num_trainers: int) -> list[str]:
+def describe_plan(
+    recipe: Recipe, images: TrainingImages, num_trainers: int, device: Device = "cpu"
+) -> list[str]:
     """Lines on images, boxes, identities, steps and memory."""
     training, found = recipe.training, images.images
     people = sum(int((~image.ignore).sum()) for image in found)
     ignored = sum(int(image.ignore.sum()) for image in found)
     known = sum(int((image.identity >= 0).sum()) for image in found)
     stream = images.build_set(recipe)
-    memory = estimate_memory(recipe, images, num_trainers)
+    precision = training.precision
+    if precision == "auto":
+        precision = quick_precision(device)
+    memory = estimate_memory(recipe, images, num_trainers, precision)
     lines = [
         describe(recipe.config, JDE(recipe.config)),
         f"images      {len(found)} from {len(recipe.sources)} sources, "
@@ -80,7 +90,8 @@ def describe_plan(recipe: Recipe, images: TrainingImages, num_trainers: int) -> 
     lines += [
         f"steps       {total}; an epoch has {per_epoch}, a step {training.batch} images "
         f"on {num_trainers} trainer{'s' if num_trainers > 1 else ''}",
-        f"rate        up to {training.learning_rate:g}, {training.optimiser}, {training.schedule}",
+        f"rate        up to {training.learning_rate:g}, {training.optimiser}, {training.schedule}, "
+        f"{precision}",
         f"losses      embedding {recipe.embedding_loss}, weighting {recipe.weighting}",
         f"memory      {_mib(memory.weights)} weights, gradients and optimiser; about "
         f"{_mib(memory.activations)} activations; {_mib(memory.images)} images",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,12 +13,18 @@ import torch
 
 from models.jde.importers import published_classifier
 from models.jde.network import JDE
+from pipelines.errors import ExitCode, RunError
 from pipelines.initial_weights import describe, initialise
 from pipelines.recipe import Recipe
 from pipelines.storage import open_store
-from pipelines.training import Batches, Ranks, TrainingPlan, fit
+from pipelines.training import Batches, fit
 from pipelines.training_data import Batch, TrainingSet, collate
+from pipelines.training_ranks import Ranks
+from pipelines.training_schedule import TrainingPlan
+from pipelines.training_state import forget
 from pipelines.validation import Validation
+
+OUTLIVES_SECONDS = 20.0  # by which a worker survives SIGTERM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,8 @@ class TrainingRun:
         num_identities: People known by name in the images.
         steps_per_epoch: Steps in a pass over the images.
         threads: Of torch, on the CPU.
-        resume: Go on from the checkpoint in `out`.
+        resume: Go on from the checkpoint in `out`, if there is one; otherwise it is removed before
+            the first step, once, so that a group that is started again goes on from its own.
     """
 
     recipe: Recipe
@@ -54,6 +62,11 @@ class TrainingRun:
         self._classifier()
         if self.recipe.validation is not None:
             Validation(self.recipe.validation, self.root)
+
+    def begin(self) -> None:
+        """Remove a checkpoint that is not to be gone on from; called once, when work starts."""
+        if not self.resume:
+            forget(open_store(self.out))
 
     def _classifier(self) -> dict[str, torch.Tensor] | None:
         recipe = self.recipe
@@ -85,6 +98,7 @@ class TrainingRun:
             steps_per_epoch=self.steps_per_epoch,
             embedding_loss=recipe.embedding_loss,
             weighting=recipe.weighting,
+            margin=recipe.margin,
             validation=recipe.validation,
             notes={
                 "licence": recipe.licence,
@@ -99,16 +113,26 @@ class TrainingRun:
             batches,
             open_store(self.out),
             ranks=ranks,
-            resume=self.resume,
             validate=validation or None,
             show=show,
         )
 
 
 def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """Forked workers would raise what the trainer raises on SIGINT and SIGTERM."""
+    """Forked workers would raise what the trainer raises on SIGINT and SIGTERM.
+
+    Service managers and `kill` by name send SIGTERM to all processes at once. A worker outlives it
+    for some seconds, in which the trainer keeps its place and ends it: batches of a worker that is
+    gone cannot be read, and of one that a signal has killed torch raises an error in the trainer.
+    """
+
+    def end_later(*_: object) -> None:
+        if not signal.getitimer(signal.ITIMER_REAL)[0]:
+            signal.setitimer(signal.ITIMER_REAL, OUTLIVES_SECONDS)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, end_later)
 
 
 def train_here(
@@ -137,6 +161,20 @@ def train_here(
             collate_fn=collate,
             worker_init_fn=_leave_signals_to_the_trainer,
         )
-        return enumerate(iter(loader), first_step)
+        try:
+            yield from enumerate(iter(loader), first_step)
+        except ValueError as error:  # of a worker, it carries its whole traceback
+            reason = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+            raise ValueError(reason) from None
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            reason = " ".join(str(error).split())
+            raise RunError(
+                f"training: a process that augments died ({reason}); the same command goes on "
+                f"from {run.out}",
+                ExitCode.INTERNAL,
+            ) from None
 
+    run.begin()
     run.train(batches, Ranks(device), show)

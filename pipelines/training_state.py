@@ -149,6 +149,12 @@ class TrainingState:
         return True
 
 
+def forget(store: ObjectStore) -> None:
+    """Remove the checkpoint, so that training begins anew; the weights stay until others come."""
+    store.delete(PLACE)
+    store.delete(CHECKPOINT)
+
+
 def _present(key: str) -> str:
     old = next((start for start in _RENAMED if key.startswith(start)), "")
     return _RENAMED.get(old, "") + key.removeprefix(old)

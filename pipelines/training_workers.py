@@ -26,9 +26,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.cluster import connected
 from pipelines.errors import ExitCode, RunError
-from pipelines.training import NonFiniteLossError, Ranks
+from pipelines.training import NonFiniteLossError
 from pipelines.training_data import TrainingSet
 from pipelines.training_feed import Feed, read_batches
+from pipelines.training_ranks import Ranks
 from pipelines.training_run import TrainingRun
 
 SECONDS_ALONE = 3600  # for which the others wait while trainer 0 validates
@@ -52,6 +53,12 @@ class DistributedRanks(Ranks):
         raised = torch.tensor(flags, dtype=torch.float32, device=self.device)
         torch.distributed.all_reduce(raised, torch.distributed.ReduceOp.MAX)
         return [bool(flag) for flag in raised.tolist()]
+
+    def first(self, value: float) -> float:
+        """See `Ranks`."""
+        first = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(first, src=0)
+        return float(first)
 
     def gather(self, value: Any) -> list[Any]:
         """See `Ranks`."""
@@ -116,6 +123,7 @@ def train_on_ray(
         if device == "cuda" and not use_gpu:
             text = f"device: got cuda for {num_trainers} trainers, but this Ray has {gpus} GPUs"
             raise ValueError(text)
+        run.begin()
         lines = _Lines.remote()  # type: ignore[attr-defined]
         trainer = TorchTrainer(
             _train_one,
@@ -175,7 +183,6 @@ def _datasets(run: TrainingRun, images: Any, num_trainers: int, workers: int) ->
                 rank=rank,
                 num_ranks=num_trainers,
                 workers=workers,
-                resume=run.resume,
             ),
         )
         for rank in range(num_trainers)

@@ -24,6 +24,7 @@ from models.metrics.tracking import OVERALL, SequenceScores, score_sequence
 from models.structures import FloatArray, IntArray
 from pipelines import reference
 from pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
+from pipelines.image_folders import list_images
 from pipelines.mot_format import GroundTruth, read_ground_truth
 from pipelines.recipe import ValidationConfig
 from pipelines.sequences import find_tracks, read_tracks
@@ -86,6 +87,8 @@ class Validation:
             truth = folder / "gt" / "gt.txt"
             if not truth.is_file() or not (folder / "img1").is_dir():
                 raise ValueError(f"validation: {folder} lacks gt/gt.txt or img1")
+            if not list_images(str(folder)):
+                raise ValueError(f"validation: {folder / 'img1'} holds no picture")
             self.truths.append(_cut(read_ground_truth(truth), config.max_frames))
 
     def __call__(self, model: JDE) -> dict[str, dict[str, float]]:
@@ -108,7 +111,7 @@ class Validation:
         return scores
 
     def _frames(self, folder: Path) -> Iterator[tuple[int, Path]]:
-        paths = sorted((folder / "img1").glob("*.jpg"))[: self.config.max_frames]
+        paths = list_images(str(folder))[: self.config.max_frames]  # in the order of tracking
         return iter(list(enumerate(paths))[:: self.config.every])
 
     @torch.inference_mode()
@@ -116,7 +119,7 @@ class Validation:
         """Detections and embeddings of every n-th frame."""
         found = _Found.nothing()
         for index, path in self._frames(folder):
-            image = cv2.imread(str(path))
+            image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
             if image is None:
                 raise ValueError(f"validation: {path} is no image")
             height, width = image.shape[:2]

@@ -38,6 +38,7 @@ class AnchorLoss(nn.Module):
         num_identities: Classes of the identity loss, 0 for none.
         embedding_loss: One of `models.jde.embedding_loss.EMBEDDING_LOSSES`.
         weighting: One of `models.jde.weighting.WEIGHTINGS`.
+        margin: Of the embedding loss `triplet`.
 
     Raises:
         ValueError: If the scores are of another form.
@@ -49,12 +50,13 @@ class AnchorLoss(nn.Module):
         num_identities: int,
         embedding_loss: str = "cross_entropy",
         weighting: str = "uncertainty",
+        margin: float = 0.0,
     ) -> None:
         super().__init__()
         if config.score != "softmax":
             raise ValueError(f"anchor loss: got score {config.score!r}, accepted is 'softmax'")
         self.config = config
-        self.identity = EmbeddingLoss(embedding_loss, config.embedding_dim, num_identities)
+        self.identity = EmbeddingLoss(embedding_loss, config.embedding_dim, num_identities, margin)
         detects = (True, True, False)
         groups = [
             TaskGroup(_names(stride), (scale,), detects, PUBLISHED_START)

@@ -21,6 +21,18 @@ def embedding_scale(num_identities: int) -> float:
     return math.sqrt(2) * math.log(max(3, num_identities) - 1)
 
 
+def check_margin(kind: str, margin: float) -> None:
+    """Refuse a margin that cosines cannot have, or that another loss would not heed.
+
+    Raises:
+        ValueError: One line with what is accepted.
+    """
+    if not 0 <= margin < 2:
+        raise ValueError(f"margin: got {margin}, accepted is 0 to 2 (of cosines)")
+    if margin and kind != "triplet":
+        raise ValueError(f"margin: got {margin} with {kind}, accepted is embedding_loss triplet")
+
+
 def _margins(embedding: Tensor, identity: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """What equations 1 and 2 compare, for every embedding in turn as the anchor.
 
@@ -38,13 +50,18 @@ def _margins(embedding: Tensor, identity: Tensor, scale: float) -> tuple[Tensor,
     return margin, ~same, has_positive
 
 
-def triplet(embedding: Tensor, identity: Tensor, scale: float) -> Tensor:
+def triplet(embedding: Tensor, identity: Tensor, scale: float, least: float = 0.0) -> Tensor:
     """Equation 1: all negatives of the batch, its hardest positive; mean over anchors.
+
+    The paper neglects the margin of the loss "for convenience". Without one, embeddings that lie
+    nearly in one place, in the right order by a hair, cost nothing.
 
     Args:
         embedding: `(N, D)`, L2-normalised.
         identity: `(N,)`, all known.
         scale: Of the products.
+        least: Margin: by how much the cosine of the positive must be larger than that of each
+            negative; 0 for the equation as it is printed.
 
     Returns:
         A scalar, 0 where no identity occurs twice.
@@ -52,7 +69,7 @@ def triplet(embedding: Tensor, identity: Tensor, scale: float) -> Tensor:
     if not len(identity):
         return embedding.sum() * 0
     margin, negative, valid = _margins(embedding, identity, scale)
-    per_anchor = (margin.clamp(min=0) * negative).sum(1)
+    per_anchor = ((margin + scale * least).clamp(min=0) * negative).sum(1)
     return (per_anchor * valid).sum() / valid.sum().clamp(min=1)
 
 
@@ -73,17 +90,19 @@ class EmbeddingLoss(nn.Module):
         kind: One of `EMBEDDING_LOSSES`.
         width: D, length of an embedding.
         num_identities: Classes, 0 for none.
+        margin: Of `triplet`, see there.
 
     Raises:
-        ValueError: If the kind is another.
+        ValueError: If the kind is another, or the margin is not for it.
     """
 
-    def __init__(self, kind: str, width: int, num_identities: int) -> None:
+    def __init__(self, kind: str, width: int, num_identities: int, margin: float = 0.0) -> None:
         super().__init__()
         if kind not in EMBEDDING_LOSSES:
             accepted = " | ".join(EMBEDDING_LOSSES)
             raise ValueError(f"embedding_loss: got {kind!r}, accepted is {accepted}")
-        self.kind = kind
+        check_margin(kind, margin)
+        self.kind, self.margin = kind, margin
         self.scale = embedding_scale(num_identities)
         if kind == "cross_entropy":
             self.classifier = nn.Linear(width, max(1, num_identities))
@@ -97,7 +116,7 @@ class EmbeddingLoss(nn.Module):
         known = identity >= 0
         embedding, identity = embedding[known], identity[known]
         if self.kind == "triplet":
-            return triplet(embedding, identity, self.scale)
+            return triplet(embedding, identity, self.scale, self.margin)
         if self.kind == "upper_bound":
             return upper_bound(embedding, identity, self.scale)
         if not len(identity):

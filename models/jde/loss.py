@@ -59,6 +59,7 @@ class JointLoss(nn.Module):
         num_identities: Classes of the identity loss, 0 for none.
         embedding_loss: One of `models.jde.embedding_loss.EMBEDDING_LOSSES`.
         weighting: One of `models.jde.weighting.WEIGHTINGS`.
+        margin: Of the embedding loss `triplet`.
     """
 
     def __init__(
@@ -67,10 +68,11 @@ class JointLoss(nn.Module):
         num_identities: int,
         embedding_loss: str = "cross_entropy",
         weighting: str = "uncertainty",
+        margin: float = 0.0,
     ) -> None:
         super().__init__()
         self.config = config
-        self.identity = EmbeddingLoss(embedding_loss, config.embedding_dim, num_identities)
+        self.identity = EmbeddingLoss(embedding_loss, config.embedding_dim, num_identities, margin)
         start, detects = (-1.0, -2.0, 2.0, -2.0), (True, True, False, False)
         everything = TaskGroup(TASKS, tuple(range(len(STRIDES))), detects, start)
         self.weighting = build_weighting(weighting, [everything])
@@ -130,7 +132,8 @@ def build_loss(
     num_identities: int,
     embedding_loss: str = "cross_entropy",
     weighting: str = "uncertainty",
+    margin: float = 0.0,
 ) -> JointLoss | AnchorLoss:
     """The loss that a network's heads are made for; arguments as for both."""
     kind = AnchorLoss if config.score == "softmax" else JointLoss
-    return kind(config, num_identities, embedding_loss, weighting)
+    return kind(config, num_identities, embedding_loss, weighting, margin)

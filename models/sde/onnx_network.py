@@ -35,7 +35,7 @@ def open_session(path: Path, threads: int, device: Literal["cpu", "cuda"] = "cpu
         import onnxruntime
     except ImportError:
         raise DeclarationError(
-            "weights: ONNX files need onnxruntime: pip install 'jde-ray[onnx]'"
+            "weights: ONNX files need onnxruntime: pip install -e '.[onnx]'"
         ) from None
     if not path.is_file():
         raise DeclarationError(f"weights: {path} is missing")

@@ -1,7 +1,9 @@
 """`jde export`: what is written is what was read, in every format."""
 
 import copy
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,9 @@ from jobs import cli
 from models.jde import weights
 from models.jde.config import CONFIGURATIONS, JDEConfig
 from models.jde.network import JDE
+from models.letterbox import Letterbox
 
-NO_ONNX = "onnx is not installed: pip install 'jde-ray[onnx]'"
+NO_ONNX = "onnx is not installed: pip install -e '.[onnx]'"
 # the published layout over the small backbone: every kind of layer, quick to run
 TINY = JDEConfig(
     **{
@@ -121,6 +124,42 @@ def test_onnx_of_a_published_checkpoint_equals_eager(published_file, tmp_path, c
     # Anchors of 420 px magnify rounding: from float64 arithmetic, eager's boxes differ by 4.3e-4
     # and this file's by 1.1e-4. So boxes have the goldens' tolerance here, all else 1e-4.
     compare_with_onnx(out, weights.load(published_file, (576, 320)), batch=1, boxes=1e-3)
+
+
+@pytest.mark.slow
+def test_the_documents_example_finds_what_the_network_finds(tiny, tmp_path, capsys, monkeypatch):
+    """Of a network with four anchors a cell, whose rows share their embeddings."""
+    pytest.importorskip("onnx", reason=NO_ONNX)
+    code, _, err = run(capsys, tiny, "--format", "onnx", "--out", tmp_path / "small.onnx")
+    assert code == 0, err
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (75, 90, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "picture.png"), picture[:, :, ::-1])
+    page = Path(__file__).parents[2] / "docs" / "export.md"
+    block = page.read_text().partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    values = {}
+    exec(compile(block.replace("picture.jpg", "picture.png"), str(page), "exec"), values)  # noqa: S102
+    model = weights.load(tiny).eval()
+    box = Letterbox(90, 75, *TINY.size)
+    with torch.inference_mode():
+        found = model(model.normalise(torch.from_numpy(box.apply(picture))[None]))
+        wanted = found.embeddings(0, torch.from_numpy(values["kept"]))
+    assert len(values["kept"]) > 3
+    np.testing.assert_allclose(values["vectors"], wanted.numpy(), atol=1e-4)
+    np.testing.assert_allclose(values["scores"], found.scores.numpy(), atol=1e-4)
+    mine = values["found"][values["kept"]]
+    tlbr = np.concatenate([mine[:, :2], mine[:, :2] + mine[:, 2:]], 1)
+    centre, sides = found.boxes[0, values["kept"]].numpy().reshape(-1, 2, 2).transpose(1, 0, 2)
+    network = np.concatenate([centre - sides / 2, centre + sides / 2], 1)
+    # the real geometry, but for the rounding of the scaled size
+    np.testing.assert_allclose(box.to_network(tlbr), network, rtol=0.02, atol=0.5)
+
+
+def test_help_names_what_to_install(capsys):
+    code, said, _ = run(capsys, "--help")
+    assert code == 0
+    assert "pip install -e '.[onnx]'" in said
 
 
 @pytest.mark.parametrize(

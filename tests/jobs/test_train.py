@@ -1,10 +1,12 @@
 """The verb: what is refused, counted and planned before anything is learned."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import yaml
 
 from jobs.cli import run
+from jobs.train import _labels_folder
 
 WRONG = "a.jpg,1,2,30\n"
 
@@ -60,6 +63,13 @@ def test_the_plan_is_printed_and_nothing_is_written(recipe, data, tmp_path, caps
     assert not (tmp_path / "out").exists()
 
 
+def test_the_shipped_network_can_be_planned(recipe, data, capsys):
+    settings = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**settings, "network": "small"}))
+    assert train(recipe, data, "--dry-run") == 0
+    assert "small: 6.12 M parameters" in capsys.readouterr().out
+
+
 def test_wrong_rows_stop_before_the_start_with_file_and_line(recipe, data, tmp_path, capsys):
     with (data / "park" / "park.csv").open("a") as file:
         file.write(WRONG)
@@ -85,7 +95,11 @@ def test_a_network_is_trained_and_its_weights_written(recipe, data, tmp_path, ca
     assert f"wrote {out}/weights.safetensors" in capsys.readouterr().out
 
 
-def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_path):
+@pytest.mark.parametrize(
+    "whom", [pytest.param("trainer", marks=pytest.mark.slow), "all its processes"]
+)
+def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_path, whom):
+    """Service managers and `kill` by name end the workers that augment at the same time."""
     out = tmp_path / "out"
     settings = yaml.safe_load(recipe.read_text())
     settings["training"]["epochs"] = 4000
@@ -94,6 +108,11 @@ def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_pat
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not (out / "latest.json").exists() and process.poll() is None:
             time.sleep(0.05)
+        if whom != "trainer":
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            for worker in children.read_text().split():
+                os.kill(int(worker), signal.SIGTERM)
+            time.sleep(0.3)  # the trainer learns of their death first
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate()
     assert process.returncode == 143, error
@@ -110,6 +129,7 @@ def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_pat
     [
         ((), "out: accepted is --out"),
         (("--out", "x", "--num-trainers", 3), "batch: got 2, accepted is a multiple of"),
+        (("--out", "x", "--num-trainers", 2, "--pairs"), "even number for each of 2 trainers"),
         (("--out", "x", "--minutes", 1, "--epochs", 2), "accepted is either minutes or epochs"),
         (("--out", "x", "--learning-rate", 0), "learning_rate: got 0"),
         (("--out", "x", "--loss-weighting", "none"), "weighting: got 'none'"),
@@ -119,8 +139,37 @@ def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_pat
 )
 def test_options_that_cannot_be_are_refused(recipe, data, capsys, monkeypatch, options, message):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    if "--pairs" in options:  # of the file
+        options = options[:-1]
+        settings = yaml.safe_load(recipe.read_text())
+        recipe.write_text(yaml.safe_dump({**settings, "sampling": "pairs"}))
     assert train(recipe, data, *options) == 2
     assert message in capsys.readouterr().err
+
+
+def test_labels_of_an_out_that_is_no_folder_lie_in_the_users_own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert _labels_folder("s3://bucket/run") == tmp_path / "jde-ray" / "labels"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert _labels_folder("s3://bucket/run") == tmp_path / ".cache" / "jde-ray" / "labels"
+    assert _labels_folder("runs/a") == Path("runs/a/labels")
+
+
+def test_a_picture_that_cannot_be_read_stops_training_with_one_line(recipe, data, tmp_path, capsys):
+    """Raised in a worker, it would carry the worker's traceback."""
+    (data / "CAM" / "images").mkdir(parents=True)
+    (data / "CAM" / "labels_with_ids").mkdir()
+    (data / "CAM" / "images" / "1.jpg").write_bytes(b"no picture")
+    (data / "CAM" / "labels_with_ids" / "1.txt").write_text("")
+    (data / "cam.train").write_text("CAM/images/1.jpg\n")
+    settings = yaml.safe_load(recipe.read_text())
+    settings["sources"] = [{"kind": "list", "path": "cam.train"}]
+    settings["training"]["batch"] = 1
+    recipe.write_text(yaml.safe_dump(settings))
+    assert train(recipe, data, "--out", tmp_path / "out", "--workers", 1) == 2
+    wanted = f"jde: error: training image: {data}/CAM/images/1.jpg is missing or no image\n"
+    assert capsys.readouterr().err == wanted
 
 
 def test_initial_weights_that_are_missing_are_refused_before_the_start(recipe, data, capsys):

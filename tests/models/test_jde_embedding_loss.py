@@ -20,7 +20,7 @@ def unit(*rows):
     return F.normalize(torch.tensor(rows, dtype=torch.float64), dim=1)
 
 
-def plain(embedding, identity, scale):
+def plain(embedding, identity, scale, margin=0.0):
     """Equations 1 and 2 written out with loops."""
     first, second = [], []
     for i, f in enumerate(embedding):
@@ -30,7 +30,7 @@ def plain(embedding, identity, scale):
             continue
         negatives = [float(scale * f @ embedding[j]) for j in others if identity[j] != identity[i]]
         gaps = [negative - min(positives) for negative in negatives]
-        first.append(sum(max(0.0, gap) for gap in gaps))
+        first.append(sum(max(0.0, gap + scale * margin) for gap in gaps))
         second.append(math.log(1 + sum(math.exp(gap) for gap in gaps)))
     return (sum(first) / len(first), sum(second) / len(second)) if first else (0.0, 0.0)
 
@@ -50,6 +50,43 @@ def test_triplet_and_its_bound_are_equations_1_and_2(identity, seed, scale):
     first, second = plain(embedding, identity, scale)
     assert float(triplet(embedding, numbers, scale)) == pytest.approx(first, abs=1e-9)
     assert float(upper_bound(embedding, numbers, scale)) == pytest.approx(second, abs=1e-9)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2, 1.0])
+def test_a_margin_is_asked_of_every_negative(margin):
+    generator = torch.Generator().manual_seed(2)
+    embedding = F.normalize(torch.randn(8, 5, dtype=torch.float64, generator=generator), dim=1)
+    numbers = torch.tensor([0, 0, 1, 1, 2, 2, 2, 3])
+    expected, _ = plain(embedding, numbers.tolist(), 7.0, margin)
+    assert float(triplet(embedding, numbers, 7.0, margin)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_with_a_margin_a_nearly_collapsed_embedding_costs_something():
+    embedding = unit([1, 0, 0], [1, 0.001, 0], [1, 0, 0.002], [1, 0.001, 0.002])
+    numbers = torch.tensor([0, 0, 1, 1])
+    assert float(EmbeddingLoss("triplet", 3, 2)(embedding, numbers)) == 0
+    embedding.requires_grad_()
+    value = EmbeddingLoss("triplet", 3, 2, margin=0.3)(embedding, numbers)
+    value.backward()
+    assert float(value.detach()) > 0.1
+    assert embedding.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "margin", "message"),
+    [
+        (
+            "upper_bound",
+            0.3,
+            "margin: got 0.3 with upper_bound, accepted is embedding_loss triplet",
+        ),
+        ("triplet", -0.1, "margin: got -0.1, accepted is 0 to 2"),
+        ("triplet", math.nan, "margin: got nan, accepted is 0 to 2"),
+    ],
+)
+def test_margins_that_cannot_be_are_refused(kind, margin, message):
+    with pytest.raises(ValueError, match=message):
+        EmbeddingLoss(kind, 3, 2, margin)
 
 
 def test_equation_3_is_equation_2():

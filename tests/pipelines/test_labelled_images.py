@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 
 from pipelines.labelled_images import LabelledImage, add_pseudo_labels, with_unique_identities
+from pipelines.recipe import read_recipe
 
 
 def labelled(group, identity, ignore=None):
@@ -25,6 +28,25 @@ def test_ignored_boxes_have_no_identity():
     images, count = with_unique_identities([[labelled(0, [5, 6], [True, False])]])
     assert count == 1
     assert images[0].identity.tolist() == [-1, 0]
+
+
+def test_declared_numbers_stay_what_they_are_as_in_the_published_code():
+    groups = [[labelled(0, [3, 1]), labelled(0, [0])], [labelled(1, [2, -1])], [labelled(2, [0])]]
+    images, count = with_unique_identities(groups, [5, None, 3])
+    # behind the five of the first source comes the only person of the second, then three
+    assert [image.identity.tolist() for image in images] == [[3, 1], [0], [5, -1], [6]]
+    assert count == 5 + 1 + 3 + 1
+
+
+def test_the_published_lists_give_the_published_classifiers_classes():
+    recipe = read_recipe(Path(__file__).parents[2] / "jobs" / "train_published.yaml")
+    declared = [source.identities for source in recipe.sources]
+    # one person of the last list with people: 547 + 1043 + 0 + 11931 numbers lie before PRW's
+    groups = [[] for _ in declared]
+    groups[4] = [labelled(4, [932])]
+    (image,), count = with_unique_identities(groups, declared)
+    assert count == 14455
+    assert image.identity.tolist() == [547 + 1043 + 11931 + 932]
 
 
 class FixedDetector:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.augmentation import Augmentation
 from pipelines.recipe import Recipe, parse_recipe, read_recipe
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -24,6 +25,9 @@ def test_the_published_recipe_is_the_papers():
     assert (training.optimiser, training.learning_rate, training.momentum) == ("sgd", 0.01, 0.9)
     assert (training.epochs, training.decay_epochs, training.batch) == (30, (15, 23), 32)
     assert recipe.augmentation.rotation_degrees == 5.0
+    assert recipe.augmentation.published
+    assert recipe.training.precision == "fp32"
+    assert [s.path for s in recipe.sources if s.is_video] == ["mot17.train", "caltech.train"]
     assert recipe.config.has_published_layout
     assert recipe.config.size == (1088, 608)
 
@@ -33,7 +37,9 @@ def test_the_shipped_recipe_means_what_it_did():
     training = recipe.training
     assert (training.optimiser, training.batch, training.ema_steps) == ("adamw", 32, 400.0)
     assert (training.schedule, training.weight_decay) == ("cosine", 0.05)
-    assert recipe.augmentation.mosaic == 0.5
+    assert recipe.augmentation == Augmentation()
+    assert (recipe.augmentation.mosaic, recipe.augmentation.published) == (0.5, False)
+    assert (recipe.margin, recipe.training.precision) == (0.0, "auto")
     assert (recipe.weighting, recipe.embedding_loss) == ("uncertainty", "cross_entropy")
     assert recipe.sampling == "weights"
 
@@ -68,6 +74,10 @@ def changed(**changes):
         (changed(training={"minutes": 1, "schedule": "steps"}), "steps, which needs epochs"),
         (changed(weighting="gradnorm"), "weighting: got 'gradnorm', accepted is uncertainty"),
         (changed(embedding_loss="arcface"), "embedding_loss: got 'arcface'"),
+        (
+            changed(margin=0.3),
+            "margin: got 0.3 with cross_entropy, accepted is embedding_loss trip",
+        ),
         (changed(sampling="all"), "sampling: got 'all', accepted is weights | epoch | pairs"),
         (changed(augmentation={"mosaic": 2}), "augmentation mosaic: got 2"),
         (changed(validation={"sequences": ["a"]}), "either every_minutes or every_epochs"),

@@ -1,5 +1,7 @@
 import csv
 import math
+import threading
+import time
 from dataclasses import replace
 from itertools import count, repeat
 
@@ -16,13 +18,16 @@ from pipelines import training
 from pipelines.initial_weights import initialise, initialise_backbone
 from pipelines.recipe import TrainingConfig, ValidationConfig
 from pipelines.storage import open_store
-from pipelines.training import NonFiniteLossError, TrainingPlan, fit
+from pipelines.training import NonFiniteLossError, fit
 from pipelines.training_data import Batch
+from pipelines.training_ranks import Ranks
+from pipelines.training_schedule import TrainingPlan
 
 
 @pytest.fixture(autouse=True)
 def _a_row_every_second_step(monkeypatch):
     monkeypatch.setattr(training, "LOG_STEPS", 2)
+    monkeypatch.setattr(training, "LOG_SECONDS", math.inf)
 
 
 def batch():
@@ -72,7 +77,8 @@ def test_training_writes_weights_curves_and_goes_on_from_its_checkpoint(tmp_path
     assert weights.metadata(tmp_path / "weights.safetensors")["licence"] == "test only"
     first = rows(tmp_path / "curves.csv")
     assert [row["step"] for row in first] == ["2"]
-    assert len(lines) == 2  # a head and a line
+    assert len(lines) == 3  # what is trained, a head and a line
+    assert lines[0] == "training 1000 minutes on cpu (one trainer, fp32); an epoch has 4 steps"
     fit(network(), plan(), some(4), store, show=lines.append)
     both = rows(tmp_path / "curves.csv")
     assert [row["step"] for row in both] == ["2", "4", "6"]
@@ -192,9 +198,111 @@ def test_validation_is_asked_each_epoch_and_the_best_weights_are_kept(tmp_path):
     found = [r for r in rows(tmp_path / "validation.csv") if r["sequence"] == "OVERALL"]
     assert [(r["step"], r["ap"]) for r in found] == [("4", "0.3"), ("8", "0.5"), ("12", "0.4")]
     assert sum("validation after step" in line for line in lines) == 3
+    assert lines.index("validating after step 4") + 1 == next(
+        number for number, line in enumerate(lines) if "validation after step 4: ap 30.0" in line
+    )
     best = weights.load(tmp_path / "best.safetensors").state_dict()
     last = weights.load(tmp_path / "weights.safetensors").state_dict()
     assert any(not torch.equal(best[key], last[key]) for key in best)
+
+
+def test_a_score_that_is_no_number_keeps_nothing_and_says_so(tmp_path):
+    config = ValidationConfig(sequences=("SEQ",), every_epochs=1, keep_best="ap")
+    lines = []
+    fit(
+        network(),
+        plan(validation=config),
+        some(1),
+        open_store(str(tmp_path)),
+        validate=lambda model: {"OVERALL": {"ap": math.nan}},
+        show=lines.append,
+    )
+    assert "best.safetensors is not written: there was nothing to measure ap on" in lines
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_a_training_shorter_than_a_row_has_curves_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "LOG_STEPS", 20)
+    lines = []
+    fit(network(), plan(), some(1), open_store(str(tmp_path)), show=lines.append)
+    assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["1"]
+    assert lines[-1].split()[0] == "1"
+
+
+def test_slow_steps_are_shown_before_twenty_of_them_are_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "LOG_STEPS", 20)
+    monkeypatch.setattr(training, "LOG_SECONDS", 0.0)
+    lines = []
+    fit(network(), plan(), some(2), open_store(str(tmp_path)), show=lines.append)
+    assert [line.split()[0] for line in lines[2:]] == ["1", "2"]
+
+
+@pytest.mark.parametrize("found", ["fp32", "bf16"])
+def test_precision_is_by_default_what_tracking_takes(tmp_path, monkeypatch, found):
+    monkeypatch.setattr(training, "quick_precision", lambda device: found)
+    lines = []
+    learning = plan(precision="auto")
+    assert TrainingConfig(epochs=1).precision == "auto"
+    fit(network(), learning, some(1), open_store(str(tmp_path)), show=lines.append)
+    assert f"one trainer, {found}" in lines[0]
+
+
+class Together(Ranks):
+    """One of two trainers in threads of this process, who meet where processes would."""
+
+    def __init__(self, rank, barrier, values):
+        super().__init__()
+        self.rank, self.count = rank, 2
+        self.barrier, self.values = barrier, values
+
+    def gather(self, value):
+        self.values[self.rank] = value
+        self.barrier.wait(60)
+        values = list(self.values)
+        self.barrier.wait(60)
+        return values
+
+    def any(self, *flags):
+        return [any(column) for column in zip(*self.gather(flags), strict=True)]
+
+
+def test_trainers_follow_one_clock_while_the_first_validates(tmp_path, monkeypatch):
+    """Each by its own clock they would differ by the seconds of the validations."""
+    barrier, values = threading.Barrier(2), [None, None]
+    rates = {0: [], 1: []}
+    taken = TrainingPlan.rate
+
+    def rate(self, step, share):
+        value = taken(self, step, share)
+        rates[int(threading.current_thread().name)].append(value)
+        return value
+
+    monkeypatch.setattr(TrainingPlan, "rate", rate)
+
+    def validate(model):
+        time.sleep(0.3)
+        return {"OVERALL": {"ap": 0.5}}
+
+    config = ValidationConfig(sequences=("SEQ",), every_minutes=0.2 / 60)
+    learning = plan(config, minutes=0.6 / 60)
+
+    def train(rank):
+        fit(
+            network(),
+            learning,
+            some(1000),
+            open_store(str(tmp_path)),
+            ranks=Together(rank, barrier, values),
+            validate=validate,
+        )
+
+    threads = [threading.Thread(target=train, args=(rank,), name=str(rank)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(rates[0]) > 1
+    assert rates[0] == rates[1]
 
 
 def test_a_detectors_backbone_is_taken_over_with_its_colours_turned(tmp_path):

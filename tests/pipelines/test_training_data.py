@@ -7,7 +7,7 @@ import torch
 
 from pipelines.augmentation import Augmentation
 from pipelines.labelled_images import LabelledImage, ListedImage
-from pipelines.training_data import TrainingSet, collate
+from pipelines.training_data import TrainingSet, collate, share_of_batch
 
 
 def picture(group, identity, size=(120, 160), sequence=""):
@@ -150,13 +150,32 @@ def test_pairs_are_neighbouring_frames_of_one_sequence():
     ("changes", "message"),
     [
         ({"sampling": "pairs", "batch": 5}, "batch: got 5, accepted is an even number"),
-        ({"sampling": "pairs"}, "no source has two frames of one sequence"),
+        ({"sampling": "pairs"}, "no source has two frames of one video .*`video: true`"),
         ({"images": [picture(1, 3)]}, "no image but crops"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         training_set(**changes)
+
+
+def test_no_pair_is_torn_over_trainers():
+    images = [picture(0, i, sequence="a") for i in range(9)]
+    stream = training_set(0.0, images=images, sampling="pairs", batch=8, augmentation=plain())
+    for rank in range(2):
+        (first,), (second,), (third,), (fourth,) = (
+            e.identity.tolist() for e in stream.batch_at(0, rank, 2)
+        )
+        assert (second, fourth) == (first + 1, third + 1)
+    with pytest.raises(ValueError, match="batch: got 8, accepted is an even number for each of 8"):
+        stream.batch_at(0, 0, 8)
+    with pytest.raises(ValueError, match="batch: got 6, accepted is an even number for each of 2"):
+        share_of_batch(6, 2, "pairs")
+    with pytest.raises(
+        ValueError, match="batch: got 6, accepted is a multiple of --num-trainers 4"
+    ):
+        share_of_batch(6, 4, "epoch")
+    assert share_of_batch(6, 2, "epoch") == 3
 
 
 def test_pasted_people_are_labelled_and_visible():

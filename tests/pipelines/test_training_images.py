@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -93,6 +95,39 @@ def test_teachers_are_asked_once_and_their_answers_kept(sources, tmp_path, monke
         np.testing.assert_array_equal(a.tlbr, b.tlbr)
         np.testing.assert_array_equal(a.ignore, b.ignore)
         np.testing.assert_allclose(a.appearance, b.appearance, atol=1e-6)
+
+
+@pytest.mark.parametrize("changed", ["boxes", "identity", "ignore", "pixels", "teacher", "cut off"])
+def test_what_teachers_said_of_other_images_is_not_taken(tmp_path, monkeypatch, changed):
+    teacher = tmp_path / "d.onnx"
+    teacher.write_bytes(b"one teacher")
+    images = [picture(0, 2)]
+    monkeypatch.setattr(training_images, "read_source", lambda *given: list(images))
+    monkeypatch.setattr(pseudo_labels, "open_detector", lambda path: Detector())
+    taught = recipe(sources=[{"kind": "boxes", "path": "a"}], detector_teacher="d.onnx")
+    cache = tmp_path / "labels"
+    read_images(taught, tmp_path, cache)
+    Detector.calls = 0
+    if changed == "boxes":
+        images[0] = replace(images[0], tlbr=images[0].tlbr + 1)
+    elif changed == "identity":
+        images[0] = replace(images[0], identity=np.array([7, -1]))
+    elif changed == "ignore":
+        images[0] = replace(images[0], ignore=np.array([False, True]))
+    elif changed == "pixels":
+        images[0] = replace(images[0], image=images[0].image + np.uint8(1))
+    elif changed == "teacher":
+        teacher.write_bytes(b"another one")
+    else:
+        (kept,) = cache.iterdir()
+        kept.write_bytes(kept.read_bytes()[:-40])
+    (found,) = read_images(taught, tmp_path, cache).images
+    assert Detector.calls == 1
+    np.testing.assert_array_equal(found.tlbr[:2], images[0].tlbr)
+    np.testing.assert_array_equal(found.ignore[:2], images[0].ignore)
+    read_images(taught, tmp_path, cache)
+    assert Detector.calls == 1
+    assert {path.suffix for path in cache.iterdir()} == {".npz"}
 
 
 def test_a_plan_asks_no_teacher(sources, tmp_path):

@@ -1,5 +1,8 @@
 """Validation on a rendered sequence, with a network that sees the truth."""
 
+import math
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -67,6 +70,31 @@ def test_the_shipped_network_is_far_better(root):
     assert overall["ap"] > 0.2
     assert overall["tpr_at_far"] > 0.3
     assert -1 < overall["mota"] <= 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "JPG"])
+def test_pictures_of_every_kind_that_tracking_reads_are_looked_at(root, tmp_path, suffix):
+    folder = tmp_path / "STREET-01"
+    shutil.copytree(root / "STREET-01" / "gt", folder / "gt")
+    (folder / "img1").mkdir()
+    for path in sorted((root / "STREET-01" / "img1").iterdir())[:2]:
+        image = cv2.imread(str(path))
+        name = "9" if path.stem == "000001" else "10"  # by number, not by text
+        cv2.imwrite(str(folder / "img1" / f"{name}.{suffix}"), image)
+    validation = Validation(config(every=1), tmp_path)
+    assert [(i, p.stem) for i, p in validation._frames(folder)] == [(0, "9"), (1, "10")]
+    torch.manual_seed(0)
+    found = validation._look(JDE(SMALL).eval(), folder, validation.truths[0], 0)
+    assert sum(len(boxes) for boxes in found.truths) > 0
+    assert not math.isnan(found.figures()["ap"])
+
+
+def test_a_sequence_without_pictures_is_named(tmp_path):
+    for name in ("img1", "gt"):
+        (tmp_path / "EMPTY" / name).mkdir(parents=True)
+    (tmp_path / "EMPTY" / "gt" / "gt.txt").write_text("1,1,1,1,10,20,1,1,1\n")
+    with pytest.raises(ValueError, match=r"validation: .*EMPTY/img1 holds no picture"):
+        Validation(config(sequences=("EMPTY",)), tmp_path)
 
 
 def test_a_limit_of_frames_cuts_the_truth_too(root):

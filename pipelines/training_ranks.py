@@ -1,0 +1,37 @@
+"""The processes that train together, as the training loop sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Ranks:
+    """The processes that train together; this one is alone.
+
+    Attributes:
+        rank: Of this process.
+        count: Of all.
+        device: That the network runs on.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.rank, self.count, self.device = 0, 1, torch.device(device)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module with its gradients averaged over all processes."""
+        return module
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag whether any process raises it."""
+        return list(flags)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every process."""
+        return [value]
+
+    def first(self, value: float) -> float:
+        """The value that process 0 gives: for what all must agree on, such as the clock."""
+        return float(self.gather(value)[0])
