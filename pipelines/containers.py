@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import av
+from av.stream import Discard
 
 from pipelines.errors import Reason, VideoError
 from pipelines.integrity import Structure, read_structure
@@ -30,7 +31,10 @@ CODECS = (
     *("mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4", "h263", "mjpeg", "png", "prores", "dnxhd"),
     *("ffv1", "huffyuv", "rawvideo", "wmv2"),
 )
+IMAGE_CODECS = ("mjpeg", "png")  # not decoded while a file is opened: packets are checked first
 DEFAULT_RATE = 30.0
+_HIGHEST_RATE = 240.0  # that a header is believed; libav takes the unit of the stamps for a rate
+_MOST_MEASURED = 240  # packets
 
 # libav's exceptions, most special first. Only `detail` below reaches the user.
 _REASONS: tuple[tuple[type[BaseException], Reason, str], ...] = (
@@ -99,7 +103,7 @@ def opened(file: BinaryIO, video: Video) -> Iterator[Opened]:
     file.seek(0)
     options = {
         "format_whitelist": ",".join(FORMATS),
-        "codec_whitelist": ",".join(CODECS),
+        "codec_whitelist": ",".join(set(CODECS) - set(IMAGE_CODECS)),
         "max_pixels": str(MAX_PIXELS),
         "enable_drefs": "0",
     }
@@ -110,20 +114,48 @@ def opened(file: BinaryIO, video: Video) -> Iterator[Opened]:
     with container:
         try:
             stream = _video_stream(container)
+            if stream.codec_context.width == 0:
+                _check_declared_size(file, options, stream.index)
         except VideoError as error:
             raise _refusal(error, structure, num_bytes) from error
+        _read_only(container, stream)
         rate = video.frames_per_second or _nominal_rate(stream)
+        rate = rate or _measured_rate(file, options, stream.index) or DEFAULT_RATE
         yield Opened(container, stream, structure, num_bytes, rate)
 
 
-def packets(source: Opened) -> Iterator[Any]:
-    """Packets of the video; an empty one at the end makes the decoder give its last frames."""
+def packets(source: Opened, *, from_start: bool = True) -> Iterator[Any]:
+    """Packets of the video; an empty one at the end makes the decoder give its last frames.
+
+    Args:
+        source: Where they are read.
+        from_start: No seek came before: all of them are read.
+
+    Raises:
+        VideoError: `decode`: libav says that this is the end, and the file's index has more.
+    """
+    count = 0
     while True:
         try:
-            yield from source.container.demux(source.stream)
-            return
+            for packet in source.container.demux(source.stream):
+                count += bool(packet.size)
+                yield packet
+            break
         except IndexError:  # PyAV on a packet of a stream that was not there at the start (TS)
             continue
+    structure = source.structure
+    if from_start and structure.container == "iso" and not structure.is_fragmented:
+        _refuse_missing(source.stream.index_entries, count)
+
+
+def _refuse_missing(entries: Any, count: int) -> None:
+    """Libav ends a damaged file at the first sample that it cannot read, without a word."""
+    if count >= len(entries):
+        return
+    promised = sum(entry.size > 0 for entry in entries)
+    if count < promised:
+        detail = f"the file ends after {count} frames, its index has {promised}"
+        raise VideoError(Reason.DECODE, detail, count)
 
 
 def _refusal(error: Exception, structure: Structure, num_bytes: int) -> VideoError:
@@ -163,8 +195,56 @@ def _video_stream(container: Any) -> Any:
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC: cover art of a sound file
 
 
-def _nominal_rate(stream: Any) -> float:
+def _read_only(container: Any, stream: Any) -> None:
+    """Leave the other streams out: a sound that is missing would end the pictures with it."""
+    for other in container.streams:
+        if other is not stream:
+            other.discard = Discard.all
+
+
+def _nominal_rate(stream: Any) -> float | None:
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate and 0.01 <= rate <= 1000:
+        if rate and 0.01 <= rate <= _HIGHEST_RATE:
             return float(rate)
-    return DEFAULT_RATE
+    return None
+
+
+@contextmanager
+def _another_look(file: BinaryIO, options: dict[str, str]) -> Iterator[Any]:
+    """The same file opened once more; the container that is open already reads on where it was."""
+    position = file.tell()
+    file.seek(0)
+    try:
+        with av.open(file, options=options, metadata_errors="replace", timeout=None) as container:
+            yield container
+    finally:
+        file.seek(position)
+
+
+def _measured_rate(file: BinaryIO, options: dict[str, str], index: int) -> float | None:
+    """Frames per second of the first packets (browsers write files that state no rate)."""
+    stamps: list[int] = []
+    with suppress(av.error.FFmpegError, OSError), _another_look(file, options) as container:
+        stream = container.streams[index]
+        _read_only(container, stream)
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None:
+                stamps.append(packet.pts)
+            if len(stamps) == _MOST_MEASURED:
+                break
+        seconds = float((max(stamps) - min(stamps)) * stream.time_base) if stamps else 0.0
+        rate = (len(stamps) - 1) / seconds if seconds > 0 else 0.0
+        return rate if 0.01 <= rate <= 1000 else None
+    return None
+
+
+def _check_declared_size(file: BinaryIO, options: dict[str, str], index: int) -> None:
+    """Refuse what is too large by its header: libav forgets a size that it was told to refuse.
+
+    Raises:
+        VideoError: `too_large`.
+    """
+    blind = {**options, "codec_whitelist": "none"}  # so that no decoder looks at it
+    with suppress(av.error.FFmpegError, OSError), _another_look(file, blind) as container:
+        stream = container.streams[index]
+        check_size(stream.width, stream.height)

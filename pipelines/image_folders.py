@@ -6,6 +6,7 @@ EXIF orientation is ignored: labels of such sequences are in stored pixels.
 from __future__ import annotations
 
 import configparser
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -53,6 +54,20 @@ def list_images(uri: str) -> list[Path]:
     return [folder / name for name in sorted(names, key=_frame_order)]
 
 
+def images_version(uri: str) -> str:
+    """What changes with the frames of `list_images(uri)`: names, sizes and times, and the rate.
+
+    Raises:
+        OSError: If the folder cannot be read, or an image vanished meanwhile.
+    """
+    images = list_images(uri)
+    digest = hashlib.sha256(f"{sequence_rate(Path(uri))}\n".encode())
+    for path in images:
+        status = path.stat()
+        digest.update(os.fsencode(path.name) + f"/{status.st_size}/{status.st_mtime_ns}\n".encode())
+    return f"{len(images)}-{digest.hexdigest()[:16]}"
+
+
 def _frame_order(name: str) -> tuple[list[tuple[int, str]], str]:
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts], name
@@ -65,10 +80,11 @@ def image_pictures(segment: Segment) -> Iterator[Picture]:
         segment: Which frames of which folder.
 
     Raises:
-        VideoError: `not_found`, `empty`, `access_denied`, `too_large` or `decode`; reading an
-            image later may raise the last three too.
+        VideoError: `not_found`, `empty`, `access_denied`, `changed_during_read`, `too_large` or
+            `decode`; reading an image later may raise the last two too.
     """
     video = segment.video
+    _refuse_changed(segment)
     images = list_images(video.uri)
     if not images:
         raise VideoError(Reason.EMPTY, f"no image in {video.uri}")
@@ -86,6 +102,12 @@ def image_pictures(segment: Segment) -> Iterator[Picture]:
             return np.asarray(resized, np.uint8)
 
         yield Picture(index, index / rate, info, scaled)
+
+
+def _refuse_changed(segment: Segment) -> None:
+    uri, version = segment.video.uri, segment.version
+    if version and os.path.isdir(uri) and images_version(uri) != version:
+        raise VideoError(Reason.CHANGED_DURING_READ, "images were replaced during the run")
 
 
 def _read_image(path: Path, index: int) -> RGBArray:

@@ -84,9 +84,27 @@ def check_image(data: bytes, max_scans: int = MAX_SCANS, frame: int | None = Non
     if data[:8] == _PNG:
         return _picture_chunks(data)
     if data[:2] == _JPEG and _has_more_scans(data, max_scans):
-        detail = f"got a JPEG of more than {max_scans} scans, accepted are {max_scans}"
-        raise VideoError(Reason.TOO_LARGE, detail, frame)
+        raise _too_many_scans(max_scans, frame)
     return data
+
+
+def check_packet(data: bytes, frame: int) -> bytes:
+    """As `check_image`, of a frame of an MJPEG or PNG video: libav's decoder does the work there.
+
+    It takes two bytes for a scan wherever they stand, so they are counted wherever they stand.
+
+    Raises:
+        VideoError: `too_large`.
+    """
+    is_png = data[:8] == _PNG
+    if not is_png and data.count(_SCAN) > MAX_SCANS:
+        raise _too_many_scans(MAX_SCANS, frame)
+    return _picture_chunks(data) if is_png else data
+
+
+def _too_many_scans(most: int, frame: int | None) -> VideoError:
+    detail = f"got a JPEG of more than {most} scans, accepted are {most}"
+    return VideoError(Reason.TOO_LARGE, detail, frame)
 
 
 def _has_more_scans(data: bytes, most: int) -> bool:

@@ -148,7 +148,8 @@ class Passes:
             is_same = kept.belongs == wanted
             if is_same and kept.chunk_frames == self._resources.chunk_frames:
                 logger.info("%s goes on from frame %d", video.uri, kept.next_frame)
-                return replace(whole, start_frame=kept.next_frame, checkpoint=key)
+                start = kept.next_frame
+                return replace(whole, start_frame=start, checkpoint=key, version=video.version)
         return whole
 
     def run(
