@@ -18,6 +18,7 @@ from av.stream import Discard
 
 from pipelines.errors import Reason, VideoError
 from pipelines.integrity import Structure, read_structure
+from pipelines.matroska import Walk, Watched
 from pipelines.pictures import MAX_PIXELS, check_size
 from pipelines.schema import Video
 from pipelines.storage import StorageError
@@ -82,6 +83,7 @@ class Opened:
     structure: Structure
     num_bytes: int
     rate: float
+    walk: Walk | None = None  # of a Matroska file
 
 
 @contextmanager
@@ -108,7 +110,10 @@ def opened(file: BinaryIO, video: Video) -> Iterator[Opened]:
         "enable_drefs": "0",
     }
     try:
-        container = av.open(file, options=options, metadata_errors="replace", timeout=None)
+        watched = Watched(file, num_bytes) if structure.container == "matroska" else None
+        container = av.open(
+            watched or file, options=options, metadata_errors="replace", timeout=None
+        )
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise _refusal(error, structure, num_bytes) from error
     with container:
@@ -121,7 +126,8 @@ def opened(file: BinaryIO, video: Video) -> Iterator[Opened]:
         _read_only(container, stream)
         rate = video.frames_per_second or _nominal_rate(stream)
         rate = rate or _measured_rate(file, options, stream.index) or DEFAULT_RATE
-        yield Opened(container, stream, structure, num_bytes, rate)
+        walk = None if watched is None else watched.walk
+        yield Opened(container, stream, structure, num_bytes, rate, walk)
 
 
 def packets(source: Opened, *, from_start: bool = True) -> Iterator[Any]:
@@ -143,19 +149,34 @@ def packets(source: Opened, *, from_start: bool = True) -> Iterator[Any]:
             break
         except IndexError:  # PyAV on a packet of a stream that was not there at the start (TS)
             continue
-    structure = source.structure
-    if from_start and structure.container == "iso" and not structure.is_fragmented:
-        _refuse_missing(source.stream.index_entries, count)
+    if from_start:
+        _refuse_missing(source, count)
 
 
-def _refuse_missing(entries: Any, count: int) -> None:
-    """Libav ends a damaged file at the first sample that it cannot read, without a word."""
-    if count >= len(entries):
-        return
-    promised = sum(entry.size > 0 for entry in entries)
+def _refuse_missing(source: Opened, count: int) -> None:
+    """Libav ends, or steps over, what it cannot read in a damaged file without a word."""
+    promised, where = 0, "index"
+    if source.walk is not None:
+        if source.walk.damage:
+            detail = f"invalid data ({source.walk.damage})"
+            raise VideoError(Reason.DECODE, detail, count)
+        promised, where = _num_blocks(source, source.walk), "structure"
+    elif source.structure.container == "iso" and not source.structure.is_fragmented:
+        entries = source.stream.index_entries
+        if count < len(entries):
+            promised = sum(entry.size > 0 for entry in entries)
     if count < promised:
-        detail = f"the file ends after {count} frames, its index has {promised}"
+        detail = f"the file ends after {count} frames, its {where} has {promised}"
         raise VideoError(Reason.DECODE, detail, count)
+
+
+def _num_blocks(source: Opened, walk: Walk) -> int:
+    """Blocks of the stream; 0 where it is not known which track it is."""
+    streams = _pictures(source.container)
+    tracks = walk.video_tracks
+    if len(tracks) != len(streams):
+        return 0
+    return walk.blocks[tracks[streams.index(source.stream)]]
 
 
 def _refusal(error: Exception, structure: Structure, num_bytes: int) -> VideoError:
@@ -175,8 +196,13 @@ def cut_detail(structure: Structure, num_bytes: int) -> str:
     return f"the file has {num_bytes} bytes, its structure says {structure.promised_bytes}"
 
 
+def _pictures(container: Any) -> list[Any]:
+    """Video streams, without the cover of a sound file."""
+    return [s for s in container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
+
+
 def _video_stream(container: Any) -> Any:
-    streams = [s for s in container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
+    streams = _pictures(container)
     if not streams:
         raise VideoError(Reason.NO_VIDEO_STREAM, "no video in it, only sound or data")
     best = container.streams.best("video")
