@@ -161,10 +161,14 @@ def _refuse_missing(source: Opened, count: int) -> None:
             detail = f"invalid data ({source.walk.damage})"
             raise VideoError(Reason.DECODE, detail, count)
         promised, where = _num_blocks(source, source.walk), "structure"
-    elif source.structure.container == "iso" and not source.structure.is_fragmented:
+    elif source.structure.container == "iso":
+        if source.structure.is_damaged:
+            raise VideoError(Reason.DECODE, "invalid data (its fragments are damaged)", count)
         entries = source.stream.index_entries
-        if count < len(entries):
-            promised = sum(entry.size > 0 for entry in entries)
+        promised = source.structure.samples.get(source.stream.id, 0)
+        if count < max(promised, len(entries)):  # a sample without bytes is no packet
+            num_empty = sum(entry.size == 0 for entry in entries)
+            promised = max(promised, len(entries)) - num_empty
     if count < promised:
         detail = f"the file ends after {count} frames, its {where} has {promised}"
         raise VideoError(Reason.DECODE, detail, count)

@@ -175,7 +175,7 @@ class _Decoding:
     def _count_packets(self) -> int:
         count = 0
         try:
-            for packet in packets(self._opened):
+            for packet in packets(self._opened, from_start=False):  # what is missing is known
                 count += bool(packet.size) and not packet.is_corrupt
         except (av.error.FFmpegError, OSError):
             return count
