@@ -140,11 +140,12 @@ def packets(source: Opened, *, from_start: bool = True) -> Iterator[Any]:
     Raises:
         VideoError: `decode`: libav says that this is the end, and the file's index has more.
     """
-    count = 0
+    count, is_shown_whole = 0, source.stream.id in source.structure.samples
     while True:
         try:
             for packet in source.container.demux(source.stream):
-                count += bool(packet.size)
+                # an edit list leaves packets out; where it shows all, damaged stamps do
+                count += bool(packet.size) and not (packet.is_discard and is_shown_whole)
                 yield packet
             break
         except IndexError:  # PyAV on a packet of a stream that was not there at the start (TS)

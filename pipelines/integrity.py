@@ -96,7 +96,7 @@ def _iso_boxes(file: BinaryIO, num_bytes: int) -> Iterator[tuple[bytes, int, int
 def _iso(file: BinaryIO, num_bytes: int) -> Structure:
     kinds: set[bytes] = set()
     promised = 0
-    is_encrypted = has_index = False
+    is_encrypted = has_index = is_damaged = False
     known: dict[int, int | None] = {}
     fragments: Counter[int] = Counter()
     for kind, start, end in _iso_boxes(file, num_bytes):
@@ -110,9 +110,12 @@ def _iso(file: BinaryIO, num_bytes: int) -> Structure:
             known = samples_of_index(content)
         if kind == b"moof":
             content = _read(file, start, min(end - start, _MAX_MOOV_BYTES))
-            fragments += samples_of_fragment(content)
+            found, is_sound = samples_of_fragment(content)
+            fragments += found
+            is_damaged = is_damaged or not is_sound
     is_fragmented = b"moof" in kinds
-    is_damaged = is_fragmented and bool(kinds - _ISO_BOXES or fragments.keys() - known.keys())
+    is_strange = bool(kinds - _ISO_BOXES or fragments.keys() - known.keys())
+    is_damaged = is_fragmented and (is_damaged or is_strange)
     samples = {
         number: count + fragments[number] for number, count in known.items() if count is not None
     }

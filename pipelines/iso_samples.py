@@ -8,6 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+_IN_FRAGMENT = frozenset({b"mfhd", b"traf", b"pssh", b"uuid", b"free", b"meta", b"udta"})
+_IN_TRACK = frozenset(
+    {
+        *(b"tfhd", b"tfdt", b"trun", b"sbgp", b"sgpd", b"subs", b"sdtp", b"meta", b"udta"),
+        *(b"saiz", b"saio", b"senc", b"uuid", b"free"),
+    }
+)
 _MOST_BOXES = 10_000  # in a box: a hostile one may claim millions
 
 
@@ -35,19 +42,32 @@ def samples_of_index(moov: bytes) -> dict[int, int | None]:
     return found
 
 
-def samples_of_fragment(moof: bytes) -> Counter[int]:
-    """Samples of every track in a fragment.
+def samples_of_fragment(moof: bytes) -> tuple[Counter[int], bool]:
+    """Samples of every track in a fragment, and whether its boxes are sound.
 
     Args:
         moof: The whole box.
     """
     found: Counter[int] = Counter()
+    kinds, is_sound = set(), _is_filled(moof[8:])
     for kind, fragment in _boxes(moof[8:]):
+        kinds.add(kind)
         if kind == b"traf":
             number = _number(_inside(fragment, b"tfhd"), 4)
-            runs = (content for name, content in _boxes(fragment) if name == b"trun")
-            found[number] += sum(_number(run, 4) for run in runs)
-    return found
+            is_sound = is_sound and _is_filled(fragment)
+            for name, content in _boxes(fragment):
+                is_sound = is_sound and name in _IN_TRACK
+                if name == b"trun":
+                    is_sound = is_sound and len(content) == _run_size(content)
+                    found[number] += _number(content, 4)
+    return found, is_sound and kinds <= _IN_FRAGMENT
+
+
+def _run_size(run: bytes) -> int:
+    """Bytes that a table of samples has by its own flags."""
+    flags = _number(run, 0) & 0xFFFFFF
+    columns = (flags >> 8 & 0xF).bit_count()
+    return 8 + 4 * (flags & 1) + (flags & 4) + 4 * columns * _number(run, 4)
 
 
 def _num_samples(tables: bytes) -> int:
@@ -92,10 +112,15 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     position = 0
     for _ in range(_MOST_BOXES):
         size, kind = _number(data, position), data[position + 4 : position + 8]
-        if size < 8 or len(kind) < 4:
+        if size < 8 or position + size > len(data):
             return
         yield kind, data[position + 8 : position + size]
         position += size
+
+
+def _is_filled(data: bytes) -> bool:
+    """Whether the boxes end where what holds them ends."""
+    return sum(8 + len(content) for _, content in _boxes(data)) == len(data)
 
 
 def _inside(data: bytes, *path: bytes) -> bytes:

@@ -111,8 +111,8 @@ class Unseen:
     """Stamps of packets that went into the decoder, and of which no frame came out.
 
     A decoder leaves out frames that it cannot decode, often without an error. Not all that stay
-    away are lost: a recording may start between keyframes, and pictures that lead a keyframe (of
-    HEVC any, else the first) may refer to some that are not there.
+    away are lost: a recording may start between keyframes, and pictures that are shown before its
+    first keyframe may refer to some that are not there.
 
     Args:
         opened: What is decoded; where a packet need not be a frame, nothing is noticed.
@@ -123,26 +123,24 @@ class Unseen:
 
     def __init__(self, opened: Opened) -> None:
         codec = opened.stream.codec_context.name
-        is_in_packets = opened.structure.container in _FRAME_CONTAINERS
-        self._is_exact = is_in_packets and codec in _FRAME_CODECS
+        container = opened.structure.container
+        self._has_keys = container in _FRAME_CONTAINERS
+        self._is_exact = self._has_keys and codec in _FRAME_CODECS
         self._index = opened.stream.index_entries
-        self._may_lead = codec == "hevc"
         self._waiting: set[int] = set()
         self.is_from_key = False
         self._start: int | None = None
-        self._last_key = -(2**63)
+        self._num_sent = 0
 
     def sent(self, packet: Any) -> None:
         """Take note of a packet before it is decoded."""
-        if not self._is_exact or not packet.size or packet.is_discard or packet.pts is None:
+        if not packet.size or packet.is_discard or packet.pts is None:
             return
-        if not self._waiting and self._start is None and self._is_key(packet):
+        if self._num_sent == 0 and self._has_keys and self._is_key(packet):
             self.is_from_key, self._start = True, packet.pts
-        if packet.is_keyframe:
-            self._last_key = packet.pts
-        elif self._may_lead and packet.pts < self._last_key:
-            return
-        self._waiting.add(packet.pts)
+        self._num_sent += 1
+        if self._is_exact:
+            self._waiting.add(packet.pts)
 
     def _is_key(self, packet: Any) -> bool:
         if packet.is_keyframe:
