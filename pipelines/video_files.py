@@ -131,7 +131,8 @@ class _Decoding:
                 if frame.pts != segment.stop_pts or self._unseen.count(frame.pts):
                     raise MiscountError
                 return
-            if is_cut and not is_own_time:  # which one it gets depends on frames of other parts
+            # what the decoder conceals with, and an invented time, depend on what came before
+            if is_cut and (frame.is_corrupt or not is_own_time):
                 raise MiscountError
             picture = self._picture(frame, time_s)
             if picture.frame_index >= segment.start_frame:
