@@ -110,7 +110,7 @@ def run(folder: Path, num_clips: int) -> Clips:
 
 
 def test_a_damaged_clip_gives_all_its_frames_or_an_error(tmp_path):
-    assert run(tmp_path, 66).lost_share() == 0
+    assert run(tmp_path, 33).lost_share() == 0
 
 
 @pytest.mark.slow

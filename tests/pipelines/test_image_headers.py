@@ -99,11 +99,11 @@ def test_any_bytes_have_a_header_or_none(data):
 @pytest.mark.parametrize("num_scans", [MAX_SCANS + 1, 14_558])
 def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded(num_scans):
     data = with_scans(num_scans)
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(VideoError, match=f"accepted are {MAX_SCANS}") as caught:
         check_image(data, frame=7)
     assert (caught.value.reason, caught.value.frame) == (Reason.TOO_LARGE, 7)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert check_image(data, max_scans=num_scans) is data
 
 
@@ -120,12 +120,12 @@ def test_only_what_a_decoder_takes_for_a_scan_counts():
 
 
 def test_hostile_markers_without_end_take_no_time():
-    started = time.perf_counter()
+    started = time.process_time()
     endless = b"\xff\xd8" + b"\xff\xe0\x00\x02" * 4_000_000 + b"\xff\xda" * 100
     with pytest.raises(VideoError):
         check_image(endless)
     assert check_image(b"\xff\xd8" + b"\xff\x00" * 8_000_000 + b"\xff\xd9" + b"\xff\xda" * 99)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_texts_and_profiles_of_a_png_never_reach_the_decoder():

@@ -71,7 +71,7 @@ def test_a_joined_transport_stream_goes_on_behind_the_first_recording():
 @given(
     st.lists(st.none() | st.integers(-50, 3000), max_size=60), st.sampled_from(["iso", "mpegts"])
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_times_are_finite_and_rise_whatever_the_stamps(stamps, container):
     got = timed(stamps, container)
     assert all(map(math.isfinite, got))
@@ -82,7 +82,7 @@ def test_times_are_finite_and_rise_whatever_the_stamps(stamps, container):
     st.lists(st.none() | st.integers(0, 900), max_size=30),
     st.lists(st.integers(1, 50), min_size=1, max_size=30),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_behind_a_keyframe_that_follows_all_before_nothing_remembers_them(before, steps):
     """Why a run that goes on, and reads its file from a keyframe, has the times of the whole."""
     stamps = [stamp for stamp in before if stamp is not None]

@@ -159,10 +159,10 @@ def test_a_motion_jpeg_of_very_many_scans_is_too_large(tmp_path):
     bomb = jpeg[:-2] + last * 14_000 + jpeg[-2:]
     for name, at in (("a.avi", 0), ("a.mov", 1), ("a.mkv", 2)):  # the first is seen when opened
         frames = [bomb if number == at else jpeg for number in range(3)]
-        started = time.perf_counter()
+        started = time.process_time()
         error = failure(write_packets(tmp_path / name, "mjpeg", frames, (960, 640)))
         assert (error.reason, error.frame) == (Reason.TOO_LARGE, at)
-        assert time.perf_counter() - started < 5
+        assert time.process_time() - started < 5
 
 
 def test_texts_in_the_images_of_a_png_video_are_not_unpacked(tmp_path):
@@ -170,6 +170,6 @@ def test_texts_in_the_images_of_a_png_video_are_not_unpacked(tmp_path):
     text = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
     images = [cv2.imencode(".png", number_frame(i)[..., ::-1])[1].tobytes() for i in range(3)]
     heavy = [image[:33] + text * 300 + image[33:] for image in images]
-    started = time.perf_counter()
+    started = time.process_time()
     assert numbers(decode(write_packets(tmp_path / "a.mov", "png", heavy, (96, 64)))) == [0, 1, 2]
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
