@@ -206,7 +206,7 @@ class Makers:
         set_display_matrix(path, rng.choice(((0, 1, -1, 0), (0, 0, 0, 0), (-1, 0, 0, 1))))
 
     def make_backward_stamps(self, path: Path, rng: random.Random) -> None:
-        late = {rng.randrange(12): rng.choice((-300, 95, 5000))}
+        late = {rng.randrange(12): rng.choice((40, 95, 5000))}  # the next ones go back
         write_video(self._folder / "late.mkv", 12, codec="mpeg4", late=late)
         path.write_bytes((self._folder / "late.mkv").read_bytes())
 
