@@ -9,14 +9,16 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import av
+from av.stream import Discard
 
 from pipelines.errors import Reason, VideoError
 from pipelines.integrity import Structure, read_structure
+from pipelines.matroska import Walk, Watched
 from pipelines.pictures import MAX_PIXELS, check_size
 from pipelines.schema import Video
 from pipelines.storage import StorageError
@@ -30,7 +32,10 @@ CODECS = (
     *("mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4", "h263", "mjpeg", "png", "prores", "dnxhd"),
     *("ffv1", "huffyuv", "rawvideo", "wmv2"),
 )
+IMAGE_CODECS = ("mjpeg", "png")  # not decoded while a file is opened: packets are checked first
 DEFAULT_RATE = 30.0
+_HIGHEST_RATE = 240.0  # that a header is believed; libav takes the unit of the stamps for a rate
+_MOST_MEASURED = 240  # packets
 
 # libav's exceptions, most special first. Only `detail` below reaches the user.
 _REASONS: tuple[tuple[type[BaseException], Reason, str], ...] = (
@@ -78,6 +83,7 @@ class Opened:
     structure: Structure
     num_bytes: int
     rate: float
+    walk: Walk | None = None  # of a Matroska file
 
 
 @contextmanager
@@ -99,31 +105,83 @@ def opened(file: BinaryIO, video: Video) -> Iterator[Opened]:
     file.seek(0)
     options = {
         "format_whitelist": ",".join(FORMATS),
-        "codec_whitelist": ",".join(CODECS),
+        "codec_whitelist": ",".join(set(CODECS) - set(IMAGE_CODECS)),
         "max_pixels": str(MAX_PIXELS),
         "enable_drefs": "0",
     }
     try:
-        container = av.open(file, options=options, metadata_errors="replace", timeout=None)
+        watched = Watched(file, num_bytes) if structure.container == "matroska" else None
+        container = av.open(
+            watched or file, options=options, metadata_errors="replace", timeout=None
+        )
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise _refusal(error, structure, num_bytes) from error
     with container:
         try:
             stream = _video_stream(container)
+            if stream.codec_context.width == 0:
+                _check_declared_size(file, options, stream.index)
         except VideoError as error:
             raise _refusal(error, structure, num_bytes) from error
+        _read_only(container, stream)
         rate = video.frames_per_second or _nominal_rate(stream)
-        yield Opened(container, stream, structure, num_bytes, rate)
+        rate = rate or _measured_rate(file, options, stream.index) or DEFAULT_RATE
+        walk = None if watched is None else watched.walk
+        yield Opened(container, stream, structure, num_bytes, rate, walk)
 
 
-def packets(source: Opened) -> Iterator[Any]:
-    """Packets of the video; an empty one at the end makes the decoder give its last frames."""
+def packets(source: Opened, *, from_start: bool = True) -> Iterator[Any]:
+    """Packets of the video; an empty one at the end makes the decoder give its last frames.
+
+    Args:
+        source: Where they are read.
+        from_start: No seek came before: all of them are read.
+
+    Raises:
+        VideoError: `decode`: libav says that this is the end, and the file's index has more.
+    """
+    count, is_shown_whole = 0, source.stream.id in source.structure.samples
     while True:
         try:
-            yield from source.container.demux(source.stream)
-            return
+            for packet in source.container.demux(source.stream):
+                # an edit list leaves packets out; where it shows all, damaged stamps do
+                count += bool(packet.size) and not (packet.is_discard and is_shown_whole)
+                yield packet
+            break
         except IndexError:  # PyAV on a packet of a stream that was not there at the start (TS)
             continue
+    if from_start:
+        _refuse_missing(source, count)
+
+
+def _refuse_missing(source: Opened, count: int) -> None:
+    """Libav ends, or steps over, what it cannot read in a damaged file without a word."""
+    promised, where = 0, "index"
+    if source.walk is not None:
+        if source.walk.damage:
+            detail = f"invalid data ({source.walk.damage})"
+            raise VideoError(Reason.DECODE, detail, count)
+        promised, where = _num_blocks(source, source.walk), "structure"
+    elif source.structure.container == "iso":
+        if source.structure.is_damaged:
+            raise VideoError(Reason.DECODE, "invalid data (its fragments are damaged)", count)
+        entries = source.stream.index_entries
+        promised = source.structure.samples.get(source.stream.id, 0)
+        if count < max(promised, len(entries)):  # a sample without bytes is no packet
+            num_empty = sum(entry.size == 0 for entry in entries)
+            promised = max(promised, len(entries)) - num_empty
+    if count < promised:
+        detail = f"the file ends after {count} frames, its {where} has {promised}"
+        raise VideoError(Reason.DECODE, detail, count)
+
+
+def _num_blocks(source: Opened, walk: Walk) -> int:
+    """Blocks of the stream; 0 where it is not known which track it is."""
+    streams = _pictures(source.container)
+    tracks = walk.video_tracks
+    if len(tracks) != len(streams):
+        return 0
+    return walk.blocks[tracks[streams.index(source.stream)]]
 
 
 def _refusal(error: Exception, structure: Structure, num_bytes: int) -> VideoError:
@@ -143,8 +201,13 @@ def cut_detail(structure: Structure, num_bytes: int) -> str:
     return f"the file has {num_bytes} bytes, its structure says {structure.promised_bytes}"
 
 
+def _pictures(container: Any) -> list[Any]:
+    """Video streams, without the cover of a sound file."""
+    return [s for s in container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
+
+
 def _video_stream(container: Any) -> Any:
-    streams = [s for s in container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
+    streams = _pictures(container)
     if not streams:
         raise VideoError(Reason.NO_VIDEO_STREAM, "no video in it, only sound or data")
     best = container.streams.best("video")
@@ -176,8 +239,56 @@ def promised_frames(source: Opened) -> int:
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC: cover art of a sound file
 
 
-def _nominal_rate(stream: Any) -> float:
+def _read_only(container: Any, stream: Any) -> None:
+    """Leave the other streams out: a sound that is missing would end the pictures with it."""
+    for other in container.streams:
+        if other is not stream:
+            other.discard = Discard.all
+
+
+def _nominal_rate(stream: Any) -> float | None:
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate and 0.01 <= rate <= 1000:
+        if rate and 0.01 <= rate <= _HIGHEST_RATE:
             return float(rate)
-    return DEFAULT_RATE
+    return None
+
+
+@contextmanager
+def _another_look(file: BinaryIO, options: dict[str, str]) -> Iterator[Any]:
+    """The same file opened once more; the container that is open already reads on where it was."""
+    position = file.tell()
+    file.seek(0)
+    try:
+        with av.open(file, options=options, metadata_errors="replace", timeout=None) as container:
+            yield container
+    finally:
+        file.seek(position)
+
+
+def _measured_rate(file: BinaryIO, options: dict[str, str], index: int) -> float | None:
+    """Frames per second of the first packets (browsers write files that state no rate)."""
+    stamps: list[int] = []
+    with suppress(av.error.FFmpegError, OSError), _another_look(file, options) as container:
+        stream = container.streams[index]
+        _read_only(container, stream)
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None:
+                stamps.append(packet.pts)
+            if len(stamps) == _MOST_MEASURED:
+                break
+        seconds = float((max(stamps) - min(stamps)) * stream.time_base) if stamps else 0.0
+        rate = (len(stamps) - 1) / seconds if seconds > 0 else 0.0
+        return rate if 0.01 <= rate <= 1000 else None
+    return None
+
+
+def _check_declared_size(file: BinaryIO, options: dict[str, str], index: int) -> None:
+    """Refuse what is too large by its header: libav forgets a size that it was told to refuse.
+
+    Raises:
+        VideoError: `too_large`.
+    """
+    blind = {**options, "codec_whitelist": "none"}  # so that no decoder looks at it
+    with suppress(av.error.FFmpegError, OSError), _another_look(file, blind) as container:
+        stream = container.streams[index]
+        check_size(stream.width, stream.height)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from pipelines.errors import Reason, VideoError
-from pipelines.image_headers import reaches_its_end, read_header
+from pipelines.image_headers import check_image, reaches_its_end, read_header
 from pipelines.pictures import Picture, RGBArray, check_size
 from pipelines.schema import Segment, VideoInfo
 
@@ -80,10 +80,11 @@ def image_pictures(segment: Segment) -> Iterator[Picture]:
         segment: Which frames of which folder.
 
     Raises:
-        VideoError: `not_found`, `empty`, `access_denied`, `too_large` or `decode`; reading an
-            image later may raise the last three too.
+        VideoError: `not_found`, `empty`, `access_denied`, `changed_during_read`, `too_large` or
+            `decode`; reading an image later may raise the last two too.
     """
     video = segment.video
+    _refuse_changed(segment)
     images = list_images(video.uri)
     if not images:
         raise VideoError(Reason.EMPTY, f"no image in {video.uri}")
@@ -103,6 +104,12 @@ def image_pictures(segment: Segment) -> Iterator[Picture]:
         yield Picture(index, index / rate, info, scaled)
 
 
+def _refuse_changed(segment: Segment) -> None:
+    uri, version = segment.video.uri, segment.version
+    if version and os.path.isdir(uri) and images_version(uri) != version:
+        raise VideoError(Reason.CHANGED_DURING_READ, "images were replaced during the run")
+
+
 def _read_image(path: Path, index: int) -> RGBArray:
     data = path.read_bytes()
     if not data:
@@ -113,6 +120,7 @@ def _read_image(path: Path, index: int) -> RGBArray:
     check_size(header.width, header.height, index)
     if not reaches_its_end(data):
         raise VideoError(Reason.TRUNCATED, f"{path.name} ends too early", index)
+    data = check_image(data, frame=index)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

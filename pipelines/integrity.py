@@ -8,13 +8,19 @@ durations in headers are wrong in many good files.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
+
+from pipelines.iso_samples import samples_of_fragment, samples_of_index
 
 _MAX_BOXES = 100_000  # a hostile file may claim millions of tiny ones
 _MAX_MOOV_BYTES = 64 << 20
 _ISO_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof")
+_ISO_BOXES = frozenset(_ISO_FIRST_BOXES) | {
+    *(b"sidx", b"ssix", b"prft", b"emsg", b"mfra", b"meta", b"uuid", b"pdin", b"udta"),
+}
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
 
@@ -29,6 +35,8 @@ class Structure:
             are is not known.
         is_fragmented: An iso file in fragments, whose sample index is not all in `moov`.
         is_encrypted: Samples are encrypted (iso common encryption).
+        samples: Of the tracks of an iso file, as far as its tables tell, by track number.
+        is_damaged: An iso file with a fragment of no track, or with something unknown between.
     """
 
     container: str = ""
@@ -36,6 +44,8 @@ class Structure:
     has_index: bool = True
     is_fragmented: bool = False
     is_encrypted: bool = False
+    samples: dict[int, int] = field(default_factory=dict)
+    is_damaged: bool = False
 
 
 def read_structure(file: BinaryIO, num_bytes: int) -> Structure:
@@ -86,7 +96,9 @@ def _iso_boxes(file: BinaryIO, num_bytes: int) -> Iterator[tuple[bytes, int, int
 def _iso(file: BinaryIO, num_bytes: int) -> Structure:
     kinds: set[bytes] = set()
     promised = 0
-    is_encrypted = has_index = False
+    is_encrypted = has_index = is_damaged = False
+    known: dict[int, int | None] = {}
+    fragments: Counter[int] = Counter()
     for kind, start, end in _iso_boxes(file, num_bytes):
         kinds.add(kind)
         if kind in (b"mdat", b"moof", b"moov"):
@@ -95,7 +107,19 @@ def _iso(file: BinaryIO, num_bytes: int) -> Structure:
             content = _read(file, start, min(end - start, _MAX_MOOV_BYTES))
             is_encrypted = b"encv" in content and b"schm" in content
             has_index = end <= num_bytes
-    return Structure("iso", promised, has_index, b"moof" in kinds, is_encrypted)
+            known = samples_of_index(content)
+        if kind == b"moof":
+            content = _read(file, start, min(end - start, _MAX_MOOV_BYTES))
+            found, is_sound = samples_of_fragment(content)
+            fragments += found
+            is_damaged = is_damaged or not is_sound
+    is_fragmented = b"moof" in kinds
+    is_strange = bool(kinds - _ISO_BOXES or fragments.keys() - known.keys())
+    is_damaged = is_fragmented and (is_damaged or is_strange)
+    samples = {
+        number: count + fragments[number] for number, count in known.items() if count is not None
+    }
+    return Structure("iso", promised, has_index, is_fragmented, is_encrypted, samples, is_damaged)
 
 
 def _avi_promise(file: BinaryIO, num_bytes: int) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines.containers import Opened, opened, packets
 from pipelines.errors import VideoError
-from pipelines.image_folders import list_images
+from pipelines.image_folders import images_version, list_images
 from pipelines.schema import Keyframe, Segment
 from pipelines.source_files import file_version, source_file
 
@@ -42,7 +42,7 @@ def cut_segment(
     try:
         if segment.video.is_image_folder:
             return _cut_folder(segment, segment_frames, step, max_frames)
-        with source_file(segment.video.uri) as file:
+        with source_file(segment.video.uri, segment.version) as file:
             version = file_version(file)
             with opened(file, segment.video) as source:
                 if not _is_worth_it(source, segment, segment_frames):
@@ -60,6 +60,7 @@ def cut_segment(
 def _cut_folder(
     segment: Segment, segment_frames: int, step: int, max_frames: int | None
 ) -> list[Segment]:
+    version = segment.version or images_version(segment.video.uri)
     length = -(-segment_frames // step) * step
     num_images = len(list_images(segment.video.uri))
     stop = min(num_images, max_frames or num_images)
@@ -67,7 +68,7 @@ def _cut_folder(
         return [segment]
     starts = list(range(segment.start_frame, stop, length))
     return [
-        replace(segment, start_frame=start, stop_frame=end)
+        replace(segment, start_frame=start, stop_frame=end, version=version)
         for start, end in zip(starts, [*starts[1:], None], strict=True)
     ]
 

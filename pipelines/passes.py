@@ -162,7 +162,8 @@ class Passes:
             if is_same and kept.chunk_frames == self._resources.chunk_frames:
                 self._expected.go_on_from(kept.next_frame if attempt == 0 else 0)
                 logger.info("%s goes on from frame %d", video.uri, kept.next_frame)
-                return replace(whole, start_frame=kept.next_frame, checkpoint=key)
+                start = kept.next_frame
+                return replace(whole, start_frame=start, checkpoint=key, version=video.version)
         return whole
 
     def run(

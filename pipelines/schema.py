@@ -66,7 +66,8 @@ class Segment:
         seek: Where decoding starts, at `start_frame` or before; None: at the beginning.
         stop_pts: Stamp of `stop_frame`, which proves that no frame was counted wrongly.
         num_frames: Of the whole video, for the last segment's proof; None: not known.
-        version: Of the file that was cut; another one is refused. Empty: any.
+        version: Of what was cut, or of what was listed if a checkpoint is gone on from; another
+            one is refused. Empty: any.
         checkpoint: Key in OUT from which the association goes on; empty: none.
         may_cut: It may be parted into several segments.
         replaces: Results of an earlier run may be in OUT; they go when there are new ones.

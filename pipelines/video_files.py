@@ -4,7 +4,8 @@
 * The frame number is the rank in decode output order. The container's own frame count and rate
   are not believed; they lie where the rate varies.
 * The time is the presentation time stamp from the container's start. Where it is missing or does
-  not rise it is `frame_index / frames_per_second`, or one frame after the last time.
+  not rise, a time between its neighbours' is taken (`pipelines.stamps`).
+* A frame that the decoder left out is an error where it can be known: a video is whole or failed.
 * Display rotation and mirroring are applied. Non-square pixels stay as they are stored.
 * A size that changes on the way is scaled to that of the first frame, as players do.
 * Pixels are as swscale sees their tags: BT.709, BT.2020 or BT.601 matrix and limited or full
@@ -26,6 +27,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipelines.containers import (
+    IMAGE_CODECS,
     Opened,
     cut_detail,
     opened,
@@ -34,9 +36,11 @@ from pipelines.containers import (
     to_video_error,
 )
 from pipelines.errors import Reason, VideoError
+from pipelines.image_headers import check_packet
 from pipelines.pictures import Picture, RGBArray, check_size
 from pipelines.schema import Keyframe, Segment, VideoInfo
 from pipelines.source_files import source_file
+from pipelines.stamps import Clock, Unseen
 
 _LEAD_IN_PACKETS = 1000  # a recording may start between keyframes: so many may fail to decode
 _INTERPOLATION = Interpolation.AREA
@@ -77,11 +81,12 @@ class _Decoding:
 
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
-        self._clock = _Clock(opened)
+        self._clock, self._unseen = Clock(opened), Unseen(opened)
         self._scaler = VideoReformatter()
         self._info: VideoInfo | None = None
         self._orientation = _UPRIGHT
-        self._count = 0
+        self._count = 0  # of frames that have left; one more has been decoded
+        self._num_decoded = 0
         self._num_undecodable = 0
         self._is_end_damaged = False  # of what was seen last
 
@@ -99,7 +104,8 @@ class _Decoding:
             self._learn(next(frames))
             stream = self._opened.stream
             container.seek(target.pts, stream=stream, backward=True, any_frame=False)
-            frames = self.frames()
+            self._unseen, self._num_decoded = Unseen(self._opened), 0
+            frames = self.frames(from_start=False)
             for frame in frames:
                 if frame.pts is None or frame.pts > target.pts:
                     return None
@@ -107,7 +113,7 @@ class _Decoding:
                     is_clean = frame.key_frame and frame.pict_type == PictureType.I
                     if not is_clean or frame.is_corrupt:
                         return None
-                    self._count, self._is_end_damaged = target.frame, False
+                    self._count, self._num_decoded = target.frame, target.frame + 1
                     return chain((frame,), frames)
         except (StopIteration, VideoError, av.error.FFmpegError):
             pass  # decoding from the beginning says what is wrong
@@ -120,12 +126,16 @@ class _Decoding:
             segment: Which frames.
             frames: From `segment.seek` on, or from the beginning.
         """
-        for frame in frames:
-            picture = self._picture(frame)
-            if picture.frame_index == segment.stop_frame:
-                if frame.pts != segment.stop_pts:
+        is_cut = segment.seek is not None or segment.stop_pts is not None
+        for frame, time_s, is_own_time in self._clock.timed(frames):
+            if self._count == segment.stop_frame:
+                if frame.pts != segment.stop_pts or self._unseen.count(frame.pts):
                     raise MiscountError
                 return
+            # what the decoder conceals with, and an invented time, depend on what came before
+            if is_cut and (frame.is_corrupt or not is_own_time):
+                raise MiscountError
+            picture = self._picture(frame, time_s)
             if picture.frame_index >= segment.start_frame:
                 yield picture
         if self._count == 0:
@@ -134,11 +144,20 @@ class _Decoding:
             raise VideoError(Reason.TRUNCATED, "its last frame is cut off", self._count)
         if segment.stop_frame is not None or segment.num_frames not in (None, self._count):
             raise MiscountError
+        lost = self._unseen.count()
+        if lost:
+            detail = f"{lost} of its frames cannot be decoded"
+            raise MiscountError if is_cut else VideoError(Reason.DECODE, detail, self._count)
 
-    def frames(self) -> Iterator[Any]:
+    def frames(self, *, from_start: bool = True) -> Iterator[Any]:
         """What the decoder gives from here on."""
-        for packet in self._packets():
-            yield from self._decode(packet)
+        for packet in self._packets(from_start):
+            self._unseen.sent(packet)
+            for frame in self._decode(packet):
+                self._unseen.got(frame)
+                self._is_end_damaged = bool(frame.is_corrupt)
+                self._num_decoded += 1
+                yield frame
 
     def refuse_cut_file(self) -> None:
         """Fail before anything is decoded: the frames that are there would be thrown away."""
@@ -158,24 +177,28 @@ class _Decoding:
     def _count_packets(self) -> int:
         count = 0
         try:
-            for packet in packets(self._opened):
+            for packet in packets(self._opened, from_start=False):  # what is missing is known
                 count += bool(packet.size) and not packet.is_corrupt
         except (av.error.FFmpegError, OSError):
             return count
         return count
 
-    def _packets(self) -> Iterator[Any]:
+    def _packets(self, from_start: bool) -> Iterator[Any]:
         try:
-            for packet in packets(self._opened):
+            for packet in packets(self._opened, from_start=from_start):
                 if packet.size:
                     self._is_end_damaged = packet.is_corrupt
                 yield packet
         except av.error.InvalidDataError as error:  # libav: the next sample is not in the file
-            raise VideoError(Reason.TRUNCATED, "the file ends too early", self._count) from error
+            raise VideoError(
+                Reason.TRUNCATED, "the file ends too early", self._num_decoded
+            ) from error
         except (av.error.FFmpegError, OSError) as error:
-            raise to_video_error(error, self._count) from error
+            raise to_video_error(error, self._num_decoded) from error
 
     def _decode(self, packet: Any) -> list[Any]:
+        if packet.size and self._opened.stream.codec_context.name in IMAGE_CODECS:
+            packet = self._checked(packet)
         try:
             frames: list[Any] = packet.decode()
         except av.error.EOFError:
@@ -183,27 +206,38 @@ class _Decoding:
         except av.error.InvalidDataError as error:
             return self._after_invalid_data(error)
         except (av.error.FFmpegError, ValueError, OSError) as error:
-            raise to_video_error(error, self._count) from error
+            raise to_video_error(error, self._num_decoded) from error
         return frames
 
-    def _after_invalid_data(self, error: Exception) -> list[Any]:
-        self._num_undecodable += 1
-        if self._count == 0 and self._num_undecodable <= _LEAD_IN_PACKETS:
-            return []
-        raise to_video_error(error, self._count) from error
+    def _checked(self, packet: Any) -> Any:
+        """An image as a packet, without what would hold its decoder."""
+        data = bytes(packet)
+        checked = check_packet(data, self._num_decoded)
+        if len(checked) == len(data):
+            return packet
+        lighter = av.Packet(checked)
+        lighter.stream, lighter.time_base = packet.stream, packet.time_base
+        lighter.pts, lighter.dts, lighter.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
+        return lighter
 
-    def _picture(self, frame: Any) -> Picture:
+    def _after_invalid_data(self, error: Exception) -> list[Any]:
+        """Nothing at the start of a recording that begins between keyframes, else an error."""
+        self._num_undecodable += 1
+        is_lead_in = self._num_decoded == 0 and self._num_undecodable <= _LEAD_IN_PACKETS
+        if is_lead_in and not self._unseen.is_from_key:
+            return []
+        raise to_video_error(error, self._num_decoded) from error
+
+    def _picture(self, frame: Any, time_s: float) -> Picture:
         check_size(frame.width, frame.height, self._count)
         info = self._learn(frame)
         index = self._count
         self._count += 1
-        self._is_end_damaged = bool(frame.is_corrupt)
 
         def scaled(width: int, height: int) -> RGBArray:
             return self._convert(frame, width, height, index)
 
-        time_s = self._clock.time_s(index, frame.pts)
-        return Picture(index, time_s, info, scaled, self._is_end_damaged)
+        return Picture(index, time_s, info, scaled, bool(frame.is_corrupt))
 
     def _learn(self, frame: Any) -> VideoInfo:
         """Size and orientation of the video are those of its first frame."""
@@ -260,27 +294,3 @@ def _orientation(frame: Any) -> _Orientation:
     if abs(b) > 4 * abs(a) and abs(c) > 4 * abs(d):
         return _Orientation(True, c < 0, b < 0)
     return _UPRIGHT
-
-
-class _Clock:
-    """Presentation times that always rise."""
-
-    def __init__(self, opened: Opened) -> None:
-        self._rate = opened.rate
-        self._base = float(opened.stream.time_base or 0)
-        self._start = (opened.container.start_time or 0) / av.time_base
-        # AVI stores no presentation times: with reordered frames libav passes decode times on
-        has_times = not (
-            opened.structure.container == "avi" and opened.stream.codec_context.has_b_frames
-        )
-        self._has_times = has_times and self._base > 0
-        self._last = -np.inf
-
-    def time_s(self, index: int, pts: int | None) -> float:
-        time = index / self._rate
-        if pts is not None and self._has_times and pts * self._base - self._start > self._last:
-            time = pts * self._base - self._start
-        if time <= self._last:
-            time = self._last + 1 / self._rate
-        self._last = time
-        return time

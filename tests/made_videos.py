@@ -47,8 +47,9 @@ def write_video(
     gop: int = 8,
     pixel_format: str = "yuv420p",
     with_sound: bool = False,
+    late: dict[int, int] | None = None,
 ) -> Path:
-    """Encode `num_frames` numbered frames; `pts` are in units of 1 / 1000 s."""
+    """Encode `num_frames` numbered frames; `pts`, and `late` of a frame, are in 1 / 1000 s."""
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
@@ -65,13 +66,58 @@ def write_video(
                 frame.pts, frame.time_base = pts[number], Fraction(1, 1000)
             else:
                 frame.pts, frame.time_base = number, Fraction(1, rate)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            container.mux(_delayed(stream.encode(frame), rate, late or {}))
+        container.mux(_delayed(stream.encode(None), rate, late or {}))
         if sound is not None:
             for number in range(5):
                 container.mux(sound.encode(_silence(number)))
             container.mux(sound.encode(None))
     return path
+
+
+def _delayed(packets: list[av.Packet], rate: int, late: dict[int, int]) -> list[av.Packet]:
+    for packet in packets:
+        number = round(float(packet.pts * packet.time_base) * rate)
+        if number in late:
+            packet.dts = packet.pts = number * 1000 // rate
+            packet.pts += late[number]
+            packet.time_base = Fraction(1, 1000)
+    return packets
+
+
+def write_packets(path: Path, codec: str, frames: Sequence[bytes], size: tuple[int, int]) -> Path:
+    """Put encoded frames (JPEG or PNG files) into a container as they are."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "rgb24"
+        container.start_encoding()
+        for number, data in enumerate(frames):
+            packet = av.Packet(data)
+            packet.stream, packet.is_keyframe = stream, True
+            packet.pts = packet.dts = number
+            packet.time_base = Fraction(1, 25)
+            container.mux(packet)
+    return path
+
+
+def put_sound_behind(path: Path) -> int:
+    """Move the sound of an mp4 whose index is in front behind its pictures; where it starts."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        samples = [(e.pos, e.size) for e in container.streams.audio[0].index_entries]
+    table = data.find(b"stco", data.find(b"stco") + 4)  # of the second track
+    count = int.from_bytes(data[table + 8 : table + 12], "big")
+    chunks = struct.unpack(f">{count}I", data[table + 12 : table + 12 + 4 * count])
+    start, sound, places = len(data) + 8, bytearray(), []
+    for chunk, following in zip(chunks, [*chunks[1:], 2**62], strict=True):
+        places.append(start + len(sound))
+        for position, size in samples:
+            if chunk <= position < following:
+                sound += data[position : position + size]
+    data[table + 12 : table + 12 + 4 * count] = struct.pack(f">{count}I", *places)
+    path.write_bytes(data + struct.pack(">I4s", 8 + len(sound), b"mdat") + sound)
+    return start
 
 
 def write_sound(path: Path) -> Path:

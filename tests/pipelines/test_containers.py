@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import av
+import numpy as np
 import pytest
-from decoded import failure
+from decoded import decode, failure, numbers, times
 from made_videos import (
+    put_sound_behind,
     write_sound,
     write_video,
 )
 
-from pipelines.containers import to_video_error
+from pipelines.containers import opened, packets, to_video_error
 from pipelines.errors import Reason, VideoError
 from pipelines.pictures import check_size
+from pipelines.schema import Video
 
 
 def test_what_is_no_video_says_why(tmp_path):
@@ -87,3 +93,62 @@ def test_sizes_over_the_cap_are_refused(width, height):
     with pytest.raises(VideoError, match="too_large"):
         check_size(width, height)
     check_size(8192, 4320)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mjpeg"])
+def test_a_size_that_libav_refuses_first_is_too_large_too(tmp_path, codec):
+    """It was `decode: libav gave up`."""
+    path = write_video(tmp_path / "a.mkv", 1, size=(7000, 6000), codec=codec)
+    error = failure(path)
+    assert error.reason is Reason.TOO_LARGE
+    assert "7000x6000" in error.detail
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.5, 0.0])
+def test_sound_that_is_cut_off_costs_no_picture(tmp_path, kept):
+    """Libav ends at the first sample that is missing, whosever it is."""
+    front = {"movflags": "faststart"}
+    path = write_video(tmp_path / "a.mp4", 30, with_sound=True, container_options=front)
+    start = put_sound_behind(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: start + int(kept * (len(data) - start))])
+    assert numbers(decode(path)) == list(range(30))
+
+
+def test_every_container_is_read_to_its_own_end(tmp_path):
+    """What libav takes for the end is compared with the index of the file."""
+    path = write_video(tmp_path / "a.mp4", 30)
+    with path.open("rb") as file, opened(file, Video(str(path), "a")) as source:
+        list(packets(source))
+        few = replace(source, container=SimpleNamespace(demux=lambda _: iter(())))
+        with pytest.raises(VideoError, match="ends after 0 frames, its index has 30"):
+            list(packets(few))
+        assert list(packets(few, from_start=False)) == []
+
+
+BROWSER = {  # stamps of a recording by a browser: they vary, and no rate is written
+    "jitter": np.cumsum(np.random.default_rng(0).integers(25, 45, 60)),
+    "first_close": np.concatenate([[0, 1, 2], 3 + np.arange(1, 58) * 33]),
+}
+
+
+@pytest.mark.parametrize("name", BROWSER)
+def test_a_webm_that_states_no_rate_has_that_of_its_frames(tmp_path, name):
+    """Libav answers 1000, the unit of the stamps."""
+    stamps = BROWSER[name].tolist()
+    path = write_video(
+        tmp_path / "a.webm",
+        len(stamps),
+        codec="libvpx",
+        pts=stamps,
+        options={"deadline": "realtime"},
+    )
+    data = path.read_bytes()
+    place = data.index(b"\x23\xe3\x83")  # DefaultDuration becomes Void
+    length = data[place + 3] & 0x7F
+    void = b"\xec" + bytes([0x80 | (length + 2)]) + bytes(length + 2)
+    path.write_bytes(data[:place] + void + data[place + 4 + length :])
+    chunks = decode(path)
+    true = (len(stamps) - 1) / (stamps[-1] - stamps[0]) * 1000
+    assert chunks[0].info.frames_per_second == pytest.approx(true, rel=0.05)
+    assert times(chunks) == pytest.approx([(stamp - stamps[0]) / 1000 for stamp in stamps])

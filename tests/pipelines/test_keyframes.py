@@ -5,10 +5,12 @@ Every frame carries its number as a bar code in its pixels.
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from decoded import SIZE, indices, numbers
@@ -175,3 +177,59 @@ def test_an_image_folder_is_cut_anywhere(tmp_path):
     ]  # fmt: skip
     chunks = [chunk for part in parts for chunk in decode(part, 4)]
     assert_same_chunks(chunks, decode(segment, 4))
+
+
+def test_parts_that_would_have_to_invent_a_time_send_the_video_to_be_decoded_whole(tmp_path):
+    path = write_video(tmp_path / "a.mp4", NUM_FRAMES, codec="mpeg4", gop=10, late={15: 95})
+    whole = decode(segment_of(path), 4)
+    assert numbers(whole) == list(range(NUM_FRAMES))
+    parts = cut_segment(segment_of(path), segment_frames=30, step=4)
+    errors = [decode(part, 4)[-1].error for part in parts]
+    assert [str(error.detail) for error in errors if error] == [UNCUTTABLE]
+    left = [c for c in whole if c.chunk_index >= 10]  # a run that goes on behind the late frame
+    parts = cut_segment(replace(segment_of(path), start_frame=40), segment_frames=30, step=4)
+    assert len(parts) > 2
+    assert_same_chunks([chunk for part in parts for chunk in decode(part, 4)], left)
+
+
+def test_what_is_lost_in_a_part_sends_the_video_to_be_decoded_whole(tmp_path):
+    options = {"x265-params": "log-level=none:bframes=0:keyint=15:min-keyint=15"}
+    path = write_video(tmp_path / "a.mp4", NUM_FRAMES, codec="libx265", options=options)
+    parts = cut_segment(segment_of(path), segment_frames=30, step=4)
+    original = path.read_bytes()
+    with av.open(str(path)) as container:
+        entries = [(e.pos, e.size) for e in container.streams.video[0].index_entries]
+    position, _ = entries[parts[1].start_frame + 7]
+    stamp = path.stat()
+    data = bytearray(original)
+    data[position + 4] |= 0x40 | 0x10  # another kind of unit: one that decoders pass over
+    path.write_bytes(data)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    error = decode(parts[1], 4)[-1].error
+    assert error is not None
+    assert error.detail == UNCUTTABLE
+    whole = decode(segment_of(path), 4)[-1].error
+    assert whole is not None
+    assert whole.reason is Reason.DECODE
+
+
+def test_what_was_replaced_since_it_was_listed_is_not_decoded(tmp_path):
+    path = write_video(tmp_path / "a.mp4", NUM_FRAMES, gop=10)
+    folder = write_images(tmp_path / "seq", 50, rate=10)
+    rest = replace(segment_of(path), start_frame=40, version="as it was listed")
+    images = Segment(Video(str(folder), "seq", True), version="as it was listed", start_frame=8)
+    for segment in (rest, images):
+        for part in cut_segment(segment, segment_frames=10, step=4):
+            error = decode(part, 4)[-1].error
+            assert error is not None
+            assert error.reason is Reason.CHANGED_DURING_READ
+
+
+def test_images_replaced_after_the_folder_was_cut_are_refused(tmp_path):
+    folder = write_images(tmp_path / "seq", 50, rate=10)
+    *_, last = cut_segment(Segment(Video(str(folder), "seq", True)), segment_frames=10, step=4)
+    assert decode(last, 4)[-1].error is None
+    (folder / "img1" / "000001.png").write_bytes((folder / "img1" / "000002.png").read_bytes())
+    error = decode(last, 4)[-1].error
+    assert error is not None
+    assert error.reason is Reason.CHANGED_DURING_READ

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import fakes
 import pytest
+from made_videos import write_video
 
-from pipelines.config import OutputConfig
+from pipelines.checkpoints import find_states
+from pipelines.config import OutputConfig, ResourceConfig
+from pipelines.decode import frame_chunks
+from pipelines.detect import Detector
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.passes import MAX_PASSES, Passes
-from pipelines.schema import Counts, Video, VideoOutcome
+from pipelines.plan import find_videos
+from pipelines.schema import Counts, Segment, Video, VideoOutcome
+from pipelines.session import Checkpointing, VideoSession
 from pipelines.sink import tracks_key, write_error
 from pipelines.storage import open_store
 
@@ -116,3 +124,28 @@ def test_rows_that_were_written_on_another_machine_are_missed(tmp_path: Path) ->
     own.outcomes |= done(tmp_path / "elsewhere", VIDEOS[0])
     with pytest.raises(RunError, match="not the same folder on all nodes"):
         next(planned)
+
+
+def test_a_checkpoint_is_gone_on_from_with_the_file_that_was_listed(tmp_path: Path) -> None:
+    """Another file in its place was decoded behind the frames of the first."""
+    source = write_video(tmp_path / "v.mp4", 40, gop=8)
+    (video,), _ = find_videos([str(source)])
+    store = open_store(str(tmp_path / "out"))
+    config = replace(fakes.CONFIG, min_box_area=0)
+    resources = ResourceConfig(chunk_frames=8)
+    own = Passes(store, config, OutputConfig(), 0, None, resources)
+    saving = Checkpointing("first", 16)
+    session = VideoSession(
+        video, 0, config, OutputConfig(), store, {}, tmp_path / "spool", checkpoints=saving
+    )
+    detector = Detector(config.detection, resources, "fakes:NumberModel")
+    decoder = "pipelines.videos:decode_segment"
+    for chunk in islice(frame_chunks(decoder, Segment(video), config, resources), 3):
+        session.deliver(detector.detect(chunk))
+    rest = own._rest(video, 1, find_states(store)[video.video_id])
+    assert (rest.start_frame, rest.version) == (16, video.version)
+    assert list(frame_chunks(decoder, rest, config, resources))[-1].error is None
+    write_video(source, 41, gop=8)
+    error = list(frame_chunks(decoder, rest, config, resources))[-1].error
+    assert error is not None
+    assert error.reason is Reason.CHANGED_DURING_READ

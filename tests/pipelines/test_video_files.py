@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+import zlib
+
 import av
+import cv2
 import numpy as np
 import pytest
-from decoded import SIZE, corners, decode, indices, numbers, times
+from decoded import SIZE, corners, decode, failure, indices, numbers, times
 from made_videos import (
     number_frame,
     set_display_matrix,
+    write_packets,
     write_video,
 )
 
@@ -145,3 +150,26 @@ def test_a_wrong_frame_count_in_the_header_harms_nothing(tmp_path):
 
 def test_av_is_quiet():
     assert av.logging.get_level() is None or av.logging.get_level() < av.logging.INFO
+
+
+def test_a_motion_jpeg_of_very_many_scans_is_too_large(tmp_path):
+    image = cv2.resize(number_frame(1), (960, 640))
+    jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = jpeg[jpeg.rfind(b"\xff\xda") : -2]
+    bomb = jpeg[:-2] + last * 14_000 + jpeg[-2:]
+    for name, at in (("a.avi", 0), ("a.mov", 1), ("a.mkv", 2)):  # the first is seen when opened
+        frames = [bomb if number == at else jpeg for number in range(3)]
+        started = time.process_time()
+        error = failure(write_packets(tmp_path / name, "mjpeg", frames, (960, 640)))
+        assert (error.reason, error.frame) == (Reason.TOO_LARGE, at)
+        assert time.process_time() - started < 5
+
+
+def test_texts_in_the_images_of_a_png_video_are_not_unpacked(tmp_path):
+    body = b"zTXt" + b"a\0\0" + zlib.compress(bytes(7_000_000))
+    text = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    images = [cv2.imencode(".png", number_frame(i)[..., ::-1])[1].tobytes() for i in range(3)]
+    heavy = [image[:33] + text * 300 + image[33:] for image in images]
+    started = time.process_time()
+    assert numbers(decode(write_packets(tmp_path / "a.mov", "png", heavy, (96, 64)))) == [0, 1, 2]
+    assert time.process_time() - started < 5

@@ -1,0 +1,100 @@
+"""An archive of hostile files with good videos among them: one line each, and nothing for the rest.
+
+JDE_FUZZ_SEED chooses other files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import pytest
+from hostile_files import SUFFIXES, Makers
+from made_videos import write_video
+
+from pipelines import offline, reference
+from pipelines.config import Parts, ResourceConfig, TrackConfig
+from pipelines.errors import ExitCode, Reason
+
+SEED = int(os.environ.get("JDE_FUZZ_SEED", "0"))
+PARTS = Parts(model="fakes:NumberModel")
+CONFIG: TrackConfig = replace(fakes.CONFIG, min_box_area=0)
+MOST_MEMORY = 1 << 30  # bytes that a run may take more than at its start
+
+
+def write_archive(folder: Path, made: Path, num_hostile: int, num_good: int) -> Path:
+    """Hostile files of all kinds in turn, good videos, and a folder that is called like one."""
+    folder.mkdir()
+    makers = Makers(made)
+    kinds = sorted(makers.kinds)
+    assert len(kinds) >= 20
+    for number in range(num_hostile):
+        kind, rng = kinds[number % len(kinds)], random.Random(f"{SEED} {number}")
+        makers.kinds[kind](folder / f"{kind}_{number:04d}{rng.choice(SUFFIXES)}", rng)
+    for number in range(num_good):
+        write_video(folder / f"good_{number:03d}.mp4", 8 + number % 5, gop=4)
+    (folder / "folder.mp4").mkdir()
+    return folder
+
+
+def rows_of_good(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "tracks").glob("good_*.parquet")}
+
+
+def check(source: Path, out: Path, num_good: int) -> None:
+    """Every file has tracks or one line; the good ones are as in a run of their own."""
+    errors = [json.loads(path.read_text()) for path in sorted((out / "errors").glob("*.json"))]
+    assert not [error for error in errors if Path(error["video"]).name.startswith("good_")]
+    reasons = {error["reason"] for error in errors}
+    assert reasons <= {str(reason) for reason in Reason} - {"internal", "worker_died"}, reasons
+    assert all("\n" not in error["detail"] and error["detail"] for error in errors)
+    done = {path.name.rsplit("-", 1)[0] for path in (out / "tracks").glob("*.parquet")}
+    failed = {Path(error["video"]).stem for error in errors}
+    videos = {path.stem for path in source.iterdir() if path.suffix in SUFFIXES} - {"folder"}
+    assert done | failed == videos
+    assert not done & failed
+    alone = out.parent / "alone"
+    if not alone.exists():
+        good = [str(path) for path in sorted(source.glob("good_*.mp4"))]
+        reference.track(good, str(alone), CONFIG, parts=PARTS)
+    assert rows_of_good(out) == rows_of_good(alone)
+    assert len(rows_of_good(out)) == num_good
+
+
+def memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_hostile_files_have_one_line_each_and_good_ones_the_rows_of_a_run_of_their_own(tmp_path):
+    source = write_archive(tmp_path / "in", tmp_path / "made", 39, 3)
+    before, started = memory(), time.process_time()
+    summary = reference.track([str(source)], str(tmp_path / "out"), CONFIG, parts=PARTS)
+    assert summary.exit_code == ExitCode.SOME_FAILED
+    assert time.process_time() - started < 60
+    assert memory() - before < MOST_MEMORY
+    check(source, tmp_path / "out", 3)
+
+
+@pytest.mark.slow
+def test_a_thousand_hostile_files_among_fifty_good_videos(tmp_path):
+    source = write_archive(tmp_path / "in", tmp_path / "made", 1000, 50)
+    before = memory()
+    reference.track([str(source)], str(tmp_path / "out"), CONFIG, parts=PARTS)
+    assert memory() - before < MOST_MEMORY
+    check(source, tmp_path / "out", 50)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_hostile_files_end_no_worker_of_the_dataflow(ray_cluster: str, tmp_path: Path) -> None:
+    source = write_archive(tmp_path / "in", tmp_path / "made", 200, 10)
+    resources = ResourceConfig(num_detectors=1, num_decoders=1)
+    out = str(tmp_path / "out")
+    offline.track([str(source)], out, CONFIG, parts=PARTS, resources=resources)
+    check(source, tmp_path / "out", 10)
