@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from pipelines.errors import Reason, VideoError
-from pipelines.image_headers import reaches_its_end, read_header
+from pipelines.image_headers import check_image, reaches_its_end, read_header
 from pipelines.pictures import Picture, RGBArray, check_size
 from pipelines.schema import Segment, VideoInfo
 
@@ -98,6 +98,7 @@ def _read_image(path: Path, index: int) -> RGBArray:
     check_size(header.width, header.height, index)
     if not reaches_its_end(data):
         raise VideoError(Reason.TRUNCATED, f"{path.name} ends too early", index)
+    data = check_image(data, frame=index)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

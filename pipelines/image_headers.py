@@ -1,14 +1,28 @@
-"""What image bytes say of themselves, read from their headers before any pixel memory is taken."""
+"""What image bytes say of themselves, read from their headers before any pixel memory is taken.
+
+Some good-looking images of a megabyte keep a decoder busy for minutes: a JPEG of thousands of
+scans, each of which passes over all pixels, and a PNG whose compressed texts unpack to gigabytes.
+`check_image` refuses the first and takes the texts from the second.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+from pipelines.errors import Reason, VideoError
+
 ImageKind = Literal["jpeg", "png", "webp", "bmp"]
 
+MAX_SCANS = 64  # progressive encoders write about ten
+
 _PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# not a byte FF of compressed data (00 follows it), a restart, or one of several FF before a marker
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+_MAX_SEGMENTS = 100_000  # a hostile file may hold millions that are empty
 
 
 @dataclass(frozen=True)
@@ -32,7 +46,7 @@ def read_header(data: bytes) -> ImageHeader | None:
     """Header of a JPEG, PNG, WebP or BMP, None for anything else or a header that is cut off."""
     if data[:8] == _PNG:
         return _png_header(data)
-    if data[:2] == b"\xff\xd8":
+    if data[:2] == _JPEG:
         return _jpeg_header(data)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp_header(data)
@@ -44,11 +58,67 @@ def read_header(data: bytes) -> ImageHeader | None:
 
 def reaches_its_end(data: bytes) -> bool:
     """Whether the end marker is there: OpenCV fills a cut-off image with grey without a word."""
-    if data[:2] == b"\xff\xd8":
-        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+    if data[:2] == _JPEG:
+        end = data.rfind(_END)
+        return end >= 0 and data.find(_SCAN, end) < 0
     if data[:4] == b"RIFF":
         return len(data) >= 8 + int.from_bytes(data[4:8], "little")
     return data[:2] == b"BM" or b"IEND" in data[-64:]
+
+
+def check_image(data: bytes, max_scans: int = MAX_SCANS, frame: int | None = None) -> bytes:
+    """The bytes of an image that a decoder may have; its time is then bounded by its pixels.
+
+    Args:
+        data: A whole image of any kind.
+        max_scans: Passes over the pixels of a JPEG that are accepted.
+        frame: Number of the frame that it is, for the error.
+
+    Returns:
+        `data`; of a PNG only the chunks that make up its picture: the rest (texts, profiles,
+        times) does not change the pixels that OpenCV gives.
+
+    Raises:
+        VideoError: `too_large`: a JPEG of more scans.
+    """
+    if data[:8] == _PNG:
+        return _picture_chunks(data)
+    if data[:2] == _JPEG and _has_more_scans(data, max_scans):
+        detail = f"got a JPEG of more than {max_scans} scans, accepted are {max_scans}"
+        raise VideoError(Reason.TOO_LARGE, detail, frame)
+    return data
+
+
+def _has_more_scans(data: bytes, most: int) -> bool:
+    """Count scans as libjpeg meets them: what stands inside segments or behind the end is none."""
+    if data.count(_SCAN) <= most:
+        return False
+    position, num_scans = 2, 0
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.search(data, position)
+        if found is None or found[0] == _END:
+            return False
+        num_scans += found[0] == _SCAN
+        if num_scans > most:
+            return True
+        position = found.end()
+        if found[0] != b"\xff\x01":  # the only one left that stands alone
+            position += int.from_bytes(data[position : position + 2], "big")
+    return True
+
+
+def _picture_chunks(data: bytes) -> bytes:
+    """A PNG without its ancillary chunks (a small letter says so), but with its transparency."""
+    kept, position = [_PNG], 8
+    while position + 8 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        if kind == b"tRNS" or not (kind.isalpha() and kind[:1].islower()):
+            kept.append(data[position:end])
+        if kind == b"IEND":
+            break
+        position = end
+    return b"".join(kept)
 
 
 def _png_header(data: bytes) -> ImageHeader | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import cv2
 import pytest
 from decoded import decode, failure, indices, numbers, times
-from made_videos import (
-    write_images,
-)
+from made_videos import number_frame, write_images
 
 from pipelines.errors import Reason
 from pipelines.schema import VideoInfo
@@ -42,3 +41,14 @@ def test_broken_images_name_their_frame(tmp_path):
     for path in folder.iterdir():
         path.unlink()
     assert failure(folder, is_image_folder=True).reason is Reason.EMPTY
+
+
+def test_a_jpeg_of_very_many_scans_is_too_large(tmp_path):
+    """A megabyte of scans held a decoder for minutes."""
+    folder = write_images(tmp_path / "plain", 2)
+    jpeg = cv2.imencode(".jpg", number_frame(1), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = jpeg[jpeg.rfind(b"\xff\xda") : -2]
+    (folder / "000002.png").write_bytes(jpeg[:-2] + last * 14_000 + jpeg[-2:])
+    error = failure(folder, is_image_folder=True)
+    assert (error.reason, error.frame) == (Reason.TOO_LARGE, 1)
+    assert "64 scans" in error.detail
