@@ -142,7 +142,7 @@ def plain_loop(args: Row, images: list[bytes], seconds: float, threads: int) -> 
 
     detection = settle(args).track.detection
     detector = Detector(detection, ResourceConfig(device="cpu", torch_threads=threads))
-    frames = [to_network(image, detection, 10**8) for image in images]
+    frames = [to_network(image, detection.size, 10**8, rect=detection.rect) for image in images]
     load = Load()
     for number in range(3):
         detector.find(frames[number].pixels[None], [VideoInfo(640, 360, 1.0)], [0])

@@ -21,11 +21,13 @@ from pipelines.config import ResourceConfig
 from pipelines.detect import Detector
 from pipelines.online.admission import Tokens
 from pipelines.online.api import build_api
+from pipelines.online.backend import Found
 from pipelines.online.config import Limits, ServeConfig
+from pipelines.online.decoding import Decoders
 from pipelines.online.images import NetworkFrame
 from pipelines.online.listener import Listener
 from pipelines.online.metrics import Changes, Metrics
-from pipelines.online.service import Found, Service
+from pipelines.online.service import Service
 from pipelines.online.sessions import Sessions
 from pipelines.online.snapshots import NoSnapshots
 from pipelines.schema import VideoInfo
@@ -184,9 +186,15 @@ def running(
 
     async def build() -> None:
         backend = LocalBackend(config, with_snapshots=with_snapshots)
-        service = Service(config, backend, Tokens(tokens))
+        service = Service(config, backend, Tokens(tokens), DECODERS)
         port, stop = free_port(), asyncio.Event()
-        listener = Listener(build_api(service), f"127.0.0.1:{port}", config.limits.max_body_bytes)
+        listener = Listener(
+            build_api(service),
+            f"127.0.0.1:{port}",
+            config.limits.max_body_bytes,
+            memory=service.memory,
+            message_s=config.limits.body_s,
+        )
         await listener.open()
         kept.update(port=port, backend=backend, service=service)
         loop = asyncio.get_running_loop()
@@ -220,4 +228,5 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+DECODERS = Decoders(2)  # of all services here: a process takes a second to start
 NO_LIMITS = Limits()

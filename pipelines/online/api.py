@@ -29,7 +29,7 @@ from pipelines.online.guard import App, Guard, internal
 from pipelines.online.images import check_content_type
 from pipelines.online.refusals import Cause, Refusal
 from pipelines.online.service import Service
-from pipelines.online.sockets import serve_socket
+from pipelines.online.sockets import MAX_TIME_S, serve_socket
 
 _MAX_JSON_BYTES = 4096
 _IMAGE = {
@@ -58,8 +58,8 @@ Seq = Annotated[int, Path(ge=0, le=2**53, description="0, 1, 2, ... without gaps
 TimeS = Annotated[
     float | None,
     Query(
-        ge=-1e9,
-        le=1e9,
+        ge=-MAX_TIME_S,
+        le=MAX_TIME_S,
         allow_inf_nan=False,
         description="when the frame was taken, in seconds; unless given, seq / frames_per_second",
     ),
@@ -115,7 +115,7 @@ def _operations(service: Service) -> APIRouter:
     @router.get("/readyz", response_model=StateAnswer, responses=_refusals())
     async def readyz() -> Response:
         """Whether the weights are loaded and warmed up, so that frames are answered."""
-        await service.backend.check_ready()
+        await service.check_ready()
         return _json({"status": "ready", "model": model})
 
     @router.get("/metrics", response_class=Response, responses=_refusals() | {
@@ -146,8 +146,8 @@ def _calls(service: Service) -> APIRouter:
         """People in one image. Nothing is kept."""
         owner = _before_image(request)
         service.before_image(owner)
-        body = await service.read_body(request.stream())
-        frame, found = await service.detect(body)
+        body = await service.read_body(owner, request.stream())
+        frame, found = await service.detect(owner, body)
         return _json(detect_answer(model, frame, found, embeddings=embeddings))
 
     @router.post(
@@ -159,8 +159,9 @@ def _calls(service: Service) -> APIRouter:
     )
     async def open_stream(request: Request) -> Response:
         """Open a stream: one tracker, whose frames come one after the other."""
-        wanted = _parse_open(await service.read_body(request.stream(), _MAX_JSON_BYTES))
-        stream = await service.open(request.state.owner, wanted.frames_per_second)
+        owner = request.state.owner
+        wanted = _parse_open(await service.read_body(owner, request.stream(), _MAX_JSON_BYTES))
+        stream = await service.open(owner, wanted.frames_per_second)
         return _json({"stream": stream, "model": model, "expected": 0}, 201)
 
     @router.get(
@@ -189,8 +190,8 @@ def _calls(service: Service) -> APIRouter:
         answer = await service.before_body(stream, owner, seq)
         if answer is None:
             service.before_image(owner)
-            body = await service.read_body(request.stream())
-            picture, found = await service.detect(body, call="frame")
+            body = await service.read_body(owner, request.stream())
+            picture, found = await service.detect(owner, body, call="frame")
             answer = await service.associate(stream, owner, seq, time_s, picture, found)
         return _json(frame_answer(model, stream, answer))
 

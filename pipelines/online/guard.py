@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.online.admission import Places, Tokens
+from pipelines.online.admission import Tokens
 from pipelines.online.config import Limits
 from pipelines.online.metrics import Metrics
+from pipelines.online.places import Places
 from pipelines.online.refusals import Cause, Refusal
 
 Scope = MutableMapping[str, Any]
@@ -114,7 +115,7 @@ class Guard:
             return ""
         owner = self.tokens.owner(_token(scope, headers))
         if scope["path"] == _DETECT_PATH and scope.get("method") == "POST":
-            self.places.check()
+            self.places.check(owner)
         return owner
 
     @staticmethod
@@ -236,7 +237,13 @@ def _check_origin(headers: dict[str, str]) -> None:
         Refusal: `foreign_host`.
     """
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is None:
+        return
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:  # brackets without an address between them
+        host = ""
+    if not host or host != headers.get("host"):
         raise Refusal(Cause.FOREIGN_HOST, "origin: accepted is a page of this service")
 
 

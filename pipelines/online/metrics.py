@@ -36,6 +36,7 @@ GAUGES: dict[str, str] = {
     "jde_frames_running": "Frames on their way through the detectors, in the ingress asked",
     "jde_frames_waiting": "Frames waiting behind them, in the ingress asked",
     "jde_bodies_arriving": "Bodies being read, in the ingress asked",
+    "jde_image_bytes": "Bytes of images that have arrived unanswered, in the ingress asked",
     "jde_sockets": "Open WebSockets, in the ingress asked",
 }
 _STAGES = "jde_stage_seconds"

@@ -19,13 +19,14 @@ from pipelines.detect import Detector
 from pipelines.errors import VideoError
 from pipelines.online.admission import Tokens, read_tokens
 from pipelines.online.api import build_api
+from pipelines.online.backend import Found
 from pipelines.online.config import ServeConfig
 from pipelines.online.guard import App
 from pipelines.online.images import network_size
 from pipelines.online.listener import Listener
 from pipelines.online.refusals import Cause, Refusal
 from pipelines.online.remote import InProcessHandle, RemoteBackend, build_snapshots
-from pipelines.online.service import Found, Service
+from pipelines.online.service import Service
 from pipelines.online.sessions import Sessions
 from pipelines.online.streams import Answer
 from pipelines.schema import VideoInfo
@@ -67,7 +68,8 @@ class DetectorReplica:
         self, model: str, pixels: NDArray[np.uint8], width: int, height: int
     ) -> Found | Refusal:
         """Detections of one frame, if it was made ready for this version of the model."""
-        wanted = network_size(width, height, self._config.track.detection)
+        detection = self._config.track.detection
+        wanted = network_size(width, height, detection.size, rect=detection.rect)
         if model != self._config.model or pixels.shape != (wanted[1], wanted[0], 3):
             return _CHANGING
         frame = (pixels, width, height)
@@ -233,10 +235,17 @@ class IngressReplica:
         )
         self._service = Service(config, backend, Tokens(tokens))
         backend.metrics = self._service.metrics
+        await self._service.start()
         self._api = build_api(self._service)
         self._listener: Listener | None = None
         if config.listen is not None:
-            self._listener = Listener(self._api, config.listen, config.limits.max_body_bytes)
+            self._listener = Listener(
+                self._api,
+                config.listen,
+                config.limits.max_body_bytes,
+                memory=self._service.memory,
+                message_s=config.limits.body_s,
+            )
             await self._listener.open()
         self._pushing = asyncio.ensure_future(self._push())
 
@@ -248,6 +257,7 @@ class IngressReplica:
             await self._listener.close(_DRAIN_S)
         if self._session is not None:
             await self._session.close()
+        self._service.close()
 
     async def _push(self) -> None:
         """Hand counts on, so that they outlive this replica."""

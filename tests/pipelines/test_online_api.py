@@ -201,7 +201,7 @@ def test_slow_bodies_end_by_themselves_and_hold_no_place():
         for connection in slow:
             connection.sendall(b"\x89PNG")
         deadline = time.monotonic() + 5
-        while service.service.bodies < 40:
+        while service.service.bodies.number < 40:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert service.service.places.running == 0
@@ -215,20 +215,20 @@ def test_slow_bodies_end_by_themselves_and_hold_no_place():
             assert b" 408 " in answer
             assert b"body_too_slow" in answer
             connection.close()
-        assert service.service.bodies == 0
+        assert service.service.bodies.number == 0
 
 
 def test_so_many_bodies_may_arrive_at_once():
     with running(body_s=5, max_bodies=3) as service:
         slow = [raw(service.port, head("Content-Length: 5000")) for _ in range(3)]
         deadline = time.monotonic() + 5
-        while service.service.bodies < 3 and time.monotonic() < deadline:
+        while service.service.bodies.number < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         status, answer, headers = service.call("POST", "/v1/detect", PNG)
         assert (status, answer["error"], headers["retry-after"]) == (503, "overloaded", "1")
         for connection in slow:  # a client that goes away frees its place at once
             connection.close()
-        while service.service.bodies:
+        while service.service.bodies.number:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert service.call("POST", "/v1/detect", PNG)[0] == 200
