@@ -57,7 +57,7 @@ class Listener:
             uvicorn.Config(
                 app,
                 http=_Connection,
-                ws=partial(_Socket, memory or Memory(_NO_LIMIT, _NO_LIMIT), message_s),
+                ws=_metered(memory or Memory(_NO_LIMIT, _NO_LIMIT), message_s),
                 timeout_keep_alive=idle_s,  # type: ignore[arg-type]  # a delay of asyncio's
                 lifespan="off",
                 log_config=None,
@@ -260,6 +260,11 @@ class _Socket(WebSocketsSansIOProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _metered(memory: Memory, message_s: float) -> Any:
+    """What uvicorn calls to make the protocol of a socket; it says that it wants a class."""
+    return partial(_Socket, memory, message_s)
 
 
 class _Server(uvicorn.Server):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import logging
 import time
 from collections.abc import Awaitable
@@ -37,6 +39,8 @@ _Result = TypeVar("_Result")
 _Pixels = tuple[NDArray[np.uint8], int, int]  # letterboxed; width and height of the source
 _CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
 _DRAIN_S = 15.0  # less than Serve allows a replica to stop in
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+_MMAP_FROM_BYTES = 1 << 20
 _NOT_FINITE = Refusal(Cause.INTERNAL, "the network gave no finite numbers")
 
 
@@ -228,6 +232,7 @@ class IngressReplica:
     async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, config: ServeConfig, detectors: Any, sessions: list[Any], keeper: Any
     ) -> None:
+        _give_memory_back()
         tokens = () if config.token_file is None else read_tokens(config.token_file)
         self._session = None if sessions else SessionCalls(config, 0, keeper)
         backend = RemoteBackend(
@@ -272,3 +277,13 @@ async def _value(call: Awaitable[_Result]) -> _Result | Refusal:
         return await call
     except Refusal as refusal:
         return refusal
+
+
+def _give_memory_back() -> None:
+    """Images go back to the system as soon as they are freed.
+
+    Unless told so, glibc keeps blocks of up to 32 MiB for itself once it has seen such a one: after
+    a flood of big images an ingress would stay as big as it was then. Elsewhere nothing is done.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)

@@ -109,7 +109,7 @@ class Service:
                     async for part in parts:
                         if len(body) + len(part) > most:
                             raise too_large(self.limits)
-                        if self.memory.is_full(owner):
+                        if max_bytes is None and self.memory.is_full(owner):
                             text = "too many bytes of images are here unanswered; try again"
                             raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
                         body += part

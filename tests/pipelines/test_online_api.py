@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -494,3 +495,42 @@ def test_threads_end_with_the_service():
     while threading.active_count() > before + 5 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert threading.active_count() <= before + 5
+
+
+def test_opening_streams_keeps_its_deadline_for_every_caller():
+    with running(request_s=0.5) as service:
+
+        async def away(_owner: str) -> int:
+            await asyncio.sleep(60)
+            return 0
+
+        service.backend.count = away
+        since = time.monotonic()
+        with ThreadPoolExecutor(5) as pool:
+            opened = [
+                pool.submit(service.call, "POST", "/v1/streams", b"{}", kind="application/json")
+                for _ in range(5)
+            ]
+        assert {one.result()[0] for one in opened} == {503}
+        assert time.monotonic() - since < 2
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::g]", "null", "x", "//"])
+def test_an_origin_that_is_none_is_foreign_before_a_token_is_asked_for(origin):
+    with running(tokens=(TOKEN,)) as service:
+        status, answer, _ = service.call("GET", "/v1/streams/x", Origin=origin)
+        assert (status, answer["error"]) == (403, "foreign_host")
+
+
+def test_bytes_of_bodies_are_shared_out():
+    body = png(frame(0))
+    with running(tokens=(TOKEN, OTHER_TOKEN), max_image_bytes=4 * len(body)) as service:
+        memory, owner = service.service.memory, service.service.tokens.owner(TOKEN)
+        memory.take(owner, 2 * len(body))  # as if it waited for the network
+        status, answer, headers = service.call("POST", "/v1/detect", body, token=TOKEN)
+        assert (status, answer["error"]) == (503, "overloaded")
+        assert "retry-after" in headers
+        assert service.call("POST", "/v1/detect", body, token=OTHER_TOKEN)[0] == 200
+        memory.give(owner, 2 * len(body))
+        assert service.call("POST", "/v1/detect", body, token=TOKEN)[0] == 200
+        assert memory.held == 0
