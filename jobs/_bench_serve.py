@@ -66,7 +66,8 @@ def serve(
     best = max(loops, key=lambda row: row["frames_per_second"])
     port = free_port()
     _say("starting the service")
-    with running(args, port=port) as url:
+    with running({**args, "request_log": "none"}, port=port) as service:
+        url = service.url
         _say(f"streams: {streams}; one caller")
         rows, promises = _steady(url, port, images, [int(n) for n in streams.split(",")], seconds)
         peak, unloaded = max(row["frames_per_second"] for row in rows[:-1]), rows[-1]

@@ -134,6 +134,10 @@ class ServeConfig:
             machine; None: calls come by Serve's proxy.
         token_file: File of the accepted tokens, one a line; None: no token is asked for.
         insecure: Without tokens, clients of other machines are served too.
+        request_log: Where every call leaves a line of JSON: `stderr` (of the ingress's process,
+            which Ray writes to a file; `jde serve` brings it to its own), `none`, or a file.
+        leaving_file: As soon as it is there, `/readyz` says 503, so that whoever spreads the calls
+            takes others; what comes is answered until the service ends. None: no such file.
         limits: Of the clients.
     """
 
@@ -153,6 +157,8 @@ class ServeConfig:
     listen: str | None = None
     token_file: str | None = None
     insecure: bool = False
+    request_log: str = "stderr"
+    leaving_file: str | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

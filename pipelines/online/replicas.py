@@ -28,6 +28,7 @@ from pipelines.online.images import network_size
 from pipelines.online.listener import Listener
 from pipelines.online.refusals import Cause, Refusal
 from pipelines.online.remote import InProcessHandle, RemoteBackend, build_snapshots
+from pipelines.online.request_log import RequestLog
 from pipelines.online.service import Service
 from pipelines.online.sessions import Sessions
 from pipelines.online.streams import Answer
@@ -241,7 +242,8 @@ class IngressReplica:
         self._service = Service(config, backend, Tokens(tokens))
         backend.metrics = self._service.metrics
         await self._service.start()
-        self._api = build_api(self._service)
+        self._log = RequestLog(config.request_log)
+        self._api = build_api(self._service, self._log)
         self._listener: Listener | None = None
         if config.listen is not None:
             self._listener = Listener(
@@ -263,6 +265,7 @@ class IngressReplica:
         if self._session is not None:
             await self._session.close()
         self._service.close()
+        await asyncio.to_thread(self._log.close)
 
     async def _push(self) -> None:
         """Hand counts on, so that they outlive this replica."""

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from models.structures import Detections
@@ -144,6 +145,9 @@ class Service:
         Raises:
             Refusal: `unavailable`.
         """
+        leaving = self.config.leaving_file
+        if leaving is not None and Path(leaving).exists():
+            raise Refusal(Cause.UNAVAILABLE, "the service is about to stop", retry_after_s=1)
         limits = replace(self.limits, decode_s=_PROBE_S)
         try:
             async with asyncio.timeout(_PROBE_S):

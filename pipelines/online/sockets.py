@@ -62,6 +62,7 @@ async def serve_socket(service: Service, socket: WebSocket, stream: str) -> None
             await _Talk(service, socket, stream, owner, expected).run()
     except Refusal as refusal:  # accepted first: browsers show no text of a socket refused
         service.metrics.count("jde_refusals", refusal.cause.error)
+        socket.scope["state"]["error"] = refusal.cause.error
         await socket.send_text(refusal.to_json().decode())
         await socket.close(POLICY_VIOLATION, refusal.cause.error)
     except WebSocketDisconnect:
@@ -185,6 +186,8 @@ class _Talk:
             self._service.memory.give(self._owner, frame.num_bytes)
             picture = found = None
             del task  # it holds the pixels
+            state = self._socket.scope["state"]
+            state["num_frames"] = state.get("num_frames", 0) + 1
             metrics.count("jde_requests", "frame", str(status))
             metrics.observe("call", time.perf_counter() - frame.arrived_s)
             await self._socket.send_text(to_json(values).decode())
