@@ -27,12 +27,13 @@ from pipelines.online.decoding import Decoders
 from pipelines.online.images import NetworkFrame
 from pipelines.online.listener import Listener
 from pipelines.online.metrics import Changes, Metrics
+from pipelines.online.request_log import RequestLog
 from pipelines.online.service import Service
 from pipelines.online.sessions import Sessions
 from pipelines.online.snapshots import NoSnapshots
 from pipelines.schema import VideoInfo
 
-CONFIG = ServeConfig(track=fakes.CONFIG, parts=fakes.PARTS, device="cpu")
+CONFIG = ServeConfig(track=fakes.CONFIG, parts=fakes.PARTS, device="cpu", request_log="none")
 logging.getLogger("ray.serve").setLevel(logging.WARNING)  # a line a call is too much here
 
 TOKEN = "a-token-for-the-tests"  # noqa: S105 - of nothing
@@ -188,8 +189,9 @@ def running(
         backend = LocalBackend(config, with_snapshots=with_snapshots)
         service = Service(config, backend, Tokens(tokens), DECODERS)
         port, stop = free_port(), asyncio.Event()
+        log = RequestLog(config.request_log)
         listener = Listener(
-            build_api(service),
+            build_api(service, log),
             f"127.0.0.1:{port}",
             config.limits.max_body_bytes,
             memory=service.memory,
@@ -202,6 +204,7 @@ def running(
         started.set()
         await stop.wait()
         await listener.close(5.0)
+        log.close()
 
     thread = threading.Thread(target=asyncio.run, args=(build(),), daemon=True)
     thread.start()

@@ -201,9 +201,11 @@ class _Socket(WebSocketsSansIOProtocol):
     async def receive(self) -> Any:
         message = await super().receive()
         owner = self._owner
-        if message["type"] == "websocket.receive" and owner is not None and self._whole:
-            number = self._whole.popleft()
-            if message.get("bytes") is None:
+        if message["type"] == "websocket.receive" and owner is not None:
+            image = message.get("bytes")
+            if not self._whole:  # the connection is lost, and was counted out with it
+                self._memory.take(owner, len(image or b""))
+            elif (number := self._whole.popleft()) and image is None:
                 self._memory.give(owner, number)
         self._wait_if_full()
         return message

@@ -13,6 +13,7 @@ import json
 import logging
 import time
 from collections.abc import MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,11 @@ class _Ended(Exception):  # noqa: N818
 
 async def serve_socket(service: Service, socket: WebSocket, stream: str) -> None:
     """Serve one socket until either side ends it. The stream outlives it."""
+    with suppress(WebSocketDisconnect):  # the client may go at any time, also while it is refused
+        await _serve(service, socket, stream)
+
+
+async def _serve(service: Service, socket: WebSocket, stream: str) -> None:
     owner: str = socket.state.owner
     await socket.accept(subprotocol=subprotocol(socket.scope))
     try:
@@ -65,8 +71,6 @@ async def serve_socket(service: Service, socket: WebSocket, stream: str) -> None
         socket.scope["state"]["error"] = refusal.cause.error
         await socket.send_text(refusal.to_json().decode())
         await socket.close(POLICY_VIOLATION, refusal.cause.error)
-    except WebSocketDisconnect:
-        return
     except _Ended as ended:
         if socket.client_state is WebSocketState.CONNECTED:
             await socket.close(ended.code, ended.reason)

@@ -534,3 +534,20 @@ def test_bytes_of_bodies_are_shared_out():
         memory.give(owner, 2 * len(body))
         assert service.call("POST", "/v1/detect", body, token=TOKEN)[0] == 200
         assert memory.held == 0
+
+
+def test_the_description_is_a_page_that_loads_nothing_and_asks_for_no_token():
+    with running(tokens=(TOKEN,)) as service:
+        status, page, headers = service.call("GET", "/docs")
+        assert status == 200
+        text = page.decode()
+        for wanted in ("POST /v1/detect", "POST /v1/streams/{stream}/frames/{seq}", "time_s"):
+            assert wanted in text
+        assert not re.search(r"<script|<link|<img|src=|https?://", text)
+        policy = headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "script-src" not in policy
+        assert service.call("GET", "/openapi.json")[0] == 401
+        description = service.call("GET", "/openapi.json", token=TOKEN)[1]
+    for path, methods in description["paths"].items():
+        assert all(f"{method.upper()} {path}" in text for method in methods)
