@@ -191,6 +191,7 @@ class _Visit:
         call = next((name for shape, name in _CALLS if shape.match(path)), "other")
         status = self._status or 499  # the client went away before an answer
         self._metrics.count("jde_requests", call, str(status))
+        self._metrics.observe_call(call, str(status), seconds)
         if call in ("frame", "detect"):
             self._metrics.observe("call", seconds)
         client, state = self._scope.get("client"), self._scope["state"]

@@ -280,7 +280,7 @@ class Service:
             "jde_sockets": self.sockets.number,
             "jde_image_bytes": self.memory.held,
         }
-        return sums.render({**gauges, **own})
+        return sums.render({**gauges, **own}, self.config.model)
 
     async def _decode(self, owner: str, body: bytes) -> NetworkFrame:
         detection = self.config.track.detection

@@ -551,3 +551,15 @@ def test_the_description_is_a_page_that_loads_nothing_and_asks_for_no_token():
         description = service.call("GET", "/openapi.json", token=TOKEN)[1]
     for path, methods in description["paths"].items():
         assert all(f"{method.upper()} {path}" in text for method in methods)
+
+
+def test_metrics_say_what_answers_and_how_long_each_call_took_by_status():
+    with running() as service:
+        for body, wanted in ((PNG, 200), (b"none", 415), (PNG, 200)):
+            assert service.call("POST", "/v1/detect", body)[0] == wanted
+        lines = service.call("GET", "/metrics")[1].decode().splitlines()
+    for status, number in ((200, 2), (415, 1)):
+        assert f'jde_call_seconds_count{{call="detect",status="{status}"}} {number}.0' in lines
+    (build,) = (line for line in lines if line.startswith("jde_build{"))
+    assert f'model="{CONFIG.model}"' in build
+    assert build.endswith(" 1.0")
