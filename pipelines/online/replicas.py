@@ -42,6 +42,7 @@ _CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=
 _DRAIN_S = 15.0  # less than Serve allows a replica to stop in
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 _MMAP_FROM_BYTES = 1 << 20
+_FLOOD_BYTES = 32 << 20  # of images held: when they have gone, what was around them goes too
 _NOT_FINITE = Refusal(Cause.INTERNAL, "the network gave no finite numbers")
 
 
@@ -269,8 +270,14 @@ class IngressReplica:
 
     async def _push(self) -> None:
         """Hand counts on, so that they outlive this replica."""
+        most = 0
         while True:
             await asyncio.sleep(1.0)
+            held = self._service.memory.held
+            if most > _FLOOD_BYTES and held < most // 2:
+                most = 0
+                _trim_memory()
+            most = max(most, held)
             await self._service.push_metrics()
 
 
@@ -290,3 +297,9 @@ def _give_memory_back() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)
+
+
+def _trim_memory() -> None:
+    """Freed blocks between used ones go back to the system; a few milliseconds."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
