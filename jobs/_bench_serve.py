@@ -66,7 +66,8 @@ def serve(
     best = max(loops, key=lambda row: row["frames_per_second"])
     port = free_port()
     _say("starting the service")
-    with running(args, port=port) as url:
+    with running({**args, "request_log": "none"}, port=port) as service:
+        url = service.url
         _say(f"streams: {streams}; one caller")
         rows, promises = _steady(url, port, images, [int(n) for n in streams.split(",")], seconds)
         peak, unloaded = max(row["frames_per_second"] for row in rows[:-1]), rows[-1]
@@ -142,7 +143,7 @@ def plain_loop(args: Row, images: list[bytes], seconds: float, threads: int) -> 
 
     detection = settle(args).track.detection
     detector = Detector(detection, ResourceConfig(device="cpu", torch_threads=threads))
-    frames = [to_network(image, detection, 10**8) for image in images]
+    frames = [to_network(image, detection.size, 10**8, rect=detection.rect) for image in images]
     load = Load()
     for number in range(3):
         detector.find(frames[number].pixels[None], [VideoInfo(640, 360, 1.0)], [0])

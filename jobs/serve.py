@@ -8,21 +8,37 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from jobs import _options as options
 from jobs._options import parse_size
-from jobs._run import main
+from jobs._run import main, say
 from pipelines.errors import ExitCode, RunError
 
-Host = Annotated[str, typer.Option(help="Address to listen on; others than 127.0.0.1 need tokens.")]
-Port = Annotated[int, typer.Option(help="Port to listen on.")]
+_LEAVE_S = 2.0  # for which /readyz says 503 before the port is closed
+Host = Annotated[
+    str | None,
+    typer.Option(
+        show_default="127.0.0.1", help="Address to listen on; others than 127.0.0.1 need tokens."
+    ),
+]
+Port = Annotated[int | None, typer.Option(show_default="8000", help="Port to listen on.")]
+RequestLog = Annotated[
+    str | None,
+    typer.Option(
+        metavar="stderr|none|FILE",
+        show_default="stderr",
+        help="Where each call leaves a line of JSON.",
+    ),
+]
 TokenFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", show_default=False, help="Accepted tokens, one a line."),
@@ -58,8 +74,8 @@ ConfigFile = Annotated[
 
 
 def serve(
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
+    host: Host = None,
+    port: Port = None,
     token_file: TokenFile = None,
     insecure: Insecure = False,
     config: ConfigFile = None,
@@ -78,8 +94,9 @@ def serve(
     num_sessions: NumSessions = None,
     num_ingresses: NumIngresses = None,
     snapshots: Snapshots = None,
+    request_log: RequestLog = None,
     address: Annotated[str, typer.Option(help="Ray to run on: local, auto, HOST:PORT.")] = "local",
-) -> None:
+) -> int:
     """Track people in live streams; the page at the printed address lets you try it.
 
     Exit codes: 0 stopped; 1 internal; 2 refused before anything was started; 130, 143 interrupted.
@@ -99,10 +116,11 @@ def serve(
         "num_sessions": num_sessions,
         "num_ingresses": num_ingresses,
         "snapshots": snapshots,
+        "request_log": request_log and _file_or_word(request_log),
         "token_file": None if token_file is None else str(token_file.resolve()),
         "insecure": insecure or None,
     }
-    args = {} if config is None else read_args(config)
+    args, http = ({}, {}) if config is None else read_file(config)
     try:
         flags["size"] = None if size is None else parse_size(size)
     except ValueError as error:
@@ -113,19 +131,45 @@ def serve(
     if "num_detectors" not in args:
         args["num_detectors"] = _fitting(args.get("device", "auto"))
 
+    from pipelines.cluster import Interrupted, interruptible
+
+    door = {
+        "host": host or http.get("host", "127.0.0.1"),
+        "port": http.get("port", 8000) if port is None else port,
+    }
+    is_up = threading.Event()
+    try:
+        with interruptible():
+            _serve(args, address, door, is_up)
+    except (Interrupted, SystemExit) as stopped:  # the second is what Ray makes of SIGTERM
+        if not is_up.is_set():
+            code = getattr(stopped, "exit_code", ExitCode.TERMINATED)
+            return say("interrupted before the service was up", code)
+    return ExitCode.DONE
+
+
+def _serve(
+    args: dict[str, Any], address: str, door: dict[str, Any], is_up: threading.Event
+) -> None:
     from pipelines.online.running import running
 
-    with running(args, host=host, port=port, address=address) as url, _stopped() as wait:
-        print(f"jde serves at {url} (page, /docs, /metrics); Ctrl-C stops it", flush=True)
-        wait()
+    with running(args, address=address, **door) as service, _stopped() as wait:
+        is_up.set()
+        print(f"jde serves at {service.url} (page, /docs, /metrics); Ctrl-C stops it", flush=True)
+        number = wait()
         print("jde: draining", flush=True)
+        if number == signal.SIGTERM:
+            service.leave(_LEAVE_S)
 
 
-def read_args(path: Path) -> dict[str, Any]:
-    """The arguments in a YAML file: its `args`, those of its first application, or all of it.
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments in a YAML file, and `host` and `port` if it is a whole one of Serve.
+
+    The arguments are its `args`, those of its application, or all of it. What else a file of Serve
+    holds is named on standard error: it counts for `serve deploy` only.
 
     Raises:
-        RunError: If the file is missing or no mapping.
+        RunError: If the file is missing, no mapping, or holds several applications.
     """
     from models.settings_file import read_yaml
 
@@ -133,15 +177,53 @@ def read_args(path: Path) -> dict[str, Any]:
         content = read_yaml(path)
     except ValueError as error:
         raise RunError(f"config: {error}", ExitCode.REFUSED) from error
+    http: dict[str, Any] = {}
     if isinstance(content, dict) and content.get("applications"):
-        content = content["applications"][0].get("args") or {}
+        content, http = _read_serve_file(path, content)
     elif isinstance(content, dict) and "args" in content:
         content = content["args"]
     if content is None:
-        return {}
+        return {}, http
     if not isinstance(content, dict):
         raise RunError(f"config: {path} holds no mapping of settings", ExitCode.REFUSED)
-    return content
+    return content, http
+
+
+def _read_serve_file(path: Path, content: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    applications = content["applications"]
+    if not isinstance(applications, list) or len(applications) != 1:
+        raise RunError(
+            f"config: {path} holds several applications, accepted is one", ExitCode.REFUSED
+        )
+    options, application = content.get("http_options") or {}, applications[0]
+    if not isinstance(options, dict) or not isinstance(application, dict):
+        raise RunError(f"config: {path} is no file of Ray Serve", ExitCode.REFUSED)
+    http = {name: options[name] for name in ("host", "port") if name in options}
+    for name, kind in (("host", str), ("port", int)):
+        if name in http and type(http[name]) is not kind:
+            text = f"config: {name} of {path}: got {http[name]!r}, accepted is a {kind.__name__}"
+            raise RunError(text, ExitCode.REFUSED)
+    unused = sorted(content.keys() - {"applications", "http_options"})
+    unused += [f"http_options.{name}" for name in sorted(options.keys() - http.keys())]
+    unused += [f"applications.{name}" for name in sorted(application.keys() - {"args", "name"})]
+    if unused:
+        text = f"jde: note: not used of {path}, it counts for serve deploy: {', '.join(unused)}"
+        print(text, file=sys.stderr, flush=True)
+    return application.get("args") or {}, http
+
+
+def _file_or_word(text: str) -> str:
+    """Where the request log goes; a file that cannot be written is found before anything starts."""
+    if text in ("stderr", "none"):
+        return text
+    path = Path(text).resolve()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        text = f"request-log: {path} cannot be written ({reason})"
+        raise RunError(text, ExitCode.REFUSED) from error
+    return str(path)
 
 
 def _put(args: dict[str, Any], place: str, value: Any) -> None:
@@ -170,16 +252,22 @@ def _fitting(device: str) -> int:
 
 
 @contextmanager
-def _stopped() -> Iterator[Any]:
-    """A function that returns when SIGINT or SIGTERM has come."""
-    stop = threading.Event()
+def _stopped() -> Iterator[Callable[[], int]]:
+    """A function that returns when SIGINT or SIGTERM has come, and says which."""
+    stop, came = threading.Event(), [0]
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came[0] = number
+        stop.set()
+
+    def wait() -> int:
+        stop.wait()
+        return came[0]
+
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
-    try:
-        yield stop.wait
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in numbers:  # for good: while it drains a second signal changes nothing
+        signal.signal(number, note)
+    yield wait
 
 
 if __name__ == "__main__":

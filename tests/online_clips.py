@@ -30,6 +30,7 @@ ARGS = {
     "num_detectors": 2,
     "num_sessions": 2,
     "num_ingresses": 2,
+    "request_log": "none",
     "limits": {"max_waiting": 8, "idle_s": 120.0},
 }
 

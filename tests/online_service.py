@@ -21,16 +21,19 @@ from pipelines.config import ResourceConfig
 from pipelines.detect import Detector
 from pipelines.online.admission import Tokens
 from pipelines.online.api import build_api
+from pipelines.online.backend import Found
 from pipelines.online.config import Limits, ServeConfig
+from pipelines.online.decoding import Decoders
 from pipelines.online.images import NetworkFrame
 from pipelines.online.listener import Listener
 from pipelines.online.metrics import Changes, Metrics
-from pipelines.online.service import Found, Service
+from pipelines.online.request_log import RequestLog
+from pipelines.online.service import Service
 from pipelines.online.sessions import Sessions
 from pipelines.online.snapshots import NoSnapshots
 from pipelines.schema import VideoInfo
 
-CONFIG = ServeConfig(track=fakes.CONFIG, parts=fakes.PARTS, device="cpu")
+CONFIG = ServeConfig(track=fakes.CONFIG, parts=fakes.PARTS, device="cpu", request_log="none")
 logging.getLogger("ray.serve").setLevel(logging.WARNING)  # a line a call is too much here
 
 TOKEN = "a-token-for-the-tests"  # noqa: S105 - of nothing
@@ -184,9 +187,16 @@ def running(
 
     async def build() -> None:
         backend = LocalBackend(config, with_snapshots=with_snapshots)
-        service = Service(config, backend, Tokens(tokens))
+        service = Service(config, backend, Tokens(tokens), DECODERS)
         port, stop = free_port(), asyncio.Event()
-        listener = Listener(build_api(service), f"127.0.0.1:{port}", config.limits.max_body_bytes)
+        log = RequestLog(config.request_log)
+        listener = Listener(
+            build_api(service, log),
+            f"127.0.0.1:{port}",
+            config.limits.max_body_bytes,
+            memory=service.memory,
+            message_s=config.limits.body_s,
+        )
         await listener.open()
         kept.update(port=port, backend=backend, service=service)
         loop = asyncio.get_running_loop()
@@ -194,6 +204,7 @@ def running(
         started.set()
         await stop.wait()
         await listener.close(5.0)
+        log.close()
 
     thread = threading.Thread(target=asyncio.run, args=(build(),), daemon=True)
     thread.start()
@@ -220,4 +231,5 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+DECODERS = Decoders(2)  # of all services here: a process takes a second to start
 NO_LIMITS = Limits()

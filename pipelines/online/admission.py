@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import re
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.online.refusals import Cause, Refusal
@@ -113,91 +111,3 @@ class Rates:
         if not taken:
             text = f"accepted are {self._rate:g} frames a second of a token"
             raise Refusal(Cause.TOO_MANY_FRAMES, text, retry_after_s=(1 - level) / self._rate)
-
-
-class Places:
-    """So many frames at once, so many waiting behind them in order, and no more.
-
-    Sockets, which are few and slow down by themselves, wait in a line of their own without an end.
-    The lines take turns, so that neither a flood of calls nor a few eager sockets starve the other.
-
-    Args:
-        running: Frames inside at once: a call that finds as many has to wait.
-        waiting: Frames of calls that may wait.
-        sockets_running: Likewise for frames of sockets, which keep their order anyway: more of
-            them wait beside the detectors, so that none stands still. None: as calls.
-    """
-
-    def __init__(self, running: int, waiting: int, sockets_running: int | None = None) -> None:
-        self._limit, self._max_waiting = running, waiting
-        self._sockets_limit = sockets_running or running
-        self._calls: deque[asyncio.Future[None]] = deque()
-        self._sockets: deque[asyncio.Future[None]] = deque()
-        self._are_calls_next = True
-        self.running = 0
-
-    @property
-    def waiting(self) -> int:
-        """Frames waiting now."""
-        return len(self._calls) + len(self._sockets)
-
-    def check(self) -> None:
-        """Refuse a frame that would find no place now.
-
-        Raises:
-            Refusal: `overloaded`.
-        """
-        if self._is_taken(patient=False) and len(self._calls) >= self._max_waiting:
-            text = "all detectors are busy and the queue is full; try again"
-            raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
-
-    def _is_taken(self, *, patient: bool) -> bool:
-        if patient:
-            return self.running >= self._sockets_limit or bool(self._sockets)
-        return self.running >= self._limit or self.waiting > 0
-
-    @asynccontextmanager
-    async def place(self, *, patient: bool = False) -> AsyncIterator[None]:
-        """A place for one frame.
-
-        Args:
-            patient: Wait in the line of the sockets, however long it is.
-
-        Raises:
-            Refusal: `overloaded`, at once.
-        """
-        if not patient:
-            self.check()
-        if self._is_taken(patient=patient):
-            await self._wait(self._sockets if patient else self._calls)
-        else:
-            self.running += 1
-        try:
-            yield
-        finally:
-            self._leave()
-
-    async def _wait(self, line: deque[asyncio.Future[None]]) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._leave()  # the place had been given already
-            elif turn in line:  # else whoever left meanwhile has passed it over
-                line.remove(turn)
-            raise
-
-    def _leave(self) -> None:
-        """Give the place to the one who has waited longest in the line whose turn it is."""
-        while self.waiting:
-            lines = (self._calls, self._sockets)
-            first, second = lines if self._are_calls_next else lines[::-1]
-            line = first or second
-            self._are_calls_next = line is self._sockets
-            turn = line.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self.running -= 1

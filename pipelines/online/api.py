@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from pipelines.config import VERSION
+from pipelines.online import description
 from pipelines.online.answers import (
     DetectAnswer,
     FrameAnswer,
@@ -28,8 +29,9 @@ from pipelines.online.answers import (
 from pipelines.online.guard import App, Guard, internal
 from pipelines.online.images import check_content_type
 from pipelines.online.refusals import Cause, Refusal
+from pipelines.online.request_log import RequestLog
 from pipelines.online.service import Service
-from pipelines.online.sockets import serve_socket
+from pipelines.online.sockets import MAX_TIME_S, serve_socket
 
 _MAX_JSON_BYTES = 4096
 _IMAGE = {
@@ -58,8 +60,8 @@ Seq = Annotated[int, Path(ge=0, le=2**53, description="0, 1, 2, ... without gaps
 TimeS = Annotated[
     float | None,
     Query(
-        ge=-1e9,
-        le=1e9,
+        ge=-MAX_TIME_S,
+        le=MAX_TIME_S,
         allow_inf_nan=False,
         description="when the frame was taken, in seconds; unless given, seq / frames_per_second",
     ),
@@ -71,13 +73,18 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": RefusalAnswer} for status in sorted({*every, *statuses})}
 
 
-def build_api(service: Service) -> App:
-    """The whole ASGI application: the guard, and the routes behind it."""
+def build_api(service: Service, log: RequestLog | None = None) -> App:
+    """The whole ASGI application: the guard, and the routes behind it.
+
+    Args:
+        service: What answers.
+        log: Where each call leaves a line; None: nowhere.
+    """
     api = FastAPI(
         title="jde",
         version=VERSION,
         description="People tracked in live streams. Boxes are x1, y1, x2, y2 in image pixels.",
-        docs_url="/docs",
+        docs_url=None,  # FastAPI's loads scripts from elsewhere
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,  # an answer that the description does not know
@@ -92,6 +99,7 @@ def build_api(service: Service) -> App:
         service.limits,
         service.metrics,
         service.places,
+        log or RequestLog(),
         insecure=service.config.insecure,
     )
 
@@ -107,6 +115,12 @@ def _operations(service: Service) -> APIRouter:
         headers = {"content-security-policy": PAGE_POLICY}
         return Response(content, media_type="text/html; charset=utf-8", headers=headers)
 
+    @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        """The calls, for people to read."""
+        headers = {"content-security-policy": description.POLICY}
+        return HTMLResponse(description.render(request.app.openapi()), headers=headers)
+
     @router.get("/healthz", response_model=StateAnswer, responses=_refusals())
     async def healthz() -> Response:
         """Whether the process answers."""
@@ -115,7 +129,7 @@ def _operations(service: Service) -> APIRouter:
     @router.get("/readyz", response_model=StateAnswer, responses=_refusals())
     async def readyz() -> Response:
         """Whether the weights are loaded and warmed up, so that frames are answered."""
-        await service.backend.check_ready()
+        await service.check_ready()
         return _json({"status": "ready", "model": model})
 
     @router.get("/metrics", response_class=Response, responses=_refusals() | {
@@ -146,8 +160,8 @@ def _calls(service: Service) -> APIRouter:
         """People in one image. Nothing is kept."""
         owner = _before_image(request)
         service.before_image(owner)
-        body = await service.read_body(request.stream())
-        frame, found = await service.detect(body)
+        body = await service.read_body(owner, request.stream())
+        frame, found = await service.detect(owner, body)
         return _json(detect_answer(model, frame, found, embeddings=embeddings))
 
     @router.post(
@@ -159,8 +173,9 @@ def _calls(service: Service) -> APIRouter:
     )
     async def open_stream(request: Request) -> Response:
         """Open a stream: one tracker, whose frames come one after the other."""
-        wanted = _parse_open(await service.read_body(request.stream(), _MAX_JSON_BYTES))
-        stream = await service.open(request.state.owner, wanted.frames_per_second)
+        owner = request.state.owner
+        wanted = _parse_open(await service.read_body(owner, request.stream(), _MAX_JSON_BYTES))
+        stream = await service.open(owner, wanted.frames_per_second)
         return _json({"stream": stream, "model": model, "expected": 0}, 201)
 
     @router.get(
@@ -189,8 +204,8 @@ def _calls(service: Service) -> APIRouter:
         answer = await service.before_body(stream, owner, seq)
         if answer is None:
             service.before_image(owner)
-            body = await service.read_body(request.stream())
-            picture, found = await service.detect(body, call="frame")
+            body = await service.read_body(owner, request.stream())
+            picture, found = await service.detect(owner, body, call="frame")
             answer = await service.associate(stream, owner, seq, time_s, picture, found)
         return _json(frame_answer(model, stream, answer))
 
@@ -228,32 +243,39 @@ def _refuse(refusal: Refusal) -> Response:
 def _handle_errors(api: FastAPI, service: Service) -> None:
     """Every refusal as the same small JSON, whoever raised it."""
 
-    def counted(refusal: Refusal) -> Response:
+    def counted(request: Request, refusal: Refusal) -> Response:
+        request.state.error = refusal.cause.error
         service.metrics.count("jde_refusals", refusal.cause.error)
         return _refuse(refusal)
 
-    async def refused(_request: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)  # noqa: S101 - registered for it alone
-        return counted(error)
+        return counted(request, error)
 
-    async def invalid(_request: Request, error: Exception) -> Response:
+    async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"][1:]) or "request"
-        return counted(Refusal(Cause.INVALID, f"{place}: {first['msg']}"))
+        return counted(request, Refusal(Cause.INVALID, f"{place}: {first['msg']}"))
 
-    async def unknown(_request: Request, error: Exception) -> Response:
+    async def unknown(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         if error.status_code == 405:
-            response = counted(Refusal(Cause.METHOD_NOT_ALLOWED, "the method is not one of these"))
+            response = counted(
+                request, Refusal(Cause.METHOD_NOT_ALLOWED, "the method is not one of these")
+            )
             response.headers.update(error.headers or {})
             return response
         if error.status_code == 404:
-            return counted(Refusal(Cause.NOT_FOUND, "there is no such call; GET /docs lists them"))
-        return counted(Refusal(Cause.BAD_REQUEST, "the request cannot be read"))
+            return counted(
+                request, Refusal(Cause.NOT_FOUND, "there is no such call; GET /docs lists them")
+            )
+        return counted(request, Refusal(Cause.BAD_REQUEST, "the request cannot be read"))
 
     async def failed(request: Request, _error: Exception) -> Response:
-        return counted(internal(request.state.request_id))  # the guard logs the error itself
+        return counted(
+            request, internal(request.state.request_id)
+        )  # the guard logs the error itself
 
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         Refusal: refused,
@@ -270,13 +292,13 @@ def _describe(api: FastAPI) -> None:
     plain = api.openapi
 
     def describe() -> dict[str, Any]:
-        description = plain()
-        components = description.setdefault("components", {})
+        described = plain()
+        components = described.setdefault("components", {})
         components.setdefault("schemas", {})["OpenStream"] = json.loads(
             json.dumps(OpenStream.model_json_schema())
         )
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        description["security"] = [{"token": []}, {}]
-        return description
+        described["security"] = [{"token": []}, {}]
+        return described
 
     api.openapi = describe  # type: ignore[method-assign]

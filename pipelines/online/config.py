@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from models.tracking.associations import CONFIGS
 from pipelines.config import DetectionConfig, Device, Parts, TrackConfig
+from pipelines.image_headers import MAX_SCANS
 
 MIB = 1 << 20
 MEMORY_PREFIX = "memory:"
@@ -45,10 +46,16 @@ class Limits:
     Attributes:
         max_body_bytes: Of an image; one byte more is refused when it arrives.
         max_pixels: Of a decoded image.
+        max_scans: Of a progressive JPEG, each of which passes over all pixels.
+        decode_s: Seconds in which an image is decoded; the process that has not is ended.
         body_s: Seconds in which a body must arrive.
         request_s: Seconds in which a call is answered, waiting included.
         max_bodies: Bodies that may be arriving at once in one ingress.
         max_sockets: WebSockets that may be open at once in one ingress.
+        max_image_bytes: Of the images that have arrived in one ingress and are not answered. Above
+            it no more is read from sockets, whose clients have to wait, and calls are refused.
+        token_share: Part of `max_bodies`, `max_sockets` and `max_image_bytes` that one token may
+            have. Without tokens there is nobody else, and it is all of them.
         max_streams: Open streams of a token.
         frames_per_second: Frames a second of a token, over all its streams, in one ingress.
         max_running: Frames at once on their way through the detectors, for each detector and image
@@ -64,10 +71,14 @@ class Limits:
 
     max_body_bytes: int = 16 * MIB
     max_pixels: int = 36_000_000
+    max_scans: int = MAX_SCANS
+    decode_s: float = 5.0
     body_s: float = 10.0
     request_s: float = 30.0
     max_bodies: int = 256
     max_sockets: int = 256
+    max_image_bytes: int = 256 * MIB
+    token_share: float = 0.5
     max_streams: int = 64
     frames_per_second: float = 2000.0
     max_running: int | None = None
@@ -79,9 +90,16 @@ class Limits:
     def __post_init__(self) -> None:
         for setting in fields(self):
             name = setting.name
-            least = 0 if name == "max_waiting" else 0.01 if name.endswith(("_s", "_second")) else 1
+            if name == "token_share":
+                least = 0.01
+            else:
+                least = (
+                    0 if name == "max_waiting" else 0.01 if name.endswith(("_s", "_second")) else 1
+                )
             if name != "max_running" or self.max_running is not None:
                 _check_least(name, getattr(self, name), least)
+        if self.token_share > 1:
+            raise ValueError(f"token_share: got {self.token_share}, accepted is to 1")
 
     @property
     def snapshot_lasts_s(self) -> float:
@@ -103,6 +121,8 @@ class ServeConfig:
         min_detectors: Fewest detector replicas; None: no autoscaling.
         num_sessions: Session replicas, over which the streams are spread.
         num_ingresses: Replicas that receive and decode.
+        num_decoders: Decoding processes of an ingress, of which one token has all but one. None:
+            as many as cores, from 2 to 4.
         batch: Frames, of any streams, that go through the network together. None: 16 on a GPU,
             and 1 on a CPU, where a larger batch gains little and every answer would wait for it.
         batch_wait_s: How long an unfilled batch waits.
@@ -114,6 +134,10 @@ class ServeConfig:
             machine; None: calls come by Serve's proxy.
         token_file: File of the accepted tokens, one a line; None: no token is asked for.
         insecure: Without tokens, clients of other machines are served too.
+        request_log: Where every call leaves a line of JSON: `stderr` (of the ingress's process,
+            which Ray writes to a file; `jde serve` brings it to its own), `none`, or a file.
+        leaving_file: As soon as it is there, `/readyz` says 503, so that whoever spreads the calls
+            takes others; what comes is answered until the service ends. None: no such file.
         limits: Of the clients.
     """
 
@@ -125,6 +149,7 @@ class ServeConfig:
     min_detectors: int | None = None
     num_sessions: int = 1
     num_ingresses: int = 1
+    num_decoders: int | None = None
     batch: int | None = None
     batch_wait_s: float = 0.005
     snapshots: str = "actor"
@@ -132,6 +157,8 @@ class ServeConfig:
     listen: str | None = None
     token_file: str | None = None
     insecure: bool = False
+    request_log: str = "stderr"
+    leaving_file: str | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -142,6 +169,8 @@ class ServeConfig:
             raise ValueError(f"device: got {self.device!r}, accepted is auto | cpu | cuda")
         if self.batch is not None:
             _check_least("batch", self.batch, 1)
+        if self.num_decoders is not None:
+            _check_least("num_decoders", self.num_decoders, 2)
         _check_least("batch_wait_s", self.batch_wait_s, 0)
         least = self.min_detectors
         if least is not None and not 1 <= least <= self.num_detectors:

@@ -1,7 +1,8 @@
 """The Ray Serve application: ingress, detectors, sessions, and the keeper beside them.
 
 ```
- client -> ingress: guard, limits, decode, letterbox
+ client -> ingress: guard, limits
+              |-> decoding processes: pixels, letterboxed
               |-> detectors: one batch of frames of any streams
               |-> sessions-N: the stream's tracker, fed with those detections
               |      +-> snapshots of streams: shared memory, the keeper, a folder or S3
@@ -121,7 +122,7 @@ def build_application(config: ServeConfig) -> serve.Application:
         serve.ingress()(IngressReplica),
         "ingress",
         num_replicas=config.num_ingresses,
-        logging_config={**_QUIET, "log_level": "INFO"},  # a line a call, from our own guard
+        logging_config={**_QUIET, "log_level": "INFO"},
     )
     application: serve.Application = ingress.bind(config, detectors, sessions, keeper)
     return application

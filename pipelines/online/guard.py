@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import logging
 import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.online.admission import Places, Tokens
+from pipelines.online.admission import Tokens
 from pipelines.online.config import Limits
 from pipelines.online.metrics import Metrics
+from pipelines.online.places import Places
 from pipelines.online.refusals import Cause, Refusal
+from pipelines.online.request_log import RequestLog
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,7 +32,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("ray.serve")  # its lines are what Serve writes and rotates
 
-OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})  # the page asks for the token itself
+# the page asks for the token itself, and a browser could not send one for the description
+OPEN_PATHS = frozenset({"/", "/docs", "/healthz", "/readyz"})
 SUBPROTOCOL = "jde"
 _BEARER_SUBPROTOCOL = "bearer."
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -48,8 +50,9 @@ _CALLS = (
     (re.compile(r"/v1/streams/[^/]+\Z"), "stream"),
     (re.compile(r"/v1/streams/[^/]+/frames/[^/]+\Z"), "frame"),
     (re.compile(r"/v1/streams/[^/]+/ws\Z"), "socket"),
-    (re.compile(r"/(healthz|readyz|metrics)?\Z"), "operations"),
+    (re.compile(r"/(healthz|readyz|metrics|docs|openapi\.json)?\Z"), "operations"),
 )
+_STREAM = re.compile(r"/v1/streams/(?P<stream>[^/]{1,64})(?:/frames/(?P<seq>\d{1,16}))?(?:/ws)?\Z")
 _DETECT_PATH = "/v1/detect"
 _POLICY_VIOLATION = 1008
 _MAX_DIGITS = 15
@@ -66,6 +69,7 @@ class Guard:
         metrics: Where calls are counted.
         places: Of frames. A call to detect that would find none is refused here: under overload
             most are, and each would cost more behind this door.
+        log: Where each call leaves a line.
         insecure: Without tokens, clients and hosts other than this machine are let in.
     """
 
@@ -74,6 +78,7 @@ class Guard:
     limits: Limits
     metrics: Metrics
     places: Places
+    log: RequestLog = field(default_factory=RequestLog)
     insecure: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +98,7 @@ class Guard:
             logger.exception("request %s failed", visit.request_id)
             await visit.refuse(internal(visit.request_id))
         finally:
-            visit.log()
+            visit.log(self.log)
 
     def _admit(self, scope: Scope, headers: dict[str, str]) -> str:
         """Who calls.
@@ -114,7 +119,7 @@ class Guard:
             return ""
         owner = self.tokens.owner(_token(scope, headers))
         if scope["path"] == _DETECT_PATH and scope.get("method") == "POST":
-            self.places.check()
+            self.places.check(owner)
         return owner
 
     @staticmethod
@@ -165,6 +170,7 @@ class _Visit:
         if self._status is not None:
             return
         self._metrics.count("jde_refusals", refusal.cause.error)
+        self._scope["state"]["error"] = refusal.cause.error
         if self._scope["type"] == "websocket":
             # accepted first, so that the client is told why: a bare 403 carries no text
             await self.send({"type": "websocket.accept", "subprotocol": subprotocol(self._scope)})
@@ -179,23 +185,32 @@ class _Visit:
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": refusal.to_json()})
 
-    def log(self) -> None:
-        """One line of JSON, and the counter of calls. The token is in neither."""
+    def log(self, log: RequestLog) -> None:
+        """A line, and the counter of calls. The token is in neither: a digest stands for it."""
         path, seconds = self._scope["path"], time.perf_counter() - self._started_s
         call = next((name for shape, name in _CALLS if shape.match(path)), "other")
         status = self._status or 499  # the client went away before an answer
         self._metrics.count("jde_requests", call, str(status))
+        self._metrics.observe_call(call, str(status), seconds)
         if call in ("frame", "detect"):
             self._metrics.observe("call", seconds)
+        client, state = self._scope.get("client"), self._scope["state"]
+        named = _STREAM.match(path)
         line = {
             "request_id": self.request_id,
+            "client": None if client is None else client[0],
+            "token": state.get("owner") or None,
             "call": call,
             "method": self._scope.get("method", "WS"),
             "path": path[:200],
+            "stream": named and named["stream"],
+            "seq": named and named["seq"] and int(named["seq"]),
             "status": status,
+            "error": state.get("error"),
+            "frames": state.get("num_frames"),
             "ms": round(1000 * seconds, 1),
         }
-        logger.info("%s", json.dumps(line))
+        log.add({name: value for name, value in line.items() if value is not None})
 
 
 def internal(request_id: str) -> Refusal:
@@ -236,7 +251,13 @@ def _check_origin(headers: dict[str, str]) -> None:
         Refusal: `foreign_host`.
     """
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is None:
+        return
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:  # brackets without an address between them
+        host = ""
+    if not host or host != headers.get("host"):
         raise Refusal(Cause.FOREIGN_HOST, "origin: accepted is a page of this service")
 
 

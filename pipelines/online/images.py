@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.letterbox import Letterbox, fitted_size
-from pipelines.config import DetectionConfig
-from pipelines.image_headers import reaches_its_end, read_header
+from pipelines import image_headers
+from pipelines.errors import VideoError
+from pipelines.image_headers import MAX_SCANS, reaches_its_end, read_header
 from pipelines.online.refusals import Cause, Refusal
 from pipelines.pictures import MAX_SIDE
 
@@ -79,13 +80,22 @@ def check_image(data: bytes, max_pixels: int) -> tuple[int, int]:
     return width, height
 
 
-def decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+def decode_image(data: bytes, max_pixels: int, max_scans: int = MAX_SCANS) -> NDArray[np.uint8]:
     """`(H, W, 3)` RGB of an image; EXIF orientation is ignored, as in image folders.
 
+    Args:
+        data: The whole body.
+        max_pixels: Of the decoded image.
+        max_scans: Of a JPEG: each passes over all pixels.
+
     Raises:
-        Refusal: As `check_image`, and `bad_image` if it cannot be decoded.
+        Refusal: As `check_image`, `too_many_scans`, and `bad_image` if it cannot be decoded.
     """
     width, height = check_image(data, max_pixels)
+    try:
+        data = image_headers.check_image(data, max_scans)
+    except VideoError as error:
+        raise Refusal(Cause.TOO_MANY_SCANS, f"image: {error.detail}") from error
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -96,23 +106,32 @@ def decode_image(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def network_size(width: int, height: int, config: DetectionConfig) -> tuple[int, int]:
+def network_size(width: int, height: int, size: tuple[int, int], *, rect: bool) -> tuple[int, int]:
     """Width and height of the network's input for images of one size, as offline."""
-    return fitted_size(width, height, config.size) if config.rect else config.size
+    return fitted_size(width, height, size) if rect else size
 
 
-def to_network(data: bytes, config: DetectionConfig, max_pixels: int) -> NetworkFrame:
+def to_network(
+    data: bytes,
+    size: tuple[int, int],
+    max_pixels: int,
+    *,
+    rect: bool = False,
+    max_scans: int = MAX_SCANS,
+) -> NetworkFrame:
     """Decode and letterbox, with the arithmetic of `jde track --resize published`.
 
     Args:
         data: The whole body.
-        config: Of the network: its input.
+        size: Width and height of the network's input in pixels.
         max_pixels: Of the decoded image.
+        rect: Take the input of that area which fits the image's shape.
+        max_scans: Of a JPEG.
 
     Raises:
         Refusal: As `decode_image`.
     """
-    image = decode_image(data, max_pixels)
+    image = decode_image(data, max_pixels, max_scans)
     height, width = image.shape[:2]
-    letterbox = Letterbox(width, height, *network_size(width, height, config))
+    letterbox = Letterbox(width, height, *network_size(width, height, size, rect=rect))
     return NetworkFrame(letterbox.apply(image), width, height)

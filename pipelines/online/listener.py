@@ -10,17 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from pipelines.online.config import KEEP_ALIVE_S, split_address
 from pipelines.online.guard import App
+from pipelines.online.places import METERED, Memory
 
 _BACKLOG = 2048  # connections
 _MAX_HEAD_BYTES = 64 << 10
+_NO_LIMIT = 1 << 62
 
 
 class Listener:
@@ -31,16 +37,27 @@ class Listener:
         address: `HOST:PORT`.
         max_body_bytes: Of a WebSocket's message; the app says what is too much, up to twice of it.
         idle_s: After which a connection is closed that has no request, or only part of one's head.
+        memory: Where the bytes of WebSockets are counted; above their owner's part they are read no
+            more.
+        message_s: In which a message must arrive while others wait for it.
     """
 
     def __init__(
-        self, app: App, address: str, max_body_bytes: int, idle_s: float = KEEP_ALIVE_S
+        self,
+        app: App,
+        address: str,
+        max_body_bytes: int,
+        idle_s: float = KEEP_ALIVE_S,
+        *,
+        memory: Memory | None = None,
+        message_s: float = 10.0,
     ) -> None:
         self._address = split_address(address)
         self._server = _Server(
             uvicorn.Config(
                 app,
                 http=_Connection,
+                ws=_metered(memory or Memory(_NO_LIMIT, _NO_LIMIT), message_s),
                 timeout_keep_alive=idle_s,  # type: ignore[arg-type]  # a delay of asyncio's
                 lifespan="off",
                 log_config=None,
@@ -137,6 +154,119 @@ class _Connection(HttpToolsProtocol):
         if self._due is not None:
             self._due.cancel()
             self._due = None
+
+
+class _Socket(WebSocketsSansIOProtocol):
+    """Counts what it holds, and reads no more above its owner's part: TCP slows the client down.
+
+    What is counted for an image goes over to the app with it.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+    _is_waiting = False
+
+    def __init__(self, memory: Memory, message_s: float, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._memory, self._message_s = memory, message_s
+        self._partial = 0  # bytes of the message that is arriving
+        self._whole: deque[int] = deque()  # those of messages that the app has not taken
+
+    @property
+    def _owner(self) -> str | None:
+        """Who it is, once the guard has said so."""
+        scope: Any = getattr(self, "scope", None)
+        return None if scope is None else scope["state"].get("owner")
+
+    def data_received(self, data: bytes) -> None:
+        owner = self._owner
+        if owner is not None:
+            self.scope["state"][METERED] = True
+            self._partial += len(data)
+            self._memory.take(owner, len(data))
+        super().data_received(data)
+        self._wait_if_full()
+
+    def send_receive_event_to_app(self) -> None:
+        owner, number = self._owner, sum(map(len, self.frames))
+        super().send_receive_event_to_app()
+        if owner is None:
+            return
+        self._stop_waiting(owner)
+        if not self.close_sent:
+            self._whole.append(number)
+            self._memory.take(owner, number)
+        partial_bytes, self._partial = self._partial, 0
+        self._memory.give(owner, partial_bytes)
+
+    async def receive(self) -> Any:
+        message = await super().receive()
+        owner = self._owner
+        if message["type"] == "websocket.receive" and owner is not None:
+            image = message.get("bytes")
+            if not self._whole:  # the connection is lost, and was counted out with it
+                self._memory.take(owner, len(image or b""))
+            elif (number := self._whole.popleft()) and image is None:
+                self._memory.give(owner, number)
+        self._wait_if_full()
+        return message
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        owner = self._owner
+        if owner is not None:
+            self._stop_waiting(owner)
+            number, self._partial = self._partial + sum(self._whole), 0
+            self._whole.clear()
+            self._memory.give(owner, number)
+        super().connection_lost(exc)
+
+    def keepalive_timeout(self) -> None:
+        """Its answer to a ping may lie behind what is not read."""
+        if not self._is_waiting:
+            super().keepalive_timeout()
+            return
+        self.pong_timer = self.pending_ping_payload = None
+        self.schedule_ping()
+
+    def _wait_if_full(self) -> None:
+        owner = self._owner
+        if owner is None or self.transport.is_closing() or not self._memory.is_full(owner):
+            return
+        self._is_waiting = True
+        if self._memory.wait(owner, self, self._go_on, is_amid=self._partial > 0):
+            self._hurry()
+        else:
+            self.transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """There is room, or this message is the one that may come to its end all the same."""
+        owner = self._owner
+        if owner is not None and self._memory.may_read_on(owner, self):
+            self._hurry()
+        else:
+            self._is_waiting = False
+            self._calm_down()
+        if not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _stop_waiting(self, owner: str) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            self._calm_down()
+            self._memory.leave(owner, self)
+
+    def _hurry(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._message_s, self.transport.abort)
+
+    def _calm_down(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _metered(memory: Memory, message_s: float) -> Any:
+    """What uvicorn calls to make the protocol of a socket; it says that it wants a class."""
+    return partial(_Socket, memory, message_s)
 
 
 class _Server(uvicorn.Server):

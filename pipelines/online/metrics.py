@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from pipelines.config import VERSION
+
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BUCKETS = (*(f"{bound:g}" for bound in BOUNDS_S), "+Inf")
 
@@ -36,9 +38,12 @@ GAUGES: dict[str, str] = {
     "jde_frames_running": "Frames on their way through the detectors, in the ingress asked",
     "jde_frames_waiting": "Frames waiting behind them, in the ingress asked",
     "jde_bodies_arriving": "Bodies being read, in the ingress asked",
+    "jde_image_bytes": "Bytes of images that have arrived unanswered, in the ingress asked",
     "jde_sockets": "Open WebSockets, in the ingress asked",
 }
+_CALLS = "jde_call_seconds"
 _STAGES = "jde_stage_seconds"
+_CALLS_HELP = "Seconds by call and status; of a WebSocket, how long it was open"
 _STAGES_HELP = "Seconds by stage: body, decode, wait, detect, associate, and the whole call"
 
 
@@ -57,6 +62,12 @@ class Metrics:
         bucket = _BUCKETS[bisect_left(BOUNDS_S, seconds)]
         self._sums[_STAGES, stage, bucket] += 1
         self._sums[_STAGES, stage, "sum"] += seconds
+
+    def observe_call(self, call: str, status: str, seconds: float) -> None:
+        """Note how long a call took."""
+        label = f"{call} {status}"
+        self._sums[_CALLS, label, _BUCKETS[bisect_left(BOUNDS_S, seconds)]] += 1
+        self._sums[_CALLS, label, "sum"] += seconds
 
     def take(self) -> Changes:
         """The sums so far, which begin at 0 again."""
@@ -77,18 +88,23 @@ class Metrics:
             if known == name and first in (None, label)
         )
 
-    def render(self, gauges: Mapping[str, float]) -> bytes:
-        """Prometheus text (version 0.0.4) of the sums and of these gauges."""
+    def render(self, gauges: Mapping[str, float], model: str = "") -> bytes:
+        """Prometheus text (version 0.0.4) of the sums and of these gauges.
+
+        Args:
+            gauges: By their names.
+            model: Version of what answers.
+        """
         registry = CollectorRegistry()
-        registry.register(_Families(dict(self._sums), gauges))
+        registry.register(_Families(dict(self._sums), gauges, model))
         return generate_latest(registry)
 
 
 class _Families:
     """What prometheus_client asks of a collector."""
 
-    def __init__(self, sums: Changes, gauges: Mapping[str, float]) -> None:
-        self._sums, self._gauges = sums, gauges
+    def __init__(self, sums: Changes, gauges: Mapping[str, float], model: str) -> None:
+        self._sums, self._gauges, self._model = sums, gauges, model
 
     def collect(self) -> Iterator[Metric]:
         for name, (labels, text) in COUNTERS.items():
@@ -99,13 +115,21 @@ class _Families:
                 if labels and known == name:
                     counter.add_metric(values[: len(labels)], value)
             yield counter
-        histogram = HistogramMetricFamily(_STAGES, _STAGES_HELP, labels=("stage",))
-        for stage in sorted({key[1] for key in self._sums if key[0] == _STAGES}):
-            below, buckets = 0.0, []
-            for bucket in _BUCKETS:
-                below += self._sums.get((_STAGES, stage, bucket), 0.0)
-                buckets.append((bucket, below))
-            histogram.add_metric((stage,), buckets, self._sums.get((_STAGES, stage, "sum"), 0.0))
-        yield histogram
+        yield self._histogram(_STAGES, _STAGES_HELP, ("stage",))
+        yield self._histogram(_CALLS, _CALLS_HELP, ("call", "status"))
         for name, text in GAUGES.items():
             yield GaugeMetricFamily(name, text, value=self._gauges.get(name, 0.0))
+        build = GaugeMetricFamily("jde_build", "1: what answers", labels=("version", "model"))
+        build.add_metric((VERSION, self._model), 1.0)
+        yield build
+
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Metric:
+        """Of sums whose label holds the values of `labels`, a blank between them."""
+        histogram = HistogramMetricFamily(name, text, labels=labels)
+        for label in sorted({key[1] for key in self._sums if key[0] == name}):
+            below, buckets = 0.0, []
+            for bucket in _BUCKETS:
+                below += self._sums.get((name, label, bucket), 0.0)
+                buckets.append((bucket, below))
+            histogram.add_metric(label.split(), buckets, self._sums.get((name, label, "sum"), 0.0))
+        return histogram

@@ -15,11 +15,11 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from models.structures import Detections
+from pipelines.online.backend import Found
 from pipelines.online.config import MEMORY_PREFIX, ServeConfig
 from pipelines.online.images import NetworkFrame
 from pipelines.online.metrics import Changes, Metrics
 from pipelines.online.refusals import Cause, Refusal
-from pipelines.online.service import Found
 from pipelines.online.snapshots import (
     NoSnapshots,
     SharedMemorySnapshots,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import logging
 import time
 from collections.abc import Awaitable
@@ -19,13 +21,15 @@ from pipelines.detect import Detector
 from pipelines.errors import VideoError
 from pipelines.online.admission import Tokens, read_tokens
 from pipelines.online.api import build_api
+from pipelines.online.backend import Found
 from pipelines.online.config import ServeConfig
 from pipelines.online.guard import App
 from pipelines.online.images import network_size
 from pipelines.online.listener import Listener
 from pipelines.online.refusals import Cause, Refusal
 from pipelines.online.remote import InProcessHandle, RemoteBackend, build_snapshots
-from pipelines.online.service import Found, Service
+from pipelines.online.request_log import RequestLog
+from pipelines.online.service import Service
 from pipelines.online.sessions import Sessions
 from pipelines.online.streams import Answer
 from pipelines.schema import VideoInfo
@@ -36,6 +40,9 @@ _Result = TypeVar("_Result")
 _Pixels = tuple[NDArray[np.uint8], int, int]  # letterboxed; width and height of the source
 _CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
 _DRAIN_S = 15.0  # less than Serve allows a replica to stop in
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+_MMAP_FROM_BYTES = 1 << 20
+_FLOOD_BYTES = 32 << 20  # of images held: when they have gone, what was around them goes too
 _NOT_FINITE = Refusal(Cause.INTERNAL, "the network gave no finite numbers")
 
 
@@ -67,7 +74,8 @@ class DetectorReplica:
         self, model: str, pixels: NDArray[np.uint8], width: int, height: int
     ) -> Found | Refusal:
         """Detections of one frame, if it was made ready for this version of the model."""
-        wanted = network_size(width, height, self._config.track.detection)
+        detection = self._config.track.detection
+        wanted = network_size(width, height, detection.size, rect=detection.rect)
         if model != self._config.model or pixels.shape != (wanted[1], wanted[0], 3):
             return _CHANGING
         frame = (pixels, width, height)
@@ -226,6 +234,7 @@ class IngressReplica:
     async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, config: ServeConfig, detectors: Any, sessions: list[Any], keeper: Any
     ) -> None:
+        _give_memory_back()
         tokens = () if config.token_file is None else read_tokens(config.token_file)
         self._session = None if sessions else SessionCalls(config, 0, keeper)
         backend = RemoteBackend(
@@ -233,10 +242,18 @@ class IngressReplica:
         )
         self._service = Service(config, backend, Tokens(tokens))
         backend.metrics = self._service.metrics
-        self._api = build_api(self._service)
+        await self._service.start()
+        self._log = RequestLog(config.request_log)
+        self._api = build_api(self._service, self._log)
         self._listener: Listener | None = None
         if config.listen is not None:
-            self._listener = Listener(self._api, config.listen, config.limits.max_body_bytes)
+            self._listener = Listener(
+                self._api,
+                config.listen,
+                config.limits.max_body_bytes,
+                memory=self._service.memory,
+                message_s=config.limits.body_s,
+            )
             await self._listener.open()
         self._pushing = asyncio.ensure_future(self._push())
 
@@ -248,11 +265,19 @@ class IngressReplica:
             await self._listener.close(_DRAIN_S)
         if self._session is not None:
             await self._session.close()
+        self._service.close()
+        await asyncio.to_thread(self._log.close)
 
     async def _push(self) -> None:
         """Hand counts on, so that they outlive this replica."""
+        most = 0
         while True:
             await asyncio.sleep(1.0)
+            held = self._service.memory.held
+            if most > _FLOOD_BYTES and held < most // 2:
+                most = 0
+                _trim_memory()
+            most = max(most, held)
             await self._service.push_metrics()
 
 
@@ -262,3 +287,19 @@ async def _value(call: Awaitable[_Result]) -> _Result | Refusal:
         return await call
     except Refusal as refusal:
         return refusal
+
+
+def _give_memory_back() -> None:
+    """Images go back to the system as soon as they are freed.
+
+    Unless told so, glibc keeps blocks of up to 32 MiB for itself once it has seen such a one: after
+    a flood of big images an ingress would stay as big as it was then. Elsewhere nothing is done.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)
+
+
+def _trim_memory() -> None:
+    """Freed blocks between used ones go back to the system; a few milliseconds."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

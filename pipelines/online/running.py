@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 import logging
 import os
+import select
 import shutil
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.cluster import connected
+from pipelines.cluster import connected, interruptible
 from pipelines.errors import ExitCode, RunError
 from pipelines.online.config import KEEP_ALIVE_S, MEMORY_PREFIX
+from pipelines.online.request_log import STDERR
 
 APP = "jde"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -35,6 +38,24 @@ _SERVE_SETTINGS = {
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # that part of it needs another proxy
 }
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that is up.
+
+    Attributes:
+        url: Of its page and calls.
+        leaving_file: See `leave`.
+    """
+
+    url: str
+    leaving_file: Path
+
+    def leave(self, for_s: float) -> None:
+        """Say at `/readyz` that it is about to stop, and go on answering for so many seconds."""
+        self.leaving_file.touch()
+        time.sleep(for_s)
 
 
 def check_door(host: str, port: int, token_file: str | None, *, insecure: bool) -> None:
@@ -122,10 +143,39 @@ def _snapshot_folder() -> Iterator[Path | None]:
 
 
 @contextmanager
+def _relayed(path: Path) -> Iterator[None]:
+    """What is written to a named pipe at `path` comes to standard error, to the last line."""
+    os.mkfifo(path, 0o600)
+    # open for both, so that it does not end while no ingress has it open
+    pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    is_over = threading.Event()
+
+    def relay() -> None:
+        while True:
+            was_over = is_over.is_set()
+            if select.select([pipe], [], [], 0 if was_over else 0.5)[0]:
+                data = os.read(pipe, 1 << 16)
+                with suppress(OSError):
+                    while data:
+                        data = data[os.write(2, data) :]
+            elif was_over:
+                return
+
+    thread = threading.Thread(target=relay, name="request-log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(5)
+        os.close(pipe)
+
+
+@contextmanager
 def running(
     args: Mapping[str, Any], *, host: str = "127.0.0.1", port: int = 8000, address: str = "local"
-) -> Iterator[str]:
-    """Start the service, give its URL, and drain it in the end.
+) -> Iterator[Running]:
+    """Start the service, and drain it in the end.
 
     Args:
         args: As `deployments.build` takes them.
@@ -147,10 +197,21 @@ def running(
     for name, value in _SERVE_SETTINGS.items():
         os.environ.setdefault(name, value)
     url_host = f"[{host}]" if ":" in host else host
-    with _snapshot_folder() as folder, connected(address):
+    with ExitStack() as stack:
+        # joined last, so that it is left first: its processes write and read in both folders
+        here = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jde-serve-")))
+        folder = stack.enter_context(_snapshot_folder())
+        if address == "local" and config.request_log == STDERR:
+            stack.enter_context(_relayed(here / "requests"))
+        stack.enter_context(connected(address))
+        stack.enter_context(interruptible())  # Ray has put a handler of its own in its place
         if address == "local" and _is_one_machine():
             # on a cluster Serve's proxies find the ingresses, and the keeper is found by all
-            config = replace(config, listen=f"{url_host}:{port}")
+            config = replace(
+                config, listen=f"{url_host}:{port}", leaving_file=str(here / "leaving")
+            )
+            if config.request_log == STDERR:
+                config = replace(config, request_log=str(here / "requests"))
             if "snapshots" not in args and folder is not None:
                 config = replace(config, snapshots=f"{MEMORY_PREFIX}{folder}")
         from ray import serve
@@ -174,7 +235,7 @@ def running(
             except (RuntimeError, TimeoutError) as error:
                 first = str(error).splitlines()[0]
                 raise RunError(f"the service did not start: {first}", ExitCode.INTERNAL) from error
-            yield f"http://{url_host}:{port}"
+            yield Running(f"http://{url_host}:{port}", here / "leaving")
         finally:
             # Ray prints that the controller ended while it was being told to
             with redirect_stdout(io.StringIO()):

@@ -7,93 +7,36 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from models.structures import Detections
-from pipelines.online.admission import Places, Rates, Tokens
+from pipelines.online.admission import Rates, Tokens
+from pipelines.online.backend import Backend
 from pipelines.online.config import ServeConfig
+from pipelines.online.decoding import Decoders
 from pipelines.online.guard import too_large
-from pipelines.online.images import NetworkFrame, to_network
-from pipelines.online.metrics import Changes, Metrics
+from pipelines.online.images import NetworkFrame
+from pipelines.online.metrics import Metrics
+from pipelines.online.places import Crowd, Memory, Places
 from pipelines.online.refusals import Cause, Refusal
 from pipelines.online.streams import Answer, session_of
 
 logger = logging.getLogger("ray.serve")
 
-_Result = TypeVar("_Result")
 _MAX_HINTS = 10_000
+_PROBE, _PROBE_S = "/readyz", 2.0  # no token is called so
+# a white pixel
+_PROBE_IMAGE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c63f80f0001010100b138f6140000000049454e44ae426082"
+)
 # Frames of sockets for each detector that takes one at a time. Serve spreads them unevenly: with 1
 # or 2 the detectors stand still for 5 to 10 % of the time, with 3 for 2 %.
 _SOCKETS_RUNNING = 3
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a detector says of one frame.
-
-    Attributes:
-        detections: In source pixels.
-        seconds: Time of the frame's batch in the network.
-    """
-
-    detections: Detections
-    seconds: float
-
-
-class Backend(Protocol):
-    """Detectors and sessions, wherever they run. All calls may raise `Refusal`."""
-
-    async def detect(self, frame: NetworkFrame) -> Found:
-        """Detections of one frame."""
-        ...
-
-    async def open(self, owner: str, frames_per_second: float) -> str:
-        """Begin a stream; gives its id."""
-        ...
-
-    async def expected(self, stream: str, owner: str) -> int:
-        """Number of the frame that a stream goes on with."""
-        ...
-
-    async def repeated(self, stream: str, owner: str, seq: int) -> Answer | None:
-        """The first answer to a frame sent again, None if the frame is the next one."""
-        ...
-
-    async def track(
-        self,
-        stream: str,
-        owner: str,
-        seq: int,
-        time_s: float | None,
-        size: tuple[int, int],
-        found: Detections,
-    ) -> Answer:
-        """Tracks of the next frame."""
-        ...
-
-    async def end(self, stream: str, owner: str) -> None:
-        """End a stream."""
-        ...
-
-    async def count(self, owner: str) -> int:
-        """Open streams of a token."""
-        ...
-
-    async def check_ready(self) -> None:
-        """Raise `unavailable` unless a frame could be answered now."""
-        ...
-
-    async def push(self, changes: Changes) -> None:
-        """Hand counts on."""
-        ...
-
-    async def merge(self, changes: Changes) -> tuple[Metrics, dict[str, float]]:
-        """Hand counts on; gives the sums over all replicas, and gauges of the sessions."""
-        ...
 
 
 class Service:
@@ -103,9 +46,16 @@ class Service:
         config: Of the service.
         backend: Detectors and sessions.
         tokens: The accepted ones.
+        decoders: Unless given, its own.
     """
 
-    def __init__(self, config: ServeConfig, backend: Backend, tokens: Tokens) -> None:
+    def __init__(
+        self,
+        config: ServeConfig,
+        backend: Backend,
+        tokens: Tokens,
+        decoders: Decoders | None = None,
+    ) -> None:
         limits = config.limits
         self.config, self.limits, self.backend, self.tokens = config, limits, backend, tokens
         self.metrics = Metrics()
@@ -117,58 +67,68 @@ class Service:
         sockets = max(running, _SOCKETS_RUNNING) if one_by_one else running
         self.places = Places(running * share, limits.max_waiting * share, sockets * share)
         self.rates = Rates(limits.frames_per_second)
-        self.bodies = self.sockets = 0
+        own = limits.token_share if tokens.are_asked_for else 1.0
+        self.memory = Memory(limits.max_image_bytes, int(own * limits.max_image_bytes))
+        self.bodies = Crowd("bodies are arriving", limits.max_bodies, own)
+        self.sockets = Crowd("sockets are open", limits.max_sockets, own)
         self._opening = asyncio.Lock()
         self._next: OrderedDict[str, int] = OrderedDict()  # what this ingress answered last, plus 1
-        threads = min(4, os.cpu_count() or 1)
-        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        self._decoders = decoders or Decoders(config.num_decoders or max(2, min(4, cores)))
 
-    async def read_body(self, parts: AsyncIterator[bytes], max_bytes: int | None = None) -> bytes:
+    async def start(self) -> None:
+        """Return when images can be decoded; else the first ones have to wait for it.
+
+        Raises:
+            RuntimeError: If they cannot.
+        """
+        await self._decoders.start()
+
+    def close(self) -> None:
+        """Decode no more."""
+        self._decoders.close()
+
+    async def read_body(
+        self, owner: str, parts: AsyncIterator[bytes], max_bytes: int | None = None
+    ) -> bytes:
         """A whole body, within its time and size; it holds no place for a frame meanwhile.
 
         Args:
+            owner: Who sends it.
             parts: As they arrive.
             max_bytes: Instead of the limit of images.
 
         Raises:
             Refusal: `body_too_slow`; `body_too_large` with the first byte too many;
-                `overloaded` if too many bodies are arriving.
+                `overloaded` if too many bodies are arriving, or too many bytes are here.
         """
         most = self.limits.max_body_bytes if max_bytes is None else max_bytes
-        if self.bodies >= self.limits.max_bodies:
-            text = "too many bodies are arriving; try again"
-            raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
-        self.bodies += 1
         body = bytearray()
         try:
-            with self._timed("body"):
+            with self.bodies.one_more(owner), self._timed("body"):
                 async with asyncio.timeout(self.limits.body_s):
                     async for part in parts:
                         if len(body) + len(part) > most:
                             raise too_large(self.limits)
+                        if max_bytes is None and self.memory.is_full(owner):
+                            text = "too many bytes of images are here unanswered; try again"
+                            raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
                         body += part
+                        self.memory.take(owner, len(part))
         except TimeoutError:
             text = f"body: it must arrive within {self.limits.body_s:g} s"
             raise Refusal(Cause.BODY_TOO_SLOW, text) from None
         finally:
-            self.bodies -= 1
+            self.memory.give(owner, len(body))
         return bytes(body)
 
-    @contextmanager
-    def socket(self) -> Iterator[None]:
+    def socket(self, owner: str) -> AbstractContextManager[None]:
         """One more open socket, each of which may hold some images.
 
         Raises:
             Refusal: `overloaded`.
         """
-        if self.sockets >= self.limits.max_sockets:
-            text = f"accepted are {self.limits.max_sockets} sockets at once; try again"
-            raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
-        self.sockets += 1
-        try:
-            yield
-        finally:
-            self.sockets -= 1
+        return self.sockets.one_more(owner)
 
     def before_image(self, owner: str) -> None:
         """Refuse what would be refused anyway, before anything of the image is read.
@@ -176,15 +136,37 @@ class Service:
         Raises:
             Refusal: `overloaded` or `too_many_frames`.
         """
-        self.places.check()
+        self.places.check(owner)
         self.rates.take(owner)
 
+    async def check_ready(self) -> None:
+        """Raise `unavailable` unless a frame of somebody new would be answered soon.
+
+        Raises:
+            Refusal: `unavailable`.
+        """
+        leaving = self.config.leaving_file
+        if leaving is not None and Path(leaving).exists():
+            raise Refusal(Cause.UNAVAILABLE, "the service is about to stop", retry_after_s=1)
+        limits = replace(self.limits, decode_s=_PROBE_S)
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                detection = self.config.track.detection
+                await self._decoders.decode(_PROBE, _PROBE_IMAGE, detection, limits)
+                async with self.places.place(_PROBE, patient=True):
+                    pass
+        except (TimeoutError, Refusal, RuntimeError) as error:
+            text = f"not ready: a frame has waited for {_PROBE_S:g} s"
+            raise Refusal(Cause.UNAVAILABLE, text, retry_after_s=1) from error
+        await self.backend.check_ready()
+
     async def detect(
-        self, body: bytes, *, patient: bool = False, call: str = "detect"
+        self, owner: str, body: bytes, *, patient: bool = False, call: str = "detect"
     ) -> tuple[NetworkFrame, Detections]:
         """Decode an image and find the people in it.
 
         Args:
+            owner: Whose image it is.
             body: The image.
             patient: Wait for a place, however many do already, with the image decoded meanwhile. A
                 call that may be refused is decoded once it has its place.
@@ -194,11 +176,11 @@ class Service:
             Refusal: If the image is refused, or there is no place for it.
         """
         async with self._deadline():
-            frame = await self._decode(body) if patient else None
+            frame = await self._decode(owner, body) if patient else None
             asked = time.perf_counter()
-            async with self.places.place(patient=patient):
+            async with self.places.place(owner, patient=patient):
                 self.metrics.observe("wait", time.perf_counter() - asked)
-                frame = frame or await self._decode(body)
+                frame = frame or await self._decode(owner, body)
                 found = await self.backend.detect(frame)
         self.metrics.observe("detect", found.seconds)
         self.metrics.count("jde_frames", call)
@@ -251,7 +233,7 @@ class Service:
         Raises:
             Refusal: `too_many_streams`.
         """
-        async with self._opening, self._deadline():
+        async with self._deadline(), self._opening:
             if await self.backend.count(owner) >= self.limits.max_streams:
                 text = f"accepted are {self.limits.max_streams} open streams of a token"
                 raise Refusal(Cause.TOO_MANY_STREAMS, text, retry_after_s=self.limits.idle_s)
@@ -294,19 +276,17 @@ class Service:
         own = {
             "jde_frames_running": self.places.running,
             "jde_frames_waiting": self.places.waiting,
-            "jde_bodies_arriving": self.bodies,
-            "jde_sockets": self.sockets,
+            "jde_bodies_arriving": self.bodies.number,
+            "jde_sockets": self.sockets.number,
+            "jde_image_bytes": self.memory.held,
         }
-        return sums.render({**gauges, **own})
+        return sums.render({**gauges, **own}, self.config.model)
 
-    async def _decode(self, body: bytes) -> NetworkFrame:
-        detection, most = self.config.track.detection, self.limits.max_pixels
-        with self._timed("decode"):
-            return await self._in_thread(to_network, body, detection, most)
-
-    async def _in_thread(self, call: Callable[..., _Result], *arguments: Any) -> _Result:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoders, call, *arguments)
+    async def _decode(self, owner: str, body: bytes) -> NetworkFrame:
+        detection = self.config.track.detection
+        frame, seconds = await self._decoders.decode(owner, body, detection, self.limits)
+        self.metrics.observe("decode", seconds)
+        return frame
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from online_service import OTHER_TOKEN, TOKEN
 
-from pipelines.online.admission import OPEN_OWNER, Places, Rates, Tokens, read_tokens
+from pipelines.online.admission import OPEN_OWNER, Rates, Tokens, read_tokens
 from pipelines.online.config import Limits, ServeConfig
+from pipelines.online.places import Places
 from pipelines.online.refusals import Cause, Refusal
 from pipelines.online.service import Service
 

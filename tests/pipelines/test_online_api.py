@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -201,7 +202,7 @@ def test_slow_bodies_end_by_themselves_and_hold_no_place():
         for connection in slow:
             connection.sendall(b"\x89PNG")
         deadline = time.monotonic() + 5
-        while service.service.bodies < 40:
+        while service.service.bodies.number < 40:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert service.service.places.running == 0
@@ -215,20 +216,20 @@ def test_slow_bodies_end_by_themselves_and_hold_no_place():
             assert b" 408 " in answer
             assert b"body_too_slow" in answer
             connection.close()
-        assert service.service.bodies == 0
+        assert service.service.bodies.number == 0
 
 
 def test_so_many_bodies_may_arrive_at_once():
     with running(body_s=5, max_bodies=3) as service:
         slow = [raw(service.port, head("Content-Length: 5000")) for _ in range(3)]
         deadline = time.monotonic() + 5
-        while service.service.bodies < 3 and time.monotonic() < deadline:
+        while service.service.bodies.number < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         status, answer, headers = service.call("POST", "/v1/detect", PNG)
         assert (status, answer["error"], headers["retry-after"]) == (503, "overloaded", "1")
         for connection in slow:  # a client that goes away frees its place at once
             connection.close()
-        while service.service.bodies:
+        while service.service.bodies.number:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert service.call("POST", "/v1/detect", PNG)[0] == 200
@@ -494,3 +495,71 @@ def test_threads_end_with_the_service():
     while threading.active_count() > before + 5 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert threading.active_count() <= before + 5
+
+
+def test_opening_streams_keeps_its_deadline_for_every_caller():
+    with running(request_s=0.5) as service:
+
+        async def away(_owner: str) -> int:
+            await asyncio.sleep(60)
+            return 0
+
+        service.backend.count = away
+        since = time.monotonic()
+        with ThreadPoolExecutor(5) as pool:
+            opened = [
+                pool.submit(service.call, "POST", "/v1/streams", b"{}", kind="application/json")
+                for _ in range(5)
+            ]
+        assert {one.result()[0] for one in opened} == {503}
+        assert time.monotonic() - since < 2
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::g]", "null", "x", "//"])
+def test_an_origin_that_is_none_is_foreign_before_a_token_is_asked_for(origin):
+    with running(tokens=(TOKEN,)) as service:
+        status, answer, _ = service.call("GET", "/v1/streams/x", Origin=origin)
+        assert (status, answer["error"]) == (403, "foreign_host")
+
+
+def test_bytes_of_bodies_are_shared_out():
+    body = png(frame(0))
+    with running(tokens=(TOKEN, OTHER_TOKEN), max_image_bytes=4 * len(body)) as service:
+        memory, owner = service.service.memory, service.service.tokens.owner(TOKEN)
+        memory.take(owner, 2 * len(body))  # as if it waited for the network
+        status, answer, headers = service.call("POST", "/v1/detect", body, token=TOKEN)
+        assert (status, answer["error"]) == (503, "overloaded")
+        assert "retry-after" in headers
+        assert service.call("POST", "/v1/detect", body, token=OTHER_TOKEN)[0] == 200
+        memory.give(owner, 2 * len(body))
+        assert service.call("POST", "/v1/detect", body, token=TOKEN)[0] == 200
+        assert memory.held == 0
+
+
+def test_the_description_is_a_page_that_loads_nothing_and_asks_for_no_token():
+    with running(tokens=(TOKEN,)) as service:
+        status, page, headers = service.call("GET", "/docs")
+        assert status == 200
+        text = page.decode()
+        for wanted in ("POST /v1/detect", "POST /v1/streams/{stream}/frames/{seq}", "time_s"):
+            assert wanted in text
+        assert not re.search(r"<script|<link|<img|src=|https?://", text)
+        policy = headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "script-src" not in policy
+        assert service.call("GET", "/openapi.json")[0] == 401
+        description = service.call("GET", "/openapi.json", token=TOKEN)[1]
+    for path, methods in description["paths"].items():
+        assert all(f"{method.upper()} {path}" in text for method in methods)
+
+
+def test_metrics_say_what_answers_and_how_long_each_call_took_by_status():
+    with running() as service:
+        for body, wanted in ((PNG, 200), (b"none", 415), (PNG, 200)):
+            assert service.call("POST", "/v1/detect", body)[0] == wanted
+        lines = service.call("GET", "/metrics")[1].decode().splitlines()
+    for status, number in ((200, 2), (415, 1)):
+        assert f'jde_call_seconds_count{{call="detect",status="{status}"}} {number}.0' in lines
+    (build,) = (line for line in lines if line.startswith("jde_build{"))
+    assert f'model="{CONFIG.model}"' in build
+    assert build.endswith(" 1.0")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from made_videos import write_images
 
-from pipelines.config import DetectionConfig
 from pipelines.online import client
 from pipelines.online.images import check_content_type, check_image, decode_image, to_network
 from pipelines.online.refusals import Cause, Refusal
@@ -76,13 +75,12 @@ def test_a_png_becomes_the_frame_that_the_offline_run_sees(tmp_path):
     folder = write_images(tmp_path / "sequence", 3, 10.0)
     video = Video(str(folder), "sequence", is_image_folder=True)
     for size, rect in (((64, 64), False), ((192, 96), False), ((64, 64), True)):
-        config = DetectionConfig(size=size, rect=rect)
         chunks = decode_segment(
             Segment(video), size=size, rect=rect, resize="published", chunk_frames=1
         )
         for number, chunk in enumerate(chunks):
             data = (folder / "img1" / f"{number + 1:06d}.png").read_bytes()
-            ready = to_network(data, config, PIXELS)
+            ready = to_network(data, size, PIXELS, rect=rect)
             np.testing.assert_array_equal(ready.pixels, chunk.frames[0])
             assert (ready.width, ready.height) == (chunk.info.width, chunk.info.height)
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import socket as socket_module
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+import cv2
+import numpy as np
 import pytest
-from online_service import CONFIG, TOKEN, frame, png, running
+from online_service import CONFIG, OTHER_TOKEN, TOKEN, frame, png, running
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -190,3 +195,86 @@ def test_pages_of_other_sites_may_not_open_a_socket(service):
     assert answer["error"] == "foreign_host"
     with open_socket(service, stream, origin=service.url) as socket:
         assert receive(socket)["expected"] == 0
+
+
+def test_a_broken_origin_is_a_foreign_one(service):
+    stream = service.open()
+    for origin in ("http://[", "http://[::g]", "null", ""):
+        assert refusal(service, stream, origin=origin)["error"] == "foreign_host"
+
+
+def test_unix_times_are_times_and_what_is_none_is_named(service):
+    with open_socket(service, service.open()) as socket:
+        receive(socket)
+        for seq in range(2):
+            socket.send(json.dumps({"time_s": 1.8e9 + seq / 25}))
+            socket.send(png(frame(seq)))
+            assert receive(socket)["seq"] == seq
+        socket.send('{"time_s": 2e11}')
+        code, reason = closed(socket)
+        assert code == 1008
+        assert "time_s: got 200000000000.0, accepted are seconds up to" in reason
+
+
+def test_a_token_has_its_part_of_the_sockets_only():
+    with running(tokens=(TOKEN, OTHER_TOKEN), max_sockets=4) as service, ExitStack() as stack:
+
+        def header(token: str) -> dict:
+            return {"additional_headers": {"authorization": f"Bearer {token}"}}
+
+        for _ in range(2):
+            socket = stack.enter_context(open_socket(service, service.open(TOKEN), **header(TOKEN)))
+            assert receive(socket)["expected"] == 0
+        refused = refusal(service, service.open(TOKEN), **header(TOKEN))
+        assert refused["error"] == "overloaded"
+        assert "accepted are 2 at once of a token" in refused["detail"]
+        other = service.open(OTHER_TOKEN)
+        socket = stack.enter_context(open_socket(service, other, **header(OTHER_TOKEN)))
+        assert receive(socket)["stream"] == other
+
+
+def test_sockets_are_read_no_more_above_the_bytes_of_their_token():
+    """Eight sockets with ten images each: all are answered, and few are held at once."""
+    image = cv2.imencode(".png", np.zeros((300, 300, 3), np.uint8), (16, 0))[1].tobytes()
+    limit = 4 * len(image)
+    with running(max_image_bytes=limit) as service:
+        service.backend.pause_s, memory, held = 0.005, service.service.memory, []
+
+        def play() -> None:
+            with open_socket(service, service.open()) as socket:
+                receive(socket)
+                sender = threading.Thread(target=lambda: [socket.send(image) for _ in range(10)])
+                sender.start()
+                for seq in range(10):
+                    assert receive(socket)["seq"] == seq
+                    held.append(memory.held)
+                sender.join()
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(play) for _ in range(8)]:
+                done.result(60)
+        # one image more is read to its end, and of each socket what one reading brings (256 KiB)
+        assert limit / 2 < max(held) <= limit + len(image) + 8 * 256 * 1024
+        assert memory.held == 0
+
+
+def test_a_message_that_never_ends_makes_room_after_its_time():
+    image = cv2.imencode(".png", np.zeros((300, 300, 3), np.uint8), (16, 0))[1].tobytes()
+    with running(max_image_bytes=len(image), body_s=0.5) as service, ExitStack() as stack:
+        for stream in [service.open() for _ in range(3)]:
+            raw = stack.enter_context(socket_module.create_connection(("127.0.0.1", service.port)))
+            raw.sendall(
+                f"GET /v1/streams/{stream}/ws HTTP/1.1\r\nHost: localhost\r\n"
+                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+            )
+            assert b"101" in raw.recv(4096)
+            raw.sendall(b"\x82\xff" + (10 * len(image)).to_bytes(8, "big") + bytes(4) + image)
+        deadline = time.monotonic() + 10
+        while not service.service.memory.held:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with open_socket(service, service.open()) as socket:
+            receive(socket)
+            socket.send(image)
+            assert receive(socket)["seq"] == 0

@@ -1,0 +1,45 @@
+"""Frames of the client as files, which is what the service takes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8] | bytes
+Encoding = Literal["png", "jpeg"]
+
+_QUICK_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+# With colours at full resolution and quality 95 boxes move half as far from those of PNG frames as
+# with OpenCV's halved colours: small people are then seen first in the same frame, and numbered so.
+_FINE_JPEG = (
+    *(cv2.IMWRITE_JPEG_QUALITY, 95),
+    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+)
+
+
+def encode(image: Image, encoding: Encoding = "png") -> bytes:
+    """Bytes of an image; bytes are taken as they are.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB, or bytes.
+        encoding: Of arrays.
+
+    Raises:
+        ValueError: If it is anything else, such as a picture of floats, of grey or with alpha.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    shape: tuple[int, ...] = getattr(image, "shape", ())
+    kind = getattr(image, "dtype", type(image).__name__)
+    if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or not all(shape):
+        got = f"{tuple(shape)} {kind}" if shape else str(kind)
+        raise ValueError(f"image: got {got}, accepted is (H, W, 3) uint8 RGB, or bytes of a file")
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    suffix, settings = (".png", _QUICK_PNG) if encoding == "png" else (".jpg", _FINE_JPEG)
+    ok, data = cv2.imencode(suffix, bgr, settings)
+    if not ok:
+        raise ValueError(f"image: got {image.shape}, which {encoding} cannot hold")
+    return bytes(data)

@@ -1,0 +1,148 @@
+"""`jde serve`: its files of settings, its signals, and what it leaves in the log of requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from online_service import call, free_port
+
+from jobs.serve import read_file, serve
+from pipelines.errors import ExitCode, RunError
+
+SHIPPED = Path(__file__).parents[2] / "jobs/serve.yaml"
+
+
+def test_a_whole_file_of_serve_gives_the_address_and_says_what_is_not_used(tmp_path, capsys):
+    args, http = read_file(SHIPPED)
+    assert http == {"host": "127.0.0.1", "port": 8000}
+    assert args["num_detectors"] == 4
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    for name in ("logging_config", "proxy_location", "http_options.keep_alive_timeout_s"):
+        assert name in told
+    path = tmp_path / "args.yaml"
+    path.write_text("args: {num_detectors: 2}\n")
+    assert read_file(path) == ({"num_detectors": 2}, {})
+    path.write_text("num_detectors: 3\n")
+    assert read_file(path) == ({"num_detectors": 3}, {})
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("applications: [{args: {}}, {args: {}}]", "several applications"),
+        ("{applications: [{}], http_options: {port: '80'}}", "port of .* got '80'"),
+        ("{applications: [{}], http_options: {host: 8}}", "host of .* got 8"),
+        ("{applications: [3]}", "no file of Ray Serve"),
+        ("{applications: [{}], http_options: [1]}", "no file of Ray Serve"),
+        ("[1]", "no mapping"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_in_one_line(tmp_path, text, part):
+    path = tmp_path / "serve.yaml"
+    path.write_text(text)
+    with pytest.raises(RunError, match=part) as refused:
+        read_file(path)
+    assert refused.value.exit_code == ExitCode.REFUSED
+    assert "\n" not in str(refused.value)
+
+
+def test_the_address_of_the_file_is_taken_and_flags_win_over_it(tmp_path, monkeypatch):
+    asked = []
+
+    def running(args, **door):
+        asked.append(door)
+        raise RunError("enough", ExitCode.REFUSED)
+
+    monkeypatch.setattr("pipelines.online.running.running", running)
+    path = tmp_path / "serve.yaml"
+    path.write_text("{applications: [{args: {}}], http_options: {host: 127.0.0.9, port: 8123}}")
+    for flags in ({}, {"port": 9000}, {"host": "127.0.0.1"}):
+        with pytest.raises(RunError, match="enough"):
+            serve(config=path, **flags)
+    with pytest.raises(RunError, match="enough"):
+        serve()
+    doors = [(door["host"], door["port"]) for door in asked]
+    assert doors == [
+        *[("127.0.0.9", 8123), ("127.0.0.9", 9000), ("127.0.0.1", 8123), ("127.0.0.1", 8000)],
+    ]
+
+
+def test_a_request_log_that_cannot_be_written_is_refused_before_anything_starts(tmp_path):
+    with pytest.raises(RunError, match=r"request-log: .* cannot be written \(No such file"):
+        serve(request_log=str(tmp_path / "missing" / "log"))
+
+
+def start(port: int, *flags: str, **streams) -> subprocess.Popen:
+    command = [sys.executable, "-m", "jobs.cli", "serve", "--port", str(port), *flags]
+    return subprocess.Popen(
+        [*command, "--device", "cpu", "--num-detectors", "1"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        **streams,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("after_s", [1, 3, 6, 9, 12])
+def test_sigterm_while_it_starts_is_143_or_when_it_is_up_0(after_s):
+    process = start(free_port(), stderr=subprocess.PIPE)
+    time.sleep(after_s)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    wanted = (0,) if b"jde serves" in out else (143, -signal.SIGTERM)
+    assert process.returncode in wanted, (process.returncode, err)
+    assert b"Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("where", ["stderr", "file"])
+def test_every_call_has_its_line_and_readyz_says_that_it_goes(tmp_path, where):
+    """SIGTERM comes while calls are: each one answered has a line, and the token is in none."""
+    tokens, log, port = tmp_path / "tokens", tmp_path / "log", free_port()
+    tokens.write_text("a-token-of-this-test\n")
+    flags = ["--token-file", str(tokens)]
+    flags += ["--request-log", str(log)] if where == "file" else []
+    asked, states = [], []
+    with (tmp_path / "err").open("wb") as err:
+        process = start(port, *flags, stderr=err)
+        assert b"jde serves" in process.stdout.readline()
+        for number in range(150):
+            name = f"call-{number}"
+            try:
+                status, *_ = call(
+                    *(port, "GET", f"/v1/streams/{name}"),
+                    token="a-token-of-this-test",  # noqa: S106
+                    x_request_id=name,
+                )
+                states.append(call(port, "GET", "/readyz")[0])
+            except OSError:
+                break
+            asked.append((name, status))
+            if number == 100:
+                process.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        assert process.wait(120) == 0
+    text = (log if where == "file" else tmp_path / "err").read_text()
+    assert "a-token-of-this-test" not in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    found = {line["request_id"]: line for line in lines}
+    assert len(asked) > 101
+    for name, status in asked:
+        line = found[name]
+        assert (line["status"], line["stream"], line["error"]) == (status, name, "no_such_stream")
+        assert line["client"] == "127.0.0.1"
+        assert len(line["token"]) == 16
+    assert set(states[:100]) == {200}
+    assert 503 in states[101:]
