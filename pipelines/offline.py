@@ -30,6 +30,7 @@ from pipelines.playback import missing, render_all, write_missing_mot
 from pipelines.report import write_report
 from pipelines.run_record import Summary, open_out, plan_work, summarize, summary_key
 from pipelines.schema import Segment
+from pipelines.stalls import streaming_context
 from pipelines.storage import configure
 
 # what a decode task holds: libav's buffers and a few chunks. Asking for memory also keeps Ray Data
@@ -61,8 +62,7 @@ def build(
     Returns:
         One receipt a row of chunks, see `wire.RECEIPT_SCHEMA`.
     """
-    context = DataContext.get_current().copy()
-    context.target_max_block_size = 1  # block = row: only rows are atomic in Ray Data
+    context = streaming_context()
     owners = (pass_id, pools.num_shards)
     with DataContext.current(context):
         # 1. one row a video, or a pack of short ones; one block a row, so that each is a task
@@ -150,8 +150,9 @@ def track(
             pools = size_pools(resources)
             try:
                 for pass_id, segments in passes.plan(work.todo):
+                    pools = size_pools(resources, before=pools)  # a node may be lost by now
                     receipts = build(segments, config, resources, pools, pass_id, parts)
-                    passes.run(pass_id, segments, receipts, pools.num_shards)
+                    passes.run(pass_id, segments, receipts, pools)
                 if outputs.save_video:
                     render_all(store, videos, config, parts, pools.decoder_cpus, resources)
             except Interrupted as signal:

@@ -293,8 +293,13 @@ def committed_outcome(store: ObjectStore, video: Video) -> VideoOutcome | None:
     if store.exists(tracks_key(video_id)):
         file = pq.ParquetFile(io.BytesIO(store.get(tracks_key(video_id))))
         ids = file.read(columns=["track_id"])["track_id"]
-        frames = int(file.metadata.metadata[b"num_frames"])
-        counts = Counts(frames=frames, rows=len(ids), tracks=len(pc.unique(ids)))
+        known = file.metadata.metadata
+        counts = Counts(
+            frames=int(known[b"num_frames"]),
+            detections=int(known.get(b"num_detections", 0)),  # not in files of earlier versions
+            rows=len(ids),
+            tracks=len(pc.unique(ids)),
+        )
         return VideoOutcome(video, counts, 0.0)
     if store.exists(error_key(video_id)):
         error = wire.error_from_dict(json.loads(store.get(error_key(video_id))))

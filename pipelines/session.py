@@ -284,7 +284,12 @@ class VideoSession:
         if self._writer is None:
             self.fail(VideoError(Reason.EMPTY, "no frame could be decoded"))
             return
-        values = {"width": info.width, "height": info.height, "num_frames": self._counts.frames}
+        values = {
+            "width": info.width,
+            "height": info.height,
+            "num_frames": self._counts.frames,
+            "num_detections": self._counts.detections,
+        }
         numbers = {name: str(value) for name, value in values.items()}
         numbers["frames_per_second"] = f"{info.frames_per_second:.10g}"
         create = self._writer.seal({**numbers, **self._metadata})

@@ -308,8 +308,9 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
         ray.kill(s)
         while is_alive(s):  # killing takes a moment
             time.sleep(0.05)
-    assert owners.deliver(parts[0]) == "fenced"
-    assert owners.deliver_all(parts[:2]) == owners.begin_all(parts[:2]) == ["fenced"] * 2
+    assert owners.deliver(parts[0]) == "lost"
+    assert owners.deliver_all(parts[:2]) == ["lost"] * 2
+    assert owners.begin_all(parts[:2]) == ["fenced"] * 2
     assert owners.begin_decode(segment) == 0
     assert owners.begin_decode_all([segment, other]) == [0, 0]
-    assert Owners("no-such-pass", 2).deliver(parts[0]) == "fenced"
+    assert Owners("no-such-pass", 2).deliver(parts[0]) == "lost"

@@ -130,6 +130,7 @@ def test_metadata_is_that_of_the_video(tmp_path: Path) -> None:
         own.deliver(chunk)
     found = pq.read_metadata(next(tmp_path.glob("out/tracks/*"))).metadata
     expected = {"width": "192", "height": "128", "num_frames": "10", "frames_per_second": "25"}
+    expected["num_detections"] = "40"
     assert expected | {"model": "fake"} == {
         k.decode(): v.decode() for k, v in found.items() if k != b"ARROW:schema"
     }

@@ -57,11 +57,12 @@ def test_small_chunks_share_a_row() -> None:
 
 
 def test_a_receipt_tells_which_videos_have_arrived() -> None:
-    chunks = [replace(frames(), video_id=name, is_last=name != "b") for name in "abcde"]
-    answers = ["ok", "ok", "fenced", "halt", "skip"]
+    chunks = [replace(frames(), video_id=name, is_last=name != "b") for name in "abcdef"]
+    answers = ["ok", "ok", "fenced", "halt", "skip", "lost"]
     (row,) = wire.receipt(chunks, answers, 7, decode_s=0.5).to_pylist()
     assert row["arrived"] == ["a", "e"]
-    assert (row["is_halted"], row["num_chunks"], row["num_frames"]) == (True, 5, 15)
+    assert row["begun"] == ["a", "b", "e", "f"]  # f's owner died over it
+    assert (row["is_halted"], row["num_chunks"], row["num_frames"]) == (True, 6, 18)
     (nothing,) = wire.receipt([], [], 0).to_pylist()
     assert (nothing["arrived"], nothing["is_halted"]) == ([], False)
 
