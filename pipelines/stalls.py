@@ -60,10 +60,10 @@ class Stage:
     actors: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        parts = [f"{self.tasks} tasks", f"{self.rows_waiting} rows before it"]
+        parts = [f"tasks: {self.tasks}", f"rows before it: {self.rows_waiting}"]
         if self.actors is not None:
             running, waiting = self.actors
-            parts.insert(0, f"{running} workers run, {waiting} wait for a place")
+            parts.insert(0, f"workers: {running} run, {waiting} wait for a place")
         return f"{self.name} ({', '.join(parts)})"
 
 
@@ -95,13 +95,15 @@ def judge(
         RunError: No worker has a place any more. StalledError: pools of another size may move.
         None: Nothing that would help; it may be slow, or others hold the machines.
     """
-    lost = [k for k in ("CPU", "GPU") if now.total.get(k, 0) < before.get(k, 0) - 1e-6]
-    if any(now.total.get(kind, 0) <= 0 for kind in lost):
-        return RunError(
-            f"nothing can move: Ray has lost its last {' and '.join(lost)}; the same command goes"
-            " on when there is one",
-            ExitCode.INTERNAL,
-        )
+    kinds = ("CPU", "GPU") if pools.detector_gpus else ("CPU",)
+    lost = [kind for kind in kinds if now.total.get(kind, 0) < before.get(kind, 0) - 1e-6]
+    for kind in lost:
+        if now.total.get(kind, 0) <= 0:
+            return RunError(
+                f"nothing can move: Ray has lost its last {kind}; the same command goes on when"
+                " there is one",
+                ExitCode.INTERNAL,
+            )
     if lost:
         each = (f"{now.total.get(kind, 0):g} of {before[kind]:g} {kind}s" for kind in lost)
         return StalledError(f"machines were lost, {' and '.join(each)} are left")
@@ -157,7 +159,7 @@ class Watch:
         self._pools, self._say, self._clock = pools, say, clock
         self._before = _machines().total
         self._last = self._clock()
-        self._longest = 0.0
+        self._longest, self._has_moved = 0.0, False
         self._silence = FIRST_WORD_S  # until the next word
         self._is_over = threading.Event()
         self._ask = ThreadPoolExecutor(1, thread_name_prefix="jde-machines")
@@ -182,7 +184,9 @@ class Watch:
     def moved(self, doing: str = "") -> None:
         """There is news."""
         now = self._clock()
-        self._longest = max(self._longest, now - self._last)
+        if self._has_moved:  # the first rows waited for workers to start
+            self._longest = max(self._longest, now - self._last)
+        self._has_moved = True
         self._last, self._silence = now, FIRST_WORD_S
         self.doing = doing or self.doing
 
