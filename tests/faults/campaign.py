@@ -33,6 +33,7 @@ from pipelines.errors import ExitCode
 NUM_VIDEOS, NUM_FRAMES = 5, 240
 END_S = 600.0  # a run that takes longer hangs
 LEFT_S = 120.0  # Ray's agents look for their raylet every 40 s
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  nothing is made there
 
 # what its processes go by
 WORKERS = {
@@ -162,12 +163,12 @@ class Campaign:
             now = time.monotonic()
             if next_kill is None and self._victims(driver, "detector"):
                 next_kill = now + pauses[0]
-            if chosen and next_kill is not None and now >= next_kill and driver.poll() is None:
-                if self._hit(driver, chosen[0]):
-                    hit.append(chosen[0])
-                    self.found.kills[chosen[0]] += 1
-                    chosen = chosen[1:]
-                    next_kill = now + pauses[len(hit)]
+            is_time = chosen and next_kill is not None and now >= next_kill
+            if is_time and driver.poll() is None and self._hit(driver, chosen[0]):
+                hit.append(chosen[0])
+                self.found.kills[chosen[0]] += 1
+                chosen = chosen[1:]
+                next_kill = now + pauses[len(hit)]
             if now - started > END_S:
                 self.found.wrong.append(f"{name}: after {hit} it hangs")
                 return [None]
@@ -256,9 +257,9 @@ class Campaign:
             time.sleep(0.5)
         wrong += [f"{path.name} is left" for path in spools.glob(f"{own_ray.SPOOL_PREFIX}*")]
         pids = {str(pid) for pid, _ in self._family}
-        for path in Path("/dev/shm").iterdir():
+        for path in _SHARED_MEMORY.iterdir():
             if pids & set(path.name.replace("_", "-").split("-")):
-                wrong.append(f"/dev/shm/{path.name} is left")
+                wrong.append(f"{path} is left")
         self.found.wrong += [f"{name}: {one}" for one in wrong]
 
     def _counts(self, out: Path, row: dict[str, object]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -22,9 +23,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def test_kills_cost_no_row_and_every_end_is_explained(tmp_path: Path) -> None:
     seed = int(os.environ.get("JDE_SEED", random.SystemRandom().randrange(10**6)))
     num_kills = int(os.environ.get("JDE_KILLS", "12"))
-    print(f"JDE_SEED={seed} JDE_KILLS={num_kills}")
+    sys.stdout.write(f"JDE_SEED={seed} JDE_KILLS={num_kills}\n")
     found = Campaign(tmp_path, seed).kill(num_kills)
-    print(f"kills {dict(found.kills)}, exit codes {dict(found.ends)}")
+    sys.stdout.write(f"kills {dict(found.kills)}, exit codes {dict(found.ends)}\n")
     assert found.wrong == []
     assert sum(found.kills.values()) >= num_kills
 
@@ -40,8 +41,6 @@ def test_kills_cost_no_row_and_every_end_is_explained(tmp_path: Path) -> None:
 def test_without_one_of_its_promises_the_oracle_finds_something(
     tmp_path: Path, mutation: str, kinds: list[str], twins: int, expected: str
 ) -> None:
-    import re
-
     campaign = Campaign(tmp_path, 1, {"JDE_MUTATION": mutation})
     for story in range(3):
         campaign.story(f"story-{story}", kinds, twins=twins)
