@@ -123,6 +123,9 @@ def connected(address: str) -> Iterator[None]:
         os.environ.setdefault(name, value)
     for name in ("ray.data", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):  # its log file keeps the traces
+            handler.setLevel(logging.CRITICAL)
     # a run of one chunk has workers to spare, which is nothing a user can act on
     for kind in ("minimum number of concurrent actors", "maximum number of concurrent tasks"):
         warnings.filterwarnings("ignore", message=f"The {kind}")

@@ -9,6 +9,7 @@ loop may be what waits.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import weakref
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_WORD_S = 60.0
 _MOST_SILENCE_S = 900.0
+_STARTING_S = 300.0  # on a busy machine a worker takes minutes to import its network
 _LOOK_S = 1.0
 _ANSWER_S = 10.0  # of Ray, about its machines
 _WORK = {
@@ -81,7 +83,11 @@ class Machines:
 
 
 def judge(
-    pools: Pools, before: Mapping[str, float], now: Machines, stages: list[Stage]
+    pools: Pools,
+    before: Mapping[str, float],
+    now: Machines,
+    stages: list[Stage],
+    silent_s: float = math.inf,
 ) -> Exception | None:
     """What follows for a dataflow in which nothing moves.
 
@@ -90,6 +96,7 @@ def judge(
         before: Total `CPU` and `GPU` at that time.
         now: The same now.
         stages: Those that have not ended.
+        silent_s: How long nothing has moved.
 
     Returns:
         RunError: No worker has a place any more. StalledError: pools of another size may move.
@@ -107,6 +114,8 @@ def judge(
     if lost:
         each = (f"{now.total.get(kind, 0):g} of {before[kind]:g} {kind}s" for kind in lost)
         return StalledError(f"machines were lost, {' and '.join(each)} are left")
+    if silent_s < _STARTING_S:  # a worker that has its place looks just so while it starts
+        return None
     starved = any(stage.actors and not stage.actors[0] and stage.actors[1] for stage in stages)
     holders = sum(stage.tasks for stage in stages if stage.actors is None)
     if starved and holders and now.free.get("CPU", 0) < pools.detector_cpus:
@@ -203,7 +212,7 @@ class Watch:
         verdict = None
         # a network that takes a minute for a row is slow, not stuck
         if machines is not None and stages and silent >= 2 * self._longest:
-            verdict = judge(self._pools, self._before, machines, stages)
+            verdict = judge(self._pools, self._before, machines, stages, silent)
         if isinstance(verdict, StalledError):
             line += f"; {verdict}: the rest is planned again"
         self._say(line)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +78,7 @@ class Campaign:
     def __init__(self, folder: Path, seed: int, environment: dict[str, str] | None = None) -> None:
         self._folder, self._random = folder, random.Random(seed)
         self._environment = environment or {}
+        self.log: Callable[[str], object] = lambda line: None
         self.found = Findings()
         scripts = {
             f"v{i}": Script(NUM_FRAMES + 24 * i, seed=i, frame_s=0.012) for i in range(NUM_VIDEOS)
@@ -111,8 +113,8 @@ class Campaign:
         spools = Path(tempfile.mkdtemp(prefix="jk", dir="/tmp"))  # sockets have short names
         self._family, self._inodes = set(), {}
         try:
-            for disturbed in (True, True, True, True, False):
-                chosen = [self._random.choice(kinds) for _ in range(self._random.randint(1, 3))]
+            for disturbed in (True, True, True, False):
+                chosen = [self._random.choice(kinds) for _ in range(self._random.randint(1, 4))]
                 if address == "cluster":
                     chosen = ["node"]
                 drivers = [self._start(out, spools, address) for _ in range(twins)]
@@ -178,6 +180,7 @@ class Campaign:
             said = one.communicate()[1]
             codes.append(one.returncode)
             self.found.ends[f"{one.returncode}"] += 1
+            self.log(f"{name}: {hit} -> exit {one.returncode} {time.monotonic() - started:.0f} s")
             allowed = {0}.union(*(ENDS.get(kind, set()) for kind in hit))
             lines = [line for line in said.splitlines() if line.startswith("jde: error:")]
             needed = 0 if one.returncode in (0, -signal.SIGKILL) else 1

@@ -24,7 +24,9 @@ def test_kills_cost_no_row_and_every_end_is_explained(tmp_path: Path) -> None:
     seed = int(os.environ.get("JDE_SEED", random.SystemRandom().randrange(10**6)))
     num_kills = int(os.environ.get("JDE_KILLS", "12"))
     sys.stdout.write(f"JDE_SEED={seed} JDE_KILLS={num_kills}\n")
-    found = Campaign(tmp_path, seed).kill(num_kills)
+    campaign = Campaign(tmp_path, seed)
+    campaign.log = lambda line: sys.stdout.write(f"{line}\n")
+    found = campaign.kill(num_kills)
     sys.stdout.write(f"kills {dict(found.kills)}, exit codes {dict(found.ends)}\n")
     assert found.wrong == []
     assert sum(found.kills.values()) >= num_kills

@@ -52,6 +52,12 @@ def test_what_follows_from_a_standstill(
         assert isinstance(verdict, StalledError)
 
 
+def test_workers_that_start_slowly_are_not_taken_for_starved() -> None:
+    assert judge(POOLS, BEFORE, machines(4, 0), STARVED, 120) is None
+    assert judge(POOLS, BEFORE, machines(4, 0), STARVED, 301) is not None
+    assert judge(POOLS, BEFORE, machines(2, 0), STARVED, 60) is not None  # a loss is one at once
+
+
 def operator(name: str, tasks: int, running: int = 0, waiting: int = 0) -> Any:
     info = SimpleNamespace(running=running, pending=waiting, restarting=0)
     return SimpleNamespace(
