@@ -261,7 +261,10 @@ class Passes:
         calls = [[getattr(shard, method).remote() for shard in shards] for method in methods]
         last = calls[-1]  # an actor answers in order
         ray.wait(last, num_returns=len(last), timeout=_ANSWER_S + deadline_s())
-        return [[_answer(call) for call in each] for each in calls]
+        answers = [[_answer(call) for call in each] for each in calls]
+        for error in (one for one in answers[-1] if isinstance(one, Exception)):
+            logger.warning("an association actor was lost: %s", _one_line(error))
+        return [[None if isinstance(one, Exception) else one for one in each] for each in answers]
 
     def _check_store(self) -> None:
         """A folder as OUT must be the same one on all nodes; here is where one would notice."""
@@ -285,12 +288,11 @@ class Passes:
 
 
 def _answer(call: Any) -> Any:
-    """Of a call that was waited for; None if its actor is lost or says nothing."""
+    """Of a call that was waited for; the error if its actor is lost or says nothing."""
     try:
         return ray.get(call, timeout=0)
     except (RayError, GetTimeoutError) as error:
-        logger.warning("an association actor was lost: %s", _one_line(error))
-        return None
+        return error
 
 
 def _one_line(error: Exception) -> str:

@@ -21,15 +21,21 @@ OUTPUTS = OutputConfig(save_detections=True, save_mot=True)
 
 def kills(source: str, out: str, address: str) -> int:
     """Track, on a Ray of its own or on two nodes."""
-    if address == "cluster":
-        from ray.cluster_utils import Cluster
+    if address != "cluster":
+        return _run(source, out, address)
+    from ray.cluster_utils import Cluster
 
-        folder = os.environ["TMPDIR"]
-        head = {**NODE, "include_dashboard": False, "temp_dir": folder}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+    head = {**NODE, "include_dashboard": False, "temp_dir": os.environ["TMPDIR"]}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
         cluster.add_node(**NODE)
         cluster.wait_for_nodes()
-        address = cluster.address
+        return _run(source, out, cluster.address)
+    finally:
+        cluster.shutdown()
+
+
+def _run(source: str, out: str, address: str) -> int:
     resources = ResourceConfig(
         chunk_frames=8,
         num_detectors=None if address != "local" else 2,

@@ -32,6 +32,14 @@ def test_kills_cost_no_row_and_every_end_is_explained(tmp_path: Path) -> None:
     assert sum(found.kills.values()) >= num_kills
 
 
+def test_a_node_of_two_is_lost_and_the_run_ends_on_what_is_left(tmp_path: Path) -> None:
+    """Detectors held every CPU that was left, and decoders waited for one for ever."""
+    campaign = Campaign(tmp_path, 0)
+    campaign.story("nodes", ["node"], address="cluster")
+    assert campaign.found.wrong == []
+    assert campaign.found.kills["node"] > 0
+
+
 @pytest.mark.parametrize(
     ("mutation", "kinds", "twins", "expected"),
     [
