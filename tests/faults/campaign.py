@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import fakes
 import pyarrow.compute as pc
@@ -35,6 +36,7 @@ NUM_VIDEOS, NUM_FRAMES, FRAME_S = 5, 240, 0.012
 END_S = 600.0  # a run that takes longer hangs
 LEFT_S = 120.0  # Ray's agents look for their raylet every 40 s
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  nothing is made there
+_NO_SUMMARY: dict[str, Any] = {"videos_done": 0, "videos_skipped": 0, "videos": []}
 
 # what its processes go by
 WORKERS = {
@@ -247,7 +249,8 @@ class Campaign:
         wrong += [f"{path.name} is left" for path in out.rglob(".tmp-*")]
         wrong += [f"checkpoint {path} is left" for path in out.glob("checkpoints/*/**/*.*")]
         wrong += [f"error {path.name}" for path in out.glob("errors/*")]
-        summary = json.loads((out / "summary.json").read_text())
+        path = out / "summary.json"
+        summary = json.loads(path.read_text()) if path.exists() else _NO_SUMMARY
         if summary["videos_done"] + summary["videos_skipped"] != len(self._expected):
             wrong.append(f"summary: {summary['videos_done']} done of {len(self._expected)}")
         for row in summary["videos"]:
