@@ -5,7 +5,6 @@ It ends as `jde track` does: one line of error, and the exit code.
 
 from __future__ import annotations
 
-import os
 import sys
 
 import fakes
@@ -25,7 +24,7 @@ def kills(source: str, out: str, address: str) -> int:
         return _run(source, out, address)
     from ray.cluster_utils import Cluster
 
-    head = {**NODE, "include_dashboard": False, "temp_dir": os.environ["TMPDIR"]}
+    head = {**NODE, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         cluster.add_node(**NODE)
