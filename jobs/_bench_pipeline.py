@@ -194,7 +194,7 @@ class _Bench:
         import ray
 
         task: Any = ray.remote(_count_frames)
-        decoders = self._pools.num_decoders or max(1, self._cores)
+        decoders = self._resources.num_decoders or max(1, self._cores)
         arguments = (self._parts.decode, self._config, self._resources)
 
         def once() -> int:

@@ -23,6 +23,8 @@ from pipelines.checkpoints import Checkpoint, clear
 from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from pipelines.delivery import Answer, Decoded, shard_name, shard_of
 from pipelines.errors import Reason, VideoError
+from pipelines.own_ray import SPOOL_PREFIX
+from pipelines.processes import mark, sweep
 from pipelines.schema import UNCUTTABLE, Segment, VideoOutcome
 from pipelines.session import Checkpointing, VideoSession
 from pipelines.storage import configure, open_store
@@ -78,7 +80,8 @@ class AssociationShard:
         self._store = open_store(out)
         self._checkpoints = checkpoints
         self._config, self._outputs, self._metadata = config, outputs, metadata
-        self._spool = tempfile.TemporaryDirectory(prefix="jde-associate-")
+        sweep(Path(tempfile.gettempdir()), SPOOL_PREFIX)  # of actors that were killed
+        self._spool = tempfile.TemporaryDirectory(prefix=f"{SPOOL_PREFIX}{mark()}-")
         self._segments: dict[str, Segment] = {}
         self._sessions: dict[str, VideoSession] = {}
         self._outcomes: dict[str, VideoOutcome] = {}
@@ -314,7 +317,7 @@ def start_shards(
     """
     owned: list[list[Segment]] = [[] for _ in range(num_shards)]
     for segment in segments:
-        owned[shard_of(segment.video.video_id, num_shards)].append(segment)
+        owned[shard_of(segment.video.video_id, num_shards, pass_id)].append(segment)
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     often = Checkpointing(pass_id, resources.checkpoint_frames)
     actor = ray.remote(AssociationShard)

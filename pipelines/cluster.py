@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import os
+import resource
 import signal
+import socket
 import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 
+from pipelines import own_ray
 from pipelines.config import ResourceConfig
 from pipelines.errors import ExitCode, RunError
 
@@ -27,6 +31,13 @@ _QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+
+_ANSWER_S = 10.0  # to a first word of a Ray that is joined
+# the first bytes of HTTP/2, which Ray's servers speak: hello and empty settings. A server answers
+# with a frame of type 4, its own settings
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_HTTP2_SETTINGS = b"\x04"
+_OPEN_FILES = 1024
 
 
 class Interrupted(KeyboardInterrupt):
@@ -45,17 +56,24 @@ class Pools:
     num_detectors: int
     detector_cpus: float
     detector_gpus: float
-    num_decoders: int | None
+    num_decoders: int
     decoder_cpus: float
     num_shards: int
 
 
-def size_pools(resources: ResourceConfig, cluster: Mapping[str, float] | None = None) -> Pools:
+def size_pools(
+    resources: ResourceConfig,
+    cluster: Mapping[str, float] | None = None,
+    *,
+    before: Pools | None = None,
+) -> Pools:
     """Fit the pools to a cluster.
 
     Args:
         resources: What the user asked for; None means what fits.
         cluster: Total `CPU` and `GPU`; None asks the Ray that is connected.
+        before: Of the pass before: a run that began on GPUs does not go on without one, since
+            sums would differ.
 
     Raises:
         RunError: If a GPU is asked for and there is none.
@@ -63,6 +81,11 @@ def size_pools(resources: ResourceConfig, cluster: Mapping[str, float] | None = 
     if cluster is None:
         cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
+    if before is not None and before.detector_gpus and not gpus:
+        raise RunError(
+            "Ray has lost its last GPU; the same command goes on when there is one",
+            ExitCode.INTERNAL,
+        )
     if resources.device == "cuda" and not gpus:
         raise RunError("device: got cuda, but this Ray has no GPU; use cpu", ExitCode.REFUSED)
     on_gpu = gpus > 0 and resources.device != "cpu"
@@ -75,11 +98,15 @@ def size_pools(resources: ResourceConfig, cluster: Mapping[str, float] | None = 
     decoder_cpus = 1.0 if cpus >= 2 else 0.5
     wanted = 1.0 if on_gpu else float(resources.torch_threads)
     share = math.floor(100 * max(cpus - decoder_cpus, 0.1) / num_detectors) / 100
+    detector_cpus = max(0.01, min(wanted, share))
+    # no more than leave the detectors their places: one that starts again would wait for ever for
+    # a decoder, which waits for a detector to take its frames
+    spare = cpus - num_detectors * detector_cpus + 1e-6
     return Pools(
         num_detectors=num_detectors,
-        detector_cpus=max(0.01, min(wanted, share)),
+        detector_cpus=detector_cpus,
         detector_gpus=resources.gpus_per_detector if on_gpu else 0.0,
-        num_decoders=resources.num_decoders,
+        num_decoders=resources.num_decoders or max(1, int(spare / decoder_cpus)),
         decoder_cpus=decoder_cpus,
         num_shards=resources.num_associators or min(16, max(1, int(cpus) // 4)),
     )
@@ -90,28 +117,131 @@ def connected(address: str) -> Iterator[None]:
     """A Ray to run on: the one this process has joined already, else `address`.
 
     Raises:
-        RunError: If there is no Ray at the address.
+        RunError: If there is no Ray at the address, or none can be started here.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     for name in ("ray.data", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # a run of one chunk has detectors to spare, which is nothing a user can act on
-    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):  # its log file keeps the traces
+            handler.setLevel(logging.CRITICAL)
+    # a run of one chunk has workers to spare, which is nothing a user can act on
+    for kind in ("minimum number of concurrent actors", "maximum number of concurrent tasks"):
+        warnings.filterwarnings("ignore", message=f"The {kind}")
     if ray.is_initialized():
         yield
         return
-    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    if address != "local":
+        check_address(address)
+        _initialize(address)
+        guard: AbstractContextManager[None] = nullcontext()
+    else:
+        _check_open_files()
+        before = own_ray.children()
+        _start_own(before)
+        guard = own_ray.watched(before)
+    try:
+        with guard:
+            yield
+    finally:
+        ray.shutdown()
+
+
+def _start_own(before: set[own_ray.Process]) -> None:
+    """Start a Ray here; on a busy machine its parts may miss each other's deadlines once.
+
+    Raises:
+        RunError: If it does not start.
+    """
+    for is_last in (False, True):
+        try:
+            _initialize("local", include_dashboard=False)
+        except Exception as error:
+            with suppress(Exception):
+                ray.shutdown()
+            own_ray.end(own_ray.children() - before)
+            if is_last:
+                raise RunError(
+                    f"Ray did not start here, twice ({_first_line(error)}); the machine may be too"
+                    " busy, or short of memory or disk in its temporary folder; the same command"
+                    " goes on",
+                    ExitCode.INTERNAL,
+                ) from error
+        else:
+            return
+
+
+def _initialize(address: str, **options: Any) -> None:
     try:
         with _without_stderr():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RunError(f"address: no Ray at {address} ({first})", ExitCode.REFUSED) from error
+        if address == "local":
+            raise
+        raise _no_ray(address, _first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _no_ray(address: str, why: str) -> RunError:
+    return RunError(f"address: no Ray at {address} ({why})", ExitCode.REFUSED)
+
+
+def check_address(address: str) -> None:
+    """Refuse an address where no Ray listens, in seconds; Ray itself tries for a quarter hour.
+
+    Args:
+        address: `auto`, `HOST:PORT` or `ray://HOST:PORT`. `auto` means `RAY_ADDRESS`, or else what
+            Ray finds running here.
+
+    Raises:
+        RunError: If it is none of these, nobody answers there, or something that is no Ray.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "auto")
+        if address in ("auto", "local"):
+            return
+    scheme, _, rest = address.rpartition("://")
     try:
-        yield
-    finally:
-        ray.shutdown()
+        place = urlsplit(f"//{rest}")
+        host, port = place.hostname, place.port or (10001 if scheme == "ray" else None)
+    except ValueError:
+        host, port = None, None
+    if scheme not in ("", "ray") or host is None or port is None:
+        raise RunError(
+            f"address: got {address}, accepted are local, auto, HOST:PORT and ray://HOST:PORT",
+            ExitCode.REFUSED,
+        )
+    try:
+        with socket.create_connection((host, port), timeout=_ANSWER_S) as talk:
+            if os.environ.get("RAY_USE_TLS") == "1":
+                return
+            talk.sendall(_HTTP2_HELLO)
+            answer = talk.recv(4)
+    except OSError as error:
+        raise _no_ray(address, error.strerror or f"no answer in {_ANSWER_S:g} s") from error
+    if answer[3:] != _HTTP2_SETTINGS:
+        raise _no_ray(address, "something else listens there")
+
+
+def _check_open_files() -> None:
+    """Refuse to start a Ray that would die of too few file descriptors, each time elsewhere.
+
+    Raises:
+        RunError: If this process may not open enough files.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= _OPEN_FILES:
+        return
+    if hard != resource.RLIM_INFINITY and hard < _OPEN_FILES:
+        raise RunError(
+            f"open files: got a limit of {hard} (ulimit -n), accepted is {_OPEN_FILES} or more",
+            ExitCode.REFUSED,
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, hard))
 
 
 @contextmanager

@@ -174,7 +174,7 @@ class ResourceConfig:
         num_detectors: Detector actors, None for one a GPU, or without GPUs as many as the CPUs
             carry beside decoding.
         num_associators: Association actors, None for a number that suits the cluster.
-        num_decoders: Decode tasks at once, None for what Ray's CPUs carry.
+        num_decoders: Decode tasks at once, None for what the CPUs carry beside the detectors.
         gpus_per_detector: GPU share of a detector; 0.25 puts four on one GPU.
         torch_threads: Threads of a detector on the CPU. Fixed, since sums depend on it.
         segment_frames: Frames of a part of a long video; parts are decoded side by side.

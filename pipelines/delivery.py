@@ -5,8 +5,8 @@ Every pass over the videos has actors of its own, so a call that is late by a pa
 
 from __future__ import annotations
 
+import hashlib
 import time
-import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
@@ -17,7 +17,8 @@ from ray.exceptions import RayActorError
 from pipelines import wire
 from pipelines.schema import Delivery, DetectionChunk, FrameChunk, Segment
 
-Answer = Literal["ok", "dup", "fenced", "skip", "halt"]  # halt: the owner cannot write any more
+# halt: the owner cannot write any more; lost: it died over this chunk, or while it waited for it
+Answer = Literal["ok", "dup", "fenced", "skip", "halt", "lost"]
 
 _PATIENCE_S = 600.0
 _POLL_S = 0.5
@@ -39,9 +40,14 @@ class Decoded(NamedTuple):
     has_ended: bool
 
 
-def shard_of(video_id: str, num_shards: int) -> int:
-    """Which of the association actors owns a video; the same on every machine."""
-    return zlib.crc32(video_id.encode()) % num_shards
+def shard_of(video_id: str, num_shards: int, pass_id: str = "") -> int:
+    """Which of the association actors owns a video; the same on every machine.
+
+    Each pass deals anew, so that what one actor has left is shared by all of the next pass.
+    """
+    # no CRC: names that share one value of it would share all, whatever is put before them
+    digest = hashlib.blake2b(f"{pass_id}/{video_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % num_shards
 
 
 def shard_name(pass_id: str, shard: int) -> str:
@@ -83,14 +89,15 @@ class Owners:
         return answers
 
     def deliver(self, chunk: DetectionChunk) -> Answer | Delivery:
-        """Hand a chunk over; may be repeated. A dead owner answers `fenced`."""
-        answer: Answer = self._ask(chunk.video_id, "deliver", wire.pack(chunk))
+        """Hand over a chunk that was begun; may be repeated. `lost` if its owner is dead."""
+        answer: Answer = self._ask(chunk.video_id, "deliver", wire.pack(chunk), lost="lost")
         return answer
 
     def deliver_all(self, chunks: Sequence[DetectionChunk]) -> list[Answer]:
-        """Hand several chunks over; an answer each."""
+        """Hand over several chunks that were begun; an answer each."""
         values = [wire.pack(chunk) for chunk in chunks]
-        return self._ask_all([chunk.video_id for chunk in chunks], "deliver_all", values) or []
+        owned = [chunk.video_id for chunk in chunks]
+        return self._ask_all(owned, "deliver_all", values, lost="lost") or []
 
     def begin_decode(self, segment: Segment) -> int | None:
         """Announce the decoding of a segment.
@@ -125,28 +132,32 @@ class Owners:
         """Say how far decoding has come, without waiting."""
         by_shard: dict[int, list[Decoded]] = {}
         for one in progress:
-            by_shard.setdefault(shard_of(one.video_id, self._num_shards), []).append(one)
+            by_shard.setdefault(shard_of(one.video_id, self._num_shards, self._pass_id), []).append(
+                one
+            )
         for shard, said in by_shard.items():
             try:
                 self._owner(shard).decoded.remote(said)
             except (RayActorError, ValueError):
                 self._handles.clear()
 
-    def _ask(self, video_id: str, method: str, *values: Any) -> Any:
+    def _ask(self, video_id: str, method: str, *values: Any, lost: str = "fenced") -> Any:
         try:
-            shard = shard_of(video_id, self._num_shards)
+            shard = shard_of(video_id, self._num_shards, self._pass_id)
             return ray.get(getattr(self._owner(shard), method).remote(*values))
         except (RayActorError, ValueError):  # ValueError: no actor of that name
             self._handles.clear()
-            return "fenced"
+            return lost
 
-    def _ask_all(self, owned: Sequence[str], method: str, values: Sequence[Any]) -> Any:
+    def _ask_all(
+        self, owned: Sequence[str], method: str, values: Sequence[Any], lost: str = "fenced"
+    ) -> Any:
         """One call to each owner; its answers at the places of its values. None if one says so."""
         places: dict[int, list[int]] = {}
         for place, video_id in enumerate(owned):
-            places.setdefault(shard_of(video_id, self._num_shards), []).append(place)
+            places.setdefault(shard_of(video_id, self._num_shards, self._pass_id), []).append(place)
         waiting: dict[int, Any] = {}
-        answers: list[Any] = ["fenced"] * len(values)
+        answers: list[Any] = [lost] * len(values)
         for shard, own in places.items():
             with suppress(RayActorError, ValueError):
                 call = getattr(self._owner(shard), method)

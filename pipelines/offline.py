@@ -30,6 +30,7 @@ from pipelines.playback import missing, render_all, write_missing_mot
 from pipelines.report import write_report
 from pipelines.run_record import Summary, open_out, put_summary, summarize
 from pipelines.schema import Segment
+from pipelines.stalls import streaming_context
 from pipelines.storage import configure
 from pipelines.work import accept, plan_work
 
@@ -62,8 +63,7 @@ def build(
     Returns:
         One receipt a row of chunks, see `wire.RECEIPT_SCHEMA`.
     """
-    context = DataContext.get_current().copy()
-    context.target_max_block_size = 1  # block = row: only rows are atomic in Ray Data
+    context = streaming_context()
     owners = (pass_id, pools.num_shards)
     with DataContext.current(context):
         # 1. one row a video, or a pack of short ones; one block a row, so that each is a task
@@ -156,8 +156,9 @@ def track(
             accept(store, work, resources.share)
             try:
                 for pass_id, segments in passes.plan(work.todo):
+                    pools = size_pools(resources, before=pools)  # a node may be lost by now
                     receipts = build(segments, config, resources, pools, pass_id, parts)
-                    passes.run(pass_id, segments, receipts, pools.num_shards)
+                    passes.run(pass_id, segments, receipts, pools)
                 if outputs.save_video:
                     drawn = render_all(store, videos, config, parts, pools.decoder_cpus, resources)
             except Interrupted as signal:

@@ -9,27 +9,39 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
 from ray.data import Dataset
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import (
+    AuthenticationError,
+    GetTimeoutError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+    UserCodeException,
+)
 
 from pipelines.associate import start_shards
 from pipelines.checkpoints import Checkpoint, belonging, find_states
+from pipelines.cluster import Pools
 from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
 from pipelines.run_record import committed_outcome, file_metadata
 from pipelines.schema import Counts, Segment, Video, VideoOutcome
 from pipelines.sink import record_failure, tracks_key
+from pipelines.stalls import StalledError, Watch
 from pipelines.storage import ObjectStore, deadline_s
 from pipelines.time_left import ExpectedFrames
 
 logger = logging.getLogger(__name__)
 
-MAX_PASSES = 3
+MAX_TRIES = 3  # of a video
+MAX_IDLE = 3  # passes on end that end no video
 WAVE_VIDEOS = 20_000
 _ANSWER_S = 60.0  # past the store's deadline: an actor that does not answer then is given up
 
@@ -95,9 +107,14 @@ class Passes:
         self._trouble: Exception | None = None
         self._halted: str | None = None  # why nothing can be written
         self._is_stuck = False  # the last dataset failed and ended no video
+        self._begun: set[str] = set()  # videos that were under way in this pass
+        self._tries: Counter[str] = Counter()  # passes that a video was under way in, without end
 
     def plan(self, videos: Sequence[Video]) -> Iterator[tuple[str, list[Segment]]]:
         """Passes to run: a name that no other run has, and what is still to be done.
+
+        A video fails when it was under way in `MAX_TRIES` passes that did not end it; one that
+        only waited behind others is never to blame.
 
         Raises:
             RunError: If the dataflow itself keeps failing, or its rows are on another machine.
@@ -105,27 +122,37 @@ class Passes:
         run_id = uuid.uuid4().hex[:12]
         self._num_videos = len(videos)
         self._expected = ExpectedFrames(videos, self._config)
-        todo = list(videos)
-        for attempt in range(MAX_PASSES):
-            if not todo:
-                break
+        todo, num_idle = list(videos), 0
+        while todo and num_idle < MAX_IDLE:
+            if self.count:
+                logger.warning("%d videos are planned again (pass %d)", len(todo), self.count + 1)
+            attempt, before = self.count, len(self.outcomes)
             self.count += 1
-            if attempt:
-                logger.warning("%d videos are planned again (try %d)", len(todo), attempt + 1)
             self._trouble = None
             yield from self._waves(f"{run_id}-{attempt}", todo, attempt)
-            before = len(self.outcomes)
             todo = [video for video in todo if not self._has_ended(video)]
-            if self._is_stuck and len(self.outcomes) == before:
+            todo = [video for video in todo if not self._is_given_up(video)]
+            num_idle = num_idle + 1 if len(self.outcomes) == before else 0
+            if self._is_stuck and not _may_pass(self._trouble):
                 break
         if todo and self._trouble is not None:
             raise _run_error(self._trouble) from self._trouble
-        for video in todo:
-            error = VideoError(Reason.WORKER_DIED, f"not finished in {MAX_PASSES} tries")
-            replaces = video.video_id in self._stale
-            error = record_failure(self._store, video, error, replaces=replaces)
-            self.outcomes[video.video_id] = VideoOutcome(video, Counts(), 0.0, error)
+        if todo:
+            raise RunError(
+                f"{len(todo)} videos are left: their workers were lost {MAX_IDLE} times before any"
+                " video ended; the same command goes on",
+                ExitCode.INTERNAL,
+            )
         self._check_store()
+
+    def _is_given_up(self, video: Video) -> bool:
+        if self._tries[video.video_id] < MAX_TRIES:
+            return False
+        error = VideoError(Reason.WORKER_DIED, f"not finished in {MAX_TRIES} tries")
+        replaces = video.video_id in self._stale
+        error = record_failure(self._store, video, error, replaces=replaces)
+        self.outcomes[video.video_id] = VideoOutcome(video, Counts(), 0.0, error)
+        return True
 
     def _waves(
         self, name: str, todo: Sequence[Video], attempt: int
@@ -167,18 +194,18 @@ class Passes:
         return whole
 
     def run(
-        self, pass_id: str, segments: Sequence[Segment], receipts: Dataset, num_shards: int
+        self, pass_id: str, segments: Sequence[Segment], receipts: Dataset, pools: Pools
     ) -> None:
         """One pass: start its association actors, read the receipts, collect the outcomes.
 
         Raises:
-            RunError: If the rows cannot be written.
+            RunError: If the rows cannot be written, or nothing can move any more.
         """
         out, metadata = self._store.uri, file_metadata(self._config)
         shards = start_shards(
             pass_id,
             segments,
-            num_shards,
+            pools.num_shards,
             out,
             self._config,
             self._outputs,
@@ -186,25 +213,34 @@ class Passes:
             self._resources,
         )
         started = [shard.stats.remote() for shard in shards]
-        try:
-            for receipt in receipts.iter_rows():
-                self._count(receipt, shards)
-            ray.get(started)  # had one never come up, its videos would not be to blame
-        except RunError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever ended the dataflow, the rest is planned again
-            logger.warning("the dataflow ended early: %s", _one_line(error))
-            self._trouble = error
-        finally:
-            videos = {segment.video.video_id: segment.video for segment in segments}
-            for shard in shards:
-                self._collect(shard, videos)
+        self._begun.clear()
+        is_parted = set(self._uncuttable)
+        with Watch(pools) as watch:
+            try:
+                for receipt in receipts.iter_rows():
+                    watch.moved()
+                    self._count(receipt, shards)
+                ray.get(started)  # had one never come up, its videos would not be to blame
+            except RunError:
+                raise
+            except Exception as error:
+                self._trouble = watch.verdict or error
+                if isinstance(self._trouble, RunError):
+                    raise self._trouble from error
+                logger.warning("the dataflow ended early: %s", _one_line(self._trouble))
+            finally:
+                watch.moved("the association actors write their last videos")
+                self._collect(shards, {one.video.video_id: one.video for one in segments})
         if self._halted is not None:  # a commit that was still on its way
             raise RunError(self._halted, ExitCode.INTERNAL)
+        if self._trouble is None:  # else it was no video's fault
+            # one whose parts did not fit was stopped on purpose
+            self._tries.update(self._begun - (self._uncuttable - is_parted))
 
     def _count(self, receipt: dict[str, Any], shards: Sequence[Any]) -> None:
         if receipt["is_halted"]:
-            halted = [ray.get(shard.stats.remote()).halted for shard in shards]
+            (stats,) = self._ask(shards, "stats")
+            halted = [one.halted for one in stats if one is not None]
             raise RunError(next(filter(None, halted), "cannot write"), ExitCode.INTERNAL)
         for stage in self.seconds:
             self.seconds[stage] += receipt[f"{stage}_s"]
@@ -212,6 +248,7 @@ class Passes:
         self._arrived.update(receipt["arrived"])
         for video_id, num_frames in receipt["promised"]:
             self._expected.learn(video_id, num_frames)
+        self._begun.update(receipt["begun"])
         if self._progress is not None:
             self._progress(self._report())
 
@@ -231,19 +268,32 @@ class Passes:
             left / rate if left is not None and rate > 0 else None,
         )
 
-    def _collect(self, shard: Any, videos: dict[str, Video]) -> None:
-        """Outcomes of a shard, with the run's own videos: a copy of each would stay in memory."""
+    def _collect(self, shards: Sequence[Any], videos: dict[str, Video]) -> None:
+        """Outcomes of the shards, with the run's own videos: a copy of each would stay in memory.
+
+        All are asked before the first is waited for: a store that is away holds them up together.
+        """
         try:
-            waiting = [shard.finish.remote(), shard.stats.remote()]
-            ended, stats = ray.get(waiting, timeout=_ANSWER_S + deadline_s())
-            self._uncuttable |= set(stats.uncuttable)
-            self._halted = self._halted or stats.halted
-            for outcome in ended:
-                video_id = outcome.video.video_id
-                self.outcomes[video_id] = replace(outcome, video=videos[video_id])
-        except (RayError, GetTimeoutError) as error:
+            ended, stats = self._ask(shards, "finish", "stats")
+        finally:
+            for shard in shards:
+                ray.kill(shard)
+        for one in filter(None, stats):
+            self._uncuttable |= set(one.uncuttable)
+            self._halted = self._halted or one.halted
+        for outcome in (outcome for outcomes in ended for outcome in outcomes or ()):
+            video_id = outcome.video.video_id
+            self.outcomes[video_id] = replace(outcome, video=videos[video_id])
+
+    def _ask(self, shards: Sequence[Any], *methods: str) -> list[list[Any]]:
+        """What all shards answer to each of the calls; None for one that is lost."""
+        calls = [[getattr(shard, method).remote() for shard in shards] for method in methods]
+        last = calls[-1]  # an actor answers in order
+        ray.wait(last, num_returns=len(last), timeout=_ANSWER_S + deadline_s())
+        answers = [[_answer(call) for call in each] for each in calls]
+        for error in (one for one in answers[-1] if isinstance(one, Exception)):
             logger.warning("an association actor was lost: %s", _one_line(error))
-        ray.kill(shard)
+        return [[None if isinstance(one, Exception) else one for one in each] for each in answers]
 
     def _check_store(self) -> None:
         """A folder as OUT must be the same one on all nodes; here is where one would notice."""
@@ -268,10 +318,30 @@ class Passes:
         return True
 
 
+def _answer(call: Any) -> Any:
+    """Of a call that was waited for; the error if its actor is lost or says nothing."""
+    try:
+        return ray.get(call, timeout=0)
+    except (RayError, GetTimeoutError) as error:
+        return error
+
+
 def _one_line(error: Exception) -> str:
     """The last line: Ray puts the trace of the worker before it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether a dataflow that failed so may succeed another time: not if our own code raised."""
+    if isinstance(error, RayTaskError):
+        return _may_pass(error.cause)
+    if isinstance(error, RayActorError):
+        return not error.actor_init_failed
+    never = (UserCodeException, RuntimeEnvSetupError, AuthenticationError)
+    # Ray Data asserts things of its workers that do not hold while they die
+    passing = (StalledError, RayError, AssertionError, TimeoutError)
+    return isinstance(error, passing) and not isinstance(error, never)
 
 
 def _run_error(error: Exception) -> RunError:

@@ -98,7 +98,7 @@ def take_share(
     part, of = share
 
     def is_ours(video: Video) -> bool:
-        # not the CRC that picks the association actor, or some of them would have no work
+        # not the hash that picks the association actor, or some of them would have no work
         digest = hashlib.sha256(video.video_id.encode()).digest()
         return int.from_bytes(digest[:8]) % of == part - 1
 

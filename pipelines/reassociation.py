@@ -34,6 +34,7 @@ from pipelines.run_record import Summary, open_out, parse_record, put_summary, s
 from pipelines.saved_detections import SavedVideo, saved_chunks
 from pipelines.schema import Segment
 from pipelines.sources import Source
+from pipelines.stalls import streaming_context
 from pipelines.storage import configure, open_store
 from pipelines.work import accept, plan_work
 
@@ -92,8 +93,9 @@ def track(
             accept(store, work, resources.share)
             try:
                 for pass_id, segments in passes.plan(work.todo):
+                    pools = size_pools(replace(resources, device="cpu"), before=pools)
                     receipts = build(segments, places, config, resources, pools, pass_id)
-                    passes.run(pass_id, segments, receipts, pools.num_shards)
+                    passes.run(pass_id, segments, receipts, pools)
             except Interrupted as signal:
                 stopped = signal.exit_code
     seconds = {"wall": time.perf_counter() - started, **passes.seconds}
@@ -244,8 +246,7 @@ def build(
     Returns:
         One receipt a chunk, each as `offline.build` gives them.
     """
-    context = DataContext.get_current().copy()
-    context.target_max_block_size = 1
+    context = streaming_context()
     rows = []
     for segment in segments:
         place = places[segment.video.video_id]
@@ -255,7 +256,7 @@ def build(
             partial(read_rows, config, resources, pass_id, pools.num_shards),
             batch_size=1,
             batch_format="pyarrow",
-            compute=TaskPoolStrategy(pools.num_decoders),
+            compute=TaskPoolStrategy(resources.num_decoders),
             num_cpus=pools.decoder_cpus,
             memory=_READER_BYTES,
         )

@@ -65,6 +65,7 @@ class Feed:
         spans = self.spans() or [{"first": 0, "count": 0}]  # Ray makes no dataset of nothing
         context = DataContext.get_current().copy()
         context.target_max_block_size = 1  # block = row = batch
+        context.enable_progress_bars = False
         context.execution_options.preserve_order = True
         with DataContext.current(context):
             rows = ray.data.from_items(spans, override_num_blocks=len(spans))

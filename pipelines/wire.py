@@ -43,6 +43,7 @@ RECEIPT_SCHEMA = pa.schema(
         ("num_detections", pa.int64()),
         ("arrived", pa.list_(pa.string())),  # videos whose last chunk is with its owner
         ("promised", pa.map_(pa.string(), pa.int64())),  # frames by the headers of the videos
+        ("begun", pa.list_(pa.string())),  # videos that were open at their owner
         ("is_halted", pa.bool_()),  # an owner cannot write any more
         ("decode_s", pa.float64()),
         ("detect_s", pa.float64()),
@@ -173,11 +174,19 @@ def receipt(
         "arrived": [
             chunk.video_id
             for chunk, answer in zip(chunks, answers, strict=True)
-            if (chunk.is_last or chunk.error is not None) and answer not in ("fenced", "halt")
+            if (chunk.is_last or chunk.error is not None)
+            and answer not in ("fenced", "halt", "lost")
         ],
         "promised": [
             (chunk.video_id, chunk.info.num_frames) for chunk in chunks if chunk.info.num_frames
         ],
+        "begun": sorted(
+            {
+                chunk.video_id
+                for chunk, answer in zip(chunks, answers, strict=True)
+                if answer not in ("fenced", "halt")
+            }
+        ),
         "is_halted": "halt" in answers,
         "decode_s": decode_s,
         "detect_s": detect_s,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from pipelines.processes import mark, sweep
 from pipelines.storage.base import Body
 
 _TEMPORARY = ".tmp-"  # unfinished files; never listed
@@ -22,6 +23,7 @@ class LocalStore:
         absolute = root.absolute()
         # `..` as the system sees it, behind links; a folder without it keeps the name it goes by
         self._root = Path(os.path.realpath(absolute)) if ".." in absolute.parts else absolute
+        self._swept: set[Path] = set()
 
     @property
     def uri(self) -> str:
@@ -43,14 +45,14 @@ class LocalStore:
         """File without a name, fsync, then a link, which fails if the name is taken.
 
         A writer that is killed leaves nothing. Where the file system knows no files without names
-        (NFS), it is a temporary one, which a killed writer leaves behind.
+        (NFS), it is a temporary one, which the next writer in that folder removes.
         """
         target = self._path(key)
         if target.is_dir():  # or it would pass for an object that another writer was first with
             raise IsADirectoryError(21, "is a folder", str(target))
         if target.exists():
             return False
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self._make_folder(target.parent)
         number = _open_nameless(target.parent)
         if number is None:
             with self._temporary(target, body) as temporary:
@@ -75,7 +77,7 @@ class LocalStore:
         self._path(key).unlink(missing_ok=True)
 
     def abort_uploads(self, prefix: str = "", keys: Collection[str] | None = None) -> int:
-        """Nothing: an unfinished file is removed by whoever writes it."""
+        """Nothing: its writer removes an unfinished file, or the next one in its folder does."""
         return 0
 
     def _path(self, key: str) -> Path:
@@ -83,10 +85,17 @@ class LocalStore:
             raise ValueError(f"key: got {key!r}, accepted are paths inside {self._root}")
         return self._root / key
 
+    def _make_folder(self, folder: Path) -> None:
+        """And clear it, once, of unfinished files whose writer was killed."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder not in self._swept:
+            self._swept.add(folder)
+            sweep(folder, _TEMPORARY)
+
     @contextmanager
     def _temporary(self, target: Path, body: Body) -> Iterator[Path]:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
+        self._make_folder(target.parent)
+        number, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{mark()}-", dir=target.parent)
         try:
             with os.fdopen(number, "wb") as file:
                 _fill(file, body)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import fakes
 import pytest
+from conftest import WORKER_PATH
 from fakes import Script
 
 from pipelines import associate, wire
@@ -272,6 +274,32 @@ def test_association_does_without_torch() -> None:
     assert result.stdout == "False\n"
 
 
+def test_the_spool_of_a_killed_actor_is_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spools = tmp_path / "tmp"
+    spools.mkdir()
+    code = """
+import fakes, os, sys
+from pipelines.associate import AssociationShard
+from pipelines.config import OutputConfig
+own = AssociationShard(sys.argv[1], fakes.CONFIG, OutputConfig(), {})
+open(os.path.join(own._spool.name, "rows"), "w").close()
+os.kill(os.getpid(), 9)
+"""
+    environment = os.environ | {"TMPDIR": str(spools), "PYTHONPATH": WORKER_PATH}
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    assert subprocess.run(command, env=environment, check=False).returncode == -9
+    (left,) = spools.iterdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spools))
+    own, other = shard(tmp_path / "out"), shard(tmp_path / "out")
+    assert not left.exists()
+    assert len(list(spools.iterdir())) == 2  # both live
+    for one in (own, other):
+        one.finish()
+    assert list(spools.iterdir()) == []
+
+
 def is_alive(actor: object) -> bool:
     import ray
 
@@ -308,8 +336,9 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
         ray.kill(s)
         while is_alive(s):  # killing takes a moment
             time.sleep(0.05)
-    assert owners.deliver(parts[0]) == "fenced"
-    assert owners.deliver_all(parts[:2]) == owners.begin_all(parts[:2]) == ["fenced"] * 2
+    assert owners.deliver(parts[0]) == "lost"
+    assert owners.deliver_all(parts[:2]) == ["lost"] * 2
+    assert owners.begin_all(parts[:2]) == ["fenced"] * 2
     assert owners.begin_decode(segment) == 0
     assert owners.begin_decode_all([segment, other]) == [0, 0]
-    assert Owners("no-such-pass", 2).deliver(parts[0]) == "fenced"
+    assert Owners("no-such-pass", 2).deliver(parts[0]) == "lost"

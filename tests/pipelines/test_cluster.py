@@ -1,10 +1,22 @@
 from __future__ import annotations
 
 import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
-from pipelines.cluster import Interrupted, connected, interruptible, size_pools
+from pipelines.cluster import (
+    Interrupted,
+    _check_open_files,
+    check_address,
+    connected,
+    interruptible,
+    size_pools,
+)
 from pipelines.config import ResourceConfig
 from pipelines.errors import ExitCode, RunError
 
@@ -69,3 +81,137 @@ def test_a_connected_process_keeps_its_ray(ray_cluster: str) -> None:
     with connected("local"):
         assert ray.get_runtime_context().gcs_address == ray_cluster
     assert ray.is_initialized()
+
+
+@contextmanager
+def listener(answer: bytes | None, family: socket.AddressFamily = socket.AF_INET) -> Iterator[int]:
+    """Somebody who listens, and says this to whoever comes; None: nothing."""
+    host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+    with socket.create_server((host, 0), family=family) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                talk, _ = server.accept()
+                if answer is not None:
+                    talk.sendall(answer)
+                talk.recv(100)
+                time.sleep(1)
+                talk.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+
+
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # how an HTTP/2 server begins
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "localhost:{}"])
+def test_an_address_where_a_ray_may_be_passes(place: str) -> None:
+    with listener(SETTINGS) as port:
+        check_address(place.format(port))
+
+
+def test_an_ipv6_address_passes() -> None:
+    try:
+        with listener(SETTINGS, socket.AF_INET6) as port:
+            check_address(f"[::1]:{port}")
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [(None, "no answer in 0.3 s|timed out"), (b"HTTP/1.1 400 Bad Request", "something else")],
+)
+def test_somebody_else_at_the_address_is_told_in_seconds(
+    answer: bytes | None, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.cluster._ANSWER_S", 0.3)
+    with listener(answer) as port, pytest.raises(RunError, match=why) as refused:
+        check_address(f"127.0.0.1:{port}")
+    assert refused.value.exit_code == ExitCode.REFUSED
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "auto"])
+def test_an_address_with_nobody_there_is_refused_at_once(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as nobody:  # bound, but nobody listens
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    started = time.monotonic()
+    with pytest.raises(RunError, match=r"address: no Ray at .*refused") as refused:
+        check_address(place.format(port))
+    assert time.monotonic() - started < 5
+    assert refused.value.exit_code == ExitCode.REFUSED
+
+
+@pytest.mark.parametrize("address", ["here", "127.0.0.1", "http://127.0.0.1:1", "host:port", ""])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(RunError, match="accepted are local, auto, HOST:PORT and ray://HOST:PORT"):
+        check_address(address)
+
+
+def test_auto_without_a_named_one_is_for_ray_to_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    check_address("auto")
+
+
+def test_too_few_open_files_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits, given = (64, 64), []
+    monkeypatch.setattr("pipelines.cluster.resource.getrlimit", lambda kind: limits)
+    monkeypatch.setattr("pipelines.cluster.resource.setrlimit", lambda _, new: given.append(new))
+    with pytest.raises(RunError, match="open files: got a limit of 64") as refused:
+        _check_open_files()
+    assert refused.value.exit_code == ExitCode.REFUSED
+    limits = (256, 4096)  # which we may raise ourselves
+    _check_open_files()
+    assert given == [(1024, 4096)]
+    limits = (1024, 1024)
+    _check_open_files()
+    assert len(given) == 1
+
+
+@pytest.mark.parametrize("num_failures", [1, 2])
+def test_a_ray_that_does_not_start_is_tried_once_more(
+    num_failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def start(address: str, **options: object) -> None:
+        tries.append(address)
+        if len(tries) <= num_failures:
+            raise Exception("timed out\nwhile waiting for a node")  # as Ray does, of no kind
+
+    monkeypatch.setattr("pipelines.cluster.ray.init", start)
+    monkeypatch.setattr("pipelines.cluster.ray.is_initialized", lambda: False)
+    monkeypatch.setattr("pipelines.cluster.ray.shutdown", lambda: None)
+    monkeypatch.setattr("pipelines.cluster.own_ray.end", lambda family: None)
+    if num_failures == 2:
+        why = r"Ray did not start here, twice .timed out.*busy"
+        with pytest.raises(RunError, match=why), connected("local"):
+            pytest.fail("it did not start")
+    else:
+        with connected("local"):
+            pass
+    assert tries == ["local", "local"]
+
+
+def test_a_run_that_began_on_gpus_does_not_go_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = size_pools(ResourceConfig(), {"CPU": 8, "GPU": 2})
+    assert size_pools(ResourceConfig(), {"CPU": 8, "GPU": 1}, before=before).num_detectors == 1
+    with pytest.raises(RunError, match="lost its last GPU") as ended:
+        size_pools(ResourceConfig(), {"CPU": 8}, before=before)
+    assert ended.value.exit_code == ExitCode.INTERNAL
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 4, 16, 64])
+@pytest.mark.parametrize("gpus", [0, 1, 4])
+def test_decoders_leave_the_detectors_their_places(cpus: int, gpus: int) -> None:
+    """So that one which starts again never waits for decoders, which wait for it."""
+    pools = size_pools(ResourceConfig(), {"CPU": cpus, "GPU": gpus})
+    taken = pools.num_detectors * pools.detector_cpus + pools.num_decoders * pools.decoder_cpus
+    assert taken <= max(cpus, taken if pools.num_decoders == 1 else 0)
+    assert cpus - taken < pools.decoder_cpus  # and nothing is idle

@@ -102,6 +102,7 @@ def test_the_store_knows_how_a_video_ended(tmp_path: Path) -> None:
         if row.status == "done":
             assert (ended.counts.frames, ended.counts.rows) == (row.frames, row.rows)
             assert ended.counts.tracks == row.tracks
+            assert ended.counts.detections == row.detections > 0
         else:
             assert str(ended.error) == row.error
     assert committed_outcome(store, C) is None

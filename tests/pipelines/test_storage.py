@@ -27,6 +27,7 @@ from botocore.stub import ANY, Stubber
 
 from pipelines.errors import RunError
 from pipelines.plan import find_videos
+from pipelines.processes import mark
 from pipelines.storage import StorageError, local, open_store, s3_client
 from pipelines.storage.s3 import S3Store
 from pipelines.storage.s3_client import ConditionError
@@ -93,6 +94,27 @@ local.LocalStore(Path({str(tmp_path)!r})).put_if_absent("tracks/a", b"rows")
     assert ended.returncode == -signal.SIGKILL
     assert [path.name for path in tmp_path.rglob("*")] == ["tracks"]
     assert open_store(str(tmp_path)).put_if_absent("tracks/a", b"rows")
+
+
+def test_the_next_writer_in_a_folder_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    """A file that replaces another has a name while it is written; so has any on NFS."""
+    code = """
+import os, signal, sys
+from pathlib import Path
+from pipelines.storage import local
+local._fill = lambda file, body: (file.write(b"half"), file.flush(), os.kill(os.getpid(), 9))
+local.LocalStore(Path(sys.argv[1])).put("detections/a", b"whole")
+"""
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert run.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.rglob(".tmp-*"))) == 1
+    living = tmp_path / "detections" / f".tmp-{mark()}-x"
+    living.write_bytes(b"of a run that is at work")
+    store = local.LocalStore(tmp_path)
+    store.put("tracks/a", b"rows")
+    assert len(list(tmp_path.rglob(".tmp-*"))) == 2  # a folder at a time, when it is written to
+    store.put("detections/b", b"rows")
+    assert list(tmp_path.rglob(".tmp-*")) == [living]
 
 
 @pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/x"])

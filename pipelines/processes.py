@@ -1,0 +1,90 @@
+"""Marks that say which process made a file or folder, so that a later one can clear up after it.
+
+A process that is killed leaves its temporary files behind. A mark holds the machine (this boot,
+this container), the number of the process and when it began: numbers are given out again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import time
+from functools import cache
+from pathlib import Path
+
+_PROC = Path("/proc")
+_MARK = re.compile(r"([0-9a-f]{8})-(\d+)-(\d+)(?=-|$)")
+_FOREIGN_S = 7 * 86_400.0  # a machine that we cannot ask has forgotten what is so old
+
+
+def mark() -> str:
+    """Of this process, for names: machine, number, start."""
+    pid = os.getpid()
+    return f"{_machine()}-{pid}-{started_at(pid) or 0}"
+
+
+def started_at(pid: int) -> int | None:
+    """When a process of this machine began, in ticks since the boot; None if it has ended."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def is_left(path: Path, prefix: str) -> bool:
+    """Whether a file or folder, named `prefix` + `mark()` + anything, was left by a dead process.
+
+    Where its process cannot be looked for (another machine that shares the folder, another
+    container, a name without a mark) it counts as left when nothing has changed it for a week.
+    """
+    found = _MARK.match(path.name.removeprefix(prefix))
+    if found is not None and found[1] == _machine() and _PROC.is_dir():
+        return started_at(int(found[2])) != int(found[3])
+    try:
+        return time.time() - _last_change(path) > _FOREIGN_S
+    except OSError:  # gone meanwhile
+        return False
+
+
+def sweep(folder: Path, prefix: str) -> int:
+    """Remove what dead processes have left in `folder` under names with `prefix`.
+
+    Returns:
+        How many files and folders were removed; another user's stay.
+    """
+    num_removed = 0
+    for path in folder.glob(f"{prefix}*"):
+        if not is_left(path, prefix):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue
+        num_removed += not path.exists()
+    return num_removed
+
+
+def _last_change(path: Path) -> float:
+    """Of a file, or of anything in a folder."""
+    inside = path.rglob("*") if path.is_dir() else ()
+    return float(max(one.lstat().st_mtime for one in (path, *inside)))
+
+
+@cache
+def _machine() -> str:
+    """8 hex digits of what numbers of processes belong to: this boot of this container."""
+    parts = [socket.gethostname()]
+    try:
+        parts.append((_PROC / "sys/kernel/random/boot_id").read_text())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        pass
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]

@@ -1,0 +1,303 @@
+"""Random kills of everything a run consists of, and an oracle that looks at what is left.
+
+A story is one OUT: disturbed runs of the same command until one of them ends well, and then all
+that the campaign promises is looked at. Only descendants of the campaign's own drivers are killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from conftest import ROOT, WORKER_PATH
+from fakes import Script
+from run_kills import OUTPUTS
+
+from pipelines import own_ray, reference
+from pipelines.config import ResourceConfig
+from pipelines.errors import ExitCode
+
+NUM_VIDEOS, NUM_FRAMES, FRAME_S = 5, 240, 0.012
+END_S = 600.0  # a run that takes longer hangs
+LEFT_S = 120.0  # Ray's agents look for their raylet every 40 s
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  nothing is made there
+_NO_SUMMARY: dict[str, Any] = {"videos_done": 0, "videos_skipped": 0, "videos": []}
+
+# what its processes go by
+WORKERS = {
+    "detector": "DetectorStage",
+    "association": "AssociationShard",
+    "decoder": "decode_rows",
+}
+RAYS = {"raylet": "raylet", "gcs": "gcs_server"}
+# how a run may end beside well, and whether a line has to say so
+ENDS = {
+    "raylet": {ExitCode.INTERNAL},
+    "gcs": {ExitCode.INTERNAL},
+    "driver": {-signal.SIGKILL},
+    "SIGTERM": {ExitCode.TERMINATED},
+    "SIGINT": {ExitCode.INTERRUPTED},
+}
+KINDS = (
+    ["detector"] * 6 + ["association"] * 4 + ["decoder"] * 4 + ["driver"] * 3 + ["raylet"] * 2
+    + ["gcs", "SIGTERM", "SIGINT", "SIGSTOP"]
+)  # fmt: skip
+
+
+@dataclass
+class Findings:
+    """What was done, and what was not as promised."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+
+class Campaign:
+    """Kills by a seed, in a folder of its own.
+
+    Args:
+        folder: For the archive and the outputs.
+        seed: Of who dies when.
+        environment: Beside that of the process, for the runs.
+    """
+
+    def __init__(self, folder: Path, seed: int, environment: dict[str, str] | None = None) -> None:
+        self._folder, self._random = folder, random.Random(seed)
+        self._environment = environment or {}
+        self.log: Callable[[str], object] = lambda line: None
+        self.found = Findings()
+        scripts = {
+            f"v{i}": Script(NUM_FRAMES + 24 * i, seed=i, frame_s=FRAME_S) for i in range(NUM_VIDEOS)
+        }
+        self._source = fakes.archive(folder / "in", **scripts)
+        self.plain = plain = folder / "plain"
+        summary = reference.track(
+            [str(self._source)],
+            str(plain),
+            fakes.CONFIG,
+            parts=fakes.PARTS,
+            outputs=OUTPUTS,
+            resources=ResourceConfig(chunk_frames=8),
+        )
+        (plain / "summary.json").write_text(summary.to_json())
+        self._expected = {row.video_id: row for row in summary.videos}
+        self._bytes = committed(plain)
+        self._family: set[own_ray.Process] = set()
+        self._inodes: dict[str, int] = {}
+
+    def kill(self, num_kills: int, kinds: list[str] = KINDS, cluster_every: int = 8) -> Findings:
+        """Stories until so many kills have hit somebody."""
+        story = 0
+        while sum(self.found.kills.values()) < num_kills and story < 2 * num_kills:
+            is_cluster = story % cluster_every == cluster_every - 1
+            self.story(f"story-{story}", kinds, address="cluster" if is_cluster else "local")
+            story += 1
+        return self.found
+
+    def story(self, name: str, kinds: list[str], *, address: str = "local", twins: int = 1) -> None:
+        """One OUT: at most four disturbed runs, and one that is left alone."""
+        out = self._folder / name
+        spools = Path(tempfile.mkdtemp(prefix="jk", dir="/tmp"))  # sockets have short names
+        self._family, self._inodes = set(), {}
+        try:
+            for disturbed in (True, True, True, False):
+                chosen = [self._random.choice(kinds) for _ in range(self._random.randint(1, 4))]
+                if address == "cluster":
+                    chosen = ["node"]
+                drivers = [self._start(out, spools, address) for _ in range(twins)]
+                is_burst = self._random.random() < 0.3
+                codes = self._disturb(name, drivers, out, chosen if disturbed else [], is_burst)
+                if any(code is None for code in codes):
+                    return
+                if all(code == ExitCode.DONE for code in codes):
+                    break
+            self._look(name, out, spools)
+        finally:
+            own_ray.end(self._family)
+            shutil.rmtree(spools, ignore_errors=True)
+
+    def _start(self, out: Path, spools: Path, address: str) -> subprocess.Popen[str]:
+        path = f"{ROOT / 'tests/faults/mutations'}:{WORKER_PATH}"
+        environment = os.environ | {
+            "PYTHONPATH": path if "JDE_MUTATION" in self._environment else WORKER_PATH,
+            "RAY_AUTH_MODE": "disabled",
+            "TMPDIR": str(spools),
+            **self._environment,
+        }
+        command = [sys.executable, ROOT / "tests/run_kills.py", self._source, out, address]
+        out.parent.mkdir(exist_ok=True)
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def _disturb(
+        self,
+        name: str,
+        drivers: list[subprocess.Popen[str]],
+        out: Path,
+        chosen: list[str],
+        is_burst: bool,
+    ) -> list[int | None]:
+        """Wait for the drivers' ends, and kill on the way; None for one that hangs."""
+        driver, hit = drivers[0], []
+        started, next_kill = time.monotonic(), None
+        pauses = [0.0 if is_burst and k else self._random.uniform(0.2, 8) for k in range(9)]
+        while any(one.poll() is None for one in drivers):
+            self._note(name, drivers, out)
+            now = time.monotonic()
+            if next_kill is None and self._victims(driver, "detector"):
+                next_kill = now + pauses[0]
+            is_time = chosen and next_kill is not None and now >= next_kill
+            if is_time and driver.poll() is None and self._hit(driver, chosen[0]):
+                hit.append(chosen[0])
+                self.found.kills[chosen[0]] += 1
+                chosen = chosen[1:]
+                next_kill = now + pauses[len(hit)]
+            if now - started > END_S:
+                self.found.wrong.append(f"{name}: after {hit} it hangs")
+                return [None]
+            time.sleep(0.05)
+        codes: list[int | None] = []
+        for one in drivers:
+            said = one.communicate()[1]
+            codes.append(one.returncode)
+            self.found.ends[f"{one.returncode}"] += 1
+            self.log(f"{name}: {hit} -> exit {one.returncode} {time.monotonic() - started:.0f} s")
+            allowed = {0}.union(*(ENDS.get(kind, set()) for kind in hit))
+            lines = [line for line in said.splitlines() if line.startswith("jde: error:")]
+            needed = 0 if one.returncode in (0, -signal.SIGKILL) else 1
+            if one.returncode not in allowed or len(lines) != needed or "internal:" in str(lines):
+                self.found.wrong.append(
+                    f"{name}: after {hit} exit {one.returncode}: {said[-1500:]}"
+                )
+        return codes
+
+    def _note(self, name: str, drivers: list[subprocess.Popen[str]], out: Path) -> None:
+        """Who belongs to it, and that what is committed stays as it is."""
+        own = {(d.pid, start) for d in drivers if (start := own_ray.started_at(d.pid)) is not None}
+        self._family |= own | own_ray._descendants(own)
+        for path in out.glob("tracks/*.parquet"):
+            inode = path.stat().st_ino
+            if self._inodes.setdefault(path.name, inode) != inode:
+                self._inodes[path.name] = inode
+                self.found.wrong.append(f"{name}: {path.name} was committed twice")
+
+    def _victims(self, driver: subprocess.Popen[str], kind: str) -> list[int]:
+        own = own_ray.started_at(driver.pid)
+        family = own_ray._descendants({(driver.pid, own)}) if own is not None else set()
+        if kind in RAYS or kind == "node":
+            found = sorted(p for p in family if own_ray._name(p) == RAYS.get(kind, "raylet"))
+            return [p[0] for p in found[1 if kind == "node" else 0 :]]
+        return [p[0] for p in sorted(family) if WORKERS[kind] in _command(p[0])]
+
+    def _hit(self, driver: subprocess.Popen[str], kind: str) -> bool:
+        """Send it; False if there is nobody of that kind at the moment."""
+        if kind in ("SIGTERM", "SIGINT"):
+            driver.send_signal(getattr(signal, kind))
+            return True
+        if kind == "driver":
+            driver.kill()
+            return True
+        if kind == "SIGSTOP":
+            kinds = [k for k in WORKERS if self._victims(driver, k)]
+            victims = self._victims(driver, self._random.choice(kinds)) if kinds else []
+        else:
+            victims = self._victims(driver, kind)
+        if not victims:
+            return False
+        victim = self._random.choice(victims)
+        try:
+            if kind == "SIGSTOP":
+                os.kill(victim, signal.SIGSTOP)
+                time.sleep(self._random.uniform(0.5, 5))
+                os.kill(victim, signal.SIGCONT)
+            else:
+                os.kill(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _look(self, name: str, out: Path, spools: Path) -> None:
+        """The oracle."""
+        wrong: list[str] = []
+        found = committed(out)
+        for key in sorted(self._bytes.keys() | found.keys()):
+            if self._bytes.get(key) != found.get(key):
+                state = "missing" if key not in found else "other bytes"
+                wrong.append(f"{key}: {state}")
+        wrong += [f"{path.name} is left" for path in out.rglob(".tmp-*")]
+        wrong += [f"checkpoint {path} is left" for path in out.glob("checkpoints/*/**/*.*")]
+        wrong += [f"error {path.name}" for path in out.glob("errors/*")]
+        path = out / "summary.json"
+        summary = json.loads(path.read_text()) if path.exists() else _NO_SUMMARY
+        if summary["videos_done"] + summary["videos_skipped"] != len(self._expected):
+            wrong.append(f"summary: {summary['videos_done']} done of {len(self._expected)}")
+        for row in summary["videos"]:
+            if row["status"] == "done":
+                wrong += self._counts(out, row)
+        deadline = time.monotonic() + LEFT_S
+        while left := [_command(p[0]) for p in self._family if own_ray._is_alive(p)]:
+            if time.monotonic() > deadline:
+                wrong.append(f"processes are left: {left}")
+                break
+            time.sleep(0.5)
+        wrong += [f"{path.name} is left" for path in spools.glob(f"{own_ray.SPOOL_PREFIX}*")]
+        pids = {str(pid) for pid, _ in self._family}
+        for path in _SHARED_MEMORY.iterdir():
+            if pids & set(path.name.replace("_", "-").split("-")):
+                wrong.append(f"{path} is left")
+        self.found.wrong += [f"{name}: {one}" for one in wrong]
+
+    def _counts(self, out: Path, row: dict[str, object]) -> list[str]:
+        """What the summary says of a video against its rows, and against the plain loop's."""
+        path = out / f"tracks/{row['video_id']}.parquet"
+        if not path.exists():
+            return [f"summary: {row['video_id']} is done, and has no rows"]
+        table = pq.read_table(path)
+        plain = self._expected[str(row["video_id"])]
+        counts = {
+            "frames": plain.frames,
+            "detections": plain.detections,
+            "rows": len(table),
+            "tracks": len(pc.unique(table["track_id"])),
+        }
+        said = {kind: row[kind] for kind in counts}
+        return [] if said == counts else [f"summary: {row['video_id']} {said}, it is {counts}"]
+
+
+def committed(out: Path) -> dict[str, bytes]:
+    """What a run has made for good."""
+    folders = ("tracks", "detections", "mot")
+    return {
+        f"{folder}/{path.name}": path.read_bytes()
+        for folder in folders
+        for path in out.glob(f"{folder}/[!.]*")
+    }
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,89 @@
+"""Without Ray: processes that go by the names of Ray's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pipelines import own_ray
+
+# a driver with a Ray of one raylet, which has a child, and a stranger that was there before
+DRIVER = """
+import subprocess, sys, time
+from pipelines import own_ray
+quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+stranger = subprocess.Popen(["sleep", "60"], **quiet)
+before = own_ray.children()
+quiet["stdout"] = subprocess.PIPE
+script = "sleep 60 >/dev/null & echo $!; wait"
+raylet = subprocess.Popen([sys.argv[1], "-c", script], **quiet)
+agent = raylet.stdout.readline().decode().strip()
+with own_ray.watched(before):
+    time.sleep(1.2)
+    print(stranger.pid, raylet.pid, agent, flush=True)
+    time.sleep(0.3 if sys.argv[2] == "end" else 60)
+print("ended well", flush=True)
+raylet.kill(), stranger.kill()
+"""
+
+
+def is_alive(pid: int) -> bool:
+    return own_ray.started_at(pid) is not None
+
+
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_when_ray_falls_one_line_says_so_and_nothing_is_left(tmp_path: Path, name: str) -> None:
+    program = shutil.copy("/bin/sh", tmp_path / name)
+    spools = tmp_path / "tmp"
+    spools.mkdir()
+    (spools / f"{own_ray.SPOOL_PREFIX}{own_ray_mark_of_nobody()}-x").mkdir()
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, program, "kill"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(spools)},
+    )
+    assert driver.stdout is not None
+    stranger, raylet, agent = map(int, driver.stdout.readline().split())
+    try:
+        started = time.monotonic()
+        os.kill(raylet, signal.SIGKILL)
+        _, said = driver.communicate(timeout=30)
+        assert time.monotonic() - started < 10
+        assert driver.returncode == 1
+        assert said.count("\n") == 1
+        assert said.startswith("jde: error: Ray has ended: its")
+        assert not is_alive(agent)  # an orphan by then, and no descendant of the driver
+        assert is_alive(stranger)
+        assert list(spools.iterdir()) == []
+    finally:
+        for pid in (stranger, raylet, agent):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_a_ray_that_is_shut_down_is_no_fall(tmp_path: Path) -> None:
+    program = shutil.copy("/bin/sh", tmp_path / "raylet")
+    driver = subprocess.run(
+        [sys.executable, "-c", DRIVER, program, "end"], capture_output=True, text=True, check=True
+    )
+    assert driver.stdout.endswith("ended well\n")
+    assert driver.stderr == ""
+    os.kill(int(driver.stdout.split()[2]), signal.SIGKILL)
+
+
+def own_ray_mark_of_nobody() -> str:
+    """A mark of this machine whose process has ended."""
+    from pipelines.processes import mark
+
+    machine, pid, start = mark().split("-")
+    return f"{machine}-{pid}-{int(start) - 1}"

@@ -1,0 +1,56 @@
+"""A run that a kill campaign disturbs: SOURCE OUT ADDRESS. `cluster` starts two nodes of its own.
+
+It ends as `jde track` does: one line of error, and the exit code.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import fakes
+
+from jobs._run import run_verb
+from pipelines.config import OutputConfig, ResourceConfig
+from pipelines.errors import ExitCode, RunError
+from pipelines.offline import track
+
+NODE = {"num_cpus": 2, "object_store_memory": 128 << 20}
+OUTPUTS = OutputConfig(save_detections=True, save_mot=True)
+
+
+def kills(source: str, out: str, address: str) -> int:
+    """Track, on a Ray of its own or on two nodes."""
+    if address != "cluster":
+        return _run(source, out, address)
+    from ray.cluster_utils import Cluster
+
+    head = {**NODE, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        cluster.add_node(**NODE)
+        cluster.wait_for_nodes()
+        return _run(source, out, cluster.address)
+    finally:
+        cluster.shutdown()
+
+
+def _run(source: str, out: str, address: str) -> int:
+    resources = ResourceConfig(
+        chunk_frames=8,
+        num_detectors=None if address != "local" else 2,
+        num_associators=2,
+        segment_frames=32,
+        cut_bytes=0,
+        checkpoint_frames=40,
+        address=address,
+    )
+    summary = track(
+        [source], out, fakes.CONFIG, parts=fakes.PARTS, resources=resources, outputs=OUTPUTS
+    )
+    if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        raise RunError("interrupted; the same command goes on", summary.exit_code)
+    return int(summary.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(kills, "kills", sys.argv[1:]))
