@@ -204,6 +204,7 @@ def _detection(values: Mapping[str, Any]) -> DetectionConfig:
         ValueError: If a value is of another type, or out of range.
     """
     own, settings = DetectionConfig(), dict[str, Any]()
+    own = replace(own, score_threshold=own.threshold)  # a run has settled it
     for one in fields(DetectionConfig):
         value, usual = values.get(one.name, getattr(own, one.name)), getattr(own, one.name)
         if one.name == "size":
@@ -212,7 +213,7 @@ def _detection(values: Mapping[str, Any]) -> DetectionConfig:
         else:
             is_right = type(value) is type(usual) or (type(usual), type(value)) == (float, int)
         if not is_right:
-            raise ValueError(f"{one.name}: got {value!r}, accepted is as {usual!r}")
+            raise ValueError(f"{one.name}: got {value!r}, accepted is a value like {usual!r}")
         settings[one.name] = value
     return DetectionConfig(**settings)
 

@@ -62,11 +62,11 @@ def test_a_receipt_tells_which_videos_have_arrived() -> None:
     (row,) = wire.receipt(chunks, answers, 7, decode_s=0.5).to_pylist()
     assert row["arrived"] == ["a", "e"]
     assert (row["is_halted"], row["num_chunks"], row["num_frames"]) == (True, 6, 18)
+    assert row["begun"] == ["a", "b", "e", "f"]  # f's owner died over it
     assert row["promised"] == []
     told = [replace(chunk, info=replace(chunk.info, num_frames=9)) for chunk in chunks[:2]]
     (row,) = wire.receipt(told, answers[:2], 7).to_pylist()
     assert row["promised"] == [("a", 9), ("b", 9)]
-    assert row["begun"] == ["a", "b", "e", "f"]  # f's owner died over it
     (nothing,) = wire.receipt([], [], 0).to_pylist()
     assert (nothing["arrived"], nothing["is_halted"]) == ([], False)
 
