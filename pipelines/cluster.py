@@ -124,7 +124,7 @@ def connected(address: str) -> Iterator[None]:
     for name in ("ray.data", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for handler in logging.getLogger("ray.data").handlers:
-        if type(handler).__name__ == "PlainRayHandler":  # the terminal; its log file keeps the traces
+        if type(handler).__name__ == "PlainRayHandler":  # its log file keeps the traces
             handler.setLevel(logging.CRITICAL)
     # a run of one chunk has workers to spare, which is nothing a user can act on
     for kind in ("minimum number of concurrent actors", "maximum number of concurrent tasks"):
