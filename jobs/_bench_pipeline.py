@@ -164,7 +164,7 @@ class _Bench:
     ) -> None:
         from pipelines.detect import settle
 
-        self._config = settle(config, parts, resources, str(folder / "none"))
+        self._config = settle(config, parts, resources)
         self._resources, self._parts, self._pools, self._folder = resources, parts, pools, folder
         self._cores = len(os.sched_getaffinity(0))
 

@@ -23,6 +23,7 @@ from pipelines import wire
 from pipelines.config import (
     DetectionConfig,
     Parts,
+    Precision,
     ResourceConfig,
     TrackConfig,
     find_part,
@@ -37,17 +38,27 @@ from pipelines.networks import (
     is_separate,
     quick_precision,
 )
-from pipelines.run_record import recorded_precision
 from pipelines.schema import DetectionChunk, FrameChunk, VideoInfo
 
 logger = logging.getLogger(__name__)
 
 
-def settle(config: TrackConfig, parts: Parts, resources: ResourceConfig, out: str) -> TrackConfig:
+def settle(
+    config: TrackConfig,
+    parts: Parts,
+    resources: ResourceConfig,
+    recorded: Precision | None = None,
+) -> TrackConfig:
     """The configuration with what guards OUT filled in: fingerprint of the weights, precision.
 
-    Precision `auto` is what OUT was begun with, so that a run can be resumed on another machine;
-    for a new OUT, what is quick on this machine.
+    Precision `auto` becomes `recorded`, so that a run can be resumed on another machine; without it,
+    what is quick on this machine.
+
+    Args:
+        config: As asked for.
+        parts: With a model that is not ours, the weights are not looked at.
+        resources: Where the run takes place.
+        recorded: Precision that OUT was begun with, see `run_record.recorded_precision`.
 
     Raises:
         RunError: If there are no such weights, or no GPU here for a local run that wants one (2).
@@ -68,7 +79,7 @@ def settle(config: TrackConfig, parts: Parts, resources: ResourceConfig, out: st
             )
         detection = replace(detection, precision="fp32")
     if detection.precision == "auto":
-        chosen = recorded_precision(out) or quick_precision(resources.device)
+        chosen = recorded or quick_precision(resources.device)
         detection = replace(detection, precision=chosen)
     return replace(config, detection=detection)
 

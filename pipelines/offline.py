@@ -28,7 +28,13 @@ from pipelines.passes import Passes, Progress
 from pipelines.plan import Sources, find_videos, pack, take_share
 from pipelines.playback import missing, render_all, write_missing_mot
 from pipelines.report import write_report
-from pipelines.run_record import Summary, open_out, put_summary, summarize
+from pipelines.run_record import (
+    Summary,
+    open_out,
+    put_summary,
+    recorded_precision,
+    summarize,
+)
 from pipelines.schema import Segment
 from pipelines.stalls import streaming_context
 from pipelines.storage import configure
@@ -138,7 +144,7 @@ def track(
     started = time.perf_counter()
     configure(resources.s3_endpoint)
     videos, failures = take_share(*find_videos(sources), resources.share)
-    config = settle(config, parts, resources, out)
+    config = settle(config, parts, resources, recorded_precision(out))
     store = open_out(out, config, resources)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
     work = plan_work(store, videos, failures, **again, share=resources.share)

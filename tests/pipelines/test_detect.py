@@ -14,7 +14,7 @@ from pipelines import wire
 from pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
 from pipelines.detect import Detector, DetectorStage, quick_precision, settle
 from pipelines.errors import ExitCode, Reason, RunError, VideoError
-from pipelines.run_record import open_out
+from pipelines.run_record import open_out, recorded_precision
 from pipelines.schema import DetectionChunk, FrameChunk, Segment, Video, VideoInfo
 
 SEEN: list[tuple[int, ...]] = []
@@ -213,19 +213,19 @@ def test_the_network_is_the_default_model(tmp_path: Path) -> None:
 def test_missing_weights_are_refused_before_work() -> None:
     config = TrackConfig(detection=DetectionConfig(weights="no-such-model"))
     with pytest.raises(RunError, match="no-such-model") as refused:
-        settle(config, Parts(), ResourceConfig(), "out")
+        settle(config, Parts(), ResourceConfig())
     assert refused.value.exit_code == ExitCode.REFUSED
 
 
 def test_precision_auto_is_what_the_out_was_begun_with(tmp_path: Path) -> None:
     parts, resources, out = fakes.PARTS, ResourceConfig(), str(tmp_path)
-    fresh = settle(TrackConfig(), parts, resources, out)
+    fresh = settle(TrackConfig(), parts, resources, recorded_precision(out))
     assert fresh.detection.precision == quick_precision("auto")
     for precision in ("fp32", "bf16"):
         config = replace(fresh, detection=replace(fresh.detection, precision=precision))
         (tmp_path / "run.json").unlink(missing_ok=True)
         open_out(out, config, resources)
-        assert settle(TrackConfig(), parts, resources, out) == config
+        assert settle(TrackConfig(), parts, resources, recorded_precision(out)) == config
 
 
 def test_a_run_sent_to_gpus_takes_bf16() -> None:
