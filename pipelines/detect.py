@@ -51,8 +51,8 @@ def settle(
 ) -> TrackConfig:
     """The configuration with what guards OUT filled in: fingerprint of the weights, precision.
 
-    Precision `auto` becomes `recorded`, so that a run can be resumed on another machine; without it,
-    what is quick on this machine.
+    Precision `auto` becomes `recorded`, so that a run can be resumed on another machine; without
+    it, what is quick on this machine.
 
     Args:
         config: As asked for.
