@@ -1,1 +1,1 @@
-"""Decisions: what a user typed becomes a configuration and runs a pipeline. Imported by none."""
+"""Commands: one module per verb of `jde`."""

@@ -12,16 +12,44 @@ ROOT = Path(__file__).parents[1]  # of the packages
 
 # verb -> module, name in it, one line of help
 VERBS: dict[str, tuple[str, str, str]] = {
-    "track": ("jobs.track", "track", "Track people in videos, folders and lists of videos."),
-    "serve": ("jobs.serve", "serve", "Track people in live streams: HTTP, WebSocket, a page."),
-    "eval": ("jobs.evaluate", "evaluate", "Score the tracks of a run against ground truth."),
-    "refine": ("jobs.refine", "refine", "Fill, smooth and join the tracks of a finished run."),
-    "tune": ("jobs.tune", "tune", "Try settings of the association on saved detections."),
-    "demo": ("jobs.demo", "demo", "Render three street scenes, track them, score the result."),
-    "train": ("jobs.train", "train", "Train a network."),
-    "export": ("jobs.export", "export", "Write weights as safetensors, ONNX or a torch file."),
-    "bench": ("jobs.bench", "app", "Measure the parts on this machine."),
-    "doctor": ("jobs.doctor", "doctor", "Check versions, devices, weights and their licence."),
+    "track": (
+        "jde_ray.jobs.track",
+        "track",
+        "Track people in videos, folders and lists of videos.",
+    ),
+    "serve": (
+        "jde_ray.jobs.serve",
+        "serve",
+        "Track people in live streams: HTTP, WebSocket, a page.",
+    ),
+    "eval": (
+        "jde_ray.jobs.evaluate",
+        "evaluate",
+        "Score the tracks of a run against ground truth.",
+    ),
+    "refine": (
+        "jde_ray.jobs.refine",
+        "refine",
+        "Fill, smooth and join the tracks of a finished run.",
+    ),
+    "tune": ("jde_ray.jobs.tune", "tune", "Try settings of the association on saved detections."),
+    "demo": (
+        "jde_ray.jobs.demo",
+        "demo",
+        "Render three street scenes, track them, score the result.",
+    ),
+    "train": ("jde_ray.jobs.train", "train", "Train a network."),
+    "export": (
+        "jde_ray.jobs.export",
+        "export",
+        "Write weights as safetensors, ONNX or a torch file.",
+    ),
+    "bench": ("jde_ray.jobs.bench.app", "app", "Measure the parts on this machine."),
+    "doctor": (
+        "jde_ray.jobs.doctor",
+        "doctor",
+        "Check versions, devices, weights and their licence.",
+    ),
 }
 
 
@@ -54,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
         accepted = ", ".join(VERBS)
         print(f"jde: error: got {verb!r}, accepted are {accepted}, --help", file=sys.stderr)
         return 2
-    from jobs._run import run_verb
+    from jde_ray.jobs.console.runner import run_verb
 
     module, name, _ = VERBS[verb]
     return run_verb(getattr(import_module(module), name), verb, arguments[1:])
@@ -74,7 +102,7 @@ def find_shadow(folder: Path) -> Path | None:
 
 def version() -> str:
     """Name and version; in a checkout its commit too."""
-    from pipelines.config import VERSION
+    from jde_ray.pipelines.config import VERSION
 
     commit = ""
     if (ROOT / ".git").exists():

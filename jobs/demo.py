@@ -12,17 +12,16 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from jde_ray.jobs.console.runner import main
+from jde_ray.pipelines.video.synthetic import render_street
 from rich.console import Console
 from rich.table import Table
 
-from jobs._run import main
-from jobs._synthetic import render_street
-
 if TYPE_CHECKING:
-    from models.metrics.tracking import SequenceScores
-    from models.synthetic.scene import StreetScene
-    from pipelines.config import Parts, ResourceConfig, TrackConfig
-    from pipelines.offline import Summary
+    from jde_ray.models.metrics.tracking import SequenceScores
+    from jde_ray.models.synthetic.scene import StreetScene
+    from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig
+    from jde_ray.pipelines.output.run_record import Summary
 
 VISIBLE = 0.25  # people of whom less can be seen are not asked for, and not held against a track
 SCENES = {"promenade": 14, "high_street": 25, "square": 24}  # seeds
@@ -59,9 +58,9 @@ def demo(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> int:
     """Render three street scenes, track the people, and score the tracks against the truth."""
-    from pipelines.config import ResourceConfig, TrackConfig
-    from pipelines.errors import ExitCode, RunError
-    from pipelines.networks import detection_for
+    from jde_ray.pipelines.config import ResourceConfig, TrackConfig
+    from jde_ray.pipelines.detection.networks import detection_for
+    from jde_ray.pipelines.errors import ExitCode, RunError
 
     try:
         resources = ResourceConfig(device=device)  # type: ignore[arg-type]  # it checks the value
@@ -97,10 +96,10 @@ def run(
         RunError: If the run is refused or interrupted.
         ValueError: If the folder holds a demo of another length.
     """
-    from jobs._display import Display
-    from pipelines.config import OutputConfig, Parts
-    from pipelines.errors import ExitCode, RunError
-    from pipelines.offline import track
+    from jde_ray.jobs.console.progress import Display
+    from jde_ray.pipelines.config import OutputConfig, Parts
+    from jde_ray.pipelines.errors import ExitCode, RunError
+    from jde_ray.pipelines.tracking.offline import track
 
     started = perf_counter()
     videos = plan_archive(out, seconds)
@@ -130,7 +129,7 @@ def run(
 
 def plan_archive(out: Path, seconds: float) -> list[DemoVideo]:
     """The videos of the demo; nothing is written."""
-    from models.synthetic.scene import StreetScene
+    from jde_ray.models.synthetic.scene import StreetScene
 
     base = StreetScene(0, width=640, height=360, frames_per_second=20.0, num_people=8)
     num_frames = max(1, round(seconds * base.frames_per_second))
@@ -151,7 +150,7 @@ def is_rendered(video: DemoVideo) -> bool:
     Raises:
         ValueError: If it has another length.
     """
-    from pipelines.mot_format import read_sequence_info
+    from jde_ray.pipelines.formats.mot import read_sequence_info
 
     path = video.folder / "seqinfo.ini"
     if not (video.path.exists() and path.exists()):
@@ -173,7 +172,7 @@ def render_video(video: DemoVideo) -> None:
 
 def tracks_path(video: DemoVideo, out: Path) -> Path:
     """Where the run puts the tracks of a video."""
-    from pipelines.plan import find_videos
+    from jde_ray.pipelines.sources.discovery import find_videos
 
     found, _ = find_videos([str(video.path)])
     return out / "tracks" / f"{found[0].video_id}.parquet"
@@ -181,9 +180,9 @@ def tracks_path(video: DemoVideo, out: Path) -> Path:
 
 def score_archive(videos: list[DemoVideo], out: Path) -> dict[str, SequenceScores]:
     """Scores of the videos that have tracks, by name, and `OVERALL`."""
-    from models.metrics.tracking import score_sequence, summarize
-    from pipelines.mot_format import read_ground_truth
-    from pipelines.sequences import read_tracks
+    from jde_ray.models.metrics.tracking import score_sequence, summarize
+    from jde_ray.pipelines.formats.mot import read_ground_truth
+    from jde_ray.pipelines.formats.track_files import read_tracks
 
     scores = {}
     for video in videos:
@@ -208,7 +207,7 @@ def _report(
     scored: dict[str, SequenceScores],
     summary: Summary,
 ) -> None:
-    from pipelines.sequences import read_tracks
+    from jde_ray.pipelines.formats.track_files import read_tracks
 
     speed = summary.frames_per_second.get("wall")
     title = "people tracked" + (

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-
-from jobs._run import main
-from pipelines.config import VERSION, DetectionConfig, ResourceConfig
-from pipelines.errors import ExitCode, RunError
+from jde_ray.jobs.console.runner import main
+from jde_ray.pipelines.config import VERSION, DetectionConfig, ResourceConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
 
 
 class Check(NamedTuple):
@@ -56,7 +55,7 @@ def doctor(out: Out = "runs", store: Store = None, s3_endpoint: S3Endpoint = Non
 
 
 def _check_address(store: str, s3_endpoint: str | None) -> None:
-    from pipelines.storage import open_store
+    from jde_ray.pipelines.storage.stores import open_store
 
     try:
         ResourceConfig(s3_endpoint=s3_endpoint)
@@ -124,7 +123,7 @@ def _video() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    from models.jde.weights import PRETRAINED, load, metadata, sha256
+    from jde_ray.models.jde.weights import PRETRAINED, load, metadata, sha256
 
     default = DetectionConfig().weights
     names = sorted(path.stem for path in PRETRAINED.glob("*.safetensors"))
@@ -155,7 +154,8 @@ def _store(uri: str, endpoint: str | None) -> Iterator[Check]:
     import uuid
     from concurrent.futures import ThreadPoolExecutor
 
-    from pipelines.storage import configure, open_store
+    from jde_ray.pipelines.storage.s3_client import configure
+    from jde_ray.pipelines.storage.stores import open_store
 
     try:
         configure(endpoint)

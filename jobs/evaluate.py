@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from jobs._options import parse_size
-from jobs._run import main
-from pipelines.errors import ExitCode, RunError
+from jde_ray.jobs.console.options import parse_size
+from jde_ray.jobs.console.runner import main
+from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
-    from pipelines.detection_evaluation import ImageBoxes, KnownEmbeddings
-    from pipelines.report.scores import Chart
-    from pipelines.sequences import Pairing, TruthRules
+    from jde_ray.pipelines.evaluation.detections import ImageBoxes, KnownEmbeddings
+    from jde_ray.pipelines.formats.track_files import Pairing, TruthRules
+    from jde_ray.pipelines.report.scores import Chart
 
 MOST_CURVE_POINTS = 1000  # of the curve in the JSON file
 
@@ -140,8 +139,8 @@ def evaluate(
     address: Address = None,
 ) -> None:
     """Score tracks as MOTChallenge's official kit does: HOTA, CLEAR and identity figures."""
-    from jobs._scores import print_scores, write_csv, write_json
-    from pipelines.sequences import local_copy
+    from jde_ray.jobs.console.score_tables import print_scores, write_csv, write_json
+    from jde_ray.pipelines.formats.track_files import local_copy
 
     try:
         score = choose_scores(detections, embeddings, weights, size, every)
@@ -201,7 +200,7 @@ def choose_scores(
 
 def say_what_was_seen(pairings: list[Pairing]) -> list[str]:
     """A line about the sequences whose run was told to look at some of their frames."""
-    from pipelines.frames_seen import frames_seen
+    from jde_ray.pipelines.evaluation.frames_seen import frames_seen
 
     partly = {one.name: seen for one in pairings if (seen := frames_seen(one.tracks)) is not None}
     if not partly:
@@ -213,7 +212,7 @@ def say_what_was_seen(pairings: list[Pairing]) -> list[str]:
 
 def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
     """The page of `--html`."""
-    from pipelines.report.scores import score_page
+    from jde_ray.pipelines.report.scores import score_page
 
     return score_page(
         scored.title, place, scored.figures, left_out, scored.charts, headline=scored.headline
@@ -222,10 +221,10 @@ def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
 
 def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
     """Figures of the official kit; curves over its thresholds of IoU."""
-    from models.metrics.hota import ALPHAS
-    from models.metrics.tracking import COUNTS, OVERALL, RATIOS, summarize
-    from pipelines.evaluation import for_each_pairing, score_pairing
-    from pipelines.report.scores import tracking_charts
+    from jde_ray.models.metrics.hota import ALPHAS
+    from jde_ray.models.metrics.tracking import COUNTS, OVERALL, RATIOS, summarize
+    from jde_ray.pipelines.evaluation.tracks import for_each_pairing, score_pairing
+    from jde_ray.pipelines.report.scores import tracking_charts
 
     scores = summarize(for_each_pairing(score_pairing, pairings, rules, address))
     hota = scores[OVERALL].hota
@@ -243,17 +242,17 @@ def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None
 
 def score_detections(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
     """Average precision of saved detections."""
-    from pipelines.detection_evaluation import collect_boxes
-    from pipelines.evaluation import for_each_pairing
+    from jde_ray.pipelines.evaluation.detections import collect_boxes
+    from jde_ray.pipelines.evaluation.tracks import for_each_pairing
 
     return show_boxes(for_each_pairing(collect_boxes, pairings, rules, address))
 
 
 def show_boxes(images: dict[str, ImageBoxes]) -> Scored:
     """Average precision at IoU .5, and the published mean over images beside it."""
-    from models.metrics.tracking import OVERALL
-    from pipelines.detection_evaluation import detection_scores
-    from pipelines.report.scores import detection_charts
+    from jde_ray.models.metrics.tracking import OVERALL
+    from jde_ray.pipelines.evaluation.detections import detection_scores
+    from jde_ray.pipelines.report.scores import detection_charts
 
     scores = detection_scores(images)
     figures = {
@@ -283,8 +282,8 @@ def show_boxes(images: dict[str, ImageBoxes]) -> Scored:
 
 def score_embeddings(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
     """True positive rates at false accept rates, of every pair of saved embeddings."""
-    from pipelines.detection_evaluation import collect_embeddings
-    from pipelines.evaluation import for_each_pairing
+    from jde_ray.pipelines.evaluation.detections import collect_embeddings
+    from jde_ray.pipelines.evaluation.tracks import for_each_pairing
 
     return show_embeddings(for_each_pairing(collect_embeddings, pairings, rules, address))
 
@@ -298,8 +297,8 @@ def score_network(
     of_boxes: bool,
 ) -> Scored:
     """Boxes or embeddings of a network as published: looked for, or read at the true boxes."""
-    from pipelines.embedding_protocol import find_boxes, sample_embeddings
-    from pipelines.evaluation import for_each_pairing
+    from jde_ray.pipelines.evaluation.embedding_protocol import find_boxes, sample_embeddings
+    from jde_ray.pipelines.evaluation.tracks import for_each_pairing
 
     if of_boxes:
         find = partial(find_boxes, **network)
@@ -310,9 +309,9 @@ def score_network(
 
 def show_embeddings(known: dict[str, KnownEmbeddings]) -> Scored:
     """Compare every pair, by sequence and over all."""
-    from models.metrics.tracking import OVERALL
-    from pipelines.detection_evaluation import embedding_scores
-    from pipelines.report.scores import embedding_charts
+    from jde_ray.models.metrics.tracking import OVERALL
+    from jde_ray.pipelines.evaluation.detections import embedding_scores
+    from jde_ray.pipelines.report.scores import embedding_charts
 
     scores = embedding_scores(known)
     figures: dict[str, dict[str, float]] = {}
@@ -339,8 +338,8 @@ def truth_rules(benchmark: str, min_visibility: float) -> TruthRules:
     Raises:
         ValueError: If one is not accepted.
     """
-    from pipelines.mot_format import BENCHMARKS
-    from pipelines.sequences import TruthRules
+    from jde_ray.pipelines.formats.mot import BENCHMARKS
+    from jde_ray.pipelines.formats.track_files import TruthRules
 
     for known in BENCHMARKS:
         if benchmark.lower() == known.lower():
@@ -355,10 +354,10 @@ def find_scored(place: Path, folder: str, of_frames: bool) -> dict[str, Path]:
         ValueError: If there are none, or two of one name.
     """
     if of_frames:
-        from pipelines.embedding_protocol import find_frames
+        from jde_ray.pipelines.evaluation.embedding_protocol import find_frames
 
         return find_frames(place)
-    from pipelines.sequences import find_tracks
+    from jde_ray.pipelines.formats.track_files import find_tracks
 
     return find_tracks(place, folder)
 
@@ -371,7 +370,7 @@ def pair_all(
     Raises:
         ValueError: If ground truth is missing and that was not allowed, or all of it is.
     """
-    from pipelines.sequences import pair
+    from jde_ray.pipelines.formats.track_files import pair
 
     pairings, unscored = pair(files, gt)
     missing = [pairing.name for pairing in pairings if pairing.truth is None]

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-
-from jobs import _options as options
-from jobs._run import main
-from pipelines.errors import ExitCode, RunError
+from jde_ray.jobs.console import options as options
+from jde_ray.jobs.console.runner import main
+from jde_ray.pipelines.errors import ExitCode, RunError
 
 Weights = Annotated[
     str,
@@ -44,8 +43,8 @@ def export(
         )
     if half and kind != "safetensors":
         raise RunError(f"half: got --format {kind}, accepted is safetensors", ExitCode.REFUSED)
-    from models.jde import export as onnx_file
-    from models.jde import weights as files
+    from jde_ray.models.jde import export as onnx_file
+    from jde_ray.models.jde import weights as files
 
     try:
         wanted = None if size is None else options.parse_size(size)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from jobs._run import main
-from pipelines.errors import ExitCode, RunError
+from jde_ray.jobs.console.runner import main
+from jde_ray.pipelines.errors import ExitCode, RunError
 
 Source = Annotated[
     Path,
@@ -65,9 +64,9 @@ def refine(
     Order: relink, min-track-length, interpolate, smooth. The tracks given are not changed.
     Columns that `jde track` does not write are empty in the new ones.
     """
-    from models.tracking.relinking import RelinkLimits
-    from pipelines.refinement import RefineConfig
-    from pipelines.refinement import refine as refine_all
+    from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits
+    from jde_ray.pipelines.refinement import RefineConfig
+    from jde_ray.pipelines.refinement import refine as refine_all
 
     try:
         limits = RelinkLimits(max_gap_s=relink_gap, max_distance=relink_distance)

@@ -1,7 +1,7 @@
 """`jde serve`: people tracked in live streams, HTTP and WebSocket. Also `python -m jobs.serve`.
 
-Turns the command line into the arguments of `pipelines.online.deployments.build`, which a file for
-`serve deploy` holds too (jobs/serve.yaml), and keeps the service up until it is told to stop.
+Turns the command line into the arguments of `pipelines.serving.deployments.build`, which a file for
+`serve deploy` holds too (jobs/recipes/serve.yaml), and keeps the service up until it is told to stop.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-
-from jobs import _options as options
-from jobs._options import parse_size
-from jobs._run import main, say
-from pipelines.errors import ExitCode, RunError
+from jde_ray.jobs.console import options as options
+from jde_ray.jobs.console.options import parse_size
+from jde_ray.jobs.console.runner import main, say
+from jde_ray.pipelines.errors import ExitCode, RunError
 
 _LEAVE_S = 2.0  # for which /readyz says 503 before the port is closed
 Host = Annotated[
@@ -68,7 +67,7 @@ ConfigFile = Annotated[
         "--config",
         metavar="FILE.yaml",
         show_default=False,
-        help="Settings as in jobs/serve.yaml under args; flags win over it.",
+        help="Settings as in jobs/recipes/serve.yaml under args; flags win over it.",
     ),
 ]
 
@@ -131,7 +130,7 @@ def serve(
     if "num_detectors" not in args:
         args["num_detectors"] = _fitting(args.get("device", "auto"))
 
-    from pipelines.cluster import Interrupted, interruptible
+    from jde_ray.pipelines.cluster import Interrupted, interruptible
 
     door = {
         "host": host or http.get("host", "127.0.0.1"),
@@ -151,7 +150,7 @@ def serve(
 def _serve(
     args: dict[str, Any], address: str, door: dict[str, Any], is_up: threading.Event
 ) -> None:
-    from pipelines.online.running import running
+    from jde_ray.pipelines.serving.launch import running
 
     with running(args, address=address, **door) as service, _stopped() as wait:
         is_up.set()
@@ -171,7 +170,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         RunError: If the file is missing, no mapping, or holds several applications.
     """
-    from models.settings_file import read_yaml
+    from jde_ray.models.settings_file import read_yaml
 
     try:
         content = read_yaml(path)

@@ -1,6 +1,6 @@
 """`jde track`: people tracked in videos, one Parquet file a video. Also `python -m jobs.track`.
 
-Turns the command line into configurations, checks the weights, runs `pipelines.offline.track`,
+Turns the command line into configurations, checks the weights, runs `pipelines.tracking.offline.track`,
 and shows how it goes. Nothing is computed here.
 """
 
@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from jobs import _options as options
-from jobs._options import Settings, Values, build_settings, collect
-from jobs._run import main
-from jobs._settings import check_weights
-from pipelines.config import OutputConfig
-from pipelines.errors import ExitCode, RunError
-from pipelines.plan import find_videos
-from pipelines.storage import configure
+from jde_ray.jobs.console import options as options
+from jde_ray.jobs.console.options import Settings, Values, build_settings, collect
+from jde_ray.jobs.console.runner import main
+from jde_ray.jobs.console.settings import check_weights
+from jde_ray.pipelines.config import OutputConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.sources.discovery import find_videos
+from jde_ray.pipelines.storage.s3_client import configure
 
 if TYPE_CHECKING:
-    from pipelines.run_record import Summary
+    from jde_ray.pipelines.output.run_record import Summary
 
 Sources = Annotated[
     list[str] | None,
@@ -116,8 +115,9 @@ def track(
         settings = check_weights(values)
     out = out or next_folder(named)
 
-    from jobs._display import Display, show_summary
-    from pipelines import offline, reassociation
+    from jde_ray.jobs.console.progress import Display, show_summary
+    from jde_ray.pipelines.tracking import from_detections as reassociation
+    from jde_ray.pipelines.tracking import offline
 
     run = (
         partial(reassociation.track, named)
@@ -144,8 +144,8 @@ def track(
 
 def _missing_outputs(summary: Summary, outputs: OutputConfig) -> list[str]:
     """What was asked for, and is not there of videos that were done before without it."""
-    from pipelines.playback import without_detections, without_embeddings
-    from pipelines.storage import open_store
+    from jde_ray.pipelines.storage.stores import open_store
+    from jde_ray.pipelines.tracking.rendering import without_detections, without_embeddings
 
     skipped = [row.video_id for row in summary.videos if row.status == "skipped" and not row.error]
     lines = []
@@ -172,8 +172,8 @@ def check_saved(values: Values, saved: list[str]) -> Settings:
     Raises:
         RunError: If something is, there are no detections, or they do not go together.
     """
-    from pipelines.detection_sources import find_saved
-    from pipelines.reassociation import settle_saved
+    from jde_ray.pipelines.sources.saved_detections import find_saved
+    from jde_ray.pipelines.tracking.from_detections import settle_saved
 
     for section, field in values:
         if section == "detection" and field != "score_map":

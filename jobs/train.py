@@ -1,6 +1,6 @@
 """`jde train`: learn boxes, scores and embeddings jointly. Also `python -m jobs.train`.
 
-Reads a configuration such as `jobs/train_small.yaml`, checks the data below `--data`, and trains:
+Reads a configuration such as `jobs/recipes/train_small.yaml`, checks the data below `--data`, and trains:
 in this process, or with `--num-trainers` on Ray. Nothing is computed here.
 """
 
@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-
-from jobs._run import main
-from pipelines.errors import ExitCode, RunError
+from jde_ray.jobs.console.runner import main
+from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
-    from pipelines.recipe import Recipe
+    from jde_ray.pipelines.training.recipe import Recipe
 
-Config = Annotated[Path, typer.Option(help="YAML like jobs/train_small.yaml")]
+Config = Annotated[Path, typer.Option(help="YAML like jobs/recipes/train_small.yaml")]
 Data = Annotated[Path, typer.Option(help="folder that the configuration's paths lie under")]
 Out = Annotated[
     str | None,
@@ -75,11 +74,11 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train a network; OUT/weights.safetensors is the result."""
-    from pipelines.cluster import Interrupted, interruptible
-    from pipelines.training_data import share_of_batch
-    from pipelines.training_images import read_images
-    from pipelines.training_plan import describe_plan
-    from pipelines.training_run import TrainingRun, train_here
+    from jde_ray.pipelines.cluster import Interrupted, interruptible
+    from jde_ray.pipelines.training.data.batches import share_of_batch
+    from jde_ray.pipelines.training.data.image_set import read_images
+    from jde_ray.pipelines.training.dry_run import describe_plan
+    from jde_ray.pipelines.training.run import TrainingRun, train_here
 
     try:
         with interruptible():
@@ -115,7 +114,7 @@ def train(
             known = f"{images.num_identities} identities"
             _show(f"{len(images.images)} images, {people} people, {known}")
             if num_trainers > 1 or address != "local":
-                from pipelines.training_workers import train_on_ray
+                from jde_ray.pipelines.training.ray_train import train_on_ray
 
                 train_on_ray(
                     run,
@@ -154,7 +153,7 @@ def _read(
     initial: Path | None,
 ) -> Recipe:
     """The file's recipe, with what was typed instead."""
-    from pipelines.recipe import read_recipe
+    from jde_ray.pipelines.training.recipe import read_recipe
 
     recipe = read_recipe(config)
     changes: dict[str, Any] = {}

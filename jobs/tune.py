@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-
-from jobs import _options as options
-from jobs._options import FLAGS, Values, build_settings, collect, read_yaml
-from jobs._run import main
-from pipelines.errors import ExitCode, RunError
+from jde_ray.jobs.console import options as options
+from jde_ray.jobs.console.options import FLAGS, Values, build_settings, collect, read_yaml
+from jde_ray.jobs.console.runner import main
+from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
-    from models.metrics.tracking import SequenceScores
-    from pipelines.config import TrackConfig
-    from pipelines.saved_detections import SavedVideo
-    from pipelines.tuning import Search, Setting, Space, Span, Trial, Tuning, TuningSet
+    from jde_ray.models.metrics.tracking import SequenceScores
+    from jde_ray.pipelines.config import TrackConfig
+    from jde_ray.pipelines.evaluation.tuning import (
+        Search,
+        Setting,
+        Space,
+        Span,
+        Trial,
+        Tuning,
+        TuningSet,
+    )
+    from jde_ray.pipelines.formats.detections import SavedVideo
 
 _SHOWN = ("HOTA", "IDF1", "MOTA", "IDs")  # beside the metric
 _MOST_ROWS = 10
@@ -83,10 +90,10 @@ def tune(
     settings = build_settings(collect(flags, config))
     given = {} if config is None else read_yaml(config)
 
-    from models.metrics.tracking import RATIOS
-    from pipelines.detection_sources import find_saved
-    from pipelines.reassociation import settle_saved
-    from pipelines.tuning import tune as run
+    from jde_ray.models.metrics.tracking import RATIOS
+    from jde_ray.pipelines.evaluation.tuning import tune as run
+    from jde_ray.pipelines.sources.saved_detections import find_saved
+    from jde_ray.pipelines.tracking.from_detections import settle_saved
 
     for name, path in (("out", out), ("json", save)):
         if path is not None and not path.parent.is_dir():  # not after all trials
@@ -126,8 +133,8 @@ def _known(given: str, accepted: tuple[str, ...], name: str) -> str:
 
 
 def _pair(saved: list[SavedVideo], gt: Path) -> list[TuningSet]:
-    from pipelines.sequences import pair
-    from pipelines.tuning import TuningSet
+    from jde_ray.pipelines.evaluation.tuning import TuningSet
+    from jde_ray.pipelines.formats.track_files import pair
 
     by_name = {one.video.name: one for one in saved}
     try:
@@ -157,7 +164,7 @@ def _space(params: list[str]) -> Space:
 
 
 def _values(text: str, values: str) -> Span | list[Setting]:
-    from pipelines.tuning import Span
+    from jde_ray.pipelines.evaluation.tuning import Span
 
     wanted = f"param: got {text!r}, accepted is NAME=LOW:HIGH, NAME=LOW:HIGH:STEPS or NAME=A,B,C"
     parts = [_value(part) for part in values.split(":")]
@@ -197,7 +204,7 @@ def _figures(score: SequenceScores, metric: str) -> list[str]:
 
 
 def _total(trial: Trial) -> SequenceScores:
-    from models.metrics.tracking import SequenceScores
+    from jde_ray.models.metrics.tracking import SequenceScores
 
     return sum(trial.scores.values(), SequenceScores())
 

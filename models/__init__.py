@@ -1,1 +1,1 @@
-"""Computation on arrays and tensors: network, association, metrics, synthetic scenes."""
+"""Networks, losses, trackers and metrics: what computes."""

@@ -7,8 +7,7 @@ height (Kalman measurement); `cxcywh` centre and size (network). All in one pixe
 from __future__ import annotations
 
 import numpy as np
-
-from models.structures import FloatArray
+from jde_ray.models.structures import FloatArray
 
 
 def tlwh_to_tlbr(tlwh: FloatArray) -> FloatArray:

@@ -1,1 +1,1 @@
-"""Movement of data: decoding, Ray dataflow, ordering, commit, storage."""
+"""What moves: videos to tracks, streams to answers, images to weights."""

@@ -19,10 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import ray
-
-from pipelines import own_ray
-from pipelines.config import ResourceConfig
-from pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines import own_ray
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
 
 # A user reads our lines, not Ray's. The level is that of its C++ part, which calls it an error that
 # Ray Data's own actors have arguments in the object store.

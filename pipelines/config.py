@@ -10,8 +10,8 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from models.tracking.associations import AssociationConfig
-from models.tracking.config import TrackingConfig
+from jde_ray.models.tracking.config import TrackingConfig
+from jde_ray.models.tracking.registry import AssociationConfig
 
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
 # Raise it when the meaning of a row of tracks/ changes, or of what stands beside it. All of them
@@ -73,7 +73,7 @@ class DetectionConfig:
             shape of input and pays for large networks in bfloat16 (`docs/performance.md`).
         resize: `fast` is one swscale pass, `published` OpenCV's INTER_AREA on the RGB frame.
         score_map: Of detections in MOT text only, how raw scores become shares: `auto`, `none` or
-            `MIDPOINT/SCALE` (`pipelines.saved_detections.to_scores`).
+            `MIDPOINT/SCALE` (`pipelines.formats.detections.to_scores`).
 
     Raises:
         ValueError: If a value is out of range, naming it and what is accepted.
@@ -234,16 +234,16 @@ class Parts:
     """Import paths (`module:name`) of what may be exchanged, found anew in every worker.
 
     Attributes:
-        decode: Generator of frame chunks, called as `pipelines.videos.decode_segment`.
-        cut: Parts of a long video, called as `pipelines.keyframes.cut_segment`.
-        frames: Generator of frames in full size, called as `pipelines.videos.read_frames`.
-        model: Builder of the model, see `pipelines.networks.FrameModel`.
+        decode: Generator of frame chunks, called as `pipelines.video.chunks.decode_segment`.
+        cut: Parts of a long video, called as `pipelines.video.splitting.cut_segment`.
+        frames: Generator of frames in full size, called as `pipelines.video.chunks.read_frames`.
+        model: Builder of the model, see `pipelines.detection.networks.FrameModel`.
     """
 
-    decode: str = "pipelines.videos:decode_segment"
-    cut: str = "pipelines.keyframes:cut_segment"
-    frames: str = "pipelines.videos:read_frames"
-    model: str = "pipelines.networks:load_network"
+    decode: str = "jde_ray.pipelines.video.chunks:decode_segment"
+    cut: str = "jde_ray.pipelines.video.splitting:cut_segment"
+    frames: str = "jde_ray.pipelines.video.chunks:read_frames"
+    model: str = "jde_ray.pipelines.detection.networks:load_network"
 
 
 def find_part(path: str) -> Any:

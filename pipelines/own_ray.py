@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipelines.errors import ExitCode
-from pipelines.processes import started_at, sweep
+from jde_ray.pipelines.errors import ExitCode
+from jde_ray.pipelines.processes import started_at, sweep
 
 SPOOL_PREFIX = "jde-associate-"  # of the association actors' folders in the temporary folder
 _VITAL = {"gcs_server": "its control process (gcs)", "raylet": "its raylet"}

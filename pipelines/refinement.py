@@ -17,20 +17,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from models.metrics.rows import BoxRows
-from models.structures import FloatArray
-from models.tracking.relinking import RelinkLimits, relink
-from models.tracking.smoothing import smooth
-from models.tracking.trajectories import Trajectories, drop_short, interpolate
-from pipelines.mot_format import format_results
-from pipelines.parquet_file import with_schema
-from pipelines.run_record import parse_record
-from pipelines.schema import track_schema
-from pipelines.sequences import find_tracks, read_scored_tracks
-from pipelines.sink import ROW_GROUP_ROWS
-from pipelines.storage import ObjectStore, open_store
-from pipelines.tasks import for_each
+from jde_ray.models.metrics.rows import BoxRows
+from jde_ray.models.structures import FloatArray
+from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits, relink
+from jde_ray.models.tracking.postprocessing.smoothing import smooth
+from jde_ray.models.tracking.postprocessing.trajectories import (
+    Trajectories,
+    drop_short,
+    interpolate,
+)
+from jde_ray.pipelines.formats.mot import format_results
+from jde_ray.pipelines.formats.parquet_file import with_schema
+from jde_ray.pipelines.formats.track_files import find_tracks, read_scored_tracks
+from jde_ray.pipelines.output.row_writer import ROW_GROUP_ROWS
+from jde_ray.pipelines.output.run_record import parse_record
+from jde_ray.pipelines.parallel import for_each
+from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.structures import track_schema
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 _OF_VIDEO = ("video_id", "video")  # columns of one value

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from made_videos import read_number
 
-from pipelines.errors import VideoError
-from pipelines.schema import FrameChunk, Segment, Video
-from pipelines.videos import decode_segment
+from jde_ray.pipelines.errors import VideoError
+from jde_ray.pipelines.structures import FrameChunk, Segment, Video
+from jde_ray.pipelines.video.chunks import decode_segment
 
 SIZE = (96, 64)
 

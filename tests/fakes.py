@@ -18,10 +18,10 @@ from types import SimpleNamespace
 import numpy as np
 from made_videos import read_number
 
-from models.letterbox import PAD_VALUE
-from pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
-from pipelines.errors import Reason, VideoError
-from pipelines.schema import UNCUTTABLE, FrameChunk, Segment, Video, VideoInfo
+from jde_ray.models.letterbox import PAD_VALUE
+from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.structures import UNCUTTABLE, FrameChunk, Segment, Video, VideoInfo
 
 SIZE = (96, 64)
 SOURCE = (192, 128)
@@ -95,7 +95,7 @@ def decode(
     max_frames: int | None = None,
     rect: bool = False,
 ) -> Iterator[FrameChunk]:
-    """As `pipelines.videos.decode_segment`, of a script."""
+    """As `pipelines.video.chunks.decode_segment`, of a script."""
     script = Script(**json.loads(Path(segment.video.uri).read_text()))
     wanted = list(range(0, script.frames, vid_stride))[:max_frames]
     stop = segment.stop_frame or script.frames
@@ -132,7 +132,7 @@ def decode(
 
 
 def cut(segment: Segment, *, segment_frames: int, step: int, max_frames: int | None):
-    """As `pipelines.keyframes.cut_segment`, of a script."""
+    """As `pipelines.video.splitting.cut_segment`, of a script."""
     script = Script(**json.loads(Path(segment.video.uri).read_text()))
     length = -(-segment_frames // step) * step
     starts = list(
@@ -145,7 +145,7 @@ def cut(segment: Segment, *, segment_frames: int, step: int, max_frames: int | N
 
 
 def read_frames(video: Video) -> Iterator[tuple[int, float, np.ndarray]]:
-    """As `pipelines.videos.read_frames`, of a script."""
+    """As `pipelines.video.chunks.read_frames`, of a script."""
     script = Script(**json.loads(Path(video.uri).read_text()))
     for frame in range(script.frames):
         yield frame, frame / 25, draw(script, frame).repeat(2, 0).repeat(2, 1)

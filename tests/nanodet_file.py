@@ -5,7 +5,7 @@ import json
 import numpy as np
 from torch import nn
 
-from models.jde.nanodet import NanoDet
+from jde_ray.models.jde.nanodet import NanoDet
 
 # biases in the order of the convolutions: constants of other use stand between those of the heads
 BIASES = [2 * number for number in range(28)] + [60, 62, 66, 68, 70, 72]

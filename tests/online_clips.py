@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from online_service import call, frame, png
 
-from pipelines import reference
-from pipelines.config import ResourceConfig
-from pipelines.online import connect
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.serving.client.connection import connect
+from jde_ray.pipelines.tracking import reference
 
 SERVE_MARKS = [
     pytest.mark.ray,
@@ -52,7 +52,7 @@ def offline_rows(folder: Path, config, parts) -> dict[str, list[tuple]]:
     The fake decoder reads scripts, so the real one is taken.
     """
     config = replace(config, detection=replace(config.detection, resize="published"))
-    parts = replace(parts, decode="pipelines.videos:decode_segment")
+    parts = replace(parts, decode="jde_ray.pipelines.video.chunks:decode_segment")
     summary = reference.track(
         [str(folder)],
         str(folder / "out"),

@@ -17,21 +17,21 @@ import cv2
 import fakes
 import numpy as np
 
-from pipelines.config import ResourceConfig
-from pipelines.detect import Detector
-from pipelines.online.admission import Tokens
-from pipelines.online.api import build_api
-from pipelines.online.backend import Found
-from pipelines.online.config import Limits, ServeConfig
-from pipelines.online.decoding import Decoders
-from pipelines.online.images import NetworkFrame
-from pipelines.online.listener import Listener
-from pipelines.online.metrics import Changes, Metrics
-from pipelines.online.request_log import RequestLog
-from pipelines.online.service import Service
-from pipelines.online.sessions import Sessions
-from pipelines.online.snapshots import NoSnapshots
-from pipelines.schema import VideoInfo
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.serving.admission import Tokens
+from jde_ray.pipelines.serving.api.routes import build_api
+from jde_ray.pipelines.serving.api.server import Listener
+from jde_ray.pipelines.serving.backend import Found
+from jde_ray.pipelines.serving.config import Limits, ServeConfig
+from jde_ray.pipelines.serving.decoding.pool import Decoders
+from jde_ray.pipelines.serving.images import NetworkFrame
+from jde_ray.pipelines.serving.metrics import Changes, Metrics
+from jde_ray.pipelines.serving.request_log import RequestLog
+from jde_ray.pipelines.serving.service import Service
+from jde_ray.pipelines.serving.streams.sessions import Sessions
+from jde_ray.pipelines.serving.streams.snapshots import NoSnapshots
+from jde_ray.pipelines.structures import VideoInfo
 
 CONFIG = ServeConfig(track=fakes.CONFIG, parts=fakes.PARTS, device="cpu", request_log="none")
 logging.getLogger("ray.serve").setLevel(logging.WARNING)  # a line a call is too much here

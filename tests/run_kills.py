@@ -9,10 +9,10 @@ import sys
 
 import fakes
 
-from jobs._run import run_verb
-from pipelines.config import OutputConfig, ResourceConfig
-from pipelines.errors import ExitCode, RunError
-from pipelines.offline import track
+from jde_ray.jobs.console.runner import run_verb
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.tracking.offline import track
 
 NODE = {"num_cpus": 2, "object_store_memory": 128 << 20}
 OUTPUTS = OutputConfig(save_detections=True, save_mot=True)

@@ -14,8 +14,8 @@ import fakes
 import ray
 from ray.cluster_utils import Cluster
 
-from pipelines.config import ResourceConfig
-from pipelines.offline import track
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.tracking.offline import track
 
 SHARED = {"object_store_memory": 128 << 20, "include_dashboard": False}
 

@@ -6,8 +6,8 @@ import sys
 
 import fakes
 
-from pipelines.config import OutputConfig, Parts, ResourceConfig
-from pipelines.offline import track
+from jde_ray.pipelines.config import OutputConfig, Parts, ResourceConfig
+from jde_ray.pipelines.tracking.offline import track
 
 if __name__ == "__main__":
     source, out = sys.argv[1:]

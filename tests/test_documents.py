@@ -19,13 +19,13 @@ from documents import Block, blocks, commands, inline_commands
 from made_videos import write_video
 from typer.main import get_command
 
-from jobs import cli
-from jobs._options import build_settings, collect
-from jobs._run import _application
-from models.sde.declaration import read_declaration
-from pipelines import offline, reference
-from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
-from pipelines.recipe import parse_recipe
+from jde_ray.jobs import cli
+from jde_ray.jobs.console.options import build_settings, collect
+from jde_ray.jobs.console.runner import _application
+from jde_ray.models.sde.declaration import read_declaration
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.tracking import offline, reference
+from jde_ray.pipelines.training.recipe import parse_recipe
 
 BLOCKS = blocks()
 DATA = {"text", "ini", "nginx", "http", "json"}  # nothing that this project reads or runs
@@ -127,9 +127,9 @@ def test_settings_are_read(block: Block, tmp_path: Path):
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a video and a small finished run, where the blocks are run."""
-    from jobs._synthetic import render_street
-    from models.synthetic.scene import StreetScene
-    from pipelines.networks import detection_for
+    from jde_ray.models.synthetic.scene import StreetScene
+    from jde_ray.pipelines.detection.networks import detection_for
+    from jde_ray.pipelines.video.synthetic import render_street
 
     folder = tmp_path_factory.mktemp("documents")
     scene = StreetScene(3, width=320, height=192, num_people=6, num_frames=2)

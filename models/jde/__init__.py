@@ -1,1 +1,1 @@
-"""The JDE network: one pass gives boxes, scores and appearance embeddings."""
+"""The JDE network: boxes and embeddings in one pass."""

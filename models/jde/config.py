@@ -18,7 +18,7 @@ class JDEConfig:
     Attributes:
         name: Of the configuration, for people.
         size: Width and height in pixels it was trained for, multiples of 32.
-        backbone: Which feature extractor (a key of `models.jde.backbones.BACKBONES`).
+        backbone: Which feature extractor (a key of `models.backbones.registry.BACKBONES`).
         neck_channels: Width of the pyramid at strides 32, 16, 8.
         neck_block: `conv5` is the published stack of five convolutions, `residual` a 1x1
             convolution and `neck_depth` residual units of two 3x3 convolutions.
@@ -148,7 +148,7 @@ def published(backbone: str, size: tuple[int, int]) -> JDEConfig:
     """The published neck, heads and anchors over a backbone.
 
     Args:
-        backbone: A key of `models.jde.backbones.BACKBONES`.
+        backbone: A key of `models.backbones.registry.BACKBONES`.
         size: A key of `PUBLISHED_ANCHORS`.
     """
     return JDEConfig(

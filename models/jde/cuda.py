@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+from jde_ray.models.jde.decode import FrameDetections, decode, select
+from jde_ray.models.jde.head import ScaleMaps
+from jde_ray.models.jde.network import JDE
 from torch import Tensor
-
-from models.jde.decode import FrameDetections, decode, select
-from models.jde.head import ScaleMaps
-from models.jde.network import JDE
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from jde_ray.models.jde.config import STRIDES, JDEConfig
+from jde_ray.models.jde.head import ScaleMaps
+from jde_ray.models.structures import FloatArray
 from torch import Tensor
 from torch.nn import functional as F
-
-from models.jde.config import STRIDES, JDEConfig
-from models.jde.head import ScaleMaps
-from models.structures import FloatArray
 
 MAX_CANDIDATES = 4096  # of an image, into NMS
 MAX_PAIRS = MAX_CANDIDATES**2  # of candidates compared at once, over all images

@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from jde_ray.models.backbones.csp import CspNet
+from jde_ray.models.backbones.darknet import STAGES, DarkNet53
+from jde_ray.models.backbones.resnet import ResNet
+from jde_ray.models.jde.checkpoint import (
+    CheckpointError,
+    check_keys,
+    looks_like_darknet,
+    read_pickle,
+)
+from jde_ray.models.jde.nanodet import read_nanodet
+from jde_ray.models.jde.network import JDE
 from torch import Tensor, nn
-
-from models.jde.backbones.csp import CspNet
-from models.jde.backbones.darknet import STAGES, DarkNet53
-from models.jde.backbones.resnet import ResNet
-from models.jde.checkpoint import CheckpointError, check_keys, looks_like_darknet, read_pickle
-from models.jde.nanodet import read_nanodet
-from models.jde.network import JDE
 
 HEAD_LAYERS = (  # per stride 32, 16, 8: trunk, hidden box layer, box, embedding; detection layer
     ((75, 76, 77, 78, 79), 80, 81, 83, 85),

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+from jde_ray.models.backbones.registry import BACKBONES
+from jde_ray.models.jde.config import JDEConfig
+from jde_ray.models.jde.decode import Candidates, FrameDetections, decode, select
+from jde_ray.models.jde.head import FeaturePyramid, PredictionHead, ScaleMaps
+from jde_ray.models.structures import check_frames
 from torch import Tensor, nn
-
-from models.jde.backbones import BACKBONES
-from models.jde.config import JDEConfig
-from models.jde.decode import Candidates, FrameDetections, decode, select
-from models.jde.head import FeaturePyramid, PredictionHead, ScaleMaps
-from models.structures import check_frames
 
 
 class JDE(nn.Module):

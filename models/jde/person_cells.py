@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
+from jde_ray.models.jde.config import STRIDES, JDEConfig
+from jde_ray.models.jde.decode import Candidates
+from jde_ray.models.jde.losses.task_aligned import pair_iou
 from torch import Tensor
-
-from models.jde.assignment import pair_iou
-from models.jde.config import STRIDES, JDEConfig
-from models.jde.decode import Candidates
 
 SHAPE_IOU = 0.6  # of a person with an anchor, compared by width and height alone
 CANDIDATE_IOU = 0.5

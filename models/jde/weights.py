@@ -11,11 +11,7 @@ import logging
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
-from models.jde.checkpoint import (
+from jde_ray.models.jde.checkpoint import (
     DARKNET,
     PYTORCH,
     check_keys,
@@ -23,10 +19,13 @@ from models.jde.checkpoint import (
     one_line,
     read_pickle,
 )
-from models.jde.checkpoint import CheckpointError as CheckpointError  # for those who load
-from models.jde.config import PUBLISHED_ANCHORS, JDEConfig, published
-from models.jde.importers import ImportReport, published_state, whole_darknet_state
-from models.jde.network import JDE
+from jde_ray.models.jde.checkpoint import CheckpointError as CheckpointError  # for those who load
+from jde_ray.models.jde.config import PUBLISHED_ANCHORS, JDEConfig, published
+from jde_ray.models.jde.importers import ImportReport, published_state, whole_darknet_state
+from jde_ray.models.jde.network import JDE
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 

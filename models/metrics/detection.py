@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jde_ray.models.boxes import iou_matrix
+from jde_ray.models.structures import FloatArray, IntArray
 from numpy.typing import NDArray
-
-from models.boxes import iou_matrix
-from models.structures import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

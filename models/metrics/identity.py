@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import motmetrics
 import numpy as np
-
-from models.boxes import iou_matrix
-from models.metrics.rows import BoxRows, by_frame
+from jde_ray.models.boxes import iou_matrix
+from jde_ray.models.metrics.rows import BoxRows, by_frame
 
 IOU_THRESHOLD = 0.5
 _EPSILON = float(np.finfo(float).eps)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jde_ray.models.structures import FloatArray, IntArray
 from numpy.typing import NDArray
-
-from models.structures import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

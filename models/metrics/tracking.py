@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from models.metrics.clear import ClearCounts, clear_counts
-from models.metrics.distractors import without_distractors
-from models.metrics.hota import HotaCounts, hota_counts
-from models.metrics.identity import IdentityCounts, identity_counts
-from models.metrics.rows import BoxRows, check_unique
+from jde_ray.models.metrics.clear import ClearCounts, clear_counts
+from jde_ray.models.metrics.distractors import without_distractors
+from jde_ray.models.metrics.hota import HotaCounts, hota_counts
+from jde_ray.models.metrics.identity import IdentityCounts, identity_counts
+from jde_ray.models.metrics.rows import BoxRows, check_unique
 
 OVERALL = "OVERALL"
 # the official names, in the order of the table: ratios (in percent there), then counts

@@ -29,8 +29,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from models.sde.layouts import LAYOUTS
-from models.settings_file import read_yaml
+from jde_ray.models.sde.layouts import LAYOUTS
+from jde_ray.models.settings_file import read_yaml
 
 Size = tuple[int, int]
 

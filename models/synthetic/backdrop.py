@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-
-from models.structures import FloatArray
-from models.synthetic.scene import Camera, Layout, StreetScene
+from jde_ray.models.structures import FloatArray
+from jde_ray.models.synthetic.scene import Camera, Layout, StreetScene
 
 
 def margin_px(scene: StreetScene, camera: Camera) -> tuple[int, int]:

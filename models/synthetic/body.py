@@ -9,9 +9,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-
-from models.structures import FloatArray
-from models.synthetic.appearance import Appearance
+from jde_ray.models.structures import FloatArray
+from jde_ray.models.synthetic.appearance import Appearance
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from jde_ray.models.structures import FloatArray
+from jde_ray.models.synthetic.appearance import Appearance
+from jde_ray.models.synthetic.body import Pose, walking_pose
+from jde_ray.models.synthetic.solids import Paint, SolidCanvas, Surface, plain
 from numpy.typing import NDArray
-
-from models.structures import FloatArray
-from models.synthetic.appearance import Appearance
-from models.synthetic.body import Pose, walking_pose
-from models.synthetic.solids import Paint, SolidCanvas, Surface, plain
 
 _MARGIN_M = 0.12
 

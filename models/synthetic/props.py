@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from jde_ray.models.synthetic.person import Sprite, make_sprite
+from jde_ray.models.synthetic.scene import PropKind
 from numpy.typing import NDArray
-
-from models.synthetic.person import Sprite, make_sprite
-from models.synthetic.scene import PropKind
 
 _SIZES_M: dict[PropKind, tuple[float, float]] = {
     "lamp": (0.9, 5.2),

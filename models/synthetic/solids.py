@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-
-from models.structures import FloatArray
+from jde_ray.models.structures import FloatArray
 
 
 @dataclass(frozen=True)

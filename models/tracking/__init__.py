@@ -1,1 +1,1 @@
-"""The association: detections frame by frame in, tracks out. numpy and scipy only."""
+"""Online association: detections of one frame after the other to tracks."""

@@ -23,7 +23,7 @@ class TrackingConfig:
     Limits of overlap are costs, 1 - IoU: the larger, the less overlap a match needs.
 
     Attributes:
-        association: Its name; the others are in `models.tracking.associations`.
+        association: Its name; the others are in `models.tracking.registry`.
         mode: `default`, or `published` for the original's behaviour row for row, which has
             `track_buffer`, `high_score` and `birth_score` only.
         track_buffer: Frames at 30 frames a second that a lost track is kept (scaled by fps / 30);

@@ -7,9 +7,8 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from jde_ray.models.structures import FloatArray
 from numpy.typing import ArrayLike, NDArray
-
-from models.structures import FloatArray
 
 
 @dataclass(slots=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from jde_ray.models.structures import FloatArray
+from jde_ray.models.tracking.config import TrackingConfig
+from jde_ray.models.tracking.registry import AssociationConfig
 from numpy.typing import NDArray
-
-from models.structures import FloatArray
-from models.tracking.associations import AssociationConfig
-from models.tracking.config import TrackingConfig
 
 SMALL, WIDE = "min_box_area", "aspect"  # causes, as they are counted
 

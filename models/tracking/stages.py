@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-
-from models.tracking import kalman
-from models.tracking.frame import Frame
-from models.tracking.matching import (
+from jde_ray.models.tracking import kalman
+from jde_ray.models.tracking.frame import Frame
+from jde_ray.models.tracking.matching import (
     Indices,
     assign,
     embedding_distance,
     overlap_matrix,
     pairs_below,
 )
-from models.tracking.track import TrackStore
+from jde_ray.models.tracking.track import TrackStore
+from numpy.typing import NDArray
 
 _GATE_INCLUSIVE = float(np.nextafter(kalman.GATE, np.inf))
 

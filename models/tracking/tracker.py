@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jde_ray.models.structures import TrackerState, Tracks
+from jde_ray.models.tracking.config import TrackingConfig
+from jde_ray.models.tracking.frame import Frame, Step, build_frame
+from jde_ray.models.tracking.registry import AssociationConfig, associate, build_store
+from jde_ray.models.tracking.track import STORE_ARRAYS, TrackStore
+from jde_ray.models.tracking.trackers.jde import FIRST_FRAME
 from numpy.typing import ArrayLike, NDArray
-
-from models.structures import TrackerState, Tracks
-from models.tracking.associations import AssociationConfig, associate, build_store
-from models.tracking.config import TrackingConfig
-from models.tracking.default import FIRST_FRAME
-from models.tracking.frame import Frame, Step, build_frame
-from models.tracking.track import STORE_ARRAYS, TrackStore
 
 _STATE_KIND = "jde-tracker 2"  # raise the number when the meaning of a state changes
 _JITTER = 0.05  # of a frame: containers round time stamps, to 1/1000 s for example
@@ -29,7 +28,7 @@ class JDETracker:
 
     Args:
         config: Settings: `TrackingConfig` for our own association, or those of another
-            (`models.tracking.associations`).
+            (`models.tracking.registry`).
         frames_per_second: Nominal rate of the video: the unit of time of the motion model and of
             the lost-track buffer.
 

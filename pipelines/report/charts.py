@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
-
-from models.structures import FloatArray
+from jde_ray.models.structures import FloatArray
 
 # told apart by people who see colours otherwise, too (Okabe and Ito); legible on light and dark
 PALETTE = ("#2f7fd6", "#e08a1e", "#1a9e77", "#cc5f9c", "#8a6fd1", "#c9a400", "#d4503e", "#5b8f9c")

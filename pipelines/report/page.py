@@ -19,15 +19,14 @@ from pathlib import Path
 from string import Template
 
 import pyarrow as pa
-
-from pipelines.errors import ExitCode, VideoError
-from pipelines.report import sections
-from pipelines.report.plots import read_tracked_video
-from pipelines.report.sections import Listed
-from pipelines.run_record import Summary
-from pipelines.sink import error_key
-from pipelines.storage import ObjectStore
-from pipelines.work import VideoRow, known_failure
+from jde_ray.pipelines.errors import ExitCode, VideoError
+from jde_ray.pipelines.output.row_writer import error_key
+from jde_ray.pipelines.output.run_record import Summary
+from jde_ray.pipelines.output.work import VideoRow, known_failure
+from jde_ray.pipelines.report import sections
+from jde_ray.pipelines.report.plots import read_tracked_video
+from jde_ray.pipelines.report.sections import Listed
+from jde_ray.pipelines.storage.base import ObjectStore
 
 logger = logging.getLogger(__name__)
 

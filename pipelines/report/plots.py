@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from jde_ray.pipelines.formats.parquet_file import open_parquet
+from jde_ray.pipelines.output.row_writer import tracks_key
+from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.video.drawing import Point, track_colour
 from numpy.typing import NDArray
-
-from pipelines.annotate import Point, track_colour
-from pipelines.parquet_file import open_parquet
-from pipelines.sink import tracks_key
-from pipelines.storage import ObjectStore
 
 MAX_GROUPS = 24  # row groups that are read of a video: an hour of five people, whole
 MAX_PATHS = 80  # of a video, the longest ones

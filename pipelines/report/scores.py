@@ -11,12 +11,11 @@ from string import Template
 from typing import TypeVar
 
 import numpy as np
-
-from models.metrics.detection import DetectionScores
-from models.metrics.embedding import EmbeddingScores
-from models.metrics.hota import ALPHAS
-from models.metrics.tracking import OVERALL, SequenceScores
-from pipelines.report.charts import PERCENT, Axis, Line, bar_chart, line_chart, point_chart
+from jde_ray.models.metrics.detection import DetectionScores
+from jde_ray.models.metrics.embedding import EmbeddingScores
+from jde_ray.models.metrics.hota import ALPHAS
+from jde_ray.models.metrics.tracking import OVERALL, SequenceScores
+from jde_ray.pipelines.report.charts import PERCENT, Axis, Line, bar_chart, line_chart, point_chart
 
 Scores = TypeVar("Scores")
 MAX_DRAWN = 24  # sequences in a chart; the table has all of them

@@ -9,17 +9,17 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from pipelines.report.plots import (
+from jde_ray.pipelines.output.row_writer import tracks_key, video_key
+from jde_ray.pipelines.output.run_record import Summary
+from jde_ray.pipelines.output.work import VideoRow
+from jde_ray.pipelines.report.plots import (
     MAX_PATHS,
     TrackedVideo,
     draw_paths,
     draw_people,
     format_seconds,
 )
-from pipelines.run_record import Summary
-from pipelines.sink import tracks_key, video_key
-from pipelines.storage import ObjectStore
-from pipelines.work import VideoRow
+from jde_ray.pipelines.storage.base import ObjectStore
 
 _STATUS = {"skipped": "done before"}
 _STAGES = ("decode", "detect", "associate")

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from pipelines.processes import mark, sweep
-from pipelines.storage.base import Body
+from jde_ray.pipelines.processes import mark, sweep
+from jde_ray.pipelines.storage.base import Body
 
 _TEMPORARY = ".tmp-"  # unfinished files; never listed
 

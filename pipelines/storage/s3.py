@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.storage import s3_client
-from pipelines.storage.base import Body
-from pipelines.storage.s3_client import ConditionError, StorageError
+from jde_ray.pipelines.storage import s3_client
+from jde_ray.pipelines.storage.base import Body
+from jde_ray.pipelines.storage.s3_client import ConditionError, StorageError
 
 R = TypeVar("R")
 

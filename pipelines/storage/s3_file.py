@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from typing import Any, cast
 
+from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.storage import s3_client
+from jde_ray.pipelines.storage.s3_client import ConditionError
 from typing_extensions import Buffer
-
-from pipelines.errors import Reason, VideoError
-from pipelines.storage import s3_client
-from pipelines.storage.s3_client import ConditionError
 
 _FIRST_WINDOW, _LARGEST_WINDOW = 256 << 10, 8 << 20  # bytes of a request
 

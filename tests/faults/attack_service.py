@@ -265,7 +265,7 @@ def serving(arguments: list[str]) -> Iterator[Service]:
         probe.close()
         tokens = Path(folder, "tokens")
         tokens.write_text(f"{ATTACKER}\n{CALLER}\n")
-        command = [sys.executable, "-m", "jobs.cli", "serve", "--port", str(port)]
+        command = [sys.executable, "-m", "jde_ray.jobs.cli", "serve", "--port", str(port)]
         process = subprocess.Popen(
             [*command, "--token-file", str(tokens), *arguments], stdout=subprocess.PIPE
         )

@@ -28,9 +28,10 @@ from conftest import ROOT, WORKER_PATH
 from fakes import Script
 from run_kills import OUTPUTS
 
-from pipelines import own_ray, reference
-from pipelines.config import ResourceConfig
-from pipelines.errors import ExitCode
+from jde_ray.pipelines import own_ray
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.errors import ExitCode
+from jde_ray.pipelines.tracking import reference
 
 NUM_VIDEOS, NUM_FRAMES, FRAME_S = 5, 240, 0.012
 END_S = 600.0  # a run that takes longer hangs

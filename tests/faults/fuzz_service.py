@@ -19,10 +19,11 @@ import sys
 import time
 from pathlib import Path
 
+from places import ROOT
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+sys.path[:0] = [str(Path(__file__).parents[1]), str(ROOT)]
 
 from online_service import OTHER_TOKEN, TOKEN, Running, frame, png, running
 

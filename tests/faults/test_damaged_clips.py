@@ -16,10 +16,10 @@ import pytest
 from decoded import SIZE
 from hostile_files import damage, write_good
 
-from pipelines.errors import Reason
-from pipelines.keyframes import cut_segment
-from pipelines.schema import UNCUTTABLE, FrameChunk, Segment, Video
-from pipelines.videos import decode_segment
+from jde_ray.pipelines.errors import Reason
+from jde_ray.pipelines.structures import UNCUTTABLE, FrameChunk, Segment, Video
+from jde_ray.pipelines.video.chunks import decode_segment
+from jde_ray.pipelines.video.splitting import cut_segment
 
 SEED = int(os.environ.get("JDE_FUZZ_SEED", "0"))
 NUM_FRAMES = 24

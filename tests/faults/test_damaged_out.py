@@ -21,18 +21,18 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import Script
 
-from jobs.cli import run
-from pipelines import reference
-from pipelines.checkpoints import Checkpoint, find_states
-from pipelines.config import OutputConfig, ResourceConfig, TrackConfig
-from pipelines.detection_sources import find_saved
-from pipelines.errors import RunError
-from pipelines.passes import Passes
-from pipelines.reassociation import settle_saved
-from pipelines.saved_detections import saved_chunks
-from pipelines.schema import Segment
-from pipelines.session import Checkpointing, VideoSession
-from pipelines.storage import open_store
+from jde_ray.jobs.cli import run
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.errors import RunError
+from jde_ray.pipelines.formats.detections import saved_chunks
+from jde_ray.pipelines.output.checkpoints import Checkpoint, find_states
+from jde_ray.pipelines.sources.saved_detections import find_saved
+from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.structures import Segment
+from jde_ray.pipelines.tracking import reference
+from jde_ray.pipelines.tracking.attempts import Passes
+from jde_ray.pipelines.tracking.from_detections import settle_saved
+from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 
 OUTPUTS = OutputConfig(save_mot=True, save_detections=True, save_embeddings=True)
 SMALL = ResourceConfig(chunk_frames=8)

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.structures import Detections
-from models.tracking.associations import ASSOCIATIONS, build_config
-from pipelines.checkpoints import Checkpoint, find_states
-from pipelines.config import DetectionConfig, OutputConfig, TrackConfig
-from pipelines.schema import DetectionChunk, Video, VideoInfo, VideoOutcome
-from pipelines.session import Checkpointing, VideoSession
-from pipelines.storage import open_store
+from jde_ray.models.structures import Detections
+from jde_ray.models.tracking.registry import ASSOCIATIONS, build_config
+from jde_ray.pipelines.config import DetectionConfig, OutputConfig, TrackConfig
+from jde_ray.pipelines.output.checkpoints import Checkpoint, find_states
+from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.structures import DetectionChunk, Video, VideoInfo, VideoOutcome
+from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 
 VIDEO = Video("/archive/v.mp4", "v")
 CONFIGS = [*ASSOCIATIONS, "published"]

@@ -23,13 +23,15 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from jobs import _options, cli
-from jobs._run import _application
-from models.tracking.associations import CONFIGS
-from pipelines import networks
-from pipelines.augmentation import Augmentation
-from pipelines.errors import ExitCode
-from pipelines.recipe import Recipe, Source, TrainingConfig
+from jde_ray.jobs import cli
+from jde_ray.jobs.console import options
+from jde_ray.jobs.console.runner import _application
+from jde_ray.models.tracking.registry import CONFIGS
+from jde_ray.pipelines.detection import networks
+from jde_ray.pipelines.errors import ExitCode
+from jde_ray.pipelines.training.data.augmentation import Augmentation
+from jde_ray.pipelines.training.data.sources import Source
+from jde_ray.pipelines.training.recipe import Recipe, TrainingConfig
 
 TEXTS = (
     "", " ", "0", "1", "-1", "0.5", "1e309", "nan", "-inf", "1_0", "٣", "0x10", "9" * 40, "true",
@@ -89,8 +91,8 @@ def names_of(*kinds: type[Any]) -> list[str]:
 
 def settings_file(dice: random.Random, folder: Path) -> Path:
     """For `jde track --config`, by flags and by sections."""
-    content: Any = mapping(dice, sorted(_options.FLAGS))
-    for section, kind in _options.SECTIONS.items():
+    content: Any = mapping(dice, sorted(options.FLAGS))
+    for section, kind in options.SECTIONS.items():
         if dice.random() < 0.3:
             kinds = CONFIGS.values() if section == "tracking" else [kind]
             content[section] = (
@@ -117,8 +119,8 @@ def recipe_file(dice: random.Random, folder: Path) -> Path:
 
 def service_file(dice: random.Random, folder: Path) -> Path:
     """For `jde serve --config`."""
-    from pipelines.config import DetectionConfig, TrackConfig
-    from pipelines.online.config import ServeConfig
+    from jde_ray.pipelines.config import DetectionConfig, TrackConfig
+    from jde_ray.pipelines.serving.config import ServeConfig
 
     content: Any = mapping(dice, names_of(ServeConfig))
     if dice.random() < 0.5:
@@ -200,9 +202,9 @@ def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.chdir(tmp_path)
     for place in ("offline.track", "reassociation.track", "refinement.refine", "tuning.tune"):
         monkeypatch.setattr(f"pipelines.{place}", stop)
-    monkeypatch.setattr("pipelines.online.running.connected", stop)
-    monkeypatch.setattr("pipelines.training_run.train_here", stop)
-    monkeypatch.setattr("pipelines.training_workers.train_on_ray", stop)
+    monkeypatch.setattr("jde_ray.pipelines.cluster.connected", stop)
+    monkeypatch.setattr("jde_ray.pipelines.training.run.train_here", stop)
+    monkeypatch.setattr("jde_ray.pipelines.training.ray_train.train_on_ray", stop)
     monkeypatch.setattr(networks, "inspect", lru_cache(networks.inspect))
     return tmp_path
 

@@ -18,9 +18,9 @@ import pytest
 from hostile_files import SUFFIXES, Makers
 from made_videos import write_video
 
-from pipelines import offline, reference
-from pipelines.config import Parts, ResourceConfig, TrackConfig
-from pipelines.errors import ExitCode, Reason
+from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.errors import ExitCode, Reason
+from jde_ray.pipelines.tracking import offline, reference
 
 SEED = int(os.environ.get("JDE_FUZZ_SEED", "0"))
 PARTS = Parts(model="fakes:NumberModel")

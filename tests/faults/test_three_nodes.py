@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT, WORKER_PATH
 from fakes import Script
 
-from pipelines import reference
-from pipelines.errors import ExitCode
+from jde_ray.pipelines.errors import ExitCode
+from jde_ray.pipelines.tracking import reference
 
 pytestmark = pytest.mark.ray
 

@@ -10,9 +10,9 @@ import pytest
 from conftest import ROOT, WORKER_PATH
 from fakes import Script
 
-from pipelines import offline, reference
-from pipelines.config import ResourceConfig
-from pipelines.errors import ExitCode
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.errors import ExitCode
+from jde_ray.pipelines.tracking import offline, reference
 
 pytestmark = pytest.mark.ray
 

@@ -10,17 +10,17 @@ from pathlib import Path
 import fakes
 import pytest
 from made_videos import write_video
+from places import ROOT
 
-from jobs import _run, cli, doctor
-from jobs import track as track_job
-from pipelines import offline, reference
-from pipelines.config import VERSION, DetectionConfig, OutputConfig
-from pipelines.errors import ExitCode, RunError
-from pipelines.passes import Progress
-from pipelines.run_record import Summary
-from pipelines.work import VideoRow
-
-ROOT = Path(__file__).parents[2]
+from jde_ray.jobs import cli, doctor
+from jde_ray.jobs import track as track_job
+from jde_ray.jobs.console import runner
+from jde_ray.pipelines.config import VERSION, DetectionConfig, OutputConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.output.run_record import Summary
+from jde_ray.pipelines.output.work import VideoRow
+from jde_ray.pipelines.tracking import offline, reference
+from jde_ray.pipelines.tracking.attempts import Progress
 
 
 def one_error(capsys: pytest.CaptureFixture[str]) -> str:
@@ -277,17 +277,17 @@ def test_a_traceback_only_where_it_is_asked_for(capsys, monkeypatch):
         """Fail."""
         raise TypeError("inside")
 
-    assert _run.run_verb(broken, "broken", []) == 1
+    assert runner.run_verb(broken, "broken", []) == 1
     assert "Traceback" not in capsys.readouterr().err
     monkeypatch.setenv("JDE_DEBUG", "1")
-    assert _run.run_verb(broken, "broken", []) == 1
+    assert runner.run_verb(broken, "broken", []) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_weights_are_checked_and_give_the_size(tmp_path):
-    from models.jde.config import CONFIGURATIONS
-    from models.jde.network import JDE
-    from models.jde.weights import save
+    from jde_ray.models.jde.config import CONFIGURATIONS
+    from jde_ray.models.jde.network import JDE
+    from jde_ray.models.jde.weights import save
 
     path = tmp_path / "w.safetensors"
     config = CONFIGURATIONS["small"]
@@ -307,9 +307,9 @@ def test_weights_are_checked_and_give_the_size(tmp_path):
 
 
 def test_doctor_names_versions_and_the_licence_of_the_weights(capsys, tmp_path, monkeypatch):
-    from models.jde import weights
-    from models.jde.config import CONFIGURATIONS
-    from models.jde.network import JDE
+    from jde_ray.models.jde import weights
+    from jde_ray.models.jde.config import CONFIGURATIONS
+    from jde_ray.models.jde.network import JDE
 
     monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
     name = DetectionConfig().weights

@@ -4,8 +4,8 @@ import pytest
 from fakes import CONFIG
 from rich.console import Console
 
-from jobs._run import run_verb
-from jobs.demo import (
+from jde_ray.jobs.console.runner import run_verb
+from jde_ray.jobs.demo import (
     annotated_path,
     demo,
     is_rendered,
@@ -15,8 +15,8 @@ from jobs.demo import (
     score_archive,
     tracks_path,
 )
-from pipelines.config import Parts, ResourceConfig
-from pipelines.mot_format import read_ground_truth
+from jde_ray.pipelines.config import Parts, ResourceConfig
+from jde_ray.pipelines.formats.mot import read_ground_truth
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.doctor import _store
-from pipelines.storage.base import Body
-from pipelines.storage.local import LocalStore
+from jde_ray.jobs.doctor import _store
+from jde_ray.pipelines.storage.base import Body
+from jde_ray.pipelines.storage.local import LocalStore
 
 
 def said(uri: str) -> dict[str, tuple[bool | None, str]]:

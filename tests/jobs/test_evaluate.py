@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cli import run
-from models.metrics.tracking import COUNTS, RATIOS
+from jde_ray.jobs.cli import run
+from jde_ray.models.metrics.tracking import COUNTS, RATIOS
 
 LINES = "1,1,1,1,10,20,1,-1,-1,-1\n2,1,2,1,10,20,1,-1,-1,-1\n"
 

@@ -1,18 +1,18 @@
 """`jde export`: what is written is what was read, in every format."""
 
 import copy
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 
-from jobs import cli
-from models.jde import weights
-from models.jde.config import CONFIGURATIONS, JDEConfig
-from models.jde.network import JDE
-from models.letterbox import Letterbox
+from jde_ray.jobs import cli
+from jde_ray.models.jde import weights
+from jde_ray.models.jde.config import CONFIGURATIONS, JDEConfig
+from jde_ray.models.jde.network import JDE
+from jde_ray.models.letterbox import Letterbox
 
 NO_ONNX = "onnx is not installed: pip install -e '.[onnx]'"
 # the published layout over the small backbone: every kind of layer, quick to run
@@ -103,7 +103,7 @@ def test_onnx_equals_eager_at_any_batch(tiny, tmp_path, capsys, name, batch):
 
 def test_onnx_of_the_published_network_equals_eager(published_file, tmp_path):
     pytest.importorskip("onnx", reason=NO_ONNX)
-    from models.jde.export import write_onnx
+    from jde_ray.models.jde.export import write_onnx
 
     model = weights.load(published_file, (576, 320))
     # with all its weights, on a small input: at its own size see below
@@ -135,7 +135,7 @@ def test_the_documents_example_finds_what_the_network_finds(tiny, tmp_path, caps
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 255, (75, 90, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "picture.png"), picture[:, :, ::-1])
-    page = Path(__file__).parents[2] / "docs" / "export.md"
+    page = ROOT / "docs" / "export.md"
     block = page.read_text().partition("```python\n")[2].partition("```")[0]
     monkeypatch.chdir(tmp_path)
     values = {}

@@ -5,12 +5,12 @@ import pytest
 import torch
 from made_videos import write_video
 
-from jobs import cli
-from jobs.track import check_weights
-from models.jde.config import PUBLISHED_ANCHORS
-from pipelines import reference
-from pipelines.config import ResourceConfig
-from pipelines.errors import ExitCode, RunError
+from jde_ray.jobs import cli
+from jde_ray.jobs.console.settings import check_weights
+from jde_ray.models.jde.config import PUBLISHED_ANCHORS
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.tracking import reference
 
 SIZES = pytest.mark.parametrize("size", PUBLISHED_ANCHORS, ids=lambda s: f"{s[0]}x{s[1]}")
 

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cli import run
+from jde_ray.jobs.cli import run
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from made_videos import write_video
 from onnx_models import write_constant, write_declaration
 
-from jobs import cli
-from jobs.track import check_weights
-from pipelines.config import DetectionConfig
+from jde_ray.jobs import cli
+from jde_ray.jobs.console.settings import check_weights
+from jde_ray.pipelines.config import DetectionConfig
 
 pytest.importorskip("onnxruntime")
 

@@ -8,15 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from online_service import call, free_port
+from places import ROOT
 
-from jobs.serve import read_file, serve
-from pipelines.errors import ExitCode, RunError
+from jde_ray.jobs.serve import read_file, serve
+from jde_ray.pipelines.errors import ExitCode, RunError
 
-SHIPPED = Path(__file__).parents[2] / "jobs/serve.yaml"
+SHIPPED = ROOT / "jobs/recipes/serve.yaml"
 
 
 def test_a_whole_file_of_serve_gives_the_address_and_says_what_is_not_used(tmp_path, capsys):
@@ -63,7 +63,7 @@ def test_the_address_of_the_file_is_taken_and_flags_win_over_it(tmp_path, monkey
         asked.append(door)
         raise RunError("enough", ExitCode.REFUSED)
 
-    monkeypatch.setattr("pipelines.online.running.running", running)
+    monkeypatch.setattr("jde_ray.pipelines.serving.launch.running", running)
     path = tmp_path / "serve.yaml"
     path.write_text("{applications: [{args: {}}], http_options: {host: 127.0.0.9, port: 8123}}")
     for flags in ({}, {"port": 9000}, {"host": "127.0.0.1"}):
@@ -83,7 +83,7 @@ def test_a_request_log_that_cannot_be_written_is_refused_before_anything_starts(
 
 
 def start(port: int, *flags: str, **streams) -> subprocess.Popen:
-    command = [sys.executable, "-m", "jobs.cli", "serve", "--port", str(port), *flags]
+    command = [sys.executable, "-m", "jde_ray.jobs.cli", "serve", "--port", str(port), *flags]
     return subprocess.Popen(
         [*command, "--device", "cpu", "--num-detectors", "1"],
         stdout=subprocess.PIPE,

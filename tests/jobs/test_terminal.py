@@ -16,9 +16,9 @@ from fakes import Script
 
 RUN = """
 import sys, fakes
-from jobs._display import Display, show_summary
+from jobs.console.progress import Display, show_summary
 from pipelines.config import ResourceConfig
-from pipelines.offline import track
+from pipelines.tracking.offline import track
 with Display() as display:
     resources = ResourceConfig(chunk_frames=8)
     summary = track(

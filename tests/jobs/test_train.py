@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs.cli import run
-from jobs.train import _labels_folder
+from jde_ray.jobs.cli import run
+from jde_ray.jobs.train import _labels_folder
 
 WRONG = "a.jpg,1,2,30\n"
 
@@ -104,7 +104,17 @@ def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_pat
     settings = yaml.safe_load(recipe.read_text())
     settings["training"]["epochs"] = 4000
     recipe.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "jobs.train", "--config", recipe, "--data", data, "--out", out]
+    command = [
+        sys.executable,
+        "-m",
+        "jde_ray.jobs.train",
+        "--config",
+        recipe,
+        "--data",
+        data,
+        "--out",
+        out,
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not (out / "latest.json").exists() and process.poll() is None:
             time.sleep(0.05)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs import cli
-from jobs._options import build_settings, collect
-from jobs.tune import _space
-from models.tracking.bytetrack import ByteTrackConfig
-from models.tracking.config import TrackingConfig
-from pipelines.errors import ExitCode, RunError
-from pipelines.tuning import (
+from jde_ray.jobs import cli
+from jde_ray.jobs.console.options import build_settings, collect
+from jde_ray.jobs.tune import _space
+from jde_ray.models.tracking.config import TrackingConfig
+from jde_ray.models.tracking.trackers.bytetrack import ByteTrackConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.evaluation.tuning import (
     Span,
     Trial,
     Tuning,
@@ -77,13 +77,13 @@ def test_a_file_is_never_worse_than_the_start_and_weak_detections_are_missed_alo
 
         return settle
 
-    monkeypatch.setattr("pipelines.tuning.tune", three)
-    monkeypatch.setattr("pipelines.reassociation.settle_saved", saved_from(0.3))
+    monkeypatch.setattr("jde_ray.pipelines.evaluation.tuning.tune", three)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.from_detections.settle_saved", saved_from(0.3))
     command = ["tune", str(place), "--gt", str(place), "--out", str(out)]
     assert cli.run([*command, "--param", "conf=0.3:0.9"]) == ExitCode.DONE
     said = capsys.readouterr().out
     assert "note: detections were saved from score 0.3 on, trials look at them from 0.18" in said
-    monkeypatch.setattr("pipelines.reassociation.settle_saved", saved_from(0.1))
+    monkeypatch.setattr("jde_ray.pipelines.tracking.from_detections.settle_saved", saved_from(0.1))
     assert cli.run([*command, "--param", "min_hits=1,2"]) == ExitCode.DONE
     said = capsys.readouterr().out
     assert "note" not in said

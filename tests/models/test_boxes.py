@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models import boxes
+from jde_ray.models import boxes
 
 coordinate = st.floats(-1000, 3000, allow_nan=False, width=32)
 side = st.floats(0.5, 2000, allow_nan=False, width=32)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
+import places
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.letterbox import Letterbox, fitted_size
+from jde_ray.models.letterbox import Letterbox, fitted_size
 
 # Columns: h, w, W, H, ratio, dw, dh, outW, outH, border value, two checksums of an image that is
 # not at hand, and the corners of GOLDEN_BOXES mapped back to the source. See tests/golden.
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "letterbox.npz")["letterbox"]
+GOLDEN = np.load(places.GOLDEN / "letterbox.npz")["letterbox"]
 GOLDEN_BOXES = np.array([[10.3, 20.7, 300.2, 310.9], [-5.0, -5.0, 2000.0, 2000.0]], np.float32)
 
 

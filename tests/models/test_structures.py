@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from models.structures import Detections, Tracks
+from jde_ray.models.structures import Detections, Tracks
 
 
 def detections(count: int = 3, dim: int = 4) -> Detections:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from pipelines.cluster import (
+from jde_ray.pipelines.cluster import (
     Interrupted,
     _check_open_files,
     check_address,
@@ -17,8 +17,8 @@ from pipelines.cluster import (
     interruptible,
     size_pools,
 )
-from pipelines.config import ResourceConfig
-from pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
 
 
 @pytest.mark.parametrize("cpus", [0.5, 1, 2, 4, 64])
@@ -127,7 +127,7 @@ def test_an_ipv6_address_passes() -> None:
 def test_somebody_else_at_the_address_is_told_in_seconds(
     answer: bytes | None, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.cluster._ANSWER_S", 0.3)
+    monkeypatch.setattr("jde_ray.pipelines.cluster._ANSWER_S", 0.3)
     with listener(answer) as port, pytest.raises(RunError, match=why) as refused:
         check_address(f"127.0.0.1:{port}")
     assert refused.value.exit_code == ExitCode.REFUSED
@@ -161,8 +161,10 @@ def test_auto_without_a_named_one_is_for_ray_to_find(monkeypatch: pytest.MonkeyP
 
 def test_too_few_open_files_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     limits, given = (64, 64), []
-    monkeypatch.setattr("pipelines.cluster.resource.getrlimit", lambda kind: limits)
-    monkeypatch.setattr("pipelines.cluster.resource.setrlimit", lambda _, new: given.append(new))
+    monkeypatch.setattr("jde_ray.pipelines.cluster.resource.getrlimit", lambda kind: limits)
+    monkeypatch.setattr(
+        "jde_ray.pipelines.cluster.resource.setrlimit", lambda _, new: given.append(new)
+    )
     with pytest.raises(RunError, match="open files: got a limit of 64") as refused:
         _check_open_files()
     assert refused.value.exit_code == ExitCode.REFUSED
@@ -185,10 +187,10 @@ def test_a_ray_that_does_not_start_is_tried_once_more(
         if len(tries) <= num_failures:
             raise Exception("timed out\nwhile waiting for a node")  # as Ray does, of no kind
 
-    monkeypatch.setattr("pipelines.cluster.ray.init", start)
-    monkeypatch.setattr("pipelines.cluster.ray.is_initialized", lambda: False)
-    monkeypatch.setattr("pipelines.cluster.ray.shutdown", lambda: None)
-    monkeypatch.setattr("pipelines.cluster.own_ray.end", lambda family: None)
+    monkeypatch.setattr("jde_ray.pipelines.cluster.ray.init", start)
+    monkeypatch.setattr("jde_ray.pipelines.cluster.ray.is_initialized", lambda: False)
+    monkeypatch.setattr("jde_ray.pipelines.cluster.ray.shutdown", lambda: None)
+    monkeypatch.setattr("jde_ray.pipelines.cluster.own_ray.end", lambda family: None)
     if num_failures == 2:
         why = r"Ray did not start here, twice .timed out.*busy"
         with pytest.raises(RunError, match=why), connected("local"):

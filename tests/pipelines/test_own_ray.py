@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import own_ray
+from jde_ray.pipelines import own_ray
 
 # a driver with a Ray of one raylet, which has a child, and a stranger that was there before
 DRIVER = """
@@ -83,7 +83,7 @@ def test_a_ray_that_is_shut_down_is_no_fall(tmp_path: Path) -> None:
 
 def own_ray_mark_of_nobody() -> str:
     """A mark of this machine whose process has ended."""
-    from pipelines.processes import mark
+    from jde_ray.pipelines.processes import mark
 
     machine, pid, start = mark().split("-")
     return f"{machine}-{pid}-{int(start) - 1}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.processes import is_left, mark, started_at, sweep
+from jde_ray.pipelines.processes import is_left, mark, started_at, sweep
 
 MARK = "from pipelines.processes import mark; print(mark(), flush=True); input()"
 

@@ -5,14 +5,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.structures import Tracks
-from models.tracking.relinking import RelinkLimits
-from pipelines.config import OutputConfig
-from pipelines.refinement import RefineConfig, refine
-from pipelines.schema import TrackedFrame, Video
-from pipelines.sequences import read_tracks
-from pipelines.sink import RowWriter
-from pipelines.storage import open_store
+from jde_ray.models.structures import Tracks
+from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits
+from jde_ray.pipelines.config import OutputConfig
+from jde_ray.pipelines.formats.track_files import read_tracks
+from jde_ray.pipelines.output.row_writer import RowWriter
+from jde_ray.pipelines.refinement import RefineConfig, refine
+from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.structures import TrackedFrame, Video
 
 VIDEO = Video("/videos/a.mp4", "a")
 FILE = f"{VIDEO.video_id}.parquet"

@@ -11,7 +11,7 @@ import os
 
 def _break(name: str) -> None:
     if name == "create-only":
-        from pipelines.storage.local import LocalStore
+        from jde_ray.pipelines.storage.local import LocalStore
 
         def put_if_absent(self: LocalStore, key: str, body: object) -> bool:
             self.put(key, body)  # type: ignore[arg-type]
@@ -19,16 +19,16 @@ def _break(name: str) -> None:
 
         LocalStore.put_if_absent = put_if_absent  # type: ignore[method-assign]
     elif name == "fencing":
-        from pipelines import associate, delivery
+        from jde_ray.pipelines.tracking.stages import associate, shard_client
 
         def shard_name(pass_id: str, shard: int) -> str:
             return f"jde-associate-{shard}"
 
-        delivery.shard_name = associate.shard_name = shard_name
+        shard_client.shard_name = associate.shard_name = shard_name
     elif name == "retry":
-        from pipelines import passes
+        from jde_ray.pipelines.tracking import attempts
 
-        passes.Passes._has_ended = lambda self, video: True  # type: ignore[method-assign]
+        attempts.Passes._has_ended = lambda self, video: True  # type: ignore[method-assign]
 
 
 if os.environ.get("JDE_MUTATION"):

@@ -1,0 +1,1 @@
+"""`jde bench`: the parts measured on this machine."""

@@ -1,0 +1,117 @@
+"""`jde bench association`: the association beside a plain loop, one BLAS thread."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from jde_ray.jobs.bench.machine import console, processor
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from jde_ray.models.structures import Detections, Tracks
+
+SCENES = {"t20": 20, "t100": 100, "t300": 300}  # targets a frame, 512-d embeddings
+ORIGINAL_FRAMES_PER_SECOND = {"t20": 590.0, "t100": 111.0, "t300": 28.0}
+BLAS_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def association(
+    repeat: Annotated[int, typer.Option(min=1, help="Runs over each scene.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Frames a second of the association at 20, 100 and 300 targets, one BLAS thread."""
+    _pin_blas(["--repeat", str(repeat), *(["--json"] if as_json else [])])
+    rows = [_measure_scene(name, repeat) for name in SCENES]
+    report = {"cpu": processor(), "blas_threads": 1, "repeat": repeat, "scenes": rows}
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    console().print(_build_table(report))
+
+
+def _pin_blas(arguments: list[str]) -> None:
+    """Go on with one BLAS thread; where numpy is loaded with more, in a process of its own."""
+    one_thread = dict.fromkeys(BLAS_VARIABLES, "1")
+    if "numpy" in sys.modules and one_thread.items() - os.environ.items():
+        command = [sys.executable, "-m", "jde_ray.jobs.bench.app", "association", *arguments]
+        raise typer.Exit(subprocess.call(command, env=os.environ | one_thread))  # noqa: S603
+    os.environ.update(one_thread)  # read when numpy is first imported
+
+
+def _measure_scene(name: str, repeat: int) -> dict[str, Any]:
+    """Milliseconds a frame of the loop and of both modes on one scene."""
+    from jde_ray.models.synthetic import embedding_scenes
+    from jde_ray.models.tracking.baseline import LoopTracker
+    from jde_ray.models.tracking.config import TrackingConfig
+    from jde_ray.models.tracking.tracker import JDETracker
+
+    frames = embedding_scenes.build_scene(embedding_scenes.SCENES[name])
+
+    def build(mode: Literal["default", "published"]) -> Any:
+        return JDETracker(TrackingConfig(mode=mode), frames_per_second=30).update
+
+    loop = _best_ms(lambda: LoopTracker().update, frames, max(1, repeat // 5))
+    row: dict[str, Any] = {"scene": name, "targets": SCENES[name], "loop_ms": loop}
+    row["original_frames_per_second"] = ORIGINAL_FRAMES_PER_SECOND[name]
+    modes: tuple[Literal["default", "published"], ...] = ("default", "published")
+    for mode in modes:
+        best = _best_ms(lambda mode=mode: build(mode), frames, repeat)  # type: ignore[misc]
+        row[mode] = {
+            "ms": best,
+            "frames_per_second": 1000 / best,
+            "times_loop": loop / best,
+            "times_original": 1000 / best / ORIGINAL_FRAMES_PER_SECOND[name],
+        }
+    return row
+
+
+def _best_ms(
+    build: Callable[[], Callable[..., Tracks]], frames: list[Detections], repeat: int
+) -> float:
+    """Mean over the frames of each frame's best time over the repeats, in milliseconds.
+
+    Every repeat does the same work, so the best time of a frame is the one in which nothing else
+    had the processor.
+    """
+    best = [float("inf")] * len(frames)
+    for _ in range(repeat):
+        update = build()
+        for index, frame in enumerate(frames):
+            start = perf_counter()
+            update(frame.tlbr, frame.scores, frame.embeddings)
+            best[index] = min(best[index], perf_counter() - start)
+    return 1000 * sum(best) / len(best)
+
+
+def _build_table(report: dict[str, Any]) -> Table:
+    table = Table(
+        title=f"Association, 512-d embeddings, one BLAS thread, {report['cpu']}",
+        caption="loop: one filterpy object a track, same run. "
+        "original: its quoted frames/s on a quiet EPYC core.",
+    )
+    for name in ("targets", "mode", "ms/frame", "frames/s", "x loop", "original", "x original"):
+        table.add_column(name, justify="left" if name == "mode" else "right")
+    for row in report["scenes"]:
+        original = f"{row['original_frames_per_second']:.0f}"
+        loop = row["loop_ms"]
+        table.add_row(str(row["targets"]), "loop", f"{loop:.3f}", f"{1000 / loop:.0f}", "1.0")
+        for mode in ("published", "default"):
+            figures = row[mode]
+            table.add_row(
+                "",
+                mode,
+                f"{figures['ms']:.3f}",
+                f"{figures['frames_per_second']:.0f}",
+                f"{figures['times_loop']:.1f}",
+                original,
+                f"{figures['times_original']:.1f}",
+            )
+        table.add_section()
+    return table

@@ -1,0 +1,232 @@
+"""Measuring the network for `jde bench network`: speed, share of the machine's limit, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import torch
+    from jde_ray.models.jde.network import JDE
+
+LIMIT_SECONDS = 1.5  # on a busy machine a short probe is easily too low
+CANDIDATES = 50  # a frame, that reach NMS and the embedding gather
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}  # and what torch calls them
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkBench:
+    """What is measured.
+
+    Attributes:
+        names: Of configurations.
+        batches: Frames at once.
+        precisions: Arithmetic of the convolutions.
+        device: `cpu` or `cuda`.
+        threads: Of torch, on the CPU.
+        seconds: Spent on each row, after a first run; at least one run is timed.
+        compiled: Through `torch.compile`.
+        graphs: Through `models.jde.cuda.CudaRunner` (only on a GPU).
+    """
+
+    names: tuple[str, ...]
+    batches: tuple[int, ...]
+    precisions: tuple[str, ...]
+    device: Literal["cpu", "cuda"]
+    threads: int
+    seconds: float = 3.0
+    compiled: bool = False
+    graphs: bool = False
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One measured row after the other, see `_measure`."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        limits = {p: matrix_product_limit(self.device, p) for p in self.precisions}
+        for name, precision in product(self.names, self.precisions):
+            model = _build(name, precision, self)
+            for batch in self.batches:
+                yield _measure(self, model, batch, precision, limits[precision])
+            del model
+
+
+def _build(name: str, precision: str, bench: NetworkBench) -> JDE:
+    import torch
+    from jde_ray.models.jde.config import CONFIGURATIONS
+    from jde_ray.models.jde.fusion import optimise
+    from jde_ray.models.jde.network import JDE
+
+    torch.manual_seed(0)
+    model = JDE(CONFIGURATIONS[name]).eval().to(bench.device)
+    return optimise(model, cast("Any", precision), compiled=bench.compiled)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    seconds: float
+    peak_bytes: int
+
+
+def _measure(
+    bench: NetworkBench, model: JDE, batch: int, precision: str, limit: float
+) -> dict[str, Any]:
+    """Best time of one batch from uint8 frames on the host to detections on the host."""
+    import torch
+
+    width, height = model.config.size
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, height, width, 3)
+    frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    threshold = _threshold(model, frames)
+    runs = _time(bench, _call(bench, model, frames, threshold))
+    gflop = giga_operations(model.config.name)
+    per_second = batch / runs.seconds
+    return {
+        "configuration": model.config.name,
+        "batch": batch,
+        "precision": precision,
+        "ms": 1000 * runs.seconds,
+        "frames_per_second": per_second,
+        "gflop_a_frame": gflop,
+        "limit_gflop_per_second": limit,
+        "share_of_limit": per_second * gflop / limit,
+        "peak_mib": runs.peak_bytes / 2**20,
+    }
+
+
+def _threshold(model: JDE, frames: torch.Tensor) -> float:
+    """The score above which there are about `CANDIDATES` a frame: random weights know no people."""
+    import torch
+    from jde_ray.models.jde.decode import decode
+
+    with torch.inference_mode():
+        scores = decode(model.config, model.maps(model.normalise(frames))).scores.flatten()
+        return float(scores.topk(CANDIDATES * len(frames) + 1).values[-1])
+
+
+def _call(
+    bench: NetworkBench, model: JDE, frames: torch.Tensor, threshold: float
+) -> Callable[[int], None]:
+    """A function that detects in the same batch so many times."""
+    if bench.graphs:
+        from jde_ray.models.jde.cuda import CudaRunner
+
+        runner = CudaRunner(model)
+
+        def stream(times: int) -> None:
+            for _ in runner.detect((frames for _ in range(times)), threshold):
+                pass
+
+        return stream
+
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            model.detect(frames, threshold)
+
+    return repeat
+
+
+def _time(bench: NetworkBench, call: Callable[[int], None]) -> _Runs:
+    """Seconds of a batch in the best run, and the peak of memory meanwhile.
+
+    On a GPU a run is ten batches, which overlap where the runner overlaps them.
+    """
+    times = 10 if bench.device == "cuda" else 1
+    call(times)
+    reset_peak(bench.device)
+    best, until = float("inf"), perf_counter() + bench.seconds
+    while best == float("inf") or perf_counter() < until:
+        started = perf_counter()
+        call(times)  # ends with a copy to the host: nothing is left running
+        best = min(best, (perf_counter() - started) / times)
+    return _Runs(best, peak_bytes(bench.device))
+
+
+def giga_operations(name: str) -> float:
+    """GFLOP of one frame, two a multiplication and addition, counted on the layers."""
+    import torch
+    from jde_ray.models.jde.config import CONFIGURATIONS
+    from jde_ray.models.jde.network import JDE
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model = JDE(CONFIGURATIONS[name]).eval()
+        model.backbone.to("meta")  # with what is never created there
+        width, height = model.config.size
+        model.maps(torch.zeros(1, 3, height, width))
+    return float(counter.get_total_flops()) / 1e9
+
+
+def matrix_product_limit(device: str, precision: str) -> float:
+    """GFLOP a second of a large matrix product: this machine's practical limit, in this run."""
+    import torch
+
+    side = 8192 if device == "cuda" else 2048
+    kind = getattr(torch, PRECISIONS[precision])
+    a, b = (torch.ones(side, side, dtype=kind, device=device) for _ in range(2))
+    best, until = float("inf"), perf_counter() + LIMIT_SECONDS
+    while perf_counter() < until:
+        started = perf_counter()
+        (a @ b)[0, 0].item()  # waits for the device
+        best = min(best, perf_counter() - started)
+    return 2 * side**3 / best / 1e9
+
+
+def reset_peak(device: str) -> None:
+    """Let the peak of memory begin here."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # no Linux, or not allowed: the peak is then that of the process so far
+        return
+
+
+def peak_bytes(device: str) -> int:
+    """Highest memory since `reset_peak`: of the GPU's tensors, or of the whole process."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def build_table(report: dict[str, Any]) -> Table:
+    table = Table(
+        title=f"Network, {report['device']}, {report['threads']} CPU threads",
+        caption="Best run, uint8 frames to detections, about 50 candidates a frame. limit: a large "
+        "matrix product of the same precision in this run. memory: of the process, or of the GPU.",
+    )
+    table.add_column("configuration", no_wrap=True)
+    figures = ("ms/batch", "frames/s", "GFLOP/frame", "limit GFLOP/s", "% of limit", "peak MiB")
+    for column in ("batch", "type", *figures):
+        table.add_column(column, justify="right")
+    for row in report["rows"]:
+        table.add_row(
+            row["configuration"],
+            str(row["batch"]),
+            row["precision"],
+            f"{row['ms']:.1f}",
+            f"{row['frames_per_second']:.2f}",
+            f"{row['gflop_a_frame']:.1f}",
+            f"{row['limit_gflop_per_second']:.0f}",
+            f"{100 * row['share_of_limit']:.0f}",
+            f"{row['peak_mib']:.0f}",
+        )
+    return table

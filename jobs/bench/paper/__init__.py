@@ -1,0 +1,1 @@
+"""`jde bench`: figures and tables of the paper."""

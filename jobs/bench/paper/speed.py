@@ -1,0 +1,150 @@
+"""`jde bench speed`: the paper's three speeds, of a network, the association and the whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.pipelines.errors import ExitCode, RunError
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from jde_ray.jobs.bench.paper.comparison import Measured
+
+_SCORES = ("MOTA", "IDF1", "HOTA", "MT", "PT", "ML", "IDs")
+
+
+def speed(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Videos or MOTChallenge sequences; those with ground truth are scored too. "
+            r"\[default: two rendered streets]",
+        ),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="As for jde track.")] = "small",
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="Settings as for jde track.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of the network.")] = "auto",
+    max_frames: Annotated[int | None, typer.Option(min=6, help="Of each source.")] = None,
+    clock: Annotated[
+        Literal["wall", "cpu"],
+        typer.Option(help="cpu: processor time, for a machine with other work; one thread."),
+    ] = "wall",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the network.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for speed.json.")] = Path("runs/speed"),
+) -> None:
+    """FPSD (network alone), FPSA (association alone) and FPS (whole system, decode included)."""
+    report = measure_speed(sources, weights, config, precision, max_frames, threads, out, clock)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "speed.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    console().print(build_table(report))
+    typer.echo(f"written to {out / 'speed.json'}, which jde bench table3 reads")
+
+
+def measure_speed(
+    sources: Sequence[Path] | None,
+    weights: str,
+    config: Path | None,
+    precision: str,
+    max_frames: int | None,
+    threads: int,
+    out: Path,
+    clock: str = "wall",
+) -> dict[str, Any]:
+    """What `speed.json` holds: the machine, a row a source, and all of them as one.
+
+    Raises:
+        RunError: If a source or the weights cannot be used.
+    """
+    from jde_ray.jobs.bench.paper.comparison import (
+        Combination,
+        build_embedder,
+        build_finder,
+        check_clock,
+        find_sequences,
+        measure,
+        with_embedder,
+    )
+    from jde_ray.jobs.bench.paper.figure4 import find_footage, settle
+    from jde_ray.jobs.console.options import collect
+
+    try:
+        check_clock(clock, threads)
+        given = {"torch_threads": threads, "precision": None if config else precision}
+        settings = settle(collect({"weights": None if config else weights, **given}, config))
+        finder = build_finder(Path(settings.track.detection.weights).stem, settings)
+        embedder = build_embedder(settings)
+        combination = Combination(finder, None, False, finder.config)
+        if embedder is not None:
+            combination = with_embedder(finder, embedder)
+        footage = find_sequences(sources) if sources else find_footage(None, out, max_frames)
+        rows = [row for one in footage for row in measure(one, [combination], max_frames, clock)]
+    except (ValueError, OSError) as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    detection = settings.track.detection
+    return {
+        "machine": processor(),
+        "threads": threads,
+        "clock": clock,
+        "weights": Path(detection.weights).name,
+        "weights_sha256": detection.weights_sha256,
+        "precision": detection.precision,
+        "is_separate": embedder is not None,
+        "rows": [row_of(one.sequence, [one]) for one in rows],
+        "overall": row_of("all", rows),
+    }
+
+
+def row_of(name: str, measured: Sequence[Measured]) -> dict[str, Any]:
+    """Speeds over all of `measured`, and scores over those of it that have truth."""
+    from jde_ray.models.metrics.tracking import SequenceScores
+
+    frames = sum(one.frames for one in measured)
+    stages = ("decode", "detect", "embed", "associate")
+    seconds = {stage: sum(one.seconds[stage] for one in measured) for stage in stages}
+    network = seconds["detect"] + seconds["embed"]
+    scored = [one.scores for one in measured if one.scores is not None]
+    figures = sum(scored, SequenceScores()).figures() if scored else {}
+    return {
+        "source": name,
+        "frames": frames,
+        "boxes": sum(one.boxes for one in measured) / frames,
+        "seconds": seconds,
+        "FPSD": frames / network,
+        "FPSA": frames / seconds["associate"],
+        "FPS": frames / sum(seconds.values()),
+        "scored": [one.sequence for one in measured if one.scores is not None],
+        "scores": {key: figures[key] for key in _SCORES if key in figures},
+    }
+
+
+def build_table(report: dict[str, Any]) -> Table:
+    """A line a source, and one over all."""
+    table = Table(
+        title=f"{report['weights']}, {report['precision']}, {report['machine']}, "
+        f"{report['threads']} threads",
+        caption=f"Frames a second ({report['clock']} time), one frame at a time, one part after "
+        "the other, warm-up left out. "
+        "FPSD: network alone, crops and embeddings included. FPSA: association alone. FPS: whole, "
+        "with decoding. A run over many cores is quicker: docs/performance.md.",
+    )
+    table.add_column("source", no_wrap=True)
+    for name in ("frames", "boxes a frame", "FPSD", "FPSA", "FPS", "MOTA"):
+        table.add_column(name, justify="right")
+    rows = report["rows"] if len(report["rows"]) == 1 else [*report["rows"], report["overall"]]
+    for row in rows:
+        table.add_row(
+            row["source"],
+            str(row["frames"]),
+            f"{row['boxes']:.1f}",
+            *(f"{row[name]:.1f}" for name in ("FPSD", "FPSA", "FPS")),
+            f"{row['scores']['MOTA']:.1f}" if row["scores"] else "-",
+        )
+    return table

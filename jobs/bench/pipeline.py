@@ -1,0 +1,339 @@
+"""`jde bench pipeline` and `jde bench plan`: the stages of the dataflow beside the whole of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.pipelines.errors import ExitCode, RunError
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from jde_ray.pipelines.cluster import Pools
+    from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig
+    from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Video
+
+_CHUNKS_KEPT = 24  # chunks of frames that the stage of detection is fed with, again and again
+
+
+def pipeline(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SOURCE", help=r"Videos. \[default: stand-ins for all stages]"),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="Shipped model or path.")] = "small",
+    max_frames: Annotated[int, typer.Option(min=32, help="Of each video.")] = 400,
+    num_detectors: Annotated[int | None, typer.Option(min=1, help="Networks at once.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Each stage alone and the whole in one process tree: frames/s, and the whole's share."""
+    from jde_ray.pipelines.cluster import connected, size_pools
+    from jde_ray.pipelines.config import ResourceConfig
+
+    resources = ResourceConfig(num_detectors=num_detectors)
+    folder = Path(tempfile.mkdtemp(prefix="jde-bench-"))
+    try:
+        config, parts, named = _what(sources, weights, max_frames, folder)
+        with connected("local"):
+            bench = _Bench(config, resources, parts, size_pools(resources), folder)
+            report = bench.run(named)
+    finally:
+        shutil.rmtree(folder)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    table = Table(
+        title=f"Stages of the dataflow, {report['cpu']}, {report['cores']} cores",
+        caption="alone: nothing else runs. limit of the cores: all stages at once on these cores, "
+        "by the processor time that each took alone.",
+    )
+    for name in ("stage", "workers", "frames/s", "core ms/frame"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for row in report["stages"]:
+        figures = (f"{row['frames_per_second']:.1f}", f"{row['core_ms_per_frame']:.2f}")
+        table.add_row(row["stage"], str(row["workers"]), *figures)
+    table.add_row("whole", "", f"{report['whole_frames_per_second']:.1f}", "")
+    console().print(table)
+    typer.echo(
+        f"slowest stage: {report['slowest']}; the whole is {report['share_of_slowest']:.2f} of it,"
+        f" and {report['share_of_cores']:.2f} of what the cores allow"
+    )
+
+
+def plan(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A finished run, or its summary.json.")],
+    gpu_fps: Annotated[
+        list[float] | None,
+        typer.Option(min=0.1, help=r"Frames/s of the network on a GPU. \[default: 100, 400, 1000]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Cores of decoding and association that keep a GPU of a given speed busy."""
+    summary = _read_summary(out)
+    rows = plan_rows(summary, gpu_fps or [100.0, 400.0, 1000.0])
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(title=f"Cores for each GPU, from {summary['frames']} frames of {out}")
+    for name in ("GPU frames/s", "decoding", "association", "together"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(f"{row['gpu_frames_per_second']:g}", *(
+            f"{row[name]:.1f}" for name in ("decode_cores", "association_cores", "cores")
+        ))  # fmt: skip
+    console().print(table)
+
+
+def plan_rows(summary: dict[str, Any], speeds: Sequence[float]) -> list[dict[str, float]]:
+    """Cores by speed of the GPU; working seconds of a stage a frame times frames a second.
+
+    Args:
+        summary: Of a run, as `summary.json` holds it.
+        speeds: Frames a second of the network on one GPU.
+    """
+    a_frame = {
+        stage: summary["seconds"][stage] / summary["frames"] for stage in ("decode", "associate")
+    }
+    return [
+        {
+            "gpu_frames_per_second": speed,
+            "decode_cores": round(speed * a_frame["decode"], 3),
+            "association_cores": round(speed * a_frame["associate"], 3),
+            "cores": round(speed * sum(a_frame.values()), 3),
+        }
+        for speed in speeds
+    ]
+
+
+def _read_summary(out: str) -> dict[str, Any]:
+    from jde_ray.pipelines.storage.stores import open_store
+
+    folder, _, key = out.rpartition("/") if out.endswith(".json") else (out, "/", "summary.json")
+    try:
+        summary: dict[str, Any] = json.loads(open_store(folder).get(key))
+        frames = summary["frames"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(
+            f"bench: {out} has no summary of a finished run", ExitCode.REFUSED
+        ) from error
+    if not frames:
+        raise RunError(
+            f"bench: the last run in {out} looked at no frames; name one that did", ExitCode.REFUSED
+        )
+    return summary
+
+
+def _what(
+    sources: list[str] | None, weights: str, max_frames: int, folder: Path
+) -> tuple[TrackConfig, Parts, list[str]]:
+    from dataclasses import replace
+
+    from jde_ray.jobs.bench import stand_ins
+    from jde_ray.pipelines.config import Parts, TrackConfig
+
+    if not sources:
+        videos = stand_ins.write_videos(folder / "in", 8, 4 * max_frames)  # rows of many frames
+        return stand_ins.config(), stand_ins.PARTS, [str(videos)]
+    from jde_ray.models.jde.weights import load
+
+    config = TrackConfig(max_frames=max_frames)
+    size = load(weights, None).config.size
+    detection = replace(config.detection, weights=weights, size=size)
+    return replace(config, detection=detection), Parts(), list(sources)
+
+
+class _Bench:
+    """The stages of one run on a connected Ray."""
+
+    def __init__(
+        self,
+        config: TrackConfig,
+        resources: ResourceConfig,
+        parts: Parts,
+        pools: Pools,
+        folder: Path,
+    ) -> None:
+        from jde_ray.pipelines.detection.detector import settle
+
+        self._config = settle(config, parts, resources)
+        self._resources, self._parts, self._pools, self._folder = resources, parts, pools, folder
+        self._cores = len(os.sched_getaffinity(0))
+
+    def run(self, sources: list[str]) -> dict[str, Any]:
+        from jde_ray.pipelines.sources.discovery import find_videos
+
+        videos, _ = find_videos(sources)
+        chunks: list[FrameChunk] = []
+        rows = [self._decode(videos), self._detect(videos, chunks)]
+        rows.append(self._associate(videos, chunks))
+        whole = self._whole(sources)
+        slowest = min(rows, key=lambda row: row["frames_per_second"])
+        limit = 1000 * self._cores / sum(row["core_ms_per_frame"] for row in rows)
+        return {
+            "cpu": processor(),
+            "cores": self._cores,
+            "stages": rows,
+            "slowest": slowest["stage"],
+            "whole_frames_per_second": whole,
+            "share_of_slowest": whole / slowest["frames_per_second"],
+            "cores_limit_frames_per_second": limit,
+            "share_of_cores": whole / min(limit, slowest["frames_per_second"]),
+        }
+
+    def _decode(self, videos: Sequence[Video]) -> dict[str, Any]:
+        """Tasks that decode whole videos and give back only how many frames there were."""
+        import ray
+
+        task: Any = ray.remote(_count_frames)
+        decoders = self._resources.num_decoders or max(1, self._cores)
+        arguments = (self._parts.decode, self._config, self._resources)
+
+        def once() -> int:
+            waiting = [task.remote(*arguments, [video]) for video in videos]
+            return sum(ray.get(waiting))
+
+        return _row("decode", min(decoders, len(videos)), once, self._cores)
+
+    def _detect(self, videos: Sequence[Video], chunks: list[FrameChunk]) -> dict[str, Any]:
+        """The detectors of a run, fed from the object store with the first chunks."""
+        import ray
+        from jde_ray.pipelines.detection.detector import Detector
+        from jde_ray.pipelines.structures import Segment
+        from jde_ray.pipelines.tracking.stages.decode import frame_chunks
+
+        for video in videos:
+            arguments = (self._parts.decode, Segment(video), self._config, self._resources)
+            for chunk in frame_chunks(*arguments):
+                if len(chunks) < _CHUNKS_KEPT and chunk.error is None:
+                    chunks.append(chunk)
+        actor: Any = ray.remote(Detector).options(
+            num_cpus=self._pools.detector_cpus, num_gpus=self._pools.detector_gpus
+        )
+        detectors = [
+            actor.remote(self._config.detection, self._resources, self._parts.model)
+            for _ in range(self._pools.num_detectors)
+        ]
+        kept = [ray.put(chunk) for chunk in chunks]
+        ray.get([detector.detect.remote(kept[0]) for detector in detectors])  # loaded and warm
+
+        def once() -> int:
+            pool: Any = ray.util.ActorPool(detectors)
+            found = pool.map_unordered(lambda detector, chunk: detector.detect.remote(chunk), kept)
+            return sum(len(chunk.frame_index) for chunk in found)
+
+        row = _row("detect", len(detectors), once, self._cores)
+        for detector in detectors:
+            ray.kill(detector)
+        return row
+
+    def _associate(self, videos: Sequence[Video], chunks: Sequence[FrameChunk]) -> dict[str, Any]:
+        """The association actors of a pass; every chunk's detections over and over, in order."""
+        import ray
+        from jde_ray.pipelines.config import OutputConfig
+        from jde_ray.pipelines.detection.detector import Detector
+        from jde_ray.pipelines.structures import Segment, Video
+        from jde_ray.pipelines.tracking.stages.associate import start_shards
+        from jde_ray.pipelines.tracking.stages.shard_client import shard_of
+
+        detector = Detector(self._config.detection, self._resources, self._parts.model)
+        found = [detector.detect(chunk) for chunk in chunks[:8]]
+        count = self._pools.num_shards
+        made = [Video(f"/bench/{index}.mp4", f"{index}") for index in range(4 * count)]
+        out = str(self._folder / "associate")
+        shards = start_shards(
+            "bench", [Segment(v) for v in made], count, out, self._config, OutputConfig(), {}
+        )
+        ray.get([shard.stats.remote() for shard in shards])
+        turn = 0
+
+        def once() -> int:
+            nonlocal turn
+            waiting = []
+            for video in made:
+                shard = shards[shard_of(video.video_id, count)]
+                row = [_moved(found[i % len(found)], video, turn + i) for i in range(16)]
+                waiting.append((shard.deliver_all.remote(row), row))
+            turn += 16
+            ray.get([answer for answer, _ in waiting])
+            return sum(len(chunk["frame_index"]) for _, row in waiting for chunk in row)
+
+        row = _row("associate", count, once, self._cores)
+        for shard in shards:
+            ray.kill(shard)
+        return row
+
+    def _whole(self, sources: list[str]) -> float:
+        """Frames a second between the first receipt and the last."""
+        from jde_ray.pipelines.tracking import offline
+
+        seen: list[tuple[float, int]] = []
+        offline.track(
+            sources,
+            str(self._folder / "whole"),
+            self._config,
+            resources=self._resources,
+            parts=self._parts,
+            progress=lambda progress: seen.append((time.perf_counter(), progress.frames)),
+        )
+        (begin, first), (end, last) = seen[0], seen[-1]
+        return (last - first) / max(end - begin, 1e-9)
+
+
+def _row(stage: str, workers: int, once: Callable[[], int], cores: int) -> dict[str, Any]:
+    """Best of three; the first one also starts the workers."""
+    best, frames = float("inf"), 0
+    for _ in range(3):
+        started = time.perf_counter()
+        frames = once()
+        best = min(best, time.perf_counter() - started)
+    rate = frames / best
+    busy = min(workers, cores)
+    return {
+        "stage": stage,
+        "workers": workers,
+        "frames_per_second": rate,
+        "core_ms_per_frame": 1000 * busy / rate,
+    }
+
+
+def _count_frames(
+    decode: str, config: TrackConfig, resources: ResourceConfig, videos: list[Video]
+) -> int:
+    from jde_ray.pipelines.structures import Segment
+    from jde_ray.pipelines.tracking.stages.decode import frame_chunks
+
+    return sum(
+        len(chunk.frame_index)
+        for video in videos
+        for chunk in frame_chunks(decode, Segment(video), config, resources)
+    )
+
+
+def _moved(chunk: DetectionChunk, video: Video, index: int) -> dict[str, Any]:
+    """A chunk as another video's chunk of that number."""
+    from dataclasses import replace
+
+    from jde_ray.pipelines.tracking.stages import wire_format
+
+    length = len(chunk.frame_index)
+    frames = chunk.frame_index - chunk.frame_index[0] + index * length
+    times = frames / max(chunk.info.frames_per_second, 1.0)
+    return wire_format.pack(
+        replace(
+            chunk,
+            video_id=video.video_id,
+            attempt=0,
+            chunk_index=index,
+            frame_index=frames,
+            time_s=times,
+            is_last=False,
+        )
+    )

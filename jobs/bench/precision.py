@@ -1,0 +1,167 @@
+"""What the quick ways of running the network change, for `jde bench modes`.
+
+Each mode detects and tracks the same frames; the reference is the network as it was loaded, in
+float32, layer by layer, in torch's plain memory format.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jde_ray.models.boxes import iou_matrix
+from jde_ray.models.structures import Detections, FloatArray, Tracks
+from jde_ray.models.tracking.tracker import JDETracker
+from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Segment, Video
+from jde_ray.pipelines.tracking.stages.decode import frame_chunks
+
+if TYPE_CHECKING:
+    from jde_ray.models.jde.network import JDE
+
+REFERENCE = "float32, as loaded"
+MODES = ("channels last", "folded norms, channels last (fp32)", "bfloat16 (bf16)")
+SAME_BOX = 0.5  # IoU from which two modes are taken to mean the same person
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one mode found in one frame."""
+
+    detections: Detections
+    tracks: Tracks
+
+
+def build_models(weights: str, size: tuple[int, int] | None) -> dict[str, JDE]:
+    """The reference and the modes, all of the same weights.
+
+    Raises:
+        ValueError: If the weights cannot be used.
+    """
+    import torch
+    from jde_ray.models.jde.fusion import optimise
+    from jde_ray.models.jde.weights import load
+
+    def fresh() -> JDE:
+        return load(weights, size)
+
+    plain = fresh().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    channels_last = plain.normalise
+    plain.normalise = lambda frames: channels_last(frames).contiguous()
+    return {
+        REFERENCE: plain,
+        MODES[0]: fresh(),
+        MODES[1]: optimise(fresh(), "fp32"),
+        MODES[2]: optimise(fresh(), "bf16"),
+    }
+
+
+def watch(video: Video, config: TrackConfig, models: dict[str, JDE]) -> dict[str, list[Seen]]:
+    """Detections and tracks of every frame of one video, by mode.
+
+    Raises:
+        VideoError: If a frame cannot be read.
+    """
+    resources = ResourceConfig(chunk_frames=4)
+    seen: dict[str, list[Seen]] = {name: [] for name in models}
+    trackers: dict[str, JDETracker] = {}
+    for chunk in frame_chunks(Parts().decode, Segment(video), config, resources):
+        for name, model in models.items():
+            found = _detect(model, chunk, config)
+            if found.error is not None:
+                raise found.error
+            tracker = trackers.setdefault(
+                name, JDETracker(config.tracking, chunk.info.frames_per_second)
+            )
+            for d in found.detections:
+                tracks = tracker.update(d.tlbr, d.scores, d.embeddings.astype(np.float32))
+                seen[name].append(Seen(d, tracks))
+    return seen
+
+
+def _detect(model: JDE, chunk: FrameChunk, config: TrackConfig) -> DetectionChunk:
+    """As the dataflow's detector does it, with this very model."""
+    import torch
+    from jde_ray.pipelines.detection.detector import Detector
+
+    detection = config.detection
+
+    class Loaded(Detector):
+        def __init__(self) -> None:
+            self._model = lambda frames: model.detect(
+                torch.tensor(frames),
+                detection.threshold,
+                detection.nms_threshold,
+                detection.max_detections,
+            )
+
+    return Loaded().detect(chunk)
+
+
+def compare(reference: Sequence[Seen], other: Sequence[Seen]) -> dict[str, Any]:
+    """Differences of one mode from the reference over the same frames.
+
+    Returns:
+        `detections` of the reference; `lost` and `gained` ones; `moved_median_px`,
+        `moved_mean_px`, `moved_p99_px` and `moved_max_px`, the largest change of a coordinate of a
+        box, in source pixels (a box moves far where NMS prefers another candidate of the same
+        person); `embedding_distance`, the mean; track `rows`, `rows_lost`, `rows_gained`, and
+        `ids_changed`: rows whose identity is not the one that goes with their reference identity
+        mostly.
+    """
+    moved: list[FloatArray] = []
+    distances: list[FloatArray] = []
+    counts: Counter[str] = Counter()
+    identities: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    for one, two in zip(reference, other, strict=True):
+        a, b = _pairs(one.detections.tlbr, two.detections.tlbr)
+        counts["detections"] += len(one.detections)
+        counts["lost"] += len(one.detections) - len(a)
+        counts["gained"] += len(two.detections) - len(b)
+        moved.append(np.abs(one.detections.tlbr[a] - two.detections.tlbr[b]).max(1, initial=0.0))
+        vectors = (s.detections.embeddings[i].astype(np.float32) for s, i in ((one, a), (two, b)))
+        distances.append(np.linalg.norm(next(vectors) - next(vectors), axis=1))
+        a, b = _pairs(one.tracks.tlbr, two.tracks.tlbr)
+        counts["rows"] += len(one.tracks)
+        counts["rows_lost"] += len(one.tracks) - len(a)
+        counts["rows_gained"] += len(two.tracks) - len(b)
+        for i, k in zip(one.tracks.track_id[a], two.tracks.track_id[b], strict=True):
+            identities[int(i)][int(k)] += 1
+    every = np.concatenate([np.zeros(1), *moved])[1:] if sum(map(len, moved)) else np.zeros(1)
+    apart = np.concatenate(distances) if sum(map(len, distances)) else np.zeros(1)
+    return {
+        **{name: counts[name] for name in ("detections", "lost", "gained")},
+        "moved_median_px": float(np.median(every)),
+        "moved_mean_px": float(every.mean()),
+        "moved_p99_px": float(np.percentile(every, 99)),
+        "moved_max_px": float(every.max()),
+        "embedding_distance": float(apart.mean()),
+        **{name: counts[name] for name in ("rows", "rows_lost", "rows_gained")},
+        "ids_changed": sum(sum(c.values()) - max(c.values()) for c in identities.values()),
+    }
+
+
+def _pairs(a: FloatArray, b: FloatArray) -> tuple[Any, Any]:
+    """Rows of `a` and of `b` that overlap best, each once."""
+    from scipy.optimize import linear_sum_assignment
+
+    overlap = iou_matrix(a, b)
+    rows, columns = linear_sum_assignment(overlap, maximize=True)
+    same = overlap[rows, columns] >= SAME_BOX
+    return rows[same], columns[same]
+
+
+def measure(video: Video, models: dict[str, JDE], max_frames: int) -> Iterator[dict[str, Any]]:
+    """One row a mode: the video, the number of frames, and what `compare` says."""
+    detection = DetectionConfig(size=models[REFERENCE].config.size)
+    seen = watch(video, TrackConfig(detection=detection, max_frames=max_frames), models)
+    for mode in MODES:
+        yield {
+            "video": video.video_id,
+            "mode": mode,
+            "frames": len(seen[REFERENCE]),
+            **compare(seen[REFERENCE], seen[mode]),
+        }

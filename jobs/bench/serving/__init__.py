@@ -1,0 +1,1 @@
+"""`jde bench serve`: load, overload, kills and soaks of the service."""

@@ -1,0 +1,51 @@
+"""A service that does nothing, for `jde bench serve`: what the way in and its callers cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+async def answer_nothing(scope: Any, receive: Any, send: Any) -> None:
+    """ASGI application that reads each body and answers `{}`."""
+    if scope["type"] != "http":
+        return
+    while (await receive()).get("more_body"):
+        pass
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+class Empty:
+    """A replica that listens as an ingress does.
+
+    Args:
+        address: `HOST:PORT`.
+    """
+
+    async def __init__(self, address: str) -> None:  # type: ignore[misc]  # Ray awaits it
+        # not when `jde bench` is only imported
+        from jde_ray.pipelines.serving.api.server import Listener
+        from jde_ray.pipelines.serving.config import Limits
+
+        self._listener = Listener(answer_nothing, address, Limits().max_body_bytes)
+        await self._listener.open()
+
+    async def __del__(self) -> None:
+        await self._listener.close(5.0)
+
+
+def start(port: int) -> None:
+    """Deploy it beside the service that runs already."""
+    from ray import serve
+
+    options: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0}}
+    deployment = serve.deployment(name="empty", **options)(Empty)
+    serve.run(deployment.bind(f"127.0.0.1:{port}"), name="empty", route_prefix=None)
+
+
+def stop() -> None:
+    """Take it away again."""
+    from ray import serve
+
+    serve.delete("empty")

@@ -1,0 +1,81 @@
+"""One way to run a verb: errors are one line on stderr, and the exit code says their kind.
+
+`JDE_DEBUG=1` shows the traceback too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from typing import Any
+
+import typer
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.storage.s3_client import StorageError, expect_first_contact
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) -> int:
+    """Parse `arguments`, call the verb, and give its exit code.
+
+    Args:
+        target: A function with typer annotations, or a `typer.Typer` with verbs of its own.
+        verb: Its name, for messages.
+        arguments: What was typed behind it.
+    """
+    if isinstance(target, typer.Typer) and not arguments:  # it wants a verb of its own
+        with redirect_stdout(sys.stderr):
+            run_verb(target, verb, ["--help"])
+        return ExitCode.REFUSED
+    expect_first_contact()
+    try:
+        command = typer.main.get_command(_application(target))
+        result = command.main(list(arguments), prog_name=f"jde {verb}", standalone_mode=False)
+        code = result if isinstance(result, int) else ExitCode.DONE
+    except (KeyboardInterrupt, typer.Abort):
+        code = ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last line of defence: no traceback for users
+        if os.environ.get("JDE_DEBUG") == "1":
+            traceback.print_exc()
+        return _explain(error)
+    if code == ExitCode.INTERRUPTED:  # typer makes an exit code of Ctrl-C, without a word
+        say(
+            "interrupted; the same command goes on, with --out and the folder if none was named",
+            code,
+        )
+    return code
+
+
+def main(target: Callable[..., Any], verb: str) -> None:
+    """For `python -m jobs.<verb>`."""
+    sys.exit(run_verb(target, verb, sys.argv[1:]))
+
+
+def say(message: str, code: int) -> int:
+    """Print one line of error, and give the code back."""
+    print(f"jde: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return int(code)
+
+
+def _application(target: Callable[..., Any]) -> typer.Typer:
+    if isinstance(target, typer.Typer):
+        return target
+    app = typer.Typer(add_completion=False, context_settings=CONTEXT)
+    app.command()(target)
+    return app
+
+
+def _explain(error: Exception) -> int:
+    if isinstance(error, RunError):
+        return say(str(error), error.exit_code)
+    if isinstance(error, StorageError):
+        return say(f"{error}; the same command goes on", ExitCode.INTERNAL)
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None:  # typer's usage errors, whichever click they come from
+        return say(format_message(), ExitCode.REFUSED)
+    message = f"internal: {type(error).__name__}: {error} (JDE_DEBUG=1 shows where)"
+    return say(message, ExitCode.INTERNAL)

@@ -1,0 +1,75 @@
+"""CSP network: 2.9 M parameters of dense convolutions, the small model's backbone.
+
+Wang et al., "CSPNet: A New Backbone that can Enhance Learning Capability of CNN" (2020), in the
+arrangement of the NanoDet-g detector, so that its published weights can be taken over. Those come
+with their batch norms folded into the convolutions, so here a convolution has a bias and no norm:
+this network is for going on from such weights, not for learning from nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from jde_ray.models.backbones.resnet import MEAN, STD
+from torch import Tensor, nn
+
+STAGES = ((32, 1, 1), (64, 2, 2), (128, 2, 2), (256, 3, 2))  # channels, units, stride
+
+
+def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """3x3 convolution with bias, leaky ReLU of slope 0.1."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.LeakyReLU(0.1, inplace=True))
+
+
+class CspUnit(nn.Module):
+    """Halve the channels, convolve them, and give both halves."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = convolution(channels, channels // 2)
+        self.expand = convolution(channels // 2, channels // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to the same shape."""
+        half = self.reduce(x)
+        return torch.cat((self.expand(half), half), 1)
+
+
+class CspStage(nn.Module):
+    """A convolution, and beside what it gives the same passed through some units."""
+
+    def __init__(self, channels: int, units: int, stride: int) -> None:
+        super().__init__()
+        self.enter = convolution(channels, channels, stride)
+        self.units = nn.Sequential(*(CspUnit(channels) for _ in range(units)))
+        self.leave = convolution(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, C, H, W)` to `(B, 2 C, H / stride, W / stride)`."""
+        entered = self.enter(x)
+        return torch.cat((self.leave(self.units(entered)), entered), 1)
+
+
+class CspNet(nn.Module):
+    """`(B, 3, H, W)` to features of 128, 256 and 512 channels at strides 8, 16 and 32."""
+
+    channels = (128, 256, 512)
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = convolution(3, 32, 2)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.stages = nn.ModuleList(CspStage(*stage) for stage in STAGES)
+        for name, values in (("mean", MEAN), ("std", STD)):  # not part of a weight file, so
+            value = torch.tensor(values, device="cpu").view(3, 1, 1)  # never on the meta device
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features at strides 8, 16, 32 of `(B, 3, H, W)` RGB images in [0, 1]."""
+        x = self.maxpool(self.stem((images - self.mean) / self.std))
+        outputs = []
+        for stage in self.stages:
+            x = stage(x)
+            outputs.append(x)
+        return outputs[1], outputs[2], outputs[3]

@@ -1,0 +1,109 @@
+"""The paper's joint loss: for networks with anchors and (background, foreground) scores.
+
+Its figures are those of the published code (`tests/golden/training.npz`), but for two defects of
+that: a batch without identities gives an embedding loss of 0 instead of NaN, and a head with one
+foreground cell learns from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jde_ray.models.jde.config import STRIDES, JDEConfig
+from jde_ray.models.jde.head import ScaleMaps
+from jde_ray.models.jde.losses.anchor_matching import AnchorTargets, assign_anchors
+from jde_ray.models.jde.losses.task_aligned import Labels
+from jde_ray.models.losses.embedding import EmbeddingLoss
+from jde_ray.models.losses.weighting import TaskGroup, build_weighting
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ANCHOR_TASKS = ("score", "box", "identity")
+# First uncertainties of the published code: weights begin near 32, 64 and 5
+PUBLISHED_START = (-4.15, -4.85, -2.3)
+
+
+def _full(maps: Tensor) -> Tensor:
+    """At least float32: what autocast left in half is too coarse for a loss."""
+    return maps.float() if maps.dtype in (torch.bfloat16, torch.float16) else maps
+
+
+class AnchorLoss(nn.Module):
+    """The paper's loss, for each head: cross-entropy, smooth L1, embedding loss (section 3).
+
+    Args:
+        config: Of a network with (background, foreground) scores.
+        num_identities: Classes of the identity loss, 0 for none.
+        embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
+        weighting: One of `models.losses.weighting.WEIGHTINGS`.
+        margin: Of the embedding loss `triplet`.
+
+    Raises:
+        ValueError: If the scores are of another form.
+    """
+
+    def __init__(
+        self,
+        config: JDEConfig,
+        num_identities: int,
+        embedding_loss: str = "cross_entropy",
+        weighting: str = "uncertainty",
+        margin: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if config.score != "softmax":
+            raise ValueError(f"anchor loss: got score {config.score!r}, accepted is 'softmax'")
+        self.config = config
+        self.identity = EmbeddingLoss(embedding_loss, config.embedding_dim, num_identities, margin)
+        detects = (True, True, False)
+        groups = [
+            TaskGroup(_names(stride), (scale,), detects, PUBLISHED_START)
+            for scale, stride in enumerate(STRIDES)
+        ]
+        self.weighting = build_weighting(weighting, groups)
+
+    def forward(
+        self, maps: list[ScaleMaps], labels: Labels, features: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss and its unweighted parts, `score_32`, `box_32`, ... by head and task.
+
+        Arguments as for `JointLoss`. A head without foreground has a box and an identity loss of
+        0, still attached to its maps.
+        """
+        parts: dict[str, Tensor] = {}
+        for scale, (stride, of_scale) in enumerate(zip(STRIDES, maps, strict=True)):
+            height, width = of_scale.embedding.shape[2:]
+            targets = assign_anchors(self.config, scale, labels, height, width)
+            parts |= zip(_names(stride), self._head(of_scale, targets, labels), strict=True)
+        return self.weighting(parts, features), parts
+
+    def _head(self, maps: ScaleMaps, targets: AnchorTargets, labels: Labels) -> tuple[Tensor, ...]:
+        score = score_loss(_full(maps.score), targets.kind)
+        image, anchor, y, x = torch.nonzero(targets.row >= 0, as_tuple=True)
+        detects = labels.learns_detection[image]
+        encoded = _full(maps.box[image, anchor, :, y, x])[detects]
+        box = box_loss(encoded, targets.box[detects])
+        image, y, x = torch.nonzero(targets.identity >= 0, as_tuple=True)
+        embedding = F.normalize(_full(maps.embedding[image, :, y, x]), dim=1, eps=1e-12)
+        return score, box, self.identity(embedding, targets.identity[image, y, x])
+
+
+def _names(stride: int) -> tuple[str, ...]:
+    return tuple(f"{task}_{stride}" for task in ANCHOR_TASKS)
+
+
+def score_loss(logits: Tensor, kind: Tensor) -> Tensor:
+    """Mean cross-entropy of the anchors that learn; 0 if none does.
+
+    Args:
+        logits: `(B, A, 2, H, W)` of background and foreground.
+        kind: `(B, A, H, W)` int64, 1 foreground, 0 background, -1 not learned.
+    """
+    summed = F.cross_entropy(logits.movedim(2, 1), kind, ignore_index=-1, reduction="sum")
+    return summed / (kind >= 0).sum().clamp(min=1)
+
+
+def box_loss(encoded: Tensor, target: Tensor) -> Tensor:
+    """Smooth L1 (beta 1) of `(F, 4)` offsets, the mean over all; 0 without foreground."""
+    return F.smooth_l1_loss(encoded, target, reduction="sum") / max(1, target.numel())

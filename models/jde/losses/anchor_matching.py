@@ -1,0 +1,107 @@
+"""Which anchors learn which person: overlap with fixed anchors, as the paper and its code do it.
+
+A scale at a time and a person at a time, without a forced best match: a person may be the
+foreground of several scales, of several cells, or of none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jde_ray.models.jde.config import STRIDES, JDEConfig
+from jde_ray.models.jde.decode import cell_centres
+from jde_ray.models.jde.losses.task_aligned import Labels, pair_iou
+from torch import Tensor
+
+FOREGROUND_IOU = 0.5
+BACKGROUND_IOU = 0.4
+
+
+@dataclass(frozen=True)
+class AnchorTargets:
+    """What the anchors of one scale learn, for a batch of `B` images.
+
+    Attributes:
+        kind: `(B, A, H, W)` int64: 1 foreground, 0 background, -1 not learned.
+        row: `(B, A, H, W)` int64 row of `Labels` at foreground anchors, else -1.
+        box: `(F, 4)` dx, dy, dw, dh of the foreground, in the order of `torch.nonzero(row >= 0)`.
+        identity: `(B, H, W)` int64 of each cell, -1 for none. The anchors of a cell share one
+            embedding; where they belong to several people the larger number wins.
+    """
+
+    kind: Tensor
+    row: Tensor
+    box: Tensor
+    identity: Tensor
+
+
+def encode(tlbr: Tensor, anchors: Tensor, centres: Tensor) -> Tensor:
+    """Offsets that decode to a box: `dx = (gx - ax) / aw`, `dw = ln(gw / aw)`, likewise y and h.
+
+    Args:
+        tlbr: `(F, 4)` corners in network pixels.
+        anchors: `(F, 2)` width and height in network pixels.
+        centres: `(F, 2)` where the anchors stand, in network pixels.
+    """
+    size = tlbr[:, 2:] - tlbr[:, :2]
+    middle = (tlbr[:, 2:] + tlbr[:, :2]) / 2
+    return torch.cat(((middle - centres) / anchors, torch.log(size / anchors)), 1)
+
+
+def _at_centres(tlbr: Tensor, stride: int, height: int, width: int) -> Tensor:
+    """The boxes with their centres moved into the grid, as the published code compares them."""
+    half = (tlbr[:, 2:] - tlbr[:, :2]) / 2
+    limit = tlbr.new_tensor([(width - 1) * stride, (height - 1) * stride])
+    middle = ((tlbr[:, 2:] + tlbr[:, :2]) / 2).clamp(min=0).minimum(limit)
+    return torch.cat((middle - half, middle + half), 1)
+
+
+@torch.no_grad()
+def assign_anchors(
+    config: JDEConfig, scale: int, labels: Labels, height: int, width: int
+) -> AnchorTargets:
+    """Foreground where the best overlap is above .5, background below .4, between not learned.
+
+    Anchors that overlap an ignored box by .4 or stand in one are not learned either, unless they
+    are somebody's foreground; nor are those of images that teach no detection.
+
+    Args:
+        config: Of the network, for its anchors.
+        scale: 0, 1, 2 for strides 32, 16, 8.
+        labels: Ground truth of the batch.
+        height: Of the grid, in cells.
+        width: Of the grid, in cells.
+    """
+    device, stride = labels.tlbr.device, STRIDES[scale]
+    sizes = torch.tensor(config.anchors[scale], dtype=labels.tlbr.dtype, device=device)
+    grid = cell_centres(config, height, width, device).to(labels.tlbr.dtype) * stride
+    centres = grid.permute(1, 2, 0)[None].expand(len(sizes), -1, -1, -1).reshape(-1, 2)
+    shapes = sizes[:, None, None].expand(-1, height, width, -1).reshape(-1, 2)
+    anchors = torch.cat((centres - shapes / 2, centres + shapes / 2), 1)
+    truth = _at_centres(labels.tlbr, stride, height, width)
+    batch = len(labels.learns_detection)
+    kind = torch.zeros((batch, len(anchors)), dtype=torch.int64, device=device)
+    row = torch.full_like(kind, -1)
+    for image in range(batch):
+        mine = labels.image == image
+        people = torch.nonzero(mine & ~labels.ignore).squeeze(1)
+        if len(people):
+            best, owner = pair_iou(anchors, truth[people]).max(1)
+            foreground = best > FOREGROUND_IOU
+            row[image] = torch.where(foreground, people[owner], -1)
+            between = (best > BACKGROUND_IOU) & (best < FOREGROUND_IOU)
+            kind[image] = foreground.long() - between.long()
+        ignored = labels.tlbr[mine & labels.ignore]
+        if len(ignored):
+            inside = (centres[:, None] > ignored[:, :2]) & (centres[:, None] < ignored[:, 2:])
+            near = pair_iou(anchors, ignored).amax(1) > BACKGROUND_IOU
+            left_out = near | inside.all(2).any(1)
+            kind[image] = torch.where(left_out & (row[image] < 0), -1, kind[image])
+    kind[~labels.learns_detection] = -1
+    of_image, anchor = torch.nonzero(row >= 0, as_tuple=True)
+    box = encode(truth[row[of_image, anchor]], shapes[anchor], centres[anchor])
+    shape = (batch, len(sizes), height, width)
+    row = row.view(shape)
+    known = torch.cat((labels.identity, labels.identity.new_full((1,), -1)))  # row -1 has none
+    return AnchorTargets(kind.view(shape), row, box, known[row].amax(1))

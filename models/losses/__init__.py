@@ -1,0 +1,1 @@
+"""Losses and weightings that all networks share."""

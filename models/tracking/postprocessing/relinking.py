@@ -1,0 +1,117 @@
+"""Broken tracks joined again: one that ends and a later one that looks the same become one.
+
+The tracker gives a lost person up after its buffer of frames and cannot look ahead. When the whole
+video is known, the mean embedding over all of a track says more than the running one did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.models.tracking.matching import assign
+from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelinkLimits:
+    """Which tracks may be joined.
+
+    Attributes:
+        max_gap_s: Seconds between the end of one and the start of the other, at most.
+        max_distance: Euclidean distance of their mean embeddings, at most (0 to 2).
+        max_speed: Way between the last box and the first, in heights of the smaller a second, at
+            most; one height is always allowed.
+        min_rows: Shorter tracks have no mean worth comparing and stay as they are.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    max_gap_s: float = 3.0
+    max_distance: float = 0.6
+    max_speed: float = 1.5
+    min_rows: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_gap_s <= 3600:
+            raise ValueError(f"relink: got gap {self.max_gap_s} s, accepted is above 0 to 3600")
+        if not 0 < self.max_distance <= 2:
+            raise ValueError(f"relink: got distance {self.max_distance}, accepted is above 0 to 2")
+        if not 0 <= self.max_speed <= 1000 or self.min_rows < 1:
+            raise ValueError("relink: accepted are a speed of 0 to 1000 and at least 1 row")
+
+
+def relink(tracks: Trajectories, limits: RelinkLimits, frames_per_second: float) -> Trajectories:
+    """Join tracks that are one person's, as far as their embeddings tell.
+
+    Each track is followed by at most one other and follows at most one; of all ways to join them
+    the one with the least total distance against `max_distance` is taken. A joined track has the
+    lowest of its ids. No box changes.
+
+    Args:
+        tracks: Of a video, with embeddings.
+        limits: Which may be joined.
+        frames_per_second: Of the video, to tell time by frame numbers.
+
+    Raises:
+        ValueError: If the tracks have no embeddings.
+    """
+    if tracks.embeddings is None:
+        raise ValueError("relink: got tracks without embeddings")
+    starts, ends = tracks.spans()
+    rows = np.flatnonzero(ends - starts >= limits.min_rows)
+    if len(rows) < 2:
+        return tracks
+    first, last = starts[rows], ends[rows] - 1
+    gap_s = (tracks.frame[first][None, :] - tracks.frame[last][:, None]) / frames_per_second
+    distance = _distances(_means(tracks.embeddings, starts[rows], ends[rows]))
+    reach = np.maximum(1.0, limits.max_speed * gap_s)
+    allowed = (gap_s > 0) & (gap_s <= limits.max_gap_s) & (distance < limits.max_distance)
+    allowed &= _in_heights(tracks.tlbr[last], tracks.tlbr[first]) <= reach
+    before, after = np.nonzero(allowed)
+    pairs = assign(before, after, distance[before, after], limits.max_distance)
+    return _renumber(tracks, rows[before[pairs]], rows[after[pairs]])
+
+
+def _means(embeddings: FloatArray, starts: IntArray, ends: IntArray) -> FloatArray:
+    """`(k, D)` unit vectors, the mean direction of each track."""
+    parts = [embeddings[a:b].astype(np.float64) for a, b in zip(starts, ends, strict=True)]
+    units = [p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-12) for p in parts]
+    mean = np.array([unit.mean(axis=0) for unit in units])
+    normalised: FloatArray = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+    return normalised
+
+
+def _distances(units: FloatArray) -> FloatArray:
+    distance: FloatArray = np.sqrt(np.maximum(2 - 2 * units @ units.T, 0))
+    return distance
+
+
+def _in_heights(last: FloatArray, first: FloatArray) -> FloatArray:
+    """`(k, k)` distance of centres in heights of the smaller box."""
+    centre_last, centre_first = (last[:, :2] + last[:, 2:]) / 2, (first[:, :2] + first[:, 2:]) / 2
+    apart = np.linalg.norm(centre_last[:, None] - centre_first[None], axis=2)
+    height = np.minimum((last[:, 3] - last[:, 1])[:, None], (first[:, 3] - first[:, 1])[None])
+    shares: FloatArray = apart / np.maximum(height, 1e-9)
+    return shares
+
+
+def _renumber(tracks: Trajectories, before: IntArray, after: IntArray) -> Trajectories:
+    """Every track that follows another one takes its id; chains take their first one's."""
+    starts, ends = tracks.spans()
+    ids = tracks.track_id[starts].copy()
+    group = np.arange(len(ids))
+    for a, b in sorted(zip(before.tolist(), after.tolist(), strict=True),
+                       key=lambda pair: int(tracks.frame[starts[pair[1]]])):  # fmt: skip
+        group[group == group[b]] = group[a]
+    lowest = {int(g): int(ids[group == g].min()) for g in np.unique(group)}
+    new = np.array([lowest[int(g)] for g in group], np.int64)
+    return Trajectories.sort(
+        tracks.frame,
+        np.repeat(new, ends - starts),
+        tracks.tlbr,
+        tracks.score,
+        tracks.embeddings,
+    )

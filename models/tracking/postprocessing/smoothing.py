@@ -1,0 +1,81 @@
+"""Boxes of finished tracks smoothed over all frames: the Rauch-Tung-Striebel smoother of filterpy.
+
+Unlike the tracker's filter it looks at the frames that follow, too: jitter goes, and a box lost
+and found again is reached gradually.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from filterpy.kalman import KalmanFilter
+from jde_ray.models.boxes import tlbr_to_xyah, xyah_to_tlbr
+from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.models.tracking.postprocessing.trajectories import Trajectories, with_boxes
+from numpy.typing import NDArray
+
+# Standard deviations as shares of the box's height, a frame: how far a box may lie off, and by how
+# much a velocity may change. Measured in docs/accuracy.md.
+MEASUREMENT = 1 / 20
+ACCELERATION = 1 / 160
+_ASPECT_MEASUREMENT, _ASPECT_ACCELERATION = 0.05, 1e-3  # of width / height, which has no unit
+
+
+def smooth(tracks: Trajectories, *, stride: int = 1) -> Trajectories:
+    """Replace each box by the best estimate from all boxes of its track.
+
+    Frames without a box are passed over in the filter and get no row.
+
+    Args:
+        tracks: Of a video; boxes have a positive height.
+        stride: Every n-th frame was looked at: the unit of time.
+    """
+    tlbr = tracks.tlbr.copy()
+    for start, end in zip(*tracks.spans(), strict=True):
+        if end - start > 2:
+            rows = slice(start, end)
+            tlbr[rows] = _smooth_one(tracks.frame[rows] // stride, tracks.tlbr[rows])
+    return with_boxes(tracks, tlbr)
+
+
+def _smooth_one(step: IntArray, tlbr: FloatArray) -> FloatArray:
+    """Smoothed `(n, 4)` boxes of one track at `(n,)` rising steps of time."""
+    xyah = tlbr_to_xyah(tlbr)
+    when = step - step[0]
+    count = int(when[-1]) + 1
+    height = np.interp(np.arange(count), when, xyah[:, 3])
+    measured: list[FloatArray | None] = [None] * count
+    for at, values in zip(when, xyah, strict=True):
+        measured[int(at)] = values
+    noise = [np.diag(_measurement_std(value) ** 2) for value in height]
+    process = [_process_noise(value) for value in height]
+    model = KalmanFilter(dim_x=8, dim_z=4)
+    model.F = np.eye(8) + np.eye(8, k=4)
+    model.H = np.eye(4, 8)
+    model.x = np.concatenate([xyah[0], np.zeros(4)])
+    spread = np.concatenate([2 * _measurement_std(height[0]), 10 * _velocity_std(height[0])])
+    model.P = np.diag(spread**2)
+    means, covariances, _, _ = model.batch_filter(measured, Qs=process, Rs=noise)
+    smoothed, _, _, _ = model.rts_smoother(means, covariances, Qs=process)
+    boxes: FloatArray = xyah_to_tlbr(smoothed.reshape(count, 8)[when][:, :4])
+    return boxes
+
+
+def _measurement_std(height: float) -> NDArray[np.float64]:
+    position = MEASUREMENT * height
+    return np.array([position, position, _ASPECT_MEASUREMENT, position])
+
+
+def _velocity_std(height: float) -> NDArray[np.float64]:
+    change = ACCELERATION * height
+    return np.array([change, change, _ASPECT_ACCELERATION, change])
+
+
+def _process_noise(height: float) -> NDArray[np.float64]:
+    """Covariance `(8, 8)` of a step in which each velocity changes evenly by its deviation."""
+    variance = _velocity_std(height) ** 2
+    noise = np.zeros((8, 8))
+    index = np.arange(4)
+    noise[index, index] = variance / 3
+    noise[index, index + 4] = noise[index + 4, index] = variance / 2
+    noise[index + 4, index + 4] = variance
+    return noise

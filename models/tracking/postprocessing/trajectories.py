@@ -1,0 +1,131 @@
+"""Finished tracks of a whole video, and what can be done to them when all frames are known.
+
+Nothing here is part of tracking itself: a video's tracks go in whole, other tracks come out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jde_ray.models.structures import FloatArray, IntArray
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Rows of all tracks of a video, by track and then by frame.
+
+    Attributes:
+        frame: `(n,)` int64 0-based frames, rising within a track.
+        track_id: `(n,)` int64, rising.
+        tlbr: `(n, 4)` float64 corners in pixels.
+        score: `(n,)` float64.
+        embeddings: `(n, D)`, None where there are none.
+
+    Raises:
+        ValueError: If lengths or shapes disagree, or rows are out of order.
+    """
+
+    frame: IntArray
+    track_id: IntArray
+    tlbr: FloatArray
+    score: FloatArray
+    embeddings: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.frame)
+        if self.track_id.shape != (n,) or self.tlbr.shape != (n, 4) or self.score.shape != (n,):
+            got = (self.frame.shape, self.track_id.shape, self.tlbr.shape, self.score.shape)
+            raise ValueError(f"rows: got shapes {got}, accepted are (n,), (n,), (n, 4), (n,)")
+        if self.embeddings is not None and len(self.embeddings) != n:
+            raise ValueError(f"embeddings: got {len(self.embeddings)} rows, accepted is {n}")
+        same = np.diff(self.track_id) == 0
+        if (np.diff(self.track_id) < 0).any() or (np.diff(self.frame)[same] <= 0).any():
+            raise ValueError("rows: accepted are rows by track, then by rising frame")
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __getitem__(self, index: NDArray[np.bool_] | IntArray) -> Trajectories:
+        return Trajectories(
+            self.frame[index],
+            self.track_id[index],
+            self.tlbr[index],
+            self.score[index],
+            None if self.embeddings is None else self.embeddings[index],
+        )
+
+    @staticmethod
+    def sort(
+        frame: IntArray,
+        track_id: IntArray,
+        tlbr: FloatArray,
+        score: FloatArray,
+        embeddings: FloatArray | None = None,
+    ) -> Trajectories:
+        """Rows in any order, put into ours."""
+        order = np.lexsort((frame, track_id))
+        own = None if embeddings is None else embeddings[order]
+        return Trajectories(frame[order], track_id[order], tlbr[order], score[order], own)
+
+    def spans(self) -> tuple[IntArray, IntArray]:
+        """`(k,)` first row of each of the k tracks, and `(k,)` the row behind its last one."""
+        edges = np.flatnonzero(np.diff(self.track_id)) + 1
+        if not len(self):
+            return edges, edges
+        return np.append(0, edges), np.append(edges, len(self))
+
+
+def drop_short(tracks: Trajectories, min_length: int) -> Trajectories:
+    """Leave out tracks that were seen in fewer than `min_length` frames."""
+    starts, ends = tracks.spans()
+    length = ends - starts
+    return tracks[np.repeat(length >= min_length, length)]
+
+
+def interpolate(tracks: Trajectories, max_gap: int, *, stride: int = 1) -> Trajectories:
+    """Fill gaps within tracks by boxes on a straight line between their two ends.
+
+    A filled row has the lower score of the two and the embedding of the one before the gap.
+
+    Args:
+        tracks: Of a video.
+        max_gap: Gaps of more missing frames stay.
+        stride: Every n-th frame was looked at; only those are filled.
+    """
+    step = np.diff(tracks.frame) // stride
+    same = np.diff(tracks.track_id) == 0
+    before = np.flatnonzero(same & (step > 1) & (step - 1 <= max_gap))
+    if not len(before):
+        return tracks
+    missing = step[before] - 1
+    row = np.repeat(before, missing)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(missing) - missing, missing) + 1
+    share = (number * stride / (tracks.frame[row + 1] - tracks.frame[row]))[:, None]
+    filled = Trajectories(
+        tracks.frame[row] + number * stride,
+        tracks.track_id[row],
+        (1 - share) * tracks.tlbr[row] + share * tracks.tlbr[row + 1],
+        np.minimum(tracks.score[row], tracks.score[row + 1]),
+        None if tracks.embeddings is None else tracks.embeddings[row],
+    )
+    return _merge(tracks, filled)
+
+
+def _merge(a: Trajectories, b: Trajectories) -> Trajectories:
+    vectors = None
+    if a.embeddings is not None and b.embeddings is not None:
+        vectors = np.concatenate([a.embeddings, b.embeddings])
+    return Trajectories.sort(
+        np.concatenate([a.frame, b.frame]),
+        np.concatenate([a.track_id, b.track_id]),
+        np.concatenate([a.tlbr, b.tlbr]),
+        np.concatenate([a.score, b.score]),
+        vectors,
+    )
+
+
+def with_boxes(tracks: Trajectories, tlbr: FloatArray) -> Trajectories:
+    """The same rows with other `(n, 4)` boxes."""
+    return replace(tracks, tlbr=tlbr)

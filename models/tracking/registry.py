@@ -1,0 +1,93 @@
+"""The associations by name: a row each holds all that the tracker and the settings need of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, NamedTuple, TypeAlias
+
+from jde_ray.models.tracking import area_kalman, kalman
+from jde_ray.models.tracking.config import TrackingConfig
+from jde_ray.models.tracking.frame import Frame, Step
+from jde_ray.models.tracking.track import MotionModel, TrackStore
+from jde_ray.models.tracking.trackers import bytetrack, deepsort, jde, published, sort
+from jde_ray.models.tracking.trackers.bytetrack import ByteTrackConfig
+from jde_ray.models.tracking.trackers.deepsort import GALLERY, DeepSortConfig
+from jde_ray.models.tracking.trackers.sort import SortConfig
+
+AssociationConfig: TypeAlias = TrackingConfig | SortConfig | DeepSortConfig | ByteTrackConfig
+
+
+class Association(NamedTuple):
+    """What there is to say of an association; a new one is one more row of `ASSOCIATIONS`.
+
+    Attributes:
+        config: Its settings, a frozen dataclass with a default for each; that of the field
+            `association` is its name.
+        advance: Advances the tracks by one frame; afterwards the `TRACKED` ones are reported.
+        motion: The filter of its tracks.
+        gallery: Embeddings it keeps of a track beside the smoothed one.
+    """
+
+    config: type[Any]
+    advance: Callable[[TrackStore, Frame, Any, Step], None]
+    motion: MotionModel
+    gallery: int
+
+
+def _advance_ours(store: TrackStore, frame: Frame, config: TrackingConfig, step: Step) -> None:
+    advance = published.associate if config.mode == "published" else jde.associate
+    advance(store, frame, config, step)
+
+
+ASSOCIATIONS: dict[str, Association] = {
+    row.config().association: row
+    for row in (
+        Association(TrackingConfig, _advance_ours, kalman, gallery=0),
+        Association(SortConfig, sort.associate, area_kalman, gallery=0),
+        Association(DeepSortConfig, deepsort.associate, kalman, gallery=GALLERY),
+        Association(ByteTrackConfig, bytetrack.associate, kalman, gallery=0),
+    )
+}
+CONFIGS: dict[str, type[Any]] = {name: row.config for name, row in ASSOCIATIONS.items()}
+
+
+def build_config(association: str = "jde", **settings: Any) -> AssociationConfig:
+    """Settings of the association of that name.
+
+    Args:
+        association: One of `CONFIGS`.
+        settings: Its fields; the others keep their defaults.
+
+    Raises:
+        ValueError: If there is no such association, it has no such setting, or a value is out of
+            range.
+    """
+    if association not in CONFIGS:
+        raise ValueError(f"association: got {association!r}, accepted is {' | '.join(CONFIGS)}")
+    known = [field.name for field in fields(CONFIGS[association]) if field.name != "association"]
+    for name in settings:
+        if name not in known:
+            raise ValueError(
+                f"{name}: no setting of association {association}, accepted are {', '.join(known)}"
+            )
+    config: AssociationConfig = CONFIGS[association](**settings)
+    return config
+
+
+def build_store(config: AssociationConfig, embedding_dim: int) -> TrackStore:
+    """An empty table of tracks as the association wants it."""
+    row = ASSOCIATIONS[config.association]
+    return TrackStore(embedding_dim, motion=row.motion, gallery=row.gallery)
+
+
+def associate(store: TrackStore, frame: Frame, config: AssociationConfig, step: Step) -> None:
+    """Advance the tracks by one frame; afterwards the `TRACKED` ones are to be reported.
+
+    Args:
+        store: Of `build_store`.
+        frame: Detections of this frame.
+        config: Which association, and its limits.
+        step: The time that has passed.
+    """
+    ASSOCIATIONS[config.association].advance(store, frame, config, step)

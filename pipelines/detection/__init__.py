@@ -1,0 +1,1 @@
+"""Frames to detections: loaded networks and their settings."""

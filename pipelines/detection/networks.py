@@ -1,0 +1,276 @@
+"""The networks that find people: the joint one on its device, or two of ONNX files.
+
+Which it is follows from the weights: a YAML file declares the two (`models.sde.declaration`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jde_ray.models.structures import FloatArray
+from jde_ray.pipelines.config import DetectionConfig, Device, ResourceConfig
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+
+class FoundInFrame(Protocol):
+    """Detections of one frame in network pixels, as `models.jde` gives them."""
+
+    @property
+    def tlbr(self) -> FloatArray:
+        """`(N, 4)` corners."""
+        ...
+
+    @property
+    def scores(self) -> FloatArray:
+        """`(N,)` confidence."""
+        ...
+
+    @property
+    def embeddings(self) -> FloatArray:
+        """`(N, D)`, L2-normalised."""
+        ...
+
+    @property
+    def num_capped(self) -> int:
+        """Detections that `max_detections` left out."""
+        ...
+
+
+class FrameModel(Protocol):
+    """What a detector needs of a model: all T frames in, T results out."""
+
+    def __call__(self, frames: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
+        """Find people in `(T, H, W, 3)` uint8 RGB frames (read-only).
+
+        Raises:
+            FloatingPointError: If the output is not finite.
+        """
+        ...
+
+
+@runtime_checkable
+class PictureModel(Protocol):
+    """A model that looks at pictures themselves, without the grey borders of the letterbox."""
+
+    def find_in_pictures(self, pictures: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
+        """Find people in `(n, h, w, 3)` uint8 RGB pictures (read-only), in their pixels.
+
+        Raises:
+            FloatingPointError: If the output is not finite.
+        """
+        ...
+
+
+class Upload:
+    """Frames from the host to the network's device, as the bytes they are.
+
+    To a GPU they go by way of pinned memory that is reused: the last frames have arrived when the
+    results of their network are on the host, so one buffer is enough.
+
+    Args:
+        device: Of the network.
+        pinned: Whether the way goes through pinned memory.
+    """
+
+    def __init__(self, device: torch.device, *, pinned: bool) -> None:
+        self._device, self._pinned = device, pinned
+        self._buffer: torch.Tensor | None = None
+
+    def __call__(self, frames: NDArray[np.uint8]) -> torch.Tensor:
+        """`(T, H, W, 3)` uint8 on the device; pinned, only until the next call."""
+        import torch
+
+        if not self._pinned:
+            return torch.tensor(frames).to(self._device)  # copies: Ray's memory is read-only
+        if self._buffer is None or self._buffer.numel() < frames.size:
+            self._buffer = torch.empty(frames.size, dtype=torch.uint8, pin_memory=True)
+        part = self._buffer[: frames.size].view(frames.shape)
+        np.copyto(part.numpy(), frames)
+        return part.to(self._device, non_blocking=True)
+
+
+class TorchModel:
+    """The JDE network on its device, with its thresholds.
+
+    Args:
+        config: Weights, thresholds, precision.
+        resources: Device and threads.
+    """
+
+    def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
+        import torch
+        from jde_ray.models.jde.fusion import optimise
+        from jde_ray.models.jde.weights import load
+
+        torch.set_num_threads(resources.torch_threads)
+        wanted = resources.device
+        if wanted == "auto":
+            wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        self._config = config
+        self._upload = Upload(torch.device(wanted), pinned=wanted == "cuda")
+        model = load(config.weights, config.size).to(wanted)
+        precision = config.precision
+        if precision == "auto":
+            precision = quick_precision(resources.device)
+        self._model = optimise(model, precision, compiled=config.compile)
+
+    def __call__(self, frames: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
+        """Run the network on all frames of a chunk at once."""
+        config = self._config
+        found: Sequence[FoundInFrame] = self._model.detect(
+            self._upload(frames),
+            config.threshold,
+            config.nms_threshold,
+            config.max_detections,
+        )
+        return found
+
+
+class SeparateModel:
+    """A detector and an embedder of ONNX files, see `models.sde`; frame by frame, in float32.
+
+    Args:
+        config: Names the declaration; thresholds.
+        resources: Device and threads.
+    """
+
+    def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
+        import cv2
+        from jde_ray.models.sde.declaration import read_declaration
+        from jde_ray.models.sde.network import SeparateNetworks
+
+        cv2.setNumThreads(resources.torch_threads)  # which resizes the crops
+        self._config = config
+        self._networks = SeparateNetworks(
+            read_declaration(config.weights), resources.torch_threads, _onnx_device(resources)
+        )
+
+    def find_in_pictures(self, pictures: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
+        """Detect in each picture, then embed its crops."""
+        config = self._config
+        limits = (config.threshold, config.nms_threshold, config.max_detections)
+        return [self._networks.detect(picture, *limits) for picture in pictures]
+
+
+def is_separate(weights: str) -> bool:
+    """Whether the weights are a YAML file that declares separate networks."""
+    return weights.lower().endswith((".yaml", ".yml"))
+
+
+def load_network(config: DetectionConfig, resources: ResourceConfig) -> FrameModel | PictureModel:
+    """The networks that the weights name, ready to run; what `Parts.model` is by default.
+
+    Raises:
+        ValueError: If they cannot be used.
+    """
+    if is_separate(config.weights):
+        return SeparateModel(config, resources)
+    return TorchModel(config, resources)
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What is known of weights before a run.
+
+    Attributes:
+        size: Width and height of the frames.
+        sha256: Fingerprint: of the weight file, or over both ONNX files and what is declared of
+            them.
+        has_one_size: Frames of another size are refused: the anchors were chosen for this one.
+        rect: Whether frames get each video's own shape unless told otherwise: if no size was asked
+            for, and weights take more than one.
+    """
+
+    size: tuple[int, int]
+    sha256: str
+    has_one_size: bool
+    rect: bool
+
+
+def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
+    """Load the weights once, so that what is wrong with them is told before any other work.
+
+    Args:
+        weights: As `DetectionConfig.weights`.
+        size: Of the frames, None for what the weights say.
+
+    Raises:
+        ValueError: If they cannot be used.
+        OSError: If a file cannot be read.
+    """
+    if is_separate(weights):
+        from jde_ray.models.sde.declaration import read_declaration
+        from jde_ray.models.sde.network import SeparateNetworks
+
+        declaration = read_declaration(weights)
+        SeparateNetworks(declaration)
+        frames, digest = size or declaration.frames, declaration.sha256()
+        return NetworkFacts(frames, digest, has_one_size=False, rect=size is None)
+    from jde_ray.models.jde.weights import load, sha256
+
+    config = load(weights, size).config
+    has_one_size = config.has_published_layout
+    rect = size is None and not has_one_size
+    return NetworkFacts(size or config.size, sha256(weights), has_one_size, rect)
+
+
+def detection_for(weights: str = "small", size: tuple[int, int] | None = None) -> DetectionConfig:
+    """As `jde track --weights WEIGHTS` sets it: their own size, and frames of each video's shape.
+
+    Raises:
+        ValueError: If the weights cannot be used.
+        OSError: If a file cannot be read.
+    """
+    facts = inspect(weights, size)
+    return DetectionConfig(
+        weights=weights,
+        size=facts.size,
+        rect=facts.rect,
+        weights_sha256=facts.sha256,
+    )
+
+
+def fingerprint(weights: str) -> str:
+    """The fingerprint alone, without loading anything.
+
+    Raises:
+        ValueError: If there are no such weights.
+    """
+    if is_separate(weights):
+        from jde_ray.models.sde.declaration import read_declaration
+
+        return read_declaration(weights).sha256()
+    from jde_ray.models.jde.weights import sha256
+
+    return sha256(weights)
+
+
+def _onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
+    import onnxruntime
+    from jde_ray.models.sde.onnx_network import CUDA
+
+    has_cuda = CUDA in onnxruntime.get_available_providers()
+    wants_cuda = resources.device == "cuda" or (resources.device == "auto" and has_cuda)
+    return "cuda" if wants_cuda else "cpu"
+
+
+def quick_precision(device: Device) -> Literal["fp32", "bf16"]:
+    """`bf16` where this machine has units for it (a GPU, AMX, AVX512_BF16), else `fp32`.
+
+    A run on a cluster is settled on the machine that starts it.
+    """
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    if device == "cuda":  # on the cluster's machines, not on this one
+        return "bf16"
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11
+    units = ("amx_bf16", "avx512_bf16")
+    return "bf16" if any(capabilities.get(unit, False) for unit in units) else "fp32"

@@ -1,0 +1,168 @@
+"""The published protocols for a network by itself, from frames and ground truth in one step.
+
+Embeddings are read at the boxes of the ground truth: every person, detected or not, which saved
+detections cannot give. Detections are taken at the protocol's own threshold and overlap, not at
+those of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.person_cells import person_rows
+from jde_ray.models.jde.weights import load
+from jde_ray.models.letterbox import Letterbox, fitted_size
+from jde_ray.models.metrics.rows import BoxRows
+from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.detection.networks import detection_for
+from jde_ray.pipelines.errors import VideoError
+from jde_ray.pipelines.evaluation.detections import (
+    DetectionRows,
+    ImageBoxes,
+    KnownEmbeddings,
+    image_boxes,
+    truth_of,
+)
+from jde_ray.pipelines.evaluation.frames_seen import FramesSeen
+from jde_ray.pipelines.formats.track_files import Pairing, TruthRules, read_truth
+from jde_ray.pipelines.sources.discovery import find_videos
+from jde_ray.pipelines.structures import Segment
+from jde_ray.pipelines.video.chunks import pictures
+
+PUBLISHED_SCORE = 0.3  # of the original's `test.py`, which its AP comes from
+PUBLISHED_NMS = 0.45
+
+
+def find_frames(place: Path) -> dict[str, Path]:
+    """Videos and image folders below `place`, by name, sorted.
+
+    Raises:
+        ValueError: If two have one name.
+        RunError: If there are none.
+    """
+    found: dict[str, Path] = {}
+    for video in find_videos([str(place)])[0]:
+        if video.name in found:
+            raise ValueError(f"frames: {found[video.name]} and {video.uri} are both {video.name}")
+        found[video.name] = Path(video.uri)
+    return dict(sorted(found.items()))
+
+
+def sample_embeddings(
+    pairing: Pairing,
+    rules: TruthRules = TruthRules(),
+    weights: str = "small",
+    size: tuple[int, int] | None = None,
+    every: int = 1,
+) -> KnownEmbeddings:
+    """Embeddings of people of the ground truth, see `models.jde.person_cells`.
+
+    Args:
+        pairing: Frames (a video or an image folder, in place of tracks) and their truth.
+        rules: How ground truth is read.
+        weights: Name or path of the network.
+        size: Of its input, None for what it was trained for.
+        every: Look at every n-th frame.
+
+    Raises:
+        ValueError: If the weights, the frames or the truth cannot be read, in one line.
+    """
+    people = read_truth(truth_of(pairing), rules).people
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load(weights, size).to(device).eval()
+    vectors, identities = [], []
+    try:
+        for of_frame, own in _read(model, pairing.tracks, people, every):
+            vectors.append(of_frame)
+            identities.append(own)
+    except VideoError as error:
+        raise ValueError(f"{pairing.tracks}: {error}") from error
+    width = model.config.embedding_dim
+    return KnownEmbeddings(
+        np.concatenate([np.zeros((0, width), np.float16), *vectors]),
+        np.concatenate([np.zeros(0, np.int64), *identities]),
+    )
+
+
+def find_boxes(
+    pairing: Pairing,
+    rules: TruthRules = TruthRules(),
+    weights: str = "small",
+    size: tuple[int, int] | None = None,
+    every: int = 1,
+) -> ImageBoxes:
+    """People of the ground truth and what the network finds, as published: from score .3, NMS .45.
+
+    Args:
+        pairing: Frames (a video or an image folder, in place of tracks) and their truth.
+        rules: How ground truth is read.
+        weights: Name or path of the network, or of the YAML of separate ones.
+        size: Of its input, None for what the weights say.
+        every: Look at every n-th frame.
+
+    Raises:
+        ValueError: If the weights, the frames or the truth cannot be read, in one line.
+    """
+    truth = read_truth(truth_of(pairing), rules)
+    config = replace(
+        detection_for(weights, size),
+        precision="fp32",
+        score_threshold=PUBLISHED_SCORE,
+        nms_threshold=PUBLISHED_NMS,
+    )
+    detector = Detector(config, ResourceConfig(torch_threads=torch.get_num_threads()))
+    frames, found = [], []
+    try:
+        (video,) = find_videos([str(pairing.tracks)])[0]
+        for picture in pictures(Segment(video)):
+            if picture.frame_index % every:
+                continue
+            source = (picture.info.width, picture.info.height)
+            box = Letterbox(
+                *source, *(fitted_size(*source, config.size) if config.rect else config.size)
+            )
+            pixels = box.place(picture.scaled(*box.scaled_size))
+            found += detector.find(pixels[None], [picture.info], [picture.frame_index])[0]
+            frames.append(picture.frame_index)
+    except VideoError as error:
+        raise ValueError(f"{pairing.tracks}: {error}") from error
+    counts = [len(one) for one in found]
+    rows = BoxRows(
+        np.repeat(np.array(frames, np.int64), counts),
+        np.arange(sum(counts)),
+        np.concatenate([np.zeros((0, 4)), *(one.tlbr for one in found)]),
+    )
+    scores = np.concatenate([np.zeros(0), *(one.scores for one in found)])
+    seen = FramesSeen(None, every)
+    return image_boxes(seen.truth(truth), DetectionRows(rows, scores, None))
+
+
+@torch.inference_mode()
+def _read(
+    model: JDE, frames: Path, people: BoxRows, every: int
+) -> Iterator[tuple[FloatArray, IntArray]]:
+    """`(k, D)` float16 vectors and `(k,)` ids of every frame with people."""
+    (video,) = find_videos([str(frames)])[0]
+    wanted = set(people.frame[people.frame % every == 0].tolist())
+    for picture in pictures(Segment(video)):
+        if picture.frame_index not in wanted:
+            continue
+        source = (picture.info.width, picture.info.height)
+        size = model.config.size
+        if not model.config.has_published_layout:
+            size = fitted_size(*source, size)
+        box = Letterbox(*source, *size)
+        pixels = torch.from_numpy(box.place(picture.scaled(*box.scaled_size)))
+        candidates = model(model.normalise(pixels[None]))
+        here = people[people.frame == picture.frame_index]
+        tlbr = torch.as_tensor(box.to_network(here.tlbr), dtype=torch.float32)
+        who, rows = person_rows(model.config, candidates, tlbr.to(candidates.boxes.device))
+        vectors = candidates.embeddings(0, rows).cpu().numpy().astype(np.float16)
+        yield vectors, here.track_id[who.cpu().numpy()]

@@ -1,0 +1,94 @@
+"""Which frames of a video a run looked at, where it was told to look at less than all of them.
+
+A run with `--max-frames` or `--vid-stride` has not missed the people of the other frames.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jde_ray.models.structures import IntArray
+from jde_ray.pipelines.formats.mot import GroundTruth
+
+
+@dataclass(frozen=True)
+class FramesSeen:
+    """Every `stride`-th frame from the first on, `number` of them; None: to the end."""
+
+    number: int | None
+    stride: int
+
+    def truth(self, whole: GroundTruth) -> GroundTruth:
+        """The ground truth of these frames alone."""
+        people, ignore, other = (
+            self._has(rows.frame) for rows in (whole.people, whole.ignore, whole.other)
+        )
+        return GroundTruth(
+            whole.people[people], whole.visibility[people], whole.ignore[ignore], whole.other[other]
+        )
+
+    def _has(self, frames: IntArray) -> IntArray:
+        seen = frames % self.stride == 0
+        if self.number is not None:
+            seen &= frames < self.number * self.stride
+        return np.flatnonzero(seen)
+
+    def __str__(self) -> str:
+        every = "" if self.stride == 1 else f"1 of {self.stride} frames"
+        first = "" if self.number is None else f"the first {self.number}"
+        return ", ".join(part for part in (every, first) if part)
+
+
+def frames_seen(path: Path) -> FramesSeen | None:
+    """What a run looked at for one of its files.
+
+    Args:
+        path: A file of `tracks/`, `detections/` or `mot/` of OUT, or any other.
+
+    Returns:
+        None for all frames, and where no `run.json` tells.
+
+    Raises:
+        ValueError: If there is one that cannot be read, in one line.
+    """
+    record = path.resolve().parent.parent / "run.json"
+    if not record.is_file():
+        return None
+    try:
+        settings: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))["config"]
+        stride, most = int(settings.get("vid_stride", 1)), settings.get("max_frames")
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{record}: not the record of a run ({reason})") from error
+    return limited(_number_of(path, record.parent, most), stride, most)
+
+
+def limited(number: int | None, stride: int, most: int | None) -> FramesSeen | None:
+    """What is looked at of a video; None for all of it.
+
+    Args:
+        number: Frames that were looked at, None if that is not known.
+        stride: Every so many.
+        most: Limit of their number. A video that ended before it was looked at to its end.
+    """
+    has_ended = most is None or (number is not None and number < most)
+    left = None if has_ended else most
+    return None if left is None and stride == 1 else FramesSeen(left, stride)
+
+
+def _number_of(path: Path, out: Path, most: int | None) -> int | None:
+    if most is None:
+        return None
+    for file in (path, out / "tracks" / f"{path.stem}.parquet"):
+        if file.suffix == ".parquet" and file.is_file():
+            try:
+                return int((pq.read_metadata(file).metadata or {})[b"num_frames"])
+            except (pa.ArrowException, OSError, KeyError, ValueError):
+                continue
+    return None

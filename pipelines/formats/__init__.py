@@ -1,0 +1,1 @@
+"""File formats: one module per format, the only place that names its columns."""

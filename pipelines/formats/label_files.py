@@ -1,0 +1,216 @@
+"""Rows of label files, checked one by one: what is wrong is told with its file and line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jde_ray.models.structures import FloatArray
+
+SHOWN = 10  # problems told in one refusal
+LONGEST = 100  # letters of a row shown
+LARGEST = 4.0  # sides of a box over those of the image; beyond, it is in other units
+CSV_COLUMNS = ("image", "x1", "y1", "x2", "y2", "id")
+
+
+class BadDataError(ValueError):
+    """Training data is refused; one line that names the first problems and counts all."""
+
+
+@dataclass
+class Problems:
+    """What is wrong with the data, collected over all files.
+
+    Attributes:
+        found: `file:line: reason`, in the order of reading.
+        counts: How often each kind of reason came up.
+    """
+
+    found: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, path: Path, line: int | None, kind: str, detail: str) -> None:
+        """Note a problem.
+
+        Args:
+            path: Of the file.
+            line: 1-based, None where the whole file is meant.
+            kind: What `--skip-bad` counts it under.
+            detail: For the user: which value, what is accepted.
+        """
+        where = f"{path}:{line}" if line is not None else str(path)
+        self.found.append(f"{where}: {kind}: {detail}")
+        self.counts[kind] += 1
+
+    def refuse(self) -> None:
+        """Stop if anything was noted.
+
+        Raises:
+            BadDataError: With the first problems.
+        """
+        if self.found:
+            more = len(self.found) - SHOWN
+            text = "; ".join(self.found[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+            raise BadDataError(f"training data: {text} (--skip-bad leaves such rows out)")
+
+    def summary(self) -> str:
+        """`3 x box outside the image, 1 x missing image`."""
+        return ", ".join(f"{count} x {kind}" for kind, count in self.counts.most_common())
+
+
+def _numbers(cells: Sequence[str]) -> list[float] | None:
+    try:
+        values = [float(cell) for cell in cells]
+    except ValueError:
+        return None
+    return values if all(math.isfinite(value) for value in values) else None
+
+
+def check_identity(value: float, limit: int | None) -> str | None:
+    """Why an identity is not accepted, None if it is.
+
+    Args:
+        value: As read.
+        limit: How many identities the source declares, None for no limit.
+    """
+    if value != int(value) or not -1 <= value < 2**31:
+        return f"got {value:g}, accepted is -1 or 0, 1, ..."
+    if limit is not None and value >= limit:
+        declared = f"`identities: {limit}` of its source"
+        return f"got {value:g}, accepted is below {limit} ({declared} is one more than the largest)"
+    return None
+
+
+def outside(box: Sequence[float], width: float, height: float) -> str | None:
+    """Why `x1, y1, x2, y2` is no box in an image of that size, None if it is one.
+
+    Boxes may leave the image, as those of half hidden people do, but not lie beside it, nor be
+    larger than `LARGEST` of it.
+    """
+    x1, y1, x2, y2 = box
+    if x2 <= x1 or y2 <= y1:
+        return f"got {x1:g},{y1:g},{x2:g},{y2:g}, which has no area"
+    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+        return f"got {x1:g},{y1:g},{x2:g},{y2:g} in an image of {width:g}x{height:g}"
+    if x2 - x1 > LARGEST * width or y2 - y1 > LARGEST * height:
+        size = f"{LARGEST:g} times as large as the image of {width:g}x{height:g}"
+        return f"got {x1:g},{y1:g},{x2:g},{y2:g}, which is more than {size}"
+    return None
+
+
+def read_mot_rows(path: Path, problems: Problems, limit: int | None = None) -> FloatArray:
+    """`(R, 10)` of a MOTChallenge `gt.txt`: its nine numbers and the line they come from.
+
+    Files of MOT15 have ten columns and no class; theirs are returned as class 1, visibility 1.
+    A box whose identity is wrong is returned as of nobody known.
+    """
+    rows = []
+    for line, text in read_lines(path, problems):
+        cells = text.split(",")
+        if len(cells) not in (9, 10):
+            problems.add(path, line, "row", f"got {len(cells)} fields, accepted are 9 or 10")
+            continue
+        values = _numbers(cells)
+        if values is None or values[0] != int(values[0]) or values[0] < 1:
+            got = f"got {_short(text)}"
+            problems.add(path, line, "row", f"{got}, accepted are numbers, frames from 1")
+            continue
+        wrong = check_identity(values[1], limit)
+        if wrong:
+            problems.add(path, line, "identity", wrong)
+            values[1] = -1.0
+        label = values[:9] if len(cells) == 9 else [*values[:7], 1.0, 1.0]
+        rows.append([*label, line])
+    return np.array(rows, np.float64).reshape(-1, 10)
+
+
+def read_csv_rows(
+    path: Path, problems: Problems, limit: int | None
+) -> dict[str, list[tuple[int, list[float]]]]:
+    """Line and `x1, y1, x2, y2, id` of every row of an `image,x1,y1,x2,y2,id` file, by image.
+
+    A box whose identity is wrong is returned as of nobody known.
+    """
+    by_image: dict[str, list[tuple[int, list[float]]]] = {}
+    accepted = f"accepted is {','.join(CSV_COLUMNS)}"
+    reader = csv.reader(io.StringIO(_text(path, problems) or "", newline=""))
+    try:
+        header = next(reader, [])
+        if [name.strip() for name in header] != list(CSV_COLUMNS):
+            problems.add(path, 1, "header", f"got {_short(','.join(header))}, {accepted}")
+            return by_image
+        for cells in reader:
+            if not cells:
+                continue
+            line = reader.line_num
+            values = _numbers(cells[1:]) if len(cells) == len(CSV_COLUMNS) else None
+            if values is None:
+                problems.add(path, line, "row", f"got {_short(','.join(cells))}, {accepted}")
+                continue
+            wrong = check_identity(values[4], limit)
+            if wrong:
+                problems.add(path, line, "identity", wrong)
+                values[4] = -1.0
+            by_image.setdefault(cells[0], []).append((line, values))
+    except csv.Error as error:  # a cell that is too long
+        problems.add(path, reader.line_num, "row", f"got no CSV ({error}), {accepted}")
+    return by_image
+
+
+def read_jde_rows(path: Path, problems: Problems, limit: int | None) -> FloatArray:
+    """`(G, 5)` x1, y1, x2, y2, identity of a label file of the unified JDE format.
+
+    Its rows are `class identity xc yc w h`, boxes over the width and height of the image. As in
+    other layouts a box may leave the image, even with its centre. A box whose identity is wrong is
+    returned as of nobody known.
+    """
+    rows = []
+    for line, text in read_lines(path, problems):
+        cells = text.split()
+        values = _numbers(cells) if len(cells) == 6 else None
+        if values is None:
+            accepted = "accepted is: class identity xc yc w h"
+            problems.add(path, line, "row", f"got {len(cells)} fields {_short(text)}, {accepted}")
+            continue
+        _, identity, xc, yc, width, height = values
+        wrong = check_identity(identity, limit)
+        if wrong:
+            problems.add(path, line, "identity", wrong)
+            identity = -1.0
+        box = [xc - width / 2, yc - height / 2, xc + width / 2, yc + height / 2]
+        wrong = outside(box, 1, 1)
+        if wrong:
+            unit = "accepted are shares of the image's width and height"
+            problems.add(path, line, "box outside the image", f"{wrong}; {unit}")
+            continue
+        rows.append([*box, identity])
+    return np.array(rows, np.float64).reshape(-1, 5)
+
+
+def _text(path: Path, problems: Problems) -> str | None:
+    """The file's text, None if it cannot be read or is none."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        problems.add(path, None, "unreadable file", f"{error.strerror}")
+    except UnicodeDecodeError as error:
+        got = f"got byte {error.object[error.start]:#04x} at {error.start}"
+        problems.add(path, None, "encoding", f"{got}, accepted is text in UTF-8")
+    return None
+
+
+def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
+    """Lines of a text file that are not empty, stripped, with their numbers from 1."""
+    for number, text in enumerate((_text(path, problems) or "").split("\n"), 1):
+        if text.strip():
+            yield number, text.strip()
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= LONGEST else text[:LONGEST] + "...")

@@ -1,0 +1,258 @@
+"""MOTChallenge text to rows and back. Only this module and `Tracks.to_mot` count from 1.
+
+In files frames, ids and the origin of boxes count from 1 and boxes are left, top, width, height;
+in memory frames count from 0 and boxes are corners in pixels from 0.
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jde_ray.models.boxes import tlbr_to_tlwh, tlwh_to_tlbr
+from jde_ray.models.metrics.rows import BoxRows
+from jde_ray.models.structures import FloatArray
+from numpy.typing import NDArray
+
+PEDESTRIAN = 1
+DISTRACTORS = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
+_NON_MOTOR_VEHICLE = 6  # a distractor of MOT20 only
+_RESULT_COLUMNS = (7, 10)  # frame, id, left, top, width, height, score [, x, y, z]
+Benchmark = Literal["auto", "MOT15", "MOT16", "MOT17", "MOT20"]
+BENCHMARKS = get_args(Benchmark)
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What a `gt.txt` says.
+
+    Attributes:
+        people: To be found.
+        visibility: `(n,)` of `people` in [0, 1]; 1 where the file does not tell.
+        ignore: Distractors, which may be tracked or not.
+        other: Everything else that is annotated: vehicles, occluders, people not counted.
+    """
+
+    people: BoxRows
+    visibility: FloatArray
+    ignore: BoxRows
+    other: BoxRows
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Rows of a `det.txt` or of results: boxes with ids (-1 for none) and scores `(n,)`."""
+
+    rows: BoxRows
+    scores: FloatArray
+
+
+@dataclass(frozen=True)
+class SequenceInfo:
+    """What a `seqinfo.ini` says; sizes in pixels."""
+
+    name: str
+    frames_per_second: float
+    num_frames: int
+    width: int
+    height: int
+    image_folder: str
+    image_suffix: str
+
+
+def read_ground_truth(path: Path, benchmark: Benchmark = "auto") -> GroundTruth:
+    """Read a `gt.txt` of MOT15 (10 columns) or MOT16, 17, 20 (9 columns).
+
+    Rows marked 0 in column 7 are nobody to be found. MOT15 leaves them out; the others match
+    tracks to them too, and tracks on those of a distractor class are neither right nor wrong.
+    In MOT20 the classes of distractors have riders' vehicles among them.
+
+    Args:
+        path: Of the file.
+        benchmark: Whose rules; `auto` takes those of MOT15 for other than 9 columns, those of
+            MOT20 where a folder of the path is called so, else those of MOT16 and MOT17.
+
+    Raises:
+        ValueError: If a line cannot be read or says an id twice in a frame, in one line with the
+            file and the line's number.
+    """
+    table, numbers = _read_table(path, least=7)
+    _check_once(path, table, numbers)
+    if benchmark == "auto" and any(part.startswith("MOT20") for part in path.parts):
+        benchmark = "MOT20"
+    flag = table[:, 6] > 0
+    if table.shape[1] != 9 or benchmark == "MOT15":  # world coordinates, which we do not need
+        ones = np.ones(int(flag.sum()))
+        return GroundTruth(_rows(table[flag]), ones, BoxRows.empty(), BoxRows.empty())
+    person = flag & (table[:, 7] == PEDESTRIAN)
+    extra = (_NON_MOTOR_VEHICLE,) if benchmark == "MOT20" else ()
+    distractor = np.isin(table[:, 7], (*DISTRACTORS, *extra))
+    rest = ~person & ~distractor
+    return GroundTruth(
+        _rows(table[person]), table[person, 8], _rows(table[distractor]), _rows(table[rest])
+    )
+
+
+def read_scored(path: Path) -> ScoredRows:
+    """Read a `det.txt` or a file of results.
+
+    Raises:
+        ValueError: If a line cannot be read, in one line with the file and the line's number.
+    """
+    table, _ = _read_table(path, least=7)
+    return ScoredRows(_rows(table), table[:, 6])
+
+
+def read_results(path: Path) -> ScoredRows:
+    """Read a tracker's results as strictly as a benchmark's server would.
+
+    Raises:
+        ValueError: Other than 7 or 10 columns, an id below 0 or not whole, or an id twice in a
+            frame, in one line with the file and the line's number; and what `read_scored` raises.
+    """
+    table, numbers = _read_table(path, least=7, accepted=_RESULT_COLUMNS)
+    bad = np.flatnonzero((table[:, 1] < 0) | (table[:, 1] != np.round(table[:, 1])))
+    if len(bad):
+        got = f"{table[bad[0], 1]:g}"
+        raise ValueError(
+            f"{path}:{numbers[bad[0]]}: got id {got}, accepted are whole numbers from 0"
+        )
+    _check_once(path, table, numbers)
+    return ScoredRows(_rows(table), table[:, 6])
+
+
+def format_results(rows: BoxRows, scores: FloatArray) -> str:
+    """Lines `frame,id,left,top,width,height,score,-1,-1,-1`, by frame and id.
+
+    Args:
+        rows: Tracks.
+        scores: `(n,)`.
+    """
+    return _lines(rows, [f"{score:.4f},-1,-1,-1" for score in scores])
+
+
+def format_ground_truth(rows: BoxRows, visibility: FloatArray) -> str:
+    """Lines `frame,id,left,top,width,height,1,1,visibility`, by frame and id.
+
+    Args:
+        rows: People.
+        visibility: `(n,)` in [0, 1].
+    """
+    return _lines(rows, [f"1,{PEDESTRIAN},{share:.3f}" for share in visibility])
+
+
+def _lines(rows: BoxRows, endings: list[str]) -> str:
+    """Text of rows by frame and id; `endings` are what stands behind each box."""
+    tlwh = tlbr_to_tlwh(rows.tlbr)
+    return "".join(
+        f"{rows.frame[i] + 1},{rows.track_id[i]},{tlwh[i, 0] + 1:.2f},{tlwh[i, 1] + 1:.2f},"
+        f"{tlwh[i, 2]:.2f},{tlwh[i, 3]:.2f},{endings[i]}\n"
+        for i in np.lexsort((rows.track_id, rows.frame))
+    )
+
+
+def read_sequence_info(path: Path) -> SequenceInfo:
+    """Read a `seqinfo.ini`.
+
+    Raises:
+        ValueError: If the file or a value cannot be read, in one line.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"))
+        section = parser["Sequence"]
+        return SequenceInfo(
+            name=section.get("name", path.parent.name),
+            frames_per_second=float(section["frameRate"]),
+            num_frames=int(section["seqLength"]),
+            width=int(section["imWidth"]),
+            height=int(section["imHeight"]),
+            image_folder=section.get("imDir", "img1"),
+            image_suffix=section.get("imExt", ".jpg"),
+        )
+    except (OSError, UnicodeDecodeError, KeyError, ValueError, configparser.Error) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a readable seqinfo.ini: {reason}") from error
+
+
+def format_sequence_info(info: SequenceInfo) -> str:
+    """Text of a `seqinfo.ini`."""
+    return (
+        f"[Sequence]\nname={info.name}\nimDir={info.image_folder}\n"
+        f"frameRate={info.frames_per_second:g}\nseqLength={info.num_frames}\n"
+        f"imWidth={info.width}\nimHeight={info.height}\nimExt={info.image_suffix}\n"
+    )
+
+
+def _rows(table: NDArray[np.float64]) -> BoxRows:
+    tlbr = tlwh_to_tlbr(table[:, 2:6]) - 1.0  # sizes are kept, only the origin moves
+    return BoxRows(table[:, 0].astype(np.int64) - 1, table[:, 1].astype(np.int64), tlbr)
+
+
+def _check_once(path: Path, table: NDArray[np.float64], numbers: list[int]) -> None:
+    """Refuse an id that has two boxes in one frame, naming the line of the second."""
+    order = np.lexsort((np.arange(len(table)), table[:, 1], table[:, 0]))
+    same = (np.diff(table[order, :2], axis=0) == 0).all(axis=1)
+    if same.any():
+        line = int(order[1:][same].min())
+        frame, track_id = table[line, :2]
+        raise ValueError(
+            f"{path}:{numbers[line]}: got id {track_id:g} twice in frame {frame:g}, "
+            "accepted is one box an id and frame"
+        )
+
+
+def _read_table(
+    path: Path, least: int, accepted: tuple[int, ...] = ()
+) -> tuple[NDArray[np.float64], list[int]]:
+    """`(n, columns)` numbers of a file whose lines all have as many, and the lines' numbers."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file") from error
+    table: list[list[float]] = []
+    numbers = [number for number, line in enumerate(lines, start=1) if line.strip()]
+    for number in numbers:
+        table.append(_parse(path, number, lines[number - 1], least))
+        columns = len(table[-1])
+        if columns != len(table[0]):
+            raise ValueError(
+                f"{path}:{number}: got {columns} columns, lines before have {len(table[0])}"
+            )
+        if accepted and columns not in accepted:
+            wanted = " or ".join(map(str, accepted))
+            raise ValueError(
+                f"{path}:{number}: got {columns} columns, accepted are {wanted} "
+                "(frame,id,left,top,width,height,score[,x,y,z])"
+            )
+    return np.array(table, np.float64).reshape(len(table), -1 if table else least), numbers
+
+
+def _parse(path: Path, number: int, line: str, least: int) -> list[float]:
+    cells = line.strip().rstrip(",")
+    try:
+        values = [float(cell) for cell in (cells.split(",") if "," in cells else cells.split())]
+    except ValueError:
+        raise ValueError(f"{path}:{number}: got {line.strip()!r}, accepted are numbers") from None
+    if len(values) < least:
+        raise ValueError(
+            f"{path}:{number}: got {len(values)} columns, accepted are at least {least}"
+        )
+    if not np.isfinite(values).all() or values[0] < 1 or values[0] != int(values[0]):
+        raise ValueError(
+            f"{path}:{number}: got {line.strip()!r}, accepted are finite numbers and frames from 1"
+        )
+    return values
+
+
+def rows_of_frames(frames: Iterable[tuple[int, Any, FloatArray]]) -> BoxRows:
+    """Rows of `(frame_index, (n,) ids, (n, 4) tlbr)`, one item a frame."""
+    parts = [
+        BoxRows(np.full(len(ids), index, np.int64), np.asarray(ids, np.int64), np.asarray(tlbr))
+        for index, ids, tlbr in frames
+    ]
+    return BoxRows.concatenate(parts) if parts else BoxRows.empty()

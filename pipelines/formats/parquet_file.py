@@ -1,0 +1,151 @@
+"""A Parquet file that is written row group by row group, in memory while it is small. No Ray.
+
+The bytes depend on the rows and the metadata only. Files are opened where they lie, so that a
+reader holds a row group and not the file.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jde_ray.pipelines.storage.base import Body, ObjectStore
+
+
+def open_parquet(store: ObjectStore, key: str) -> pq.ParquetFile:
+    """A Parquet file of a store, of which only the row groups that are asked for are read.
+
+    Raises:
+        OSError: If it cannot be read; FileNotFoundError if there is none.
+        pyarrow.ArrowException: If it is no Parquet file.
+    """
+    if store.uri.startswith("s3://"):
+        from jde_ray.pipelines.storage.s3_file import open_object
+
+        return pq.ParquetFile(open_object(f"{store.uri}/{key}"), pre_buffer=False)
+    path = Path(store.uri, key)
+    if path.is_dir():
+        raise IsADirectoryError(21, "is a folder", str(path))
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
+def with_schema(schema: pa.Schema, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata of a file, for `add_key_value_metadata`, that is its Arrow schema's metadata too.
+
+    The schema that a writer stores when it opens the file cannot hold what is known at the end
+    only (`num_frames`); the one given here takes its place, for readers that look there
+    (`pq.read_schema(path).metadata`, `pq.read_table(path).schema.metadata`).
+    """
+    schema = schema.remove_metadata().with_metadata(dict(metadata))
+    stored = base64.b64encode(schema.serialize().to_pybytes()).decode()
+    return {**metadata, "ARROW:schema": stored}
+
+
+class ParquetFile:
+    """A Parquet file of fixed-size row groups, whose metadata comes at the end.
+
+    It is metadata of the file (`pq.read_metadata(path).metadata`) and of its Arrow schema
+    (`pq.read_schema(path).metadata`). A file of one row group never sees the disk. With
+    `has_parts` the rows since the last call of `take_part` lie in a file of their own too, for a
+    checkpoint.
+
+    Args:
+        path: Where it goes when it grows; beside it lies the file of a part.
+        schema: Of its rows.
+        group_rows: Rows of a row group.
+        has_parts: `take_part` will be called.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, group_rows: int, has_parts: bool) -> None:
+        self._path, self._schema, self._group_rows = path, schema, group_rows
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.Table] = []
+        self._num_waiting = 0
+        self._has_parts = has_parts
+        self._part: pq.ParquetWriter | None = None
+        self._num_parted = 0  # of the waiting rows, those that a part holds already
+
+    def write(self, columns: list[pa.Array]) -> None:
+        """Append rows, given as the columns of the schema."""
+        self.append(pa.Table.from_arrays(columns, schema=self._schema))
+
+    def append(self, table: pa.Table) -> None:
+        """Append rows; whole row groups are written."""
+        self._waiting.append(table)
+        self._num_waiting += table.num_rows
+        if self._num_waiting >= self._group_rows:
+            self._flush(self._num_waiting - self._num_waiting % self._group_rows)
+
+    def take_part(self) -> Path | None:
+        """The file of the rows since the last call, None if there are none."""
+        if self._num_waiting > self._num_parted:
+            self._write_part(pa.concat_tables(self._waiting), self._num_waiting)
+        if self._part is None:
+            return None
+        self._part.close()
+        self._part = None
+        return self._part_path
+
+    def restore(self, part: io.BytesIO) -> None:
+        """Append rows that lie in a part already."""
+        file, has_parts = pq.ParquetFile(part), self._has_parts
+        self._has_parts = False
+        for group in range(file.num_row_groups):
+            self.append(file.read_row_group(group).cast(self._schema))
+        self._has_parts, self._num_parted = has_parts, self._num_waiting
+
+    def close(self, metadata: Mapping[str, str]) -> Body:
+        """End the file; gives it, in memory or on disk."""
+        self._has_parts = False
+        memory = io.BytesIO() if self._writer is None else None
+        if memory is not None:
+            self._writer = _parquet_writer(memory, self._schema)
+        if self._num_waiting:
+            self._flush(self._num_waiting)
+        assert self._writer is not None  # noqa: S101
+        self._writer.add_key_value_metadata(with_schema(self._schema, metadata))
+        self.abandon()
+        return self._path if memory is None else memory.getvalue()
+
+    def abandon(self) -> None:
+        """Let go of what is open."""
+        for writer in (self._writer, self._part):
+            if writer is not None:
+                writer.close()
+        self._writer = self._part = None
+
+    @property
+    def _part_path(self) -> Path:
+        return self._path.with_suffix(".part")
+
+    def _flush(self, rows: int) -> None:
+        table = pa.concat_tables(self._waiting).combine_chunks()
+        if self._has_parts:
+            self._write_part(table, rows)
+        self._num_parted = max(0, self._num_parted - rows)
+        if self._writer is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = _parquet_writer(self._path, self._schema)
+        self._writer.write_table(table.slice(0, rows), row_group_size=self._group_rows)
+        rest = table.slice(rows)
+        self._waiting = [rest] if rest.num_rows else []
+        self._num_waiting = rest.num_rows
+
+    def _write_part(self, table: pa.Table, rows: int) -> None:
+        """Into the part: the waiting rows up to `rows` that no part holds yet."""
+        new = table.slice(self._num_parted, rows - self._num_parted)
+        if new.num_rows <= 0:
+            return
+        if self._part is None:
+            self._part_path.parent.mkdir(parents=True, exist_ok=True)
+            self._part = _parquet_writer(self._part_path, self._schema)
+        self._part.write_table(new.combine_chunks())
+        self._num_parted = rows
+
+
+def _parquet_writer(path: Path | io.BytesIO, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)

@@ -1,0 +1,167 @@
+"""Checkpoints of long videos, in OUT, so that any node can go on from where an actor was lost.
+
+    checkpoints/<video_id>/<token>/<frame>/tracks.parquet       rows since the checkpoint before
+                                          /detections.parquet   likewise, with --save-detections
+                                          /state.npz            the tracker, written last
+
+A token is one attempt's own, so that two attempts never write the same object. A state names the
+parts that belong to it, also those of the attempt that it goes on from. Nothing here is a commit:
+whatever cannot be read is a reason to start at frame 0.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jde_ray.models.structures import TrackerState
+from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.structures import Counts, Video, VideoInfo
+from numpy.typing import NDArray
+
+PREFIX = "checkpoints/"
+_STATE = "state.npz"
+_FORMAT = 1
+_TRACKER = "tracker."  # before the names of the tracker's arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A video's association between two chunks.
+
+    Attributes:
+        belongs: Video, its version, configuration, outputs: what must be equal to go on.
+        next_frame: Source frame that follows.
+        next_chunk: Chunk that follows.
+        chunk_frames: Frames of a chunk.
+        info: Size and rate of the video.
+        embedding_dim: Width of the detector's embeddings.
+        counts: What was seen and written.
+        seconds: Time spent so far.
+        track_ids: `(n,)` int64 ids that have rows.
+        parts: Keys of the rows so far, in order: one mapping of kind to key a checkpoint.
+        tracker: State of the tracker.
+    """
+
+    belongs: dict[str, Any]
+    next_frame: int
+    next_chunk: int
+    chunk_frames: int
+    info: VideoInfo
+    embedding_dim: int
+    counts: Counts
+    seconds: float
+    track_ids: NDArray[np.int64]
+    parts: list[dict[str, str]]
+    tracker: TrackerState
+
+    def dump(self) -> bytes:
+        """As npz, nothing pickled."""
+        plain = ("belongs", "next_frame", "next_chunk", "chunk_frames", "embedding_dim", "seconds")
+        header = {name: getattr(self, name) for name in (*plain, "parts")}
+        header |= {"format": _FORMAT, "info": vars(self.info), "counts": asdict(self.counts)}
+        arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
+        arrays["track_ids"] = self.track_ids
+        arrays |= {f"{_TRACKER}{name}": array for name, array in self.tracker.items()}
+        file = io.BytesIO()
+        np.savez(file, **arrays)
+        return file.getvalue()
+
+    @staticmethod
+    def load(content: bytes) -> Checkpoint:
+        """Inverse of `dump`.
+
+        Raises:
+            ValueError: If it is of another format, or damaged.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            header = json.loads(str(arrays.pop("header")))
+            if header.pop("format") != _FORMAT:
+                raise ValueError("its format is another one")
+            header["info"] = VideoInfo(**header["info"])
+            header["counts"] = Counts(**header["counts"])
+            track_ids = arrays.pop("track_ids")
+            tracker = {name.removeprefix(_TRACKER): array for name, array in arrays.items()}
+            found = Checkpoint(track_ids=track_ids, tracker=tracker, **header)
+            found._check()
+        except Exception as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(f"checkpoint: {text}") from error
+        return found
+
+    def _check(self) -> None:
+        """Refuse values of other types, which npz and JSON let through."""
+        numbers = ("next_frame", "next_chunk", "chunk_frames", "embedding_dim")
+        counted = [getattr(self, name) for name in numbers]
+        counted += [value for name, value in asdict(self.counts).items() if name != "dropped"]
+        if not all(type(value) is int and value >= 0 for value in counted):
+            raise ValueError(f"got {counted}, accepted are numbers from 0")
+        if not (isinstance(self.belongs, dict) and isinstance(self.counts.dropped, dict)):
+            raise TypeError("belongs, dropped: accepted are mappings")
+        rates = (self.info.width, self.info.height, self.info.frames_per_second, self.seconds)
+        if not all(isinstance(value, int | float) and value >= 0 for value in rates):
+            raise ValueError(f"got {rates}, accepted are numbers from 0")
+        keys = [key for part in self.parts for pair in part.items() for key in pair]
+        if not all(isinstance(key, str) for key in keys):
+            raise TypeError("parts: accepted are mappings of kind to key")
+
+
+def belonging(video: Video, config_hash: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint and the run that goes on from it must have in common."""
+    return {
+        "video": video.uri,
+        "version": video.version,
+        "config_hash": config_hash,
+        "outputs": {name: value for name, value in outputs.items() if name != "save_video"},
+    }
+
+
+def part_key(video_id: str, token: str, frame: int, kind: str) -> str:
+    """Where an attempt puts rows of a checkpoint."""
+    return f"{PREFIX}{video_id}/{token}/{frame:012d}/{kind}.parquet"
+
+
+def save(store: ObjectStore, video_id: str, token: str, checkpoint: Checkpoint) -> str:
+    """Put the state, whose parts are there already; gives its key."""
+    key = f"{PREFIX}{video_id}/{token}/{checkpoint.next_frame:012d}/{_STATE}"
+    store.put(key, checkpoint.dump())
+    return key
+
+
+def put_parts(
+    store: ObjectStore, video_id: str, token: str, frame: int, files: Mapping[str, Path]
+) -> dict[str, str]:
+    """Put the rows since the checkpoint before; gives their keys by kind."""
+    keys = {kind: part_key(video_id, token, frame, kind) for kind in files}
+    for kind, path in files.items():
+        store.put(keys[kind], path)
+    return keys
+
+
+def find_states(store: ObjectStore) -> dict[str, list[str]]:
+    """Keys of the states of every video that has one, the furthest first."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for key in store.list(PREFIX):
+        place = key.removeprefix(PREFIX).split("/")
+        if len(place) == 4 and place[3] == _STATE:  # whatever else lies here is none of ours
+            found.setdefault(place[0], []).append((place[2], key))
+    return {video: [key for _, key in sorted(keys)[::-1]] for video, keys in found.items()}
+
+
+def find_videos(store: ObjectStore) -> set[str]:
+    """Ids of the videos that have anything here."""
+    return {key.removeprefix(PREFIX).partition("/")[0] for key in store.list(PREFIX)}
+
+
+def clear(store: ObjectStore, video_id: str) -> None:
+    """Remove every checkpoint of a video, those of other attempts too, and unfinished uploads."""
+    for key in list(store.list(f"{PREFIX}{video_id}/")):
+        store.delete(key)
+    store.abort_uploads(f"{PREFIX}{video_id}/")

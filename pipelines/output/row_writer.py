@@ -1,0 +1,310 @@
+"""One video's rows: spooled to local disk, then created in the store once. No Ray.
+
+The bytes depend on the rows only: fixed codec and row-group size, no clock, no attempt number.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jde_ray.models.structures import Detections, Tracks
+from jde_ray.pipelines.config import OutputConfig
+from jde_ray.pipelines.errors import PASSING, VideoError
+from jde_ray.pipelines.formats.parquet_file import ParquetFile
+from jde_ray.pipelines.storage.base import Body, ObjectStore
+from jde_ray.pipelines.structures import TrackedFrame, Video, detection_schema, track_schema
+from numpy.typing import NDArray
+
+ROW_GROUP_ROWS = 16_384
+_FRAME_GROUP_ROWS = 256  # a row of detections/ is a whole frame
+_TABLE_ROWS = 4096  # of tracks/, that become an Arrow table at once
+
+_CORNERS = ("x1", "y1", "x2", "y2")
+
+
+def tracks_key(video_id: str) -> str:
+    """Where a video's rows are; the object's existence is the commit."""
+    return f"tracks/{video_id}.parquet"
+
+
+def error_key(video_id: str) -> str:
+    """Where a failed video's error record is."""
+    return f"errors/{video_id}.json"
+
+
+def mot_key(video_id: str) -> str:
+    """Key of a video's MOTChallenge text."""
+    return f"mot/{video_id}.txt"
+
+
+def mot_text(table: pa.Table) -> str:
+    """MOTChallenge text of a committed file of tracks; the same as `--save-mot` writes at once."""
+    columns = {name: table.column(name).to_numpy() for name in ("frame", "track_id", "score")}
+    tlbr = np.stack([table.column(name).to_numpy() for name in _CORNERS], 1).astype(np.float64)
+    frames, starts = np.unique(columns["frame"], return_index=True)
+    lines: list[str] = []
+    for frame, start, end in zip(frames, starts, [*starts[1:], len(table)], strict=True):
+        ids, scores = columns["track_id"][start:end], columns["score"][start:end]
+        rows = Tracks(ids, tlbr[start:end], scores, np.arange(end - start))
+        lines += rows.to_mot(int(frame))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def video_key(video_id: str) -> str:
+    """Where a video with its tracks drawn on it is."""
+    return f"videos/{video_id}.mp4"
+
+
+def detections_key(video_id: str) -> str:
+    """Where the detections of a video's frames are."""
+    return f"detections/{video_id}.parquet"
+
+
+_KEYS = (tracks_key, error_key, detections_key, mot_key, video_key)  # the commit first
+
+
+def videos_with_results(store: ObjectStore) -> set[str]:
+    """Ids of the videos of which anything is in the store but checkpoints."""
+    found: set[str] = set()
+    for key_of in _KEYS:
+        prefix, _, suffix = key_of("/").partition("//")
+        keys = (key for key in store.list(f"{prefix}/") if key.endswith(suffix))
+        found.update(key.removeprefix(f"{prefix}/").removesuffix(suffix) for key in keys)
+    return found
+
+
+def remove_results(store: ObjectStore, video_id: str) -> None:
+    """Remove all that is known of a video.
+
+    Its tracks go first: whatever ends the process on the way, a video without tracks is done
+    again by the next run, and what is left beside them does not pass for its.
+    """
+    for key_of in _KEYS:
+        store.delete(key_of(video_id))
+
+
+def record_failure(
+    store: ObjectStore, video: Video, error: VideoError, *, replaces: bool = False
+) -> VideoError:
+    """Create a video's error record.
+
+    Args:
+        store: Of the run.
+        video: The one that failed.
+        error: Why.
+        replaces: Results of an earlier run may be there. They are removed, unless the error is a
+            passing one: then tracks are kept, and there is no record.
+
+    Returns:
+        The error, which says so if tracks were kept.
+    """
+    if replaces and error.reason in PASSING and store.exists(tracks_key(video.video_id)):
+        detail = f"{error.detail}; its earlier tracks were kept"
+        return VideoError(error.reason, detail, error.frame)
+    if replaces:
+        remove_results(store, video.video_id)
+    write_error(store, video, error)
+    return error
+
+
+def write_error(store: ObjectStore, video: Video, error: VideoError) -> bool:
+    """Create a video's error record; False if it has one already."""
+    record = {"video": video.uri, "reason": str(error.reason), "detail": error.detail}
+    text = json.dumps(record | {"frame": error.frame}, indent=1, ensure_ascii=False)
+    return store.put_if_absent(error_key(video.video_id), f"{text}\n".encode())
+
+
+class RowWriter:
+    """Rows of one video, in order of frames; memory stays below one row group.
+
+    Args:
+        folder: Local folder of this writer alone; it is removed at the end.
+        video: Whose rows.
+        embedding_dim: Width D of the detector's embeddings.
+        outputs: What is written beside the tracks.
+        has_checkpoints: `checkpoint` will be called.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        video: Video,
+        embedding_dim: int,
+        outputs: OutputConfig,
+        *,
+        has_checkpoints: bool = False,
+    ) -> None:
+        self._folder, self._video, self._outputs = folder, video, outputs
+        self._embedding_dim = embedding_dim
+        schema = track_schema(embedding_dim if outputs.save_embeddings else None)
+        self._tracks = ParquetFile(
+            folder / "tracks.parquet", schema, ROW_GROUP_ROWS, has_checkpoints
+        )
+        self._detections: ParquetFile | None = None
+        if outputs.save_detections:
+            schema = detection_schema(embedding_dim)
+            path = folder / "detections.parquet"
+            self._detections = ParquetFile(path, schema, _FRAME_GROUP_ROWS, has_checkpoints)
+        self._mot = _opened(folder / "mot.txt") if outputs.save_mot else None
+        # rows and frames that are not in an Arrow table yet: many cost as much as one
+        self._rows: list[TrackedFrame] = []
+        self._found: list[tuple[int, float, Detections]] = []
+        self._num_rows = 0
+
+    def write(self, frame: TrackedFrame) -> None:
+        """Append the tracks of one frame, sorted by id."""
+        if not len(frame.tracks):
+            return
+        self._rows.append(frame)
+        self._num_rows += len(frame.tracks)
+        if self._num_rows >= _TABLE_ROWS:
+            self._flush_rows()
+
+    def write_detections(self, frame_index: int, time_s: float, found: Detections) -> None:
+        """Append what the detector saw in one frame, also when that is nothing."""
+        if self._detections is None:
+            return
+        self._found.append((frame_index, time_s, found))
+        if len(self._found) >= _FRAME_GROUP_ROWS:
+            self._flush_found()
+
+    def _flush_rows(self) -> None:
+        if not self._rows:
+            return
+        orders = [np.argsort(frame.tracks.track_id, kind="stable") for frame in self._rows]
+        each = list(zip(self._rows, orders, strict=True))
+        counts = [len(order) for order in orders]
+        tlbr = np.concatenate([frame.tracks.tlbr[order] for frame, order in each])
+        tlbr = tlbr.astype(np.float32)
+        ids = np.concatenate([frame.tracks.track_id[order] for frame, order in each])
+        scores = np.concatenate([frame.tracks.score[order] for frame, order in each])
+        columns = [
+            _repeated(self._video.video_id, self._num_rows),
+            _repeated(self._video.uri, self._num_rows),
+            pa.array(np.repeat([frame.frame_index for frame in self._rows], counts), pa.int32()),
+            pa.array(np.repeat([frame.time_s for frame in self._rows], counts), pa.float64()),
+            pa.array(ids.astype(np.int32)),
+            *(pa.array(np.ascontiguousarray(tlbr[:, i])) for i in range(len(_CORNERS))),
+            pa.array(scores.astype(np.float32)),
+        ]
+        if self._outputs.save_embeddings and self._embedding_dim:
+            vectors = [
+                frame.embeddings[order] for frame, order in each if frame.embeddings is not None
+            ]
+            columns.append(_binary(np.concatenate(vectors)))
+        self._tracks.write(columns)
+        if self._mot is not None:  # as the Parquet has them, so that either gives the same text
+            ends = np.cumsum(counts)
+            for (frame, order), end in zip(each, ends, strict=True):
+                own = slice(end - len(order), end)
+                detections = frame.tracks.detection_index[order]
+                rows = Tracks(ids[own], tlbr[own].astype(np.float64), scores[own], detections)
+                self._mot.writelines(f"{line}\n" for line in rows.to_mot(frame.frame_index))
+        self._rows, self._num_rows = [], 0
+
+    def _flush_found(self) -> None:
+        if self._detections is None or not self._found:
+            return
+        frames, times, found = zip(*self._found, strict=True)
+        tlbr = np.concatenate([one.tlbr for one in found]).astype(np.float32, copy=False)
+        boxes = pa.FixedSizeListArray.from_arrays(pa.array(tlbr.reshape(-1)), 4)
+        scores = pa.array(np.concatenate([one.scores for one in found]).astype(np.float32))
+        lists = [boxes, scores]
+        if self._embedding_dim:
+            lists.append(_binary(np.concatenate([one.embeddings for one in found])))
+        ends = pa.array(np.cumsum([0, *map(len, found)]), pa.int32())
+        columns = [pa.array(frames, pa.int32()), pa.array(times, pa.float64())]
+        columns += [pa.ListArray.from_arrays(ends, values) for values in lists]
+        schema = detection_schema(self._embedding_dim)
+        self._detections.write([c.cast(f.type) for c, f in zip(columns, schema, strict=True)])
+        self._found = []
+
+    def checkpoint(self) -> dict[str, Path]:
+        """Files of the rows since the last call, by kind; they are overwritten later."""
+        self._flush_rows()
+        self._flush_found()
+        files = {"tracks": self._tracks, "detections": self._detections}
+        parts = {kind: file.take_part() for kind, file in files.items() if file is not None}
+        return {kind: path for kind, path in parts.items() if path is not None}
+
+    def restore(self, parts: Iterable[Mapping[str, bytes]]) -> None:
+        """Write the rows of checkpoints, in order, as if they had been written one by one."""
+        for part in parts:
+            if "tracks" in part:
+                self._tracks.restore(io.BytesIO(part["tracks"]))
+                if self._mot is not None:
+                    self._mot.write(mot_text(pq.read_table(io.BytesIO(part["tracks"]))))
+            if self._detections is not None and "detections" in part:
+                self._detections.restore(io.BytesIO(part["detections"]))
+
+    def commit(self, store: ObjectStore, metadata: Mapping[str, str]) -> bool:
+        """Create the video's objects, its tracks last; False if another attempt was first.
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        return self.seal(metadata)(store)
+
+    def seal(self, metadata: Mapping[str, str]) -> Callable[[ObjectStore], bool]:
+        """End the files; gives what creates the video's objects of them, in any thread."""
+        video_id = self._video.video_id
+        self._flush_rows()
+        self._flush_found()
+        tracks = self._tracks.close(metadata)
+        beside: dict[str, Body] = {}
+        if self._detections is not None:
+            # whose they are, so that tracks of them go by the same id and name
+            found = self._detections.close({**metadata, "source": _identity(self._video)})
+            beside[detections_key(video_id)] = found
+        if self._mot is not None:
+            self._mot.close()
+            beside[mot_key(video_id)] = self._folder / "mot.txt"
+
+        def create(store: ObjectStore) -> bool:
+            for key, body in beside.items():
+                store.put(key, body)
+            created = store.put_if_absent(tracks_key(video_id), tracks)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return created
+
+        return create
+
+    def abandon(self) -> None:
+        """Throw everything away."""
+        self._tracks.abandon()
+        if self._detections is not None:
+            self._detections.abandon()
+        if self._mot is not None:
+            self._mot.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _identity(video: Video) -> str:
+    """What a video goes by, as JSON; not what changes when its file is copied."""
+    names = [field.name for field in fields(video) if field.compare]
+    return json.dumps({name: getattr(video, name) for name in names})
+
+
+def _opened(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("w")
+
+
+def _repeated(text: str, count: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]))
+
+
+def _binary(embeddings: NDArray[Any]) -> pa.Array:
+    count, width = embeddings.shape
+    content = np.ascontiguousarray(embeddings, np.float16)
+    buffers = [None, pa.py_buffer(content.tobytes())]
+    return pa.Array.from_buffers(pa.binary(2 * width), count, buffers)

@@ -1,0 +1,263 @@
+"""What is left to do in an OUT, and what earlier runs did there. No video is opened for it.
+
+What earlier runs did is known from their `summary.json`; of a video that no summary tells of (its
+run was killed) the end of its file of tracks is read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.formats.parquet_file import open_parquet
+from jde_ray.pipelines.output import checkpoints
+from jde_ray.pipelines.output.row_writer import (
+    error_key,
+    tracks_key,
+    videos_with_results,
+    write_error,
+)
+from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
+from jde_ray.pipelines.tracking.stages import wire_format
+
+logger = logging.getLogger(__name__)
+
+_READERS = 16  # threads that read the ends of files
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRow:
+    """One line of the summary.
+
+    Attributes:
+        status: `done` and `failed` in this call; `skipped` and `failed before`: by an earlier one.
+        version: Of the video's file: what changes with its content; empty where it is not known.
+    """
+
+    video_id: str
+    video: str
+    status: str
+    frames: int = 0
+    damaged: int = 0
+    detections: int = 0
+    rows: int = 0
+    tracks: int = 0
+    error: str | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is left to do, and what was done before.
+
+    Attributes:
+        todo: Videos to track.
+        skipped: Videos that have tracks.
+        failed: Sources of this call without a video.
+        failed_before: Videos that failed in an earlier call and are left alone.
+        stale: Ids of the videos to track of which there are results, to be replaced.
+        afresh: Of the videos to track, those whose checkpoints are not gone on from.
+        known: Rows of the videos that have tracks, by id, also of others in the folder.
+        changed: Of the skipped videos, those whose file is another one now.
+        redone: Ids that an interrupted run with `--overwrite` has done, which this one goes on.
+    """
+
+    todo: list[Video]
+    skipped: list[Video]
+    failed: list[VideoOutcome]
+    failed_before: list[VideoOutcome] = field(default_factory=list)
+    stale: frozenset[str] = frozenset()
+    afresh: frozenset[str] = frozenset()
+    known: dict[str, VideoRow] = field(default_factory=dict)
+    changed: list[Video] = field(default_factory=list)
+    redone: frozenset[str] = frozenset()
+
+
+def summary_key(share: tuple[int, int]) -> str:
+    """Where a run's summary goes; each of several partitions has its own."""
+    part, of = share
+    return "summary.json" if of == 1 else f"summary-{part}-of-{of}.json"
+
+
+def plan_work(
+    store: ObjectStore,
+    videos: Sequence[Video],
+    failures: Iterable[tuple[Video, VideoError]],
+    *,
+    overwrite: bool,
+    retry_errors: bool,
+    share: tuple[int, int] = (1, 1),
+) -> Work:
+    """Split videos by what OUT says of them. Nothing that a run has done is removed.
+
+    Args:
+        store: Of the run.
+        videos: All of them.
+        failures: Sources in which no video was found; they get their error record here, unless
+            they have tracks.
+        overwrite: Do all of these videos, whatever there is of them.
+        retry_errors: Do those that failed again.
+        share: The partition.
+    """
+    committed = {_id_of(key) for key in store.list("tracks/") if key.endswith(".parquet")}
+    errors = {_id_of(key) for key in store.list("errors/")}
+    kept = checkpoints.find_videos(store)
+    before = _Before.read(store, share)
+    work = Work([], [], [])
+    redone: set[str] = set()
+    for video in videos:
+        video_id = video.video_id
+        is_redone = overwrite and before.has_redone(video)
+        if video_id in committed and (not overwrite or is_redone):
+            work.skipped.append(video)
+            redone |= {video_id} if is_redone else set()
+        elif video_id in errors and not (overwrite or retry_errors):
+            error = known_failure(store, video_id)
+            work.failed_before.append(VideoOutcome(video, Counts(), 0.0, error))
+        else:
+            work.todo.append(video)
+            continue
+        if video_id in kept:  # of a run that ended before it could
+            checkpoints.clear(store, video_id)
+    for video, failure in failures:
+        if video.video_id not in committed:  # tracks of an earlier call stay what is known of it
+            store.delete(error_key(video.video_id))
+            write_error(store, video, failure)
+        work.failed.append(VideoOutcome(video, Counts(), 0.0, failure))
+    todo = {video.video_id for video in work.todo}
+    others = committed - todo if share == (1, 1) else set()
+    known = _rows(store, {video.video_id for video in work.skipped} | others, before.rows)
+    return replace(
+        work,
+        stale=frozenset(todo & videos_with_results(store)),
+        afresh=frozenset(kept & (todo if overwrite else todo & errors)),
+        known=known,
+        changed=[video for video in work.skipped if _is_changed(video, known)],
+        redone=frozenset(redone),
+    )
+
+
+def accept(store: ObjectStore, work: Work, share: tuple[int, int]) -> None:
+    """A run begins for good: what would be wrong by its first video's end is removed.
+
+    These are checkpoints that are not gone on from, and summaries that tell of videos which are
+    done anew. Tracks stay where they are until there are new ones, each video's for itself.
+    """
+    for video_id in work.afresh:
+        checkpoints.clear(store, video_id)
+    if work.stale:
+        own, (_, of) = summary_key(share), share
+        for key in list(store.list("summary")):
+            if key == own or of == 1 or not key.endswith(f"-of-{of}.json"):
+                store.delete(key)
+
+
+def known_failure(store: ObjectStore, video_id: str) -> VideoError:
+    """The error that a video's record holds; another one if the record cannot be read."""
+    key = error_key(video_id)
+    try:
+        error = wire_format.error_from_dict(json.loads(store.get(key)))
+        if error is None:
+            raise ValueError("it is null")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as caught:
+        text = " ".join(f"{type(caught).__name__}: {caught}".split())
+        detail = f"{key} cannot be read ({text}); --retry-errors does the video again"
+        return VideoError(Reason.INTERNAL, detail)
+    return error
+
+
+def _id_of(key: str) -> str:
+    return key.partition("/")[2].rpartition(".")[0]
+
+
+def _is_changed(video: Video, known: dict[str, VideoRow]) -> bool:
+    before = known[video.video_id].version
+    return bool(before and video.source_version) and before != video.source_version
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What summaries say: rows of videos with tracks, and what `--overwrite` had done."""
+
+    rows: dict[str, VideoRow]
+    redone: frozenset[str]
+
+    @staticmethod
+    def read(store: ObjectStore, share: tuple[int, int]) -> _Before:
+        """Of all partitions. One that cannot be read says nothing; all of it is elsewhere."""
+        rows: dict[str, VideoRow] = {}
+        redone: frozenset[str] = frozenset()
+        for key in store.list("summary"):
+            try:
+                values = json.loads(store.get(key))
+                lines = map(_row_from, [*values["videos"], *values["others"]])
+                rows |= {row.video_id: row for row in lines if row is not None}
+                if key == summary_key(share):
+                    redone = frozenset(map(str, values["redone"]))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                logger.info("%s cannot be read: %s", key, error)
+        return _Before(rows, redone)
+
+    def has_redone(self, video: Video) -> bool:
+        """Whether an interrupted `--overwrite` has done this video, and its file is the same."""
+        if video.video_id not in self.redone or video.video_id not in self.rows:
+            return False
+        return self.rows[video.video_id].version == video.source_version
+
+
+def _row_from(values: dict[str, Any]) -> VideoRow | None:
+    """A row of a video with tracks.
+
+    Raises:
+        ValueError: If a value is of another type.
+    """
+    if values["status"] not in ("done", "skipped") or values["error"] is not None:
+        return None
+    row = VideoRow(**{one.name: values[one.name] for one in fields(VideoRow)})
+    for one in fields(VideoRow):
+        wanted = int if one.type == "int" else str
+        if one.name != "error" and type(getattr(row, one.name)) is not wanted:
+            raise ValueError(f"{one.name}: got {getattr(row, one.name)!r}")
+    return replace(row, status="skipped")
+
+
+def _rows(
+    store: ObjectStore, wanted: Collection[str], before: dict[str, VideoRow]
+) -> dict[str, VideoRow]:
+    """Rows of videos that have tracks: of the last summary, else from the ends of their files."""
+    unknown = sorted(video_id for video_id in wanted if video_id not in before)
+    rows = {video_id: before[video_id] for video_id in wanted if video_id in before}
+    if unknown:
+        with ThreadPoolExecutor(_READERS) as readers:
+            read: Iterator[VideoRow] = readers.map(partial(read_row, store), unknown)
+            rows |= {row.video_id: row for row in read}
+    return rows
+
+
+def read_row(store: ObjectStore, video_id: str) -> VideoRow:
+    """The line of a video that has tracks, from the end of their file; `error` if there is none."""
+    key = tracks_key(video_id)
+    row = VideoRow(video_id=video_id, video="", status="skipped")
+    try:
+        file = open_parquet(store, key)
+        about = file.metadata.metadata or {}
+        return replace(
+            row,
+            frames=int(about[b"num_frames"]),
+            detections=int(about.get(b"num_detections", 0)),
+            tracks=int(about.get(b"num_tracks", 0)),
+            rows=file.metadata.num_rows,
+            version=about.get(b"video_version", b"").decode(),
+        )
+    except (OSError, ValueError, KeyError, VideoError, pa.ArrowException) as error:
+        text = f"{type(error).__name__}: {error}"
+        text = f"{key} cannot be read ({text}); delete it, and the same command does the video"
+        return replace(row, error=" ".join(text.split()))

@@ -1,0 +1,1 @@
+"""`jde serve`: live streams tracked behind Ray Serve, one frame per call."""

@@ -1,0 +1,111 @@
+"""Bodies of calls and answers, as the OpenAPI description shows them and as they are sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from jde_ray.models.structures import Detections
+from jde_ray.pipelines.serving.images import NetworkFrame
+from jde_ray.pipelines.serving.streams.stream import Answer, to_plain
+from pydantic import BaseModel, ConfigDict, Field
+
+Box = Annotated[
+    list[float],
+    Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels of the image"),
+]
+
+
+class Person(BaseModel):
+    """Somebody found in an image."""
+
+    box: Box
+    score: float
+    embedding: list[float] | None = Field(None, description="only with embeddings=true")
+
+
+class DetectAnswer(BaseModel):
+    """People found in one image."""
+
+    model: str = Field(description="version of what answered")
+    width: int
+    height: int
+    detections: list[Person]
+
+
+class TrackedPerson(BaseModel):
+    """Somebody in a stream."""
+
+    track_id: int = Field(description="1, 2, ... in the stream, in order of appearance")
+    box: Box
+    score: float
+
+
+class FrameAnswer(BaseModel):
+    """People tracked in one frame of a stream."""
+
+    stream: str
+    seq: int
+    model: str
+    tracks: list[TrackedPerson]
+
+
+class OpenStream(BaseModel):
+    """How a stream is opened."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    frames_per_second: float = Field(
+        30.0, gt=0, le=1000, allow_inf_nan=False, description="nominal rate of the stream"
+    )
+
+
+class StreamAnswer(BaseModel):
+    """A stream that is open."""
+
+    stream: str
+    model: str
+    expected: int = Field(description="number of the frame that it goes on with")
+
+
+class StateAnswer(BaseModel):
+    """State of the service."""
+
+    status: str
+    model: str
+
+
+class RefusalAnswer(BaseModel):
+    """A call that is refused."""
+
+    error: str = Field(description="name of the cause, from a closed list")
+    detail: str = Field(description="one line: what, which value, what is accepted")
+    expected: int | None = Field(
+        None, description="number of the frame that the stream goes on with"
+    )
+
+
+def detect_answer(
+    model: str, frame: NetworkFrame, found: Detections, *, embeddings: bool
+) -> dict[str, Any]:
+    """Plain values of a `DetectAnswer`."""
+    people: list[dict[str, Any]] = [
+        {"box": to_plain(box), "score": score}
+        for box, score in zip(found.tlbr, to_plain(found.scores), strict=True)
+    ]
+    if embeddings:
+        for person, vector in zip(people, found.embeddings, strict=True):
+            person["embedding"] = to_plain(vector)
+    return {"model": model, "width": frame.width, "height": frame.height, "detections": people}
+
+
+def frame_answer(model: str, stream: str, answer: Answer) -> dict[str, Any]:
+    """Plain values of a `FrameAnswer`."""
+    people = zip(answer.track_ids, answer.boxes, answer.scores, strict=True)
+    tracks = [{"track_id": i, "box": box, "score": score} for i, box, score in people]
+    return {"stream": stream, "seq": answer.seq, "model": model, "tracks": tracks}
+
+
+def to_json(values: dict[str, Any]) -> bytes:
+    """As it is sent."""
+    return json.dumps(values, separators=(",", ":")).encode()

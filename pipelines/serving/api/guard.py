@@ -1,0 +1,268 @@
+"""The door: an ASGI layer that looks at headers only, before a body or a message is read.
+
+Token, host and origin, announced size; and on the way out the request's id, safe headers, one log
+line, and a plain `internal` for whatever was not foreseen.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from jde_ray.pipelines.serving.admission import Tokens
+from jde_ray.pipelines.serving.config import Limits
+from jde_ray.pipelines.serving.metrics import Metrics
+from jde_ray.pipelines.serving.places import Places
+from jde_ray.pipelines.serving.refusals import Cause, Refusal
+from jde_ray.pipelines.serving.request_log import RequestLog
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+logger = logging.getLogger("ray.serve")  # its lines are what Serve writes and rotates
+
+# the page asks for the token itself, and a browser could not send one for the description
+OPEN_PATHS = frozenset({"/", "/docs", "/healthz", "/readyz"})
+SUBPROTOCOL = "jde"
+_BEARER_SUBPROTOCOL = "bearer."
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_REQUEST_ID = re.compile(r"[\w.\-]{1,64}\Z", re.ASCII)
+_SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+_CALLS = (
+    (re.compile(r"/v1/detect\Z"), "detect"),
+    (re.compile(r"/v1/streams\Z"), "open"),
+    (re.compile(r"/v1/streams/[^/]+\Z"), "stream"),
+    (re.compile(r"/v1/streams/[^/]+/frames/[^/]+\Z"), "frame"),
+    (re.compile(r"/v1/streams/[^/]+/ws\Z"), "socket"),
+    (re.compile(r"/(healthz|readyz|metrics|docs|openapi\.json)?\Z"), "operations"),
+)
+_STREAM = re.compile(r"/v1/streams/(?P<stream>[^/]{1,64})(?:/frames/(?P<seq>\d{1,16}))?(?:/ws)?\Z")
+_DETECT_PATH = "/v1/detect"
+_POLICY_VIOLATION = 1008
+_MAX_DIGITS = 15
+
+
+@dataclass
+class Guard:
+    """Checks every call before `app` sees it.
+
+    Attributes:
+        app: What is behind it.
+        tokens: The accepted ones.
+        limits: Of bodies.
+        metrics: Where calls are counted.
+        places: Of frames. A call to detect that would find none is refused here: under overload
+            most are, and each would cost more behind this door.
+        log: Where each call leaves a line.
+        insecure: Without tokens, clients and hosts other than this machine are let in.
+    """
+
+    app: App
+    tokens: Tokens
+    limits: Limits
+    metrics: Metrics
+    places: Places
+    log: RequestLog = field(default_factory=RequestLog)
+    insecure: bool = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a refusal, or pass the call on with `owner` and `request_id` in its state."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        visit = _Visit(scope, send, self.metrics)
+        try:
+            scope.setdefault("state", {})
+            scope["state"]["request_id"] = visit.request_id
+            scope["state"]["owner"] = self._admit(scope, visit.headers)
+            await self.app(scope, receive, visit.send)
+        except Refusal as refusal:
+            await visit.refuse(refusal)
+        except Exception:
+            logger.exception("request %s failed", visit.request_id)
+            await visit.refuse(internal(visit.request_id))
+        finally:
+            visit.log(self.log)
+
+    def _admit(self, scope: Scope, headers: dict[str, str]) -> str:
+        """Who calls.
+
+        Raises:
+            Refusal: If nobody may in this way, or a call to detect finds no place.
+        """
+        if not self.tokens.are_asked_for and not self.insecure:
+            self._check_local(scope, headers)
+        _check_origin(headers)
+        if scope["type"] == "http" and "content-length" in headers:
+            length = headers["content-length"]
+            if not length.isdecimal():
+                raise Refusal(Cause.BAD_REQUEST, "content-length: accepted is a whole number")
+            if len(length) > _MAX_DIGITS or int(length) > self.limits.max_body_bytes:
+                raise too_large(self.limits)
+        if scope["path"] in OPEN_PATHS:
+            return ""
+        owner = self.tokens.owner(_token(scope, headers))
+        if scope["path"] == _DETECT_PATH and scope.get("method") == "POST":
+            self.places.check(owner)
+        return owner
+
+    @staticmethod
+    def _check_local(scope: Scope, headers: dict[str, str]) -> None:
+        """Without tokens only this machine may call, and under a name of this machine.
+
+        The second keeps out web pages that let their own name point here.
+        """
+        client = scope.get("client")
+        name = _host_name(headers.get("host", ""))
+        if (client and client[0] not in (*_LOOPBACK, "testclient")) or name not in _LOOPBACK:
+            text = "without a token file only this machine is served, as localhost or 127.0.0.1"
+            raise Refusal(Cause.FOREIGN_HOST, text)
+
+
+class _Visit:
+    """One call: its headers, what was answered, and its log line."""
+
+    def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
+        self._scope, self._send, self._metrics = scope, send, metrics
+        self._started_s = time.perf_counter()
+        self._status: int | None = None
+        self.headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        given = self.headers.get("x-request-id", "")
+        self.request_id = given if _REQUEST_ID.match(given) else uuid.uuid4().hex
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, with safe headers."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = list(message.get("headers", ()))
+            known = {name.lower() for name, _ in headers}
+            headers += [pair for pair in _SAFE_HEADERS if pair[0] not in known]
+            if b"x-request-id" not in known:
+                headers.append((b"x-request-id", self.request_id.encode()))
+            message = {**message, "headers": headers}
+        elif message["type"] == "websocket.accept":
+            self._status = 101
+        elif message["type"] == "websocket.close" and self._status is None:
+            self._status = 403
+        await self._send(message)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Answer a refusal, unless an answer has begun."""
+        if self._status is not None:
+            return
+        self._metrics.count("jde_refusals", refusal.cause.error)
+        self._scope["state"]["error"] = refusal.cause.error
+        if self._scope["type"] == "websocket":
+            # accepted first, so that the client is told why: a bare 403 carries no text
+            await self.send({"type": "websocket.accept", "subprotocol": subprotocol(self._scope)})
+            await self.send({"type": "websocket.send", "text": refusal.to_json().decode()})
+            reason = refusal.cause.error
+            close = {"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": reason}
+            await self.send(close)
+            self._status = refusal.cause.status
+            return
+        headers = [(k.encode(), v.encode()) for k, v in refusal.headers().items()]
+        status = refusal.cause.status
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": refusal.to_json()})
+
+    def log(self, log: RequestLog) -> None:
+        """A line, and the counter of calls. The token is in neither: a digest stands for it."""
+        path, seconds = self._scope["path"], time.perf_counter() - self._started_s
+        call = next((name for shape, name in _CALLS if shape.match(path)), "other")
+        status = self._status or 499  # the client went away before an answer
+        self._metrics.count("jde_requests", call, str(status))
+        self._metrics.observe_call(call, str(status), seconds)
+        if call in ("frame", "detect"):
+            self._metrics.observe("call", seconds)
+        client, state = self._scope.get("client"), self._scope["state"]
+        named = _STREAM.match(path)
+        line = {
+            "request_id": self.request_id,
+            "client": None if client is None else client[0],
+            "token": state.get("owner") or None,
+            "call": call,
+            "method": self._scope.get("method", "WS"),
+            "path": path[:200],
+            "stream": named and named["stream"],
+            "seq": named and named["seq"] and int(named["seq"]),
+            "status": status,
+            "error": state.get("error"),
+            "frames": state.get("num_frames"),
+            "ms": round(1000 * seconds, 1),
+        }
+        log.add({name: value for name, value in line.items() if value is not None})
+
+
+def internal(request_id: str) -> Refusal:
+    """The refusal where the program itself has failed: nothing of its inside is told."""
+    text = f"the service failed; its log has more under {request_id}"
+    return Refusal(Cause.INTERNAL, text)
+
+
+def too_large(limits: Limits) -> Refusal:
+    """The refusal of a body over the limit."""
+    return Refusal(Cause.BODY_TOO_LARGE, f"body: accepted are {limits.max_body_bytes} bytes")
+
+
+def subprotocol(scope: Scope) -> str | None:
+    """The one to answer with: browsers want one of those they offered."""
+    return SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
+
+
+def _token(scope: Scope, headers: dict[str, str]) -> str | None:
+    """The token of the header, or of the subprotocol, since browsers set no header on sockets."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and given:
+        return given.strip()
+    for offered in scope.get("subprotocols", ()):
+        if offered.startswith(_BEARER_SUBPROTOCOL):
+            text = offered.removeprefix(_BEARER_SUBPROTOCOL)
+            try:
+                return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+            except (binascii.Error, UnicodeDecodeError):
+                return ""
+    return None
+
+
+def _check_origin(headers: dict[str, str]) -> None:
+    """A page of another site may not call: browsers open sockets and send plain posts unasked.
+
+    Raises:
+        Refusal: `foreign_host`.
+    """
+    origin = headers.get("origin")
+    if origin is None:
+        return
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:  # brackets without an address between them
+        host = ""
+    if not host or host != headers.get("host"):
+        raise Refusal(Cause.FOREIGN_HOST, "origin: accepted is a page of this service")
+
+
+def _host_name(host: str) -> str:
+    """Name of a `Host` header, without its port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower()

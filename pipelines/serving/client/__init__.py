@@ -1,0 +1,1 @@
+"""The Python client: streams and single calls, through lost connections."""

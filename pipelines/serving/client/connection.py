@@ -1,0 +1,109 @@
+"""A small client of the service: frames in, tracks out, through lost connections and replicas.
+
+```python
+from pipelines.online import connect
+
+with connect("http://127.0.0.1:8000", token).stream(frames_per_second=25) as stream:
+    for tracks in stream.track(frames):  # (H, W, 3) uint8 RGB, or bytes of a JPEG, PNG or WebP
+        print(tracks.track_id, tracks.tlbr)
+```
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from http.client import HTTPException
+from urllib.parse import urlsplit
+
+import numpy as np
+from jde_ray.models.structures import Detections
+from jde_ray.pipelines.serving.client.calls import Calls, ServiceError
+from jde_ray.pipelines.serving.client.images import Encoding, Image, encode
+from jde_ray.pipelines.serving.client.stream import ClientStream
+
+__all__ = ["Client", "ClientStream", "ServiceError", "connect", "encode"]
+
+
+def connect(
+    url: str = "http://127.0.0.1:8000",
+    token: str | None = None,
+    *,
+    patience_s: float = 60.0,
+    connect_s: float = 5.0,
+    ca_file: str | None = None,
+) -> Client:
+    """A client of the service at `url`; nothing is sent yet.
+
+    Args:
+        url: As `jde serve` prints it, or that of the proxy in front: `https://...`.
+        token: Where the service asks for one.
+        patience_s: How long a call or a frame is tried again while the service is busy or away.
+        connect_s: Likewise before the service has answered for the first time.
+        ca_file: Certificates (PEM) to trust instead of the system's.
+
+    Raises:
+        ValueError: If the address is no `http://` or `https://` one.
+        OSError: If the certificates cannot be read.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(f"url: got {url!r}, accepted is http://HOST:PORT or https://HOST")
+    context = None
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=ca_file)
+    return Client(url.rstrip("/"), token, patience_s, connect_s, context)
+
+
+class Client(Calls):
+    """See `connect`."""
+
+    def detect(self, image: Image, *, embeddings: bool = False) -> Detections:
+        """People in one image.
+
+        Raises:
+            ServiceError: If it is refused.
+        """
+        path = f"/v1/detect?embeddings={str(embeddings).lower()}"
+        found = self.call("POST", path, encode(image))["detections"]
+        vectors = [person.get("embedding", []) for person in found]
+        return Detections(
+            np.array([person["box"] for person in found], np.float32).reshape(-1, 4),
+            np.array([person["score"] for person in found], np.float32),
+            np.array(vectors, np.float32).reshape(len(found), -1 if found else 0),
+        )
+
+    def stream(
+        self,
+        frames_per_second: float = 30.0,
+        *,
+        encoding: Encoding = "jpeg",
+        ahead: int = 4,
+        on_new_ids: Callable[[int], None] | None = None,
+    ) -> ClientStream:
+        """Open a stream.
+
+        Args:
+            frames_per_second: Its nominal rate.
+            encoding: Of frames given as arrays; `png` is exact, `jpeg` is smaller.
+            ahead: Frames sent before their answers have come.
+            on_new_ids: If the service loses the stream for good, as by a restart without
+                `--snapshots FOLDER`, a new one is opened and this called with the number of the
+                first frame in it, counted from 0: ids begin at 1 again there. Unless it is given,
+                that is a `ServiceError`.
+
+        Raises:
+            ServiceError: If it is refused.
+            OSError: If there is no service.
+        """
+        stream = ClientStream(self, frames_per_second, encoding, ahead, on_new_ids)
+        stream.open()
+        return stream
+
+    def is_ready(self) -> bool:
+        """Whether frames would be answered now."""
+        try:
+            self.call_once("GET", "/readyz")
+        except (ServiceError, OSError, HTTPException):
+            return False
+        return True

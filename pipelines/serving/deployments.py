@@ -1,0 +1,156 @@
+"""The Ray Serve application: ingress, detectors, sessions, and the keeper beside them.
+
+```
+ client -> ingress: guard, limits
+              |-> decoding processes: pixels, letterboxed
+              |-> detectors: one batch of frames of any streams
+              |-> sessions-N: the stream's tracker, fed with those detections
+              |      +-> snapshots of streams: shared memory, the keeper, a folder or S3
+              +-> keeper: sums of counts
+```
+
+On one machine (`listen`) clients reach the ingresses themselves, on a cluster by Serve's proxies;
+and a single ingress that listens keeps a single session in its own process.
+
+A stream is pinned by its id, which names its session: each `sessions-N` is a deployment of exactly
+one replica, so that there is no ring to move streams about when a replica dies or comes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from jde_ray.pipelines.config import DetectionConfig, Parts
+from jde_ray.pipelines.detection.networks import inspect, is_separate, quick_precision
+from jde_ray.pipelines.serving.admission import read_tokens
+from jde_ray.pipelines.serving.config import ServeConfig, read_config
+from jde_ray.pipelines.serving.replicas.ingress import (
+    DetectorReplica,
+    IngressReplica,
+    SessionReplica,
+)
+from jde_ray.pipelines.serving.replicas.keeper import Keeper
+from ray import serve
+
+_MANY = 10_000  # calls at once: our own limits are the ones that hold
+# Serve would make a line of its own for every call from replica to replica
+_QUIET = {"encoding": "JSON", "enable_access_log": False, "log_level": "WARNING"}
+_QUICK: dict[str, Any] = {
+    "health_check_period_s": 2,
+    "health_check_timeout_s": 10,
+    "graceful_shutdown_wait_loop_s": 0.5,
+    "graceful_shutdown_timeout_s": 20,
+}
+
+
+def __getattr__(name: str) -> serve.Application:
+    """`app`: the application of the default settings, since `serve build` takes no function."""
+    if name != "app":
+        raise AttributeError(f"module {__name__} has no {name}")
+    return build({})
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """The application, for `jde serve`, `serve run` and `serve deploy`.
+
+    Args:
+        args: Fields of `ServeConfig`, nested; `weights`, `size` and `conf` also at the top.
+
+    Raises:
+        ValueError: If a setting is not accepted, or the weights or tokens cannot be read.
+    """
+    return build_application(settle(args))
+
+
+def settle(args: dict[str, Any]) -> ServeConfig:
+    """The configuration with what follows from the weights and this machine filled in.
+
+    Raises:
+        ValueError: As `build`.
+    """
+    config = read_config(args)
+    if config.token_file is not None:
+        read_tokens(config.token_file)
+    detection = config.track.detection
+    if config.parts.model == Parts().model:
+        detection = _settle_weights(detection, args)
+    if detection.precision == "auto":
+        detection = replace(detection, precision=quick_precision(config.device))
+    return replace(config, track=replace(config.track, detection=detection))
+
+
+def _settle_weights(detection: DetectionConfig, args: dict[str, Any]) -> DetectionConfig:
+    """What follows from the weights, as for `jde track`: their size, shape of the input, hash."""
+    nested = (args.get("track") or {}).get("detection") or {}
+    wanted = detection.size if "size" in args or "size" in nested else None
+    facts = inspect(detection.weights, wanted)
+    if detection.rect and facts.has_one_size:
+        raise ValueError("rect: got weights whose anchors were chosen for one size")
+    rect = nested.get("rect", facts.rect)
+    detection = replace(detection, size=facts.size, rect=rect, weights_sha256=facts.sha256)
+    if is_separate(detection.weights):
+        if detection.precision == "bf16":
+            raise ValueError("precision: got bf16, ONNX files run in theirs; accepted is fp32")
+        detection = replace(detection, precision="fp32")
+    return detection
+
+
+def build_application(config: ServeConfig) -> serve.Application:
+    """The application of a settled configuration."""
+    on_gpu = config.device != "cpu" and _has_gpu(config)
+    batch = config.batch or (16 if on_gpu else 1)
+    config = replace(config, batch=batch)
+    pool: dict[str, Any] = {
+        "ray_actor_options": {"num_cpus": 1, "num_gpus": 1 if on_gpu else 0},
+        "max_ongoing_requests": max(4, 3 * batch),
+    }
+    if config.min_detectors is None:
+        pool["num_replicas"] = config.num_detectors
+    else:
+        pool["autoscaling_config"] = {
+            "min_replicas": config.min_detectors,
+            "max_replicas": config.num_detectors,
+            "target_ongoing_requests": max(2, batch),
+            "upscale_delay_s": 5,
+            "downscale_delay_s": 120,
+        }
+    keeper = _deployment(Keeper, "keeper").bind(config.limits.snapshot_lasts_s)
+    detectors = _deployment(DetectorReplica, "detectors", **pool).bind(config)
+    sessions = [
+        _deployment(SessionReplica, f"sessions-{number}").bind(config, number, keeper)
+        for number in range(0 if config.has_session_inside else config.num_sessions)
+    ]
+    ingress = _deployment(
+        serve.ingress()(IngressReplica),
+        "ingress",
+        num_replicas=config.num_ingresses,
+        logging_config={**_QUIET, "log_level": "INFO"},
+    )
+    application: serve.Application = ingress.bind(config, detectors, sessions, keeper)
+    return application
+
+
+def _deployment(kind: type[Any], name: str, **options: Any) -> Any:
+    """A deployment of one replica that asks for no CPU, unless told otherwise."""
+    light = {"num_cpus": 0}
+    settings = {
+        "ray_actor_options": light,
+        "max_ongoing_requests": _MANY,
+        "logging_config": _QUIET,
+        **_QUICK,
+        **options,
+    }
+    return serve.deployment(name=name, **settings)(kind)
+
+
+def _has_gpu(config: ServeConfig) -> bool:
+    if config.device == "cuda":
+        return True
+    import ray
+
+    if ray.is_initialized():
+        return bool(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,242 @@
+"""The service on this machine or on a cluster, from its start until it has drained."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import select
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jde_ray.pipelines.cluster import connected, interruptible
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.serving.config import KEEP_ALIVE_S, MEMORY_PREFIX
+from jde_ray.pipelines.serving.request_log import STDERR
+
+APP = "jde"
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+_LISTENING_S = 120.0
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it, closed to others
+_FOLDER_PREFIX = "jde-streams-"
+_NEARBY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call what listens there
+# What Ray Serve reads from the environment. Replicas call each other without the object store and
+# without threads of their own in between.
+_SERVE_SETTINGS = {
+    # a busy machine takes longer than Serve's 5 s to start a proxy, which it would then start anew
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # how often the controller looks at everything: its 0.1 s would take 3 % of a core
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # that part of it needs another proxy
+}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that is up.
+
+    Attributes:
+        url: Of its page and calls.
+        leaving_file: See `leave`.
+    """
+
+    url: str
+    leaving_file: Path
+
+    def leave(self, for_s: float) -> None:
+        """Say at `/readyz` that it is about to stop, and go on answering for so many seconds."""
+        self.leaving_file.touch()
+        time.sleep(for_s)
+
+
+def check_door(host: str, port: int, token_file: str | None, *, insecure: bool) -> None:
+    """Refuse an address that would let strangers in, and one that is taken.
+
+    Raises:
+        RunError: Exit code 2.
+    """
+    if token_file is not None and insecure:
+        raise RunError("insecure: got --token-file too, accepted is one of both", ExitCode.REFUSED)
+    if host not in LOOPBACK_HOSTS and token_file is None and not insecure:
+        raise RunError(
+            f"host: got {host} without tokens, accepted are 127.0.0.1, or --token-file FILE, or "
+            "--insecure, which lets everybody in",
+            ExitCode.REFUSED,
+        )
+    if not 1 <= port <= 65535:
+        raise RunError(f"port: got {port}, accepted is 1 to 65535", ExitCode.REFUSED)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or "it cannot be bound"
+            text = f"port: {host}:{port} is not free ({reason})"
+            raise RunError(text, ExitCode.REFUSED) from error
+
+
+def _start(**options: Any) -> None:
+    """Start Serve; one whose proxy takes longer than Serve's own minute is found by a second call.
+
+    Raises:
+        TimeoutError: If nothing has started.
+    """
+    from ray import serve
+
+    try:
+        serve.start(**options)
+    except TimeoutError:
+        serve.start(**options)
+
+
+def _wait_for_listener(host: str, port: int) -> None:
+    """Return when somebody listens.
+
+    Raises:
+        TimeoutError: If nobody does in time.
+    """
+    deadline = time.monotonic() + _LISTENING_S
+    while True:
+        try:
+            socket.create_connection((_NEARBY.get(host, host), port), timeout=5).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nobody listens on {host}:{port}") from error
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _is_one_machine() -> bool:
+    import ray
+
+    return sum(node["Alive"] for node in ray.nodes()) == 1  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _snapshot_folder() -> Iterator[Path | None]:
+    """A folder in this machine's memory for the snapshots of one service, None where there is none.
+
+    What a service that was killed has left there is removed by the next one.
+    """
+    if not _SHARED_MEMORY.is_dir():
+        yield None
+        return
+    for left in _SHARED_MEMORY.glob(f"{_FOLDER_PREFIX}*"):
+        owner = left.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            shutil.rmtree(left, ignore_errors=True)  # another user's stays
+    with tempfile.TemporaryDirectory(
+        prefix=f"{_FOLDER_PREFIX}{os.getpid()}-", dir=_SHARED_MEMORY, ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _relayed(path: Path) -> Iterator[None]:
+    """What is written to a named pipe at `path` comes to standard error, to the last line."""
+    os.mkfifo(path, 0o600)
+    # open for both, so that it does not end while no ingress has it open
+    pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    is_over = threading.Event()
+
+    def relay() -> None:
+        while True:
+            was_over = is_over.is_set()
+            if select.select([pipe], [], [], 0 if was_over else 0.5)[0]:
+                data = os.read(pipe, 1 << 16)
+                with suppress(OSError):
+                    while data:
+                        data = data[os.write(2, data) :]
+            elif was_over:
+                return
+
+    thread = threading.Thread(target=relay, name="request-log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(5)
+        os.close(pipe)
+
+
+@contextmanager
+def running(
+    args: Mapping[str, Any], *, host: str = "127.0.0.1", port: int = 8000, address: str = "local"
+) -> Iterator[Running]:
+    """Start the service, and drain it in the end.
+
+    Args:
+        args: As `deployments.build` takes them.
+        host: To listen on.
+        port: Likewise.
+        address: `local`, or that of a Ray cluster.
+
+    Raises:
+        RunError: If a setting, the weights, the tokens or the address are refused.
+    """
+    from jde_ray.pipelines.serving.deployments import build_application, settle
+
+    token_file, insecure = args.get("token_file"), bool(args.get("insecure"))
+    check_door(host, port, token_file, insecure=insecure)
+    try:
+        config = settle(dict(args))
+    except (ValueError, OSError) as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    for name, value in _SERVE_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    url_host = f"[{host}]" if ":" in host else host
+    with ExitStack() as stack:
+        # joined last, so that it is left first: its processes write and read in both folders
+        here = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jde-serve-")))
+        folder = stack.enter_context(_snapshot_folder())
+        if address == "local" and config.request_log == STDERR:
+            stack.enter_context(_relayed(here / "requests"))
+        stack.enter_context(connected(address))
+        stack.enter_context(interruptible())  # Ray has put a handler of its own in its place
+        if address == "local" and _is_one_machine():
+            # on a cluster Serve's proxies find the ingresses, and the keeper is found by all
+            config = replace(
+                config, listen=f"{url_host}:{port}", leaving_file=str(here / "leaving")
+            )
+            if config.request_log == STDERR:
+                config = replace(config, request_log=str(here / "requests"))
+            if "snapshots" not in args and folder is not None:
+                config = replace(config, snapshots=f"{MEMORY_PREFIX}{folder}")
+        from ray import serve
+        from ray.serve.schema import LoggingConfig
+
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process, not of replicas
+        log = LoggingConfig(encoding="JSON", enable_access_log=False)
+        try:
+            try:
+                _start(
+                    proxy_location="EveryNode" if config.listen is None else "Disabled",
+                    http_options={
+                        "host": host,
+                        "port": port,
+                        "keep_alive_timeout_s": KEEP_ALIVE_S,
+                    },
+                    logging_config=log,
+                )
+                serve.run(build_application(config), name=APP, route_prefix="/", logging_config=log)
+                _wait_for_listener(host, port)
+            except (RuntimeError, TimeoutError) as error:
+                first = str(error).splitlines()[0]
+                raise RunError(f"the service did not start: {first}", ExitCode.INTERNAL) from error
+            yield Running(f"http://{url_host}:{port}", here / "leaving")
+        finally:
+            # Ray prints that the controller ended while it was being told to
+            with redirect_stdout(io.StringIO()):
+                serve.shutdown()  # type: ignore[no-untyped-call]

@@ -1,0 +1,316 @@
+"""A frame's way through the service, the same for REST and WebSocket. Without Ray and HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jde_ray.models.structures import Detections
+from jde_ray.pipelines.serving.admission import Rates, Tokens
+from jde_ray.pipelines.serving.api.guard import too_large
+from jde_ray.pipelines.serving.backend import Backend
+from jde_ray.pipelines.serving.config import ServeConfig
+from jde_ray.pipelines.serving.decoding.pool import Decoders
+from jde_ray.pipelines.serving.images import NetworkFrame
+from jde_ray.pipelines.serving.metrics import Metrics
+from jde_ray.pipelines.serving.places import Crowd, Memory, Places
+from jde_ray.pipelines.serving.refusals import Cause, Refusal
+from jde_ray.pipelines.serving.streams.stream import Answer, session_of
+
+logger = logging.getLogger("ray.serve")
+
+_MAX_HINTS = 10_000
+_PROBE, _PROBE_S = "/readyz", 2.0  # no token is called so
+# a white pixel
+_PROBE_IMAGE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c63f80f0001010100b138f6140000000049454e44ae426082"
+)
+# Frames of sockets for each detector that takes one at a time. Serve spreads them unevenly: with 1
+# or 2 the detectors stand still for 5 to 10 % of the time, with 3 for 2 %.
+_SOCKETS_RUNNING = 3
+
+
+class Service:
+    """Limits, stages and counts around a backend.
+
+    Args:
+        config: Of the service.
+        backend: Detectors and sessions.
+        tokens: The accepted ones.
+        decoders: Unless given, its own.
+    """
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        backend: Backend,
+        tokens: Tokens,
+        decoders: Decoders | None = None,
+    ) -> None:
+        limits = config.limits
+        self.config, self.limits, self.backend, self.tokens = config, limits, backend, tokens
+        self.metrics = Metrics()
+        detectors = config.num_detectors * (config.batch or 1)
+        # each ingress's part of the detectors is what it must carry while one of the others is lost
+        share = max(1, -(-detectors // max(1, config.num_ingresses - 1)))
+        one_by_one = (config.batch or 1) == 1
+        running = limits.max_running or (1 if one_by_one else 2)
+        sockets = max(running, _SOCKETS_RUNNING) if one_by_one else running
+        self.places = Places(running * share, limits.max_waiting * share, sockets * share)
+        self.rates = Rates(limits.frames_per_second)
+        own = limits.token_share if tokens.are_asked_for else 1.0
+        self.memory = Memory(limits.max_image_bytes, int(own * limits.max_image_bytes))
+        self.bodies = Crowd("bodies are arriving", limits.max_bodies, own)
+        self.sockets = Crowd("sockets are open", limits.max_sockets, own)
+        self._opening = asyncio.Lock()
+        self._next: OrderedDict[str, int] = OrderedDict()  # what this ingress answered last, plus 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        self._decoders = decoders or Decoders(config.num_decoders or max(2, min(4, cores)))
+
+    async def start(self) -> None:
+        """Return when images can be decoded; else the first ones have to wait for it.
+
+        Raises:
+            RuntimeError: If they cannot.
+        """
+        await self._decoders.start()
+
+    def close(self) -> None:
+        """Decode no more."""
+        self._decoders.close()
+
+    async def read_body(
+        self, owner: str, parts: AsyncIterator[bytes], max_bytes: int | None = None
+    ) -> bytes:
+        """A whole body, within its time and size; it holds no place for a frame meanwhile.
+
+        Args:
+            owner: Who sends it.
+            parts: As they arrive.
+            max_bytes: Instead of the limit of images.
+
+        Raises:
+            Refusal: `body_too_slow`; `body_too_large` with the first byte too many;
+                `overloaded` if too many bodies are arriving, or too many bytes are here.
+        """
+        most = self.limits.max_body_bytes if max_bytes is None else max_bytes
+        body = bytearray()
+        try:
+            with self.bodies.one_more(owner), self._timed("body"):
+                async with asyncio.timeout(self.limits.body_s):
+                    async for part in parts:
+                        if len(body) + len(part) > most:
+                            raise too_large(self.limits)
+                        if max_bytes is None and self.memory.is_full(owner):
+                            text = "too many bytes of images are here unanswered; try again"
+                            raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
+                        body += part
+                        self.memory.take(owner, len(part))
+        except TimeoutError:
+            text = f"body: it must arrive within {self.limits.body_s:g} s"
+            raise Refusal(Cause.BODY_TOO_SLOW, text) from None
+        finally:
+            self.memory.give(owner, len(body))
+        return bytes(body)
+
+    def socket(self, owner: str) -> AbstractContextManager[None]:
+        """One more open socket, each of which may hold some images.
+
+        Raises:
+            Refusal: `overloaded`.
+        """
+        return self.sockets.one_more(owner)
+
+    def before_image(self, owner: str) -> None:
+        """Refuse what would be refused anyway, before anything of the image is read.
+
+        Raises:
+            Refusal: `overloaded` or `too_many_frames`.
+        """
+        self.places.check(owner)
+        self.rates.take(owner)
+
+    async def check_ready(self) -> None:
+        """Raise `unavailable` unless a frame of somebody new would be answered soon.
+
+        Raises:
+            Refusal: `unavailable`.
+        """
+        leaving = self.config.leaving_file
+        if leaving is not None and Path(leaving).exists():
+            raise Refusal(Cause.UNAVAILABLE, "the service is about to stop", retry_after_s=1)
+        limits = replace(self.limits, decode_s=_PROBE_S)
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                detection = self.config.track.detection
+                await self._decoders.decode(_PROBE, _PROBE_IMAGE, detection, limits)
+                async with self.places.place(_PROBE, patient=True):
+                    pass
+        except (TimeoutError, Refusal, RuntimeError) as error:
+            text = f"not ready: a frame has waited for {_PROBE_S:g} s"
+            raise Refusal(Cause.UNAVAILABLE, text, retry_after_s=1) from error
+        await self.backend.check_ready()
+
+    async def detect(
+        self, owner: str, body: bytes, *, patient: bool = False, call: str = "detect"
+    ) -> tuple[NetworkFrame, Detections]:
+        """Decode an image and find the people in it.
+
+        Args:
+            owner: Whose image it is.
+            body: The image.
+            patient: Wait for a place, however many do already, with the image decoded meanwhile. A
+                call that may be refused is decoded once it has its place.
+            call: For the counts.
+
+        Raises:
+            Refusal: If the image is refused, or there is no place for it.
+        """
+        async with self._deadline():
+            frame = await self._decode(owner, body) if patient else None
+            asked = time.perf_counter()
+            async with self.places.place(owner, patient=patient):
+                self.metrics.observe("wait", time.perf_counter() - asked)
+                frame = frame or await self._decode(owner, body)
+                found = await self.backend.detect(frame)
+        self.metrics.observe("detect", found.seconds)
+        self.metrics.count("jde_frames", call)
+        self.metrics.count("jde_detections", number=len(found.detections))
+        return frame, found.detections
+
+    async def before_body(self, stream: str, owner: str, seq: int) -> Answer | None:
+        """What can be said of a frame before its image is read.
+
+        Returns:
+            The first answer, if it was answered before.
+
+        Raises:
+            Refusal: If there is no such stream, or the frame is not its next one.
+        """
+        self.check_stream(stream)
+        if self._next.get(stream) == seq:
+            return None  # very likely the next one; the session decides in the end
+        async with self._deadline():
+            return await self.backend.repeated(stream, owner, seq)
+
+    async def associate(
+        self,
+        stream: str,
+        owner: str,
+        seq: int,
+        time_s: float | None,
+        frame: NetworkFrame,
+        found: Detections,
+    ) -> Answer:
+        """Tracks of a frame whose people have been found.
+
+        Raises:
+            Refusal: If the frame is not the stream's next one.
+        """
+        with self._timed("associate"):
+            async with self._deadline():
+                size = (frame.width, frame.height)
+                answer = await self.backend.track(stream, owner, seq, time_s, size, found)
+        self._next[stream] = seq + 1
+        self._next.move_to_end(stream)
+        while len(self._next) > _MAX_HINTS:
+            self._next.popitem(last=False)
+        self.metrics.count("jde_tracks", number=len(answer.track_ids))
+        return answer
+
+    async def open(self, owner: str, frames_per_second: float) -> str:
+        """Begin a stream.
+
+        Raises:
+            Refusal: `too_many_streams`.
+        """
+        async with self._deadline(), self._opening:
+            if await self.backend.count(owner) >= self.limits.max_streams:
+                text = f"accepted are {self.limits.max_streams} open streams of a token"
+                raise Refusal(Cause.TOO_MANY_STREAMS, text, retry_after_s=self.limits.idle_s)
+            stream = await self.backend.open(owner, frames_per_second)
+        self._next[stream] = 0
+        return stream
+
+    async def end(self, stream: str, owner: str) -> None:
+        """End a stream."""
+        self.check_stream(stream)
+        self._next.pop(stream, None)
+        async with self._deadline():
+            await self.backend.end(stream, owner)
+
+    async def expected(self, stream: str, owner: str) -> int:
+        """Number of the frame that a stream goes on with."""
+        self.check_stream(stream)
+        async with self._deadline():
+            return await self.backend.expected(stream, owner)
+
+    def check_stream(self, stream: str) -> None:
+        """Refuse what is no stream's id, without asking anybody."""
+        session = session_of(stream)
+        if session is None or session >= self.config.num_sessions:
+            raise Refusal(Cause.NO_SUCH_STREAM, "there is no such stream")
+
+    async def push_metrics(self) -> None:
+        """Hand counts on; what cannot be handed on now goes with the next ones."""
+        changes = self.metrics.take()
+        try:
+            if changes:
+                await self.backend.push(changes)
+        except Exception as error:  # noqa: BLE001  the keeper is starting anew
+            self.metrics.add(changes)
+            logger.warning("counts could not be handed on: %s", type(error).__name__)
+
+    async def render_metrics(self) -> bytes:
+        """Prometheus text over all replicas."""
+        sums, gauges = await self.backend.merge(self.metrics.take())
+        own = {
+            "jde_frames_running": self.places.running,
+            "jde_frames_waiting": self.places.waiting,
+            "jde_bodies_arriving": self.bodies.number,
+            "jde_sockets": self.sockets.number,
+            "jde_image_bytes": self.memory.held,
+        }
+        return sums.render({**gauges, **own}, self.config.model)
+
+    async def _decode(self, owner: str, body: bytes) -> NetworkFrame:
+        detection = self.config.track.detection
+        frame, seconds = await self._decoders.decode(owner, body, detection, self.limits)
+        self.metrics.observe("decode", seconds)
+        return frame
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        since = time.perf_counter()
+        yield
+        self.metrics.observe(stage, time.perf_counter() - since)
+
+    def _deadline(self) -> _Deadline:
+        return _Deadline(self.limits.request_s)
+
+
+class _Deadline:
+    """`asyncio.timeout` that ends in a refusal."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        try:
+            await self._timeout.__aexit__(*error)
+        except TimeoutError:
+            text = f"no answer within {self._seconds:g} s; try again"
+            raise Refusal(Cause.UNAVAILABLE, text, retry_after_s=1) from None

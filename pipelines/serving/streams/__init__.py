@@ -1,0 +1,1 @@
+"""State of live streams: trackers, sessions, snapshots."""

@@ -1,0 +1,198 @@
+"""The state of a stream as bytes, and where such snapshots are kept beside their session.
+
+As safetensors, so that a snapshot in a shared store is data and no program.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jde_ray.models.tracking.tracker import JDETracker
+from jde_ray.pipelines.config import TrackConfig
+from jde_ray.pipelines.serving.streams.stream import Answer, Stream
+from jde_ray.pipelines.storage.base import ObjectStore
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+FORMAT = "jde-stream 2"
+_HEADER = "header"
+_PREFIX = "tracker."
+_SWEEP_EVERY_S = 60.0
+
+
+def dump(stream: Stream) -> bytes:
+    """Everything that the stream's next frame and its retries depend on."""
+    state = stream.tracker.get_state()
+    header = {
+        "format": FORMAT,
+        "name": stream.name,
+        "owner": stream.owner,
+        "model": stream.model,
+        "frames_per_second": stream.tracker.frames_per_second,
+        "expected": stream.expected,
+        "size": stream.size,
+        "answers": [vars(answer) for answer in stream.answers.values()],
+        "words": {name: str(array) for name, array in state.items() if _is_text(array)},
+    }
+    arrays = {
+        _PREFIX + name: np.ascontiguousarray(array)
+        for name, array in state.items()
+        if not _is_text(array)
+    }
+    arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    content: bytes = safetensors.save(arrays)
+    return content
+
+
+def _is_text(array: np.ndarray[Any, Any]) -> bool:
+    return bool(array.dtype.kind == "U")
+
+
+def load(content: bytes, config: TrackConfig) -> Stream:
+    """Inverse of `dump`; the stream is marked as resumed.
+
+    Args:
+        content: Of `dump`.
+        config: Settings of the association, the same as then.
+
+    Raises:
+        ValueError: If that is no snapshot, or one of other settings.
+    """
+    try:
+        arrays = safetensors.load(content)
+        header: dict[str, Any] = json.loads(arrays.pop(_HEADER).tobytes())
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"snapshot: it cannot be read ({type(error).__name__})") from error
+    if header.get("format") != FORMAT:
+        raise ValueError(f"snapshot: got {header.get('format')!r}, accepted is {FORMAT!r}")
+    state = {name.removeprefix(_PREFIX): array for name, array in arrays.items()}
+    state |= {name: np.array(text) for name, text in header["words"].items()}
+    tracker = JDETracker(config.tracking, header["frames_per_second"])
+    tracker.set_state(state)
+    answers = OrderedDict((values["seq"], Answer(**values)) for values in header["answers"])
+    return Stream(
+        header["name"],
+        header["owner"],
+        header["model"],
+        tracker,
+        header["expected"],
+        None if header["size"] is None else (header["size"][0], header["size"][1]),
+        answers,
+        is_resumed=True,
+        snapshot_seq=header["expected"],
+    )
+
+
+class SnapshotStore(Protocol):
+    """Where a session replica keeps its streams, and finds those of its earlier lives."""
+
+    async def put(self, name: str, content: bytes) -> None:
+        """Replace the snapshot of a stream; it is kept when this returns."""
+        ...
+
+    async def get(self, name: str) -> bytes | None:
+        """The newest snapshot of a stream."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Forget a stream."""
+        ...
+
+
+class NoSnapshots:
+    """Nothing is kept: a killed replica loses its streams, and says so."""
+
+    async def put(self, name: str, content: bytes) -> None:
+        """Do nothing."""
+
+    async def get(self, name: str) -> bytes | None:
+        """None."""
+        return None
+
+    async def delete(self, name: str) -> None:
+        """Do nothing."""
+
+
+class StoredSnapshots:
+    """In a folder or an S3 prefix: outlives the whole service.
+
+    Args:
+        store: Where.
+        in_thread: Runs a blocking call without blocking the event loop.
+    """
+
+    def __init__(self, store: ObjectStore, in_thread: Callable[..., Awaitable[Any]]) -> None:
+        self._store, self._in_thread = store, in_thread
+
+    async def put(self, name: str, content: bytes) -> None:
+        """One PUT."""
+        await self._in_thread(self._store.put, _key(name), content)
+
+    async def get(self, name: str) -> bytes | None:
+        """One GET."""
+        try:
+            content: bytes = await self._in_thread(self._store.get, _key(name))
+        except FileNotFoundError:
+            return None
+        return content
+
+    async def delete(self, name: str) -> None:
+        """One DELETE."""
+        await self._in_thread(self._store.delete, _key(name))
+
+
+class SharedMemorySnapshots:
+    """Files in this machine's memory, which outlive replicas but not the machine.
+
+    Cheaper than a call to another process after every frame; and so quick that no thread is needed.
+
+    Args:
+        folder: Below /dev/shm.
+        lasts_s: After which what nobody has replaced is dropped: its stream has ended in a replica
+            that was killed before it could say so.
+    """
+
+    def __init__(self, folder: Path, lasts_s: float) -> None:
+        self._folder, self._lasts_s = folder, lasts_s
+        self._swept_s = time.monotonic()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def put(self, name: str, content: bytes) -> None:
+        """Write beside, and rename over: a reader sees one or the other."""
+        temporary = self._folder / f".{name}.{os.getpid()}"
+        temporary.write_bytes(content)
+        temporary.replace(self._folder / name)
+        if time.monotonic() > self._swept_s + _SWEEP_EVERY_S:
+            self._swept_s = time.monotonic()
+            self._sweep()
+
+    async def get(self, name: str) -> bytes | None:
+        """Read one file."""
+        try:
+            return (self._folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    async def delete(self, name: str) -> None:
+        """Remove one file."""
+        (self._folder / name).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        oldest_s = time.time() - self._lasts_s
+        for path in self._folder.iterdir():
+            try:
+                if path.stat().st_mtime < oldest_s:
+                    path.unlink()
+            except FileNotFoundError:
+                continue  # another session's, which has just ended it
+
+
+def _key(name: str) -> str:
+    return f"streams/{name}.safetensors"

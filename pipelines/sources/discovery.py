@@ -1,0 +1,125 @@
+"""From what a user names to the videos there are. Nothing is decoded here.
+
+A source is a video file, a folder, a glob, a list (`@list.txt`, or a `.csv` with a column
+`source`), an image, a folder of images, or any of the first three on S3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.sources.passed_over import PassedOver, describe
+from jde_ray.pipelines.sources.search import Failure, Source, SourceSearch, list_sources
+from jde_ray.pipelines.structures import Segment, Video
+
+logger = logging.getLogger(__name__)
+
+_MOST_IN_PACK = 16
+_FEWEST_PACKS = 128
+
+
+class Found(NamedTuple):
+    """Videos, and the sources in which there is none, each with its error; sorted by URI."""
+
+    videos: list[Video]
+    failures: list[Failure]
+
+
+Sources = Source | Iterable[Source] | Found
+
+
+def find_videos(sources: Sources) -> Found:
+    """Videos behind `sources`, sorted by URI, each once.
+
+    A folder is searched recursively for files with a video suffix and for MOTChallenge sequences
+    (`img1/` and `seqinfo.ini`, named by the sequence's folder); other files, hidden ones and
+    links to folders are passed over, and so are videos that a run drew into its OUT. A folder
+    with neither, but with images, is one video. One line in the log says what was passed over.
+
+    Args:
+        sources: As typed: one, or several. What was found before is given back.
+
+    Raises:
+        RunError: If there is no video at all, a source is of a kind that cannot be read, or two
+            videos have one id.
+    """
+    if isinstance(sources, Found):
+        return sources
+    videos: dict[str, Video] = {}
+    failures: dict[str, Failure] = {}
+    passed_over: list[PassedOver] = []
+    search = SourceSearch()
+    for source in list_sources(sources):
+        for item in search.expand(source):
+            if isinstance(item, Video):
+                videos.setdefault(item.uri, item)
+            elif isinstance(item, PassedOver):
+                passed_over.append(item)
+            else:
+                failures.setdefault(item[0].uri, item)
+    if passed_over:
+        logger.warning("%s", describe(passed_over))
+    if not videos:
+        details = [error.detail for _, error in failures.values()] or ["no source given"]
+        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+        raise RunError(f"no video found: {details[0]}{more}", ExitCode.REFUSED)
+    found = Found([videos[uri] for uri in sorted(videos)], [failures[u] for u in sorted(failures)])
+    _check_ids([*found.videos, *(video for video, _ in found.failures)])
+    return found
+
+
+def _check_ids(videos: Sequence[Video]) -> None:
+    """Everything of a run goes by the ids; one for two videos would lose one of them."""
+    owners: dict[str, str] = {}
+    for video in videos:
+        owner = owners.setdefault(video.video_id, video.uri)
+        if owner != video.uri:
+            raise RunError(
+                f"source: {owner} and {video.uri} have one id, {video.video_id}; rename one",
+                ExitCode.REFUSED,
+            )
+
+
+def take_share(
+    videos: Sequence[Video], failures: Sequence[Failure], share: tuple[int, int]
+) -> tuple[list[Video], list[Failure]]:
+    """The k-th of K shares; every video is in one, whatever else is in the archive.
+
+    Args:
+        videos: All of them.
+        failures: Sources without a video, shared out likewise.
+        share: k and K, k from 1.
+    """
+    part, of = share
+
+    def is_ours(video: Video) -> bool:
+        # not the hash that picks the association actor, or some of them would have no work
+        digest = hashlib.sha256(video.video_id.encode()).digest()
+        return int.from_bytes(digest[:8]) % of == part - 1
+
+    return [v for v in videos if is_ours(v)], [f for f in failures if is_ours(f[0])]
+
+
+def pack(segments: Sequence[Segment], resources: ResourceConfig) -> list[list[Segment]]:
+    """Input rows of the dataflow: short videos of a large archive go together.
+
+    A row costs the driver a task, whatever is in it. Few videos stay alone, so that all decoders
+    have work; so do large ones, and those whose size is not known.
+    """
+    most = max(1, min(_MOST_IN_PACK, len(segments) // _FEWEST_PACKS))
+    packs: list[list[Segment]] = []
+    open_pack: list[Segment] = []
+    for segment in segments:
+        if not 0 < segment.video.num_bytes < resources.cut_bytes or segment.start_frame:
+            packs.append([segment])
+            continue
+        if not open_pack or len(open_pack) == most:
+            open_pack = []
+            packs.append(open_pack)
+        open_pack.append(segment)
+    return packs

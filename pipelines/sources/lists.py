@@ -1,0 +1,90 @@
+"""Lists of sources as text. Whoever writes a list is not trusted: reading one always ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import stat
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
+
+LIST_SUFFIXES = frozenset({".txt", ".csv"})
+MOST_LIST_BYTES = 64 << 20  # half a million paths
+
+
+def read_entries(path: Path, *, is_nested: bool = False) -> Iterator[tuple[int, str]]:
+    """Sources that a list names, each with the number of its line.
+
+    A `.csv` has a column `source`; in other text every line is a source, but for empty ones and
+    those that begin with `#`.
+
+    Args:
+        path: Of the list.
+        is_nested: Another list names it. It must then have the suffix of a list, or a list could
+            have any file that its reader may read copied into OUT, line by line.
+
+    Raises:
+        VideoError: `unsupported_format` if it is no regular file (or, where the user named it, no
+            pipe), too large, not in UTF-8, or of another suffix although nested.
+        RunError: If a `.csv` that the user named has no column `source`.
+        OSError: If it cannot be read.
+    """
+    if is_nested and path.suffix.lower() not in LIST_SUFFIXES:
+        raise _unsupported(f"{path}: a list that another one names ends in .txt or .csv")
+    try:
+        text = _read(path, may_wait=not is_nested).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _unsupported(f"{path}: not a list in UTF-8 text") from error
+    if path.suffix.lower() == ".csv":
+        try:
+            yield from _read_csv(path, text)
+        except RunError as error:  # its text is the first line of what may be anybody's file
+            if not is_nested:
+                raise
+            raise _unsupported(f"{path}: no column `source`") from error
+        return
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        entry = line.strip()
+        if entry and not entry.startswith("#"):
+            yield number, entry
+
+
+def _read_csv(path: Path, text: str) -> Iterator[tuple[int, str]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        names = reader.fieldnames or ()
+        if "source" not in names:
+            got = textwrap.shorten(", ".join(names), 100) or "none"
+            raise RunError(
+                f"{path}: got columns {got}, accepted is a column `source`", ExitCode.REFUSED
+            )
+        for row in reader:
+            if entry := (row["source"] or "").strip():
+                yield reader.line_num, entry
+    except csv.Error as error:
+        raise _unsupported(f"{path}: no CSV ({error})") from error
+
+
+def _read(path: Path, *, may_wait: bool) -> bytes:
+    """All of a regular file; of a pipe (`@<(command)`) only where the user waits for it."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or (may_wait and stat.S_ISFIFO(mode))):
+        raise _unsupported(f"{path}: no regular file, thus no list")
+    # what was regular a moment ago may be a pipe now, whose opening waits for a writer
+    number = os.open(path, os.O_RDONLY | (0 if stat.S_ISFIFO(mode) else os.O_NONBLOCK))
+    with os.fdopen(number, "rb") as file:
+        if stat.S_IFMT(os.fstat(number).st_mode) != stat.S_IFMT(mode):
+            raise _unsupported(f"{path}: it was replaced while it was opened")
+        content = file.read(MOST_LIST_BYTES + 1)
+    if len(content) > MOST_LIST_BYTES:
+        limit = MOST_LIST_BYTES >> 20
+        raise _unsupported(f"{path}: larger than the {limit} MiB that a list may have")
+    return content
+
+
+def _unsupported(detail: str) -> VideoError:
+    return VideoError(Reason.UNSUPPORTED_FORMAT, detail)

@@ -1,0 +1,141 @@
+"""Videos behind an `s3://` address: an object, all of a prefix, or a glob. Listed, never opened."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
+from jde_ray.pipelines.sources.passed_over import DRAWN, PassedOver, media_kind
+from jde_ray.pipelines.storage.s3 import list_objects
+from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.video.containers import VIDEO_SUFFIXES
+
+MOST_DEEP = 2  # `**` in a glob; the time of a search is multiplied by the depth with each
+TOO_DEEP = f"got a glob with too many **, accepted are {MOST_DEEP}"
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def find_objects(source: str) -> Iterator[Video | tuple[Video, VideoError] | PassedOver]:
+    """Video objects behind a source, in the order of their keys.
+
+    Args:
+        source: `s3://bucket/key`, `s3://bucket/prefix` (everything below it with the suffix of a
+            video), or a glob, in which `*` and `?` stay inside a part of the key and `**` does
+            not. An object or prefix whose own key has such characters is taken literally too.
+
+    Yields:
+        Videos, and what was passed over; one failure if there is none.
+
+    Raises:
+        RunError: If the address names no bucket.
+        VideoError: If a glob has more than `MOST_DEEP` `**`.
+        OSError: If the bucket cannot be listed.
+    """
+    bucket, _, key = source.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise RunError(f"source: got {source}, accepted is s3://bucket/...", ExitCode.REFUSED)
+    if key.count("**") > MOST_DEEP:
+        raise VideoError(Reason.UNSUPPORTED_FORMAT, f"{source}: {TOO_DEEP}")
+    magic = _MAGIC.search(key)
+    # keys may have line breaks, which `.` does not match by itself
+    below = re.compile(f"(?:{re.escape(key.rstrip('/'))})(/.*)?", re.DOTALL)
+    pattern = below if magic is None else re.compile(_glob_to_regex(key), re.DOTALL)
+    is_all = not key.strip("/")
+    found = False
+    drawn = _DrawnVideos()
+    others: Counter[tuple[str, str]] = Counter()
+    for item in list_objects(bucket, key if magic is None else key[: magic.start()]):
+        name = str(item["Key"])
+        is_named = name == key
+        is_drawn = drawn.see(name) and not is_named
+        if not (is_named or is_all or pattern.fullmatch(name) or below.fullmatch(name)):
+            continue
+        if is_drawn or not _is_video(name, is_named):
+            if kind := DRAWN if is_drawn else media_kind(name):
+                others[kind, name.rpartition("/")[0]] += 1
+            continue
+        found = True
+        uri = f"s3://{bucket}/{name}"
+        stem = PurePosixPath(name).stem
+        yield Video(uri, stem, num_bytes=int(item["Size"]), version=str(item["ETag"]))
+    if not found:
+        detail = f"{source}: no video there"
+        missing = Video(printable(source), PurePosixPath(key).stem or bucket)
+        yield missing, VideoError(Reason.NOT_FOUND, detail)
+    for (kind, folder), count in others.items():
+        yield PassedOver(kind, f"s3://{bucket}/{folder}", count)
+
+
+class _DrawnVideos:
+    """Which keys are videos that a run drew: `videos/NAME.mp4` beside `tracks/NAME.parquet`.
+
+    Keys come sorted, so that of an OUT `run.json` comes first, then its tracks. If only the
+    videos were asked for, nothing is known of a run, and they are sources like others.
+    """
+
+    def __init__(self) -> None:
+        self._outs: set[str] = set()
+        self._tracks: set[str] = set()
+
+    def see(self, key: str) -> bool:
+        """Take note of the next key; whether it is such a video."""
+        folder, _, name = key.rpartition("/")
+        out, _, kind = f"/{folder}".rpartition("/")
+        if name == "run.json":
+            self._outs.add(f"/{folder}".rstrip("/"))
+        elif kind == "tracks" and out in self._outs:
+            self._tracks.add(f"{out}/{name.removesuffix('.parquet')}")
+        return kind == "videos" and f"{out}/{name.removesuffix('.mp4')}" in self._tracks
+
+
+def _is_video(key: str, is_named: bool) -> bool:
+    """Named in full it may have any suffix; hidden ones and folders' markers are passed over."""
+    if key.endswith("/"):
+        return False
+    path = PurePosixPath(key)
+    return is_named or (path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."))
+
+
+def _glob_to_regex(pattern: str) -> str:
+    r"""A glob over keys as a regular expression, which takes no longer on keys made to confuse it.
+
+    >>> _glob_to_regex("a/**/*.mp4")
+    'a/(?:.*/)?[^/]*\\.mp4'
+    """
+    *folders, last = pattern.split("/")
+    parts = ["(?:.*/)?" if folder == "**" else f"{_part(folder)}/" for folder in folders]
+    return "".join([*parts, _part(last)])
+
+
+def _part(pattern: str) -> str:
+    """What stands between slashes."""
+    if "**" in pattern:
+        return ".*".join(_part(piece) for piece in pattern.split("**"))
+    first, *pieces = _fixed(pattern)
+    if not pieces:
+        return first
+    *middle, last = pieces
+    # the first place where a piece fits is as good as any later one, so it is never left again
+    return first + "".join(f"(?>[^/]*?{piece})" for piece in middle) + f"[^/]*{last}"
+
+
+def _fixed(pattern: str) -> list[str]:
+    """Pieces between the `*` of a part of a pattern; each matches texts of one length."""
+    pieces, position = [""], 0
+    while position < len(pattern):
+        letter, end = pattern[position], pattern.find("]", position + 2)
+        if letter == "*":
+            pieces.append("")
+        elif letter == "[" and end > 0:
+            inside = re.sub(r"([\\\[&~|])", r"\\\1", pattern[position + 1 : end])
+            inside = f"^{inside[1:]}" if inside.startswith("!") else inside
+            pieces[-1] += f"[{inside}]"
+            position = end
+        else:
+            pieces[-1] += "[^/]" if letter == "?" else re.escape(letter)
+        position += 1
+    return pieces

@@ -1,0 +1,147 @@
+"""From what a user names to the files of detections there are. Only names and headers are read.
+
+A source is the OUT of a run with `--save-detections`, a folder of its Parquet files, one of them,
+a MOT text file, a sequence folder (`NAME/det/det.txt`), a tree of those, or a glob.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.formats.detections import SavedVideo, recorded_video
+from jde_ray.pipelines.formats.parquet_file import open_parquet
+from jde_ray.pipelines.names import sequence_name
+from jde_ray.pipelines.sources.search import Source, list_sources
+from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.video.image_folder import sequence_rate
+
+
+def find_saved(sources: Source | Iterable[Source]) -> list[SavedVideo]:
+    """Detections behind `sources`, sorted by video id.
+
+    Raises:
+        RunError: If there are none, a file cannot be read, or a video has two of them.
+    """
+    found: dict[str, SavedVideo] = {}
+    for source in list_sources(sources):
+        for saved in _expand(source):
+            before = found.setdefault(saved.video.video_id, saved)
+            if (before.root, before.key) != (saved.root, saved.key):
+                raise _refused(
+                    f"{saved.video.name} has two files, {_place(before)} and {_place(saved)}; name"
+                    " one"
+                )
+    if not found:
+        raise _refused("no source given")
+    return [found[video_id] for video_id in sorted(found)]
+
+
+def run_folder(saved: SavedVideo) -> str | None:
+    """OUT of the run that a Parquet file lies in, None for another file."""
+    if saved.is_text:
+        return None
+    if saved.key.startswith("detections/"):
+        return saved.root
+    return str(Path(saved.root).parent) if Path(saved.root).name == "detections" else None
+
+
+def _expand(source: str) -> Iterator[SavedVideo]:
+    if "://" in source:
+        yield from _run(source)
+        return
+    path = Path(os.path.expanduser(source))
+    if path.is_dir():
+        yield from _folder(path)
+    elif path.exists():
+        yield _file(path)
+    elif glob.has_magic(str(path)) and (matches := sorted(glob.glob(str(path), recursive=True))):
+        for match in matches:
+            yield from _folder(Path(match)) if os.path.isdir(match) else [_file(Path(match))]
+    else:
+        raise _refused(f"{source} does not exist")
+
+
+def _folder(folder: Path) -> list[SavedVideo]:
+    if (folder / "detections").is_dir():
+        return _run(str(folder))
+    if files := sorted(folder.glob("*.parquet")):
+        return [_file(file) for file in files]
+    sequences = sorted({path.parent.parent for path in folder.glob("**/det/*.txt")})
+    if sequences:
+        return [_sequence(sequence) for sequence in sequences]
+    if files := sorted(folder.glob("*.txt")):
+        return [_file(file) for file in files]
+    raise _refused(
+        f"no detections in {folder}; accepted are detections/*.parquet, *.parquet, det/det.txt"
+        " below it, *.txt"
+    )
+
+
+def _sequence(folder: Path) -> SavedVideo:
+    files = sorted((folder / "det").glob("*.txt"))
+    usual = [file for file in files if file.name == "det.txt"] or files
+    if len(usual) > 1:
+        names = ", ".join(file.name for file in usual)
+        raise _refused(f"{folder}/det has {names}; name one, or all of a kind by a glob")
+    return _file(usual[0])
+
+
+def _file(path: Path) -> SavedVideo:
+    place = os.path.realpath(path)
+    root, key = os.path.split(place)
+    if path.suffix.lower() == ".txt":
+        # detections of a sequence are those of its images: the same id as `jde track NAME` gives
+        is_sequence = os.path.basename(root) == "det"
+        uri = os.path.dirname(root) if is_sequence else place
+        name = os.path.basename(uri) if is_sequence else path.stem
+        video = Video(uri, name, is_sequence, sequence_rate(Path(uri)), version=_version(place))
+        return SavedVideo(video, root, key)
+    return _parquet(root, key)
+
+
+def _run(out: str) -> list[SavedVideo]:
+    try:
+        store = open_store(out)
+        keys = [key for key in store.list("detections/") if key.endswith(".parquet")]
+    except (ValueError, OSError) as error:
+        raise _refused(f"{out} cannot be read ({error})") from error
+    if not keys:
+        raise _refused(f"no detections in {out}; `jde track --save-detections` writes them")
+    return [_parquet(store.uri, key) for key in keys]
+
+
+def _parquet(root: str, key: str) -> SavedVideo:
+    version = ""
+    try:
+        metadata = open_parquet(open_store(root), key).metadata
+        if "://" not in root:
+            version = _version(os.path.join(root, key))
+    except (OSError, pa.ArrowException) as error:
+        raise _refused(f"{root}/{key} is no readable Parquet file ({error})") from error
+    video = recorded_video(metadata)
+    if video is None:  # of a version that did not say
+        name = sequence_name(Path(key).stem)
+        video = Video(f"{root}/{key}", name)
+    of_video = (metadata.metadata or {}).get(b"video_version", b"").decode()
+    return SavedVideo(replace(video, version=f"{of_video}|{version}"), root, key)
+
+
+def _version(path: str) -> str:
+    """What changes with the detections: a checkpoint of others is not gone on from."""
+    status = os.stat(path)
+    return f"detections-{status.st_size}-{status.st_mtime_ns}"
+
+
+def _place(saved: SavedVideo) -> str:
+    return f"{saved.root}/{saved.key}"
+
+
+def _refused(message: str) -> RunError:
+    return RunError(f"from-detections: {' '.join(message.split())}", ExitCode.REFUSED)

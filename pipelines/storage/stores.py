@@ -1,0 +1,48 @@
+"""Objects of a run: read, written, and created only if absent (the commit)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jde_ray.pipelines.storage.base import Body, ObjectStore
+from jde_ray.pipelines.storage.s3_client import (
+    StorageError,
+    configure,
+    deadline_s,
+    expect_first_contact,
+)
+
+__all__ = [
+    "Body",
+    "ObjectStore",
+    "StorageError",
+    "configure",
+    "deadline_s",
+    "expect_first_contact",
+    "open_store",
+]
+
+
+def open_store(uri: str | os.PathLike[str]) -> ObjectStore:
+    """Store of a folder or of an S3 prefix.
+
+    Args:
+        uri: A local path, `file://...` or `s3://bucket/prefix`. Keys are taken literally, as those
+            of sources are: `#`, `?` and `%` mean themselves.
+
+    Raises:
+        ValueError: If the scheme is another one.
+    """
+    text = os.fspath(uri)
+    if text.startswith("s3://"):
+        from jde_ray.pipelines.storage.s3 import S3Store
+
+        bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        return S3Store(bucket=bucket, prefix=prefix.strip("/"))
+    path = text.removeprefix("file://")
+    if "://" in path or path.startswith("s3:") or (path != text and not path.startswith("/")):
+        raise ValueError(f"out: got {text!r}, accepted is a local path or s3://bucket/prefix")
+    from jde_ray.pipelines.storage.local import LocalStore
+
+    return LocalStore(Path(os.path.expanduser(path)))

@@ -1,0 +1,1 @@
+"""`jde track`: videos to committed tracks, on Ray or in one process."""

@@ -1,0 +1,301 @@
+"""Tracks from saved detections: the dataflow of `offline` without decoding and without a network.
+
+    segments --> read, deliver --> receipts
+                      |
+                      +--> association actors --> tracks/<video_id>.parquet
+
+The actors, sessions and commits are those of `offline`, and from a run's own detections come its
+own bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from jde_ray.pipelines.cluster import Interrupted, Pools, connected, interruptible, size_pools
+from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.formats.detections import SavedVideo, saved_chunks
+from jde_ray.pipelines.output.run_record import (
+    Summary,
+    open_out,
+    parse_record,
+    put_summary,
+    summarize,
+)
+from jde_ray.pipelines.output.work import accept, plan_work
+from jde_ray.pipelines.report.page import write_report
+from jde_ray.pipelines.sources.discovery import take_share
+from jde_ray.pipelines.sources.saved_detections import find_saved, run_folder
+from jde_ray.pipelines.sources.search import Source
+from jde_ray.pipelines.storage.s3_client import configure
+from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.structures import Segment
+from jde_ray.pipelines.tracking.attempts import Passes, Progress
+from jde_ray.pipelines.tracking.rendering import write_missing_mot
+from jde_ray.pipelines.tracking.stages import wire_format
+from jde_ray.pipelines.tracking.stages.shard_client import Decoded, Owners
+from jde_ray.pipelines.tracking.stalls import streaming_context
+from ray.data import DataContext, Dataset, TaskPoolStrategy
+
+_READER_BYTES = 256 << 20
+
+
+def track(
+    sources: Source | Iterable[Source],
+    out: str,
+    config: TrackConfig,
+    *,
+    resources: ResourceConfig = ResourceConfig(),
+    outputs: OutputConfig = OutputConfig(),
+    overwrite: bool = False,
+    retry_errors: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Associate saved detections again, going on where an earlier run stopped.
+
+    Args:
+        sources: One or several, see `pipelines.sources.saved_detections`.
+        out: Folder or `s3://` prefix of the run.
+        config: The association, and of the rest what `settle_saved` leaves.
+        resources: Pools and Ray's address.
+        outputs: What is written beside the tracks; drawn videos are not.
+        overwrite: Do committed videos again.
+        retry_errors: Do failed videos again.
+        progress: Called with every receipt.
+
+    Returns:
+        What was done; its `exit_code` says how it ended.
+
+    Raises:
+        RunError: If the run is refused before any work, or cannot go on.
+    """
+    started = time.perf_counter()
+    configure(resources.s3_endpoint)
+    if outputs.save_video:
+        raise RunError("save-video: not from detections, which have no frames", ExitCode.REFUSED)
+    saved = find_saved(sources)
+    config = settle_saved(config, saved)
+    store = open_out(out, config, resources)
+    videos, _ = take_share([one.video for one in saved], [], resources.share)
+    again = {"overwrite": overwrite, "retry_errors": retry_errors}
+    work = plan_work(store, videos, [], **again, share=resources.share)
+    if outputs.save_mot:
+        write_missing_mot(store, work.skipped)
+    passes = Passes(
+        store, config, outputs, len(work.skipped), progress, resources, stale=work.stale
+    )
+    stopped: ExitCode | None = None
+    if work.todo:
+        places = {one.video.video_id: one for one in saved}
+        with connected(resources.address), interruptible():
+            pools = size_pools(replace(resources, device="cpu"))
+            accept(store, work, resources.share)
+            try:
+                for pass_id, segments in passes.plan(work.todo):
+                    pools = size_pools(replace(resources, device="cpu"), before=pools)
+                    receipts = build(segments, places, config, resources, pools, pass_id)
+                    passes.run(pass_id, segments, receipts, pools)
+            except Interrupted as signal:
+                stopped = signal.exit_code
+    seconds = {"wall": time.perf_counter() - started, **passes.seconds}
+    ended = passes.outcomes.values()
+    summary = summarize(
+        store.uri,
+        work,
+        ended,
+        seconds,
+        passes=passes.count,
+        frames_seen=passes.frames,
+        overwrite=overwrite,
+        interrupted=stopped,
+    )
+    put_summary(store, summary, resources.share)
+    if stopped is None:
+        write_report(store, summary)
+    return summary
+
+
+def settle_saved(
+    config: TrackConfig, saved: Sequence[SavedVideo], least: float | None = None
+) -> TrackConfig:
+    """The configuration with what made the detections: the same hash as that of their run.
+
+    Args:
+        config: As asked for; network and decoding are those of the detections.
+        saved: All videos of the run.
+        least: Least score that is asked for; None: what the association looks at.
+
+    Raises:
+        RunError: If the detections come from runs that differ, or were saved with another stride
+            or frame limit than is asked for.
+    """
+    least = config.tracking.least_score if least is None else least
+    folders = {one: run_folder(one) for one in saved}
+    known = {folder: _record(folder) for folder in sorted(set(filter(None, folders.values())))}
+    records = {folder: record for folder, record in known.items() if record is not None}
+    # what no `run.json` tells of: a place for each, since nothing says that they go together
+    unknown = [
+        "MOT text" if one.is_text else f"{one.root}/{one.key}"
+        for one, folder in folders.items()
+        if folder not in records
+    ]
+    if not records:  # MOT text, or Parquet on its own: nothing is known of a network
+        names = {one.key.rpartition("/")[2] if one.is_text else "detections" for one in saved}
+        detection = DetectionConfig(
+            weights=min(names) if len(names) == 1 else "detections",
+            precision="fp32",
+            score_threshold=least,
+            score_map=config.detection.score_map,
+        )
+        return replace(config, detection=detection)
+    folder, first = next(iter(records.items()))
+    others = [other for other, record in records.items() if record != first]
+    if others or unknown:
+        second = [*others, *unknown][0]
+        told = "" if others or second == "MOT text" else ", of which no run.json tells,"
+        raise RunError(
+            f"from-detections: {folder} and {second}{told} come from different detectors or"
+            " settings; name one",
+            ExitCode.REFUSED,
+        )
+    detection = _detection(first["detection"])
+    threshold = max(detection.threshold, least)
+    values = {name: _frames(name, first[name], getattr(config, name)) for name in _FRAME_LIMITS}
+    return replace(config, detection=replace(detection, score_threshold=threshold), **values)
+
+
+_FRAME_LIMITS = {"vid_stride": 1, "max_frames": None}
+
+
+def _frames(name: str, recorded: Any, wanted: Any) -> Any:
+    """Stride or frame limit: what was saved, or less of it if all frames were."""
+    if wanted in (_FRAME_LIMITS[name], recorded):
+        return recorded
+    if recorded == _FRAME_LIMITS[name]:
+        return wanted
+    flag = name.replace("_", "-")
+    raise RunError(
+        f"{flag}: got {wanted}, accepted is {recorded}, with which the detections were saved",
+        ExitCode.REFUSED,
+    )
+
+
+def _record(out: str) -> dict[str, Any] | None:
+    """What of a run's configuration made its detections; None without a `run.json`."""
+    try:
+        config = parse_record(open_store(out).get("run.json"))["config"]
+        record = {name: config[name] for name in ("detection", *_FRAME_LIMITS)}
+        _detection(record["detection"])
+        _check_limits(record)
+        return record
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"from-detections: {out}/run.json cannot be read ({error})", ExitCode.REFUSED
+        ) from error
+
+
+def _detection(values: Mapping[str, Any]) -> DetectionConfig:
+    """What `run.json` says of the network.
+
+    Raises:
+        ValueError: If a value is of another type, or out of range.
+    """
+    own, settings = DetectionConfig(), dict[str, Any]()
+    own = replace(own, score_threshold=own.threshold)  # a run has settled it
+    for one in fields(DetectionConfig):
+        value, usual = values.get(one.name, getattr(own, one.name)), getattr(own, one.name)
+        if one.name == "size":
+            value = tuple(value)
+            is_right = [type(side) for side in value] == [int, int]
+        else:
+            is_right = type(value) is type(usual) or (type(usual), type(value)) == (float, int)
+        if not is_right:
+            raise ValueError(f"{one.name}: got {value!r}, accepted is a value like {usual!r}")
+        settings[one.name] = value
+    return DetectionConfig(**settings)
+
+
+def _check_limits(record: Mapping[str, Any]) -> None:
+    """Refuse a stride or frame limit of another type or out of range (ValueError)."""
+    for name in _FRAME_LIMITS:
+        if record[name] is not None and type(record[name]) is not int:
+            raise ValueError(f"{name}: got {record[name]!r}, accepted is a number")
+    TrackConfig(**{name: record[name] for name in _FRAME_LIMITS})
+
+
+def build(
+    segments: Sequence[Segment],
+    places: Mapping[str, SavedVideo],
+    config: TrackConfig,
+    resources: ResourceConfig,
+    pools: Pools,
+    pass_id: str,
+) -> Dataset:
+    """Wire the one stage; nothing runs until the receipts are read.
+
+    Args:
+        segments: What to read; their videos are open at the association actors of the pass.
+        places: Where a video's detections are, by its id.
+        config: What changes rows.
+        resources: Chunk size.
+        pools: How many readers and owners.
+        pass_id: Of the association actors.
+
+    Returns:
+        One receipt a chunk, each as `offline.build` gives them.
+    """
+    context = streaming_context()
+    rows = []
+    for segment in segments:
+        place = places[segment.video.video_id]
+        rows.append(wire_format.segments_to_row([segment]) | {"root": place.root, "key": place.key})
+    with DataContext.current(context):
+        return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            partial(read_rows, config, resources, pass_id, pools.num_shards),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=TaskPoolStrategy(resources.num_decoders),
+            num_cpus=pools.decoder_cpus,
+            memory=_READER_BYTES,
+        )
+
+
+def read_rows(
+    config: TrackConfig,
+    resources: ResourceConfig,
+    pass_id: str,
+    num_shards: int,
+    table: pa.Table,
+) -> Iterator[pa.Table]:
+    """Read one video's detections, deliver them to its owner, give a receipt a chunk.
+
+    A video that keeps killing its reader is given up by its owner, as in `decode_rows`.
+    """
+    (segment,) = wire_format.segments_from_table(table)
+    root, key = (table.column(name)[0].as_py() for name in ("root", "key"))
+    saved = SavedVideo(segment.video, root, key)
+    video_id, owners = segment.video.video_id, Owners(pass_id, num_shards)
+    refused = owners.begin_decode(segment)
+    if refused is not None:
+        for _ in range(refused + 1):
+            yield wire_format.receipt([], [], 0)
+        return
+    started, num_chunks = time.perf_counter(), 0
+    for chunk in saved_chunks(saved, segment, config, resources.chunk_frames):
+        read_s = time.perf_counter() - started
+        answer: str = owners.deliver(chunk)
+        num_chunks += 1
+        owners.decoded([Decoded(video_id, segment.start_frame, num_chunks, False)])
+        num_detections = sum(len(found) for found in chunk.detections)
+        yield wire_format.receipt([chunk], [answer], num_detections, decode_s=read_s)
+        started = time.perf_counter()
+    owners.decoded([Decoded(video_id, segment.start_frame, num_chunks, True)])

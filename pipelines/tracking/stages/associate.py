@@ -1,0 +1,334 @@
+"""The association actor: the sessions of all videos that hash to it, one call at a time.
+
+It never waits for a chunk and never imports torch. When it dies its unfinished videos are planned
+again: an actor started anew knows no video, so nothing is ever continued from half a state.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.output.checkpoints import Checkpoint, clear
+from jde_ray.pipelines.own_ray import SPOOL_PREFIX
+from jde_ray.pipelines.processes import mark, sweep
+from jde_ray.pipelines.storage.s3_client import configure
+from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.structures import UNCUTTABLE, Segment, VideoOutcome
+from jde_ray.pipelines.tracking.stages import wire_format
+from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
+from jde_ray.pipelines.tracking.stages.shard_client import Answer, Decoded, shard_name, shard_of
+
+logger = logging.getLogger(__name__)
+
+MAX_TRIES = 3  # workers that may die over one chunk, or over decoding one video
+_MOST_COMMITS, _COMMITTERS = 16, 4  # commits on their way, and threads that do them
+
+
+@dataclass
+class _Decoding:
+    tries: int = 0
+    num_chunks: int = 0
+    is_begun: bool = False
+
+
+@dataclass(frozen=True)
+class ShardStats:
+    """What an association actor holds at the moment."""
+
+    open_videos: int
+    ended_videos: int
+    duplicates: int
+    halted: str | None
+    uncuttable: list[str]
+
+
+class AssociationShard:
+    """Many `VideoSession`s behind one interface; a plain class, so that tests need no Ray.
+
+    Args:
+        out: Address of the run's store.
+        config: Of the run.
+        outputs: What is written beside the tracks.
+        metadata: Of the run, for the Parquet files.
+        segments: The videos it owns from the start; chunks of any other are `fenced`.
+        checkpoints: How often long videos are kept in the store; None: never.
+        s3_endpoint: See `ResourceConfig`.
+    """
+
+    def __init__(
+        self,
+        out: str,
+        config: TrackConfig,
+        outputs: OutputConfig,
+        metadata: Mapping[str, str],
+        segments: Iterable[Segment] = (),
+        checkpoints: Checkpointing | None = None,
+        s3_endpoint: str | None = None,
+    ) -> None:
+        configure(s3_endpoint)
+        self._store = open_store(out)
+        self._checkpoints = checkpoints
+        self._config, self._outputs, self._metadata = config, outputs, metadata
+        sweep(Path(tempfile.gettempdir()), SPOOL_PREFIX)  # of actors that were killed
+        self._spool = tempfile.TemporaryDirectory(prefix=f"{SPOOL_PREFIX}{mark()}-")
+        self._segments: dict[str, Segment] = {}
+        self._sessions: dict[str, VideoSession] = {}
+        self._outcomes: dict[str, VideoOutcome] = {}
+        self._tries: Counter[tuple[str, int]] = Counter()
+        self._decoding: dict[tuple[str, int], _Decoding] = {}
+        self._parted: set[str] = set()  # whose decoding is remembered: a replay is no shorter
+        self._uncuttable: set[str] = set()
+        self._duplicates = 0
+        self._halted: str | None = None
+        self._background = ThreadPoolExecutor(_COMMITTERS)
+        self._commits: deque[tuple[str, Future[None]]] = deque()
+        self.open(segments)
+
+    def open(self, segments: Iterable[Segment]) -> None:
+        """Own these videos too from now on."""
+        self._segments |= {segment.video.video_id: segment for segment in segments}
+
+    def begin(self, video_id: str, attempt: int, chunk_index: int) -> Answer:
+        """A detector starts on a chunk. After `MAX_TRIES` that never came back the video fails."""
+        session = self._session(video_id, attempt)
+        if session is None:
+            return self._closed(video_id, attempt)
+        if session.has(chunk_index):
+            return "dup"
+        self._tries[video_id, chunk_index] += 1
+        if self._tries[video_id, chunk_index] <= MAX_TRIES:
+            return "ok"
+        self._fail(session, f"chunk {chunk_index} ended {MAX_TRIES} detectors")
+        return "skip"
+
+    def begin_all(self, chunks: Sequence[tuple[str, int, int]]) -> list[Answer] | None:
+        """A detector starts on several chunks, each as of `begin`.
+
+        None if one of them was begun before and never came back: it has to be seen which one ends
+        its worker, so they shall be begun one by one.
+        """
+        if any((video_id, index) in self._tries for video_id, _, index in chunks):
+            return None
+        answers = [self.begin(*chunk) for chunk in chunks]
+        for (video_id, _, index), answer in zip(chunks, answers, strict=True):
+            if answer == "ok":
+                self._tries[video_id, index] = 0  # not this one's fault, until it is alone
+        return answers
+
+    def deliver_all(self, packed: Sequence[wire_format.Packed]) -> list[Answer]:
+        """Take several chunks."""
+        return [self.deliver(one) for one in packed]
+
+    def deliver(self, packed: wire_format.Packed) -> Answer:
+        """Take a chunk of detections; see `VideoSession.deliver`."""
+        chunk = wire_format.unpack(packed)
+        session = self._session(chunk.video_id, chunk.attempt)
+        if session is None:
+            return self._closed(chunk.video_id, chunk.attempt)
+        if chunk.error is not None and chunk.error.detail == UNCUTTABLE:
+            self._uncuttable.add(chunk.video_id)
+            self._forget(chunk.video_id)
+            clear(self._store, chunk.video_id)  # its frames may be numbered wrongly
+            return "fenced"
+        try:
+            answer = session.deliver(chunk)
+        except OSError as error:
+            self._halt(error)
+            self._forget(chunk.video_id)
+            return "halt"
+        self._tries.pop((chunk.video_id, chunk.chunk_index), None)
+        self._duplicates += answer == "dup"
+        self._settle(session)
+        return answer if self._halted is None else "halt"
+
+    def begin_decode(self, segment: Segment) -> int | None:
+        """A decode task starts on a segment; the number of chunks made so far if it shall not."""
+        video_id = segment.video.video_id
+        place = (video_id, segment.start_frame)
+        if segment.is_part:
+            self._parted.add(video_id)
+        if segment.is_part and video_id not in self._segments and place not in self._decoding:
+            return 0  # its video has ended, and nobody has read anything of this part
+        state = self._decoding.setdefault(place, _Decoding())
+        state.tries, state.is_begun = state.tries + 1, True
+        if state.tries <= MAX_TRIES:
+            return None
+        session = self._session(video_id, segment.attempt)
+        if session is not None:
+            self._fail(session, f"decoding ended {MAX_TRIES} workers")
+        return state.num_chunks
+
+    def begin_decode_all(self, segments: Sequence[Segment]) -> list[int | None] | None:
+        """A decode task starts on several segments; None: as in `begin_all`."""
+        places = [(segment.video.video_id, segment.start_frame) for segment in segments]
+        if any(place in self._decoding and self._decoding[place].is_begun for place in places):
+            return None
+        answers = [self.begin_decode(segment) for segment in segments]
+        for state in filter(None, map(self._decoding.get, places)):
+            state.tries = 0  # not this one's fault, until it is alone
+        return answers
+
+    def reached(self, video_id: str, attempt: int) -> int | None:
+        """The chunk that a video's association waits for, None if it is not followed here."""
+        session = self._session(video_id, attempt)
+        return None if session is None else session.next_chunk
+
+    def decoded(self, progress: Iterable[Decoded]) -> None:
+        """Decode tasks have come this far; one that ended can be repeated without suspicion."""
+        for video_id, start_frame, num_chunks, has_ended in progress:
+            state = self._decoding.setdefault((video_id, start_frame), _Decoding())
+            state.num_chunks = max(state.num_chunks, num_chunks)
+            if has_ended:
+                state.tries, state.is_begun = 0, False
+
+    def finish(self) -> list[VideoOutcome]:
+        """End of a pass: how its videos ended. The others are dropped, to be planned again.
+
+        Where something could not be written `stats` says so afterwards.
+        """
+        self._await_commits(0)
+        self._background.shutdown()
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+        self._segments.clear()
+        self._spool.cleanup()
+        return list(self._outcomes.values())
+
+    def stats(self) -> ShardStats:
+        """Counts for monitoring; `halted` says why nothing can be written."""
+        return ShardStats(
+            len(self._sessions),
+            len(self._outcomes),
+            self._duplicates,
+            self._halted,
+            sorted(self._uncuttable),
+        )
+
+    def _session(self, video_id: str, attempt: int) -> VideoSession | None:
+        segment = self._segments.get(video_id)
+        if segment is None or segment.attempt != attempt:
+            return None
+        if video_id not in self._sessions:
+            session = self._open(segment)
+            if session is None:
+                return None
+            self._sessions[video_id] = session
+        return self._sessions[video_id]
+
+    def _open(self, segment: Segment) -> VideoSession | None:
+        """A session, gone on from its checkpoint; None if that cannot be read any more."""
+        session = VideoSession(
+            segment.video,
+            segment.attempt,
+            self._config,
+            self._outputs,
+            self._store,
+            self._metadata,
+            Path(self._spool.name) / segment.video.video_id,
+            checkpoints=self._checkpoints,
+            background=self._background,
+            replaces=segment.replaces,
+        )
+        if not segment.checkpoint:
+            return session
+        try:
+            session.restore(Checkpoint.load(self._store.get(segment.checkpoint)))
+        except (ValueError, FileNotFoundError, pa.ArrowException) as error:
+            logger.warning("%s cannot be used: %s", segment.checkpoint, error)
+            self._store.delete(segment.checkpoint)
+        except OSError as error:
+            self._halt(error)
+        else:
+            return session
+        session.close()
+        self._forget(segment.video.video_id)
+        return None
+
+    def _halt(self, error: OSError) -> None:
+        """A full disk, a store that is gone: no video is to blame."""
+        logger.error("cannot write to %s: %s", self._store.uri, error)
+        self._halted = f"cannot write to {self._store.uri}: {error}"
+
+    def _closed(self, video_id: str, attempt: int) -> Answer:
+        if self._halted is not None:
+            return "halt"
+        return "skip" if video_id in self._outcomes else "fenced"
+
+    def _fail(self, session: VideoSession, detail: str) -> None:
+        session.fail(VideoError(Reason.WORKER_DIED, detail))
+        self._settle(session)
+
+    def _settle(self, session: VideoSession) -> None:
+        if session.outcome is not None:
+            self._outcomes[session.video.video_id] = session.outcome
+            if session.committing is not None:
+                self._commits.append((session.video.video_id, session.committing))
+            self._forget(session.video.video_id)
+            self._await_commits(_MOST_COMMITS)
+
+    def _await_commits(self, most: int) -> None:
+        """Wait until no more than `most` videos are being committed; look at those that were."""
+        while self._commits and (len(self._commits) > most or self._commits[0][1].done()):
+            video_id, commit = self._commits.popleft()
+            try:
+                commit.result()
+            except OSError as error:
+                self._halt(error)
+                del self._outcomes[video_id]
+
+    def _forget(self, video_id: str) -> None:
+        session = self._sessions.pop(video_id, None)
+        if session is not None:
+            session.close()
+        segment = self._segments.pop(video_id, None)
+        if segment is not None and video_id not in self._parted:
+            self._decoding.pop((video_id, segment.start_frame), None)
+        for key in [key for key in self._tries if key[0] == video_id]:
+            del self._tries[key]
+
+
+def start_shards(
+    pass_id: str,
+    segments: Iterable[Segment],
+    num_shards: int,
+    out: str,
+    config: TrackConfig,
+    outputs: OutputConfig,
+    metadata: Mapping[str, str],
+    resources: ResourceConfig = ResourceConfig(),
+) -> list[Any]:
+    """Start the association actors of a pass, each with the videos that it owns.
+
+    They ask for no CPU, so that the smallest machine can run them beside its detector, and are
+    spread over the nodes. A method is never repeated by Ray (`max_task_retries=0`): a restarted
+    actor would go on with an empty state.
+    """
+    owned: list[list[Segment]] = [[] for _ in range(num_shards)]
+    for segment in segments:
+        owned[shard_of(segment.video.video_id, num_shards, pass_id)].append(segment)
+    one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    often = Checkpointing(pass_id, resources.checkpoint_frames)
+    actor = ray.remote(AssociationShard)
+    return [
+        actor.options(
+            name=shard_name(pass_id, shard),
+            num_cpus=0,
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": one_thread},
+        ).remote(out, config, outputs, dict(metadata), own, often, resources.s3_endpoint)
+        for shard, own in enumerate(owned)
+    ]

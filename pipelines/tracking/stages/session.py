@@ -1,0 +1,326 @@
+"""One video on its way: chunks in any order in, its committed rows or its error record out.
+
+Ordering, tracking and commit of a video live here, without Ray: the association actors, the
+reference loop and the tests use the same class.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jde_ray.models.structures import Detections, Tracks
+from jde_ray.models.tracking.reporting import left_out
+from jde_ray.models.tracking.tracker import JDETracker
+from jde_ray.pipelines.config import OutputConfig, TrackConfig
+from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.output.checkpoints import Checkpoint, belonging, clear, put_parts, save
+from jde_ray.pipelines.output.row_writer import RowWriter, record_failure, remove_results
+from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.structures import (
+    Counts,
+    Delivery,
+    DetectionChunk,
+    TrackedFrame,
+    Video,
+    VideoInfo,
+    VideoOutcome,
+)
+from jde_ray.pipelines.tracking.stages import wire_format
+from jde_ray.pipelines.tracking.stages.reorder_buffer import ReorderBuffer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """How often a session keeps its state in the store, and under which name.
+
+    Attributes:
+        token: Of this attempt alone.
+        every_frames: Frames between two checkpoints; a shorter video has none.
+    """
+
+    token: str
+    every_frames: int
+
+
+class VideoSession:
+    """Reorder buffer, tracker and row writer of one attempt at one video.
+
+    Args:
+        video: Which one.
+        attempt: Chunks of another attempt are refused.
+        config: Association, filters.
+        outputs: What is written beside the tracks.
+        store: Where the rows are committed.
+        metadata: Of the run, into the file's metadata: model, weights_sha256, config_hash, version.
+        folder: Local folder of this session alone.
+        checkpoints: How often the association is kept in the store; None: never.
+        background: Threads that create the video's objects, so that nobody waits for the store;
+            None: they are there when the last chunk's `deliver` comes back.
+        window: Chunks held in memory while an earlier one is missing.
+        replaces: Results of an earlier run may be in the store. They stay there until the new ones
+            are complete.
+
+    Attributes:
+        outcome: How the video ended; None: it has not.
+        committing: In the background, the creation of its objects.
+    """
+
+    def __init__(
+        self,
+        video: Video,
+        attempt: int,
+        config: TrackConfig,
+        outputs: OutputConfig,
+        store: ObjectStore,
+        metadata: Mapping[str, str],
+        folder: Path,
+        *,
+        checkpoints: Checkpointing | None = None,
+        background: Executor | None = None,
+        window: int = 8,
+        replaces: bool = False,
+    ) -> None:
+        self._replaces = replaces
+        self.video, self.attempt = video, attempt
+        self.outcome: VideoOutcome | None = None
+        self.committing: Future[None] | None = None
+        self._background = background
+        self._config, self._outputs, self._store = config, outputs, store
+        self._metadata, self._folder = metadata, folder
+        self._checkpoints, self._window = checkpoints, window
+        self._waiting = self._reorder_from(0)
+        self._tracker: JDETracker | None = None
+        self._writer: RowWriter | None = None
+        self._counts = Counts()
+        self._track_ids: set[int] = set()
+        self._seconds = 0.0
+        self._since = time.perf_counter()
+        self._parts: list[dict[str, str]] = []
+        self._kept_frames = 0  # at the last checkpoint
+        self._state_key: str | None = None  # of the last checkpoint of this attempt
+
+    @property
+    def next_chunk(self) -> int:
+        """The chunk that the association waits for."""
+        return self._waiting.next_index
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint, as if all chunks before had been delivered here.
+
+        Raises:
+            ValueError: If it is not one of this video and configuration, or damaged.
+            OSError: If its parts cannot be read.
+        """
+        if checkpoint.belongs != self._belonging():
+            raise ValueError(f"checkpoint of {self.video.uri}: it belongs to another run or file")
+        try:
+            self._tracker = self._new_tracker(checkpoint.info)
+            self._tracker.set_state(checkpoint.tracker)
+            self._writer = self._new_writer(checkpoint.embedding_dim)
+            self._writer.restore(
+                {kind: self._store.get(key) for kind, key in part.items()}
+                for part in checkpoint.parts
+            )
+        except (AttributeError, LookupError, TypeError) as error:  # arrays or columns of others
+            text = f"checkpoint of {self.video.uri}: {type(error).__name__}: {error}"
+            raise ValueError(text) from error
+        self._counts, self._seconds = deepcopy(checkpoint.counts), checkpoint.seconds
+        self._track_ids = set(checkpoint.track_ids.tolist())
+        self._parts, self._kept_frames = list(checkpoint.parts), self._counts.frames
+        self._waiting = self._reorder_from(checkpoint.next_chunk)
+
+    def has(self, chunk_index: int) -> bool:
+        """Whether a chunk was delivered already."""
+        return self._waiting.has(chunk_index)
+
+    def deliver(self, chunk: DetectionChunk) -> Delivery:
+        """Take a chunk, whatever its place, and go on as far as the order allows.
+
+        Returns:
+            `ok`, `dup` if it was delivered before, `fenced` if it is of another attempt, `skip` if
+            the video has ended.
+
+        Raises:
+            OSError: If the spool or the store cannot be written; the video has not ended then.
+        """
+        if chunk.attempt != self.attempt:
+            return "fenced"
+        if self._waiting.has(chunk.chunk_index):
+            return "dup"
+        if self.outcome is not None:
+            return "skip"
+        self._since = time.perf_counter()
+        self._waiting.offer(chunk.chunk_index, chunk)
+        for ready in self._waiting.drain():
+            self._take(ready)
+            if ready.is_last and self.outcome is None:
+                self._commit(ready.info)
+            if self.outcome is not None:
+                break
+            self._keep(ready)
+        self._seconds += time.perf_counter() - self._since
+        return "ok"
+
+    def fail(self, error: VideoError) -> None:
+        """End the video with its error record, unless it has ended already."""
+        if self.outcome is not None:
+            return
+        self._end(record_failure(self._store, self.video, error, replaces=self._replaces))
+
+    def close(self) -> None:
+        """Let go of memory and local files; nothing uncommitted is kept."""
+        self._waiting.close()
+        if self._writer is not None:
+            self._writer.abandon()
+        self._writer = self._tracker = None
+
+    def _take(self, chunk: DetectionChunk) -> None:
+        """Track the frames of the chunk that is next in order."""
+        self._counts.drop("max_detections", chunk.num_capped)
+        self._counts.damaged += chunk.num_damaged
+        frame: int | None = None
+        try:
+            if chunk.error is not None:
+                raise chunk.error
+            for index, time_s, found in zip(
+                chunk.frame_index, chunk.time_s, chunk.detections, strict=True
+            ):
+                frame = int(index)
+                self._track(frame, float(time_s), found, chunk.info)
+        except VideoError as error:
+            self.fail(error)
+        except OSError:
+            raise  # the machine's fault, not the video's
+        except Exception as error:
+            logger.exception("association of %s failed", self.video.uri)
+            self.fail(VideoError(Reason.INTERNAL, f"{type(error).__name__}: {error}", frame))
+
+    def _track(self, frame: int, time_s: float, found: Detections, info: VideoInfo) -> None:
+        finite = (np.isfinite(values).all() for values in (found.tlbr, found.scores))
+        if not (all(finite) and np.isfinite(found.embeddings).all()):
+            raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", frame)
+        if self._tracker is None:
+            self._tracker = self._new_tracker(info)
+        if self._writer is None:
+            self._writer = self._new_writer(found.embeddings.shape[1])
+        embeddings = found.embeddings.astype(np.float32)
+        tracks = self._tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)
+        tracks = self._filter(tracks)
+        kept = None
+        if self._outputs.save_embeddings:
+            kept = found.embeddings[tracks.detection_index].astype(np.float16)
+        self._writer.write_detections(frame, time_s, found)
+        self._writer.write(TrackedFrame(frame, time_s, tracks, kept))
+        self._counts.frames += 1
+        self._counts.detections += len(found)
+        self._counts.rows += len(tracks)
+        self._track_ids.update(tracks.track_id.tolist())
+        self._counts.tracks = len(self._track_ids)
+
+    def _reorder_from(self, first: int) -> ReorderBuffer[DetectionChunk]:
+        folder = self._folder / "waiting"
+        return ReorderBuffer(
+            folder, wire_format.dump, wire_format.load, window=self._window, first=first
+        )
+
+    def _new_tracker(self, info: VideoInfo) -> JDETracker:
+        return JDETracker(self._config.tracking, info.frames_per_second)
+
+    def _new_writer(self, embedding_dim: int) -> RowWriter:
+        return RowWriter(
+            self._folder / "rows",
+            self.video,
+            embedding_dim,
+            self._outputs,
+            has_checkpoints=self._checkpoints is not None,
+        )
+
+    def _belonging(self) -> dict[str, Any]:
+        return belonging(self.video, self._config.hash(), asdict(self._outputs))
+
+    def _keep(self, chunk: DetectionChunk) -> None:
+        """Put a checkpoint behind this chunk, if it is time for one."""
+        place, writer, tracker = self._checkpoints, self._writer, self._tracker
+        if place is None or writer is None or tracker is None or not len(chunk.frame_index):
+            return
+        if self._counts.frames - self._kept_frames < place.every_frames:
+            return
+        next_frame = int(chunk.frame_index[-1]) + self._config.vid_stride
+        where = (self._store, self.video.video_id, place.token)
+        self._parts.append(put_parts(*where, next_frame, writer.checkpoint()))
+        checkpoint = Checkpoint(
+            belongs=self._belonging(),
+            next_frame=next_frame,
+            next_chunk=chunk.chunk_index + 1,
+            chunk_frames=len(chunk.frame_index),
+            info=chunk.info,
+            embedding_dim=chunk.detections[0].embeddings.shape[1],
+            counts=self._counts,
+            seconds=self._seconds,
+            track_ids=np.array(sorted(self._track_ids), np.int64),
+            parts=self._parts,
+            tracker=tracker.get_state(),
+        )
+        before, self._state_key = self._state_key, save(*where, checkpoint)
+        if before is not None:
+            self._store.delete(before)
+        self._kept_frames = self._counts.frames
+
+    def _filter(self, tracks: Tracks) -> Tracks:
+        """Leave out what is not reported, and count it by cause."""
+        keep = np.ones(len(tracks), np.bool_)
+        causes = left_out(tracks.tlbr, self._config.tracking, self._config.min_box_area)
+        for cause, mask in causes.items():
+            self._counts.drop(cause, int(mask.sum()))
+            keep &= ~mask
+        if keep.all():
+            return tracks
+        return Tracks(
+            tracks.track_id[keep],
+            tracks.tlbr[keep],
+            tracks.score[keep],
+            tracks.detection_index[keep],
+        )
+
+    def _commit(self, info: VideoInfo) -> None:
+        if self._writer is None:
+            self.fail(VideoError(Reason.EMPTY, "no frame could be decoded"))
+            return
+        values = {"width": info.width, "height": info.height, "num_frames": self._counts.frames}
+        values |= {"num_detections": self._counts.detections, "num_tracks": self._counts.tracks}
+        numbers = {name: str(value) for name, value in values.items()}
+        numbers["video_version"] = self.video.source_version
+        numbers["frames_per_second"] = f"{info.frames_per_second:.10g}"
+        create = self._writer.seal({**numbers, **self._metadata})
+        self._writer = None
+        if self._background is None:
+            self._create(create)
+        else:
+            self.committing = self._background.submit(self._create, create)
+        self._end(None)
+
+    def _create(self, create: Callable[[ObjectStore], bool]) -> None:
+        if self._replaces:
+            remove_results(self._store, self.video.video_id)
+        create(self._store)  # a lost race leaves the rows of the other attempt: the same ones
+        if self._parts:
+            clear(self._store, self.video.video_id)
+
+    def _end(self, error: VideoError | None) -> None:
+        if self._tracker is not None:
+            self._counts.drop("degenerate_box", self._tracker.num_degenerate)
+        seconds = self._seconds + time.perf_counter() - self._since
+        self.outcome = VideoOutcome(self.video, self._counts, seconds, error)
+        self.close()
+        if self._parts and error is not None:
+            clear(self._store, self.video.video_id)

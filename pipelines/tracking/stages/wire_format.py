@@ -1,0 +1,235 @@
+"""Chunks as they travel: frames as an Arrow table of one row, detections as a few flat arrays.
+
+Arrow and npz only, never pickle; the pixels are not copied on the way in or out.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jde_ray.models.structures import Detections
+from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.structures import (
+    DetectionChunk,
+    FrameChunk,
+    Keyframe,
+    Segment,
+    Video,
+    VideoInfo,
+)
+from numpy.typing import NDArray
+
+FRAME_SCHEMA = pa.schema(
+    [
+        ("header", pa.string()),  # JSON, of each chunk: whose, which, is_last, geometry, error
+        ("frame_index", pa.list_(pa.int64())),  # of all chunks behind one another
+        ("time_s", pa.list_(pa.float64())),
+        ("frames", pa.large_binary()),
+        ("decode_s", pa.float64()),
+    ]
+)
+RECEIPT_SCHEMA = pa.schema(
+    [
+        ("num_chunks", pa.int64()),
+        ("num_frames", pa.int64()),
+        ("num_detections", pa.int64()),
+        ("arrived", pa.list_(pa.string())),  # videos whose last chunk is with its owner
+        ("promised", pa.map_(pa.string(), pa.int64())),  # frames by the headers of the videos
+        ("begun", pa.list_(pa.string())),  # videos that were open at their owner
+        ("is_halted", pa.bool_()),  # an owner cannot write any more
+        ("decode_s", pa.float64()),
+        ("detect_s", pa.float64()),
+    ]
+)
+Packed = dict[str, Any]  # flat arrays under their names, and "header", a JSON text
+
+
+def error_to_dict(error: VideoError | None) -> dict[str, Any] | None:
+    """Plain values of an error: reason, detail, frame."""
+    if error is None:
+        return None
+    return {"reason": str(error.reason), "detail": error.detail, "frame": error.frame}
+
+
+def error_from_dict(values: dict[str, Any] | None) -> VideoError | None:
+    """Inverse of `error_to_dict`."""
+    if values is None:
+        return None
+    return VideoError(Reason(values["reason"]), values["detail"], values["frame"])
+
+
+def segments_to_row(segments: Sequence[Segment]) -> dict[str, str]:
+    """An input row of the dataset: the segments that one task decodes."""
+    return {"segments": json.dumps([asdict(segment) for segment in segments])}
+
+
+def segments_from_table(table: pa.Table) -> list[Segment]:
+    """Inverse of `segments_to_row`, from a batch of one row."""
+    return [_segment(values) for values in json.loads(table.column("segments")[0].as_py())]
+
+
+def _segment(values: dict[str, Any]) -> Segment:
+    seek = values["seek"]
+    known = {"video": Video(**values["video"]), "seek": None if seek is None else Keyframe(**seek)}
+    return Segment(**values | known)
+
+
+def _header(chunk: FrameChunk | DetectionChunk) -> dict[str, Any]:
+    names = ("video_id", "attempt", "chunk_index", "is_last", "num_damaged")
+    values = {name: getattr(chunk, name) for name in names}
+    return values | {"info": vars(chunk.info), "error": error_to_dict(chunk.error)}
+
+
+def _from_header(values: dict[str, Any]) -> dict[str, Any]:
+    known = {"info": VideoInfo(**values["info"]), "error": error_from_dict(values["error"])}
+    return values | known
+
+
+def frames_to_table(chunks: Sequence[FrameChunk], decode_s: float = 0.0) -> pa.Table:
+    """One row of the dataset; the buffer of a single chunk is its own memory.
+
+    Args:
+        chunks: What the decoder yields; several, copied behind one another, where they are small.
+        decode_s: Seconds they took, for the statistics.
+    """
+    parts = [np.ascontiguousarray(chunk.frames).reshape(-1) for chunk in chunks]
+    pixels = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    headers = [
+        _header(chunk) | {"num_frames": len(chunk.frame_index), "shape": chunk.frames.shape}
+        for chunk in chunks
+    ]
+    buffers = [None, pa.py_buffer(np.array([0, pixels.nbytes], np.int64)), pa.py_buffer(pixels)]
+    columns = [
+        pa.array([json.dumps(headers)]),
+        _list([chunk.frame_index for chunk in chunks], np.int64),
+        _list([chunk.time_s for chunk in chunks], np.float64),
+        pa.Array.from_buffers(pa.large_binary(), 1, buffers),
+        pa.array([decode_s]),
+    ]
+    return pa.Table.from_arrays(columns, schema=FRAME_SCHEMA)
+
+
+def _list(parts: Sequence[NDArray[Any]], kind: type[np.generic]) -> pa.Array:
+    values = np.concatenate(parts).astype(kind, copy=False)
+    return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), pa.array(values))
+
+
+def frames_from_table(table: pa.Table) -> tuple[list[FrameChunk], float]:
+    """Inverse of `frames_to_table`; the frames are read-only views of the table's memory."""
+    if table.num_rows != 1:
+        raise ValueError(f"chunks: got {table.num_rows} rows in a batch, accepted is 1")
+    column = table.column("frames").chunk(0)  # a scalar or combined chunks would be a copy
+    _, ends, content = column.buffers()
+    start, end = np.frombuffer(ends, np.int64)[column.offset : column.offset + 2]
+    pixels = np.frombuffer(content, np.uint8)[start:end]
+    index, time_s = (
+        table.column(name)[0].values.to_numpy(zero_copy_only=False)
+        for name in ("frame_index", "time_s")
+    )
+    chunks, frame, byte = [], 0, 0
+    for header in json.loads(table.column("header")[0].as_py()):
+        num_frames, shape = header.pop("num_frames"), header.pop("shape")
+        num_bytes = math.prod(shape)
+        chunks.append(
+            FrameChunk(
+                frame_index=index[frame : frame + num_frames],
+                time_s=time_s[frame : frame + num_frames],
+                frames=pixels[byte : byte + num_bytes].reshape(shape),
+                **_from_header(header),
+            )
+        )
+        frame, byte = frame + num_frames, byte + num_bytes
+    return chunks, table.column("decode_s")[0].as_py()
+
+
+def receipt(
+    chunks: Sequence[FrameChunk | DetectionChunk],
+    answers: Sequence[str],
+    num_detections: int,
+    *,
+    decode_s: float = 0.0,
+    detect_s: float = 0.0,
+) -> pa.Table:
+    """What the dataset carries past the delivery: counts of a row's chunks.
+
+    Args:
+        chunks: Of the row.
+        answers: Of their owners, one each.
+        num_detections: In all of them.
+        decode_s: Seconds of work.
+        detect_s: Likewise.
+    """
+    values: dict[str, Any] = {
+        "num_chunks": len(chunks),
+        "num_frames": sum(len(chunk.frame_index) for chunk in chunks),
+        "num_detections": num_detections,
+        "arrived": [
+            chunk.video_id
+            for chunk, answer in zip(chunks, answers, strict=True)
+            if (chunk.is_last or chunk.error is not None)
+            and answer not in ("fenced", "halt", "lost")
+        ],
+        "promised": [
+            (chunk.video_id, chunk.info.num_frames) for chunk in chunks if chunk.info.num_frames
+        ],
+        "begun": sorted(
+            {
+                chunk.video_id
+                for chunk, answer in zip(chunks, answers, strict=True)
+                if answer not in ("fenced", "halt")
+            }
+        ),
+        "is_halted": "halt" in answers,
+        "decode_s": decode_s,
+        "detect_s": detect_s,
+    }
+    return pa.Table.from_pylist([values], schema=RECEIPT_SCHEMA)
+
+
+def pack(chunk: DetectionChunk) -> Packed:
+    """Flat arrays of all frames behind one another, which travel cheaper than one by one."""
+    found = chunk.detections
+    width = found[0].embeddings.shape[1] if found else 0
+    empty = [Detections.empty(width)]
+    return {
+        "header": json.dumps(_header(chunk) | {"num_capped": chunk.num_capped}),
+        "frame_index": chunk.frame_index,
+        "time_s": chunk.time_s,
+        "lengths": np.array([len(d) for d in found], np.int64),
+        "tlbr": np.concatenate([d.tlbr for d in found or empty]).astype(np.float32),
+        "scores": np.concatenate([d.scores for d in found or empty]).astype(np.float32),
+        "embeddings": np.concatenate([d.embeddings for d in found or empty]).astype(np.float16),
+    }
+
+
+def unpack(packed: Packed) -> DetectionChunk:
+    """Inverse of `pack`."""
+    ends = np.cumsum(packed["lengths"])
+    parts = zip(ends - packed["lengths"], ends, strict=True)
+    columns: list[NDArray[Any]] = [packed[name] for name in ("tlbr", "scores", "embeddings")]
+    return DetectionChunk(
+        frame_index=packed["frame_index"],
+        time_s=packed["time_s"],
+        detections=[Detections(*(c[start:end] for c in columns)) for start, end in parts],
+        **_from_header(json.loads(str(packed["header"]))),
+    )
+
+
+def dump(chunk: DetectionChunk) -> bytes:
+    """A chunk of detections as npz bytes, for the spool."""
+    file = io.BytesIO()
+    np.savez(file, **pack(chunk))
+    return file.getvalue()
+
+
+def load(content: bytes) -> DetectionChunk:
+    """Inverse of `dump`."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return unpack({name: file[name] for name in file.files})

@@ -1,0 +1,267 @@
+"""Nothing stands still without a word: who waits for what, and an end where nothing can move.
+
+Ray waits for ever for a place that a lost node has taken along: detectors that are started again
+wait for processors that decoders hold, which wait for detectors. Ray Data's loop calls `Steps`
+several times a second, in a thread of its own; `Watch` looks at the clock in another, since that
+loop may be what waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from jde_ray.pipelines.cluster import Pools
+from jde_ray.pipelines.errors import ExitCode, RunError
+from ray.data import DataContext
+from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+logger = logging.getLogger(__name__)
+
+FIRST_WORD_S = 60.0
+_MOST_SILENCE_S = 900.0
+_STARTING_S = 300.0  # on a busy machine a worker takes minutes to import its network
+_LOOK_S = 1.0
+_ANSWER_S = 10.0  # of Ray, about its machines
+_WORK = {
+    "cut_rows": "cutting",
+    "decode_rows": "decoding",
+    "read_rows": "reading",
+    "DetectorStage": "detection",
+}
+
+
+class StalledError(Exception):
+    """The dataflow cannot go on as it is; with pools of another size it may."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage of the dataflow is doing.
+
+    Attributes:
+        name: For users.
+        tasks: Given to workers, or waiting for a place.
+        rows_waiting: In front of the stage.
+        actors: Running and waiting for a place; None for a stage of tasks.
+    """
+
+    name: str
+    tasks: int
+    rows_waiting: int
+    actors: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        parts = [f"tasks: {self.tasks}", f"rows before it: {self.rows_waiting}"]
+        if self.actors is not None:
+            running, waiting = self.actors
+            parts.insert(0, f"workers: {running} run, {waiting} wait for a place")
+        return f"{self.name} ({', '.join(parts)})"
+
+
+@dataclass(frozen=True)
+class Machines:
+    """`CPU` and `GPU` of the cluster: in all, and not taken."""
+
+    total: Mapping[str, float]
+    free: Mapping[str, float]
+
+    def __str__(self) -> str:
+        kinds = [kind for kind in ("CPU", "GPU") if self.total.get(kind) or kind == "CPU"]
+        each = [f"{self.free.get(k, 0):g} of {self.total.get(k, 0):g} {k}s free" for k in kinds]
+        return f"Ray has {', '.join(each)}"
+
+
+def judge(
+    pools: Pools,
+    before: Mapping[str, float],
+    now: Machines,
+    stages: list[Stage],
+    silent_s: float = math.inf,
+) -> Exception | None:
+    """What follows for a dataflow in which nothing moves.
+
+    Args:
+        pools: As they were sized.
+        before: Total `CPU` and `GPU` at that time.
+        now: The same now.
+        stages: Those that have not ended.
+        silent_s: How long nothing has moved.
+
+    Returns:
+        RunError: No worker has a place any more. StalledError: pools of another size may move.
+        None: Nothing that would help; it may be slow, or others hold the machines.
+    """
+    kinds = ("CPU", "GPU") if pools.detector_gpus else ("CPU",)
+    lost = [kind for kind in kinds if now.total.get(kind, 0) < before.get(kind, 0) - 1e-6]
+    for kind in lost:
+        if now.total.get(kind, 0) <= 0:
+            return RunError(
+                f"nothing can move: Ray has lost its last {kind}; the same command goes on when"
+                " there is one",
+                ExitCode.INTERNAL,
+            )
+    if lost:
+        each = (f"{now.total.get(kind, 0):g} of {before[kind]:g} {kind}s" for kind in lost)
+        return StalledError(f"machines were lost, {' and '.join(each)} are left")
+    if silent_s < _STARTING_S:  # a worker that has its place looks just so while it starts
+        return None
+    starved = any(stage.actors and not stage.actors[0] and stage.actors[1] for stage in stages)
+    holders = sum(stage.tasks for stage in stages if stage.actors is None)
+    if starved and holders and now.free.get("CPU", 0) < pools.detector_cpus:
+        return StalledError("decoders hold the places that detectors need to start again")
+    return None
+
+
+class Steps(ExecutionCallback):
+    """What Ray Data calls: it shows the running dataset to the watch, and ends it for it."""
+
+    watch: Watch | None = None  # of the pass that runs in this process
+
+    def before_execution_starts(self, executor: Any) -> None:
+        """Take note of it."""
+        if Steps.watch is not None:
+            Steps.watch.executor = weakref.ref(executor)
+
+    def on_execution_step(self, executor: Any) -> None:
+        """End the execution if the watch says so.
+
+        Raises:
+            StalledError: Likewise RunError; the reader of the dataset gets it.
+        """
+        if Steps.watch is not None and Steps.watch.verdict is not None:
+            raise Steps.watch.verdict
+
+
+class Watch:
+    """While it is entered: says after a minute without news who waits for what, and again later.
+
+    Args:
+        pools: Of the pass.
+        say: Takes a line.
+        clock: Seconds.
+
+    Attributes:
+        verdict: Why the dataset has to end; None while it may go on.
+        doing: Said where no dataset runs.
+    """
+
+    def __init__(
+        self,
+        pools: Pools,
+        say: Callable[[str], None] = logger.warning,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.executor: Callable[[], Any] = lambda: None
+        self.verdict: Exception | None = None
+        self.doing = "the first workers start"
+        self._pools, self._say, self._clock = pools, say, clock
+        self._before = _machines().total
+        self._last = self._clock()
+        self._longest, self._has_moved = 0.0, False
+        self._silence = FIRST_WORD_S  # until the next word
+        self._is_over = threading.Event()
+        self._ask = ThreadPoolExecutor(1, thread_name_prefix="jde-machines")
+        self._thread = threading.Thread(target=self._run, name="jde-watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        Steps.watch = self
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._is_over.set()
+        self._ask.shutdown(wait=False, cancel_futures=True)
+        if Steps.watch is self:
+            Steps.watch = None
+
+    def moved(self, doing: str = "") -> None:
+        """There is news."""
+        now = self._clock()
+        if self._has_moved:  # the first rows waited for workers to start
+            self._longest = max(self._longest, now - self._last)
+        self._has_moved = True
+        self._last, self._silence = now, FIRST_WORD_S
+        self.doing = doing or self.doing
+
+    def look(self) -> None:
+        """Speak, and judge, if it is time to."""
+        silent = self._clock() - self._last
+        if silent < self._silence or self._is_over.is_set():
+            return
+        self._silence = min(2 * self._silence, self._silence + _MOST_SILENCE_S)
+        stages, machines = _stages(self.executor()), self._machines()
+        parts = [str(stage) for stage in stages] or [self.doing]
+        parts.append("Ray does not answer" if machines is None else str(machines))
+        line = f"nothing has moved for {silent:.0f} s: {'; '.join(parts)}"
+        verdict = None
+        # a network that takes a minute for a row is slow, not stuck
+        if machines is not None and stages and silent >= 2 * self._longest:
+            verdict = judge(self._pools, self._before, machines, stages, silent)
+        if isinstance(verdict, StalledError):
+            line += f"; {verdict}: the rest is planned again"
+        self._say(line)
+        self.verdict = verdict
+
+    def _run(self) -> None:
+        while not self._is_over.wait(_LOOK_S):
+            try:
+                self.look()
+            except Exception:  # it only watches
+                logger.exception("the watch over the dataflow failed")
+                return
+
+    def _machines(self) -> Machines | None:
+        try:
+            return self._ask.submit(_machines).result(timeout=_ANSWER_S)
+        except Exception as error:  # noqa: BLE001  whatever Ray has to say, it did not answer
+            logger.debug("Ray does not say what it has: %s", error)
+            return None
+
+
+def streaming_context() -> DataContext:
+    """Settings of a dataset whose rows are chunks: watched, and silent in a terminal."""
+    context = DataContext.get_current().copy()
+    context.target_max_block_size = 1  # block = row: only rows are atomic in Ray Data
+    context.enable_progress_bars = False  # its variable is read when ray.data is imported
+    context.custom_execution_callback_classes = [Steps]
+    return context
+
+
+def _machines() -> Machines:
+    total: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    free: Mapping[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return Machines(total, free)
+
+
+def _stages(executor: Any) -> list[Stage]:
+    """Of a running dataset; the numbers may be of different instants."""
+    found = []
+    topology: Mapping[Any, Any] = getattr(executor, "_topology", None) or {}
+    for operator, state in list(topology.items()):
+        if operator.has_completed():
+            continue
+        names = [name for part, name in _WORK.items() if part in operator.name]
+        if not names:
+            continue
+        actors = None
+        info = operator.get_actor_info()  # of a stage of tasks all are 0
+        if info.running + info.pending + info.restarting:
+            actors = (info.running, info.pending + info.restarting)
+        tasks, rows = operator.num_active_tasks(), state.total_enqueued_input_blocks()
+        found.append(Stage(" and ".join(names), tasks, rows, actors))
+    return found

@@ -1,0 +1,1 @@
+"""`jde train`: labelled images to weights, on one or many trainers."""

@@ -1,0 +1,167 @@
+"""What training must remember to go on: networks, optimiser, moving average, place in the data."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jde_ray.models.jde.losses.anchor_based import AnchorLoss
+from jde_ray.models.jde.losses.anchor_free import JointLoss
+from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.weights import save
+from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.training.recipe import TrainingConfig
+from torch import nn
+
+CHECKPOINT, PLACE = "latest.pt", "latest.json"
+WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
+# names that checkpoints used before there were several losses and weightings
+_RENAMED = {"classifier.": "identity.classifier.", "uncertainty.": "weighting.s."}
+
+
+class MovingAverage:
+    """Exponential moving average of a network's parameters; buffers are copied.
+
+    Args:
+        model: Network to follow.
+        steps: Time constant; 0 copies.
+    """
+
+    def __init__(self, model: JDE, steps: float) -> None:
+        self.model = copy.deepcopy(model).eval()
+        self.steps = steps
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, model: JDE) -> None:
+        """Move towards `model`, fast at first."""
+        self.updates += 1
+        decay = 0.0
+        if self.steps:
+            decay = (1 - 1 / self.steps) * (1 - math.exp(-self.updates / self.steps))
+        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - decay)
+        for kept, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)
+
+
+def build_optimiser(
+    model: JDE, loss: JointLoss | AnchorLoss, config: TrainingConfig
+) -> torch.optim.Optimizer:
+    """AdamW or SGD over network and loss; `rate` of a group multiplies the schedule's rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in [*model.named_parameters(), *loss.named_parameters()]:
+        rate = config.backbone_rate if name.startswith("backbone.") else 1.0
+        decays = config.decay_all or parameter.ndim > 1
+        groups.setdefault((rate, config.weight_decay if decays else 0.0), []).append(parameter)
+    options = [
+        {"params": parameters, "weight_decay": decay, "lr": rate, "rate": rate}
+        for (rate, decay), parameters in groups.items()
+    ]
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(options, lr=config.learning_rate, momentum=config.momentum)
+    return torch.optim.AdamW(options, betas=(0.9, 0.99))
+
+
+@dataclass
+class TrainingState:
+    """All that a checkpoint holds.
+
+    Attributes:
+        model: Being trained.
+        loss: Its classifier and task weights learn too.
+        optimiser: Of both.
+        average: Moving average of the network, the result.
+        step: Steps done.
+        spent: Seconds of training done, without validation.
+        best: Best validation score, minus infinity before the first.
+        validated: Step and seconds of training at the last validation.
+    """
+
+    model: JDE
+    loss: JointLoss | AnchorLoss
+    optimiser: torch.optim.Optimizer
+    average: MovingAverage
+    step: int = 0
+    spent: float = 0.0
+    best: float = -math.inf
+    validated: tuple[int, float] = (0, 0.0)
+
+    def keep(self, store: ObjectStore, notes: dict[str, str] | None) -> None:
+        """Write the checkpoint, then where it stands, then the weights; each replaces the last."""
+        content = {
+            "model": self.model.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.model.state_dict(),
+            "updates": self.average.updates,
+            "step": self.step,
+            "spent": self.spent,
+            "best": self.best,
+            "validated": list(self.validated),
+        }
+        with tempfile.TemporaryDirectory(prefix="jde-train-") as folder:
+            path = Path(folder) / CHECKPOINT
+            torch.save(content, path)
+            store.put(CHECKPOINT, path)
+        store.put(PLACE, json.dumps({"step": self.step, "spent": self.spent}).encode())
+        self.keep_weights(store, WEIGHTS, notes)
+
+    def keep_weights(self, store: ObjectStore, key: str, notes: dict[str, str] | None) -> None:
+        """Write the moving average as a weight file."""
+        with tempfile.TemporaryDirectory(prefix="jde-train-") as folder:
+            path = Path(folder) / key
+            save(self.average.model, path, notes)
+            store.put(key, path)
+
+    def restore(self, store: ObjectStore) -> bool:
+        """Go on from the store's checkpoint; False if there is none.
+
+        Raises:
+            ValueError: If it is of another network or another number of identities.
+        """
+        try:
+            content = store.get(CHECKPOINT)
+        except FileNotFoundError:
+            return False
+        state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        try:
+            self.model.load_state_dict(state["model"])
+            self.loss.load_state_dict({_present(key): v for key, v in state["loss"].items()})
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.average.model.load_state_dict(state["average"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            text = "was written by another configuration; name another --out, or give --no-resume"
+            raise ValueError(f"checkpoint: {store.uri}/{CHECKPOINT} {text} ({reason})") from None
+        self.average.updates = state["updates"]
+        self.step, self.spent = int(state["step"]), float(state["spent"])
+        self.best = float(state.get("best", -math.inf))
+        step, spent = state.get("validated", (0, 0.0))
+        self.validated = (int(step), float(spent))
+        return True
+
+
+def forget(store: ObjectStore) -> None:
+    """Remove the checkpoint, so that training begins anew; the weights stay until others come."""
+    store.delete(PLACE)
+    store.delete(CHECKPOINT)
+
+
+def _present(key: str) -> str:
+    old = next((start for start in _RENAMED if key.startswith(start)), "")
+    return _RENAMED.get(old, "") + key.removeprefix(old)
+
+
+def step_done(store: ObjectStore) -> int:
+    """Steps that the store's checkpoint holds, 0 without one; reads a few bytes."""
+    try:
+        return int(json.loads(store.get(PLACE))["step"])
+    except FileNotFoundError:
+        return 0

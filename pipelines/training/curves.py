@@ -1,0 +1,114 @@
+"""Figures of a training as they come: a line on the screen, a row of `curves.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Mapping
+
+from jde_ray.pipelines.storage.base import ObjectStore
+
+CURVES, VALIDATION = "curves.csv", "validation.csv"
+FLUSH_SECONDS = 15.0
+HEAD_EVERY = 20  # lines of the live table under one head
+
+
+class Table:
+    """A CSV object that grows, and is written again whole: stores cannot append.
+
+    Args:
+        store: Where it goes.
+        key: Its name.
+        last_step: Rows behind it, of steps that are done again, are dropped.
+    """
+
+    def __init__(self, store: ObjectStore, key: str, last_step: int) -> None:
+        self.store, self.key = store, key
+        self.rows = [row for row in read_table(store, key) if int(row["step"]) <= last_step]
+        self.written = 0.0
+
+    def add(self, row: Mapping[str, float | int | str]) -> None:
+        """Append a row and write the table, but not every time."""
+        self.rows.append({name: _text(value) for name, value in row.items()})
+        if time.monotonic() - self.written > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the table."""
+        self.written = time.monotonic()
+        if not self.rows:
+            return
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        self.store.put(self.key, text.getvalue().encode())
+
+
+def read_table(store: ObjectStore, key: str) -> list[dict[str, str]]:
+    """Rows of a table, none if it is not there."""
+    try:
+        text = store.get(key).decode()
+    except FileNotFoundError:
+        return []
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def _text(value: float | int | str) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _clock(seconds: float) -> str:
+    """`1:02:03`."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+class LiveTable:
+    """Lines of equal width, with the head repeated; made for a terminal and for a log alike.
+
+    Args:
+        show: Takes a line.
+        tasks: Names of the losses; many heads are summed up task by task.
+    """
+
+    def __init__(self, show: Callable[[str], None], tasks: tuple[str, ...]) -> None:
+        self.show = show
+        self.kinds = tuple(dict.fromkeys(task.split("_")[0] for task in tasks))
+        self.lines = 0
+
+    def add(
+        self,
+        step: int,
+        share: float,
+        rate: float,
+        losses: Mapping[str, float],
+        speed: float,
+        left: float,
+    ) -> None:
+        """One line.
+
+        Args:
+            step: Steps done.
+            share: Of the budget.
+            rate: Learning rate.
+            losses: `total` and one a task.
+            speed: Images a second.
+            left: Seconds until the budget is spent; infinite if nobody knows.
+        """
+        if self.lines % HEAD_EVERY == 0:
+            heads = "".join(f"{kind:>12}" for kind in ("total", *self.kinds))
+            self.show(f"{'step':>8}{'done':>7}{'rate':>10}{heads}{'images/s':>10}{'left':>10}")
+        self.lines += 1
+        sums = [losses["total"]]
+        sums += [
+            sum(value for name, value in losses.items() if name.split("_")[0] == kind)
+            for kind in self.kinds
+        ]
+        cells = "".join(f"{value:12.4f}" for value in sums)
+        self.show(f"{step:8d}{share:7.1%}{rate:10.2g}{cells}{speed:10.1f}{_clock(left):>10}")

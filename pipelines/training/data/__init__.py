@@ -1,0 +1,1 @@
+"""Training images: sources, labels, teachers, augmentation, batches."""

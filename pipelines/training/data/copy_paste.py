@@ -1,0 +1,105 @@
+"""People cut out of one image and pasted into another: crowds where there were none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from jde_ray.models.boxes import iou_matrix
+from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.pipelines.training.data.augmentation import Example
+from jde_ray.pipelines.training.data.labelled_image import Image, LabelledImage
+
+MIN_CUT_PX = 32  # height of a person worth cutting out
+MAX_PASTED = 4
+COVERED = 0.6  # people hidden by more are ignored from then on
+
+
+def paste_people(
+    example: Example, donor: LabelledImage, rng: np.random.Generator, most: int = MAX_PASTED
+) -> Example:
+    """Paste up to `most` people of `donor` onto an augmented image.
+
+    Each is the donor's box, sized like the people that are there, with an elliptic edge that fades
+    out. Whom it covers by more than .6 becomes an ignored region.
+
+    Args:
+        example: Finished but for this; it teaches detection.
+        donor: Where people are cut out; those that are ignored, small or overlapped are not.
+        rng: Random numbers.
+        most: People pasted.
+    """
+    candidates = _worth_cutting(donor)
+    if not len(candidates):
+        return example
+    chosen = rng.choice(candidates, min(most, len(candidates), int(rng.integers(1, most + 1))))
+    image = example.image.copy()
+    for row in chosen:
+        example = _paste(image, example, donor, int(row), rng)
+    return replace(example, image=image)
+
+
+def _worth_cutting(donor: LabelledImage) -> IntArray:
+    """Rows of people who are tall enough, whole in their image and not overlapped."""
+    tlbr = donor.tlbr
+    if not len(tlbr):
+        return np.zeros(0, np.int64)
+    height, width = donor.image.shape[:2]
+    overlap = iou_matrix(tlbr, tlbr)
+    np.fill_diagonal(overlap, 0)
+    whole = (tlbr[:, :2] >= 0).all(1) & (tlbr[:, 2] <= width) & (tlbr[:, 3] <= height)
+    size = tlbr[:, 2:] - tlbr[:, :2]
+    good = whole & (size[:, 1] >= MIN_CUT_PX) & (size[:, 0] >= 8) & (overlap.max(1) < 0.1)
+    return np.nonzero(good & ~donor.ignore)[0]
+
+
+def _paste(
+    image: Image,
+    example: Example,
+    donor: LabelledImage,
+    row: int,
+    rng: np.random.Generator,
+) -> Example:
+    """Draw one person onto `image`, and give the labels with it."""
+    left, top, right, bottom = np.rint(donor.tlbr[row]).astype(int)
+    cut = donor.image[top:bottom, left:right]
+    canvas_height, canvas_width = image.shape[:2]
+    present = example.tlbr[~example.ignore]
+    usual = float(np.median(present[:, 3] - present[:, 1])) if len(present) else canvas_height / 3
+    tall = int(np.clip(usual * rng.uniform(0.7, 1.4), MIN_CUT_PX / 2, canvas_height - 1))
+    wide = int(np.clip(cut.shape[1] * tall / cut.shape[0], 4, canvas_width - 1))
+    x = int(rng.integers(0, canvas_width - wide))
+    y = int(rng.integers(0, canvas_height - tall))
+    shrinks = tall < cut.shape[0]
+    person = cv2.resize(
+        cut, (wide, tall), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+    alpha = _ellipse(wide, tall)[:, :, None]
+    place = image[y : y + tall, x : x + wide]
+    place[:] = np.rint(alpha * person + (1 - alpha) * place).astype(np.uint8)
+    box = np.array([[x, y, x + wide, y + tall]], np.float32)
+    return replace(
+        example,
+        tlbr=np.concatenate([example.tlbr, box]),
+        identity=np.append(example.identity, donor.identity[row]),
+        ignore=np.append(example.ignore | (_covered(example.tlbr, box[0]) > COVERED), False),
+        appearance=np.concatenate([example.appearance, donor.appearance[row : row + 1]]),
+    )
+
+
+def _ellipse(width: int, height: int) -> FloatArray:
+    """`(height, width)` opacity: 1 inside, fading out towards the corners of the box."""
+    y, x = np.mgrid[:height, :width]
+    radius = ((x + 0.5) / width * 2 - 1) ** 2 + ((y + 0.5) / height * 2 - 1) ** 4
+    opacity: FloatArray = np.clip((1.25 - radius) / 0.35, 0, 1).astype(np.float32)
+    return opacity
+
+
+def _covered(tlbr: FloatArray, box: FloatArray) -> FloatArray:
+    """`(G,)` share of each box that `(4,)` covers."""
+    corner = np.maximum(tlbr[:, :2], box[:2])
+    size = np.maximum(np.minimum(tlbr[:, 2:], box[2:]) - corner, 0)
+    area = np.maximum((tlbr[:, 2:] - tlbr[:, :2]).prod(1), 1e-6)
+    share: FloatArray = size.prod(1) / area
+    return share

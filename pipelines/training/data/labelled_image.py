@@ -1,0 +1,182 @@
+"""Labelled images in memory or on disk, and what teachers add to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jde_ray.models.boxes import iou_matrix
+from jde_ray.models.sde.network import AppearanceEmbedder
+from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.pipelines.training.data.teachers import DetectorTeacher
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image and its people.
+
+    Attributes:
+        image: `(H, W, 3)` uint8 RGB.
+        tlbr: `(G, 4)` float32 corners in its pixels.
+        identity: `(G,)` int64, unique over the whole training set, -1 for unknown.
+        ignore: `(G,)` bool, neither person nor background.
+        group: Index of its source; sources are drawn by weight.
+        squashed: Whether the image was stretched to a square, so that its people are too thin.
+        appearance: `(G, D)` float32 teacher vectors, zeros where there is none.
+        origin: File (and frame) it comes from, for messages.
+        sequence: Of which it is a frame, empty for a single picture; frames follow each other.
+    """
+
+    image: Image
+    tlbr: FloatArray
+    identity: IntArray
+    ignore: NDArray[np.bool_]
+    group: int
+    squashed: bool = False
+    appearance: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    origin: str = ""
+    sequence: str = ""
+
+    def open(self) -> LabelledImage:
+        """The image itself: it is in memory already."""
+        return self
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """One image of a list, read from disk each time it is drawn.
+
+    Attributes:
+        path: Of the image.
+        tlbr: `(G, 4)` float32 corners over its width and height.
+        identity: As in `LabelledImage`.
+        ignore: As in `LabelledImage`.
+        group: As in `LabelledImage`.
+        longest_side: In pixels; a larger image is shrunk to it.
+        appearance: As in `LabelledImage`.
+        sequence: As in `LabelledImage`.
+    """
+
+    path: Path
+    tlbr: FloatArray
+    identity: IntArray
+    ignore: NDArray[np.bool_]
+    group: int
+    longest_side: int
+    appearance: FloatArray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    sequence: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Its file."""
+        return str(self.path)
+
+    def open(self) -> LabelledImage:
+        """Read it.
+
+        Raises:
+            ValueError: If the file is missing or no image.
+        """
+        image, _ = read_image(self.path, self.longest_side)
+        size = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
+        return LabelledImage(
+            image,
+            self.tlbr * size,
+            self.identity,
+            self.ignore,
+            self.group,
+            appearance=self.appearance,
+            origin=self.origin,
+            sequence=self.sequence,
+        )
+
+
+TrainingImage = LabelledImage | ListedImage
+
+
+def read_image(path: Path, longest_side: int) -> tuple[Image, float]:
+    """RGB image with its longest side at most `longest_side`, and the scale applied.
+
+    Raises:
+        ValueError: If the file is missing or no image.
+    """
+    try:
+        loaded = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than OpenCV reads
+        loaded = None
+    if loaded is None:
+        raise ValueError(f"training image: {path} is missing or no image")
+    scale = min(1.0, longest_side / max(loaded.shape[:2]))
+    if scale < 1:
+        size = (max(1, round(loaded.shape[1] * scale)), max(1, round(loaded.shape[0] * scale)))
+        loaded = cv2.resize(loaded, size, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(loaded[:, :, ::-1]), scale
+
+
+def with_unique_identities(
+    groups: Sequence[Sequence[TrainingImage]], declared: Sequence[int | None] | None = None
+) -> tuple[list[TrainingImage], int]:
+    """Number identities over all sources; a number means one person in one source.
+
+    Where a source declares how many it uses, its numbers stay what they are, behind those of the
+    sources before it, and there is one class more than numbers: as in the published code, whose
+    classifier fits then. The people of other sources are numbered as they come up.
+
+    Args:
+        groups: The images of each source, in order.
+        declared: Numbers that each source uses, None for a source that does not say so.
+
+    Returns:
+        The images of all sources, and the number of classes.
+    """
+    images: list[TrainingImage] = []
+    first = 0
+    for group, count in zip(groups, declared or [None] * len(groups), strict=True):
+        known: dict[int, int] = {}
+        if count is not None:
+            known = {number: first + number for number in range(count)}
+        for image in group:
+            identity = [
+                known.setdefault(int(i), first + len(known)) if i >= 0 and not ignored else -1
+                for i, ignored in zip(image.identity, image.ignore, strict=True)
+            ]
+            images.append(replace(image, identity=np.array(identity, np.int64)))
+        first += len(known)
+    return images, first + any(count is not None for count in declared or ())
+
+
+def add_pseudo_labels(
+    image: LabelledImage, detector: DetectorTeacher, sure: float
+) -> LabelledImage:
+    """Add what a detector sees: people where nothing is labelled, ignored where it is unsure.
+
+    Args:
+        image: Labelled by hand or not at all.
+        detector: The teacher.
+        sure: Score above which a detection becomes a person; 1 makes all of them ignored.
+    """
+    tlbr, scores = detector.detect(image.image, 0.2)
+    if len(image.tlbr):
+        new = iou_matrix(tlbr, image.tlbr).max(1) < 0.3
+        tlbr, scores = tlbr[new], scores[new]
+    if not len(tlbr):
+        return image
+    return replace(
+        image,
+        tlbr=np.concatenate([image.tlbr, tlbr]),
+        identity=np.concatenate([image.identity, np.full(len(tlbr), -1)]),
+        ignore=np.concatenate([image.ignore, scores < sure]),
+    )
+
+
+def teach_appearance(image: LabelledImage, teacher: AppearanceEmbedder) -> LabelledImage:
+    """Give every person the teacher's `(512,)` vector."""
+    vectors = teacher.embed(image.image, image.tlbr)
+    vectors[image.ignore] = 0
+    return replace(image, appearance=vectors)

@@ -1,0 +1,354 @@
+"""Where training images come from: sequences, tables of boxes, lists, videos, rendered scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jde_ray.models.structures import FloatArray
+from jde_ray.models.synthetic.render import render
+from jde_ray.models.synthetic.scene import StreetScene
+from jde_ray.pipelines.formats.label_files import (
+    Problems,
+    outside,
+    read_csv_rows,
+    read_jde_rows,
+    read_lines,
+    read_mot_rows,
+)
+from jde_ray.pipelines.formats.mot import DISTRACTORS
+from jde_ray.pipelines.training.data.labelled_image import (
+    Image,
+    LabelledImage,
+    ListedImage,
+    TrainingImage,
+    read_image,
+)
+from jde_ray.pipelines.video.frame_numbers import follow, frame_order
+from jde_ray.pipelines.video.image_folder import list_images
+
+VIDEOS = ("sequence", "synthetic")  # kinds whose pictures follow each other
+KINDS = ("sequence", "boxes", "backgrounds", "crops", "list", "frames", "synthetic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One entry of the list `sources` in a training configuration.
+
+    Attributes:
+        kind: `sequence` (MOT layout), `boxes`, `backgrounds`, `crops` (a folder `images/` and one
+            table), `list` (a `.train` file of the unified JDE format), `frames` (unlabelled) or
+            `synthetic` (rendered; then `path` is the number of scenes).
+        path: Below the data root.
+        weight: Share of the images drawn, relative to the other sources.
+        every: Take every n-th frame.
+        squashed: See `LabelledImage`.
+        identities: How many numbers the labels may use, 0 to that less 1: one more than the largest
+            that occurs. None for no limit. See `with_unique_identities`.
+        video: Whether neighbouring pictures are frames of a video, which `sampling: pairs` asks
+            for. None means so for `sequence` and `synthetic` alone.
+        largest_gap: Frames between two neighbours that are a pair; None for `every`. Of a list the
+            numbers in file names count, see `pipelines.video.frame_numbers.follow`.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    kind: str
+    path: str
+    weight: float = 1.0
+    every: int = 1
+    squashed: bool = False
+    identities: int | None = None
+    video: bool | None = None
+    largest_gap: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"source kind: got {self.kind!r}, accepted is {' | '.join(KINDS)}")
+        if self.weight <= 0 or self.every < 1:
+            got = f"weight {self.weight}, every {self.every}"
+            raise ValueError(f"source {self.path}: got {got}, accepted are numbers above 0")
+        if self.identities is not None and (
+            not isinstance(self.identities, int) or self.identities < 0
+        ):
+            got = f"identities {self.identities!r}"
+            raise ValueError(f"source {self.path}: got {got}, accepted is 0 or more")
+        if self.video not in (None, True, False):
+            raise ValueError(
+                f"source {self.path}: got video {self.video!r}, accepted is true | false"
+            )
+        if self.video and self.kind not in (*VIDEOS, "list"):
+            got = f"got video of kind {self.kind}"
+            raise ValueError(f"source {self.path}: {got}, accepted: {' | '.join(VIDEOS)} | list")
+        if self.largest_gap is not None and self.largest_gap < 1:
+            got = f"largest_gap {self.largest_gap}"
+            raise ValueError(f"source {self.path}: got {got}, accepted is 1 or more")
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its pictures follow each other."""
+        return self.kind in VIDEOS if self.video is None else self.video
+
+    def runs(self, paths: Sequence[Path]) -> list[str]:
+        """For each picture, in order, the run of frames that it belongs to; empty for none."""
+        if not self.is_video:
+            return [""] * len(paths)
+        return follow(paths, self.largest_gap or self.every)
+
+
+def read_source(
+    root: Path, source: Source, group: int, longest_side: int, problems: Problems | None = None
+) -> list[TrainingImage]:
+    """All images of one source.
+
+    Args:
+        root: Folder that its path lies under.
+        source: Which, and how.
+        group: Its index.
+        longest_side: In pixels; larger images are shrunk to it.
+        problems: Collects what is wrong with its rows, which are left out. None refuses them.
+
+    Raises:
+        ValueError: If nothing is found, naming the path.
+        BadDataError: If rows are wrong and `problems` is None.
+    """
+    found = Problems() if problems is None else problems
+    path = root / source.path
+    images: list[TrainingImage] = []
+    if source.kind == "sequence":
+        images += _read_sequence(path, source, group, longest_side, found)
+    elif source.kind == "synthetic":
+        images += render_scenes(int(source.path), group)
+    elif source.kind == "frames":
+        images += _read_video(path, source.every, group, longest_side)
+    elif source.kind == "list":
+        images += _read_list(root, source, group, longest_side, found)
+    else:
+        images += _read_boxes(path, source, group, longest_side, found)
+    if problems is None:
+        found.refuse()
+    if not images:
+        what = f" ({found.summary()})" if found.found else ""
+        raise ValueError(f"source {source.path}: no image found in {path}{what}")
+    return images
+
+
+def _read_sequence(
+    folder: Path, source: Source, group: int, longest_side: int, problems: Problems
+) -> list[LabelledImage]:
+    """Every n-th frame of a MOT sequence with its ground truth.
+
+    Pedestrians below visibility .2 and the benchmark's distractor classes are ignored regions.
+    Identities are the file's; the caller makes them unique.
+    """
+    truth = folder / "gt" / "gt.txt"
+    if not truth.is_file():
+        problems.add(truth, None, "missing file", "accepted is a sequence with gt/gt.txt")
+        return []
+    rows = read_mot_rows(truth, problems, source.identities)
+    paths = []
+    for path in list_images(str(folder)):
+        if path.stem.isdecimal():
+            paths.append(path)
+        else:
+            problems.add(
+                path, None, "image name", "accepted is the number of the frame: 000001.jpg"
+            )
+    numbers = {int(path.stem) for path in paths}
+    for frame in sorted({int(f) for f in rows[:, 0]} - numbers):
+        line = int(rows[rows[:, 0] == frame][0, 9])
+        problems.add(truth, line, "missing image", f"frame {frame} has no img1/{frame:06d}.jpg")
+    images = []
+    paths = paths[:: source.every]
+    for path, run in zip(paths, source.runs(paths), strict=True):
+        mine = rows[rows[:, 0] == int(path.stem)]
+        is_person = (mine[:, 6] > 0) & (mine[:, 7] == 1)
+        mine = mine[is_person | np.isin(mine[:, 7], (1, *DISTRACTORS))]
+        image, scale = read_image(path, longest_side)
+        mine = _inside(mine, image, scale, truth, problems)
+        person = (mine[:, 6] > 0) & (mine[:, 7] == 1) & (mine[:, 8] >= 0.2)
+        tlbr = np.concatenate([mine[:, 2:4] - 1, mine[:, 2:4] - 1 + mine[:, 4:6]], 1) * scale
+        images.append(
+            LabelledImage(
+                image,
+                tlbr.astype(np.float32),
+                mine[:, 1].astype(np.int64),
+                ~person,
+                group,
+                origin=str(path),
+                sequence=run,
+            )
+        )
+    return images
+
+
+def _inside(
+    rows: FloatArray, image: Image, scale: float, truth: Path, problems: Problems
+) -> FloatArray:
+    """Those rows of a frame whose box lies in its image, if only in part."""
+    height, width = (side / scale for side in image.shape[:2])
+    kept = []
+    for row in rows:
+        left, top = row[2] - 1, row[3] - 1
+        wrong = outside((left, top, left + row[4], top + row[5]), width, height)
+        counts = row[6] > 0 and row[7] == 1 and row[8] > 0  # of a hidden person nothing is asked
+        if wrong and counts:
+            problems.add(truth, int(row[9]), "box outside the image", wrong)
+        kept.append(wrong is None)
+    return rows[np.array(kept, bool)] if len(rows) else rows
+
+
+def _read_boxes(
+    folder: Path, source: Source, group: int, longest_side: int, problems: Problems
+) -> list[LabelledImage]:
+    """A folder of images with one CSV `image,x1,y1,x2,y2,id`; images without rows are negatives."""
+    table = folder / f"{folder.name}.csv"
+    if not table.is_file():
+        problems.add(table, None, "missing file", "accepted is FOLDER/images and FOLDER/FOLDER.csv")
+        return []
+    by_image = read_csv_rows(table, problems, source.identities)
+    paths = sorted((folder / "images").glob("*.jpg"))
+    for name in sorted(set(by_image) - {path.name for path in paths}):
+        problems.add(table, by_image[name][0][0], "missing image", f"there is no images/{name}")
+    images = []
+    for path in paths[:: source.every]:
+        image, scale = read_image(path, longest_side)
+        height, width = (side / scale for side in image.shape[:2])
+        kept = []
+        for line, values in by_image.get(path.name, []):
+            wrong = outside(values[:4], width, height)
+            if wrong:
+                problems.add(table, line, "box outside the image", wrong)
+            else:
+                kept.append(values)
+        if source.kind == "crops" and not kept:
+            continue  # nobody in it to learn from
+        rows = np.array(kept, np.float64).reshape(-1, 5)
+        images.append(
+            LabelledImage(
+                image,
+                (rows[:, :4] * scale).astype(np.float32),
+                rows[:, 4].astype(np.int64),
+                np.zeros(len(rows), bool),
+                group,
+                source.squashed,
+                origin=str(path),
+            )
+        )
+    return images
+
+
+def label_path(image: Path) -> Path:
+    """Label file of an image in the unified JDE format: `labels_with_ids` instead of `images`.
+
+    Only the last folder of that name is replaced, so that the root may be called anything.
+    """
+    parts = list(image.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels_with_ids"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _read_list(
+    root: Path, source: Source, group: int, longest_side: int, problems: Problems
+) -> list[ListedImage]:
+    """Images named by a list of the unified JDE format, a path below `root` on each line."""
+    listed = root / source.path
+    if not listed.is_file():
+        problems.add(listed, None, "missing file", "accepted is a list of images below --data")
+        return []
+    entries = [(root / name, line) for line, name in read_lines(listed, problems)]
+    if source.is_video:
+        entries.sort(key=lambda entry: frame_order(entry[0]))
+    entries = entries[:: source.every]
+    images = []
+    for (path, line), run in zip(entries, source.runs([p for p, _ in entries]), strict=True):
+        labels = label_path(path)
+        if not _is_file(path):
+            problems.add(listed, line, "missing image", f"there is no {path}")
+            continue
+        if not _is_file(labels):
+            wanted = f"there is no {labels} (an empty one says that nobody is there)"
+            problems.add(listed, line, "missing label file", wanted)
+            continue
+        rows = read_jde_rows(labels, problems, source.identities)
+        images.append(
+            ListedImage(
+                path,
+                rows[:, :4].astype(np.float32),
+                rows[:, 4].astype(np.int64),
+                np.zeros(len(rows), bool),
+                group,
+                longest_side,
+                sequence=run,
+            )
+        )
+    return images
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is one; of a name that no file can have, too."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
+
+
+def _read_video(path: Path, every: int, group: int, longest_side: int) -> list[LabelledImage]:
+    """Every n-th frame of an unlabelled video file, or every image of a folder."""
+
+    def unlabelled(image: Image, origin: str) -> LabelledImage:
+        nobody = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)
+        return LabelledImage(image, *nobody, group=group, origin=origin)
+
+    if path.is_dir():
+        paths = sorted((path / "images").glob("*.jpg"))
+        return [unlabelled(read_image(p, longest_side)[0], str(p)) for p in paths]
+    images = []
+    capture = cv2.VideoCapture(str(path))
+    index = 0
+    while True:
+        good, frame = capture.read()
+        if not good:
+            break
+        if index % every == 0:
+            scale = min(1.0, longest_side / max(frame.shape[:2]))
+            frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            pixels = np.asarray(frame[:, :, ::-1], np.uint8, order="C")
+            images.append(unlabelled(pixels, f"{path} frame {index}"))
+        index += 1
+    return images
+
+
+def render_scenes(num_scenes: int, group: int) -> list[LabelledImage]:
+    """Four moments of each of `num_scenes` synthetic streets, seconds apart.
+
+    The seeds begin at 10,000, so that no scene of the demo or the tests is among them.
+    """
+    images = []
+    for number in range(num_scenes):
+        scene = StreetScene(
+            seed=10_000 + number, width=832, height=468, frames_per_second=0.4, num_frames=4
+        )
+        for moment, (image, truth) in enumerate(render(scene)):
+            hidden = truth.visibility < 0.2
+            identity = truth.track_id + 1000 * number
+            origin = f"synthetic scene {10_000 + number} frame {moment}"
+            images.append(
+                LabelledImage(
+                    image,
+                    truth.tlbr,
+                    identity,
+                    hidden,
+                    group,
+                    origin=origin,
+                    sequence=f"synthetic {number}",
+                )
+            )
+    return images

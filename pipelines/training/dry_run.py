@@ -1,0 +1,104 @@
+"""What a training would do and need, without doing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jde_ray.models.jde.network import JDE
+from jde_ray.pipelines.config import Device
+from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.training.data.image_set import TrainingImages
+from jde_ray.pipelines.training.data.labelled_image import LabelledImage
+from jde_ray.pipelines.training.initialization import describe
+from jde_ray.pipelines.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes, of one trainer; measured on tensors without content.
+
+    Attributes:
+        images: Of images kept in memory.
+        weights: Parameters, gradients, optimiser, moving average.
+        activations: What the forward pass keeps for the backward one, of a trainer's batch.
+    """
+
+    images: int
+    weights: int
+    activations: int
+
+
+def estimate_memory(
+    recipe: Recipe, images: TrainingImages, num_trainers: int, precision: str
+) -> MemoryEstimate:
+    """Memory of a trainer; the classifier of the identities is among the weights."""
+    with torch.device("meta"):
+        model = JDE(recipe.config).train()
+    model = model.to("meta")  # constants of a backbone that no weight file holds are on the CPU
+    parameters = sum(p.numel() for p in model.parameters())
+    if recipe.embedding_loss == "cross_entropy":
+        parameters += recipe.config.embedding_dim * max(1, images.num_identities)
+    copies = 3 + (2 if recipe.training.optimiser == "adamw" else 1)
+    saved: dict[int, Any] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage()._cdata] = tensor  # a storage counts once
+        return tensor
+
+    batch = max(1, recipe.training.batch // num_trainers)
+    width, height = recipe.config.size
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model.maps(torch.zeros(1, 3, height, width, device="meta"))
+    kept = sum(t.untyped_storage().nbytes() for t in saved.values())
+    of_weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    activations = max(0, kept - of_weights)
+    half = 2 if precision == "bf16" else 1
+    in_memory = sum(i.image.nbytes for i in images.images if isinstance(i, LabelledImage))
+    return MemoryEstimate(in_memory, 4 * copies * parameters, batch * activations // half)
+
+
+def describe_plan(
+    recipe: Recipe, images: TrainingImages, num_trainers: int, device: Device = "cpu"
+) -> list[str]:
+    """Lines on images, boxes, identities, steps and memory."""
+    training, found = recipe.training, images.images
+    people = sum(int((~image.ignore).sum()) for image in found)
+    ignored = sum(int(image.ignore.sum()) for image in found)
+    known = sum(int((image.identity >= 0).sum()) for image in found)
+    stream = images.build_set(recipe)
+    precision = training.precision
+    if precision == "auto":
+        precision = quick_precision(device)
+    memory = estimate_memory(recipe, images, num_trainers, precision)
+    lines = [
+        describe(recipe.config, JDE(recipe.config)),
+        f"images      {len(found)} from {len(recipe.sources)} sources, "
+        f"{len(stream.scenes)} of them whole scenes",
+        f"boxes       {people} people ({known} with an identity), {ignored} ignored",
+        f"identities  {images.num_identities}",
+    ]
+    if images.problems.found:
+        lines.append(f"left out    {images.problems.summary()}")
+    per_epoch = stream.steps_per_epoch
+    if training.epochs is not None:
+        total = f"{training.epochs * per_epoch} in {training.epochs} epochs"
+    else:
+        total = f"as many as fit into {training.minutes:g} minutes"
+    lines += [
+        f"steps       {total}; an epoch has {per_epoch}, a step {training.batch} images "
+        f"on {num_trainers} trainer{'s' if num_trainers > 1 else ''}",
+        f"rate        up to {training.learning_rate:g}, {training.optimiser}, {training.schedule}, "
+        f"{precision}",
+        f"losses      embedding {recipe.embedding_loss}, weighting {recipe.weighting}",
+        f"memory      {_mib(memory.weights)} weights, gradients and optimiser; about "
+        f"{_mib(memory.activations)} activations; {_mib(memory.images)} images",
+    ]
+    if recipe.detector_teacher or recipe.appearance_teacher:
+        lines.append("teachers    not asked yet: their boxes in unlabelled frames will be added")
+    return lines
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"

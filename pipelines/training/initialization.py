@@ -1,0 +1,61 @@
+"""Where a training starts from: random numbers, a backbone trained elsewhere, a whole network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jde_ray.models.jde.checkpoint import check_keys, read_pickle
+from jde_ray.models.jde.config import JDEConfig
+from jde_ray.models.jde.importers import load_backbone
+from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.weights import PICKLES, load
+
+
+def initialise(model: JDE, path: Path) -> int:
+    """Start from trained weights; returns the tensors taken.
+
+    A backbone comes from NanoDet-g's TensorFlow.js file (CSP), a FastestDet-layout state dict
+    (ShuffleNet), a Darknet file (Darknet-53) or a torchvision state dict (ResNet); a whole network
+    from a `.safetensors` of the same configuration or, for Darknet-53, from a published checkpoint.
+
+    Raises:
+        ValueError: If the file is missing or does not fit.
+    """
+    if not path.is_file():
+        raise ValueError(f"initial weights: {path} is missing")
+    is_checkpoint = path.suffix in PICKLES and model.config.backbone == "darknet53"
+    if path.suffix == ".safetensors" or is_checkpoint:
+        state = load(path, model.config.size if is_checkpoint else None).state_dict()
+        try:
+            model.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise ValueError(f"initial weights: {path}: {' '.join(str(error).split())}") from None
+        return len(state)
+    if model.config.backbone != "shufflenet":
+        return load_backbone(model, path).taken
+    return initialise_backbone(model, path)
+
+
+def initialise_backbone(model: JDE, path: Path) -> int:
+    """Load a FastestDet-layout state dict into a ShuffleNet backbone; returns the tensors taken.
+
+    That detector was trained on BGR, ours reads RGB: the first convolution's inputs are turned.
+
+    Raises:
+        ValueError: If a tensor is missing or of another shape.
+    """
+    state = read_pickle(path)
+    prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
+    mine = {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
+    check_keys(path, mine, model.backbone.state_dict())
+    mine["first_conv.0.weight"] = mine["first_conv.0.weight"].flip(1)
+    model.backbone.load_state_dict(mine)
+    return len(mine)
+
+
+def describe(config: JDEConfig, model: JDE) -> str:
+    """One line on a network's size."""
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    return f"{config.name}: {millions:.2f} M parameters, {config.size[0]}x{config.size[1]}"

@@ -1,0 +1,307 @@
+"""The training loop, for one process and for many: schedule, steps, checkpoints, curves."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from jde_ray.models.jde.losses.anchor_based import AnchorLoss
+from jde_ray.models.jde.losses.anchor_free import JointLoss, build_loss
+from jde_ray.models.jde.losses.task_aligned import Labels
+from jde_ray.models.jde.network import JDE
+from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.training.checkpoint import (
+    BEST,
+    MovingAverage,
+    TrainingState,
+    build_optimiser,
+)
+from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Table
+from jde_ray.pipelines.training.data.batches import Batch
+from jde_ray.pipelines.training.process_group import Ranks
+from jde_ray.pipelines.training.schedule import TrainingPlan
+from torch import Tensor, nn
+
+CHECKPOINT_SECONDS = 120.0
+LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row and a line after so many, whichever comes first
+
+Batches = Callable[[int], Iterator[tuple[int, Batch]]]  # from a step on: steps and their batches
+Scores = Mapping[str, Mapping[str, float]]  # by sequence, `OVERALL` last
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss or its gradient is no number; names the step and the files of the batch."""
+
+
+class _Trainee(nn.Module):
+    """Network and loss as one module, since distributed training wraps one."""
+
+    def __init__(self, model: JDE, loss: JointLoss | AnchorLoss, precision: str) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+        self.in_bf16 = precision == "bf16"
+
+    def forward(self, images: Tensor, labels: Labels) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss and its parts of `(B, H, W, 3)` uint8 images."""
+        pixels = images.permute(0, 3, 1, 2).float() / 255
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bf16):
+            features = self.model.features(pixels)
+            maps = self.model.predict(features)
+        total, parts = self.loss(maps, labels, features)
+        return total, parts
+
+
+def fit(
+    model: JDE,
+    plan: TrainingPlan,
+    batches: Batches,
+    store: ObjectStore,
+    *,
+    ranks: Ranks | None = None,
+    resume: bool = True,
+    validate: Callable[[JDE], Scores] | None = None,
+    show: Callable[[str], None] = lambda line: None,
+) -> JDE:
+    """Train until the budget is spent; the moving average is the result.
+
+    `store` receives `latest.pt` (to resume, tensors only), `weights.safetensors` (the moving
+    average), `curves.csv` and `validation.csv`, every two minutes, after each epoch and at the end.
+
+    Args:
+        model: Initial weights.
+        plan: What to learn and how.
+        batches: Endless, or as long as the epochs are.
+        store: For what is kept; only process 0 writes.
+        ranks: The processes that train together.
+        resume: Go on from `latest.pt` where it exists.
+        validate: Scores a network on sequences left out.
+        show: Takes the lines of the live table.
+
+    Raises:
+        NonFiniteLossError: If the loss is no longer finite, naming step and files.
+        ValueError: If the checkpoint is of another configuration.
+    """
+    run = _Run(model, plan, store, ranks or Ranks(), validate, show)
+    if resume:
+        run.resume()
+    try:
+        run.train(batches)
+    except KeyboardInterrupt:
+        run.keep()
+        raise
+    run.finish()
+    return run.state.average.model
+
+
+class _Run:
+    """One call of `fit`: the state, the clock, and what is reported."""
+
+    def __init__(
+        self,
+        model: JDE,
+        plan: TrainingPlan,
+        store: ObjectStore,
+        ranks: Ranks,
+        validate: Callable[[JDE], Scores] | None,
+        show: Callable[[str], None],
+    ) -> None:
+        config = plan.config
+        torch.manual_seed(config.seed)
+        self.plan, self.store, self.ranks, self.show = plan, store, ranks, show
+        self.validate = validate if ranks.rank == 0 else None
+        model = model.train().to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for module in model.modules():
+            if config.freeze_norms and isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(False)
+        loss = build_loss(
+            model.config, plan.num_identities, plan.embedding_loss, plan.weighting, plan.margin
+        )
+        if plan.classifier is not None:
+            loss.identity.classifier.load_state_dict(plan.classifier)
+        loss = loss.to(ranks.device)
+        optimiser = build_optimiser(model, loss, config)
+        self.state = TrainingState(model, loss, optimiser, MovingAverage(model, config.ema_steps))
+        self.tasks = loss.weighting.tasks
+        self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        self.precision = config.precision
+        if self.precision == "auto":
+            self.precision = quick_precision("cuda" if ranks.device.type == "cuda" else "cpu")
+        self.trainee = ranks.wrap(_Trainee(model, loss, self.precision))
+        self.recent: list[dict[str, Tensor]] = []
+        self.resume_at(0, 0.0)
+
+    def resume(self) -> None:
+        """Go on from the store's checkpoint, if there is one."""
+        if self.state.restore(self.store):
+            self.resume_at(self.state.step, self.state.spent)
+            if self.ranks.rank == 0:
+                self.show(f"going on after step {self.state.step}")
+
+    def resume_at(self, step: int, spent: float) -> None:
+        """Set clock and tables to a place of the run."""
+        self.curves = Table(self.store, CURVES, step)
+        self.scores = Table(self.store, VALIDATION, step)
+        self.live = LiveTable(self.show, self.tasks)
+        self.started = time.monotonic() - spent
+        self.kept = self.logged = time.monotonic()
+        self.images = 0
+        self.began = (self.plan.share(step, spent), spent)
+
+    @property
+    def spent(self) -> float:
+        """Seconds of training, without validation."""
+        return time.monotonic() - self.started
+
+    def train(self, batches: Batches) -> None:
+        """Steps until the budget is spent or the batches end."""
+        plan, state = self.plan, self.state
+        if plan.share(state.step, state.spent) >= 1:
+            return
+        if self.ranks.rank == 0:
+            of = f"{self.ranks.count} trainers" if self.ranks.count > 1 else "one trainer"
+            self.show(
+                f"training {plan.budget} on {self.ranks.device.type} ({of}, {self.precision}); "
+                f"an epoch has {plan.steps_per_epoch} steps"
+            )
+        rate = 0.0
+        for step, batch in batches(state.step):
+            # by the clock of process 0 alone: with rates of their own, or with one step more for
+            # one of them, the replicas would be different networks from then on
+            spent = self.ranks.first(self.spent)
+            rate = plan.rate(step, plan.share(step, spent))
+            for group in state.optimiser.param_groups:
+                group["lr"] = rate * group["rate"]
+            self.learn(step, batch)
+            state.step = step + 1
+            self.images += len(batch.images) * self.ranks.count
+            if state.step % LOG_STEPS == 0 or time.monotonic() - self.logged > LOG_SECONDS:
+                self.log(rate)
+            self.after_step()
+            if plan.share(step + 1, spent) >= 1:
+                break
+        if self.recent:  # a short training has curves, too
+            self.log(rate)
+
+    def learn(self, step: int, batch: Batch) -> None:
+        """One step."""
+        device, state = self.ranks.device, self.state
+        labels = Labels(**{name: v.to(device) for name, v in vars(batch.labels).items()})
+        total, parts = self.trainee(batch.images.to(device, non_blocking=True), labels)
+        if any(self.ranks.any(not bool(torch.isfinite(total)))):
+            self.refuse(step, batch, float(total.detach()), "loss")
+        state.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        limit = self.plan.config.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        if not bool(torch.isfinite(norm)):  # of averaged gradients: all processes see the same
+            self.refuse(step, batch, float(norm), "gradient")
+        state.optimiser.step()
+        state.average.update(state.model)
+        self.recent.append({"total": total.detach(), **{k: v.detach() for k, v in parts.items()}})
+
+    def refuse(self, step: int, batch: Batch, value: float, what: str) -> None:
+        """Stop, naming the files of those processes whose figure is not finite.
+
+        Raises:
+            NonFiniteLossError: Always.
+        """
+        mine = batch.origins if not math.isfinite(value) else ()
+        files = ", ".join(name for part in self.ranks.gather(mine) for name in part)
+        raise NonFiniteLossError(
+            f"training: the {what} is {value} at step {step}; the batch: {files or 'unnamed'}"
+        )
+
+    def log(self, rate: float) -> None:
+        """A line and a row of what the last steps gave."""
+        state, now = self.state, time.monotonic()
+        means = {
+            name: float(torch.stack([step[name] for step in self.recent]).mean())
+            for name in ("total", *self.tasks)
+        }
+        self.recent = []
+        speed = self.images / max(now - self.logged, 1e-9)
+        self.logged, self.images = now, 0
+        if self.ranks.rank:
+            return
+        share = self.plan.share(state.step, self.spent)
+        weights = state.loss.weighting.current_weights()
+        self.curves.add(
+            {
+                "step": state.step,
+                "epoch": state.step / self.plan.steps_per_epoch,
+                "share": share,
+                "rate": rate,
+                "total": means["total"],
+                **{f"loss_{task}": means[task] for task in self.tasks},
+                **{f"weight_{task}": weights[task] for task in self.tasks},
+                "images_per_s": speed,
+            }
+        )
+        self.live.add(state.step, share, rate, means, speed, self.seconds_left(share))
+
+    def seconds_left(self, share: float) -> float:
+        """Until the budget is spent, at the pace of this call; infinite before a step is done."""
+        share_before, spent_before = self.began
+        gained = share - share_before
+        return (self.spent - spent_before) * (1 - share) / gained if gained > 0 else math.inf
+
+    def after_step(self) -> None:
+        """Validate and keep, when it is time."""
+        if self.ranks.rank:
+            return
+        if self.validate is not None and self.is_time_to_validate():
+            self.score()
+        ends_epoch = self.state.step % self.plan.steps_per_epoch == 0
+        by_epoch = ends_epoch and self.plan.config.epochs is not None
+        if by_epoch or time.monotonic() - self.kept > CHECKPOINT_SECONDS:
+            self.keep()
+
+    def is_time_to_validate(self) -> bool:
+        """Whether the configured minutes or epochs have passed since the last validation."""
+        config, state = self.plan.validation, self.state
+        if config is None:
+            return False
+        if config.every_minutes is not None:
+            return self.spent - state.validated[1] >= 60 * config.every_minutes
+        every = (config.every_epochs or 1) * self.plan.steps_per_epoch
+        return state.step % every == 0
+
+    def score(self) -> None:
+        """Measure the moving average; the clock of training stands still meanwhile."""
+        assert self.validate is not None  # noqa: S101 - asked for by the callers
+        state, since = self.state, time.monotonic()
+        self.show(f"validating after step {state.step}")
+        scores = self.validate(state.average.model)
+        for sequence, values in scores.items():
+            self.scores.add({"step": state.step, "sequence": sequence, **values})
+        overall = scores["OVERALL"]
+        text = "  ".join(f"{name} {100 * value:.1f}" for name, value in overall.items())
+        self.show(f"validation after step {state.step}: {text}")
+        wanted = self.plan.validation.keep_best if self.plan.validation else None
+        if wanted is not None and math.isnan(overall[wanted]):
+            self.show(f"{BEST} is not written: there was nothing to measure {wanted} on")
+        if wanted is not None and overall[wanted] > state.best:
+            state.best = overall[wanted]
+            state.keep_weights(self.store, BEST, self.plan.notes)
+        self.scores.flush()
+        self.started += time.monotonic() - since
+        state.validated = (state.step, self.spent)
+
+    def keep(self) -> None:
+        """Write checkpoint, weights and curves."""
+        if self.ranks.rank:
+            return
+        self.state.spent = self.spent
+        self.state.keep(self.store, self.plan.notes)
+        self.curves.flush()
+        self.kept = time.monotonic()
+
+    def finish(self) -> None:
+        """Validate what was not validated yet, and keep."""
+        if self.validate is not None and self.state.validated[0] < self.state.step:
+            self.score()
+        self.keep()

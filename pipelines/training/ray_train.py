@@ -1,0 +1,243 @@
+"""Training by several processes on Ray Train: data parallel, fed by Ray Data, restarted on death.
+
+A trainer that dies takes its group with it; Ray starts the group again, and it goes on from the
+last checkpoint in `out`, which is written after every epoch and every two minutes. Checkpoints lie
+in our own store, so that one process and many read and write the same.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import ray
+import ray.train
+import torch
+from jde_ray.pipelines.cluster import connected
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.training.data.batches import TrainingSet
+from jde_ray.pipelines.training.loop import NonFiniteLossError
+from jde_ray.pipelines.training.process_group import Ranks
+from jde_ray.pipelines.training.ray_batches import Feed, read_batches
+from jde_ray.pipelines.training.run import TrainingRun
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+SECONDS_ALONE = 3600  # for which the others wait while trainer 0 validates
+
+
+class DistributedRanks(Ranks):
+    """The processes of a Ray Train group, joined by gloo or NCCL."""
+
+    def __init__(self) -> None:
+        context = ray.train.get_context()
+        self.rank, self.count = context.get_world_rank(), context.get_world_size()
+        self.device = ray.train.torch.get_device()
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """See `Ranks`."""
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices)
+
+    def any(self, *flags: bool) -> list[bool]:
+        """See `Ranks`."""
+        raised = torch.tensor(flags, dtype=torch.float32, device=self.device)
+        torch.distributed.all_reduce(raised, torch.distributed.ReduceOp.MAX)
+        return [bool(flag) for flag in raised.tolist()]
+
+    def first(self, value: float) -> float:
+        """See `Ranks`."""
+        first = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(first, src=0)
+        return float(first)
+
+    def gather(self, value: Any) -> list[Any]:
+        """See `Ranks`."""
+        values: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+
+@ray.remote(num_cpus=0)
+class _Lines:
+    """What trainer 0 has to say, until the driver asks; and why the training stopped, if it did."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.reason: tuple[str, str] | None = None
+
+    def add(self, line: str) -> None:
+        self.lines.append(line)
+
+    def take(self) -> list[str]:
+        taken, self.lines = self.lines, []
+        return taken
+
+    def stop(self, kind: str, reason: str) -> None:
+        self.reason = (kind, reason)
+
+    def why(self) -> tuple[str, str] | None:
+        return self.reason
+
+
+def train_on_ray(
+    run: TrainingRun,
+    images: TrainingSet,
+    num_trainers: int,
+    *,
+    workers: int = 1,
+    device: str = "auto",
+    max_failures: int = 3,
+    address: str = "local",
+    show: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Train in `num_trainers` processes that share each step's batch.
+
+    Args:
+        run: What to learn; its root and `out` must be seen by every node.
+        images: Of all sources; goes into Ray's object store once a node.
+        num_trainers: Processes; the recipe's batch must be a multiple.
+        workers: Tasks that augment, for each trainer.
+        device: `auto` takes a GPU a trainer where the cluster has as many.
+        max_failures: Deaths of trainers that are made good.
+        address: `local` starts a Ray of its own; else the address of a cluster.
+        show: Takes the lines of the live table.
+
+    Raises:
+        NonFiniteLossError: If the loss is no longer finite.
+        ValueError: If the checkpoint or the initial weights do not fit.
+        RunError: If trainers died more often than `max_failures`, or there is no such Ray.
+    """
+    with connected(address):
+        gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+        use_gpu = device != "cpu" and gpus >= num_trainers
+        if device == "cuda" and not use_gpu:
+            text = f"device: got cuda for {num_trainers} trainers, but this Ray has {gpus} GPUs"
+            raise ValueError(text)
+        run.begin()
+        lines = _Lines.remote()  # type: ignore[attr-defined]
+        trainer = TorchTrainer(
+            _train_one,
+            train_loop_config={"run": run, "lines": lines},
+            scaling_config=ScalingConfig(
+                num_workers=num_trainers,
+                use_gpu=use_gpu,
+                resources_per_worker={"CPU": run.threads, **({"GPU": 1} if use_gpu else {})},
+            ),
+            torch_config=TorchConfig(
+                backend="nccl" if use_gpu else "gloo", timeout_s=SECONDS_ALONE
+            ),
+            datasets=_datasets(run, ray.put(images), num_trainers, workers),
+            dataset_config=DataConfig(datasets_to_split=[]),
+            run_config=RunConfig(
+                name=f"ray-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}",
+                **ray_storage(run.out),
+                failure_config=FailureConfig(max_failures=max_failures),
+            ),
+        )
+        _fit(trainer, lines, show)
+        reason = ray.get(lines.why.remote())
+    if reason is not None:
+        kind, text = reason
+        raise NonFiniteLossError(text) if kind == "not finite" else ValueError(text)
+
+
+def ray_storage(out: str) -> dict[str, Any]:
+    """Where Ray keeps its own notes on a training, as options of `RunConfig`: beside ours.
+
+    Ray reads object stores through pyarrow, which does not know the variables that name an
+    endpoint to boto3.
+    """
+    if not out.startswith("s3://"):
+        return {"storage_path": str(Path(out.removeprefix("file://")).absolute())}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return {"storage_path": out}
+    from pyarrow.fs import S3FileSystem
+
+    parts = urlsplit(endpoint)
+    files = S3FileSystem(endpoint_override=parts.netloc, scheme=parts.scheme)
+    return {"storage_path": out.removeprefix("s3://"), "storage_filesystem": files}
+
+
+def _datasets(run: TrainingRun, images: Any, num_trainers: int, workers: int) -> dict[str, Any]:
+    """A dataset a trainer, as functions: Ray calls them at each start of the group."""
+    epochs = run.recipe.training.epochs
+    num_steps = None if epochs is None else epochs * run.steps_per_epoch
+    return {
+        _shard(rank): partial(
+            Feed.build,
+            Feed(
+                images=images,
+                out=run.out,
+                num_steps=num_steps,
+                rank=rank,
+                num_ranks=num_trainers,
+                workers=workers,
+            ),
+        )
+        for rank in range(num_trainers)
+    }
+
+
+def _shard(rank: int) -> str:
+    return f"trainer_{rank}"
+
+
+def _fit(trainer: TorchTrainer, lines: Any, show: Callable[[str], None]) -> None:
+    """Run to the end, passing on what trainer 0 says.
+
+    Raises:
+        RunError: If Ray gave up.
+    """
+    over = threading.Event()
+
+    def relay() -> None:
+        while True:
+            is_over = over.wait(0.5)
+            for line in ray.get(lines.take.remote()):
+                show(line)
+            if is_over:
+                return
+
+    thread = threading.Thread(target=relay, daemon=True)
+    thread.start()
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"training: Ray gave up: {reason}", ExitCode.INTERNAL) from error
+    finally:
+        over.set()
+        thread.join(timeout=10)
+
+
+def _train_one(config: dict[str, Any]) -> None:
+    """What each trainer runs."""
+    run: TrainingRun = config["run"]
+    ranks = DistributedRanks()
+    shard = ray.train.get_dataset_shard(_shard(ranks.rank))
+
+    def show(line: str) -> None:
+        ray.get(config["lines"].add.remote(line))
+
+    def stop(kind: str, error: Exception) -> None:
+        if ranks.rank == 0:  # all have the same: no reason for Ray to start them again
+            ray.get(config["lines"].stop.remote(kind, str(error)))
+
+    try:
+        run.train(lambda first: read_batches(shard, first), ranks, show)
+    except NonFiniteLossError as error:
+        stop("not finite", error)
+    except ray.exceptions.RayTaskError:  # of one trainer's data: the group must end with it
+        raise
+    except ValueError as error:
+        stop("refused", error)

@@ -1,0 +1,298 @@
+"""A training configuration: what is learned, from what, how long; checked before the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from jde_ray.models.jde.config import CONFIGURATIONS, JDEConfig
+from jde_ray.models.losses.embedding import EMBEDDING_LOSSES, check_margin
+from jde_ray.models.losses.weighting import WEIGHTINGS
+from jde_ray.models.settings_file import read_yaml
+from jde_ray.pipelines.training.data.augmentation import Augmentation
+from jde_ray.pipelines.training.data.batches import SAMPLINGS, Sampling
+from jde_ray.pipelines.training.data.sources import Source
+
+Value = TypeVar("Value")
+SCORES = ("ap", "tpr_at_far", "mota", "idf1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long and how fast to learn.
+
+    Attributes:
+        minutes: Wall-clock budget without validation; the schedule ends with it.
+        epochs: Budget in passes over the images, instead of minutes.
+        batch: Images in a step, over all trainers.
+        optimiser: `adamw` or `sgd`.
+        learning_rate: Peak.
+        momentum: Of SGD.
+        backbone_rate: Learning rate of the backbone over the peak.
+        weight_decay: Of weights; of norms, biases and task weights too where `decay_all` is set.
+        decay_all: See `weight_decay`.
+        schedule: `cosine` falls to 2 %, `steps` to a tenth at each of `decay_epochs`.
+        decay_epochs: After how many epochs.
+        warmup_steps: Steps of the rise to the peak.
+        warmup_power: 1 for a line; 4 in the published code.
+        clip_norm: Length that gradients are cut to, None for none.
+        freeze_norms: Leave scale and shift of every batch norm as they are.
+        ema_steps: Time constant of the moving average that is saved; 0 saves the plain weights.
+        precision: `bf16` runs the network under autocast; `auto` does where the machine has units
+            for it, as tracking does (`pipelines.detection.networks.quick_precision`), else it is `fp32`.
+        seed: Of weights and data.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    minutes: float | None = None
+    epochs: int | None = None
+    batch: int = 16
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1.5e-3
+    momentum: float = 0.9
+    backbone_rate: float = 0.4
+    weight_decay: float = 0.05
+    decay_all: bool = False
+    schedule: Literal["cosine", "steps"] = "cosine"
+    decay_epochs: tuple[int, ...] = ()
+    warmup_steps: int = 100
+    warmup_power: float = 1.0
+    clip_norm: float | None = 10.0
+    freeze_norms: bool = False
+    ema_steps: float = 400.0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.epochs is None):
+            raise ValueError("training: accepted is either minutes or epochs")
+        _choose("training optimiser", self.optimiser, ("adamw", "sgd"))
+        _choose("training schedule", self.schedule, ("cosine", "steps"))
+        _choose("training precision", self.precision, ("auto", "bf16", "fp32"))
+        for name in ("minutes", "epochs", "batch", "learning_rate", "warmup_steps"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int | float) or value <= 0):
+                raise ValueError(f"training {name}: got {value!r}, accepted is a number above 0")
+        if self.schedule == "steps" and self.epochs is None:
+            raise ValueError("training schedule: got steps, which needs epochs, not minutes")
+        if self.ema_steps < 0:
+            raise ValueError(f"training ema_steps: got {self.ema_steps}, accepted is 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """What is measured while training, on sequences that are not learned from.
+
+    Attributes:
+        sequences: MOT sequences (`img1`, `gt/gt.txt`) below the data root.
+        every_minutes: Time between two validations.
+        every_epochs: Epochs between two, instead of minutes.
+        every: Frames between two that AP and TPR@FAR look at; tracking sees all.
+        max_frames: Frames of a sequence looked at, None for all.
+        keep_best: Score whose best weights are kept as `best.safetensors`, None for none.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    sequences: tuple[str, ...]
+    every_minutes: float | None = None
+    every_epochs: int | None = None
+    every: int = 5
+    max_frames: int | None = None
+    keep_best: Literal["ap", "tpr_at_far", "mota", "idf1"] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sequences:
+            raise ValueError("validation sequences: got none, accepted are folders below --data")
+        if (self.every_minutes is None) == (self.every_epochs is None):
+            raise ValueError("validation: accepted is either every_minutes or every_epochs")
+        for name in ("every_minutes", "every_epochs", "every", "max_frames"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"validation {name}: got {value}, accepted is above 0")
+        if self.keep_best is not None:
+            _choose("validation keep_best", self.keep_best, SCORES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All of a training configuration; paths lie below the data root.
+
+    Attributes:
+        network: Name of a configuration (`models.jde.config.CONFIGURATIONS`).
+        sources: Where images come from.
+        training: Budget and rates.
+        augmentation: Ranges of the random changes.
+        validation: What is measured meanwhile, None for nothing.
+        embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
+        weighting: One of `models.losses.weighting.WEIGHTINGS`.
+        margin: Of the embedding loss `triplet`, a difference of cosines; 0 is equation 1.
+        sampling: See `pipelines.training.data.batches.TrainingSet`.
+        initial: Backbone weights (NanoDet-g, FastestDet, Darknet, torchvision) or a whole network's
+            file, for Darknet-53 also a published checkpoint.
+        initial_classifier: Take the identity classifier of that published checkpoint too, which is
+            otherwise left: for the very identities that it was trained on.
+        detector_teacher: Finds people in unlabelled frames: FastestDet's ONNX file or NanoDet-g's
+            `nanodet.json`.
+        appearance_teacher: ONNX file that appearance is distilled from.
+        longest_side: Images are shrunk to it.
+        collage_share: Share of the images that are collages of crops.
+        aspects: Widths over heights of the batches, none for that of the network.
+        licence: Of the weights, written into their file.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    network: str
+    sources: tuple[Source, ...]
+    training: TrainingConfig
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    validation: ValidationConfig | None = None
+    embedding_loss: str = "cross_entropy"
+    weighting: str = "uncertainty"
+    margin: float = 0.0
+    sampling: Sampling = "weights"
+    initial: str | None = None
+    initial_classifier: bool = False
+    detector_teacher: str | None = None
+    appearance_teacher: str | None = None
+    longest_side: int = 1088
+    collage_share: float = 0.0
+    aspects: tuple[float, ...] = ()
+    licence: str = "unstated"
+
+    def __post_init__(self) -> None:
+        _choose("network", self.network, tuple(CONFIGURATIONS))
+        _choose("embedding_loss", self.embedding_loss, EMBEDDING_LOSSES)
+        _choose("weighting", self.weighting, WEIGHTINGS)
+        check_margin(self.embedding_loss, self.margin)
+        _choose("sampling", self.sampling, SAMPLINGS)
+        if not self.sources:
+            raise ValueError("sources: got none, accepted is a list of kind and path")
+        if self.appearance_teacher and self.config.score == "softmax":
+            text = "only networks without anchors learn from a teacher"
+            raise ValueError(f"appearance_teacher: got {self.appearance_teacher}; {text}")
+        from_published = self.initial and self.network.startswith("darknet53")
+        if self.initial_classifier and not (
+            from_published and self.embedding_loss == "cross_entropy"
+        ):
+            raise ValueError(
+                "initial_classifier: got true, accepted with a darknet53 network, embedding_loss "
+                "cross_entropy and a published checkpoint as initial"
+            )
+        mine = {source.path for source in self.sources if source.kind == "sequence"}
+        both = mine & set(self.validation.sequences if self.validation else ())
+        if both:
+            text = "it is among the sources; accepted are sequences that are not learned from"
+            raise ValueError(f"validation sequences: got {min(both)}, {text}")
+
+    def without(self, paths: Sequence[str]) -> Recipe:
+        """The recipe less some of its sources, as for leave-one-sequence-out validation.
+
+        Args:
+            paths: Each the `path` of a source, or the last part of it.
+
+        Raises:
+            ValueError: If a path is that of no source, or nothing is left.
+        """
+        left = self.sources
+        for path in paths:
+            names = [source.path for source in left]
+            left = tuple(s for s in left if path not in (s.path, PurePath(s.path).name))
+            if len(left) == len(names):
+                raise ValueError(f"leave-out: got {path}, accepted are {', '.join(names)}")
+        return replace(self, sources=left)
+
+    @property
+    def config(self) -> JDEConfig:
+        """Of the network."""
+        return CONFIGURATIONS[self.network]
+
+    @property
+    def crop_groups(self) -> set[int]:
+        """Indices of the sources of cut-out people."""
+        return {index for index, s in enumerate(self.sources) if s.kind == "crops"}
+
+
+def _choose(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise ValueError(f"{name}: got {value!r}, accepted is {' | '.join(accepted)}")
+
+
+def _build(kind: type[Value], name: str, values: Any) -> Value:
+    """A dataclass from a mapping of the file.
+
+    Raises:
+        ValueError: If it is no mapping, or a key is unknown or missing.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}: got {values!r}, accepted is a mapping of settings")
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise ValueError(f"{name}: got {unknown[0]!r}, accepted are {', '.join(known)}")
+    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        kind(**tuples)  # its own words for what it checks itself
+    except (TypeError, AttributeError) as error:  # a key is missing, or something of another type
+        _check_types(kind, name, tuples)
+        raise ValueError(f"{name}: {error}") from None
+    return kind(**_check_types(kind, name, tuples))
+
+
+def _check_types(kind: type[Any], name: str, values: dict[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {key: _typed(f"{name}: {key}", hints[key], value) for key, value in values.items()}
+
+
+def _typed(name: str, hint: Any, value: Any) -> Any:
+    """The value as the field has it; what is no plain value was built before."""
+    from pydantic import TypeAdapter, ValidationError
+
+    if is_dataclass(value) or (isinstance(value, tuple) and any(map(is_dataclass, value))):
+        return value
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].replace("Input should be", "accepted is")
+        raise ValueError(f"{name}: got {value!r}, {reason}") from None
+
+
+def parse_recipe(settings: Any) -> Recipe:
+    """A recipe from the plain values of its file.
+
+    Raises:
+        ValueError: If a key or value is not accepted; one line.
+    """
+    if not isinstance(settings, Mapping):
+        raise ValueError("training configuration: accepted is a mapping of settings")
+    values = dict(settings)
+    listed = values.get("sources")
+    if not isinstance(listed, list):
+        raise ValueError("sources: accepted is a list of kind and path")
+    values["sources"] = [_build(Source, f"source {i + 1}", s) for i, s in enumerate(listed)]
+    values["training"] = _build(TrainingConfig, "training", values.get("training", {}))
+    if "augmentation" in values:
+        values["augmentation"] = _build(Augmentation, "augmentation", values["augmentation"])
+    if values.get("validation") is not None:
+        values["validation"] = _build(ValidationConfig, "validation", values["validation"])
+    return _build(Recipe, "training configuration", values)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe of a YAML file.
+
+    Raises:
+        ValueError: If it is missing, no YAML, or a value is not accepted; one line.
+    """
+    try:
+        settings = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"config: {error}") from None
+    return parse_recipe(settings)

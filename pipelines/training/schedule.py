@@ -1,0 +1,65 @@
+"""What a training learns beyond its data, and how fast at which step of its budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jde_ray.pipelines.training.recipe import TrainingConfig, ValidationConfig
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """What a run learns, beyond its data.
+
+    Attributes:
+        config: Budget and rates.
+        num_identities: Classes of the identity loss.
+        steps_per_epoch: Steps in a pass over the images.
+        embedding_loss: See `pipelines.training.recipe.Recipe`.
+        weighting: See `pipelines.training.recipe.Recipe`.
+        margin: See `pipelines.training.recipe.Recipe`.
+        validation: When to validate, None for never.
+        notes: Metadata of the weight file.
+        classifier: `weight` and `bias` that the identity loss starts with, None for random ones.
+    """
+
+    config: TrainingConfig
+    num_identities: int
+    steps_per_epoch: int
+    embedding_loss: str = "cross_entropy"
+    weighting: str = "uncertainty"
+    margin: float = 0.0
+    validation: ValidationConfig | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+    classifier: Mapping[str, Tensor] | None = None
+
+    @property
+    def budget(self) -> str:
+        """`28 epochs, 840 steps` or `60 minutes`."""
+        if self.config.minutes is not None:
+            return f"{self.config.minutes:g} minutes"
+        assert self.config.epochs is not None  # noqa: S101 - one of both is set
+        return f"{self.config.epochs} epochs, {self.config.epochs * self.steps_per_epoch} steps"
+
+    def share(self, step: int, spent: float) -> float:
+        """Share of the budget that is used up after `step` steps and `spent` seconds."""
+        if self.config.minutes is not None:
+            return spent / (60 * self.config.minutes)
+        assert self.config.epochs is not None  # noqa: S101 - one of both is set
+        return step / (self.config.epochs * self.steps_per_epoch)
+
+    def rate(self, step: int, share: float) -> float:
+        """Learning rate of a step: warm-up, then half a cosine to 2 %, or a tenth at each decay."""
+        config = self.config
+        steps = config.warmup_steps
+        if config.schedule == "steps":  # never longer than the first epoch, as published
+            steps = min(steps, self.steps_per_epoch)
+        warm = min(1.0, (step + 1) / steps) ** config.warmup_power
+        if config.schedule == "cosine":
+            fallen = 0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2
+            return float(config.learning_rate * warm * fallen)
+        passed = sum(step // self.steps_per_epoch >= e for e in config.decay_epochs)
+        return float(config.learning_rate * warm * 0.1**passed)

@@ -1,0 +1,1 @@
+"""Videos and image folders: found, opened, split, decoded and drawn."""

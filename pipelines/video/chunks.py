@@ -1,0 +1,172 @@
+"""The decode stage: a video becomes chunks of letterboxed frames; and its frames in full size.
+
+`decode_segment` never raises: what goes wrong becomes a last chunk with an error, so that one
+video cannot end the run and a replay gives the same number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+from jde_ray.models.letterbox import Letterbox, fitted_size
+from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.structures import UNCUTTABLE, FrameChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.video.containers import to_video_error
+from jde_ray.pipelines.video.frame import Picture
+from jde_ray.pipelines.video.image_folder import image_pictures
+from jde_ray.pipelines.video.video_file import MiscountError, file_pictures
+from numpy.typing import NDArray
+
+UNKNOWN_INFO = VideoInfo(0, 0, 0.0)  # of a video that could not be opened
+
+
+def decode_segment(
+    segment: Segment,
+    *,
+    size: tuple[int, int],
+    resize: str,
+    chunk_frames: int,
+    vid_stride: int = 1,
+    max_frames: int | None = None,
+    rect: bool = False,
+) -> Iterator[FrameChunk]:
+    """Decode, letterbox and pack the frames of a segment.
+
+    Args:
+        segment: What to decode.
+        size: Width and height of the network's input in pixels.
+        resize: `fast` (one swscale pass to the letterboxed size) or `published` (RGB in full
+            size, then OpenCV's INTER_AREA). Images, and frames that are enlarged, are resized by
+            OpenCV in both.
+        chunk_frames: T, the frames of a chunk.
+        vid_stride: Every n-th frame is taken; `frame_index` stays the source's.
+        max_frames: Stop after so many taken frames.
+        rect: Fit the input to the shape of the video's first frame, with the area of `size`.
+
+    Yields:
+        Chunks of exactly T frames, numbered over the whole video; the last one is padded with
+        zeros, and has `is_last` at the end of the video. After an error that chunk has n = 0;
+        frames decoded since the last full chunk are left out.
+    """
+    taken_before = -(-segment.start_frame // vid_stride)
+    first_chunk = taken_before // chunk_frames
+    packer = _Packer(segment, size, chunk_frames, first_chunk=first_chunk, rect=rect)
+    try:
+        to_network = _letterbox_published if resize == "published" else _letterbox_fast
+        wanted = None if max_frames is None else max(0, max_frames - taken_before)
+        for picture in islice(_every(pictures(segment), vid_stride), wanted):
+            packer.fit(picture)
+            yield from packer.add(picture, to_network(picture, packer.size))
+        yield packer.finish()
+    except MiscountError:
+        yield packer.fail(VideoError(Reason.INTERNAL, UNCUTTABLE, packer.num_seen))
+    except Exception as error:  # noqa: BLE001  the contract: an error is a row, never an end
+        yield packer.fail(to_video_error(error, packer.num_seen))
+
+
+def read_frames(video: Video) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+    """Frame number, time in seconds and upright RGB `(H, W, 3)` of every frame in source pixels.
+
+    Raises:
+        VideoError: Where the video cannot be read on; other exceptions are mapped to it.
+    """
+    index = 0
+    try:
+        for picture in pictures(Segment(video)):
+            index = picture.frame_index
+            yield index, picture.time_s, picture.rgb()
+    except Exception as error:
+        raise to_video_error(error, index) from error
+
+
+def pictures(segment: Segment) -> Iterator[Picture]:
+    """Frames of a video file or an image folder, converted on demand."""
+    is_folder = segment.video.is_image_folder
+    return image_pictures(segment) if is_folder else file_pictures(segment)
+
+
+def _every(frames: Iterator[Picture], stride: int) -> Iterator[Picture]:
+    return (picture for picture in frames if picture.frame_index % stride == 0)
+
+
+def _letterbox_fast(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
+    letterbox = Letterbox(picture.info.width, picture.info.height, *size)
+    if letterbox.ratio >= 1:  # enlarged: OpenCV is quicker (docs/decisions/0005)
+        return _letterbox_published(picture, size)
+    return letterbox.place(picture.scaled(*letterbox.scaled_size))
+
+
+def _letterbox_published(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
+    letterbox = Letterbox(picture.info.width, picture.info.height, *size)
+    return letterbox.apply(np.ascontiguousarray(picture.rgb()))
+
+
+class _Packer:
+    """Packs frames into chunks, one chunk behind so that the last one can be marked."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        size: tuple[int, int],
+        chunk_frames: int,
+        *,
+        first_chunk: int,
+        rect: bool,
+    ) -> None:
+        self._segment = segment
+        self.size, self._chunk_frames, self._to_fit = size, chunk_frames, rect
+        self._info = UNKNOWN_INFO
+        self._next_chunk = first_chunk
+        self.num_seen = segment.start_frame
+        self._start_chunk()
+
+    def fit(self, picture: Picture) -> None:
+        """Take the shape of the input from the first picture, if that is wanted."""
+        if self._to_fit:
+            self.size = fitted_size(picture.info.width, picture.info.height, self.size)
+            self._to_fit = False
+            self._start_chunk()
+
+    def _start_chunk(self) -> None:
+        width, height = self.size
+        self._frames = np.zeros((self._chunk_frames, height, width, 3), np.uint8)
+        self._index: list[int] = []
+        self._time: list[float] = []
+        self._num_damaged = 0
+
+    def add(self, picture: Picture, frame: NDArray[np.uint8]) -> Iterator[FrameChunk]:
+        """Take one more frame; gives the full chunk before it, if there is one."""
+        if len(self._index) == self._chunk_frames:
+            yield self._chunk(is_last=False)
+            self._start_chunk()
+        self._frames[len(self._index)] = frame
+        self._index.append(picture.frame_index)
+        self._time.append(picture.time_s)
+        self._num_damaged += picture.is_damaged
+        self._info = picture.info
+        self.num_seen = picture.frame_index + 1
+
+    def finish(self) -> FrameChunk:
+        return self._chunk(is_last=self._segment.stop_frame is None)
+
+    def fail(self, error: VideoError) -> FrameChunk:
+        self._start_chunk()
+        return self._chunk(is_last=True, error=error)
+
+    def _chunk(self, *, is_last: bool, error: VideoError | None = None) -> FrameChunk:
+        chunk = FrameChunk(
+            video_id=self._segment.video.video_id,
+            attempt=self._segment.attempt,
+            chunk_index=self._next_chunk,
+            frame_index=np.array(self._index, np.int64),
+            time_s=np.array(self._time, np.float64),
+            frames=self._frames,
+            info=self._info,
+            is_last=is_last,
+            error=error,
+            num_damaged=self._num_damaged,
+        )
+        self._next_chunk += 1
+        return chunk

@@ -1,0 +1,229 @@
+"""Tracks drawn on a video, and videos written as H.264 that a browser plays."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pyarrow as pa
+from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.pipelines.errors import ExitCode, RunError
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Point = tuple[float, float]
+Colour = tuple[int, int, int]
+
+TRAIL_S = 1.5
+_TICKS = 90_000  # a second: every usual frame rate is a whole number of these
+_ENCODERS = ("libx264", "libopenh264")
+_QUALITY = {
+    "libx264": {"crf": "23", "preset": "veryfast"},
+    "libopenh264": {"b": "4000000"},
+}
+_GOLDEN = 0.61803398875
+
+
+def track_colour(track_id: int) -> Colour:
+    """RGB of a track, the same everywhere; neighbouring ids are far apart in hue."""
+    lightness = (0.55, 0.42, 0.66)[track_id // 7 % 3]
+    red, green, blue = colorsys.hls_to_rgb(track_id * _GOLDEN % 1.0, lightness, 0.9)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+class Trails:
+    """Where the feet of each track were lately.
+
+    Args:
+        num_frames: Points kept for a track; a track not seen for so many frames is forgotten.
+    """
+
+    def __init__(self, num_frames: int) -> None:
+        self._num_frames = max(2, num_frames)
+        self._clock = 0
+        self._seen: dict[int, int] = {}
+        self.points: dict[int, deque[Point]] = {}
+
+    def update(self, track_ids: IntArray, tlbr: FloatArray) -> Mapping[int, Sequence[Point]]:
+        """Add the boxes `(n, 4)` of one frame; gives all trails, oldest point first."""
+        self._clock += 1
+        for track_id, (x1, _, x2, y2) in zip(track_ids.tolist(), tlbr.tolist(), strict=True):
+            trail = self.points.setdefault(track_id, deque(maxlen=self._num_frames))
+            trail.append(((x1 + x2) / 2, y2))
+            self._seen[track_id] = self._clock
+        for track_id in [i for i, at in self._seen.items() if self._clock - at > self._num_frames]:
+            del self._seen[track_id], self.points[track_id]
+        return self.points
+
+
+def draw_tracks(
+    image: Image,
+    track_ids: IntArray,
+    tlbr: FloatArray,
+    scores: FloatArray,
+    trails: Mapping[int, Sequence[Point]] | None = None,
+    caption: str = "",
+) -> Image:
+    """A copy of a frame with its tracks.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB.
+        track_ids: `(n,)`.
+        tlbr: `(n, 4)` corners in pixels.
+        scores: `(n,)` in [0, 1].
+        trails: Foot points by track id, oldest first; those of the given tracks are drawn.
+        caption: Written in the upper left corner.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    line = max(1, round(image.shape[0] / 480))
+    order = np.argsort(tlbr[:, 3], kind="stable")  # the nearest last, over the others
+    for i in order:
+        _draw_trail(canvas, (trails or {}).get(int(track_ids[i]), ()), int(track_ids[i]), line)
+    for i in order:
+        track_id, corners = int(track_ids[i]), np.round(tlbr[i] * 8).astype(int).tolist()
+        colour = track_colour(track_id)
+        cv2.rectangle(canvas, corners[:2], corners[2:], colour, line, cv2.LINE_AA, 3)
+        text = f"{track_id}  {scores[i]:.2f}"
+        _draw_label(canvas, text, (float(tlbr[i, 0]), float(tlbr[i, 1])), colour)
+    if caption:
+        _draw_label(canvas, caption, (4.0, 1e9), (24, 24, 24), at_top=True)
+    return canvas
+
+
+def _draw_trail(canvas: Image, trail: Sequence[Point], track_id: int, line: int) -> None:
+    if len(trail) < 2:
+        return
+    points = np.round(np.array(trail) * 8).astype(np.int32)
+    cv2.polylines(canvas, [points], False, track_colour(track_id), line, cv2.LINE_AA, 3)
+
+
+def _draw_label(
+    canvas: Image, text: str, corner: Point, colour: Colour, *, at_top: bool = False
+) -> None:
+    """Text on a filled plate above `corner`, moved inside the frame where it would leave it."""
+    height, width = canvas.shape[:2]
+    scale = max(0.36, height / 1500)
+    weight = 2 if height >= 900 else 1
+    (wide, tall), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, weight)
+    pad = max(2, tall // 4)
+    plate_w, plate_h = wide + 2 * pad, tall + below + pad
+    left = int(min(max(corner[0], 0), max(width - plate_w, 0)))
+    top = 4 if at_top else int(min(max(corner[1] - plate_h, 0), max(height - plate_h, 0)))
+    cv2.rectangle(canvas, (left, top), (left + plate_w, top + plate_h), colour, -1, cv2.LINE_AA)
+    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    ink = (0, 0, 0) if luminance > 130 else (255, 255, 255)
+    foot = (left + pad, top + tall + pad)
+    cv2.putText(canvas, text, foot, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, weight, cv2.LINE_AA)
+
+
+def annotate(
+    frames: Iterable[tuple[int, float, Image]],
+    rows: pa.Table,
+    out: Path,
+    frames_per_second: float,
+) -> int:
+    """Write a video with its tracks drawn on every frame.
+
+    Args:
+        frames: Frame index from 0, presentation time in seconds and `(H, W, 3)` uint8 RGB.
+        rows: Columns `frame`, `track_id`, `x1`, `y1`, `x2`, `y2`, `score`, in any order.
+        out: The mp4 file; it appears when it is complete.
+        frames_per_second: Nominal rate, for players and the length of trails.
+
+    Returns:
+        Number of frames written.
+
+    Raises:
+        RunError: If this build of PyAV has no H.264 encoder.
+        ValueError: If there are no frames.
+    """
+    return write_video(_annotated(frames, rows, frames_per_second), out, frames_per_second)
+
+
+def _annotated(
+    frames: Iterable[tuple[int, float, Image]], rows: pa.Table, frames_per_second: float
+) -> Iterator[tuple[float, Image]]:
+    order = np.argsort(rows["frame"].to_numpy(), kind="stable")
+    numbers = rows["frame"].to_numpy()[order]
+    ids, scores = rows["track_id"].to_numpy()[order], rows["score"].to_numpy()[order]
+    tlbr = np.stack([rows[name].to_numpy()[order] for name in ("x1", "y1", "x2", "y2")], axis=1)
+    trails = Trails(round(TRAIL_S * frames_per_second))
+    for frame_index, time_s, image in frames:
+        own = slice(*np.searchsorted(numbers, [frame_index, frame_index + 1]))
+        points = trails.update(ids[own], tlbr[own])
+        caption = f"frame {frame_index}   {time_s:.2f} s"
+        drawn = draw_tracks(image, ids[own], tlbr[own], scores[own], points, caption)
+        yield time_s, drawn
+
+
+def write_video(frames: Iterable[tuple[float, Image]], out: Path, frames_per_second: float) -> int:
+    """Write frames as H.264 (yuv420p, constant quality, index in front) that a browser plays.
+
+    Args:
+        frames: Presentation time in seconds, rising, and `(H, W, 3)` uint8 RGB of one size. An
+            odd size grows by a repeated row or column, since the format wants even ones.
+        out: The mp4 file; it appears when it is complete.
+        frames_per_second: Nominal rate, for players.
+
+    Returns:
+        Number of frames written.
+
+    Raises:
+        RunError: If this build of PyAV has no H.264 encoder.
+        ValueError: If there are no frames.
+    """
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        count = _encode(frames, part, frames_per_second)
+        if not count:
+            raise ValueError(f"{out}: got no frames, accepted is at least one")
+        os.replace(part, out)
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+    return count
+
+
+def _encode(frames: Iterable[tuple[float, Image]], path: Path, frames_per_second: float) -> int:
+    encoder = _find_encoder()
+    rate = Fraction(frames_per_second).limit_denominator(1001)
+    count, last = 0, -1
+    options = {"movflags": "+faststart"}
+    with av.open(str(path), "w", format="mp4", container_options=options) as container:
+        stream: Any = None
+        for time_s, image in frames:
+            height, width = image.shape[:2]
+            if stream is None:
+                stream = container.add_stream(encoder, rate=rate, options=dict(_QUALITY[encoder]))
+                stream.width, stream.height = width + width % 2, height + height % 2
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.time_base = Fraction(1, _TICKS)
+            odd = ((0, height % 2), (0, width % 2), (0, 0))
+            even = np.ascontiguousarray(np.pad(image, odd, mode="edge"))
+            frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+            last = max(round(time_s * _TICKS), last + 1)
+            frame.pts, frame.time_base = last, Fraction(1, _TICKS)
+            container.mux(stream.encode(frame))
+            count += 1
+        if stream is not None:
+            container.mux(stream.encode())
+    return count
+
+
+def _find_encoder() -> str:
+    for name in _ENCODERS:
+        if name in av.codecs_available:
+            return name
+    raise RunError(
+        f"save-video: this PyAV has no H.264 encoder, accepted are {' | '.join(_ENCODERS)}",
+        ExitCode.REFUSED,
+    )

@@ -1,0 +1,130 @@
+"""Videos stored as one image a frame: MOTChallenge sequences and plain folders.
+
+EXIF orientation is ignored: labels of such sequences are in stored pixels.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.structures import Segment, VideoInfo
+from jde_ray.pipelines.video.frame import Picture, RGBArray, check_size
+from jde_ray.pipelines.video.image_headers import check_image, reaches_its_end, read_header
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+DEFAULT_RATE = 30.0
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name says that it is an image (hidden files never are)."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def sequence_rate(folder: Path) -> float | None:
+    """`frameRate` of a MOT sequence's seqinfo.ini, None where it says no positive number."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(folder / "seqinfo.ini", encoding="utf-8")
+        rate = parser.getfloat("Sequence", "frameRate")
+    except (configparser.Error, ValueError, OSError):
+        return None
+    return rate if 0 < rate <= 1000 else None
+
+
+def list_images(uri: str) -> list[Path]:
+    """Images of a sequence folder (its img1/), a plain folder, or one image, in frame order.
+
+    Numbers in names are compared as numbers, so that 10.jpg follows 9.jpg.
+    """
+    folder = Path(uri)
+    if folder.is_file():
+        return [folder]
+    if (folder / "img1").is_dir():
+        folder = folder / "img1"
+    names = [name for name in os.listdir(folder) if is_image(name)]
+    return [folder / name for name in sorted(names, key=_frame_order)]
+
+
+def images_version(uri: str) -> str:
+    """What changes with the frames of `list_images(uri)`: names, sizes and times, and the rate.
+
+    Raises:
+        OSError: If the folder cannot be read, or an image vanished meanwhile.
+    """
+    images = list_images(uri)
+    digest = hashlib.sha256(f"{sequence_rate(Path(uri))}\n".encode())
+    for path in images:
+        status = path.stat()
+        digest.update(os.fsencode(path.name) + f"/{status.st_size}/{status.st_mtime_ns}\n".encode())
+    return f"{len(images)}-{digest.hexdigest()[:16]}"
+
+
+def _frame_order(name: str) -> tuple[list[tuple[int, str]], str]:
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts], name
+
+
+def image_pictures(segment: Segment) -> Iterator[Picture]:
+    """Frames of an image folder in order; an image is read when its pixels are asked for.
+
+    Args:
+        segment: Which frames of which folder.
+
+    Raises:
+        VideoError: `not_found`, `empty`, `access_denied`, `changed_during_read`, `too_large` or
+            `decode`; reading an image later may raise the last two too.
+    """
+    video = segment.video
+    _refuse_changed(segment)
+    images = list_images(video.uri)
+    if not images:
+        raise VideoError(Reason.EMPTY, f"no image in {video.uri}")
+    rate = video.frames_per_second or DEFAULT_RATE
+    height, width = _read_image(images[0], 0).shape[:2]
+    info = VideoInfo(width, height, rate, len(images))
+    for index in range(segment.start_frame, min(len(images), segment.stop_frame or len(images))):
+        path = images[index]
+
+        def scaled(width: int, height: int, path: Path = path, index: int = index) -> RGBArray:
+            image = _read_image(path, index)
+            if image.shape[:2] == (height, width):
+                return image
+            resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            return np.asarray(resized, np.uint8)
+
+        yield Picture(index, index / rate, info, scaled)
+
+
+def _refuse_changed(segment: Segment) -> None:
+    uri, version = segment.video.uri, segment.version
+    if version and os.path.isdir(uri) and images_version(uri) != version:
+        raise VideoError(Reason.CHANGED_DURING_READ, "images were replaced during the run")
+
+
+def _read_image(path: Path, index: int) -> RGBArray:
+    data = path.read_bytes()
+    if not data:
+        raise VideoError(Reason.EMPTY, f"{path.name} has 0 bytes", index)
+    header = read_header(data)
+    if header is None or header.kind == "webp":
+        raise VideoError(Reason.UNSUPPORTED_FORMAT, f"{path.name} is no JPEG, PNG or BMP", index)
+    check_size(header.width, header.height, index)
+    if not reaches_its_end(data):
+        raise VideoError(Reason.TRUNCATED, f"{path.name} ends too early", index)
+    data = check_image(data, frame=index)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise VideoError(Reason.DECODE, f"{path.name} cannot be decoded", index)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -1,0 +1,169 @@
+"""What the stamps of a file tell: when each frame is shown, and which frames are missing.
+
+A time depends on the frame before and the frame behind only, and where all stamps rise on nothing
+but its own stamp. So a video that is cut into parts, or gone on with, has the times of the whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import av
+from jde_ray.pipelines.errors import VideoError
+from jde_ray.pipelines.video.containers import Opened
+
+# Codecs of which a packet is a frame. Others have packets that are never shown (VP8), or that say
+# "as before" (MPEG-4), and only these two containers hold a frame in a packet for certain.
+_FRAME_CODECS = ("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9", "libvpx-vp9", "mjpeg")
+_FRAME_CONTAINERS = ("iso", "matroska")
+_RESTART_S = 1.0  # a stamp so far behind begins another recording
+
+
+class Clock:
+    """Presentation times in seconds from the container's start, strictly rising.
+
+    A stamp is believed if it lies behind the last time and not behind the next stamp. Any other
+    frame gets a time between them, so that what follows has the times of its own stamps. A file
+    without stamps has `frame / rate`.
+
+    Args:
+        opened: Whose frames are timed.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._rate = opened.rate
+        self._base = float(opened.stream.time_base or 0)
+        self._start = (opened.container.start_time or 0) / av.time_base
+        container = opened.structure.container
+        # AVI stores no presentation times: with reordered frames libav passes decode times on
+        has_times = not (container == "avi" and opened.stream.codec_context.has_b_frames)
+        self._has_times = has_times and self._base > 0
+        # recordings of transport streams are joined, and each begins where it likes; the others
+        # have one time line, and are the ones that are cut into parts
+        self._may_restart = container not in _FRAME_CONTAINERS
+        self._last = self._anchor = -math.inf
+        self._repeats = self._count = 0
+
+    def timed(self, frames: Iterator[Any]) -> Iterator[tuple[Any, float, bool]]:
+        """Frames in order, each with its time and whether that is the one of its stamp.
+
+        A frame is held back until the next one is there; an error comes behind it.
+
+        Args:
+            frames: As the decoder gives them.
+
+        Raises:
+            VideoError: That of `frames`.
+        """
+        held = None
+        try:
+            for frame in frames:
+                if held is not None:
+                    yield held, *self._time(held.pts, frame.pts)
+                held = frame
+        except VideoError:
+            if held is not None:
+                yield held, *self._time(held.pts, None)
+            raise
+        if held is not None:
+            yield held, *self._time(held.pts, None)
+
+    def _time(self, pts: int | None, next_pts: int | None) -> tuple[float, bool]:
+        own, following = self._stamp(pts), self._stamp(next_pts)
+        if own is not None and own > self._last and not self._is_ahead(own, following):
+            time, is_own = own, True
+        else:
+            time = max(self._between(own, following), math.nextafter(self._last, math.inf))
+            is_own = False
+        if is_own or own is None:
+            self._anchor, self._repeats = time, 0
+        self._last = time
+        self._count += 1
+        return time, is_own
+
+    def _is_ahead(self, own: float, following: float | None) -> bool:
+        return following is not None and own > following > self._last
+
+    def _stamp(self, pts: int | None) -> float | None:
+        return None if pts is None or not self._has_times else pts * self._base - self._start
+
+    def _between(self, own: float | None, following: float | None) -> float:
+        """A time for a frame without a good stamp of its own."""
+        if not self._has_times:
+            return self._count / self._rate
+        if self._count == 0:
+            return 0.0 if following is None else following - 1 / self._rate
+        if following is not None and following > self._last:
+            return (self._last + following) / 2
+        if own is None:
+            return self._last + 1 / self._rate
+        if self._may_restart and own < self._last - _RESTART_S:
+            self._start -= self._last + 1 / self._rate - own
+            return self._last + 1 / self._rate
+        self._repeats += 1  # below any later stamp, however many there are
+        return self._anchor + self._base * self._repeats / (self._repeats + 1)
+
+
+class Unseen:
+    """Stamps of packets that went into the decoder, and of which no frame came out.
+
+    A decoder leaves out frames that it cannot decode, often without an error. Not all that stay
+    away are lost: a recording may start between keyframes, and pictures that are shown before its
+    first keyframe may refer to some that are not there.
+
+    Args:
+        opened: What is decoded; where a packet need not be a frame, nothing is noticed.
+
+    Attributes:
+        is_from_key: The first packet is a keyframe, by the container: it must be decodable.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        codec = opened.stream.codec_context.name
+        container = opened.structure.container
+        self._has_keys = container in _FRAME_CONTAINERS
+        self._is_exact = self._has_keys and codec in _FRAME_CODECS
+        self._index = opened.stream.index_entries
+        self._waiting: set[int] = set()
+        self.is_from_key = False
+        self._start: int | None = None
+        self._num_sent = 0
+
+    def sent(self, packet: Any) -> None:
+        """Take note of a packet before it is decoded."""
+        if not packet.size or packet.is_discard or packet.pts is None:
+            return
+        if self._num_sent == 0 and self._has_keys and self._is_key(packet):
+            self.is_from_key, self._start = True, packet.pts
+        self._num_sent += 1
+        if self._is_exact:
+            self._waiting.add(packet.pts)
+
+    def _is_key(self, packet: Any) -> bool:
+        if packet.is_keyframe:
+            return True
+        first = self._index[0] if len(self._index) else None  # the flag of a damaged one is lost
+        return (
+            first is not None and first.is_keyframe and first.timestamp in (packet.pts, packet.dts)
+        )
+
+    def got(self, frame: Any) -> None:
+        """Take note of a frame; two fields in packets of their own make one."""
+        if frame.pts is None or frame.interlaced_frame:
+            self._is_exact = False
+        elif self._start is None:
+            self._start = frame.pts
+        self._waiting.discard(frame.pts)
+
+    def count(self, before: int | None = None) -> int:
+        """Frames that are lost for certain.
+
+        Args:
+            before: A stamp that came out; later ones may still come.
+        """
+        start = self._start
+        if not self._is_exact or start is None:
+            return 0
+        return sum(start <= pts and (before is None or pts < before) for pts in self._waiting)

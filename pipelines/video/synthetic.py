@@ -1,0 +1,50 @@
+"""Rendered street scenes as videos with their truth: data on a machine that has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jde_ray.models.synthetic.scene import StreetScene
+    from numpy.typing import NDArray
+
+
+def render_street(scene: StreetScene, path: Path, folder: Path) -> None:
+    """Write a video, and who is where in it as MOTChallenge text.
+
+    Args:
+        scene: What happens.
+        path: Of the video; its stem is the sequence's name.
+        folder: Of the sequence; gets `gt/gt.txt` and, last, `seqinfo.ini`.
+    """
+    import numpy as np
+    from jde_ray.models.synthetic.render import render
+    from jde_ray.pipelines.formats.mot import (
+        SequenceInfo,
+        format_ground_truth,
+        format_sequence_info,
+        rows_of_frames,
+    )
+    from jde_ray.pipelines.video.drawing import write_video
+
+    truths = []
+    truth_path = folder / "gt" / "gt.txt"
+    rate = scene.frames_per_second
+
+    def frames() -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        for index, (image, truth) in enumerate(render(scene)):
+            truths.append(truth)
+            yield index / rate, image
+
+    for file in (path, truth_path):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_video(frames(), path, rate)
+    rows = rows_of_frames((i, truth.track_id, truth.tlbr) for i, truth in enumerate(truths))
+    visibility = np.concatenate([truth.visibility for truth in truths])
+    truth_path.write_text(format_ground_truth(rows, visibility))
+    size = (scene.width, scene.height)
+    info = SequenceInfo(path.stem, rate, scene.num_frames, *size, "img1", ".jpg")
+    (folder / "seqinfo.ini").write_text(format_sequence_info(info))  # last: it is complete

@@ -1,0 +1,295 @@
+"""Frames of a video file, one after the other, upright and with times that rise.
+
+* One thread decodes, and no hardware: the same file gives the same pixels.
+* The frame number is the rank in decode output order. The container's own frame count and rate
+  are not believed; they lie where the rate varies.
+* The time is the presentation time stamp from the container's start. Where it is missing or does
+  not rise, a time between its neighbours' is taken (`pipelines.video.stamps`).
+* A frame that the decoder left out is an error where it can be known: a video is whole or failed.
+* Display rotation and mirroring are applied. Non-square pixels stay as they are stored.
+* A size that changes on the way is scaled to that of the first frame, as players do.
+* Pixels are as swscale sees their tags: BT.709, BT.2020 or BT.601 matrix and limited or full
+  range; without a tag BT.601 limited, as OpenCV does.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import PictureType
+from av.video.reformatter import Interpolation, VideoReformatter
+from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.structures import Keyframe, Segment, VideoInfo
+from jde_ray.pipelines.video.containers import (
+    IMAGE_CODECS,
+    Opened,
+    cut_detail,
+    opened,
+    packets,
+    promised_frames,
+    to_video_error,
+)
+from jde_ray.pipelines.video.frame import Picture, RGBArray, check_size
+from jde_ray.pipelines.video.image_headers import check_packet
+from jde_ray.pipelines.video.source_file import source_file
+from jde_ray.pipelines.video.stamps import Clock, Unseen
+
+_LEAD_IN_PACKETS = 1000  # a recording may start between keyframes: so many may fail to decode
+_INTERPOLATION = Interpolation.AREA
+
+
+def file_pictures(segment: Segment) -> Iterator[Picture]:
+    """Frames of a segment of a video file in decode output order, from its `start_frame`.
+
+    A segment's frames, numbers and times are those of the whole file: after a seek the decoder
+    must give the expected keyframe first, else it starts at the beginning and counts; and the
+    frame behind the last one must carry the expected stamp.
+
+    Raises:
+        VideoError: Of any reason that says why the file cannot be read to its end, with the
+            number of frames decoded before.
+        MiscountError: A frame was numbered wrongly: the packets are not what the frames are.
+    """
+    with source_file(segment.video.uri, segment.version) as file:
+        if segment.seek is not None:
+            with opened(file, segment.video) as source:
+                decoding = _Decoding(source)
+                frames = decoding.seek(segment.seek)
+                if frames is not None:
+                    yield from decoding.pictures(segment, frames)
+                    return
+        with opened(file, segment.video) as source:
+            decoding = _Decoding(source)
+            decoding.refuse_cut_file()
+            yield from decoding.pictures(segment, decoding.frames())
+
+
+class MiscountError(Exception):
+    """A segment's frames are not the ones that its packets promised; decode the video whole."""
+
+
+class _Decoding:
+    """State of one pass over the frames of an open container."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._clock, self._unseen = Clock(opened), Unseen(opened)
+        self._scaler = VideoReformatter()
+        self._info: VideoInfo | None = None
+        self._orientation = _UPRIGHT
+        self._count = 0  # of frames that have left; one more has been decoded
+        self._num_decoded = 0
+        self._num_undecodable = 0
+        self._is_end_damaged = False  # of what was seen last
+
+    def seek(self, target: Keyframe) -> Iterator[Any] | None:
+        """Go to a keyframe; its number is that of the next frame.
+
+        The first frame of the file is decoded before, since its size and orientation are those
+        of the video.
+
+        Returns:
+            Frames from the keyframe on; None if the decoder does not give it.
+        """
+        frames, container = self.frames(), self._opened.container
+        try:
+            self._learn(next(frames))
+            stream = self._opened.stream
+            container.seek(target.pts, stream=stream, backward=True, any_frame=False)
+            self._unseen, self._num_decoded = Unseen(self._opened), 0
+            frames = self.frames(from_start=False)
+            for frame in frames:
+                if frame.pts is None or frame.pts > target.pts:
+                    return None
+                if frame.pts == target.pts:  # those before are of the group before, or lead it
+                    is_clean = frame.key_frame and frame.pict_type == PictureType.I
+                    if not is_clean or frame.is_corrupt:
+                        return None
+                    self._count, self._num_decoded = target.frame, target.frame + 1
+                    return chain((frame,), frames)
+        except (StopIteration, VideoError, av.error.FFmpegError):
+            pass  # decoding from the beginning says what is wrong
+        return None
+
+    def pictures(self, segment: Segment, frames: Iterator[Any]) -> Iterator[Picture]:
+        """Pictures of a segment.
+
+        Args:
+            segment: Which frames.
+            frames: From `segment.seek` on, or from the beginning.
+        """
+        is_cut = segment.seek is not None or segment.stop_pts is not None
+        for frame, time_s, is_own_time in self._clock.timed(frames):
+            if self._count == segment.stop_frame:
+                if frame.pts != segment.stop_pts or self._unseen.count(frame.pts):
+                    raise MiscountError
+                return
+            # what the decoder conceals with, and an invented time, depend on what came before
+            if is_cut and (frame.is_corrupt or not is_own_time):
+                raise MiscountError
+            picture = self._picture(frame, time_s)
+            if picture.frame_index >= segment.start_frame:
+                yield picture
+        if self._count == 0:
+            raise VideoError(Reason.EMPTY, "no frame in it")
+        if self._is_end_damaged:
+            raise VideoError(Reason.TRUNCATED, "its last frame is cut off", self._count)
+        if segment.stop_frame is not None or segment.num_frames not in (None, self._count):
+            raise MiscountError
+        lost = self._unseen.count()
+        if lost:
+            detail = f"{lost} of its frames cannot be decoded"
+            raise MiscountError if is_cut else VideoError(Reason.DECODE, detail, self._count)
+
+    def frames(self, *, from_start: bool = True) -> Iterator[Any]:
+        """What the decoder gives from here on."""
+        for packet in self._packets(from_start):
+            self._unseen.sent(packet)
+            for frame in self._decode(packet):
+                self._unseen.got(frame)
+                self._is_end_damaged = bool(frame.is_corrupt)
+                self._num_decoded += 1
+                yield frame
+
+    def refuse_cut_file(self) -> None:
+        """Fail before anything is decoded: the frames that are there would be thrown away."""
+        opened = self._opened
+        structure = opened.structure
+        if structure.promised_bytes <= opened.num_bytes:
+            return
+        if structure.container == "iso" and not structure.is_fragmented:
+            entries = opened.stream.index_entries
+            present = sum(entry.pos + entry.size <= opened.num_bytes for entry in entries)
+            if len(entries) and present == len(entries):
+                return  # every frame is there, only the box around them says more
+        else:
+            present = self._count_packets()
+        raise VideoError(Reason.TRUNCATED, cut_detail(structure, opened.num_bytes), present)
+
+    def _count_packets(self) -> int:
+        count = 0
+        try:
+            for packet in packets(self._opened, from_start=False):  # what is missing is known
+                count += bool(packet.size) and not packet.is_corrupt
+        except (av.error.FFmpegError, OSError):
+            return count
+        return count
+
+    def _packets(self, from_start: bool) -> Iterator[Any]:
+        try:
+            for packet in packets(self._opened, from_start=from_start):
+                if packet.size:
+                    self._is_end_damaged = packet.is_corrupt
+                yield packet
+        except av.error.InvalidDataError as error:  # libav: the next sample is not in the file
+            raise VideoError(
+                Reason.TRUNCATED, "the file ends too early", self._num_decoded
+            ) from error
+        except (av.error.FFmpegError, OSError) as error:
+            raise to_video_error(error, self._num_decoded) from error
+
+    def _decode(self, packet: Any) -> list[Any]:
+        if packet.size and self._opened.stream.codec_context.name in IMAGE_CODECS:
+            packet = self._checked(packet)
+        try:
+            frames: list[Any] = packet.decode()
+        except av.error.EOFError:
+            return []
+        except av.error.InvalidDataError as error:
+            return self._after_invalid_data(error)
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            raise to_video_error(error, self._num_decoded) from error
+        return frames
+
+    def _checked(self, packet: Any) -> Any:
+        """An image as a packet, without what would hold its decoder."""
+        data = bytes(packet)
+        checked = check_packet(data, self._num_decoded)
+        if len(checked) == len(data):
+            return packet
+        lighter = av.Packet(checked)
+        lighter.stream, lighter.time_base = packet.stream, packet.time_base
+        lighter.pts, lighter.dts, lighter.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
+        return lighter
+
+    def _after_invalid_data(self, error: Exception) -> list[Any]:
+        """Nothing at the start of a recording that begins between keyframes, else an error."""
+        self._num_undecodable += 1
+        is_lead_in = self._num_decoded == 0 and self._num_undecodable <= _LEAD_IN_PACKETS
+        if is_lead_in and not self._unseen.is_from_key:
+            return []
+        raise to_video_error(error, self._num_decoded) from error
+
+    def _picture(self, frame: Any, time_s: float) -> Picture:
+        check_size(frame.width, frame.height, self._count)
+        info = self._learn(frame)
+        index = self._count
+        self._count += 1
+
+        def scaled(width: int, height: int) -> RGBArray:
+            return self._convert(frame, width, height, index)
+
+        return Picture(index, time_s, info, scaled, bool(frame.is_corrupt))
+
+    def _learn(self, frame: Any) -> VideoInfo:
+        """Size and orientation of the video are those of its first frame."""
+        if self._info is None:
+            self._orientation = _orientation(frame)
+            sides = (frame.width, frame.height)
+            width, height = sides[::-1] if self._orientation.is_transposed else sides
+            rate, promised = self._opened.rate, promised_frames(self._opened)
+            self._info = VideoInfo(width, height, rate, promised)
+        return self._info
+
+    def _convert(self, frame: Any, width: int, height: int, index: int) -> RGBArray:
+        if self._orientation.is_transposed:
+            width, height = height, width
+        try:
+            rgb = self._scaler.reformat(
+                frame, width, height, "rgb24", interpolation=_INTERPOLATION, threads=1
+            )
+        except (av.error.FFmpegError, ValueError) as error:
+            raise VideoError(Reason.DECODE, "its pixels cannot be converted", index) from error
+        plane = rgb.planes[0]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+            :height, : width * 3
+        ]
+        return self._orientation.apply(rows.reshape(height, width, 3))
+
+
+@dataclass(frozen=True)
+class _Orientation:
+    """How a stored frame is turned for display: transposed first, then mirrored."""
+
+    is_transposed: bool = False
+    is_mirrored_x: bool = False
+    is_mirrored_y: bool = False
+
+    def apply(self, image: RGBArray) -> RGBArray:
+        if self.is_transposed:
+            image = image.transpose(1, 0, 2)
+        step_y, step_x = (-1 if m else 1 for m in (self.is_mirrored_y, self.is_mirrored_x))
+        return image[::step_y, ::step_x]
+
+
+_UPRIGHT = _Orientation()
+
+
+def _orientation(frame: Any) -> _Orientation:
+    """From the display matrix; angles that are no quarter turn are left as they are."""
+    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    if matrix is None:
+        return _UPRIGHT
+    a, b, _, c, d, *_ = struct.unpack("<9i", bytes(matrix)[:36])
+    if abs(a) > 4 * abs(b) and abs(d) > 4 * abs(c):
+        return _Orientation(False, a < 0, d < 0)
+    if abs(b) > 4 * abs(a) and abs(c) > 4 * abs(d):
+        return _Orientation(True, c < 0, b < 0)
+    return _UPRIGHT

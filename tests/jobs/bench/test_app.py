@@ -1,0 +1,50 @@
+"""`jde bench association`: what it prints, and that it stays a light process."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from jde_ray.jobs.bench import app, association
+
+
+@pytest.fixture
+def small_scene(monkeypatch):
+    monkeypatch.setattr(association, "SCENES", {"t20": 20})
+    for name in association.BLAS_VARIABLES:  # set by the command: put back after the test
+        monkeypatch.setenv(name, "1")
+
+
+@pytest.mark.usefixtures("small_scene")
+def test_json_holds_both_modes_beside_the_loop_and_the_original():
+    result = CliRunner().invoke(app.app, ["association", "--repeat", "1", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    (row,) = report["scenes"]
+    assert report["blas_threads"] == 1
+    assert report["cpu"]
+    assert row["original_frames_per_second"] == 590
+    for mode in ("default", "published"):
+        figures = row[mode]
+        assert figures["frames_per_second"] == pytest.approx(1000 / figures["ms"])
+        assert figures["times_loop"] == pytest.approx(row["loop_ms"] / figures["ms"])
+        assert figures["times_original"] == pytest.approx(figures["frames_per_second"] / 590)
+
+
+@pytest.mark.usefixtures("small_scene")
+def test_the_table_names_the_modes():
+    result = CliRunner().invoke(app.app, ["association", "--repeat", "1"])
+    assert result.exit_code == 0, result.output
+    for word in ("published", "default", "loop", "590"):
+        assert word in result.stdout
+
+
+def test_bench_and_association_import_neither_ray_nor_torch():
+    code = (
+        "import sys, jobs.bench.app, models.tracking.tracker, models.tracking.baseline\n"
+        "print(sorted({'ray', 'torch', 'cv2'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -1,0 +1,76 @@
+"""`jde bench network`: what it prints. Speed itself is never tested."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from jde_ray.jobs import cli
+from jde_ray.jobs.bench import app, network
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_json_holds_speed_share_of_the_limit_and_memory():
+    arguments = ["network", "--quick", "--config", "small", "--batch", "2", "--threads", "1"]
+    result = CliRunner().invoke(app.app, [*arguments, "--device", "cpu", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["threads"] == 1
+    assert [row["precision"] for row in report["rows"]] == ["fp32", "bf16"]
+    for row in report["rows"]:
+        assert row["configuration"] == "small"
+        assert row["batch"] == 2
+        assert row["gflop_a_frame"] == pytest.approx(7.480, abs=1e-3)
+        assert row["frames_per_second"] == pytest.approx(2000 / row["ms"])
+        share = row["frames_per_second"] * row["gflop_a_frame"] / row["limit_gflop_per_second"]
+        assert row["share_of_limit"] == pytest.approx(share)
+        assert row["peak_mib"] > 20
+
+
+def test_the_table_has_a_line_a_row():
+    row = {"configuration": "darknet53-1088x608", "batch": 1, "precision": "bf16", "ms": 500.0}
+    row |= {"frames_per_second": 2.0, "gflop_a_frame": 271.0, "limit_gflop_per_second": 1084.0}
+    report = {"device": "a processor", "threads": 2, "rows": [row | {"share_of_limit": 0.5}]}
+    report["rows"][0]["peak_mib"] = 700.0
+    table = network.build_table(report)
+    cells = [next(iter(column.cells)) for column in table.columns]
+    assert cells == [
+        "darknet53-1088x608",
+        "1",
+        "bf16",
+        "500.0",
+        "2.00",
+        "271.0",
+        "1084",
+        "50",
+        "700",
+    ]
+
+
+def test_quick_measures_networks_that_exist():
+    from jde_ray.models.jde.config import CONFIGURATIONS
+
+    assert set(app.QUICK) <= set(CONFIGURATIONS)
+    assert network.giga_operations("resnet50-576x320") == pytest.approx(53.87, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "vgg"], "config: got 'vgg', accepted are small, small-shufflenet, "),
+        (["--precision", "int8"], "precision: got 'int8', accepted are fp32, bf16"),
+        (["--device", "cpu", "--graphs"], "--graphs needs a CUDA device"),
+    ],
+    ids=["config", "precision", "graphs"],
+)
+def test_refusals_are_one_line(capsys, arguments, message):
+    assert cli.run(["bench", "network", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line

@@ -1,0 +1,101 @@
+"""`jde bench plan`, and the stand-ins that `pipeline`, `archive` and `long` are measured with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from jde_ray.jobs.bench import app, stand_ins
+from jde_ray.jobs.bench.archive import Memory
+from jde_ray.jobs.bench.pipeline import plan_rows
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.errors import RunError
+from jde_ray.pipelines.structures import Segment, Video
+from jde_ray.pipelines.tracking import reference
+from jde_ray.pipelines.tracking.attempts import Progress
+
+SUMMARY = {"frames": 1000, "seconds": {"decode": 10.0, "associate": 2.5, "detect": 99.0}}
+
+
+def test_cores_follow_from_the_seconds_of_a_run() -> None:
+    assert plan_rows(SUMMARY, [400.0]) == [
+        {
+            "gpu_frames_per_second": 400.0,
+            "decode_cores": 4.0,
+            "association_cores": 1.0,
+            "cores": 5.0,
+        }
+    ]
+
+
+def test_the_plan_is_read_from_a_finished_run(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
+    for named in (str(tmp_path), str(tmp_path / "summary.json")):
+        result = CliRunner().invoke(app.app, ["plan", named, "--gpu-fps", "100", "--json"])
+        assert [row["decode_cores"] for row in json.loads(result.stdout)] == [1.0]
+    assert "association" in CliRunner().invoke(app.app, ["plan", str(tmp_path)]).stdout
+
+
+def test_a_partitions_summary_is_named_by_its_file(tmp_path: Path) -> None:
+    (tmp_path / "summary-2-of-8.json").write_text(json.dumps(SUMMARY))
+    named = str(tmp_path / "summary-2-of-8.json")
+    result = CliRunner().invoke(app.app, ["plan", named, "--gpu-fps", "100", "--json"])
+    assert [row["cores"] for row in json.loads(result.stdout)] == [1.25]
+
+
+def test_the_course_of_a_run_is_told_by_tenths(capsys: pytest.CaptureFixture[str]) -> None:
+    """100 videos, the second half of which takes twice as long; the last receipt brings none."""
+    done = [*range(0, 100, 5), 100, 100]
+    times = [*range(11), *range(12, 32, 2), 40]
+    receipts = [Progress(100, number, 0, 16 * number, 1.0) for number in done]
+    memory = Memory()
+    memory.stop()
+    for receipt in receipts:
+        memory.note(receipt)
+    memory._done = list(zip(map(float, times), receipts, strict=True))
+    assert memory.rates("videos_done") == [5.0] * 5 + [2.5] * 5
+    assert memory.rates("frames") == [80.0] * 5 + [40.0] * 5
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in said] == [str(10 * tenth) for tenth in range(1, 11)]
+
+
+@pytest.mark.parametrize("content", [None, "{}", json.dumps(SUMMARY | {"frames": 0})])
+def test_without_figures_there_is_no_plan(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "summary.json").write_text(content)
+    result = CliRunner().invoke(app.app, ["plan", str(tmp_path)])
+    assert isinstance(result.exception, RunError)
+
+
+def test_stand_ins_give_the_same_frames_whole_and_in_parts(tmp_path: Path) -> None:
+    stand_ins.write_videos(tmp_path, 1, 1000)
+    whole = Segment(Video(str(tmp_path / "v000000.mp4"), "v"))
+    settings = {"size": stand_ins.SIZE, "chunk_frames": 16}
+    expected = list(stand_ins.decode(whole, **settings))  # type: ignore[arg-type]
+    parts = stand_ins.cut(whole, segment_frames=100, step=16)
+    assert len(parts) == 9
+    found = [c for part in parts for c in stand_ins.decode(part, **settings)]  # type: ignore[arg-type]
+    for one, other in zip(found, expected, strict=True):
+        assert (one.chunk_index, one.is_last) == (other.chunk_index, other.is_last)
+        np.testing.assert_array_equal(one.frames, other.frames)
+    assert np.concatenate([c.frame_index for c in found]).tolist() == list(range(1000))
+
+
+def test_everybody_that_the_stand_in_shows_keeps_an_id(tmp_path: Path) -> None:
+    source = stand_ins.write_videos(tmp_path / "in", 1, 450)
+    config = stand_ins.config(num_people=5)
+    summary = reference.track(
+        [str(source)],
+        str(tmp_path / "out"),
+        config,
+        parts=stand_ins.PARTS,
+        resources=ResourceConfig(),
+    )
+    assert (summary.frames, summary.tracks) == (450, 5)
+    table = pq.read_table(next((tmp_path / "out/tracks").iterdir()))
+    assert table.num_rows == 5 * 450

@@ -1,0 +1,74 @@
+import math
+
+import numpy as np
+import pytest
+
+from jde_ray.models.metrics.rows import BoxRows, by_frame
+from jde_ray.models.metrics.tracking import (
+    COUNTS,
+    RATIOS,
+    SequenceScores,
+    score_sequence,
+    summarize,
+)
+
+
+def make(*rows):
+    """Rows of (frame, id, x): boxes 10 wide and 20 high."""
+    if not rows:
+        return BoxRows.empty()
+    tlbr = [(x, 0, x + 10, 20) for _, _, x in rows]
+    frames, ids = [row[0] for row in rows], [row[1] for row in rows]
+    return BoxRows(np.array(frames), np.array(ids), np.array(tlbr, float))
+
+
+def test_perfect_tracks_score_100_whatever_their_ids():
+    truth = make(*[(f, i, 100 * i + f) for f in range(5) for i in (1, 2)])
+    tracks = make(*[(f, i + 7, 100 * i + f) for f in range(5) for i in (1, 2)])
+    scores = summarize({"a": score_sequence(truth, tracks)})
+    figures = scores["a"].figures()
+    assert list(figures) == [*RATIOS, *COUNTS]
+    assert [figures[name] for name in RATIOS] == pytest.approx([100.0] * len(RATIOS))
+    assert [figures[name] for name in COUNTS] == [0, 0, 0, 2, 0, 0, 0]
+    assert scores["OVERALL"].figures() == figures
+
+
+def test_sequences_add_up():
+    truth = make(*[(f, 1, 0) for f in range(4)])
+    good, none = score_sequence(truth, truth), score_sequence(truth, BoxRows.empty())
+    scores = summarize({"good": good, "none": none})
+    assert list(scores) == ["good", "none", "OVERALL"]
+    overall = scores["OVERALL"].figures()
+    assert overall["MOTA"] == overall["DetA"] == overall["Rcll"] == 50
+    assert overall["IDF1"] == pytest.approx(100 * 2 / 3)
+    assert (overall["MT"], overall["ML"]) == (1, 1)
+    assert summarize({}) == {}
+
+
+def test_tracks_of_nobody_score_0():
+    figures = score_sequence(make((0, 1, 0)), BoxRows.empty()).figures()
+    assert {figures[name] for name in RATIOS if name != "LocA"} == {0}
+    assert (figures["FN"], figures["FP"], figures["ML"]) == (1, 0, 1)
+
+
+def test_without_truth_ratios_are_nan_and_counts_remain():
+    figures = score_sequence(BoxRows.empty(), make((0, 1, 0))).figures()
+    assert all(math.isnan(figures[name]) for name in RATIOS)
+    assert figures["FP"] == 1
+    assert math.isnan(SequenceScores().figures()["HOTA"])
+
+
+def test_an_id_twice_in_a_frame_is_refused():
+    twice = make((3, 8, 0), (3, 8, 50))
+    with pytest.raises(ValueError, match="tracks: got id 8 twice in frame 3"):
+        score_sequence(make((3, 1, 0)), twice)
+
+
+def test_by_frame_walks_the_union_of_frames():
+    walked = [(f, [len(i) for i in rows]) for f, rows in by_frame(make((4, 1, 0)), make((2, 1, 0)))]
+    assert walked == [(2, [0, 1]), (4, [1, 0])]
+
+
+def test_rows_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"rows: got shapes \(\(2,\), \(1,\), \(1, 4\)\)"):
+        BoxRows(np.zeros(2, int), np.zeros(1, int), np.zeros((1, 4)))

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+from fakes import Script
+
+from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.detection.detector import Detector, DetectorStage, settle
+from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
+from jde_ray.pipelines.output.run_record import open_out, recorded_precision
+from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.tracking.stages import wire_format
+
+SEEN: list[tuple[int, ...]] = []
+
+
+def frames(tmp_path: Path, **script: int) -> list[FrameChunk]:
+    segment = Segment(Video(Script(**script).write(tmp_path, "a"), "a"))
+    return list(fakes.decode(segment, size=fakes.SIZE, resize="fast", chunk_frames=8))
+
+
+def detector(model: str = fakes.PARTS.model) -> Detector:
+    return Detector(fakes.CONFIG.detection, ResourceConfig(), model)
+
+
+class Watching(fakes.ColourModel):
+    def __call__(self, frames: np.ndarray) -> Any:
+        SEEN.append(frames.shape)
+        return super().__call__(frames)
+
+
+class AcceleratorError(RuntimeError):
+    """As torch calls it."""
+
+
+class Failing(fakes.ColourModel):
+    def __init__(self, failure: Exception) -> None:
+        self.failure = failure
+
+    def __call__(self, frames: np.ndarray) -> Any:
+        raise self.failure
+
+
+class Capping(fakes.ColourModel):
+    def __call__(self, frames: np.ndarray) -> Any:
+        return [
+            SimpleNamespace(**{**vars(found), "num_capped": 2})
+            for found in super().__call__(frames)
+        ]
+
+
+def test_boxes_are_in_source_pixels_and_embeddings_rounded(tmp_path: Path) -> None:
+    chunk = frames(tmp_path, seed=1)[0]
+    found = detector().detect(chunk)
+    assert [len(d) for d in found.detections] == [
+        len(fakes.ColourModel(fakes.CONFIG.detection, ResourceConfig())([frame])[0].scores)
+        for frame in chunk.frames
+    ]
+    first = found.detections[0]
+    assert first.tlbr.dtype == np.float32
+    assert first.embeddings.dtype == np.float16
+    y, x = np.nonzero((chunk.frames[0] == fakes.PALETTE[0]).all(-1))
+    box = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
+    assert np.allclose(first.tlbr[0], box * 2)  # the network sees the source at half its size
+
+
+def test_the_model_sees_the_padding_and_the_result_does_not(tmp_path: Path) -> None:
+    SEEN.clear()
+    own = detector()
+    *_, last = frames(tmp_path, frames=11)
+    own._model = Watching(fakes.CONFIG.detection, ResourceConfig())
+    found = own.detect(last)
+    assert SEEN == [(8, 64, 96, 3)]
+    assert len(found.detections) == 3
+    assert found.is_last
+
+
+def test_pictures_of_another_kind_are_refused_in_one_line() -> None:
+    right = np.zeros((2, 64, 96, 3), np.uint8)
+    info = [VideoInfo(96, 64, 30.0)]
+    shapes = [right[0], right[..., :1], right[:, :0, :0], right[:, :60]]
+    for frames in (*shapes, right / 255, right.astype(np.int64)):
+        with pytest.raises(ValueError, match=f"frames: got {frames.dtype} of shape .* is uint8"):
+            detector().find(frames, info, [0])
+    with pytest.raises(ValueError, match="infos: got 3 and 3 numbers of 2 frames"):
+        detector().find(right, info * 3, [0, 1, 2])
+    assert len(detector().find(right, info, [0])[0]) == 1
+
+
+def test_nan_in_a_frame_is_that_videos_error(tmp_path: Path) -> None:
+    found = detector().detect(frames(tmp_path, nan_at=5)[0])
+    assert found.error is not None
+    assert (found.error.reason, found.error.frame) == (Reason.NON_FINITE_OUTPUT, 5)
+    assert found.detections == []
+    assert len(found.frame_index) == len(found.time_s) == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (FloatingPointError("heads: nan"), "non_finite_output: heads: nan (frame 8)"),
+        (MemoryError("2 GiB"), "oom: 2 GiB (frame 8)"),
+        (IndexError("no\nsuch"), "internal: IndexError: no such (frame 8)"),
+    ],
+)
+def test_a_failing_model_is_that_videos_error(
+    tmp_path: Path, failure: Exception, told: str
+) -> None:
+    own = detector()
+    own._model = Failing(failure)
+    found = own.detect(frames(tmp_path)[1])
+    assert str(found.error) == told
+    assert found.detections == []
+
+
+def test_a_broken_device_is_no_videos_error(tmp_path: Path) -> None:
+    own = detector()
+    own._model = Failing(AcceleratorError("device-side assert"))
+    with pytest.raises(AcceleratorError):
+        own.detect(frames(tmp_path)[1])
+
+
+def test_an_error_of_the_decoder_is_passed_on_without_the_model(tmp_path: Path) -> None:
+    chunk = replace(frames(tmp_path)[0], error=VideoError(Reason.DECODE, "bad"))
+    own = detector()
+    own._model = None  # type: ignore[assignment]
+    assert own.detect(chunk).error == chunk.error
+
+
+def test_capped_detections_are_counted(tmp_path: Path) -> None:
+    own = detector()
+    own._model = Capping(fakes.CONFIG.detection, ResourceConfig())
+    assert own.detect(frames(tmp_path)[0]).num_capped == 16
+
+
+class Ledger:
+    """Owners that note what they are told."""
+
+    def __init__(self, answers: list[str], *, is_suspicious: bool = False) -> None:
+        self.answers, self.is_suspicious = answers, is_suspicious
+        self.calls: list[str] = []
+
+    def begin(self, chunk: FrameChunk) -> str:
+        self.calls.append(f"begin {chunk.chunk_index}")
+        return self.answers[chunk.chunk_index]
+
+    def begin_all(self, chunks: list[FrameChunk]) -> list[str] | None:
+        self.calls.append("begin all")
+        return None if self.is_suspicious else self.answers
+
+    def deliver(self, chunk: DetectionChunk) -> str:
+        self.calls.append(f"deliver {chunk.chunk_index}")
+        return "ok"
+
+    def deliver_all(self, chunks: list[DetectionChunk]) -> list[str]:
+        self.calls.append(f"deliver {[chunk.chunk_index for chunk in chunks]}")
+        return ["ok"] * len(chunks)
+
+
+def receipt_of(ledger: Ledger, chunks: list[FrameChunk]) -> dict[str, Any]:
+    stage = DetectorStage(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model, "pass", 1)
+    stage._owners = ledger  # type: ignore[assignment]
+    (receipt,) = stage(wire_format.frames_to_table(chunks, 0.5)).to_pylist()
+    return receipt
+
+
+@pytest.mark.parametrize(("answer", "calls"), [("ok", 2), ("dup", 1), ("skip", 1), ("fenced", 1)])
+def test_the_stage_asks_before_it_works(tmp_path: Path, answer: str, calls: int) -> None:
+    ledger = Ledger([answer])
+    receipt = receipt_of(ledger, frames(tmp_path)[:1])
+    assert len(ledger.calls) == calls
+    assert (receipt["decode_s"], receipt["num_frames"]) == (0.5, 8)
+    assert (receipt["num_detections"] > 0) == (answer == "ok")
+
+
+def test_small_chunks_are_announced_and_delivered_at_once(tmp_path: Path) -> None:
+    chunks = frames(tmp_path)[:3]
+    ledger = Ledger(["ok", "dup", "ok"])
+    receipt = receipt_of(ledger, chunks)
+    assert ledger.calls == ["begin all", "deliver [0, 2]"]
+    assert (receipt["num_chunks"], receipt["num_frames"]) == (3, 24)
+    ledger = Ledger(["ok", "dup", "ok"], is_suspicious=True)
+    assert receipt_of(ledger, chunks)["num_detections"] == receipt["num_detections"]
+    assert ledger.calls == [
+        "begin all",
+        *("begin 0", "deliver 0", "begin 1", "begin 2", "deliver 2"),
+    ]
+
+
+def test_the_network_is_the_default_model(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from jde_ray.models.jde.config import SMALL
+    from jde_ray.models.jde.network import JDE
+    from jde_ray.models.jde.weights import save
+
+    torch.manual_seed(0)
+    save(JDE(SMALL), tmp_path / "tiny.safetensors")
+    config = DetectionConfig(
+        weights=str(tmp_path / "tiny.safetensors"), size=fakes.SIZE, score_threshold=0.0
+    )
+    found = Detector(config, ResourceConfig()).detect(frames(tmp_path)[0])
+    assert found.error is None
+    assert len(found.detections) == 8
+    assert sum(map(len, found.detections)) > 0
+
+
+def test_missing_weights_are_refused_before_work() -> None:
+    config = TrackConfig(detection=DetectionConfig(weights="no-such-model"))
+    with pytest.raises(RunError, match="no-such-model") as refused:
+        settle(config, Parts(), ResourceConfig())
+    assert refused.value.exit_code == ExitCode.REFUSED
+
+
+def test_precision_auto_is_what_the_out_was_begun_with(tmp_path: Path) -> None:
+    parts, resources, out = fakes.PARTS, ResourceConfig(), str(tmp_path)
+    fresh = settle(TrackConfig(), parts, resources, recorded_precision(out))
+    assert fresh.detection.precision == quick_precision("auto")
+    for precision in ("fp32", "bf16"):
+        config = replace(fresh, detection=replace(fresh.detection, precision=precision))
+        (tmp_path / "run.json").unlink(missing_ok=True)
+        open_out(out, config, resources)
+        assert settle(TrackConfig(), parts, resources, recorded_precision(out)) == config
+
+
+def test_a_run_sent_to_gpus_takes_bf16() -> None:
+    assert quick_precision("cuda") == "bf16"

@@ -1,0 +1,84 @@
+import cv2
+import numpy as np
+import pytest
+
+from jde_ray.jobs.cli import run
+from jde_ray.models.synthetic.render import render
+from jde_ray.models.synthetic.scene import StreetScene
+from jde_ray.pipelines.evaluation.detections import detection_scores
+from jde_ray.pipelines.evaluation.embedding_protocol import (
+    PUBLISHED_SCORE,
+    find_boxes,
+    find_frames,
+    sample_embeddings,
+)
+from jde_ray.pipelines.formats.track_files import Pairing
+
+SCENE = StreetScene(seed=3, width=640, height=360, frames_per_second=2.0, num_frames=4)
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory):
+    """A rendered street as a MOTChallenge sequence."""
+    folder = tmp_path_factory.mktemp("mot") / "STREET"
+    (folder / "img1").mkdir(parents=True)
+    (folder / "gt").mkdir()
+    lines = []
+    for frame, (image, truth) in enumerate(render(SCENE), start=1):
+        cv2.imwrite(str(folder / "img1" / f"{frame:06}.jpg"), image[:, :, ::-1])
+        for i, (x1, y1, x2, y2) in zip(truth.track_id, truth.tlbr, strict=True):
+            box = f"{x1 + 1:.1f},{y1 + 1:.1f},{x2 - x1:.1f},{y2 - y1:.1f}"
+            lines.append(f"{frame},{i},{box},1,1,1\n")
+    (folder / "gt" / "gt.txt").write_text("".join(lines))
+    (folder / "seqinfo.ini").write_text(
+        "[Sequence]\nname=STREET\nimDir=img1\nframeRate=2\nseqLength=4\nimWidth=640\n"
+        "imHeight=360\nimExt=.jpg\n"
+    )
+    return folder
+
+
+def test_people_are_read_where_the_truth_says_they_are(sequence):
+    frames = find_frames(sequence.parent)
+    assert list(frames) == ["STREET"]
+    known = sample_embeddings(Pairing("STREET", frames["STREET"], sequence / "gt" / "gt.txt"))
+    assert known.embeddings.shape == (len(known.identities), 128)
+    assert len(known.identities) > 5
+    assert np.linalg.norm(known.embeddings.astype(np.float32), axis=1) == pytest.approx(1, abs=1e-2)
+    fewer = sample_embeddings(Pairing("STREET", sequence, sequence / "gt" / "gt.txt"), every=2)
+    assert 0 < len(fewer.identities) < len(known.identities)
+
+
+def test_a_network_is_scored_as_a_detector_in_one_step(sequence):
+    """As published: what a run saves from .3 on, but with the protocol's own overlap."""
+    pairing = Pairing("STREET", sequence, sequence / "gt" / "gt.txt")
+    found = find_boxes(pairing, every=2)
+    assert len(found.boxes) == 2
+    assert all((scores > PUBLISHED_SCORE).all() for scores in found.scores)
+    assert detection_scores({"STREET": found})["OVERALL"].average_precision > 0.5
+    assert sum(map(len, found.truths)) > len(found.truths[0]) > 0
+
+
+def test_the_command_scores_a_network_as_a_detector(sequence, capsys):
+    arguments = ["--gt", str(sequence.parent), "--detections", "--weights", "small", "--every", "4"]
+    assert run(["eval", str(sequence.parent), *arguments]) == 0
+    output = capsys.readouterr().out
+    assert "AP of images" in output
+    assert "STREET" in output
+    assert run(["eval", str(sequence.parent), *arguments, "--weights", "nowhere"]) == 2
+    assert "weights: nowhere is neither a file" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_one_line(sequence, tmp_path):
+    truth = sequence / "gt" / "gt.txt"
+    with pytest.raises(ValueError, match="weights: nowhere is neither a file nor a shipped"):
+        sample_embeddings(Pairing("STREET", sequence, truth), weights="nowhere")
+    with pytest.raises(ValueError, match="gt: no ground truth of STREET"):
+        sample_embeddings(Pairing("STREET", sequence, None))
+    broken = tmp_path / "STREET"
+    (broken / "img1").mkdir(parents=True)
+    (broken / "seqinfo.ini").write_text((sequence / "seqinfo.ini").read_text())
+    good = (sequence / "img1" / "000001.jpg").read_bytes()
+    (broken / "img1" / "000001.jpg").write_bytes(good)
+    (broken / "img1" / "000002.jpg").write_bytes(good[: len(good) // 2])
+    with pytest.raises(ValueError, match="STREET: truncated"):
+        sample_embeddings(Pairing("STREET", broken, truth))

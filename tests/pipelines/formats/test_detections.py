@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pyarrow as pa
+import pytest
+from fakes import Script
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jde_ray.models.structures import Detections
+from jde_ray.pipelines.config import DetectionConfig, OutputConfig, TrackConfig
+from jde_ray.pipelines.errors import ExitCode, Reason, RunError
+from jde_ray.pipelines.formats.detections import SavedVideo, read_saved, saved_chunks, to_scores
+from jde_ray.pipelines.output.row_writer import RowWriter, detections_key
+from jde_ray.pipelines.sources.saved_detections import find_saved, run_folder
+from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.structures import Segment, Video
+from jde_ray.pipelines.tracking import reference
+
+TEXT = "3,-1,11,21,30,60,0.9\n1,-1,1,1,10,20,0.5\n3,-1,101,21,30,60,0.7\n"
+INFO = "[Sequence]\nname=S\nframeRate=10\nseqLength=5\nimWidth=200\nimHeight=100\n"
+
+
+def sequence(folder: Path, text: str = TEXT, info: str | None = INFO, name: str = "det") -> Path:
+    (folder / "det").mkdir(parents=True, exist_ok=True)
+    (folder / "det" / f"{name}.txt").write_text(text)
+    if info is not None:
+        (folder / "seqinfo.ini").write_text(info)
+    return folder
+
+
+def only(path: Path | str) -> SavedVideo:
+    (saved,) = find_saved([str(path)])
+    return saved
+
+
+def refused(*sources: Path | str) -> str:
+    with pytest.raises(RunError) as caught:
+        find_saved([str(source) for source in sources])
+    assert caught.value.exit_code == ExitCode.REFUSED
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_mot_text_becomes_frames_from_0_with_empty_ones_between(tmp_path: Path) -> None:
+    info, frames = read_saved(only(sequence(tmp_path / "S")), TrackConfig())
+    assert (info.width, info.height, info.frames_per_second) == (200, 100, 10.0)
+    found = list(frames)
+    assert [index for index, _, _ in found] == [0, 1, 2, 3, 4]
+    assert [round(time_s, 3) for _, time_s, _ in found] == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert [len(detections) for _, _, detections in found] == [1, 0, 2, 0, 0]
+    third = found[2][2]
+    np.testing.assert_array_equal(third.tlbr, [[10, 20, 40, 80], [100, 20, 130, 80]])
+    assert third.scores.tolist() == pytest.approx([0.9, 0.7])
+    assert third.embeddings.shape == (2, 0)
+
+
+def test_without_seqinfo_the_rate_is_30_and_the_last_detection_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text(TEXT)
+    saved = only(tmp_path / "other.txt")
+    assert saved.video.name == "other"
+    info, frames = read_saved(saved, TrackConfig())
+    assert (info.width, info.height, info.frames_per_second) == (130, 80, 30.0)
+    assert len(list(frames)) == 3
+
+
+def test_stride_and_limit_keep_the_frame_numbers(tmp_path: Path) -> None:
+    saved = only(sequence(tmp_path / "S"))
+    _, frames = read_saved(saved, TrackConfig(vid_stride=2, max_frames=2))
+    assert [index for index, _, _ in frames] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1,-1,1,1,10,20\n", "det.txt:1: got 6 columns"),
+        (TEXT + "0,-1,1,1,10,20,0.5\n", "det.txt:4: got '0,-1"),
+        (TEXT + "\n2,-1,1,1,nan,20,0.5\n", "det.txt:5: got"),
+        ("1,-1,1,1,ten,20,0.5\n", "det.txt:1: got"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_the_videos_error(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    saved = only(sequence(tmp_path / "S", text))
+    (chunk,) = saved_chunks(saved, Segment(saved.video), TrackConfig(), 4)
+    assert chunk.is_last
+    assert chunk.error is not None
+    assert chunk.error.reason == Reason.UNSUPPORTED_FORMAT
+    assert said in chunk.error.detail
+
+
+def test_a_file_that_has_gone_is_the_videos_error(tmp_path: Path) -> None:
+    saved = SavedVideo(Video(str(tmp_path), "S"), str(tmp_path), "detections/S.parquet")
+    (chunk,) = saved_chunks(saved, Segment(saved.video), TrackConfig(), 4)
+    assert chunk.error is not None
+    assert chunk.error.reason == Reason.NOT_FOUND
+
+
+def test_empty_text_is_a_sequence_without_people_or_no_sequence(tmp_path: Path) -> None:
+    saved = only(sequence(tmp_path / "S", ""))
+    chunks = list(saved_chunks(saved, Segment(saved.video), TrackConfig(), 4))
+    assert [len(chunk.frame_index) for chunk in chunks] == [4, 1]
+    saved = only(sequence(tmp_path / "T", "", info=None))
+    (chunk,) = saved_chunks(saved, Segment(saved.video), TrackConfig(), 4)
+    assert chunk.error is not None
+    assert chunk.error.reason == Reason.EMPTY
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 7])
+def test_chunks_are_numbered_and_the_last_one_is_marked(tmp_path: Path, size: int) -> None:
+    saved = only(sequence(tmp_path / "S"))
+    chunks = list(saved_chunks(saved, Segment(saved.video, 3), TrackConfig(), size))
+    assert [chunk.chunk_index for chunk in chunks] == list(range(-(-5 // size)))
+    assert [chunk.is_last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert np.concatenate([chunk.frame_index for chunk in chunks]).tolist() == list(range(5))
+    assert {chunk.attempt for chunk in chunks} == {3}
+
+
+def test_behind_a_checkpoint_chunks_are_those_that_are_left(tmp_path: Path) -> None:
+    saved = only(sequence(tmp_path / "S"))
+    rest = Segment(saved.video, start_frame=4)
+    whole = list(saved_chunks(saved, Segment(saved.video), TrackConfig(), 2))
+    left = list(saved_chunks(saved, rest, TrackConfig(), 2))
+    assert [chunk.chunk_index for chunk in left] == [2]
+    np.testing.assert_array_equal(left[0].frame_index, whole[2].frame_index)
+    sparse = TrackConfig(vid_stride=2)
+    (last,) = saved_chunks(saved, rest, sparse, 2)
+    assert (last.chunk_index, last.frame_index.tolist(), last.is_last) == (1, [4], True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-20, 200, width=32), min_size=1, max_size=30))
+def test_mapped_scores_are_shares_in_the_same_order(values: list[float]) -> None:
+    raw = np.array(values)
+    mapped = to_scores(raw)
+    assert mapped.dtype == np.float32
+    assert ((mapped >= 0) & (mapped <= 1)).all()
+    if raw.min() >= 0 and raw.max() <= 1:
+        np.testing.assert_array_equal(mapped, raw.astype(np.float32))
+    assert (np.diff(mapped[np.argsort(raw)]) >= 0).all()
+
+
+def test_the_kind_of_detector_is_known_by_its_scores() -> None:
+    margins, sums = np.array([-0.5, 0.25, 4.0]), np.array([-1.0, 30.0, 120.0])
+    assert to_scores(margins)[1] == to_scores(sums)[1] == 0.5
+    assert to_scores(sums, "60/10")[1] == pytest.approx(1 / (1 + np.exp(3)))
+    with pytest.raises(ValueError, match="score-map: got scores -1 to 120"):
+        to_scores(sums, "none")
+
+
+@pytest.mark.parametrize("text", ["30", "a/b", "1/0", "1/-2", "nan/1", "1/2/3", "percent"])
+def test_a_score_map_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="score-map: got"):
+        DetectionConfig(score_map=text)
+
+
+def test_a_tree_a_glob_and_a_file_name_the_same_sequences(tmp_path: Path) -> None:
+    for name in ("A", "B"):
+        sequence(tmp_path / "tree" / "train" / name)
+    tree = find_saved([str(tmp_path / "tree")])
+    assert [saved.video.name for saved in tree] == ["A", "B"]
+    assert tree == find_saved([str(tmp_path / "tree/*/*/det/det.txt")])
+    assert tree[0] == only(tmp_path / "tree/train/A")
+    assert run_folder(tree[0]) is None
+    # the same video as `jde track .../A` makes of the images
+    uri = str(tmp_path / "tree/train/A")
+    assert tree[0].video == Video(uri, "A", True, 10.0)
+
+
+def test_what_cannot_be_told_apart_or_found_is_refused(tmp_path: Path) -> None:
+    both = sequence(sequence(tmp_path / "S", name="dpm"), name="acf")
+    assert "acf.txt, dpm.txt; name one" in refused(both)
+    assert "S has two files" in refused(both / "det/acf.txt", both / "det/dpm.txt")
+    assert only(both / "det/acf.txt").video.name == "S"
+    assert only(sequence(both)).key == "det.txt"
+    (tmp_path / "empty").mkdir()
+    assert "no detections in" in refused(tmp_path / "empty")
+    assert "does not exist" in refused(tmp_path / "missing")
+    assert "does not exist" in refused(tmp_path / "missing" / "*.txt")
+    (tmp_path / "bad.parquet").write_text("no")
+    assert "no readable Parquet" in refused(tmp_path / "bad.parquet")
+    (tmp_path / "out" / "detections").mkdir(parents=True)
+    assert "--save-detections" in refused(tmp_path / "out")
+    assert "from-detections: gs://" in refused("gs://bucket/run").replace("out: got 'gs", "gs")
+
+
+def test_saved_detections_are_what_the_association_saw(tmp_path: Path) -> None:
+    source = fakes.archive(tmp_path / "in", a=Script(frames=20), b=Script(frames=3))
+    out = tmp_path / "out"
+    outputs = OutputConfig(save_detections=True)
+    config = fakes.CONFIG
+    reference.track([str(source)], str(out), config, parts=fakes.PARTS, outputs=outputs)
+    saved = find_saved([str(out)])
+    assert [one.video.name for one in saved] == ["a", "b"]
+    assert {run_folder(one) for one in saved} == {str(out)}
+    assert find_saved([str(out / "detections")])[0].video == saved[0].video
+    info, frames = read_saved(saved[0], config)
+    assert (info.width, info.height, info.frames_per_second) == (*fakes.SOURCE, 25.0)
+    found = list(frames)
+    assert [index for index, _, _ in found] == list(range(20))
+    assert {detections.embeddings.shape[1] for _, _, detections in found} == {fakes.DIM}
+    assert found[1][2].embeddings.dtype == np.float16
+    strict = replace(config, detection=replace(config.detection, score_threshold=0.935))
+    kept = [detections for _, _, detections in read_saved(saved[0], strict)[1]]
+    assert all((detections.scores > 0.935).all() for detections in kept)
+    assert 0 < sum(map(len, kept)) < sum(len(detections) for _, _, detections in found)
+
+
+def test_a_long_file_is_read_by_parts(tmp_path: Path) -> None:
+    video = Video("/x/long.mp4", "long")
+    writer = RowWriter(tmp_path / "spool", video, 64, OutputConfig(save_detections=True))
+    rng = np.random.default_rng(0)
+    for frame in range(2560):
+        boxes, vectors = rng.uniform(0, 9, (4, 4)), rng.normal(size=(4, 64))
+        found = Detections(
+            boxes.astype(np.float32), np.full(4, 0.9, np.float32), vectors.astype(np.float16)
+        )
+        writer.write_detections(frame, frame / 25, found)
+    about = {"width": "640", "height": "480", "frames_per_second": "25"}
+    writer.commit(open_store(str(tmp_path)), about)
+    key = detections_key(video.video_id)
+    size = (tmp_path / key).stat().st_size
+    before = pa.total_allocated_bytes()
+    _, frames = read_saved(SavedVideo(video, str(tmp_path), key), TrackConfig())
+    most = 0
+    for count, _ in enumerate(frames):
+        most = max(most, pa.total_allocated_bytes() - before) if count % 64 == 0 else most
+    assert count == 2559
+    assert size > 1_000_000
+    assert 0 < most < size / 2

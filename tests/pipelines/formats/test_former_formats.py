@@ -1,0 +1,122 @@
+"""A small OUT of every row format there was, read by all that reads an OUT.
+
+They were written by the code of their time, from `fakes.Script(frames=24)`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import numpy as np
+import places
+import pyarrow.parquet as pq
+import pytest
+from fakes import Script
+
+from jde_ray.jobs.cli import run
+from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits
+from jde_ray.pipelines.config import ROW_FORMAT, OutputConfig, TrackConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.formats.detections import read_saved
+from jde_ray.pipelines.formats.track_files import find_tracks, read_tracks
+from jde_ray.pipelines.output.row_writer import mot_key, tracks_key, video_key
+from jde_ray.pipelines.output.run_record import summarize
+from jde_ray.pipelines.output.work import Work, read_row
+from jde_ray.pipelines.refinement import RefineConfig, refine
+from jde_ray.pipelines.report.page import build_report
+from jde_ray.pipelines.sources.saved_detections import find_saved
+from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.tracking import from_detections, reference
+from jde_ray.pipelines.tracking.rendering import render, write_missing_mot
+
+GOLDEN = places.GOLDEN
+FORMATS = sorted(GOLDEN.glob("format_*"))
+ROWS, FRAMES, TRACKS = 94, 24, 6
+
+
+@pytest.fixture(params=FORMATS, ids=lambda path: path.name)
+def former(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    out = tmp_path / "former"
+    shutil.copytree(request.param, out)
+    return out
+
+
+def test_there_is_one_of_every_former_format() -> None:
+    recorded = [
+        json.loads((path / "run.json").read_text())["config"]["row_format"] for path in FORMATS
+    ]
+    assert recorded == list(range(1, ROW_FORMAT))
+
+
+def test_tracks_are_scored_and_refined(former: Path, tmp_path: Path) -> None:
+    ((name, path),) = find_tracks(former).items()
+    rows = read_tracks(path)
+    assert (name, len(rows), len(np.unique(rows.track_id))) == ("clip", ROWS, TRACKS)
+    (tmp_path / "gt").mkdir()
+    shutil.copy(path, tmp_path / "gt" / "clip.parquet")
+    for what in ([], ["--detections"]):
+        assert run(["eval", str(former), "--gt", str(tmp_path / "gt"), *what]) == 0
+    config = RefineConfig(interpolate=20, relink=RelinkLimits(), smooth=True)
+    (done,) = refine(former, str(tmp_path / "refined"), config)
+    assert (done.rows_before, done.tracks_before, done.emptied) == (ROWS, TRACKS, ())
+    assert done.rows_after > ROWS
+
+
+def test_detections_are_what_a_run_sees(former: Path) -> None:
+    (saved,) = find_saved([str(former)])
+    config = from_detections.settle_saved(TrackConfig(), [saved])
+    assert config.detection.weights_sha256 == "f" * 64
+    info, frames = read_saved(saved, config)
+    found = list(frames)
+    assert (info.width, info.height, info.frames_per_second) == (*fakes.SOURCE, 25.0)
+    assert [index for index, _, _ in found] == list(range(FRAMES))
+    assert found[3][2].embeddings.shape == (len(found[3][2]), fakes.DIM)
+
+
+def test_the_page_and_the_pictures_show_it(former: Path) -> None:
+    store = open_store(str(former))
+    (path,) = (former / "tracks").iterdir()
+    row = read_row(store, path.stem)
+    assert (row.rows, row.frames, row.error) == (ROWS, FRAMES, None)
+    page = build_report(store, summarize(store.uri, Work([], [], []), [], {"wall": 1.0}))
+    assert f"{TRACKS} paths of {TRACKS} tracks" in page
+    video = Video(str(former / "clip.mp4"), "clip")
+    Script(frames=FRAMES).write(former, "clip")
+    path.rename(former / tracks_key(video.video_id))  # by the id of today
+    text = next((former / "mot").iterdir()).read_bytes()
+    write_missing_mot(store, [video])
+    assert store.get(mot_key(video.video_id)) == text
+    render(str(former), video, fakes.CONFIG, replace(fakes.PARTS, frames="fakes:read_frames"))
+    assert store.exists(video_key(video.video_id))
+
+
+def test_no_run_goes_on_in_it(former: Path) -> None:
+    Script(frames=FRAMES).write(former / "in", "clip")
+    before = sorted(path for path in former.rglob("*") if path.is_file())
+    with pytest.raises(RunError, match=r"row format 1, accepted is 2\); its files") as refused:
+        reference.track([str(former / "in")], str(former), fakes.CONFIG, parts=fakes.PARTS)
+    assert refused.value.exit_code == ExitCode.OTHER_CONFIGURATION
+    assert "\n" not in str(refused.value)
+    assert sorted(path for path in former.rglob("*") if path.is_file()) == before
+
+
+def test_metadata_is_where_arrow_readers_look_and_of_today(tmp_path: Path) -> None:
+    source = fakes.archive(tmp_path / "in", a=Script(frames=FRAMES))
+    outputs = OutputConfig(save_detections=True)
+    out = str(tmp_path / "out")
+    reference.track([str(source)], out, fakes.CONFIG, parts=fakes.PARTS, outputs=outputs)
+    status = (source / "a.mp4").stat()
+    for folder in ("tracks", "detections"):
+        (path,) = (tmp_path / "out" / folder).iterdir()
+        known = pq.read_schema(path).metadata
+        assert known == pq.read_table(path).schema.metadata
+        assert known[b"video_version"].decode() == f"{status.st_size}-{status.st_mtime_ns}"
+        assert (known[b"num_frames"], known[b"num_tracks"]) == (b"24", b"6")
+        stored = pq.read_metadata(path).metadata
+        assert known == {name: text for name, text in stored.items() if name != b"ARROW:schema"}
+        assert path.stat().st_size < 12_000

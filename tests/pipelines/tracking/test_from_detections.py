@@ -1,0 +1,171 @@
+"""Tracks from saved detections equal those of the run that saved them, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import pytest
+from fakes import Script
+
+from jde_ray.models.tracking.registry import build_config
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.tracking import from_detections, offline, reference
+
+OUTPUTS = OutputConfig(save_detections=True, save_embeddings=True, save_mot=True)
+SMALL = ResourceConfig(chunk_frames=5, num_detectors=1, num_associators=2)
+
+
+def products(out: Path) -> dict[str, bytes]:
+    return {
+        f"{folder}/{path.name}": path.read_bytes()
+        for folder in ("tracks", "detections", "mot")
+        for path in (out / folder).glob("*")
+    }
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("in")
+    return fakes.archive(folder, a=Script(frames=43), b=Script(frames=12, seed=2))
+
+
+@pytest.fixture(scope="module")
+def direct(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("direct")
+    reference.track([str(archive)], str(out), fakes.CONFIG, parts=fakes.PARTS, outputs=OUTPUTS)
+    return out
+
+
+@pytest.mark.ray
+def test_the_same_settings_give_the_same_bytes_without_the_videos(
+    ray_cluster: str, direct: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"  # detections and run.json only, and no weights anywhere
+    shutil.copytree(direct / "detections", copy / "detections")
+    shutil.copy(direct / "run.json", copy)
+    config = TrackConfig()
+    out = tmp_path / "out"
+    summary = from_detections.track([str(copy)], str(out), config, resources=SMALL, outputs=OUTPUTS)
+    assert summary.exit_code == ExitCode.DONE
+    assert (summary.videos_done, summary.frames) == (2, 55)
+    assert len(products(out)) == 6
+    assert products(out) == products(direct)
+    again = from_detections.track([str(copy)], str(out), config, resources=SMALL)
+    assert (again.videos_done, again.videos_skipped) == (0, 2)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ["sort", "deepsort", "bytetrack"])
+def test_every_association_gives_what_its_direct_run_and_the_reference_give(
+    ray_cluster: str, archive: Path, direct: Path, tmp_path: Path, name: str
+) -> None:
+    tracking = build_config(name, high_score=0.5)
+    threshold = max(0.3, tracking.least_score)
+    detection = replace(fakes.CONFIG.detection, score_threshold=threshold)
+    config = replace(fakes.CONFIG, tracking=tracking, detection=detection)
+    source, outputs = [str(archive)], OutputConfig(save_embeddings=True)
+    settings = {"resources": SMALL, "outputs": outputs}
+    reference.track(source, str(tmp_path / "a"), config, parts=fakes.PARTS, outputs=outputs)
+    from_detections.track([str(direct)], str(tmp_path / "c"), config, **settings)
+    expected = products(tmp_path / "a")
+    assert len(expected) == 2
+    if name == "deepsort":  # the one with a state of its own
+        offline.track(source, str(tmp_path / "b"), config, parts=fakes.PARTS, **settings)
+        assert products(tmp_path / "b") == expected
+    assert products(tmp_path / "c") == expected
+    ours = (direct / "tracks").glob("*")
+    assert {path.read_bytes() for path in ours} != set(expected.values())
+
+
+@pytest.mark.ray
+def test_one_bad_file_is_one_failed_video_and_mot_text_needs_no_run(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    for name, text in (("good", ""), ("bad", "0,-1,1,1,2,2,1\n")):
+        lines = [f"{n},-1,{n},50,40,100,0.9,-1,-1,-1\n" for n in range(20, 0, -1)]
+        (tmp_path / name / "det").mkdir(parents=True)
+        (tmp_path / name / "det" / "det.txt").write_text("".join(lines) + text)
+    out = tmp_path / "out"
+    config = TrackConfig(tracking=build_config("sort"))
+    summary = from_detections.track([str(tmp_path)], str(out), config, resources=SMALL)
+    assert summary.exit_code == ExitCode.SOME_FAILED
+    assert (summary.videos_done, summary.rows, summary.tracks) == (1, 20, 1)
+    (error,) = summary.errors
+    assert error["reason"] == "unsupported_format"
+    assert "det.txt:21" in error["detail"]
+    other = TrackConfig(tracking=build_config("bytetrack"))
+    with pytest.raises(RunError, match=r"tracking\.association: sort there") as refused:
+        from_detections.track([str(tmp_path)], str(out), other, resources=SMALL)
+    assert refused.value.exit_code == ExitCode.OTHER_CONFIGURATION
+
+
+def settle(config: TrackConfig, *folders: Path) -> TrackConfig:
+    from jde_ray.pipelines.sources.saved_detections import find_saved
+
+    return from_detections.settle_saved(config, find_saved([str(folder) for folder in folders]))
+
+
+def with_record(direct: Path, folder: Path, **changes: object) -> Path:
+    shutil.copytree(direct, folder)
+    record = json.loads((folder / "run.json").read_text())
+    record["config"] |= changes
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_the_network_and_the_frames_are_those_of_the_run(direct: Path, tmp_path: Path) -> None:
+    detection = replace(fakes.CONFIG.detection, precision="fp32")
+    if settle(TrackConfig(), direct).detection.precision != "fp32":  # as this machine has it
+        detection = replace(detection, precision="bf16")
+    assert settle(TrackConfig(), direct) == replace(fakes.CONFIG, detection=detection)
+    higher = settle(TrackConfig(tracking=build_config(high_score=0.9)), direct)
+    assert higher.detection.score_threshold == 0.54
+    lower = settle(TrackConfig(tracking=build_config(high_score=0.1)), direct)
+    assert lower.detection.score_threshold == 0.3  # there is no more
+    assert settle(TrackConfig(vid_stride=2, max_frames=5), direct).vid_stride == 2
+    sparse = with_record(direct, tmp_path / "sparse", vid_stride=3)
+    assert settle(TrackConfig(), sparse).vid_stride == 3
+    with pytest.raises(RunError, match="vid-stride: got 2, accepted is 3"):
+        settle(TrackConfig(vid_stride=2), sparse)
+
+
+def test_detections_that_do_not_go_together_are_refused(direct: Path, tmp_path: Path) -> None:
+    other = with_record(direct, tmp_path / "other", detection={"size": [64, 64]})
+    for file in (other / "detections").glob("a*"):
+        file.unlink()
+    one = tmp_path / "one"
+    shutil.copytree(direct, one)
+    for file in (one / "detections").glob("b*"):
+        file.unlink()
+    with pytest.raises(RunError, match="different detectors or settings"):
+        settle(TrackConfig(), one, other)
+    (tmp_path / "x.txt").write_text("1,-1,1,1,10,20,0.5\n")
+    with pytest.raises(RunError, match="and MOT text come from"):
+        settle(TrackConfig(), one, tmp_path / "x.txt")
+    alone = tmp_path / "alone" / "detections"  # of another run, whose run.json is not there
+    shutil.copytree(other / "detections", alone)
+    with pytest.raises(RunError, match=r"one and .*alone.*, of which no run\.json tells, come"):
+        settle(TrackConfig(), one, alone)
+    shutil.copy(other / "run.json", alone.parent)  # sorts before `one`, and is the one that differs
+    (tmp_path / "aaa").mkdir()
+    with pytest.raises(RunError, match=r"alone and .*one come from different"):
+        settle(TrackConfig(), one, alone.parent)
+    with pytest.raises(RunError, match="save-video"):
+        from_detections.track(
+            [str(one)], str(tmp_path / "o"), TrackConfig(), outputs=OutputConfig(save_video=True)
+        )
+    for number, wrong in enumerate(({"vid_stride": 1.5}, {"vid_stride": None}, {"max_frames": "x"},
+                                    {"detection": {"weights": 7}}, {"detection": {"size": 3}},
+                                    {"detection": []})):  # fmt: skip
+        odd = with_record(direct, tmp_path / f"odd-{number}", **wrong)
+        with pytest.raises(RunError, match=r"run\.json cannot be read") as refused:
+            settle(TrackConfig(), odd)
+        assert refused.value.exit_code == ExitCode.REFUSED
+    (one / "run.json").write_text("{}")
+    with pytest.raises(RunError, match=r"run\.json cannot be read"):
+        settle(TrackConfig(), one)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import pyarrow.parquet as pq
+import pytest
+from fakes import Script
+from made_videos import write_video
+
+from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.tracking import offline, reference
+
+
+def test_every_decoded_frame_is_counted(tmp_path: Path) -> None:
+    source = fakes.archive(tmp_path / "in", a=Script(frames=33), b=Script(frames=1))
+    summary = reference.track([str(source)], str(tmp_path / "out"), fakes.CONFIG, parts=fakes.PARTS)
+    assert summary.exit_code == ExitCode.DONE
+    assert [row.frames for row in summary.videos] == [33, 1]
+    assert summary.rows == sum(row.rows for row in summary.videos) > 0
+    assert (tmp_path / "out/summary.json").exists()
+
+
+def test_stride_and_limit_keep_the_sources_frame_numbers(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    source = fakes.archive(tmp_path / "in", a=Script(frames=40))
+    config = replace(fakes.CONFIG, vid_stride=3, max_frames=6)
+    reference.track([str(source)], str(tmp_path / "out"), config, parts=fakes.PARTS)
+    table = pq.ParquetFile(next(tmp_path.glob("out/tracks/*"))).read()
+    assert set(table["frame"].to_pylist()) <= {0, 3, 6, 9, 12, 15}
+
+
+def test_the_chunk_size_changes_nothing(tmp_path: Path) -> None:
+    source = fakes.archive(tmp_path / "in", a=Script(frames=50))
+    found = []
+    for size in (1, 7, 64):
+        out = tmp_path / str(size)
+        resources = ResourceConfig(chunk_frames=size)
+        reference.track(
+            [str(source)], str(out), fakes.CONFIG, parts=fakes.PARTS, resources=resources
+        )
+        found.append(next(out.glob("tracks/*")).read_bytes())
+    assert found[0] == found[1] == found[2]
+
+
+def test_no_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError) as refused:
+        reference.track([str(tmp_path)], str(tmp_path / "out"), fakes.CONFIG, parts=fakes.PARTS)
+    assert refused.value.exit_code == ExitCode.REFUSED
+
+
+@pytest.mark.ray
+def test_the_real_decoder_and_network_agree_with_the_dataflow(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    """Also with annotated videos; the network's weights are random, so its boxes are too."""
+    torch = pytest.importorskip("torch")
+    from jde_ray.models.jde.config import SMALL
+    from jde_ray.models.jde.network import JDE
+    from jde_ray.models.jde.weights import save
+
+    torch.manual_seed(3)
+    save(JDE(SMALL), tmp_path / "random.safetensors")
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        write_video(tmp_path / "in" / f"v{number}.mp4", 20 + 7 * number)
+    (tmp_path / "in" / "text.mp4").write_text("not a video")
+    detection = DetectionConfig(
+        weights=str(tmp_path / "random.safetensors"),
+        size=(96, 64),
+        score_threshold=0.0,
+        max_detections=20,
+    )
+    config = TrackConfig(detection=detection, min_box_area=0)
+    outputs = OutputConfig(save_video=True, save_detections=True)
+    resources = ResourceConfig(chunk_frames=8, num_detectors=2, num_associators=2)
+    for track, name in ((reference.track, "plain"), (offline.track, "out")):
+        summary = track(
+            [str(tmp_path / "in")],
+            str(tmp_path / name),
+            config,
+            resources=resources,
+            outputs=outputs,
+        )
+        assert summary.exit_code == ExitCode.SOME_FAILED
+        assert (summary.videos_done, summary.frames) == (2, 47)
+        assert summary.detections == 47 * 20
+        assert summary.dropped["max_detections"] > 0
+    for folder, count in (("tracks", 2), ("detections", 2), ("errors", 1), ("videos", 2)):
+        plain = {path.name: path.read_bytes() for path in (tmp_path / "plain" / folder).iterdir()}
+        assert len(plain) == count
+        found = {path.name: path.read_bytes() for path in (tmp_path / "out" / folder).iterdir()}
+        assert found == plain

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+from made_videos import write_video
+
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.structures import Segment, Video
+from jde_ray.pipelines.tracking.stages.decode import frame_chunks
+from jde_ray.pipelines.tracking.time_left import ExpectedFrames
+
+VIDEOS = [Video(f"/v/{n}.mp4", str(n), num_bytes=100 * n) for n in (1, 2, 3)]
+
+
+def test_opened_videos_count_by_their_header_and_others_by_size() -> None:
+    expected = ExpectedFrames(VIDEOS, fakes.CONFIG)
+    assert expected.left(0) is None
+    expected.learn(VIDEOS[1].video_id, 400)
+    assert expected.left(0) == 1200
+    assert expected.left(150) == 1050
+    expected.learn(VIDEOS[1].video_id, 9)  # of its next part
+    expected.learn(VIDEOS[0].video_id, 100)
+    expected.learn(VIDEOS[2].video_id, 500)
+    assert expected.left(150) == 850
+    assert expected.left(2000) == 0
+    expected.go_on_from(300)
+    assert expected.left(150) == 550
+
+
+def test_without_sizes_the_number_of_videos_counts_and_stride_and_limit_are_kept() -> None:
+    blind = [replace(video, num_bytes=0) for video in VIDEOS]
+    expected = ExpectedFrames(blind, replace(fakes.CONFIG, vid_stride=3, max_frames=50))
+    expected.learn(blind[0].video_id, 100)
+    assert expected.left(0) == 3 * 34
+    expected.learn(blind[1].video_id, 1000)
+    assert expected.left(0) == (34 + 50) * 3 // 2
+
+
+def test_a_header_tells_the_frames_of_files_and_of_folders(tmp_path: Path) -> None:
+    found = []
+    for suffix in ("mp4", "mkv"):
+        path = write_video(tmp_path / f"a.{suffix}", 30)
+        video = Video(str(path), "a")
+        parts = "jde_ray.pipelines.video.chunks:decode_segment"
+        chunk = next(frame_chunks(parts, Segment(video), fakes.CONFIG, ResourceConfig()))
+        found.append(chunk.info.num_frames)
+    assert found == [30, 30]

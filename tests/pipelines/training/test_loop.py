@@ -1,0 +1,363 @@
+import csv
+import math
+import threading
+import time
+from dataclasses import replace
+from itertools import count, repeat
+
+import pytest
+import torch
+from published_checkpoint import build_state
+
+from jde_ray.models.jde import weights
+from jde_ray.models.jde.config import CONFIGURATIONS, SMALL_SHUFFLENET
+from jde_ray.models.jde.losses.anchor_free import JointLoss
+from jde_ray.models.jde.losses.task_aligned import Labels
+from jde_ray.models.jde.network import JDE
+from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.training import loop
+from jde_ray.pipelines.training.data.batches import Batch
+from jde_ray.pipelines.training.initialization import initialise, initialise_backbone
+from jde_ray.pipelines.training.loop import NonFiniteLossError, fit
+from jde_ray.pipelines.training.process_group import Ranks
+from jde_ray.pipelines.training.recipe import TrainingConfig, ValidationConfig
+from jde_ray.pipelines.training.schedule import TrainingPlan
+
+
+@pytest.fixture(autouse=True)
+def _a_row_every_second_step(monkeypatch):
+    monkeypatch.setattr(loop, "LOG_STEPS", 2)
+    monkeypatch.setattr(loop, "LOG_SECONDS", math.inf)
+
+
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 255, (2, 64, 96, 3), dtype=torch.uint8, generator=generator)
+    labels = Labels(
+        image=torch.tensor([0, 1]),
+        tlbr=torch.tensor([[20.0, 10.0, 50.0, 60.0], [40.0, 5.0, 70.0, 60.0]]),
+        identity=torch.tensor([0, 1]),
+        ignore=torch.zeros(2, dtype=torch.bool),
+        appearance=torch.zeros(2, SMALL_SHUFFLENET.embedding_dim),
+        learns_detection=torch.ones(2, dtype=torch.bool),
+    )
+    return Batch(images, labels, ("a.jpg", "b.jpg"))
+
+
+def some(number):
+    """So many batches, numbered from the step that is asked for."""
+    return lambda first: zip(count(first), repeat(batch(), number), strict=False)
+
+
+def network():
+    torch.manual_seed(0)
+    return JDE(SMALL_SHUFFLENET)
+
+
+def plan(validation=None, **changes):
+    settings = {"minutes": 1000.0, "warmup_steps": 5, "precision": "fp32", **changes}
+    return TrainingPlan(
+        config=TrainingConfig(**settings),
+        num_identities=2,
+        steps_per_epoch=4,
+        validation=validation,
+        notes={"licence": "test only"},
+    )
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_training_writes_weights_curves_and_goes_on_from_its_checkpoint(tmp_path):
+    store = open_store(str(tmp_path))
+    lines = []
+    fit(network(), plan(), some(2), store, show=lines.append)
+    assert weights.metadata(tmp_path / "weights.safetensors")["licence"] == "test only"
+    first = rows(tmp_path / "curves.csv")
+    assert [row["step"] for row in first] == ["2"]
+    assert len(lines) == 3  # what is trained, a head and a line
+    assert lines[0] == "training 1000 minutes on cpu (one trainer, fp32); an epoch has 4 steps"
+    fit(network(), plan(), some(4), store, show=lines.append)
+    both = rows(tmp_path / "curves.csv")
+    assert [row["step"] for row in both] == ["2", "4", "6"]
+    assert float(both[2]["total"]) < float(both[0]["total"])
+    assert float(both[0]["weight_identity"]) == pytest.approx(math.exp(-2) / 2, rel=0.05)
+    assert any("going on after step 2" in line for line in lines)
+
+
+def test_curves_of_steps_that_are_done_again_are_not_there_twice(tmp_path):
+    store = open_store(str(tmp_path))
+    fit(network(), plan(), some(2), store)
+    text = (tmp_path / "curves.csv").read_text()
+    extra = text.splitlines()[1].replace("2,", "4,", 1)
+    (tmp_path / "curves.csv").write_text(text + extra + "\n")  # written, then died
+    fit(network(), plan(), some(4), store)
+    assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["2", "4", "6"]
+
+
+def test_epochs_end_training_and_its_rate_falls_at_the_given_ones(tmp_path):
+    learning = plan(
+        minutes=None,
+        epochs=30,
+        optimiser="sgd",
+        schedule="steps",
+        decay_epochs=(15, 23),
+        learning_rate=0.01,
+        warmup_steps=1000,
+        warmup_power=4,
+    )
+    rates = [learning.rate(step, learning.share(step, 0.0)) for step in range(4 * 30)]
+    # warm-up lasts an epoch of four steps at most, to the fourth power
+    assert rates[:5] == pytest.approx([0.01 * (i / 4) ** 4 for i in (1, 2, 3, 4)] + [0.01])
+    assert [rates[4 * e] for e in (14, 15, 22, 23, 29)] == pytest.approx(
+        [0.01, 0.001, 0.001, 0.0001, 0.0001]
+    )
+    short = plan(minutes=None, epochs=2, optimiser="sgd", ema_steps=0.0)
+    fit(network(), short, some(100), open_store(str(tmp_path)))
+    state = torch.load(tmp_path / "latest.pt", weights_only=True)
+    assert state["step"] == 8
+    for name, value in state["model"].items():  # no moving average: the weights themselves
+        torch.testing.assert_close(state["average"][name], value)
+
+
+def test_training_ends_with_its_time_budget(tmp_path):
+    result = fit(network(), plan(minutes=1e-9), some(1000), open_store(str(tmp_path)))
+    assert isinstance(result, JDE)
+    assert torch.load(tmp_path / "latest.pt", weights_only=True)["step"] == 1
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_files(tmp_path):
+    model = network()
+    with torch.no_grad():
+        model.heads[0].box.weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteLossError, match=r"loss is nan at step 0; the batch: a.jpg, b.jpg"):
+        fit(model, plan(), some(1), open_store(str(tmp_path)))
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_path):
+    model = network()
+    model.heads[0].box.weight.register_hook(lambda g: g * float("inf"))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    with pytest.raises(NonFiniteLossError, match=r"gradient is .* at step 0; .* a.jpg, b.jpg"):
+        fit(model, plan(), some(1), open_store(str(tmp_path)))
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(value, before[name])
+
+
+def test_frozen_norms_keep_scale_and_shift(tmp_path):
+    model = network()
+    norm = model.neck.trunks[0][0][1]
+    fit(model, plan(freeze_norms=True), some(3), open_store(str(tmp_path)))
+    torch.testing.assert_close(norm.weight.detach(), torch.ones_like(norm.weight))
+    assert norm.running_mean.abs().sum() > 0
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    store = open_store(str(tmp_path))
+    fit(network(), plan(), some(1), store)
+    other = TrainingPlan(config=plan().config, num_identities=9, steps_per_epoch=4)
+    with pytest.raises(ValueError, match=r"latest.pt was written by another configuration"):
+        fit(network(), other, some(1), store)
+    fit(network(), other, some(1), store, resume=False)
+
+
+def test_checkpoints_from_before_the_weightings_are_read(tmp_path):
+    store = open_store(str(tmp_path))
+    fit(network(), plan(), some(2), store)
+    state = torch.load(tmp_path / "latest.pt", weights_only=True)
+    old = {"identity.classifier": "classifier", "weighting.s": "uncertainty"}
+    for new, name in old.items():
+        state["loss"] = {key.replace(new, name): value for key, value in state["loss"].items()}
+    del state["best"], state["validated"]
+    assert "uncertainty.score" in state["loss"]
+    torch.save(state, tmp_path / "latest.pt")
+    fit(network(), plan(), some(1), store)
+    assert torch.load(tmp_path / "latest.pt", weights_only=True)["step"] == 3
+
+
+def test_validation_is_asked_each_epoch_and_the_best_weights_are_kept(tmp_path):
+    answers = iter([0.3, 0.5, 0.4])
+
+    def validate(model):
+        assert not model.training
+        value = next(answers)
+        return {"SEQ": {"ap": value}, "OVERALL": {"ap": value}}
+
+    config = ValidationConfig(sequences=("SEQ",), every_epochs=1, keep_best="ap")
+    lines = []
+    fit(
+        network(),
+        plan(validation=config, minutes=None, epochs=3),
+        some(100),
+        open_store(str(tmp_path)),
+        validate=validate,
+        show=lines.append,
+    )
+    found = [r for r in rows(tmp_path / "validation.csv") if r["sequence"] == "OVERALL"]
+    assert [(r["step"], r["ap"]) for r in found] == [("4", "0.3"), ("8", "0.5"), ("12", "0.4")]
+    assert sum("validation after step" in line for line in lines) == 3
+    assert lines.index("validating after step 4") + 1 == next(
+        number for number, line in enumerate(lines) if "validation after step 4: ap 30.0" in line
+    )
+    best = weights.load(tmp_path / "best.safetensors").state_dict()
+    last = weights.load(tmp_path / "weights.safetensors").state_dict()
+    assert any(not torch.equal(best[key], last[key]) for key in best)
+
+
+def test_a_score_that_is_no_number_keeps_nothing_and_says_so(tmp_path):
+    config = ValidationConfig(sequences=("SEQ",), every_epochs=1, keep_best="ap")
+    lines = []
+    fit(
+        network(),
+        plan(validation=config),
+        some(1),
+        open_store(str(tmp_path)),
+        validate=lambda model: {"OVERALL": {"ap": math.nan}},
+        show=lines.append,
+    )
+    assert "best.safetensors is not written: there was nothing to measure ap on" in lines
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_a_training_shorter_than_a_row_has_curves_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_STEPS", 20)
+    lines = []
+    fit(network(), plan(), some(1), open_store(str(tmp_path)), show=lines.append)
+    assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["1"]
+    assert lines[-1].split()[0] == "1"
+
+
+def test_slow_steps_are_shown_before_twenty_of_them_are_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_STEPS", 20)
+    monkeypatch.setattr(loop, "LOG_SECONDS", 0.0)
+    lines = []
+    fit(network(), plan(), some(2), open_store(str(tmp_path)), show=lines.append)
+    assert [line.split()[0] for line in lines[2:]] == ["1", "2"]
+
+
+@pytest.mark.parametrize("found", ["fp32", "bf16"])
+def test_precision_is_by_default_what_tracking_takes(tmp_path, monkeypatch, found):
+    monkeypatch.setattr(loop, "quick_precision", lambda device: found)
+    lines = []
+    learning = plan(precision="auto")
+    assert TrainingConfig(epochs=1).precision == "auto"
+    fit(network(), learning, some(1), open_store(str(tmp_path)), show=lines.append)
+    assert f"one trainer, {found}" in lines[0]
+
+
+class Together(Ranks):
+    """One of two trainers in threads of this process, who meet where processes would."""
+
+    def __init__(self, rank, barrier, values):
+        super().__init__()
+        self.rank, self.count = rank, 2
+        self.barrier, self.values = barrier, values
+
+    def gather(self, value):
+        self.values[self.rank] = value
+        self.barrier.wait(60)
+        values = list(self.values)
+        self.barrier.wait(60)
+        return values
+
+    def any(self, *flags):
+        return [any(column) for column in zip(*self.gather(flags), strict=True)]
+
+
+def test_trainers_follow_one_clock_while_the_first_validates(tmp_path, monkeypatch):
+    """Each by its own clock they would differ by the seconds of the validations."""
+    barrier, values = threading.Barrier(2), [None, None]
+    rates = {0: [], 1: []}
+    taken = TrainingPlan.rate
+
+    def rate(self, step, share):
+        value = taken(self, step, share)
+        rates[int(threading.current_thread().name)].append(value)
+        return value
+
+    monkeypatch.setattr(TrainingPlan, "rate", rate)
+
+    def validate(model):
+        time.sleep(0.3)
+        return {"OVERALL": {"ap": 0.5}}
+
+    config = ValidationConfig(sequences=("SEQ",), every_minutes=0.2 / 60)
+    learning = plan(config, minutes=0.6 / 60)
+
+    def train(rank):
+        fit(
+            network(),
+            learning,
+            some(1000),
+            open_store(str(tmp_path)),
+            ranks=Together(rank, barrier, values),
+            validate=validate,
+        )
+
+    threads = [threading.Thread(target=train, args=(rank,), name=str(rank)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(rates[0]) > 1
+    assert rates[0] == rates[1]
+
+
+def test_a_detectors_backbone_is_taken_over_with_its_colours_turned(tmp_path):
+    donor = network().backbone.state_dict()
+    torch.save({f"backbone.{key}": value for key, value in donor.items()}, tmp_path / "d.pth")
+    model = network()
+    assert initialise_backbone(model, tmp_path / "d.pth") == len(donor)
+    mine = model.backbone.state_dict()["first_conv.0.weight"]
+    torch.testing.assert_close(mine, donor["first_conv.0.weight"].flip(1))
+
+
+def test_initial_weights_that_lack_a_tensor_are_refused(tmp_path):
+    donor = network().backbone.state_dict()
+    del donor["stage2.0.branch_main.0.weight"]
+    torch.save(donor, tmp_path / "d.pth")
+    with pytest.raises(ValueError, match=r"stage2\.0\.branch_main\.0\.weight"):
+        initialise_backbone(network(), tmp_path / "d.pth")
+
+
+def test_a_whole_network_can_be_the_start(tmp_path):
+    donor, model = JDE(SMALL_SHUFFLENET), network()
+    weights.save(donor, tmp_path / "d.safetensors")
+    assert initialise(model, tmp_path / "d.safetensors") == len(donor.state_dict())
+    torch.testing.assert_close(model.heads[0].box.weight, donor.heads[0].box.weight)
+    with pytest.raises(ValueError, match=r"none.pth is missing"):
+        initialise(model, tmp_path / "none.pth")
+
+
+def test_a_published_checkpoint_can_be_the_start(published_file, tmp_path):
+    with torch.device("meta"):
+        model = JDE(CONFIGURATIONS["darknet53-864x480"])
+    model.to_empty(device="cpu")
+    assert initialise(model, published_file) == len(model.state_dict())
+    first = build_state()["module_list.0.conv_0.weight"]
+    assert torch.equal(model.backbone.stem[0].weight, first)
+    (tmp_path / "bad.pt").write_bytes(b"PK no weights")
+    with pytest.raises(ValueError, match=r"bad.pt is not a complete PyTorch file"):
+        initialise(model, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match=r"bad.pt is not a complete PyTorch file"):
+        initialise(network(), tmp_path / "bad.pt")
+
+
+def test_the_identity_loss_can_start_with_a_classifier(tmp_path):
+    start = {"weight": torch.randn(2, SMALL_SHUFFLENET.embedding_dim), "bias": torch.randn(2)}
+    started = replace(plan(learning_rate=1e-9, warmup_steps=1), classifier=start)
+    fit(network(), started, some(1), open_store(str(tmp_path)))
+    loss = torch.load(tmp_path / "latest.pt", weights_only=True)["loss"]
+    for leaf, value in start.items():
+        torch.testing.assert_close(loss[f"identity.classifier.{leaf}"], value)
+
+
+def test_the_loss_of_the_small_network_has_the_names_that_curves_show():
+    assert JointLoss(SMALL_SHUFFLENET, 2).weighting.tasks == (
+        "score",
+        "box",
+        "identity",
+        "appearance",
+    )

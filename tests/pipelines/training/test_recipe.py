@@ -1,0 +1,151 @@
+
+import pytest
+import yaml
+from places import ROOT
+
+from jde_ray.pipelines.training.data.augmentation import Augmentation
+from jde_ray.pipelines.training.recipe import Recipe, parse_recipe, read_recipe
+
+JOBS = ROOT / "jobs"
+LEAST = {
+    "network": "small",
+    "sources": [{"kind": "boxes", "path": "park"}],
+    "training": {"minutes": 3},
+}
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("train_*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_that_come_with_the_code_are_accepted(path):
+    assert isinstance(read_recipe(path), Recipe)
+
+
+def test_the_published_recipe_is_the_papers():
+    recipe = read_recipe(JOBS / "train_published.yaml")
+    training = recipe.training
+    assert (training.optimiser, training.learning_rate, training.momentum) == ("sgd", 0.01, 0.9)
+    assert (training.epochs, training.decay_epochs, training.batch) == (30, (15, 23), 32)
+    assert recipe.augmentation.rotation_degrees == 5.0
+    assert recipe.augmentation.published
+    assert recipe.training.precision == "fp32"
+    assert [s.path for s in recipe.sources if s.is_video] == ["mot17.train", "caltech.train"]
+    assert recipe.config.has_published_layout
+    assert recipe.config.size == (1088, 608)
+
+
+def test_the_shipped_recipe_means_what_it_did():
+    recipe = read_recipe(JOBS / "train_small.yaml")
+    training = recipe.training
+    assert (training.optimiser, training.batch, training.ema_steps) == ("adamw", 32, 400.0)
+    assert (training.schedule, training.weight_decay) == ("cosine", 0.05)
+    assert recipe.augmentation == Augmentation()
+    assert (recipe.augmentation.mosaic, recipe.augmentation.published) == (0.5, False)
+    assert (recipe.margin, recipe.training.precision) == (0.0, "auto")
+    assert (recipe.weighting, recipe.embedding_loss) == ("uncertainty", "cross_entropy")
+    assert recipe.sampling == "weights"
+
+
+def changed(**changes):
+    return {**LEAST, **changes}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "accepted is a mapping of settings"),
+        (changed(netwrok="small"), "training configuration: got 'netwrok', accepted are network"),
+        (
+            changed(network="tiny"),
+            "network: got 'tiny', accepted is small | small-shufflenet | dark",
+        ),
+        (changed(sources=[]), "sources: got none"),
+        (changed(sources=[{"path": "park"}]), "source 1: .*kind"),
+        (changed(sources=[{"kind": "boxes", "pth": "park"}]), "source 1: got 'pth'"),
+        (changed(training={}), "training: accepted is either minutes or epochs"),
+        (changed(training={"minutes": 1, "epochs": 1}), "either minutes or epochs"),
+        (
+            changed(training={"minutes": "long"}),
+            "training minutes: got 'long', accepted is a number",
+        ),
+        (
+            changed(training={"minutes": -1}),
+            "training minutes: got -1, accepted is a number above 0",
+        ),
+        (changed(training={"minutes": 1, "optimiser": "adam"}), "accepted is adamw | sgd"),
+        (changed(training={"minutes": 1, "schedule": "steps"}), "steps, which needs epochs"),
+        (changed(weighting="gradnorm"), "weighting: got 'gradnorm', accepted is uncertainty"),
+        (changed(embedding_loss="arcface"), "embedding_loss: got 'arcface'"),
+        (
+            changed(margin=0.3),
+            "margin: got 0.3 with cross_entropy, accepted is embedding_loss trip",
+        ),
+        (changed(sampling="all"), "sampling: got 'all', accepted is weights | epoch | pairs"),
+        (changed(augmentation={"mosaic": 2}), "augmentation mosaic: got 2"),
+        (changed(validation={"sequences": ["a"]}), "either every_minutes or every_epochs"),
+        (
+            changed(
+                sources=[{"kind": "sequence", "path": "a"}],
+                validation={"sequences": ["a"], "every_epochs": 1},
+            ),
+            "validation sequences: got a, it is among the sources",
+        ),
+        (
+            changed(network="darknet53-576x320", appearance_teacher="osnet.onnx"),
+            "appearance_teacher: got osnet.onnx; only networks without anchors",
+        ),
+        (
+            changed(network="darknet53-576x320", initial_classifier=True),
+            "initial_classifier: got true, accepted with a darknet53 network",
+        ),
+    ],
+)
+def test_what_is_not_accepted_is_refused_in_one_line(settings, message):
+    with pytest.raises(ValueError, match=message.replace("|", r"\|")) as caught:
+        parse_recipe(settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"config: .*none.yaml cannot be read \(No such file"):
+        read_recipe(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(ValueError, match=r"bad.yaml cannot be read"):
+        read_recipe(tmp_path / "bad.yaml")
+
+
+def test_lists_of_a_file_become_tuples(tmp_path):
+    settings = changed(augmentation={"scale": [0.5, 1.2]}, aspects=[1.78])
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(settings))
+    recipe = read_recipe(tmp_path / "a.yaml")
+    assert recipe.augmentation.scale == (0.5, 1.2)
+    assert recipe.aspects == (1.78,)
+
+
+def test_a_source_is_left_out_by_its_path_or_its_name():
+    recipe = read_recipe(JOBS / "train_small.yaml")
+    less = recipe.without(["frames_gt/KITTI-17", "viper"])
+    gone = {source.path for source in recipe.sources} - {source.path for source in less.sources}
+    assert gone == {"frames_gt/KITTI-17", "people/reid/viper"}
+    with pytest.raises(
+        ValueError, match="leave-out: got KITTI-18, accepted are frames_gt/MOT16-11"
+    ):
+        recipe.without(["KITTI-18"])
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        (
+            "sources",
+            [{"kind": "sequence", "path": 0.5}],
+            r"source 1: path: got 0\.5, accepted is a",
+        ),
+        ("sources", [{"kind": "boxes", "path": "x", "weight": {}}], "source 1: weight: got {}"),
+        ("training", {"epochs": 1, "batch": None}, "training: batch: got None"),
+    ],
+)
+def test_a_value_of_another_type_is_named(section, values, message):
+    settings = {"network": "small", "licence": "ours", "training": {"epochs": 1}}
+    settings["sources"] = [{"kind": "sequence", "path": "x"}]
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_recipe(settings | {section: values})
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,103 @@
+"""Validation on a rendered sequence, with a network that sees the truth."""
+
+import math
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from jde_ray.models.jde.config import SMALL
+from jde_ray.models.jde.network import JDE
+from jde_ray.models.metrics.rows import BoxRows
+from jde_ray.models.synthetic.render import render
+from jde_ray.models.synthetic.scene import StreetScene
+from jde_ray.pipelines.formats.mot import SequenceInfo, format_ground_truth, format_sequence_info
+from jde_ray.pipelines.training.recipe import ValidationConfig
+from jde_ray.pipelines.training.validation import Validation, headline
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sequences")
+    folder = root / "STREET-01"
+    (folder / "img1").mkdir(parents=True)
+    (folder / "gt").mkdir()
+    scene = StreetScene(seed=3, width=320, height=192, frames_per_second=5.0, num_frames=6)
+    frames, ids, boxes = [], [], []
+    for index, (image, truth) in enumerate(render(scene)):
+        cv2.imwrite(str(folder / "img1" / f"{index + 1:06d}.jpg"), image[:, :, ::-1])
+        frames += [index] * len(truth.track_id)
+        ids += truth.track_id.tolist()
+        boxes += truth.tlbr.tolist()
+    rows = BoxRows(np.array(frames), np.array(ids), np.array(boxes, np.float64).reshape(-1, 4))
+    (folder / "gt" / "gt.txt").write_text(format_ground_truth(rows, np.ones(len(rows))))
+    info = SequenceInfo("STREET-01", 5.0, 6, 320, 192, "img1", ".jpg")
+    (folder / "seqinfo.ini").write_text(format_sequence_info(info))
+    return root
+
+
+def config(**changes):
+    settings = {"sequences": ("STREET-01",), "every_epochs": 1, "every": 2}
+    return ValidationConfig(**{**settings, **changes})
+
+
+def test_a_network_that_knows_nothing_finds_nobody_and_stays_as_it_was(root):
+    torch.manual_seed(0)
+    model = JDE(SMALL).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    scores = Validation(config(), root)(model)
+    assert list(scores) == ["STREET-01", "OVERALL"]
+    assert set(scores["OVERALL"]) == {"ap", "tpr_at_far", "mota", "idf1"}
+    assert scores["OVERALL"]["ap"] < 0.05
+    assert scores["OVERALL"]["mota"] == 0.0
+    assert "ap 0.0" in headline(scores)
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_the_shipped_network_is_far_better(root):
+    from jde_ray.models.jde import weights
+
+    scores = Validation(config(), root)(weights.load("small"))
+    overall = scores["OVERALL"]
+    assert overall["ap"] > 0.2
+    assert overall["tpr_at_far"] > 0.3
+    assert -1 < overall["mota"] <= 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "JPG"])
+def test_pictures_of_every_kind_that_tracking_reads_are_looked_at(root, tmp_path, suffix):
+    folder = tmp_path / "STREET-01"
+    shutil.copytree(root / "STREET-01" / "gt", folder / "gt")
+    (folder / "img1").mkdir()
+    for path in sorted((root / "STREET-01" / "img1").iterdir())[:2]:
+        image = cv2.imread(str(path))
+        name = "9" if path.stem == "000001" else "10"  # by number, not by text
+        cv2.imwrite(str(folder / "img1" / f"{name}.{suffix}"), image)
+    validation = Validation(config(every=1), tmp_path)
+    assert [(i, p.stem) for i, p in validation._frames(folder)] == [(0, "9"), (1, "10")]
+    torch.manual_seed(0)
+    found = validation._look(JDE(SMALL).eval(), folder, validation.truths[0], 0)
+    assert sum(len(boxes) for boxes in found.truths) > 0
+    assert not math.isnan(found.figures()["ap"])
+
+
+def test_a_sequence_without_pictures_is_named(tmp_path):
+    for name in ("img1", "gt"):
+        (tmp_path / "EMPTY" / name).mkdir(parents=True)
+    (tmp_path / "EMPTY" / "gt" / "gt.txt").write_text("1,1,1,1,10,20,1,1,1\n")
+    with pytest.raises(ValueError, match=r"validation: .*EMPTY/img1 holds no picture"):
+        Validation(config(sequences=("EMPTY",)), tmp_path)
+
+
+def test_a_limit_of_frames_cuts_the_truth_too(root):
+    validation = Validation(config(max_frames=2), root)
+    assert validation.truths[0].people.frame.max() == 1
+
+
+def test_sequences_that_are_missing_are_named(root):
+    with pytest.raises(ValueError, match=r"NOWHERE lacks gt/gt.txt or img1"):
+        Validation(config(sequences=("NOWHERE",)), root)
