@@ -12,16 +12,17 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from jde_ray.jobs.console.runner import main
-from jde_ray.pipelines.video.synthetic import render_street
 from rich.console import Console
 from rich.table import Table
+
+from jde_ray.jobs.console.runner import main
+from jde_ray.pipelines.video.synthetic import render_street
 
 if TYPE_CHECKING:
     from jde_ray.models.metrics.tracking import SequenceScores
     from jde_ray.models.synthetic.scene import StreetScene
     from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig
-    from jde_ray.pipelines.output.run_record import Summary
+    from jde_ray.pipelines.output.summary import Summary
 
 VISIBLE = 0.25  # people of whom less can be seen are not asked for, and not held against a track
 SCENES = {"promenade": 14, "high_street": 25, "square": 24}  # seeds
@@ -59,7 +60,7 @@ def demo(
 ) -> int:
     """Render three street scenes, track the people, and score the tracks against the truth."""
     from jde_ray.pipelines.config import ResourceConfig, TrackConfig
-    from jde_ray.pipelines.detection.networks import detection_for
+    from jde_ray.pipelines.detection.settings import detection_for
     from jde_ray.pipelines.errors import ExitCode, RunError
 
     try:
@@ -182,7 +183,7 @@ def score_archive(videos: list[DemoVideo], out: Path) -> dict[str, SequenceScore
     """Scores of the videos that have tracks, by name, and `OVERALL`."""
     from jde_ray.models.metrics.tracking import score_sequence, summarize
     from jde_ray.pipelines.formats.mot import read_ground_truth
-    from jde_ray.pipelines.formats.track_files import read_tracks
+    from jde_ray.pipelines.formats.tracks import read_tracks
 
     scores = {}
     for video in videos:
@@ -207,7 +208,7 @@ def _report(
     scored: dict[str, SequenceScores],
     summary: Summary,
 ) -> None:
-    from jde_ray.pipelines.formats.track_files import read_tracks
+    from jde_ray.pipelines.formats.tracks import read_tracks
 
     speed = summary.frames_per_second.get("wall")
     title = "people tracked" + (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
+
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.config import VERSION, DetectionConfig, ResourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError

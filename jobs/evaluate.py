@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from jde_ray.jobs.console.options import parse_size
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.evaluation.figures import (
+    Scored,
+    page_of,
+    score_detections,
+    score_embeddings,
+    score_network,
+    score_tracks,
+)
 
 if TYPE_CHECKING:
-    from jde_ray.pipelines.evaluation.detections import ImageBoxes, KnownEmbeddings
-    from jde_ray.pipelines.formats.track_files import Pairing, TruthRules
-    from jde_ray.pipelines.report.scores import Chart
+    from jde_ray.pipelines.evaluation.ground_truth import TruthRules
+    from jde_ray.pipelines.evaluation.pairing import Pairing
 
-MOST_CURVE_POINTS = 1000  # of the curve in the JSON file
 
 Tracks = Annotated[
     str,
@@ -99,27 +105,6 @@ Size = Annotated[
     typer.Option(metavar="WxH", show_default=False, help="Its input, where the file says none."),
 ]
 Every = Annotated[int, typer.Option(min=1, help="With --weights: look at every n-th frame.")]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What is shown of a kind of scores.
-
-    Attributes:
-        title: Of the page.
-        figures: By sequence, the one over all last.
-        columns: Of the table, in parts that may be tables of their own.
-        headline: Columns shown large on the page.
-        charts: Of the page.
-        curves: Written as JSON beside the figures.
-    """
-
-    title: str
-    figures: dict[str, dict[str, float]]
-    columns: tuple[Sequence[str], ...]
-    headline: Sequence[str]
-    charts: list[Chart]
-    curves: dict[str, Any]
 
 
 def evaluate(
@@ -210,136 +195,14 @@ def say_what_was_seen(pairings: list[Pairing]) -> list[str]:
     return [f"jde: scored in the frames that the run looked at: {names}{more}"]
 
 
-def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
-    """The page of `--html`."""
-    from jde_ray.pipelines.report.scores import score_page
-
-    return score_page(
-        scored.title, place, scored.figures, left_out, scored.charts, headline=scored.headline
-    )
-
-
-def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
-    """Figures of the official kit; curves over its thresholds of IoU."""
-    from jde_ray.models.metrics.hota import ALPHAS
-    from jde_ray.models.metrics.tracking import COUNTS, OVERALL, RATIOS, summarize
-    from jde_ray.pipelines.evaluation.tracks import for_each_pairing, score_pairing
-    from jde_ray.pipelines.report.scores import tracking_charts
-
-    scores = summarize(for_each_pairing(score_pairing, pairings, rules, address))
-    hota = scores[OVERALL].hota
-    curves = {"IoU": ALPHAS, "HOTA": hota.hota_curve, "DetA": hota.detection_curve,
-              "AssA": hota.association_curve}  # fmt: skip
-    return Scored(
-        "Tracks against ground truth",
-        {name: one.figures() for name, one in scores.items()},
-        (RATIOS, COUNTS),
-        ("HOTA", "MOTA", "IDF1", "IDs"),
-        tracking_charts(scores),
-        {name: curve.round(6).tolist() for name, curve in curves.items()},
-    )
-
-
-def score_detections(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
-    """Average precision of saved detections."""
-    from jde_ray.pipelines.evaluation.detections import collect_boxes
-    from jde_ray.pipelines.evaluation.tracks import for_each_pairing
-
-    return show_boxes(for_each_pairing(collect_boxes, pairings, rules, address))
-
-
-def show_boxes(images: dict[str, ImageBoxes]) -> Scored:
-    """Average precision at IoU .5, and the published mean over images beside it."""
-    from jde_ray.models.metrics.tracking import OVERALL
-    from jde_ray.pipelines.evaluation.detections import detection_scores
-    from jde_ray.pipelines.report.scores import detection_charts
-
-    scores = detection_scores(images)
-    figures = {
-        name: {
-            "AP": 100 * one.average_precision,
-            "AP of images": 100 * one.published_mean,
-            "Prcn": 100 * one.precision,
-            "Rcll": 100 * one.recall,
-            "boxes": one.num_truth,
-            "detections": one.num_detections,
-            "images": one.num_published_images,
-        }
-        for name, one in scores.items()
-    }
-    curve = scores[OVERALL].curve
-    some = slice(None, None, max(1, len(curve.recall) // MOST_CURVE_POINTS))
-    curves = {"score": curve.scores, "recall": curve.recall, "precision": curve.precision}
-    return Scored(
-        "Detections against ground truth",
-        figures,
-        (list(figures[OVERALL]),),
-        ("AP", "Prcn", "Rcll"),
-        detection_charts(scores),
-        {name: values[some].round(6).tolist() for name, values in curves.items()},
-    )
-
-
-def score_embeddings(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
-    """True positive rates at false accept rates, of every pair of saved embeddings."""
-    from jde_ray.pipelines.evaluation.detections import collect_embeddings
-    from jde_ray.pipelines.evaluation.tracks import for_each_pairing
-
-    return show_embeddings(for_each_pairing(collect_embeddings, pairings, rules, address))
-
-
-def score_network(
-    pairings: list[Pairing],
-    rules: TruthRules,
-    address: str | None,
-    *,
-    network: dict[str, Any],
-    of_boxes: bool,
-) -> Scored:
-    """Boxes or embeddings of a network as published: looked for, or read at the true boxes."""
-    from jde_ray.pipelines.evaluation.embedding_protocol import find_boxes, sample_embeddings
-    from jde_ray.pipelines.evaluation.tracks import for_each_pairing
-
-    if of_boxes:
-        find = partial(find_boxes, **network)
-        return show_boxes(for_each_pairing(find, pairings, rules, address))
-    read = partial(sample_embeddings, **network)
-    return show_embeddings(for_each_pairing(read, pairings, rules, address))
-
-
-def show_embeddings(known: dict[str, KnownEmbeddings]) -> Scored:
-    """Compare every pair, by sequence and over all."""
-    from jde_ray.models.metrics.tracking import OVERALL
-    from jde_ray.pipelines.evaluation.detections import embedding_scores
-    from jde_ray.pipelines.report.scores import embedding_charts
-
-    scores = embedding_scores(known)
-    figures: dict[str, dict[str, float]] = {}
-    for name, one in scores.items():
-        rates = zip(one.false_accept_rates, one.true_positive_rates, strict=True)
-        figures[name] = {
-            **{f"TPR@{far:.0e}".replace("e-0", "e-"): 100 * float(tpr) for far, tpr in rates},
-            "embeddings": one.num_embeddings,
-            "people": one.num_identities,
-        }
-    return Scored(
-        "Embeddings against ground truth",
-        figures,
-        (list(figures[OVERALL]),),
-        ("TPR@1e-1", "TPR@1e-3", "embeddings", "people"),
-        embedding_charts(scores),
-        {},
-    )
-
-
 def truth_rules(benchmark: str, min_visibility: float) -> TruthRules:
     """Checked rules.
 
     Raises:
         ValueError: If one is not accepted.
     """
+    from jde_ray.pipelines.evaluation.ground_truth import TruthRules
     from jde_ray.pipelines.formats.mot import BENCHMARKS
-    from jde_ray.pipelines.formats.track_files import TruthRules
 
     for known in BENCHMARKS:
         if benchmark.lower() == known.lower():
@@ -370,7 +233,7 @@ def pair_all(
     Raises:
         ValueError: If ground truth is missing and that was not allowed, or all of it is.
     """
-    from jde_ray.pipelines.formats.track_files import pair
+    from jde_ray.pipelines.evaluation.pairing import pair
 
     pairings, unscored = pair(files, gt)
     missing = [pairing.name for pairing in pairings if pairing.truth is None]

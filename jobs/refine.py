@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
 

@@ -1,7 +1,8 @@
 """`jde serve`: people tracked in live streams, HTTP and WebSocket. Also `python -m jobs.serve`.
 
-Turns the command line into the arguments of `pipelines.serving.deployments.build`, which a file for
-`serve deploy` holds too (jobs/recipes/serve.yaml), and keeps the service up until it is told to stop.
+Turns the command line into the arguments of `pipelines.serving.deployments.build`, which a file
+for `serve deploy` holds too (jobs/recipes/serve.yaml), and keeps the service up until it is told to
+stop.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+
 from jde_ray.jobs.console import options as options
 from jde_ray.jobs.console.options import parse_size
 from jde_ray.jobs.console.runner import main, say

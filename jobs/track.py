@@ -1,7 +1,7 @@
 """`jde track`: people tracked in videos, one Parquet file a video. Also `python -m jobs.track`.
 
-Turns the command line into configurations, checks the weights, runs `pipelines.tracking.offline.track`,
-and shows how it goes. Nothing is computed here.
+Turns the command line into configurations, checks the weights, runs
+`pipelines.tracking.offline.track`, and shows how it goes. Nothing is computed here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from jde_ray.jobs.console import options as options
 from jde_ray.jobs.console.options import Settings, Values, build_settings, collect
 from jde_ray.jobs.console.runner import main
@@ -22,7 +23,7 @@ from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.storage.s3_client import configure
 
 if TYPE_CHECKING:
-    from jde_ray.pipelines.output.run_record import Summary
+    from jde_ray.pipelines.output.summary import Summary
 
 Sources = Annotated[
     list[str] | None,

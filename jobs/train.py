@@ -1,7 +1,7 @@
 """`jde train`: learn boxes, scores and embeddings jointly. Also `python -m jobs.train`.
 
-Reads a configuration such as `jobs/recipes/train_small.yaml`, checks the data below `--data`, and trains:
-in this process, or with `--num-trainers` on Ray. Nothing is computed here.
+Reads a configuration such as `jobs/recipes/train_small.yaml`, checks the data below `--data`, and
+trains: in this process, or with `--num-trainers` on Ray. Nothing is computed here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
 

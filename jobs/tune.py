@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+
 from jde_ray.jobs.console import options as options
 from jde_ray.jobs.console.options import FLAGS, Values, build_settings, collect, read_yaml
 from jde_ray.jobs.console.runner import main
@@ -133,8 +134,8 @@ def _known(given: str, accepted: tuple[str, ...], name: str) -> str:
 
 
 def _pair(saved: list[SavedVideo], gt: Path) -> list[TuningSet]:
+    from jde_ray.pipelines.evaluation.pairing import pair
     from jde_ray.pipelines.evaluation.tuning import TuningSet
-    from jde_ray.pipelines.formats.track_files import pair
 
     by_name = {one.video.name: one for one in saved}
     try:

@@ -7,6 +7,7 @@ height (Kalman measurement); `cxcywh` centre and size (network). All in one pixe
 from __future__ import annotations
 
 import numpy as np
+
 from jde_ray.models.structures import FloatArray
 
 

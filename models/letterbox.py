@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jde_ray.models.structures import FloatArray
 from numpy.typing import NDArray
+
+from jde_ray.models.structures import FloatArray
 
 PAD_VALUE = 128  # the original pads with 127.5, which OpenCV stores as 128 in uint8
 _STRIDE = 32  # of the network's coarsest map: sides are multiples of it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import resource
 import signal
@@ -11,16 +10,15 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
 import ray
+
 from jde_ray.pipelines import own_ray
-from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 # A user reads our lines, not Ray's. The level is that of its C++ part, which calls it an error that
@@ -46,69 +44,6 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(number)
         terminated = number == signal.SIGTERM
         self.exit_code = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pools:
-    """How many workers of each kind, and what each of them asks of Ray."""
-
-    num_detectors: int
-    detector_cpus: float
-    detector_gpus: float
-    num_decoders: int
-    decoder_cpus: float
-    num_shards: int
-
-
-def size_pools(
-    resources: ResourceConfig,
-    cluster: Mapping[str, float] | None = None,
-    *,
-    before: Pools | None = None,
-) -> Pools:
-    """Fit the pools to a cluster.
-
-    Args:
-        resources: What the user asked for; None means what fits.
-        cluster: Total `CPU` and `GPU`; None asks the Ray that is connected.
-        before: Of the pass before: a run that began on GPUs does not go on without one, since
-            sums would differ.
-
-    Raises:
-        RunError: If a GPU is asked for and there is none.
-    """
-    if cluster is None:
-        cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
-    if before is not None and before.detector_gpus and not gpus:
-        raise RunError(
-            "Ray has lost its last GPU; the same command goes on when there is one",
-            ExitCode.INTERNAL,
-        )
-    if resources.device == "cuda" and not gpus:
-        raise RunError("device: got cuda, but this Ray has no GPU; use cpu", ExitCode.REFUSED)
-    on_gpu = gpus > 0 and resources.device != "cpu"
-    if on_gpu:
-        fitting = max(1, int(gpus / resources.gpus_per_detector))
-    else:  # a frame costs a CPU about ten times as much to detect as to decode
-        fitting = max(1, round(0.85 * cpus / resources.torch_threads))
-    num_detectors = resources.num_detectors or fitting
-    # a machine of one core is shared by halves: neither stage may keep the other from starting
-    decoder_cpus = 1.0 if cpus >= 2 else 0.5
-    wanted = 1.0 if on_gpu else float(resources.torch_threads)
-    share = math.floor(100 * max(cpus - decoder_cpus, 0.1) / num_detectors) / 100
-    detector_cpus = max(0.01, min(wanted, share))
-    # no more than leave the detectors their places: one that starts again would wait for ever for
-    # a decoder, which waits for a detector to take its frames
-    spare = cpus - num_detectors * detector_cpus + 1e-6
-    return Pools(
-        num_detectors=num_detectors,
-        detector_cpus=detector_cpus,
-        detector_gpus=resources.gpus_per_detector if on_gpu else 0.0,
-        num_decoders=resources.num_decoders or max(1, int(spare / decoder_cpus)),
-        decoder_cpus=decoder_cpus,
-        num_shards=resources.num_associators or min(16, max(1, int(cpus) // 4)),
-    )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import Any
 
 
 def one_line(text: str) -> str:
@@ -100,3 +101,17 @@ class ExitCode(IntEnum):
     OTHER_CONFIGURATION = 4
     INTERRUPTED = 130
     TERMINATED = 143
+
+
+def error_to_dict(error: VideoError | None) -> dict[str, Any] | None:
+    """Plain values of an error: reason, detail, frame."""
+    if error is None:
+        return None
+    return {"reason": str(error.reason), "detail": error.detail, "frame": error.frame}
+
+
+def error_from_dict(values: dict[str, Any] | None) -> VideoError | None:
+    """Inverse of `error_to_dict`."""
+    if values is None:
+        return None
+    return VideoError(Reason(values["reason"]), values["detail"], values["frame"])

@@ -32,6 +32,7 @@ def for_each(
     if address is None and len(items) <= MOST_IN_PROCESS:
         return [work(item) for item in items]
     import ray
+
     from jde_ray.pipelines.cluster import connected
 
     with connected(address or "local"):

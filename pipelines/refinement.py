@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits, relink
@@ -28,13 +29,13 @@ from jde_ray.models.tracking.postprocessing.trajectories import (
 )
 from jde_ray.pipelines.formats.mot import format_results
 from jde_ray.pipelines.formats.parquet_file import with_schema
-from jde_ray.pipelines.formats.track_files import find_tracks, read_scored_tracks
+from jde_ray.pipelines.formats.track_files import find_tracks
+from jde_ray.pipelines.formats.tracks import read_scored_tracks, track_schema
 from jde_ray.pipelines.output.row_writer import ROW_GROUP_ROWS
 from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.structures import track_schema
 
 _CORNERS = ("x1", "y1", "x2", "y2")
 _OF_VIDEO = ("video_id", "video")  # columns of one value

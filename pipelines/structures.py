@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import Detections, Tracks
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.names import make_id
-from numpy.typing import NDArray
+
+# halt: the owner cannot write any more; lost: it died over this chunk, or while it waited for it
+Answer = Literal["ok", "dup", "fenced", "skip", "halt", "lost"]
+DEFAULT_RATE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,30 +221,17 @@ class VideoOutcome:
     error: VideoError | None = None
 
 
-def track_schema(embedding_dim: int | None = None) -> pa.Schema:
-    """Arrow schema of `tracks/*.parquet` (docs/architecture.md, "What a run leaves behind").
+class Decoded(NamedTuple):
+    """How far the decoding of a segment has come.
 
-    Args:
-        embedding_dim: Width D of the float16 embedding column, None or 0 for no such column.
+    Attributes:
+        video_id: Of the segment.
+        start_frame: Likewise.
+        num_chunks: Chunks made so far.
+        has_ended: No chunk follows.
     """
-    text = pa.dictionary(pa.int32(), pa.string())
-    columns: list[Any] = [("video_id", text), ("video", text), ("frame", pa.int32())]
-    columns += [("time_s", pa.float64()), ("track_id", pa.int32())]
-    columns += [(name, pa.float32()) for name in ("x1", "y1", "x2", "y2", "score")]
-    if embedding_dim:
-        columns.append(("embedding", pa.binary(2 * embedding_dim)))
-    return pa.schema(columns)
 
-
-def detection_schema(embedding_dim: int) -> pa.Schema:
-    """Arrow schema of `detections/*.parquet`: a row a frame, so that empty frames are there too.
-
-    Args:
-        embedding_dim: Width D of the float16 embeddings, 0 for no such column.
-    """
-    box = pa.list_(pa.float32(), 4)
-    columns: list[Any] = [("frame", pa.int32()), ("time_s", pa.float64())]
-    columns += [("boxes", pa.list_(box)), ("scores", pa.list_(pa.float32()))]
-    if embedding_dim:  # a detector of boxes alone has none; Parquet has no values of no bytes
-        columns.append(("embeddings", pa.list_(pa.binary(2 * embedding_dim))))
-    return pa.schema(columns)
+    video_id: str
+    start_frame: int
+    num_chunks: int
+    has_ended: bool

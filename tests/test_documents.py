@@ -128,7 +128,7 @@ def test_settings_are_read(block: Block, tmp_path: Path):
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a video and a small finished run, where the blocks are run."""
     from jde_ray.models.synthetic.scene import StreetScene
-    from jde_ray.pipelines.detection.networks import detection_for
+    from jde_ray.pipelines.detection.settings import detection_for
     from jde_ray.pipelines.video.synthetic import render_street
 
     folder = tmp_path_factory.mktemp("documents")

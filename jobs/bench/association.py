@@ -11,8 +11,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from jde_ray.jobs.bench.machine import console, processor
 from rich.table import Table
+
+from jde_ray.jobs.bench.machine import console, processor
 
 if TYPE_CHECKING:
     from jde_ray.models.structures import Detections, Tracks

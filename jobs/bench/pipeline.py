@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from jde_ray.jobs.bench.machine import console, processor
-from jde_ray.pipelines.errors import ExitCode, RunError
 from rich.table import Table
 
+from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.pipelines.errors import ExitCode, RunError
+
 if TYPE_CHECKING:
-    from jde_ray.pipelines.cluster import Pools
     from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig
     from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Video
+    from jde_ray.pipelines.tracking.pools import Pools
 
 _CHUNKS_KEPT = 24  # chunks of frames that the stage of detection is fed with, again and again
 
@@ -35,8 +36,9 @@ def pipeline(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Each stage alone and the whole in one process tree: frames/s, and the whole's share."""
-    from jde_ray.pipelines.cluster import connected, size_pools
+    from jde_ray.pipelines.cluster import connected
     from jde_ray.pipelines.config import ResourceConfig
+    from jde_ray.pipelines.tracking.pools import size_pools
 
     resources = ResourceConfig(num_detectors=num_detectors)
     folder = Path(tempfile.mkdtemp(prefix="jde-bench-"))
@@ -161,7 +163,7 @@ class _Bench:
         pools: Pools,
         folder: Path,
     ) -> None:
-        from jde_ray.pipelines.detection.detector import settle
+        from jde_ray.pipelines.detection.settings import settle
 
         self._config = settle(config, parts, resources)
         self._resources, self._parts, self._pools, self._folder = resources, parts, pools, folder
@@ -205,6 +207,7 @@ class _Bench:
     def _detect(self, videos: Sequence[Video], chunks: list[FrameChunk]) -> dict[str, Any]:
         """The detectors of a run, fed from the object store with the first chunks."""
         import ray
+
         from jde_ray.pipelines.detection.detector import Detector
         from jde_ray.pipelines.structures import Segment
         from jde_ray.pipelines.tracking.stages.decode import frame_chunks
@@ -237,6 +240,7 @@ class _Bench:
     def _associate(self, videos: Sequence[Video], chunks: Sequence[FrameChunk]) -> dict[str, Any]:
         """The association actors of a pass; every chunk's detections over and over, in order."""
         import ray
+
         from jde_ray.pipelines.config import OutputConfig
         from jde_ray.pipelines.detection.detector import Detector
         from jde_ray.pipelines.structures import Segment, Video

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
 from jde_ray.pipelines.structures import FrameChunk, Segment, VideoInfo
-from numpy.typing import NDArray
 
 SIZE = (96, 64)
 RATE = 25.0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import CONFIGS as ASSOCIATIONS
 from jde_ray.models.tracking.registry import build_config

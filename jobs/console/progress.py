@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from jde_ray.pipelines.errors import ExitCode
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from jde_ray.pipelines.errors import ExitCode
+
 if TYPE_CHECKING:
-    from jde_ray.pipelines.output.run_record import Summary
+    from jde_ray.pipelines.output.summary import Summary
     from jde_ray.pipelines.output.work import VideoRow
     from jde_ray.pipelines.tracking.attempts import Progress
 

@@ -13,6 +13,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 import typer
+
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.storage.s3_client import StorageError, expect_first_contact
 

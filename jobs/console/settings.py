@@ -16,7 +16,8 @@ def check_weights(values: Values) -> Settings:
     """
     place = ("detection", "weights")
     weights = values.get(place, DetectionConfig().weights)
-    from jde_ray.pipelines.detection.networks import inspect, is_separate
+    from jde_ray.pipelines.detection.networks import is_separate
+    from jde_ray.pipelines.detection.settings import inspect
 
     try:
         facts = inspect(weights, values.get(("detection", "size")))

@@ -9,8 +9,9 @@ this network is for going on from such weights, not for learning from nothing.
 from __future__ import annotations
 
 import torch
-from jde_ray.models.backbones.resnet import MEAN, STD
 from torch import Tensor, nn
+
+from jde_ray.models.backbones.resnet import MEAN, STD
 
 STAGES = ((32, 1, 1), (64, 2, 2), (128, 2, 2), (256, 3, 2))  # channels, units, stride
 

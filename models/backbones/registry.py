@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import nn
+
 from jde_ray.models.backbones.csp import CspNet
 from jde_ray.models.backbones.darknet import DarkNet53
 from jde_ray.models.backbones.resnet import resnet50, resnet101
 from jde_ray.models.backbones.shufflenet import ShuffleNetV2
-from torch import nn
 
 BACKBONES: dict[str, Callable[[], nn.Module]] = {
     "csp": CspNet,

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from jde_ray.models.jde.decode import FrameDetections, decode, select
 from jde_ray.models.jde.head import ScaleMaps
 from jde_ray.models.jde.network import JDE
-from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.head import ScaleMaps
 from jde_ray.models.structures import FloatArray
-from torch import Tensor
-from torch.nn import functional as F
 
 MAX_CANDIDATES = 4096  # of an image, into NMS
 MAX_PAIRS = MAX_CANDIDATES**2  # of candidates compared at once, over all images

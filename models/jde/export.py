@@ -6,9 +6,10 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+
 from jde_ray.models.jde.fusion import fold_batch_norms
 from jde_ray.models.jde.network import JDE
-from torch import Tensor, nn
 
 OUTPUTS = ("boxes", "scores", "embeddings_32", "embeddings_16", "embeddings_8")
 OPSET = 17

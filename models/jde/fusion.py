@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Literal, cast
 
 import torch
-from jde_ray.models.jde.network import JDE
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from jde_ray.models.jde.network import JDE
 
 
 def fold_batch_norms(module: nn.Module) -> int:

@@ -7,9 +7,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from jde_ray.models.jde.config import JDEConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from jde_ray.models.jde.config import JDEConfig
 
 
 class ScaleMaps(NamedTuple):

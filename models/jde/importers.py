@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from jde_ray.models.backbones.csp import CspNet
 from jde_ray.models.backbones.darknet import STAGES, DarkNet53
 from jde_ray.models.backbones.resnet import ResNet
@@ -24,7 +26,6 @@ from jde_ray.models.jde.checkpoint import (
 )
 from jde_ray.models.jde.nanodet import read_nanodet
 from jde_ray.models.jde.network import JDE
-from torch import Tensor, nn
 
 HEAD_LAYERS = (  # per stride 32, 16, 8: trunk, hidden box layer, box, embedding; detection layer
     ((75, 76, 77, 78, 79), 80, 81, 83, 85),

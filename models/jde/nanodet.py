@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jde_ray.models.backbones.csp import CspNet
-from jde_ray.models.jde.checkpoint import CheckpointError
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from jde_ray.models.backbones.csp import CspNet
+from jde_ray.models.jde.checkpoint import CheckpointError
 
 STRIDES = (8, 16, 32)
 WIDTH, CLASSES, BINS = 128, 80, 11

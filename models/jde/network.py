@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+from torch import Tensor, nn
+
 from jde_ray.models.backbones.registry import BACKBONES
 from jde_ray.models.jde.config import JDEConfig
 from jde_ray.models.jde.decode import Candidates, FrameDetections, decode, select
 from jde_ray.models.jde.head import FeaturePyramid, PredictionHead, ScaleMaps
 from jde_ray.models.structures import check_frames
-from torch import Tensor, nn
 
 
 class JDE(nn.Module):

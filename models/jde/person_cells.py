@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.decode import Candidates
 from jde_ray.models.jde.losses.task_aligned import pair_iou
-from torch import Tensor
 
 SHAPE_IOU = 0.6  # of a person with an anchor, compared by width and height alone
 CANDIDATE_IOU = 0.5

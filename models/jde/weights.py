@@ -11,6 +11,10 @@ import logging
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
 from jde_ray.models.jde.checkpoint import (
     DARKNET,
     PYTORCH,
@@ -23,9 +27,6 @@ from jde_ray.models.jde.checkpoint import CheckpointError as CheckpointError  # 
 from jde_ray.models.jde.config import PUBLISHED_ANCHORS, JDEConfig, published
 from jde_ray.models.jde.importers import ImportReport, published_state, whole_darknet_state
 from jde_ray.models.jde.network import JDE
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.metrics.rows import BoxRows, by_frame
 from jde_ray.models.structures import FloatArray, IntArray
-from scipy.optimize import linear_sum_assignment
 
 IOU_THRESHOLD = 0.5
 MOSTLY_TRACKED, MOSTLY_LOST = 0.8, 0.2  # shares of a person's boxes: above, below

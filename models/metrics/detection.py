@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.structures import FloatArray, IntArray
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

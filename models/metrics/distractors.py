@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.metrics.rows import BoxRows, by_frame
 from jde_ray.models.structures import IntArray
-from scipy.optimize import linear_sum_assignment
 
 IOU_THRESHOLD = 0.5
 _EPSILON = float(np.finfo(float).eps)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jde_ray.models.structures import FloatArray, IntArray
 from numpy.typing import NDArray
+
+from jde_ray.models.structures import FloatArray, IntArray
 
 FALSE_ACCEPT_RATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 BLOCK_ROWS = 2048

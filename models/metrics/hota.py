@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.metrics.rows import BoxRows, by_frame, check_unique
 from jde_ray.models.structures import FloatArray, IntArray
-from scipy.optimize import linear_sum_assignment
 
 ALPHAS = np.arange(0.05, 0.99, 0.05)  # thresholds of IoU: .05 to .95
 _EPSILON = float(np.finfo(float).eps)

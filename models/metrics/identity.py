@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import motmetrics
 import numpy as np
+
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.metrics.rows import BoxRows, by_frame
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jde_ray.models.structures import FloatArray, IntArray
 from numpy.typing import NDArray
+
+from jde_ray.models.structures import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

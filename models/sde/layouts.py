@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.boxes import cxcywh_to_tlbr, iou_matrix
 from jde_ray.models.structures import FloatArray
-from numpy.typing import NDArray
 
 Outputs = Sequence[NDArray[Any]]
 Found = tuple[FloatArray, FloatArray]  # (N, 4) tlbr in input pixels, (N,) scores

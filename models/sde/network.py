@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.sde.declaration import (
     Declaration,
@@ -16,7 +18,6 @@ from jde_ray.models.sde.declaration import (
 from jde_ray.models.sde.layouts import LAYOUTS, Found, suppress
 from jde_ray.models.sde.onnx_network import OnnxNetwork
 from jde_ray.models.structures import FloatArray
-from numpy.typing import NDArray
 
 Device = Literal["cpu", "cuda"]
 # On a CPU one crop at a time is quickest: OSNet takes 2.6 ms for one and 4.4 ms a crop for 16 at

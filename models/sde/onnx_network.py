@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from jde_ray.models.sde.declaration import DeclarationError, NetworkDeclaration
 from numpy.typing import NDArray
+
+from jde_ray.models.sde.declaration import DeclarationError, NetworkDeclaration
 
 _NUMBERS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 CUDA = "CUDAExecutionProvider"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.synthetic.scene import Camera, Layout, StreetScene
 

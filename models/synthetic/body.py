@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.synthetic.appearance import Appearance
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jde_ray.models.structures import Detections, FloatArray
 from numpy.typing import NDArray
+
+from jde_ray.models.structures import Detections, FloatArray
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.synthetic.appearance import Appearance
 from jde_ray.models.synthetic.body import Pose, walking_pose
 from jde_ray.models.synthetic.solids import Paint, SolidCanvas, Surface, plain
-from numpy.typing import NDArray
 
 _MARGIN_M = 0.12
 

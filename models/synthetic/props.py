@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.synthetic.person import Sprite, make_sprite
 from jde_ray.models.synthetic.scene import PropKind
-from numpy.typing import NDArray
 
 _SIZES_M: dict[PropKind, tuple[float, float]] = {
     "lamp": (0.9, 5.2),

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.synthetic.backdrop import draw_backdrop, margin_px
 from jde_ray.models.synthetic.body import stride_length_m
 from jde_ray.models.synthetic.person import Sprite, draw_person
 from jde_ray.models.synthetic.props import draw_prop
 from jde_ray.models.synthetic.scene import Layout, StreetScene, Walker, build_layout
-from numpy.typing import NDArray
 
 _NUM_PHASES = 16
 _NUM_HEADINGS = 24

@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal
 
 import numpy as np
+
 from jde_ray.models.synthetic.appearance import Appearance, sample_appearance
 
 PropKind = Literal["lamp", "bin", "sign", "tree", "car", "bollard", "pillar", "bench", "hydrant"]

@@ -10,6 +10,7 @@ track's P is 10, with 10,000 for velocities. Coordinates stay apart, so the layo
 from __future__ import annotations
 
 import numpy as np
+
 from jde_ray.models.tracking.kalman import (
     COVARIANCE,
     POSITION,

@@ -10,11 +10,12 @@ from typing import Any
 import lap
 import numpy as np
 from filterpy.kalman import KalmanFilter
+from scipy.spatial.distance import cdist
+
 from jde_ray.models.boxes import iou_matrix, tlbr_to_tlwh, tlbr_to_xyah, tlwh_to_tlbr, xyah_to_tlbr
 from jde_ray.models.structures import FloatArray, Tracks
 from jde_ray.models.tracking.kalman import GATE
 from jde_ray.models.tracking.track import TrackStatus
-from scipy.spatial.distance import cdist
 
 _MOTION = np.eye(8) + np.eye(8, k=4)
 _MEASURE = np.eye(4, 8)

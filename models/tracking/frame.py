@@ -7,8 +7,9 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from jde_ray.models.structures import FloatArray
 from numpy.typing import ArrayLike, NDArray
+
+from jde_ray.models.structures import FloatArray
 
 
 @dataclass(slots=True)

@@ -7,9 +7,10 @@ below the stage's limit. Few pairs survive the gate, so most are alone in their 
 from __future__ import annotations
 
 import numpy as np
-from jde_ray.models.structures import FloatArray
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+
+from jde_ray.models.structures import FloatArray
 
 Indices = NDArray[np.intp]
 _NONE = np.zeros(0, np.intp)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import AssociationConfig
-from numpy.typing import NDArray
 
 SMALL, WIDE = "min_box_area", "aspect"  # causes, as they are counted
 

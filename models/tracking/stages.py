@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.frame import Frame
 from jde_ray.models.tracking.matching import (
@@ -13,7 +15,6 @@ from jde_ray.models.tracking.matching import (
     pairs_below,
 )
 from jde_ray.models.tracking.track import TrackStore
-from numpy.typing import NDArray
 
 _GATE_INCLUSIVE = float(np.nextafter(kalman.GATE, np.inf))
 

@@ -6,11 +6,12 @@ from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import TrackerState, Tracks
 from jde_ray.models.tracking import area_kalman, kalman
 from jde_ray.models.tracking.frame import Frame
 from jde_ray.models.tracking.kalman import STATE_ROWS, State, correct
-from numpy.typing import NDArray
 
 STORE_ARRAYS = ("table", "embeddings", "gallery", "counters", "motion")  # of a store's state
 

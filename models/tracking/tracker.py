@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from jde_ray.models.structures import TrackerState, Tracks
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step, build_frame
 from jde_ray.models.tracking.registry import AssociationConfig, associate, build_store
 from jde_ray.models.tracking.track import STORE_ARRAYS, TrackStore
 from jde_ray.models.tracking.trackers.jde import FIRST_FRAME
-from numpy.typing import ArrayLike, NDArray
 
 _STATE_KIND = "jde-tracker 2"  # raise the number when the meaning of a state changes
 _JITTER = 0.05  # of a frame: containers round time stamps, to 1/1000 s for example

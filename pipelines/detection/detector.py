@@ -7,89 +7,29 @@ dataflow: it hands its detections to the video's owner and gives the dataset onl
 from __future__ import annotations
 
 import logging
-import os
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
+
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.structures import Detections, FloatArray, check_frames
 from jde_ray.pipelines.config import (
     DetectionConfig,
     Parts,
-    Precision,
     ResourceConfig,
-    TrackConfig,
     find_part,
 )
 from jde_ray.pipelines.detection.networks import (
     FoundInFrame,
     FrameModel,
     PictureModel,
-    fingerprint,
-    is_separate,
-    quick_precision,
 )
-from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
+from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, VideoInfo
-from jde_ray.pipelines.tracking.stages import wire_format
-from jde_ray.pipelines.tracking.stages.shard_client import Owners
-from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
-
-
-def settle(
-    config: TrackConfig,
-    parts: Parts,
-    resources: ResourceConfig,
-    recorded: Precision | None = None,
-) -> TrackConfig:
-    """The configuration with what guards OUT filled in: fingerprint of the weights, precision.
-
-    Precision `auto` becomes `recorded`, so that a run can be resumed on another machine; without
-    it, what is quick on this machine.
-
-    Args:
-        config: As asked for.
-        parts: With a model that is not ours, the weights are not looked at.
-        resources: Where the run takes place.
-        recorded: Precision that OUT was begun with, see `run_record.recorded_precision`.
-
-    Raises:
-        RunError: If there are no such weights, or no GPU here for a local run that wants one (2).
-    """
-    detection = config.detection
-    is_ours = parts.model == Parts().model
-    if not detection.weights_sha256 and is_ours:
-        try:
-            detection = replace(detection, weights_sha256=fingerprint(detection.weights))
-        except ValueError as error:
-            raise RunError(str(error), ExitCode.REFUSED) from error
-    _check_device(resources)
-    if is_ours and is_separate(detection.weights):
-        if detection.precision == "bf16":
-            raise RunError(
-                "precision: got bf16, ONNX files run in theirs; accepted is auto | fp32",
-                ExitCode.REFUSED,
-            )
-        detection = replace(detection, precision="fp32")
-    if detection.precision == "auto":
-        chosen = recorded or quick_precision(resources.device)
-        detection = replace(detection, precision=chosen)
-    return replace(config, detection=detection)
-
-
-def _check_device(resources: ResourceConfig) -> None:
-    if resources.device != "cuda" or resources.address != "local":
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        raise RunError("device: got cuda, but this machine has no GPU; use cpu", ExitCode.REFUSED)
 
 
 class Detector:
@@ -212,65 +152,3 @@ def _to_video_error(failure: Exception, frame: int) -> VideoError:
     if isinstance(failure, MemoryError) or name == "OutOfMemoryError":
         return VideoError(Reason.OUT_OF_MEMORY, detail, frame)
     return VideoError(Reason.INTERNAL, f"{name}: {detail}", frame)
-
-
-class DetectorStage:
-    """A `Detector` as an actor of the pool: one batch is one row, of a chunk or several small ones.
-
-    Args:
-        config: Of the network.
-        resources: Device and threads.
-        model: Import path of the model's class.
-        pass_id: Of the pass, to find the videos' owners.
-        num_shards: How many owners there are.
-    """
-
-    def __init__(
-        self,
-        config: DetectionConfig,
-        resources: ResourceConfig,
-        model: str,
-        pass_id: str,
-        num_shards: int,
-    ) -> None:
-        self._detector = Detector(config, resources, model)
-        self._owners = Owners(pass_id, num_shards)
-        self._detect_s, self._num_detections = 0.0, 0  # of the row at hand
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Detect, deliver, and return a receipt of one row."""
-        chunks, decode_s = wire_format.frames_from_table(table)
-        self._detect_s, self._num_detections = 0.0, 0
-        answers = self._together(chunks) if len(chunks) > 1 else None
-        if answers is None:
-            answers = [self._alone(chunk) for chunk in chunks]
-        return wire_format.receipt(
-            chunks, answers, self._num_detections, decode_s=decode_s, detect_s=self._detect_s
-        )
-
-    def _together(self, chunks: Sequence[FrameChunk]) -> list[str] | None:
-        """Answers of the owners; None if the chunks shall go one by one."""
-        begun = self._owners.begin_all(chunks)
-        if begun is None:
-            return None
-        answers: list[str] = list(begun)
-        wanted = [place for place, answer in enumerate(answers) if answer == "ok"]
-        found = [self._detect(chunks[place]) for place in wanted]
-        for place, answer in zip(wanted, self._owners.deliver_all(found), strict=True):
-            answers[place] = answer
-        return answers
-
-    def _alone(self, chunk: FrameChunk) -> str:
-        answer: str = self._owners.begin(chunk)
-        return self._owners.deliver(self._detect(chunk)) if answer == "ok" else answer
-
-    def _detect(self, chunk: FrameChunk) -> DetectionChunk:
-        started = time.perf_counter()
-        try:
-            found = self._detector.detect(chunk)
-        except Exception:
-            logger.exception("the device is broken; Ray starts this detector anew")
-            os._exit(1)
-        self._detect_s += time.perf_counter() - started
-        self._num_detections += sum(len(frame) for frame in found.detections)
-        return found

@@ -6,13 +6,13 @@ Which it is follows from the weights: a YAML file declares the two (`models.sde.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, Device, ResourceConfig
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
@@ -105,6 +105,7 @@ class TorchModel:
 
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
         import torch
+
         from jde_ray.models.jde.fusion import optimise
         from jde_ray.models.jde.weights import load
 
@@ -142,6 +143,7 @@ class SeparateModel:
 
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
         import cv2
+
         from jde_ray.models.sde.declaration import read_declaration
         from jde_ray.models.sde.network import SeparateNetworks
 
@@ -174,85 +176,9 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> FrameMod
     return TorchModel(config, resources)
 
 
-@dataclass(frozen=True)
-class NetworkFacts:
-    """What is known of weights before a run.
-
-    Attributes:
-        size: Width and height of the frames.
-        sha256: Fingerprint: of the weight file, or over both ONNX files and what is declared of
-            them.
-        has_one_size: Frames of another size are refused: the anchors were chosen for this one.
-        rect: Whether frames get each video's own shape unless told otherwise: if no size was asked
-            for, and weights take more than one.
-    """
-
-    size: tuple[int, int]
-    sha256: str
-    has_one_size: bool
-    rect: bool
-
-
-def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
-    """Load the weights once, so that what is wrong with them is told before any other work.
-
-    Args:
-        weights: As `DetectionConfig.weights`.
-        size: Of the frames, None for what the weights say.
-
-    Raises:
-        ValueError: If they cannot be used.
-        OSError: If a file cannot be read.
-    """
-    if is_separate(weights):
-        from jde_ray.models.sde.declaration import read_declaration
-        from jde_ray.models.sde.network import SeparateNetworks
-
-        declaration = read_declaration(weights)
-        SeparateNetworks(declaration)
-        frames, digest = size or declaration.frames, declaration.sha256()
-        return NetworkFacts(frames, digest, has_one_size=False, rect=size is None)
-    from jde_ray.models.jde.weights import load, sha256
-
-    config = load(weights, size).config
-    has_one_size = config.has_published_layout
-    rect = size is None and not has_one_size
-    return NetworkFacts(size or config.size, sha256(weights), has_one_size, rect)
-
-
-def detection_for(weights: str = "small", size: tuple[int, int] | None = None) -> DetectionConfig:
-    """As `jde track --weights WEIGHTS` sets it: their own size, and frames of each video's shape.
-
-    Raises:
-        ValueError: If the weights cannot be used.
-        OSError: If a file cannot be read.
-    """
-    facts = inspect(weights, size)
-    return DetectionConfig(
-        weights=weights,
-        size=facts.size,
-        rect=facts.rect,
-        weights_sha256=facts.sha256,
-    )
-
-
-def fingerprint(weights: str) -> str:
-    """The fingerprint alone, without loading anything.
-
-    Raises:
-        ValueError: If there are no such weights.
-    """
-    if is_separate(weights):
-        from jde_ray.models.sde.declaration import read_declaration
-
-        return read_declaration(weights).sha256()
-    from jde_ray.models.jde.weights import sha256
-
-    return sha256(weights)
-
-
 def _onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
     import onnxruntime
+
     from jde_ray.models.sde.onnx_network import CUDA
 
     has_cuda = CUDA in onnxruntime.get_available_providers()

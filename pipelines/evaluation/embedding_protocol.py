@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from jde_ray.models.jde.network import JDE
 from jde_ray.models.jde.person_cells import person_rows
 from jde_ray.models.jde.weights import load
@@ -21,17 +22,14 @@ from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
-from jde_ray.pipelines.detection.networks import detection_for
+from jde_ray.pipelines.detection.settings import detection_for
 from jde_ray.pipelines.errors import VideoError
-from jde_ray.pipelines.evaluation.detections import (
-    DetectionRows,
-    ImageBoxes,
-    KnownEmbeddings,
-    image_boxes,
-    truth_of,
-)
+from jde_ray.pipelines.evaluation.detections import ImageBoxes, image_boxes, truth_of
+from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings
 from jde_ray.pipelines.evaluation.frames_seen import FramesSeen
-from jde_ray.pipelines.formats.track_files import Pairing, TruthRules, read_truth
+from jde_ray.pipelines.evaluation.ground_truth import TruthRules, read_truth
+from jde_ray.pipelines.evaluation.pairing import Pairing
+from jde_ray.pipelines.formats.detections import DetectionRows
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import Segment
 from jde_ray.pipelines.video.chunks import pictures

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from jde_ray.models.structures import IntArray
 from jde_ray.pipelines.formats.mot import GroundTruth
 

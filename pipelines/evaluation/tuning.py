@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.tracking import SequenceScores, score_sequence
 from jde_ray.models.structures import Detections
@@ -24,9 +25,9 @@ from jde_ray.pipelines.cluster import connected
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.evaluation.frames_seen import limited
+from jde_ray.pipelines.evaluation.ground_truth import TruthRules, read_truth
 from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_saved
 from jde_ray.pipelines.formats.mot import GroundTruth
-from jde_ray.pipelines.formats.track_files import TruthRules, read_truth
 from jde_ray.pipelines.structures import VideoInfo
 
 Search = Literal["grid", "optuna"]
@@ -220,8 +221,9 @@ def tune(
     """Try settings over Ray Tune.
 
     Args:
-        config: Settled for these detections (`pipelines.tracking.from_detections.settle_saved`); its
-            `score_threshold` is the least score that was saved.
+        config: Settled for these detections, see
+            `pipelines.tracking.from_detections.settle_saved`; its `score_threshold` is
+            the least score that was saved.
         sets: Sequences; every node must see their files.
         space: What to try.
         metric: Official name of a figure, the greater the better.

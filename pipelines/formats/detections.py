@@ -8,26 +8,25 @@ detector counts: rows in any order, ids are not looked at, and scores that are n
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import Detections, FloatArray
 from jde_ray.pipelines.config import TrackConfig, parse_score_map
 from jde_ray.pipelines.errors import Reason, VideoError
-from jde_ray.pipelines.formats.mot import read_scored, read_sequence_info
+from jde_ray.pipelines.formats.mot import read_scored, read_sequence_info, sequence_info_path
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.structures import DetectionChunk, Segment, Video, VideoInfo
-from jde_ray.pipelines.video.image_folder import DEFAULT_RATE
-from numpy.typing import NDArray
-
-logger = logging.getLogger(__name__)
+from jde_ray.pipelines.structures import DEFAULT_RATE, Video, VideoInfo
 
 SavedFrame = tuple[int, float, Detections]
 
@@ -92,35 +91,6 @@ def to_scores(raw: FloatArray, score_map: str = "auto") -> FloatArray:
     with np.errstate(over="ignore"):
         mapped: FloatArray = (1 / (1 + np.exp((midpoint - raw) / scale))).astype(np.float32)
     return mapped
-
-
-def saved_chunks(
-    saved: SavedVideo, segment: Segment, config: TrackConfig, chunk_frames: int
-) -> Iterator[DetectionChunk]:
-    """Chunks of a video's detections, as a detector would deliver them.
-
-    Never raises: an error is the last chunk, as in `pipelines.video.chunks.decode_segment`.
-
-    Args:
-        saved: Where they are.
-        segment: Which video and attempt, and the first frame that is not associated yet.
-        config: Stride, frame limit, least score and score map.
-        chunk_frames: T, the frames of a chunk; the last one may have fewer.
-    """
-    number = segment.start_frame // (chunk_frames * config.vid_stride)
-    try:
-        info, frames = read_saved(saved, config)
-        batch: list[SavedFrame] = []
-        for frame in frames:
-            if frame[0] < segment.start_frame:
-                continue
-            if len(batch) == chunk_frames:
-                yield _chunk(segment, number, info, batch, is_last=False)
-                number, batch = number + 1, []
-            batch.append(frame)
-        yield _chunk(segment, number, info, batch, is_last=True)
-    except Exception as error:  # noqa: BLE001  the contract: an error is a row, never an end
-        yield _chunk(segment, number, VideoInfo(0, 0, 0.0), [], is_last=True, error=_known(error))
 
 
 def read_saved(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Iterator[SavedFrame]]:
@@ -207,49 +177,70 @@ def _read_text(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
     return info, frames()
 
 
-def sequence_info_path(text: Path) -> Path | None:
-    """The `seqinfo.ini` of MOT text: of `NAME/det/det.txt` in NAME, else beside the file."""
-    folder = text.parent.parent if text.parent.name == "det" else text.parent
-    return folder / "seqinfo.ini" if (folder / "seqinfo.ini").is_file() else None
-
-
 def recorded_video(saved: pq.FileMetaData) -> Video | None:
     """The video that a file of `detections/` says it is of."""
     text = (saved.metadata or {}).get(b"source")
     return None if text is None else Video(**json.loads(text))
 
 
-def _chunk(
-    segment: Segment,
-    number: int,
-    info: VideoInfo,
-    frames: list[SavedFrame],
-    *,
-    is_last: bool,
-    error: VideoError | None = None,
-) -> DetectionChunk:
-    return DetectionChunk(
-        video_id=segment.video.video_id,
-        attempt=segment.attempt,
-        chunk_index=number,
-        frame_index=np.array([index for index, _, _ in frames], np.int64),
-        time_s=np.array([time_s for _, time_s, _ in frames], np.float64),
-        info=info,
-        is_last=is_last,
-        detections=[found for _, _, found in frames],
-        error=error,
-    )
+def detection_schema(embedding_dim: int) -> pa.Schema:
+    """Arrow schema of `detections/*.parquet`: a row a frame, so that empty frames are there too.
+
+    Args:
+        embedding_dim: Width D of the float16 embeddings, 0 for no such column.
+    """
+    box = pa.list_(pa.float32(), 4)
+    columns: list[Any] = [("frame", pa.int32()), ("time_s", pa.float64())]
+    columns += [("boxes", pa.list_(box)), ("scores", pa.list_(pa.float32()))]
+    if embedding_dim:  # a detector of boxes alone has none; Parquet has no values of no bytes
+        columns.append(("embeddings", pa.list_(pa.binary(2 * embedding_dim))))
+    return pa.schema(columns)
 
 
-def _known(error: Exception) -> VideoError:
-    """What stands in the video's error record."""
-    if isinstance(error, VideoError):
-        return error
-    if isinstance(error, FileNotFoundError):
-        return VideoError(Reason.NOT_FOUND, str(error))
-    if isinstance(error, ValueError | pa.ArrowException):  # ArrowInvalid is both
-        return VideoError(Reason.UNSUPPORTED_FORMAT, str(error))
-    if isinstance(error, OSError):
-        return VideoError(Reason.STORAGE, str(error))
-    logger.error("reading detections failed", exc_info=error)
-    return VideoError(Reason.INTERNAL, f"{type(error).__name__}: {error}")
+@dataclass(frozen=True)
+class DetectionRows:
+    """Detections of a sequence, a row each.
+
+    Attributes:
+        rows: Their frames and boxes; ids are row numbers.
+        scores: `(n,)`.
+        embeddings: `(n, D)` float16, None where the file has none.
+    """
+
+    rows: BoxRows
+    scores: FloatArray
+    embeddings: FloatArray | None
+
+
+def read_detections(path: Path) -> DetectionRows:
+    """Detections from a file of `detections/`, or from a MOT `det.txt`.
+
+    Raises:
+        ValueError: If they cannot be read, in one line with the file.
+    """
+    if path.suffix != ".parquet":
+        scored = read_scored(path)
+        return DetectionRows(_numbered(scored.rows), scored.scores, None)
+    try:
+        names = ["frame", "boxes", "scores"]
+        has_embeddings = "embeddings" in pq.read_schema(path).names
+        table = pq.read_table(path, columns=names + ["embeddings"] * has_embeddings)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a file of detections/ ({reason})") from error
+    lists = {n: table.column(n).combine_chunks() for n in table.column_names if n != "frame"}
+    count = lists["scores"].value_lengths().to_numpy()
+    frame = np.repeat(table.column("frame").to_numpy().astype(np.int64), count)
+    tlbr = lists["boxes"].flatten().flatten().to_numpy().astype(np.float64).reshape(-1, 4)
+    scores = lists["scores"].flatten().to_numpy().astype(np.float64)
+    if not (np.isfinite(tlbr).all() and np.isfinite(scores).all()):
+        raise ValueError(f"{path}: got NaN or Inf, accepted are finite boxes and scores")
+    embeddings = None
+    if has_embeddings:
+        content = b"".join(lists["embeddings"].flatten().to_pylist())
+        embeddings = np.frombuffer(content, np.float16).reshape(len(scores), -1 if content else 0)
+    return DetectionRows(BoxRows(frame, np.arange(len(scores)), tlbr), scores, embeddings)
+
+
+def _numbered(rows: BoxRows) -> BoxRows:
+    return BoxRows(rows.frame, np.arange(len(rows)), rows.tlbr)

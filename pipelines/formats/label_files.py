@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from jde_ray.models.structures import FloatArray
 
 SHOWN = 10  # problems told in one refusal

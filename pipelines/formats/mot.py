@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.boxes import tlbr_to_tlwh, tlwh_to_tlbr
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import FloatArray
-from numpy.typing import NDArray
 
 PEDESTRIAN = 1
 DISTRACTORS = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
@@ -256,3 +257,20 @@ def rows_of_frames(frames: Iterable[tuple[int, Any, FloatArray]]) -> BoxRows:
         for index, ids, tlbr in frames
     ]
     return BoxRows.concatenate(parts) if parts else BoxRows.empty()
+
+
+def sequence_rate(folder: Path) -> float | None:
+    """`frameRate` of a MOT sequence's seqinfo.ini, None where it says no positive number."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(folder / "seqinfo.ini", encoding="utf-8")
+        rate = parser.getfloat("Sequence", "frameRate")
+    except (configparser.Error, ValueError, OSError):
+        return None
+    return rate if 0 < rate <= 1000 else None
+
+
+def sequence_info_path(text: Path) -> Path | None:
+    """The `seqinfo.ini` of MOT text: of `NAME/det/det.txt` in NAME, else beside the file."""
+    folder = text.parent.parent if text.parent.name == "det" else text.parent
+    return folder / "seqinfo.ini" if (folder / "seqinfo.ini").is_file() else None

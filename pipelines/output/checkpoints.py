@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import TrackerState
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import Counts, Video, VideoInfo
-from numpy.typing import NDArray
 
 PREFIX = "checkpoints/"
 _STATE = "state.npz"

@@ -16,52 +16,21 @@ from typing import Any, TextIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import Detections, Tracks
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import PASSING, VideoError
+from jde_ray.pipelines.formats.detections import detection_schema
 from jde_ray.pipelines.formats.parquet_file import ParquetFile
+from jde_ray.pipelines.formats.tracks import _CORNERS, mot_text, track_schema
+from jde_ray.pipelines.output.layout import error_key, mot_key, tracks_key, video_key
 from jde_ray.pipelines.storage.base import Body, ObjectStore
-from jde_ray.pipelines.structures import TrackedFrame, Video, detection_schema, track_schema
-from numpy.typing import NDArray
+from jde_ray.pipelines.structures import TrackedFrame, Video
 
 ROW_GROUP_ROWS = 16_384
 _FRAME_GROUP_ROWS = 256  # a row of detections/ is a whole frame
 _TABLE_ROWS = 4096  # of tracks/, that become an Arrow table at once
-
-_CORNERS = ("x1", "y1", "x2", "y2")
-
-
-def tracks_key(video_id: str) -> str:
-    """Where a video's rows are; the object's existence is the commit."""
-    return f"tracks/{video_id}.parquet"
-
-
-def error_key(video_id: str) -> str:
-    """Where a failed video's error record is."""
-    return f"errors/{video_id}.json"
-
-
-def mot_key(video_id: str) -> str:
-    """Key of a video's MOTChallenge text."""
-    return f"mot/{video_id}.txt"
-
-
-def mot_text(table: pa.Table) -> str:
-    """MOTChallenge text of a committed file of tracks; the same as `--save-mot` writes at once."""
-    columns = {name: table.column(name).to_numpy() for name in ("frame", "track_id", "score")}
-    tlbr = np.stack([table.column(name).to_numpy() for name in _CORNERS], 1).astype(np.float64)
-    frames, starts = np.unique(columns["frame"], return_index=True)
-    lines: list[str] = []
-    for frame, start, end in zip(frames, starts, [*starts[1:], len(table)], strict=True):
-        ids, scores = columns["track_id"][start:end], columns["score"][start:end]
-        rows = Tracks(ids, tlbr[start:end], scores, np.arange(end - start))
-        lines += rows.to_mot(int(frame))
-    return "".join(f"{line}\n" for line in lines)
-
-
-def video_key(video_id: str) -> str:
-    """Where a video with its tracks drawn on it is."""
-    return f"videos/{video_id}.mp4"
 
 
 def detections_key(video_id: str) -> str:

@@ -15,18 +15,14 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from jde_ray.pipelines.errors import Reason, VideoError
+
+from jde_ray.pipelines.errors import Reason, VideoError, error_from_dict
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.output import checkpoints
-from jde_ray.pipelines.output.row_writer import (
-    error_key,
-    tracks_key,
-    videos_with_results,
-    write_error,
-)
+from jde_ray.pipelines.output.layout import error_key, summary_key, tracks_key
+from jde_ray.pipelines.output.row_writer import videos_with_results, write_error
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
-from jde_ray.pipelines.tracking.stages import wire_format
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +75,6 @@ class Work:
     known: dict[str, VideoRow] = field(default_factory=dict)
     changed: list[Video] = field(default_factory=list)
     redone: frozenset[str] = frozenset()
-
-
-def summary_key(share: tuple[int, int]) -> str:
-    """Where a run's summary goes; each of several partitions has its own."""
-    part, of = share
-    return "summary.json" if of == 1 else f"summary-{part}-of-{of}.json"
 
 
 def plan_work(
@@ -164,7 +154,7 @@ def known_failure(store: ObjectStore, video_id: str) -> VideoError:
     """The error that a video's record holds; another one if the record cannot be read."""
     key = error_key(video_id)
     try:
-        error = wire_format.error_from_dict(json.loads(store.get(key)))
+        error = error_from_dict(json.loads(store.get(key)))
         if error is None:
             raise ValueError("it is null")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as caught:

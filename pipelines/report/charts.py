@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
+
 from jde_ray.models.structures import FloatArray
 
 # told apart by people who see colours otherwise, too (Okabe and Ito); legible on light and dark

@@ -19,9 +19,10 @@ from pathlib import Path
 from string import Template
 
 import pyarrow as pa
+
 from jde_ray.pipelines.errors import ExitCode, VideoError
-from jde_ray.pipelines.output.row_writer import error_key
-from jde_ray.pipelines.output.run_record import Summary
+from jde_ray.pipelines.output.layout import error_key
+from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.output.work import VideoRow, known_failure
 from jde_ray.pipelines.report import sections
 from jde_ray.pipelines.report.plots import read_tracked_video

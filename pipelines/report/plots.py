@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
 from jde_ray.pipelines.formats.parquet_file import open_parquet
-from jde_ray.pipelines.output.row_writer import tracks_key
+from jde_ray.pipelines.output.layout import tracks_key
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.video.drawing import Point, track_colour
-from numpy.typing import NDArray
 
 MAX_GROUPS = 24  # row groups that are read of a video: an hour of five people, whole
 MAX_PATHS = 80  # of a video, the longest ones

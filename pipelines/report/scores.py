@@ -11,6 +11,7 @@ from string import Template
 from typing import TypeVar
 
 import numpy as np
+
 from jde_ray.models.metrics.detection import DetectionScores
 from jde_ray.models.metrics.embedding import EmbeddingScores
 from jde_ray.models.metrics.hota import ALPHAS

@@ -9,8 +9,8 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from jde_ray.pipelines.output.row_writer import tracks_key, video_key
-from jde_ray.pipelines.output.run_record import Summary
+from jde_ray.pipelines.output.layout import tracks_key, video_key
+from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.output.work import VideoRow
 from jde_ray.pipelines.report.plots import (
     MAX_PATHS,

@@ -21,17 +21,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ray import serve
+
 from jde_ray.pipelines.config import DetectionConfig, Parts
-from jde_ray.pipelines.detection.networks import inspect, is_separate, quick_precision
+from jde_ray.pipelines.detection.networks import is_separate, quick_precision
+from jde_ray.pipelines.detection.settings import inspect
 from jde_ray.pipelines.serving.admission import read_tokens
 from jde_ray.pipelines.serving.config import ServeConfig, read_config
-from jde_ray.pipelines.serving.replicas.ingress import (
-    DetectorReplica,
-    IngressReplica,
-    SessionReplica,
-)
+from jde_ray.pipelines.serving.replicas.detector import DetectorReplica
+from jde_ray.pipelines.serving.replicas.ingress import IngressReplica
 from jde_ray.pipelines.serving.replicas.keeper import Keeper
-from ray import serve
+from jde_ray.pipelines.serving.replicas.session import SessionReplica
 
 _MANY = 10_000  # calls at once: our own limits are the ones that hold
 # Serve would make a line of its own for every call from replica to replica

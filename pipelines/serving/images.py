@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.letterbox import Letterbox, fitted_size
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.video import image_headers
 from jde_ray.pipelines.video.frame import MAX_SIDE
 from jde_ray.pipelines.video.image_headers import MAX_SCANS, reaches_its_end, read_header
-from numpy.typing import NDArray
 
 # `application/octet-stream` is what programs say that do not know; the first bytes decide anyway
 CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")

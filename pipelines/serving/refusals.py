@@ -10,6 +10,8 @@ import json
 from enum import Enum
 from typing import Any
 
+from jde_ray.pipelines.serving.config import Limits
+
 
 class Cause(Enum):
     """Name in the answer, and HTTP status."""
@@ -98,3 +100,11 @@ class Refusal(Exception):  # noqa: N818  it is an answer
 
 def _rebuild(name: str, detail: str, expected: int | None, retry_after_s: float | None) -> Refusal:
     return Refusal(Cause[name], detail, expected=expected, retry_after_s=retry_after_s)
+
+
+_CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
+
+
+def too_large(limits: Limits) -> Refusal:
+    """The refusal of a body over the limit."""
+    return Refusal(Cause.BODY_TOO_LARGE, f"body: accepted are {limits.max_body_bytes} bytes")

@@ -15,14 +15,13 @@ from typing import Any
 
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.serving.admission import Rates, Tokens
-from jde_ray.pipelines.serving.api.guard import too_large
 from jde_ray.pipelines.serving.backend import Backend
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.decoding.pool import Decoders
 from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.metrics import Metrics
 from jde_ray.pipelines.serving.places import Crowd, Memory, Places
-from jde_ray.pipelines.serving.refusals import Cause, Refusal
+from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
 from jde_ray.pipelines.serving.streams.stream import Answer, session_of
 
 logger = logging.getLogger("ray.serve")

@@ -6,21 +6,16 @@ A source is a video file, a folder, a glob, a list (`@list.txt`, or a `.csv` wit
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.sources.passed_over import PassedOver, describe
 from jde_ray.pipelines.sources.search import Failure, Source, SourceSearch, list_sources
-from jde_ray.pipelines.structures import Segment, Video
+from jde_ray.pipelines.structures import Video
 
 logger = logging.getLogger(__name__)
-
-_MOST_IN_PACK = 16
-_FEWEST_PACKS = 128
 
 
 class Found(NamedTuple):
@@ -83,43 +78,3 @@ def _check_ids(videos: Sequence[Video]) -> None:
                 f"source: {owner} and {video.uri} have one id, {video.video_id}; rename one",
                 ExitCode.REFUSED,
             )
-
-
-def take_share(
-    videos: Sequence[Video], failures: Sequence[Failure], share: tuple[int, int]
-) -> tuple[list[Video], list[Failure]]:
-    """The k-th of K shares; every video is in one, whatever else is in the archive.
-
-    Args:
-        videos: All of them.
-        failures: Sources without a video, shared out likewise.
-        share: k and K, k from 1.
-    """
-    part, of = share
-
-    def is_ours(video: Video) -> bool:
-        # not the hash that picks the association actor, or some of them would have no work
-        digest = hashlib.sha256(video.video_id.encode()).digest()
-        return int.from_bytes(digest[:8]) % of == part - 1
-
-    return [v for v in videos if is_ours(v)], [f for f in failures if is_ours(f[0])]
-
-
-def pack(segments: Sequence[Segment], resources: ResourceConfig) -> list[list[Segment]]:
-    """Input rows of the dataflow: short videos of a large archive go together.
-
-    A row costs the driver a task, whatever is in it. Few videos stay alone, so that all decoders
-    have work; so do large ones, and those whose size is not known.
-    """
-    most = max(1, min(_MOST_IN_PACK, len(segments) // _FEWEST_PACKS))
-    packs: list[list[Segment]] = []
-    open_pack: list[Segment] = []
-    for segment in segments:
-        if not 0 < segment.video.num_bytes < resources.cut_bytes or segment.start_frame:
-            packs.append([segment])
-            continue
-        if not open_pack or len(open_pack) == most:
-            open_pack = []
-            packs.append(open_pack)
-        open_pack.append(segment)
-    return packs

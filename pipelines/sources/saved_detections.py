@@ -13,14 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.detections import SavedVideo, recorded_video
+from jde_ray.pipelines.formats.mot import sequence_rate
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.sources.search import Source, list_sources
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
-from jde_ray.pipelines.video.image_folder import sequence_rate
 
 
 def find_saved(sources: Source | Iterable[Source]) -> list[SavedVideo]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
+from jde_ray.pipelines.formats.mot import sequence_rate
 from jde_ray.pipelines.sources.lists import read_entries
 from jde_ray.pipelines.sources.passed_over import (
     DRAWN,
@@ -22,7 +23,7 @@ from jde_ray.pipelines.sources.passed_over import (
 from jde_ray.pipelines.sources.s3_search import MOST_DEEP, TOO_DEEP, find_objects
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.video.containers import VIDEO_SUFFIXES, to_video_error
-from jde_ray.pipelines.video.image_folder import images_version, is_image, sequence_rate
+from jde_ray.pipelines.video.image_folder import images_version, is_image
 
 Source = str | os.PathLike[str]
 Failure = tuple[Video, VideoError]

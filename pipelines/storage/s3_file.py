@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from typing import Any, cast
 
+from typing_extensions import Buffer
+
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.storage import s3_client
 from jde_ray.pipelines.storage.s3_client import ConditionError
-from typing_extensions import Buffer
 
 _FIRST_WINDOW, _LARGEST_WINDOW = 256 << 10, 8 << 20  # bytes of a request
 

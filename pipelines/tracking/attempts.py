@@ -15,18 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
-from jde_ray.pipelines.cluster import Pools
-from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
-from jde_ray.pipelines.output.checkpoints import Checkpoint, belonging, find_states
-from jde_ray.pipelines.output.row_writer import record_failure, tracks_key
-from jde_ray.pipelines.output.run_record import committed_outcome, file_metadata
-from jde_ray.pipelines.storage.base import ObjectStore
-from jde_ray.pipelines.storage.s3_client import deadline_s
-from jde_ray.pipelines.structures import Counts, Segment, Video, VideoOutcome
-from jde_ray.pipelines.tracking.stages.associate import start_shards
-from jde_ray.pipelines.tracking.stalls import StalledError, Watch
-from jde_ray.pipelines.tracking.time_left import ExpectedFrames
 from ray.data import Dataset
 from ray.exceptions import (
     AuthenticationError,
@@ -37,6 +25,20 @@ from ray.exceptions import (
     RuntimeEnvSetupError,
     UserCodeException,
 )
+
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
+from jde_ray.pipelines.output.checkpoints import Checkpoint, belonging, find_states
+from jde_ray.pipelines.output.layout import tracks_key
+from jde_ray.pipelines.output.row_writer import record_failure
+from jde_ray.pipelines.output.run_record import committed_outcome, file_metadata
+from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.storage.s3_client import deadline_s
+from jde_ray.pipelines.structures import Counts, Segment, Video, VideoOutcome
+from jde_ray.pipelines.tracking.pools import Pools
+from jde_ray.pipelines.tracking.stages.associate import start_shards
+from jde_ray.pipelines.tracking.stalls import StalledError, Watch
+from jde_ray.pipelines.tracking.time_left import ExpectedFrames
 
 logger = logging.getLogger(__name__)
 

@@ -10,39 +10,40 @@ own bytes.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
-from jde_ray.pipelines.cluster import Interrupted, Pools, connected, interruptible, size_pools
+from ray.data import DataContext, Dataset, TaskPoolStrategy
+
+from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.formats.detections import SavedVideo, saved_chunks
-from jde_ray.pipelines.output.run_record import (
-    Summary,
-    open_out,
-    parse_record,
-    put_summary,
-    summarize,
-)
+from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
+from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_saved
+from jde_ray.pipelines.output.run_record import open_out, parse_record
+from jde_ray.pipelines.output.summary import Summary, put_summary, summarize
 from jde_ray.pipelines.output.work import accept, plan_work
 from jde_ray.pipelines.report.page import write_report
-from jde_ray.pipelines.sources.discovery import take_share
 from jde_ray.pipelines.sources.saved_detections import find_saved, run_folder
 from jde_ray.pipelines.sources.search import Source
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.structures import Segment
+from jde_ray.pipelines.structures import Decoded, DetectionChunk, Segment, VideoInfo
 from jde_ray.pipelines.tracking.attempts import Passes, Progress
+from jde_ray.pipelines.tracking.packing import take_share
+from jde_ray.pipelines.tracking.pools import Pools, size_pools
 from jde_ray.pipelines.tracking.rendering import write_missing_mot
 from jde_ray.pipelines.tracking.stages import wire_format
-from jde_ray.pipelines.tracking.stages.shard_client import Decoded, Owners
+from jde_ray.pipelines.tracking.stages.shard_client import Owners
 from jde_ray.pipelines.tracking.stalls import streaming_context
-from ray.data import DataContext, Dataset, TaskPoolStrategy
+
+logger = logging.getLogger(__name__)
 
 _READER_BYTES = 256 << 20
 
@@ -299,3 +300,68 @@ def read_rows(
         yield wire_format.receipt([chunk], [answer], num_detections, decode_s=read_s)
         started = time.perf_counter()
     owners.decoded([Decoded(video_id, segment.start_frame, num_chunks, True)])
+
+
+def saved_chunks(
+    saved: SavedVideo, segment: Segment, config: TrackConfig, chunk_frames: int
+) -> Iterator[DetectionChunk]:
+    """Chunks of a video's detections, as a detector would deliver them.
+
+    Never raises: an error is the last chunk, as in `pipelines.video.chunks.decode_segment`.
+
+    Args:
+        saved: Where they are.
+        segment: Which video and attempt, and the first frame that is not associated yet.
+        config: Stride, frame limit, least score and score map.
+        chunk_frames: T, the frames of a chunk; the last one may have fewer.
+    """
+    number = segment.start_frame // (chunk_frames * config.vid_stride)
+    try:
+        info, frames = read_saved(saved, config)
+        batch: list[SavedFrame] = []
+        for frame in frames:
+            if frame[0] < segment.start_frame:
+                continue
+            if len(batch) == chunk_frames:
+                yield _chunk(segment, number, info, batch, is_last=False)
+                number, batch = number + 1, []
+            batch.append(frame)
+        yield _chunk(segment, number, info, batch, is_last=True)
+    except Exception as error:  # noqa: BLE001  the contract: an error is a row, never an end
+        yield _chunk(segment, number, VideoInfo(0, 0, 0.0), [], is_last=True, error=_known(error))
+
+
+def _chunk(
+    segment: Segment,
+    number: int,
+    info: VideoInfo,
+    frames: list[SavedFrame],
+    *,
+    is_last: bool,
+    error: VideoError | None = None,
+) -> DetectionChunk:
+    return DetectionChunk(
+        video_id=segment.video.video_id,
+        attempt=segment.attempt,
+        chunk_index=number,
+        frame_index=np.array([index for index, _, _ in frames], np.int64),
+        time_s=np.array([time_s for _, time_s, _ in frames], np.float64),
+        info=info,
+        is_last=is_last,
+        detections=[found for _, _, found in frames],
+        error=error,
+    )
+
+
+def _known(error: Exception) -> VideoError:
+    """What stands in the video's error record."""
+    if isinstance(error, VideoError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return VideoError(Reason.NOT_FOUND, str(error))
+    if isinstance(error, ValueError | pa.ArrowException):  # ArrowInvalid is both
+        return VideoError(Reason.UNSUPPORTED_FORMAT, str(error))
+    if isinstance(error, OSError):
+        return VideoError(Reason.STORAGE, str(error))
+    logger.error("reading detections failed", exc_info=error)
+    return VideoError(Reason.INTERNAL, f"{type(error).__name__}: {error}")

@@ -16,28 +16,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import ray
-from jde_ray.pipelines.cluster import Interrupted, Pools, connected, interruptible, size_pools
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+
+from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
 from jde_ray.pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection.detector import DetectorStage, settle
+from jde_ray.pipelines.detection.settings import settle
 from jde_ray.pipelines.errors import ExitCode
-from jde_ray.pipelines.output.run_record import (
-    Summary,
-    open_out,
-    put_summary,
-    recorded_precision,
-    summarize,
-)
+from jde_ray.pipelines.output.run_record import open_out, recorded_precision
+from jde_ray.pipelines.output.summary import Summary, put_summary, summarize
 from jde_ray.pipelines.output.work import accept, plan_work
 from jde_ray.pipelines.report.page import write_report
-from jde_ray.pipelines.sources.discovery import Sources, find_videos, pack, take_share
+from jde_ray.pipelines.sources.discovery import Sources, find_videos
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Segment
 from jde_ray.pipelines.tracking.attempts import Passes, Progress
+from jde_ray.pipelines.tracking.packing import pack, take_share
+from jde_ray.pipelines.tracking.pools import Pools, size_pools
 from jde_ray.pipelines.tracking.rendering import missing, render_all, write_missing_mot
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.decode import cut_rows, decode_rows, is_cut
+from jde_ray.pipelines.tracking.stages.detect import DetectorStage
 from jde_ray.pipelines.tracking.stalls import streaming_context
-from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 # what a decode task holds: libav's buffers and a few chunks. Asking for memory also keeps Ray Data
 # from fusing the stage into the detectors, which it does with stages that ask for the same
@@ -123,8 +122,8 @@ def track(
     """Track people in all videos of `sources`, going on where an earlier run stopped.
 
     Args:
-        sources: A file, folder, glob or list, or several (see `pipelines.sources.discovery`), or what
-            `find_videos` made of them.
+        sources: A file, folder, glob or list, or several (see `pipelines.sources.discovery`), or
+            what `find_videos` made of them.
         out: Folder or `s3://` prefix of the run.
         config: What changes rows; another one into the same `out` is refused.
         resources: Pools, device, Ray's address. Joins the Ray of this process if there is one.

@@ -7,20 +7,16 @@ import time
 from pathlib import Path
 
 from jde_ray.pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection.detector import Detector, settle
-from jde_ray.pipelines.output.run_record import (
-    Summary,
-    file_metadata,
-    open_out,
-    put_summary,
-    recorded_precision,
-    summarize,
-)
+from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.detection.settings import settle
+from jde_ray.pipelines.output.run_record import file_metadata, open_out, recorded_precision
+from jde_ray.pipelines.output.summary import Summary, put_summary, summarize
 from jde_ray.pipelines.output.work import accept, plan_work
 from jde_ray.pipelines.report.page import write_report
-from jde_ray.pipelines.sources.discovery import Sources, find_videos, take_share
+from jde_ray.pipelines.sources.discovery import Sources, find_videos
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Segment, VideoOutcome
+from jde_ray.pipelines.tracking.packing import take_share
 from jde_ray.pipelines.tracking.rendering import missing, render, write_missing_mot
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import VideoSession

@@ -15,23 +15,20 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from numpy.typing import NDArray
+from ray.exceptions import RayError, RayTaskError
+
 from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig, find_part
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.parquet_file import open_parquet
-from jde_ray.pipelines.output.row_writer import (
-    detections_key,
-    mot_key,
-    mot_text,
-    tracks_key,
-    video_key,
-)
+from jde_ray.pipelines.formats.tracks import mot_text
+from jde_ray.pipelines.output.layout import mot_key, tracks_key, video_key
+from jde_ray.pipelines.output.row_writer import detections_key
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.video.drawing import annotate
-from numpy.typing import NDArray
-from ray.exceptions import RayError, RayTaskError
 
 logger = logging.getLogger(__name__)
 

@@ -20,10 +20,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
-from jde_ray.pipelines.cluster import Pools
-from jde_ray.pipelines.errors import ExitCode, RunError
 from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.tracking.pools import Pools
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
+
 from jde_ray.models.jde.losses.anchor_based import AnchorLoss
 from jde_ray.models.jde.losses.anchor_free import JointLoss
 from jde_ray.models.jde.network import JDE
 from jde_ray.models.jde.weights import save
 from jde_ray.pipelines.storage.base import ObjectStore
-from jde_ray.pipelines.training.recipe import TrainingConfig
-from torch import nn
+from jde_ray.pipelines.training.settings import TrainingConfig
 
 CHECKPOINT, PLACE = "latest.pt", "latest.json"
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"

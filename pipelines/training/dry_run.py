@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
 from jde_ray.models.jde.network import JDE
 from jde_ray.pipelines.config import Device
 from jde_ray.pipelines.detection.networks import quick_precision

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
+from torch import Tensor, nn
+
 from jde_ray.models.jde.losses.anchor_based import AnchorLoss
 from jde_ray.models.jde.losses.anchor_free import JointLoss, build_loss
 from jde_ray.models.jde.losses.task_aligned import Labels
@@ -23,7 +25,6 @@ from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Tab
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.process_group import Ranks
 from jde_ray.pipelines.training.schedule import TrainingPlan
-from torch import Tensor, nn
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row and a line after so many, whichever comes first

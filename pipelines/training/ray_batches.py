@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 import ray
 import torch
+from ray.data import DataContext, DataIterator, Dataset, TaskPoolStrategy
+
 from jde_ray.models.jde.losses.task_aligned import Labels
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import step_done
 from jde_ray.pipelines.training.data.batches import Batch, TrainingSet, collate
-from ray.data import DataContext, DataIterator, Dataset, TaskPoolStrategy
 
 SPAN_STEPS = 32  # batches that one task makes: what a task that dies makes again at most
 MOST_SPANS = 1024  # rows of a dataset; with more steps, tasks make more batches each

@@ -19,6 +19,11 @@ from urllib.parse import urlsplit
 import ray
 import ray.train
 import torch
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
 from jde_ray.pipelines.cluster import connected
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.training.data.batches import TrainingSet
@@ -26,10 +31,6 @@ from jde_ray.pipelines.training.loop import NonFiniteLossError
 from jde_ray.pipelines.training.process_group import Ranks
 from jde_ray.pipelines.training.ray_batches import Feed, read_batches
 from jde_ray.pipelines.training.run import TrainingRun
-from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 SECONDS_ALONE = 3600  # for which the others wait while trainer 0 validates
 

@@ -5,118 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from jde_ray.models.jde.config import CONFIGURATIONS, JDEConfig
 from jde_ray.models.losses.embedding import EMBEDDING_LOSSES, check_margin
 from jde_ray.models.losses.weighting import WEIGHTINGS
 from jde_ray.models.settings_file import read_yaml
-from jde_ray.pipelines.training.data.augmentation import Augmentation
-from jde_ray.pipelines.training.data.batches import SAMPLINGS, Sampling
-from jde_ray.pipelines.training.data.sources import Source
+from jde_ray.pipelines.training.settings import (
+    SAMPLINGS,
+    Augmentation,
+    Sampling,
+    Source,
+    TrainingConfig,
+    ValidationConfig,
+    _choose,
+)
 
 Value = TypeVar("Value")
-SCORES = ("ap", "tpr_at_far", "mota", "idf1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How long and how fast to learn.
-
-    Attributes:
-        minutes: Wall-clock budget without validation; the schedule ends with it.
-        epochs: Budget in passes over the images, instead of minutes.
-        batch: Images in a step, over all trainers.
-        optimiser: `adamw` or `sgd`.
-        learning_rate: Peak.
-        momentum: Of SGD.
-        backbone_rate: Learning rate of the backbone over the peak.
-        weight_decay: Of weights; of norms, biases and task weights too where `decay_all` is set.
-        decay_all: See `weight_decay`.
-        schedule: `cosine` falls to 2 %, `steps` to a tenth at each of `decay_epochs`.
-        decay_epochs: After how many epochs.
-        warmup_steps: Steps of the rise to the peak.
-        warmup_power: 1 for a line; 4 in the published code.
-        clip_norm: Length that gradients are cut to, None for none.
-        freeze_norms: Leave scale and shift of every batch norm as they are.
-        ema_steps: Time constant of the moving average that is saved; 0 saves the plain weights.
-        precision: `bf16` runs the network under autocast; `auto` does where the machine has units
-            for it, as tracking does (`pipelines.detection.networks.quick_precision`), else it is `fp32`.
-        seed: Of weights and data.
-
-    Raises:
-        ValueError: If a value is not accepted.
-    """
-
-    minutes: float | None = None
-    epochs: int | None = None
-    batch: int = 16
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 1.5e-3
-    momentum: float = 0.9
-    backbone_rate: float = 0.4
-    weight_decay: float = 0.05
-    decay_all: bool = False
-    schedule: Literal["cosine", "steps"] = "cosine"
-    decay_epochs: tuple[int, ...] = ()
-    warmup_steps: int = 100
-    warmup_power: float = 1.0
-    clip_norm: float | None = 10.0
-    freeze_norms: bool = False
-    ema_steps: float = 400.0
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if (self.minutes is None) == (self.epochs is None):
-            raise ValueError("training: accepted is either minutes or epochs")
-        _choose("training optimiser", self.optimiser, ("adamw", "sgd"))
-        _choose("training schedule", self.schedule, ("cosine", "steps"))
-        _choose("training precision", self.precision, ("auto", "bf16", "fp32"))
-        for name in ("minutes", "epochs", "batch", "learning_rate", "warmup_steps"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int | float) or value <= 0):
-                raise ValueError(f"training {name}: got {value!r}, accepted is a number above 0")
-        if self.schedule == "steps" and self.epochs is None:
-            raise ValueError("training schedule: got steps, which needs epochs, not minutes")
-        if self.ema_steps < 0:
-            raise ValueError(f"training ema_steps: got {self.ema_steps}, accepted is 0 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationConfig:
-    """What is measured while training, on sequences that are not learned from.
-
-    Attributes:
-        sequences: MOT sequences (`img1`, `gt/gt.txt`) below the data root.
-        every_minutes: Time between two validations.
-        every_epochs: Epochs between two, instead of minutes.
-        every: Frames between two that AP and TPR@FAR look at; tracking sees all.
-        max_frames: Frames of a sequence looked at, None for all.
-        keep_best: Score whose best weights are kept as `best.safetensors`, None for none.
-
-    Raises:
-        ValueError: If a value is not accepted.
-    """
-
-    sequences: tuple[str, ...]
-    every_minutes: float | None = None
-    every_epochs: int | None = None
-    every: int = 5
-    max_frames: int | None = None
-    keep_best: Literal["ap", "tpr_at_far", "mota", "idf1"] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.sequences:
-            raise ValueError("validation sequences: got none, accepted are folders below --data")
-        if (self.every_minutes is None) == (self.every_epochs is None):
-            raise ValueError("validation: accepted is either every_minutes or every_epochs")
-        for name in ("every_minutes", "every_epochs", "every", "max_frames"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"validation {name}: got {value}, accepted is above 0")
-        if self.keep_best is not None:
-            _choose("validation keep_best", self.keep_best, SCORES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,11 +123,6 @@ class Recipe:
     def crop_groups(self) -> set[int]:
         """Indices of the sources of cut-out people."""
         return {index for index, s in enumerate(self.sources) if s.kind == "crops"}
-
-
-def _choose(name: str, value: str, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise ValueError(f"{name}: got {value!r}, accepted is {' | '.join(accepted)}")
 
 
 def _build(kind: type[Value], name: str, values: Any) -> Value:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import torch
+
 from jde_ray.models.jde.importers import published_classifier
 from jde_ray.models.jde.network import JDE
 from jde_ray.pipelines.errors import ExitCode, RunError

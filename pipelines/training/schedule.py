@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jde_ray.pipelines.training.recipe import TrainingConfig, ValidationConfig
 from torch import Tensor
+
+from jde_ray.pipelines.training.settings import TrainingConfig, ValidationConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.jde.decode import select
 from jde_ray.models.jde.losses.task_aligned import pair_iou
@@ -23,9 +24,10 @@ from jde_ray.models.metrics.tracking import OVERALL, SequenceScores, score_seque
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.formats.mot import GroundTruth, read_ground_truth
-from jde_ray.pipelines.formats.track_files import find_tracks, read_tracks
+from jde_ray.pipelines.formats.track_files import find_tracks
+from jde_ray.pipelines.formats.tracks import read_tracks
 from jde_ray.pipelines.tracking import reference
-from jde_ray.pipelines.training.recipe import ValidationConfig
+from jde_ray.pipelines.training.settings import ValidationConfig
 from jde_ray.pipelines.video.image_folder import list_images
 
 FALSE_ACCEPT_RATE = 0.1

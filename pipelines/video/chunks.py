@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.letterbox import Letterbox, fitted_size
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import UNCUTTABLE, FrameChunk, Segment, Video, VideoInfo
@@ -17,7 +19,6 @@ from jde_ray.pipelines.video.containers import to_video_error
 from jde_ray.pipelines.video.frame import Picture
 from jde_ray.pipelines.video.image_folder import image_pictures
 from jde_ray.pipelines.video.video_file import MiscountError, file_pictures
-from numpy.typing import NDArray
 
 UNKNOWN_INFO = VideoInfo(0, 0, 0.0)  # of a video that could not be opened
 

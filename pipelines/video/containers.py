@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import av
 from av.stream import Discard
+
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.storage.s3_client import StorageError
 from jde_ray.pipelines.structures import Video

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import colorsys
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pyarrow as pa
-from jde_ray.models.structures import FloatArray, IntArray
-from jde_ray.pipelines.errors import ExitCode, RunError
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.pipelines.video.encoder import write_video
+from jde_ray.pipelines.video.frame import Image
+
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
 
 TRAIL_S = 1.5
-_TICKS = 90_000  # a second: every usual frame rate is a whole number of these
-_ENCODERS = ("libx264", "libopenh264")
-_QUALITY = {
-    "libx264": {"crf": "23", "preset": "veryfast"},
-    "libopenh264": {"b": "4000000"},
-}
 _GOLDEN = 0.61803398875
 
 
@@ -163,67 +152,3 @@ def _annotated(
         caption = f"frame {frame_index}   {time_s:.2f} s"
         drawn = draw_tracks(image, ids[own], tlbr[own], scores[own], points, caption)
         yield time_s, drawn
-
-
-def write_video(frames: Iterable[tuple[float, Image]], out: Path, frames_per_second: float) -> int:
-    """Write frames as H.264 (yuv420p, constant quality, index in front) that a browser plays.
-
-    Args:
-        frames: Presentation time in seconds, rising, and `(H, W, 3)` uint8 RGB of one size. An
-            odd size grows by a repeated row or column, since the format wants even ones.
-        out: The mp4 file; it appears when it is complete.
-        frames_per_second: Nominal rate, for players.
-
-    Returns:
-        Number of frames written.
-
-    Raises:
-        RunError: If this build of PyAV has no H.264 encoder.
-        ValueError: If there are no frames.
-    """
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        count = _encode(frames, part, frames_per_second)
-        if not count:
-            raise ValueError(f"{out}: got no frames, accepted is at least one")
-        os.replace(part, out)
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
-    return count
-
-
-def _encode(frames: Iterable[tuple[float, Image]], path: Path, frames_per_second: float) -> int:
-    encoder = _find_encoder()
-    rate = Fraction(frames_per_second).limit_denominator(1001)
-    count, last = 0, -1
-    options = {"movflags": "+faststart"}
-    with av.open(str(path), "w", format="mp4", container_options=options) as container:
-        stream: Any = None
-        for time_s, image in frames:
-            height, width = image.shape[:2]
-            if stream is None:
-                stream = container.add_stream(encoder, rate=rate, options=dict(_QUALITY[encoder]))
-                stream.width, stream.height = width + width % 2, height + height % 2
-                stream.pix_fmt = "yuv420p"
-                stream.codec_context.time_base = Fraction(1, _TICKS)
-            odd = ((0, height % 2), (0, width % 2), (0, 0))
-            even = np.ascontiguousarray(np.pad(image, odd, mode="edge"))
-            frame = av.VideoFrame.from_ndarray(even, format="rgb24")
-            last = max(round(time_s * _TICKS), last + 1)
-            frame.pts, frame.time_base = last, Fraction(1, _TICKS)
-            container.mux(stream.encode(frame))
-            count += 1
-        if stream is not None:
-            container.mux(stream.encode())
-    return count
-
-
-def _find_encoder() -> str:
-    for name in _ENCODERS:
-        if name in av.codecs_available:
-            return name
-    raise RunError(
-        f"save-video: this PyAV has no H.264 encoder, accepted are {' | '.join(_ENCODERS)}",
-        ExitCode.REFUSED,
-    )

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import VideoInfo
-from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
 
 RGBArray = NDArray[np.uint8]
 

@@ -5,7 +5,6 @@ EXIF orientation is ignored: labels of such sequences are in stored pixels.
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import os
 import re
@@ -14,29 +13,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from jde_ray.pipelines.errors import Reason, VideoError
-from jde_ray.pipelines.structures import Segment, VideoInfo
+from jde_ray.pipelines.formats.mot import sequence_rate
+from jde_ray.pipelines.structures import DEFAULT_RATE, Segment, VideoInfo
 from jde_ray.pipelines.video.frame import Picture, RGBArray, check_size
 from jde_ray.pipelines.video.image_headers import check_image, reaches_its_end, read_header
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
-DEFAULT_RATE = 30.0
 
 
 def is_image(name: str) -> bool:
     """Whether a file name says that it is an image (hidden files never are)."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
-def sequence_rate(folder: Path) -> float | None:
-    """`frameRate` of a MOT sequence's seqinfo.ini, None where it says no positive number."""
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(folder / "seqinfo.ini", encoding="utf-8")
-        rate = parser.getfloat("Sequence", "frameRate")
-    except (configparser.Error, ValueError, OSError):
-        return None
-    return rate if 0 < rate <= 1000 else None
 
 
 def list_images(uri: str) -> list[Path]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import av
+
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.storage.s3_file import S3File, open_object
 from jde_ray.pipelines.video.containers import to_video_error

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 import av
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.structures import Keyframe, Segment
 from jde_ray.pipelines.video.containers import Opened, opened, packets
 from jde_ray.pipelines.video.image_folder import images_version, list_images
 from jde_ray.pipelines.video.source_file import file_version, source_file
-from numpy.typing import NDArray
 
 _CONTAINERS = ("iso", "matroska")
 _CODECS = ("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9", "libvpx-vp9", "mpeg4", "mjpeg")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import av
+
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.video.containers import Opened
 

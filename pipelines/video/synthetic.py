@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jde_ray.models.synthetic.scene import StreetScene
     from numpy.typing import NDArray
+
+    from jde_ray.models.synthetic.scene import StreetScene
 
 
 def render_street(scene: StreetScene, path: Path, folder: Path) -> None:
@@ -21,6 +22,7 @@ def render_street(scene: StreetScene, path: Path, folder: Path) -> None:
         folder: Of the sequence; gets `gt/gt.txt` and, last, `seqinfo.ini`.
     """
     import numpy as np
+
     from jde_ray.models.synthetic.render import render
     from jde_ray.pipelines.formats.mot import (
         SequenceInfo,
@@ -28,7 +30,7 @@ def render_street(scene: StreetScene, path: Path, folder: Path) -> None:
         format_sequence_info,
         rows_of_frames,
     )
-    from jde_ray.pipelines.video.drawing import write_video
+    from jde_ray.pipelines.video.encoder import write_video
 
     truths = []
     truth_path = folder / "gt" / "gt.txt"

@@ -25,6 +25,7 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
+
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import Keyframe, Segment, VideoInfo
 from jde_ray.pipelines.video.containers import (

@@ -24,14 +24,13 @@ from fakes import Script
 from jde_ray.jobs.cli import run
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import RunError
-from jde_ray.pipelines.formats.detections import saved_chunks
 from jde_ray.pipelines.output.checkpoints import Checkpoint, find_states
 from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Segment
 from jde_ray.pipelines.tracking import reference
 from jde_ray.pipelines.tracking.attempts import Passes
-from jde_ray.pipelines.tracking.from_detections import settle_saved
+from jde_ray.pipelines.tracking.from_detections import saved_chunks, settle_saved
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 
 OUTPUTS = OutputConfig(save_mot=True, save_detections=True, save_embeddings=True)

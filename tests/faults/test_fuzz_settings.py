@@ -29,9 +29,8 @@ from jde_ray.jobs.console.runner import _application
 from jde_ray.models.tracking.registry import CONFIGS
 from jde_ray.pipelines.detection import networks
 from jde_ray.pipelines.errors import ExitCode
-from jde_ray.pipelines.training.data.augmentation import Augmentation
-from jde_ray.pipelines.training.data.sources import Source
-from jde_ray.pipelines.training.recipe import Recipe, TrainingConfig
+from jde_ray.pipelines.training.recipe import Recipe
+from jde_ray.pipelines.training.settings import Augmentation, Source, TrainingConfig
 
 TEXTS = (
     "", " ", "0", "1", "-1", "0.5", "1e309", "nan", "-inf", "1_0", "٣", "0x10", "9" * 40, "true",

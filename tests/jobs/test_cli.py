@@ -17,7 +17,7 @@ from jde_ray.jobs import track as track_job
 from jde_ray.jobs.console import runner
 from jde_ray.pipelines.config import VERSION, DetectionConfig, OutputConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.output.run_record import Summary
+from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.output.work import VideoRow
 from jde_ray.pipelines.tracking import offline, reference
 from jde_ray.pipelines.tracking.attempts import Progress

@@ -15,10 +15,10 @@ from jde_ray.pipelines.cluster import (
     check_address,
     connected,
     interruptible,
-    size_pools,
 )
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.tracking.pools import size_pools
 
 
 @pytest.mark.parametrize("cpus", [0.5, 1, 2, 4, 64])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jde_ray.pipelines.names import MOST_NAME_BYTES, make_id, safe_name, sequence_name
 from jde_ray.pipelines.output.checkpoints import part_key
-from jde_ray.pipelines.output.row_writer import error_key, mot_key, tracks_key, video_key
+from jde_ray.pipelines.output.layout import error_key, mot_key, tracks_key, video_key
 
 ILLEGAL = set("<>:\"/\\|?*#%&{}^`~[]$!+=@;,' \t\n\r\0\x7f")  # Windows, S3, URLs, shells, Markdown
 ODD = st.characters(min_codepoint=0, max_codepoint=0x10FFFF, exclude_categories=())

@@ -13,6 +13,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
+
 from jde_ray.jobs.console.options import Settings
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.metrics.rows import BoxRows
@@ -27,8 +28,9 @@ from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import is_separate
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths, read_truth
 from jde_ray.pipelines.formats.mot import GroundTruth
-from jde_ray.pipelines.formats.track_files import TruthRules, by_all_names, find_truths, read_truth
+from jde_ray.pipelines.formats.track_files import by_all_names
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.curves import CURVES, read_table

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.table import Table
+
 from jde_ray.jobs.bench.machine import console, processor
 from jde_ray.pipelines.errors import ExitCode, RunError
-from rich.table import Table
 
 if TYPE_CHECKING:
     from jde_ray.jobs.bench.paper.comparison import Combination, Embedder, Footage, Measured
@@ -146,7 +147,7 @@ def settle(values: Any) -> Settings:
 def find_footage(data: list[Path] | None, out: Path, max_frames: int | None) -> list[Footage]:
     """Sequences with ground truth; streets are rendered below `out` where no data is given."""
     from jde_ray.jobs.bench.paper.comparison import find_sequences
-    from jde_ray.pipelines.formats.track_files import TruthRules
+    from jde_ray.pipelines.evaluation.ground_truth import TruthRules
 
     if data:
         footage = [one for one in find_sequences(data) if one.truth is not None]

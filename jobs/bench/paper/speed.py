@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.table import Table
+
 from jde_ray.jobs.bench.machine import console, processor
 from jde_ray.pipelines.errors import ExitCode, RunError
-from rich.table import Table
 
 if TYPE_CHECKING:
     from jde_ray.jobs.bench.paper.comparison import Measured

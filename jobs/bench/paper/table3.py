@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+
 from jde_ray.jobs.bench.machine import console
 from jde_ray.pipelines.errors import ExitCode, RunError
-from rich.table import Table
 
 COLUMNS = ("Method", "Det", "Emb", "#box", "#id", "MOTA", "IDF1", "MT", "ML", "IDs", "FPSD",
            "FPSA", "FPS")  # fmt: skip

@@ -8,6 +8,8 @@ import time
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+
 from jde_ray.jobs.bench.machine import console, processor
 from jde_ray.jobs.bench.serving import empty_service
 from jde_ray.jobs.bench.serving.loads import (
@@ -21,7 +23,6 @@ from jde_ray.jobs.bench.serving.loads import (
 )
 from jde_ray.jobs.bench.serving.processes import growth
 from jde_ray.pipelines.errors import ExitCode, RunError
-from rich.table import Table
 
 _SLOW_BODIES = 100
 _TRIES = 3
@@ -133,6 +134,7 @@ def street_images(number: int = 40) -> list[bytes]:
 def plain_loop(args: Row, images: list[bytes], seconds: float, threads: int) -> Row:
     """The same detector on the same frames, decoded and letterboxed before, in this process."""
     import numpy as np
+
     from jde_ray.pipelines.config import ResourceConfig
     from jde_ray.pipelines.detection.detector import Detector
     from jde_ray.pipelines.serving.deployments import settle

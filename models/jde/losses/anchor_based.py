@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.head import ScaleMaps
 from jde_ray.models.jde.losses.anchor_matching import AnchorTargets, assign_anchors
 from jde_ray.models.jde.losses.task_aligned import Labels
 from jde_ray.models.losses.embedding import EmbeddingLoss
 from jde_ray.models.losses.weighting import TaskGroup, build_weighting
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 ANCHOR_TASKS = ("score", "box", "identity")
 # First uncertainties of the published code: weights begin near 32, 64 and 5

@@ -10,6 +10,9 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.decode import cell_centres, decode_scale
 from jde_ray.models.jde.head import ScaleMaps
@@ -17,8 +20,6 @@ from jde_ray.models.jde.losses.anchor_based import AnchorLoss
 from jde_ray.models.jde.losses.task_aligned import Labels, assign
 from jde_ray.models.losses.embedding import EmbeddingLoss
 from jde_ray.models.losses.weighting import TaskGroup, build_weighting
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 TASKS = ("score", "box", "identity", "appearance")
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.decode import cell_centres
 from jde_ray.models.jde.losses.task_aligned import Labels, pair_iou
-from torch import Tensor
 
 FOREGROUND_IOU = 0.5
 BACKGROUND_IOU = 0.4

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.matching import assign
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories

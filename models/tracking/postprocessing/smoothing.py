@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 from filterpy.kalman import KalmanFilter
+from numpy.typing import NDArray
+
 from jde_ray.models.boxes import tlbr_to_xyah, xyah_to_tlbr
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories, with_boxes
-from numpy.typing import NDArray
 
 # Standard deviations as shares of the box's height, a frame: how far a box may lie off, and by how
 # much a velocity may change. Measured in docs/accuracy.md.

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jde_ray.models.structures import FloatArray, IntArray
 from numpy.typing import NDArray
+
+from jde_ray.models.structures import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.config import check_range
 from jde_ray.models.tracking.frame import Frame, Step
@@ -19,7 +21,6 @@ from jde_ray.models.tracking.matching import Indices, overlap_matrix
 from jde_ray.models.tracking.stages import match_overlap
 from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 from jde_ray.models.tracking.trackers.jde import FIRST_FRAME
-from numpy.typing import NDArray
 
 _DUPLICATE_OVERLAP = 0.85
 _BIRTH_MARGIN = 0.1

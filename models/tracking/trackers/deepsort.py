@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.config import check_range
@@ -20,7 +22,6 @@ from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.matching import Indices, assign, pairs_below
 from jde_ray.models.tracking.stages import match_overlap
 from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
-from numpy.typing import NDArray
 
 GALLERY = 100  # embeddings that a track is matched by
 

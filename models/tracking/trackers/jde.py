@@ -10,13 +10,14 @@ docs/decisions/0003-default-association.md and docs/accuracy.md.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.matching import Indices, overlap_matrix
 from jde_ray.models.tracking.stages import match_appearance, match_overlap
 from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
-from numpy.typing import NDArray
 
 FIRST_FRAME = 1.0
 

@@ -9,13 +9,14 @@ count inclusive pixels.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.matching import Indices, overlap_matrix
 from jde_ray.models.tracking.stages import match_appearance, match_overlap
 from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
-from numpy.typing import NDArray
 
 _MOMENTUM = 0.9
 _MOTION_SHARE = 0.02

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
 from jde_ray.models.tracking import area_kalman
 from jde_ray.models.tracking.config import check_range
 from jde_ray.models.tracking.frame import Frame, Step

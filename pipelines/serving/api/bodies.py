@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.streams.stream import Answer, to_plain
-from pydantic import BaseModel, ConfigDict, Field
 
 Box = Annotated[
     list[float],

@@ -21,7 +21,7 @@ from jde_ray.pipelines.serving.admission import Tokens
 from jde_ray.pipelines.serving.config import Limits
 from jde_ray.pipelines.serving.metrics import Metrics
 from jde_ray.pipelines.serving.places import Places
-from jde_ray.pipelines.serving.refusals import Cause, Refusal
+from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
 from jde_ray.pipelines.serving.request_log import RequestLog
 
 Scope = MutableMapping[str, Any]
@@ -217,11 +217,6 @@ def internal(request_id: str) -> Refusal:
     """The refusal where the program itself has failed: nothing of its inside is told."""
     text = f"the service failed; its log has more under {request_id}"
     return Refusal(Cause.INTERNAL, text)
-
-
-def too_large(limits: Limits) -> Refusal:
-    """The refusal of a body over the limit."""
-    return Refusal(Cause.BODY_TOO_LARGE, f"body: accepted are {limits.max_body_bytes} bytes")
 
 
 def subprotocol(scope: Scope) -> str | None:

@@ -10,6 +10,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Path, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
 from jde_ray.pipelines.config import VERSION
 from jde_ray.pipelines.serving.api import description
 from jde_ray.pipelines.serving.api.bodies import (
@@ -29,8 +32,6 @@ from jde_ray.pipelines.serving.images import check_content_type
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.request_log import RequestLog
 from jde_ray.pipelines.serving.service import Service
-from pydantic import ValidationError
-from starlette.exceptions import HTTPException
 
 _MAX_JSON_BYTES = 4096
 _IMAGE = {

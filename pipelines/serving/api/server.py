@@ -17,11 +17,12 @@ from functools import partial
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
 from jde_ray.pipelines.serving.api.guard import App
 from jde_ray.pipelines.serving.config import KEEP_ALIVE_S, split_address
 from jde_ray.pipelines.serving.places import METERED, Memory
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 _BACKLOG = 2048  # connections
 _MAX_HEAD_BYTES = 64 << 10

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
 from jde_ray.pipelines.serving.api.bodies import frame_answer, to_json
-from jde_ray.pipelines.serving.api.guard import subprotocol, too_large
+from jde_ray.pipelines.serving.api.guard import subprotocol
 from jde_ray.pipelines.serving.places import METERED
-from jde_ray.pipelines.serving.refusals import Cause, Refusal
+from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
 from jde_ray.pipelines.serving.service import Service
 from jde_ray.pipelines.serving.streams.stream import Answer
-from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 logger = logging.getLogger("ray.serve")
 

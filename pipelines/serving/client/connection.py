@@ -17,6 +17,7 @@ from http.client import HTTPException
 from urllib.parse import urlsplit
 
 import numpy as np
+
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.serving.client.calls import Calls, ServiceError
 from jde_ray.pipelines.serving.client.images import Encoding, Image, encode

@@ -12,12 +12,13 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from jde_ray.models.structures import Tracks
-from jde_ray.pipelines.serving.client.calls import PASSING, Calls, ServiceError, is_hopeless
-from jde_ray.pipelines.serving.client.images import Encoding, Image, encode
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_socket
+
+from jde_ray.models.structures import Tracks
+from jde_ray.pipelines.serving.client.calls import PASSING, Calls, ServiceError, is_hopeless
+from jde_ray.pipelines.serving.client.images import Encoding, Image, encode
 
 _KEPT = 64  # frames answered that are kept, in case a session has to be repeated from there
 _NO_TRY = 0.0

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
 import numpy as np
+
 from jde_ray.pipelines.config import DetectionConfig
 from jde_ray.pipelines.serving.config import Limits
 from jde_ray.pipelines.serving.decoding.process import ANSWER, DONE, READY, REFUSED, REQUEST

@@ -18,6 +18,7 @@ import sys
 from multiprocessing.connection import Connection
 
 import numpy as np
+
 from jde_ray.pipelines.serving.images import to_network
 from jde_ray.pipelines.serving.refusals import Refusal
 

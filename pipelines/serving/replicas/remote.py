@@ -11,6 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
+
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.serving.backend import Found
 from jde_ray.pipelines.serving.config import MEMORY_PREFIX, ServeConfig
@@ -25,8 +28,6 @@ from jde_ray.pipelines.serving.streams.snapshots import (
 )
 from jde_ray.pipelines.serving.streams.stream import Answer, session_of
 from jde_ray.pipelines.storage.stores import open_store
-from ray.exceptions import RayError, RayTaskError
-from ray.serve.exceptions import BackPressureError, RayServeException
 
 logger = logging.getLogger("ray.serve")
 

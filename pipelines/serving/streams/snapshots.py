@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.serving.streams.stream import Answer, Stream
 from jde_ray.pipelines.storage.base import ObjectStore
-from safetensors import SafetensorError
-from safetensors import numpy as safetensors
 
 FORMAT = "jde-stream 2"
 _HEADER = "header"

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import Detections, Tracks
 from jde_ray.models.tracking.reporting import reported
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
-from numpy.typing import NDArray
 
 REMEMBERED = 8  # answers of a stream that a retry gets again
 _STREAM = re.compile(r"([0-9a-f]{1,4})-([0-9a-f]{8})-[0-9a-f]{12}\Z")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.output.checkpoints import Checkpoint, clear
@@ -24,10 +25,10 @@ from jde_ray.pipelines.own_ray import SPOOL_PREFIX
 from jde_ray.pipelines.processes import mark, sweep
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.structures import UNCUTTABLE, Segment, VideoOutcome
+from jde_ray.pipelines.structures import UNCUTTABLE, Answer, Decoded, Segment, VideoOutcome
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
-from jde_ray.pipelines.tracking.stages.shard_client import Answer, Decoded, shard_name, shard_of
+from jde_ray.pipelines.tracking.stages.shard_client import shard_name, shard_of
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
+
 from jde_ray.pipelines.config import ResourceConfig, TrackConfig, find_part
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.storage.s3_client import configure
-from jde_ray.pipelines.structures import FrameChunk, Segment, VideoInfo
+from jde_ray.pipelines.structures import Decoded, FrameChunk, Segment, VideoInfo
 from jde_ray.pipelines.tracking.stages import wire_format
-from jde_ray.pipelines.tracking.stages.shard_client import Decoded, Owners
+from jde_ray.pipelines.tracking.stages.shard_client import Owners
 
 MOST_AHEAD = 16  # parts of a video that may wait on disk for an earlier one
 _MOST_CHUNKS = 16  # in a row

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from jde_ray.models.structures import Detections, Tracks
 from jde_ray.models.tracking.reporting import left_out
 from jde_ray.models.tracking.tracker import JDETracker

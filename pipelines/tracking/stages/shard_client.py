@@ -9,34 +9,23 @@ import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import ray
-from jde_ray.pipelines.structures import Delivery, DetectionChunk, FrameChunk, Segment
-from jde_ray.pipelines.tracking.stages import wire_format
 from ray.exceptions import RayActorError
 
-# halt: the owner cannot write any more; lost: it died over this chunk, or while it waited for it
-Answer = Literal["ok", "dup", "fenced", "skip", "halt", "lost"]
+from jde_ray.pipelines.structures import (
+    Answer,
+    Decoded,
+    Delivery,
+    DetectionChunk,
+    FrameChunk,
+    Segment,
+)
+from jde_ray.pipelines.tracking.stages import wire_format
 
 _PATIENCE_S = 600.0
 _POLL_S = 0.5
-
-
-class Decoded(NamedTuple):
-    """How far the decoding of a segment has come.
-
-    Attributes:
-        video_id: Of the segment.
-        start_frame: Likewise.
-        num_chunks: Chunks made so far.
-        has_ended: No chunk follows.
-    """
-
-    video_id: str
-    start_frame: int
-    num_chunks: int
-    has_ended: bool
 
 
 def shard_of(video_id: str, num_shards: int, pass_id: str = "") -> int:

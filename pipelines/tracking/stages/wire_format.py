@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+
 from jde_ray.models.structures import Detections
-from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.errors import error_from_dict, error_to_dict
 from jde_ray.pipelines.structures import (
     DetectionChunk,
     FrameChunk,
@@ -24,7 +26,6 @@ from jde_ray.pipelines.structures import (
     Video,
     VideoInfo,
 )
-from numpy.typing import NDArray
 
 FRAME_SCHEMA = pa.schema(
     [
@@ -49,20 +50,6 @@ RECEIPT_SCHEMA = pa.schema(
     ]
 )
 Packed = dict[str, Any]  # flat arrays under their names, and "header", a JSON text
-
-
-def error_to_dict(error: VideoError | None) -> dict[str, Any] | None:
-    """Plain values of an error: reason, detail, frame."""
-    if error is None:
-        return None
-    return {"reason": str(error.reason), "detail": error.detail, "frame": error.frame}
-
-
-def error_from_dict(values: dict[str, Any] | None) -> VideoError | None:
-    """Inverse of `error_to_dict`."""
-    if values is None:
-        return None
-    return VideoError(Reason(values["reason"]), values["detail"], values["frame"])
 
 
 def segments_to_row(segments: Sequence[Segment]) -> dict[str, str]:

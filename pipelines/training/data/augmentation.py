@@ -3,83 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.letterbox import PAD_VALUE
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.pipelines.training.data.labelled_image import Image, LabelledImage
-from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """Ranges of the random changes; sizes are those of a batch, drawn anew for each.
-
-    Attributes:
-        mosaic: Share of the images that are mosaics of four.
-        copy_paste: Share of the images into which cut-out people are pasted.
-        multi_scale: Factors of the batch's size, one drawn for each batch.
-        fit: What `scale` multiplies: the scale at which the image covers the canvas, or the one at
-            which it fits into it (the paper's letterbox).
-        scale: Smallest and largest.
-        aspect: Logarithm of the largest stretch.
-        hue: Largest relative change, likewise saturation and value.
-        saturation: See `hue`.
-        value: See `hue`.
-        blur: Share of the images blurred a little.
-        rotation_degrees: Largest angle.
-        shear_degrees: Largest angle, each axis.
-        translation: Largest shift over the canvas's width and height; None for wherever image and
-            canvas still cover each other.
-        flip: Share of the images mirrored.
-        hull: Boxes become the hull of their turned corners, shrunk a little by the angle as in the
-            published code; otherwise they keep their size and follow their centre.
-        min_height_px: Smaller boxes are ignored regions.
-        min_visible: So are boxes of which less is left inside the canvas.
-        published: Make views as the published code does, see `pipelines.training.data.published_augmentation`;
-            then `fit`, `aspect`, `hue`, `blur`, `hull`, `min_height_px` and `min_visible` do not
-            count.
-
-    Raises:
-        ValueError: If a value is not accepted.
-    """
-
-    mosaic: float = 0.5
-    copy_paste: float = 0.0
-    multi_scale: tuple[float, ...] = (1.0, 0.78)
-    fit: Literal["cover", "letterbox"] = "cover"
-    scale: tuple[float, float] = (0.45, 1.6)
-    aspect: float = 0.1
-    hue: float = 0.015
-    saturation: float = 0.5
-    value: float = 0.35
-    blur: float = 0.1
-    rotation_degrees: float = 3.0
-    shear_degrees: float = 0.0
-    translation: float | None = None
-    flip: float = 0.5
-    hull: bool = False
-    min_height_px: float = 9.0
-    min_visible: float = 0.35
-    published: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("mosaic", "copy_paste", "blur", "flip"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"augmentation {name}: got {value}, accepted is 0 to 1")
-        if self.fit not in ("cover", "letterbox"):
-            raise ValueError(f"augmentation fit: got {self.fit!r}, accepted is cover | letterbox")
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"augmentation scale: got {self.scale}, accepted is [low, high] > 0")
-        if not isinstance(self.published, bool):
-            raise ValueError(
-                f"augmentation published: got {self.published!r}, accepted is true | false"
-            )
-        if not self.multi_scale or min(self.multi_scale) <= 0:
-            raise ValueError(f"augmentation multi_scale: got {self.multi_scale}, accepted are > 0")
+from jde_ray.pipelines.training.settings import Augmentation
 
 
 def jitter_colour(image: Image, augmentation: Augmentation, rng: np.random.Generator) -> Image:

@@ -5,29 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+
 from jde_ray.models.jde.losses.task_aligned import Labels
 from jde_ray.models.letterbox import PAD_VALUE, fitted_size
 from jde_ray.models.structures import IntArray
-from jde_ray.pipelines.training.data.augmentation import (
-    Augmentation,
-    Example,
-    clipped,
-    jitter_colour,
-    warp,
-)
+from jde_ray.pipelines.training.data.augmentation import Example, clipped, jitter_colour, warp
 from jde_ray.pipelines.training.data.copy_paste import paste_people
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage, TrainingImage
 from jde_ray.pipelines.training.data.published_augmentation import published_view
+from jde_ray.pipelines.training.settings import Augmentation, Sampling
 
 logger = logging.getLogger(__name__)
-
-Sampling = Literal["weights", "epoch", "pairs"]
-SAMPLINGS = ("weights", "epoch", "pairs")
 
 
 @dataclass(frozen=True)

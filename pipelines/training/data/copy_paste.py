@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.pipelines.training.data.augmentation import Example

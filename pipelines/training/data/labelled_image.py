@@ -8,11 +8,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jde_ray.models.boxes import iou_matrix
-from jde_ray.models.sde.network import AppearanceEmbedder
-from jde_ray.models.structures import FloatArray, IntArray
-from jde_ray.pipelines.training.data.teachers import DetectorTeacher
 from numpy.typing import NDArray
+
+from jde_ray.models.structures import FloatArray, IntArray
 
 Image = NDArray[np.uint8]
 
@@ -149,34 +147,3 @@ def with_unique_identities(
             images.append(replace(image, identity=np.array(identity, np.int64)))
         first += len(known)
     return images, first + any(count is not None for count in declared or ())
-
-
-def add_pseudo_labels(
-    image: LabelledImage, detector: DetectorTeacher, sure: float
-) -> LabelledImage:
-    """Add what a detector sees: people where nothing is labelled, ignored where it is unsure.
-
-    Args:
-        image: Labelled by hand or not at all.
-        detector: The teacher.
-        sure: Score above which a detection becomes a person; 1 makes all of them ignored.
-    """
-    tlbr, scores = detector.detect(image.image, 0.2)
-    if len(image.tlbr):
-        new = iou_matrix(tlbr, image.tlbr).max(1) < 0.3
-        tlbr, scores = tlbr[new], scores[new]
-    if not len(tlbr):
-        return image
-    return replace(
-        image,
-        tlbr=np.concatenate([image.tlbr, tlbr]),
-        identity=np.concatenate([image.identity, np.full(len(tlbr), -1)]),
-        ignore=np.concatenate([image.ignore, scores < sure]),
-    )
-
-
-def teach_appearance(image: LabelledImage, teacher: AppearanceEmbedder) -> LabelledImage:
-    """Give every person the teacher's `(512,)` vector."""
-    vectors = teacher.embed(image.image, image.tlbr)
-    vectors[image.ignore] = 0
-    return replace(image, appearance=vectors)

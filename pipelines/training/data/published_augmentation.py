@@ -1,7 +1,8 @@
 """Random views exactly as the published code makes them (`augmentation: {published: true}`).
 
-Against `pipelines.training.data.augmentation` the scale is drawn evenly, colour changes before there is a border,
-shifts follow the other axis, shear has its fixed point in the corner, and a box of which too little
+Against `pipelines.training.data.augmentation` the scale is drawn evenly, colour changes before
+there is a border, shifts follow the other axis, shear has its fixed point in the corner, and a box
+of which too little
 is left becomes background instead of an ignored region.
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from jde_ray.models.letterbox import PAD_VALUE, Letterbox
 from jde_ray.models.structures import FloatArray
-from jde_ray.pipelines.training.data.augmentation import Augmentation, Example
+from jde_ray.pipelines.training.data.augmentation import Example
 from jde_ray.pipelines.training.data.labelled_image import Image, LabelledImage
-from numpy.typing import NDArray
+from jde_ray.pipelines.training.settings import Augmentation
 
 MIN_SIDE_PX = 4.0
 MIN_AREA_LEFT = 0.1  # of the box before the warp

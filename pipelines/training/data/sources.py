@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
@@ -27,77 +26,9 @@ from jde_ray.pipelines.training.data.labelled_image import (
     TrainingImage,
     read_image,
 )
-from jde_ray.pipelines.video.frame_numbers import follow, frame_order
+from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.video.frame_numbers import frame_order
 from jde_ray.pipelines.video.image_folder import list_images
-
-VIDEOS = ("sequence", "synthetic")  # kinds whose pictures follow each other
-KINDS = ("sequence", "boxes", "backgrounds", "crops", "list", "frames", "synthetic")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """One entry of the list `sources` in a training configuration.
-
-    Attributes:
-        kind: `sequence` (MOT layout), `boxes`, `backgrounds`, `crops` (a folder `images/` and one
-            table), `list` (a `.train` file of the unified JDE format), `frames` (unlabelled) or
-            `synthetic` (rendered; then `path` is the number of scenes).
-        path: Below the data root.
-        weight: Share of the images drawn, relative to the other sources.
-        every: Take every n-th frame.
-        squashed: See `LabelledImage`.
-        identities: How many numbers the labels may use, 0 to that less 1: one more than the largest
-            that occurs. None for no limit. See `with_unique_identities`.
-        video: Whether neighbouring pictures are frames of a video, which `sampling: pairs` asks
-            for. None means so for `sequence` and `synthetic` alone.
-        largest_gap: Frames between two neighbours that are a pair; None for `every`. Of a list the
-            numbers in file names count, see `pipelines.video.frame_numbers.follow`.
-
-    Raises:
-        ValueError: If a value is not accepted.
-    """
-
-    kind: str
-    path: str
-    weight: float = 1.0
-    every: int = 1
-    squashed: bool = False
-    identities: int | None = None
-    video: bool | None = None
-    largest_gap: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"source kind: got {self.kind!r}, accepted is {' | '.join(KINDS)}")
-        if self.weight <= 0 or self.every < 1:
-            got = f"weight {self.weight}, every {self.every}"
-            raise ValueError(f"source {self.path}: got {got}, accepted are numbers above 0")
-        if self.identities is not None and (
-            not isinstance(self.identities, int) or self.identities < 0
-        ):
-            got = f"identities {self.identities!r}"
-            raise ValueError(f"source {self.path}: got {got}, accepted is 0 or more")
-        if self.video not in (None, True, False):
-            raise ValueError(
-                f"source {self.path}: got video {self.video!r}, accepted is true | false"
-            )
-        if self.video and self.kind not in (*VIDEOS, "list"):
-            got = f"got video of kind {self.kind}"
-            raise ValueError(f"source {self.path}: {got}, accepted: {' | '.join(VIDEOS)} | list")
-        if self.largest_gap is not None and self.largest_gap < 1:
-            got = f"largest_gap {self.largest_gap}"
-            raise ValueError(f"source {self.path}: got {got}, accepted is 1 or more")
-
-    @property
-    def is_video(self) -> bool:
-        """Whether its pictures follow each other."""
-        return self.kind in VIDEOS if self.video is None else self.video
-
-    def runs(self, paths: Sequence[Path]) -> list[str]:
-        """For each picture, in order, the run of frames that it belongs to; empty for none."""
-        if not self.is_video:
-            return [""] * len(paths)
-        return follow(paths, self.largest_gap or self.every)
 
 
 def read_source(

@@ -13,13 +13,14 @@ from typing import Protocol
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from jde_ray.models.jde.nanodet import NanoDet, read_nanodet
 from jde_ray.models.letterbox import fitted_size
 from jde_ray.models.sde.declaration import DetectorDeclaration, NetworkDeclaration
 from jde_ray.models.sde.layouts import suppress
 from jde_ray.models.sde.network import AppearanceEmbedder, PersonDetector, views_of
 from jde_ray.models.structures import FloatArray
-from numpy.typing import NDArray
 
 __all__ = ["AppearanceEmbedder", "DetectorTeacher", "open_appearance", "open_detector"]
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jde_ray.jobs.bench import app, stand_ins
-from jde_ray.jobs.bench.archive import Memory
+from jde_ray.jobs.bench.memory import Memory
 from jde_ray.jobs.bench.pipeline import plan_rows
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import RunError

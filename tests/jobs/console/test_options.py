@@ -25,7 +25,7 @@ from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import build_config
 from jde_ray.models.tracking.trackers.bytetrack import ByteTrackConfig
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection.networks import detection_for
+from jde_ray.pipelines.detection.settings import detection_for
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 # The options of `jde track`. A new one is a promise: add it here on purpose.

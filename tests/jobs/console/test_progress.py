@@ -10,7 +10,7 @@ from rich.console import Console
 from jde_ray.jobs.console import progress as _display
 from jde_ray.jobs.console.progress import MAX_NAMES, MAX_TABLE_ROWS, Display, describe, show_summary
 from jde_ray.pipelines.errors import ExitCode
-from jde_ray.pipelines.output.run_record import Summary
+from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.output.work import VideoRow
 from jde_ray.pipelines.tracking.attempts import Progress
 

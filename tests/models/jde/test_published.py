@@ -1,6 +1,5 @@
 """The published network: its size, its layers, and the original's figures, number by number."""
 
-
 import numpy as np
 import places
 import pytest

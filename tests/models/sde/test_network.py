@@ -1,6 +1,5 @@
 """Two ONNX files at work: pixels in, boxes and vectors out. The files are made here."""
 
-
 import numpy as np
 import pytest
 from onnx_models import save, write_constant, write_mean_embedder, write_red_detector

@@ -11,12 +11,14 @@ import pytest
 from fakes import Script
 
 from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection.detector import Detector, DetectorStage, settle
+from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.detection.settings import settle
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.run_record import open_out, recorded_precision
 from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Segment, Video, VideoInfo
 from jde_ray.pipelines.tracking.stages import wire_format
+from jde_ray.pipelines.tracking.stages.detect import DetectorStage
 
 SEEN: list[tuple[int, ...]] = []
 

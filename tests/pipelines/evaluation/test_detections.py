@@ -5,14 +5,10 @@ import pytest
 
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.config import OutputConfig
-from jde_ray.pipelines.evaluation.detections import (
-    collect_boxes,
-    collect_embeddings,
-    detection_scores,
-    embedding_scores,
-    read_detections,
-)
-from jde_ray.pipelines.formats.track_files import Pairing
+from jde_ray.pipelines.evaluation.detections import collect_boxes, detection_scores
+from jde_ray.pipelines.evaluation.embeddings import collect_embeddings, embedding_scores
+from jde_ray.pipelines.evaluation.pairing import Pairing
+from jde_ray.pipelines.formats.detections import read_detections
 from jde_ray.pipelines.output.row_writer import RowWriter
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video

@@ -12,7 +12,7 @@ from jde_ray.pipelines.evaluation.embedding_protocol import (
     find_frames,
     sample_embeddings,
 )
-from jde_ray.pipelines.formats.track_files import Pairing
+from jde_ray.pipelines.evaluation.pairing import Pairing
 
 SCENE = StreetScene(seed=3, width=640, height=360, frames_per_second=2.0, num_frames=4)
 

@@ -9,9 +9,9 @@ import pytest
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.pipelines.evaluation.frames_seen import FramesSeen, frames_seen, limited
+from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.evaluation.tracks import score_pairing
 from jde_ray.pipelines.formats.mot import GroundTruth
-from jde_ray.pipelines.formats.track_files import Pairing
 
 
 def write_run(out, frames, *, number=None, **settings):

@@ -1,10 +1,9 @@
-
 import pytest
 from places import DATA
 
 from jde_ray.models.metrics.tracking import summarize
-from jde_ray.pipelines.evaluation.tracks import for_each_pairing, score_pairing
-from jde_ray.pipelines.formats.track_files import Pairing
+from jde_ray.pipelines.evaluation.pairing import Pairing, for_each_pairing
+from jde_ray.pipelines.evaluation.tracks import score_pairing
 
 MOT17 = DATA / "text_gt_det" / "MOT17"
 

@@ -15,6 +15,7 @@ from jde_ray.models.metrics.tracking import SequenceScores
 from jde_ray.models.tracking.registry import build_config
 from jde_ray.pipelines.config import OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.evaluation.tracks import score_pairing
 from jde_ray.pipelines.evaluation.tuning import (
     Span,
@@ -26,7 +27,6 @@ from jde_ray.pipelines.evaluation.tuning import (
     tune,
     with_settings,
 )
-from jde_ray.pipelines.formats.track_files import Pairing
 from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.tracking import reference
 from jde_ray.pipelines.tracking.from_detections import settle_saved

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError
-from jde_ray.pipelines.formats.detections import SavedVideo, read_saved, saved_chunks, to_scores
+from jde_ray.pipelines.formats.detections import SavedVideo, read_saved, to_scores
 from jde_ray.pipelines.output.row_writer import RowWriter, detections_key
 from jde_ray.pipelines.sources.saved_detections import find_saved, run_folder
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking import reference
+from jde_ray.pipelines.tracking.from_detections import saved_chunks
 
 TEXT = "3,-1,11,21,30,60,0.9\n1,-1,1,1,10,20,0.5\n3,-1,101,21,30,60,0.7\n"
 INFO = "[Sequence]\nname=S\nframeRate=10\nseqLength=5\nimWidth=200\nimHeight=100\n"

@@ -22,9 +22,10 @@ from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits
 from jde_ray.pipelines.config import ROW_FORMAT, OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.detections import read_saved
-from jde_ray.pipelines.formats.track_files import find_tracks, read_tracks
-from jde_ray.pipelines.output.row_writer import mot_key, tracks_key, video_key
-from jde_ray.pipelines.output.run_record import summarize
+from jde_ray.pipelines.formats.track_files import find_tracks
+from jde_ray.pipelines.formats.tracks import read_tracks
+from jde_ray.pipelines.output.layout import mot_key, tracks_key, video_key
+from jde_ray.pipelines.output.summary import summarize
 from jde_ray.pipelines.output.work import Work, read_row
 from jde_ray.pipelines.refinement import RefineConfig, refine
 from jde_ray.pipelines.report.page import build_report

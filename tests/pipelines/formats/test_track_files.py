@@ -3,16 +3,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jde_ray.pipelines.formats.track_files import (
-    TruthRules,
-    by_all_names,
-    find_tracks,
-    find_truths,
-    pair,
-    read_scored_tracks,
-    read_tracks,
-    read_truth,
-)
+from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths, read_truth
+from jde_ray.pipelines.evaluation.pairing import pair
+from jde_ray.pipelines.formats.track_files import by_all_names, find_tracks
+from jde_ray.pipelines.formats.tracks import read_scored_tracks, read_tracks
 from jde_ray.pipelines.names import sequence_name
 
 COLUMNS = ("frame", "track_id", "x1", "y1", "x2", "y2")

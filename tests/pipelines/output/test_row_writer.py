@@ -11,9 +11,11 @@ import pytest
 from jde_ray.models.structures import Detections, Tracks
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.formats.detections import detection_schema
+from jde_ray.pipelines.formats.tracks import track_schema
 from jde_ray.pipelines.output import row_writer
 from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.structures import TrackedFrame, Video, detection_schema, track_schema
+from jde_ray.pipelines.structures import TrackedFrame, Video
 
 VIDEO = Video("/archive/a b.mp4", "a b")
 METADATA = {"width": "640", "num_frames": "3"}

@@ -11,13 +11,8 @@ from places import ROOT
 
 from jde_ray.pipelines.config import VERSION, ResourceConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
-from jde_ray.pipelines.output.run_record import (
-    committed_outcome,
-    file_metadata,
-    open_out,
-    put_summary,
-    summarize,
-)
+from jde_ray.pipelines.output.run_record import committed_outcome, file_metadata, open_out
+from jde_ray.pipelines.output.summary import put_summary, summarize
 from jde_ray.pipelines.output.work import Work
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome

@@ -14,7 +14,7 @@ import pytest
 from fakes import Script
 
 from jde_ray.pipelines.errors import ExitCode, Reason, VideoError
-from jde_ray.pipelines.output.run_record import Summary, summarize
+from jde_ray.pipelines.output.summary import Summary, summarize
 from jde_ray.pipelines.output.work import Work
 from jde_ray.pipelines.report.page import REPORT_KEY, build_report, write_report
 from jde_ray.pipelines.report.plots import (

@@ -11,10 +11,11 @@ from made_videos import write_images
 from jde_ray.pipelines import names as names_module
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError
-from jde_ray.pipelines.output.row_writer import tracks_key
-from jde_ray.pipelines.sources.discovery import find_videos, pack, take_share
+from jde_ray.pipelines.output.layout import tracks_key
+from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Segment, Video
+from jde_ray.pipelines.tracking.packing import pack, take_share
 from jde_ray.pipelines.tracking.stages.shard_client import shard_of
 
 

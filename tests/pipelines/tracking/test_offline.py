@@ -11,12 +11,12 @@ import fakes
 import pytest
 from fakes import Script
 
-from jde_ray.pipelines.cluster import size_pools
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking import offline, reference
 from jde_ray.pipelines.tracking.offline import build
+from jde_ray.pipelines.tracking.pools import size_pools
 
 pytestmark = pytest.mark.ray
 
@@ -73,7 +73,7 @@ def test_the_dataflow_gives_the_plain_loops_bytes(
     packs: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jde_ray.pipelines.sources.discovery._FEWEST_PACKS", packs)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.packing._FEWEST_PACKS", packs)
     resources = ResourceConfig(
         chunk_frames=chunk_frames,
         num_detectors=detectors,
@@ -255,7 +255,7 @@ def test_workers_that_die_cost_nothing_but_the_video_that_kills_them(
 
     They share tasks and rows with one that does nothing of the kind.
     """
-    monkeypatch.setattr("jde_ray.pipelines.sources.discovery._FEWEST_PACKS", 1)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.packing._FEWEST_PACKS", 1)
     good = Script(frames=33, seed=1)
     assert Script(**json.loads((archive / "v1.mp4").read_text())) == good
     scripts = {

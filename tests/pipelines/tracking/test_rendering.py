@@ -10,7 +10,7 @@ from fakes import Script
 
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import RunError
-from jde_ray.pipelines.output.row_writer import video_key
+from jde_ray.pipelines.output.layout import video_key
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import reference

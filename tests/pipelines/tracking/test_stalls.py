@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from jde_ray.pipelines.cluster import size_pools
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.tracking import stalls
+from jde_ray.pipelines.tracking.pools import size_pools
 from jde_ray.pipelines.tracking.stalls import Machines, Stage, StalledError, Steps, Watch, judge
 
 BEFORE = {"CPU": 4.0, "GPU": 2.0}

@@ -12,7 +12,7 @@ from jde_ray.pipelines.training.checkpoint import (
     build_optimiser,
     step_done,
 )
-from jde_ray.pipelines.training.recipe import TrainingConfig
+from jde_ray.pipelines.training.settings import TrainingConfig
 
 
 class DictStore:

@@ -20,8 +20,8 @@ from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.initialization import initialise, initialise_backbone
 from jde_ray.pipelines.training.loop import NonFiniteLossError, fit
 from jde_ray.pipelines.training.process_group import Ranks
-from jde_ray.pipelines.training.recipe import TrainingConfig, ValidationConfig
 from jde_ray.pipelines.training.schedule import TrainingPlan
+from jde_ray.pipelines.training.settings import TrainingConfig, ValidationConfig
 
 
 @pytest.fixture(autouse=True)

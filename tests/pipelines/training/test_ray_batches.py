@@ -2,7 +2,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from jde_ray.pipelines.training.data.augmentation import Augmentation
 from jde_ray.pipelines.training.data.batches import TrainingSet, collate
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 from jde_ray.pipelines.training.ray_batches import (
@@ -12,6 +11,7 @@ from jde_ray.pipelines.training.ray_batches import (
     read_batches,
     to_table,
 )
+from jde_ray.pipelines.training.settings import Augmentation
 
 
 def stream(people=1):

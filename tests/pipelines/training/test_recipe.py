@@ -1,10 +1,9 @@
-
 import pytest
 import yaml
 from places import ROOT
 
-from jde_ray.pipelines.training.data.augmentation import Augmentation
 from jde_ray.pipelines.training.recipe import Recipe, parse_recipe, read_recipe
+from jde_ray.pipelines.training.settings import Augmentation
 
 JOBS = ROOT / "jobs"
 LEAST = {

@@ -14,7 +14,7 @@ from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.formats.mot import SequenceInfo, format_ground_truth, format_sequence_info
-from jde_ray.pipelines.training.recipe import ValidationConfig
+from jde_ray.pipelines.training.settings import ValidationConfig
 from jde_ray.pipelines.training.validation import Validation, headline
 
 

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from jde_ray.pipelines.errors import RunError
-from jde_ray.pipelines.video.drawing import Trails, annotate, draw_tracks, track_colour, write_video
+from jde_ray.pipelines.video.drawing import Trails, annotate, draw_tracks, track_colour
+from jde_ray.pipelines.video.encoder import write_video
 
 GREY = np.full((90, 120, 3), 128, np.uint8)
 

@@ -1,6 +1,5 @@
 """Mode `published` against the original's recorded output and against the plain loop."""
 
-
 import numpy as np
 import places
 import pytest

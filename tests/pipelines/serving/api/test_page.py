@@ -44,7 +44,7 @@ def clip(tmp_path_factory) -> tuple[Path, list[FloatArray]]:
     """
     from jde_ray.models.synthetic.render import render
     from jde_ray.models.synthetic.scene import StreetScene
-    from jde_ray.pipelines.video.drawing import write_video
+    from jde_ray.pipelines.video.encoder import write_video
 
     scene = StreetScene(
         92, width=WIDTH, height=HEIGHT, frames_per_second=RATE, num_frames=RATE * SECONDS,

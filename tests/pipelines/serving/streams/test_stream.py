@@ -22,7 +22,7 @@ from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
-from jde_ray.pipelines.serving.replicas.ingress import SessionReplica
+from jde_ray.pipelines.serving.replicas.session import SessionReplica
 from jde_ray.pipelines.serving.streams.sessions import Sessions
 from jde_ray.pipelines.serving.streams.snapshots import (
     NoSnapshots,

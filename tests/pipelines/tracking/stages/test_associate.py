@@ -21,11 +21,11 @@ from jde_ray.pipelines.output.checkpoints import find_states
 from jde_ray.pipelines.storage.base import Body
 from jde_ray.pipelines.storage.local import LocalStore
 from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.structures import UNCUTTABLE, DetectionChunk, Segment, Video
+from jde_ray.pipelines.structures import UNCUTTABLE, Decoded, DetectionChunk, Segment, Video
 from jde_ray.pipelines.tracking.stages import associate, wire_format
 from jde_ray.pipelines.tracking.stages.associate import MAX_TRIES, AssociationShard, start_shards
 from jde_ray.pipelines.tracking.stages.session import Checkpointing
-from jde_ray.pipelines.tracking.stages.shard_client import Decoded, Owners
+from jde_ray.pipelines.tracking.stages.shard_client import Owners
 
 
 def shard(out: Path, checkpoints: Checkpointing | None = None) -> AssociationShard:

@@ -11,9 +11,8 @@ from fakes import Script
 
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import Reason
-from jde_ray.pipelines.structures import FrameChunk, Segment, Video
+from jde_ray.pipelines.structures import Decoded, FrameChunk, Segment, Video
 from jde_ray.pipelines.tracking.stages import decode, wire_format
-from jde_ray.pipelines.tracking.stages.shard_client import Decoded
 
 
 class Ledger:

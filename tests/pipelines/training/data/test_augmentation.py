@@ -1,14 +1,9 @@
 import numpy as np
 import pytest
 
-from jde_ray.pipelines.training.data.augmentation import (
-    Augmentation,
-    Example,
-    clipped,
-    jitter_colour,
-    warp,
-)
+from jde_ray.pipelines.training.data.augmentation import Example, clipped, jitter_colour, warp
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
+from jde_ray.pipelines.training.settings import Augmentation
 
 PAPER = {
     "fit": "letterbox",

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from jde_ray.pipelines.training.data.augmentation import Augmentation
 from jde_ray.pipelines.training.data.batches import TrainingSet, collate, share_of_batch
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage, ListedImage
+from jde_ray.pipelines.training.settings import Augmentation
 
 
 def picture(group, identity, size=(120, 160), sequence=""):

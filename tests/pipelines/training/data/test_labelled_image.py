@@ -1,12 +1,8 @@
-
 import numpy as np
 from places import ROOT
 
-from jde_ray.pipelines.training.data.labelled_image import (
-    LabelledImage,
-    add_pseudo_labels,
-    with_unique_identities,
-)
+from jde_ray.pipelines.training.data.labelled_image import LabelledImage, with_unique_identities
+from jde_ray.pipelines.training.data.teaching import add_pseudo_labels
 from jde_ray.pipelines.training.recipe import read_recipe
 
 

@@ -1,16 +1,15 @@
 """Views against figures that the original's own code gave for the same random numbers."""
 
-
 import numpy as np
 import places
 import pytest
 from places import ROOT
 
-from jde_ray.pipelines.training.data.augmentation import Augmentation
 from jde_ray.pipelines.training.data.batches import TrainingSet
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 from jde_ray.pipelines.training.data.published_augmentation import published_view
 from jde_ray.pipelines.training.recipe import read_recipe
+from jde_ray.pipelines.training.settings import Augmentation
 
 GOLDEN = places.GOLDEN / "augmentation.npz"
 

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jde_ray.pipelines.formats.label_files import BadDataError, Problems
-from jde_ray.pipelines.training.data.sources import Source, label_path, read_source, render_scenes
+from jde_ray.pipelines.training.data.sources import label_path, read_source, render_scenes
+from jde_ray.pipelines.training.settings import Source
 
 
 def write_image(path, size=(80, 60)):

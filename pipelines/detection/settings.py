@@ -1,0 +1,136 @@
+"""Settings of a detector that follow from its weights and the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from jde_ray.pipelines.config import DetectionConfig, Parts, Precision, ResourceConfig, TrackConfig
+from jde_ray.pipelines.detection.networks import is_separate, quick_precision
+from jde_ray.pipelines.errors import ExitCode, RunError
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What is known of weights before a run.
+
+    Attributes:
+        size: Width and height of the frames.
+        sha256: Fingerprint: of the weight file, or over both ONNX files and what is declared of
+            them.
+        has_one_size: Frames of another size are refused: the anchors were chosen for this one.
+        rect: Whether frames get each video's own shape unless told otherwise: if no size was asked
+            for, and weights take more than one.
+    """
+
+    size: tuple[int, int]
+    sha256: str
+    has_one_size: bool
+    rect: bool
+
+
+def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
+    """Load the weights once, so that what is wrong with them is told before any other work.
+
+    Args:
+        weights: As `DetectionConfig.weights`.
+        size: Of the frames, None for what the weights say.
+
+    Raises:
+        ValueError: If they cannot be used.
+        OSError: If a file cannot be read.
+    """
+    if is_separate(weights):
+        from jde_ray.models.sde.declaration import read_declaration
+        from jde_ray.models.sde.network import SeparateNetworks
+
+        declaration = read_declaration(weights)
+        SeparateNetworks(declaration)
+        frames, digest = size or declaration.frames, declaration.sha256()
+        return NetworkFacts(frames, digest, has_one_size=False, rect=size is None)
+    from jde_ray.models.jde.weights import load, sha256
+
+    config = load(weights, size).config
+    has_one_size = config.has_published_layout
+    rect = size is None and not has_one_size
+    return NetworkFacts(size or config.size, sha256(weights), has_one_size, rect)
+
+
+def detection_for(weights: str = "small", size: tuple[int, int] | None = None) -> DetectionConfig:
+    """As `jde track --weights WEIGHTS` sets it: their own size, and frames of each video's shape.
+
+    Raises:
+        ValueError: If the weights cannot be used.
+        OSError: If a file cannot be read.
+    """
+    facts = inspect(weights, size)
+    return DetectionConfig(
+        weights=weights,
+        size=facts.size,
+        rect=facts.rect,
+        weights_sha256=facts.sha256,
+    )
+
+
+def fingerprint(weights: str) -> str:
+    """The fingerprint alone, without loading anything.
+
+    Raises:
+        ValueError: If there are no such weights.
+    """
+    if is_separate(weights):
+        from jde_ray.models.sde.declaration import read_declaration
+
+        return read_declaration(weights).sha256()
+    from jde_ray.models.jde.weights import sha256
+
+    return sha256(weights)
+
+
+def settle(
+    config: TrackConfig,
+    parts: Parts,
+    resources: ResourceConfig,
+    recorded: Precision | None = None,
+) -> TrackConfig:
+    """The configuration with what guards OUT filled in: fingerprint of the weights, precision.
+
+    Precision `auto` becomes `recorded`, so that a run can be resumed on another machine; without
+    it, what is quick on this machine.
+
+    Args:
+        config: As asked for.
+        parts: With a model that is not ours, the weights are not looked at.
+        resources: Where the run takes place.
+        recorded: Precision that OUT was begun with, see `run_record.recorded_precision`.
+
+    Raises:
+        RunError: If there are no such weights, or no GPU here for a local run that wants one (2).
+    """
+    detection = config.detection
+    is_ours = parts.model == Parts().model
+    if not detection.weights_sha256 and is_ours:
+        try:
+            detection = replace(detection, weights_sha256=fingerprint(detection.weights))
+        except ValueError as error:
+            raise RunError(str(error), ExitCode.REFUSED) from error
+    _check_device(resources)
+    if is_ours and is_separate(detection.weights):
+        if detection.precision == "bf16":
+            raise RunError(
+                "precision: got bf16, ONNX files run in theirs; accepted is auto | fp32",
+                ExitCode.REFUSED,
+            )
+        detection = replace(detection, precision="fp32")
+    if detection.precision == "auto":
+        chosen = recorded or quick_precision(resources.device)
+        detection = replace(detection, precision=chosen)
+    return replace(config, detection=detection)
+
+
+def _check_device(resources: ResourceConfig) -> None:
+    if resources.device != "cuda" or resources.address != "local":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RunError("device: got cuda, but this machine has no GPU; use cpu", ExitCode.REFUSED)

@@ -1,0 +1,74 @@
+"""Ground truth of MOTChallenge and KITTI trees: where it is, and which rows count."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jde_ray.models.metrics.rows import BoxRows
+from jde_ray.pipelines.formats.mot import Benchmark, GroundTruth, read_ground_truth
+from jde_ray.pipelines.formats.tracks import read_tracks
+
+_NOT_SEARCHED = frozenset({"img1", "det"})  # of a MOTChallenge sequence: many files, no truth
+
+
+@dataclass(frozen=True)
+class TruthRules:
+    """How ground truth is read.
+
+    Attributes:
+        benchmark: Whose rules for classes and distractors, see `read_ground_truth`.
+        min_visibility: People seen less than that are neither right nor wrong to track. The
+            benchmarks count everyone (0).
+    """
+
+    benchmark: Benchmark = "auto"
+    min_visibility: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_visibility <= 1:
+            raise ValueError(f"min-visibility: got {self.min_visibility}, accepted is 0 to 1")
+
+
+def find_truths(root: Path) -> dict[str, list[Path]]:
+    """Files of ground truth by the name of their sequence.
+
+    Args:
+        root: Folder with NAME/gt/gt.txt, NAME.gt.txt or NAME.parquet anywhere below it.
+    """
+    found: dict[str, list[Path]] = {}
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        subfolders[:] = sorted(set(subfolders) - _NOT_SEARCHED)
+        here = Path(folder)
+        for file in sorted(files):
+            if file == "gt.txt" and here.name == "gt":
+                name = here.resolve().parent.name
+            elif file.endswith(".gt.txt"):
+                name = file.removesuffix(".gt.txt")
+            elif file.endswith(".parquet"):
+                name = Path(file).stem
+            else:
+                continue
+            found.setdefault(name, []).append(here / file)
+    return found
+
+
+def read_truth(path: Path, rules: TruthRules = TruthRules()) -> GroundTruth:
+    """Ground truth of a sequence, from MOT text or Parquet in the schema of `tracks/`.
+
+    Raises:
+        ValueError: If it cannot be read, in one line with the file, and the line of a text file.
+    """
+    if path.suffix == ".parquet":
+        rows = read_tracks(path)
+        truth = GroundTruth(rows, np.ones(len(rows)), BoxRows.empty(), BoxRows.empty())
+    else:
+        truth = read_ground_truth(path, rules.benchmark)
+    hidden = truth.visibility < rules.min_visibility
+    if not hidden.any():
+        return truth
+    ignore = BoxRows.concatenate([truth.ignore, truth.people[hidden]])
+    return GroundTruth(truth.people[~hidden], truth.visibility[~hidden], ignore, truth.other)

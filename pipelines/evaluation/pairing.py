@@ -1,0 +1,94 @@
+"""Tracks or detections beside the ground truth of the same sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths
+from jde_ray.pipelines.formats.track_files import _names_of, by_all_names
+from jde_ray.pipelines.names import sequence_name
+from jde_ray.pipelines.parallel import for_each
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """A sequence of tracks and its ground truth; None where there is none."""
+
+    name: str
+    tracks: Path
+    truth: Path | None
+
+
+def pair(tracks: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list[str]]:
+    """Ground truth beside each sequence of tracks.
+
+    Args:
+        tracks: Of `find_tracks`.
+        gt: Folder for `find_truths`, or one file, which then goes with the one sequence.
+
+    Returns:
+        The pairings in the order of `tracks`, and the names of sequences of ground truth without
+        tracks.
+
+    Raises:
+        ValueError: If `gt` is missing, is one file beside several sequences, or holds two truths
+            of one sequence.
+    """
+    if gt.is_file():
+        if len(tracks) > 1:
+            raise ValueError(f"gt: {gt} is one sequence, beside tracks of {len(tracks)}")
+        return [Pairing(name, path, gt) for name, path in tracks.items()], []
+    if not gt.is_dir():
+        raise ValueError(f"gt: {gt} is no folder and no file")
+    truths = find_truths(gt)
+    named = by_all_names(truths)
+    pairings: list[Pairing] = []
+    owners: dict[Path, Path] = {}
+    for shown, path in tracks.items():
+        # the whole name first: what looks like the hash of an id may be a date
+        names = (_names_of(path)[0], shown, sequence_name(shown))
+        name = next((name for name in names if name in named), None)
+        if name is None:
+            pairings.append(Pairing(shown, path, None))
+            continue
+        if len(named[name]) > 1:
+            both = " and ".join(map(str, named[name][:2]))
+            raise ValueError(f"gt: {both} are both of {name}")
+        (truth,) = named[name]
+        if owners.setdefault(truth, path) != path:
+            raise ValueError(f"tracks: {owners[truth]} and {path} are both of {name}")
+        pairings.append(Pairing(name, path, truth))
+    return pairings, sorted(
+        name for name, files in truths.items() if owners.keys().isdisjoint(files)
+    )
+
+
+def for_each_pairing(
+    work: Callable[..., Result],
+    pairings: Sequence[Pairing],
+    rules: TruthRules = TruthRules(),
+    address: str | None = None,
+) -> dict[str, Result]:
+    """Do something with every sequence, each a task of its own, see `tasks.for_each`.
+
+    Args:
+        work: A function of a module, called with a pairing and `rules`.
+        pairings: Sequences with ground truth.
+        rules: How ground truth is read.
+        address: Ray to run on.
+
+    Returns:
+        What `work` gave, by sequence, in the order of `pairings`.
+
+    Raises:
+        ValueError: If `work` refuses a file.
+        RunError: If there is no Ray at the address.
+    """
+    results = for_each(partial(work, rules=rules), pairings, address)
+    return {pairing.name: result for pairing, result in zip(pairings, results, strict=True)}

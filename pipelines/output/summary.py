@@ -1,0 +1,177 @@
+"""`summary.json`: what a call did, and what the folder holds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from jde_ray.pipelines.errors import ExitCode, RunError, error_to_dict
+from jde_ray.pipelines.output.layout import summary_key
+from jde_ray.pipelines.output.run_record import Totals, _row, _totals
+from jde_ray.pipelines.output.work import VideoRow, Work
+from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.structures import Counts, VideoOutcome
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a call did, and what OUT holds after it.
+
+    Counts are of this call; those of all calls are in `folder`.
+
+    Attributes:
+        run_id: Of the call alone.
+        started: When it began, UTC, ISO 8601.
+        ended: When it ended, likewise.
+        videos_failed: Of this call, sources without a video included.
+        videos_skipped: Videos that had tracks.
+        videos_failed_before: Videos left alone because they failed in an earlier call.
+        videos_drawn: Of `--save-video`, videos of earlier calls included.
+        damaged: Of the frames, those with missing data that the decoder concealed.
+        dropped: What was left out, by cause.
+        seconds: Wall clock of the run, and working time of decode, detect and associate added up
+            over all their workers.
+        frames_per_second: Frames over those seconds.
+        frames_seen: Frames that came out of the network, those of unfinished videos included.
+        folder: Sums over all videos in the folder (of the partition, where there are several).
+        videos: A line for each video of the call, sorted by id.
+        others: A line for each video in the folder that was no source of this call.
+        errors: A failed video's `video`, `reason`, `detail` and `frame`; of this call.
+        changed: Videos that were skipped though their file has changed since it was tracked.
+        redone: Ids of videos done by a run with `--overwrite` that was interrupted: the same
+            command goes on with the others.
+        passes: How often unfinished videos were planned.
+    """
+
+    out: str
+    run_id: str = ""
+    started: str = ""
+    ended: str = ""
+    videos_done: int
+    videos_failed: int
+    videos_skipped: int
+    videos_failed_before: int = 0
+    videos_drawn: int = 0
+    frames: int
+    damaged: int
+    detections: int
+    rows: int
+    tracks: int
+    dropped: dict[str, int]
+    seconds: dict[str, float]
+    frames_per_second: dict[str, float]
+    frames_seen: int = 0
+    folder: Totals = Totals()  # noqa: RUF009  frozen
+    videos: list[VideoRow] = field(default_factory=list)
+    others: list[VideoRow] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    redone: list[str] = field(default_factory=list)
+    passes: int = 1
+    exit_code: ExitCode = ExitCode.DONE
+
+    def to_json(self) -> str:
+        """Text of `summary.json`."""
+        return json.dumps(asdict(self) | {"exit_code": int(self.exit_code)}, indent=1) + "\n"
+
+
+def summarize(
+    out: str,
+    work: Work,
+    outcomes: Iterable[VideoOutcome],
+    seconds: dict[str, float],
+    *,
+    passes: int = 1,
+    frames_seen: int = 0,
+    videos_drawn: int = 0,
+    overwrite: bool = False,
+    interrupted: ExitCode | None = None,
+) -> Summary:
+    """Add up the outcomes of a run that ends now.
+
+    Args:
+        out: Address of the store.
+        work: As planned at the start.
+        outcomes: Of the videos that ended in this run.
+        seconds: By stage; that of `associate` is added here.
+        passes: How often unfinished videos were planned.
+        frames_seen: Frames that came out of the network.
+        videos_drawn: Videos whose tracks were drawn on them.
+        overwrite: The run does videos again that have tracks.
+        interrupted: The exit code if the run did not come to its end.
+    """
+    ended = sorted([*outcomes, *work.failed], key=lambda outcome: outcome.video.video_id)
+    total, rows, errors = Counts(), [], []
+    for outcome in ended:
+        total.add(outcome.counts)
+        rows.append(_row(outcome))
+        if outcome.error is not None:
+            values = error_to_dict(outcome.error)
+            errors.append({"video": outcome.video.uri, **(values or {})})
+    rows += [replace(_row(outcome), status="failed before") for outcome in work.failed_before]
+    for video in work.skipped:
+        row = VideoRow(video_id=video.video_id, video="", status="skipped")
+        rows.append(replace(work.known.get(video.video_id, row), video=video.uri))
+    own = {row.video_id for row in rows}
+    others = [row for video_id, row in sorted(work.known.items()) if video_id not in own]
+    seconds = {**seconds, "associate": sum(outcome.seconds for outcome in ended)}
+    now = datetime.now(UTC)
+    began = now - timedelta(seconds=seconds.get("wall", 0.0))
+    done = {outcome.video.video_id for outcome in ended if outcome.error is None}
+    is_redoing = overwrite and interrupted is not None
+    return Summary(
+        out=out,
+        run_id=uuid.uuid4().hex[:12],
+        started=began.isoformat(timespec="seconds"),
+        ended=now.isoformat(timespec="seconds"),
+        videos_done=len(ended) - len(errors),
+        videos_failed=len(errors),
+        videos_skipped=len(work.skipped),
+        videos_failed_before=len(work.failed_before),
+        videos_drawn=videos_drawn,
+        frames=total.frames,
+        damaged=total.damaged,
+        detections=total.detections,
+        rows=total.rows,
+        tracks=total.tracks,
+        dropped=dict(sorted(total.dropped.items())),
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        frames_per_second={
+            stage: round(total.frames / value, 2) for stage, value in seconds.items() if value > 0
+        },
+        frames_seen=max(frames_seen, total.frames),
+        folder=_totals([*rows, *others]),
+        videos=sorted(rows, key=lambda row: row.video_id),
+        others=others,
+        errors=errors,
+        changed=[video.uri for video in work.changed],
+        redone=sorted(work.redone | done) if is_redoing else [],
+        passes=passes,
+        exit_code=interrupted or (ExitCode.SOME_FAILED if errors else ExitCode.DONE),
+    )
+
+
+def put_summary(store: ObjectStore, summary: Summary, share: tuple[int, int]) -> None:
+    """Put `summary.json`, replacing the one before.
+
+    Raises:
+        RunError: If it cannot be written, and the run was not interrupted.
+    """
+    try:
+        store.put(summary_key(share), summary.to_json().encode())
+    except OSError as error:
+        if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+            logger.warning("%s was not written: %s", summary_key(share), error)
+            return
+        raise RunError(
+            f"out: {store.uri}/{summary_key(share)} cannot be written ({error}); the tracks are"
+            " there, and the same command writes it once it can",
+            ExitCode.INTERNAL,
+        ) from error

@@ -1,0 +1,108 @@
+"""The detector replica: images in network size to detections, in batches over streams."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from ray import serve
+
+from jde_ray.models.structures import Detections
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.errors import VideoError
+from jde_ray.pipelines.serving.backend import Found
+from jde_ray.pipelines.serving.config import ServeConfig
+from jde_ray.pipelines.serving.images import network_size
+from jde_ray.pipelines.serving.refusals import _CHANGING, Cause, Refusal
+from jde_ray.pipelines.structures import VideoInfo
+
+logger = logging.getLogger(__name__)
+_Pixels = tuple[NDArray[np.uint8], int, int]  # letterboxed; width and height of the source
+_NOT_FINITE = Refusal(Cause.INTERNAL, "the network gave no finite numbers")
+
+
+class DetectorReplica:
+    """The offline `Detector`, loaded once and warmed up; batches frames of any streams.
+
+    Args:
+        config: Settled.
+    """
+
+    def __init__(self, config: ServeConfig) -> None:
+        self._config = config
+        self._broken: str | None = None
+        detection = config.track.detection
+        # one thread loads and runs the network, so that the event loop answers health checks
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
+        resources = ResourceConfig(device=config.device, torch_threads=config.torch_threads)
+        self._detector = self._thread.submit(
+            Detector, detection, resources, config.parts.model
+        ).result()
+        self._batch = config.batch or 1
+        blank = np.full((detection.size[1], detection.size[0], 3), 128, np.uint8)
+        for _ in range(2):
+            self._thread.submit(self._find, [(blank, 640, 360)]).result()
+        self._batched.set_max_batch_size(self._batch)  # type: ignore[attr-defined]
+        self._batched.set_batch_wait_timeout_s(config.batch_wait_s)  # type: ignore[attr-defined]
+
+    async def find(
+        self, model: str, pixels: NDArray[np.uint8], width: int, height: int
+    ) -> Found | Refusal:
+        """Detections of one frame, if it was made ready for this version of the model."""
+        detection = self._config.track.detection
+        wanted = network_size(width, height, detection.size, rect=detection.rect)
+        if model != self._config.model or pixels.shape != (wanted[1], wanted[0], 3):
+            return _CHANGING
+        frame = (pixels, width, height)
+        if self._batch == 1:  # the thread's own queue is all that is needed
+            loop = asyncio.get_running_loop()
+            return (await loop.run_in_executor(self._thread, self._find, [frame]))[0]
+        found: Found | Refusal = await self._batched(frame)
+        return found
+
+    async def ready(self) -> bool:
+        """True: a replica that answers is warmed up."""
+        return True
+
+    def check_health(self) -> None:
+        """Serve replaces this replica when its device is broken."""
+        if self._broken is not None:
+            raise RuntimeError(self._broken)
+
+    @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
+    async def _batched(self, frames: list[_Pixels]) -> list[Found | Refusal]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._find, frames)
+
+    def _find(self, frames: list[_Pixels]) -> list[Found | Refusal]:
+        """A batch; the frames of one shape go through the network together."""
+        results: list[Found | Refusal] = [_NOT_FINITE] * len(frames)
+        shapes = [pixels.shape for pixels, _, _ in frames]
+        for shape in dict.fromkeys(shapes):
+            places = [place for place, other in enumerate(shapes) if other == shape]
+            started = time.perf_counter()
+            try:
+                found = self._run([frames[place] for place in places])
+            except (VideoError, FloatingPointError):
+                logger.exception("the network gave no finite numbers")
+                continue
+            except Exception as error:
+                self._broken = type(error).__name__
+                raise
+            seconds = time.perf_counter() - started
+            for place, detections in zip(places, found, strict=True):
+                results[place] = Found(detections, seconds)
+        return results
+
+    def _run(self, frames: list[_Pixels]) -> list[Detections]:
+        """One run of the network, padded to a full batch: the same arithmetic every time."""
+        pixels = np.zeros((self._batch, *frames[0][0].shape), np.uint8)
+        for place, (frame, _, _) in zip(pixels, frames, strict=False):
+            place[:] = frame
+        infos = [VideoInfo(width, height, 1.0) for _, width, height in frames]
+        return self._detector.find(pixels, infos, range(len(frames)))[0]

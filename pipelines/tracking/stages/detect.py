@@ -1,0 +1,80 @@
+"""Chunks of frames to detections, delivered to the association actor that owns the video."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
+from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.structures import DetectionChunk, FrameChunk
+from jde_ray.pipelines.tracking.stages import wire_format
+from jde_ray.pipelines.tracking.stages.shard_client import Owners
+
+logger = logging.getLogger(__name__)
+
+
+class DetectorStage:
+    """A `Detector` as an actor of the pool: one batch is one row, of a chunk or several small ones.
+
+    Args:
+        config: Of the network.
+        resources: Device and threads.
+        model: Import path of the model's class.
+        pass_id: Of the pass, to find the videos' owners.
+        num_shards: How many owners there are.
+    """
+
+    def __init__(
+        self,
+        config: DetectionConfig,
+        resources: ResourceConfig,
+        model: str,
+        pass_id: str,
+        num_shards: int,
+    ) -> None:
+        self._detector = Detector(config, resources, model)
+        self._owners = Owners(pass_id, num_shards)
+        self._detect_s, self._num_detections = 0.0, 0  # of the row at hand
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Detect, deliver, and return a receipt of one row."""
+        chunks, decode_s = wire_format.frames_from_table(table)
+        self._detect_s, self._num_detections = 0.0, 0
+        answers = self._together(chunks) if len(chunks) > 1 else None
+        if answers is None:
+            answers = [self._alone(chunk) for chunk in chunks]
+        return wire_format.receipt(
+            chunks, answers, self._num_detections, decode_s=decode_s, detect_s=self._detect_s
+        )
+
+    def _together(self, chunks: Sequence[FrameChunk]) -> list[str] | None:
+        """Answers of the owners; None if the chunks shall go one by one."""
+        begun = self._owners.begin_all(chunks)
+        if begun is None:
+            return None
+        answers: list[str] = list(begun)
+        wanted = [place for place, answer in enumerate(answers) if answer == "ok"]
+        found = [self._detect(chunks[place]) for place in wanted]
+        for place, answer in zip(wanted, self._owners.deliver_all(found), strict=True):
+            answers[place] = answer
+        return answers
+
+    def _alone(self, chunk: FrameChunk) -> str:
+        answer: str = self._owners.begin(chunk)
+        return self._owners.deliver(self._detect(chunk)) if answer == "ok" else answer
+
+    def _detect(self, chunk: FrameChunk) -> DetectionChunk:
+        started = time.perf_counter()
+        try:
+            found = self._detector.detect(chunk)
+        except Exception:
+            logger.exception("the device is broken; Ray starts this detector anew")
+            os._exit(1)
+        self._detect_s += time.perf_counter() - started
+        self._num_detections += sum(len(frame) for frame in found.detections)
+        return found

@@ -1,0 +1,258 @@
+"""Settings of a training: its sources, augmentation, sampling, schedule and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jde_ray.pipelines.video.frame_numbers import follow
+
+Sampling = Literal["weights", "epoch", "pairs"]
+SAMPLINGS = ("weights", "epoch", "pairs")
+VIDEOS = ("sequence", "synthetic")  # kinds whose pictures follow each other
+KINDS = ("sequence", "boxes", "backgrounds", "crops", "list", "frames", "synthetic")
+SCORES = ("ap", "tpr_at_far", "mota", "idf1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long and how fast to learn.
+
+    Attributes:
+        minutes: Wall-clock budget without validation; the schedule ends with it.
+        epochs: Budget in passes over the images, instead of minutes.
+        batch: Images in a step, over all trainers.
+        optimiser: `adamw` or `sgd`.
+        learning_rate: Peak.
+        momentum: Of SGD.
+        backbone_rate: Learning rate of the backbone over the peak.
+        weight_decay: Of weights; of norms, biases and task weights too where `decay_all` is set.
+        decay_all: See `weight_decay`.
+        schedule: `cosine` falls to 2 %, `steps` to a tenth at each of `decay_epochs`.
+        decay_epochs: After how many epochs.
+        warmup_steps: Steps of the rise to the peak.
+        warmup_power: 1 for a line; 4 in the published code.
+        clip_norm: Length that gradients are cut to, None for none.
+        freeze_norms: Leave scale and shift of every batch norm as they are.
+        ema_steps: Time constant of the moving average that is saved; 0 saves the plain weights.
+        precision: `bf16` runs the network under autocast; `auto` does where the machine has units
+            for it, as tracking does (`pipelines.detection.networks.quick_precision`), else it is
+            `fp32`.
+        seed: Of weights and data.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    minutes: float | None = None
+    epochs: int | None = None
+    batch: int = 16
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1.5e-3
+    momentum: float = 0.9
+    backbone_rate: float = 0.4
+    weight_decay: float = 0.05
+    decay_all: bool = False
+    schedule: Literal["cosine", "steps"] = "cosine"
+    decay_epochs: tuple[int, ...] = ()
+    warmup_steps: int = 100
+    warmup_power: float = 1.0
+    clip_norm: float | None = 10.0
+    freeze_norms: bool = False
+    ema_steps: float = 400.0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.epochs is None):
+            raise ValueError("training: accepted is either minutes or epochs")
+        _choose("training optimiser", self.optimiser, ("adamw", "sgd"))
+        _choose("training schedule", self.schedule, ("cosine", "steps"))
+        _choose("training precision", self.precision, ("auto", "bf16", "fp32"))
+        for name in ("minutes", "epochs", "batch", "learning_rate", "warmup_steps"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int | float) or value <= 0):
+                raise ValueError(f"training {name}: got {value!r}, accepted is a number above 0")
+        if self.schedule == "steps" and self.epochs is None:
+            raise ValueError("training schedule: got steps, which needs epochs, not minutes")
+        if self.ema_steps < 0:
+            raise ValueError(f"training ema_steps: got {self.ema_steps}, accepted is 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """What is measured while training, on sequences that are not learned from.
+
+    Attributes:
+        sequences: MOT sequences (`img1`, `gt/gt.txt`) below the data root.
+        every_minutes: Time between two validations.
+        every_epochs: Epochs between two, instead of minutes.
+        every: Frames between two that AP and TPR@FAR look at; tracking sees all.
+        max_frames: Frames of a sequence looked at, None for all.
+        keep_best: Score whose best weights are kept as `best.safetensors`, None for none.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    sequences: tuple[str, ...]
+    every_minutes: float | None = None
+    every_epochs: int | None = None
+    every: int = 5
+    max_frames: int | None = None
+    keep_best: Literal["ap", "tpr_at_far", "mota", "idf1"] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sequences:
+            raise ValueError("validation sequences: got none, accepted are folders below --data")
+        if (self.every_minutes is None) == (self.every_epochs is None):
+            raise ValueError("validation: accepted is either every_minutes or every_epochs")
+        for name in ("every_minutes", "every_epochs", "every", "max_frames"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"validation {name}: got {value}, accepted is above 0")
+        if self.keep_best is not None:
+            _choose("validation keep_best", self.keep_best, SCORES)
+
+
+def _choose(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise ValueError(f"{name}: got {value!r}, accepted is {' | '.join(accepted)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One entry of the list `sources` in a training configuration.
+
+    Attributes:
+        kind: `sequence` (MOT layout), `boxes`, `backgrounds`, `crops` (a folder `images/` and one
+            table), `list` (a `.train` file of the unified JDE format), `frames` (unlabelled) or
+            `synthetic` (rendered; then `path` is the number of scenes).
+        path: Below the data root.
+        weight: Share of the images drawn, relative to the other sources.
+        every: Take every n-th frame.
+        squashed: See `LabelledImage`.
+        identities: How many numbers the labels may use, 0 to that less 1: one more than the largest
+            that occurs. None for no limit. See `with_unique_identities`.
+        video: Whether neighbouring pictures are frames of a video, which `sampling: pairs` asks
+            for. None means so for `sequence` and `synthetic` alone.
+        largest_gap: Frames between two neighbours that are a pair; None for `every`. Of a list the
+            numbers in file names count, see `pipelines.video.frame_numbers.follow`.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    kind: str
+    path: str
+    weight: float = 1.0
+    every: int = 1
+    squashed: bool = False
+    identities: int | None = None
+    video: bool | None = None
+    largest_gap: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"source kind: got {self.kind!r}, accepted is {' | '.join(KINDS)}")
+        if self.weight <= 0 or self.every < 1:
+            got = f"weight {self.weight}, every {self.every}"
+            raise ValueError(f"source {self.path}: got {got}, accepted are numbers above 0")
+        if self.identities is not None and (
+            not isinstance(self.identities, int) or self.identities < 0
+        ):
+            got = f"identities {self.identities!r}"
+            raise ValueError(f"source {self.path}: got {got}, accepted is 0 or more")
+        if self.video not in (None, True, False):
+            raise ValueError(
+                f"source {self.path}: got video {self.video!r}, accepted is true | false"
+            )
+        if self.video and self.kind not in (*VIDEOS, "list"):
+            got = f"got video of kind {self.kind}"
+            raise ValueError(f"source {self.path}: {got}, accepted: {' | '.join(VIDEOS)} | list")
+        if self.largest_gap is not None and self.largest_gap < 1:
+            got = f"largest_gap {self.largest_gap}"
+            raise ValueError(f"source {self.path}: got {got}, accepted is 1 or more")
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its pictures follow each other."""
+        return self.kind in VIDEOS if self.video is None else self.video
+
+    def runs(self, paths: Sequence[Path]) -> list[str]:
+        """For each picture, in order, the run of frames that it belongs to; empty for none."""
+        if not self.is_video:
+            return [""] * len(paths)
+        return follow(paths, self.largest_gap or self.every)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Ranges of the random changes; sizes are those of a batch, drawn anew for each.
+
+    Attributes:
+        mosaic: Share of the images that are mosaics of four.
+        copy_paste: Share of the images into which cut-out people are pasted.
+        multi_scale: Factors of the batch's size, one drawn for each batch.
+        fit: What `scale` multiplies: the scale at which the image covers the canvas, or the one at
+            which it fits into it (the paper's letterbox).
+        scale: Smallest and largest.
+        aspect: Logarithm of the largest stretch.
+        hue: Largest relative change, likewise saturation and value.
+        saturation: See `hue`.
+        value: See `hue`.
+        blur: Share of the images blurred a little.
+        rotation_degrees: Largest angle.
+        shear_degrees: Largest angle, each axis.
+        translation: Largest shift over the canvas's width and height; None for wherever image and
+            canvas still cover each other.
+        flip: Share of the images mirrored.
+        hull: Boxes become the hull of their turned corners, shrunk a little by the angle as in the
+            published code; otherwise they keep their size and follow their centre.
+        min_height_px: Smaller boxes are ignored regions.
+        min_visible: So are boxes of which less is left inside the canvas.
+        published: Make views as the published code does, see
+            `pipelines.training.data.published_augmentation`; then `fit`, `aspect`,
+            `hue`, `blur`, `hull`, `min_height_px` and `min_visible` do not
+            count.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    mosaic: float = 0.5
+    copy_paste: float = 0.0
+    multi_scale: tuple[float, ...] = (1.0, 0.78)
+    fit: Literal["cover", "letterbox"] = "cover"
+    scale: tuple[float, float] = (0.45, 1.6)
+    aspect: float = 0.1
+    hue: float = 0.015
+    saturation: float = 0.5
+    value: float = 0.35
+    blur: float = 0.1
+    rotation_degrees: float = 3.0
+    shear_degrees: float = 0.0
+    translation: float | None = None
+    flip: float = 0.5
+    hull: bool = False
+    min_height_px: float = 9.0
+    min_visible: float = 0.35
+    published: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("mosaic", "copy_paste", "blur", "flip"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"augmentation {name}: got {value}, accepted is 0 to 1")
+        if self.fit not in ("cover", "letterbox"):
+            raise ValueError(f"augmentation fit: got {self.fit!r}, accepted is cover | letterbox")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"augmentation scale: got {self.scale}, accepted is [low, high] > 0")
+        if not isinstance(self.published, bool):
+            raise ValueError(
+                f"augmentation published: got {self.published!r}, accepted is true | false"
+            )
+        if not self.multi_scale or min(self.multi_scale) <= 0:
+            raise ValueError(f"augmentation multi_scale: got {self.multi_scale}, accepted are > 0")
