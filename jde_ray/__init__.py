@@ -1,6 +1,41 @@
 """People tracked in videos and streams: the JDE network as a streaming dataflow on Ray.
 
-The three folders beside this one are its packages `jde_ray.models`, `jde_ray.pipelines` and
-`jde_ray.jobs`: links lead to them here, so that a checkout and an installed wheel have the same
-names, and no folder `models` of anybody else's is in the way.
+    from jde_ray import track
+
+    summary = track("recordings/", "runs/archive")
+
+`jde_ray.models`, `jde_ray.pipelines` and `jde_ray.jobs` are the three folders beside this one; in
+a checkout links lead to them. Nothing is imported before it is asked for.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jde_ray.pipelines.serving.client.connection import connect
+    from jde_ray.pipelines.tracking.track import track
+
+__all__ = ["__version__", "connect", "track"]
+
+_HOMES = {
+    "connect": "jde_ray.pipelines.serving.client.connection",
+    "track": "jde_ray.pipelines.tracking.track",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name == "__version__":
+        try:
+            return version("jde-ray")
+        except PackageNotFoundError:  # a checkout on the path, not installed
+            return "0+checkout"
+    raise AttributeError(f"module 'jde_ray' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]  # of the packages
+ROOT = Path(__file__).resolve().parents[1]  # of the checkout, behind the links of jde_ray/
 
 # verb -> module, name in it, one line of help
 VERBS: dict[str, tuple[str, str, str]] = {
@@ -67,37 +67,17 @@ def run(arguments: Sequence[str]) -> int:
     if verb in ("-h", "--help"):
         print(usage())
         return 0
-    shadow = find_shadow(Path.cwd())
-    if shadow is not None:
-        print(
-            f"jde: error: folder: got {shadow} with an __init__.py, which hides the package of that"
-            " name that jde is made of; run it from another folder",
-            file=sys.stderr,
-        )
-        return 2
     if verb in ("-V", "--version"):
         print(version())
         return 0
     if verb not in VERBS:
         accepted = ", ".join(VERBS)
-        print(f"jde: error: got {verb!r}, accepted are {accepted}, --help", file=sys.stderr)
+        print(f"jde: error: got {verb!r}, expected {accepted}, --help", file=sys.stderr)
         return 2
     from jde_ray.jobs.console.runner import run_verb
 
     module, name, _ = VERBS[verb]
     return run_verb(getattr(import_module(module), name), verb, arguments[1:])
-
-
-def find_shadow(folder: Path) -> Path | None:
-    """A package below `folder` that a worker would import instead of one of ours, None for none.
-
-    Ray puts the folder that a command is typed in before everything else, `python -m` does too.
-    """
-    for name in ("models", "pipelines", "jobs"):
-        own = folder / name
-        if (own / "__init__.py").is_file() and not own.samefile(ROOT / name):
-            return own
-    return None
 
 
 def version() -> str:

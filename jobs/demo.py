@@ -161,7 +161,7 @@ def is_rendered(video: DemoVideo) -> bool:
         seconds = got / video.scene.frames_per_second
         raise ValueError(
             f"seconds: {video.path} was rendered with --seconds {seconds:g}, "
-            "accepted is the same or another --out"
+            "expected the same or another --out"
         )
     return True
 

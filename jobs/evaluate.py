@@ -172,10 +172,10 @@ def choose_scores(
         ValueError: If the size cannot be read.
     """
     if detections and embeddings:
-        raise RunError("got --detections and --embeddings, accepted is one", ExitCode.REFUSED)
+        raise RunError("got --detections and --embeddings, expected one", ExitCode.REFUSED)
     if weights is not None and not (embeddings or detections):
         raise RunError(
-            "got --weights, accepted is it with --detections or --embeddings", ExitCode.REFUSED
+            "got --weights, expected it with --detections or --embeddings", ExitCode.REFUSED
         )
     if weights is not None:
         network = {"weights": weights, "size": _read_size(size), "every": every}
@@ -207,7 +207,7 @@ def truth_rules(benchmark: str, min_visibility: float) -> TruthRules:
     for known in BENCHMARKS:
         if benchmark.lower() == known.lower():
             return TruthRules(known, min_visibility)
-    raise ValueError(f"benchmark: got {benchmark}, accepted is {' | '.join(BENCHMARKS)}")
+    raise ValueError(f"benchmark: got {benchmark}, expected {' | '.join(BENCHMARKS)}")
 
 
 def find_scored(place: Path, folder: str, of_frames: bool) -> dict[str, Path]:

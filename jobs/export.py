@@ -43,7 +43,7 @@ def export(
             f"out: got {out}, accepted for {kind} is the suffix {SUFFIXES[kind]}", ExitCode.REFUSED
         )
     if half and kind != "safetensors":
-        raise RunError(f"half: got --format {kind}, accepted is safetensors", ExitCode.REFUSED)
+        raise RunError(f"half: got --format {kind}, expected safetensors", ExitCode.REFUSED)
     from jde_ray.models.jde import export as onnx_file
     from jde_ray.models.jde import weights as files
 

@@ -79,8 +79,7 @@ def refine(
         )
         if config.does_nothing:
             raise ValueError(
-                "got nothing to do, accepted are --relink, --min-track-length, --interpolate, "
-                "--smooth"
+                "got nothing to do, expected --relink, --min-track-length, --interpolate, --smooth"
             )
         refined = refine_all(tracks, out, config, address)
     except (ValueError, OSError) as error:

@@ -193,16 +193,14 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _read_serve_file(path: Path, content: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     applications = content["applications"]
     if not isinstance(applications, list) or len(applications) != 1:
-        raise RunError(
-            f"config: {path} holds several applications, accepted is one", ExitCode.REFUSED
-        )
+        raise RunError(f"config: {path} holds several applications, expected one", ExitCode.REFUSED)
     options, application = content.get("http_options") or {}, applications[0]
     if not isinstance(options, dict) or not isinstance(application, dict):
         raise RunError(f"config: {path} is no file of Ray Serve", ExitCode.REFUSED)
     http = {name: options[name] for name in ("host", "port") if name in options}
     for name, kind in (("host", str), ("port", int)):
         if name in http and type(http[name]) is not kind:
-            text = f"config: {name} of {path}: got {http[name]!r}, accepted is a {kind.__name__}"
+            text = f"config: {name} of {path}: got {http[name]!r}, expected a {kind.__name__}"
             raise RunError(text, ExitCode.REFUSED)
     unused = sorted(content.keys() - {"applications", "http_options"})
     unused += [f"http_options.{name}" for name in sorted(options.keys() - http.keys())]
@@ -238,7 +236,7 @@ def _number(name: str, text: str | None) -> int | None:
     if text is None or text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise RunError(f"{name}: got {text!r}, accepted is auto or from 1", ExitCode.REFUSED)
+        raise RunError(f"{name}: got {text!r}, expected auto or from 1", ExitCode.REFUSED)
     return int(text)
 
 

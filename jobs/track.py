@@ -161,7 +161,7 @@ def _missing_outputs(summary: Summary, outputs: OutputConfig) -> list[str]:
 
 def _one_of(sources: list[str] | None, saved: list[str] | None) -> list[str]:
     if sources and saved:
-        raise RunError("got SOURCE and --from-detections, accepted is one", ExitCode.REFUSED)
+        raise RunError("got SOURCE and --from-detections, expected one", ExitCode.REFUSED)
     if not (sources or saved):
         raise RunError("Missing argument 'SOURCE', or --from-detections", ExitCode.REFUSED)
     return sources or saved or []

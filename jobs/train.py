@@ -88,9 +88,7 @@ def train(
             )
             recipe = recipe.without(leave_out or ())
             if out is None and not dry_run:
-                raise ValueError(
-                    "out: accepted is --out with a folder or s3:// prefix, or --dry-run"
-                )
+                raise ValueError("out: expected --out with a folder or s3:// prefix, or --dry-run")
             share_of_batch(recipe.training.batch, num_trainers, recipe.sampling)
             cache = None if dry_run else _labels_folder(out or "")
             images = read_images(recipe, data, cache, skip_bad=skip_bad, show=_show)

@@ -130,7 +130,7 @@ def _known(given: str, accepted: tuple[str, ...], name: str) -> str:
     for choice in accepted:
         if given.lower() == choice.lower():
             return choice
-    raise RunError(f"{name}: got {given!r}, accepted is {' | '.join(accepted)}", ExitCode.REFUSED)
+    raise RunError(f"{name}: got {given!r}, expected {' | '.join(accepted)}", ExitCode.REFUSED)
 
 
 def _pair(saved: list[SavedVideo], gt: Path) -> list[TuningSet]:
@@ -158,7 +158,7 @@ def _space(params: list[str]) -> Space:
         section, field = FLAGS.get(key, ("tracking", key))
         if section != "tracking" or field == "association":
             raise RunError(
-                f"param: got {name!r}, accepted are settings of the association", ExitCode.REFUSED
+                f"param: got {name!r}, expected settings of the association", ExitCode.REFUSED
             )
         space[field] = _values(text, values)
     return space
@@ -167,7 +167,7 @@ def _space(params: list[str]) -> Space:
 def _values(text: str, values: str) -> Span | list[Setting]:
     from jde_ray.pipelines.evaluation.tuning import Span
 
-    wanted = f"param: got {text!r}, accepted is NAME=LOW:HIGH, NAME=LOW:HIGH:STEPS or NAME=A,B,C"
+    wanted = f"param: got {text!r}, expected NAME=LOW:HIGH, NAME=LOW:HIGH:STEPS or NAME=A,B,C"
     parts = [_value(part) for part in values.split(":")]
     if len(parts) == 1:
         listed = [_value(part) for part in values.split(",")]

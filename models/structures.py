@@ -28,7 +28,7 @@ def _check_shape(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) 
     )
     if not fits:
         wanted = tuple("any" if size is None else size for size in shape)
-        raise ValueError(f"{name}: got shape {array.shape}, accepted is {wanted}")
+        raise ValueError(f"{name}: got shape {array.shape}, expected {wanted}")
 
 
 def check_frames(frames: Any) -> None:
@@ -44,7 +44,7 @@ def check_frames(frames: Any) -> None:
     fits = len(shape) == 4 and shape[3] == 3 and all(n and not n % 32 for n in shape[1:3])
     if not fits or kind != "uint8":
         raise ValueError(
-            f"frames: got {kind} of shape {shape}, accepted is uint8 from 0 to 255 of shape "
+            f"frames: got {kind} of shape {shape}, expected uint8 from 0 to 255 of shape "
             "(T, H, W, 3) with H and W multiples of 32"
         )
 

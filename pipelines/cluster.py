@@ -146,7 +146,7 @@ def check_address(address: str) -> None:
         host, port = None, None
     if scheme not in ("", "ray") or host is None or port is None:
         raise RunError(
-            f"address: got {address}, accepted are local, auto, HOST:PORT and ray://HOST:PORT",
+            f"address: got {address}, expected local, auto, HOST:PORT and ray://HOST:PORT",
             ExitCode.REFUSED,
         )
     try:
@@ -172,7 +172,7 @@ def _check_open_files() -> None:
         return
     if hard != resource.RLIM_INFINITY and hard < _OPEN_FILES:
         raise RunError(
-            f"open files: got a limit of {hard} (ulimit -n), accepted is {_OPEN_FILES} or more",
+            f"open files: got a limit of {hard} (ulimit -n), expected {_OPEN_FILES} or more",
             ExitCode.REFUSED,
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, hard))

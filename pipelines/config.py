@@ -29,12 +29,12 @@ Resize = Literal["fast", "published"]
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise ValueError(f"{name}: got {value}, accepted is {low} to {high}")
+        raise ValueError(f"{name}: got {value}, expected {low} to {high}")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name}: got {value!r}, accepted is {' | '.join(choices)}")
+        raise ValueError(f"{name}: got {value!r}, expected {' | '.join(choices)}")
 
 
 def parse_score_map(text: str) -> tuple[float, float]:
@@ -49,7 +49,7 @@ def parse_score_map(text: str) -> tuple[float, float]:
     except ValueError:
         midpoint, scale = math.nan, 0.0
     if not (math.isfinite(midpoint) and 0 < scale < math.inf):
-        raise ValueError(f"score-map: got {text!r}, accepted is auto | none | MIDPOINT/SCALE")
+        raise ValueError(f"score-map: got {text!r}, expected auto | none | MIDPOINT/SCALE")
     return midpoint, scale
 
 
@@ -103,7 +103,7 @@ class DetectionConfig:
         if any(side < 32 or side % 32 for side in self.size):
             nearest = "x".join(str(max(32, round(side / 32) * 32)) for side in self.size)
             got = "x".join(map(str, self.size))
-            raise ValueError(f"size: got {got}, accepted are multiples of 32, nearest is {nearest}")
+            raise ValueError(f"size: got {got}, expected multiples of 32, nearest is {nearest}")
 
     @property
     def threshold(self) -> float:
@@ -208,11 +208,11 @@ class ResourceConfig:
         _check_range("torch-threads", self.torch_threads, 1, 256)
         if self.s3_endpoint is not None and not re.match("https?://.", self.s3_endpoint):
             raise ValueError(
-                f"s3-endpoint: got {self.s3_endpoint!r}, accepted is http(s)://HOST[:PORT]"
+                f"s3-endpoint: got {self.s3_endpoint!r}, expected http(s)://HOST[:PORT]"
             )
         part, of = self.share
         if not 1 <= part <= of:
-            raise ValueError(f"partition: got {self.partition!r}, accepted is k/K with 1 <= k <= K")
+            raise ValueError(f"partition: got {self.partition!r}, expected k/K with 1 <= k <= K")
         _check_range("segment-frames", self.segment_frames, 1, 10**9)
         _check_range("row-bytes", self.row_bytes, 0, 1 << 60)
         _check_range("cut-bytes", self.cut_bytes, 0, 1 << 60)
@@ -256,4 +256,4 @@ def find_part(path: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"part: got {path!r}, accepted is module:name ({error})") from error
+        raise ValueError(f"part: got {path!r}, expected module:name ({error})") from error

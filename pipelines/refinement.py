@@ -67,7 +67,7 @@ class RefineConfig:
             ("interpolate", self.interpolate, 0),
         ):
             if not low <= value <= 1_000_000:
-                raise ValueError(f"{name}: got {value}, accepted is {low} to 1000000")
+                raise ValueError(f"{name}: got {value}, expected {low} to 1000000")
 
     @property
     def does_nothing(self) -> bool:
@@ -147,7 +147,7 @@ def refine(
     _begin(store, record, source, config)
     stride = record.get("config", {}).get("vid_stride", 1)
     if not isinstance(stride, int) or stride < 1:
-        raise ValueError(f"run.json: vid_stride: got {stride!r}, accepted is a number from 1")
+        raise ValueError(f"run.json: vid_stride: got {stride!r}, expected a number from 1")
     work = partial(_refine_file, out=store.uri, config=config, stride=stride)
     return for_each(work, list(files.values()), address)
 
@@ -235,7 +235,7 @@ def _rate(path: Path, metadata: dict[bytes, bytes]) -> float:
         rate = 0.0
     if not 0 < rate < 1e6:
         got = metadata[b"frames_per_second"]
-        raise ValueError(f"{path}: frames_per_second: got {got!r}, accepted is a number above 0")
+        raise ValueError(f"{path}: frames_per_second: got {got!r}, expected a number above 0")
     return rate
 
 

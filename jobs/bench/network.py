@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import typer
 from rich.table import Table
-
-from jde_ray.jobs.bench.app import app
-from jde_ray.jobs.bench.machine import console, processor
-from jde_ray.pipelines.errors import ExitCode, RunError
-
-QUICK = ("small", "darknet53-576x320")  # of the networks
 
 if TYPE_CHECKING:
     import torch
@@ -244,68 +235,3 @@ def build_table(report: dict[str, Any]) -> Table:
             f"{row['peak_mib']:.0f}",
         )
     return table
-
-
-@app.command()
-def network(
-    name: Annotated[
-        list[str] | None, typer.Option("--config", help="Configuration; all unless given.")
-    ] = None,
-    batch: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help=r"Frames at once. \[default: 1, 4; on a GPU 1, 16]"),
-    ] = None,
-    precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 or bf16; both unless given.")
-    ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help=r"Of the CPU. \[default: every core it may use]")
-    ] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="Through torch.compile.")] = False,
-    graphs: Annotated[bool, typer.Option("--graphs", help="Through CUDA graphs.")] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="small and darknet53-576x320, one frame, briefly.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
-) -> None:
-    """Frames a second of the network, from bytes to detections; its share of the limit; memory."""
-    import torch
-
-    pass  # gone
-    from jde_ray.models.jde.config import CONFIGURATIONS
-
-    _check_known("config", name, CONFIGURATIONS)
-    _check_known("precision", precision, PRECISIONS)
-    has_gpu = torch.cuda.is_available()
-    where: Literal["cpu", "cuda"] = "cpu" if device == "cpu" or not has_gpu else "cuda"
-    if (device == "cuda" or graphs) and where == "cpu":
-        wanted = "--graphs" if graphs else "--device cuda"
-        raise RunError(f"bench: {wanted} needs a CUDA device, there is none", ExitCode.REFUSED)
-    batches = (1,) if quick else (1, 16) if where == "cuda" else (1, 4)
-    bench = NetworkBench(
-        names=tuple(name or (QUICK if quick else CONFIGURATIONS)),
-        batches=tuple(batch or batches),
-        precisions=tuple(precision or PRECISIONS),
-        device=where,
-        threads=threads or len(os.sched_getaffinity(0)),
-        seconds=0.5 if quick else 3.0,
-        compiled=compiled,
-        graphs=graphs,
-    )
-    machine = torch.cuda.get_device_name() if where == "cuda" else processor()
-    rows = list(bench.rows())
-    report = {"device": machine, "threads": bench.threads, "torch": torch.__version__, "rows": rows}
-    if as_json:
-        typer.echo(json.dumps(report, indent=2))
-        return
-    console().print(build_table(report))
-
-
-def _check_known(option: str, given: list[str] | None, accepted: Collection[str]) -> None:
-    for value in given or ():
-        if value not in accepted:
-            text = f"{option}: got {value!r}, accepted are {', '.join(accepted)}"
-            raise RunError(text, ExitCode.REFUSED)

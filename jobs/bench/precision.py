@@ -6,21 +6,17 @@ float32, layer by layer, in torch's plain memory format.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
-from jde_ray.jobs.bench.app import app
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.structures import Detections, FloatArray, Tracks
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
-from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Segment, Video
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 
@@ -172,29 +168,3 @@ def measure(video: Video, models: dict[str, JDE], max_frames: int) -> Iterator[d
             "frames": len(seen[REFERENCE]),
             **compare(seen[REFERENCE], seen[mode]),
         }
-
-
-@app.command()
-def modes(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", show_default=False)],
-    weights: Annotated[str, typer.Option(help="Shipped model or path.")] = "small",
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Network input.")] = None,
-    max_frames: Annotated[int, typer.Option(min=1, help="Of each source.")] = 100,
-    threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 1,
-) -> None:
-    """What the quick ways of running the network change: boxes moved, ids changed. As JSON."""
-    import torch
-
-    from jde_ray.jobs.bench import precision as _bench_modes
-    from jde_ray.jobs.console.options import parse_size
-    from jde_ray.pipelines.sources.discovery import find_videos
-
-    torch.set_num_threads(threads)
-    try:
-        models = _bench_modes.build_models(weights, None if size is None else parse_size(size))
-        videos = [find_videos([source])[0][0] for source in sources]
-    except ValueError as error:
-        raise RunError(str(error), ExitCode.REFUSED) from error
-    for video in videos:
-        for row in _bench_modes.measure(video, models, max_frames):
-            typer.echo(json.dumps(row))

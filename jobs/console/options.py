@@ -291,7 +291,7 @@ def read_yaml(path: Path) -> Values:
         else:
             accepted = ", ".join([*FLAGS, *SECTIONS]).replace("_", "-")
             raise RunError(
-                f"config: {path}: unknown setting {key!r}, accepted are {accepted}",
+                f"config: {path}: unknown setting {key!r}, expected {accepted}",
                 ExitCode.REFUSED,
             )
     return values
@@ -308,7 +308,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     sides = text.lower().replace(",", "x").split("x")
     if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
-        raise ValueError(f"got {text!r}, accepted is WIDTHxHEIGHT, such as 576x320")
+        raise ValueError(f"got {text!r}, expected WIDTHxHEIGHT, such as 576x320")
     return int(sides[0]), int(sides[-1])
 
 
@@ -321,7 +321,7 @@ def _value(name: str, place: tuple[str, str], value: Any) -> Values:
     settable = hints.keys() - {"detection", "tracking"}
     if field not in settable:
         accepted = ", ".join(sorted(settable))
-        raise RunError(f"{name}: no such setting, accepted are {accepted}", ExitCode.REFUSED)
+        raise RunError(f"{name}: no such setting, expected {accepted}", ExitCode.REFUSED)
     try:
         if field == "size" and isinstance(value, str | int):
             return {place: parse_size(str(value))}
@@ -347,6 +347,6 @@ def _typed(hint: Any, value: Any) -> Any:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
         reason = (
-            error.errors()[0]["msg"].split(", unable")[0].replace("Input should be", "accepted is")
+            error.errors()[0]["msg"].split(", unable")[0].replace("Input should be", "expected")
         )
         raise ValueError(f"got {value!r}, {reason}") from None

@@ -25,13 +25,13 @@ def check_weights(values: Values) -> Settings:
         raise RunError(str(error), ExitCode.REFUSED) from error
     if values.get(("detection", "compile")) and is_separate(weights):
         raise RunError(
-            f"compile: got {weights}, which names ONNX files; accepted are weights of one network",
+            f"compile: got {weights}, which names ONNX files; expected weights of one network",
             ExitCode.REFUSED,
         )
     rect = ("detection", "rect")
     if values.get(rect) and facts.has_one_size:
         raise RunError(
-            f"rect: got {weights}, whose anchors were chosen for one size; accepted is --no-rect",
+            f"rect: got {weights}, whose anchors were chosen for one size; expected --no-rect",
             ExitCode.REFUSED,
         )
     chosen: Values = {("detection", "size"): facts.size, rect: facts.rect}

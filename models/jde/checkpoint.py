@@ -39,7 +39,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"weights: {path} {_why(path, error)}") from None
     if not isinstance(content, dict):
         kind = type(content).__name__
-        raise CheckpointError(f"weights: {path} holds a {kind}, accepted is a dictionary")
+        raise CheckpointError(f"weights: {path} holds a {kind}, expected a dictionary")
     return content
 
 
@@ -51,10 +51,10 @@ def _why(path: Path, error: Exception) -> str:
         return "is no PyTorch file (it is neither a zip archive nor a pickle)"
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
     if named:
-        return f"would run code when read ({named[1]}); accepted is a file of tensors only"
+        return f"would run code when read ({named[1]}); expected a file of tensors only"
     text = one_line(error)
     if "TorchScript" in text:
-        return "is a TorchScript program; accepted is a file of tensors only"
+        return "is a TorchScript program; expected a file of tensors only"
     reason = text.rpartition("WeightsUnpickler error: ")[2]  # past torch's advice
     reason = reason.partition(" Check the documentation")[0].partition(". ")[0]
     return f"is not a complete PyTorch file of tensors ({type(error).__name__}: {reason[:90]})"
@@ -89,15 +89,15 @@ def check_keys(path: Path, got: Mapping[str, Any], wanted: Mapping[str, Tensor])
         found = got[key]
         if not isinstance(found, Tensor):
             kind = type(found).__name__
-            raise CheckpointError(f"weights: {path} holds a {kind} as {key}, accepted is a tensor")
+            raise CheckpointError(f"weights: {path} holds a {kind} as {key}, expected a tensor")
         if found.shape != value.shape:
             raise CheckpointError(
                 f"weights: {path} holds {key} of shape {tuple(found.shape)}, "
-                f"accepted is {tuple(value.shape)}"
+                f"expected {tuple(value.shape)}"
             )
         if found.is_floating_point() != value.is_floating_point():
             raise CheckpointError(
-                f"weights: {path} holds {key} as {found.dtype}, accepted is {value.dtype}"
+                f"weights: {path} holds {key} as {found.dtype}, expected {value.dtype}"
             )
     unknown = [key for key in got if key not in wanted]
     if unknown:

@@ -51,10 +51,10 @@ class JDEConfig:
 
     def __post_init__(self) -> None:
         if any(side < 32 or side % 32 for side in self.size):
-            raise ValueError(f"size: got {self.size}, accepted are multiples of 32")
+            raise ValueError(f"size: got {self.size}, expected multiples of 32")
         counts = {len(scale) for scale in self.anchors}
         if len(self.anchors) != len(STRIDES) or len(counts) != 1:
-            raise ValueError(f"anchors: got {self.anchors}, accepted is equally many a stride")
+            raise ValueError(f"anchors: got {self.anchors}, expected equally many a stride")
 
     @property
     def num_anchors(self) -> int:

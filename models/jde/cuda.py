@@ -48,7 +48,7 @@ class CudaRunner:
     def __init__(self, model: JDE) -> None:
         self._device = next(model.parameters()).device
         if self._device.type != "cuda":
-            raise ValueError(f"device: got {self._device}, accepted is cuda")
+            raise ValueError(f"device: got {self._device}, expected cuda")
         self._model = model
         self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         self._slots: dict[tuple[torch.Size, int], _Slot] = {}

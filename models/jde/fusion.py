@@ -27,7 +27,7 @@ def fold_batch_norms(module: nn.Module) -> int:
         ValueError: If the module is in training mode, in which norms use the batch's statistics.
     """
     if module.training:
-        raise ValueError("fold: got a module in training mode, accepted is evaluation mode")
+        raise ValueError("fold: got a module in training mode, expected evaluation mode")
     folded = 0
     before: tuple[str, nn.Conv2d] | None = None
     for name, child in list(module.named_children()):

@@ -175,7 +175,7 @@ def read_darknet(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
     if not looks_like_darknet(data[:8]):
         raise CheckpointError(
             f"weights: {path} is no Darknet file (it starts with {data[:8].hex(' ')}, "
-            "accepted is version 0.1 or 0.2)"
+            "expected version 0.1 or 0.2)"
         )
     header = HEADER_BYTES[data[4]]
     if len(data) < header or (len(data) - header) % 4:
@@ -275,7 +275,7 @@ def load_backbone(model: JDE, path: Path) -> ImportReport:
         return _fill(backbone, path, detector.backbone.state_dict(), left)
     raise CheckpointError(
         f"weights: {path}: no importer for backbone {model.config.backbone!r}, "
-        "accepted are csp, darknet53, resnet50, resnet101"
+        "expected csp, darknet53, resnet50, resnet101"
     )
 
 

@@ -27,9 +27,7 @@ class JDE(nn.Module):
     def __init__(self, config: JDEConfig) -> None:
         super().__init__()
         if config.backbone not in BACKBONES:
-            raise ValueError(
-                f"backbone: got {config.backbone!r}, accepted is {' | '.join(BACKBONES)}"
-            )
+            raise ValueError(f"backbone: got {config.backbone!r}, expected {' | '.join(BACKBONES)}")
         self.config = config
         self.backbone = BACKBONES[config.backbone]()
         channels = cast("tuple[int, int, int]", self.backbone.channels)
@@ -60,7 +58,7 @@ class JDE(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(
-                f"images: got shape {tuple(images.shape)}, accepted is (B, 3, H, W) "
+                f"images: got shape {tuple(images.shape)}, expected (B, 3, H, W) "
                 "with H and W multiples of 32"
             )
         return decode(self.config, self.maps(images))

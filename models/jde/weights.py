@@ -135,7 +135,7 @@ def load_reported(
     if size is not None and any(side < 32 or side % 32 for side in size):
         nearest = _text(tuple(max(32, round(side / 32) * 32) for side in size))
         raise CheckpointError(
-            f"size: got {_text(size)}, accepted are multiples of 32, nearest is {nearest}"
+            f"size: got {_text(size)}, expected multiples of 32, nearest is {nearest}"
         )
     try:
         if path.suffix in PICKLES:
@@ -168,7 +168,7 @@ def _load_pickle(path: Path, size: tuple[int, int] | None) -> tuple[JDE, ImportR
         keys = ", ".join(map(str, list(content)[:3])) or "nothing"
         raise CheckpointError(
             f"weights: {path} lacks model, a dictionary of tensors (it holds {keys}); "
-            "accepted is a published JDE checkpoint of epoch, model, optimizer"
+            "expected a published JDE checkpoint of epoch, model, optimizer"
         )
     text = content.get("config")
     if isinstance(text, str):
@@ -191,7 +191,7 @@ def _check_size(path: Path, config: JDEConfig, size: tuple[int, int] | None) -> 
     if size not in (None, config.size) and config.has_published_layout:
         raise CheckpointError(
             f"weights: {path} holds {config.name}: got size {_text(size or ())}, "
-            f"accepted is {_text(config.size)}, for which its anchors were chosen"
+            f"expected {_text(config.size)}, for which its anchors were chosen"
         )
 
 

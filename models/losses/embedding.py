@@ -28,9 +28,9 @@ def check_margin(kind: str, margin: float) -> None:
         ValueError: One line with what is accepted.
     """
     if not 0 <= margin < 2:
-        raise ValueError(f"margin: got {margin}, accepted is 0 to 2 (of cosines)")
+        raise ValueError(f"margin: got {margin}, expected 0 to 2 (of cosines)")
     if margin and kind != "triplet":
-        raise ValueError(f"margin: got {margin} with {kind}, accepted is embedding_loss triplet")
+        raise ValueError(f"margin: got {margin} with {kind}, expected embedding_loss triplet")
 
 
 def _margins(embedding: Tensor, identity: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,7 +100,7 @@ class EmbeddingLoss(nn.Module):
         super().__init__()
         if kind not in EMBEDDING_LOSSES:
             accepted = " | ".join(EMBEDDING_LOSSES)
-            raise ValueError(f"embedding_loss: got {kind!r}, accepted is {accepted}")
+            raise ValueError(f"embedding_loss: got {kind!r}, expected {accepted}")
         check_margin(kind, margin)
         self.kind, self.margin = kind, margin
         self.scale = embedding_scale(num_identities)

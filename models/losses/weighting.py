@@ -228,4 +228,4 @@ def build_weighting(name: str, groups: Sequence[TaskGroup]) -> Weighting:
         return NormalisedWeighting(groups)
     if name == "mgda":
         return MinNormWeighting(groups)
-    raise ValueError(f"weighting: got {name!r}, accepted is {' | '.join(WEIGHTINGS)}")
+    raise ValueError(f"weighting: got {name!r}, expected {' | '.join(WEIGHTINGS)}")

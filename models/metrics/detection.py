@@ -81,7 +81,7 @@ def score_detections(
     """
     if not len(truths) == len(boxes) == len(scores):
         got = (len(truths), len(boxes), len(scores))
-        raise ValueError(f"truths, boxes, scores: got {got} images, accepted is one number")
+        raise ValueError(f"truths, boxes, scores: got {got} images, expected one number")
     right: list[NDArray[np.bool_]] = []
     published: list[float] = []
     for truth, box, score in zip(truths, boxes, scores, strict=True):

@@ -50,7 +50,7 @@ class EmbeddingScores:
         found = np.flatnonzero(np.isclose(self.false_accept_rates, false_accept_rate, atol=0))
         if not len(found):
             accepted = ", ".join(f"{rate:g}" for rate in self.false_accept_rates)
-            raise ValueError(f"FAR: got {false_accept_rate:g}, accepted are {accepted}")
+            raise ValueError(f"FAR: got {false_accept_rate:g}, expected {accepted}")
         return float(self.true_positive_rates[found[0]])
 
 
@@ -74,7 +74,7 @@ def score_embeddings(
     """
     if embeddings.ndim != 2 or identities.shape != embeddings.shape[:1]:
         got = (embeddings.shape, identities.shape)
-        raise ValueError(f"embeddings, identities: got shapes {got}, accepted are (n, D), (n,)")
+        raise ValueError(f"embeddings, identities: got shapes {got}, expected (n, D), (n,)")
     # people side by side: only blocks near the diagonal can hold pairs of one person
     order = np.argsort(identities, kind="stable")
     order = order[identities[order] >= 0]
@@ -106,7 +106,7 @@ def _unit(rows: FloatArray) -> FloatArray:
     """
     rows = rows.astype(np.float32)
     if not np.isfinite(rows).all():
-        raise ValueError("embeddings: got NaN or Inf, accepted are finite numbers")
+        raise ValueError("embeddings: got NaN or Inf, expected finite numbers")
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: FloatArray = rows / np.maximum(length, np.float32(1e-12))
     return unit

@@ -33,7 +33,7 @@ class BoxRows:
         n = len(self.frame)
         if self.frame.shape != (n,) or self.track_id.shape != (n,) or self.tlbr.shape != (n, 4):
             got = (self.frame.shape, self.track_id.shape, self.tlbr.shape)
-            raise ValueError(f"rows: got shapes {got}, accepted are (n,), (n,), (n, 4)")
+            raise ValueError(f"rows: got shapes {got}, expected (n,), (n,), (n, 4)")
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -92,5 +92,5 @@ def check_unique(name: str, rows: BoxRows) -> None:
         first = int(twice[0])
         raise ValueError(
             f"{name}: got id {track_id[first]} twice in frame {frame[first]} (from 0), "
-            "accepted is one box an id and frame"
+            "expected one box an id and frame"
         )

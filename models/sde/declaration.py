@@ -65,11 +65,11 @@ class NetworkDeclaration:
     def __post_init__(self) -> None:
         _check_choice("colour", self.colour, ("rgb", "bgr"))
         if not self.divide_by > 0:
-            raise ValueError(f"divide_by: got {self.divide_by}, accepted is above 0")
+            raise ValueError(f"divide_by: got {self.divide_by}, expected above 0")
         if not min(self.std) > 0:
-            raise ValueError(f"std: got {list(self.std)}, accepted are three numbers above 0")
+            raise ValueError(f"std: got {list(self.std)}, expected three numbers above 0")
         if self.size is not None and min(self.size) < 1:
-            raise ValueError(f"size: got {self.size}, accepted is WIDTHxHEIGHT")
+            raise ValueError(f"size: got {self.size}, expected WIDTHxHEIGHT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class DetectorDeclaration(NetworkDeclaration):
         _check_choice("fit", self.fit, ("stretch", "letterbox"))
         _check_choice("views", self.views, ("whole", "halves"))
         if self.person < 0:
-            raise ValueError(f"person: got {self.person}, accepted is a class from 0")
+            raise ValueError(f"person: got {self.person}, expected a class from 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +116,7 @@ class Declaration:
         if any(side < 32 or side % 32 for side in self.frames):
             nearest = "x".join(str(max(32, round(side / 32) * 32)) for side in self.frames)
             got = "x".join(map(str, self.frames))
-            raise ValueError(
-                f"frames: got {got}, accepted are multiples of 32, nearest is {nearest}"
-            )
+            raise ValueError(f"frames: got {got}, expected multiples of 32, nearest is {nearest}")
 
     def sha256(self) -> str:
         """64 hex digits over both files' bytes and what is declared of them, not where they lie.
@@ -180,10 +178,10 @@ def _mapping(prefix: str, content: Any, kind: type[Any]) -> dict[str, Any]:
     names = [field.name for field in fields(kind)]
     if not isinstance(content, dict):
         where = prefix.rstrip(".") or "the file"
-        raise ValueError(f"{where}: accepted is a mapping of {', '.join(names)}")
+        raise ValueError(f"{where}: expected a mapping of {', '.join(names)}")
     for key in content:
         if key not in names:
-            raise ValueError(f"{prefix}{key}: no such setting, accepted are {', '.join(names)}")
+            raise ValueError(f"{prefix}{key}: no such setting, expected {', '.join(names)}")
     for needed in ("detector", "file", "layout"):
         if needed in names and needed not in content:
             raise ValueError(f"{prefix}{needed}: is missing")
@@ -193,19 +191,19 @@ def _mapping(prefix: str, content: Any, kind: type[Any]) -> dict[str, Any]:
 def _size(value: Any) -> Size:
     sides = str(value).lower().split("x")
     if len(sides) != 2 or not all(side.strip().isdecimal() for side in sides):
-        raise ValueError(f"size: got {value!r}, accepted is WIDTHxHEIGHT, such as 352x352")
+        raise ValueError(f"size: got {value!r}, expected WIDTHxHEIGHT, such as 352x352")
     return int(sides[0]), int(sides[1])
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, list) or len(value) != 3:
-        raise ValueError(f"{name}: got {value!r}, accepted are three numbers")
+        raise ValueError(f"{name}: got {value!r}, expected three numbers")
     return tuple(float(number) for number in value)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name}: got {value!r}, accepted is {' | '.join(choices)}")
+        raise ValueError(f"{name}: got {value!r}, expected {' | '.join(choices)}")
 
 
 def _digest(path: Path) -> str:

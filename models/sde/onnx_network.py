@@ -82,14 +82,14 @@ class OnnxNetwork:
         if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or inputs[0].type not in _NUMBERS:
             got = ", ".join(f"{one.type} {one.shape}" for one in inputs)
             raise DeclarationError(
-                f"weights: {self.path} takes {got}, accepted is one float input (batch, 3, H, W)"
+                f"weights: {self.path} takes {got}, expected one float input (batch, 3, H, W)"
             )
         self._input, self._number = inputs[0].name, _NUMBERS[inputs[0].type]
         self.batch = shape[0] if isinstance(shape[0], int) else None
         self.size = self._check_size(declaration.size, shape)
         if self.batch not in (1, None):
             raise DeclarationError(
-                f"weights: {self.path} takes {self.batch} pictures at once, accepted is 1 or any"
+                f"weights: {self.path} takes {self.batch} pictures at once, expected 1 or any"
             )
         std = np.array(declaration.std)
         factor, offset = 1 / (declaration.divide_by * std), np.array(declaration.mean) / std

@@ -47,7 +47,7 @@ class EmbeddingScene:
         if not self.dense and (self.num_people < 2 or self.num_frames < 11):
             raise ValueError(
                 f"scene: got {self.num_people} people, {self.num_frames} frames, "
-                "accepted is at least 2 and 11"
+                "expected at least 2 and 11"
             )
 
 

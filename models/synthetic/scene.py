@@ -52,7 +52,7 @@ class StreetScene:
         }
         for name, (value, low, high) in bounds.items():
             if not low <= value <= high:
-                raise ValueError(f"{name}: got {value}, accepted is {low} to {high}")
+                raise ValueError(f"{name}: got {value}, expected {low} to {high}")
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         if self.mode not in _BUFFER:
-            raise ValueError(f"mode: got {self.mode!r}, accepted is default | published")
+            raise ValueError(f"mode: got {self.mode!r}, expected default | published")
         if self.track_buffer is not None:
             check_range("track_buffer", self.track_buffer, 0, 1_000_000)
         check_range("conf", self.high_score, 0.0, 1.0)  # the flag's name: people set it there
@@ -115,4 +115,4 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
         ValueError: Naming the setting, the value and what is accepted.
     """
     if not low <= value <= high:
-        raise ValueError(f"{name}: got {value}, accepted is {low} to {high}")
+        raise ValueError(f"{name}: got {value}, expected {low} to {high}")

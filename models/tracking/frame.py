@@ -82,13 +82,13 @@ def build_frame(
     if boxes.shape != (count, 4) or embeddings.ndim != 2 or len(embeddings) != count:
         raise ValueError(
             f"detections: got {boxes.shape = }, {scores.shape = }, {embeddings.shape = }, "
-            "accepted is (N, 4), (N,), (N, D)"
+            "expected (N, 4), (N,), (N, D)"
         )
     if not math.isfinite(scores.dot(scores)):
         _refuse("scores", scores)
     if count and not (scores.min() >= 0 and scores.max() <= 1):
         row = np.flatnonzero((scores < 0) | (scores > 1))[0]
-        raise ValueError(f"scores: got {scores[row]:g} in row {row}, accepted is 0 to 1")
+        raise ValueError(f"scores: got {scores[row]:g} in row {row}, expected 0 to 1")
     squares = np.vecdot(embeddings, embeddings)
     if not math.isfinite(squares.dot(squares)):
         _refuse("embeddings", embeddings)
@@ -116,7 +116,7 @@ def build_frame(
 
 def _warn_of_corners(wrong: int, count: int) -> None:
     warnings.warn(
-        f"boxes: {wrong} of {count} end before they begin and are left out, accepted is "
+        f"boxes: {wrong} of {count} end before they begin and are left out, expected "
         "x1, y1, x2, y2 (no width and height)",
         stacklevel=4,  # who calls the tracker
     )
@@ -130,7 +130,7 @@ def _as_float(values: ArrayLike) -> FloatArray:
 def _refuse(name: str, values: FloatArray) -> None:
     rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
     where = f"row {rows[0]}" if len(rows) else "a sum that overflows"
-    raise ValueError(f"{name}: got a number that is not finite in {where}, accepted is finite")
+    raise ValueError(f"{name}: got a number that is not finite in {where}, expected finite")
 
 
 def _normalised(

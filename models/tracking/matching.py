@@ -34,7 +34,7 @@ def assign(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> 
     if not len(costs):
         return _NONE
     if not costs.max() < limit:
-        raise ValueError(f"costs: got {costs.max()}, accepted is below the limit {limit}")
+        raise ValueError(f"costs: got {costs.max()}, expected below the limit {limit}")
     crowd = np.bincount(rows)[rows]
     crowd *= np.bincount(columns)[columns]
     contested = (crowd > 1).nonzero()[0]

@@ -64,12 +64,12 @@ def build_config(association: str = "jde", **settings: Any) -> AssociationConfig
             range.
     """
     if association not in CONFIGS:
-        raise ValueError(f"association: got {association!r}, accepted is {' | '.join(CONFIGS)}")
+        raise ValueError(f"association: got {association!r}, expected {' | '.join(CONFIGS)}")
     known = [field.name for field in fields(CONFIGS[association]) if field.name != "association"]
     for name in settings:
         if name not in known:
             raise ValueError(
-                f"{name}: no setting of association {association}, accepted are {', '.join(known)}"
+                f"{name}: no setting of association {association}, expected {', '.join(known)}"
             )
     config: AssociationConfig = CONFIGS[association](**settings)
     return config

@@ -145,10 +145,10 @@ class TrackStore:
         ):
             raise ValueError(
                 f"tracker state: got {table.shape = }, {embeddings.shape = }, {gallery.shape = }, "
-                f"{counters.shape = }, accepted is ({rows}, M), (M, D), (M, G, D), (3,)"
+                f"{counters.shape = }, expected ({rows}, M), (M, D), (M, G, D), (3,)"
             )
         if str(motion) not in _MOTIONS:
-            raise ValueError(f"tracker state: got motion {motion}, accepted is {list(_MOTIONS)}")
+            raise ValueError(f"tracker state: got motion {motion}, expected {list(_MOTIONS)}")
         self.motion = _MOTIONS[str(motion)]
         self._ranks, self._next_id, capacity = (int(number) for number in counters)
         self.count = table.shape[1]

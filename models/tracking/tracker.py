@@ -43,7 +43,7 @@ class JDETracker:
 
     def __init__(self, config: AssociationConfig, frames_per_second: float) -> None:
         if not 0 < frames_per_second < math.inf:
-            raise ValueError(f"frames_per_second: got {frames_per_second}, accepted is above 0")
+            raise ValueError(f"frames_per_second: got {frames_per_second}, expected above 0")
         self.config = config
         self.frames_per_second = float(frames_per_second)
         self.num_frames = 0
@@ -81,7 +81,7 @@ class JDETracker:
         """
         frame = build_frame(boxes, scores, embeddings, self.config.least_score)
         if time_s is not None and not math.isfinite(time_s):
-            raise ValueError(f"time_s: got {time_s}, accepted is a finite number")
+            raise ValueError(f"time_s: got {time_s}, expected a finite number")
         store = self._store = self._store_for(frame, np.size(scores) == 0)
         dt = self._step(time_s)
         self.num_degenerate += frame.num_degenerate
@@ -129,11 +129,11 @@ class JDETracker:
         kind = self._kind
         known = str(state["kind"]) if "kind" in state else "no state of a tracker"
         if known != kind:
-            raise ValueError(f"tracker state: got {known!r}, accepted is {kind!r}")
+            raise ValueError(f"tracker state: got {known!r}, expected {kind!r}")
         rate, now, time_s = (float(value) for value in state["clock"])
         if rate != self.frames_per_second:
             raise ValueError(
-                f"tracker state: got {rate} frames a second, accepted is {self.frames_per_second}"
+                f"tracker state: got {rate} frames a second, expected {self.frames_per_second}"
             )
         store = None
         if all(name in state for name in STORE_ARRAYS):
@@ -156,7 +156,7 @@ class JDETracker:
             frame.embeddings = np.zeros((0, store.width), np.float32)
         elif width != store.width:
             raise ValueError(
-                f"embeddings: got width {width}, accepted is {store.width} as in the first frame"
+                f"embeddings: got width {width}, expected {store.width} as in the first frame"
             )
         return store
 

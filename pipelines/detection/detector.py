@@ -100,7 +100,7 @@ class Detector:
         if not len(infos) == len(frame_index) <= len(frames):
             raise ValueError(
                 f"infos: got {len(infos)} and {len(frame_index)} numbers of {len(frames)} frames, "
-                "accepted is one of each a frame, and more frames only as padding"
+                "expected one of each a frame, and more frames only as padding"
             )
         height, width = frames.shape[1:3]
         letterboxes = [Letterbox(info.width, info.height, width, height) for info in infos]

@@ -117,7 +117,7 @@ def settle(
     if is_ours and is_separate(detection.weights):
         if detection.precision == "bf16":
             raise RunError(
-                "precision: got bf16, ONNX files run in theirs; accepted is auto | fp32",
+                "precision: got bf16, ONNX files run in theirs; expected auto | fp32",
                 ExitCode.REFUSED,
             )
         detection = replace(detection, precision="fp32")

@@ -37,7 +37,7 @@ def collect_embeddings(pairing: Pairing, rules: TruthRules = TruthRules()) -> Kn
     found = read_detections(pairing.tracks)
     if found.embeddings is None:
         raise ValueError(
-            f"{pairing.tracks}: no embeddings, accepted are files of detections/ of a run whose"
+            f"{pairing.tracks}: no embeddings, expected files of detections/ of a run whose"
             " network gives them"
         )
     taken, identities = [], []
@@ -63,7 +63,7 @@ def embedding_scores(known: Mapping[str, KnownEmbeddings]) -> dict[str, Embeddin
     """
     widths = {one.embeddings.shape[1] for one in known.values() if len(one.embeddings)}
     if len(widths) > 1:
-        raise ValueError(f"embeddings: got widths {sorted(widths)}, accepted is one")
+        raise ValueError(f"embeddings: got widths {sorted(widths)}, expected one")
     scores, offset, identities = {}, 0, []
     for name, one in known.items():
         scores[name] = score_embeddings(one.embeddings, one.identities)

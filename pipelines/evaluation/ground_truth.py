@@ -30,7 +30,7 @@ class TruthRules:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_visibility <= 1:
-            raise ValueError(f"min-visibility: got {self.min_visibility}, accepted is 0 to 1")
+            raise ValueError(f"min-visibility: got {self.min_visibility}, expected 0 to 1")
 
 
 def find_truths(root: Path) -> dict[str, list[Path]]:

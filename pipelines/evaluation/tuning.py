@@ -240,9 +240,7 @@ def tune(
     grid = _grid(space) if search == "grid" else _ends(space)
     total = len(grid) if search == "grid" else samples
     if not 0 < total <= MOST_TRIALS:
-        raise RunError(
-            f"param: got {total} trials, accepted are 1 to {MOST_TRIALS}", ExitCode.REFUSED
-        )
+        raise RunError(f"param: got {total} trials, expected 1 to {MOST_TRIALS}", ExitCode.REFUSED)
     for settings in grid if search == "grid" else (grid[0], grid[-1]):
         _check(config, settings)
     loaded = load_sequences(config, sets, rules)
@@ -263,7 +261,7 @@ def _grid(space: Space) -> list[Settings]:
         listed = _listed(values)
         if len(trials) * len(listed) > MOST_TRIALS:
             raise RunError(
-                f"param: got more than {MOST_TRIALS} combinations, accepted are as many",
+                f"param: got more than {MOST_TRIALS} combinations, expected as many",
                 ExitCode.REFUSED,
             )
         trials = [{**trial, name: value} for trial in trials for value in listed]

@@ -234,7 +234,7 @@ def read_detections(path: Path) -> DetectionRows:
     tlbr = lists["boxes"].flatten().flatten().to_numpy().astype(np.float64).reshape(-1, 4)
     scores = lists["scores"].flatten().to_numpy().astype(np.float64)
     if not (np.isfinite(tlbr).all() and np.isfinite(scores).all()):
-        raise ValueError(f"{path}: got NaN or Inf, accepted are finite boxes and scores")
+        raise ValueError(f"{path}: got NaN or Inf, expected finite boxes and scores")
     embeddings = None
     if has_embeddings:
         content = b"".join(lists["embeddings"].flatten().to_pylist())

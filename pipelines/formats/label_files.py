@@ -81,10 +81,10 @@ def check_identity(value: float, limit: int | None) -> str | None:
         limit: How many identities the source declares, None for no limit.
     """
     if value != int(value) or not -1 <= value < 2**31:
-        return f"got {value:g}, accepted is -1 or 0, 1, ..."
+        return f"got {value:g}, expected -1 or 0, 1, ..."
     if limit is not None and value >= limit:
         declared = f"`identities: {limit}` of its source"
-        return f"got {value:g}, accepted is below {limit} ({declared} is one more than the largest)"
+        return f"got {value:g}, expected below {limit} ({declared} is one more than the largest)"
     return None
 
 
@@ -115,12 +115,12 @@ def read_mot_rows(path: Path, problems: Problems, limit: int | None = None) -> F
     for line, text in read_lines(path, problems):
         cells = text.split(",")
         if len(cells) not in (9, 10):
-            problems.add(path, line, "row", f"got {len(cells)} fields, accepted are 9 or 10")
+            problems.add(path, line, "row", f"got {len(cells)} fields, expected 9 or 10")
             continue
         values = _numbers(cells)
         if values is None or values[0] != int(values[0]) or values[0] < 1:
             got = f"got {_short(text)}"
-            problems.add(path, line, "row", f"{got}, accepted are numbers, frames from 1")
+            problems.add(path, line, "row", f"{got}, expected numbers, frames from 1")
             continue
         wrong = check_identity(values[1], limit)
         if wrong:
@@ -139,7 +139,7 @@ def read_csv_rows(
     A box whose identity is wrong is returned as of nobody known.
     """
     by_image: dict[str, list[tuple[int, list[float]]]] = {}
-    accepted = f"accepted is {','.join(CSV_COLUMNS)}"
+    accepted = f"expected {','.join(CSV_COLUMNS)}"
     reader = csv.reader(io.StringIO(_text(path, problems) or "", newline=""))
     try:
         header = next(reader, [])
@@ -176,7 +176,7 @@ def read_jde_rows(path: Path, problems: Problems, limit: int | None) -> FloatArr
         cells = text.split()
         values = _numbers(cells) if len(cells) == 6 else None
         if values is None:
-            accepted = "accepted is: class identity xc yc w h"
+            accepted = "expected: class identity xc yc w h"
             problems.add(path, line, "row", f"got {len(cells)} fields {_short(text)}, {accepted}")
             continue
         _, identity, xc, yc, width, height = values
@@ -187,7 +187,7 @@ def read_jde_rows(path: Path, problems: Problems, limit: int | None) -> FloatArr
         box = [xc - width / 2, yc - height / 2, xc + width / 2, yc + height / 2]
         wrong = outside(box, 1, 1)
         if wrong:
-            unit = "accepted are shares of the image's width and height"
+            unit = "expected shares of the image's width and height"
             problems.add(path, line, "box outside the image", f"{wrong}; {unit}")
             continue
         rows.append([*box, identity])
@@ -202,7 +202,7 @@ def _text(path: Path, problems: Problems) -> str | None:
         problems.add(path, None, "unreadable file", f"{error.strerror}")
     except UnicodeDecodeError as error:
         got = f"got byte {error.object[error.start]:#04x} at {error.start}"
-        problems.add(path, None, "encoding", f"{got}, accepted is text in UTF-8")
+        problems.add(path, None, "encoding", f"{got}, expected text in UTF-8")
     return None
 
 

@@ -119,9 +119,7 @@ def read_results(path: Path) -> ScoredRows:
     bad = np.flatnonzero((table[:, 1] < 0) | (table[:, 1] != np.round(table[:, 1])))
     if len(bad):
         got = f"{table[bad[0], 1]:g}"
-        raise ValueError(
-            f"{path}:{numbers[bad[0]]}: got id {got}, accepted are whole numbers from 0"
-        )
+        raise ValueError(f"{path}:{numbers[bad[0]]}: got id {got}, expected whole numbers from 0")
     _check_once(path, table, numbers)
     return ScoredRows(_rows(table), table[:, 6])
 
@@ -203,7 +201,7 @@ def _check_once(path: Path, table: NDArray[np.float64], numbers: list[int]) -> N
         frame, track_id = table[line, :2]
         raise ValueError(
             f"{path}:{numbers[line]}: got id {track_id:g} twice in frame {frame:g}, "
-            "accepted is one box an id and frame"
+            "expected one box an id and frame"
         )
 
 
@@ -227,7 +225,7 @@ def _read_table(
         if accepted and columns not in accepted:
             wanted = " or ".join(map(str, accepted))
             raise ValueError(
-                f"{path}:{number}: got {columns} columns, accepted are {wanted} "
+                f"{path}:{number}: got {columns} columns, expected {wanted} "
                 "(frame,id,left,top,width,height,score[,x,y,z])"
             )
     return np.array(table, np.float64).reshape(len(table), -1 if table else least), numbers
@@ -238,14 +236,12 @@ def _parse(path: Path, number: int, line: str, least: int) -> list[float]:
     try:
         values = [float(cell) for cell in (cells.split(",") if "," in cells else cells.split())]
     except ValueError:
-        raise ValueError(f"{path}:{number}: got {line.strip()!r}, accepted are numbers") from None
+        raise ValueError(f"{path}:{number}: got {line.strip()!r}, expected numbers") from None
     if len(values) < least:
-        raise ValueError(
-            f"{path}:{number}: got {len(values)} columns, accepted are at least {least}"
-        )
+        raise ValueError(f"{path}:{number}: got {len(values)} columns, expected at least {least}")
     if not np.isfinite(values).all() or values[0] < 1 or values[0] != int(values[0]):
         raise ValueError(
-            f"{path}:{number}: got {line.strip()!r}, accepted are finite numbers and frames from 1"
+            f"{path}:{number}: got {line.strip()!r}, expected finite numbers and frames from 1"
         )
     return values
 

@@ -73,7 +73,7 @@ def _list_tracks(place: Path, folder: str) -> list[Path]:
         raise ValueError(f"{folder}: {place} does not exist")
     if place.is_file():
         if place.suffix not in (".parquet", ".txt"):
-            raise ValueError(f"{folder}: got {place}, accepted are .parquet and .txt")
+            raise ValueError(f"{folder}: got {place}, expected .parquet and .txt")
         return [place]
     for root in (place / folder, place, place / "data"):
         files = sorted(root.glob("*.parquet"))

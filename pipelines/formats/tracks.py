@@ -54,7 +54,7 @@ def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
     wanted = ("frame", "track_id", *_CORNERS)
     missing = [name for name in wanted if name not in table.column_names]
     if missing:
-        raise ValueError(f"{path}: no column {missing[0]}, accepted are {', '.join(wanted)}")
+        raise ValueError(f"{path}: no column {missing[0]}, expected {', '.join(wanted)}")
     columns = {name: table.column(name).to_numpy().astype(np.float64) for name in wanted}
     tlbr = np.stack([columns[name] for name in _CORNERS], 1)
     numbers = np.column_stack([columns["frame"], columns["track_id"], tlbr])
@@ -62,7 +62,7 @@ def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
     if len(bad):
         got = ", ".join(f"{value:g}" for value in numbers[bad[0]])
         raise ValueError(
-            f"{path}: row {bad[0]}: got {got}, accepted are finite numbers and frames from 0"
+            f"{path}: row {bad[0]}: got {got}, expected finite numbers and frames from 0"
         )
     rows = BoxRows(columns["frame"].astype(np.int64), columns["track_id"].astype(np.int64), tlbr)
     check_unique(str(path), rows)

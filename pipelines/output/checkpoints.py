@@ -103,15 +103,15 @@ class Checkpoint:
         counted = [getattr(self, name) for name in numbers]
         counted += [value for name, value in asdict(self.counts).items() if name != "dropped"]
         if not all(type(value) is int and value >= 0 for value in counted):
-            raise ValueError(f"got {counted}, accepted are numbers from 0")
+            raise ValueError(f"got {counted}, expected numbers from 0")
         if not (isinstance(self.belongs, dict) and isinstance(self.counts.dropped, dict)):
-            raise TypeError("belongs, dropped: accepted are mappings")
+            raise TypeError("belongs, dropped: expected mappings")
         rates = (self.info.width, self.info.height, self.info.frames_per_second, self.seconds)
         if not all(isinstance(value, int | float) and value >= 0 for value in rates):
-            raise ValueError(f"got {rates}, accepted are numbers from 0")
+            raise ValueError(f"got {rates}, expected numbers from 0")
         keys = [key for part in self.parts for pair in part.items() for key in pair]
         if not all(isinstance(key, str) for key in keys):
-            raise TypeError("parts: accepted are mappings of kind to key")
+            raise TypeError("parts: expected mappings of kind to key")
 
 
 def belonging(video: Video, config_hash: str, outputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
         if written != ROW_FORMAT:
             raise RunError(
                 f"out: {out} was written by another version of jde-ray (row format {written},"
-                f" accepted is {ROW_FORMAT}); its files can be read, but for more tracks choose"
+                f" expected {ROW_FORMAT}); its files can be read, but for more tracks choose"
                 " another folder",
                 ExitCode.OTHER_CONFIGURATION,
             )
@@ -105,9 +105,9 @@ def parse_record(content: bytes) -> dict[str, Any]:
     """
     record = json.loads(content)
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-        raise ValueError("got other JSON, accepted is what a run writes")
+        raise ValueError("got other JSON, expected what a run writes")
     if not isinstance(record.get("config_hash"), str):
-        raise ValueError(f"config_hash: got {record.get('config_hash')!r}, accepted is a text")
+        raise ValueError(f"config_hash: got {record.get('config_hash')!r}, expected a text")
     return record
 
 

@@ -34,12 +34,12 @@ def read_tokens(path: str) -> tuple[str, ...]:
             continue
         if not _TOKEN.match(token):
             raise ValueError(
-                f"token-file: line {number} of {path} is no token, accepted are 16 to 512 "
+                f"token-file: line {number} of {path} is no token, expected 16 to 512 "
                 "visible ASCII characters"
             )
         tokens.append(token)
     if not tokens:
-        raise ValueError(f"token-file: {path} holds no token, accepted is one a line")
+        raise ValueError(f"token-file: {path} holds no token, expected one a line")
     return tuple(tokens)
 
 
@@ -109,5 +109,5 @@ class Rates:
         while len(self._buckets) > self._max_owners:
             self._buckets.popitem(last=False)
         if not taken:
-            text = f"accepted are {self._rate:g} frames a second of a token"
+            text = f"expected {self._rate:g} frames a second of a token"
             raise Refusal(Cause.TOO_MANY_FRAMES, text, retry_after_s=(1 - level) / self._rate)

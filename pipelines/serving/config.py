@@ -30,13 +30,13 @@ def split_address(address: str) -> tuple[str, int]:
     except ValueError:
         host = port = None
     if not host or not port or "@" in address or parts.netloc != address:
-        raise ValueError(f"listen: got {address!r}, accepted is HOST:PORT")
+        raise ValueError(f"listen: got {address!r}, expected HOST:PORT")
     return host, port
 
 
 def _check_least(name: str, value: float, least: float) -> None:
     if not value >= least:
-        raise ValueError(f"{name}: got {value}, accepted is from {least}")
+        raise ValueError(f"{name}: got {value}, expected from {least}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Limits:
             if name != "max_running" or self.max_running is not None:
                 _check_least(name, getattr(self, name), least)
         if self.token_share > 1:
-            raise ValueError(f"token_share: got {self.token_share}, accepted is to 1")
+            raise ValueError(f"token_share: got {self.token_share}, expected to 1")
 
     @property
     def snapshot_lasts_s(self) -> float:
@@ -166,7 +166,7 @@ class ServeConfig:
         for name in (*counts, "torch_threads"):
             _check_least(name, getattr(self, name), 1)
         if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device: got {self.device!r}, accepted is auto | cpu | cuda")
+            raise ValueError(f"device: got {self.device!r}, expected auto | cpu | cuda")
         if self.batch is not None:
             _check_least("batch", self.batch, 1)
         if self.num_decoders is not None:
@@ -174,7 +174,7 @@ class ServeConfig:
         _check_least("batch_wait_s", self.batch_wait_s, 0)
         least = self.min_detectors
         if least is not None and not 1 <= least <= self.num_detectors:
-            text = f"got {least}, accepted is 1 to num_detectors ({self.num_detectors})"
+            text = f"got {least}, expected 1 to num_detectors ({self.num_detectors})"
             raise ValueError(f"min_detectors: {text}")
         if self.track.detection.resize != "published":
             detection = replace(self.track.detection, resize="published")
@@ -182,7 +182,7 @@ class ServeConfig:
         if self.listen is not None:
             split_address(self.listen)
         if self.snapshots in ("", MEMORY_PREFIX):
-            text = "accepted is actor | none | memory:FOLDER | a folder | s3://"
+            text = "expected actor | none | memory:FOLDER | a folder | s3://"
             raise ValueError(f"snapshots: got {self.snapshots!r}, {text}")
 
     @property
@@ -233,7 +233,7 @@ def _read(kind: type[Any], values: Mapping[str, Any], place: str) -> Any:
     for name, value in values.items():
         if name not in hints:
             accepted = ", ".join(hints)
-            raise ValueError(f"{place}{name}: no such setting, accepted are {accepted}")
+            raise ValueError(f"{place}{name}: no such setting, expected {accepted}")
         hint = hints[name]
         if kind is TrackConfig and name == "tracking" and isinstance(value, Mapping):
             read[name] = _read_association(value, place)
@@ -246,7 +246,7 @@ def _read(kind: type[Any], values: Mapping[str, Any], place: str) -> Any:
         try:
             read[name] = TypeAdapter(hint).validate_python(value)
         except ValidationError as error:
-            text = error.errors()[0]["msg"].replace("Input should be", "accepted is")
+            text = error.errors()[0]["msg"].replace("Input should be", "expected")
             raise ValueError(f"{place}{name}: got {value!r}, {text}") from None
     return kind(**read)
 
@@ -255,5 +255,5 @@ def _read_association(values: Mapping[str, Any], place: str) -> Any:
     """Settings of the association that `association` names; ours unless it names another."""
     name = values.get("association", "jde")
     if name not in CONFIGS:
-        raise ValueError(f"association: got {name!r}, accepted is {' | '.join(CONFIGS)}")
+        raise ValueError(f"association: got {name!r}, expected {' | '.join(CONFIGS)}")
     return _read(CONFIGS[name], values, f"{place}tracking.")

@@ -91,7 +91,7 @@ def _settle_weights(detection: DetectionConfig, args: dict[str, Any]) -> Detecti
     detection = replace(detection, size=facts.size, rect=rect, weights_sha256=facts.sha256)
     if is_separate(detection.weights):
         if detection.precision == "bf16":
-            raise ValueError("precision: got bf16, ONNX files run in theirs; accepted is fp32")
+            raise ValueError("precision: got bf16, ONNX files run in theirs; expected fp32")
         detection = replace(detection, precision="fp32")
     return detection
 

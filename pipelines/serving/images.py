@@ -42,14 +42,14 @@ def check_content_type(content_type: str | None, encoding: str | None) -> None:
     """
     if encoding is not None and encoding.strip().lower() not in ("", "identity"):
         raise Refusal(
-            Cause.UNSUPPORTED_TYPE, "content-encoding: accepted is identity (no compression)"
+            Cause.UNSUPPORTED_TYPE, "content-encoding: expected identity (no compression)"
         )
     if content_type is None:
         return
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in CONTENT_TYPES:
         accepted = ", ".join(CONTENT_TYPES)
-        raise Refusal(Cause.UNSUPPORTED_TYPE, f"content-type: accepted are {accepted}")
+        raise Refusal(Cause.UNSUPPORTED_TYPE, f"content-type: expected {accepted}")
 
 
 def check_image(data: bytes, max_pixels: int) -> tuple[int, int]:
@@ -63,17 +63,17 @@ def check_image(data: bytes, max_pixels: int) -> tuple[int, int]:
         Refusal: `bad_image`, `unsupported_type` or `too_many_pixels`.
     """
     if not data:
-        raise Refusal(Cause.BAD_IMAGE, "image: got 0 bytes, accepted is a JPEG, PNG or WebP")
+        raise Refusal(Cause.BAD_IMAGE, "image: got 0 bytes, expected a JPEG, PNG or WebP")
     header = read_header(data)
     if header is None or header.kind == "bmp":
         raise Refusal(Cause.UNSUPPORTED_TYPE, "image: no JPEG, PNG or WebP by its first bytes")
     if header.is_animated:
-        raise Refusal(Cause.UNSUPPORTED_TYPE, "image: it is animated, accepted is one picture")
+        raise Refusal(Cause.UNSUPPORTED_TYPE, "image: it is animated, expected one picture")
     width, height = header.width, header.height
     if min(width, height) < 1:
         raise Refusal(Cause.BAD_IMAGE, f"image: got {width}x{height} pixels")
     if max(width, height) > MAX_SIDE or width * height > max_pixels:
-        text = f"got {width}x{height}, accepted are {max_pixels} pixels and sides to {MAX_SIDE}"
+        text = f"got {width}x{height}, expected {max_pixels} pixels and sides to {MAX_SIDE}"
         raise Refusal(Cause.TOO_MANY_PIXELS, f"image: {text}")
     if not reaches_its_end(data):
         raise Refusal(Cause.BAD_IMAGE, "image: it ends too early")

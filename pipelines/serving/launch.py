@@ -65,15 +65,15 @@ def check_door(host: str, port: int, token_file: str | None, *, insecure: bool) 
         RunError: Exit code 2.
     """
     if token_file is not None and insecure:
-        raise RunError("insecure: got --token-file too, accepted is one of both", ExitCode.REFUSED)
+        raise RunError("insecure: got --token-file too, expected one of both", ExitCode.REFUSED)
     if host not in LOOPBACK_HOSTS and token_file is None and not insecure:
         raise RunError(
-            f"host: got {host} without tokens, accepted are 127.0.0.1, or --token-file FILE, or "
+            f"host: got {host} without tokens, expected 127.0.0.1, or --token-file FILE, or "
             "--insecure, which lets everybody in",
             ExitCode.REFUSED,
         )
     if not 1 <= port <= 65535:
-        raise RunError(f"port: got {port}, accepted is 1 to 65535", ExitCode.REFUSED)
+        raise RunError(f"port: got {port}, expected 1 to 65535", ExitCode.REFUSED)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -202,7 +202,7 @@ class Crowd:
         if self.number >= self._most or self._numbers[owner] >= self._own:
             whose = "" if self.number >= self._most else " of a token"
             most = self._own if whose else self._most
-            text = f"too many {self._what}, accepted are {most} at once{whose}; try again"
+            text = f"too many {self._what}, expected {most} at once{whose}; try again"
             raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
         self.number += 1
         self._numbers[owner] += 1

@@ -107,4 +107,4 @@ _CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=
 
 def too_large(limits: Limits) -> Refusal:
     """The refusal of a body over the limit."""
-    return Refusal(Cause.BODY_TOO_LARGE, f"body: accepted are {limits.max_body_bytes} bytes")
+    return Refusal(Cause.BODY_TOO_LARGE, f"body: expected {limits.max_body_bytes} bytes")

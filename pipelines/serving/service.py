@@ -234,7 +234,7 @@ class Service:
         """
         async with self._deadline(), self._opening:
             if await self.backend.count(owner) >= self.limits.max_streams:
-                text = f"accepted are {self.limits.max_streams} open streams of a token"
+                text = f"expected {self.limits.max_streams} open streams of a token"
                 raise Refusal(Cause.TOO_MANY_STREAMS, text, retry_after_s=self.limits.idle_s)
             stream = await self.backend.open(owner, frames_per_second)
         self._next[stream] = 0

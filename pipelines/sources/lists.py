@@ -60,7 +60,7 @@ def _read_csv(path: Path, text: str) -> Iterator[tuple[int, str]]:
         if "source" not in names:
             got = textwrap.shorten(", ".join(names), 100) or "none"
             raise RunError(
-                f"{path}: got columns {got}, accepted is a column `source`", ExitCode.REFUSED
+                f"{path}: got columns {got}, expected a column `source`", ExitCode.REFUSED
             )
         for row in reader:
             if entry := (row["source"] or "").strip():

@@ -14,7 +14,7 @@ from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.video.containers import VIDEO_SUFFIXES
 
 MOST_DEEP = 2  # `**` in a glob; the time of a search is multiplied by the depth with each
-TOO_DEEP = f"got a glob with too many **, accepted are {MOST_DEEP}"
+TOO_DEEP = f"got a glob with too many **, expected {MOST_DEEP}"
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -37,7 +37,7 @@ def find_objects(source: str) -> Iterator[Video | tuple[Video, VideoError] | Pas
     """
     bucket, _, key = source.removeprefix("s3://").partition("/")
     if not bucket:
-        raise RunError(f"source: got {source}, accepted is s3://bucket/...", ExitCode.REFUSED)
+        raise RunError(f"source: got {source}, expected s3://bucket/...", ExitCode.REFUSED)
     if key.count("**") > MOST_DEEP:
         raise VideoError(Reason.UNSUPPORTED_FORMAT, f"{source}: {TOO_DEEP}")
     magic = _MAGIC.search(key)

@@ -80,7 +80,7 @@ def _folder(folder: Path) -> list[SavedVideo]:
     if files := sorted(folder.glob("*.txt")):
         return [_file(file) for file in files]
     raise _refused(
-        f"no detections in {folder}; accepted are detections/*.parquet, *.parquet, det/det.txt"
+        f"no detections in {folder}; expected detections/*.parquet, *.parquet, det/det.txt"
         " below it, *.txt"
     )
 

@@ -58,7 +58,7 @@ class SourceSearch:
         """
         if "://" in source and not source.startswith("s3://"):
             raise RunError(
-                f"source: got {_shown(source)}, accepted are local files, folders, globs and lists,"
+                f"source: got {_shown(source)}, expected local files, folders, globs and lists,"
                 " and s3://bucket/prefix",
                 ExitCode.REFUSED,
             )

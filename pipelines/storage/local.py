@@ -82,7 +82,7 @@ class LocalStore:
 
     def _path(self, key: str) -> Path:
         if ".." in Path(key).parts or Path(key).is_absolute():
-            raise ValueError(f"key: got {key!r}, accepted are paths inside {self._root}")
+            raise ValueError(f"key: got {key!r}, expected paths inside {self._root}")
         return self._root / key
 
     def _make_folder(self, folder: Path) -> None:

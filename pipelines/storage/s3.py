@@ -35,7 +35,7 @@ class S3Store:
 
     def __init__(self, bucket: str, prefix: str, client: Any = None) -> None:
         if not bucket:
-            raise ValueError("out: got an s3 address without a bucket, accepted is s3://bucket/...")
+            raise ValueError("out: got an s3 address without a bucket, expected s3://bucket/...")
         self._given_client = client
         self._bucket = bucket
         self._prefix = prefix

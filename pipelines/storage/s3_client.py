@@ -49,7 +49,7 @@ def configure(endpoint: str | None) -> None:
         return
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError(f"s3-endpoint: got {endpoint!r}, accepted is http(s)://HOST[:PORT]")
+        raise ValueError(f"s3-endpoint: got {endpoint!r}, expected http(s)://HOST[:PORT]")
     os.environ[ENDPOINT_VARIABLE] = endpoint
 
 

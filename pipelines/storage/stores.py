@@ -42,7 +42,7 @@ def open_store(uri: str | os.PathLike[str]) -> ObjectStore:
         return S3Store(bucket=bucket, prefix=prefix.strip("/"))
     path = text.removeprefix("file://")
     if "://" in path or path.startswith("s3:") or (path != text and not path.startswith("/")):
-        raise ValueError(f"out: got {text!r}, accepted is a local path or s3://bucket/prefix")
+        raise ValueError(f"out: got {text!r}, expected a local path or s3://bucket/prefix")
     from jde_ray.pipelines.storage.local import LocalStore
 
     return LocalStore(Path(os.path.expanduser(path)))

@@ -183,7 +183,7 @@ def _frames(name: str, recorded: Any, wanted: Any) -> Any:
         return wanted
     flag = name.replace("_", "-")
     raise RunError(
-        f"{flag}: got {wanted}, accepted is {recorded}, with which the detections were saved",
+        f"{flag}: got {wanted}, expected {recorded}, with which the detections were saved",
         ExitCode.REFUSED,
     )
 
@@ -220,7 +220,7 @@ def _detection(values: Mapping[str, Any]) -> DetectionConfig:
         else:
             is_right = type(value) is type(usual) or (type(usual), type(value)) == (float, int)
         if not is_right:
-            raise ValueError(f"{one.name}: got {value!r}, accepted is a value like {usual!r}")
+            raise ValueError(f"{one.name}: got {value!r}, expected a value like {usual!r}")
         settings[one.name] = value
     return DetectionConfig(**settings)
 
@@ -229,7 +229,7 @@ def _check_limits(record: Mapping[str, Any]) -> None:
     """Refuse a stride or frame limit of another type or out of range (ValueError)."""
     for name in _FRAME_LIMITS:
         if record[name] is not None and type(record[name]) is not int:
-            raise ValueError(f"{name}: got {record[name]!r}, accepted is a number")
+            raise ValueError(f"{name}: got {record[name]!r}, expected a number")
     TrackConfig(**{name: record[name] for name in _FRAME_LIMITS})
 
 

@@ -79,7 +79,7 @@ class Recipe:
         check_margin(self.embedding_loss, self.margin)
         _choose("sampling", self.sampling, SAMPLINGS)
         if not self.sources:
-            raise ValueError("sources: got none, accepted is a list of kind and path")
+            raise ValueError("sources: got none, expected a list of kind and path")
         if self.appearance_teacher and self.config.score == "softmax":
             text = "only networks without anchors learn from a teacher"
             raise ValueError(f"appearance_teacher: got {self.appearance_teacher}; {text}")
@@ -94,7 +94,7 @@ class Recipe:
         mine = {source.path for source in self.sources if source.kind == "sequence"}
         both = mine & set(self.validation.sequences if self.validation else ())
         if both:
-            text = "it is among the sources; accepted are sequences that are not learned from"
+            text = "it is among the sources; expected sequences that are not learned from"
             raise ValueError(f"validation sequences: got {min(both)}, {text}")
 
     def without(self, paths: Sequence[str]) -> Recipe:
@@ -111,7 +111,7 @@ class Recipe:
             names = [source.path for source in left]
             left = tuple(s for s in left if path not in (s.path, PurePath(s.path).name))
             if len(left) == len(names):
-                raise ValueError(f"leave-out: got {path}, accepted are {', '.join(names)}")
+                raise ValueError(f"leave-out: got {path}, expected {', '.join(names)}")
         return replace(self, sources=left)
 
     @property
@@ -132,11 +132,11 @@ def _build(kind: type[Value], name: str, values: Any) -> Value:
         ValueError: If it is no mapping, or a key is unknown or missing.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{name}: got {values!r}, accepted is a mapping of settings")
+        raise ValueError(f"{name}: got {values!r}, expected a mapping of settings")
     known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     unknown = [key for key in values if key not in known]
     if unknown:
-        raise ValueError(f"{name}: got {unknown[0]!r}, accepted are {', '.join(known)}")
+        raise ValueError(f"{name}: got {unknown[0]!r}, expected {', '.join(known)}")
     tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
         kind(**tuples)  # its own words for what it checks itself
@@ -160,7 +160,7 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
     try:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].replace("Input should be", "accepted is")
+        reason = error.errors()[0]["msg"].replace("Input should be", "expected")
         raise ValueError(f"{name}: got {value!r}, {reason}") from None
 
 
@@ -171,11 +171,11 @@ def parse_recipe(settings: Any) -> Recipe:
         ValueError: If a key or value is not accepted; one line.
     """
     if not isinstance(settings, Mapping):
-        raise ValueError("training configuration: accepted is a mapping of settings")
+        raise ValueError("training configuration: expected a mapping of settings")
     values = dict(settings)
     listed = values.get("sources")
     if not isinstance(listed, list):
-        raise ValueError("sources: accepted is a list of kind and path")
+        raise ValueError("sources: expected a list of kind and path")
     values["sources"] = [_build(Source, f"source {i + 1}", s) for i, s in enumerate(listed)]
     values["training"] = _build(TrainingConfig, "training", values.get("training", {}))
     if "augmentation" in values:

@@ -67,18 +67,18 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if (self.minutes is None) == (self.epochs is None):
-            raise ValueError("training: accepted is either minutes or epochs")
+            raise ValueError("training: expected either minutes or epochs")
         _choose("training optimiser", self.optimiser, ("adamw", "sgd"))
         _choose("training schedule", self.schedule, ("cosine", "steps"))
         _choose("training precision", self.precision, ("auto", "bf16", "fp32"))
         for name in ("minutes", "epochs", "batch", "learning_rate", "warmup_steps"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | float) or value <= 0):
-                raise ValueError(f"training {name}: got {value!r}, accepted is a number above 0")
+                raise ValueError(f"training {name}: got {value!r}, expected a number above 0")
         if self.schedule == "steps" and self.epochs is None:
             raise ValueError("training schedule: got steps, which needs epochs, not minutes")
         if self.ema_steps < 0:
-            raise ValueError(f"training ema_steps: got {self.ema_steps}, accepted is 0 or more")
+            raise ValueError(f"training ema_steps: got {self.ema_steps}, expected 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,20 +106,20 @@ class ValidationConfig:
 
     def __post_init__(self) -> None:
         if not self.sequences:
-            raise ValueError("validation sequences: got none, accepted are folders below --data")
+            raise ValueError("validation sequences: got none, expected folders below --data")
         if (self.every_minutes is None) == (self.every_epochs is None):
-            raise ValueError("validation: accepted is either every_minutes or every_epochs")
+            raise ValueError("validation: expected either every_minutes or every_epochs")
         for name in ("every_minutes", "every_epochs", "every", "max_frames"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise ValueError(f"validation {name}: got {value}, accepted is above 0")
+                raise ValueError(f"validation {name}: got {value}, expected above 0")
         if self.keep_best is not None:
             _choose("validation keep_best", self.keep_best, SCORES)
 
 
 def _choose(name: str, value: str, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
-        raise ValueError(f"{name}: got {value!r}, accepted is {' | '.join(accepted)}")
+        raise ValueError(f"{name}: got {value!r}, expected {' | '.join(accepted)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,25 +156,23 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"source kind: got {self.kind!r}, accepted is {' | '.join(KINDS)}")
+            raise ValueError(f"source kind: got {self.kind!r}, expected {' | '.join(KINDS)}")
         if self.weight <= 0 or self.every < 1:
             got = f"weight {self.weight}, every {self.every}"
-            raise ValueError(f"source {self.path}: got {got}, accepted are numbers above 0")
+            raise ValueError(f"source {self.path}: got {got}, expected numbers above 0")
         if self.identities is not None and (
             not isinstance(self.identities, int) or self.identities < 0
         ):
             got = f"identities {self.identities!r}"
-            raise ValueError(f"source {self.path}: got {got}, accepted is 0 or more")
+            raise ValueError(f"source {self.path}: got {got}, expected 0 or more")
         if self.video not in (None, True, False):
-            raise ValueError(
-                f"source {self.path}: got video {self.video!r}, accepted is true | false"
-            )
+            raise ValueError(f"source {self.path}: got video {self.video!r}, expected true | false")
         if self.video and self.kind not in (*VIDEOS, "list"):
             got = f"got video of kind {self.kind}"
             raise ValueError(f"source {self.path}: {got}, accepted: {' | '.join(VIDEOS)} | list")
         if self.largest_gap is not None and self.largest_gap < 1:
             got = f"largest_gap {self.largest_gap}"
-            raise ValueError(f"source {self.path}: got {got}, accepted is 1 or more")
+            raise ValueError(f"source {self.path}: got {got}, expected 1 or more")
 
     @property
     def is_video(self) -> bool:
@@ -245,14 +243,14 @@ class Augmentation:
         for name in ("mosaic", "copy_paste", "blur", "flip"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise ValueError(f"augmentation {name}: got {value}, accepted is 0 to 1")
+                raise ValueError(f"augmentation {name}: got {value}, expected 0 to 1")
         if self.fit not in ("cover", "letterbox"):
-            raise ValueError(f"augmentation fit: got {self.fit!r}, accepted is cover | letterbox")
+            raise ValueError(f"augmentation fit: got {self.fit!r}, expected cover | letterbox")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"augmentation scale: got {self.scale}, accepted is [low, high] > 0")
+            raise ValueError(f"augmentation scale: got {self.scale}, expected [low, high] > 0")
         if not isinstance(self.published, bool):
             raise ValueError(
-                f"augmentation published: got {self.published!r}, accepted is true | false"
+                f"augmentation published: got {self.published!r}, expected true | false"
             )
         if not self.multi_scale or min(self.multi_scale) <= 0:
-            raise ValueError(f"augmentation multi_scale: got {self.multi_scale}, accepted are > 0")
+            raise ValueError(f"augmentation multi_scale: got {self.multi_scale}, expected > 0")

@@ -193,7 +193,7 @@ def _refusal(error: Exception, structure: Structure, num_bytes: int) -> VideoErr
     if isinstance(error, VideoError):
         return error
     accepted = "mp4, mov, mkv, webm, avi, ts and folders of images"
-    return VideoError(Reason.UNSUPPORTED_FORMAT, f"no video file; accepted are {accepted}")
+    return VideoError(Reason.UNSUPPORTED_FORMAT, f"no video file; expected {accepted}")
 
 
 def cut_detail(structure: Structure, num_bytes: int) -> str:
@@ -215,7 +215,7 @@ def _video_stream(container: Any) -> Any:
     context = stream.codec_context
     if context is None or context.name not in CODECS:
         name = "unknown" if context is None else context.name
-        detail = f"got codec {name}, accepted are h264, hevc, av1, vp8, vp9, mpeg and mjpeg kinds"
+        detail = f"got codec {name}, expected h264, hevc, av1, vp8, vp9, mpeg and mjpeg kinds"
         raise VideoError(Reason.UNSUPPORTED_CODEC, detail)
     check_size(context.width, context.height)
     context.thread_count = 1

@@ -43,7 +43,7 @@ def write_video(frames: Iterable[tuple[float, Image]], out: Path, frames_per_sec
     try:
         count = _encode(frames, part, frames_per_second)
         if not count:
-            raise ValueError(f"{out}: got no frames, accepted is at least one")
+            raise ValueError(f"{out}: got no frames, expected at least one")
         os.replace(part, out)
     finally:
         with suppress(FileNotFoundError):
@@ -82,6 +82,6 @@ def _find_encoder() -> str:
         if name in av.codecs_available:
             return name
     raise RunError(
-        f"save-video: this PyAV has no H.264 encoder, accepted are {' | '.join(_ENCODERS)}",
+        f"save-video: this PyAV has no H.264 encoder, expected {' | '.join(_ENCODERS)}",
         ExitCode.REFUSED,
     )

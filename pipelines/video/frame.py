@@ -50,5 +50,5 @@ def check_size(width: int, height: int, frame: int | None = None) -> None:
         VideoError: `too_large`.
     """
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        detail = f"got {width}x{height}, accepted are sides to {MAX_SIDE} and 36 megapixels"
+        detail = f"got {width}x{height}, expected sides to {MAX_SIDE} and 36 megapixels"
         raise VideoError(Reason.TOO_LARGE, detail, frame)

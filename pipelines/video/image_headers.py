@@ -103,7 +103,7 @@ def check_packet(data: bytes, frame: int) -> bytes:
 
 
 def _too_many_scans(most: int, frame: int | None) -> VideoError:
-    detail = f"got a JPEG of more than {most} scans, accepted are {most}"
+    detail = f"got a JPEG of more than {most} scans, expected {most}"
     return VideoError(Reason.TOO_LARGE, detail, frame)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -110,15 +111,19 @@ def test_the_version_names_the_commit_of_a_checkout(capsys, monkeypatch, tmp_pat
     assert cli.version() == f"jde-ray {VERSION}"
 
 
-def test_packages_that_hide_ours_are_named_in_one_line(capsys, monkeypatch, tmp_path):
-    (tmp_path / "models").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert cli.find_shadow(tmp_path) is None  # a folder of weight files hides nothing
-    (tmp_path / "models" / "__init__.py").touch()
-    assert cli.run(["doctor"]) == 2
-    assert f"folder: got {tmp_path / 'models'} with an __init__.py" in one_error(capsys)
-    assert cli.run(["--help"]) == 0
-    assert cli.find_shadow(ROOT) is None
+def test_a_folder_models_of_somebody_else_hides_nothing(tmp_path):
+    for name in ("models", "pipelines", "jobs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('not ours')")
+    command = [sys.executable, "-m", "jde_ray.jobs.cli", "--version"]
+    ours = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = subprocess.check_output(command, cwd=tmp_path, env=ours, text=True)
+    assert said.startswith("jde-ray")
+
+
+def test_a_checkout_runs_its_verbs_by_module():
+    command = [sys.executable, "-m", "jobs.track", "--help"]
+    assert "jde track" in subprocess.check_output(command, cwd=ROOT, text=True)
 
 
 def test_help_says_defaults_in_one_way(capsys):
@@ -137,7 +142,7 @@ def test_help_does_not_lose_what_stands_in_brackets(capsys):
 
 def test_a_wrong_store_is_refused_before_the_checks(capsys):
     assert cli.run(["doctor", "--store", "ftp://x"]) == 2
-    accepted = "accepted is a local path or s3://bucket/prefix"
+    accepted = "expected a local path or s3://bucket/prefix"
     assert one_error(capsys) == f"store: got 'ftp://x', {accepted}"
     assert cli.run(["doctor", "--store", "s3://b/x", "--s3-endpoint", "host"]) == 2
     assert "s3-endpoint: got 'host'" in one_error(capsys)
@@ -165,7 +170,7 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nope"], "got 'nope', accepted are track"),
+        (["nope"], "got 'nope', expected track"),
         (["track"], "Missing argument 'SOURCE'"),
         (["track", "a.mp4", "--from-detections", "b"], "SOURCE and --from-detections"),
         (["track", "--from-detections", "none"], "none does not exist"),
@@ -174,7 +179,7 @@ def test_help_imports_nothing_heavy():
         (["track", "a.mp4", "--score-map", "magic"], "score-map: got 'magic'"),
         (["track", "a.mp4", "--speed", "3"], "No such option: --speed"),
         (["track", "a.mp4", "--conf", "high"], "--conf"),
-        (["track", "a.mp4", "--conf", "3"], "conf: got 3.0, accepted is 0.0 to 1.0"),
+        (["track", "a.mp4", "--conf", "3"], "conf: got 3.0, expected 0.0 to 1.0"),
         (["track", "a.mp4", "--imgsz", "100"], "size: got 100x100"),
         (["track", "a.mp4", "--config", "no.yaml"], "config: no.yaml cannot be read"),
         (["track", "no.mp4"], "no video found: no.mp4 does not exist"),

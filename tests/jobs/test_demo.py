@@ -66,7 +66,7 @@ def test_the_three_videos_differ(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--device", "abacus"], "device: got 'abacus', accepted is auto | cpu | cuda"),
+        (["--device", "abacus"], "device: got 'abacus', expected auto | cpu | cuda"),
         (["--weights", "/nowhere/w.safetensors"], "/nowhere/w.safetensors"),
     ],
 )

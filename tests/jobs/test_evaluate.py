@@ -134,7 +134,7 @@ def test_what_cannot_be_scored_is_one_line_and_code_2(finished_run, capsys, prep
 
 def test_unknown_rules_are_refused(finished_run, capsys):
     assert evaluate(finished_run, "--benchmark", "MOT99") == 2
-    assert "accepted is auto | MOT15" in capsys.readouterr().err
+    assert "expected auto | MOT15" in capsys.readouterr().err
     assert evaluate(finished_run, "--min-visibility", "3") == 2
     assert "min-visibility: got 3" in capsys.readouterr().err
 
@@ -203,7 +203,7 @@ def test_a_detector_without_embeddings_has_an_average_precision(saved_detections
     assert evaluate(saved_detections, "--detections") == 0
     assert "100.0" in capsys.readouterr().out
     assert evaluate(saved_detections, "--embeddings") == 2
-    assert "no embeddings, accepted are files of detections/" in capsys.readouterr().err
+    assert "no embeddings, expected files of detections/" in capsys.readouterr().err
 
 
 def test_a_run_of_some_frames_is_scored_on_them_and_says_so(saved_detections, capsys):
@@ -232,7 +232,7 @@ def test_embeddings_have_rates_and_null_where_there_is_nobody_else(saved_detecti
     overall = json.loads(files[0].read_text())["overall"]
     assert (overall["embeddings"], overall["people"], overall["TPR@1e-1"]) == (2, 1, None)
     assert evaluate(saved_detections, "--embeddings", "--detections") == 2
-    assert "accepted is one" in capsys.readouterr().err
+    assert "expected one" in capsys.readouterr().err
 
 
 def test_a_run_without_saved_detections_says_where_it_looked(finished_run, capsys):
@@ -242,8 +242,8 @@ def test_a_run_without_saved_detections_says_where_it_looked(finished_run, capsy
 
 def test_a_network_is_read_only_with_embeddings_and_at_a_size(finished_run, capsys):
     assert evaluate(finished_run, "--weights", "small") == 2
-    assert "accepted is it with --detections or --embeddings" in capsys.readouterr().err
+    assert "expected it with --detections or --embeddings" in capsys.readouterr().err
     assert evaluate(finished_run, "--embeddings", "--weights", "small", "--size", "big") == 2
-    assert "size: got 'big', accepted is WIDTHxHEIGHT" in capsys.readouterr().err
+    assert "size: got 'big', expected WIDTHxHEIGHT" in capsys.readouterr().err
     assert evaluate(finished_run, "--embeddings", "--weights", "small", tracks="nowhere") == 2
     assert "nowhere" in capsys.readouterr().err

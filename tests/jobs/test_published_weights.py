@@ -63,7 +63,7 @@ def test_without_its_size_it_is_refused_before_any_work(checkpoint):
 
 
 def test_its_anchors_belong_to_one_size(checkpoint):
-    with pytest.raises(RunError, match="accepted is --no-rect") as caught:
+    with pytest.raises(RunError, match="expected --no-rect") as caught:
         check_weights(flags(checkpoint, (576, 320)) | {("detection", "rect"): True})
     assert caught.value.exit_code == ExitCode.REFUSED
 

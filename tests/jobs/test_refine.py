@@ -33,7 +33,7 @@ def test_columns_that_become_empty_are_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "got nothing to do, accepted are --relink"),
+        ([], "got nothing to do, expected --relink"),
         (["--interpolate", "-3"], "interpolate: got -3"),
         (["--relink"], "no embeddings to relink by"),
         (["--relink", "--relink-distance", "5"], "relink: got distance 5"),

@@ -30,8 +30,8 @@ def test_the_frames_size_is_the_files_unless_it_is_given(tmp_path: Path) -> None
     [
         ("output", "det.onnx: got output (1, 3, 9), layout yolov8 takes (1, 4 + C, N)"),
         ("missing", "reid.onnx is missing"),
-        ("setting", "sde.yaml: detector.threshold: no such setting, accepted are file, size"),
-        ("size", "size: got 100x64, accepted are multiples of 32, nearest is 96x64"),
+        ("setting", "sde.yaml: detector.threshold: no such setting, expected file, size"),
+        ("size", "size: got 100x64, expected multiples of 32, nearest is 96x64"),
     ],
 )
 def test_refusals(

@@ -17,8 +17,8 @@ from fakes import Script
 RUN = """
 import sys, fakes
 from jobs.console.progress import Display, show_summary
-from pipelines.config import ResourceConfig
-from pipelines.tracking.offline import track
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.tracking.offline import track
 with Display() as display:
     resources = ResourceConfig(chunk_frames=8)
     summary = track(

@@ -137,13 +137,13 @@ def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "out: accepted is --out"),
-        (("--out", "x", "--num-trainers", 3), "batch: got 2, accepted is a multiple of"),
+        ((), "out: expected --out"),
+        (("--out", "x", "--num-trainers", 3), "batch: got 2, expected a multiple of"),
         (("--out", "x", "--num-trainers", 2, "--pairs"), "even number for each of 2 trainers"),
-        (("--out", "x", "--minutes", 1, "--epochs", 2), "accepted is either minutes or epochs"),
+        (("--out", "x", "--minutes", 1, "--epochs", 2), "expected either minutes or epochs"),
         (("--out", "x", "--learning-rate", 0), "learning_rate: got 0"),
         (("--out", "x", "--loss-weighting", "none"), "weighting: got 'none'"),
-        (("--out", "ftp://x"), "accepted is a local path or s3://bucket/prefix"),
+        (("--out", "ftp://x"), "expected a local path or s3://bucket/prefix"),
         (("--out", "x", "--device", "cuda"), "this machine has no GPU"),
     ],
 )
@@ -197,6 +197,6 @@ def test_a_training_goes_on_from_other_weights_without_a_source(recipe, data, tm
     assert train(recipe, data, *options) == 2
     assert "sources: got none" in capsys.readouterr().err
     assert train(recipe, data, "--leave-out", "street", "--out", tmp_path / "out") == 2
-    assert "leave-out: got street, accepted are park, park" in capsys.readouterr().err
+    assert "leave-out: got street, expected park, park" in capsys.readouterr().err
     assert train(recipe, data, *options[:2], "--out", tmp_path / "out") == 2
     assert f"initial weights: {tmp_path}/no.safetensors is missing" in capsys.readouterr().err

@@ -115,8 +115,8 @@ def test_values_that_are_none_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--param", "nms=0.3,0.4"], "accepted are settings of the association"),
-        (["--param", "association=sort,jde"], "accepted are settings of the association"),
+        (["--param", "nms=0.3,0.4"], "expected settings of the association"),
+        (["--param", "association=sort,jde"], "expected settings of the association"),
         (["--param", "conf=0.5", "--metric", "speed"], "metric: got 'speed'"),
         (["--param", "conf=0.5", "--search", "luck"], "search: got 'luck'"),
         (["--param", "conf=0.5", "--json", "no/where.json"], "json: there is no folder no"),

@@ -150,7 +150,7 @@ def test_an_address_with_nobody_there_is_refused_at_once(
 
 @pytest.mark.parametrize("address", ["here", "127.0.0.1", "http://127.0.0.1:1", "host:port", ""])
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(RunError, match="accepted are local, auto, HOST:PORT and ray://HOST:PORT"):
+    with pytest.raises(RunError, match="expected local, auto, HOST:PORT and ray://HOST:PORT"):
         check_address(address)
 
 

@@ -18,7 +18,7 @@ from jde_ray.pipelines import own_ray
 # a driver with a Ray of one raylet, which has a child, and a stranger that was there before
 DRIVER = """
 import subprocess, sys, time
-from pipelines import own_ray
+from jde_ray.pipelines import own_ray
 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 stranger = subprocess.Popen(["sleep", "60"], **quiet)
 before = own_ray.children()

@@ -10,7 +10,7 @@ import pytest
 
 from jde_ray.pipelines.processes import is_left, mark, started_at, sweep
 
-MARK = "from pipelines.processes import mark; print(mark(), flush=True); input()"
+MARK = "from jde_ray.pipelines.processes import mark; print(mark(), flush=True); input()"
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_mot_text_becomes_mot_text(tmp_path):
 
 def test_settings_are_checked():
     assert RefineConfig().does_nothing
-    with pytest.raises(ValueError, match=r"interpolate: got -1, accepted is 0 to"):
+    with pytest.raises(ValueError, match=r"interpolate: got -1, expected 0 to"):
         RefineConfig(interpolate=-1)
-    with pytest.raises(ValueError, match=r"min-track-length: got 0, accepted is 1 to"):
+    with pytest.raises(ValueError, match=r"min-track-length: got 0, expected 1 to"):
         RefineConfig(min_track_length=0)

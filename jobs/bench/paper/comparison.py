@@ -249,7 +249,7 @@ def measure(
         num_frames += 1
     if num_frames <= WARM_UP:
         raise RunError(
-            f"bench: {sequence.video.name} has {num_frames} frames, accepted are more than "
+            f"bench: {sequence.video.name} has {num_frames} frames, expected more than "
             f"{WARM_UP}, which warm up",
             ExitCode.REFUSED,
         )
@@ -369,7 +369,7 @@ def check_clock(clock: str, threads: int) -> None:
         ValueError: If it would.
     """
     if clock == "cpu" and threads != 1:
-        raise ValueError(f"clock: got cpu with {threads} threads, which it adds up; accepted is 1")
+        raise ValueError(f"clock: got cpu with {threads} threads, which it adds up; expected 1")
 
 
 def _key(config: TrackConfig) -> str:

@@ -30,7 +30,7 @@ def figure3(
     if not rows:
         raise RunError(f"run: {run} has no {CURVES}; name the OUT of jde train", ExitCode.REFUSED)
     if out.suffix not in (".png", ".svg", ".pdf"):
-        text = f"out: got {out}, accepted are .png, .svg and .pdf"
+        text = f"out: got {out}, expected .png, .svg and .pdf"
         raise RunError(text, ExitCode.REFUSED)
     draw(rows, out)
     typer.echo(f"wrote {out}")

@@ -108,7 +108,7 @@ def build_combinations(
         settings = settle(values)
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
         if finder.name in [one.name for one in finders]:
-            raise ValueError(f"config: two of the name {finder.name}, accepted are different ones")
+            raise ValueError(f"config: two of the name {finder.name}, expected different ones")
         finders.append(finder)
         embedder = build_embedder(settings)
         if embedder is not None:
@@ -116,7 +116,7 @@ def build_combinations(
             if not known.gives_the_same(embedder):
                 raise ValueError(
                     f"config: two embedders of the name {embedder.name} or of other settings beside"
-                    f" it ({known.declared.file}, {embedder.declared.file}), accepted are different"
+                    f" it ({known.declared.file}, {embedder.declared.file}), expected different"
                     " names"
                 )
             if known is embedder:  # else the joint network has met it

@@ -54,7 +54,7 @@ class AnchorLoss(nn.Module):
     ) -> None:
         super().__init__()
         if config.score != "softmax":
-            raise ValueError(f"anchor loss: got score {config.score!r}, accepted is 'softmax'")
+            raise ValueError(f"anchor loss: got score {config.score!r}, expected 'softmax'")
         self.config = config
         self.identity = EmbeddingLoss(embedding_loss, config.embedding_dim, num_identities, margin)
         detects = (True, True, False)

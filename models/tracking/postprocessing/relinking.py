@@ -37,11 +37,11 @@ class RelinkLimits:
 
     def __post_init__(self) -> None:
         if not 0 < self.max_gap_s <= 3600:
-            raise ValueError(f"relink: got gap {self.max_gap_s} s, accepted is above 0 to 3600")
+            raise ValueError(f"relink: got gap {self.max_gap_s} s, expected above 0 to 3600")
         if not 0 < self.max_distance <= 2:
-            raise ValueError(f"relink: got distance {self.max_distance}, accepted is above 0 to 2")
+            raise ValueError(f"relink: got distance {self.max_distance}, expected above 0 to 2")
         if not 0 <= self.max_speed <= 1000 or self.min_rows < 1:
-            raise ValueError("relink: accepted are a speed of 0 to 1000 and at least 1 row")
+            raise ValueError("relink: expected a speed of 0 to 1000 and at least 1 row")
 
 
 def relink(tracks: Trajectories, limits: RelinkLimits, frames_per_second: float) -> Trajectories:

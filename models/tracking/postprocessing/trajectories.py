@@ -38,12 +38,12 @@ class Trajectories:
         n = len(self.frame)
         if self.track_id.shape != (n,) or self.tlbr.shape != (n, 4) or self.score.shape != (n,):
             got = (self.frame.shape, self.track_id.shape, self.tlbr.shape, self.score.shape)
-            raise ValueError(f"rows: got shapes {got}, accepted are (n,), (n,), (n, 4), (n,)")
+            raise ValueError(f"rows: got shapes {got}, expected (n,), (n,), (n, 4), (n,)")
         if self.embeddings is not None and len(self.embeddings) != n:
-            raise ValueError(f"embeddings: got {len(self.embeddings)} rows, accepted is {n}")
+            raise ValueError(f"embeddings: got {len(self.embeddings)} rows, expected {n}")
         same = np.diff(self.track_id) == 0
         if (np.diff(self.track_id) < 0).any() or (np.diff(self.frame)[same] <= 0).any():
-            raise ValueError("rows: accepted are rows by track, then by rising frame")
+            raise ValueError("rows: expected rows by track, then by rising frame")
 
     def __len__(self) -> int:
         return len(self.frame)

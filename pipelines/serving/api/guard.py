@@ -112,7 +112,7 @@ class Guard:
         if scope["type"] == "http" and "content-length" in headers:
             length = headers["content-length"]
             if not length.isdecimal():
-                raise Refusal(Cause.BAD_REQUEST, "content-length: accepted is a whole number")
+                raise Refusal(Cause.BAD_REQUEST, "content-length: expected a whole number")
             if len(length) > _MAX_DIGITS or int(length) > self.limits.max_body_bytes:
                 raise too_large(self.limits)
         if scope["path"] in OPEN_PATHS:
@@ -253,7 +253,7 @@ def _check_origin(headers: dict[str, str]) -> None:
     except ValueError:  # brackets without an address between them
         host = ""
     if not host or host != headers.get("host"):
-        raise Refusal(Cause.FOREIGN_HOST, "origin: accepted is a page of this service")
+        raise Refusal(Cause.FOREIGN_HOST, "origin: expected a page of this service")
 
 
 def _host_name(host: str) -> str:

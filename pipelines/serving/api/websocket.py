@@ -218,6 +218,6 @@ def _parse(text: str) -> dict[str, Any]:
     if seq is not None and (type(seq) is not int or not 0 <= seq <= 2**53):
         raise _Ended(POLICY_VIOLATION, accepted)
     if time_s is not None and not (type(time_s) in (int, float) and abs(time_s) <= MAX_TIME_S):
-        text = f"time_s: got {str(time_s)[:30]}, accepted are seconds up to {MAX_TIME_S:g}"
+        text = f"time_s: got {str(time_s)[:30]}, expected seconds up to {MAX_TIME_S:g}"
         raise _Ended(POLICY_VIOLATION, text)
     return {name: value for name, value in said.items() if value is not None}

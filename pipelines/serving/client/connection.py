@@ -49,7 +49,7 @@ def connect(
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError(f"url: got {url!r}, accepted is http://HOST:PORT or https://HOST")
+        raise ValueError(f"url: got {url!r}, expected http://HOST:PORT or https://HOST")
     context = None
     if parts.scheme == "https":
         context = ssl.create_default_context(cafile=ca_file)

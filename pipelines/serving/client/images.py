@@ -36,7 +36,7 @@ def encode(image: Image, encoding: Encoding = "png") -> bytes:
     kind = getattr(image, "dtype", type(image).__name__)
     if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or not all(shape):
         got = f"{tuple(shape)} {kind}" if shape else str(kind)
-        raise ValueError(f"image: got {got}, accepted is (H, W, 3) uint8 RGB, or bytes of a file")
+        raise ValueError(f"image: got {got}, expected (H, W, 3) uint8 RGB, or bytes of a file")
     bgr = np.ascontiguousarray(image[..., ::-1])
     suffix, settings = (".png", _QUICK_PNG) if encoding == "png" else (".jpg", _FINE_JPEG)
     ok, data = cv2.imencode(suffix, bgr, settings)

@@ -238,7 +238,7 @@ def _with_times(
     for number, image in enumerate(frames):
         taken_s = None if times_s is None else next(times_s, None)
         if times_s is not None and taken_s is None:
-            raise ValueError(f"times_s: got {number}, accepted is one for each frame")
+            raise ValueError(f"times_s: got {number}, expected one for each frame")
         yield image, taken_s
 
 

@@ -72,7 +72,7 @@ def load(content: bytes, config: TrackConfig) -> Stream:
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"snapshot: it cannot be read ({type(error).__name__})") from error
     if header.get("format") != FORMAT:
-        raise ValueError(f"snapshot: got {header.get('format')!r}, accepted is {FORMAT!r}")
+        raise ValueError(f"snapshot: got {header.get('format')!r}, expected {FORMAT!r}")
     state = {name.removeprefix(_PREFIX): array for name, array in arrays.items()}
     state |= {name: np.array(text) for name, text in header["words"].items()}
     tracker = JDETracker(config.tracking, header["frames_per_second"])

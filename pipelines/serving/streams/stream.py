@@ -117,7 +117,7 @@ class Stream:
         """
         if self.size is not None and size != self.size:
             got, wanted = (f"{w}x{h}" for w, h in (size, self.size))
-            text = f"image: got {got}, accepted is {wanted} as in the stream's first frame"
+            text = f"image: got {got}, expected {wanted} as in the stream's first frame"
             raise Refusal(Cause.SIZE_CHANGED, text, expected=self.expected)
         seq = self.expected
         if time_s is None:

@@ -33,7 +33,7 @@ class ReorderBuffer(Generic[P]):
         first: int = 0,
     ) -> None:
         if window < 1:
-            raise ValueError(f"window: got {window}, accepted is 1 or more")
+            raise ValueError(f"window: got {window}, expected 1 or more")
         self._folder, self._dump, self._load, self._window = folder, dump, load, window
         self._next = first
         self._memory: dict[int, P] = {}
@@ -66,7 +66,7 @@ class ReorderBuffer(Generic[P]):
             OSError: If the disk is full.
         """
         if index < 0:
-            raise ValueError(f"index: got {index}, accepted is 0 or more")
+            raise ValueError(f"index: got {index}, expected 0 or more")
         if self.has(index):
             return "dup"
         if index < self._next + self._window:

@@ -111,7 +111,7 @@ def _list(parts: Sequence[NDArray[Any]], kind: type[np.generic]) -> pa.Array:
 def frames_from_table(table: pa.Table) -> tuple[list[FrameChunk], float]:
     """Inverse of `frames_to_table`; the frames are read-only views of the table's memory."""
     if table.num_rows != 1:
-        raise ValueError(f"chunks: got {table.num_rows} rows in a batch, accepted is 1")
+        raise ValueError(f"chunks: got {table.num_rows} rows in a batch, expected 1")
     column = table.column("frames").chunk(0)  # a scalar or combined chunks would be a copy
     _, ends, content = column.buffers()
     start, end = np.frombuffer(ends, np.int64)[column.offset : column.offset + 2]

@@ -45,12 +45,12 @@ def share_of_batch(batch: int, num_ranks: int, sampling: Sampling) -> int:
         ValueError: If they cannot be shared out evenly, or a pair would be torn.
     """
     if batch % num_ranks:
-        text = f"accepted is a multiple of --num-trainers {num_ranks}"
+        text = f"expected a multiple of --num-trainers {num_ranks}"
         raise ValueError(f"batch: got {batch}, {text}")
     share = batch // num_ranks
     if sampling == "pairs" and share % 2:
         text = "an even number" + (f" for each of {num_ranks} trainers" if num_ranks > 1 else "")
-        raise ValueError(f"batch: got {batch}, accepted is {text} (sampling: pairs)")
+        raise ValueError(f"batch: got {batch}, expected {text} (sampling: pairs)")
     return share
 
 

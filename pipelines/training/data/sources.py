@@ -78,7 +78,7 @@ def _read_sequence(
     """
     truth = folder / "gt" / "gt.txt"
     if not truth.is_file():
-        problems.add(truth, None, "missing file", "accepted is a sequence with gt/gt.txt")
+        problems.add(truth, None, "missing file", "expected a sequence with gt/gt.txt")
         return []
     rows = read_mot_rows(truth, problems, source.identities)
     paths = []
@@ -86,9 +86,7 @@ def _read_sequence(
         if path.stem.isdecimal():
             paths.append(path)
         else:
-            problems.add(
-                path, None, "image name", "accepted is the number of the frame: 000001.jpg"
-            )
+            problems.add(path, None, "image name", "expected the number of the frame: 000001.jpg")
     numbers = {int(path.stem) for path in paths}
     for frame in sorted({int(f) for f in rows[:, 0]} - numbers):
         line = int(rows[rows[:, 0] == frame][0, 9])
@@ -139,7 +137,7 @@ def _read_boxes(
     """A folder of images with one CSV `image,x1,y1,x2,y2,id`; images without rows are negatives."""
     table = folder / f"{folder.name}.csv"
     if not table.is_file():
-        problems.add(table, None, "missing file", "accepted is FOLDER/images and FOLDER/FOLDER.csv")
+        problems.add(table, None, "missing file", "expected FOLDER/images and FOLDER/FOLDER.csv")
         return []
     by_image = read_csv_rows(table, problems, source.identities)
     paths = sorted((folder / "images").glob("*.jpg"))
@@ -192,7 +190,7 @@ def _read_list(
     """Images named by a list of the unified JDE format, a path below `root` on each line."""
     listed = root / source.path
     if not listed.is_file():
-        problems.add(listed, None, "missing file", "accepted is a list of images below --data")
+        problems.add(listed, None, "missing file", "expected a list of images below --data")
         return []
     entries = [(root / name, line) for line, name in read_lines(listed, problems)]
     if source.is_video:

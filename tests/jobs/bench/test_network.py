@@ -64,8 +64,8 @@ def test_quick_measures_networks_that_exist():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config", "vgg"], "config: got 'vgg', accepted are small, small-shufflenet, "),
-        (["--precision", "int8"], "precision: got 'int8', accepted are fp32, bf16"),
+        (["--config", "vgg"], "config: got 'vgg', expected small, small-shufflenet, "),
+        (["--precision", "int8"], "precision: got 'int8', expected fp32, bf16"),
         (["--device", "cpu", "--graphs"], "--graphs needs a CUDA device"),
     ],
     ids=["config", "precision", "graphs"],

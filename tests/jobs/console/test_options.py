@@ -236,7 +236,7 @@ def test_a_missing_file_is_refused(tmp_path: Path):
 
 
 def test_values_outside_their_limits_name_what_is_accepted():
-    assert refused(conf=3.0) == "conf: got 3.0, accepted is 0.0 to 1.0"
+    assert refused(conf=3.0) == "conf: got 3.0, expected 0.0 to 1.0"
     assert "nearest is 576x320" in refused(size="580x320")
     assert "WIDTHxHEIGHT" in refused(size="big")
     assert "'cpu'" in refused(device="tpu")

@@ -32,7 +32,7 @@ def batches(count, height=96, width=160):
 
 
 def test_a_model_on_the_host_is_refused():
-    with pytest.raises(ValueError, match="accepted is cuda"):
+    with pytest.raises(ValueError, match="expected cuda"):
         CudaRunner(build())
 
 

@@ -89,7 +89,7 @@ def test_the_size_of_a_published_file_must_be_said(tmp_path):
     assert "does not say its input size; --size accepts 1088x608, 864x480, 576x320" in told
     assert "got size 640x320; --size accepts 1088x608" in refused(path, (640, 320))
     told = refused(path, (1080, 600))
-    assert told == "size: got 1080x600, accepted are multiples of 32, nearest is 1088x608"
+    assert told == "size: got 1080x600, expected multiples of 32, nearest is 1088x608"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_the_size_of_a_published_file_must_be_said(tmp_path):
         ),
         (
             lambda s: s.update({"module_list.81.conv_81.weight": torch.zeros(18, 1024, 1, 1)}),
-            "module_list.81.conv_81.weight of shape (18, 1024, 1, 1), accepted is (24, 1024, 1, 1)",
+            "module_list.81.conv_81.weight of shape (18, 1024, 1, 1), expected (24, 1024, 1, 1)",
         ),
         (
             lambda s: s.update({"module_list.116.conv_116.bias": torch.zeros(1)}),
@@ -109,7 +109,7 @@ def test_the_size_of_a_published_file_must_be_said(tmp_path):
         ),
         (
             lambda s: s.update({"module_list.81.conv_81.bias": [0.0] * 24}),
-            "holds a list as module_list.81.conv_81.bias, accepted is a tensor",
+            "holds a list as module_list.81.conv_81.bias, expected a tensor",
         ),
         (
             lambda s: s.update({"module_list.81.conv_81.bias": torch.full((24,), torch.inf)}),
@@ -129,7 +129,7 @@ def test_files_of_other_projects_are_refused(tmp_path):
     torch.save({"state_dict": {}, "arch": "resnet"}, path)
     assert "lacks model, a dictionary of tensors (it holds state_dict, arch)" in refused(path)
     torch.save([1, 2], path)
-    assert "holds a list, accepted is a dictionary" in refused(path)
+    assert "holds a list, expected a dictionary" in refused(path)
     torch.save({"model": {"conv.weight": torch.zeros(3)}}, path)
     assert "lacks module_list.0.conv_0.weight of shape (32, 3, 3, 3)" in refused(path)
     path.write_bytes(b"%PDF-1.7 not weights at all")
@@ -141,7 +141,7 @@ def test_a_torchscript_file_is_told_so(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is on its way out
         torch.jit.save(torch.jit.script(torch.nn.ReLU()), path)
-    assert "is a TorchScript program; accepted is a file of tensors only" in refused(path)
+    assert "is a TorchScript program; expected a file of tensors only" in refused(path)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -176,7 +176,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path, kind):
     if kind == "plain":  # as pickle writes by itself: torch refuses it before any name in it
         assert "is not a complete PyTorch file of tensors (UnpicklingError: Unsupported op" in told
     else:
-        assert "would run code when read (posix.mkdir); accepted is a file of tensors only" in told
+        assert "would run code when read (posix.mkdir); expected a file of tensors only" in told
 
 
 def test_the_classifier_is_taken_where_it_is_asked_for(tmp_path):
@@ -186,7 +186,7 @@ def test_the_classifier_is_taken_where_it_is_asked_for(tmp_path):
     found = importers.published_classifier(path, 5, 512)
     assert {f"classifier.{key}" for key in found} == drawn.keys()
     assert all(torch.equal(value, drawn[f"classifier.{key}"]) for key, value in found.items())
-    wrong = r"holds classifier.weight of shape \(5, 512\), accepted is \(7, 512\)"
+    wrong = r"holds classifier.weight of shape \(5, 512\), expected \(7, 512\)"
     with pytest.raises(weights.CheckpointError, match=wrong):
         importers.published_classifier(path, 7, 512)
     write_checkpoint(path, {key: value for key, value in state.items() if key not in drawn})
@@ -343,5 +343,5 @@ def test_a_bottleneck_is_that_of_torchvision():
 
 
 def test_a_backbone_without_importer_is_refused(tmp_path):
-    with pytest.raises(weights.CheckpointError, match="accepted are csp, darknet53, resnet50"):
+    with pytest.raises(weights.CheckpointError, match="expected csp, darknet53, resnet50"):
         importers.load_backbone(empty(CONFIGURATIONS["small-shufflenet"]), tmp_path / "any.pth")

@@ -120,5 +120,5 @@ def test_the_published_neck_and_heads_are_a_configuration():
 )
 def test_frames_of_another_kind_are_refused_in_one_line(frames, got):
     model = JDE(CONFIGURATIONS["small"]).eval()
-    with pytest.raises(ValueError, match=f"frames: got .*{got}, accepted is uint8 from 0 to 255"):
+    with pytest.raises(ValueError, match=f"frames: got .*{got}, expected uint8 from 0 to 255"):
         model.detect(frames)

@@ -78,10 +78,10 @@ def test_with_a_margin_a_nearly_collapsed_embedding_costs_something():
         (
             "upper_bound",
             0.3,
-            "margin: got 0.3 with upper_bound, accepted is embedding_loss triplet",
+            "margin: got 0.3 with upper_bound, expected embedding_loss triplet",
         ),
-        ("triplet", -0.1, "margin: got -0.1, accepted is 0 to 2"),
-        ("triplet", math.nan, "margin: got nan, accepted is 0 to 2"),
+        ("triplet", -0.1, "margin: got -0.1, expected 0 to 2"),
+        ("triplet", math.nan, "margin: got nan, expected 0 to 2"),
     ],
 )
 def test_margins_that_cannot_be_are_refused(kind, margin, message):

@@ -125,8 +125,8 @@ def test_files_that_cannot_be_used_are_refused(tmp_path, detector_file):
     cases = [
         (tmp_path / "none.onnx", {}, "none.onnx is missing"),
         (text, {}, "no usable ONNX file"),
-        (grey, {}, r"takes tensor\(float\) \[1, 1, 32, 64\], accepted is one float input"),
-        (four, {}, "takes 4 pictures at once, accepted is 1 or any"),
+        (grey, {}, r"takes tensor\(float\) \[1, 1, 32, 64\], expected one float input"),
+        (four, {}, "takes 4 pictures at once, expected 1 or any"),
         (free, {}, "fixes no input size: declare `size`"),
         (free, {"size": (64, 32)}, r"got output \(1, 3, 32, 64\), layout yolov8 takes"),
         (detector_file, {"size": (32, 32)}, "takes 64x32, got size 32x32"),

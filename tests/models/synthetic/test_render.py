@@ -97,5 +97,5 @@ def test_without_people_the_street_is_the_same_and_the_boxes_hold_what_differs()
 
 @pytest.mark.parametrize(("name", "value"), [("width", 8), ("num_people", -1), ("seed", -3)])
 def test_a_value_out_of_range_is_named(name, value):
-    with pytest.raises(ValueError, match=f"{name}: got {value}, accepted is"):
+    with pytest.raises(ValueError, match=f"{name}: got {value}, expected"):
         StreetScene(**({"seed": 0} | {name: value}))

@@ -195,7 +195,7 @@ def test_boxes_of_origin_and_size_are_not_left_out_without_a_word():
 @pytest.mark.parametrize("score", [90.0, -0.1, 1.5])
 def test_a_score_that_is_no_share_is_refused_by_row(score):
     tracker = build()
-    with pytest.raises(ValueError, match=f"scores: got {score:g} in row 1, accepted is 0 to 1"):
+    with pytest.raises(ValueError, match=f"scores: got {score:g} in row 1, expected 0 to 1"):
         tracker.update(BOX.repeat(2, 0), [0.9, score])
     assert tracker.num_frames == 0
 
@@ -223,7 +223,7 @@ def test_a_frame_of_nobody_fixes_nothing(association, nobody):
         state = tracker.get_state()
         tracker = JDETracker(build_config(association), 30)
         tracker.set_state(state)
-    with pytest.raises(ValueError, match="width 3, accepted is 4"):
+    with pytest.raises(ValueError, match="width 3, expected 4"):
         tracker.update(BOX, ONE, np.ones((1, 3)))
 
 
@@ -255,14 +255,14 @@ def test_embeddings_need_not_be_given():
     ],
 )
 def test_shapes_that_disagree_are_refused(boxes, scores, embeddings):
-    with pytest.raises(ValueError, match=r"accepted is \(N, 4\), \(N,\), \(N, D\)"):
+    with pytest.raises(ValueError, match=r"expected \(N, 4\), \(N,\), \(N, D\)"):
         build().update(boxes, scores, embeddings)
 
 
 def test_an_embedding_of_another_width_is_refused():
     tracker = build()
     tracker.update(BOX, ONE, LOOK)
-    with pytest.raises(ValueError, match="width 3, accepted is 4"):
+    with pytest.raises(ValueError, match="width 3, expected 4"):
         tracker.update(BOX, ONE, np.ones((1, 3)))
     assert tracker.num_frames == 1
 

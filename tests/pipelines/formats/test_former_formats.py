@@ -99,7 +99,7 @@ def test_the_page_and_the_pictures_show_it(former: Path) -> None:
 def test_no_run_goes_on_in_it(former: Path) -> None:
     Script(frames=FRAMES).write(former / "in", "clip")
     before = sorted(path for path in former.rglob("*") if path.is_file())
-    with pytest.raises(RunError, match=r"row format 1, accepted is 2\); its files") as refused:
+    with pytest.raises(RunError, match=r"row format 1, expected 2\); its files") as refused:
         reference.track([str(former / "in")], str(former), fakes.CONFIG, parts=fakes.PARTS)
     assert refused.value.exit_code == ExitCode.OTHER_CONFIGURATION
     assert "\n" not in str(refused.value)

@@ -55,8 +55,8 @@ def test_an_empty_file_has_no_rows(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,1,1,1,5,9,1\n1,x,1,1,5,9,1\n", "some.txt:2: got '1,x,1,1,5,9,1', accepted are numbers"),
-        ("1,1,1,1,5\n", "some.txt:1: got 5 columns, accepted are at least 7"),
+        ("1,1,1,1,5,9,1\n1,x,1,1,5,9,1\n", "some.txt:2: got '1,x,1,1,5,9,1', expected numbers"),
+        ("1,1,1,1,5\n", "some.txt:1: got 5 columns, expected at least 7"),
         ("1,1,1,1,5,9,1\n1,1,1,1,5,9,1,1\n", "some.txt:2: got 8 columns, lines before have 7"),
         ("0,1,1,1,5,9,1\n", "some.txt:1: .* frames from 1"),
         ("1,1,nan,1,5,9,1\n", "some.txt:1: .* finite numbers"),
@@ -106,15 +106,15 @@ def test_sequence_info(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,1,1,1,5,9,1,1,0.5\n", "some.txt:1: got 9 columns, accepted are 7 or 10"),
+        ("1,1,1,1,5,9,1,1,0.5\n", "some.txt:1: got 9 columns, expected 7 or 10"),
         ("1,1,1,1,5,9,1,-1,-1,-1\n1,2,1,1,5,9,1\n", "some.txt:2: got 7 columns, lines before"),
         ("0,1,1,1,5,9,1\n", "some.txt:1: .* frames from 1"),
         ("1.5,1,1,1,5,9,1\n", "some.txt:1: .* frames from 1"),
         ("1,1,1,nan,5,9,1\n", "some.txt:1: .* finite numbers"),
-        ("\n1,-1,1,1,5,9,1\n", "some.txt:2: got id -1, accepted are whole numbers from 0"),
+        ("\n1,-1,1,1,5,9,1\n", "some.txt:2: got id -1, expected whole numbers from 0"),
         ("1,1.5,1,1,5,9,1\n", "some.txt:1: got id 1.5"),
         ("1,4,1,1,5,9,1\n2,4,1,1,5,9,1\n\n1,4,9,9,5,9,1\n", "some.txt:4: got id 4 twice in f.* 1"),
-        ("1,a,1,1,5,9,1\n", "some.txt:1: .* accepted are numbers"),
+        ("1,a,1,1,5,9,1\n", "some.txt:1: .* expected numbers"),
     ],
 )
 def test_results_that_no_server_would_take_are_refused_with_their_line(tmp_path, text, message):

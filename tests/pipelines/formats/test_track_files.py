@@ -46,7 +46,7 @@ def test_tracks_are_found_wherever_people_keep_them(tmp_path):
 def test_places_without_tracks_and_two_of_one_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"tracks: no Parquet file and no MOT text file in"):
         find_tracks(tmp_path)
-    with pytest.raises(ValueError, match=r"accepted are \.parquet and \.txt"):
+    with pytest.raises(ValueError, match=r"expected \.parquet and \.txt"):
         find_tracks(touch(tmp_path / "a.csv"))
     with pytest.raises(ValueError, match=r"tracks: \S+nix.txt does not exist"):
         find_tracks(tmp_path / "nix.txt")
@@ -127,7 +127,7 @@ def test_truth_in_our_schema_and_hidden_people(tmp_path):
     assert half.people.track_id.tolist() == [2]
     assert half.ignore.track_id.tolist() == [1]
     assert len(read_truth(text).people) == 2
-    with pytest.raises(ValueError, match=r"min-visibility: got 2, accepted is 0 to 1"):
+    with pytest.raises(ValueError, match=r"min-visibility: got 2, expected 0 to 1"):
         TruthRules(min_visibility=2)
 
 

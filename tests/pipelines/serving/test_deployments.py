@@ -221,5 +221,5 @@ def test_other_addresses_need_tokens_or_an_explicit_word(tmp_path):
     check_door("127.0.0.1", port, None, insecure=False)
     with pytest.raises(RunError, match="one of both"):
         check_door("127.0.0.1", port, str(tokens), insecure=True)
-    with pytest.raises(RunError, match="accepted is 1 to"):
+    with pytest.raises(RunError, match="expected 1 to"):
         check_door("127.0.0.1", 0, None, insecure=False)

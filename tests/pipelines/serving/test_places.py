@@ -69,13 +69,13 @@ def test_the_owners_of_a_line_take_turns() -> None:
 def test_so_many_at_once_and_so_many_of_one() -> None:
     crowd = Crowd("sockets are open", 4, 0.5)
     with crowd.one_more("a"), crowd.one_more("a"):
-        with pytest.raises(Refusal, match="accepted are 2 at once of a token") as refused:
+        with pytest.raises(Refusal, match="expected 2 at once of a token") as refused:
             crowd.one_more("a").__enter__()
         assert refused.value.cause is Cause.OVERLOADED
         others = [crowd.one_more("b"), crowd.one_more("b")]
         for other in others:
             other.__enter__()
-        with pytest.raises(Refusal, match="accepted are 4 at once;"):
+        with pytest.raises(Refusal, match="expected 4 at once;"):
             crowd.one_more("c").__enter__()
         for other in others:
             other.__exit__(None, None, None)

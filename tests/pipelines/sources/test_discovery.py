@@ -135,7 +135,7 @@ def test_no_source_at_all(tmp_path):
 
 @pytest.mark.parametrize("source", ["https://host/a.mp4", "rtsp://cam/1"])
 def test_remote_sources_are_refused(source):
-    with pytest.raises(RunError, match="accepted are local files") as caught:
+    with pytest.raises(RunError, match="expected local files") as caught:
         find_videos([source])
     assert caught.value.exit_code == ExitCode.REFUSED
 

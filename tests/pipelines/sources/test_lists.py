@@ -136,7 +136,7 @@ def test_what_steers_a_terminal_or_is_endless_is_told_in_one_short_line(folder: 
 
 def test_a_csv_of_anything_is_refused_in_one_line(folder: Path) -> None:
     Path("a.csv").write_text(",".join(f"column{number}" for number in range(10_000)))
-    with pytest.raises(RunError, match="accepted is a column `source`") as caught:
+    with pytest.raises(RunError, match="expected a column `source`") as caught:
         find_videos("a.csv")
     assert len(str(caught.value)) < 300
     Path("b.csv").write_text('source\n"good.mp4"\n' + "x" * 200_000)

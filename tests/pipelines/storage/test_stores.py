@@ -87,7 +87,7 @@ def test_a_creator_killed_while_it_writes_leaves_nothing(tmp_path: Path) -> None
     code = f"""
 import os, signal
 from pathlib import Path
-from pipelines.storage import local
+from jde_ray.pipelines.storage import local
 os.fsync = lambda number: os.kill(os.getpid(), signal.SIGKILL)
 local.LocalStore(Path({str(tmp_path)!r})).put_if_absent("tracks/a", b"rows")
 """
@@ -102,7 +102,7 @@ def test_the_next_writer_in_a_folder_removes_what_a_killed_one_left(tmp_path: Pa
     code = """
 import os, signal, sys
 from pathlib import Path
-from pipelines.storage.stores import local
+from jde_ray.pipelines.storage import local
 local._fill = lambda file, body: (file.write(b"half"), file.flush(), os.kill(os.getpid(), 9))
 local.LocalStore(Path(sys.argv[1])).put("detections/a", b"whole")
 """
@@ -126,7 +126,7 @@ def test_keys_stay_inside(tmp_path: Path, key: str) -> None:
 
 @pytest.mark.parametrize("out", ["ftp://host/out", "file://host/out", "s3:bucket/out", "S3://b"])
 def test_other_schemes_are_refused(out: str) -> None:
-    with pytest.raises(ValueError, match="accepted is a local path or s3"):
+    with pytest.raises(ValueError, match="expected a local path or s3"):
         open_store(out)
 
 

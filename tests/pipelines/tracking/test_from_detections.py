@@ -130,7 +130,7 @@ def test_the_network_and_the_frames_are_those_of_the_run(direct: Path, tmp_path:
     assert settle(TrackConfig(vid_stride=2, max_frames=5), direct).vid_stride == 2
     sparse = with_record(direct, tmp_path / "sparse", vid_stride=3)
     assert settle(TrackConfig(), sparse).vid_stride == 3
-    with pytest.raises(RunError, match="vid-stride: got 2, accepted is 3"):
+    with pytest.raises(RunError, match="vid-stride: got 2, expected 3"):
         settle(TrackConfig(vid_stride=2), sparse)
 
 

@@ -5,7 +5,7 @@ from places import ROOT
 from jde_ray.pipelines.training.recipe import Recipe, parse_recipe, read_recipe
 from jde_ray.pipelines.training.settings import Augmentation
 
-JOBS = ROOT / "jobs"
+RECIPES = ROOT / "jobs" / "recipes"
 LEAST = {
     "network": "small",
     "sources": [{"kind": "boxes", "path": "park"}],
@@ -13,13 +13,13 @@ LEAST = {
 }
 
 
-@pytest.mark.parametrize("path", sorted(JOBS.glob("train_*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("train_*.yaml")), ids=lambda path: path.stem)
 def test_the_recipes_that_come_with_the_code_are_accepted(path):
     assert isinstance(read_recipe(path), Recipe)
 
 
 def test_the_published_recipe_is_the_papers():
-    recipe = read_recipe(JOBS / "train_published.yaml")
+    recipe = read_recipe(RECIPES / "train_published.yaml")
     training = recipe.training
     assert (training.optimiser, training.learning_rate, training.momentum) == ("sgd", 0.01, 0.9)
     assert (training.epochs, training.decay_epochs, training.batch) == (30, (15, 23), 32)
@@ -32,7 +32,7 @@ def test_the_published_recipe_is_the_papers():
 
 
 def test_the_shipped_recipe_means_what_it_did():
-    recipe = read_recipe(JOBS / "train_small.yaml")
+    recipe = read_recipe(RECIPES / "train_small.yaml")
     training = recipe.training
     assert (training.optimiser, training.batch, training.ema_steps) == ("adamw", 32, 400.0)
     assert (training.schedule, training.weight_decay) == ("cosine", 0.05)
@@ -50,34 +50,34 @@ def changed(**changes):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ([], "accepted is a mapping of settings"),
-        (changed(netwrok="small"), "training configuration: got 'netwrok', accepted are network"),
+        ([], "expected a mapping of settings"),
+        (changed(netwrok="small"), "training configuration: got 'netwrok', expected network"),
         (
             changed(network="tiny"),
-            "network: got 'tiny', accepted is small | small-shufflenet | dark",
+            "network: got 'tiny', expected small | small-shufflenet | dark",
         ),
         (changed(sources=[]), "sources: got none"),
         (changed(sources=[{"path": "park"}]), "source 1: .*kind"),
         (changed(sources=[{"kind": "boxes", "pth": "park"}]), "source 1: got 'pth'"),
-        (changed(training={}), "training: accepted is either minutes or epochs"),
+        (changed(training={}), "training: expected either minutes or epochs"),
         (changed(training={"minutes": 1, "epochs": 1}), "either minutes or epochs"),
         (
             changed(training={"minutes": "long"}),
-            "training minutes: got 'long', accepted is a number",
+            "training minutes: got 'long', expected a number",
         ),
         (
             changed(training={"minutes": -1}),
-            "training minutes: got -1, accepted is a number above 0",
+            "training minutes: got -1, expected a number above 0",
         ),
-        (changed(training={"minutes": 1, "optimiser": "adam"}), "accepted is adamw | sgd"),
+        (changed(training={"minutes": 1, "optimiser": "adam"}), "expected adamw | sgd"),
         (changed(training={"minutes": 1, "schedule": "steps"}), "steps, which needs epochs"),
-        (changed(weighting="gradnorm"), "weighting: got 'gradnorm', accepted is uncertainty"),
+        (changed(weighting="gradnorm"), "weighting: got 'gradnorm', expected uncertainty"),
         (changed(embedding_loss="arcface"), "embedding_loss: got 'arcface'"),
         (
             changed(margin=0.3),
-            "margin: got 0.3 with cross_entropy, accepted is embedding_loss trip",
+            "margin: got 0.3 with cross_entropy, expected embedding_loss trip",
         ),
-        (changed(sampling="all"), "sampling: got 'all', accepted is weights | epoch | pairs"),
+        (changed(sampling="all"), "sampling: got 'all', expected weights | epoch | pairs"),
         (changed(augmentation={"mosaic": 2}), "augmentation mosaic: got 2"),
         (changed(validation={"sequences": ["a"]}), "either every_minutes or every_epochs"),
         (
@@ -120,13 +120,11 @@ def test_lists_of_a_file_become_tuples(tmp_path):
 
 
 def test_a_source_is_left_out_by_its_path_or_its_name():
-    recipe = read_recipe(JOBS / "train_small.yaml")
+    recipe = read_recipe(RECIPES / "train_small.yaml")
     less = recipe.without(["frames_gt/KITTI-17", "viper"])
     gone = {source.path for source in recipe.sources} - {source.path for source in less.sources}
     assert gone == {"frames_gt/KITTI-17", "people/reid/viper"}
-    with pytest.raises(
-        ValueError, match="leave-out: got KITTI-18, accepted are frames_gt/MOT16-11"
-    ):
+    with pytest.raises(ValueError, match="leave-out: got KITTI-18, expected frames_gt/MOT16-11"):
         recipe.without(["KITTI-18"])
 
 
@@ -136,7 +134,7 @@ def test_a_source_is_left_out_by_its_path_or_its_name():
         (
             "sources",
             [{"kind": "sequence", "path": 0.5}],
-            r"source 1: path: got 0\.5, accepted is a",
+            r"source 1: path: got 0\.5, expected a",
         ),
         ("sources", [{"kind": "boxes", "path": "x", "weight": {}}], "source 1: weight: got {}"),
         ("training", {"epochs": 1, "batch": None}, "training: batch: got None"),

@@ -70,7 +70,7 @@ def test_a_failure_leaves_no_file(tmp_path):
 
 
 def test_without_an_encoder_the_run_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("jde_ray.pipelines.video.drawing.av.codecs_available", set())
+    monkeypatch.setattr("jde_ray.pipelines.video.encoder.av.codecs_available", set())
     with pytest.raises(RunError, match=r"no H\.264 encoder"):
         write_video([(0.0, GREY)], tmp_path / "b.mp4", 25)
 

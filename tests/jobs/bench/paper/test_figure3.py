@@ -52,7 +52,7 @@ def test_older_curves_give_their_weights_from_the_uncertainties():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["nowhere"], "has no curves.csv"), (["{run}", "--out", "a.gif"], "accepted are .png")],
+    [(["nowhere"], "has no curves.csv"), (["{run}", "--out", "a.gif"], "expected .png")],
 )
 def test_what_cannot_be_drawn_is_refused(run, arguments, message):
     arguments = [argument.format(run=run) for argument in arguments]

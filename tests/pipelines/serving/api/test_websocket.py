@@ -213,7 +213,7 @@ def test_unix_times_are_times_and_what_is_none_is_named(service):
         socket.send('{"time_s": 2e11}')
         code, reason = closed(socket)
         assert code == 1008
-        assert "time_s: got 200000000000.0, accepted are seconds up to" in reason
+        assert "time_s: got 200000000000.0, expected seconds up to" in reason
 
 
 def test_a_token_has_its_part_of_the_sockets_only():
@@ -227,7 +227,7 @@ def test_a_token_has_its_part_of_the_sockets_only():
             assert receive(socket)["expected"] == 0
         refused = refusal(service, service.open(TOKEN), **header(TOKEN))
         assert refused["error"] == "overloaded"
-        assert "accepted are 2 at once of a token" in refused["detail"]
+        assert "expected 2 at once of a token" in refused["detail"]
         other = service.open(OTHER_TOKEN)
         socket = stack.enter_context(open_socket(service, other, **header(OTHER_TOKEN)))
         assert receive(socket)["stream"] == other

@@ -125,7 +125,7 @@ def test_no_service_is_an_error_after_its_patience():
 def test_what_cannot_go_well_is_told_at_once(tmp_path):
     since = time.monotonic()
     for url in ("127.0.0.1:8000", "localhost", "ftp://localhost", "", "http://"):
-        with pytest.raises(ValueError, match=r"url: got .*, accepted is http://HOST:PORT"):
+        with pytest.raises(ValueError, match=r"url: got .*, expected http://HOST:PORT"):
             connect(url)
     with running() as service:
         secure = connect(f"https://127.0.0.1:{service.port}")
@@ -233,7 +233,7 @@ def test_a_socket_closed_because_of_what_was_sent_is_no_lost_connection(service)
 def test_fewer_times_than_frames_and_unix_times(service):
     with connect(service.url).stream(25) as stream:
         assert len(list(stream.track(FRAMES[:3], [1.8e9 + n / 25 for n in range(3)]))) == 3
-        with pytest.raises(ValueError, match="times_s: got 1, accepted is one for each frame"):
+        with pytest.raises(ValueError, match="times_s: got 1, expected one for each frame"):
             list(stream.track(FRAMES[:3], [1.8e9 + 1]))
 
 
@@ -261,6 +261,6 @@ def test_a_stream_that_is_lost_for_good_begins_anew_if_its_caller_wants_to_know(
     ],
 )  # fmt: skip
 def test_a_frame_that_is_none_is_refused_in_one_line(image):
-    with pytest.raises(ValueError, match=r"image: got .*, accepted is .* uint8 RGB") as refused:
+    with pytest.raises(ValueError, match=r"image: got .*, expected .* uint8 RGB") as refused:
         encode(image)
     assert "\n" not in str(refused.value)

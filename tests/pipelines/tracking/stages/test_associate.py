@@ -285,8 +285,8 @@ def test_the_spool_of_a_killed_actor_is_removed_by_the_next_one(
     spools.mkdir()
     code = """
 import fakes, os, sys
-from pipelines.tracking.stages.associate import AssociationShard
-from pipelines.config import OutputConfig
+from jde_ray.pipelines.tracking.stages.associate import AssociationShard
+from jde_ray.pipelines.config import OutputConfig
 own = AssociationShard(sys.argv[1], fakes.CONFIG, OutputConfig(), {})
 open(os.path.join(own._spool.name, "rows"), "w").close()
 os.kill(os.getpid(), 9)

@@ -105,8 +105,8 @@ def test_flips_are_as_many_as_asked_for():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mosaic": 1.5}, "augmentation mosaic: got 1.5, accepted is 0 to 1"),
-        ({"fit": "squash"}, "accepted is cover | letterbox"),
+        ({"mosaic": 1.5}, "augmentation mosaic: got 1.5, expected 0 to 1"),
+        ({"fit": "squash"}, "expected cover | letterbox"),
         ({"scale": (1.2, 0.5)}, "augmentation scale"),
         ({"multi_scale": ()}, "augmentation multi_scale"),
     ],

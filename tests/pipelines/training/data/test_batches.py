@@ -149,7 +149,7 @@ def test_pairs_are_neighbouring_frames_of_one_sequence():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sampling": "pairs", "batch": 5}, "batch: got 5, accepted is an even number"),
+        ({"sampling": "pairs", "batch": 5}, "batch: got 5, expected an even number"),
         ({"sampling": "pairs"}, "no source has two frames of one video .*`video: true`"),
         ({"images": [picture(1, 3)]}, "no image but crops"),
     ],
@@ -167,13 +167,11 @@ def test_no_pair_is_torn_over_trainers():
             e.identity.tolist() for e in stream.batch_at(0, rank, 2)
         )
         assert (second, fourth) == (first + 1, third + 1)
-    with pytest.raises(ValueError, match="batch: got 8, accepted is an even number for each of 8"):
+    with pytest.raises(ValueError, match="batch: got 8, expected an even number for each of 8"):
         stream.batch_at(0, 0, 8)
-    with pytest.raises(ValueError, match="batch: got 6, accepted is an even number for each of 2"):
+    with pytest.raises(ValueError, match="batch: got 6, expected an even number for each of 2"):
         share_of_batch(6, 2, "pairs")
-    with pytest.raises(
-        ValueError, match="batch: got 6, accepted is a multiple of --num-trainers 4"
-    ):
+    with pytest.raises(ValueError, match="batch: got 6, expected a multiple of --num-trainers 4"):
         share_of_batch(6, 4, "epoch")
     assert share_of_batch(6, 2, "epoch") == 3
 

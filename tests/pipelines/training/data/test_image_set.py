@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jde_ray.pipelines.training.data import image_set, teachers
+from jde_ray.pipelines.training.data import image_set, teachers, teaching
 from jde_ray.pipelines.training.data.image_set import read_images
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 from jde_ray.pipelines.training.recipe import parse_recipe
@@ -144,9 +144,9 @@ def test_a_left_out_sequence_does_not_turn_the_directions_of_appearance(monkeypa
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return [picture(group, count, vectors)]
 
-    monkeypatch.setattr(image_set, "ENOUGH_VECTORS", 1)
+    monkeypatch.setattr(teaching, "ENOUGH_VECTORS", 1)
     many, sequence = people(0, 140), people(1, 60)
-    alone = image_set._projected([many], [True], 128)
-    both = image_set._projected([many, sequence], [True, False], 128)
+    alone = teaching._projected([many], [True], 128)
+    both = teaching._projected([many, sequence], [True, False], 128)
     np.testing.assert_array_equal(alone[0][0].appearance, both[0][0].appearance)
     assert np.allclose(np.linalg.norm(both[1][0].appearance, axis=1), 1, atol=1e-5)

@@ -39,7 +39,7 @@ def test_declared_numbers_stay_what_they_are_as_in_the_published_code():
 
 
 def test_the_published_lists_give_the_published_classifiers_classes():
-    recipe = read_recipe(ROOT / "jobs" / "train_published.yaml")
+    recipe = read_recipe(ROOT / "jobs" / "recipes" / "train_published.yaml")
     declared = [source.identities for source in recipe.sources]
     # one person of the last list with people: 547 + 1043 + 0 + 11931 numbers lie before PRW's
     groups = [[] for _ in declared]

@@ -31,7 +31,7 @@ def golden():
 
 @pytest.fixture(scope="module")
 def recipe():
-    return read_recipe(ROOT / "jobs" / "train_published.yaml")
+    return read_recipe(ROOT / "jobs" / "recipes" / "train_published.yaml")
 
 
 def scene(golden):

@@ -57,17 +57,17 @@ def test_boxes_of_a_csv_and_images_without_rows(tmp_path):
 
 
 def test_a_source_of_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="source kind: got 'nonsense', accepted is sequence"):
+    with pytest.raises(ValueError, match="source kind: got 'nonsense', expected sequence"):
         Source(kind="nonsense", path="park")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"video": "yes"}, "source a: got video 'yes', accepted is true | false"),
+        ({"video": "yes"}, "source a: got video 'yes', expected true | false"),
         ({"kind": "boxes", "video": True}, "got video of kind boxes, accepted: sequence | syn"),
-        ({"largest_gap": 0}, "source a: got largest_gap 0, accepted is 1 or more"),
-        ({"identities": "many"}, "source a: got identities 'many', accepted is 0 or more"),
+        ({"largest_gap": 0}, "source a: got largest_gap 0, expected 1 or more"),
+        ({"identities": "many"}, "source a: got identities 'many', expected 0 or more"),
     ],
 )
 def test_settings_of_a_source_are_checked(changes, message):
@@ -80,7 +80,7 @@ def test_settings_of_a_source_are_checked(changes, message):
     [
         (
             b"0 3 0.5 0.5 0.25 0.5\xff",
-            r"000001.txt: encoding: got byte 0xff at 20, accepted is text",
+            r"000001.txt: encoding: got byte 0xff at 20, expected text",
         ),
         (b"\x00\x01\x02", r"000001.txt:1: row: got 1 fields"),
         (b"0 1e300 0.5 0.5 0.25 0.5", r"000001.txt:1: identity: got 1e\+300"),
@@ -182,7 +182,7 @@ def test_wrong_rows_of_a_sequence_are_told_with_their_line_and_left_out(sequence
     assert "box outside the image" in problems.found[3]
     assert problems.summary() == "2 x row, 1 x missing image, 1 x box outside the image"
     assert [len(image.tlbr) for image in images] == [3, 0, 1, 0]
-    with pytest.raises(BadDataError, match=r"gt.txt:6: row: got 5 fields, accepted are 9 or 10"):
+    with pytest.raises(BadDataError, match=r"gt.txt:6: row: got 5 fields, expected 9 or 10"):
         read_source(sequence.parent, source, 0, 500)
 
 
@@ -197,15 +197,15 @@ def test_people_who_stand_half_outside_are_no_mistake(sequence):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a.jpg,1,2,30,50", r"park.csv:2: row: got 'a.jpg,1,2,30,50', accepted is image,x1"),
+        ("a.jpg,1,2,30,50", r"park.csv:2: row: got 'a.jpg,1,2,30,50', expected image,x1"),
         ("a.jpg,1,2,thirty,50,1", r"park.csv:2: row: got"),
         ("a.jpg,1,2,nan,50,1", r"park.csv:2: row: got"),
         ("a.jpg,90,2,130,50,1", r"park.csv:2: box outside .*90,2,130,50 in an image of 80x60"),
         ("a.jpg,30,2,30,50,1", r"park.csv:2: box outside .*no area"),
         ("gone.jpg,1,2,30,50,1", r"park.csv:2: missing image: there is no images/gone.jpg"),
-        ("a.jpg,1,2,30,50,7", r"park.csv:2: identity: got 7, accepted is below 7"),
+        ("a.jpg,1,2,30,50,7", r"park.csv:2: identity: got 7, expected below 7"),
         ("a.jpg,1,2,30,50,1.5", r"park.csv:2: identity: got 1.5"),
-        ("a.jpg,1,2,30,50,-2", r"park.csv:2: identity: got -2, accepted is -1 or 0"),
+        ("a.jpg,1,2,30,50,-2", r"park.csv:2: identity: got -2, expected -1 or 0"),
     ],
 )
 def test_wrong_rows_of_a_table_are_told_with_their_line(tmp_path, row, message):
@@ -225,7 +225,7 @@ def test_wrong_rows_of_a_table_are_told_with_their_line(tmp_path, row, message):
 def test_a_table_with_another_header_is_refused(tmp_path):
     write_image(tmp_path / "park" / "images" / "a.jpg")
     (tmp_path / "park" / "park.csv").write_text("file,x,y,w,h\n")
-    with pytest.raises(BadDataError, match=r"park.csv:1: header: got .*accepted is image,x1,y1"):
+    with pytest.raises(BadDataError, match=r"park.csv:1: header: got .*expected image,x1,y1"):
         read_source(tmp_path, Source(kind="boxes", path="park"), 0, 500)
 
 
@@ -314,11 +314,11 @@ def test_only_the_last_folder_called_images_is_replaced():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("0 3 0.5 0.5 0.25", r"000001.txt:1: row: got 5 fields '0 3 0.5 0.5 0.25', accepted is: c"),
+        ("0 3 0.5 0.5 0.25", r"000001.txt:1: row: got 5 fields '0 3 0.5 0.5 0.25', expected: c"),
         ("0 3 320 0.5 0.25 0.5", r"000001.txt:1: box outside the image"),
-        ("0 3 20 30 50 100", r"000001.txt:1: box .*more than 4 times .*accepted are shares of the"),
+        ("0 3 20 30 50 100", r"000001.txt:1: box .*more than 4 times .*expected shares of the"),
         ("0 3 0.5 0.5 0 0.5", r"000001.txt:1: box outside the image: .*no area"),
-        ("0 547 0.5 0.5 0.25 0.5", r"000001.txt:1: identity: got 547, accepted is below 547"),
+        ("0 547 0.5 0.5 0.25 0.5", r"000001.txt:1: identity: got 547, expected below 547"),
     ],
 )
 def test_wrong_rows_of_labels_are_told_with_their_line(listed, row, message):

@@ -1,0 +1,7 @@
+"""`python -m jobs.bench`, as `jde bench`."""
+
+from jde_ray.jobs.bench.app import app
+from jde_ray.jobs.console.runner import main
+
+if __name__ == "__main__":
+    main(app, "bench")

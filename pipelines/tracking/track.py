@@ -1,0 +1,87 @@
+"""The run in one call, with the words and defaults of `jde track`: `from jde_ray import track`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jde_ray.models.tracking.registry import build_config
+from jde_ray.pipelines.config import Device, OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.detection.settings import detection_for
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.output.summary import Summary
+from jde_ray.pipelines.sources.discovery import Sources
+from jde_ray.pipelines.tracking import offline
+from jde_ray.pipelines.tracking.attempts import Progress
+
+
+def track(
+    sources: Sources,
+    out: str,
+    weights: str = "small",
+    *,
+    size: tuple[int, int] | None = None,
+    association: str = "jde",
+    conf: float | None = None,
+    max_frames: int | None = None,
+    device: Device = "auto",
+    address: str = "local",
+    save_video: bool = False,
+    save_mot: bool = False,
+    save_embeddings: bool = False,
+    save_detections: bool = False,
+    overwrite: bool = False,
+    retry_errors: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Track people in all videos of `sources`; a run that was stopped goes on where it was.
+
+    For every other setting build a `TrackConfig` and call `pipelines.tracking.offline.track`.
+
+    Args:
+        sources: A file, folder, glob or list, or several of them.
+        out: Folder or `s3://` prefix; `out/tracks/*.parquet` is the result.
+        weights: Name of a shipped network, a weight file, or a YAML file of ONNX networks.
+        size: Width and height of the network's input in pixels; None for what the weights say.
+        association: How detections become tracks: `jde`, `sort`, `deepsort` or `bytetrack`.
+        conf: Confidence threshold in [0, 1]; None for the association's own.
+        max_frames: Frames to track in each video; None for all.
+        device: Where the network runs; `auto` takes a GPU where there is one.
+        address: Ray to run on: `local`, `auto` or `HOST:PORT`.
+        save_video: Write videos with the tracks drawn.
+        save_mot: Write MOTChallenge text files.
+        save_embeddings: Write the appearance vectors of the tracks.
+        save_detections: Write detections and their embeddings.
+        overwrite: Track videos again that are done.
+        retry_errors: Track videos again that failed.
+        progress: Called whenever frames are done.
+
+    Returns:
+        What was done; `exit_code` says how it ended.
+
+    Raises:
+        RunError: If the run is refused before any work, or cannot go on.
+    """
+    try:
+        settings = {} if conf is None else {"high_score": conf}
+        tracking = build_config(association, **settings)
+        detection = detection_for(weights, size)
+        config = TrackConfig(detection=detection, tracking=tracking, max_frames=max_frames)
+        resources = ResourceConfig(device=device, address=address)
+    except (ValueError, OSError) as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    outputs = OutputConfig(
+        save_video=save_video,
+        save_mot=save_mot,
+        save_embeddings=save_embeddings,
+        save_detections=save_detections,
+    )
+    return offline.track(
+        sources,
+        out,
+        config,
+        resources=resources,
+        outputs=outputs,
+        overwrite=overwrite,
+        retry_errors=retry_errors,
+        progress=progress,
+    )
