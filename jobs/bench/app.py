@@ -101,6 +101,7 @@ def modes(
     """What the quick ways of running the network change: boxes moved, ids changed. As JSON."""
     import torch
 
+    from jde_ray.jobs.bench import precision as bench
     from jde_ray.jobs.console.options import parse_size
     from jde_ray.pipelines.sources.discovery import find_videos
 
