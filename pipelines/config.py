@@ -70,7 +70,7 @@ class DetectionConfig:
         max_detections: The highest scores kept in a frame; the cap is counted when it bites.
         precision: Arithmetic of the network; `auto` becomes one of the others before a run starts.
         compile: Run the network through `torch.compile`, which takes up to a minute for every new
-            shape of input and pays for large networks in bfloat16 (`docs/performance.md`).
+            shape of input and pays for large networks in bfloat16 (`docs/measurements`).
         resize: `fast` is one swscale pass, `published` OpenCV's INTER_AREA on the RGB frame.
         score_map: Of detections in MOT text only, how raw scores become shares: `auto`, `none` or
             `MIDPOINT/SCALE` (`pipelines.formats.detections.to_scores`).

@@ -10,6 +10,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _FENCE = re.compile(r"^ *```(.*?)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
+_OURS = "docs|jde_ray|jobs|models|pipelines|tests"
+_PATH = re.compile(rf"(?<![\w./<-])(?:{_OURS})/[\w./-]*\w/?")
+_NAME = re.compile(rf"(?<![\w./-])(?:{_OURS})(?:\.[A-Za-z_]\w*)+")
+_FILE_SUFFIXES = (".py", ".md", ".yaml", ".html", ".css", ".jpg", ".txt", ".npz", ".toml")
 
 
 @dataclass(frozen=True)
@@ -73,3 +78,37 @@ def inline_commands() -> Iterator[tuple[str, list[str]]]:
         ):
             for span in re.findall(r"`(jde [a-z][^`]*)`", line):
                 yield f"{path.relative_to(ROOT)}:{number}", span.split()
+
+
+def links() -> Iterator[tuple[str, Path, str]]:
+    """Place, target and anchor (or an empty text) of every link inside the repository."""
+    for place, path, line in _lines():
+        for target, anchor in _LINK.findall(line):
+            yield place, path.parent / target if target else path, anchor
+
+
+def anchors(path: Path) -> set[str]:
+    """Anchors of a document's headings, spelled as GitHub spells them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def paths() -> Iterator[tuple[str, Path]]:
+    """Place and target of every path from the root of the repository, such as `jobs/cli.py`."""
+    for place, _, line in _lines():
+        for text in _PATH.findall(line):
+            yield place, ROOT / text
+
+
+def names() -> Iterator[tuple[str, str]]:
+    """Place and text of every dotted name, such as `models.letterbox.fitted_size`."""
+    for place, _, line in _lines():
+        for text in _NAME.findall(line):
+            if not text.endswith(_FILE_SUFFIXES):
+                yield place, text
+
+
+def _lines() -> Iterator[tuple[str, Path, str]]:
+    for path in documents():
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            yield f"{path.relative_to(ROOT)}:{number}", path, line

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import pkgutil
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from documents import Block, blocks, commands, inline_commands
+from documents import Block, anchors, blocks, commands, inline_commands, links, names, paths
 from made_videos import write_video
 from typer.main import get_command
 
@@ -108,6 +109,31 @@ def test_flags_in_running_text_exist():
                 assert flag[0] in known | {"--help"}, f"{place}: jde {verb} {word}"
                 seen += 1
     assert seen > 10
+
+
+def test_links_lead_somewhere():
+    seen = 0
+    for place, target, anchor in links():
+        assert target.exists(), f"{place}: {target}"
+        assert not anchor or anchor in anchors(target), f"{place}: #{anchor}"
+        seen += 1
+    assert seen > 30
+
+
+def test_paths_exist():
+    wrong = [
+        f"{place}: {path.relative_to(cli.ROOT)}" for place, path in paths() if not path.exists()
+    ]
+    assert not wrong
+    assert len(list(paths())) > 60
+
+
+def test_dotted_names_exist():
+    for place, name in names():
+        try:
+            pkgutil.resolve_name(f"jde_ray.{name.removeprefix('jde_ray.')}")
+        except (ImportError, AttributeError) as error:
+            pytest.fail(f"{place}: {name}: {error}")
 
 
 @of_kind("yaml")

@@ -1,6 +1,6 @@
 """Making a loaded network quick: batch norms folded into convolutions, bfloat16, compilation.
 
-What each of these changes in the results is measured in `docs/performance.md`.
+What each of these changes in the results is measured in `docs/measurements/performance.md`.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def build_table(report: dict[str, Any]) -> Table:
         caption=f"Frames a second ({report['clock']} time), one frame at a time, one part after "
         "the other, warm-up left out. "
         "FPSD: network alone, crops and embeddings included. FPSA: association alone. FPS: whole, "
-        "with decoding. A run over many cores is quicker: docs/performance.md.",
+        "with decoding. A run over many cores is quicker: docs/measurements/performance.md.",
     )
     table.add_column("source", no_wrap=True)
     for name in ("frames", "boxes a frame", "FPSD", "FPSA", "FPS", "MOTA"):

@@ -15,7 +15,7 @@ from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories, with_boxes
 
 # Standard deviations as shares of the box's height, a frame: how far a box may lie off, and by how
-# much a velocity may change. Measured in docs/accuracy.md.
+# much a velocity may change. Measured in docs/measurements/accuracy.md.
 MEASUREMENT = 1 / 20
 ACCELERATION = 1 / 160
 _ASPECT_MEASUREMENT, _ASPECT_ACCELERATION = 0.05, 1e-3  # of width / height, which has no unit

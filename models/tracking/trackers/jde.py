@@ -4,7 +4,7 @@ Against `published`: everyone of the first frame is reported at once; tentative 
 predicted; lost tracks may be found by overlap too, without embeddings and at low rates with grown
 boxes; weak detections may extend a track; nobody is born on top of a tracked box; a lost track ends
 when its time is over; overlaps are continuous; steps of time may differ. Why, in figures:
-docs/decisions/0003-default-association.md and docs/accuracy.md.
+docs/decisions/0003-default-association.md and docs/measurements/accuracy.md.
 """
 
 from __future__ import annotations
