@@ -128,6 +128,15 @@ def test_paths_exist():
     assert len(list(paths())) > 60
 
 
+def test_the_readme_is_short_and_names_every_package():
+    readme = (cli.ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 150
+    named = set(re.findall(r"\b(\w+)/ ", readme[readme.index("## The tree") :]))
+    packages = [path.parent for top in ("models", "pipelines", "jobs")
+                for path in (cli.ROOT / top).glob("*/__init__.py")]  # fmt: skip
+    assert {package.name for package in packages} <= named
+
+
 def test_dotted_names_exist():
     for place, name in names():
         try:
