@@ -1,4 +1,4 @@
-"""Blocks of code of the documents, and command lines in them: found, and taken apart."""
+"""Code blocks, command lines, links, paths and names in the documents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ _FILE_SUFFIXES = (".py", ".md", ".yaml", ".html", ".css", ".jpg", ".txt", ".npz"
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: where it is, what it says it is (empty: command lines), its text."""
+    """A fenced block.
+
+    Attributes:
+        place: Document and line.
+        kind: Language of the fence, empty for command lines.
+        text: Content.
+    """
 
     place: str
     kind: str
@@ -27,19 +33,19 @@ class Block:
 
     @property
     def needs(self) -> str | None:
-        """What the block says that it needs beyond this machine, in a comment of its own."""
+        """What the block needs beyond this machine, from its comment `# needs ...`."""
         found = re.search(r"^# needs (.*)$", self.text, re.MULTILINE)
         return found[1] if found else None
 
 
 def documents() -> list[Path]:
-    """Everything that a reader is shown."""
+    """Every document for readers, except the changelog."""
     places = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/**/*.md")]
     return sorted(path for path in places if path.name != "CHANGELOG.md")
 
 
 def blocks() -> list[Block]:
-    """All blocks, in order."""
+    """All blocks, in the order of documents and lines."""
     found = []
     for path in documents():
         text = path.read_text(encoding="utf-8")
@@ -51,7 +57,7 @@ def blocks() -> list[Block]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Command lines as words, without comments and variables; `&&` and `|` part two."""
+    """Command lines as words, without comments and variables, split at `&&` and `|`."""
     for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
         lexer.whitespace_split, lexer.commenters = True, "#"
@@ -70,7 +76,7 @@ def commands(text: str) -> Iterator[list[str]]:
 def inline_commands() -> Iterator[tuple[str, list[str]]]:
     """Place and words of every `jde VERB ...` in running text; words may be only examples."""
     for path in documents():
-        if path.parent.name == "decisions":  # which also tell of what was not built
+        if path.parent.name == "decisions":  # these also discuss flags that were not built
             continue
         text = path.read_text(encoding="utf-8")
         for number, line in enumerate(

@@ -1,8 +1,8 @@
-"""Every block of code in README and docs does what it says, as far as one machine can tell.
+"""Code in the documents works as far as one machine can tell, and what they refer to exists.
 
-Python blocks are run in a folder with a small archive (a dataflow on Ray by its loop without Ray).
-Command lines go through the parser of their verb, which does not run them. YAML is read by what
-reads it. A block that needs more than this machine says so: `# needs a cluster`.
+Python blocks run in a folder with a small archive (runs on Ray by the reference loop). Command
+lines go through the parser of their verb, which does not run them. YAML goes through the reader of
+its kind. A block that needs more than this machine says so: `# needs a cluster`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from jde_ray.pipelines.tracking import offline, reference
 from jde_ray.pipelines.training.recipe import parse_recipe
 
 BLOCKS = blocks()
-DATA = {"text", "ini", "nginx", "http", "json"}  # nothing that this project reads or runs
-# of the system, which the reader has or not; what they do is not ours
+DATA = {"text", "ini", "nginx", "http", "json"}  # this project neither reads nor runs these
+# programs of the reader's system, which are not checked
 SYSTEM = {"cd", "curl", "docker", "export", "git", "mkdir", "npm", "pip", "ray", "tar", "sudo"}
 
 
@@ -74,7 +74,7 @@ def check_command(words: list[str], block: Block) -> None:
 
 
 def parse(arguments: list[str]) -> None:
-    """Give the arguments to the verb's own parser, which runs nothing; it raises what users see."""
+    """Parse the arguments as the verb does, without running it; raise the errors that users see."""
     verb, *rest = arguments
     module, name, _ = cli.VERBS[verb]
     command: Any = get_command(_application(getattr(importlib.import_module(module), name)))
@@ -162,7 +162,7 @@ def test_settings_are_read(block: Block, tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a video and a small finished run, where the blocks are run."""
+    """The folder in which the blocks run: videos and a small finished run."""
     from jde_ray.models.synthetic.scene import StreetScene
     from jde_ray.pipelines.detection.settings import detection_for
     from jde_ray.pipelines.video.synthetic import render_street
