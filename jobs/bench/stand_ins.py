@@ -14,22 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray
-from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.structures import FrameChunk, Segment, VideoInfo
+from jde_ray.pipelines.tracking.components import Components
 
 SIZE = (96, 64)
 RATE = 25.0
 _DIM = 128
 
-PARTS = Parts(
-    decode="jde_ray.jobs.bench.stand_ins:decode",
-    cut="jde_ray.jobs.bench.stand_ins:cut",
-    model="jde_ray.jobs.bench.stand_ins:WalkersModel",
-)
-
 
 def config(num_people: int = 20) -> TrackConfig:
-    """A configuration for these parts.
+    """A configuration for these components.
 
     Args:
         num_people: In every frame.
@@ -79,7 +74,7 @@ def decode(
         )
 
 
-def cut(
+def split(
     segment: Segment, *, segment_frames: int, step: int, max_frames: int | None = None
 ) -> list[Segment]:
     """As `pipelines.video.splitting.cut_segment`."""
@@ -128,3 +123,6 @@ class WalkersModel:
         corner = self._start + self._speed * phase
         tlbr = np.concatenate([corner, corner + np.array([8.0, 24.0])], axis=1).astype(np.float32)
         return _Found(tlbr, self._scores, self._looks)
+
+
+COMPONENTS = Components(decode=decode, split=split, build_model=WalkersModel)

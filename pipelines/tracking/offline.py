@@ -19,7 +19,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
-from jde_ray.pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.settings import settle
 from jde_ray.pipelines.errors import ExitCode
 from jde_ray.pipelines.output.run_record import open_out, recorded_precision
@@ -30,6 +30,7 @@ from jde_ray.pipelines.sources.discovery import Sources, find_videos
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Segment
 from jde_ray.pipelines.tracking.attempts import Passes, Progress
+from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.packing import pack, take_share
 from jde_ray.pipelines.tracking.pools import Pools, size_pools
 from jde_ray.pipelines.tracking.rendering import missing, render_all, write_missing_mot
@@ -52,7 +53,7 @@ def build(
     resources: ResourceConfig,
     pools: Pools,
     pass_id: str,
-    parts: Parts = Parts(),
+    components: Components = Components(),
 ) -> Dataset:
     """Wire the stages; nothing runs until the receipts are read.
 
@@ -62,7 +63,7 @@ def build(
         resources: Chunk size, threads, device.
         pools: How many workers of each kind.
         pass_id: Of the association actors.
-        parts: Which decoder and model.
+        components: Functions that decode, split and detect.
 
     Returns:
         One receipt a row of chunks, see `wire.RECEIPT_SCHEMA`.
@@ -78,7 +79,7 @@ def build(
         if any(is_cut(segment, resources) for segment in segments):
             # one long video -> its parts, which are decoded side by side
             rows = rows.map_batches(
-                partial(cut_rows, parts.cut, config, resources),
+                partial(cut_rows, components.split, config, resources),
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=TaskPoolStrategy(pools.num_decoders),
@@ -87,7 +88,7 @@ def build(
             )
         # 2. segments -> rows of their chunks; tasks, since nothing is kept from video to video
         chunks = rows.map_batches(
-            partial(decode_rows, parts.decode, config, resources, *owners),
+            partial(decode_rows, components.decode, config, resources, *owners),
             batch_size=1,
             batch_format="pyarrow",
             compute=TaskPoolStrategy(pools.num_decoders),
@@ -103,7 +104,7 @@ def build(
             compute=ActorPoolStrategy(size=pools.num_detectors, max_tasks_in_flight_per_actor=2),
             num_cpus=pools.detector_cpus,
             num_gpus=pools.detector_gpus,
-            fn_constructor_args=(config.detection, resources, parts.model, *owners),
+            fn_constructor_args=(config.detection, resources, components.build_model, *owners),
         )
 
 
@@ -114,7 +115,7 @@ def track(
     *,
     resources: ResourceConfig = ResourceConfig(),
     outputs: OutputConfig = OutputConfig(),
-    parts: Parts = Parts(),
+    components: Components = Components(),
     overwrite: bool = False,
     retry_errors: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -128,7 +129,7 @@ def track(
         config: What changes rows; another one into the same `out` is refused.
         resources: Pools, device, Ray's address. Joins the Ray of this process if there is one.
         outputs: What is written beside the tracks.
-        parts: Which decoder and model.
+        components: Functions that decode, split and detect.
         overwrite: Do committed videos again.
         retry_errors: Do failed videos again.
         progress: Called with every receipt.
@@ -142,7 +143,7 @@ def track(
     started = time.perf_counter()
     configure(resources.s3_endpoint)
     videos, failures = take_share(*find_videos(sources), resources.share)
-    config = settle(config, parts, resources, recorded_precision(out))
+    config = settle(config, components.build_model, resources, recorded_precision(out))
     store = open_out(out, config, resources)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
     work = plan_work(store, videos, failures, **again, share=resources.share)
@@ -161,10 +162,12 @@ def track(
             try:
                 for pass_id, segments in passes.plan(work.todo):
                     pools = size_pools(resources, before=pools)  # a node may be lost by now
-                    receipts = build(segments, config, resources, pools, pass_id, parts)
+                    receipts = build(segments, config, resources, pools, pass_id, components)
                     passes.run(pass_id, segments, receipts, pools)
                 if outputs.save_video:
-                    drawn = render_all(store, videos, config, parts, pools.decoder_cpus, resources)
+                    drawn = render_all(
+                        store, videos, config, components.read_frames, pools.decoder_cpus, resources
+                    )
             except Interrupted as signal:
                 stopped = signal.exit_code
     seconds = {"wall": time.perf_counter() - started, **passes.seconds}

@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from jde_ray.pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.settings import settle
 from jde_ray.pipelines.output.run_record import file_metadata, open_out, recorded_precision
@@ -16,6 +16,7 @@ from jde_ray.pipelines.report.page import write_report
 from jde_ray.pipelines.sources.discovery import Sources, find_videos
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Segment, VideoOutcome
+from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.packing import take_share
 from jde_ray.pipelines.tracking.rendering import missing, render, write_missing_mot
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
@@ -29,7 +30,7 @@ def track(
     *,
     resources: ResourceConfig = ResourceConfig(),
     outputs: OutputConfig = OutputConfig(),
-    parts: Parts = Parts(),
+    components: Components = Components(),
     overwrite: bool = False,
     retry_errors: bool = False,
 ) -> Summary:
@@ -41,13 +42,13 @@ def track(
     started = time.perf_counter()
     configure(resources.s3_endpoint)
     videos, failures = take_share(*find_videos(sources), resources.share)
-    config = settle(config, parts, resources, recorded_precision(out))
+    config = settle(config, components.build_model, resources, recorded_precision(out))
     store = open_out(out, config, resources)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
     work = plan_work(store, videos, failures, **again, share=resources.share)
     seconds = {"decode": 0.0, "detect": 0.0}
     outcomes: list[VideoOutcome] = []
-    detector = Detector(config.detection, resources, parts.model) if work.todo else None
+    detector = Detector(config.detection, resources, components.build_model) if work.todo else None
     accept(store, work, resources.share)
     with tempfile.TemporaryDirectory(prefix="jde-reference-") as folder:
         for video in work.todo:
@@ -62,7 +63,7 @@ def track(
                 replaces=video.video_id in work.stale,
             )
             since = time.perf_counter()
-            for chunk in frame_chunks(parts.decode, Segment(video), config, resources):
+            for chunk in frame_chunks(components.decode, Segment(video), config, resources):
                 decoded = time.perf_counter()
                 assert detector is not None  # noqa: S101 - there is work
                 found = detector.detect(chunk)
@@ -77,7 +78,7 @@ def track(
         write_missing_mot(store, work.skipped)
     to_render = missing(store, videos) if outputs.save_video else []
     for video in to_render:
-        render(store.uri, video, config, parts)
+        render(store.uri, video, config, components.read_frames)
     seconds["wall"] = time.perf_counter() - started
     summary = summarize(
         store.uri, work, outcomes, seconds, videos_drawn=len(to_render), overwrite=overwrite

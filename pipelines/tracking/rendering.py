@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
-from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig, find_part
+from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.formats.tracks import mot_text
@@ -33,10 +34,16 @@ from jde_ray.pipelines.video.drawing import annotate
 logger = logging.getLogger(__name__)
 
 _READERS = 16  # threads that read the headers of files
+# called as `pipelines.video.chunks.read_frames`
+FrameReader = Callable[[Video], Iterator[tuple[int, float, NDArray[np.uint8]]]]
 
 
 def render(
-    out: str, video: Video, config: TrackConfig, parts: Parts, s3_endpoint: str | None = None
+    out: str,
+    video: Video,
+    config: TrackConfig,
+    read_frames: FrameReader,
+    s3_endpoint: str | None = None,
 ) -> None:
     """Draw a video's committed tracks and put the mp4 into the store.
 
@@ -44,15 +51,14 @@ def render(
         out: Address of the run's store.
         video: A committed one.
         config: Of the run: frames that were not looked at are left out.
-        parts: Which decoder.
+        read_frames: Called as `pipelines.video.chunks.read_frames`.
         s3_endpoint: See `ResourceConfig`.
     """
     configure(s3_endpoint)
     store = open_store(out)
     file = open_parquet(store, tracks_key(video.video_id))
     rate = float(file.metadata.metadata[b"frames_per_second"]) / config.vid_stride
-    frames: Iterator[tuple[int, float, NDArray]] = find_part(parts.frames)(video)  # type: ignore[type-arg]
-    seen = (frame for frame in frames if frame[0] % config.vid_stride == 0)
+    seen = (frame for frame in read_frames(video) if frame[0] % config.vid_stride == 0)
     with tempfile.TemporaryDirectory(prefix="jde-video-") as folder:
         path = Path(folder) / "video.mp4"
         annotate(islice(seen, config.max_frames), file.read(), path, rate)
@@ -108,7 +114,7 @@ def render_all(
     store: ObjectStore,
     videos: Sequence[Video],
     config: TrackConfig,
-    parts: Parts,
+    read_frames: FrameReader,
     cpus: float,
     resources: ResourceConfig = ResourceConfig(),
 ) -> int:
@@ -119,7 +125,7 @@ def render_all(
     """
     task: Any = ray.remote(render).options(num_cpus=cpus, max_retries=2)
     tasks = {
-        task.remote(store.uri, video, config, parts, resources.s3_endpoint): video
+        task.remote(store.uri, video, config, read_frames, resources.s3_endpoint): video
         for video in missing(store, videos)
     }
     failed: list[str] = []

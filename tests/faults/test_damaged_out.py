@@ -105,7 +105,7 @@ def goes_on(folder: Path) -> None:
         [str(folder / "in")],
         str(folder / "out"),
         fakes.CONFIG,
-        parts=fakes.PARTS,
+        components=fakes.COMPONENTS,
         resources=SMALL,
         outputs=OUTPUTS,
     )
@@ -198,10 +198,12 @@ def test_a_checkpoint_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     fakes.archive(tmp_path / "in", a=Script(frames=40))
     (video,), _ = reference.find_videos([str(tmp_path / "in")])
     store = open_store(str(tmp_path / "out"))
-    detector = reference.Detector(fakes.CONFIG.detection, SMALL, fakes.PARTS.model)
+    detector = reference.Detector(fakes.CONFIG.detection, SMALL, fakes.COMPONENTS.build_model)
     given: dict[str, Any] = {"checkpoints": Checkpointing("t", 16)}
     session = VideoSession(video, 0, fakes.CONFIG, OUTPUTS, store, {}, tmp_path / "spool", **given)
-    chunks = list(reference.frame_chunks(fakes.PARTS.decode, Segment(video), fakes.CONFIG, SMALL))
+    chunks = list(
+        reference.frame_chunks(fakes.COMPONENTS.decode, Segment(video), fakes.CONFIG, SMALL)
+    )
     for chunk in chunks[:-1]:
         session.deliver(detector.detect(chunk))
     (key,) = find_states(store)[video.video_id]

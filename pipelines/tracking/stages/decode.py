@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 
-from jde_ray.pipelines.config import ResourceConfig, TrackConfig, find_part
+from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Decoded, FrameChunk, Segment, VideoInfo
@@ -18,12 +18,25 @@ from jde_ray.pipelines.tracking.stages.shard_client import Owners
 MOST_AHEAD = 16  # parts of a video that may wait on disk for an earlier one
 _MOST_CHUNKS = 16  # in a row
 
+Decoder = Callable[..., Iterator[FrameChunk]]  # called as `pipelines.video.chunks.decode_segment`
+Splitter = Callable[..., list[Segment]]  # called as `pipelines.video.splitting.cut_segment`
+
 
 def frame_chunks(
-    decode: str, segment: Segment, config: TrackConfig, resources: ResourceConfig
+    decode: Decoder,
+    segment: Segment,
+    config: TrackConfig,
+    resources: ResourceConfig,
 ) -> Iterator[FrameChunk]:
-    """Chunks of a segment by the decoder of that import path."""
-    chunks: Iterator[FrameChunk] = find_part(decode)(
+    """Chunks of a segment, decoded with the settings of a run.
+
+    Args:
+        decode: Called as `pipelines.video.chunks.decode_segment`.
+        segment: The frames to decode.
+        config: Input size, resizing, stride and frame limit.
+        resources: Frames per chunk.
+    """
+    return decode(
         segment,
         size=config.detection.size,
         rect=config.detection.rect,
@@ -32,11 +45,10 @@ def frame_chunks(
         vid_stride=config.vid_stride,
         max_frames=config.max_frames,
     )
-    return chunks
 
 
 def decode_rows(
-    decode: str,
+    decode: Decoder,
     config: TrackConfig,
     resources: ResourceConfig,
     pass_id: str,
@@ -51,7 +63,7 @@ def decode_rows(
     depends on the configuration only, for the same reason.
 
     Args:
-        decode: Import path of the decoder.
+        decode: Called as `pipelines.video.chunks.decode_segment`.
         config: What changes rows.
         resources: Frames in a chunk, bytes in a row.
         pass_id: Of the pass, to find the video's owner.
@@ -143,12 +155,15 @@ def chunks_in_row(config: TrackConfig, resources: ResourceConfig, num_segments: 
 
 
 def cut_rows(
-    cut: str, config: TrackConfig, resources: ResourceConfig, table: pa.Table
+    split: Splitter,
+    config: TrackConfig,
+    resources: ResourceConfig,
+    table: pa.Table,
 ) -> Iterator[pa.Table]:
     """Part a long video: one row with its segment in, a row for each of its parts out.
 
     Args:
-        cut: Import path of what finds the parts.
+        split: Called as `pipelines.video.splitting.cut_segment`.
         config: What changes rows.
         resources: Frames in a chunk and in a part.
         table: One row with segments; several short videos stay together.
@@ -159,7 +174,7 @@ def cut_rows(
         step = chunk_step(config, resources)
         limit = None if config.max_frames is None else config.max_frames * config.vid_stride
         frames = resources.segment_frames
-        parts = find_part(cut)(segments[0], segment_frames=frames, step=step, max_frames=limit)
+        parts = split(segments[0], segment_frames=frames, step=step, max_frames=limit)
         for part in parts:
             yield pa.Table.from_pylist([wire_format.segments_to_row([part])])
         return

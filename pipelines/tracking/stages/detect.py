@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.detection.networks import ModelBuilder
 from jde_ray.pipelines.structures import DetectionChunk, FrameChunk
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.shard_client import Owners
@@ -24,7 +25,7 @@ class DetectorStage:
     Args:
         config: Of the network.
         resources: Device and threads.
-        model: Import path of the model's class.
+        build_model: Loads the network.
         pass_id: Of the pass, to find the videos' owners.
         num_shards: How many owners there are.
     """
@@ -33,11 +34,11 @@ class DetectorStage:
         self,
         config: DetectionConfig,
         resources: ResourceConfig,
-        model: str,
+        build_model: ModelBuilder,
         pass_id: str,
         num_shards: int,
     ) -> None:
-        self._detector = Detector(config, resources, model)
+        self._detector = Detector(config, resources, build_model)
         self._owners = Owners(pass_id, num_shards)
         self._detect_s, self._num_detections = 0.0, 0  # of the row at hand
 

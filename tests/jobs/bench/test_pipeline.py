@@ -93,7 +93,7 @@ def test_everybody_that_the_stand_in_shows_keeps_an_id(tmp_path: Path) -> None:
         [str(source)],
         str(tmp_path / "out"),
         config,
-        parts=stand_ins.PARTS,
+        components=stand_ins.COMPONENTS,
         resources=ResourceConfig(),
     )
     assert (summary.frames, summary.tracks) == (450, 5)

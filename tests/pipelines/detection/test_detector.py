@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from fakes import Script
 
-from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
-from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.detection.networks import ModelBuilder, load_network, quick_precision
 from jde_ray.pipelines.detection.settings import settle
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.run_record import open_out, recorded_precision
@@ -28,8 +28,8 @@ def frames(tmp_path: Path, **script: int) -> list[FrameChunk]:
     return list(fakes.decode(segment, size=fakes.SIZE, resize="fast", chunk_frames=8))
 
 
-def detector(model: str = fakes.PARTS.model) -> Detector:
-    return Detector(fakes.CONFIG.detection, ResourceConfig(), model)
+def detector(build_model: ModelBuilder = fakes.ColourModel) -> Detector:
+    return Detector(fakes.CONFIG.detection, ResourceConfig(), build_model)
 
 
 class Watching(fakes.ColourModel):
@@ -75,9 +75,8 @@ def test_boxes_are_in_source_pixels_and_embeddings_rounded(tmp_path: Path) -> No
 
 def test_the_model_sees_the_padding_and_the_result_does_not(tmp_path: Path) -> None:
     SEEN.clear()
-    own = detector()
+    own = detector(Watching)
     *_, last = frames(tmp_path, frames=11)
-    own._model = Watching(fakes.CONFIG.detection, ResourceConfig())
     found = own.detect(last)
     assert SEEN == [(8, 64, 96, 3)]
     assert len(found.detections) == 3
@@ -115,16 +114,14 @@ def test_nan_in_a_frame_is_that_videos_error(tmp_path: Path) -> None:
 def test_a_failing_model_is_that_videos_error(
     tmp_path: Path, failure: Exception, told: str
 ) -> None:
-    own = detector()
-    own._model = Failing(failure)
+    own = detector(lambda *_: Failing(failure))
     found = own.detect(frames(tmp_path)[1])
     assert str(found.error) == told
     assert found.detections == []
 
 
 def test_a_broken_device_is_no_videos_error(tmp_path: Path) -> None:
-    own = detector()
-    own._model = Failing(AcceleratorError("device-side assert"))
+    own = detector(lambda *_: Failing(AcceleratorError("device-side assert")))
     with pytest.raises(AcceleratorError):
         own.detect(frames(tmp_path)[1])
 
@@ -167,7 +164,9 @@ class Ledger:
 
 
 def receipt_of(ledger: Ledger, chunks: list[FrameChunk]) -> dict[str, Any]:
-    stage = DetectorStage(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model, "pass", 1)
+    stage = DetectorStage(
+        fakes.CONFIG.detection, ResourceConfig(), fakes.COMPONENTS.build_model, "pass", 1
+    )
     stage._owners = ledger  # type: ignore[assignment]
     (receipt,) = stage(wire_format.frames_to_table(chunks, 0.5)).to_pylist()
     return receipt
@@ -216,19 +215,19 @@ def test_the_network_is_the_default_model(tmp_path: Path) -> None:
 def test_missing_weights_are_refused_before_work() -> None:
     config = TrackConfig(detection=DetectionConfig(weights="no-such-model"))
     with pytest.raises(RunError, match="no-such-model") as refused:
-        settle(config, Parts(), ResourceConfig())
+        settle(config, load_network, ResourceConfig())
     assert refused.value.exit_code == ExitCode.REFUSED
 
 
 def test_precision_auto_is_what_the_out_was_begun_with(tmp_path: Path) -> None:
-    parts, resources, out = fakes.PARTS, ResourceConfig(), str(tmp_path)
-    fresh = settle(TrackConfig(), parts, resources, recorded_precision(out))
+    build_model, resources, out = fakes.ColourModel, ResourceConfig(), str(tmp_path)
+    fresh = settle(TrackConfig(), build_model, resources, recorded_precision(out))
     assert fresh.detection.precision == quick_precision("auto")
     for precision in ("fp32", "bf16"):
         config = replace(fresh, detection=replace(fresh.detection, precision=precision))
         (tmp_path / "run.json").unlink(missing_ok=True)
         open_out(out, config, resources)
-        assert settle(TrackConfig(), parts, resources, recorded_precision(out)) == config
+        assert settle(TrackConfig(), build_model, resources, recorded_precision(out)) == config
 
 
 def test_a_run_sent_to_gpus_takes_bf16() -> None:

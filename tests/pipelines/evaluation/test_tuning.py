@@ -57,7 +57,9 @@ def test_a_trial_is_scored_as_its_run_would_be(tmp_path: Path, name: str) -> Non
     source = fakes.archive(tmp_path / "in", a=Script(frames=40), b=Script(frames=25, seed=4))
     saving = OutputConfig(save_detections=True)
     direct, other = str(tmp_path / "direct"), str(tmp_path / "other")
-    reference.track([str(source)], direct, fakes.CONFIG, parts=fakes.PARTS, outputs=saving)
+    reference.track(
+        [str(source)], direct, fakes.CONFIG, components=fakes.COMPONENTS, outputs=saving
+    )
     truths = {p.name: p for p in Path(direct, "tracks").iterdir()}  # what else is at hand
     saved = find_saved([direct])
     sets = [TuningSet(s.video.name, s, str(truths[f"{s.video.video_id}.parquet"])) for s in saved]
@@ -67,7 +69,7 @@ def test_a_trial_is_scored_as_its_run_would_be(tmp_path: Path, name: str) -> Non
     scores = score_settings(config, load_sequences(base, sets))
     detection = replace(fakes.CONFIG.detection, score_threshold=config.detection.score_threshold)
     run = replace(fakes.CONFIG, detection=detection, tracking=config.tracking)
-    reference.track([str(source)], other, run, parts=fakes.PARTS)
+    reference.track([str(source)], other, run, components=fakes.COMPONENTS)
     assert set(scores) == {"a", "b"}
     for one in sets:
         file = Path(other, "tracks", f"{one.saved.video.video_id}.parquet")

@@ -32,6 +32,7 @@ from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 from jde_ray.pipelines.tracking.stages.shard_client import shard_of
 from jde_ray.pipelines.tracking.stalls import StalledError
+from jde_ray.pipelines.video.chunks import decode_segment
 
 VIDEOS = [Video(f"/archive/{name}.mp4", name) for name in "abc"]
 
@@ -244,14 +245,13 @@ def test_a_checkpoint_is_gone_on_from_with_the_file_that_was_listed(tmp_path: Pa
     session = VideoSession(
         video, 0, config, OutputConfig(), store, {}, tmp_path / "spool", checkpoints=saving
     )
-    detector = Detector(config.detection, resources, "fakes:NumberModel")
-    decoder = "jde_ray.pipelines.video.chunks:decode_segment"
-    for chunk in islice(frame_chunks(decoder, Segment(video), config, resources), 3):
+    detector = Detector(config.detection, resources, fakes.NumberModel)
+    for chunk in islice(frame_chunks(decode_segment, Segment(video), config, resources), 3):
         session.deliver(detector.detect(chunk))
     rest = own._rest(video, 1, find_states(store)[video.video_id])
     assert (rest.start_frame, rest.version) == (16, video.version)
-    assert list(frame_chunks(decoder, rest, config, resources))[-1].error is None
+    assert list(frame_chunks(decode_segment, rest, config, resources))[-1].error is None
     write_video(source, 41, gop=8)
-    error = list(frame_chunks(decoder, rest, config, resources))[-1].error
+    error = list(frame_chunks(decode_segment, rest, config, resources))[-1].error
     assert error is not None
     assert error.reason is Reason.CHANGED_DURING_READ

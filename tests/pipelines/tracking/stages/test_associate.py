@@ -35,7 +35,7 @@ def shard(out: Path, checkpoints: Checkpointing | None = None) -> AssociationSha
 
 def chunks(tmp_path: Path, name: str = "a") -> tuple[Segment, list[DetectionChunk]]:
     segment = Segment(Video(Script(seed=len(name)).write(tmp_path / "in", name), name))
-    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model)
+    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.COMPONENTS.build_model)
     frames = fakes.decode(segment, size=fakes.SIZE, resize="fast", chunk_frames=8)
     return segment, [detector.detect(chunk) for chunk in frames]
 

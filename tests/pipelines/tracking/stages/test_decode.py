@@ -43,7 +43,7 @@ class Ledger:
 
 def tables(segments: list[Segment], row_bytes: int) -> list[list[FrameChunk]]:
     found = decode.decode_rows(
-        "fakes:decode",
+        fakes.decode,
         fakes.CONFIG,
         ResourceConfig(chunk_frames=8, row_bytes=row_bytes),
         "pass",
@@ -126,7 +126,7 @@ def test_a_long_video_becomes_a_row_a_part_and_a_short_one_stays(tmp_path: Path)
     def cut(segments: list[Segment], cut_bytes: int) -> list[list[Segment]]:
         table = pa.Table.from_pylist([wire_format.segments_to_row(segments)])
         resources = ResourceConfig(chunk_frames=8, segment_frames=10, cut_bytes=cut_bytes)
-        rows = decode.cut_rows("fakes:cut", fakes.CONFIG, resources, table)
+        rows = decode.cut_rows(fakes.split, fakes.CONFIG, resources, table)
         return [wire_format.segments_from_table(row) for row in rows]
 
     starts = [[s.start_frame for s in row] for row in cut([Segment(video)], 10_000)]

@@ -29,7 +29,7 @@ OUTPUTS = OutputConfig(save_mot=True, save_embeddings=True, save_detections=True
 
 def chunks(tmp_path: Path, chunk_frames: int = 7, **script: int) -> list[DetectionChunk]:
     uri = Script(**script).write(tmp_path / "in", "a")
-    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model)
+    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.COMPONENTS.build_model)
     frames = fakes.decode(
         Segment(replace(VIDEO, uri=uri)), size=fakes.SIZE, resize="fast", chunk_frames=chunk_frames
     )
