@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 MAX_TRIES = 3  # of a video
 MAX_IDLE = 3  # passes on end that end no video
-WAVE_VIDEOS = 20_000
+BATCH_VIDEOS = 20_000
 _ANSWER_S = 60.0  # past the store's deadline: an actor that does not answer then is given up
 
 
@@ -70,7 +70,7 @@ class Progress:
     seconds_left: float | None = None
 
 
-class Passes:
+class Attempts:
     """State of a run over its passes: outcomes of videos, seconds of work, progress.
 
     Args:
@@ -131,7 +131,7 @@ class Passes:
             attempt, before = self.count, len(self.outcomes)
             self.count += 1
             self._trouble = None
-            yield from self._waves(f"{run_id}-{attempt}", todo, attempt)
+            yield from self._batches_of_videos(f"{run_id}-{attempt}", todo, attempt)
             todo = [video for video in todo if not self._has_ended(video)]
             todo = [video for video in todo if not self._is_given_up(video)]
             num_idle = num_idle + 1 if len(self.outcomes) == before else 0
@@ -156,7 +156,7 @@ class Passes:
         self.outcomes[video.video_id] = VideoOutcome(video, Counts(), 0.0, error)
         return True
 
-    def _waves(
+    def _batches_of_videos(
         self, name: str, todo: Sequence[Video], attempt: int
     ) -> Iterator[tuple[str, list[Segment]]]:
         """What is left of each video: all of it, or what follows its last checkpoint.
@@ -165,18 +165,18 @@ class Passes:
         videos go through it at a time.
         """
         states = find_states(self._store)
-        for start in range(0, len(todo), WAVE_VIDEOS):
-            wave = todo[start : start + WAVE_VIDEOS]
+        for start in range(0, len(todo), BATCH_VIDEOS):
+            wave = todo[start : start + BATCH_VIDEOS]
             before = len(self.outcomes)
             yield (
                 f"{name}-{start}" if start else name,
-                [self._rest(video, attempt, states.get(video.video_id, ())) for video in wave],
+                [self._remaining(video, attempt, states.get(video.video_id, ())) for video in wave],
             )
             self._is_stuck = self._trouble is not None and len(self.outcomes) == before
             if self._is_stuck:
                 return
 
-    def _rest(self, video: Video, attempt: int, states: Sequence[str]) -> Segment:
+    def _remaining(self, video: Video, attempt: int, states: Sequence[str]) -> Segment:
         video_id = video.video_id
         may_cut, replaces = video_id not in self._uncuttable, video_id in self._stale
         whole = Segment(video, attempt, may_cut=may_cut, replaces=replaces)
@@ -196,7 +196,7 @@ class Passes:
         return whole
 
     def run(
-        self, pass_id: str, segments: Sequence[Segment], receipts: Dataset, pools: Pools
+        self, attempt_id: str, segments: Sequence[Segment], receipts: Dataset, pools: Pools
     ) -> None:
         """One pass: start its association actors, read the receipts, collect the outcomes.
 
@@ -205,7 +205,7 @@ class Passes:
         """
         out, metadata = self._store.uri, file_metadata(self._config)
         shards = start_shards(
-            pass_id,
+            attempt_id,
             segments,
             pools.num_shards,
             out,

@@ -35,12 +35,12 @@ from jde_ray.pipelines.sources.search import Source
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Decoded, DetectionChunk, Segment, VideoInfo
-from jde_ray.pipelines.tracking.attempts import Passes, Progress
+from jde_ray.pipelines.tracking.attempts import Attempts, Progress
 from jde_ray.pipelines.tracking.packing import take_share
 from jde_ray.pipelines.tracking.pools import Pools, size_pools
 from jde_ray.pipelines.tracking.rendering import write_missing_mot
 from jde_ray.pipelines.tracking.stages import wire_format
-from jde_ray.pipelines.tracking.stages.shard_client import Owners
+from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 from jde_ray.pipelines.tracking.stalls import streaming_context
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def track(
     Args:
         sources: One or several, see `pipelines.sources.saved_detections`.
         out: Folder or `s3://` prefix of the run.
-        config: The association, and of the rest what `settle_saved` leaves.
+        config: The association, and of the rest what `resolve_settings` leaves.
         resources: Pools and Ray's address.
         outputs: What is written beside the tracks; drawn videos are not.
         overwrite: Do committed videos again.
@@ -82,14 +82,14 @@ def track(
     if outputs.save_video:
         raise RunError("save-video: not from detections, which have no frames", ExitCode.REFUSED)
     saved = find_saved(sources)
-    config = settle_saved(config, saved)
+    config = resolve_settings(config, saved)
     store = open_out(out, config, resources)
     videos, _ = take_share([one.video for one in saved], [], resources.share)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
     work = plan_work(store, videos, [], **again, share=resources.share)
     if outputs.save_mot:
         write_missing_mot(store, work.skipped)
-    passes = Passes(
+    passes = Attempts(
         store, config, outputs, len(work.skipped), progress, resources, stale=work.stale
     )
     stopped: ExitCode | None = None
@@ -99,10 +99,10 @@ def track(
             pools = size_pools(replace(resources, device="cpu"))
             accept(store, work, resources.share)
             try:
-                for pass_id, segments in passes.plan(work.todo):
+                for attempt_id, segments in passes.plan(work.todo):
                     pools = size_pools(replace(resources, device="cpu"), before=pools)
-                    receipts = build(segments, places, config, resources, pools, pass_id)
-                    passes.run(pass_id, segments, receipts, pools)
+                    receipts = build(segments, places, config, resources, pools, attempt_id)
+                    passes.run(attempt_id, segments, receipts, pools)
             except Interrupted as signal:
                 stopped = signal.exit_code
     seconds = {"wall": time.perf_counter() - started, **passes.seconds}
@@ -123,7 +123,7 @@ def track(
     return summary
 
 
-def settle_saved(
+def resolve_settings(
     config: TrackConfig, saved: Sequence[SavedVideo], least: float | None = None
 ) -> TrackConfig:
     """The configuration with what made the detections: the same hash as that of their run.
@@ -239,7 +239,7 @@ def build(
     config: TrackConfig,
     resources: ResourceConfig,
     pools: Pools,
-    pass_id: str,
+    attempt_id: str,
 ) -> Dataset:
     """Wire the one stage; nothing runs until the receipts are read.
 
@@ -249,7 +249,7 @@ def build(
         config: What changes rows.
         resources: Chunk size.
         pools: How many readers and owners.
-        pass_id: Of the association actors.
+        attempt_id: Of the association actors.
 
     Returns:
         One receipt a chunk, each as `offline.build` gives them.
@@ -261,7 +261,7 @@ def build(
         rows.append(wire_format.segments_to_row([segment]) | {"root": place.root, "key": place.key})
     with DataContext.current(context):
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            partial(read_rows, config, resources, pass_id, pools.num_shards),
+            partial(read_rows, config, resources, attempt_id, pools.num_shards),
             batch_size=1,
             batch_format="pyarrow",
             compute=TaskPoolStrategy(resources.num_decoders),
@@ -273,7 +273,7 @@ def build(
 def read_rows(
     config: TrackConfig,
     resources: ResourceConfig,
-    pass_id: str,
+    attempt_id: str,
     num_shards: int,
     table: pa.Table,
 ) -> Iterator[pa.Table]:
@@ -284,7 +284,7 @@ def read_rows(
     (segment,) = wire_format.segments_from_table(table)
     root, key = (table.column(name)[0].as_py() for name in ("root", "key"))
     saved = SavedVideo(segment.video, root, key)
-    video_id, owners = segment.video.video_id, Owners(pass_id, num_shards)
+    video_id, owners = segment.video.video_id, ShardClient(attempt_id, num_shards)
     refused = owners.begin_decode(segment)
     if refused is not None:
         for _ in range(refused + 1):

@@ -29,7 +29,7 @@ from jde_ray.pipelines.report.page import write_report
 from jde_ray.pipelines.sources.discovery import Sources, find_videos
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Segment
-from jde_ray.pipelines.tracking.attempts import Passes, Progress
+from jde_ray.pipelines.tracking.attempts import Attempts, Progress
 from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.packing import pack, take_share
 from jde_ray.pipelines.tracking.pools import Pools, size_pools
@@ -52,7 +52,7 @@ def build(
     config: TrackConfig,
     resources: ResourceConfig,
     pools: Pools,
-    pass_id: str,
+    attempt_id: str,
     components: Components = Components(),
 ) -> Dataset:
     """Wire the stages; nothing runs until the receipts are read.
@@ -62,14 +62,14 @@ def build(
         config: What changes rows.
         resources: Chunk size, threads, device.
         pools: How many workers of each kind.
-        pass_id: Of the association actors.
+        attempt_id: Of the association actors.
         components: Functions that decode, split and detect.
 
     Returns:
         One receipt a row of chunks, see `wire.RECEIPT_SCHEMA`.
     """
     context = streaming_context()
-    owners = (pass_id, pools.num_shards)
+    owners = (attempt_id, pools.num_shards)
     with DataContext.current(context):
         # 1. one row a video, or a pack of short ones; one block a row, so that each is a task
         packs = pack(segments, resources)
@@ -149,7 +149,7 @@ def track(
     work = plan_work(store, videos, failures, **again, share=resources.share)
     if outputs.save_mot:
         write_missing_mot(store, work.skipped)
-    passes = Passes(
+    passes = Attempts(
         store, config, outputs, len(work.skipped), progress, resources, stale=work.stale
     )
     stopped: ExitCode | None = None
@@ -160,10 +160,10 @@ def track(
             pools = size_pools(resources)
             accept(store, work, resources.share)
             try:
-                for pass_id, segments in passes.plan(work.todo):
+                for attempt_id, segments in passes.plan(work.todo):
                     pools = size_pools(resources, before=pools)  # a node may be lost by now
-                    receipts = build(segments, config, resources, pools, pass_id, components)
-                    passes.run(pass_id, segments, receipts, pools)
+                    receipts = build(segments, config, resources, pools, attempt_id, components)
+                    passes.run(attempt_id, segments, receipts, pools)
                 if outputs.save_video:
                     drawn = render_all(
                         store, videos, config, components.read_frames, pools.decoder_cpus, resources

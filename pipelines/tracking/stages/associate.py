@@ -150,7 +150,7 @@ class AssociationShard:
             return "halt"
         self._tries.pop((chunk.video_id, chunk.chunk_index), None)
         self._duplicates += answer == "dup"
-        self._settle(session)
+        self._record_outcome(session)
         return answer if self._halted is None else "halt"
 
     def begin_decode(self, segment: Segment) -> int | None:
@@ -269,9 +269,9 @@ class AssociationShard:
 
     def _fail(self, session: VideoSession, detail: str) -> None:
         session.fail(VideoError(Reason.WORKER_DIED, detail))
-        self._settle(session)
+        self._record_outcome(session)
 
-    def _settle(self, session: VideoSession) -> None:
+    def _record_outcome(self, session: VideoSession) -> None:
         if session.outcome is not None:
             self._outcomes[session.video.video_id] = session.outcome
             if session.committing is not None:
@@ -301,7 +301,7 @@ class AssociationShard:
 
 
 def start_shards(
-    pass_id: str,
+    attempt_id: str,
     segments: Iterable[Segment],
     num_shards: int,
     out: str,
@@ -318,13 +318,13 @@ def start_shards(
     """
     owned: list[list[Segment]] = [[] for _ in range(num_shards)]
     for segment in segments:
-        owned[shard_of(segment.video.video_id, num_shards, pass_id)].append(segment)
+        owned[shard_of(segment.video.video_id, num_shards, attempt_id)].append(segment)
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    often = Checkpointing(pass_id, resources.checkpoint_frames)
+    often = Checkpointing(attempt_id, resources.checkpoint_frames)
     actor = ray.remote(AssociationShard)
     return [
         actor.options(
-            name=shard_name(pass_id, shard),
+            name=shard_name(attempt_id, shard),
             num_cpus=0,
             max_restarts=0,
             max_task_retries=0,

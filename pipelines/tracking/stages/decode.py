@@ -13,7 +13,7 @@ from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Decoded, FrameChunk, Segment, VideoInfo
 from jde_ray.pipelines.tracking.stages import wire_format
-from jde_ray.pipelines.tracking.stages.shard_client import Owners
+from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 
 MOST_AHEAD = 16  # parts of a video that may wait on disk for an earlier one
 _MOST_CHUNKS = 16  # in a row
@@ -51,7 +51,7 @@ def decode_rows(
     decode: Decoder,
     config: TrackConfig,
     resources: ResourceConfig,
-    pass_id: str,
+    attempt_id: str,
     num_shards: int,
     table: pa.Table,
 ) -> Iterator[pa.Table]:
@@ -66,14 +66,14 @@ def decode_rows(
         decode: Called as `pipelines.video.chunks.decode_segment`.
         config: What changes rows.
         resources: Frames in a chunk, bytes in a row.
-        pass_id: Of the pass, to find the video's owner.
+        attempt_id: Of the pass, to find the video's owner.
         num_shards: How many owners there are.
         table: One row with segments.
     """
     configure(resources.s3_endpoint)
     segments = wire_format.segments_from_table(table)
     step = chunk_step(config, resources)
-    row = _Row(Owners(pass_id, num_shards), chunks_in_row(config, resources, len(segments)))
+    row = _Row(ShardClient(attempt_id, num_shards), chunks_in_row(config, resources, len(segments)))
     answers = row.owners.begin_decode_all(segments) if len(segments) > 1 else None
     for place, segment in enumerate(segments):
         first_chunk = segment.start_frame // step
@@ -100,7 +100,7 @@ class _Row:
         most: Chunks in a row.
     """
 
-    def __init__(self, owners: Owners, most: int) -> None:
+    def __init__(self, owners: ShardClient, most: int) -> None:
         self.owners, self._most = owners, most
         self._chunks: list[FrameChunk] = []
         self._progress: dict[str, Decoded] = {}

@@ -14,7 +14,7 @@ from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import ModelBuilder
 from jde_ray.pipelines.structures import DetectionChunk, FrameChunk
 from jde_ray.pipelines.tracking.stages import wire_format
-from jde_ray.pipelines.tracking.stages.shard_client import Owners
+from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class DetectorStage:
         config: Of the network.
         resources: Device and threads.
         build_model: Loads the network.
-        pass_id: Of the pass, to find the videos' owners.
+        attempt_id: Of the pass, to find the videos' owners.
         num_shards: How many owners there are.
     """
 
@@ -35,11 +35,11 @@ class DetectorStage:
         config: DetectionConfig,
         resources: ResourceConfig,
         build_model: ModelBuilder,
-        pass_id: str,
+        attempt_id: str,
         num_shards: int,
     ) -> None:
         self._detector = Detector(config, resources, build_model)
-        self._owners = Owners(pass_id, num_shards)
+        self._shards = ShardClient(attempt_id, num_shards)
         self._detect_s, self._num_detections = 0.0, 0  # of the row at hand
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -55,19 +55,19 @@ class DetectorStage:
 
     def _together(self, chunks: Sequence[FrameChunk]) -> list[str] | None:
         """Answers of the owners; None if the chunks shall go one by one."""
-        begun = self._owners.begin_all(chunks)
+        begun = self._shards.begin_all(chunks)
         if begun is None:
             return None
         answers: list[str] = list(begun)
         wanted = [place for place, answer in enumerate(answers) if answer == "ok"]
         found = [self._detect(chunks[place]) for place in wanted]
-        for place, answer in zip(wanted, self._owners.deliver_all(found), strict=True):
+        for place, answer in zip(wanted, self._shards.deliver_all(found), strict=True):
             answers[place] = answer
         return answers
 
     def _alone(self, chunk: FrameChunk) -> str:
-        answer: str = self._owners.begin(chunk)
-        return self._owners.deliver(self._detect(chunk)) if answer == "ok" else answer
+        answer: str = self._shards.begin(chunk)
+        return self._shards.deliver(self._detect(chunk)) if answer == "ok" else answer
 
     def _detect(self, chunk: FrameChunk) -> DetectionChunk:
         started = time.perf_counter()

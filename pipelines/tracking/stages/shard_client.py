@@ -28,31 +28,31 @@ _PATIENCE_S = 600.0
 _POLL_S = 0.5
 
 
-def shard_of(video_id: str, num_shards: int, pass_id: str = "") -> int:
+def shard_of(video_id: str, num_shards: int, attempt_id: str = "") -> int:
     """Which of the association actors owns a video; the same on every machine.
 
     Each pass deals anew, so that what one actor has left is shared by all of the next pass.
     """
     # no CRC: names that share one value of it would share all, whatever is put before them
-    digest = hashlib.blake2b(f"{pass_id}/{video_id}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{attempt_id}/{video_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) % num_shards
 
 
-def shard_name(pass_id: str, shard: int) -> str:
-    """Name of an association actor; `pass_id` is unique over all runs of a cluster."""
-    return f"jde-{pass_id}-associate-{shard}"
+def shard_name(attempt_id: str, shard: int) -> str:
+    """Name of an association actor; `attempt_id` is unique over all runs of a cluster."""
+    return f"jde-{attempt_id}-associate-{shard}"
 
 
-class Owners:
+class ShardClient:
     """The association actors of a pass, seen from a decode task or a detector.
 
     Args:
-        pass_id: Of the pass.
+        attempt_id: Of the pass.
         num_shards: How many actors it has.
     """
 
-    def __init__(self, pass_id: str, num_shards: int) -> None:
-        self._pass_id, self._num_shards = pass_id, num_shards
+    def __init__(self, attempt_id: str, num_shards: int) -> None:
+        self._pass_id, self._num_shards = attempt_id, num_shards
         self._handles: dict[int, Any] = {}
 
     def begin(self, chunk: FrameChunk) -> Answer:

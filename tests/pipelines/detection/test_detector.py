@@ -167,7 +167,7 @@ def receipt_of(ledger: Ledger, chunks: list[FrameChunk]) -> dict[str, Any]:
     stage = DetectorStage(
         fakes.CONFIG.detection, ResourceConfig(), fakes.COMPONENTS.build_model, "pass", 1
     )
-    stage._owners = ledger  # type: ignore[assignment]
+    stage._shards = ledger  # type: ignore[assignment]
     (receipt,) = stage(wire_format.frames_to_table(chunks, 0.5)).to_pylist()
     return receipt
 

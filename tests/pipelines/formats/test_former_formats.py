@@ -69,7 +69,7 @@ def test_tracks_are_scored_and_refined(former: Path, tmp_path: Path) -> None:
 
 def test_detections_are_what_a_run_sees(former: Path) -> None:
     (saved,) = find_saved([str(former)])
-    config = from_detections.settle_saved(TrackConfig(), [saved])
+    config = from_detections.resolve_settings(TrackConfig(), [saved])
     assert config.detection.weights_sha256 == "f" * 64
     info, frames = read_saved(saved, config)
     found = list(frames)

@@ -27,7 +27,7 @@ from jde_ray.pipelines.output.row_writer import write_error
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Counts, Segment, Video, VideoOutcome
-from jde_ray.pipelines.tracking.attempts import MAX_IDLE, MAX_TRIES, Passes, _may_pass
+from jde_ray.pipelines.tracking.attempts import MAX_IDLE, MAX_TRIES, Attempts, _may_pass
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 from jde_ray.pipelines.tracking.stages.shard_client import shard_of
@@ -37,8 +37,8 @@ from jde_ray.pipelines.video.chunks import decode_segment
 VIDEOS = [Video(f"/archive/{name}.mp4", name) for name in "abc"]
 
 
-def passes(tmp_path: Path) -> Passes:
-    return Passes(open_store(str(tmp_path)), fakes.CONFIG, OutputConfig(), 0, None)
+def passes(tmp_path: Path) -> Attempts:
+    return Attempts(open_store(str(tmp_path)), fakes.CONFIG, OutputConfig(), 0, None)
 
 
 def done(tmp_path: Path, video: Video) -> dict[str, VideoOutcome]:
@@ -59,7 +59,7 @@ def test_only_what_did_not_end_is_planned_again_as_the_next_attempt(tmp_path: Pa
 def test_a_large_archive_goes_through_in_waves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.WAVE_VIDEOS", 2)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.BATCH_VIDEOS", 2)
     own, planned, names = passes(tmp_path), [], set()
     for name, segments in own.plan(VIDEOS):
         names.add(name)
@@ -75,7 +75,7 @@ def test_a_large_archive_goes_through_in_waves(
 def test_a_wave_that_achieves_nothing_is_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.WAVE_VIDEOS", 1)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.BATCH_VIDEOS", 1)
     own = passes(tmp_path)
     planned = own.plan(VIDEOS)
     _, segments = next(planned)
@@ -240,7 +240,7 @@ def test_a_checkpoint_is_gone_on_from_with_the_file_that_was_listed(tmp_path: Pa
     store = open_store(str(tmp_path / "out"))
     config = replace(fakes.CONFIG, min_box_area=0)
     resources = ResourceConfig(chunk_frames=8)
-    own = Passes(store, config, OutputConfig(), 0, None, resources)
+    own = Attempts(store, config, OutputConfig(), 0, None, resources)
     saving = Checkpointing("first", 16)
     session = VideoSession(
         video, 0, config, OutputConfig(), store, {}, tmp_path / "spool", checkpoints=saving
@@ -248,7 +248,7 @@ def test_a_checkpoint_is_gone_on_from_with_the_file_that_was_listed(tmp_path: Pa
     detector = Detector(config.detection, resources, fakes.NumberModel)
     for chunk in islice(frame_chunks(decode_segment, Segment(video), config, resources), 3):
         session.deliver(detector.detect(chunk))
-    rest = own._rest(video, 1, find_states(store)[video.video_id])
+    rest = own._remaining(video, 1, find_states(store)[video.video_id])
     assert (rest.start_frame, rest.version) == (16, video.version)
     assert list(frame_chunks(decode_segment, rest, config, resources))[-1].error is None
     write_video(source, 41, gop=8)

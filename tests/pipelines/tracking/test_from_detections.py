@@ -111,7 +111,7 @@ def test_one_bad_file_is_one_failed_video_and_mot_text_needs_no_run(
 def settle(config: TrackConfig, *folders: Path) -> TrackConfig:
     from jde_ray.pipelines.sources.saved_detections import find_saved
 
-    return from_detections.settle_saved(config, find_saved([str(folder) for folder in folders]))
+    return from_detections.resolve_settings(config, find_saved([str(folder) for folder in folders]))
 
 
 def with_record(direct: Path, folder: Path, **changes: object) -> Path:

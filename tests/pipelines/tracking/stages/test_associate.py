@@ -25,7 +25,7 @@ from jde_ray.pipelines.structures import UNCUTTABLE, Decoded, DetectionChunk, Se
 from jde_ray.pipelines.tracking.stages import associate, wire_format
 from jde_ray.pipelines.tracking.stages.associate import MAX_TRIES, AssociationShard, start_shards
 from jde_ray.pipelines.tracking.stages.session import Checkpointing
-from jde_ray.pipelines.tracking.stages.shard_client import Owners
+from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 
 
 def shard(out: Path, checkpoints: Checkpointing | None = None) -> AssociationShard:
@@ -323,7 +323,7 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
     segment, parts = chunks(tmp_path)
     out = str(tmp_path / "out")
     shards = start_shards("test-pass", [segment], 2, out, fakes.CONFIG, OutputConfig(), {})
-    owners = Owners("test-pass", 2)
+    owners = ShardClient("test-pass", 2)
     other, _ = chunks(tmp_path, "other")  # nobody owns it
     strange = replace(parts[0], video_id=other.video.video_id)
     assert owners.begin_all([*parts[::2], strange]) == ["ok"] * len(parts[::2]) + ["fenced"]
@@ -345,4 +345,4 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
     assert owners.begin_all(parts[:2]) == ["fenced"] * 2
     assert owners.begin_decode(segment) == 0
     assert owners.begin_decode_all([segment, other]) == [0, 0]
-    assert Owners("no-such-pass", 2).deliver(parts[0]) == "lost"
+    assert ShardClient("no-such-pass", 2).deliver(parts[0]) == "lost"

@@ -63,7 +63,7 @@ def rows(tmp_path: Path, **part: int) -> list[FrameChunk]:
 
 
 def test_a_segment_becomes_its_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "Owners", Ledger)
+    monkeypatch.setattr(decode, "ShardClient", Ledger)
     chunks = rows(tmp_path)
     assert [chunk.chunk_index for chunk in chunks] == [0, 1, 2]
     assert [chunk.attempt for chunk in chunks] == [1, 1, 1]
@@ -76,7 +76,7 @@ CHUNK_BYTES = 8 * 3 * fakes.SIZE[0] * fakes.SIZE[1]
 
 def test_small_chunks_travel_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are of equal length, across the videos of a pack too; owners know before they leave."""
-    monkeypatch.setattr(decode, "Owners", Ledger)
+    monkeypatch.setattr(decode, "ShardClient", Ledger)
     one = tables([segment_of(tmp_path, "a", 36)], 2 * CHUNK_BYTES)
     assert [[chunk.chunk_index for chunk in row] for row in one] == [[0, 1], [2, 3], [4]]
     assert Ledger.last.said == [("a", 2, False), ("a", 4, False), ("a", 5, True)]
@@ -96,7 +96,7 @@ def test_a_pack_over_which_a_worker_died_is_begun_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every video is told to have ended before the next one begins; rows are the same ones."""
-    monkeypatch.setattr(decode, "Owners", Ledger)
+    monkeypatch.setattr(decode, "ShardClient", Ledger)
     monkeypatch.setattr(Ledger, "is_suspicious", True)
     many = tables([segment_of(tmp_path, name) for name in "abc"], CHUNK_BYTES)
     assert [len(row) for row in many] == [4, 4, 1]
@@ -110,7 +110,7 @@ def test_a_pack_over_which_a_worker_died_is_begun_one_by_one(
 def test_a_part_of_a_video_waits_for_its_turn_and_numbers_chunks_over_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "Owners", Ledger)
+    monkeypatch.setattr(decode, "ShardClient", Ledger)
     chunks = rows(tmp_path, start_frame=8)
     assert [chunk.chunk_index for chunk in chunks] == [1, 2]
     assert np.concatenate([chunk.frame_index for chunk in chunks]).tolist() == list(range(8, 20))
@@ -140,7 +140,7 @@ def test_a_long_video_becomes_a_row_a_part_and_a_short_one_stays(tmp_path: Path)
 def test_a_video_given_up_is_not_decoded_and_no_shorter_than_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "Owners", Ledger)
+    monkeypatch.setattr(decode, "ShardClient", Ledger)
     monkeypatch.setattr(Ledger, "refused", 4)
     chunks = rows(tmp_path)
     assert len(chunks) == 5
