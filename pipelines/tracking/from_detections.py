@@ -22,23 +22,18 @@ import pyarrow as pa
 import ray
 from ray.data import DataContext, Dataset, TaskPoolStrategy
 
-from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_saved
-from jde_ray.pipelines.output.run_record import open_out, parse_record
-from jde_ray.pipelines.output.summary import Summary, put_summary, summarize
-from jde_ray.pipelines.output.work import accept, plan_work
-from jde_ray.pipelines.report.page import write_report
+from jde_ray.pipelines.output.run_record import parse_record
+from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.saved_detections import find_saved, run_folder
 from jde_ray.pipelines.sources.search import Source
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Decoded, DetectionChunk, Segment, VideoInfo
-from jde_ray.pipelines.tracking.attempts import Attempts, Progress
-from jde_ray.pipelines.tracking.packing import take_share
-from jde_ray.pipelines.tracking.pools import Pools, size_pools
-from jde_ray.pipelines.tracking.rendering import write_missing_mot
+from jde_ray.pipelines.tracking.attempts import Progress
+from jde_ray.pipelines.tracking.run import Attempt, Run
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 from jde_ray.pipelines.tracking.stalls import streaming_context
@@ -83,44 +78,23 @@ def track(
         raise RunError("save-video: not from detections, which have no frames", ExitCode.REFUSED)
     saved = find_saved(sources)
     config = resolve_settings(config, saved)
-    store = open_out(out, config, resources)
-    videos, _ = take_share([one.video for one in saved], [], resources.share)
-    again = {"overwrite": overwrite, "retry_errors": retry_errors}
-    work = plan_work(store, videos, [], **again, share=resources.share)
-    if outputs.save_mot:
-        write_missing_mot(store, work.skipped)
-    passes = Attempts(
-        store, config, outputs, len(work.skipped), progress, resources, stale=work.stale
-    )
-    stopped: ExitCode | None = None
-    if work.todo:
-        places = {one.video.video_id: one for one in saved}
-        with connected(resources.address), interruptible():
-            pools = size_pools(replace(resources, device="cpu"))
-            accept(store, work, resources.share)
-            try:
-                for attempt_id, segments in passes.plan(work.todo):
-                    pools = size_pools(replace(resources, device="cpu"), before=pools)
-                    receipts = build(segments, places, config, resources, pools, attempt_id)
-                    passes.run(attempt_id, segments, receipts, pools)
-            except Interrupted as signal:
-                stopped = signal.exit_code
-    seconds = {"wall": time.perf_counter() - started, **passes.seconds}
-    ended = passes.outcomes.values()
-    summary = summarize(
-        store.uri,
-        work,
-        ended,
-        seconds,
-        passes=passes.count,
-        frames_seen=passes.frames,
+    run = Run(
+        out,
+        config,
+        ([one.video for one in saved], []),
+        resources,
+        outputs,
+        started=started,
         overwrite=overwrite,
-        interrupted=stopped,
+        retry_errors=retry_errors,
+        progress=progress,
     )
-    put_summary(store, summary, resources.share)
-    if stopped is None:
-        write_report(store, summary)
-    return summary
+    if run.needs_ray:
+        places = {one.video.video_id: one for one in saved}
+        with run.on_ray(replace(resources, device="cpu")) as attempts:
+            for attempt in attempts:
+                run.execute(attempt, build(attempt, places, config, resources))
+    return run.finish()
 
 
 def resolve_settings(
@@ -234,38 +208,33 @@ def _check_limits(record: Mapping[str, Any]) -> None:
 
 
 def build(
-    segments: Sequence[Segment],
+    attempt: Attempt,
     places: Mapping[str, SavedVideo],
     config: TrackConfig,
     resources: ResourceConfig,
-    pools: Pools,
-    attempt_id: str,
 ) -> Dataset:
     """Wire the one stage; nothing runs until the receipts are read.
 
     Args:
-        segments: What to read; their videos are open at the association actors of the pass.
-        places: Where a video's detections are, by its id.
+        attempt: Segments, one per video, pools, and the id of the association shards.
+        places: Saved detections by video id.
         config: What changes rows.
-        resources: Chunk size.
-        pools: How many readers and owners.
-        attempt_id: Of the association actors.
+        resources: Frames per chunk.
 
     Returns:
-        One receipt a chunk, each as `offline.build` gives them.
+        One receipt per chunk, as in `offline.build`.
     """
-    context = streaming_context()
     rows = []
-    for segment in segments:
+    for segment in attempt.segments:
         place = places[segment.video.video_id]
         rows.append(wire_format.segments_to_row([segment]) | {"root": place.root, "key": place.key})
-    with DataContext.current(context):
+    with DataContext.current(streaming_context()):
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            partial(read_rows, config, resources, attempt_id, pools.num_shards),
+            partial(read_rows, config, resources, attempt.attempt_id, attempt.pools.num_shards),
             batch_size=1,
             batch_format="pyarrow",
             compute=TaskPoolStrategy(resources.num_decoders),
-            num_cpus=pools.decoder_cpus,
+            num_cpus=attempt.pools.decoder_cpus,
             memory=_READER_BYTES,
         )
 

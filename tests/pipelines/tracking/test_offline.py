@@ -17,6 +17,7 @@ from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking import offline, reference
 from jde_ray.pipelines.tracking.offline import build
 from jde_ray.pipelines.tracking.pools import size_pools
+from jde_ray.pipelines.tracking.run import Attempt
 from jde_ray.pipelines.tracking.stages.decode import Decoder
 
 pytestmark = pytest.mark.ray
@@ -218,8 +219,8 @@ def test_decoding_is_a_stage_of_its_own(
     """Ray Data would fuse it into the detectors if both asked for the same resources."""
     pools = size_pools(SMALL)
     assert pools.decoder_cpus == pools.detector_cpus
-    segments = [Segment(Video("/archive/a.mp4", "a"))]
-    build(segments, fakes.CONFIG, SMALL, pools, "no-pass", fakes.COMPONENTS).explain()
+    attempt = Attempt("no-attempt", [Segment(Video("/archive/a.mp4", "a"))], pools)
+    build(attempt, fakes.CONFIG, SMALL, fakes.COMPONENTS).explain()
     plan = capfd.readouterr().out
     physical = plan[plan.index("Physical Plan") :]
     assert "decode_rows" in physical
