@@ -22,7 +22,7 @@ from made_videos import read_number
 from jde_ray.models.letterbox import PAD_VALUE
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
-from jde_ray.pipelines.structures import UNCUTTABLE, FrameChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.structures import FrameChunk, Segment, Video, VideoInfo
 from jde_ray.pipelines.tracking.components import Components
 
 SIZE = (96, 64)
@@ -163,8 +163,8 @@ def decode_misfit(segment: Segment, **settings: object) -> Iterator[FrameChunk]:
     """`decode`, but at the end of the second part its frames turn out to be other ones."""
     for chunk in decode(segment, **settings):  # type: ignore[arg-type]
         is_wrong = segment.start_frame and segment.may_cut
-        error = VideoError(Reason.INTERNAL, UNCUTTABLE) if is_wrong else chunk.error
-        yield replace(chunk, error=error)
+        error = VideoError(Reason.INTERNAL, "a misfit") if is_wrong else chunk.error
+        yield replace(chunk, error=error, decode_whole=bool(is_wrong))
 
 
 class ColourModel:

@@ -1,7 +1,7 @@
 """Detector: the model, loaded once; chunks of letterboxed frames in, boxes in source pixels out.
 
 `Detector` serves the reference loop and online use. `DetectorStage` is the same inside the
-dataflow: it hands its detections to the video's owner and gives the dataset only a receipt.
+dataflow: it hands its detections to the video's association shard and the dataset only a receipt.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ class Detector:
             except Exception as failure:
                 logger.exception("detection in chunk %d failed", chunk.chunk_index)
                 error = _to_video_error(failure, int(chunk.frame_index[:1].sum()))
-        kept = ("video_id", "attempt", "chunk_index", "info", "is_last", "num_damaged")
+        kept = (
+            *("video_id", "attempt", "chunk_index"),
+            *("info", "is_last", "num_damaged", "decode_whole"),
+        )
         return DetectionChunk(
             **{name: getattr(chunk, name) for name in kept},
             frame_index=chunk.frame_index if error is None else chunk.frame_index[:0],

@@ -2,10 +2,10 @@
 
     segments --> read, deliver --> receipts
                       |
-                      +--> association actors --> tracks/<video_id>.parquet
+                      +--> association shards --> tracks/<video_id>.parquet
 
-The actors, sessions and commits are those of `offline`, and from a run's own detections come its
-own bytes.
+The shards, sessions and commits are those of `offline`: the detections that a run saved become the
+same bytes as the tracks of that run.
 """
 
 from __future__ import annotations
@@ -54,23 +54,23 @@ def track(
     retry_errors: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Associate saved detections again, going on where an earlier run stopped.
+    """Associate saved detections again, continuing where an earlier run stopped.
 
     Args:
-        sources: One or several, see `pipelines.sources.saved_detections`.
+        sources: Finished OUTs, files of detections or MOT text, one or several.
         out: Folder or `s3://` prefix of the run.
-        config: The association, and of the rest what `resolve_settings` leaves.
+        config: The association; `resolve_settings` takes the network from the detections.
         resources: Pools and Ray's address.
         outputs: What is written beside the tracks; drawn videos are not.
-        overwrite: Do committed videos again.
-        retry_errors: Do failed videos again.
+        overwrite: Track committed videos again.
+        retry_errors: Track failed videos again.
         progress: Called with every receipt.
 
     Returns:
-        What was done; its `exit_code` says how it ended.
+        Counts, errors and times of the run; `exit_code` says how it ended.
 
     Raises:
-        RunError: If the run is refused before any work, or cannot go on.
+        RunError: If the run is refused before any work, or cannot continue.
     """
     started = time.perf_counter()
     configure(resources.s3_endpoint)
@@ -100,12 +100,12 @@ def track(
 def resolve_settings(
     config: TrackConfig, saved: Sequence[SavedVideo], least: float | None = None
 ) -> TrackConfig:
-    """The configuration with what made the detections: the same hash as that of their run.
+    """The configuration completed by that of the detections' run, so that both have one hash.
 
     Args:
-        config: As asked for; network and decoding are those of the detections.
+        config: Its association counts; network and decoding are those of the detections.
         saved: All videos of the run.
-        least: Least score that is asked for; None: what the association looks at.
+        least: Least score of the detections to read; None: the least one that the association uses.
 
     Raises:
         RunError: If the detections come from runs that differ, or were saved with another stride
@@ -115,13 +115,13 @@ def resolve_settings(
     folders = {one: run_folder(one) for one in saved}
     known = {folder: _record(folder) for folder in sorted(set(filter(None, folders.values())))}
     records = {folder: record for folder, record in known.items() if record is not None}
-    # what no `run.json` tells of: a place for each, since nothing says that they go together
+    # without a `run.json`: one place each, since nothing says that they belong together
     unknown = [
         "MOT text" if one.is_text else f"{one.root}/{one.key}"
         for one, folder in folders.items()
         if folder not in records
     ]
-    if not records:  # MOT text, or Parquet on its own: nothing is known of a network
+    if not records:  # MOT text, or Parquet on its own: the network is unknown
         names = {one.key.rpartition("/")[2] if one.is_text else "detections" for one in saved}
         detection = DetectionConfig(
             weights=min(names) if len(names) == 1 else "detections",
@@ -150,7 +150,7 @@ _FRAME_LIMITS = {"vid_stride": 1, "max_frames": None}
 
 
 def _frames(name: str, recorded: Any, wanted: Any) -> Any:
-    """Stride or frame limit: what was saved, or less of it if all frames were."""
+    """Stride or frame limit: as recorded, or as wanted if all frames were saved."""
     if wanted in (_FRAME_LIMITS[name], recorded):
         return recorded
     if recorded == _FRAME_LIMITS[name]:
@@ -163,7 +163,7 @@ def _frames(name: str, recorded: Any, wanted: Any) -> Any:
 
 
 def _record(out: str) -> dict[str, Any] | None:
-    """What of a run's configuration made its detections; None without a `run.json`."""
+    """The settings of a run that decided its detections; None without a `run.json`."""
     try:
         config = parse_record(open_store(out).get("run.json"))["config"]
         record = {name: config[name] for name in ("detection", *_FRAME_LIMITS)}
@@ -179,13 +179,13 @@ def _record(out: str) -> dict[str, Any] | None:
 
 
 def _detection(values: Mapping[str, Any]) -> DetectionConfig:
-    """What `run.json` says of the network.
+    """The settings of the network in `run.json`.
 
     Raises:
         ValueError: If a value is of another type, or out of range.
     """
     own, settings = DetectionConfig(), dict[str, Any]()
-    own = replace(own, score_threshold=own.threshold)  # a run has settled it
+    own = replace(own, score_threshold=own.threshold)  # a run has resolved it
     for one in fields(DetectionConfig):
         value, usual = values.get(one.name, getattr(own, one.name)), getattr(own, one.name)
         if one.name == "size":
@@ -246,29 +246,29 @@ def read_rows(
     num_shards: int,
     table: pa.Table,
 ) -> Iterator[pa.Table]:
-    """Read one video's detections, deliver them to its owner, give a receipt a chunk.
+    """Read the detections of one video and deliver them to its shard; yields a receipt per chunk.
 
-    A video that keeps killing its reader is given up by its owner, as in `decode_rows`.
+    The shard gives up a video that keeps killing its reader, as in `decode_rows`.
     """
     (segment,) = wire_format.segments_from_table(table)
     root, key = (table.column(name)[0].as_py() for name in ("root", "key"))
     saved = SavedVideo(segment.video, root, key)
-    video_id, owners = segment.video.video_id, ShardClient(attempt_id, num_shards)
-    refused = owners.begin_decode(segment)
-    if refused is not None:
-        for _ in range(refused + 1):
+    video_id, shards = segment.video.video_id, ShardClient(attempt_id, num_shards)
+    grant = shards.begin_decode(segment)
+    if not grant.go:
+        for _ in range(grant.num_chunks + 1):
             yield wire_format.receipt([], [], 0)
         return
     started, num_chunks = time.perf_counter(), 0
     for chunk in saved_chunks(saved, segment, config, resources.chunk_frames):
         read_s = time.perf_counter() - started
-        answer: str = owners.deliver(chunk)
+        verdict = shards.deliver(chunk)
         num_chunks += 1
-        owners.decoded([Decoded(video_id, segment.start_frame, num_chunks, False)])
+        shards.decoded([Decoded(video_id, segment.start_frame, num_chunks, False)])
         num_detections = sum(len(found) for found in chunk.detections)
-        yield wire_format.receipt([chunk], [answer], num_detections, decode_s=read_s)
+        yield wire_format.receipt([chunk], [verdict], num_detections, decode_s=read_s)
         started = time.perf_counter()
-    owners.decoded([Decoded(video_id, segment.start_frame, num_chunks, True)])
+    shards.decoded([Decoded(video_id, segment.start_frame, num_chunks, True)])
 
 
 def saved_chunks(
@@ -279,10 +279,10 @@ def saved_chunks(
     Never raises: an error is the last chunk, as in `pipelines.video.chunks.decode_segment`.
 
     Args:
-        saved: Where they are.
-        segment: Which video and attempt, and the first frame that is not associated yet.
+        saved: Place of the detections.
+        segment: Video, attempt, and the first frame that is not associated yet.
         config: Stride, frame limit, least score and score map.
-        chunk_frames: T, the frames of a chunk; the last one may have fewer.
+        chunk_frames: T, the frames per chunk; the last one may have fewer.
     """
     number = segment.start_frame // (chunk_frames * config.vid_stride)
     try:
@@ -323,7 +323,7 @@ def _chunk(
 
 
 def _known(error: Exception) -> VideoError:
-    """What stands in the video's error record."""
+    """The error for the video's error record."""
     if isinstance(error, VideoError):
         return error
     if isinstance(error, FileNotFoundError):

@@ -1,12 +1,12 @@
-"""THE dataflow: an archive of videos in, one committed Parquet file a video out.
+"""THE dataflow: an archive of videos in, one committed Parquet file per video out.
 
     segments --> decode --> detect --> receipts       a Ray Data pipeline, streaming
                               |
-                              +--> association actors --> tracks/<video_id>.parquet
+                              +--> association shards --> tracks/<video_id>.parquet
 
 A row of the dataset is a chunk of T frames, or several small ones. The detectors hand their
-detections straight to the actor that owns the video, so the dataset carries only receipts past
-them. Everything that Ray does may happen twice; a video's object is created once.
+detections straight to the video's association shard, an actor, so the dataset carries only
+receipts past them. Everything that Ray does may happen twice; a video's object is created once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from jde_ray.pipelines.tracking.stages.detect import DetectorStage
 from jde_ray.pipelines.tracking.stalls import streaming_context
 
 # what a decode task holds: libav's buffers and a few chunks. Asking for memory also keeps Ray Data
-# from fusing the stage into the detectors, which it does with stages that ask for the same
+# from fusing the stage into the detectors, as it does with stages of equal resources
 _DECODER_BYTES = 256 << 20
 _CUTTER_BYTES = 128 << 20
 
@@ -61,7 +61,7 @@ def build(
     pools = attempt.pools
     shards = (attempt.attempt_id, pools.num_shards)
     with DataContext.current(streaming_context()):
-        # 1. one row a video, or a pack of short ones; one block a row, so that each is a task
+        # 1. one row per video or pack of short videos; one block per row, so that each is a task
         packs = pack(attempt.segments, resources)
         rows: Dataset = ray.data.from_items(
             [wire_format.segments_to_row(part) for part in packs], override_num_blocks=len(packs)
@@ -110,25 +110,25 @@ def track(
     retry_errors: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Track people in all videos of `sources`, going on where an earlier run stopped.
+    """Track people in all videos of `sources`, continuing where an earlier run stopped.
 
     Args:
         sources: A file, folder, glob or list, or several (see `pipelines.sources.discovery`), or
-            what `find_videos` made of them.
+            the result of `find_videos`.
         out: Folder or `s3://` prefix of the run.
         config: What changes rows; another one into the same `out` is refused.
         resources: Pools, device, Ray's address. Joins the Ray of this process if there is one.
         outputs: What is written beside the tracks.
         components: Functions that decode, split and detect.
-        overwrite: Do committed videos again.
-        retry_errors: Do failed videos again.
+        overwrite: Track committed videos again.
+        retry_errors: Track failed videos again.
         progress: Called with every receipt.
 
     Returns:
-        What was done; its `exit_code` says how it ended.
+        Counts, errors and times of the run; `exit_code` says how it ended.
 
     Raises:
-        RunError: If the run is refused before any work, or cannot go on.
+        RunError: If the run is refused before any work, or cannot continue.
     """
     started = time.perf_counter()
     configure(resources.s3_endpoint)

@@ -1,4 +1,4 @@
-"""The same result in one process without Ray: the oracle of the dataflow, and for small runs."""
+"""The run in one process without Ray: the oracle of the dataflow, and enough for small runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def track(
     overwrite: bool = False,
     retry_errors: bool = False,
 ) -> Summary:
-    """One video after the other, one chunk after the other; arguments as `offline.track`.
+    """Track one video after the other, one chunk after the other.
+
+    The arguments are those of `offline.track`.
 
     Raises:
         RunError: If the run is refused.

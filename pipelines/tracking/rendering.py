@@ -1,6 +1,6 @@
-"""What is saved beside committed tracks afterwards: drawn videos, and text of earlier videos.
+"""Outputs made from committed tracks: drawn videos, and MOTChallenge text of earlier videos.
 
-A drawn video (`--save-video`) is decoded once more; MOTChallenge text comes from the Parquet.
+A drawn video (`--save-video`) is decoded once more; the text comes from the Parquet.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def render(
 
     Args:
         out: Address of the run's store.
-        video: A committed one.
-        config: Of the run: frames that were not looked at are left out.
+        video: A committed video.
+        config: Its stride and frame limit decide which frames are drawn.
         read_frames: Called as `pipelines.video.chunks.read_frames`.
-        s3_endpoint: See `ResourceConfig`.
+        s3_endpoint: URL of an S3 store that is not AWS.
     """
     configure(s3_endpoint)
     store = open_store(out)
@@ -66,21 +66,21 @@ def render(
 
 
 def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
-    """MOTChallenge text of those of these videos that were committed without it."""
+    """Write MOTChallenge text for the videos that were committed without it."""
     committed, written = set(store.list("tracks/")), set(store.list("mot/"))
     for video in videos:
         key, text_key = tracks_key(video.video_id), mot_key(video.video_id)
         if key in committed and text_key not in written:
             try:
                 table = open_parquet(store, key).read()
-            except pa.ArrowException as error:  # told at the end: another line says what to do
+            except pa.ArrowException as error:  # the end of the run says what to do
                 logger.info("%s cannot be read: %s", key, error)
                 continue
             store.put(text_key, mot_text(table).encode())
 
 
 def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
-    """Of these videos, the committed ones that were not rendered yet."""
+    """The committed videos among these that were not drawn yet."""
     committed, rendered = set(store.list("tracks/")), set(store.list("videos/"))
     return [
         video
@@ -90,13 +90,13 @@ def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
 
 
 def without_detections(store: ObjectStore, video_ids: Sequence[str]) -> list[str]:
-    """Of these committed videos, those whose detections are not there."""
+    """The committed videos among these that have no saved detections."""
     there = set(store.list("detections/"))
     return [video_id for video_id in video_ids if detections_key(video_id) not in there]
 
 
 def without_embeddings(store: ObjectStore, video_ids: Sequence[str]) -> list[str]:
-    """Of these committed videos, those whose tracks hold no embeddings; only headers are read."""
+    """The committed videos among these whose tracks hold no embeddings; only headers are read."""
 
     def has_none(video_id: str) -> bool:
         try:
@@ -118,10 +118,10 @@ def render_all(
     cpus: float,
     resources: ResourceConfig = ResourceConfig(),
 ) -> int:
-    """Render what is missing, as Ray tasks of `cpus` each; gives the number of videos.
+    """Draw the missing videos, as Ray tasks of `cpus` CPUs each; returns the number of videos.
 
     Raises:
-        RunError: If a video could not be rendered; the others are.
+        RunError: If a video could not be drawn; the others are.
     """
     task: Any = ray.remote(render).options(num_cpus=cpus, max_retries=2)
     tasks = {
@@ -137,7 +137,7 @@ def render_all(
         except RayError as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
             failed.append(f"{tasks[done].uri}: {' '.join(str(cause).split())}")
-    # of workers that were killed; what another partition is at must stay
+    # uploads of workers that were killed; those of another partition must stay
     store.abort_uploads("videos/", {video_key(video.video_id) for video in tasks.values()})
     if failed:
         text = f"save-video: {len(failed)} videos could not be written, the first is {failed[0]}"

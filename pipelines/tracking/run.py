@@ -57,8 +57,8 @@ class Run:
         resources: Share, Ray's address, endpoint of S3.
         outputs: What is written beside the tracks.
         started: When the call began, by `time.perf_counter`.
-        overwrite: Do committed videos again.
-        retry_errors: Do failed videos again.
+        overwrite: Track committed videos again.
+        retry_errors: Track failed videos again.
         progress: Called with every receipt.
 
     Attributes:

@@ -16,7 +16,14 @@ from jde_ray.pipelines.detection.networks import ModelBuilder, load_network, qui
 from jde_ray.pipelines.detection.settings import settle
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.run_record import open_out, recorded_precision
-from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.structures import (
+    DetectionChunk,
+    FrameChunk,
+    Segment,
+    Verdict,
+    Video,
+    VideoInfo,
+)
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.detect import DetectorStage
 
@@ -88,7 +95,9 @@ def test_pictures_of_another_kind_are_refused_in_one_line() -> None:
     info = [VideoInfo(96, 64, 30.0)]
     shapes = [right[0], right[..., :1], right[:, :0, :0], right[:, :60]]
     for frames in (*shapes, right / 255, right.astype(np.int64)):
-        with pytest.raises(ValueError, match=f"frames: got {frames.dtype} of shape .* is uint8"):
+        with pytest.raises(
+            ValueError, match=f"frames: got {frames.dtype} of shape .* expected uint8"
+        ):
             detector().find(frames, info, [0])
     with pytest.raises(ValueError, match="infos: got 3 and 3 numbers of 2 frames"):
         detector().find(right, info * 3, [0, 1, 2])
@@ -140,27 +149,27 @@ def test_capped_detections_are_counted(tmp_path: Path) -> None:
 
 
 class Ledger:
-    """Owners that note what they are told."""
+    """A client that notes its calls."""
 
-    def __init__(self, answers: list[str], *, is_suspicious: bool = False) -> None:
+    def __init__(self, answers: list[Verdict], *, is_suspicious: bool = False) -> None:
         self.answers, self.is_suspicious = answers, is_suspicious
         self.calls: list[str] = []
 
-    def begin(self, chunk: FrameChunk) -> str:
+    def begin(self, chunk: FrameChunk) -> Verdict:
         self.calls.append(f"begin {chunk.chunk_index}")
         return self.answers[chunk.chunk_index]
 
-    def begin_all(self, chunks: list[FrameChunk]) -> list[str] | None:
+    def begin_all(self, chunks: list[FrameChunk]) -> list[Verdict] | None:
         self.calls.append("begin all")
         return None if self.is_suspicious else self.answers
 
-    def deliver(self, chunk: DetectionChunk) -> str:
+    def deliver(self, chunk: DetectionChunk) -> Verdict:
         self.calls.append(f"deliver {chunk.chunk_index}")
-        return "ok"
+        return Verdict.TAKEN
 
-    def deliver_all(self, chunks: list[DetectionChunk]) -> list[str]:
+    def deliver_all(self, chunks: list[DetectionChunk]) -> list[Verdict]:
         self.calls.append(f"deliver {[chunk.chunk_index for chunk in chunks]}")
-        return ["ok"] * len(chunks)
+        return [Verdict.TAKEN] * len(chunks)
 
 
 def receipt_of(ledger: Ledger, chunks: list[FrameChunk]) -> dict[str, Any]:
@@ -172,22 +181,25 @@ def receipt_of(ledger: Ledger, chunks: list[FrameChunk]) -> dict[str, Any]:
     return receipt
 
 
-@pytest.mark.parametrize(("answer", "calls"), [("ok", 2), ("dup", 1), ("skip", 1), ("fenced", 1)])
-def test_the_stage_asks_before_it_works(tmp_path: Path, answer: str, calls: int) -> None:
+@pytest.mark.parametrize(
+    ("answer", "calls"),
+    [(Verdict.TAKEN, 2), (Verdict.DUPLICATE, 1), (Verdict.ENDED, 1), (Verdict.STALE, 1)],
+)
+def test_the_stage_asks_before_it_works(tmp_path: Path, answer: Verdict, calls: int) -> None:
     ledger = Ledger([answer])
     receipt = receipt_of(ledger, frames(tmp_path)[:1])
     assert len(ledger.calls) == calls
     assert (receipt["decode_s"], receipt["num_frames"]) == (0.5, 8)
-    assert (receipt["num_detections"] > 0) == (answer == "ok")
+    assert (receipt["num_detections"] > 0) == (answer == Verdict.TAKEN)
 
 
 def test_small_chunks_are_announced_and_delivered_at_once(tmp_path: Path) -> None:
     chunks = frames(tmp_path)[:3]
-    ledger = Ledger(["ok", "dup", "ok"])
+    ledger = Ledger([Verdict.TAKEN, Verdict.DUPLICATE, Verdict.TAKEN])
     receipt = receipt_of(ledger, chunks)
     assert ledger.calls == ["begin all", "deliver [0, 2]"]
     assert (receipt["num_chunks"], receipt["num_frames"]) == (3, 24)
-    ledger = Ledger(["ok", "dup", "ok"], is_suspicious=True)
+    ledger = Ledger([Verdict.TAKEN, Verdict.DUPLICATE, Verdict.TAKEN], is_suspicious=True)
     assert receipt_of(ledger, chunks)["num_detections"] == receipt["num_detections"]
     assert ledger.calls == [
         "begin all",

@@ -26,7 +26,7 @@ def test_opened_videos_count_by_their_header_and_others_by_size() -> None:
     expected.learn(VIDEOS[2].video_id, 500)
     assert expected.left(150) == 850
     assert expected.left(2000) == 0
-    expected.go_on_from(300)
+    expected.continue_from(300)
     assert expected.left(150) == 550
 
 

@@ -11,14 +11,14 @@ from fakes import Script
 
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import Reason
-from jde_ray.pipelines.structures import Decoded, FrameChunk, Segment, Video
+from jde_ray.pipelines.structures import Decoded, DecodeGrant, FrameChunk, Segment, Video
 from jde_ray.pipelines.tracking.stages import decode, wire_format
 
 
 class Ledger:
-    """Owners that note how far decoding came."""
+    """A client that notes how far decoding came."""
 
-    refused: int | None = None
+    grant = DecodeGrant(go=True)
     is_suspicious = False  # a worker has died over such a pack
 
     def __init__(self, *_: object) -> None:
@@ -26,13 +26,13 @@ class Ledger:
         self.begun: list[str] = []
         Ledger.last = self
 
-    def begin_decode(self, segment: Segment) -> int | None:
+    def begin_decode(self, segment: Segment) -> DecodeGrant:
         self.begun.append(segment.video.name)
-        return self.refused
+        return self.grant
 
-    def begin_decode_all(self, segments: list[Segment]) -> list[int | None] | None:
+    def begin_decode_all(self, segments: list[Segment]) -> list[DecodeGrant] | None:
         self.begun.append("".join(segment.video.name for segment in segments))
-        return None if self.is_suspicious else [self.refused] * len(segments)
+        return None if self.is_suspicious else [self.grant] * len(segments)
 
     def decoded(self, progress: Iterable[Decoded]) -> None:
         self.said += [(one.video_id[0], one.num_chunks, one.has_ended) for one in progress]
@@ -102,7 +102,7 @@ def test_a_pack_over_which_a_worker_died_is_begun_one_by_one(
     assert [len(row) for row in many] == [4, 4, 1]
     assert Ledger.last.begun == ["abc", "a", "b", "c"]
     assert Ledger.last.said[0] == ("a", 3, True)
-    monkeypatch.setattr(Ledger, "refused", 2)
+    monkeypatch.setattr(Ledger, "grant", DecodeGrant(go=False, num_chunks=2))
     many = tables([segment_of(tmp_path, name) for name in "abc"], CHUNK_BYTES)
     assert [len(row) for row in many] == [4, 4, 1]
 
@@ -115,7 +115,7 @@ def test_a_part_of_a_video_waits_for_its_turn_and_numbers_chunks_over_the_whole(
     assert [chunk.chunk_index for chunk in chunks] == [1, 2]
     assert np.concatenate([chunk.frame_index for chunk in chunks]).tolist() == list(range(8, 20))
     assert Ledger.last.waited == (1, decode.MOST_AHEAD * ResourceConfig().segment_frames // 8)
-    monkeypatch.setattr(Ledger, "refused", 0)
+    monkeypatch.setattr(Ledger, "grant", DecodeGrant(go=False, num_chunks=0))
     (nothing,) = rows(tmp_path, start_frame=8)
     assert (nothing.chunk_index, nothing.is_last) == (1, True)
 
@@ -141,7 +141,7 @@ def test_a_video_given_up_is_not_decoded_and_no_shorter_than_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decode, "ShardClient", Ledger)
-    monkeypatch.setattr(Ledger, "refused", 4)
+    monkeypatch.setattr(Ledger, "grant", DecodeGrant(go=False, num_chunks=4))
     chunks = rows(tmp_path)
     assert len(chunks) == 5
     assert all(c.error is not None and c.error.reason is Reason.WORKER_DIED for c in chunks)
