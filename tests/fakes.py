@@ -1,4 +1,4 @@
-"""Stand-ins that Ray workers can import: videos that are small texts, a model that reads colours.
+"""Fakes that Ray workers can import: videos that are small text files, models that read colours.
 
 A fake video is a file `<name>.mp4` that holds a JSON `Script`; `decode` draws it, `ColourModel`
 finds the drawn rectangles again. Marks in the first pixel make the model misbehave.
@@ -221,7 +221,7 @@ class NumberModel:
 
 
 def refuse(*arguments: object, **settings: object) -> NoReturn:
-    """In the place of what shall not be called."""
+    """A component that fails when it is called."""
     raise RuntimeError("no such component")
 
 
