@@ -242,14 +242,14 @@ class _Bench:
         return row
 
     def _associate(self, videos: Sequence[Video], chunks: Sequence[FrameChunk]) -> dict[str, Any]:
-        """The association actors of a pass; every chunk's detections over and over, in order."""
+        """The association shards of an attempt; every chunk's detections again and again."""
         import ray
 
         from jde_ray.pipelines.config import OutputConfig
         from jde_ray.pipelines.detection.detector import Detector
         from jde_ray.pipelines.structures import Segment, Video
-        from jde_ray.pipelines.tracking.stages.associate import start_shards
         from jde_ray.pipelines.tracking.stages.shard_client import shard_of
+        from jde_ray.pipelines.tracking.stages.start_shards import start_shards
 
         detector = Detector(self._config.detection, self._resources, self._components.build_model)
         found = [detector.detect(chunk) for chunk in chunks[:8]]

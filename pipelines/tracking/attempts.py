@@ -16,15 +16,6 @@ from typing import Any
 
 import ray
 from ray.data import Dataset
-from ray.exceptions import (
-    AuthenticationError,
-    GetTimeoutError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    RuntimeEnvSetupError,
-    UserCodeException,
-)
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
@@ -35,9 +26,15 @@ from jde_ray.pipelines.output.run_record import committed_outcome, file_metadata
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.s3_client import deadline_s
 from jde_ray.pipelines.structures import Counts, Segment, Video, VideoOutcome
+from jde_ray.pipelines.tracking.failures import (
+    answer_of,
+    last_line,
+    may_succeed_again,
+    to_run_error,
+)
 from jde_ray.pipelines.tracking.pools import Pools
-from jde_ray.pipelines.tracking.stages.associate import start_shards
-from jde_ray.pipelines.tracking.stalls import StalledError, Watch
+from jde_ray.pipelines.tracking.stages.start_shards import start_shards
+from jde_ray.pipelines.tracking.stalls import Watch
 from jde_ray.pipelines.tracking.time_left import ExpectedFrames
 
 logger = logging.getLogger(__name__)
@@ -143,10 +140,10 @@ class Attempts:
             todo = [video for video in todo if not self._has_ended(video)]
             todo = [video for video in todo if not self._is_given_up(video)]
             num_idle = num_idle + 1 if len(self.outcomes) == before else 0
-            if self._is_stuck and not _may_pass(self._trouble):
+            if self._is_stuck and not may_succeed_again(self._trouble):
                 break
         if todo and self._trouble is not None:
-            raise _run_error(self._trouble) from self._trouble
+            raise to_run_error(self._trouble) from self._trouble
         if todo:
             raise RunError(
                 f"{len(todo)} videos are left: their workers were lost {MAX_IDLE} times before any"
@@ -237,7 +234,7 @@ class Attempts:
                 self._trouble = watch.verdict or error
                 if isinstance(self._trouble, RunError):
                     raise self._trouble from error
-                logger.warning("the dataflow ended early: %s", _one_line(self._trouble))
+                logger.warning("the dataflow ended early: %s", last_line(self._trouble))
             finally:
                 watch.moved("the association shards write their last videos")
                 self._collect(shards, {one.video.video_id: one.video for one in segments})
@@ -301,9 +298,9 @@ class Attempts:
         calls = [[getattr(shard, method).remote() for shard in shards] for method in methods]
         last = calls[-1]  # a shard answers in order
         ray.wait(last, num_returns=len(last), timeout=_ANSWER_S + deadline_s())
-        answers = [[_answer(call) for call in each] for each in calls]
+        answers = [[answer_of(call) for call in each] for each in calls]
         for error in (one for one in answers[-1] if isinstance(one, Exception)):
-            logger.warning("an association shard was lost: %s", _one_line(error))
+            logger.warning("an association shard was lost: %s", last_line(error))
         return [[None if isinstance(one, Exception) else one for one in each] for each in answers]
 
     def _check_store(self) -> None:
@@ -327,33 +324,3 @@ class Attempts:
                 return False
             self.outcomes[video.video_id] = outcome
         return True
-
-
-def _answer(call: Any) -> Any:
-    """The answer of a call that was waited for; the error if its shard is lost or silent."""
-    try:
-        return ray.get(call, timeout=0)
-    except (RayError, GetTimeoutError) as error:
-        return error
-
-
-def _one_line(error: Exception) -> str:
-    """The last line of an error; Ray puts the worker's trace before it."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
-
-
-def _may_pass(error: BaseException | None) -> bool:
-    """Whether another attempt may succeed after this error: not if our own code raised."""
-    if isinstance(error, RayTaskError):
-        return _may_pass(error.cause)
-    if isinstance(error, RayActorError):
-        return not error.actor_init_failed
-    never = (UserCodeException, RuntimeEnvSetupError, AuthenticationError)
-    # some assertions of Ray Data do not hold while its workers die
-    passing = (StalledError, RayError, AssertionError, TimeoutError)
-    return isinstance(error, passing) and not isinstance(error, never)
-
-
-def _run_error(error: Exception) -> RunError:
-    return RunError(f"the dataflow failed: {_one_line(error)}", ExitCode.INTERNAL)

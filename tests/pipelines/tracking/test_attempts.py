@@ -27,7 +27,8 @@ from jde_ray.pipelines.output.row_writer import write_error
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Counts, Segment, Video, VideoOutcome
-from jde_ray.pipelines.tracking.attempts import MAX_IDLE, MAX_TRIES, Attempts, _may_pass
+from jde_ray.pipelines.tracking.attempts import MAX_IDLE, MAX_TRIES, Attempts
+from jde_ray.pipelines.tracking.failures import may_succeed_again
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 from jde_ray.pipelines.tracking.stages.shard_client import shard_of
@@ -171,7 +172,7 @@ def test_a_dataflow_that_fails_but_moves_on_gets_all_its_tries(tmp_path: Path) -
 def test_losses_are_tried_again_and_errors_of_our_own_code_are_not(
     error: Exception, expected: bool
 ) -> None:
-    assert _may_pass(error) is expected
+    assert may_succeed_again(error) is expected
 
 
 def test_a_loss_before_any_video_has_ended_is_tried_again(tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_a_loss_before_any_video_has_ended_is_tried_again(tmp_path: Path) -> Non
 
 
 class _Late:
-    """An association actor that answers a call after a while, by the store of a test's Ray."""
+    """An association shard that answers a call after a while, by the store of a test's Ray."""
 
     def __init__(self, name: str, asked: list[str]) -> None:
         self.finish, self.stats = (
@@ -211,7 +212,7 @@ def test_all_actors_are_asked_before_the_first_is_waited_for(
         raise GetTimeoutError(call)
 
     monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.ray.wait", wait)
-    monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.ray.get", get)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.failures.ray.get", get)
     monkeypatch.setattr(
         "jde_ray.pipelines.tracking.attempts.ray.kill", lambda shard: events.append("kill")
     )

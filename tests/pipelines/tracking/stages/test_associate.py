@@ -30,9 +30,10 @@ from jde_ray.pipelines.structures import (
     Video,
 )
 from jde_ray.pipelines.tracking.stages import associate, wire_format
-from jde_ray.pipelines.tracking.stages.associate import MAX_TRIES, AssociationShard, start_shards
+from jde_ray.pipelines.tracking.stages.associate import MAX_TRIES, AssociationShard
 from jde_ray.pipelines.tracking.stages.session import Checkpointing
 from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
+from jde_ray.pipelines.tracking.stages.start_shards import start_shards
 
 GO = DecodeGrant(go=True)
 
