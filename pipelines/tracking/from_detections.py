@@ -224,13 +224,14 @@ def build(
     Returns:
         One receipt per chunk, as in `offline.build`.
     """
+    shards = ShardClient(attempt.attempt_id, attempt.pools.num_shards)
     rows = []
     for segment in attempt.segments:
         place = places[segment.video.video_id]
         rows.append(wire_format.segments_to_row([segment]) | {"root": place.root, "key": place.key})
     with DataContext.current(streaming_context()):
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            partial(read_rows, config, resources, attempt.attempt_id, attempt.pools.num_shards),
+            partial(read_rows, config, resources, shards),
             batch_size=1,
             batch_format="pyarrow",
             compute=TaskPoolStrategy(resources.num_decoders),
@@ -242,8 +243,7 @@ def build(
 def read_rows(
     config: TrackConfig,
     resources: ResourceConfig,
-    attempt_id: str,
-    num_shards: int,
+    shards: ShardClient,
     table: pa.Table,
 ) -> Iterator[pa.Table]:
     """Read the detections of one video and deliver them to its shard; yields a receipt per chunk.
@@ -253,7 +253,7 @@ def read_rows(
     (segment,) = wire_format.segments_from_table(table)
     root, key = (table.column(name)[0].as_py() for name in ("root", "key"))
     saved = SavedVideo(segment.video, root, key)
-    video_id, shards = segment.video.video_id, ShardClient(attempt_id, num_shards)
+    video_id = segment.video.video_id
     grant = shards.begin_decode(segment)
     if not grant.go:
         for _ in range(grant.num_chunks + 1):

@@ -31,6 +31,7 @@ from jde_ray.pipelines.tracking.run import Attempt, Run
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.decode import cut_rows, decode_rows, is_cut
 from jde_ray.pipelines.tracking.stages.detect import DetectorStage
+from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 from jde_ray.pipelines.tracking.stalls import streaming_context
 
 # what a decode task holds: libav's buffers and a few chunks. Asking for memory also keeps Ray Data
@@ -59,7 +60,7 @@ def build(
         One receipt per row of chunks, see `wire_format.RECEIPT_SCHEMA`.
     """
     pools = attempt.pools
-    shards = (attempt.attempt_id, pools.num_shards)
+    shards = ShardClient(attempt.attempt_id, pools.num_shards)
     with DataContext.current(streaming_context()):
         # 1. one row per video or pack of short videos; one block per row, so that each is a task
         packs = pack(attempt.segments, resources)
@@ -78,7 +79,7 @@ def build(
             )
         # 2. segments -> rows of their chunks; tasks, since nothing is kept from video to video
         chunks = rows.map_batches(
-            partial(decode_rows, components.decode, config, resources, *shards),
+            partial(decode_rows, components.decode, config, resources, shards),
             batch_size=1,
             batch_format="pyarrow",
             compute=TaskPoolStrategy(pools.num_decoders),
@@ -94,7 +95,7 @@ def build(
             compute=ActorPoolStrategy(size=pools.num_detectors, max_tasks_in_flight_per_actor=2),
             num_cpus=pools.detector_cpus,
             num_gpus=pools.detector_gpus,
-            fn_constructor_args=(config.detection, resources, components.build_model, *shards),
+            fn_constructor_args=(config.detection, resources, components.build_model, shards),
         )
 
 

@@ -51,8 +51,7 @@ def decode_rows(
     decode: Decoder,
     config: TrackConfig,
     resources: ResourceConfig,
-    attempt_id: str,
-    num_shards: int,
+    shards: ShardClient,
     table: pa.Table,
 ) -> Iterator[pa.Table]:
     """Decode a row's segments, and report to the association shards how far each has come.
@@ -66,8 +65,7 @@ def decode_rows(
         decode: Called as `pipelines.video.chunks.decode_segment`.
         config: What changes rows.
         resources: Frames per chunk, bytes per row.
-        attempt_id: Names the association shards.
-        num_shards: How many there are.
+        shards: Where progress is reported, and suspicious segments are refused.
         table: One row with segments.
 
     Yields:
@@ -76,7 +74,7 @@ def decode_rows(
     configure(resources.s3_endpoint)
     segments = wire_format.segments_from_table(table)
     step = chunk_step(config, resources)
-    row = _Row(ShardClient(attempt_id, num_shards), chunks_in_row(config, resources, len(segments)))
+    row = _Row(shards, chunks_in_row(config, resources, len(segments)))
     grants = row.shards.begin_decode_all(segments) if len(segments) > 1 else None
     for place, segment in enumerate(segments):
         first_chunk = segment.start_frame // step

@@ -26,8 +26,7 @@ class DetectorStage:
         config: The network, and which detections are kept.
         resources: Device and threads.
         build_model: Loads the network.
-        attempt_id: Names the association shards.
-        num_shards: How many there are.
+        shards: The association shards that take the detections.
     """
 
     def __init__(
@@ -35,11 +34,10 @@ class DetectorStage:
         config: DetectionConfig,
         resources: ResourceConfig,
         build_model: ModelBuilder,
-        attempt_id: str,
-        num_shards: int,
+        shards: ShardClient,
     ) -> None:
         self._detector = Detector(config, resources, build_model)
-        self._shards = ShardClient(attempt_id, num_shards)
+        self._shards = shards
         self._detect_s, self._num_detections = 0.0, 0  # of the row at hand
 
     def __call__(self, table: pa.Table) -> pa.Table:

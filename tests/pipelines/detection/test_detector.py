@@ -174,9 +174,11 @@ class Ledger:
 
 def receipt_of(ledger: Ledger, chunks: list[FrameChunk]) -> dict[str, Any]:
     stage = DetectorStage(
-        fakes.CONFIG.detection, ResourceConfig(), fakes.COMPONENTS.build_model, "pass", 1
+        fakes.CONFIG.detection,
+        ResourceConfig(),
+        fakes.ColourModel,
+        ledger,  # type: ignore[arg-type]
     )
-    stage._shards = ledger  # type: ignore[assignment]
     (receipt,) = stage(wire_format.frames_to_table(chunks, 0.5)).to_pylist()
     return receipt
 

@@ -21,7 +21,7 @@ class Ledger:
     grant = DecodeGrant(go=True)
     is_suspicious = False  # a worker has died over such a pack
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self) -> None:
         self.said: list[tuple[str, int, bool]] = []
         self.begun: list[str] = []
         Ledger.last = self
@@ -46,8 +46,7 @@ def tables(segments: list[Segment], row_bytes: int) -> list[list[FrameChunk]]:
         fakes.decode,
         fakes.CONFIG,
         ResourceConfig(chunk_frames=8, row_bytes=row_bytes),
-        "pass",
-        1,
+        Ledger(),
         pa.Table.from_pylist([wire_format.segments_to_row(segments)]),
     )
     return [wire_format.frames_from_table(table)[0] for table in found]
@@ -62,8 +61,7 @@ def rows(tmp_path: Path, **part: int) -> list[FrameChunk]:
     return [chunk for (chunk,) in tables([segment_of(tmp_path, "a", **part)], 0)]
 
 
-def test_a_segment_becomes_its_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "ShardClient", Ledger)
+def test_a_segment_becomes_its_chunks(tmp_path: Path) -> None:
     chunks = rows(tmp_path)
     assert [chunk.chunk_index for chunk in chunks] == [0, 1, 2]
     assert [chunk.attempt for chunk in chunks] == [1, 1, 1]
@@ -74,9 +72,8 @@ def test_a_segment_becomes_its_chunks(tmp_path: Path, monkeypatch: pytest.Monkey
 CHUNK_BYTES = 8 * 3 * fakes.SIZE[0] * fakes.SIZE[1]
 
 
-def test_small_chunks_travel_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_chunks_travel_together(tmp_path: Path) -> None:
     """Rows are of equal length, across the videos of a pack too; owners know before they leave."""
-    monkeypatch.setattr(decode, "ShardClient", Ledger)
     one = tables([segment_of(tmp_path, "a", 36)], 2 * CHUNK_BYTES)
     assert [[chunk.chunk_index for chunk in row] for row in one] == [[0, 1], [2, 3], [4]]
     assert Ledger.last.said == [("a", 2, False), ("a", 4, False), ("a", 5, True)]
@@ -96,7 +93,6 @@ def test_a_pack_over_which_a_worker_died_is_begun_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every video is told to have ended before the next one begins; rows are the same ones."""
-    monkeypatch.setattr(decode, "ShardClient", Ledger)
     monkeypatch.setattr(Ledger, "is_suspicious", True)
     many = tables([segment_of(tmp_path, name) for name in "abc"], CHUNK_BYTES)
     assert [len(row) for row in many] == [4, 4, 1]
@@ -110,7 +106,6 @@ def test_a_pack_over_which_a_worker_died_is_begun_one_by_one(
 def test_a_part_of_a_video_waits_for_its_turn_and_numbers_chunks_over_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "ShardClient", Ledger)
     chunks = rows(tmp_path, start_frame=8)
     assert [chunk.chunk_index for chunk in chunks] == [1, 2]
     assert np.concatenate([chunk.frame_index for chunk in chunks]).tolist() == list(range(8, 20))
@@ -140,7 +135,6 @@ def test_a_long_video_becomes_a_row_a_part_and_a_short_one_stays(tmp_path: Path)
 def test_a_video_given_up_is_not_decoded_and_no_shorter_than_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "ShardClient", Ledger)
     monkeypatch.setattr(Ledger, "grant", DecodeGrant(go=False, num_chunks=4))
     chunks = rows(tmp_path)
     assert len(chunks) == 5
