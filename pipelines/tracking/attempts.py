@@ -171,11 +171,14 @@ class Attempts:
         """
         states = find_states(self._store)
         for start in range(0, len(todo), BATCH_VIDEOS):
-            wave = todo[start : start + BATCH_VIDEOS]
+            batch = todo[start : start + BATCH_VIDEOS]
             before = len(self.outcomes)
             yield (
                 f"{name}-{start}" if start else name,
-                [self._remaining(video, attempt, states.get(video.video_id, ())) for video in wave],
+                [
+                    self._remaining(video, attempt, states.get(video.video_id, ()))
+                    for video in batch
+                ],
             )
             self._is_stuck = self._trouble is not None and len(self.outcomes) == before
             if self._is_stuck:

@@ -75,13 +75,13 @@ def decode_rows(
     segments = wire_format.segments_from_table(table)
     step = chunk_step(config, resources)
     row = _Row(shards, chunks_in_row(config, resources, len(segments)))
-    grants = row.shards.begin_decode_all(segments) if len(segments) > 1 else None
+    grants = shards.begin_decode_all(segments) if len(segments) > 1 else None
     for place, segment in enumerate(segments):
         first_chunk = segment.start_frame // step
         if first_chunk:
             ahead = MOST_AHEAD * resources.segment_frames // step
-            row.shards.await_turn(segment, first_chunk, ahead)
-        grant = row.shards.begin_decode(segment) if grants is None else grants[place]
+            shards.await_turn(segment, first_chunk, ahead)
+        grant = shards.begin_decode(segment) if grants is None else grants[place]
         chunks: Iterable[FrameChunk]
         if grant.go:
             chunks = frame_chunks(decode, segment, config, resources)

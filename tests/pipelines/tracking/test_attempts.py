@@ -57,7 +57,7 @@ def test_only_what_did_not_end_is_planned_again_as_the_next_attempt(tmp_path: Pa
     assert len(names) == own.count == 3
 
 
-def test_a_large_archive_goes_through_in_waves(
+def test_a_large_archive_goes_through_in_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.BATCH_VIDEOS", 2)
@@ -73,7 +73,7 @@ def test_a_large_archive_goes_through_in_waves(
     assert (own.count, len(names)) == (3, 4)
 
 
-def test_a_wave_that_achieves_nothing_is_the_last_one(
+def test_a_batch_that_achieves_nothing_is_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.BATCH_VIDEOS", 1)
