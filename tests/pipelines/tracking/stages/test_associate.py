@@ -367,5 +367,5 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
     assert owners.deliver_all(parts[:2]) == [Verdict.LOST] * 2
     assert owners.begin_all(parts[:2]) == [Verdict.STALE] * 2
     assert owners.begin_decode(segment) == DecodeGrant(go=False)
-    assert owners.begin_decode_all([segment, other]) == [0, 0]
+    assert owners.begin_decode_all([segment, other]) == [DecodeGrant(go=False)] * 2
     assert ShardClient("no-such-pass", 2).deliver(parts[0]) == Verdict.LOST
