@@ -21,8 +21,9 @@ from jde_ray.pipelines.video.synthetic import render_street
 if TYPE_CHECKING:
     from jde_ray.models.metrics.tracking import SequenceScores
     from jde_ray.models.synthetic.scene import StreetScene
-    from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig
+    from jde_ray.pipelines.config import ResourceConfig, TrackConfig
     from jde_ray.pipelines.output.summary import Summary
+    from jde_ray.pipelines.tracking.components import Components
 
 VISIBLE = 0.25  # people of whom less can be seen are not asked for, and not held against a track
 SCENES = {"promenade": 14, "high_street": 25, "square": 24}  # seeds
@@ -78,7 +79,7 @@ def run(
     resources: ResourceConfig,
     seconds: float,
     console: Console,
-    parts: Parts | None = None,
+    components: Components | None = None,
 ) -> int:
     """Do the demo.
 
@@ -88,7 +89,7 @@ def run(
         resources: Device and pools.
         seconds: Length of a video.
         console: Where to say what happens.
-        parts: Which decoder and model, None for the real ones.
+        components: Functions that decode and detect; None for the real ones.
 
     Returns:
         Exit code of the run.
@@ -98,8 +99,9 @@ def run(
         ValueError: If the folder holds a demo of another length.
     """
     from jde_ray.jobs.console.progress import Display
-    from jde_ray.pipelines.config import OutputConfig, Parts
+    from jde_ray.pipelines.config import OutputConfig
     from jde_ray.pipelines.errors import ExitCode, RunError
+    from jde_ray.pipelines.tracking.components import Components
     from jde_ray.pipelines.tracking.offline import track
 
     started = perf_counter()
@@ -109,7 +111,7 @@ def run(
             console.print(f"rendering {video.path} ...", highlight=False)
             render_video(video)
     console.print("tracking on a local Ray ...", highlight=False)
-    sources, parts = [str(out / "archive")], parts or Parts()
+    sources = [str(out / "archive")]
     with Display() as display:
         summary = track(
             sources,
@@ -117,7 +119,7 @@ def run(
             config,
             resources=resources,
             outputs=OutputConfig(save_video=True),
-            parts=parts,
+            components=components or Components(),
             progress=display,
         )
     if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):

@@ -174,7 +174,7 @@ def check_saved(values: Values, saved: list[str]) -> Settings:
         RunError: If something is, there are no detections, or they do not go together.
     """
     from jde_ray.pipelines.sources.saved_detections import find_saved
-    from jde_ray.pipelines.tracking.from_detections import settle_saved
+    from jde_ray.pipelines.tracking.from_detections import resolve_settings
 
     for section, field in values:
         if section == "detection" and field != "score_map":
@@ -183,7 +183,7 @@ def check_saved(values: Values, saved: list[str]) -> Settings:
                 ExitCode.REFUSED,
             )
     settings = build_settings(values)
-    settled = settle_saved(settings.track, find_saved(saved))
+    settled = resolve_settings(settings.track, find_saved(saved))
     least, threshold = settled.tracking.least_score, settled.detection.threshold
     if threshold > least:
         print(

@@ -94,7 +94,7 @@ def tune(
     from jde_ray.models.metrics.tracking import RATIOS
     from jde_ray.pipelines.evaluation.tuning import tune as run
     from jde_ray.pipelines.sources.saved_detections import find_saved
-    from jde_ray.pipelines.tracking.from_detections import settle_saved
+    from jde_ray.pipelines.tracking.from_detections import resolve_settings
 
     for name, path in (("out", out), ("json", save)):
         if path is not None and not path.parent.is_dir():  # not after all trials
@@ -105,7 +105,7 @@ def tune(
     sets = _pair(saved, gt)
     space = _space(param)
     # the least score that was saved: trials look at less, never at more
-    settled = settle_saved(settings.track, saved, least=0.0)
+    settled = resolve_settings(settings.track, saved, least=0.0)
     tuning = run(
         settled,
         sets,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
 import re
@@ -227,33 +226,3 @@ class ResourceConfig:
         """The partition as k and K; (0, 0) if it is none."""
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.partition)
         return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """Import paths (`module:name`) of what may be exchanged, found anew in every worker.
-
-    Attributes:
-        decode: Generator of frame chunks, called as `pipelines.video.chunks.decode_segment`.
-        cut: Parts of a long video, called as `pipelines.video.splitting.cut_segment`.
-        frames: Generator of frames in full size, called as `pipelines.video.chunks.read_frames`.
-        model: Builder of the model, see `pipelines.detection.networks.FrameModel`.
-    """
-
-    decode: str = "jde_ray.pipelines.video.chunks:decode_segment"
-    cut: str = "jde_ray.pipelines.video.splitting:cut_segment"
-    frames: str = "jde_ray.pipelines.video.chunks:read_frames"
-    model: str = "jde_ray.pipelines.detection.networks:load_network"
-
-
-def find_part(path: str) -> Any:
-    """Import what a `module:name` path names.
-
-    Raises:
-        ValueError: If there is no such thing.
-    """
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"part: got {path!r}, expected module:name ({error})") from error

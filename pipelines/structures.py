@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,6 @@ from jde_ray.models.structures import Detections, Tracks
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.names import make_id
 
-# halt: the owner cannot write any more; lost: it died over this chunk, or while it waited for it
-Answer = Literal["ok", "dup", "fenced", "skip", "halt", "lost"]
 DEFAULT_RATE = 30.0
 
 
@@ -37,11 +36,6 @@ class Video:
     def source_version(self) -> str:
         """Of `version` what is the video's own; behind it that of its saved detections follows."""
         return self.version.partition("|")[0]
-
-
-# Detail of the error of a segment whose frames are not what its packets promised. Nobody sees it:
-# the video is decoded again, whole.
-UNCUTTABLE = "its segments do not fit together"
 
 
 @dataclass(frozen=True)
@@ -127,6 +121,8 @@ class FrameChunk:
         is_last: No chunk follows.
         error: The decoder gave up here; then n is 0 and no chunk follows.
         num_damaged: Frames of this chunk in which the decoder concealed missing data.
+        decode_whole: The frames are not the ones that the packets promised when the video was
+            split: it has to be decoded again as one segment. `error` is set too; no user sees it.
     """
 
     video_id: str
@@ -139,6 +135,7 @@ class FrameChunk:
     is_last: bool
     error: VideoError | None = None
     num_damaged: int = 0
+    decode_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +147,7 @@ class DetectionChunk:
         num_capped: Detections dropped by `max_detections` in this chunk.
         error: From the decoder or the detector; then `detections` is empty.
         num_damaged: As in `FrameChunk`.
+        decode_whole: As in `FrameChunk`.
     """
 
     video_id: str
@@ -163,6 +161,7 @@ class DetectionChunk:
     num_capped: int = 0
     error: VideoError | None = None
     num_damaged: int = 0
+    decode_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,9 +198,35 @@ class Counts:
             self.drop(cause, number)
 
 
-# What became of a delivered chunk: taken, had already, of an attempt that is no longer
-# followed, of a video that has ended.
-Delivery = Literal["ok", "dup", "fenced", "skip"]
+class Verdict(Enum):
+    """How an association shard answers a worker that announces or delivers a chunk."""
+
+    TAKEN = "taken"
+    """Announced: go ahead. Delivered: it was accepted."""
+    DUPLICATE = "duplicate"
+    """It was delivered before."""
+    STALE = "stale"
+    """It belongs to an attempt that is over, or to a video of another shard."""
+    ENDED = "ended"
+    """Its video has ended."""
+    HALTED = "halted"
+    """The shard cannot write any more."""
+    LOST = "lost"
+    """The shard died over this delivery, or was dead before."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeGrant:
+    """Whether a task shall decode a segment.
+
+    Attributes:
+        go: If not, decoding has killed its workers too often, or the video has ended.
+        num_chunks: Chunks that an earlier try made; a refused task yields at least one more, since
+            a replay must not be shorter than what was read of it.
+    """
+
+    go: bool
+    num_chunks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

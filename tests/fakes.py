@@ -1,4 +1,4 @@
-"""Stand-ins that Ray workers can import: videos that are small texts, a model that reads colours.
+"""Fakes that Ray workers can import: videos that are small text files, models that read colours.
 
 A fake video is a file `<name>.mp4` that holds a JSON `Script`; `decode` draws it, `ColourModel`
 finds the drawn rectangles again. Marks in the first pixel make the model misbehave.
@@ -14,14 +14,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import numpy as np
 from made_videos import read_number
 
 from jde_ray.models.letterbox import PAD_VALUE
-from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
-from jde_ray.pipelines.structures import UNCUTTABLE, FrameChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.structures import FrameChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.tracking.components import Components
 
 SIZE = (96, 64)
 SOURCE = (192, 128)
@@ -29,7 +31,6 @@ DIM = 8
 PALETTE = np.array([(40 * i + 15, 255 - 30 * i, 10 + 25 * i) for i in range(6)], np.uint8)
 NAN, EXIT, EXIT_ONCE = (np.array([255, 0, code], np.uint8) for code in (1, 2, 3))
 
-PARTS = Parts(decode="fakes:decode", cut="fakes:cut", model="fakes:ColourModel")
 CONFIG = TrackConfig(detection=DetectionConfig(weights="fake", weights_sha256="f" * 64, size=SIZE))
 
 
@@ -131,7 +132,7 @@ def decode(
             return
 
 
-def cut(segment: Segment, *, segment_frames: int, step: int, max_frames: int | None):
+def split(segment: Segment, *, segment_frames: int, step: int, max_frames: int | None):
     """As `pipelines.video.splitting.cut_segment`, of a script."""
     script = Script(**json.loads(Path(segment.video.uri).read_text()))
     length = -(-segment_frames // step) * step
@@ -162,8 +163,8 @@ def decode_misfit(segment: Segment, **settings: object) -> Iterator[FrameChunk]:
     """`decode`, but at the end of the second part its frames turn out to be other ones."""
     for chunk in decode(segment, **settings):  # type: ignore[arg-type]
         is_wrong = segment.start_frame and segment.may_cut
-        error = VideoError(Reason.INTERNAL, UNCUTTABLE) if is_wrong else chunk.error
-        yield replace(chunk, error=error)
+        error = VideoError(Reason.INTERNAL, "a misfit") if is_wrong else chunk.error
+        yield replace(chunk, error=error, decode_whole=bool(is_wrong))
 
 
 class ColourModel:
@@ -217,3 +218,11 @@ class NumberModel:
         scores = np.full(3, 0.9, np.float32)
         tlbr = tlbr.astype(np.float32)
         return SimpleNamespace(tlbr=tlbr, scores=scores, embeddings=vectors, num_capped=0)
+
+
+def refuse(*arguments: object, **settings: object) -> NoReturn:
+    """A component that fails when it is called."""
+    raise RuntimeError("no such component")
+
+
+COMPONENTS = Components(decode=decode, split=split, build_model=ColourModel)

@@ -17,6 +17,7 @@ from online_service import call, frame, png
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.serving.client.connection import connect
 from jde_ray.pipelines.tracking import reference
+from jde_ray.pipelines.video.chunks import decode_segment
 
 SERVE_MARKS = [
     pytest.mark.ray,
@@ -25,7 +26,7 @@ SERVE_MARKS = [
 ]
 ARGS = {
     "track": asdict(fakes.CONFIG),
-    "parts": asdict(fakes.PARTS),
+    "build_model": fakes.ColourModel,
     "device": "cpu",
     "num_detectors": 2,
     "num_sessions": 2,
@@ -46,18 +47,18 @@ def write_clips(folder: Path, number: int, num_frames: int) -> list[list[np.ndar
     return clips
 
 
-def offline_rows(folder: Path, config, parts) -> dict[str, list[tuple]]:
+def offline_rows(folder: Path, config, components) -> dict[str, list[tuple]]:
     """By clip: (frame, track_id, x1, y1, x2, y2, score) as the offline run writes them.
 
     The fake decoder reads scripts, so the real one is taken.
     """
     config = replace(config, detection=replace(config.detection, resize="published"))
-    parts = replace(parts, decode="jde_ray.pipelines.video.chunks:decode_segment")
+    components = replace(components, decode=decode_segment)
     summary = reference.track(
         [str(folder)],
         str(folder / "out"),
         config,
-        parts=parts,
+        components=components,
         resources=ResourceConfig(chunk_frames=1, device="cpu"),
     )
     assert summary.videos_done == len(list(folder.glob("clip*")))

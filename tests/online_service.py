@@ -33,7 +33,9 @@ from jde_ray.pipelines.serving.streams.sessions import Sessions
 from jde_ray.pipelines.serving.streams.snapshots import NoSnapshots
 from jde_ray.pipelines.structures import VideoInfo
 
-CONFIG = ServeConfig(track=fakes.CONFIG, parts=fakes.PARTS, device="cpu", request_log="none")
+CONFIG = ServeConfig(
+    track=fakes.CONFIG, build_model=fakes.ColourModel, device="cpu", request_log="none"
+)
 logging.getLogger("ray.serve").setLevel(logging.WARNING)  # a line a call is too much here
 
 TOKEN = "a-token-for-the-tests"  # noqa: S105 - of nothing
@@ -61,7 +63,7 @@ class LocalBackend:
 
     def __init__(self, config: ServeConfig, *, with_snapshots: bool = True) -> None:
         self._config = config
-        self._detector = Detector(config.track.detection, ResourceConfig(), config.parts.model)
+        self._detector = Detector(config.track.detection, ResourceConfig(), config.build_model)
         self.snapshots = MemorySnapshots() if with_snapshots else NoSnapshots()
         self.metrics, self.pause_s, self.num_detected = Metrics(), 0.0, 0
         self._lock = asyncio.Lock()  # one frame at a time, as a network does

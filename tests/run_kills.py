@@ -45,7 +45,12 @@ def _run(source: str, out: str, address: str) -> int:
         address=address,
     )
     summary = track(
-        [source], out, fakes.CONFIG, parts=fakes.PARTS, resources=resources, outputs=OUTPUTS
+        [source],
+        out,
+        fakes.CONFIG,
+        components=fakes.COMPONENTS,
+        resources=resources,
+        outputs=OUTPUTS,
     )
     if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         raise RunError("interrupted; the same command goes on", summary.exit_code)

@@ -32,7 +32,9 @@ if __name__ == "__main__":
         cluster.add_node(num_cpus=2, **SHARED)
         cluster.add_node(num_cpus=2, num_gpus=2, **SHARED)
         resources = ResourceConfig(chunk_frames=8, num_associators=2, address=cluster.address)
-        summary = track([source], out, fakes.CONFIG, parts=fakes.PARTS, resources=resources)
+        summary = track(
+            [source], out, fakes.CONFIG, components=fakes.COMPONENTS, resources=resources
+        )
         ray.init(address=cluster.address, log_to_driver=False)
         total = {kind: ray.cluster_resources()[kind] for kind in ("CPU", "GPU")}
         for _ in range(100):

@@ -6,7 +6,7 @@ import sys
 
 import fakes
 
-from jde_ray.pipelines.config import OutputConfig, Parts, ResourceConfig
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig
 from jde_ray.pipelines.tracking.offline import track
 
 if __name__ == "__main__":
@@ -23,7 +23,7 @@ if __name__ == "__main__":
         [source],
         out,
         fakes.CONFIG,
-        parts=Parts(model="fakes:NumberModel"),
+        components=fakes.Components(build_model=fakes.NumberModel),
         resources=resources,
         outputs=OutputConfig(save_mot=True, save_detections=True),
     )

@@ -12,5 +12,5 @@ from jde_ray.pipelines.tracking.offline import track
 if __name__ == "__main__":
     source, out, address = sys.argv[1:]
     resources = ResourceConfig(chunk_frames=8, num_detectors=1, num_decoders=1, address=address)
-    summary = track([source], out, fakes.CONFIG, parts=fakes.PARTS, resources=resources)
+    summary = track([source], out, fakes.CONFIG, components=fakes.COMPONENTS, resources=resources)
     sys.exit(int(summary.exit_code))

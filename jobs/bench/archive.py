@@ -122,7 +122,7 @@ def _track(source: Path, out: Path) -> tuple[Memory, float, Summary]:
             str(out),
             stand_ins.config(),
             resources=ResourceConfig(num_detectors=1, device="cpu", **options),
-            parts=stand_ins.PARTS,
+            components=stand_ins.COMPONENTS,
             progress=memory.note,
         )
     finally:

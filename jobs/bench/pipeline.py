@@ -18,9 +18,11 @@ from jde_ray.jobs.bench.machine import console, processor
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
-    from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig
+    from jde_ray.pipelines.config import ResourceConfig, TrackConfig
     from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Video
+    from jde_ray.pipelines.tracking.components import Components
     from jde_ray.pipelines.tracking.pools import Pools
+    from jde_ray.pipelines.tracking.stages.decode import Decoder
 
 _CHUNKS_KEPT = 24  # chunks of frames that the stage of detection is fed with, again and again
 
@@ -43,9 +45,9 @@ def pipeline(
     resources = ResourceConfig(num_detectors=num_detectors)
     folder = Path(tempfile.mkdtemp(prefix="jde-bench-"))
     try:
-        config, parts, named = _what(sources, weights, max_frames, folder)
+        config, components, named = _what(sources, weights, max_frames, folder)
         with connected("local"):
-            bench = _Bench(config, resources, parts, size_pools(resources), folder)
+            bench = _Bench(config, resources, components, size_pools(resources), folder)
             report = bench.run(named)
     finally:
         shutil.rmtree(folder)
@@ -135,21 +137,22 @@ def _read_summary(out: str) -> dict[str, Any]:
 
 def _what(
     sources: list[str] | None, weights: str, max_frames: int, folder: Path
-) -> tuple[TrackConfig, Parts, list[str]]:
+) -> tuple[TrackConfig, Components, list[str]]:
     from dataclasses import replace
 
     from jde_ray.jobs.bench import stand_ins
-    from jde_ray.pipelines.config import Parts, TrackConfig
+    from jde_ray.pipelines.config import TrackConfig
+    from jde_ray.pipelines.tracking.components import Components
 
     if not sources:
         videos = stand_ins.write_videos(folder / "in", 8, 4 * max_frames)  # rows of many frames
-        return stand_ins.config(), stand_ins.PARTS, [str(videos)]
+        return stand_ins.config(), stand_ins.COMPONENTS, [str(videos)]
     from jde_ray.models.jde.weights import load
 
     config = TrackConfig(max_frames=max_frames)
     size = load(weights, None).config.size
     detection = replace(config.detection, weights=weights, size=size)
-    return replace(config, detection=detection), Parts(), list(sources)
+    return replace(config, detection=detection), Components(), list(sources)
 
 
 class _Bench:
@@ -159,14 +162,15 @@ class _Bench:
         self,
         config: TrackConfig,
         resources: ResourceConfig,
-        parts: Parts,
+        components: Components,
         pools: Pools,
         folder: Path,
     ) -> None:
         from jde_ray.pipelines.detection.settings import settle
 
-        self._config = settle(config, parts, resources)
-        self._resources, self._parts, self._pools, self._folder = resources, parts, pools, folder
+        self._config = settle(config, components.build_model, resources)
+        self._resources, self._components = resources, components
+        self._pools, self._folder = pools, folder
         self._cores = len(os.sched_getaffinity(0))
 
     def run(self, sources: list[str]) -> dict[str, Any]:
@@ -196,7 +200,7 @@ class _Bench:
 
         task: Any = ray.remote(_count_frames)
         decoders = self._resources.num_decoders or max(1, self._cores)
-        arguments = (self._parts.decode, self._config, self._resources)
+        arguments = (self._components.decode, self._config, self._resources)
 
         def once() -> int:
             waiting = [task.remote(*arguments, [video]) for video in videos]
@@ -213,7 +217,7 @@ class _Bench:
         from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 
         for video in videos:
-            arguments = (self._parts.decode, Segment(video), self._config, self._resources)
+            arguments = (self._components.decode, Segment(video), self._config, self._resources)
             for chunk in frame_chunks(*arguments):
                 if len(chunks) < _CHUNKS_KEPT and chunk.error is None:
                     chunks.append(chunk)
@@ -221,7 +225,7 @@ class _Bench:
             num_cpus=self._pools.detector_cpus, num_gpus=self._pools.detector_gpus
         )
         detectors = [
-            actor.remote(self._config.detection, self._resources, self._parts.model)
+            actor.remote(self._config.detection, self._resources, self._components.build_model)
             for _ in range(self._pools.num_detectors)
         ]
         kept = [ray.put(chunk) for chunk in chunks]
@@ -238,16 +242,16 @@ class _Bench:
         return row
 
     def _associate(self, videos: Sequence[Video], chunks: Sequence[FrameChunk]) -> dict[str, Any]:
-        """The association actors of a pass; every chunk's detections over and over, in order."""
+        """The association shards of an attempt; every chunk's detections again and again."""
         import ray
 
         from jde_ray.pipelines.config import OutputConfig
         from jde_ray.pipelines.detection.detector import Detector
         from jde_ray.pipelines.structures import Segment, Video
-        from jde_ray.pipelines.tracking.stages.associate import start_shards
         from jde_ray.pipelines.tracking.stages.shard_client import shard_of
+        from jde_ray.pipelines.tracking.stages.start_shards import start_shards
 
-        detector = Detector(self._config.detection, self._resources, self._parts.model)
+        detector = Detector(self._config.detection, self._resources, self._components.build_model)
         found = [detector.detect(chunk) for chunk in chunks[:8]]
         count = self._pools.num_shards
         made = [Video(f"/bench/{index}.mp4", f"{index}") for index in range(4 * count)]
@@ -284,7 +288,7 @@ class _Bench:
             str(self._folder / "whole"),
             self._config,
             resources=self._resources,
-            parts=self._parts,
+            components=self._components,
             progress=lambda progress: seen.append((time.perf_counter(), progress.frames)),
         )
         (begin, first), (end, last) = seen[0], seen[-1]
@@ -309,7 +313,7 @@ def _row(stage: str, workers: int, once: Callable[[], int], cores: int) -> dict[
 
 
 def _count_frames(
-    decode: str, config: TrackConfig, resources: ResourceConfig, videos: list[Video]
+    decode: Decoder, config: TrackConfig, resources: ResourceConfig, videos: list[Video]
 ) -> int:
     from jde_ray.pipelines.structures import Segment
     from jde_ray.pipelines.tracking.stages.decode import frame_chunks

@@ -16,9 +16,10 @@ import numpy as np
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.structures import Detections, FloatArray, Tracks
 from jde_ray.models.tracking.tracker import JDETracker
-from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Segment, Video
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
+from jde_ray.pipelines.video.chunks import decode_segment
 
 if TYPE_CHECKING:
     from jde_ray.models.jde.network import JDE
@@ -70,7 +71,7 @@ def watch(video: Video, config: TrackConfig, models: dict[str, JDE]) -> dict[str
     resources = ResourceConfig(chunk_frames=4)
     seen: dict[str, list[Seen]] = {name: [] for name in models}
     trackers: dict[str, JDETracker] = {}
-    for chunk in frame_chunks(Parts().decode, Segment(video), config, resources):
+    for chunk in frame_chunks(decode_segment, Segment(video), config, resources):
         for name, model in models.items():
             found = _detect(model, chunk, config)
             if found.error is not None:

@@ -1,4 +1,4 @@
-"""A decoder and a model that cost next to nothing, to measure what moving the data costs.
+"""A decoder and a model that cost next to nothing, to measure the cost of moving the data.
 
 A "video" is a text file with its number of frames. Every frame carries its number in its first
 pixels, and the model finds people who walk by that number, so that rows can be checked too.
@@ -14,25 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray
-from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.structures import FrameChunk, Segment, VideoInfo
+from jde_ray.pipelines.tracking.components import Components
 
 SIZE = (96, 64)
 RATE = 25.0
 _DIM = 128
 
-PARTS = Parts(
-    decode="jde_ray.jobs.bench.stand_ins:decode",
-    cut="jde_ray.jobs.bench.stand_ins:cut",
-    model="jde_ray.jobs.bench.stand_ins:WalkersModel",
-)
-
 
 def config(num_people: int = 20) -> TrackConfig:
-    """A configuration for these parts.
+    """A configuration for these components.
 
     Args:
-        num_people: In every frame.
+        num_people: People in every frame.
     """
     detection = DetectionConfig(weights=str(num_people), weights_sha256="0" * 64, size=SIZE)
     return TrackConfig(detection=replace(detection, precision="fp32"), min_box_area=0.0)
@@ -56,7 +51,7 @@ def decode(
     resize: str = "fast",
     rect: bool = False,
 ) -> Iterator[FrameChunk]:
-    """As `pipelines.video.chunks.decode_segment`; arguments that change pixels change nothing."""
+    """As `pipelines.video.chunks.decode_segment`; arguments about pixels are ignored."""
     total = int(Path(segment.video.uri).read_text())
     wanted = range(0, total, vid_stride)[:max_frames]
     step = chunk_frames * vid_stride
@@ -79,7 +74,7 @@ def decode(
         )
 
 
-def cut(
+def split(
     segment: Segment, *, segment_frames: int, step: int, max_frames: int | None = None
 ) -> list[Segment]:
     """As `pipelines.video.splitting.cut_segment`."""
@@ -101,10 +96,10 @@ class _Found:
 
 
 class WalkersModel:
-    """People on straight ways, each with a look of their own.
+    """People on straight paths, each with an embedding of their own.
 
     Args:
-        config: Its `weights` is their number.
+        config: Its `weights` is the number of people.
         resources: Not used.
     """
 
@@ -118,7 +113,7 @@ class WalkersModel:
         self._scores = np.full(count, 0.9, np.float32)
 
     def __call__(self, frames: NDArray[np.uint8]) -> Sequence[_Found]:
-        """People of every frame, by the number in it."""
+        """The people of every frame, which follow from the number in its pixels."""
         numbers = frames.reshape(len(frames), -1)[:, :8].copy().view(np.int64)[:, 0]
         return [self._find(int(number)) for number in numbers]
 
@@ -128,3 +123,6 @@ class WalkersModel:
         corner = self._start + self._speed * phase
         tlbr = np.concatenate([corner, corner + np.array([8.0, 24.0])], axis=1).astype(np.float32)
         return _Found(tlbr, self._scores, self._looks)
+
+
+COMPONENTS = Components(decode=decode, split=split, build_model=WalkersModel)

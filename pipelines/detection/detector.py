@@ -1,7 +1,7 @@
 """Detector: the model, loaded once; chunks of letterboxed frames in, boxes in source pixels out.
 
 `Detector` serves the reference loop and online use. `DetectorStage` is the same inside the
-dataflow: it hands its detections to the video's owner and gives the dataset only a receipt.
+dataflow: it hands its detections to the video's association shard and the dataset only a receipt.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ from numpy.typing import NDArray
 
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.structures import Detections, FloatArray, check_frames
-from jde_ray.pipelines.config import (
-    DetectionConfig,
-    Parts,
-    ResourceConfig,
-    find_part,
-)
+from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
 from jde_ray.pipelines.detection.networks import (
     FoundInFrame,
     FrameModel,
+    ModelBuilder,
     PictureModel,
+    load_network,
 )
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, VideoInfo
@@ -41,13 +38,16 @@ class Detector:
     Args:
         config: Of the network; its `size` is that of the chunks' frames.
         resources: Device and threads.
-        model: Import path of the model's builder, see `FrameModel` and `PictureModel`.
+        build_model: Loads the network; another one than the default brings a model of your own.
     """
 
     def __init__(
-        self, config: DetectionConfig, resources: ResourceConfig, model: str = Parts().model
+        self,
+        config: DetectionConfig,
+        resources: ResourceConfig,
+        build_model: ModelBuilder = load_network,
     ) -> None:
-        self._model: FrameModel | PictureModel = find_part(model)(config, resources)
+        self._model: FrameModel | PictureModel = build_model(config, resources)
 
     def detect(self, chunk: FrameChunk) -> DetectionChunk:
         """Detections of the valid frames of a chunk; an error of the chunk is passed on.
@@ -66,7 +66,10 @@ class Detector:
             except Exception as failure:
                 logger.exception("detection in chunk %d failed", chunk.chunk_index)
                 error = _to_video_error(failure, int(chunk.frame_index[:1].sum()))
-        kept = ("video_id", "attempt", "chunk_index", "info", "is_last", "num_damaged")
+        kept = (
+            *("video_id", "attempt", "chunk_index"),
+            *("info", "is_last", "num_damaged", "decode_whole"),
+        )
         return DetectionChunk(
             **{name: getattr(chunk, name) for name in kept},
             frame_index=chunk.frame_index if error is None else chunk.frame_index[:0],

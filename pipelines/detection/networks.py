@@ -5,7 +5,7 @@ Which it is follows from the weights: a YAML file declares the two (`models.sde.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -160,13 +160,16 @@ class SeparateModel:
         return [self._networks.detect(picture, *limits) for picture in pictures]
 
 
+ModelBuilder = Callable[[DetectionConfig, ResourceConfig], FrameModel | PictureModel]
+
+
 def is_separate(weights: str) -> bool:
     """Whether the weights are a YAML file that declares separate networks."""
     return weights.lower().endswith((".yaml", ".yml"))
 
 
 def load_network(config: DetectionConfig, resources: ResourceConfig) -> FrameModel | PictureModel:
-    """The networks that the weights name, ready to run; what `Parts.model` is by default.
+    """The networks that the weights name, ready to run: the default `ModelBuilder`.
 
     Raises:
         ValueError: If they cannot be used.

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jde_ray.pipelines.config import DetectionConfig, Parts, Precision, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection.networks import is_separate, quick_precision
+from jde_ray.pipelines.config import DetectionConfig, Precision, ResourceConfig, TrackConfig
+from jde_ray.pipelines.detection.networks import (
+    ModelBuilder,
+    is_separate,
+    load_network,
+    quick_precision,
+)
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 
@@ -88,7 +93,7 @@ def fingerprint(weights: str) -> str:
 
 def settle(
     config: TrackConfig,
-    parts: Parts,
+    build_model: ModelBuilder,
     resources: ResourceConfig,
     recorded: Precision | None = None,
 ) -> TrackConfig:
@@ -99,7 +104,7 @@ def settle(
 
     Args:
         config: As asked for.
-        parts: With a model that is not ours, the weights are not looked at.
+        build_model: The weights are read only if this is `load_network`.
         resources: Where the run takes place.
         recorded: Precision that OUT was begun with, see `run_record.recorded_precision`.
 
@@ -107,7 +112,7 @@ def settle(
         RunError: If there are no such weights, or no GPU here for a local run that wants one (2).
     """
     detection = config.detection
-    is_ours = parts.model == Parts().model
+    is_ours = build_model is load_network
     if not detection.weights_sha256 and is_ours:
         try:
             detection = replace(detection, weights_sha256=fingerprint(detection.weights))

@@ -222,7 +222,7 @@ def tune(
 
     Args:
         config: Settled for these detections, see
-            `pipelines.tracking.from_detections.settle_saved`; its `score_threshold` is
+            `pipelines.tracking.from_detections.resolve_settings`; its `score_threshold` is
             the least score that was saved.
         sets: Sequences; every node must see their files.
         space: What to try.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
 from jde_ray.models.tracking.registry import CONFIGS
-from jde_ray.pipelines.config import DetectionConfig, Device, Parts, TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, Device, TrackConfig
 from jde_ray.pipelines.video.image_headers import MAX_SCANS
 
 MIB = 1 << 20
@@ -114,7 +114,7 @@ class ServeConfig:
     Attributes:
         track: Network, association and filters, as offline; frames are always resized as
             `published` does.
-        parts: Import path of the model's class.
+        build_model: Loads another network than that of `track`, for tests; None: that one.
         device: Of the network; `auto` takes a GPU where Ray has one.
         torch_threads: Threads of a detector on the CPU.
         num_detectors: Detector replicas; with autoscaling the most there may be.
@@ -142,7 +142,7 @@ class ServeConfig:
     """
 
     track: TrackConfig = field(default_factory=TrackConfig)
-    parts: Parts = field(default_factory=Parts)
+    build_model: Callable[..., Any] | None = None
     device: Device = "auto"
     torch_threads: int = 1
     num_detectors: int = 1

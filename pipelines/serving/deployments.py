@@ -23,7 +23,7 @@ from typing import Any
 
 from ray import serve
 
-from jde_ray.pipelines.config import DetectionConfig, Parts
+from jde_ray.pipelines.config import DetectionConfig
 from jde_ray.pipelines.detection.networks import is_separate, quick_precision
 from jde_ray.pipelines.detection.settings import inspect
 from jde_ray.pipelines.serving.admission import read_tokens
@@ -73,7 +73,7 @@ def settle(args: dict[str, Any]) -> ServeConfig:
     if config.token_file is not None:
         read_tokens(config.token_file)
     detection = config.track.detection
-    if config.parts.model == Parts().model:
+    if config.build_model is None:
         detection = _settle_weights(detection, args)
     if detection.precision == "auto":
         detection = replace(detection, precision=quick_precision(config.device))

@@ -1,7 +1,7 @@
-"""Passes over the videos: each one runs the dataflow; what did not end is planned again.
+"""Attempts at the videos of a run: each one runs the dataflow; unfinished videos are planned again.
 
-A pass ends early for a video whose association actor died. It has actors of its own, so that a
-late call of an earlier pass finds nobody.
+An attempt ends early for a video whose association shard died. It has shards of its own, so that a
+late call of an earlier attempt finds nobody.
 """
 
 from __future__ import annotations
@@ -16,15 +16,6 @@ from typing import Any
 
 import ray
 from ray.data import Dataset
-from ray.exceptions import (
-    AuthenticationError,
-    GetTimeoutError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    RuntimeEnvSetupError,
-    UserCodeException,
-)
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
@@ -35,31 +26,37 @@ from jde_ray.pipelines.output.run_record import committed_outcome, file_metadata
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.s3_client import deadline_s
 from jde_ray.pipelines.structures import Counts, Segment, Video, VideoOutcome
+from jde_ray.pipelines.tracking.failures import (
+    answer_of,
+    last_line,
+    may_succeed_again,
+    to_run_error,
+)
 from jde_ray.pipelines.tracking.pools import Pools
-from jde_ray.pipelines.tracking.stages.associate import start_shards
-from jde_ray.pipelines.tracking.stalls import StalledError, Watch
+from jde_ray.pipelines.tracking.stages.start_shards import start_shards
+from jde_ray.pipelines.tracking.stalls import Watch
 from jde_ray.pipelines.tracking.time_left import ExpectedFrames
 
 logger = logging.getLogger(__name__)
 
-MAX_TRIES = 3  # of a video
-MAX_IDLE = 3  # passes on end that end no video
-WAVE_VIDEOS = 20_000
-_ANSWER_S = 60.0  # past the store's deadline: an actor that does not answer then is given up
+MAX_TRIES = 3  # attempts at a video that was under way in each of them
+MAX_IDLE = 3  # attempts in a row that end no video
+BATCH_VIDEOS = 20_000
+_ANSWER_S = 60.0  # beyond the store's deadline: a shard that has not answered by then is lost
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is.
+    """How far a run has come.
 
     Attributes:
-        videos: To be done in this run.
-        videos_done: Of them, those whose last chunk has arrived.
-        videos_skipped: Committed by earlier runs.
-        frames: Detected so far.
-        seconds: Since the run started.
-        seconds_left: At the rate since the first frames came, by the headers of the videos that
-            were opened and the sizes of the others; None before that is known.
+        videos: Number of videos to track in this run.
+        videos_done: Number of them whose last chunk has arrived.
+        videos_skipped: Number of videos that earlier runs committed.
+        frames: Frames detected so far.
+        seconds: Time since the run started.
+        seconds_left: Estimate from the rate since the first frames, the headers of the videos that
+            were opened and the file sizes of the others; None before there is one.
     """
 
     videos: int
@@ -70,17 +67,23 @@ class Progress:
     seconds_left: float | None = None
 
 
-class Passes:
-    """State of a run over its passes: outcomes of videos, seconds of work, progress.
+class Attempts:
+    """State of a run over its attempts: outcomes of videos, seconds of work, progress.
 
     Args:
-        store: Of the run.
-        config: Of the run.
+        store: The opened OUT.
+        config: What changes rows.
         outputs: What is written beside the tracks.
-        num_skipped: Videos committed before, for the progress.
+        num_skipped: Videos committed by earlier runs, for the progress.
         progress: Called with every receipt.
-        resources: Of the run.
-        stale: Ids of the videos of which an earlier run left results, to be replaced.
+        resources: Frames per chunk and per checkpoint, endpoint of S3.
+        stale: Ids of the videos whose results of an earlier run are to be replaced.
+
+    Attributes:
+        outcomes: How the videos ended, by id.
+        seconds: Seconds of work by stage.
+        count: Attempts begun.
+        frames: Frames detected.
     """
 
     def __init__(
@@ -109,13 +112,13 @@ class Passes:
         self._trouble: Exception | None = None
         self._halted: str | None = None  # why nothing can be written
         self._is_stuck = False  # the last dataset failed and ended no video
-        self._begun: set[str] = set()  # videos that were under way in this pass
-        self._tries: Counter[str] = Counter()  # passes that a video was under way in, without end
+        self._begun: set[str] = set()  # videos that were under way in this attempt
+        self._tries: Counter[str] = Counter()  # attempts that a video was under way in, without end
 
     def plan(self, videos: Sequence[Video]) -> Iterator[tuple[str, list[Segment]]]:
-        """Passes to run: a name that no other run has, and what is still to be done.
+        """Yield the attempts to run: an id that no other run has, and what is left of each video.
 
-        A video fails when it was under way in `MAX_TRIES` passes that did not end it; one that
+        A video fails when it was under way in `MAX_TRIES` attempts that did not end it; one that
         only waited behind others is never to blame.
 
         Raises:
@@ -127,18 +130,20 @@ class Passes:
         todo, num_idle = list(videos), 0
         while todo and num_idle < MAX_IDLE:
             if self.count:
-                logger.warning("%d videos are planned again (pass %d)", len(todo), self.count + 1)
+                logger.warning(
+                    "%d videos are planned again (attempt %d)", len(todo), self.count + 1
+                )
             attempt, before = self.count, len(self.outcomes)
             self.count += 1
             self._trouble = None
-            yield from self._waves(f"{run_id}-{attempt}", todo, attempt)
+            yield from self._batches_of_videos(f"{run_id}-{attempt}", todo, attempt)
             todo = [video for video in todo if not self._has_ended(video)]
             todo = [video for video in todo if not self._is_given_up(video)]
             num_idle = num_idle + 1 if len(self.outcomes) == before else 0
-            if self._is_stuck and not _may_pass(self._trouble):
+            if self._is_stuck and not may_succeed_again(self._trouble):
                 break
         if todo and self._trouble is not None:
-            raise _run_error(self._trouble) from self._trouble
+            raise to_run_error(self._trouble) from self._trouble
         if todo:
             raise RunError(
                 f"{len(todo)} videos are left: their workers were lost {MAX_IDLE} times before any"
@@ -156,27 +161,30 @@ class Passes:
         self.outcomes[video.video_id] = VideoOutcome(video, Counts(), 0.0, error)
         return True
 
-    def _waves(
+    def _batches_of_videos(
         self, name: str, todo: Sequence[Video], attempt: int
     ) -> Iterator[tuple[str, list[Segment]]]:
-        """What is left of each video: all of it, or what follows its last checkpoint.
+        """Yield an id and segments per batch: whole videos, or what follows their last checkpoint.
 
-        Ray Data keeps statistics of every block in the driver until a dataset ends; so many
-        videos go through it at a time.
+        Ray Data keeps statistics of every block in the driver until a dataset ends, so at most
+        `BATCH_VIDEOS` videos go through one dataset.
         """
         states = find_states(self._store)
-        for start in range(0, len(todo), WAVE_VIDEOS):
-            wave = todo[start : start + WAVE_VIDEOS]
+        for start in range(0, len(todo), BATCH_VIDEOS):
+            batch = todo[start : start + BATCH_VIDEOS]
             before = len(self.outcomes)
             yield (
                 f"{name}-{start}" if start else name,
-                [self._rest(video, attempt, states.get(video.video_id, ())) for video in wave],
+                [
+                    self._remaining(video, attempt, states.get(video.video_id, ()))
+                    for video in batch
+                ],
             )
             self._is_stuck = self._trouble is not None and len(self.outcomes) == before
             if self._is_stuck:
                 return
 
-    def _rest(self, video: Video, attempt: int, states: Sequence[str]) -> Segment:
+    def _remaining(self, video: Video, attempt: int, states: Sequence[str]) -> Segment:
         video_id = video.video_id
         may_cut, replaces = video_id not in self._uncuttable, video_id in self._stale
         whole = Segment(video, attempt, may_cut=may_cut, replaces=replaces)
@@ -189,23 +197,23 @@ class Passes:
                 continue
             is_same = kept.belongs == wanted
             if is_same and kept.chunk_frames == self._resources.chunk_frames:
-                self._expected.go_on_from(kept.next_frame if attempt == 0 else 0)
-                logger.info("%s goes on from frame %d", video.uri, kept.next_frame)
+                self._expected.continue_from(kept.next_frame if attempt == 0 else 0)
+                logger.info("%s continues at frame %d", video.uri, kept.next_frame)
                 start = kept.next_frame
                 return replace(whole, start_frame=start, checkpoint=key, version=video.version)
         return whole
 
     def run(
-        self, pass_id: str, segments: Sequence[Segment], receipts: Dataset, pools: Pools
+        self, attempt_id: str, segments: Sequence[Segment], receipts: Dataset, pools: Pools
     ) -> None:
-        """One pass: start its association actors, read the receipts, collect the outcomes.
+        """Run one attempt: start its association shards, read the receipts, collect the outcomes.
 
         Raises:
             RunError: If the rows cannot be written, or nothing can move any more.
         """
         out, metadata = self._store.uri, file_metadata(self._config)
         shards = start_shards(
-            pass_id,
+            attempt_id,
             segments,
             pools.num_shards,
             out,
@@ -216,28 +224,28 @@ class Passes:
         )
         started = [shard.stats.remote() for shard in shards]
         self._begun.clear()
-        is_parted = set(self._uncuttable)
+        uncuttable_before = set(self._uncuttable)
         with Watch(pools) as watch:
             try:
                 for receipt in receipts.iter_rows():
                     watch.moved()
                     self._count(receipt, shards)
-                ray.get(started)  # had one never come up, its videos would not be to blame
+                ray.get(started)  # if a shard never came up, its videos are not to blame
             except RunError:
                 raise
             except Exception as error:
                 self._trouble = watch.verdict or error
                 if isinstance(self._trouble, RunError):
                     raise self._trouble from error
-                logger.warning("the dataflow ended early: %s", _one_line(self._trouble))
+                logger.warning("the dataflow ended early: %s", last_line(self._trouble))
             finally:
-                watch.moved("the association actors write their last videos")
+                watch.moved("the association shards write their last videos")
                 self._collect(shards, {one.video.video_id: one.video for one in segments})
         if self._halted is not None:  # a commit that was still on its way
             raise RunError(self._halted, ExitCode.INTERNAL)
         if self._trouble is None:  # else it was no video's fault
-            # one whose parts did not fit was stopped on purpose
-            self._tries.update(self._begun - (self._uncuttable - is_parted))
+            # a video whose segments did not fit together was stopped on purpose
+            self._tries.update(self._begun - (self._uncuttable - uncuttable_before))
 
     def _count(self, receipt: dict[str, Any], shards: Sequence[Any]) -> None:
         if receipt["is_halted"]:
@@ -271,9 +279,10 @@ class Passes:
         )
 
     def _collect(self, shards: Sequence[Any], videos: dict[str, Video]) -> None:
-        """Outcomes of the shards, with the run's own videos: a copy of each would stay in memory.
+        """Collect the outcomes of the shards, with the run's own videos instead of their copies.
 
-        All are asked before the first is waited for: a store that is away holds them up together.
+        All shards are called before the first is waited for, so that a store that is away delays
+        them together.
         """
         try:
             ended, stats = self._ask(shards, "finish", "stats")
@@ -288,17 +297,17 @@ class Passes:
             self.outcomes[video_id] = replace(outcome, video=videos[video_id])
 
     def _ask(self, shards: Sequence[Any], *methods: str) -> list[list[Any]]:
-        """What all shards answer to each of the calls; None for one that is lost."""
+        """Call methods on all shards; returns answers per method, None for a lost shard."""
         calls = [[getattr(shard, method).remote() for shard in shards] for method in methods]
-        last = calls[-1]  # an actor answers in order
+        last = calls[-1]  # a shard answers in order
         ray.wait(last, num_returns=len(last), timeout=_ANSWER_S + deadline_s())
-        answers = [[_answer(call) for call in each] for each in calls]
+        answers = [[answer_of(call) for call in each] for each in calls]
         for error in (one for one in answers[-1] if isinstance(one, Exception)):
-            logger.warning("an association actor was lost: %s", _one_line(error))
+            logger.warning("an association shard was lost: %s", last_line(error))
         return [[None if isinstance(one, Exception) else one for one in each] for each in answers]
 
     def _check_store(self) -> None:
-        """A folder as OUT must be the same one on all nodes; here is where one would notice."""
+        """Check that committed tracks are visible here: all nodes must share one OUT."""
         there = set(self._store.list("tracks/"))
         done = [outcome.video.video_id for outcome in self.outcomes.values() if not outcome.error]
         lost = [video_id for video_id in done if tracks_key(video_id) not in there]
@@ -312,39 +321,9 @@ class Passes:
     def _has_ended(self, video: Video) -> bool:
         if video.video_id not in self.outcomes:
             if video.video_id in self._stale:
-                return False  # what the store has may be what it had before
+                return False  # the result in the store may be the earlier one
             outcome = committed_outcome(self._store, video)
             if outcome is None:
                 return False
             self.outcomes[video.video_id] = outcome
         return True
-
-
-def _answer(call: Any) -> Any:
-    """Of a call that was waited for; the error if its actor is lost or says nothing."""
-    try:
-        return ray.get(call, timeout=0)
-    except (RayError, GetTimeoutError) as error:
-        return error
-
-
-def _one_line(error: Exception) -> str:
-    """The last line: Ray puts the trace of the worker before it."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
-
-
-def _may_pass(error: BaseException | None) -> bool:
-    """Whether a dataflow that failed so may succeed another time: not if our own code raised."""
-    if isinstance(error, RayTaskError):
-        return _may_pass(error.cause)
-    if isinstance(error, RayActorError):
-        return not error.actor_init_failed
-    never = (UserCodeException, RuntimeEnvSetupError, AuthenticationError)
-    # Ray Data asserts things of its workers that do not hold while they die
-    passing = (StalledError, RayError, AssertionError, TimeoutError)
-    return isinstance(error, passing) and not isinstance(error, never)
-
-
-def _run_error(error: Exception) -> RunError:
-    return RunError(f"the dataflow failed: {_one_line(error)}", ExitCode.INTERNAL)

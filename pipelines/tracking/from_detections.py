@@ -2,10 +2,10 @@
 
     segments --> read, deliver --> receipts
                       |
-                      +--> association actors --> tracks/<video_id>.parquet
+                      +--> association shards --> tracks/<video_id>.parquet
 
-The actors, sessions and commits are those of `offline`, and from a run's own detections come its
-own bytes.
+The shards, sessions and commits are those of `offline`: the detections that a run saved become the
+same bytes as the tracks of that run.
 """
 
 from __future__ import annotations
@@ -22,25 +22,20 @@ import pyarrow as pa
 import ray
 from ray.data import DataContext, Dataset, TaskPoolStrategy
 
-from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_saved
-from jde_ray.pipelines.output.run_record import open_out, parse_record
-from jde_ray.pipelines.output.summary import Summary, put_summary, summarize
-from jde_ray.pipelines.output.work import accept, plan_work
-from jde_ray.pipelines.report.page import write_report
+from jde_ray.pipelines.output.run_record import parse_record
+from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.saved_detections import find_saved, run_folder
 from jde_ray.pipelines.sources.search import Source
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Decoded, DetectionChunk, Segment, VideoInfo
-from jde_ray.pipelines.tracking.attempts import Passes, Progress
-from jde_ray.pipelines.tracking.packing import take_share
-from jde_ray.pipelines.tracking.pools import Pools, size_pools
-from jde_ray.pipelines.tracking.rendering import write_missing_mot
+from jde_ray.pipelines.tracking.attempts import Progress
+from jde_ray.pipelines.tracking.run import Attempt, Run
 from jde_ray.pipelines.tracking.stages import wire_format
-from jde_ray.pipelines.tracking.stages.shard_client import Owners
+from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 from jde_ray.pipelines.tracking.stalls import streaming_context
 
 logger = logging.getLogger(__name__)
@@ -59,79 +54,58 @@ def track(
     retry_errors: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Associate saved detections again, going on where an earlier run stopped.
+    """Associate saved detections again, continuing where an earlier run stopped.
 
     Args:
-        sources: One or several, see `pipelines.sources.saved_detections`.
+        sources: Finished OUTs, files of detections or MOT text, one or several.
         out: Folder or `s3://` prefix of the run.
-        config: The association, and of the rest what `settle_saved` leaves.
+        config: The association; `resolve_settings` takes the network from the detections.
         resources: Pools and Ray's address.
         outputs: What is written beside the tracks; drawn videos are not.
-        overwrite: Do committed videos again.
-        retry_errors: Do failed videos again.
+        overwrite: Track committed videos again.
+        retry_errors: Track failed videos again.
         progress: Called with every receipt.
 
     Returns:
-        What was done; its `exit_code` says how it ended.
+        Counts, errors and times of the run; `exit_code` says how it ended.
 
     Raises:
-        RunError: If the run is refused before any work, or cannot go on.
+        RunError: If the run is refused before any work, or cannot continue.
     """
     started = time.perf_counter()
     configure(resources.s3_endpoint)
     if outputs.save_video:
         raise RunError("save-video: not from detections, which have no frames", ExitCode.REFUSED)
     saved = find_saved(sources)
-    config = settle_saved(config, saved)
-    store = open_out(out, config, resources)
-    videos, _ = take_share([one.video for one in saved], [], resources.share)
-    again = {"overwrite": overwrite, "retry_errors": retry_errors}
-    work = plan_work(store, videos, [], **again, share=resources.share)
-    if outputs.save_mot:
-        write_missing_mot(store, work.skipped)
-    passes = Passes(
-        store, config, outputs, len(work.skipped), progress, resources, stale=work.stale
-    )
-    stopped: ExitCode | None = None
-    if work.todo:
-        places = {one.video.video_id: one for one in saved}
-        with connected(resources.address), interruptible():
-            pools = size_pools(replace(resources, device="cpu"))
-            accept(store, work, resources.share)
-            try:
-                for pass_id, segments in passes.plan(work.todo):
-                    pools = size_pools(replace(resources, device="cpu"), before=pools)
-                    receipts = build(segments, places, config, resources, pools, pass_id)
-                    passes.run(pass_id, segments, receipts, pools)
-            except Interrupted as signal:
-                stopped = signal.exit_code
-    seconds = {"wall": time.perf_counter() - started, **passes.seconds}
-    ended = passes.outcomes.values()
-    summary = summarize(
-        store.uri,
-        work,
-        ended,
-        seconds,
-        passes=passes.count,
-        frames_seen=passes.frames,
+    config = resolve_settings(config, saved)
+    run = Run(
+        out,
+        config,
+        ([one.video for one in saved], []),
+        resources,
+        outputs,
+        started=started,
         overwrite=overwrite,
-        interrupted=stopped,
+        retry_errors=retry_errors,
+        progress=progress,
     )
-    put_summary(store, summary, resources.share)
-    if stopped is None:
-        write_report(store, summary)
-    return summary
+    if run.needs_ray:
+        places = {one.video.video_id: one for one in saved}
+        with run.on_ray(replace(resources, device="cpu")) as attempts:
+            for attempt in attempts:
+                run.execute(attempt, build(attempt, places, config, resources))
+    return run.finish()
 
 
-def settle_saved(
+def resolve_settings(
     config: TrackConfig, saved: Sequence[SavedVideo], least: float | None = None
 ) -> TrackConfig:
-    """The configuration with what made the detections: the same hash as that of their run.
+    """The configuration completed by that of the detections' run, so that both have one hash.
 
     Args:
-        config: As asked for; network and decoding are those of the detections.
+        config: Its association counts; network and decoding are those of the detections.
         saved: All videos of the run.
-        least: Least score that is asked for; None: what the association looks at.
+        least: Least score of the detections to read; None: the least one that the association uses.
 
     Raises:
         RunError: If the detections come from runs that differ, or were saved with another stride
@@ -141,13 +115,13 @@ def settle_saved(
     folders = {one: run_folder(one) for one in saved}
     known = {folder: _record(folder) for folder in sorted(set(filter(None, folders.values())))}
     records = {folder: record for folder, record in known.items() if record is not None}
-    # what no `run.json` tells of: a place for each, since nothing says that they go together
+    # without a `run.json`: one place each, since nothing says that they belong together
     unknown = [
         "MOT text" if one.is_text else f"{one.root}/{one.key}"
         for one, folder in folders.items()
         if folder not in records
     ]
-    if not records:  # MOT text, or Parquet on its own: nothing is known of a network
+    if not records:  # MOT text, or Parquet on its own: the network is unknown
         names = {one.key.rpartition("/")[2] if one.is_text else "detections" for one in saved}
         detection = DetectionConfig(
             weights=min(names) if len(names) == 1 else "detections",
@@ -176,7 +150,7 @@ _FRAME_LIMITS = {"vid_stride": 1, "max_frames": None}
 
 
 def _frames(name: str, recorded: Any, wanted: Any) -> Any:
-    """Stride or frame limit: what was saved, or less of it if all frames were."""
+    """Stride or frame limit: as recorded, or as wanted if all frames were saved."""
     if wanted in (_FRAME_LIMITS[name], recorded):
         return recorded
     if recorded == _FRAME_LIMITS[name]:
@@ -189,7 +163,7 @@ def _frames(name: str, recorded: Any, wanted: Any) -> Any:
 
 
 def _record(out: str) -> dict[str, Any] | None:
-    """What of a run's configuration made its detections; None without a `run.json`."""
+    """The settings of a run that decided its detections; None without a `run.json`."""
     try:
         config = parse_record(open_store(out).get("run.json"))["config"]
         record = {name: config[name] for name in ("detection", *_FRAME_LIMITS)}
@@ -205,13 +179,13 @@ def _record(out: str) -> dict[str, Any] | None:
 
 
 def _detection(values: Mapping[str, Any]) -> DetectionConfig:
-    """What `run.json` says of the network.
+    """The settings of the network in `run.json`.
 
     Raises:
         ValueError: If a value is of another type, or out of range.
     """
     own, settings = DetectionConfig(), dict[str, Any]()
-    own = replace(own, score_threshold=own.threshold)  # a run has settled it
+    own = replace(own, score_threshold=own.threshold)  # a run has resolved it
     for one in fields(DetectionConfig):
         value, usual = values.get(one.name, getattr(own, one.name)), getattr(own, one.name)
         if one.name == "size":
@@ -234,38 +208,34 @@ def _check_limits(record: Mapping[str, Any]) -> None:
 
 
 def build(
-    segments: Sequence[Segment],
+    attempt: Attempt,
     places: Mapping[str, SavedVideo],
     config: TrackConfig,
     resources: ResourceConfig,
-    pools: Pools,
-    pass_id: str,
 ) -> Dataset:
     """Wire the one stage; nothing runs until the receipts are read.
 
     Args:
-        segments: What to read; their videos are open at the association actors of the pass.
-        places: Where a video's detections are, by its id.
+        attempt: Segments, one per video, pools, and the id of the association shards.
+        places: Saved detections by video id.
         config: What changes rows.
-        resources: Chunk size.
-        pools: How many readers and owners.
-        pass_id: Of the association actors.
+        resources: Frames per chunk.
 
     Returns:
-        One receipt a chunk, each as `offline.build` gives them.
+        One receipt per chunk, as in `offline.build`.
     """
-    context = streaming_context()
+    shards = ShardClient(attempt.attempt_id, attempt.pools.num_shards)
     rows = []
-    for segment in segments:
+    for segment in attempt.segments:
         place = places[segment.video.video_id]
         rows.append(wire_format.segments_to_row([segment]) | {"root": place.root, "key": place.key})
-    with DataContext.current(context):
+    with DataContext.current(streaming_context()):
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            partial(read_rows, config, resources, pass_id, pools.num_shards),
+            partial(read_rows, config, resources, shards),
             batch_size=1,
             batch_format="pyarrow",
             compute=TaskPoolStrategy(resources.num_decoders),
-            num_cpus=pools.decoder_cpus,
+            num_cpus=attempt.pools.decoder_cpus,
             memory=_READER_BYTES,
         )
 
@@ -273,33 +243,32 @@ def build(
 def read_rows(
     config: TrackConfig,
     resources: ResourceConfig,
-    pass_id: str,
-    num_shards: int,
+    shards: ShardClient,
     table: pa.Table,
 ) -> Iterator[pa.Table]:
-    """Read one video's detections, deliver them to its owner, give a receipt a chunk.
+    """Read the detections of one video and deliver them to its shard; yields a receipt per chunk.
 
-    A video that keeps killing its reader is given up by its owner, as in `decode_rows`.
+    The shard gives up a video that keeps killing its reader, as in `decode_rows`.
     """
     (segment,) = wire_format.segments_from_table(table)
     root, key = (table.column(name)[0].as_py() for name in ("root", "key"))
     saved = SavedVideo(segment.video, root, key)
-    video_id, owners = segment.video.video_id, Owners(pass_id, num_shards)
-    refused = owners.begin_decode(segment)
-    if refused is not None:
-        for _ in range(refused + 1):
+    video_id = segment.video.video_id
+    grant = shards.begin_decode(segment)
+    if not grant.go:
+        for _ in range(grant.num_chunks + 1):
             yield wire_format.receipt([], [], 0)
         return
     started, num_chunks = time.perf_counter(), 0
     for chunk in saved_chunks(saved, segment, config, resources.chunk_frames):
         read_s = time.perf_counter() - started
-        answer: str = owners.deliver(chunk)
+        verdict = shards.deliver(chunk)
         num_chunks += 1
-        owners.decoded([Decoded(video_id, segment.start_frame, num_chunks, False)])
+        shards.decoded([Decoded(video_id, segment.start_frame, num_chunks, False)])
         num_detections = sum(len(found) for found in chunk.detections)
-        yield wire_format.receipt([chunk], [answer], num_detections, decode_s=read_s)
+        yield wire_format.receipt([chunk], [verdict], num_detections, decode_s=read_s)
         started = time.perf_counter()
-    owners.decoded([Decoded(video_id, segment.start_frame, num_chunks, True)])
+    shards.decoded([Decoded(video_id, segment.start_frame, num_chunks, True)])
 
 
 def saved_chunks(
@@ -310,10 +279,10 @@ def saved_chunks(
     Never raises: an error is the last chunk, as in `pipelines.video.chunks.decode_segment`.
 
     Args:
-        saved: Where they are.
-        segment: Which video and attempt, and the first frame that is not associated yet.
+        saved: Place of the detections.
+        segment: Video, attempt, and the first frame that is not associated yet.
         config: Stride, frame limit, least score and score map.
-        chunk_frames: T, the frames of a chunk; the last one may have fewer.
+        chunk_frames: T, the frames per chunk; the last one may have fewer.
     """
     number = segment.start_frame // (chunk_frames * config.vid_stride)
     try:
@@ -354,7 +323,7 @@ def _chunk(
 
 
 def _known(error: Exception) -> VideoError:
-    """What stands in the video's error record."""
+    """The error for the video's error record."""
     if isinstance(error, VideoError):
         return error
     if isinstance(error, FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Videos into tasks: a job's share of an archive, and short videos that travel together."""
+"""Videos to tasks: a job's share of an archive, and short videos that share a task."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _FEWEST_PACKS = 128
 def take_share(
     videos: Sequence[Video], failures: Sequence[Failure], share: tuple[int, int]
 ) -> tuple[list[Video], list[Failure]]:
-    """The k-th of K shares; every video is in one, whatever else is in the archive.
+    """The k-th of K shares; the share of a video does not depend on the rest of the archive.
 
     Args:
-        videos: All of them.
-        failures: Sources without a video, shared out likewise.
+        videos: All videos of the archive.
+        failures: Sources without a video, with their errors; they are shared too.
         share: k and K, k from 1.
     """
     part, of = share
 
     def is_ours(video: Video) -> bool:
-        # not the hash that picks the association actor, or some of them would have no work
+        # not the hash that picks the association shard, or some shards would have no work
         digest = hashlib.sha256(video.video_id.encode()).digest()
         return int.from_bytes(digest[:8]) % of == part - 1
 
@@ -34,10 +34,10 @@ def take_share(
 
 
 def pack(segments: Sequence[Segment], resources: ResourceConfig) -> list[list[Segment]]:
-    """Input rows of the dataflow: short videos of a large archive go together.
+    """Input rows of the dataflow: short videos of a large archive share a row.
 
-    A row costs the driver a task, whatever is in it. Few videos stay alone, so that all decoders
-    have work; so do large ones, and those whose size is not known.
+    A row costs the driver one task, whatever it holds. In a small archive every video has its own
+    row, so that all decoders have work; so have large videos and those of unknown size.
     """
     most = max(1, min(_MOST_IN_PACK, len(segments) // _FEWEST_PACKS))
     packs: list[list[Segment]] = []

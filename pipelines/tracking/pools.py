@@ -14,7 +14,7 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 
 @dataclass(frozen=True, kw_only=True)
 class Pools:
-    """How many workers of each kind, and what each of them asks of Ray."""
+    """How many workers of each kind a run has, and the CPUs and GPUs that each of them requests."""
 
     num_detectors: int
     detector_cpus: float
@@ -33,10 +33,10 @@ def size_pools(
     """Fit the pools to a cluster.
 
     Args:
-        resources: What the user asked for; None means what fits.
-        cluster: Total `CPU` and `GPU`; None asks the Ray that is connected.
-        before: Of the pass before: a run that began on GPUs does not go on without one, since
-            sums would differ.
+        resources: Pool sizes; None means as many as fit.
+        cluster: Total `CPU` and `GPU`; None asks the connected Ray.
+        before: Pools of the attempt before: a run that began on GPUs does not continue without
+            one, since sums would differ.
 
     Raises:
         RunError: If a GPU is asked for and there is none.
@@ -57,13 +57,13 @@ def size_pools(
     else:  # a frame costs a CPU about ten times as much to detect as to decode
         fitting = max(1, round(0.85 * cpus / resources.torch_threads))
     num_detectors = resources.num_detectors or fitting
-    # a machine of one core is shared by halves: neither stage may keep the other from starting
+    # on one core each stage takes a half: neither may keep the other from starting
     decoder_cpus = 1.0 if cpus >= 2 else 0.5
     wanted = 1.0 if on_gpu else float(resources.torch_threads)
     share = math.floor(100 * max(cpus - decoder_cpus, 0.1) / num_detectors) / 100
     detector_cpus = max(0.01, min(wanted, share))
-    # no more than leave the detectors their places: one that starts again would wait for ever for
-    # a decoder, which waits for a detector to take its frames
+    # decoders leave the detectors their CPUs: a detector that restarts would wait for ever for a
+    # decoder, which waits for a detector to take its frames
     spare = cpus - num_detectors * detector_cpus + 1e-6
     return Pools(
         num_detectors=num_detectors,

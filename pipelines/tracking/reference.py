@@ -1,4 +1,4 @@
-"""The same result in one process without Ray: the oracle of the dataflow, and for small runs."""
+"""The run in one process without Ray: the oracle of the dataflow, and enough for small runs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from jde_ray.pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.settings import settle
-from jde_ray.pipelines.output.run_record import file_metadata, open_out, recorded_precision
-from jde_ray.pipelines.output.summary import Summary, put_summary, summarize
-from jde_ray.pipelines.output.work import accept, plan_work
-from jde_ray.pipelines.report.page import write_report
+from jde_ray.pipelines.output.run_record import file_metadata, recorded_precision
+from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.discovery import Sources, find_videos
 from jde_ray.pipelines.storage.s3_client import configure
-from jde_ray.pipelines.structures import Segment, VideoOutcome
-from jde_ray.pipelines.tracking.packing import take_share
-from jde_ray.pipelines.tracking.rendering import missing, render, write_missing_mot
+from jde_ray.pipelines.structures import Segment
+from jde_ray.pipelines.tracking.components import Components
+from jde_ray.pipelines.tracking.rendering import missing, render
+from jde_ray.pipelines.tracking.run import Run
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import VideoSession
 
@@ -29,59 +28,63 @@ def track(
     *,
     resources: ResourceConfig = ResourceConfig(),
     outputs: OutputConfig = OutputConfig(),
-    parts: Parts = Parts(),
+    components: Components = Components(),
     overwrite: bool = False,
     retry_errors: bool = False,
 ) -> Summary:
-    """One video after the other, one chunk after the other; arguments as `offline.track`.
+    """Track one video after the other, one chunk after the other.
+
+    The arguments are those of `offline.track`.
 
     Raises:
         RunError: If the run is refused.
     """
     started = time.perf_counter()
     configure(resources.s3_endpoint)
-    videos, failures = take_share(*find_videos(sources), resources.share)
-    config = settle(config, parts, resources, recorded_precision(out))
-    store = open_out(out, config, resources)
-    again = {"overwrite": overwrite, "retry_errors": retry_errors}
-    work = plan_work(store, videos, failures, **again, share=resources.share)
-    seconds = {"decode": 0.0, "detect": 0.0}
-    outcomes: list[VideoOutcome] = []
-    detector = Detector(config.detection, resources, parts.model) if work.todo else None
-    accept(store, work, resources.share)
+    found = find_videos(sources)
+    config = settle(config, components.build_model, resources, recorded_precision(out))
+    run = Run(
+        out,
+        config,
+        found,
+        resources,
+        outputs,
+        started=started,
+        overwrite=overwrite,
+        retry_errors=retry_errors,
+    )
+    attempts = run.attempts
+    attempts.count = 1
+    detector = (
+        Detector(config.detection, resources, components.build_model) if run.work.todo else None
+    )
+    run.begin()
     with tempfile.TemporaryDirectory(prefix="jde-reference-") as folder:
-        for video in work.todo:
+        for video in run.work.todo:
+            assert detector is not None  # noqa: S101 - there is work
             session = VideoSession(
                 video,
                 0,
                 config,
                 outputs,
-                store,
+                run.store,
                 file_metadata(config),
                 Path(folder) / video.video_id,
-                replaces=video.video_id in work.stale,
+                replaces=video.video_id in run.work.stale,
             )
             since = time.perf_counter()
-            for chunk in frame_chunks(parts.decode, Segment(video), config, resources):
+            for chunk in frame_chunks(components.decode, Segment(video), config, resources):
                 decoded = time.perf_counter()
-                assert detector is not None  # noqa: S101 - there is work
-                found = detector.detect(chunk)
-                seconds["decode"] += decoded - since
-                seconds["detect"] += time.perf_counter() - decoded
-                session.deliver(found)
+                detections = detector.detect(chunk)
+                attempts.seconds["decode"] += decoded - since
+                attempts.seconds["detect"] += time.perf_counter() - decoded
+                session.deliver(detections)
                 if session.outcome is not None:
-                    outcomes.append(session.outcome)
+                    attempts.outcomes[video.video_id] = session.outcome
                     break
                 since = time.perf_counter()
-    if outputs.save_mot:
-        write_missing_mot(store, work.skipped)
-    to_render = missing(store, videos) if outputs.save_video else []
+    to_render = missing(run.store, run.videos) if outputs.save_video else []
     for video in to_render:
-        render(store.uri, video, config, parts)
-    seconds["wall"] = time.perf_counter() - started
-    summary = summarize(
-        store.uri, work, outcomes, seconds, videos_drawn=len(to_render), overwrite=overwrite
-    )
-    write_report(store, summary)
-    put_summary(store, summary, resources.share)
-    return summary
+        render(run.store.uri, video, config, components.read_frames, resources.s3_endpoint)
+    run.num_drawn = len(to_render)
+    return run.finish()

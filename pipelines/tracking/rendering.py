@@ -1,24 +1,25 @@
-"""What is saved beside committed tracks afterwards: drawn videos, and text of earlier videos.
+"""Outputs made from committed tracks: drawn videos, and MOTChallenge text of earlier videos.
 
-A drawn video (`--save-video`) is decoded once more; MOTChallenge text comes from the Parquet.
+A drawn video (`--save-video`) is decoded once more; the text comes from the Parquet.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
-from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig, find_part
+from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.formats.tracks import mot_text
@@ -33,26 +34,31 @@ from jde_ray.pipelines.video.drawing import annotate
 logger = logging.getLogger(__name__)
 
 _READERS = 16  # threads that read the headers of files
+# called as `pipelines.video.chunks.read_frames`
+FrameReader = Callable[[Video], Iterator[tuple[int, float, NDArray[np.uint8]]]]
 
 
 def render(
-    out: str, video: Video, config: TrackConfig, parts: Parts, s3_endpoint: str | None = None
+    out: str,
+    video: Video,
+    config: TrackConfig,
+    read_frames: FrameReader,
+    s3_endpoint: str | None = None,
 ) -> None:
     """Draw a video's committed tracks and put the mp4 into the store.
 
     Args:
         out: Address of the run's store.
-        video: A committed one.
-        config: Of the run: frames that were not looked at are left out.
-        parts: Which decoder.
-        s3_endpoint: See `ResourceConfig`.
+        video: A committed video.
+        config: Its stride and frame limit decide which frames are drawn.
+        read_frames: Called as `pipelines.video.chunks.read_frames`.
+        s3_endpoint: URL of an S3 store that is not AWS.
     """
     configure(s3_endpoint)
     store = open_store(out)
     file = open_parquet(store, tracks_key(video.video_id))
     rate = float(file.metadata.metadata[b"frames_per_second"]) / config.vid_stride
-    frames: Iterator[tuple[int, float, NDArray]] = find_part(parts.frames)(video)  # type: ignore[type-arg]
-    seen = (frame for frame in frames if frame[0] % config.vid_stride == 0)
+    seen = (frame for frame in read_frames(video) if frame[0] % config.vid_stride == 0)
     with tempfile.TemporaryDirectory(prefix="jde-video-") as folder:
         path = Path(folder) / "video.mp4"
         annotate(islice(seen, config.max_frames), file.read(), path, rate)
@@ -60,21 +66,21 @@ def render(
 
 
 def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
-    """MOTChallenge text of those of these videos that were committed without it."""
+    """Write MOTChallenge text for the videos that were committed without it."""
     committed, written = set(store.list("tracks/")), set(store.list("mot/"))
     for video in videos:
         key, text_key = tracks_key(video.video_id), mot_key(video.video_id)
         if key in committed and text_key not in written:
             try:
                 table = open_parquet(store, key).read()
-            except pa.ArrowException as error:  # told at the end: another line says what to do
+            except pa.ArrowException as error:  # the end of the run says what to do
                 logger.info("%s cannot be read: %s", key, error)
                 continue
             store.put(text_key, mot_text(table).encode())
 
 
 def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
-    """Of these videos, the committed ones that were not rendered yet."""
+    """The committed videos among these that were not drawn yet."""
     committed, rendered = set(store.list("tracks/")), set(store.list("videos/"))
     return [
         video
@@ -84,13 +90,13 @@ def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
 
 
 def without_detections(store: ObjectStore, video_ids: Sequence[str]) -> list[str]:
-    """Of these committed videos, those whose detections are not there."""
+    """The committed videos among these that have no saved detections."""
     there = set(store.list("detections/"))
     return [video_id for video_id in video_ids if detections_key(video_id) not in there]
 
 
 def without_embeddings(store: ObjectStore, video_ids: Sequence[str]) -> list[str]:
-    """Of these committed videos, those whose tracks hold no embeddings; only headers are read."""
+    """The committed videos among these whose tracks hold no embeddings; only headers are read."""
 
     def has_none(video_id: str) -> bool:
         try:
@@ -108,18 +114,18 @@ def render_all(
     store: ObjectStore,
     videos: Sequence[Video],
     config: TrackConfig,
-    parts: Parts,
+    read_frames: FrameReader,
     cpus: float,
     resources: ResourceConfig = ResourceConfig(),
 ) -> int:
-    """Render what is missing, as Ray tasks of `cpus` each; gives the number of videos.
+    """Draw the missing videos, as Ray tasks of `cpus` CPUs each; returns the number of videos.
 
     Raises:
-        RunError: If a video could not be rendered; the others are.
+        RunError: If a video could not be drawn; the others are.
     """
     task: Any = ray.remote(render).options(num_cpus=cpus, max_retries=2)
     tasks = {
-        task.remote(store.uri, video, config, parts, resources.s3_endpoint): video
+        task.remote(store.uri, video, config, read_frames, resources.s3_endpoint): video
         for video in missing(store, videos)
     }
     failed: list[str] = []
@@ -131,7 +137,7 @@ def render_all(
         except RayError as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
             failed.append(f"{tasks[done].uri}: {' '.join(str(cause).split())}")
-    # of workers that were killed; what another partition is at must stay
+    # uploads of workers that were killed; those of another partition must stay
     store.abort_uploads("videos/", {video_key(video.video_id) for video in tasks.values()})
     if failed:
         text = f"save-video: {len(failed)} videos could not be written, the first is {failed[0]}"

@@ -1,9 +1,9 @@
-"""Nothing stands still without a word: who waits for what, and an end where nothing can move.
+"""The watch over a dataflow: it reports who waits for what, and ends a dataflow that is stuck.
 
-Ray waits for ever for a place that a lost node has taken along: detectors that are started again
-wait for processors that decoders hold, which wait for detectors. Ray Data's loop calls `Steps`
-several times a second, in a thread of its own; `Watch` looks at the clock in another, since that
-loop may be what waits.
+Ray waits for ever for resources that were lost with a node: restarted detectors wait for CPUs that
+decoders hold, which wait for detectors. Ray Data's loop calls `Steps` several times a second, in a
+thread of its own; `Watch` checks the clock in another thread, since that loop may be the one that
+waits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FIRST_WORD_S = 60.0
 _MOST_SILENCE_S = 900.0
 _STARTING_S = 300.0  # on a busy machine a worker takes minutes to import its network
 _LOOK_S = 1.0
-_ANSWER_S = 10.0  # of Ray, about its machines
+_ANSWER_S = 10.0  # for Ray to tell its resources
 _WORK = {
     "cut_rows": "cutting",
     "decode_rows": "decoding",
@@ -42,18 +42,18 @@ _WORK = {
 
 
 class StalledError(Exception):
-    """The dataflow cannot go on as it is; with pools of another size it may."""
+    """The dataflow is stuck; with pools of another size it may continue."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage of the dataflow is doing.
+    """The state of one stage of the dataflow.
 
     Attributes:
-        name: For users.
-        tasks: Given to workers, or waiting for a place.
-        rows_waiting: In front of the stage.
-        actors: Running and waiting for a place; None for a stage of tasks.
+        name: The stage's name in messages.
+        tasks: Tasks that run or wait for resources.
+        rows_waiting: Rows queued before the stage.
+        actors: Number of actors that run, and that wait for resources; None for a stage of tasks.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Machines:
-    """`CPU` and `GPU` of the cluster: in all, and not taken."""
+    """`CPU` and `GPU` of the cluster: total, and free."""
 
     total: Mapping[str, float]
     free: Mapping[str, float]
@@ -89,18 +89,18 @@ def judge(
     stages: list[Stage],
     silent_s: float = math.inf,
 ) -> Exception | None:
-    """What follows for a dataflow in which nothing moves.
+    """Decide whether a dataflow in which nothing moves is stuck.
 
     Args:
-        pools: As they were sized.
-        before: Total `CPU` and `GPU` at that time.
-        now: The same now.
-        stages: Those that have not ended.
-        silent_s: How long nothing has moved.
+        pools: The pools of the attempt.
+        before: Total `CPU` and `GPU` when the pools were sized.
+        now: `CPU` and `GPU` now.
+        stages: The stages that have not ended.
+        silent_s: Seconds without a receipt.
 
     Returns:
-        RunError: No worker has a place any more. StalledError: pools of another size may move.
-        None: Nothing that would help; it may be slow, or others hold the machines.
+        RunError if no worker can run any more; StalledError if pools of another size may help;
+        None if the dataflow may only be slow, or if others hold the machines.
     """
     kinds = ("CPU", "GPU") if pools.detector_gpus else ("CPU",)
     lost = [kind for kind in kinds if now.total.get(kind, 0) < before.get(kind, 0) - 1e-6]
@@ -114,7 +114,7 @@ def judge(
     if lost:
         each = (f"{now.total.get(kind, 0):g} of {before[kind]:g} {kind}s" for kind in lost)
         return StalledError(f"machines were lost, {' and '.join(each)} are left")
-    if silent_s < _STARTING_S:  # a worker that has its place looks just so while it starts
+    if silent_s < _STARTING_S:  # a worker that starts on its resources looks the same
         return None
     starved = any(stage.actors and not stage.actors[0] and stage.actors[1] for stage in stages)
     holders = sum(stage.tasks for stage in stages if stage.actors is None)
@@ -124,12 +124,12 @@ def judge(
 
 
 class Steps(ExecutionCallback):
-    """What Ray Data calls: it shows the running dataset to the watch, and ends it for it."""
+    """Ray Data's callback: shows the running dataset to the watch, and ends it on its behalf."""
 
-    watch: Watch | None = None  # of the pass that runs in this process
+    watch: Watch | None = None  # of the attempt that runs in this process
 
     def before_execution_starts(self, executor: Any) -> None:
-        """Take note of it."""
+        """Show the executor to the watch."""
         if Steps.watch is not None:
             Steps.watch.executor = weakref.ref(executor)
 
@@ -137,23 +137,24 @@ class Steps(ExecutionCallback):
         """End the execution if the watch says so.
 
         Raises:
-            StalledError: Likewise RunError; the reader of the dataset gets it.
+            StalledError: The verdict of the watch, to the reader of the dataset.
+            RunError: The same, if no other pools would help.
         """
         if Steps.watch is not None and Steps.watch.verdict is not None:
             raise Steps.watch.verdict
 
 
 class Watch:
-    """While it is entered: says after a minute without news who waits for what, and again later.
+    """Reports after a minute without progress who waits for what, and again later, while entered.
 
     Args:
-        pools: Of the pass.
-        say: Takes a line.
-        clock: Seconds.
+        pools: The pools of the attempt.
+        say: Takes a line of text.
+        clock: Returns seconds.
 
     Attributes:
-        verdict: Why the dataset has to end; None while it may go on.
-        doing: Said where no dataset runs.
+        verdict: Why the dataset has to end; None while it may continue.
+        doing: The current work, for messages while no dataset runs.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class Watch:
         self._before = _machines().total
         self._last = self._clock()
         self._longest, self._has_moved = 0.0, False
-        self._silence = FIRST_WORD_S  # until the next word
+        self._silence = FIRST_WORD_S  # until the next report
         self._is_over = threading.Event()
         self._ask = ThreadPoolExecutor(1, thread_name_prefix="jde-machines")
         self._thread = threading.Thread(target=self._run, name="jde-watch", daemon=True)
@@ -191,7 +192,11 @@ class Watch:
             Steps.watch = None
 
     def moved(self, doing: str = "") -> None:
-        """There is news."""
+        """Note progress.
+
+        Args:
+            doing: The work that follows, for messages; empty: as before.
+        """
         now = self._clock()
         if self._has_moved:  # the first rows waited for workers to start
             self._longest = max(self._longest, now - self._last)
@@ -200,7 +205,7 @@ class Watch:
         self.doing = doing or self.doing
 
     def look(self) -> None:
-        """Speak, and judge, if it is time to."""
+        """Report and judge, if a report is due."""
         silent = self._clock() - self._last
         if silent < self._silence or self._is_over.is_set():
             return
@@ -222,15 +227,15 @@ class Watch:
         while not self._is_over.wait(_LOOK_S):
             try:
                 self.look()
-            except Exception:  # it only watches
+            except Exception:  # a failing watch must not end the run
                 logger.exception("the watch over the dataflow failed")
                 return
 
     def _machines(self) -> Machines | None:
         try:
             return self._ask.submit(_machines).result(timeout=_ANSWER_S)
-        except Exception as error:  # noqa: BLE001  whatever Ray has to say, it did not answer
-            logger.debug("Ray does not say what it has: %s", error)
+        except Exception as error:  # noqa: BLE001  any error means that Ray did not answer
+            logger.debug("Ray does not tell its resources: %s", error)
             return None
 
 
@@ -250,7 +255,7 @@ def _machines() -> Machines:
 
 
 def _stages(executor: Any) -> list[Stage]:
-    """Of a running dataset; the numbers may be of different instants."""
+    """The stages of a running dataset that have not ended; numbers may be of different moments."""
     found = []
     topology: Mapping[Any, Any] = getattr(executor, "_topology", None) or {}
     for operator, state in list(topology.items()):

@@ -1,4 +1,4 @@
-"""How many frames of a run are still to come, by what headers and sizes of files promise."""
+"""How many frames of a run are still to come, estimated from file headers and sizes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from jde_ray.pipelines.structures import Video
 
 
 class ExpectedFrames:
-    """Frames that a run will look at: those of opened videos by their headers, others by size.
+    """Frames that a run will track: opened videos count by their headers, others by file size.
 
-    Nothing is opened for it. A promise that is not kept makes the time wrong and nothing else.
+    No video is opened for the estimate. A wrong header makes the time left wrong and nothing else.
 
     Args:
-        videos: Of the run.
+        videos: All videos to track.
         config: Stride and frame limit.
     """
 
@@ -25,7 +25,7 @@ class ExpectedFrames:
         self._opened = self._bytes_opened = self._frames = self._done_before = 0
 
     def learn(self, video_id: str, num_frames: int) -> None:
-        """A video was opened; by its header it has so many frames."""
+        """Note that a video was opened, and its number of frames by its header."""
         num_bytes = self._unopened.pop(video_id, None)
         if num_bytes is None:
             return
@@ -35,12 +35,12 @@ class ExpectedFrames:
         self._bytes_opened += num_bytes
         self._bytes_unopened -= num_bytes
 
-    def go_on_from(self, start_frame: int) -> None:
-        """A video goes on from a checkpoint; the frames before are not seen again."""
+    def continue_from(self, start_frame: int) -> None:
+        """Note that a video continues from a checkpoint; earlier frames are not seen again."""
         self._done_before += -(-start_frame // self._stride)
 
     def left(self, frames: int) -> int | None:
-        """What is left after so many frames; None before the first video was opened."""
+        """Frames left when `frames` are done; None before the first video was opened."""
         if not self._opened:
             return None
         by_bytes = self._bytes_opened and self._bytes_unopened

@@ -33,7 +33,7 @@ def track(
     retry_errors: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Track people in all videos of `sources`; a run that was stopped goes on where it was.
+    """Track people in all videos of `sources`; a run that was stopped continues where it was.
 
     For every other setting build a `TrackConfig` and call `pipelines.tracking.offline.track`.
 
@@ -41,7 +41,7 @@ def track(
         sources: A file, folder, glob or list, or several of them.
         out: Folder or `s3://` prefix; `out/tracks/*.parquet` is the result.
         weights: Name of a shipped network, a weight file, or a YAML file of ONNX networks.
-        size: Width and height of the network's input in pixels; None for what the weights say.
+        size: Width and height of the network's input in pixels; None for the size of the weights.
         association: How detections become tracks: `jde`, `sort`, `deepsort` or `bytetrack`.
         conf: Confidence threshold in [0, 1]; None for the association's own.
         max_frames: Frames to track in each video; None for all.
@@ -51,15 +51,15 @@ def track(
         save_mot: Write MOTChallenge text files.
         save_embeddings: Write the appearance vectors of the tracks.
         save_detections: Write detections and their embeddings.
-        overwrite: Track videos again that are done.
-        retry_errors: Track videos again that failed.
+        overwrite: Track committed videos again.
+        retry_errors: Track failed videos again.
         progress: Called whenever frames are done.
 
     Returns:
-        What was done; `exit_code` says how it ended.
+        Counts, errors and times of the run; `exit_code` says how it ended.
 
     Raises:
-        RunError: If the run is refused before any work, or cannot go on.
+        RunError: If the run is refused before any work, or cannot continue.
     """
     try:
         settings = {} if conf is None else {"high_score": conf}

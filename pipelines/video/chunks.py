@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jde_ray.models.letterbox import Letterbox, fitted_size
 from jde_ray.pipelines.errors import Reason, VideoError
-from jde_ray.pipelines.structures import UNCUTTABLE, FrameChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.structures import FrameChunk, Segment, Video, VideoInfo
 from jde_ray.pipelines.video.containers import to_video_error
 from jde_ray.pipelines.video.frame import Picture
 from jde_ray.pipelines.video.image_folder import image_pictures
@@ -62,7 +62,8 @@ def decode_segment(
             yield from packer.add(picture, to_network(picture, packer.size))
         yield packer.finish()
     except MiscountError:
-        yield packer.fail(VideoError(Reason.INTERNAL, UNCUTTABLE, packer.num_seen))
+        misfit = VideoError(Reason.INTERNAL, "its segments do not fit together", packer.num_seen)
+        yield packer.fail(misfit, decode_whole=True)
     except Exception as error:  # noqa: BLE001  the contract: an error is a row, never an end
         yield packer.fail(to_video_error(error, packer.num_seen))
 
@@ -152,11 +153,13 @@ class _Packer:
     def finish(self) -> FrameChunk:
         return self._chunk(is_last=self._segment.stop_frame is None)
 
-    def fail(self, error: VideoError) -> FrameChunk:
+    def fail(self, error: VideoError, *, decode_whole: bool = False) -> FrameChunk:
         self._start_chunk()
-        return self._chunk(is_last=True, error=error)
+        return self._chunk(is_last=True, error=error, decode_whole=decode_whole)
 
-    def _chunk(self, *, is_last: bool, error: VideoError | None = None) -> FrameChunk:
+    def _chunk(
+        self, *, is_last: bool, error: VideoError | None = None, decode_whole: bool = False
+    ) -> FrameChunk:
         chunk = FrameChunk(
             video_id=self._segment.video.video_id,
             attempt=self._segment.attempt,
@@ -168,6 +171,7 @@ class _Packer:
             is_last=is_last,
             error=error,
             num_damaged=self._num_damaged,
+            decode_whole=decode_whole,
         )
         self._next_chunk += 1
         return chunk

@@ -92,7 +92,7 @@ class Campaign:
             [str(self._source)],
             str(plain),
             fakes.CONFIG,
-            parts=fakes.PARTS,
+            components=fakes.COMPONENTS,
             outputs=OUTPUTS,
             resources=ResourceConfig(chunk_frames=8),
         )

@@ -17,7 +17,7 @@ from decoded import SIZE
 from hostile_files import damage, write_good
 
 from jde_ray.pipelines.errors import Reason
-from jde_ray.pipelines.structures import UNCUTTABLE, FrameChunk, Segment, Video
+from jde_ray.pipelines.structures import FrameChunk, Segment, Video
 from jde_ray.pipelines.video.chunks import decode_segment
 from jde_ray.pipelines.video.splitting import cut_segment
 
@@ -84,7 +84,7 @@ class Clips:
         chunks = [chunk for part in parts for chunk in decode(part)]
         errors = [chunk.error for chunk in chunks if chunk.error]
         if errors:  # the video is decoded whole, or fails there and here
-            assert whole[-1].error or any(error.detail == UNCUTTABLE for error in errors)
+            assert whole[-1].error or any(chunk.decode_whole for chunk in chunks)
             return
         assert whole[-1].error is None
         for one, other in zip(chunks, whole, strict=True):

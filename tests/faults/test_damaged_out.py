@@ -29,8 +29,8 @@ from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Segment
 from jde_ray.pipelines.tracking import reference
-from jde_ray.pipelines.tracking.attempts import Passes
-from jde_ray.pipelines.tracking.from_detections import saved_chunks, settle_saved
+from jde_ray.pipelines.tracking.attempts import Attempts
+from jde_ray.pipelines.tracking.from_detections import resolve_settings, saved_chunks
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 
 OUTPUTS = OutputConfig(save_mot=True, save_detections=True, save_embeddings=True)
@@ -105,7 +105,7 @@ def goes_on(folder: Path) -> None:
         [str(folder / "in")],
         str(folder / "out"),
         fakes.CONFIG,
-        parts=fakes.PARTS,
+        components=fakes.COMPONENTS,
         resources=SMALL,
         outputs=OUTPUTS,
     )
@@ -114,7 +114,7 @@ def goes_on(folder: Path) -> None:
 def is_associated(folder: Path) -> None:
     config = TrackConfig()
     for saved in find_saved([str(folder / "out")]):
-        config = settle_saved(config, [saved])
+        config = resolve_settings(config, [saved])
         last = list(saved_chunks(saved, Segment(saved.video), config, 8))[-1]
         assert last.error is None or last.error.reason != "internal", last.error
 
@@ -198,15 +198,17 @@ def test_a_checkpoint_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     fakes.archive(tmp_path / "in", a=Script(frames=40))
     (video,), _ = reference.find_videos([str(tmp_path / "in")])
     store = open_store(str(tmp_path / "out"))
-    detector = reference.Detector(fakes.CONFIG.detection, SMALL, fakes.PARTS.model)
+    detector = reference.Detector(fakes.CONFIG.detection, SMALL, fakes.COMPONENTS.build_model)
     given: dict[str, Any] = {"checkpoints": Checkpointing("t", 16)}
     session = VideoSession(video, 0, fakes.CONFIG, OUTPUTS, store, {}, tmp_path / "spool", **given)
-    chunks = list(reference.frame_chunks(fakes.PARTS.decode, Segment(video), fakes.CONFIG, SMALL))
+    chunks = list(
+        reference.frame_chunks(fakes.COMPONENTS.decode, Segment(video), fakes.CONFIG, SMALL)
+    )
     for chunk in chunks[:-1]:
         session.deliver(detector.detect(chunk))
     (key,) = find_states(store)[video.video_id]
-    own = Passes(store, fakes.CONFIG, OUTPUTS, 0, None, SMALL)
-    ((_, (segment,)), *_) = own._waves("x", [video], 0)
+    own = Attempts(store, fakes.CONFIG, OUTPUTS, 0, None, SMALL)
+    ((_, (segment,)), *_) = own._batches_of_videos("x", [video], 0)
     assert segment.start_frame == 32
     store.put("checkpoints/state.npz", b"")
     store.put(f"checkpoints/{video.video_id}/state.npz", b"")
@@ -214,7 +216,7 @@ def test_a_checkpoint_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
         arrays = {name: file[name] for name in file.files}
     for content in [*_broken_states(arrays, random.Random(0)), b"", b"x" * 99]:
         store.put(key, content)
-        ((_, (segment,)), *_) = own._waves("x", [video], 0)
+        ((_, (segment,)), *_) = own._batches_of_videos("x", [video], 0)
         if not segment.checkpoint:
             continue  # left out at once
         other = VideoSession(

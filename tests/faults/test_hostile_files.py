@@ -18,12 +18,12 @@ import pytest
 from hostile_files import SUFFIXES, Makers
 from made_videos import write_video
 
-from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason
 from jde_ray.pipelines.tracking import offline, reference
 
 SEED = int(os.environ.get("JDE_FUZZ_SEED", "0"))
-PARTS = Parts(model="fakes:NumberModel")
+COMPONENTS = fakes.Components(build_model=fakes.NumberModel)
 CONFIG: TrackConfig = replace(fakes.CONFIG, min_box_area=0)
 MOST_MEMORY = 1 << 30  # bytes that a run may take more than at its start
 
@@ -62,7 +62,7 @@ def check(source: Path, out: Path, num_good: int) -> None:
     alone = out.parent / "alone"
     if not alone.exists():
         good = [str(path) for path in sorted(source.glob("good_*.mp4"))]
-        reference.track(good, str(alone), CONFIG, parts=PARTS)
+        reference.track(good, str(alone), CONFIG, components=COMPONENTS)
     assert rows_of_good(out) == rows_of_good(alone)
     assert len(rows_of_good(out)) == num_good
 
@@ -74,7 +74,7 @@ def memory() -> int:
 def test_hostile_files_have_one_line_each_and_good_ones_the_rows_of_a_run_of_their_own(tmp_path):
     source = write_archive(tmp_path / "in", tmp_path / "made", 39, 3)
     before, started = memory(), time.process_time()
-    summary = reference.track([str(source)], str(tmp_path / "out"), CONFIG, parts=PARTS)
+    summary = reference.track([str(source)], str(tmp_path / "out"), CONFIG, components=COMPONENTS)
     assert summary.exit_code == ExitCode.SOME_FAILED
     assert time.process_time() - started < 60
     assert memory() - before < MOST_MEMORY
@@ -85,7 +85,7 @@ def test_hostile_files_have_one_line_each_and_good_ones_the_rows_of_a_run_of_the
 def test_a_thousand_hostile_files_among_fifty_good_videos(tmp_path):
     source = write_archive(tmp_path / "in", tmp_path / "made", 1000, 50)
     before = memory()
-    reference.track([str(source)], str(tmp_path / "out"), CONFIG, parts=PARTS)
+    reference.track([str(source)], str(tmp_path / "out"), CONFIG, components=COMPONENTS)
     assert memory() - before < MOST_MEMORY
     check(source, tmp_path / "out", 50)
 
@@ -96,5 +96,5 @@ def test_hostile_files_end_no_worker_of_the_dataflow(ray_cluster: str, tmp_path:
     source = write_archive(tmp_path / "in", tmp_path / "made", 200, 10)
     resources = ResourceConfig(num_detectors=1, num_decoders=1)
     out = str(tmp_path / "out")
-    offline.track([str(source)], out, CONFIG, parts=PARTS, resources=resources)
+    offline.track([str(source)], out, CONFIG, components=COMPONENTS, resources=resources)
     check(source, tmp_path / "out", 10)

@@ -47,7 +47,9 @@ def test_a_run_killed_at_half_of_its_videos_goes_on_to_the_same_bytes(
 ) -> None:
     scripts = {f"v{i}": Script(NUM_FRAMES, seed=i, frame_s=0.01) for i in range(NUM_VIDEOS)}
     source, out = fakes.archive(tmp_path / "in", **scripts), tmp_path / "out"
-    reference.track([str(source)], str(tmp_path / "plain"), fakes.CONFIG, parts=fakes.PARTS)
+    reference.track(
+        [str(source)], str(tmp_path / "plain"), fakes.CONFIG, components=fakes.COMPONENTS
+    )
     address = "local" if own_ray else request.getfixturevalue("ray_cluster")
 
     driver = start(source, out, address)
@@ -59,7 +61,7 @@ def test_a_run_killed_at_half_of_its_videos_goes_on_to_the_same_bytes(
     if own_ray:
         assert start(source, out, address).wait() == ExitCode.DONE
     else:
-        settings = {"parts": fakes.PARTS, "resources": ResourceConfig(chunk_frames=8)}
+        settings = {"components": fakes.COMPONENTS, "resources": ResourceConfig(chunk_frames=8)}
         summary = offline.track([str(source)], str(out), fakes.CONFIG, **settings)
         assert summary.exit_code == ExitCode.DONE
         assert summary.videos_skipped >= NUM_VIDEOS // 2

@@ -21,7 +21,9 @@ def test_three_nodes_give_the_plain_loops_bytes_and_give_everything_back(tmp_pat
     scripts = {f"v{i}": Script(frames=40 + i, seed=i) for i in range(4)}
     scripts["cut"] = Script(error_at=20)
     source = fakes.archive(tmp_path / "in", **scripts)
-    reference.track([str(source)], str(tmp_path / "plain"), fakes.CONFIG, parts=fakes.PARTS)
+    reference.track(
+        [str(source)], str(tmp_path / "plain"), fakes.CONFIG, components=fakes.COMPONENTS
+    )
     run = subprocess.run(
         [sys.executable, ROOT / "tests/run_nodes.py", source, tmp_path / "out"],
         cwd=ROOT,

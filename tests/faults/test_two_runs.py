@@ -22,7 +22,9 @@ def test_two_runs_share_a_cluster_and_an_out_and_every_video_is_created_once(
 ) -> None:
     scripts = {f"v{i}": Script(frames=60, seed=i, frame_s=0.01) for i in range(4)}
     source, out = fakes.archive(tmp_path / "in", **scripts), tmp_path / "out"
-    reference.track([str(source)], str(tmp_path / "plain"), fakes.CONFIG, parts=fakes.PARTS)
+    reference.track(
+        [str(source)], str(tmp_path / "plain"), fakes.CONFIG, components=fakes.COMPONENTS
+    )
     other = subprocess.Popen(
         [sys.executable, ROOT / "tests/run_track.py", source, out, ray_cluster],
         cwd=ROOT,
@@ -31,7 +33,7 @@ def test_two_runs_share_a_cluster_and_an_out_and_every_video_is_created_once(
     try:
         resources = ResourceConfig(chunk_frames=8, num_detectors=1, num_decoders=1)
         summary = offline.track(
-            [str(source)], str(out), fakes.CONFIG, parts=fakes.PARTS, resources=resources
+            [str(source)], str(out), fakes.CONFIG, components=fakes.COMPONENTS, resources=resources
         )
         assert other.wait() == ExitCode.DONE
     finally:

@@ -238,7 +238,7 @@ def test_what_is_missing_of_earlier_videos_is_looked_for(tmp_path):
                 [str(source)],
                 out,
                 fakes.CONFIG,
-                parts=fakes.PARTS,
+                components=fakes.COMPONENTS,
                 outputs=outputs,
                 overwrite=again,
             )

@@ -1,3 +1,4 @@
+import fakes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,8 +16,9 @@ from jde_ray.jobs.demo import (
     score_archive,
     tracks_path,
 )
-from jde_ray.pipelines.config import Parts, ResourceConfig
+from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.formats.mot import read_ground_truth
+from jde_ray.pipelines.tracking.components import Components
 
 
 @pytest.fixture
@@ -82,8 +84,8 @@ def test_a_refusal_is_one_line_before_any_work(tmp_path, capsys, arguments, mess
 @pytest.mark.ray
 def test_the_demo_runs_on_ray_and_names_what_it_wrote(tmp_path, ray_cluster):
     console = Console(record=True, width=100)
-    parts = Parts(model="fakes:ColourModel")
-    code = run(tmp_path, CONFIG, ResourceConfig(device="cpu"), 0.2, console, parts)
+    components = Components(build_model=fakes.ColourModel)
+    code = run(tmp_path, CONFIG, ResourceConfig(device="cpu"), 0.2, console, components)
     assert code == 0
     text = console.export_text()
     videos = plan_archive(tmp_path, 0.2)

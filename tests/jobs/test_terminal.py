@@ -22,7 +22,7 @@ from jde_ray.pipelines.tracking.offline import track
 with Display() as display:
     resources = ResourceConfig(chunk_frames=8)
     summary = track(
-        [sys.argv[1]], sys.argv[2], fakes.CONFIG, parts=fakes.PARTS, resources=resources,
+        [sys.argv[1]], sys.argv[2], fakes.CONFIG, components=fakes.COMPONENTS, resources=resources,
         progress=display,
     )
 show_summary(summary)

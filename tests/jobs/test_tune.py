@@ -78,12 +78,16 @@ def test_a_file_is_never_worse_than_the_start_and_weak_detections_are_missed_alo
         return settle
 
     monkeypatch.setattr("jde_ray.pipelines.evaluation.tuning.tune", three)
-    monkeypatch.setattr("jde_ray.pipelines.tracking.from_detections.settle_saved", saved_from(0.3))
+    monkeypatch.setattr(
+        "jde_ray.pipelines.tracking.from_detections.resolve_settings", saved_from(0.3)
+    )
     command = ["tune", str(place), "--gt", str(place), "--out", str(out)]
     assert cli.run([*command, "--param", "conf=0.3:0.9"]) == ExitCode.DONE
     said = capsys.readouterr().out
     assert "note: detections were saved from score 0.3 on, trials look at them from 0.18" in said
-    monkeypatch.setattr("jde_ray.pipelines.tracking.from_detections.settle_saved", saved_from(0.1))
+    monkeypatch.setattr(
+        "jde_ray.pipelines.tracking.from_detections.resolve_settings", saved_from(0.1)
+    )
     assert cli.run([*command, "--param", "min_hits=1,2"]) == ExitCode.DONE
     said = capsys.readouterr().out
     assert "note" not in said

@@ -24,7 +24,7 @@ from jde_ray.models.structures import Detections, FloatArray
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.reporting import reported
 from jde_ray.models.tracking.tracker import JDETracker
-from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import is_separate
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -34,6 +34,7 @@ from jde_ray.pipelines.formats.track_files import by_all_names
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
+from jde_ray.pipelines.video.chunks import decode_segment
 
 WARM_UP = 5  # frames of every sequence that are tracked but not timed
 STAGES = ("decode", "detect", "embed", "associate")
@@ -274,7 +275,7 @@ def _frames(
     resources = ResourceConfig(chunk_frames=1)
     streams = {
         key: frame_chunks(
-            Parts().decode, Segment(video), replace(config, max_frames=max_frames), resources
+            decode_segment, Segment(video), replace(config, max_frames=max_frames), resources
         )
         for key, config in configs.items()
     }

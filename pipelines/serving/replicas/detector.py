@@ -14,6 +14,7 @@ from ray import serve
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.detection.networks import load_network
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.serving.backend import Found
 from jde_ray.pipelines.serving.config import ServeConfig
@@ -41,7 +42,7 @@ class DetectorReplica:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
         resources = ResourceConfig(device=config.device, torch_threads=config.torch_threads)
         self._detector = self._thread.submit(
-            Detector, detection, resources, config.parts.model
+            Detector, detection, resources, config.build_model or load_network
         ).result()
         self._batch = config.batch or 1
         blank = np.full((detection.size[1], detection.size[0], 3), 128, np.uint8)

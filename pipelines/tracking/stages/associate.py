@@ -1,7 +1,8 @@
-"""The association actor: the sessions of all videos that hash to it, one call at a time.
+"""The association shard: an actor with the sessions of all videos that hash to it.
 
-It never waits for a chunk and never imports torch. When it dies its unfinished videos are planned
-again: an actor started anew knows no video, so nothing is ever continued from half a state.
+It handles one call at a time, never waits for a chunk and never imports torch. When it dies, its
+unfinished videos are planned again: a new shard knows no video, so nothing is ever continued from
+half a state.
 """
 
 from __future__ import annotations
@@ -13,27 +14,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import ray
 
-from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.output.checkpoints import Checkpoint, clear
 from jde_ray.pipelines.own_ray import SPOOL_PREFIX
 from jde_ray.pipelines.processes import mark, sweep
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.structures import UNCUTTABLE, Answer, Decoded, Segment, VideoOutcome
+from jde_ray.pipelines.structures import Decoded, DecodeGrant, Segment, Verdict, VideoOutcome
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
-from jde_ray.pipelines.tracking.stages.shard_client import shard_name, shard_of
 
 logger = logging.getLogger(__name__)
 
 MAX_TRIES = 3  # workers that may die over one chunk, or over decoding one video
-_MOST_COMMITS, _COMMITTERS = 16, 4  # commits on their way, and threads that do them
+_MOST_COMMITS, _COMMITTERS = 16, 4  # commits in the background, and threads that do them
 
 
 @dataclass
@@ -45,7 +43,15 @@ class _Decoding:
 
 @dataclass(frozen=True)
 class ShardStats:
-    """What an association actor holds at the moment."""
+    """The state of a shard at one moment.
+
+    Attributes:
+        open_videos: Videos with a session.
+        ended_videos: Videos that are committed or failed.
+        duplicates: Chunks that were delivered more than once.
+        halted: Why nothing can be written; None: it can.
+        uncuttable: Ids of the videos that must be decoded whole.
+    """
 
     open_videos: int
     ended_videos: int
@@ -59,12 +65,12 @@ class AssociationShard:
 
     Args:
         out: Address of the run's store.
-        config: Of the run.
+        config: Association and filters; its hash decides which checkpoints are accepted.
         outputs: What is written beside the tracks.
-        metadata: Of the run, for the Parquet files.
-        segments: The videos it owns from the start; chunks of any other are `fenced`.
-        checkpoints: How often long videos are kept in the store; None: never.
-        s3_endpoint: See `ResourceConfig`.
+        metadata: Key-value metadata of every Parquet file.
+        segments: Videos of this shard from the start; chunks of any other are STALE.
+        checkpoints: How often the state of a long video is saved; None: never.
+        s3_endpoint: URL of an S3 store that is not AWS.
     """
 
     def __init__(
@@ -97,81 +103,92 @@ class AssociationShard:
         self.open(segments)
 
     def open(self, segments: Iterable[Segment]) -> None:
-        """Own these videos too from now on."""
+        """Accept chunks of these videos too."""
         self._segments |= {segment.video.video_id: segment for segment in segments}
 
-    def begin(self, video_id: str, attempt: int, chunk_index: int) -> Answer:
-        """A detector starts on a chunk. After `MAX_TRIES` that never came back the video fails."""
+    def begin(self, video_id: str, attempt: int, chunk_index: int) -> Verdict:
+        """Note that a detector starts on a chunk; the video fails after `MAX_TRIES` lost ones."""
         session = self._session(video_id, attempt)
         if session is None:
             return self._closed(video_id, attempt)
         if session.has(chunk_index):
-            return "dup"
+            return Verdict.DUPLICATE
         self._tries[video_id, chunk_index] += 1
         if self._tries[video_id, chunk_index] <= MAX_TRIES:
-            return "ok"
+            return Verdict.TAKEN
         self._fail(session, f"chunk {chunk_index} ended {MAX_TRIES} detectors")
-        return "skip"
+        return Verdict.ENDED
 
-    def begin_all(self, chunks: Sequence[tuple[str, int, int]]) -> list[Answer] | None:
-        """A detector starts on several chunks, each as of `begin`.
+    def begin_all(self, chunks: Sequence[tuple[str, int, int]]) -> list[Verdict] | None:
+        """Note that a detector starts on several chunks.
 
-        None if one of them was begun before and never came back: it has to be seen which one ends
-        its worker, so they shall be begun one by one.
+        Returns:
+            A verdict per chunk, as of `begin`. None if one of them was begun before and never
+            delivered: begin them one by one, to find the chunk that kills its worker.
         """
         if any((video_id, index) in self._tries for video_id, _, index in chunks):
             return None
         answers = [self.begin(*chunk) for chunk in chunks]
         for (video_id, _, index), answer in zip(chunks, answers, strict=True):
-            if answer == "ok":
+            if answer == Verdict.TAKEN:
                 self._tries[video_id, index] = 0  # not this one's fault, until it is alone
         return answers
 
-    def deliver_all(self, packed: Sequence[wire_format.Packed]) -> list[Answer]:
-        """Take several chunks."""
+    def deliver_all(self, packed: Sequence[wire_format.Packed]) -> list[Verdict]:
+        """Deliver several chunks; returns a verdict per chunk."""
         return [self.deliver(one) for one in packed]
 
-    def deliver(self, packed: wire_format.Packed) -> Answer:
-        """Take a chunk of detections; see `VideoSession.deliver`."""
+    def deliver(self, packed: wire_format.Packed) -> Verdict:
+        """Hand a chunk of detections to its session.
+
+        Returns:
+            The verdict of `VideoSession.deliver`, or HALTED if the store cannot be written.
+        """
         chunk = wire_format.unpack(packed)
         session = self._session(chunk.video_id, chunk.attempt)
         if session is None:
             return self._closed(chunk.video_id, chunk.attempt)
-        if chunk.error is not None and chunk.error.detail == UNCUTTABLE:
+        if chunk.decode_whole:
             self._uncuttable.add(chunk.video_id)
             self._forget(chunk.video_id)
             clear(self._store, chunk.video_id)  # its frames may be numbered wrongly
-            return "fenced"
+            return Verdict.STALE
         try:
             answer = session.deliver(chunk)
         except OSError as error:
             self._halt(error)
             self._forget(chunk.video_id)
-            return "halt"
+            return Verdict.HALTED
         self._tries.pop((chunk.video_id, chunk.chunk_index), None)
-        self._duplicates += answer == "dup"
-        self._settle(session)
-        return answer if self._halted is None else "halt"
+        self._duplicates += answer == Verdict.DUPLICATE
+        self._record_outcome(session)
+        return answer if self._halted is None else Verdict.HALTED
 
-    def begin_decode(self, segment: Segment) -> int | None:
-        """A decode task starts on a segment; the number of chunks made so far if it shall not."""
+    def begin_decode(self, segment: Segment) -> DecodeGrant:
+        """Note that a decode task starts on a segment, and say whether it shall."""
         video_id = segment.video.video_id
         place = (video_id, segment.start_frame)
         if segment.is_part:
             self._parted.add(video_id)
         if segment.is_part and video_id not in self._segments and place not in self._decoding:
-            return 0  # its video has ended, and nobody has read anything of this part
+            # its video has ended, and nobody has read anything of this segment
+            return DecodeGrant(go=False)
         state = self._decoding.setdefault(place, _Decoding())
         state.tries, state.is_begun = state.tries + 1, True
         if state.tries <= MAX_TRIES:
-            return None
+            return DecodeGrant(go=True)
         session = self._session(video_id, segment.attempt)
         if session is not None:
             self._fail(session, f"decoding ended {MAX_TRIES} workers")
-        return state.num_chunks
+        return DecodeGrant(go=False, num_chunks=state.num_chunks)
 
-    def begin_decode_all(self, segments: Sequence[Segment]) -> list[int | None] | None:
-        """A decode task starts on several segments; None: as in `begin_all`."""
+    def begin_decode_all(self, segments: Sequence[Segment]) -> list[DecodeGrant] | None:
+        """Note that a decode task starts on several segments.
+
+        Returns:
+            A grant per segment. None if one of them was begun before and never ended: begin them
+            one by one, to find the segment that kills its worker.
+        """
         places = [(segment.video.video_id, segment.start_frame) for segment in segments]
         if any(place in self._decoding and self._decoding[place].is_begun for place in places):
             return None
@@ -181,12 +198,12 @@ class AssociationShard:
         return answers
 
     def reached(self, video_id: str, attempt: int) -> int | None:
-        """The chunk that a video's association waits for, None if it is not followed here."""
+        """Index of the chunk that the video waits for; None if it is not tracked here."""
         session = self._session(video_id, attempt)
         return None if session is None else session.next_chunk
 
     def decoded(self, progress: Iterable[Decoded]) -> None:
-        """Decode tasks have come this far; one that ended can be repeated without suspicion."""
+        """Note how far decoding has come; a segment that ended may be decoded again at no risk."""
         for video_id, start_frame, num_chunks, has_ended in progress:
             state = self._decoding.setdefault((video_id, start_frame), _Decoding())
             state.num_chunks = max(state.num_chunks, num_chunks)
@@ -194,9 +211,9 @@ class AssociationShard:
                 state.tries, state.is_begun = 0, False
 
     def finish(self) -> list[VideoOutcome]:
-        """End of a pass: how its videos ended. The others are dropped, to be planned again.
+        """End the attempt and return the outcomes of its videos; unfinished ones are dropped.
 
-        Where something could not be written `stats` says so afterwards.
+        If something could not be written, `stats` says so afterwards.
         """
         self._await_commits(0)
         self._background.shutdown()
@@ -208,7 +225,7 @@ class AssociationShard:
         return list(self._outcomes.values())
 
     def stats(self) -> ShardStats:
-        """Counts for monitoring; `halted` says why nothing can be written."""
+        """Counts for monitoring, and why nothing can be written."""
         return ShardStats(
             len(self._sessions),
             len(self._outcomes),
@@ -229,7 +246,7 @@ class AssociationShard:
         return self._sessions[video_id]
 
     def _open(self, segment: Segment) -> VideoSession | None:
-        """A session, gone on from its checkpoint; None if that cannot be read any more."""
+        """A session, restored from its checkpoint; None if the checkpoint cannot be read."""
         session = VideoSession(
             segment.video,
             segment.attempt,
@@ -258,20 +275,20 @@ class AssociationShard:
         return None
 
     def _halt(self, error: OSError) -> None:
-        """A full disk, a store that is gone: no video is to blame."""
+        """Stop taking chunks: the disk is full or the store is gone, and no video is to blame."""
         logger.error("cannot write to %s: %s", self._store.uri, error)
         self._halted = f"cannot write to {self._store.uri}: {error}"
 
-    def _closed(self, video_id: str, attempt: int) -> Answer:
+    def _closed(self, video_id: str, attempt: int) -> Verdict:
         if self._halted is not None:
-            return "halt"
-        return "skip" if video_id in self._outcomes else "fenced"
+            return Verdict.HALTED
+        return Verdict.ENDED if video_id in self._outcomes else Verdict.STALE
 
     def _fail(self, session: VideoSession, detail: str) -> None:
         session.fail(VideoError(Reason.WORKER_DIED, detail))
-        self._settle(session)
+        self._record_outcome(session)
 
-    def _settle(self, session: VideoSession) -> None:
+    def _record_outcome(self, session: VideoSession) -> None:
         if session.outcome is not None:
             self._outcomes[session.video.video_id] = session.outcome
             if session.committing is not None:
@@ -280,7 +297,7 @@ class AssociationShard:
             self._await_commits(_MOST_COMMITS)
 
     def _await_commits(self, most: int) -> None:
-        """Wait until no more than `most` videos are being committed; look at those that were."""
+        """Wait until at most `most` commits are pending, and check those that have ended."""
         while self._commits and (len(self._commits) > most or self._commits[0][1].done()):
             video_id, commit = self._commits.popleft()
             try:
@@ -298,38 +315,3 @@ class AssociationShard:
             self._decoding.pop((video_id, segment.start_frame), None)
         for key in [key for key in self._tries if key[0] == video_id]:
             del self._tries[key]
-
-
-def start_shards(
-    pass_id: str,
-    segments: Iterable[Segment],
-    num_shards: int,
-    out: str,
-    config: TrackConfig,
-    outputs: OutputConfig,
-    metadata: Mapping[str, str],
-    resources: ResourceConfig = ResourceConfig(),
-) -> list[Any]:
-    """Start the association actors of a pass, each with the videos that it owns.
-
-    They ask for no CPU, so that the smallest machine can run them beside its detector, and are
-    spread over the nodes. A method is never repeated by Ray (`max_task_retries=0`): a restarted
-    actor would go on with an empty state.
-    """
-    owned: list[list[Segment]] = [[] for _ in range(num_shards)]
-    for segment in segments:
-        owned[shard_of(segment.video.video_id, num_shards, pass_id)].append(segment)
-    one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    often = Checkpointing(pass_id, resources.checkpoint_frames)
-    actor = ray.remote(AssociationShard)
-    return [
-        actor.options(
-            name=shard_name(pass_id, shard),
-            num_cpus=0,
-            max_restarts=0,
-            max_task_retries=0,
-            scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": one_thread},
-        ).remote(out, config, outputs, dict(metadata), own, often, resources.s3_endpoint)
-        for shard, own in enumerate(owned)
-    ]

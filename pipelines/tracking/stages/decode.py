@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 
-from jde_ray.pipelines.config import ResourceConfig, TrackConfig, find_part
+from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Decoded, FrameChunk, Segment, VideoInfo
 from jde_ray.pipelines.tracking.stages import wire_format
-from jde_ray.pipelines.tracking.stages.shard_client import Owners
+from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 
-MOST_AHEAD = 16  # parts of a video that may wait on disk for an earlier one
-_MOST_CHUNKS = 16  # in a row
+MOST_AHEAD = 16  # segments of a video that may wait on disk for an earlier one
+_MOST_CHUNKS = 16  # per row
+
+Decoder = Callable[..., Iterator[FrameChunk]]  # called as `pipelines.video.chunks.decode_segment`
+Splitter = Callable[..., list[Segment]]  # called as `pipelines.video.splitting.cut_segment`
 
 
 def frame_chunks(
-    decode: str, segment: Segment, config: TrackConfig, resources: ResourceConfig
+    decode: Decoder,
+    segment: Segment,
+    config: TrackConfig,
+    resources: ResourceConfig,
 ) -> Iterator[FrameChunk]:
-    """Chunks of a segment by the decoder of that import path."""
-    chunks: Iterator[FrameChunk] = find_part(decode)(
+    """Chunks of a segment, decoded with the settings of a run.
+
+    Args:
+        decode: Called as `pipelines.video.chunks.decode_segment`.
+        segment: The frames to decode.
+        config: Input size, resizing, stride and frame limit.
+        resources: Frames per chunk.
+    """
+    return decode(
         segment,
         size=config.detection.size,
         rect=config.detection.rect,
@@ -32,109 +45,110 @@ def frame_chunks(
         vid_stride=config.vid_stride,
         max_frames=config.max_frames,
     )
-    return chunks
 
 
 def decode_rows(
-    decode: str,
+    decode: Decoder,
     config: TrackConfig,
     resources: ResourceConfig,
-    pass_id: str,
-    num_shards: int,
+    shards: ShardClient,
     table: pa.Table,
 ) -> Iterator[pa.Table]:
-    """Decode a row's segments, telling the videos' owners how far each has come.
+    """Decode a row's segments, and report to the association shards how far each has come.
 
-    Ray repeats a task whose worker died, without end. The owner counts: a segment that keeps
-    killing its decoder gives error chunks instead, at least as many as there were chunks, since a
-    replay must not be shorter than what was read of it. A row holds a number of chunks that
-    depends on the configuration only, for the same reason.
+    Ray repeats a task whose worker died, without end. The shard counts: a segment that keeps
+    killing its decoder becomes error chunks instead, at least as many as there were chunks, since
+    a replay must not be shorter than what was read of it. For the same reason the number of chunks
+    in a row depends on the configuration only.
 
     Args:
-        decode: Import path of the decoder.
+        decode: Called as `pipelines.video.chunks.decode_segment`.
         config: What changes rows.
-        resources: Frames in a chunk, bytes in a row.
-        pass_id: Of the pass, to find the video's owner.
-        num_shards: How many owners there are.
+        resources: Frames per chunk, bytes per row.
+        shards: Where progress is reported, and suspicious segments are refused.
         table: One row with segments.
+
+    Yields:
+        Tables of one row, see `wire_format.FRAME_SCHEMA`.
     """
     configure(resources.s3_endpoint)
     segments = wire_format.segments_from_table(table)
     step = chunk_step(config, resources)
-    row = _Row(Owners(pass_id, num_shards), chunks_in_row(config, resources, len(segments)))
-    answers = row.owners.begin_decode_all(segments) if len(segments) > 1 else None
+    row = _Row(shards, chunks_in_row(config, resources, len(segments)))
+    grants = shards.begin_decode_all(segments) if len(segments) > 1 else None
     for place, segment in enumerate(segments):
         first_chunk = segment.start_frame // step
         if first_chunk:
             ahead = MOST_AHEAD * resources.segment_frames // step
-            row.owners.await_turn(segment, first_chunk, ahead)
-        refused = row.owners.begin_decode(segment) if answers is None else answers[place]
+            shards.await_turn(segment, first_chunk, ahead)
+        grant = shards.begin_decode(segment) if grants is None else grants[place]
         chunks: Iterable[FrameChunk]
-        if refused is not None:
-            chunks = (_nothing(segment, first_chunk + index) for index in range(refused + 1))
-        else:
+        if grant.go:
             chunks = frame_chunks(decode, segment, config, resources)
-        yield from row.fill(segment, chunks, is_told=refused is None)
-        if answers is None:  # one by one, so that it is known which one ends its worker
-            row.tell()
-    yield from row.rest()
+        else:
+            count = grant.num_chunks + 1
+            chunks = (_nothing(segment, first_chunk + index) for index in range(count))
+        yield from row.fill(segment, chunks, is_reported=grant.go)
+        if grants is None:  # one by one, so that it is known which one ends its worker
+            row.report()
+    yield from row.flush()
 
 
 class _Row:
-    """Chunks on their way into a row, and what their owners have to know before it can be read.
+    """Chunks of the next row, and the progress to report before that row can be read.
 
     Args:
-        owners: Who is told.
-        most: Chunks in a row.
+        shards: Where progress is reported.
+        most: Chunks per row.
     """
 
-    def __init__(self, owners: Owners, most: int) -> None:
-        self.owners, self._most = owners, most
+    def __init__(self, shards: ShardClient, most: int) -> None:
+        self.shards, self._most = shards, most
         self._chunks: list[FrameChunk] = []
         self._progress: dict[str, Decoded] = {}
         self._seconds = 0.0
 
     def fill(
-        self, segment: Segment, chunks: Iterable[FrameChunk], *, is_told: bool
+        self, segment: Segment, chunks: Iterable[FrameChunk], *, is_reported: bool
     ) -> Iterator[pa.Table]:
-        """Rows that are full while the chunks of a segment come in."""
+        """Add the chunks of a segment; yields every row that is full."""
         place = (segment.video.video_id, segment.start_frame)
         started, num_chunks = time.perf_counter(), 0
         for chunk in chunks:
             self._seconds += time.perf_counter() - started
             self._chunks.append(chunk)
             num_chunks += 1
-            if is_told:
+            if is_reported:
                 self._progress[segment.video.video_id] = Decoded(*place, num_chunks, False)
             if len(self._chunks) == self._most:
                 yield self._take()
             started = time.perf_counter()  # what the dataflow made it wait is not decoding
-        if is_told:
+        if is_reported:
             self._progress[segment.video.video_id] = Decoded(*place, num_chunks, True)
 
-    def rest(self) -> Iterator[pa.Table]:
-        """The last row, if there is anything left for it."""
+    def flush(self) -> Iterator[pa.Table]:
+        """Yield the last row, if chunks are left."""
         if self._chunks:
             yield self._take()
-        self.tell()
+        self.report()
 
-    def tell(self) -> None:
-        """Tell the owners now how far decoding has come."""
-        self.owners.decoded(self._progress.values())
+    def report(self) -> None:
+        """Report to the shards now how far decoding has come."""
+        self.shards.decoded(self._progress.values())
         self._progress.clear()
 
     def _take(self) -> pa.Table:
-        self.tell()
+        self.report()
         table = wire_format.frames_to_table(self._chunks, self._seconds)
         self._chunks, self._seconds = [], 0.0
         return table
 
 
 def chunks_in_row(config: TrackConfig, resources: ResourceConfig, num_segments: int) -> int:
-    """Chunks that travel as one row: several where they are small.
+    """Number of chunks per row: several where they are small.
 
-    What a row costs does not depend on its size, until it is some megabytes. A row of a large
-    archive, in which short videos share a task, may be larger: there all workers have work.
+    The cost of a row does not depend on its size up to some megabytes. Rows of a large archive, in
+    which short videos share a task, may be larger: there all workers have work.
     """
     width, height = config.detection.size
     num_bytes = 3 * width * height * resources.chunk_frames
@@ -143,15 +157,21 @@ def chunks_in_row(config: TrackConfig, resources: ResourceConfig, num_segments: 
 
 
 def cut_rows(
-    cut: str, config: TrackConfig, resources: ResourceConfig, table: pa.Table
+    split: Splitter,
+    config: TrackConfig,
+    resources: ResourceConfig,
+    table: pa.Table,
 ) -> Iterator[pa.Table]:
-    """Part a long video: one row with its segment in, a row for each of its parts out.
+    """Split a long video: one row with its segment in, one row per part out.
 
     Args:
-        cut: Import path of what finds the parts.
+        split: Called as `pipelines.video.splitting.cut_segment`.
         config: What changes rows.
-        resources: Frames in a chunk and in a part.
+        resources: Frames per chunk and per part.
         table: One row with segments; several short videos stay together.
+
+    Yields:
+        Tables of one row with segments.
     """
     configure(resources.s3_endpoint)
     segments = wire_format.segments_from_table(table)
@@ -159,7 +179,7 @@ def cut_rows(
         step = chunk_step(config, resources)
         limit = None if config.max_frames is None else config.max_frames * config.vid_stride
         frames = resources.segment_frames
-        parts = find_part(cut)(segments[0], segment_frames=frames, step=step, max_frames=limit)
+        parts = split(segments[0], segment_frames=frames, step=step, max_frames=limit)
         for part in parts:
             yield pa.Table.from_pylist([wire_format.segments_to_row([part])])
         return
@@ -167,12 +187,12 @@ def cut_rows(
 
 
 def chunk_step(config: TrackConfig, resources: ResourceConfig) -> int:
-    """Source frames that a chunk covers."""
+    """Source frames per chunk, the ones that the stride skips included."""
     return resources.chunk_frames * config.vid_stride
 
 
 def is_cut(segment: Segment, resources: ResourceConfig) -> bool:
-    """Whether it is worth a look if this video can be parted, by its size alone."""
+    """Whether this video is large enough to try to split it; its file is not opened."""
     size = segment.video.num_bytes
     return segment.may_cut and (size == 0 or size >= resources.cut_bytes)
 

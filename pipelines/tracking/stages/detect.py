@@ -1,4 +1,4 @@
-"""Chunks of frames to detections, delivered to the association actor that owns the video."""
+"""The detect stage: chunks of frames in, detections delivered to the video's association shard."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
-from jde_ray.pipelines.structures import DetectionChunk, FrameChunk
+from jde_ray.pipelines.detection.networks import ModelBuilder
+from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Verdict
 from jde_ray.pipelines.tracking.stages import wire_format
-from jde_ray.pipelines.tracking.stages.shard_client import Owners
+from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 
 logger = logging.getLogger(__name__)
 
@@ -22,23 +23,21 @@ class DetectorStage:
     """A `Detector` as an actor of the pool: one batch is one row, of a chunk or several small ones.
 
     Args:
-        config: Of the network.
+        config: The network, and which detections are kept.
         resources: Device and threads.
-        model: Import path of the model's class.
-        pass_id: Of the pass, to find the videos' owners.
-        num_shards: How many owners there are.
+        build_model: Loads the network.
+        shards: The association shards that take the detections.
     """
 
     def __init__(
         self,
         config: DetectionConfig,
         resources: ResourceConfig,
-        model: str,
-        pass_id: str,
-        num_shards: int,
+        build_model: ModelBuilder,
+        shards: ShardClient,
     ) -> None:
-        self._detector = Detector(config, resources, model)
-        self._owners = Owners(pass_id, num_shards)
+        self._detector = Detector(config, resources, build_model)
+        self._shards = shards
         self._detect_s, self._num_detections = 0.0, 0  # of the row at hand
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -52,21 +51,21 @@ class DetectorStage:
             chunks, answers, self._num_detections, decode_s=decode_s, detect_s=self._detect_s
         )
 
-    def _together(self, chunks: Sequence[FrameChunk]) -> list[str] | None:
-        """Answers of the owners; None if the chunks shall go one by one."""
-        begun = self._owners.begin_all(chunks)
+    def _together(self, chunks: Sequence[FrameChunk]) -> list[Verdict] | None:
+        """Verdicts of the shards; None if the chunks have to be begun one by one."""
+        begun = self._shards.begin_all(chunks)
         if begun is None:
             return None
-        answers: list[str] = list(begun)
-        wanted = [place for place, answer in enumerate(answers) if answer == "ok"]
+        answers: list[Verdict] = list(begun)
+        wanted = [place for place, answer in enumerate(answers) if answer == Verdict.TAKEN]
         found = [self._detect(chunks[place]) for place in wanted]
-        for place, answer in zip(wanted, self._owners.deliver_all(found), strict=True):
+        for place, answer in zip(wanted, self._shards.deliver_all(found), strict=True):
             answers[place] = answer
         return answers
 
-    def _alone(self, chunk: FrameChunk) -> str:
-        answer: str = self._owners.begin(chunk)
-        return self._owners.deliver(self._detect(chunk)) if answer == "ok" else answer
+    def _alone(self, chunk: FrameChunk) -> Verdict:
+        answer = self._shards.begin(chunk)
+        return self._shards.deliver(self._detect(chunk)) if answer == Verdict.TAKEN else answer
 
     def _detect(self, chunk: FrameChunk) -> DetectionChunk:
         started = time.perf_counter()

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 P = TypeVar("P")
 
 
 class ReorderBuffer(Generic[P]):
-    """Takes numbered payloads in any order and gives them back in order, none left out.
+    """Takes numbered payloads in any order and yields them in order, none left out.
 
     `offer` never waits: a payload outside the window goes to disk, since making its sender wait
     would stop the very worker that has to produce the missing one.
 
     Args:
         folder: Local folder for payloads outside the window; created when needed.
-        dump: A payload as bytes.
-        load: The payload of such bytes.
-        window: Payloads held in memory at most.
-        first: Index of the first payload; those before count as taken.
+        dump: Serialises a payload.
+        load: Inverse of `dump`.
+        window: Most payloads held in memory.
+        first: Index of the first payload; earlier ones count as taken.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ReorderBuffer(Generic[P]):
 
     @property
     def next_index(self) -> int:
-        """The payload that `drain` gives next."""
+        """Index of the payload that `drain` yields next."""
         return self._next
 
     @property
@@ -58,8 +58,8 @@ class ReorderBuffer(Generic[P]):
         """Whether this payload was taken before."""
         return index < self._next or index in self._memory or index in self._spooled
 
-    def offer(self, index: int, payload: P) -> Literal["ok", "dup"]:
-        """Take a payload; `dup` if it was taken before.
+    def offer(self, index: int, payload: P) -> bool:
+        """Take a payload; False if it was taken before.
 
         Raises:
             ValueError: If the index is negative.
@@ -68,17 +68,17 @@ class ReorderBuffer(Generic[P]):
         if index < 0:
             raise ValueError(f"index: got {index}, expected 0 or more")
         if self.has(index):
-            return "dup"
+            return False
         if index < self._next + self._window:
             self._memory[index] = payload
         else:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._path(index).write_bytes(self._dump(payload))
             self._spooled.add(index)
-        return "ok"
+        return True
 
     def drain(self) -> Iterator[P]:
-        """Payloads that are next in order; ends at the first one that is missing."""
+        """Yield the payloads that are next in order, up to the first missing one."""
         while True:
             if self._next in self._memory:
                 payload = self._memory.pop(self._next)
@@ -93,7 +93,7 @@ class ReorderBuffer(Generic[P]):
             yield payload
 
     def close(self) -> None:
-        """Forget everything, also on disk."""
+        """Drop all payloads, also those on disk."""
         for index in self._spooled:
             self._path(index).unlink(missing_ok=True)
         self._spooled.clear()

@@ -1,6 +1,6 @@
-"""One video on its way: chunks in any order in, its committed rows or its error record out.
+"""One video being tracked: chunks in any order in, committed rows or an error record out.
 
-Ordering, tracking and commit of a video live here, without Ray: the association actors, the
+Ordering, tracking and commit of a video live here, without Ray: the association shards, the
 reference loop and the tests use the same class.
 """
 
@@ -27,9 +27,9 @@ from jde_ray.pipelines.output.row_writer import RowWriter, record_failure, remov
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import (
     Counts,
-    Delivery,
     DetectionChunk,
     TrackedFrame,
+    Verdict,
     Video,
     VideoInfo,
     VideoOutcome,
@@ -42,10 +42,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """How often a session keeps its state in the store, and under which name.
+    """How often a session saves its state in the store, and under which name.
 
     Attributes:
-        token: Of this attempt alone.
+        token: Names the checkpoints of this attempt alone.
         every_frames: Frames between two checkpoints; a shorter video has none.
     """
 
@@ -57,23 +57,24 @@ class VideoSession:
     """Reorder buffer, tracker and row writer of one attempt at one video.
 
     Args:
-        video: Which one.
+        video: The video to track.
         attempt: Chunks of another attempt are refused.
-        config: Association, filters.
+        config: Association and filters.
         outputs: What is written beside the tracks.
         store: Where the rows are committed.
-        metadata: Of the run, into the file's metadata: model, weights_sha256, config_hash, version.
+        metadata: Key-value metadata of the Parquet file: model, weights_sha256, config_hash,
+            version.
         folder: Local folder of this session alone.
-        checkpoints: How often the association is kept in the store; None: never.
+        checkpoints: How often the state is saved in the store; None: never.
         background: Threads that create the video's objects, so that nobody waits for the store;
-            None: they are there when the last chunk's `deliver` comes back.
-        window: Chunks held in memory while an earlier one is missing.
+            None: the `deliver` of the last chunk creates them before it returns.
+        window: Most chunks held in memory while an earlier one is missing.
         replaces: Results of an earlier run may be in the store. They stay there until the new ones
             are complete.
 
     Attributes:
         outcome: How the video ended; None: it has not.
-        committing: In the background, the creation of its objects.
+        committing: The creation of its objects in the background; None: there is none.
     """
 
     def __init__(
@@ -112,14 +113,14 @@ class VideoSession:
 
     @property
     def next_chunk(self) -> int:
-        """The chunk that the association waits for."""
+        """Index of the chunk that the association waits for."""
         return self._waiting.next_index
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint, as if all chunks before had been delivered here.
+        """Continue from a checkpoint, as if all earlier chunks had been delivered here.
 
         Raises:
-            ValueError: If it is not one of this video and configuration, or damaged.
+            ValueError: If it belongs to another video or configuration, or is damaged.
             OSError: If its parts cannot be read.
         """
         if checkpoint.belongs != self._belonging():
@@ -144,22 +145,22 @@ class VideoSession:
         """Whether a chunk was delivered already."""
         return self._waiting.has(chunk_index)
 
-    def deliver(self, chunk: DetectionChunk) -> Delivery:
-        """Take a chunk, whatever its place, and go on as far as the order allows.
+    def deliver(self, chunk: DetectionChunk) -> Verdict:
+        """Take a chunk in any order, and track all chunks that are next in order.
 
         Returns:
-            `ok`, `dup` if it was delivered before, `fenced` if it is of another attempt, `skip` if
-            the video has ended.
+            TAKEN; DUPLICATE if it was delivered before, STALE if it is of another attempt, ENDED
+            if the video has ended.
 
         Raises:
             OSError: If the spool or the store cannot be written; the video has not ended then.
         """
         if chunk.attempt != self.attempt:
-            return "fenced"
+            return Verdict.STALE
         if self._waiting.has(chunk.chunk_index):
-            return "dup"
+            return Verdict.DUPLICATE
         if self.outcome is not None:
-            return "skip"
+            return Verdict.ENDED
         self._since = time.perf_counter()
         self._waiting.offer(chunk.chunk_index, chunk)
         for ready in self._waiting.drain():
@@ -170,7 +171,7 @@ class VideoSession:
                 break
             self._keep(ready)
         self._seconds += time.perf_counter() - self._since
-        return "ok"
+        return Verdict.TAKEN
 
     def fail(self, error: VideoError) -> None:
         """End the video with its error record, unless it has ended already."""
@@ -179,7 +180,7 @@ class VideoSession:
         self._end(record_failure(self._store, self.video, error, replaces=self._replaces))
 
     def close(self) -> None:
-        """Let go of memory and local files; nothing uncommitted is kept."""
+        """Free memory and local files; nothing uncommitted is kept."""
         self._waiting.close()
         if self._writer is not None:
             self._writer.abandon()
@@ -250,7 +251,7 @@ class VideoSession:
         return belonging(self.video, self._config.hash(), asdict(self._outputs))
 
     def _keep(self, chunk: DetectionChunk) -> None:
-        """Put a checkpoint behind this chunk, if it is time for one."""
+        """Save a checkpoint after this chunk, if one is due."""
         place, writer, tracker = self._checkpoints, self._writer, self._tracker
         if place is None or writer is None or tracker is None or not len(chunk.frame_index):
             return
@@ -278,7 +279,7 @@ class VideoSession:
         self._kept_frames = self._counts.frames
 
     def _filter(self, tracks: Tracks) -> Tracks:
-        """Leave out what is not reported, and count it by cause."""
+        """Drop the tracks that are not reported, and count them by cause."""
         keep = np.ones(len(tracks), np.bool_)
         causes = left_out(tracks.tlbr, self._config.tracking, self._config.min_box_area)
         for cause, mask in causes.items():

@@ -23,14 +23,15 @@ from jde_ray.pipelines.structures import (
     FrameChunk,
     Keyframe,
     Segment,
+    Verdict,
     Video,
     VideoInfo,
 )
 
 FRAME_SCHEMA = pa.schema(
     [
-        ("header", pa.string()),  # JSON, of each chunk: whose, which, is_last, geometry, error
-        ("frame_index", pa.list_(pa.int64())),  # of all chunks behind one another
+        ("header", pa.string()),  # JSON, per chunk: video, index, is_last, geometry, error
+        ("frame_index", pa.list_(pa.int64())),  # of all chunks, concatenated
         ("time_s", pa.list_(pa.float64())),
         ("frames", pa.large_binary()),
         ("decode_s", pa.float64()),
@@ -41,10 +42,10 @@ RECEIPT_SCHEMA = pa.schema(
         ("num_chunks", pa.int64()),
         ("num_frames", pa.int64()),
         ("num_detections", pa.int64()),
-        ("arrived", pa.list_(pa.string())),  # videos whose last chunk is with its owner
-        ("promised", pa.map_(pa.string(), pa.int64())),  # frames by the headers of the videos
-        ("begun", pa.list_(pa.string())),  # videos that were open at their owner
-        ("is_halted", pa.bool_()),  # an owner cannot write any more
+        ("arrived", pa.list_(pa.string())),  # videos whose last chunk has reached their shard
+        ("promised", pa.map_(pa.string(), pa.int64())),  # frames per video, by their headers
+        ("begun", pa.list_(pa.string())),  # videos that were open at their shard
+        ("is_halted", pa.bool_()),  # a shard cannot write any more
         ("decode_s", pa.float64()),
         ("detect_s", pa.float64()),
     ]
@@ -69,7 +70,7 @@ def _segment(values: dict[str, Any]) -> Segment:
 
 
 def _header(chunk: FrameChunk | DetectionChunk) -> dict[str, Any]:
-    names = ("video_id", "attempt", "chunk_index", "is_last", "num_damaged")
+    names = ("video_id", "attempt", "chunk_index", "is_last", "num_damaged", "decode_whole")
     values = {name: getattr(chunk, name) for name in names}
     return values | {"info": vars(chunk.info), "error": error_to_dict(chunk.error)}
 
@@ -83,8 +84,8 @@ def frames_to_table(chunks: Sequence[FrameChunk], decode_s: float = 0.0) -> pa.T
     """One row of the dataset; the buffer of a single chunk is its own memory.
 
     Args:
-        chunks: What the decoder yields; several, copied behind one another, where they are small.
-        decode_s: Seconds they took, for the statistics.
+        chunks: One chunk, or several small ones, whose pixels are concatenated.
+        decode_s: Seconds that decoding took, for the statistics.
     """
     parts = [np.ascontiguousarray(chunk.frames).reshape(-1) for chunk in chunks]
     pixels = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -138,20 +139,20 @@ def frames_from_table(table: pa.Table) -> tuple[list[FrameChunk], float]:
 
 def receipt(
     chunks: Sequence[FrameChunk | DetectionChunk],
-    answers: Sequence[str],
+    verdicts: Sequence[Verdict],
     num_detections: int,
     *,
     decode_s: float = 0.0,
     detect_s: float = 0.0,
 ) -> pa.Table:
-    """What the dataset carries past the delivery: counts of a row's chunks.
+    """The row that the dataset carries past the delivery: counts over the chunks of one row.
 
     Args:
-        chunks: Of the row.
-        answers: Of their owners, one each.
-        num_detections: In all of them.
-        decode_s: Seconds of work.
-        detect_s: Likewise.
+        chunks: All chunks of the row.
+        verdicts: One per chunk, of their association shards.
+        num_detections: Detections in all of them.
+        decode_s: Seconds of decoding.
+        detect_s: Seconds of detection.
     """
     values: dict[str, Any] = {
         "num_chunks": len(chunks),
@@ -159,9 +160,9 @@ def receipt(
         "num_detections": num_detections,
         "arrived": [
             chunk.video_id
-            for chunk, answer in zip(chunks, answers, strict=True)
+            for chunk, verdict in zip(chunks, verdicts, strict=True)
             if (chunk.is_last or chunk.error is not None)
-            and answer not in ("fenced", "halt", "lost")
+            and verdict not in (Verdict.STALE, Verdict.HALTED, Verdict.LOST)
         ],
         "promised": [
             (chunk.video_id, chunk.info.num_frames) for chunk in chunks if chunk.info.num_frames
@@ -169,11 +170,11 @@ def receipt(
         "begun": sorted(
             {
                 chunk.video_id
-                for chunk, answer in zip(chunks, answers, strict=True)
-                if answer not in ("fenced", "halt")
+                for chunk, verdict in zip(chunks, verdicts, strict=True)
+                if verdict not in (Verdict.STALE, Verdict.HALTED)
             }
         ),
-        "is_halted": "halt" in answers,
+        "is_halted": Verdict.HALTED in verdicts,
         "decode_s": decode_s,
         "detect_s": detect_s,
     }
@@ -181,7 +182,7 @@ def receipt(
 
 
 def pack(chunk: DetectionChunk) -> Packed:
-    """Flat arrays of all frames behind one another, which travel cheaper than one by one."""
+    """The detections of all frames as a few flat arrays, which are cheap to send."""
     found = chunk.detections
     width = found[0].embeddings.shape[1] if found else 0
     empty = [Detections.empty(width)]

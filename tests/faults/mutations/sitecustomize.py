@@ -19,16 +19,16 @@ def _break(name: str) -> None:
 
         LocalStore.put_if_absent = put_if_absent  # type: ignore[method-assign]
     elif name == "fencing":
-        from jde_ray.pipelines.tracking.stages import associate, shard_client
+        from jde_ray.pipelines.tracking.stages import shard_client, start_shards
 
-        def shard_name(pass_id: str, shard: int) -> str:
+        def shard_name(attempt_id: str, shard: int) -> str:
             return f"jde-associate-{shard}"
 
-        shard_client.shard_name = associate.shard_name = shard_name
+        shard_client.shard_name = start_shards.shard_name = shard_name
     elif name == "retry":
         from jde_ray.pipelines.tracking import attempts
 
-        attempts.Passes._has_ended = lambda self, video: True  # type: ignore[method-assign]
+        attempts.Attempts._has_ended = lambda self, video: True  # type: ignore[method-assign]
 
 
 if os.environ.get("JDE_MUTATION"):

@@ -77,7 +77,7 @@ def test_stand_ins_give_the_same_frames_whole_and_in_parts(tmp_path: Path) -> No
     whole = Segment(Video(str(tmp_path / "v000000.mp4"), "v"))
     settings = {"size": stand_ins.SIZE, "chunk_frames": 16}
     expected = list(stand_ins.decode(whole, **settings))  # type: ignore[arg-type]
-    parts = stand_ins.cut(whole, segment_frames=100, step=16)
+    parts = stand_ins.split(whole, segment_frames=100, step=16)
     assert len(parts) == 9
     found = [c for part in parts for c in stand_ins.decode(part, **settings)]  # type: ignore[arg-type]
     for one, other in zip(found, expected, strict=True):
@@ -93,7 +93,7 @@ def test_everybody_that_the_stand_in_shows_keeps_an_id(tmp_path: Path) -> None:
         [str(source)],
         str(tmp_path / "out"),
         config,
-        parts=stand_ins.PARTS,
+        components=stand_ins.COMPONENTS,
         resources=ResourceConfig(),
     )
     assert (summary.frames, summary.tracks) == (450, 5)

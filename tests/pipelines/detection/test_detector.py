@@ -10,13 +10,20 @@ import numpy as np
 import pytest
 from fakes import Script
 
-from jde_ray.pipelines.config import DetectionConfig, Parts, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
-from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.detection.networks import ModelBuilder, load_network, quick_precision
 from jde_ray.pipelines.detection.settings import settle
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.run_record import open_out, recorded_precision
-from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.structures import (
+    DetectionChunk,
+    FrameChunk,
+    Segment,
+    Verdict,
+    Video,
+    VideoInfo,
+)
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.detect import DetectorStage
 
@@ -28,8 +35,8 @@ def frames(tmp_path: Path, **script: int) -> list[FrameChunk]:
     return list(fakes.decode(segment, size=fakes.SIZE, resize="fast", chunk_frames=8))
 
 
-def detector(model: str = fakes.PARTS.model) -> Detector:
-    return Detector(fakes.CONFIG.detection, ResourceConfig(), model)
+def detector(build_model: ModelBuilder = fakes.ColourModel) -> Detector:
+    return Detector(fakes.CONFIG.detection, ResourceConfig(), build_model)
 
 
 class Watching(fakes.ColourModel):
@@ -75,9 +82,8 @@ def test_boxes_are_in_source_pixels_and_embeddings_rounded(tmp_path: Path) -> No
 
 def test_the_model_sees_the_padding_and_the_result_does_not(tmp_path: Path) -> None:
     SEEN.clear()
-    own = detector()
+    own = detector(Watching)
     *_, last = frames(tmp_path, frames=11)
-    own._model = Watching(fakes.CONFIG.detection, ResourceConfig())
     found = own.detect(last)
     assert SEEN == [(8, 64, 96, 3)]
     assert len(found.detections) == 3
@@ -89,7 +95,9 @@ def test_pictures_of_another_kind_are_refused_in_one_line() -> None:
     info = [VideoInfo(96, 64, 30.0)]
     shapes = [right[0], right[..., :1], right[:, :0, :0], right[:, :60]]
     for frames in (*shapes, right / 255, right.astype(np.int64)):
-        with pytest.raises(ValueError, match=f"frames: got {frames.dtype} of shape .* is uint8"):
+        with pytest.raises(
+            ValueError, match=f"frames: got {frames.dtype} of shape .* expected uint8"
+        ):
             detector().find(frames, info, [0])
     with pytest.raises(ValueError, match="infos: got 3 and 3 numbers of 2 frames"):
         detector().find(right, info * 3, [0, 1, 2])
@@ -115,16 +123,14 @@ def test_nan_in_a_frame_is_that_videos_error(tmp_path: Path) -> None:
 def test_a_failing_model_is_that_videos_error(
     tmp_path: Path, failure: Exception, told: str
 ) -> None:
-    own = detector()
-    own._model = Failing(failure)
+    own = detector(lambda *_: Failing(failure))
     found = own.detect(frames(tmp_path)[1])
     assert str(found.error) == told
     assert found.detections == []
 
 
 def test_a_broken_device_is_no_videos_error(tmp_path: Path) -> None:
-    own = detector()
-    own._model = Failing(AcceleratorError("device-side assert"))
+    own = detector(lambda *_: Failing(AcceleratorError("device-side assert")))
     with pytest.raises(AcceleratorError):
         own.detect(frames(tmp_path)[1])
 
@@ -143,52 +149,59 @@ def test_capped_detections_are_counted(tmp_path: Path) -> None:
 
 
 class Ledger:
-    """Owners that note what they are told."""
+    """A client that notes its calls."""
 
-    def __init__(self, answers: list[str], *, is_suspicious: bool = False) -> None:
+    def __init__(self, answers: list[Verdict], *, is_suspicious: bool = False) -> None:
         self.answers, self.is_suspicious = answers, is_suspicious
         self.calls: list[str] = []
 
-    def begin(self, chunk: FrameChunk) -> str:
+    def begin(self, chunk: FrameChunk) -> Verdict:
         self.calls.append(f"begin {chunk.chunk_index}")
         return self.answers[chunk.chunk_index]
 
-    def begin_all(self, chunks: list[FrameChunk]) -> list[str] | None:
+    def begin_all(self, chunks: list[FrameChunk]) -> list[Verdict] | None:
         self.calls.append("begin all")
         return None if self.is_suspicious else self.answers
 
-    def deliver(self, chunk: DetectionChunk) -> str:
+    def deliver(self, chunk: DetectionChunk) -> Verdict:
         self.calls.append(f"deliver {chunk.chunk_index}")
-        return "ok"
+        return Verdict.TAKEN
 
-    def deliver_all(self, chunks: list[DetectionChunk]) -> list[str]:
+    def deliver_all(self, chunks: list[DetectionChunk]) -> list[Verdict]:
         self.calls.append(f"deliver {[chunk.chunk_index for chunk in chunks]}")
-        return ["ok"] * len(chunks)
+        return [Verdict.TAKEN] * len(chunks)
 
 
 def receipt_of(ledger: Ledger, chunks: list[FrameChunk]) -> dict[str, Any]:
-    stage = DetectorStage(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model, "pass", 1)
-    stage._owners = ledger  # type: ignore[assignment]
+    stage = DetectorStage(
+        fakes.CONFIG.detection,
+        ResourceConfig(),
+        fakes.ColourModel,
+        ledger,  # type: ignore[arg-type]
+    )
     (receipt,) = stage(wire_format.frames_to_table(chunks, 0.5)).to_pylist()
     return receipt
 
 
-@pytest.mark.parametrize(("answer", "calls"), [("ok", 2), ("dup", 1), ("skip", 1), ("fenced", 1)])
-def test_the_stage_asks_before_it_works(tmp_path: Path, answer: str, calls: int) -> None:
+@pytest.mark.parametrize(
+    ("answer", "calls"),
+    [(Verdict.TAKEN, 2), (Verdict.DUPLICATE, 1), (Verdict.ENDED, 1), (Verdict.STALE, 1)],
+)
+def test_the_stage_asks_before_it_works(tmp_path: Path, answer: Verdict, calls: int) -> None:
     ledger = Ledger([answer])
     receipt = receipt_of(ledger, frames(tmp_path)[:1])
     assert len(ledger.calls) == calls
     assert (receipt["decode_s"], receipt["num_frames"]) == (0.5, 8)
-    assert (receipt["num_detections"] > 0) == (answer == "ok")
+    assert (receipt["num_detections"] > 0) == (answer == Verdict.TAKEN)
 
 
 def test_small_chunks_are_announced_and_delivered_at_once(tmp_path: Path) -> None:
     chunks = frames(tmp_path)[:3]
-    ledger = Ledger(["ok", "dup", "ok"])
+    ledger = Ledger([Verdict.TAKEN, Verdict.DUPLICATE, Verdict.TAKEN])
     receipt = receipt_of(ledger, chunks)
     assert ledger.calls == ["begin all", "deliver [0, 2]"]
     assert (receipt["num_chunks"], receipt["num_frames"]) == (3, 24)
-    ledger = Ledger(["ok", "dup", "ok"], is_suspicious=True)
+    ledger = Ledger([Verdict.TAKEN, Verdict.DUPLICATE, Verdict.TAKEN], is_suspicious=True)
     assert receipt_of(ledger, chunks)["num_detections"] == receipt["num_detections"]
     assert ledger.calls == [
         "begin all",
@@ -216,19 +229,19 @@ def test_the_network_is_the_default_model(tmp_path: Path) -> None:
 def test_missing_weights_are_refused_before_work() -> None:
     config = TrackConfig(detection=DetectionConfig(weights="no-such-model"))
     with pytest.raises(RunError, match="no-such-model") as refused:
-        settle(config, Parts(), ResourceConfig())
+        settle(config, load_network, ResourceConfig())
     assert refused.value.exit_code == ExitCode.REFUSED
 
 
 def test_precision_auto_is_what_the_out_was_begun_with(tmp_path: Path) -> None:
-    parts, resources, out = fakes.PARTS, ResourceConfig(), str(tmp_path)
-    fresh = settle(TrackConfig(), parts, resources, recorded_precision(out))
+    build_model, resources, out = fakes.ColourModel, ResourceConfig(), str(tmp_path)
+    fresh = settle(TrackConfig(), build_model, resources, recorded_precision(out))
     assert fresh.detection.precision == quick_precision("auto")
     for precision in ("fp32", "bf16"):
         config = replace(fresh, detection=replace(fresh.detection, precision=precision))
         (tmp_path / "run.json").unlink(missing_ok=True)
         open_out(out, config, resources)
-        assert settle(TrackConfig(), parts, resources, recorded_precision(out)) == config
+        assert settle(TrackConfig(), build_model, resources, recorded_precision(out)) == config
 
 
 def test_a_run_sent_to_gpus_takes_bf16() -> None:

@@ -29,7 +29,7 @@ from jde_ray.pipelines.evaluation.tuning import (
 )
 from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.tracking import reference
-from jde_ray.pipelines.tracking.from_detections import settle_saved
+from jde_ray.pipelines.tracking.from_detections import resolve_settings
 
 
 def sequence(folder: Path, name: str, score: float) -> TuningSet:
@@ -49,7 +49,7 @@ def sequence(folder: Path, name: str, score: float) -> TuningSet:
 
 
 def settled(sets: list[TuningSet]) -> TrackConfig:
-    return settle_saved(TrackConfig(), [one.saved for one in sets], least=0.0)
+    return resolve_settings(TrackConfig(), [one.saved for one in sets], least=0.0)
 
 
 @pytest.mark.parametrize("name", ["jde", "bytetrack"])
@@ -57,17 +57,19 @@ def test_a_trial_is_scored_as_its_run_would_be(tmp_path: Path, name: str) -> Non
     source = fakes.archive(tmp_path / "in", a=Script(frames=40), b=Script(frames=25, seed=4))
     saving = OutputConfig(save_detections=True)
     direct, other = str(tmp_path / "direct"), str(tmp_path / "other")
-    reference.track([str(source)], direct, fakes.CONFIG, parts=fakes.PARTS, outputs=saving)
+    reference.track(
+        [str(source)], direct, fakes.CONFIG, components=fakes.COMPONENTS, outputs=saving
+    )
     truths = {p.name: p for p in Path(direct, "tracks").iterdir()}  # what else is at hand
     saved = find_saved([direct])
     sets = [TuningSet(s.video.name, s, str(truths[f"{s.video.video_id}.parquet"])) for s in saved]
     settings = {"track_buffer": 3, "high_score": 0.932}
-    base = settle_saved(TrackConfig(tracking=build_config(name)), saved, least=0.0)
+    base = resolve_settings(TrackConfig(tracking=build_config(name)), saved, least=0.0)
     config = with_settings(base, settings)
     scores = score_settings(config, load_sequences(base, sets))
     detection = replace(fakes.CONFIG.detection, score_threshold=config.detection.score_threshold)
     run = replace(fakes.CONFIG, detection=detection, tracking=config.tracking)
-    reference.track([str(source)], other, run, parts=fakes.PARTS)
+    reference.track([str(source)], other, run, components=fakes.COMPONENTS)
     assert set(scores) == {"a", "b"}
     for one in sets:
         file = Path(other, "tracks", f"{one.saved.video.video_id}.parquet")

@@ -195,7 +195,7 @@ def test_saved_detections_are_what_the_association_saw(tmp_path: Path) -> None:
     out = tmp_path / "out"
     outputs = OutputConfig(save_detections=True)
     config = fakes.CONFIG
-    reference.track([str(source)], str(out), config, parts=fakes.PARTS, outputs=outputs)
+    reference.track([str(source)], str(out), config, components=fakes.COMPONENTS, outputs=outputs)
     saved = find_saved([str(out)])
     assert [one.video.name for one in saved] == ["a", "b"]
     assert {run_folder(one) for one in saved} == {str(out)}

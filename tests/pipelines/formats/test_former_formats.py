@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -70,7 +69,7 @@ def test_tracks_are_scored_and_refined(former: Path, tmp_path: Path) -> None:
 
 def test_detections_are_what_a_run_sees(former: Path) -> None:
     (saved,) = find_saved([str(former)])
-    config = from_detections.settle_saved(TrackConfig(), [saved])
+    config = from_detections.resolve_settings(TrackConfig(), [saved])
     assert config.detection.weights_sha256 == "f" * 64
     info, frames = read_saved(saved, config)
     found = list(frames)
@@ -92,7 +91,7 @@ def test_the_page_and_the_pictures_show_it(former: Path) -> None:
     text = next((former / "mot").iterdir()).read_bytes()
     write_missing_mot(store, [video])
     assert store.get(mot_key(video.video_id)) == text
-    render(str(former), video, fakes.CONFIG, replace(fakes.PARTS, frames="fakes:read_frames"))
+    render(str(former), video, fakes.CONFIG, fakes.read_frames)
     assert store.exists(video_key(video.video_id))
 
 
@@ -100,7 +99,9 @@ def test_no_run_goes_on_in_it(former: Path) -> None:
     Script(frames=FRAMES).write(former / "in", "clip")
     before = sorted(path for path in former.rglob("*") if path.is_file())
     with pytest.raises(RunError, match=r"row format 1, expected 2\); its files") as refused:
-        reference.track([str(former / "in")], str(former), fakes.CONFIG, parts=fakes.PARTS)
+        reference.track(
+            [str(former / "in")], str(former), fakes.CONFIG, components=fakes.COMPONENTS
+        )
     assert refused.value.exit_code == ExitCode.OTHER_CONFIGURATION
     assert "\n" not in str(refused.value)
     assert sorted(path for path in former.rglob("*") if path.is_file()) == before
@@ -110,7 +111,7 @@ def test_metadata_is_where_arrow_readers_look_and_of_today(tmp_path: Path) -> No
     source = fakes.archive(tmp_path / "in", a=Script(frames=FRAMES))
     outputs = OutputConfig(save_detections=True)
     out = str(tmp_path / "out")
-    reference.track([str(source)], out, fakes.CONFIG, parts=fakes.PARTS, outputs=outputs)
+    reference.track([str(source)], out, fakes.CONFIG, components=fakes.COMPONENTS, outputs=outputs)
     status = (source / "a.mp4").stat()
     for folder in ("tracks", "detections"):
         (path,) = (tmp_path / "out" / folder).iterdir()

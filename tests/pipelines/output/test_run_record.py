@@ -90,7 +90,9 @@ def test_the_store_knows_how_a_video_ended(tmp_path: Path) -> None:
 
     fakes.archive(tmp_path / "in", a=fakes.Script(), b=fakes.Script(error_at=20))
     out = str(tmp_path / "out")
-    summary = reference.track([str(tmp_path / "in")], out, fakes.CONFIG, parts=fakes.PARTS)
+    summary = reference.track(
+        [str(tmp_path / "in")], out, fakes.CONFIG, components=fakes.COMPONENTS
+    )
     store = open_store(out)
     for row in summary.videos:
         ended = committed_outcome(store, Video(row.video, Path(row.video).stem))

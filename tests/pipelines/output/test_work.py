@@ -109,7 +109,7 @@ def track(folder: Path, *, overwrite: bool = False, outputs: OutputConfig = ALL)
         [str(folder / "in")],
         str(folder / "out"),
         fakes.CONFIG,
-        parts=fakes.PARTS,
+        components=fakes.COMPONENTS,
         resources=SMALL,
         outputs=outputs,
         overwrite=overwrite,
@@ -137,7 +137,7 @@ def test_a_run_that_is_refused_removes_nothing(
         monkeypatch.setattr(module, step, refuse)
     source, out = [str(tmp_path / "in")], str(tmp_path / "out")
     with pytest.raises(RunError, match="no such cluster"):
-        offline.track(source, out, fakes.CONFIG, parts=fakes.PARTS, overwrite=True)
+        offline.track(source, out, fakes.CONFIG, components=fakes.COMPONENTS, overwrite=True)
     with pytest.raises(RunError, match="no such cluster"):
         from_detections.track([out], out, TrackConfig(), overwrite=True)
     assert len(before) == 6
@@ -314,7 +314,7 @@ def test_the_folder_is_added_up_over_all_calls(tmp_path: Path) -> None:
         assert getattr(third.folder, name) == sum(getattr(row, name) for row in own) > 0
     fakes.archive(tmp_path / "more", c=Script(frames=12))
     other = reference.track(
-        [str(tmp_path / "more")], str(tmp_path / "out"), fakes.CONFIG, parts=fakes.PARTS
+        [str(tmp_path / "more")], str(tmp_path / "out"), fakes.CONFIG, components=fakes.COMPONENTS
     )
     assert (other.folder.videos, other.folder.frames, len(other.videos)) == (3, 60, 1)
 
@@ -331,7 +331,7 @@ def test_what_failed_before_is_no_failure_of_this_call(tmp_path: Path) -> None:
         [str(tmp_path / "in")],
         str(tmp_path / "out"),
         fakes.CONFIG,
-        parts=fakes.PARTS,
+        components=fakes.COMPONENTS,
         retry_errors=True,
     )
     assert (again.exit_code, again.videos_failed) == (ExitCode.SOME_FAILED, 1)
@@ -387,7 +387,7 @@ def test_partitions_leave_each_others_summaries_and_one_run_over_all_knows_them(
     scripts = {f"v{i}": Script(frames=9, seed=i) for i in range(3)}
     source = [str(fakes.archive(tmp_path / "in", **scripts))]
     out, store = str(tmp_path / "out"), open_store(str(tmp_path / "out"))
-    given: dict[str, Any] = {"parts": fakes.PARTS}
+    given: dict[str, Any] = {"components": fakes.COMPONENTS}
     for overwrite in (False, True):
         for part in ("1/2", "2/2"):
             shared = ResourceConfig(chunk_frames=8, partition=part)

@@ -79,7 +79,7 @@ class Page(HTMLParser):
 def run(folder: Path, config=fakes.CONFIG, **scripts: Script) -> tuple[Summary, ObjectStore]:
     fakes.archive(folder / "in", **scripts)
     out = str(folder / "out")
-    summary = reference.track([str(folder / "in")], out, config, parts=fakes.PARTS)
+    summary = reference.track([str(folder / "in")], out, config, components=fakes.COMPONENTS)
     return summary, open_store(out)
 
 
@@ -237,7 +237,7 @@ def test_videos_of_earlier_runs_are_shown(tmp_path: Path) -> None:
     run(tmp_path, a=Script(), cut=Script(error_at=9))
     fakes.archive(tmp_path / "more", b=Script(frames=17))
     out = str(tmp_path / "out")
-    reference.track([str(tmp_path / "more")], out, fakes.CONFIG, parts=fakes.PARTS)
+    reference.track([str(tmp_path / "more")], out, fakes.CONFIG, components=fakes.COMPONENTS)
     page = page_of(open_store(out))
     assert page.line("a-")[1:3] == ["done before", "40"]
     assert page.line("b-")[1:3] == ["done", "17"]

@@ -51,7 +51,7 @@ def port(ray_cluster: str):
 def clips(tmp_path_factory):
     """Eight scenes as image folders, and the rows of the offline run by scene and frame."""
     folder = tmp_path_factory.mktemp("clips")
-    return write_clips(folder, 8, NUM_FRAMES), offline_rows(folder, fakes.CONFIG, fakes.PARTS)
+    return write_clips(folder, 8, NUM_FRAMES), offline_rows(folder, fakes.CONFIG, fakes.COMPONENTS)
 
 
 def test_eight_streams_over_rest_give_the_offline_rows(port, clips):

@@ -27,7 +27,7 @@ pytestmark = SERVE_MARKS
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
-    return write_clips(folder, 3, 20), offline_rows(folder, fakes.CONFIG, fakes.PARTS)
+    return write_clips(folder, 3, 20), offline_rows(folder, fakes.CONFIG, fakes.COMPONENTS)
 
 
 def test_streams_behind_the_proxy_give_the_offline_rows(ray_cluster, clips):

@@ -10,7 +10,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from fakes import CONFIG, PARTS, Script
+from fakes import COMPONENTS, CONFIG, Script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,7 +46,7 @@ def test_no_line_of_a_file_that_a_list_names_gets_into_out(folder: Path, name: s
         Path(name).write_text(f"{KEPT}\n{KEPT},source\nhttp://{KEPT}\n")
     Path("list.txt").write_text(f"good.mp4\n@{name}\n")
     summary = reference.track(
-        "@list.txt", str(folder / "out"), CONFIG, parts=PARTS, resources=ResourceConfig()
+        "@list.txt", str(folder / "out"), CONFIG, components=COMPONENTS, resources=ResourceConfig()
     )
     assert (summary.videos_done, summary.videos_failed) == (1, 1)
     left = [path for path in (folder / "out").rglob("*") if path.is_file()]

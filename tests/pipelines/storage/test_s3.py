@@ -261,7 +261,7 @@ def rows(out: str) -> dict[str, Any]:
 
 
 SETTINGS: dict[str, Any] = {
-    "parts": fakes.Parts(model="fakes:NumberModel"),
+    "components": fakes.Components(build_model=fakes.NumberModel),
     "outputs": OutputConfig(save_mot=True, save_detections=True),
     "resources": ResourceConfig(chunk_frames=8),
 }
@@ -291,7 +291,7 @@ def test_a_run_over_s3_equals_one_over_files(bucket: str, tmp_path: Path) -> Non
 def test_tracks_and_detections_of_an_out_are_read_by_parts(bucket: str, tmp_path: Path) -> None:
     source = fakes.archive(tmp_path / "in", a=fakes.Script(frames=600))
     out, outputs = f"s3://{bucket}/run", OutputConfig(save_detections=True)
-    run = {"parts": fakes.PARTS, "outputs": outputs}
+    run = {"components": fakes.COMPONENTS, "outputs": outputs}
     reference.track([str(source)], out, fakes.CONFIG, **run)
     (saved,) = find_saved([out])
     _, frames = read_saved(saved, fakes.CONFIG)

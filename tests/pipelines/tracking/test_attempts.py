@@ -27,17 +27,19 @@ from jde_ray.pipelines.output.row_writer import write_error
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Counts, Segment, Video, VideoOutcome
-from jde_ray.pipelines.tracking.attempts import MAX_IDLE, MAX_TRIES, Passes, _may_pass
+from jde_ray.pipelines.tracking.attempts import MAX_IDLE, MAX_TRIES, Attempts
+from jde_ray.pipelines.tracking.failures import may_succeed_again
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 from jde_ray.pipelines.tracking.stages.shard_client import shard_of
 from jde_ray.pipelines.tracking.stalls import StalledError
+from jde_ray.pipelines.video.chunks import decode_segment
 
 VIDEOS = [Video(f"/archive/{name}.mp4", name) for name in "abc"]
 
 
-def passes(tmp_path: Path) -> Passes:
-    return Passes(open_store(str(tmp_path)), fakes.CONFIG, OutputConfig(), 0, None)
+def passes(tmp_path: Path) -> Attempts:
+    return Attempts(open_store(str(tmp_path)), fakes.CONFIG, OutputConfig(), 0, None)
 
 
 def done(tmp_path: Path, video: Video) -> dict[str, VideoOutcome]:
@@ -55,10 +57,10 @@ def test_only_what_did_not_end_is_planned_again_as_the_next_attempt(tmp_path: Pa
     assert len(names) == own.count == 3
 
 
-def test_a_large_archive_goes_through_in_waves(
+def test_a_large_archive_goes_through_in_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.WAVE_VIDEOS", 2)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.BATCH_VIDEOS", 2)
     own, planned, names = passes(tmp_path), [], set()
     for name, segments in own.plan(VIDEOS):
         names.add(name)
@@ -71,10 +73,10 @@ def test_a_large_archive_goes_through_in_waves(
     assert (own.count, len(names)) == (3, 4)
 
 
-def test_a_wave_that_achieves_nothing_is_the_last_one(
+def test_a_batch_that_achieves_nothing_is_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.WAVE_VIDEOS", 1)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.BATCH_VIDEOS", 1)
     own = passes(tmp_path)
     planned = own.plan(VIDEOS)
     _, segments = next(planned)
@@ -170,7 +172,7 @@ def test_a_dataflow_that_fails_but_moves_on_gets_all_its_tries(tmp_path: Path) -
 def test_losses_are_tried_again_and_errors_of_our_own_code_are_not(
     error: Exception, expected: bool
 ) -> None:
-    assert _may_pass(error) is expected
+    assert may_succeed_again(error) is expected
 
 
 def test_a_loss_before_any_video_has_ended_is_tried_again(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_a_loss_before_any_video_has_ended_is_tried_again(tmp_path: Path) -> Non
 
 
 class _Late:
-    """An association actor that answers a call after a while, by the store of a test's Ray."""
+    """An association shard that answers a call after a while, by the store of a test's Ray."""
 
     def __init__(self, name: str, asked: list[str]) -> None:
         self.finish, self.stats = (
@@ -210,7 +212,7 @@ def test_all_actors_are_asked_before_the_first_is_waited_for(
         raise GetTimeoutError(call)
 
     monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.ray.wait", wait)
-    monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.ray.get", get)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.failures.ray.get", get)
     monkeypatch.setattr(
         "jde_ray.pipelines.tracking.attempts.ray.kill", lambda shard: events.append("kill")
     )
@@ -239,19 +241,18 @@ def test_a_checkpoint_is_gone_on_from_with_the_file_that_was_listed(tmp_path: Pa
     store = open_store(str(tmp_path / "out"))
     config = replace(fakes.CONFIG, min_box_area=0)
     resources = ResourceConfig(chunk_frames=8)
-    own = Passes(store, config, OutputConfig(), 0, None, resources)
+    own = Attempts(store, config, OutputConfig(), 0, None, resources)
     saving = Checkpointing("first", 16)
     session = VideoSession(
         video, 0, config, OutputConfig(), store, {}, tmp_path / "spool", checkpoints=saving
     )
-    detector = Detector(config.detection, resources, "fakes:NumberModel")
-    decoder = "jde_ray.pipelines.video.chunks:decode_segment"
-    for chunk in islice(frame_chunks(decoder, Segment(video), config, resources), 3):
+    detector = Detector(config.detection, resources, fakes.NumberModel)
+    for chunk in islice(frame_chunks(decode_segment, Segment(video), config, resources), 3):
         session.deliver(detector.detect(chunk))
-    rest = own._rest(video, 1, find_states(store)[video.video_id])
+    rest = own._remaining(video, 1, find_states(store)[video.video_id])
     assert (rest.start_frame, rest.version) == (16, video.version)
-    assert list(frame_chunks(decoder, rest, config, resources))[-1].error is None
+    assert list(frame_chunks(decode_segment, rest, config, resources))[-1].error is None
     write_video(source, 41, gop=8)
-    error = list(frame_chunks(decoder, rest, config, resources))[-1].error
+    error = list(frame_chunks(decode_segment, rest, config, resources))[-1].error
     assert error is not None
     assert error.reason is Reason.CHANGED_DURING_READ

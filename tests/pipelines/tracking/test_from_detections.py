@@ -37,7 +37,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def direct(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("direct")
-    reference.track([str(archive)], str(out), fakes.CONFIG, parts=fakes.PARTS, outputs=OUTPUTS)
+    reference.track(
+        [str(archive)], str(out), fakes.CONFIG, components=fakes.COMPONENTS, outputs=OUTPUTS
+    )
     return out
 
 
@@ -70,12 +72,14 @@ def test_every_association_gives_what_its_direct_run_and_the_reference_give(
     config = replace(fakes.CONFIG, tracking=tracking, detection=detection)
     source, outputs = [str(archive)], OutputConfig(save_embeddings=True)
     settings = {"resources": SMALL, "outputs": outputs}
-    reference.track(source, str(tmp_path / "a"), config, parts=fakes.PARTS, outputs=outputs)
+    reference.track(
+        source, str(tmp_path / "a"), config, components=fakes.COMPONENTS, outputs=outputs
+    )
     from_detections.track([str(direct)], str(tmp_path / "c"), config, **settings)
     expected = products(tmp_path / "a")
     assert len(expected) == 2
     if name == "deepsort":  # the one with a state of its own
-        offline.track(source, str(tmp_path / "b"), config, parts=fakes.PARTS, **settings)
+        offline.track(source, str(tmp_path / "b"), config, components=fakes.COMPONENTS, **settings)
         assert products(tmp_path / "b") == expected
     assert products(tmp_path / "c") == expected
     ours = (direct / "tracks").glob("*")
@@ -107,7 +111,7 @@ def test_one_bad_file_is_one_failed_video_and_mot_text_needs_no_run(
 def settle(config: TrackConfig, *folders: Path) -> TrackConfig:
     from jde_ray.pipelines.sources.saved_detections import find_saved
 
-    return from_detections.settle_saved(config, find_saved([str(folder) for folder in folders]))
+    return from_detections.resolve_settings(config, find_saved([str(folder) for folder in folders]))
 
 
 def with_record(direct: Path, folder: Path, **changes: object) -> Path:

@@ -17,6 +17,8 @@ from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking import offline, reference
 from jde_ray.pipelines.tracking.offline import build
 from jde_ray.pipelines.tracking.pools import size_pools
+from jde_ray.pipelines.tracking.run import Attempt
+from jde_ray.pipelines.tracking.stages.decode import Decoder
 
 pytestmark = pytest.mark.ray
 
@@ -46,7 +48,12 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("reference")
     summary = reference.track(
-        [str(archive)], str(out), fakes.CONFIG, parts=fakes.PARTS, resources=SMALL, outputs=OUTPUTS
+        [str(archive)],
+        str(out),
+        fakes.CONFIG,
+        components=fakes.COMPONENTS,
+        resources=SMALL,
+        outputs=OUTPUTS,
     )
     assert summary.exit_code == ExitCode.SOME_FAILED
     return products(out)
@@ -55,9 +62,9 @@ def expected(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 @pytest.mark.parametrize(
     ("detectors", "shards", "chunk_frames", "decode", "row_bytes", "packs"),
     [
-        (1, 1, 8, "decode", 8 << 20, 128),
-        (2, 3, 8, "decode_shuffled", 0, 128),  # a chunk a row
-        (3, 2, 5, "decode_shuffled", 100_000, 1),  # all videos in one task, four chunks a row
+        (1, 1, 8, fakes.decode, 8 << 20, 128),
+        (2, 3, 8, fakes.decode_shuffled, 0, 128),  # a chunk a row
+        (3, 2, 5, fakes.decode_shuffled, 100_000, 1),  # all videos in one task, four chunks a row
     ],
 )
 def test_the_dataflow_gives_the_plain_loops_bytes(
@@ -68,7 +75,7 @@ def test_the_dataflow_gives_the_plain_loops_bytes(
     detectors: int,
     shards: int,
     chunk_frames: int,
-    decode: str,
+    decode: Decoder,
     row_bytes: int,
     packs: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -85,7 +92,7 @@ def test_the_dataflow_gives_the_plain_loops_bytes(
         [str(archive)],
         str(tmp_path),
         fakes.CONFIG,
-        parts=replace(fakes.PARTS, decode=f"fakes:{decode}"),
+        components=replace(fakes.COMPONENTS, decode=decode),
         resources=resources,
         outputs=OUTPUTS,
         progress=seen.append,
@@ -116,7 +123,7 @@ def test_long_videos_in_parts_give_the_plain_loops_bytes(
         [str(archive)],
         str(tmp_path),
         fakes.CONFIG,
-        parts=fakes.PARTS,
+        components=fakes.COMPONENTS,
         resources=resources,
         outputs=OUTPUTS,
     )
@@ -135,7 +142,7 @@ def test_a_lost_association_actor_goes_on_from_its_checkpoints(
     script = Script(frames=160, seed=5, pause_at=112, pause_for=str(go_on))
     source = fakes.archive(tmp_path / "in", long=script)
     resources = replace(SMALL, segment_frames=16, cut_bytes=0, checkpoint_frames=16)
-    settings = {"parts": fakes.PARTS, "resources": resources, "outputs": OUTPUTS}
+    settings = {"components": fakes.COMPONENTS, "resources": resources, "outputs": OUTPUTS}
     go_on.touch()
     reference.track([str(source)], str(plain), fakes.CONFIG, **settings)
     go_on.unlink()
@@ -170,7 +177,7 @@ def test_a_run_goes_on_from_the_checkpoints_of_a_run_that_was_ended(
     script = Script(frames=160, seed=6, pause_at=112, pause_for=str(go_on))
     source = fakes.archive(tmp_path / "in", long=script)
     resources = replace(SMALL, segment_frames=16, cut_bytes=0, checkpoint_frames=16)
-    settings = {"parts": fakes.PARTS, "resources": resources, "outputs": OUTPUTS}
+    settings = {"components": fakes.COMPONENTS, "resources": resources, "outputs": OUTPUTS}
     go_on.touch()
     reference.track([str(source)], str(plain), fakes.CONFIG, **settings)
     go_on.unlink()
@@ -197,7 +204,7 @@ def test_parts_that_do_not_fit_together_are_done_again_as_one(
         [str(archive / "v2.mp4")],
         str(tmp_path),
         fakes.CONFIG,
-        parts=replace(fakes.PARTS, decode="fakes:decode_misfit"),
+        components=replace(fakes.COMPONENTS, decode=fakes.decode_misfit),
         resources=replace(SMALL, segment_frames=16, cut_bytes=0, checkpoint_frames=8),
         outputs=OUTPUTS,
     )
@@ -212,8 +219,8 @@ def test_decoding_is_a_stage_of_its_own(
     """Ray Data would fuse it into the detectors if both asked for the same resources."""
     pools = size_pools(SMALL)
     assert pools.decoder_cpus == pools.detector_cpus
-    segments = [Segment(Video("/archive/a.mp4", "a"))]
-    build(segments, fakes.CONFIG, SMALL, pools, "no-pass", fakes.PARTS).explain()
+    attempt = Attempt("no-attempt", [Segment(Video("/archive/a.mp4", "a"))], pools)
+    build(attempt, fakes.CONFIG, SMALL, fakes.COMPONENTS).explain()
     plan = capfd.readouterr().out
     physical = plan[plan.index("Physical Plan") :]
     assert "decode_rows" in physical
@@ -226,9 +233,9 @@ def test_what_is_committed_is_not_opened_again(
     """A finished OUT needs neither Ray nor a decoder."""
     settings = {"resources": SMALL, "outputs": OUTPUTS}
     source, out = [str(archive)], str(tmp_path)
-    reference.track(source, out, fakes.CONFIG, parts=fakes.PARTS, **settings)
-    broken = fakes.Parts(decode="no:such", model="no:such")
-    summary = offline.track(source, out, fakes.CONFIG, parts=broken, **settings)
+    reference.track(source, out, fakes.CONFIG, components=fakes.COMPONENTS, **settings)
+    broken = fakes.Components(decode=fakes.refuse, build_model=fakes.refuse)
+    summary = offline.track(source, out, fakes.CONFIG, components=broken, **settings)
     assert (summary.videos_skipped, summary.videos_failed, summary.frames) == (4, 0, 0)
     assert (summary.videos_failed_before, summary.exit_code) == (2, ExitCode.DONE)
     assert products(tmp_path) == expected
@@ -236,10 +243,12 @@ def test_what_is_committed_is_not_opened_again(
 
 def test_an_out_of_another_configuration_is_refused(archive: Path, tmp_path: Path) -> None:
     source, out = [str(archive)], str(tmp_path)
-    reference.track(source, out, fakes.CONFIG, parts=fakes.PARTS)
+    reference.track(source, out, fakes.CONFIG, components=fakes.COMPONENTS)
     before = products(tmp_path)
     with pytest.raises(RunError, match=r"min_box_area: 200\.0 there, 10 here") as refused:
-        offline.track(source, out, replace(fakes.CONFIG, min_box_area=10), parts=fakes.PARTS)
+        offline.track(
+            source, out, replace(fakes.CONFIG, min_box_area=10), components=fakes.COMPONENTS
+        )
     assert refused.value.exit_code == ExitCode.OTHER_CONFIGURATION
     assert products(tmp_path) == before
 
@@ -270,7 +279,7 @@ def test_workers_that_die_cost_nothing_but_the_video_that_kills_them(
     again = [str(archive / "v2.mp4"), str(mixed)]
     out = tmp_path / "out"
     summary = offline.track(
-        again, str(out), config, parts=fakes.PARTS, resources=SMALL, outputs=OUTPUTS
+        again, str(out), config, components=fakes.COMPONENTS, resources=SMALL, outputs=OUTPUTS
     )
     assert (mark / "has-died").exists()
     assert {(Path(e["video"]).stem, e["reason"], e["detail"]) for e in summary.errors} == {
@@ -288,7 +297,7 @@ def test_workers_that_die_cost_nothing_but_the_video_that_kills_them(
         [str(mixed / "v1.mp4")],
         str(plain),
         config,
-        parts=fakes.PARTS,
+        components=fakes.COMPONENTS,
         resources=SMALL,
         outputs=OUTPUTS,
     )
@@ -314,7 +323,7 @@ def test_a_lost_association_actor_is_made_up_for(
         [str(archive)],
         str(tmp_path),
         fakes.CONFIG,
-        parts=fakes.PARTS,
+        components=fakes.COMPONENTS,
         resources=replace(SMALL, num_associators=2),
         outputs=OUTPUTS,
         progress=kill,
@@ -332,7 +341,7 @@ def test_a_terminated_run_says_so_and_goes_on_later(
         if progress.videos_done == 2:
             signal.raise_signal(signal.SIGTERM)
 
-    settings = {"parts": fakes.PARTS, "resources": SMALL, "outputs": OUTPUTS}
+    settings = {"components": fakes.COMPONENTS, "resources": SMALL, "outputs": OUTPUTS}
     go, out = tmp_path / "go", tmp_path / "out"
     # without it quick workers may have committed everything before the signal is acted on
     held = Script(pause_at=0, pause_for=str(go)).write(tmp_path / "in", "held")
@@ -356,9 +365,11 @@ def test_a_terminated_run_says_so_and_goes_on_later(
 def test_a_dataflow_that_cannot_start_ends_the_run_and_blames_no_video(
     ray_cluster: str, archive: Path, tmp_path: Path
 ) -> None:
-    broken = replace(fakes.PARTS, model="fakes:NoSuchModel")
-    with pytest.raises(RunError, match="NoSuchModel") as failed:
-        offline.track([str(archive)], str(tmp_path), fakes.CONFIG, parts=broken, resources=SMALL)
+    broken = replace(fakes.COMPONENTS, build_model=fakes.refuse)
+    with pytest.raises(RunError, match="no such component") as failed:
+        offline.track(
+            [str(archive)], str(tmp_path), fakes.CONFIG, components=broken, resources=SMALL
+        )
     assert failed.value.exit_code == ExitCode.INTERNAL
     assert products(tmp_path) == {}
 
@@ -369,6 +380,8 @@ def test_an_out_that_cannot_be_written_ends_the_run_and_blames_no_video(
     """The last commit fails in the background, when every chunk was delivered long ago."""
     (tmp_path / "tracks").write_text("where a folder should be")
     with pytest.raises(RunError, match="cannot write to") as failed:
-        offline.track([str(archive / "v0.mp4")], str(tmp_path), fakes.CONFIG, parts=fakes.PARTS)
+        offline.track(
+            [str(archive / "v0.mp4")], str(tmp_path), fakes.CONFIG, components=fakes.COMPONENTS
+        )
     assert failed.value.exit_code == ExitCode.INTERNAL
     assert not (tmp_path / "errors").exists()

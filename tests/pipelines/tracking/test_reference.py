@@ -15,7 +15,9 @@ from jde_ray.pipelines.tracking import offline, reference
 
 def test_every_decoded_frame_is_counted(tmp_path: Path) -> None:
     source = fakes.archive(tmp_path / "in", a=Script(frames=33), b=Script(frames=1))
-    summary = reference.track([str(source)], str(tmp_path / "out"), fakes.CONFIG, parts=fakes.PARTS)
+    summary = reference.track(
+        [str(source)], str(tmp_path / "out"), fakes.CONFIG, components=fakes.COMPONENTS
+    )
     assert summary.exit_code == ExitCode.DONE
     assert [row.frames for row in summary.videos] == [33, 1]
     assert summary.rows == sum(row.rows for row in summary.videos) > 0
@@ -27,7 +29,7 @@ def test_stride_and_limit_keep_the_sources_frame_numbers(tmp_path: Path) -> None
 
     source = fakes.archive(tmp_path / "in", a=Script(frames=40))
     config = replace(fakes.CONFIG, vid_stride=3, max_frames=6)
-    reference.track([str(source)], str(tmp_path / "out"), config, parts=fakes.PARTS)
+    reference.track([str(source)], str(tmp_path / "out"), config, components=fakes.COMPONENTS)
     table = pq.ParquetFile(next(tmp_path.glob("out/tracks/*"))).read()
     assert set(table["frame"].to_pylist()) <= {0, 3, 6, 9, 12, 15}
 
@@ -39,7 +41,7 @@ def test_the_chunk_size_changes_nothing(tmp_path: Path) -> None:
         out = tmp_path / str(size)
         resources = ResourceConfig(chunk_frames=size)
         reference.track(
-            [str(source)], str(out), fakes.CONFIG, parts=fakes.PARTS, resources=resources
+            [str(source)], str(out), fakes.CONFIG, components=fakes.COMPONENTS, resources=resources
         )
         found.append(next(out.glob("tracks/*")).read_bytes())
     assert found[0] == found[1] == found[2]
@@ -47,7 +49,9 @@ def test_the_chunk_size_changes_nothing(tmp_path: Path) -> None:
 
 def test_no_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError) as refused:
-        reference.track([str(tmp_path)], str(tmp_path / "out"), fakes.CONFIG, parts=fakes.PARTS)
+        reference.track(
+            [str(tmp_path)], str(tmp_path / "out"), fakes.CONFIG, components=fakes.COMPONENTS
+        )
     assert refused.value.exit_code == ExitCode.REFUSED
 
 

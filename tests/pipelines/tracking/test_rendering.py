@@ -22,13 +22,11 @@ from jde_ray.pipelines.tracking.rendering import (
     without_embeddings,
 )
 
-PARTS = replace(fakes.PARTS, frames="fakes:read_frames")
-
 
 def committed(tmp_path: Path, **settings: int) -> tuple[str, Video]:
     source = fakes.archive(tmp_path / "in", a=Script(frames=30))
     config, out = replace(fakes.CONFIG, **settings), str(tmp_path / "out")
-    reference.track([str(source)], out, config, parts=PARTS)
+    reference.track([str(source)], out, config, components=fakes.COMPONENTS)
     return out, Video(str(source / "a.mp4"), "a")
 
 
@@ -40,7 +38,7 @@ def test_a_committed_video_is_drawn_once(
     store = open_store(out)
     other = Video("/archive/failed.mp4", "failed")
     assert missing(store, [video, other]) == [video]
-    render(out, video, replace(fakes.CONFIG, **settings), PARTS)
+    render(out, video, replace(fakes.CONFIG, **settings), fakes.read_frames)
     assert missing(store, [video, other]) == []
     with av.open(str(Path(out) / video_key(video.video_id))) as file:
         assert sum(1 for _ in file.decode(video=0)) == count
@@ -55,7 +53,7 @@ def test_a_video_that_cannot_be_drawn_is_told_and_the_others_are_drawn(
     gone = Video("/archive/gone.mp4", "gone")
     store.put(f"tracks/{gone.video_id}.parquet", store.get(f"tracks/{video.video_id}.parquet"))
     with pytest.raises(RunError, match="1 videos could not be written, the first is /archive/gone"):
-        render_all(store, [gone, video], fakes.CONFIG, PARTS, 1.0)
+        render_all(store, [gone, video], fakes.CONFIG, fakes.read_frames, 1.0)
     assert store.exists(video_key(video.video_id))
 
 
@@ -69,7 +67,7 @@ def test_text_of_a_committed_video_is_the_text_it_would_have_had(tmp_path: Path)
                 [source],
                 str(out),
                 fakes.CONFIG,
-                parts=fakes.PARTS,
+                components=fakes.COMPONENTS,
                 outputs=OutputConfig(save_mot=save_mot),
             )
         (path,) = (out / "mot").iterdir()
@@ -84,7 +82,7 @@ def test_what_is_missing_is_looked_for_in_the_files(tmp_path: Path) -> None:
         outputs = OutputConfig(save_detections=has_all, save_embeddings=has_all)
         path = [str(source / f"{name}.mp4")]
         reference.track(
-            path, str(tmp_path / "out"), fakes.CONFIG, parts=fakes.PARTS, outputs=outputs
+            path, str(tmp_path / "out"), fakes.CONFIG, components=fakes.COMPONENTS, outputs=outputs
         )
     store = open_store(str(tmp_path / "out"))
     ids = [Video(str(source / f"{name}.mp4"), name).video_id for name in "ab"]

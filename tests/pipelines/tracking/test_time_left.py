@@ -10,6 +10,7 @@ from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.time_left import ExpectedFrames
+from jde_ray.pipelines.video.chunks import decode_segment
 
 VIDEOS = [Video(f"/v/{n}.mp4", str(n), num_bytes=100 * n) for n in (1, 2, 3)]
 
@@ -25,7 +26,7 @@ def test_opened_videos_count_by_their_header_and_others_by_size() -> None:
     expected.learn(VIDEOS[2].video_id, 500)
     assert expected.left(150) == 850
     assert expected.left(2000) == 0
-    expected.go_on_from(300)
+    expected.continue_from(300)
     assert expected.left(150) == 550
 
 
@@ -43,7 +44,6 @@ def test_a_header_tells_the_frames_of_files_and_of_folders(tmp_path: Path) -> No
     for suffix in ("mp4", "mkv"):
         path = write_video(tmp_path / f"a.{suffix}", 30)
         video = Video(str(path), "a")
-        parts = "jde_ray.pipelines.video.chunks:decode_segment"
-        chunk = next(frame_chunks(parts, Segment(video), fakes.CONFIG, ResourceConfig()))
+        chunk = next(frame_chunks(decode_segment, Segment(video), fakes.CONFIG, ResourceConfig()))
         found.append(chunk.info.num_frames)
     assert found == [30, 30]

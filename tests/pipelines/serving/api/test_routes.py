@@ -38,7 +38,7 @@ def guarded():
 
 
 def test_detect_gives_what_the_offline_detector_gives(service):
-    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model)
+    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.COMPONENTS.build_model)
     small = fakes.draw(fakes.Script(), 3)
     (wanted,), _ = detector.find(small[None], [VideoInfo(*fakes.SOURCE, 1.0)], [0])
     status, answer, headers = service.call("POST", "/v1/detect?embeddings=true", png(frame(3)))

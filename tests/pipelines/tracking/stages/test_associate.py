@@ -21,11 +21,21 @@ from jde_ray.pipelines.output.checkpoints import find_states
 from jde_ray.pipelines.storage.base import Body
 from jde_ray.pipelines.storage.local import LocalStore
 from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.structures import UNCUTTABLE, Decoded, DetectionChunk, Segment, Video
+from jde_ray.pipelines.structures import (
+    Decoded,
+    DecodeGrant,
+    DetectionChunk,
+    Segment,
+    Verdict,
+    Video,
+)
 from jde_ray.pipelines.tracking.stages import associate, wire_format
-from jde_ray.pipelines.tracking.stages.associate import MAX_TRIES, AssociationShard, start_shards
+from jde_ray.pipelines.tracking.stages.associate import MAX_TRIES, AssociationShard
 from jde_ray.pipelines.tracking.stages.session import Checkpointing
-from jde_ray.pipelines.tracking.stages.shard_client import Owners
+from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
+from jde_ray.pipelines.tracking.stages.start_shards import start_shards
+
+GO = DecodeGrant(go=True)
 
 
 def shard(out: Path, checkpoints: Checkpointing | None = None) -> AssociationShard:
@@ -35,7 +45,7 @@ def shard(out: Path, checkpoints: Checkpointing | None = None) -> AssociationSha
 
 def chunks(tmp_path: Path, name: str = "a") -> tuple[Segment, list[DetectionChunk]]:
     segment = Segment(Video(Script(seed=len(name)).write(tmp_path / "in", name), name))
-    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model)
+    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.COMPONENTS.build_model)
     frames = fakes.decode(segment, size=fakes.SIZE, resize="fast", chunk_frames=8)
     return segment, [detector.detect(chunk) for chunk in frames]
 
@@ -46,8 +56,8 @@ def test_many_videos_at_once_each_ends_by_itself(tmp_path: Path) -> None:
     own.open(segment for segment, _ in videos)
     for parts in zip(*(parts for _, parts in videos), strict=True):
         for chunk in parts:
-            assert own.begin(chunk.video_id, 0, chunk.chunk_index) == "ok"
-            assert own.deliver(wire_format.pack(chunk)) == "ok"
+            assert own.begin(chunk.video_id, 0, chunk.chunk_index) == Verdict.TAKEN
+            assert own.deliver(wire_format.pack(chunk)) == Verdict.TAKEN
     assert own.stats().ended_videos == 3
     assert own.stats().open_videos == 0
     outcomes = own.finish()
@@ -59,23 +69,23 @@ def test_a_chunk_is_worked_on_once_and_its_copies_are_dropped(tmp_path: Path) ->
     own = shard(tmp_path / "out")
     segment, parts = chunks(tmp_path)
     own.open([segment])
-    assert own.deliver(wire_format.pack(parts[2])) == "ok"
-    assert own.begin(segment.video.video_id, 0, 2) == "dup"
-    assert own.deliver(wire_format.pack(parts[2])) == "dup"
+    assert own.deliver(wire_format.pack(parts[2])) == Verdict.TAKEN
+    assert own.begin(segment.video.video_id, 0, 2) == Verdict.DUPLICATE
+    assert own.deliver(wire_format.pack(parts[2])) == Verdict.DUPLICATE
     assert own.stats().duplicates == 1
     for part in parts:
         own.deliver(wire_format.pack(part))
-    assert own.begin(segment.video.video_id, 0, 2) == "skip"
-    assert own.deliver(wire_format.pack(parts[2])) == "skip"
+    assert own.begin(segment.video.video_id, 0, 2) == Verdict.ENDED
+    assert own.deliver(wire_format.pack(parts[2])) == Verdict.ENDED
 
 
 def test_a_video_it_does_not_know_is_fenced(tmp_path: Path) -> None:
     own = shard(tmp_path / "out")
     segment, parts = chunks(tmp_path)
-    assert own.begin(segment.video.video_id, 0, 0) == "fenced"
-    assert own.deliver(wire_format.pack(parts[0])) == "fenced"
+    assert own.begin(segment.video.video_id, 0, 0) == Verdict.STALE
+    assert own.deliver(wire_format.pack(parts[0])) == Verdict.STALE
     own.open([Segment(segment.video, 1)])
-    assert own.deliver(wire_format.pack(parts[0])) == "fenced"
+    assert own.deliver(wire_format.pack(parts[0])) == Verdict.STALE
 
 
 def test_a_chunk_that_keeps_ending_detectors_ends_its_video(tmp_path: Path) -> None:
@@ -85,7 +95,7 @@ def test_a_chunk_that_keeps_ending_detectors_ends_its_video(tmp_path: Path) -> N
     own.open([segment])
     own.deliver(wire_format.pack(parts[0]))
     answers = [own.begin(video_id, 0, 1) for _ in range(MAX_TRIES + 2)]
-    assert answers == ["ok"] * MAX_TRIES + ["skip"] * 2
+    assert answers == [Verdict.TAKEN] * MAX_TRIES + [Verdict.ENDED] * 2
     record = json.loads((tmp_path / "out/errors" / f"{video_id}.json").read_text())
     assert (record["reason"], record["detail"]) == ("worker_died", "chunk 1 ended 3 detectors")
 
@@ -96,13 +106,20 @@ def test_of_chunks_begun_together_the_one_that_ends_detectors_is_found(tmp_path:
     own.open(segment for segment, _ in videos)
     row = [(part.video_id, 0, part.chunk_index) for _, parts in videos for part in parts[:2]]
     packed = [wire_format.pack(part) for _, parts in videos for part in parts[:2]]
-    assert own.begin_all(row) == ["ok"] * 4
+    assert own.begin_all(row) == [Verdict.TAKEN] * 4
     for tries in range(MAX_TRIES + 1):  # the third one of them ends its detector
         assert own.begin_all(row) is None
-        assert [own.begin(*key) for key in row[:2]] == ["dup" if tries else "ok"] * 2
+        assert [own.begin(*key) for key in row[:2]] == [
+            Verdict.DUPLICATE if tries else Verdict.TAKEN
+        ] * 2
         own.deliver_all(packed[:2])
-        assert own.begin(*row[2]) == ("ok" if tries < MAX_TRIES else "skip")
-    assert own.begin_all(row) == ["dup", "dup", "skip", "skip"]
+        assert own.begin(*row[2]) == (Verdict.TAKEN if tries < MAX_TRIES else Verdict.ENDED)
+    assert own.begin_all(row) == [
+        Verdict.DUPLICATE,
+        Verdict.DUPLICATE,
+        Verdict.ENDED,
+        Verdict.ENDED,
+    ]
     (outcome,) = own.finish()
     assert str(outcome.error) == "worker_died: chunk 0 ended 3 detectors"
     assert outcome.video == videos[1][0].video
@@ -113,14 +130,16 @@ def test_of_videos_decoded_together_the_one_that_ends_workers_is_found(tmp_path:
     segments = [chunks(tmp_path, name)[0] for name in ("a", "bb", "ccc")]
     ids = [segment.video.video_id for segment in segments]
     own.open(segments)
-    assert own.begin_decode_all(segments) == [None] * 3
+    assert own.begin_decode_all(segments) == [GO] * 3
     own.decoded([Decoded(ids[0], 0, 5, True), Decoded(ids[1], 0, 2, False)])
     for tries in range(MAX_TRIES + 1):  # the second one of them ends its worker
         assert own.begin_decode_all(segments) is None
-        assert own.begin_decode(segments[0]) is None
+        assert own.begin_decode(segments[0]) == GO
         own.decoded([Decoded(ids[0], 0, 5, True)])
-        assert own.begin_decode(segments[1]) == (None if tries < MAX_TRIES else 2)
-    assert own.begin_decode(segments[2]) is None
+        assert own.begin_decode(segments[1]) == (
+            GO if tries < MAX_TRIES else DecodeGrant(go=False, num_chunks=2)
+        )
+    assert own.begin_decode(segments[2]) == GO
     assert [str(outcome.error) for outcome in own.finish()] == [
         "worker_died: decoding ended 3 workers"
     ]
@@ -132,9 +151,9 @@ def test_a_video_that_keeps_ending_decoders_is_given_up(tmp_path: Path) -> None:
     video_id = segment.video.video_id
     own.open([segment])
     for _ in range(MAX_TRIES):
-        assert own.begin_decode(segment) is None
+        assert own.begin_decode(segment) == GO
         own.decoded([Decoded(video_id, 0, 5, False)])
-    assert own.begin_decode(segment) == 5
+    assert own.begin_decode(segment) == DecodeGrant(go=False, num_chunks=5)
     assert str(own.finish()[0].error) == "worker_died: decoding ended 3 workers"
 
 
@@ -143,7 +162,7 @@ def test_decoding_again_what_was_decoded_well_is_no_suspicion(tmp_path: Path) ->
     segment, _ = chunks(tmp_path)
     own.open([segment])
     for _ in range(3 * MAX_TRIES):
-        assert own.begin_decode(segment) is None
+        assert own.begin_decode(segment) == GO
         own.decoded([Decoded(segment.video.video_id, 0, 5, True)])
 
 
@@ -152,7 +171,7 @@ def test_parts_of_a_video_that_has_ended_are_not_decoded(tmp_path: Path) -> None
     segment, parts = chunks(tmp_path)
     first, second = replace(segment, stop_frame=16), replace(segment, start_frame=16)
     own.open([segment])
-    assert own.begin_decode(first) is None
+    assert own.begin_decode(first) == GO
     own.decoded([Decoded(segment.video.video_id, 0, 2, True)])
     assert own.reached(segment.video.video_id, 0) == 0
     own.deliver(wire_format.pack(parts[0]))
@@ -160,8 +179,8 @@ def test_parts_of_a_video_that_has_ended_are_not_decoded(tmp_path: Path) -> None
     for part in parts[1:]:
         own.deliver(wire_format.pack(part))
     assert own.reached(segment.video.video_id, 0) is None
-    assert own.begin_decode(second) == 0
-    assert own.begin_decode(first) is None  # a replay must be as long as what was read of it
+    assert own.begin_decode(second) == DecodeGrant(go=False)
+    assert own.begin_decode(first) == GO  # a replay must be as long as what was read of it
 
 
 def test_a_video_whose_parts_do_not_fit_is_left_to_the_next_pass(tmp_path: Path) -> None:
@@ -170,8 +189,8 @@ def test_a_video_whose_parts_do_not_fit_is_left_to_the_next_pass(tmp_path: Path)
     own.open([segment])
     own.deliver(wire_format.pack(parts[0]))
     assert list((tmp_path / "out/checkpoints").rglob("state.npz"))
-    misfit = replace(parts[1], error=VideoError(Reason.INTERNAL, UNCUTTABLE))
-    assert own.deliver(wire_format.pack(misfit)) == "fenced"
+    misfit = replace(parts[1], error=VideoError(Reason.INTERNAL, ""), decode_whole=True)
+    assert own.deliver(wire_format.pack(misfit)) == Verdict.STALE
     assert own.stats().uncuttable == [segment.video.video_id]
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert own.finish() == []
@@ -190,9 +209,9 @@ def test_an_actor_goes_on_from_the_checkpoint_of_a_lost_one(tmp_path: Path) -> N
     other = shard(tmp_path / "out", Checkpointing("second", 16))
     other.open([rest])
     assert other.reached(rest.video.video_id, 1) == 2
-    assert other.deliver(wire_format.pack(replace(parts[1], attempt=1))) == "dup"
+    assert other.deliver(wire_format.pack(replace(parts[1], attempt=1))) == Verdict.DUPLICATE
     for part in parts[2:]:
-        assert other.deliver(wire_format.pack(replace(part, attempt=1))) == "ok"
+        assert other.deliver(wire_format.pack(replace(part, attempt=1))) == Verdict.TAKEN
     assert len(other.finish()) == 1
     found = [
         {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
@@ -208,7 +227,7 @@ def test_a_checkpoint_that_cannot_be_read_leaves_the_video_to_the_next_pass(tmp_
     own = shard(tmp_path / "out", Checkpointing("second", 16))
     key = "checkpoints/x/y/000000000016/state.npz"
     own.open([replace(segment, start_frame=16, checkpoint=key)])
-    assert own.deliver(wire_format.pack(parts[2])) == "fenced"
+    assert own.deliver(wire_format.pack(parts[2])) == Verdict.STALE
     assert not store.exists(key)
 
 
@@ -224,11 +243,11 @@ def test_a_full_disk_halts_the_run_and_blames_no_video(
     monkeypatch.setattr("jde_ray.pipelines.storage.local.LocalStore.put_if_absent", full)
     for part in parts:
         assert own.deliver(wire_format.pack(part)) in (
-            "ok",
-            "halt",
+            Verdict.TAKEN,
+            Verdict.HALTED,
         )  # it is committed in the background
     assert own.finish() == []
-    assert own.begin(segment.video.video_id, 0, 0) == "halt"
+    assert own.begin(segment.video.video_id, 0, 0) == Verdict.HALTED
     assert "No space left" in str(own.stats().halted)
 
 
@@ -266,7 +285,7 @@ def test_unfinished_videos_are_left_to_the_next_pass(tmp_path: Path) -> None:
     own.open([segment])
     own.deliver(wire_format.pack(parts[0]))
     assert own.finish() == []
-    assert own.deliver(wire_format.pack(parts[1])) == "fenced"
+    assert own.deliver(wire_format.pack(parts[1])) == Verdict.STALE
     assert not (tmp_path / "out").exists()
 
 
@@ -323,26 +342,30 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
     segment, parts = chunks(tmp_path)
     out = str(tmp_path / "out")
     shards = start_shards("test-pass", [segment], 2, out, fakes.CONFIG, OutputConfig(), {})
-    owners = Owners("test-pass", 2)
+    owners = ShardClient("test-pass", 2)
     other, _ = chunks(tmp_path, "other")  # nobody owns it
     strange = replace(parts[0], video_id=other.video.video_id)
-    assert owners.begin_all([*parts[::2], strange]) == ["ok"] * len(parts[::2]) + ["fenced"]
-    assert owners.deliver_all([strange, *parts[::2]]) == ["fenced"] + ["ok"] * len(parts[::2])
+    assert owners.begin_all([*parts[::2], strange]) == [Verdict.TAKEN] * len(parts[::2]) + [
+        Verdict.STALE
+    ]
+    assert owners.deliver_all([strange, *parts[::2]]) == [Verdict.STALE] + [Verdict.TAKEN] * len(
+        parts[::2]
+    )
     for part in reversed(parts[1::2]):
-        assert owners.begin(part) == "ok"
-        assert owners.deliver(part) == "ok"
-    assert owners.begin_decode(segment) is None
+        assert owners.begin(part) == Verdict.TAKEN
+        assert owners.deliver(part) == Verdict.TAKEN
+    assert owners.begin_decode(segment) == GO
     assert owners.begin_decode_all([segment, other]) is None  # it was begun and has not ended
     owners.decoded([Decoded(one.video.video_id, 0, 5, True) for one in (segment, other)])
-    assert owners.begin_decode_all([segment, other]) == [None, None]
+    assert owners.begin_decode_all([segment, other]) == [GO, GO]
     assert sorted(len(ray.get(s.finish.remote())) for s in shards) == [0, 1]
     for s in shards:
         ray.kill(s)
         while is_alive(s):  # killing takes a moment
             time.sleep(0.05)
-    assert owners.deliver(parts[0]) == "lost"
-    assert owners.deliver_all(parts[:2]) == ["lost"] * 2
-    assert owners.begin_all(parts[:2]) == ["fenced"] * 2
-    assert owners.begin_decode(segment) == 0
-    assert owners.begin_decode_all([segment, other]) == [0, 0]
-    assert Owners("no-such-pass", 2).deliver(parts[0]) == "lost"
+    assert owners.deliver(parts[0]) == Verdict.LOST
+    assert owners.deliver_all(parts[:2]) == [Verdict.LOST] * 2
+    assert owners.begin_all(parts[:2]) == [Verdict.STALE] * 2
+    assert owners.begin_decode(segment) == DecodeGrant(go=False)
+    assert owners.begin_decode_all([segment, other]) == [DecodeGrant(go=False)] * 2
+    assert ShardClient("no-such-pass", 2).deliver(parts[0]) == Verdict.LOST

@@ -19,7 +19,7 @@ from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.output.checkpoints import Checkpoint, find_states
 from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.structures import DetectionChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.structures import DetectionChunk, Segment, Verdict, Video, VideoInfo
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 
 VIDEO = Video("/archive/a.mp4", "a")
@@ -29,7 +29,7 @@ OUTPUTS = OutputConfig(save_mot=True, save_embeddings=True, save_detections=True
 
 def chunks(tmp_path: Path, chunk_frames: int = 7, **script: int) -> list[DetectionChunk]:
     uri = Script(**script).write(tmp_path / "in", "a")
-    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.PARTS.model)
+    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.COMPONENTS.build_model)
     frames = fakes.decode(
         Segment(replace(VIDEO, uri=uri)), size=fakes.SIZE, resize="fast", chunk_frames=chunk_frames
     )
@@ -49,7 +49,7 @@ def files(out: Path) -> dict[str, bytes]:
 def test_any_order_gives_the_same_bytes(tmp_path: Path) -> None:
     ordered = chunks(tmp_path, frames=90)
     first = session(tmp_path / "first")
-    assert [first.deliver(c) for c in ordered] == ["ok"] * len(ordered)
+    assert [first.deliver(c) for c in ordered] == [Verdict.TAKEN] * len(ordered)
     expected = files(tmp_path / "first")
     assert len(expected) == 3  # nothing is left in the spool
     for seed in range(8):
@@ -57,8 +57,8 @@ def test_any_order_gives_the_same_bytes(tmp_path: Path) -> None:
         random.Random(seed).shuffle(shuffled)
         other = session(tmp_path / str(seed), window=2)
         answers = [other.deliver(c) for c in shuffled]
-        assert answers.count("ok") == len(ordered)
-        assert set(answers) <= {"ok", "dup"}
+        assert answers.count(Verdict.TAKEN) == len(ordered)
+        assert set(answers) <= {Verdict.TAKEN, Verdict.DUPLICATE}
         assert files(tmp_path / str(seed)) == expected
     outcome = first.outcome
     assert outcome is not None
@@ -159,7 +159,7 @@ def test_metadata_is_that_of_the_video(tmp_path: Path) -> None:
 
 def test_another_attempt_is_fenced(tmp_path: Path) -> None:
     first, *_ = chunks(tmp_path)
-    assert session(tmp_path / "out").deliver(replace(first, attempt=1)) == "fenced"
+    assert session(tmp_path / "out").deliver(replace(first, attempt=1)) == Verdict.STALE
 
 
 def test_an_error_chunk_ends_the_video_in_order(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_an_error_chunk_ends_the_video_in_order(tmp_path: Path) -> None:
         own.deliver(chunk)
     record = json.loads(next(tmp_path.glob("out/errors/*")).read_text())
     assert (record["reason"], record["frame"]) == ("non_finite_output", 9)
-    assert own.deliver(parts[-1]) in ("skip", "dup")
+    assert own.deliver(parts[-1]) in (Verdict.ENDED, Verdict.DUPLICATE)
     assert not list(tmp_path.glob("out/tracks/*"))
     assert not list(tmp_path.glob("out/spool/*"))
 
@@ -202,7 +202,7 @@ def test_a_video_of_no_frames_is_an_error(tmp_path: Path) -> None:
     nothing = np.zeros(0)
     own = session(tmp_path / "out")
     empty = DetectionChunk(VIDEO.video_id, 0, 0, nothing.astype(int), nothing, INFO, True, [])
-    assert own.deliver(empty) == "ok"
+    assert own.deliver(empty) == Verdict.TAKEN
     assert own.outcome is not None
     assert own.outcome.error is not None
     assert own.outcome.error.reason is Reason.EMPTY
@@ -249,4 +249,4 @@ def test_a_video_can_be_given_up_once(tmp_path: Path) -> None:
     own.fail(VideoError(Reason.INTERNAL, "later"))
     assert own.outcome is not None
     assert str(own.outcome.error) == "worker_died: chunk 3"
-    assert own.deliver(chunks(tmp_path)[0]) == "skip"
+    assert own.deliver(chunks(tmp_path)[0]) == Verdict.ENDED

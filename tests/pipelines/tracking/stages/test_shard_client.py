@@ -13,5 +13,5 @@ def test_owners_are_the_same_everywhere_and_share_the_load() -> None:
 
 
 def test_names_tell_runs_and_passes_apart() -> None:
-    names = {shard_name(pass_id, i) for pass_id in ("r1-0", "r1-1", "r2-0") for i in range(2)}
+    names = {shard_name(attempt_id, i) for attempt_id in ("r1-0", "r1-1", "r2-0") for i in range(2)}
     assert len(names) == 6

@@ -8,7 +8,14 @@ import pytest
 
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.errors import Reason, VideoError
-from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.structures import (
+    DetectionChunk,
+    FrameChunk,
+    Segment,
+    Verdict,
+    Video,
+    VideoInfo,
+)
 from jde_ray.pipelines.tracking.stages import wire_format
 
 INFO = VideoInfo(1920, 1080, 30000 / 1001)
@@ -58,7 +65,14 @@ def test_small_chunks_share_a_row() -> None:
 
 def test_a_receipt_tells_which_videos_have_arrived() -> None:
     chunks = [replace(frames(), video_id=name, is_last=name != "b") for name in "abcdef"]
-    answers = ["ok", "ok", "fenced", "halt", "skip", "lost"]
+    answers = [
+        Verdict.TAKEN,
+        Verdict.TAKEN,
+        Verdict.STALE,
+        Verdict.HALTED,
+        Verdict.ENDED,
+        Verdict.LOST,
+    ]
     (row,) = wire_format.receipt(chunks, answers, 7, decode_s=0.5).to_pylist()
     assert row["arrived"] == ["a", "e"]
     assert (row["is_halted"], row["num_chunks"], row["num_frames"]) == (True, 6, 18)
@@ -90,13 +104,14 @@ def test_detections_come_back_equal(counts: list[int], spooled: bool) -> None:
         for n in counts
     ]
     index = np.arange(len(counts))
-    chunk = DetectionChunk("v-1", 0, 3, index, index / 25, INFO, False, found, 4)
+    chunk = DetectionChunk("v-1", 0, 3, index, index / 25, INFO, False, found, 4, decode_whole=True)
     back = (
         wire_format.load(wire_format.dump(chunk))
         if spooled
         else wire_format.unpack(wire_format.pack(chunk))
     )
     assert (back.num_capped, back.info, back.is_last, back.chunk_index) == (4, INFO, False, 3)
+    assert back.decode_whole
     assert len(back.detections) == len(counts)
     for a, b in zip(back.detections, found, strict=True):
         assert np.array_equal(a.tlbr, b.tlbr)

@@ -1,0 +1,181 @@
+"""One run over an OUT: what is left to do, the attempts at it, and the summary at its end.
+
+The dataflow, the reference loop and the association of saved detections share it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ray.data import Dataset
+
+from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.errors import ExitCode
+from jde_ray.pipelines.output.run_record import open_out
+from jde_ray.pipelines.output.summary import Summary, put_summary, summarize
+from jde_ray.pipelines.output.work import accept, plan_work
+from jde_ray.pipelines.report.page import write_report
+from jde_ray.pipelines.sources.search import Failure
+from jde_ray.pipelines.structures import Segment, Video
+from jde_ray.pipelines.tracking.attempts import Attempts, Progress
+from jde_ray.pipelines.tracking.packing import take_share
+from jde_ray.pipelines.tracking.pools import Pools, size_pools
+from jde_ray.pipelines.tracking.rendering import (
+    FrameReader,
+    missing,
+    render_all,
+    write_missing_mot,
+)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One pass of the dataflow over what is left.
+
+    Attributes:
+        attempt_id: Names its association shards; unique over all runs of a cluster.
+        segments: What is left of each video.
+        pools: How many workers of each kind; a node may have been lost since the last attempt.
+    """
+
+    attempt_id: str
+    segments: list[Segment]
+    pools: Pools
+
+
+class Run:
+    """The state of one call of `track`.
+
+    Args:
+        out: Folder or `s3://` prefix of the run.
+        config: What changes rows, with nothing left to resolve.
+        found: Videos, and sources without a video; the run takes its share of both.
+        resources: Share, Ray's address, endpoint of S3.
+        outputs: What is written beside the tracks.
+        started: When the call began, by `time.perf_counter`.
+        overwrite: Track committed videos again.
+        retry_errors: Track failed videos again.
+        progress: Called with every receipt.
+
+    Attributes:
+        videos: This run's share.
+        store: The opened OUT.
+        work: What is left to do there.
+        attempts: Outcomes, and seconds by stage.
+
+    Raises:
+        RunError: If OUT belongs to another configuration or cannot be written.
+    """
+
+    def __init__(
+        self,
+        out: str,
+        config: TrackConfig,
+        found: tuple[Sequence[Video], Sequence[Failure]],
+        resources: ResourceConfig,
+        outputs: OutputConfig,
+        *,
+        started: float,
+        overwrite: bool,
+        retry_errors: bool,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._config, self._resources, self._outputs = config, resources, outputs
+        self._started, self._overwrite = started, overwrite
+        share = resources.share
+        self.store = open_out(out, config, resources)
+        self.videos, failures = take_share(*found, share)
+        again = {"overwrite": overwrite, "retry_errors": retry_errors}
+        self.work = work = plan_work(self.store, self.videos, failures, **again, share=share)
+        if outputs.save_mot:
+            write_missing_mot(self.store, work.skipped)
+        self.attempts = Attempts(
+            self.store, config, outputs, len(work.skipped), progress, resources, stale=work.stale
+        )
+        self.num_drawn = 0
+        self._decoder_cpus = 1.0
+        self._stopped: ExitCode | None = None
+
+    @property
+    def needs_ray(self) -> bool:
+        """Whether a video is left to track or to draw."""
+        if self.work.todo:
+            return True
+        return self._outputs.save_video and bool(missing(self.store, self.work.skipped))
+
+    def begin(self) -> None:
+        """Remove what would be wrong as soon as the first video has ended."""
+        accept(self.store, self.work, self._resources.share)
+
+    @contextmanager
+    def on_ray(self, resources: ResourceConfig) -> Iterator[Iterator[Attempt]]:
+        """Join Ray and yield the attempts, which end when no video is left.
+
+        A signal ends the block; `finish` then reports the run as interrupted.
+
+        Args:
+            resources: Pools to fit to the cluster, before every attempt anew.
+
+        Raises:
+            RunError: If there is no Ray, or it lacks the GPU that is asked for.
+        """
+        with connected(self._resources.address), interruptible():
+            pools = size_pools(resources)
+            self._decoder_cpus = pools.decoder_cpus
+            self.begin()
+            try:
+                yield self._plan(resources, pools)
+            except Interrupted as signal:
+                self._stopped = signal.exit_code
+
+    def _plan(self, resources: ResourceConfig, pools: Pools) -> Iterator[Attempt]:
+        for attempt_id, segments in self.attempts.plan(self.work.todo):
+            pools = size_pools(resources, before=pools)
+            self._decoder_cpus = pools.decoder_cpus
+            yield Attempt(attempt_id, segments, pools)
+
+    def execute(self, attempt: Attempt, receipts: Dataset) -> None:
+        """Run the dataflow of an attempt to its end.
+
+        Raises:
+            RunError: If rows cannot be written, or nothing can move any more.
+        """
+        self.attempts.run(attempt.attempt_id, attempt.segments, receipts, attempt.pools)
+
+    def draw(self, read_frames: FrameReader) -> None:
+        """Draw the committed videos that were not drawn yet, as Ray tasks.
+
+        Raises:
+            RunError: If a video could not be drawn; the others are.
+        """
+        self.num_drawn = render_all(
+            self.store,
+            self.videos,
+            self._config,
+            read_frames,
+            self._decoder_cpus,
+            self._resources,
+        )
+
+    def finish(self) -> Summary:
+        """Write the summary; also the report, unless the run was interrupted."""
+        attempts = self.attempts
+        summary = summarize(
+            self.store.uri,
+            self.work,
+            attempts.outcomes.values(),
+            {"wall": time.perf_counter() - self._started, **attempts.seconds},
+            passes=attempts.count,
+            frames_seen=attempts.frames,
+            videos_drawn=self.num_drawn,
+            overwrite=self._overwrite,
+            interrupted=self._stopped,
+        )
+        put_summary(self.store, summary, self._resources.share)
+        if self._stopped is None:
+            write_report(self.store, summary)
+        return summary
