@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import time
@@ -22,6 +23,17 @@ from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.metrics import Metrics
 from jde_ray.pipelines.serving.places import Crowd, Memory, Places
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
+from jde_ray.pipelines.serving.streams.messages import (
+    CountStreams,
+    EndStream,
+    GetAnswer,
+    GetExpected,
+    GetGauges,
+    Message,
+    OpenStream,
+    Result,
+    TrackFrame,
+)
 from jde_ray.pipelines.serving.streams.stream import Answer, session_of
 
 logger = logging.getLogger("ray.serve")
@@ -70,7 +82,7 @@ class Service:
         self.memory = Memory(limits.max_image_bytes, int(own * limits.max_image_bytes))
         self.bodies = Crowd("bodies are arriving", limits.max_bodies, own)
         self.sockets = Crowd("sockets are open", limits.max_sockets, own)
-        self._opening = asyncio.Lock()
+        self._opening, self._turn = asyncio.Lock(), itertools.count()
         self._next: OrderedDict[str, int] = OrderedDict()  # what this ingress answered last, plus 1
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         self._decoders = decoders or Decoders(config.num_decoders or max(2, min(4, cores)))
@@ -195,32 +207,24 @@ class Service:
         Raises:
             Refusal: If there is no such stream, or the frame is not its next one.
         """
-        self.check_stream(stream)
+        session = self.check_stream(stream)
         if self._next.get(stream) == seq:
             return None  # very likely the next one; the session decides in the end
         async with self._deadline():
-            return await self.backend.repeated(stream, owner, seq)
+            return await self.backend.send(session, GetAnswer(stream, owner, seq))
 
-    async def associate(
-        self,
-        stream: str,
-        owner: str,
-        seq: int,
-        time_s: float | None,
-        frame: NetworkFrame,
-        found: Detections,
-    ) -> Answer:
+    async def associate(self, message: TrackFrame) -> Answer:
         """Tracks of a frame whose people have been found.
 
         Raises:
             Refusal: If the frame is not the stream's next one.
         """
+        session = self.check_stream(message.stream)
         with self._timed("associate"):
             async with self._deadline():
-                size = (frame.width, frame.height)
-                answer = await self.backend.track(stream, owner, seq, time_s, size, found)
-        self._next[stream] = seq + 1
-        self._next.move_to_end(stream)
+                answer = await self.backend.send(session, message)
+        self._next[message.stream] = message.seq + 1
+        self._next.move_to_end(message.stream)
         while len(self._next) > _MAX_HINTS:
             self._next.popitem(last=False)
         self.metrics.count("jde_tracks", number=len(answer.track_ids))
@@ -233,31 +237,37 @@ class Service:
             Refusal: `too_many_streams`.
         """
         async with self._deadline(), self._opening:
-            if await self.backend.count(owner) >= self.limits.max_streams:
+            if sum(await self._send_all(CountStreams(owner))) >= self.limits.max_streams:
                 text = f"expected {self.limits.max_streams} open streams of a token"
                 raise Refusal(Cause.TOO_MANY_STREAMS, text, retry_after_s=self.limits.idle_s)
-            stream = await self.backend.open(owner, frames_per_second)
+            session = next(self._turn) % self.config.num_sessions
+            stream = await self.backend.send(session, OpenStream(owner, frames_per_second))
         self._next[stream] = 0
         return stream
 
     async def end(self, stream: str, owner: str) -> None:
         """End a stream."""
-        self.check_stream(stream)
+        session = self.check_stream(stream)
         self._next.pop(stream, None)
         async with self._deadline():
-            await self.backend.end(stream, owner)
+            await self.backend.send(session, EndStream(stream, owner))
 
     async def expected(self, stream: str, owner: str) -> int:
-        """Number of the frame that a stream goes on with."""
-        self.check_stream(stream)
+        """Number of the next frame of a stream."""
+        session = self.check_stream(stream)
         async with self._deadline():
-            return await self.backend.expected(stream, owner)
+            return await self.backend.send(session, GetExpected(stream, owner))
 
-    def check_stream(self, stream: str) -> None:
-        """Refuse what is no stream's id, without asking anybody."""
+    def check_stream(self, stream: str) -> int:
+        """Number of the session that a stream's id names.
+
+        Raises:
+            Refusal: `no_such_stream` if it names none.
+        """
         session = session_of(stream)
         if session is None or session >= self.config.num_sessions:
             raise Refusal(Cause.NO_SUCH_STREAM, "there is no such stream")
+        return session
 
     async def push_metrics(self) -> None:
         """Hand counts on; what cannot be handed on now goes with the next ones."""
@@ -271,7 +281,11 @@ class Service:
 
     async def render_metrics(self) -> bytes:
         """Prometheus text over all replicas."""
-        sums, gauges = await self.backend.merge(self.metrics.take())
+        sums = await self.backend.merge(self.metrics.take())
+        gauges: dict[str, float] = {}
+        for part in await self._send_all(GetGauges()):
+            for name, value in part.items():
+                gauges[name] = gauges.get(name, 0.0) + value
         own = {
             "jde_frames_running": self.places.running,
             "jde_frames_waiting": self.places.waiting,
@@ -280,6 +294,11 @@ class Service:
             "jde_image_bytes": self.memory.held,
         }
         return sums.render({**gauges, **own}, self.config.model)
+
+    async def _send_all(self, message: Message[Result]) -> list[Result]:
+        """The results of all sessions."""
+        sessions = range(self.config.num_sessions)
+        return await asyncio.gather(*(self.backend.send(number, message) for number in sessions))
 
     async def _decode(self, owner: str, body: bytes) -> NetworkFrame:
         detection = self.config.track.detection

@@ -32,6 +32,7 @@ from jde_ray.pipelines.serving.images import check_content_type
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.request_log import RequestLog
 from jde_ray.pipelines.serving.service import Service
+from jde_ray.pipelines.serving.streams.messages import TrackFrame
 
 _MAX_JSON_BYTES = 4096
 _IMAGE = {
@@ -206,7 +207,8 @@ def _calls(service: Service) -> APIRouter:
             service.before_image(owner)
             body = await service.read_body(owner, request.stream())
             picture, found = await service.detect(owner, body, call="frame")
-            answer = await service.associate(stream, owner, seq, time_s, picture, found)
+            size = (picture.width, picture.height)
+            answer = await service.associate(TrackFrame(stream, owner, seq, time_s, size, found))
         return _json(frame_answer(model, stream, answer))
 
     @router.websocket("/streams/{stream}/ws")

@@ -25,7 +25,7 @@ from jde_ray.pipelines.serving.api.guard import subprotocol
 from jde_ray.pipelines.serving.places import METERED
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
 from jde_ray.pipelines.serving.service import Service
-from jde_ray.pipelines.serving.streams.stream import Answer
+from jde_ray.pipelines.serving.streams.messages import TrackFrame
 
 logger = logging.getLogger("ray.serve")
 
@@ -171,8 +171,9 @@ class _Talk:
             status, values = 200, {}
             try:
                 picture, found = await task
-                answer: Answer = await self._service.associate(
-                    self._stream, self._owner, frame.seq, frame.time_s, picture, found
+                size = (picture.width, picture.height)
+                answer = await self._service.associate(
+                    TrackFrame(self._stream, self._owner, frame.seq, frame.time_s, size, found)
                 )
                 values = frame_answer(self._service.config.model, self._stream, answer)
             except Refusal as refusal:

@@ -15,7 +15,7 @@ from jde_ray.models.structures import Detections
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.errors import VideoError
-from jde_ray.pipelines.serving.backend import Found
+from jde_ray.pipelines.serving.backend import TimedDetections
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.images import network_size
 from jde_ray.pipelines.serving.refusals import _CHANGING, Cause, Refusal
@@ -52,7 +52,7 @@ class DetectorReplica:
 
     async def find(
         self, model: str, pixels: NDArray[np.uint8], width: int, height: int
-    ) -> Found | Refusal:
+    ) -> TimedDetections | Refusal:
         """Detections of one frame, if it was made ready for this version of the model."""
         detection = self._config.track.detection
         wanted = network_size(width, height, detection.size, rect=detection.rect)
@@ -62,7 +62,7 @@ class DetectorReplica:
         if self._batch == 1:  # the thread's own queue is all that is needed
             loop = asyncio.get_running_loop()
             return (await loop.run_in_executor(self._thread, self._find, [frame]))[0]
-        found: Found | Refusal = await self._batched(frame)
+        found: TimedDetections | Refusal = await self._batched(frame)
         return found
 
     async def ready(self) -> bool:
@@ -75,13 +75,13 @@ class DetectorReplica:
             raise RuntimeError(self._broken)
 
     @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
-    async def _batched(self, frames: list[_Pixels]) -> list[Found | Refusal]:
+    async def _batched(self, frames: list[_Pixels]) -> list[TimedDetections | Refusal]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._find, frames)
 
-    def _find(self, frames: list[_Pixels]) -> list[Found | Refusal]:
+    def _find(self, frames: list[_Pixels]) -> list[TimedDetections | Refusal]:
         """A batch; the frames of one shape go through the network together."""
-        results: list[Found | Refusal] = [_NOT_FINITE] * len(frames)
+        results: list[TimedDetections | Refusal] = [_NOT_FINITE] * len(frames)
         shapes = [pixels.shape for pixels, _, _ in frames]
         for shape in dict.fromkeys(shapes):
             places = [place for place, other in enumerate(shapes) if other == shape]
@@ -96,7 +96,7 @@ class DetectorReplica:
                 raise
             seconds = time.perf_counter() - started
             for place, detections in zip(places, found, strict=True):
-                results[place] = Found(detections, seconds)
+                results[place] = TimedDetections(detections, seconds)
         return results
 
     def _run(self, frames: list[_Pixels]) -> list[Detections]:

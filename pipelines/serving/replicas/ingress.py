@@ -13,11 +13,8 @@ from jde_ray.pipelines.serving.api.guard import App
 from jde_ray.pipelines.serving.api.routes import build_api
 from jde_ray.pipelines.serving.api.server import Listener
 from jde_ray.pipelines.serving.config import ServeConfig
-from jde_ray.pipelines.serving.replicas.remote import (
-    InProcessHandle,
-    RemoteBackend,
-)
-from jde_ray.pipelines.serving.replicas.session import SessionCalls
+from jde_ray.pipelines.serving.replicas.remote import RemoteBackend, session_call
+from jde_ray.pipelines.serving.replicas.session import SessionEndpoint
 from jde_ray.pipelines.serving.request_log import RequestLog
 from jde_ray.pipelines.serving.service import Service
 
@@ -44,10 +41,12 @@ class IngressReplica:
     ) -> None:
         _give_memory_back()
         tokens = () if config.token_file is None else read_tokens(config.token_file)
-        self._session = None if sessions else SessionCalls(config, 0, keeper)
-        backend = RemoteBackend(
-            config, detectors, sessions or [InProcessHandle(self._session)], keeper
-        )
+        calls = [session_call(session) for session in sessions]
+        self._session: SessionEndpoint | None = None
+        if not calls:
+            self._session = SessionEndpoint(config, 0, keeper)
+            calls = [self._session.execute]
+        backend = RemoteBackend(config, detectors, calls, keeper)
         self._service = Service(config, backend, Tokens(tokens))
         backend.metrics = self._service.metrics
         await self._service.start()

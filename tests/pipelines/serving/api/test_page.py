@@ -179,7 +179,7 @@ def test_a_lost_session_is_told_and_a_kept_one_goes_on(browser, clip):
             page.goto(service.url)
             page.set_input_files("#file", str(clip[0]))
             wait(lambda page=page: int(page.inner_text("#frames")) >= 5)
-            service.backend.lose_sessions()
+            service.backend.lose_session()
             wait(lambda page=page: page.is_disabled("#stop"))
             if with_snapshots:
                 assert page.inner_text("#message") == ""

@@ -90,13 +90,13 @@ def test_a_lost_session_says_from_where_to_go_on():
     with running(with_snapshots=False) as service:
         stream = service.open()
         service.call("POST", f"/v1/streams/{stream}/frames/0", PNG)
-        service.backend.lose_sessions()
+        service.backend.lose_session()
         status, answer, _ = service.call("POST", f"/v1/streams/{stream}/frames/1", PNG)
         assert (status, answer["error"], answer["expected"]) == (409, "session_lost", 0)
     with running() as service:
         stream = service.open()
         service.call("POST", f"/v1/streams/{stream}/frames/0", PNG)
-        service.backend.lose_sessions()
+        service.backend.lose_session()
         assert service.call("POST", f"/v1/streams/{stream}/frames/1", PNG)[0] == 200
 
 
@@ -482,11 +482,10 @@ def test_threads_end_with_the_service():
 def test_opening_streams_keeps_its_deadline_for_every_caller():
     with running(request_s=0.5) as service:
 
-        async def away(_owner: str) -> int:
+        async def away(_session: int, _message: object) -> None:
             await asyncio.sleep(60)
-            return 0
 
-        service.backend.count = away
+        service.backend.send = away
         since = time.monotonic()
         with ThreadPoolExecutor(5) as pool:
             opened = [

@@ -1,27 +1,39 @@
-"""The work of a session replica: order, association, snapshots, resuming. Without Ray."""
+"""One session: the order, association, snapshots and resuming of its streams. Without Ray."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from jde_ray.models.structures import Detections
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
+from jde_ray.pipelines.serving.streams.messages import (
+    CountStreams,
+    EndStream,
+    GetAnswer,
+    GetExpected,
+    GetGauges,
+    Message,
+    OpenStream,
+    Result,
+    TrackFrame,
+)
 from jde_ray.pipelines.serving.streams.snapshots import SnapshotStore, dump, load
 from jde_ray.pipelines.serving.streams.stream import Answer, Stream, StreamTable, lost
 
 logger = logging.getLogger(__name__)
 
 
-class Sessions:
-    """The streams of one replica, and their snapshots.
+class Session:
+    """Executes messages on the streams of one replica, and keeps their snapshots.
 
     Args:
-        config: Of the service.
-        snapshots: Where they are kept.
-        session: Number of this replica.
+        config: Association, filters, limits and how often a snapshot is taken.
+        snapshots: Where the snapshots are kept.
+        number: Number of this session, which the ids of its streams begin with.
 
     Attributes:
         table: The open streams.
@@ -30,76 +42,79 @@ class Sessions:
         num_unkept: Snapshots that could not be kept.
     """
 
-    def __init__(self, config: ServeConfig, snapshots: SnapshotStore, session: int = 0) -> None:
+    def __init__(self, config: ServeConfig, snapshots: SnapshotStore, number: int = 0) -> None:
         limits = config.limits
         self._config, self._snapshots = config, snapshots
+        # the service refuses malformed ids before they come here; an ended stream's lock is dropped
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.num_resumed = self.num_expired = self.num_unkept = 0
         self.table = StreamTable(
-            config.track, config.model, session, idle_s=limits.idle_s, max_ids=limits.max_ids
+            config.track, config.model, number, idle_s=limits.idle_s, max_ids=limits.max_ids
         )
+        self._operations: dict[type[Message[Any]], Callable[[Any], Awaitable[Any]]] = {
+            OpenStream: self._open,
+            GetExpected: self._expected,
+            GetAnswer: self._repeated,
+            TrackFrame: self._track,
+            EndStream: self._end,
+            CountStreams: self._count,
+            GetGauges: self._gauges,
+        }
 
-    async def open(self, owner: str, frames_per_second: float) -> str:
-        """Begin a stream; gives its id."""
-        stream = self.table.open(owner, frames_per_second)
+    async def execute(self, message: Message[Result]) -> Result:
+        """Execute one operation.
+
+        Raises:
+            Refusal: If the stream is not open, or the frame is neither the next one nor one of
+                those whose answers are kept.
+        """
+        result: Result = await self._operations[type(message)](message)
+        return result
+
+    async def _open(self, message: OpenStream) -> str:
+        stream = self.table.open(message.owner, message.frames_per_second)
         await self._keep(stream)
         return stream.name
 
-    async def expected(self, name: str, owner: str) -> int:
-        """Number of the frame that a stream goes on with."""
-        async with self._lock(name):
-            return (await self._find(name, owner)).expected
+    async def _expected(self, message: GetExpected) -> int:
+        async with self._locks[message.stream]:
+            return (await self._find(message.stream, message.owner)).expected
 
-    async def repeated(self, name: str, owner: str, seq: int) -> Answer | None:
-        """The first answer to a frame sent again, None if the frame is the next one.
+    async def _repeated(self, message: GetAnswer) -> Answer | None:
+        async with self._locks[message.stream]:
+            return (await self._find(message.stream, message.owner)).repeated(message.seq)
 
-        Raises:
-            Refusal: If the stream is not open, or the frame is neither.
-        """
-        async with self._lock(name):
-            return (await self._find(name, owner)).repeated(seq)
+    async def _track(self, message: TrackFrame) -> Answer:
+        """Associate a frame, and keep its snapshot before it is answered."""
+        async with self._locks[message.stream]:
+            stream = await self._find(message.stream, message.owner)
+            answer = stream.repeated(message.seq)
+            if answer is None:
+                min_box_area = self._config.track.min_box_area
+                answer = stream.track(
+                    message.time_s, message.size, message.detections, min_box_area
+                )
+            if stream.expected - stream.snapshot_seq >= self._config.snapshot_every:
+                await self._keep(stream)
+            return answer
 
-    def gauges(self) -> dict[str, float]:
-        """Counts of this replica, by their names in `metrics.GAUGES`."""
+    async def _end(self, message: EndStream) -> None:
+        async with self._locks[message.stream]:
+            await self._find(message.stream, message.owner)
+            await self._forget(message.stream)
+
+    async def _count(self, message: CountStreams) -> int:
+        await self.expire()
+        return self.table.count(message.owner)
+
+    async def _gauges(self, _: GetGauges) -> dict[str, float]:
+        await self.expire()
         return {
             "jde_streams": len(self.table),
             "jde_streams_resumed": self.num_resumed,
             "jde_streams_expired": self.num_expired,
             "jde_snapshots_failed": self.num_unkept,
         }
-
-    async def track(
-        self,
-        name: str,
-        owner: str,
-        seq: int,
-        time_s: float | None,
-        size: tuple[int, int],
-        found: Detections,
-    ) -> Answer:
-        """Associate a frame, or give the first answer again; kept before it is answered.
-
-        Raises:
-            Refusal: If the stream is not open, or the frame is not the next one.
-        """
-        async with self._lock(name):
-            stream = await self._find(name, owner)
-            answer = stream.repeated(seq)
-            if answer is None:
-                answer = stream.track(time_s, size, found, self._config.track.min_box_area)
-            if stream.expected - stream.snapshot_seq >= self._config.snapshot_every:
-                await self._keep(stream)
-            return answer
-
-    async def end(self, name: str, owner: str) -> None:
-        """End a stream.
-
-        Raises:
-            Refusal: If it is not open.
-        """
-        async with self._lock(name):
-            await self._find(name, owner)
-            await self._forget(name)
 
     async def expire(self) -> None:
         """End idle streams."""
@@ -110,7 +125,7 @@ class Sessions:
     async def keep_all(self) -> None:
         """Snapshot what has gone on since its last one, before this replica ends."""
         for name in list(self._locks):
-            async with self._lock(name):
+            async with self._locks[name]:
                 stream = self.table.peek(name)
                 if stream is not None and stream.expected > stream.snapshot_seq:
                     await self._keep(stream)
@@ -124,10 +139,6 @@ class Sessions:
             logger.warning("a snapshot could not be kept: %s", type(error).__name__)
         else:
             stream.snapshot_seq = stream.expected
-
-    def _lock(self, name: str) -> asyncio.Lock:
-        # ids that are none never get here, and those of ended streams are dropped with them
-        return self._locks[name]
 
     async def _find(self, name: str, owner: str) -> Stream:
         try:
