@@ -12,7 +12,7 @@ import fakes
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from online_service import call, frame, png
+from online_service import TRACK, call, frame, png
 
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.serving.client.connection import connect
@@ -24,7 +24,7 @@ SERVE_MARKS = [
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
 ]
 ARGS = {
-    "track": asdict(fakes.CONFIG),
+    "track": asdict(TRACK),
     "parts": asdict(fakes.PARTS),
     "device": "cpu",
     "num_detectors": 2,
@@ -51,7 +51,6 @@ def offline_rows(folder: Path, config, parts) -> dict[str, list[tuple]]:
 
     The fake decoder reads scripts, so the real one is taken.
     """
-    config = replace(config, detection=replace(config.detection, resize="published"))
     parts = replace(parts, decode="jde_ray.pipelines.video.chunks:decode_segment")
     summary = reference.track(
         [str(folder)],

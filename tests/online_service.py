@@ -34,7 +34,8 @@ from jde_ray.pipelines.serving.streams.session import Session
 from jde_ray.pipelines.serving.streams.snapshots import NoSnapshots
 from jde_ray.pipelines.structures import VideoInfo
 
-CONFIG = ServeConfig(track=fakes.CONFIG, parts=fakes.PARTS, device="cpu", request_log="none")
+TRACK = replace(fakes.CONFIG, detection=replace(fakes.CONFIG.detection, resize="published"))
+CONFIG = ServeConfig(track=TRACK, parts=fakes.PARTS, device="cpu", request_log="none")
 logging.getLogger("ray.serve").setLevel(logging.WARNING)  # a line a call is too much here
 
 TOKEN = "a-token-for-the-tests"  # noqa: S105 - of nothing

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
 from jde_ray.models.tracking.registry import CONFIGS
-from jde_ray.pipelines.config import DetectionConfig, Device, Parts, TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, Device, Parts, Resize, TrackConfig
 from jde_ray.pipelines.video.image_headers import MAX_SCANS
 
 MIB = 1 << 20
 MEMORY_PREFIX = "memory:"
 KEEP_ALIVE_S = 15  # of a connection without calls
+RESIZE: Resize = "published"  # the only resizing that `images.to_network` has
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -32,6 +33,10 @@ def split_address(address: str) -> tuple[str, int]:
     if not host or not port or "@" in address or parts.netloc != address:
         raise ValueError(f"listen: got {address!r}, expected HOST:PORT")
     return host, port
+
+
+def _default_track() -> TrackConfig:
+    return TrackConfig(detection=DetectionConfig(resize=RESIZE))
 
 
 def _check_least(name: str, value: float, least: float) -> None:
@@ -112,8 +117,7 @@ class ServeConfig:
     """The whole service.
 
     Attributes:
-        track: Network, association and filters, as offline; frames are always resized as
-            `published` does.
+        track: Network, association and filters, as offline, with `resize` as `RESIZE`.
         parts: Import path of the model's class.
         device: Of the network; `auto` takes a GPU where Ray has one.
         torch_threads: Threads of a detector on the CPU.
@@ -141,7 +145,7 @@ class ServeConfig:
         limits: Of the clients.
     """
 
-    track: TrackConfig = field(default_factory=TrackConfig)
+    track: TrackConfig = field(default_factory=_default_track)
     parts: Parts = field(default_factory=Parts)
     device: Device = "auto"
     torch_threads: int = 1
@@ -176,9 +180,9 @@ class ServeConfig:
         if least is not None and not 1 <= least <= self.num_detectors:
             text = f"got {least}, expected 1 to num_detectors ({self.num_detectors})"
             raise ValueError(f"min_detectors: {text}")
-        if self.track.detection.resize != "published":
-            detection = replace(self.track.detection, resize="published")
-            object.__setattr__(self, "track", replace(self.track, detection=detection))
+        resize = self.track.detection.resize
+        if resize != RESIZE:
+            raise ValueError(f"resize: got {resize}, expected {RESIZE}, as the service resizes")
         if self.listen is not None:
             split_address(self.listen)
         if self.snapshots in ("", MEMORY_PREFIX):
@@ -207,7 +211,8 @@ class ServeConfig:
 def read_config(values: Mapping[str, Any]) -> ServeConfig:
     """The configuration of nested plain values, as a Serve YAML's `args` holds them.
 
-    `weights`, `size` and `conf` may stand at the top too.
+    `weights`, `size` and `conf` may stand at the top too. `track.detection.resize` is `RESIZE`
+    unless given, while `jde track` has another default.
 
     Raises:
         ValueError: If a name is unknown or a value not accepted.
@@ -219,8 +224,10 @@ def read_config(values: Mapping[str, Any]) -> ServeConfig:
             inner = dict(track.get(section) or {})
             inner["high_score" if name == "conf" else name] = values.pop(name)
             track[section] = inner
-    if track:
-        values["track"] = track
+    detection = track.get("detection", {})
+    if isinstance(detection, Mapping):
+        track["detection"] = {"resize": RESIZE, **detection}
+    values["track"] = track
     config: ServeConfig = _read(ServeConfig, values, "")
     return config
 

@@ -21,11 +21,11 @@ from online_clips import (
     wait_until_ready,
     write_clips,
 )
-from online_service import TOKEN, call, free_port, png
+from online_service import TOKEN, TRACK, call, free_port, png
 from places import ROOT
 
 from jde_ray.pipelines.errors import RunError
-from jde_ray.pipelines.serving.config import read_config
+from jde_ray.pipelines.serving.config import ServeConfig, read_config
 from jde_ray.pipelines.serving.deployments import build_application, settle
 from jde_ray.pipelines.serving.launch import (
     _FOLDER_PREFIX,
@@ -51,7 +51,7 @@ def port(ray_cluster: str):
 def clips(tmp_path_factory):
     """Eight scenes as image folders, and the rows of the offline run by scene and frame."""
     folder = tmp_path_factory.mktemp("clips")
-    return write_clips(folder, 8, NUM_FRAMES), offline_rows(folder, fakes.CONFIG, fakes.PARTS)
+    return write_clips(folder, 8, NUM_FRAMES), offline_rows(folder, TRACK, fakes.PARTS)
 
 
 def test_eight_streams_over_rest_give_the_offline_rows(port, clips):
@@ -176,7 +176,16 @@ def test_the_file_for_serve_deploy_is_accepted_by_serve_and_by_us():
     built = build_application(config)
     assert built._bound_deployment.name == "ingress"
     assert (config.min_detectors, config.num_detectors) == (1, 4)
-    assert read_config({}).track.detection.resize == "published"
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"weights": "x"}, {"track": {"min_box_area": 1.0}}, {"track": None}]
+)
+def test_frames_are_resized_in_one_way_and_another_one_is_refused(values):
+    assert read_config(values).track.detection.resize == "published"
+    assert read_config({}) == ServeConfig()
+    with pytest.raises(ValueError, match=r"resize: got fast, expected published"):
+        read_config({**values, "track": {"detection": {"resize": "fast"}}})
 
 
 def test_serve_build_writes_a_file_of_all_deployments(tmp_path):

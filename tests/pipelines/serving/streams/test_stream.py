@@ -10,12 +10,11 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
-import fakes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from online_service import CONFIG, MemorySnapshots
+from online_service import CONFIG, TRACK, MemorySnapshots
 
 from jde_ray.models.structures import Detections
 from jde_ray.models.tracking.config import TrackingConfig
@@ -145,7 +144,7 @@ def test_a_frame_sent_twice_at_once_is_tracked_once():
 @pytest.mark.parametrize("mode", ["default", "published"])
 @pytest.mark.parametrize("killed_at", [0, 1, 7, 19])
 def test_a_killed_replica_resumes_its_streams_where_they_were(mode, killed_at):
-    config = replace(CONFIG, track=replace(fakes.CONFIG, tracking=TrackingConfig(mode=mode)))
+    config = replace(CONFIG, track=replace(TRACK, tracking=TrackingConfig(mode=mode)))
 
     async def main() -> None:
         snapshots = MemorySnapshots()
