@@ -1,12 +1,12 @@
-"""The Ray Serve application: ingress, detectors, sessions, and the keeper beside them.
+"""The Ray Serve application: ingress, detectors, sessions, and the snapshot actor beside them.
 
 ```
  client -> ingress: guard, limits
               |-> decoding processes: pixels, letterboxed
               |-> detectors: one batch of frames of any streams
               |-> sessions-N: the stream's tracker, fed with those detections
-              |      +-> snapshots of streams: shared memory, the keeper, a folder or S3
-              +-> keeper: sums of counts
+              |      +-> snapshots of streams: shared memory, the snapshot actor, a folder or S3
+              +-> snapshot actor: sums of counts
 ```
 
 On one machine (`listen`) clients reach the ingresses themselves, on a cluster by Serve's proxies;
@@ -30,9 +30,10 @@ from jde_ray.pipelines.serving.admission import read_tokens
 from jde_ray.pipelines.serving.config import ServeConfig, read_config
 from jde_ray.pipelines.serving.replicas.detector import DetectorReplica
 from jde_ray.pipelines.serving.replicas.ingress import IngressReplica
-from jde_ray.pipelines.serving.replicas.keeper import Keeper
 from jde_ray.pipelines.serving.replicas.session import SessionReplica
+from jde_ray.pipelines.serving.replicas.snapshot_actor import SnapshotActor
 
+_SNAPSHOT_ACTOR = "keeper"  # the deployment in `serve status` and in files of `serve build`
 _MANY = 10_000  # calls at once: our own limits are the ones that hold
 # Serve would make a line of its own for every call from replica to replica
 _QUIET = {"encoding": "JSON", "enable_access_log": False, "log_level": "WARNING"}
@@ -60,10 +61,10 @@ def build(args: dict[str, Any]) -> serve.Application:
     Raises:
         ValueError: If a setting is not accepted, or the weights or tokens cannot be read.
     """
-    return build_application(settle(args))
+    return build_application(resolve_settings(args))
 
 
-def settle(args: dict[str, Any]) -> ServeConfig:
+def resolve_settings(args: dict[str, Any]) -> ServeConfig:
     """The configuration with what follows from the weights and this machine filled in.
 
     Raises:
@@ -74,13 +75,13 @@ def settle(args: dict[str, Any]) -> ServeConfig:
         read_tokens(config.token_file)
     detection = config.track.detection
     if config.parts.model == Parts().model:
-        detection = _settle_weights(detection, args)
+        detection = _resolve_weights(detection, args)
     if detection.precision == "auto":
         detection = replace(detection, precision=quick_precision(config.device))
     return replace(config, track=replace(config.track, detection=detection))
 
 
-def _settle_weights(detection: DetectionConfig, args: dict[str, Any]) -> DetectionConfig:
+def _resolve_weights(detection: DetectionConfig, args: dict[str, Any]) -> DetectionConfig:
     """What follows from the weights, as for `jde track`: their size, shape of the input, hash."""
     nested = (args.get("track") or {}).get("detection") or {}
     wanted = detection.size if "size" in args or "size" in nested else None
@@ -97,7 +98,7 @@ def _settle_weights(detection: DetectionConfig, args: dict[str, Any]) -> Detecti
 
 
 def build_application(config: ServeConfig) -> serve.Application:
-    """The application of a settled configuration."""
+    """The application of resolved settings."""
     on_gpu = config.device != "cpu" and _has_gpu(config)
     batch = config.batch or (16 if on_gpu else 1)
     config = replace(config, batch=batch)
@@ -115,10 +116,12 @@ def build_application(config: ServeConfig) -> serve.Application:
             "upscale_delay_s": 5,
             "downscale_delay_s": 120,
         }
-    keeper = _deployment(Keeper, "keeper").bind(config.limits.snapshot_lasts_s)
+    snapshot_actor = _deployment(SnapshotActor, _SNAPSHOT_ACTOR).bind(
+        config.limits.snapshot_lasts_s
+    )
     detectors = _deployment(DetectorReplica, "detectors", **pool).bind(config)
     sessions = [
-        _deployment(SessionReplica, f"sessions-{number}").bind(config, number, keeper)
+        _deployment(SessionReplica, f"sessions-{number}").bind(config, number, snapshot_actor)
         for number in range(0 if config.has_session_inside else config.num_sessions)
     ]
     ingress = _deployment(
@@ -127,7 +130,7 @@ def build_application(config: ServeConfig) -> serve.Application:
         num_replicas=config.num_ingresses,
         logging_config={**_QUIET, "log_level": "INFO"},
     )
-    application: serve.Application = ingress.bind(config, detectors, sessions, keeper)
+    application: serve.Application = ingress.bind(config, detectors, sessions, snapshot_actor)
     return application
 
 

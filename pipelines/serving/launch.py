@@ -186,12 +186,12 @@ def running(
     Raises:
         RunError: If a setting, the weights, the tokens or the address are refused.
     """
-    from jde_ray.pipelines.serving.deployments import build_application, settle
+    from jde_ray.pipelines.serving.deployments import build_application, resolve_settings
 
     token_file, insecure = args.get("token_file"), bool(args.get("insecure"))
     check_door(host, port, token_file, insecure=insecure)
     try:
-        config = settle(dict(args))
+        config = resolve_settings(dict(args))
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     for name, value in _SERVE_SETTINGS.items():
@@ -206,7 +206,7 @@ def running(
         stack.enter_context(connected(address))
         stack.enter_context(interruptible())  # Ray has put a handler of its own in its place
         if address == "local" and _is_one_machine():
-            # on a cluster Serve's proxies find the ingresses, and the keeper is found by all
+            # on a cluster Serve's proxies find the ingresses, and all find the snapshot actor
             config = replace(
                 config, listen=f"{url_host}:{port}", leaving_file=str(here / "leaving")
             )

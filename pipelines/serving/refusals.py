@@ -102,7 +102,7 @@ def _rebuild(name: str, detail: str, expected: int | None, retry_after_s: float 
     return Refusal(Cause[name], detail, expected=expected, retry_after_s=retry_after_s)
 
 
-_CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
+CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
 
 
 def too_large(limits: Limits) -> Refusal:

@@ -16,12 +16,13 @@ from typing import Any
 
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.serving.admission import Rates, Tokens
+from jde_ray.pipelines.serving.admission_queue import AdmissionQueue
 from jde_ray.pipelines.serving.backend import Backend
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.decoding.pool import Decoders
 from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.metrics import Metrics
-from jde_ray.pipelines.serving.places import Crowd, Memory, Places
+from jde_ray.pipelines.serving.quotas import ConcurrencyLimit, MemoryBudget
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
 from jde_ray.pipelines.serving.streams.messages import (
     CountStreams,
@@ -76,12 +77,12 @@ class Service:
         one_by_one = (config.batch or 1) == 1
         running = limits.max_running or (1 if one_by_one else 2)
         sockets = max(running, _SOCKETS_RUNNING) if one_by_one else running
-        self.places = Places(running * share, limits.max_waiting * share, sockets * share)
+        self.queue = AdmissionQueue(running * share, limits.max_waiting * share, sockets * share)
         self.rates = Rates(limits.frames_per_second)
         own = limits.token_share if tokens.are_asked_for else 1.0
-        self.memory = Memory(limits.max_image_bytes, int(own * limits.max_image_bytes))
-        self.bodies = Crowd("bodies are arriving", limits.max_bodies, own)
-        self.sockets = Crowd("sockets are open", limits.max_sockets, own)
+        self.memory = MemoryBudget(limits.max_image_bytes, int(own * limits.max_image_bytes))
+        self.bodies = ConcurrencyLimit("bodies are arriving", limits.max_bodies, own)
+        self.sockets = ConcurrencyLimit("sockets are open", limits.max_sockets, own)
         self._opening, self._turn = asyncio.Lock(), itertools.count()
         self._next: OrderedDict[str, int] = OrderedDict()  # what this ingress answered last, plus 1
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
@@ -116,7 +117,7 @@ class Service:
         most = self.limits.max_body_bytes if max_bytes is None else max_bytes
         body = bytearray()
         try:
-            with self.bodies.one_more(owner), self._timed("body"):
+            with self.bodies.hold(owner), self._timed("body"):
                 async with asyncio.timeout(self.limits.body_s):
                     async for part in parts:
                         if len(body) + len(part) > most:
@@ -139,7 +140,7 @@ class Service:
         Raises:
             Refusal: `overloaded`.
         """
-        return self.sockets.one_more(owner)
+        return self.sockets.hold(owner)
 
     def before_image(self, owner: str) -> None:
         """Refuse what would be refused anyway, before anything of the image is read.
@@ -147,7 +148,7 @@ class Service:
         Raises:
             Refusal: `overloaded` or `too_many_frames`.
         """
-        self.places.check(owner)
+        self.queue.check(owner)
         self.rates.take(owner)
 
     async def check_ready(self) -> None:
@@ -164,7 +165,7 @@ class Service:
             async with asyncio.timeout(_PROBE_S):
                 detection = self.config.track.detection
                 await self._decoders.decode(_PROBE, _PROBE_IMAGE, detection, limits)
-                async with self.places.place(_PROBE, patient=True):
+                async with self.queue.slot(_PROBE, unbounded=True):
                     pass
         except (TimeoutError, Refusal, RuntimeError) as error:
             text = f"not ready: a frame has waited for {_PROBE_S:g} s"
@@ -172,24 +173,24 @@ class Service:
         await self.backend.check_ready()
 
     async def detect(
-        self, owner: str, body: bytes, *, patient: bool = False, call: str = "detect"
+        self, owner: str, body: bytes, *, unbounded: bool = False, call: str = "detect"
     ) -> tuple[NetworkFrame, Detections]:
         """Decode an image and find the people in it.
 
         Args:
             owner: Whose image it is.
             body: The image.
-            patient: Wait for a place, however many do already, with the image decoded meanwhile. A
-                call that may be refused is decoded once it has its place.
+            unbounded: Wait for a slot however many frames do already, with the image decoded
+                meanwhile. A call that may be refused is decoded once it has its slot.
             call: For the counts.
 
         Raises:
             Refusal: If the image is refused, or there is no place for it.
         """
         async with self._deadline():
-            frame = await self._decode(owner, body) if patient else None
+            frame = await self._decode(owner, body) if unbounded else None
             asked = time.perf_counter()
-            async with self.places.place(owner, patient=patient):
+            async with self.queue.slot(owner, unbounded=unbounded):
                 self.metrics.observe("wait", time.perf_counter() - asked)
                 frame = frame or await self._decode(owner, body)
                 found = await self.backend.detect(frame)
@@ -275,7 +276,7 @@ class Service:
         try:
             if changes:
                 await self.backend.push(changes)
-        except Exception as error:  # noqa: BLE001  the keeper is starting anew
+        except Exception as error:  # noqa: BLE001  the snapshot actor is starting anew
             self.metrics.add(changes)
             logger.warning("counts could not be handed on: %s", type(error).__name__)
 
@@ -287,8 +288,8 @@ class Service:
             for name, value in part.items():
                 gauges[name] = gauges.get(name, 0.0) + value
         own = {
-            "jde_frames_running": self.places.running,
-            "jde_frames_waiting": self.places.waiting,
+            "jde_frames_running": self.queue.running,
+            "jde_frames_waiting": self.queue.waiting,
             "jde_bodies_arriving": self.bodies.number,
             "jde_sockets": self.sockets.number,
             "jde_image_bytes": self.memory.held,

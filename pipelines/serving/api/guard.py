@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jde_ray.pipelines.serving.admission import Tokens
+from jde_ray.pipelines.serving.admission_queue import AdmissionQueue
 from jde_ray.pipelines.serving.config import Limits
 from jde_ray.pipelines.serving.metrics import Metrics
-from jde_ray.pipelines.serving.places import Places
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
 from jde_ray.pipelines.serving.request_log import RequestLog
 
@@ -67,7 +67,7 @@ class Guard:
         tokens: The accepted ones.
         limits: Of bodies.
         metrics: Where calls are counted.
-        places: Of frames. A call to detect that would find none is refused here: under overload
+        queue: Of frames. A call to detect that would find none is refused here: under overload
             most are, and each would cost more behind this door.
         log: Where each call leaves a line.
         insecure: Without tokens, clients and hosts other than this machine are let in.
@@ -77,7 +77,7 @@ class Guard:
     tokens: Tokens
     limits: Limits
     metrics: Metrics
-    places: Places
+    queue: AdmissionQueue
     log: RequestLog = field(default_factory=RequestLog)
     insecure: bool = False
 
@@ -86,19 +86,19 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        visit = _Visit(scope, send, self.metrics)
+        request = _Request(scope, send, self.metrics)
         try:
             scope.setdefault("state", {})
-            scope["state"]["request_id"] = visit.request_id
-            scope["state"]["owner"] = self._admit(scope, visit.headers)
-            await self.app(scope, receive, visit.send)
+            scope["state"]["request_id"] = request.request_id
+            scope["state"]["owner"] = self._admit(scope, request.headers)
+            await self.app(scope, receive, request.send)
         except Refusal as refusal:
-            await visit.refuse(refusal)
+            await request.refuse(refusal)
         except Exception:
-            logger.exception("request %s failed", visit.request_id)
-            await visit.refuse(internal(visit.request_id))
+            logger.exception("request %s failed", request.request_id)
+            await request.refuse(internal(request.request_id))
         finally:
-            visit.log(self.log)
+            request.log(self.log)
 
     def _admit(self, scope: Scope, headers: dict[str, str]) -> str:
         """Who calls.
@@ -119,7 +119,7 @@ class Guard:
             return ""
         owner = self.tokens.owner(_token(scope, headers))
         if scope["path"] == _DETECT_PATH and scope.get("method") == "POST":
-            self.places.check(owner)
+            self.queue.check(owner)
         return owner
 
     @staticmethod
@@ -135,7 +135,7 @@ class Guard:
             raise Refusal(Cause.FOREIGN_HOST, text)
 
 
-class _Visit:
+class _Request:
     """One call: its headers, what was answered, and its log line."""
 
     def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:

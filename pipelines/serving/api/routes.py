@@ -99,7 +99,7 @@ def build_api(service: Service, log: RequestLog | None = None) -> App:
         service.tokens,
         service.limits,
         service.metrics,
-        service.places,
+        service.queue,
         log or RequestLog(),
         insecure=service.config.insecure,
     )

@@ -22,7 +22,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from jde_ray.pipelines.serving.api.guard import App
 from jde_ray.pipelines.serving.config import KEEP_ALIVE_S, split_address
-from jde_ray.pipelines.serving.places import METERED, Memory
+from jde_ray.pipelines.serving.quotas import METERED, MemoryBudget
 
 _BACKLOG = 2048  # connections
 _MAX_HEAD_BYTES = 64 << 10
@@ -49,7 +49,7 @@ class Listener:
         max_body_bytes: int,
         idle_s: float = KEEP_ALIVE_S,
         *,
-        memory: Memory | None = None,
+        memory: MemoryBudget | None = None,
         message_s: float = 10.0,
     ) -> None:
         self._address = split_address(address)
@@ -57,7 +57,7 @@ class Listener:
             uvicorn.Config(
                 app,
                 http=_Connection,
-                ws=_metered(memory or Memory(_NO_LIMIT, _NO_LIMIT), message_s),
+                ws=_metered(memory or MemoryBudget(_NO_LIMIT, _NO_LIMIT), message_s),
                 timeout_keep_alive=idle_s,  # type: ignore[arg-type]  # a delay of asyncio's
                 lifespan="off",
                 log_config=None,
@@ -165,7 +165,7 @@ class _Socket(WebSocketsSansIOProtocol):
     _timer: asyncio.TimerHandle | None = None
     _is_waiting = False
 
-    def __init__(self, memory: Memory, message_s: float, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, memory: MemoryBudget, message_s: float, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._memory, self._message_s = memory, message_s
         self._partial = 0  # bytes of the message that is arriving
@@ -264,7 +264,7 @@ class _Socket(WebSocketsSansIOProtocol):
             self._timer = None
 
 
-def _metered(memory: Memory, message_s: float) -> Any:
+def _metered(memory: MemoryBudget, message_s: float) -> Any:
     """What uvicorn calls to make the protocol of a socket; it says that it wants a class."""
     return partial(_Socket, memory, message_s)
 

@@ -22,7 +22,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from jde_ray.pipelines.serving.api.bodies import frame_answer, to_json
 from jde_ray.pipelines.serving.api.guard import subprotocol
-from jde_ray.pipelines.serving.places import METERED
+from jde_ray.pipelines.serving.quotas import METERED
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
 from jde_ray.pipelines.serving.service import Service
 from jde_ray.pipelines.serving.streams.messages import TrackFrame
@@ -65,7 +65,7 @@ async def _serve(service: Service, socket: WebSocket, stream: str) -> None:
     try:
         with service.socket(owner):
             expected = await service.expected(stream, owner)
-            await _Talk(service, socket, stream, owner, expected).run()
+            await _SocketSession(service, socket, stream, owner, expected).run()
     except Refusal as refusal:  # accepted first: browsers show no text of a socket refused
         service.metrics.count("jde_refusals", refusal.cause.error)
         socket.scope["state"]["error"] = refusal.cause.error
@@ -76,7 +76,7 @@ async def _serve(service: Service, socket: WebSocket, stream: str) -> None:
             await socket.close(ended.code, ended.reason)
 
 
-class _Talk:
+class _SocketSession:
     """One socket's reader and answerer, side by side."""
 
     def __init__(
@@ -162,7 +162,7 @@ class _Talk:
         """Image and detections of a frame."""
         async with self._ahead:
             self._service.rates.take(self._owner)
-            return await self._service.detect(self._owner, image, patient=True, call="frame")
+            return await self._service.detect(self._owner, image, unbounded=True, call="frame")
 
     async def _answer(self) -> None:
         metrics = self._service.metrics

@@ -24,10 +24,10 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from jde_ray.pipelines.config import DetectionConfig
+from jde_ray.pipelines.serving.admission_queue import AdmissionQueue
 from jde_ray.pipelines.serving.config import Limits
 from jde_ray.pipelines.serving.decoding.process import ANSWER, DONE, READY, REFUSED, REQUEST
 from jde_ray.pipelines.serving.images import NetworkFrame
-from jde_ray.pipelines.serving.places import Places
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 
 logger = logging.getLogger("ray.serve")
@@ -45,7 +45,7 @@ class Decoders:
     """
 
     def __init__(self, number: int) -> None:
-        self._places = Places(max(1, number - 1), 0)
+        self._queue = AdmissionQueue(max(1, number - 1), 0)
         self._idle = [_Process() for _ in range(max(2, number))]
         self._all = tuple(self._idle)
         self._threads = ThreadPoolExecutor(len(self._all), thread_name_prefix="decode")
@@ -94,7 +94,7 @@ class Decoders:
         detection: DetectionConfig,
         limits: Limits,
     ) -> tuple[NetworkFrame, float]:
-        async with self._places.place(owner, patient=True):
+        async with self._queue.slot(owner, unbounded=True):
             begun.set()
             process = self._idle.pop()
             try:

@@ -18,7 +18,7 @@ from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.serving.backend import TimedDetections
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.images import network_size
-from jde_ray.pipelines.serving.refusals import _CHANGING, Cause, Refusal
+from jde_ray.pipelines.serving.refusals import CHANGING, Cause, Refusal
 from jde_ray.pipelines.structures import VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class DetectorReplica:
     """The offline `Detector`, loaded once and warmed up; batches frames of any streams.
 
     Args:
-        config: Settled.
+        config: Resolved settings.
     """
 
     def __init__(self, config: ServeConfig) -> None:
@@ -57,7 +57,7 @@ class DetectorReplica:
         detection = self._config.track.detection
         wanted = network_size(width, height, detection.size, rect=detection.rect)
         if model != self._config.model or pixels.shape != (wanted[1], wanted[0], 3):
-            return _CHANGING
+            return CHANGING
         frame = (pixels, width, height)
         if self._batch == 1:  # the thread's own queue is all that is needed
             loop = asyncio.get_running_loop()

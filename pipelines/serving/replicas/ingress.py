@@ -30,23 +30,23 @@ class IngressReplica:
     """Receives, checks and decodes; knows neither torch nor the trackers.
 
     Args:
-        config: Settled.
+        config: Resolved settings.
         detectors: Handle of the detectors.
         sessions: Handles of the sessions, by their numbers; with none the one there is lives here.
-        keeper: Handle of the keeper.
+        snapshot_actor: Handle of the snapshot actor.
     """
 
     async def __init__(  # type: ignore[misc]  # Ray awaits it
-        self, config: ServeConfig, detectors: Any, sessions: list[Any], keeper: Any
+        self, config: ServeConfig, detectors: Any, sessions: list[Any], snapshot_actor: Any
     ) -> None:
         _give_memory_back()
         tokens = () if config.token_file is None else read_tokens(config.token_file)
         calls = [session_call(session) for session in sessions]
         self._session: SessionEndpoint | None = None
         if not calls:
-            self._session = SessionEndpoint(config, 0, keeper)
+            self._session = SessionEndpoint(config, 0, snapshot_actor)
             calls = [self._session.execute]
-        backend = RemoteBackend(config, detectors, calls, keeper)
+        backend = RemoteBackend(config, detectors, calls, snapshot_actor)
         self._service = Service(config, backend, Tokens(tokens))
         backend.metrics = self._service.metrics
         await self._service.start()

@@ -1,4 +1,4 @@
-"""Detectors, sessions and keeper behind Serve handles; what a lost replica left is tried again."""
+"""Calls to detectors, sessions and the snapshot actor, repeated when a replica is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from jde_ray.pipelines.storage.stores import open_store
 logger = logging.getLogger("ray.serve")
 
 _PAUSE_S = 0.05  # between tries
-_KEEP_S = 2.0  # a keeper that is starting anew must not hold up streams for longer
+_KEEP_S = 2.0  # a snapshot actor that is starting anew must not hold up streams for longer
 _AWAY_S = 1.0  # streams that follow do not wait for it either
 _READY_S = 5.0
 
@@ -59,17 +59,21 @@ class RemoteBackend:
         config: Settings of the service; calls carry its version of the model.
         detectors: Handle of the detectors.
         sessions: `execute` of each session, by number: `session_call`, or a method in process.
-        keeper: Handle of the keeper.
+        snapshot_actor: Handle of the snapshot actor.
 
     Attributes:
         metrics: Where retries are counted.
     """
 
     def __init__(
-        self, config: ServeConfig, detectors: Any, sessions: Sequence[SessionCall], keeper: Any
+        self,
+        config: ServeConfig,
+        detectors: Any,
+        sessions: Sequence[SessionCall],
+        snapshot_actor: Any,
     ) -> None:
         self._config, self._detectors = config, direct(detectors)
-        self._sessions, self._keeper = sessions, direct(keeper)
+        self._sessions, self._snapshot_actor = sessions, direct(snapshot_actor)
         self.metrics = Metrics()
 
     async def detect(self, frame: NetworkFrame) -> TimedDetections:
@@ -100,13 +104,15 @@ class RemoteBackend:
             raise blank from error
 
     async def merge(self, changes: Changes) -> Metrics:
-        """Add counts to the keeper's sums, and return them."""
-        sums: Metrics = await self._insist("merge", lambda: self._keeper.sums.remote(changes))
+        """Add counts to the snapshot actor's sums, and return them."""
+        sums: Metrics = await self._insist(
+            "merge", lambda: self._snapshot_actor.sums.remote(changes)
+        )
         return sums
 
     async def push(self, changes: Changes) -> None:
-        """Add counts to the keeper's sums."""
-        await asyncio.wait_for(self._keeper.add.remote(changes), _KEEP_S)
+        """Add counts to the snapshot actor's sums."""
+        await asyncio.wait_for(self._snapshot_actor.add.remote(changes), _KEEP_S)
 
     async def _insist(self, stage: str, call: Callable[[], Any]) -> Any:
         """Call until a living replica has answered; the service's deadline ends it.
@@ -132,44 +138,49 @@ class RemoteBackend:
             await asyncio.sleep(_PAUSE_S)
 
 
-class KeptSnapshots:
-    """In the keeper's memory.
+class ActorSnapshots:
+    """In the snapshot actor's memory.
 
     Args:
-        keeper: Its handle.
+        snapshot_actor: Its handle.
     """
 
-    def __init__(self, keeper: Any) -> None:
-        self._keeper = direct(keeper)
+    def __init__(self, snapshot_actor: Any) -> None:
+        self._snapshot_actor = direct(snapshot_actor)
         self._away_until_s = 0.0
 
     async def put(self, name: str, content: bytes) -> None:
-        """Raises TimeoutError or a RayError while the keeper is away, and soon after at once."""
+        """Replace a snapshot.
+
+        Raises:
+            TimeoutError: If the snapshot actor does not answer, or has not for the last second.
+            RayError: If it is lost.
+        """
         if time.monotonic() < self._away_until_s:
-            raise TimeoutError("the keeper is away")
+            raise TimeoutError("the snapshot actor is away")
         try:
-            await asyncio.wait_for(self._keeper.put.remote(name, content), _KEEP_S)
+            await asyncio.wait_for(self._snapshot_actor.put.remote(name, content), _KEEP_S)
         except (TimeoutError, RayError, RayServeException):
             self._away_until_s = time.monotonic() + _AWAY_S
             raise
 
     async def get(self, name: str) -> bytes | None:
-        """Waits for the keeper: without it nobody knows whether the stream is lost."""
-        content: bytes | None = await self._keeper.get.remote(name)
+        """Waits for the snapshot actor: without it nobody knows whether the stream is lost."""
+        content: bytes | None = await self._snapshot_actor.get.remote(name)
         return content
 
     async def delete(self, name: str) -> None:
         """Best effort: what is left goes by its age."""
-        await asyncio.wait_for(self._keeper.delete.remote(name), _KEEP_S)
+        await asyncio.wait_for(self._snapshot_actor.delete.remote(name), _KEEP_S)
 
 
-def build_snapshots(config: ServeConfig, keeper: Any) -> SnapshotStore:
+def build_snapshots(config: ServeConfig, snapshot_actor: Any) -> SnapshotStore:
     """The store that `config.snapshots` names."""
     where = config.snapshots
     if where == "none":
         return NoSnapshots()
     if where == "actor":
-        return KeptSnapshots(keeper)
+        return ActorSnapshots(snapshot_actor)
     if where.startswith(MEMORY_PREFIX):
         folder = Path(where.removeprefix(MEMORY_PREFIX))
         return SharedMemorySnapshots(folder, config.limits.snapshot_lasts_s)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from jde_ray.pipelines.serving.config import ServeConfig
-from jde_ray.pipelines.serving.refusals import _CHANGING, Refusal
+from jde_ray.pipelines.serving.refusals import CHANGING, Refusal
 from jde_ray.pipelines.serving.replicas.remote import build_snapshots
 from jde_ray.pipelines.serving.streams.messages import Message, Result
 from jde_ray.pipelines.serving.streams.session import Session
@@ -21,11 +21,11 @@ class SessionEndpoint:
     Args:
         config: Resolved settings.
         number: Number of the session.
-        keeper: Handle of the keeper.
+        snapshot_actor: Handle of the snapshot actor.
     """
 
-    def __init__(self, config: ServeConfig, number: int, keeper: Any) -> None:
-        self._session = Session(config, build_snapshots(config, keeper), number)
+    def __init__(self, config: ServeConfig, number: int, snapshot_actor: Any) -> None:
+        self._session = Session(config, build_snapshots(config, snapshot_actor), number)
         self._model = config.model
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -39,7 +39,7 @@ class SessionEndpoint:
         if self._sweeping is None or self._sweeping.done():
             self._sweeping = asyncio.ensure_future(self._sweep())
         if message.needs_same_model and model != self._model:
-            return _CHANGING
+            return CHANGING
         try:
             return await self._session.execute(message)
         except Refusal as refusal:

@@ -10,7 +10,8 @@ from dataclasses import replace
 import fakes
 import pytest
 import yaml
-from online_clips import (
+from places import ROOT
+from serving_clips import (
     ARGS,
     SERVE_MARKS,
     check_rows,
@@ -21,12 +22,11 @@ from online_clips import (
     wait_until_ready,
     write_clips,
 )
-from online_service import TOKEN, TRACK, call, free_port, png
-from places import ROOT
+from serving_service import TOKEN, TRACK, call, free_port, png
 
 from jde_ray.pipelines.errors import RunError
 from jde_ray.pipelines.serving.config import ServeConfig, read_config
-from jde_ray.pipelines.serving.deployments import build_application, settle
+from jde_ray.pipelines.serving.deployments import build_application, resolve_settings
 from jde_ray.pipelines.serving.launch import (
     _FOLDER_PREFIX,
     _SHARED_MEMORY,
@@ -117,7 +117,7 @@ def test_a_rolling_update_never_mixes_versions_within_a_stream(port, clips):
 
     from jde_ray.pipelines.serving.launch import APP
 
-    before = settle(ARGS)
+    before = resolve_settings(ARGS)
     after = replace(before, track=replace(before.track, min_box_area=900.0))
     assert before.model != after.model
     images, stop = clips[0], threading.Event()
@@ -172,7 +172,7 @@ def test_the_file_for_serve_deploy_is_accepted_by_serve_and_by_us():
     (application,) = schema.applications
     assert application.import_path == "jde_ray.pipelines.serving.deployments:build"
     assert schema.http_options.host == "127.0.0.1"
-    config = settle(application.args)
+    config = resolve_settings(application.args)
     built = build_application(config)
     assert built._bound_deployment.name == "ingress"
     assert (config.min_detectors, config.num_detectors) == (1, 4)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import fakes
 import pytest
-from online_clips import (
+from serving_clips import (
     ARGS,
     SERVE_MARKS,
     check_rows,
@@ -17,7 +17,7 @@ from online_clips import (
     wait_until_ready,
     write_clips,
 )
-from online_service import TRACK, free_port
+from serving_service import TRACK, free_port
 
 from jde_ray.pipelines.serving.launch import running
 

@@ -15,7 +15,7 @@ import cv2
 import fakes
 import numpy as np
 import pytest
-from online_service import CONFIG, OTHER_TOKEN, TOKEN, frame, png, running
+from serving_service import CONFIG, OTHER_TOKEN, TOKEN, frame, png, running
 
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
@@ -205,7 +205,7 @@ def test_slow_bodies_end_by_themselves_and_hold_no_place():
         while service.service.bodies.number < 40:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        assert service.service.places.running == 0
+        assert service.service.queue.running == 0
         stream = service.open()
         for seq in range(10):
             assert service.call("POST", f"/v1/streams/{stream}/frames/{seq}", PNG)[0] == 200
@@ -257,8 +257,8 @@ def test_overload_is_refused_quickly_and_what_is_accepted_is_answered():
         accepted = [seconds for status, seconds in results if status == 200]
         assert {status for status, _ in results} == {200, 503}
         assert len(accepted) >= 20  # of about 60 that one detector can do
-        places = service.service.places
-        assert (places.running, places.waiting) == (0, 0)
+        queue = service.service.queue
+        assert (queue.running, queue.waiting) == (0, 0)
         text = service.call("GET", "/metrics")[1].decode()
         refused = len(results) - len(accepted)
         assert f'jde_refusals_total{{error="overloaded"}} {refused}.0' in text
@@ -271,7 +271,7 @@ def test_a_full_queue_is_told_before_the_body_is_read():
         with ThreadPoolExecutor(2) as pool:
             calls = [pool.submit(service.call, "POST", "/v1/detect", PNG) for _ in range(2)]
             deadline = time.monotonic() + 5
-            while service.service.places.running < 2:
+            while service.service.queue.running < 2:
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
             with raw(service.port, head("Content-Length: 5000")) as connection:
@@ -286,12 +286,12 @@ def test_a_client_that_goes_away_frees_its_place():
             raw(service.port, head(f"Content-Length: {len(PNG)}") + PNG) for _ in range(3)
         ]
         deadline = time.monotonic() + 5
-        while service.service.places.running + service.service.places.waiting < 3:
+        while service.service.queue.running + service.service.queue.waiting < 3:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         for connection in connections:
             connection.close()
-        while service.service.places.running:
+        while service.service.queue.running:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 

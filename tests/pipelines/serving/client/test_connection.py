@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from online_service import CONFIG, TOKEN, frame, running
+from serving_service import CONFIG, TOKEN, frame, running
 
 from jde_ray.pipelines.serving.client.calls import ServiceError
 from jde_ray.pipelines.serving.client.connection import connect

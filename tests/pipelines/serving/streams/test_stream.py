@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from online_service import CONFIG, TRACK, MemorySnapshots
+from serving_service import CONFIG, TRACK, MemorySnapshots
 
 from jde_ray.models.structures import Detections
 from jde_ray.models.tracking.config import TrackingConfig

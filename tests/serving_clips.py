@@ -12,7 +12,7 @@ import fakes
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from online_service import TRACK, call, frame, png
+from serving_service import TRACK, call, frame, png
 
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.serving.client.connection import connect

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from jde_ray.pipelines.serving.metrics import Changes, Metrics
 
 
-class Keeper:
+class SnapshotActor:
     """Memory beside the sessions. If it is lost too, snapshots come anew with the next frames.
 
     Args:
