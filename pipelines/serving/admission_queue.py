@@ -1,4 +1,4 @@
-"""Which frames may run and which wait, shared out between tokens so that none takes all."""
+"""The queue in front of the detectors, shared out between tokens so that none takes all of it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from contextlib import asynccontextmanager
 
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 
-_SPARE = 1  # places that the owner who has taken its own part leaves to others
+_SPARE = 1  # slots that an owner who uses its whole share leaves to others
 _Turn = asyncio.Future[None]
 
 
 class AdmissionQueue:
-    """So many frames of an owner at once, so many waiting behind them in order, and no more.
+    """Limits how many frames run at once and how many wait, in order, for each owner.
 
-    Sockets, which are few and slow down by themselves, wait in a line of their own without an end.
-    The lines take turns, so that neither a flood of calls nor a few eager sockets starve the other,
-    and in both the owners do. One place more than an owner may have is there for the others:
-    frames that take long to decode cannot take all.
+    Frames of calls wait in a bounded line. Those of sockets, which are few and slow down by
+    themselves, wait in an unbounded line. The two lines take turns, so that neither a flood of
+    calls nor a few eager sockets starve the other; within a line the owners take turns. There is
+    one slot more than an owner may use, so that slow frames of one owner never block all others.
 
     Args:
-        running: Frames of an owner inside at once: a call that finds as many has to wait.
-        waiting: Frames of calls that an owner may have waiting.
-        sockets_running: Likewise for frames of sockets, which keep their order anyway: more of
-            them wait beside the detectors, so that none stands still. None: as calls.
+        running: Frames per owner that may run at once; further calls wait.
+        waiting: Calls per owner that may wait; further ones are refused.
+        sockets_running: Frames of sockets per owner that may run at once. More of them than of
+            calls keep the detectors busy, at no loss: their order is fixed anyway. None: `running`.
     """
 
     def __init__(self, running: int, waiting: int, sockets_running: int | None = None) -> None:
@@ -43,7 +43,7 @@ class AdmissionQueue:
         return len(self._calls) + len(self._sockets)
 
     def check(self, owner: str = "") -> None:
-        """Refuse a frame that would find no place now.
+        """Refuse a call that could neither run nor wait now.
 
         Raises:
             Refusal: `overloaded`.
@@ -61,14 +61,14 @@ class AdmissionQueue:
 
     @asynccontextmanager
     async def slot(self, owner: str = "", *, unbounded: bool = False) -> AsyncIterator[None]:
-        """A place for one frame.
+        """Hold a slot for one frame while the block runs.
 
         Args:
             owner: Whose frame it is.
-            unbounded: Wait in the line of the sockets, however long it is.
+            unbounded: Wait in the unbounded line of the sockets, and never be refused.
 
         Raises:
-            Refusal: `overloaded`, at once.
+            Refusal: `overloaded`, without waiting.
         """
         if not unbounded:
             self.check(owner)
@@ -89,7 +89,7 @@ class AdmissionQueue:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._leave(owner, unbounded=unbounded)  # the place had been given already
+                self._leave(owner, unbounded=unbounded)  # the slot had been handed over already
             else:
                 line.remove(owner, turn)
             raise
@@ -100,7 +100,7 @@ class AdmissionQueue:
         self._running_calls[owner] += not unbounded
 
     def _leave(self, owner: str, *, unbounded: bool) -> None:
-        """Give the place to the one who has waited longest in the line whose turn it is."""
+        """Hand the slot to the frame that has waited longest in the line whose turn it is."""
         self.running -= 1
         for counts, number in ((self._running, 1), (self._running_calls, int(not unbounded))):
             counts[owner] -= number
@@ -125,7 +125,7 @@ class AdmissionQueue:
 
 
 class _Line:
-    """Turns in order for each owner; the owners take turns."""
+    """Waiting frames: in order within an owner, and the owners in turn."""
 
     def __init__(self) -> None:
         self._turns: OrderedDict[str, deque[_Turn]] = OrderedDict()
@@ -134,15 +134,15 @@ class _Line:
         return sum(map(len, self._turns.values()))
 
     def of(self, owner: str) -> int:
-        """How many of an owner wait."""
+        """Number of waiting frames of an owner."""
         return len(self._turns.get(owner, ()))
 
     def append(self, owner: str, turn: _Turn) -> None:
-        """Wait behind the others of the owner."""
+        """Add a frame behind the others of its owner."""
         self._turns.setdefault(owner, deque()).append(turn)
 
     def remove(self, owner: str, turn: _Turn) -> None:
-        """Wait no longer; whoever left meanwhile may have passed it over."""
+        """Remove a frame, which `pop` may have dropped already."""
         turns = self._turns.get(owner, deque())
         if turn in turns:
             turns.remove(turn)
@@ -150,7 +150,7 @@ class _Line:
             self._turns.pop(owner, None)
 
     def pop(self, may_run: Callable[[str], bool]) -> str | None:
-        """Let the next one in; gives its owner, who goes to the end, None if nobody may."""
+        """Admit the next frame; returns its owner, who moves to the end, None if none may run."""
         for owner in list(self._turns):
             if not may_run(owner):
                 continue

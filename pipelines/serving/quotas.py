@@ -15,19 +15,19 @@ METERED = "is_metered"  # in a socket's state: its messages are counted in the b
 
 @dataclass(frozen=True)
 class _Reader:
-    """Somebody who waits for bytes to go."""
+    """A reader that waits until bytes are released."""
 
-    go_on: Callable[[], None]
-    is_amid: bool
+    resume: Callable[[], None]
+    is_partial: bool
 
 
 class ConcurrencyLimit:
-    """So many of a kind at once, and so many of one owner.
+    """Limits how many things of a kind are held at once, in all and by one owner.
 
     Args:
-        what: They are, for the refusal.
-        most: Of all owners.
-        share: Part of them that one owner may have.
+        what: The kind, for the text of a refusal: `too many WHAT`.
+        most: Limit over all owners.
+        share: Fraction of it that one owner may hold.
     """
 
     def __init__(self, what: str, most: int, share: float) -> None:
@@ -37,7 +37,7 @@ class ConcurrencyLimit:
 
     @contextmanager
     def hold(self, owner: str) -> Iterator[None]:
-        """Count one while the block runs.
+        """Count one more while the block runs.
 
         Raises:
             Refusal: `overloaded`.
@@ -59,14 +59,14 @@ class ConcurrencyLimit:
 
 
 class MemoryBudget:
-    """Bytes of images that have arrived and are not yet dealt with, of all and of each owner.
+    """Limits the bytes of images that have arrived and are not answered, in all and by one owner.
 
-    Whoever reads goes on while its owner is below its part. Above it one reader of each owner may
-    still bring its message to an end, so that half messages never wait for each other.
+    Readers continue while their owner is below its share. Above it, one reader per owner may still
+    finish its message, so that partial messages never wait for each other.
 
     Args:
-        total: Bytes of all owners.
-        own: Bytes of one owner.
+        total: Limit over all owners, in bytes.
+        own: Limit per owner, in bytes.
     """
 
     def __init__(self, total: int, own: int) -> None:
@@ -76,11 +76,11 @@ class MemoryBudget:
         self.held = 0
 
     def of(self, owner: str) -> int:
-        """Bytes of an owner."""
+        """Bytes that an owner holds."""
         return self._held[owner]
 
     def is_full(self, owner: str) -> bool:
-        """Whether the owner is to wait."""
+        """Whether the owner has to wait."""
         return self._held[owner] >= self._own or self.held >= self._total
 
     def take(self, owner: str, number: int) -> None:
@@ -89,7 +89,7 @@ class MemoryBudget:
         self.held += number
 
     def give(self, owner: str, number: int) -> None:
-        """Bytes have gone: whoever waits for that may go on."""
+        """Release bytes, and resume the readers that now have room."""
         self._held[owner] -= number
         self.held -= number
         if self._held[owner] <= 0:
@@ -98,40 +98,40 @@ class MemoryBudget:
             if self.is_full(waiting):
                 continue
             for reader in self._readers.pop(waiting).values():
-                reader.go_on()
+                reader.resume()
 
     def wait(
-        self, owner: str, key: object, go_on: Callable[[], None], *, is_amid: bool = False
+        self, owner: str, key: object, resume: Callable[[], None], *, is_partial: bool = False
     ) -> bool:
-        """Wait for bytes to go; tells whether `key` may read on all the same.
+        """Register a reader that waits for room; returns whether it may read on all the same.
 
         Args:
-            owner: Who reads.
-            key: The reader.
-            go_on: Called when there is room, or when it is the one that may read on.
-            is_amid: Part of its message has arrived.
+            owner: Owner of the reader.
+            key: Identifies the reader.
+            resume: Called when there is room, or when this reader may finish its message.
+            is_partial: Whether part of its message has arrived.
         """
         readers = self._readers.setdefault(owner, {})
-        readers.setdefault(key, _Reader(go_on, is_amid))
+        readers.setdefault(key, _Reader(resume, is_partial))
         return self.may_read_on(owner, key)
 
     def may_read_on(self, owner: str, key: object) -> bool:
-        """Whether `key` is the first of those amid a message."""
-        amid = (key for key, reader in self._readers.get(owner, {}).items() if reader.is_amid)
+        """Whether `key` is the first reader with a partial message."""
+        amid = (key for key, reader in self._readers.get(owner, {}).items() if reader.is_partial)
         return next(amid, None) is key
 
     def leave(self, owner: str, key: object) -> None:
-        """Wait no longer. If `key` was to read on, the next one is."""
+        """Unregister a reader. If it was the one that may read on, the next one is resumed."""
         readers = self._readers.get(owner, {})
         was_first = self.may_read_on(owner, key)
         readers.pop(key, None)
         if not readers:
             self._readers.pop(owner, None)
         if was_first:
-            next((reader.go_on for reader in readers.values() if reader.is_amid), _nothing)()
+            next((reader.resume for reader in readers.values() if reader.is_partial), _nothing)()
 
     async def room(self, owner: str) -> None:
-        """Return when the owner is below its part."""
+        """Return when the owner is below its share."""
         while self.is_full(owner):
             turn = asyncio.Event()
             self.wait(owner, turn, turn.set)
@@ -142,4 +142,4 @@ class MemoryBudget:
 
 
 def _nothing() -> None:
-    """Nobody else is amid a message."""
+    """No other reader has a partial message."""

@@ -1,4 +1,4 @@
-"""A frame's way through the service, the same for REST and WebSocket. Without Ray and HTTP."""
+"""The steps of a frame through the service, for REST and WebSocket alike. Without Ray or HTTP."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ from jde_ray.pipelines.serving.streams.stream import Answer, session_of
 logger = logging.getLogger("ray.serve")
 
 _MAX_HINTS = 10_000
-_PROBE, _PROBE_S = "/readyz", 2.0  # no token is called so
+_PROBE, _PROBE_S = "/readyz", 2.0  # owner of the probe (no token's digest), and its deadline
 # a white pixel
 _PROBE_IMAGE = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
     "0000000a49444154789c63f80f0001010100b138f6140000000049454e44ae426082"
 )
-# Frames of sockets for each detector that takes one at a time. Serve spreads them unevenly: with 1
-# or 2 the detectors stand still for 5 to 10 % of the time, with 3 for 2 %.
+# In-flight frames of sockets per detector without batches. Serve spreads them unevenly: with 1 or 2
+# the detectors are idle for 5 to 10 % of the time, with 3 for 2 %.
 _SOCKETS_RUNNING = 3
 
 
 class Service:
-    """Limits, stages and counts around a backend.
+    """Applies limits, runs the stages of a frame, and counts.
 
     Args:
-        config: Of the service.
+        config: Resolved settings.
         backend: Detectors and sessions.
-        tokens: The accepted ones.
-        decoders: Unless given, its own.
+        tokens: The accepted tokens.
+        decoders: Decoding processes; None: the service starts its own.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Service:
         self.config, self.limits, self.backend, self.tokens = config, limits, backend, tokens
         self.metrics = Metrics()
         detectors = config.num_detectors * (config.batch or 1)
-        # each ingress's part of the detectors is what it must carry while one of the others is lost
+        # sized so that the other ingresses carry the load when one is lost
         share = max(1, -(-detectors // max(1, config.num_ingresses - 1)))
         one_by_one = (config.batch or 1) == 1
         running = limits.max_running or (1 if one_by_one else 2)
@@ -84,35 +84,37 @@ class Service:
         self.bodies = ConcurrencyLimit("bodies are arriving", limits.max_bodies, own)
         self.sockets = ConcurrencyLimit("sockets are open", limits.max_sockets, own)
         self._opening, self._turn = asyncio.Lock(), itertools.count()
-        self._next: OrderedDict[str, int] = OrderedDict()  # what this ingress answered last, plus 1
+        self._next: OrderedDict[str, int] = (
+            OrderedDict()
+        )  # after the frame that this ingress answered last
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         self._decoders = decoders or Decoders(config.num_decoders or max(2, min(4, cores)))
 
     async def start(self) -> None:
-        """Return when images can be decoded; else the first ones have to wait for it.
+        """Return when images can be decoded, so that the first ones need not wait.
 
         Raises:
-            RuntimeError: If they cannot.
+            RuntimeError: If a decoding process does not start.
         """
         await self._decoders.start()
 
     def close(self) -> None:
-        """Decode no more."""
+        """End the decoding processes."""
         self._decoders.close()
 
     async def read_body(
         self, owner: str, parts: AsyncIterator[bytes], max_bytes: int | None = None
     ) -> bytes:
-        """A whole body, within its time and size; it holds no place for a frame meanwhile.
+        """Read a whole body, within its time and size. It needs no slot of the queue yet.
 
         Args:
             owner: Who sends it.
-            parts: As they arrive.
-            max_bytes: Instead of the limit of images.
+            parts: The body in pieces, as they arrive.
+            max_bytes: Largest body; None: the limit on images.
 
         Raises:
-            Refusal: `body_too_slow`; `body_too_large` with the first byte too many;
-                `overloaded` if too many bodies are arriving, or too many bytes are here.
+            Refusal: `body_too_slow`; `body_too_large` at the first byte beyond the limit;
+                `overloaded` if too many bodies or bytes are held already.
         """
         most = self.limits.max_body_bytes if max_bytes is None else max_bytes
         body = bytearray()
@@ -135,7 +137,7 @@ class Service:
         return bytes(body)
 
     def socket(self, owner: str) -> AbstractContextManager[None]:
-        """One more open socket, each of which may hold some images.
+        """Count an open socket, which may hold some images, while the block runs.
 
         Raises:
             Refusal: `overloaded`.
@@ -143,7 +145,7 @@ class Service:
         return self.sockets.hold(owner)
 
     def before_image(self, owner: str) -> None:
-        """Refuse what would be refused anyway, before anything of the image is read.
+        """Refuse a frame without a free slot or over the rate, before its image is read.
 
         Raises:
             Refusal: `overloaded` or `too_many_frames`.
@@ -152,7 +154,7 @@ class Service:
         self.rates.take(owner)
 
     async def check_ready(self) -> None:
-        """Raise `unavailable` unless a frame of somebody new would be answered soon.
+        """Raise `unavailable` unless a frame of a new client would be answered soon.
 
         Raises:
             Refusal: `unavailable`.
@@ -182,10 +184,10 @@ class Service:
             body: The image.
             unbounded: Wait for a slot however many frames do already, with the image decoded
                 meanwhile. A call that may be refused is decoded once it has its slot.
-            call: For the counts.
+            call: Name under which the frame is counted, `detect` or `frame`.
 
         Raises:
-            Refusal: If the image is refused, or there is no place for it.
+            Refusal: If the image is refused, or there is no slot for it.
         """
         async with self._deadline():
             frame = await self._decode(owner, body) if unbounded else None
@@ -200,22 +202,22 @@ class Service:
         return frame, found.detections
 
     async def before_body(self, stream: str, owner: str, seq: int) -> Answer | None:
-        """What can be said of a frame before its image is read.
+        """Check a frame's number before its image is read.
 
         Returns:
-            The first answer, if it was answered before.
+            The first answer if the frame was answered before, None if it is the next one.
 
         Raises:
             Refusal: If there is no such stream, or the frame is not its next one.
         """
         session = self.check_stream(stream)
         if self._next.get(stream) == seq:
-            return None  # very likely the next one; the session decides in the end
+            return None  # probably the next one; the session has the last word
         async with self._deadline():
             return await self.backend.send(session, GetAnswer(stream, owner, seq))
 
     async def associate(self, message: TrackFrame) -> Answer:
-        """Tracks of a frame whose people have been found.
+        """Tracks of a frame whose detections are known.
 
         Raises:
             Refusal: If the frame is not the stream's next one.
@@ -232,7 +234,7 @@ class Service:
         return answer
 
     async def open(self, owner: str, frames_per_second: float) -> str:
-        """Begin a stream.
+        """Open a stream; returns its id.
 
         Raises:
             Refusal: `too_many_streams`.
@@ -271,17 +273,17 @@ class Service:
         return session
 
     async def push_metrics(self) -> None:
-        """Hand counts on; what cannot be handed on now goes with the next ones."""
+        """Add this ingress's counts to the sums; unsent counts are kept for the next call."""
         changes = self.metrics.take()
         try:
             if changes:
                 await self.backend.push(changes)
-        except Exception as error:  # noqa: BLE001  the snapshot actor is starting anew
+        except Exception as error:  # noqa: BLE001  the snapshot actor is restarting
             self.metrics.add(changes)
             logger.warning("counts could not be handed on: %s", type(error).__name__)
 
     async def render_metrics(self) -> bytes:
-        """Prometheus text over all replicas."""
+        """Metrics of all replicas as Prometheus text."""
         sums = await self.backend.merge(self.metrics.take())
         gauges: dict[str, float] = {}
         for part in await self._send_all(GetGauges()):
@@ -318,7 +320,7 @@ class Service:
 
 
 class _Deadline:
-    """`asyncio.timeout` that ends in a refusal."""
+    """`asyncio.timeout` that raises a `Refusal`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

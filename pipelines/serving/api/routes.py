@@ -1,4 +1,4 @@
-"""The calls: FastAPI routes around a `Service`, and their OpenAPI description."""
+"""FastAPI routes around a `Service`, and their OpenAPI description."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _OPEN = {
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenStream"}}}
     }
 }
-# nothing is loaded from elsewhere: the page is one file, and pictures are its own
+# the page is one file, which loads nothing from elsewhere
 PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src blob:; connect-src 'self'; "
@@ -78,17 +78,17 @@ def build_api(service: Service, log: RequestLog | None = None) -> App:
     """The whole ASGI application: the guard, and the routes behind it.
 
     Args:
-        service: What answers.
-        log: Where each call leaves a line; None: nowhere.
+        service: Answers the calls.
+        log: Receives a line per call; None: no log.
     """
     api = FastAPI(
         title="jde",
         version=VERSION,
         description="People tracked in live streams. Boxes are x1, y1, x2, y2 in image pixels.",
-        docs_url=None,  # FastAPI's loads scripts from elsewhere
+        docs_url=None,  # FastAPI's page loads scripts from elsewhere
         redoc_url=None,
         openapi_url="/openapi.json",
-        redirect_slashes=False,  # an answer that the description does not know
+        redirect_slashes=False,  # a redirect is not in the description
     )
     _handle_errors(api, service)
     api.include_router(_operations(service))
@@ -118,7 +118,7 @@ def _operations(service: Service) -> APIRouter:
 
     @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     async def docs(request: Request) -> Response:
-        """The calls, for people to read."""
+        """Description of the calls, as a page."""
         headers = {"content-security-policy": description.POLICY}
         return HTMLResponse(description.render(request.app.openapi()), headers=headers)
 
@@ -173,7 +173,7 @@ def _calls(service: Service) -> APIRouter:
         openapi_extra=_OPEN,
     )
     async def open_stream(request: Request) -> Response:
-        """Open a stream: one tracker, whose frames come one after the other."""
+        """Open a stream: one tracker, whose frames are sent in order."""
         owner = request.state.owner
         wanted = _parse_open(await service.read_body(owner, request.stream(), _MAX_JSON_BYTES))
         stream = await service.open(owner, wanted.frames_per_second)
@@ -183,7 +183,7 @@ def _calls(service: Service) -> APIRouter:
         "/streams/{stream}", response_model=StreamAnswer, responses=_refusals(404, 409, 410)
     )
     async def look(request: Request, stream: StreamId) -> Response:
-        """Which frame a stream goes on with."""
+        """Number of the next frame of a stream."""
         expected = await service.expected(stream, request.state.owner)
         return _json({"stream": stream, "model": model, "expected": expected})
 
@@ -219,7 +219,7 @@ def _calls(service: Service) -> APIRouter:
 
 
 def _before_image(request: Request) -> str:
-    """Check the headers of an image; gives the owner."""
+    """Check the headers of an image; returns the owner."""
     check_content_type(request.headers.get("content-type"), request.headers.get("content-encoding"))
     owner: str = request.state.owner
     return owner
@@ -243,7 +243,7 @@ def _refuse(refusal: Refusal) -> Response:
 
 
 def _handle_errors(api: FastAPI, service: Service) -> None:
-    """Every refusal as the same small JSON, whoever raised it."""
+    """Answer every error with the JSON of a refusal."""
 
     def counted(request: Request, refusal: Refusal) -> Response:
         request.state.error = refusal.cause.error
@@ -275,9 +275,7 @@ def _handle_errors(api: FastAPI, service: Service) -> None:
         return counted(request, Refusal(Cause.BAD_REQUEST, "the request cannot be read"))
 
     async def failed(request: Request, _error: Exception) -> Response:
-        return counted(
-            request, internal(request.state.request_id)
-        )  # the guard logs the error itself
+        return counted(request, internal(request.state.request_id))  # the guard logs the error
 
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         Refusal: refused,
@@ -290,7 +288,7 @@ def _handle_errors(api: FastAPI, service: Service) -> None:
 
 
 def _describe(api: FastAPI) -> None:
-    """Add to the description what FastAPI cannot see: the token, and bodies read by ourselves."""
+    """Add to the description the token, and the bodies that FastAPI does not read."""
     plain = api.openapi
 
     def describe() -> dict[str, Any]:

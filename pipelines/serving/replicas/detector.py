@@ -27,7 +27,7 @@ _NOT_FINITE = Refusal(Cause.INTERNAL, "the network gave no finite numbers")
 
 
 class DetectorReplica:
-    """The offline `Detector`, loaded once and warmed up; batches frames of any streams.
+    """The offline `Detector`, loaded once and warmed up; it batches frames of any streams.
 
     Args:
         config: Resolved settings.
@@ -53,13 +53,13 @@ class DetectorReplica:
     async def find(
         self, model: str, pixels: NDArray[np.uint8], width: int, height: int
     ) -> TimedDetections | Refusal:
-        """Detections of one frame, if it was made ready for this version of the model."""
+        """Detections of one frame, if it was prepared for this version of the model."""
         detection = self._config.track.detection
         wanted = network_size(width, height, detection.size, rect=detection.rect)
         if model != self._config.model or pixels.shape != (wanted[1], wanted[0], 3):
             return CHANGING
         frame = (pixels, width, height)
-        if self._batch == 1:  # the thread's own queue is all that is needed
+        if self._batch == 1:  # the thread's own queue is enough
             loop = asyncio.get_running_loop()
             return (await loop.run_in_executor(self._thread, self._find, [frame]))[0]
         found: TimedDetections | Refusal = await self._batched(frame)
@@ -70,7 +70,7 @@ class DetectorReplica:
         return True
 
     def check_health(self) -> None:
-        """Serve replaces this replica when its device is broken."""
+        """Raise when the device is broken, so that Serve replaces this replica."""
         if self._broken is not None:
             raise RuntimeError(self._broken)
 
@@ -80,7 +80,7 @@ class DetectorReplica:
         return await loop.run_in_executor(self._thread, self._find, frames)
 
     def _find(self, frames: list[_Pixels]) -> list[TimedDetections | Refusal]:
-        """A batch; the frames of one shape go through the network together."""
+        """Detections of a batch; frames of one shape go through the network together."""
         results: list[TimedDetections | Refusal] = [_NOT_FINITE] * len(frames)
         shapes = [pixels.shape for pixels, _, _ in frames]
         for shape in dict.fromkeys(shapes):
@@ -100,7 +100,7 @@ class DetectorReplica:
         return results
 
     def _run(self, frames: list[_Pixels]) -> list[Detections]:
-        """One run of the network, padded to a full batch: the same arithmetic every time."""
+        """Run the network once, padded to a full batch, so that the arithmetic never changes."""
         pixels = np.zeros((self._batch, *frames[0][0].shape), np.uint8)
         for place, (frame, _, _) in zip(pixels, frames, strict=False):
             place[:] = frame

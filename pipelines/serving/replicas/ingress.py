@@ -1,4 +1,4 @@
-"""What runs in the replicas: a detector, a session, an ingress. `deployments` wires them."""
+"""The ingress replica: HTTP and WebSocket in, detectors and sessions behind it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from jde_ray.pipelines.serving.service import Service
 
 logger = logging.getLogger("ray.serve")
 
-_DRAIN_S = 15.0  # less than Serve allows a replica to stop in
+_DRAIN_S = 15.0  # less than the time that Serve gives a replica to stop
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 _MMAP_FROM_BYTES = 1 << 20
-_FLOOD_BYTES = 32 << 20  # of images held: when they have gone, what was around them goes too
+_FLOOD_BYTES = (
+    32 << 20
+)  # of images held; once they are released, the freed memory around them is too
 
 
 class IngressReplica:
-    """Receives, checks and decodes; knows neither torch nor the trackers.
+    """Receives, checks and decodes images; it does not load torch.
 
     Args:
         config: Resolved settings.
         detectors: Handle of the detectors.
-        sessions: Handles of the sessions, by their numbers; with none the one there is lives here.
+        sessions: Handles of the sessions, by number; empty: the only session runs in here.
         snapshot_actor: Handle of the snapshot actor.
     """
 
@@ -76,7 +78,7 @@ class IngressReplica:
         await asyncio.to_thread(self._log.close)
 
     async def _push(self) -> None:
-        """Hand counts on, so that they outlive this replica."""
+        """Send counts once a second, so that they outlive this replica; trim memory."""
         most = 0
         while True:
             await asyncio.sleep(1.0)
@@ -89,16 +91,16 @@ class IngressReplica:
 
 
 def _give_memory_back() -> None:
-    """Images go back to the system as soon as they are freed.
+    """Return the memory of images to the system as soon as they are freed.
 
-    Unless told so, glibc keeps blocks of up to 32 MiB for itself once it has seen such a one: after
-    a flood of big images an ingress would stay as big as it was then. Elsewhere nothing is done.
+    By default glibc keeps blocks of up to 32 MiB once one of that size was freed, so after a flood
+    of big images an ingress would never shrink. Without glibc this does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)
 
 
 def _trim_memory() -> None:
-    """Freed blocks between used ones go back to the system; a few milliseconds."""
+    """Return freed blocks between used ones to the system, which takes a few milliseconds."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -29,15 +29,15 @@ from jde_ray.pipelines.storage.stores import open_store
 logger = logging.getLogger("ray.serve")
 
 _PAUSE_S = 0.05  # between tries
-_KEEP_S = 2.0  # a snapshot actor that is starting anew must not hold up streams for longer
-_AWAY_S = 1.0  # streams that follow do not wait for it either
+_KEEP_S = 2.0  # how long a restarting snapshot actor may delay a frame
+_AWAY_S = 1.0  # how long after that other frames do not wait for it
 _READY_S = 5.0
 
 SessionCall = Callable[[str, Message[Any]], Awaitable[Any]]  # model, message -> result or Refusal
 
 
 def direct(handle: Any) -> Any:
-    """A handle whose calls go straight from replica to replica, not by Ray's object store."""
+    """A handle whose calls go directly between replicas, not through Ray's object store."""
     return handle.options(_by_reference=False)
 
 
@@ -115,9 +115,9 @@ class RemoteBackend:
         await asyncio.wait_for(self._snapshot_actor.add.remote(changes), _KEEP_S)
 
     async def _insist(self, stage: str, call: Callable[[], Any]) -> Any:
-        """Call until a living replica has answered; the service's deadline ends it.
+        """Call until a living replica answers; the service's deadline ends it.
 
-        All calls may be repeated: detecting keeps nothing, a session knows what it has answered.
+        All calls may be repeated: detection has no state, a session knows what it has answered.
         """
         while True:
             try:
@@ -126,7 +126,7 @@ class RemoteBackend:
                 text = "the queue is full; try again"
                 raise Refusal(Cause.OVERLOADED, text, retry_after_s=1) from error
             except RayTaskError:
-                raise  # a fault of the program, which a second try would only repeat
+                raise  # a bug, which a second try would only repeat
             except (RayError, RayServeException) as error:
                 logger.warning("%s: a replica was lost (%s)", stage, type(error).__name__)
             else:
@@ -139,10 +139,10 @@ class RemoteBackend:
 
 
 class ActorSnapshots:
-    """In the snapshot actor's memory.
+    """Snapshots in the memory of the snapshot actor.
 
     Args:
-        snapshot_actor: Its handle.
+        snapshot_actor: Handle of the actor.
     """
 
     def __init__(self, snapshot_actor: Any) -> None:
@@ -165,12 +165,12 @@ class ActorSnapshots:
             raise
 
     async def get(self, name: str) -> bytes | None:
-        """Waits for the snapshot actor: without it nobody knows whether the stream is lost."""
+        """The newest snapshot; waits for the actor, which alone knows if the stream is lost."""
         content: bytes | None = await self._snapshot_actor.get.remote(name)
         return content
 
     async def delete(self, name: str) -> None:
-        """Best effort: what is left goes by its age."""
+        """Delete a snapshot, if the actor answers; else it is dropped by its age."""
         await asyncio.wait_for(self._snapshot_actor.delete.remote(name), _KEEP_S)
 
 

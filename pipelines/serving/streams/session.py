@@ -38,8 +38,8 @@ class Session:
     Attributes:
         table: The open streams.
         num_resumed: Streams read from a snapshot.
-        num_expired: Streams ended because nobody used them.
-        num_unkept: Snapshots that could not be kept.
+        num_expired: Streams that ended because they were idle.
+        num_unkept: Snapshots that could not be written.
     """
 
     def __init__(self, config: ServeConfig, snapshots: SnapshotStore, number: int = 0) -> None:
@@ -123,7 +123,7 @@ class Session:
             await self._forget(name)
 
     async def keep_all(self) -> None:
-        """Snapshot what has gone on since its last one, before this replica ends."""
+        """Take snapshots of the streams that have advanced since their last one."""
         for name in list(self._locks):
             async with self._locks[name]:
                 stream = self.table.peek(name)
@@ -131,10 +131,10 @@ class Session:
                     await self._keep(stream)
 
     async def _keep(self, stream: Stream) -> None:
-        """Snapshot a stream. A store that is away must not stop streams that are well: counted."""
+        """Take a snapshot. A failing store is counted, and must not stop the stream."""
         try:
             await self._snapshots.put(stream.name, dump(stream))
-        except Exception as error:  # noqa: BLE001  whatever the store raises
+        except Exception as error:  # noqa: BLE001  any error of the store
             self.num_unkept += 1
             logger.warning("a snapshot could not be kept: %s", type(error).__name__)
         else:
@@ -166,5 +166,5 @@ class Session:
         self._locks.pop(name, None)
         try:
             await self._snapshots.delete(name)
-        except Exception as error:  # noqa: BLE001  whatever the store raises; the stream has ended
+        except Exception as error:  # noqa: BLE001  any error of the store; the stream has ended
             logger.warning("a snapshot could not be deleted: %s", type(error).__name__)

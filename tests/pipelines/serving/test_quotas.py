@@ -91,8 +91,8 @@ def test_above_its_part_one_reader_of_an_owner_reads_on_and_others_do_not_notice
     assert memory.is_full("a")
     assert not memory.is_full("b")
     assert not memory.wait("a", "idle", lambda: told.append("idle"))
-    assert memory.wait("a", "first", lambda: told.append("first"), is_amid=True)
-    assert not memory.wait("a", "second", lambda: told.append("second"), is_amid=True)
+    assert memory.wait("a", "first", lambda: told.append("first"), is_partial=True)
+    assert not memory.wait("a", "second", lambda: told.append("second"), is_partial=True)
     memory.leave("a", "first")  # its message is whole
     assert told == ["second"]
     assert memory.may_read_on("a", "second")
