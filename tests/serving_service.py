@@ -43,7 +43,7 @@ OTHER_TOKEN = "another-token-of-the-tests"  # noqa: S105
 
 
 class MemorySnapshots:
-    """A snapshot_actor in this process."""
+    """A snapshot actor in this process."""
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}

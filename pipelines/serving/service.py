@@ -144,7 +144,7 @@ class Service:
         """
         return self.sockets.hold(owner)
 
-    def before_image(self, owner: str) -> None:
+    def check_admission(self, owner: str) -> None:
         """Refuse a frame without a free slot or over the rate, before its image is read.
 
         Raises:
@@ -201,7 +201,7 @@ class Service:
         self.metrics.count("jde_detections", number=len(found.detections))
         return frame, found.detections
 
-    async def before_body(self, stream: str, owner: str, seq: int) -> Answer | None:
+    async def first_answer(self, stream: str, owner: str, seq: int) -> Answer | None:
         """Check a frame's number before its image is read.
 
         Returns:

@@ -159,8 +159,8 @@ def _calls(service: Service) -> APIRouter:
         embeddings: Annotated[bool, Query(description="appearance vectors too")] = False,
     ) -> Response:
         """People in one image. Nothing is kept."""
-        owner = _before_image(request)
-        service.before_image(owner)
+        owner = _check_headers(request)
+        service.check_admission(owner)
         body = await service.read_body(owner, request.stream())
         frame, found = await service.detect(owner, body)
         return _json(detect_answer(model, frame, found, embeddings=embeddings))
@@ -201,10 +201,10 @@ def _calls(service: Service) -> APIRouter:
     )
     async def frame(request: Request, stream: StreamId, seq: Seq, time_s: TimeS = None) -> Response:
         """Tracks of the next frame. A number sent again gets its first answer."""
-        owner = _before_image(request)
-        answer = await service.before_body(stream, owner, seq)
+        owner = _check_headers(request)
+        answer = await service.first_answer(stream, owner, seq)
         if answer is None:
-            service.before_image(owner)
+            service.check_admission(owner)
             body = await service.read_body(owner, request.stream())
             picture, found = await service.detect(owner, body, call="frame")
             size = (picture.width, picture.height)
@@ -218,7 +218,7 @@ def _calls(service: Service) -> APIRouter:
     return router
 
 
-def _before_image(request: Request) -> str:
+def _check_headers(request: Request) -> str:
     """Check the headers of an image; returns the owner."""
     check_content_type(request.headers.get("content-type"), request.headers.get("content-encoding"))
     owner: str = request.state.owner

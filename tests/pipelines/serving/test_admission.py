@@ -1,4 +1,4 @@
-"""Tokens, rates, and places for frames."""
+"""Tokens, rates, and slots for frames."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_rates_remember_so_many_owners_only() -> None:
     assert len(rates._buckets) == 5
 
 
-def test_places_are_given_in_order_and_in_turns_and_the_rest_is_refused_at_once() -> None:
+def test_slots_are_given_in_order_and_in_turns_and_the_rest_is_refused_at_once() -> None:
     async def main() -> None:
         queue, order = AdmissionQueue(1, 2), []
         gate = asyncio.Event()
@@ -163,7 +163,7 @@ def test_sockets_that_are_always_ahead_leave_room_for_calls() -> None:
     asyncio.run(asyncio.wait_for(main(), 5))
 
 
-def test_giving_up_while_a_place_is_being_passed_on() -> None:
+def test_giving_up_while_a_slot_is_being_passed_on() -> None:
     """The waiting frame is cancelled, and the running one leaves before it has noticed."""
 
     async def main() -> None:
@@ -192,7 +192,7 @@ def test_giving_up_while_a_place_is_being_passed_on() -> None:
     )
 )
 @settings(max_examples=60, deadline=None)
-def test_no_place_is_lost_or_made_by_whoever_gives_up(steps: list[tuple[str, int]]) -> None:
+def test_no_slot_is_lost_or_made_by_whoever_gives_up(steps: list[tuple[str, int]]) -> None:
     async def main() -> None:
         queue, gates, tasks = AdmissionQueue(2, 100), [], []
         most = 0

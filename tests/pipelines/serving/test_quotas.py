@@ -1,4 +1,4 @@
-"""What is shared out between tokens: places for frames, sockets, and bytes of images."""
+"""Limits shared out between tokens: slots for frames, sockets, and bytes of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jde_ray.pipelines.serving.quotas import ConcurrencyLimit, MemoryBudget
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 
 
-def test_an_owner_whose_frames_never_end_leaves_a_place_to_others() -> None:
+def test_an_owner_whose_frames_never_end_leaves_a_slot_to_others() -> None:
     async def main() -> None:
         queue, order, gate = AdmissionQueue(2, 1, 4), [], asyncio.Event()
 
