@@ -1,4 +1,4 @@
-"""Clips for a service on Ray Serve, its rows by every way in, and those of the offline run."""
+"""Clips for a service on Ray Serve, their rows over REST and sockets, and those offline."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class LocalBackend:
         self.lose_session()
 
     def lose_session(self) -> None:
-        """As when the replica is killed: only the snapshots are left."""
+        """Lose the session as a kill of its replica does: only the snapshots are left."""
         self.session = Session(self._config, self.snapshots)
 
     async def detect(self, frame: NetworkFrame) -> TimedDetections:

@@ -89,7 +89,7 @@ def decode_image(data: bytes, max_pixels: int, max_scans: int = MAX_SCANS) -> ND
         max_scans: Most scans of a JPEG; each passes over all pixels.
 
     Raises:
-        Refusal: As `check_image`, `too_many_scans`, and `bad_image` if it cannot be decoded.
+        Refusal: Those of `check_image`, `too_many_scans`, and `bad_image` if decoding fails.
     """
     width, height = check_image(data, max_pixels)
     try:
@@ -129,7 +129,7 @@ def to_network(
         max_scans: Most scans of a JPEG.
 
     Raises:
-        Refusal: As `decode_image`.
+        Refusal: Those of `decode_image`.
     """
     image = decode_image(data, max_pixels, max_scans)
     height, width = image.shape[:2]

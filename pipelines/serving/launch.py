@@ -31,7 +31,7 @@ _NEARBY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call wh
 # What Ray Serve reads from the environment. Replicas call each other without the object store and
 # without threads of their own in between.
 _SERVE_SETTINGS = {
-    # a busy machine takes longer than Serve's 5 s to start a proxy, which it would then start anew
+    # a busy machine takes longer than Serve's 5 s to start a proxy, which would then be restarted
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # period of the controller's loop: with the default of 0.1 s it takes 3 % of a core

@@ -1,9 +1,9 @@
 """A stream over one WebSocket: images in, tracks out, in order; detected ahead of their turn.
 
-The server begins with `{"stream", "model", "expected"}`. A binary message is the image of the next
-frame. A text message `{"seq", "time_s"}` before it, both optional, says which frame it is and when
-it was taken; after a refusal `seq` says where to go on. Every image gets one answer, in order: that
-of `POST .../frames/{seq}`, or a refusal with its `seq`.
+The server first sends `{"stream", "model", "expected"}`. A binary message is the image of the next
+frame. A text message `{"seq", "time_s"}` before it, both optional, holds its number and the time it
+was taken; after a refusal `seq` sets the number to continue with. Every image gets one answer, in
+order: that of `POST .../frames/{seq}`, or a refusal with its `seq`.
 """
 
 from __future__ import annotations

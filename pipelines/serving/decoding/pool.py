@@ -72,7 +72,7 @@ class Decoders:
             limits: Limits on pixels, scans and time.
 
         Raises:
-            Refusal: As `images.to_network`, and `image_too_slow`.
+            Refusal: Those of `images.to_network`, and `image_too_slow`.
         """
         begun = asyncio.Event()
         use = asyncio.ensure_future(self._use(begun, owner, data, detection, limits))
@@ -148,13 +148,13 @@ class _Process:
         try:
             self._connection.send_bytes(head + data)
             if not self._connection.poll(seconds):
-                self._begin_anew()
+                self._restart()
                 text = f"image: it must be decoded within {seconds:g} s"
                 raise Refusal(Cause.IMAGE_TOO_SLOW, text)
             answer = self._connection.recv_bytes(1 << 16)
         except (EOFError, OSError) as error:
             logger.warning("a decoding process has ended (%s)", type(error).__name__)
-            self._begin_anew()
+            self._restart()
             raise Refusal(Cause.BAD_IMAGE, "image: it cannot be decoded") from error
         return self._read(answer), time.perf_counter() - since
 
@@ -206,7 +206,7 @@ class _Process:
             raise RuntimeError("a decoding process did not start") from error
         self._is_ready = True
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self._drop()
         self._begin()
 

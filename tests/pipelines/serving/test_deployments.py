@@ -112,7 +112,7 @@ def test_health_and_readiness(port):
 
 @pytest.mark.slow
 def test_a_rolling_update_never_mixes_versions_within_a_stream(port, clips):
-    """Streams play over REST while the settings change: old ones are lost or go on as they were."""
+    """Streams play over REST while the settings change: old ones are lost or continue unchanged."""
     from ray import serve
 
     from jde_ray.pipelines.serving.launch import APP

@@ -137,7 +137,7 @@ def test_a_compressed_body_is_refused_before_it_is_read(service):
 
 
 def test_many_clients_get_their_own_answers(service):
-    """Six streams of different scenes at once give what each gives alone."""
+    """Six streams of different scenes at once get the answers that each gets alone."""
 
     def play(seed: int) -> list[object]:
         stream = service.open()
@@ -412,7 +412,7 @@ def test_a_fault_of_the_program_is_told_without_its_inside(service, monkeypatch)
 
 
 class Lines(logging.Handler):
-    """What the service logs, as text."""
+    """The log of the service, as text."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -102,7 +102,7 @@ def test_a_process_that_dies_costs_one_image() -> None:
 
 
 def test_another_tokens_calls_are_answered_while_one_sends_images_that_take_long() -> None:
-    """As `tests/faults/attack_service.py`, with a stand-in for the network and little time."""
+    """The attacks of `tests/faults/attack_service.py`, with a fake network and little time."""
     import threading
 
     with running(tokens=(TOKEN, OTHER_TOKEN), max_scans=10**6, decode_s=0.8) as service:
