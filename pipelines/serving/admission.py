@@ -1,4 +1,4 @@
-"""Who may come in: tokens compared in constant time, frames a second, and places for frames."""
+"""Tokens, compared in constant time, and the rate of frames per token."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _TOKEN = re.compile(r"[\x21-\x7e]{16,512}\Z")
 
 
 def read_tokens(path: str) -> tuple[str, ...]:
-    """The tokens of a file, one a line; empty lines and lines that begin with # are left out.
+    """The tokens of a file, one per line; skips empty lines and lines that begin with #.
 
     Raises:
-        ValueError: If it cannot be read, holds none, or one that is too short. It names no token.
+        ValueError: If it cannot be read, or holds no token or a malformed one, which is not quoted.
     """
     try:
         lines = Path(path).read_text(encoding="ascii").splitlines()
@@ -44,10 +44,10 @@ def read_tokens(path: str) -> tuple[str, ...]:
 
 
 class Tokens:
-    """The accepted tokens; none at all lets everybody in.
+    """The accepted tokens; without any, every caller is accepted.
 
     Args:
-        tokens: Of `read_tokens`.
+        tokens: As `read_tokens` returns them.
     """
 
     def __init__(self, tokens: tuple[str, ...] = ()) -> None:
@@ -59,9 +59,9 @@ class Tokens:
         return bool(self._digests)
 
     def owner(self, given: str | None) -> str:
-        """Who a token stands for: a digest of it.
+        """The owner that a token stands for: a digest of it.
 
-        Every accepted token is compared, at full length, so that the time says nothing.
+        Every accepted token is compared, at full length, so that the time reveals nothing.
 
         Raises:
             Refusal: `no_token` or `wrong_token`.
@@ -78,12 +78,12 @@ class Tokens:
 
 
 class Rates:
-    """Frames a second of each owner: a bucket that fills at the rate and holds one second.
+    """A token bucket per owner, which fills at the rate and holds the frames of one second.
 
     Args:
-        per_second: The rate.
-        clock: Monotonic seconds.
-        max_owners: Owners remembered.
+        per_second: Frames per second.
+        clock: Returns monotonic seconds.
+        max_owners: Number of owners whose buckets are kept.
     """
 
     def __init__(

@@ -1,21 +1,22 @@
-"""What the service is told: frozen, checked, and readable from the `args` of a Serve YAML."""
+"""Configuration of the service: frozen, checked, and read from the `args` of a Serve YAML."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
 from jde_ray.models.tracking.registry import CONFIGS
-from jde_ray.pipelines.config import DetectionConfig, Device, TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, Device, Resize, TrackConfig
 from jde_ray.pipelines.video.image_headers import MAX_SCANS
 
 MIB = 1 << 20
 MEMORY_PREFIX = "memory:"
-KEEP_ALIVE_S = 15  # of a connection without calls
+KEEP_ALIVE_S = 15  # for a connection without calls
+RESIZE: Resize = "published"  # the only resizing that `images.to_network` has
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -34,6 +35,10 @@ def split_address(address: str) -> tuple[str, int]:
     return host, port
 
 
+def _default_track() -> TrackConfig:
+    return TrackConfig(detection=DetectionConfig(resize=RESIZE))
+
+
 def _check_least(name: str, value: float, least: float) -> None:
     if not value >= least:
         raise ValueError(f"{name}: got {value}, expected from {least}")
@@ -41,32 +46,33 @@ def _check_least(name: str, value: float, least: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a client may ask of the service. No request can raise one of them.
+    """Limits on what a client may ask of the service. No request can raise them.
 
     Attributes:
-        max_body_bytes: Of an image; one byte more is refused when it arrives.
-        max_pixels: Of a decoded image.
-        max_scans: Of a progressive JPEG, each of which passes over all pixels.
-        decode_s: Seconds in which an image is decoded; the process that has not is ended.
+        max_body_bytes: Largest image file; a body is refused at the first byte beyond it.
+        max_pixels: Largest decoded image.
+        max_scans: Most scans of a progressive JPEG; each passes over all pixels.
+        decode_s: Seconds to decode an image; a process that takes longer is killed.
         body_s: Seconds in which a body must arrive.
         request_s: Seconds in which a call is answered, waiting included.
-        max_bodies: Bodies that may be arriving at once in one ingress.
-        max_sockets: WebSockets that may be open at once in one ingress.
-        max_image_bytes: Of the images that have arrived in one ingress and are not answered. Above
-            it no more is read from sockets, whose clients have to wait, and calls are refused.
-        token_share: Part of `max_bodies`, `max_sockets` and `max_image_bytes` that one token may
-            have. Without tokens there is nobody else, and it is all of them.
-        max_streams: Open streams of a token.
-        frames_per_second: Frames a second of a token, over all its streams, in one ingress.
-        max_running: Frames at once on their way through the detectors, for each detector and image
-            of its batch (an ingress of N admits 1 / (N - 1) of it all); None is 1 where batches are
-            of one image (CPUs, whose cores the ingress needs too), else 2, so that the next batch
-            is made ready beside the running one. Frames of sockets may be 3 on a CPU.
-        max_waiting: Frames of calls that may wait behind them, for each detector; further ones get
-            503. The more of both, the longer an accepted one takes under overload.
-        max_unanswered: Frames that a WebSocket may be ahead of its answers.
+        max_bodies: Bodies that may be arriving at once, per ingress.
+        max_sockets: WebSockets that may be open at once, per ingress.
+        max_image_bytes: Bytes of images that have arrived and are not answered, per ingress. Above
+            it calls are refused, and sockets are not read, so that their clients wait.
+        token_share: Fraction of `max_bodies`, `max_sockets` and `max_image_bytes` that one token
+            may use. Without tokens every caller shares all of them.
+        max_streams: Open streams per token.
+        frames_per_second: Frames per second and token, over all its streams, per ingress.
+        max_running: Maximum in-flight frames per detector and batch slot. Each of N ingresses gets
+            1 / (N - 1) of the total, so that the rest carry on when one is lost. None: 1 where a
+            batch is one image (CPUs, whose cores the ingress needs too), else 2, so that the next
+            batch is prepared while one runs. Sockets may have 3 in flight on a CPU.
+        max_waiting: Frames of calls that may wait behind those, per detector and batch slot;
+            further calls get 503. The higher both limits, the longer an accepted frame takes under
+            overload.
+        max_unanswered: Frames that a WebSocket may send ahead of its answers.
         idle_s: Seconds after which a stream without frames ends.
-        max_ids: Ended streams that are remembered as such.
+        max_ids: Number of ended streams whose ids are remembered.
     """
 
     max_body_bytes: int = 16 * MIB
@@ -103,45 +109,44 @@ class Limits:
 
     @property
     def snapshot_lasts_s(self) -> float:
-        """How long the snapshot of a stream without frames is kept: a while after its end."""
+        """Seconds for which the snapshot of a stream without frames is kept."""
         return 2 * self.idle_s + 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    """The whole service.
+    """Configuration of the whole service.
 
     Attributes:
-        track: Network, association and filters, as offline; frames are always resized as
-            `published` does.
-        build_model: Loads another network than that of `track`, for tests; None: that one.
-        device: Of the network; `auto` takes a GPU where Ray has one.
+        track: Network, association and filters, as offline, with `resize` as `RESIZE`.
+        build_model: Builds another network than that of `track`, for tests; None: that one.
+        device: Where the network runs; `auto` takes a GPU if Ray has one.
         torch_threads: Threads of a detector on the CPU.
-        num_detectors: Detector replicas; with autoscaling the most there may be.
-        min_detectors: Fewest detector replicas; None: no autoscaling.
-        num_sessions: Session replicas, over which the streams are spread.
-        num_ingresses: Replicas that receive and decode.
-        num_decoders: Decoding processes of an ingress, of which one token has all but one. None:
-            as many as cores, from 2 to 4.
+        num_detectors: Detector replicas; with autoscaling, the maximum.
+        min_detectors: Minimum of detector replicas; None: no autoscaling.
+        num_sessions: Session replicas that the streams are spread over.
+        num_ingresses: Replicas that receive and decode images.
+        num_decoders: Decoding processes per ingress; one token may use all but one. None: the
+            number of cores, between 2 and 4.
         batch: Frames, of any streams, that go through the network together. None: 16 on a GPU,
-            and 1 on a CPU, where a larger batch gains little and every answer would wait for it.
-        batch_wait_s: How long an unfilled batch waits.
-        snapshots: Where the state of streams is kept beside their session: `actor`, `none`,
-            `memory:FOLDER` (FOLDER below /dev/shm, of services on one machine), or the address of
-            a folder or of an S3 prefix.
-        snapshot_every: Frames between snapshots; 1 resumes a stream exactly where it was.
-        listen: `HOST:PORT` on which every ingress listens itself, as `jde serve` wants it on one
-            machine; None: calls come by Serve's proxy.
-        token_file: File of the accepted tokens, one a line; None: no token is asked for.
-        insecure: Without tokens, clients of other machines are served too.
+            and 1 on a CPU, where a larger batch gains little and delays every answer.
+        batch_wait_s: Seconds that an unfilled batch waits for more frames.
+        snapshots: Where the state of streams is kept to survive their session: `actor`, `none`,
+            `memory:FOLDER` (a folder below /dev/shm, if all replicas are on one machine), or the
+            address of a folder or of an S3 prefix.
+        snapshot_every: Frames between snapshots; with 1 a stream resumes exactly where it was.
+        listen: `HOST:PORT` on which every ingress listens itself, as with `jde serve` on one
+            machine; None: calls arrive through Serve's proxy.
+        token_file: File of the accepted tokens, one per line; None: no token is needed.
+        insecure: Without tokens, serve clients of other machines too.
         request_log: Where every call leaves a line of JSON: `stderr` (of the ingress's process,
-            which Ray writes to a file; `jde serve` brings it to its own), `none`, or a file.
-        leaving_file: As soon as it is there, `/readyz` says 503, so that whoever spreads the calls
-            takes others; what comes is answered until the service ends. None: no such file.
-        limits: Of the clients.
+            which Ray writes to a file; `jde serve` relays it to its own), `none`, or a file.
+        leaving_file: When this file exists, `/readyz` is 503, so that a load balancer turns to
+            other services; calls are still answered. None: no such file.
+        limits: Limits on what clients may ask.
     """
 
-    track: TrackConfig = field(default_factory=TrackConfig)
+    track: TrackConfig = field(default_factory=_default_track)
     build_model: Callable[..., Any] | None = None
     device: Device = "auto"
     torch_threads: int = 1
@@ -176,9 +181,9 @@ class ServeConfig:
         if least is not None and not 1 <= least <= self.num_detectors:
             text = f"got {least}, expected 1 to num_detectors ({self.num_detectors})"
             raise ValueError(f"min_detectors: {text}")
-        if self.track.detection.resize != "published":
-            detection = replace(self.track.detection, resize="published")
-            object.__setattr__(self, "track", replace(self.track, detection=detection))
+        resize = self.track.detection.resize
+        if resize != RESIZE:
+            raise ValueError(f"resize: got {resize}, expected {RESIZE}, as the service resizes")
         if self.listen is not None:
             split_address(self.listen)
         if self.snapshots in ("", MEMORY_PREFIX):
@@ -187,15 +192,15 @@ class ServeConfig:
 
     @property
     def has_session_inside(self) -> bool:
-        """Whether the session is a part of the ingress: where all calls come to the same one.
+        """Whether the session runs inside the ingress, which it can where there is one of each.
 
-        Between processes a frame's way to its tracker and back takes ten times the tracker's time.
+        Between processes, the round trip of a frame takes ten times the tracker's time.
         """
         return self.listen is not None and self.num_ingresses == self.num_sessions == 1
 
-    @cached_property  # named several times a frame, and 60 us to make
+    @cached_property  # read several times per frame; computing it takes 60 us
     def model(self) -> str:
-        """Version of what answers: `small@<weights>.<configuration>`, 8 hex digits each.
+        """Version of the model that answers: `small@<weights>.<configuration>`, 8 hex digits each.
 
         Two services with the same version give the same answers to the same stream.
         """
@@ -207,7 +212,8 @@ class ServeConfig:
 def read_config(values: Mapping[str, Any]) -> ServeConfig:
     """The configuration of nested plain values, as a Serve YAML's `args` holds them.
 
-    `weights`, `size` and `conf` may stand at the top too.
+    `weights`, `size` and `conf` are accepted at the top level too. `track.detection.resize`
+    defaults to `RESIZE`, unlike for `jde track`.
 
     Raises:
         ValueError: If a name is unknown or a value not accepted.
@@ -219,8 +225,10 @@ def read_config(values: Mapping[str, Any]) -> ServeConfig:
             inner = dict(track.get(section) or {})
             inner["high_score" if name == "conf" else name] = values.pop(name)
             track[section] = inner
-    if track:
-        values["track"] = track
+    detection = track.get("detection", {})
+    if isinstance(detection, Mapping):
+        track["detection"] = {"resize": RESIZE, **detection}
+    values["track"] = track
     config: ServeConfig = _read(ServeConfig, values, "")
     return config
 
@@ -252,7 +260,7 @@ def _read(kind: type[Any], values: Mapping[str, Any], place: str) -> Any:
 
 
 def _read_association(values: Mapping[str, Any], place: str) -> Any:
-    """Settings of the association that `association` names; ours unless it names another."""
+    """Settings of the association that `association` names, by default `jde`."""
     name = values.get("association", "jde")
     if name not in CONFIGS:
         raise ValueError(f"association: got {name!r}, expected {' | '.join(CONFIGS)}")

@@ -1,19 +1,19 @@
-"""The Ray Serve application: ingress, detectors, sessions, and the keeper beside them.
+"""The Ray Serve application: ingress, detectors, sessions and the snapshot actor.
 
 ```
- client -> ingress: guard, limits
+ client -> ingress: checks and limits
               |-> decoding processes: pixels, letterboxed
               |-> detectors: one batch of frames of any streams
               |-> sessions-N: the stream's tracker, fed with those detections
-              |      +-> snapshots of streams: shared memory, the keeper, a folder or S3
-              +-> keeper: sums of counts
+              |      +-> snapshots of streams: shared memory, the snapshot actor, a folder or S3
+              +-> snapshot actor: sums of the ingresses' counts
 ```
 
-On one machine (`listen`) clients reach the ingresses themselves, on a cluster by Serve's proxies;
-and a single ingress that listens keeps a single session in its own process.
+On one machine (`listen`) clients reach the ingresses directly, on a cluster through Serve's
+proxies. A single ingress that listens runs a single session in its own process.
 
-A stream is pinned by its id, which names its session: each `sessions-N` is a deployment of exactly
-one replica, so that there is no ring to move streams about when a replica dies or comes back.
+A stream's id names its session. Each `sessions-N` is a deployment of exactly one replica, so no
+stream moves to another session when a replica dies or comes back.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from jde_ray.pipelines.serving.admission import read_tokens
 from jde_ray.pipelines.serving.config import ServeConfig, read_config
 from jde_ray.pipelines.serving.replicas.detector import DetectorReplica
 from jde_ray.pipelines.serving.replicas.ingress import IngressReplica
-from jde_ray.pipelines.serving.replicas.keeper import Keeper
 from jde_ray.pipelines.serving.replicas.session import SessionReplica
+from jde_ray.pipelines.serving.replicas.snapshot_actor import SnapshotActor
 
-_MANY = 10_000  # calls at once: our own limits are the ones that hold
-# Serve would make a line of its own for every call from replica to replica
+_SNAPSHOT_ACTOR = "keeper"  # the deployment in `serve status` and in files of `serve build`
+_MANY = 10_000  # concurrent calls: above our own limits, which are the ones that apply
+# without these Serve logs a line for every call between replicas
 _QUIET = {"encoding": "JSON", "enable_access_log": False, "log_level": "WARNING"}
 _QUICK: dict[str, Any] = {
     "health_check_period_s": 2,
@@ -45,7 +46,7 @@ _QUICK: dict[str, Any] = {
 
 
 def __getattr__(name: str) -> serve.Application:
-    """`app`: the application of the default settings, since `serve build` takes no function."""
+    """`app` is the application with default settings: `serve build` accepts no function."""
     if name != "app":
         raise AttributeError(f"module {__name__} has no {name}")
     return build({})
@@ -55,33 +56,33 @@ def build(args: dict[str, Any]) -> serve.Application:
     """The application, for `jde serve`, `serve run` and `serve deploy`.
 
     Args:
-        args: Fields of `ServeConfig`, nested; `weights`, `size` and `conf` also at the top.
+        args: Fields of `ServeConfig`, nested; `weights`, `size` and `conf` also at the top level.
 
     Raises:
         ValueError: If a setting is not accepted, or the weights or tokens cannot be read.
     """
-    return build_application(settle(args))
+    return build_application(resolve_settings(args))
 
 
-def settle(args: dict[str, Any]) -> ServeConfig:
-    """The configuration with what follows from the weights and this machine filled in.
+def resolve_settings(args: dict[str, Any]) -> ServeConfig:
+    """The configuration, completed with what the weights and this machine decide.
 
     Raises:
-        ValueError: As `build`.
+        ValueError: If a setting is not accepted, or the weights or tokens cannot be read.
     """
     config = read_config(args)
     if config.token_file is not None:
         read_tokens(config.token_file)
     detection = config.track.detection
     if config.build_model is None:
-        detection = _settle_weights(detection, args)
+        detection = _resolve_weights(detection, args)
     if detection.precision == "auto":
         detection = replace(detection, precision=quick_precision(config.device))
     return replace(config, track=replace(config.track, detection=detection))
 
 
-def _settle_weights(detection: DetectionConfig, args: dict[str, Any]) -> DetectionConfig:
-    """What follows from the weights, as for `jde track`: their size, shape of the input, hash."""
+def _resolve_weights(detection: DetectionConfig, args: dict[str, Any]) -> DetectionConfig:
+    """Take the input size, `rect` and the fingerprint from the weights, as `jde track` does."""
     nested = (args.get("track") or {}).get("detection") or {}
     wanted = detection.size if "size" in args or "size" in nested else None
     facts = inspect(detection.weights, wanted)
@@ -97,7 +98,7 @@ def _settle_weights(detection: DetectionConfig, args: dict[str, Any]) -> Detecti
 
 
 def build_application(config: ServeConfig) -> serve.Application:
-    """The application of a settled configuration."""
+    """The application with resolved settings."""
     on_gpu = config.device != "cpu" and _has_gpu(config)
     batch = config.batch or (16 if on_gpu else 1)
     config = replace(config, batch=batch)
@@ -115,10 +116,12 @@ def build_application(config: ServeConfig) -> serve.Application:
             "upscale_delay_s": 5,
             "downscale_delay_s": 120,
         }
-    keeper = _deployment(Keeper, "keeper").bind(config.limits.snapshot_lasts_s)
+    snapshot_actor = _deployment(SnapshotActor, _SNAPSHOT_ACTOR).bind(
+        config.limits.snapshot_lasts_s
+    )
     detectors = _deployment(DetectorReplica, "detectors", **pool).bind(config)
     sessions = [
-        _deployment(SessionReplica, f"sessions-{number}").bind(config, number, keeper)
+        _deployment(SessionReplica, f"sessions-{number}").bind(config, number, snapshot_actor)
         for number in range(0 if config.has_session_inside else config.num_sessions)
     ]
     ingress = _deployment(
@@ -127,12 +130,12 @@ def build_application(config: ServeConfig) -> serve.Application:
         num_replicas=config.num_ingresses,
         logging_config={**_QUIET, "log_level": "INFO"},
     )
-    application: serve.Application = ingress.bind(config, detectors, sessions, keeper)
+    application: serve.Application = ingress.bind(config, detectors, sessions, snapshot_actor)
     return application
 
 
 def _deployment(kind: type[Any], name: str, **options: Any) -> Any:
-    """A deployment of one replica that asks for no CPU, unless told otherwise."""
+    """A deployment of one replica that reserves no CPU, unless `options` say otherwise."""
     light = {"num_cpus": 0}
     settings = {
         "ray_actor_options": light,

@@ -15,18 +15,18 @@ from jde_ray.pipelines.video import image_headers
 from jde_ray.pipelines.video.frame import MAX_SIDE
 from jde_ray.pipelines.video.image_headers import MAX_SCANS, reaches_its_end, read_header
 
-# `application/octet-stream` is what programs say that do not know; the first bytes decide anyway
+# programs that do not know send `application/octet-stream`; the first bytes decide anyway
 CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 
 
 @dataclass(frozen=True)
 class NetworkFrame:
-    """A frame as the detector takes it.
+    """A frame, ready for the detector.
 
     Attributes:
         pixels: `(H, W, 3)` RGB uint8, letterboxed to the network's size.
-        width: Of the image in source pixels.
-        height: Likewise.
+        width: Width of the image in source pixels.
+        height: Height of the image in source pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -35,7 +35,7 @@ class NetworkFrame:
 
 
 def check_content_type(content_type: str | None, encoding: str | None) -> None:
-    """Refuse what is no image by its own words, before it is read.
+    """Refuse a body whose headers say that it is no image, before it is read.
 
     Raises:
         Refusal: `unsupported_type`.
@@ -53,11 +53,11 @@ def check_content_type(content_type: str | None, encoding: str | None) -> None:
 
 
 def check_image(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """Width and height of an image that may be decoded.
+    """Width and height of an image, from its header, if it may be decoded.
 
     Args:
         data: The whole body.
-        max_pixels: Of the decoded image.
+        max_pixels: Largest decoded image.
 
     Raises:
         Refusal: `bad_image`, `unsupported_type` or `too_many_pixels`.
@@ -85,11 +85,11 @@ def decode_image(data: bytes, max_pixels: int, max_scans: int = MAX_SCANS) -> ND
 
     Args:
         data: The whole body.
-        max_pixels: Of the decoded image.
-        max_scans: Of a JPEG: each passes over all pixels.
+        max_pixels: Largest decoded image.
+        max_scans: Most scans of a JPEG; each passes over all pixels.
 
     Raises:
-        Refusal: As `check_image`, `too_many_scans`, and `bad_image` if it cannot be decoded.
+        Refusal: Those of `check_image`, `too_many_scans`, and `bad_image` if decoding fails.
     """
     width, height = check_image(data, max_pixels)
     try:
@@ -119,17 +119,17 @@ def to_network(
     rect: bool = False,
     max_scans: int = MAX_SCANS,
 ) -> NetworkFrame:
-    """Decode and letterbox, with the arithmetic of `jde track --resize published`.
+    """Decode and letterbox an image, with the arithmetic of `jde track --resize published`.
 
     Args:
         data: The whole body.
         size: Width and height of the network's input in pixels.
-        max_pixels: Of the decoded image.
-        rect: Take the input of that area which fits the image's shape.
-        max_scans: Of a JPEG.
+        max_pixels: Largest decoded image.
+        rect: Choose the input's shape by that of the image, with the area of `size`.
+        max_scans: Most scans of a JPEG.
 
     Raises:
-        Refusal: As `decode_image`.
+        Refusal: Those of `decode_image`.
     """
     image = decode_image(data, max_pixels, max_scans)
     height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""The service on this machine or on a cluster, from its start until it has drained."""
+"""Start the service on this machine or on a cluster, and drain it in the end."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _NEARBY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call wh
 # What Ray Serve reads from the environment. Replicas call each other without the object store and
 # without threads of their own in between.
 _SERVE_SETTINGS = {
-    # a busy machine takes longer than Serve's 5 s to start a proxy, which it would then start anew
+    # a busy machine takes longer than Serve's 5 s to start a proxy, which would then be restarted
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    # how often the controller looks at everything: its 0.1 s would take 3 % of a core
+    # period of the controller's loop: with the default of 0.1 s it takes 3 % of a core
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
-    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # that part of it needs another proxy
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # this part of the optimisation needs another proxy
 }
 
 
@@ -45,15 +45,15 @@ class Running:
     """A service that is up.
 
     Attributes:
-        url: Of its page and calls.
-        leaving_file: See `leave`.
+        url: Address of its page and calls.
+        leaving_file: When this file exists, `/readyz` is 503.
     """
 
     url: str
     leaving_file: Path
 
     def leave(self, for_s: float) -> None:
-        """Say at `/readyz` that it is about to stop, and go on answering for so many seconds."""
+        """Turn `/readyz` to 503, and answer calls for `for_s` more seconds."""
         self.leaving_file.touch()
         time.sleep(for_s)
 
@@ -86,10 +86,10 @@ def check_door(host: str, port: int, token_file: str | None, *, insecure: bool) 
 
 
 def _start(**options: Any) -> None:
-    """Start Serve; one whose proxy takes longer than Serve's own minute is found by a second call.
+    """Start Serve; a second call finds a proxy that took longer than Serve's own minute.
 
     Raises:
-        TimeoutError: If nothing has started.
+        TimeoutError: If the second call finds none either.
     """
     from ray import serve
 
@@ -100,10 +100,10 @@ def _start(**options: Any) -> None:
 
 
 def _wait_for_listener(host: str, port: int) -> None:
-    """Return when somebody listens.
+    """Return when an ingress listens.
 
     Raises:
-        TimeoutError: If nobody does in time.
+        TimeoutError: If none does within two minutes.
     """
     deadline = time.monotonic() + _LISTENING_S
     while True:
@@ -125,9 +125,9 @@ def _is_one_machine() -> bool:
 
 @contextmanager
 def _snapshot_folder() -> Iterator[Path | None]:
-    """A folder in this machine's memory for the snapshots of one service, None where there is none.
+    """A folder in this machine's memory for the snapshots of one service; None without /dev/shm.
 
-    What a service that was killed has left there is removed by the next one.
+    It removes the folders of services that were killed.
     """
     if not _SHARED_MEMORY.is_dir():
         yield None
@@ -144,9 +144,9 @@ def _snapshot_folder() -> Iterator[Path | None]:
 
 @contextmanager
 def _relayed(path: Path) -> Iterator[None]:
-    """What is written to a named pipe at `path` comes to standard error, to the last line."""
+    """Copy all that is written to a named pipe at `path` to standard error."""
     os.mkfifo(path, 0o600)
-    # open for both, so that it does not end while no ingress has it open
+    # opened for writing too, so that it does not end while no ingress has it open
     pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     is_over = threading.Event()
 
@@ -178,35 +178,35 @@ def running(
     """Start the service, and drain it in the end.
 
     Args:
-        args: As `deployments.build` takes them.
-        host: To listen on.
-        port: Likewise.
-        address: `local`, or that of a Ray cluster.
+        args: Arguments of `deployments.build`.
+        host: Address to listen on.
+        port: Port to listen on.
+        address: `local`, or the address of a Ray cluster.
 
     Raises:
         RunError: If a setting, the weights, the tokens or the address are refused.
     """
-    from jde_ray.pipelines.serving.deployments import build_application, settle
+    from jde_ray.pipelines.serving.deployments import build_application, resolve_settings
 
     token_file, insecure = args.get("token_file"), bool(args.get("insecure"))
     check_door(host, port, token_file, insecure=insecure)
     try:
-        config = settle(dict(args))
+        config = resolve_settings(dict(args))
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     for name, value in _SERVE_SETTINGS.items():
         os.environ.setdefault(name, value)
     url_host = f"[{host}]" if ":" in host else host
     with ExitStack() as stack:
-        # joined last, so that it is left first: its processes write and read in both folders
+        # Ray is entered last and left first: its processes write and read in both folders
         here = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jde-serve-")))
         folder = stack.enter_context(_snapshot_folder())
         if address == "local" and config.request_log == STDERR:
             stack.enter_context(_relayed(here / "requests"))
         stack.enter_context(connected(address))
-        stack.enter_context(interruptible())  # Ray has put a handler of its own in its place
+        stack.enter_context(interruptible())  # again: Ray has replaced the handler
         if address == "local" and _is_one_machine():
-            # on a cluster Serve's proxies find the ingresses, and the keeper is found by all
+            # on a cluster Serve's proxies find the ingresses, and all find the snapshot actor
             config = replace(
                 config, listen=f"{url_host}:{port}", leaving_file=str(here / "leaving")
             )
@@ -237,6 +237,6 @@ def running(
                 raise RunError(f"the service did not start: {first}", ExitCode.INTERNAL) from error
             yield Running(f"http://{url_host}:{port}", here / "leaving")
         finally:
-            # Ray prints that the controller ended while it was being told to
+            # Ray prints that the controller ended, which is what it was asked to do
             with redirect_stdout(io.StringIO()):
                 serve.shutdown()  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
-"""Counts and times of the service as Prometheus reads them, added up over its replicas.
+"""Counts and times of the service for Prometheus, summed over its replicas.
 
-A replica collects changes and hands them on about once a second, so that the sums outlive it.
+A replica sends its changes to the snapshot actor about once a second, so that the sums outlive it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _STAGES_HELP = "Seconds by stage: body, decode, wait, detect, associate, and the
 
 
 class Metrics:
-    """Sums by name and labels; `take` gives what has changed since the last time."""
+    """Sums by name and labels; `take` returns the changes since the last time."""
 
     def __init__(self) -> None:
         self._sums: defaultdict[Key, float] = defaultdict(float)
@@ -58,25 +58,25 @@ class Metrics:
         self._sums[name, first, second] += number
 
     def observe(self, stage: str, seconds: float) -> None:
-        """Note how long a stage took."""
+        """Record how long a stage took."""
         bucket = _BUCKETS[bisect_left(BOUNDS_S, seconds)]
         self._sums[_STAGES, stage, bucket] += 1
         self._sums[_STAGES, stage, "sum"] += seconds
 
     def observe_call(self, call: str, status: str, seconds: float) -> None:
-        """Note how long a call took."""
+        """Record how long a call took."""
         label = f"{call} {status}"
         self._sums[_CALLS, label, _BUCKETS[bisect_left(BOUNDS_S, seconds)]] += 1
         self._sums[_CALLS, label, "sum"] += seconds
 
     def take(self) -> Changes:
-        """The sums so far, which begin at 0 again."""
+        """Return the sums so far, and start again at 0."""
         changes = dict(self._sums)
         self._sums.clear()
         return changes
 
     def add(self, changes: Mapping[Key, float]) -> None:
-        """Take in what another replica has collected."""
+        """Add the changes of another replica."""
         for key, value in changes.items():
             self._sums[key] += value
 
@@ -92,8 +92,8 @@ class Metrics:
         """Prometheus text (version 0.0.4) of the sums and of these gauges.
 
         Args:
-            gauges: By their names.
-            model: Version of what answers.
+            gauges: Values of `GAUGES`, by name.
+            model: Version of the model that answers.
         """
         registry = CollectorRegistry()
         registry.register(_Families(dict(self._sums), gauges, model))
@@ -101,7 +101,7 @@ class Metrics:
 
 
 class _Families:
-    """What prometheus_client asks of a collector."""
+    """The collector interface of prometheus_client."""
 
     def __init__(self, sums: Changes, gauges: Mapping[str, float], model: str) -> None:
         self._sums, self._gauges, self._model = sums, gauges, model
@@ -124,7 +124,7 @@ class _Families:
         yield build
 
     def _histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Metric:
-        """Of sums whose label holds the values of `labels`, a blank between them."""
+        """A histogram of sums whose label holds the values of `labels`, separated by blanks."""
         histogram = HistogramMetricFamily(name, text, labels=labels)
         for label in sorted({key[1] for key in self._sums if key[0] == name}):
             below, buckets = 0.0, []

@@ -1,7 +1,7 @@
 """Every way in which a call is refused: a closed list, each with its HTTP status.
 
 A refusal is the JSON `{"error", "detail"}`, with `"expected"` where it helps: the number of the
-frame that the stream goes on with.
+frame that the stream continues with.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Refusal(Exception):  # noqa: N818  it is an answer
     """A call that is not answered.
 
     Args:
-        cause: Which of the closed list.
-        detail: One line: what, which value, what is accepted. It names no path and no secret.
-        expected: Number of the frame that the stream goes on with, None where there is no such.
-        retry_after_s: When it may be tried again, None where that would not help.
+        cause: One of the closed list.
+        detail: One line: `x: got A, expected B`. It names no path and no secret.
+        expected: Number of the stream's next frame; None where the refusal is not about that.
+        retry_after_s: Seconds after which to try again; None where that would not help.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Refusal(Exception):  # noqa: N818  it is an answer
         return json.dumps(self.to_dict()).encode()
 
     def headers(self) -> dict[str, str]:
-        """What HTTP wants beside the body."""
+        """The headers of the answer."""
         headers = {"content-type": "application/json"}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(max(1, round(self.retry_after_s)))
@@ -102,9 +102,9 @@ def _rebuild(name: str, detail: str, expected: int | None, retry_after_s: float 
     return Refusal(Cause[name], detail, expected=expected, retry_after_s=retry_after_s)
 
 
-_CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
+CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
 
 
 def too_large(limits: Limits) -> Refusal:
-    """The refusal of a body over the limit."""
+    """The refusal of a body above the limit."""
     return Refusal(Cause.BODY_TOO_LARGE, f"body: expected {limits.max_body_bytes} bytes")

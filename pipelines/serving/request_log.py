@@ -1,7 +1,7 @@
-"""One flat line of JSON for every call, to standard error or a file, and nothing else in it.
+"""A log with one flat line of JSON per call, on standard error or in a file.
 
-A thread of its own writes, so that a slow disk or terminal holds up no call; every line is written
-as it comes. What the program itself has to say stays in Ray's log of the replica.
+A thread writes the lines one by one, so that a slow disk or terminal delays no call. Messages of
+the program itself go to Ray's log of the replica.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 logger = logging.getLogger("ray.serve")
 
 NONE, STDERR = "none", "stderr"
-_MOST_WAITING = 20_000  # lines; when what they go to stands still, further ones are counted only
+_MOST_WAITING = 20_000  # lines; while the reader stands still, further ones are only counted
 
 
 class RequestLog:
-    """See above.
+    """Writes the lines of one ingress.
 
     Args:
         where: `stderr`, `none`, or the path of a file or named pipe, which is appended to.
@@ -47,7 +47,7 @@ class RequestLog:
         self._thread.start()
 
     def add(self, values: dict[str, Any]) -> None:
-        """A line: the time, and these values."""
+        """Write a line: the time, and these values."""
         if self._thread is None:
             return
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -62,7 +62,7 @@ class RequestLog:
             self._num_left_out = 0
 
     def close(self, within_s: float = 5.0) -> None:
-        """Return when every line is written, or after so many seconds."""
+        """Return when every line is written, or after `within_s` seconds."""
         if self._thread is not None:
             with contextlib.suppress(queue.Full):
                 self._lines.put(None, timeout=within_s)

@@ -1,8 +1,9 @@
-"""A frame's way through the service, the same for REST and WebSocket. Without Ray and HTTP."""
+"""The steps of a frame through the service, for REST and WebSocket alike. Without Ray or HTTP."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import time
@@ -15,37 +16,49 @@ from typing import Any
 
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.serving.admission import Rates, Tokens
+from jde_ray.pipelines.serving.admission_queue import AdmissionQueue
 from jde_ray.pipelines.serving.backend import Backend
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.decoding.pool import Decoders
 from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.metrics import Metrics
-from jde_ray.pipelines.serving.places import Crowd, Memory, Places
+from jde_ray.pipelines.serving.quotas import ConcurrencyLimit, MemoryBudget
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
+from jde_ray.pipelines.serving.streams.messages import (
+    CountStreams,
+    EndStream,
+    GetAnswer,
+    GetExpected,
+    GetGauges,
+    Message,
+    OpenStream,
+    Result,
+    TrackFrame,
+)
 from jde_ray.pipelines.serving.streams.stream import Answer, session_of
 
 logger = logging.getLogger("ray.serve")
 
 _MAX_HINTS = 10_000
-_PROBE, _PROBE_S = "/readyz", 2.0  # no token is called so
+_PROBE, _PROBE_S = "/readyz", 2.0  # owner of the probe (no token's digest), and its deadline
 # a white pixel
 _PROBE_IMAGE = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
     "0000000a49444154789c63f80f0001010100b138f6140000000049454e44ae426082"
 )
-# Frames of sockets for each detector that takes one at a time. Serve spreads them unevenly: with 1
-# or 2 the detectors stand still for 5 to 10 % of the time, with 3 for 2 %.
+# In-flight frames of sockets per detector without batches. Serve spreads them unevenly: with 1 or 2
+# the detectors are idle for 5 to 10 % of the time, with 3 for 2 %.
 _SOCKETS_RUNNING = 3
 
 
 class Service:
-    """Limits, stages and counts around a backend.
+    """Applies limits, runs the stages of a frame, and counts.
 
     Args:
-        config: Of the service.
+        config: Resolved settings.
         backend: Detectors and sessions.
-        tokens: The accepted ones.
-        decoders: Unless given, its own.
+        tokens: The accepted tokens.
+        decoders: Decoding processes; None: the service starts its own.
     """
 
     def __init__(
@@ -59,52 +72,54 @@ class Service:
         self.config, self.limits, self.backend, self.tokens = config, limits, backend, tokens
         self.metrics = Metrics()
         detectors = config.num_detectors * (config.batch or 1)
-        # each ingress's part of the detectors is what it must carry while one of the others is lost
+        # sized so that the other ingresses carry the load when one is lost
         share = max(1, -(-detectors // max(1, config.num_ingresses - 1)))
         one_by_one = (config.batch or 1) == 1
         running = limits.max_running or (1 if one_by_one else 2)
         sockets = max(running, _SOCKETS_RUNNING) if one_by_one else running
-        self.places = Places(running * share, limits.max_waiting * share, sockets * share)
+        self.queue = AdmissionQueue(running * share, limits.max_waiting * share, sockets * share)
         self.rates = Rates(limits.frames_per_second)
         own = limits.token_share if tokens.are_asked_for else 1.0
-        self.memory = Memory(limits.max_image_bytes, int(own * limits.max_image_bytes))
-        self.bodies = Crowd("bodies are arriving", limits.max_bodies, own)
-        self.sockets = Crowd("sockets are open", limits.max_sockets, own)
-        self._opening = asyncio.Lock()
-        self._next: OrderedDict[str, int] = OrderedDict()  # what this ingress answered last, plus 1
+        self.memory = MemoryBudget(limits.max_image_bytes, int(own * limits.max_image_bytes))
+        self.bodies = ConcurrencyLimit("bodies are arriving", limits.max_bodies, own)
+        self.sockets = ConcurrencyLimit("sockets are open", limits.max_sockets, own)
+        self._opening, self._turn = asyncio.Lock(), itertools.count()
+        self._next: OrderedDict[str, int] = (
+            OrderedDict()
+        )  # after the frame that this ingress answered last
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         self._decoders = decoders or Decoders(config.num_decoders or max(2, min(4, cores)))
 
     async def start(self) -> None:
-        """Return when images can be decoded; else the first ones have to wait for it.
+        """Return when images can be decoded, so that the first ones need not wait.
 
         Raises:
-            RuntimeError: If they cannot.
+            RuntimeError: If a decoding process does not start.
         """
         await self._decoders.start()
 
     def close(self) -> None:
-        """Decode no more."""
+        """End the decoding processes."""
         self._decoders.close()
 
     async def read_body(
         self, owner: str, parts: AsyncIterator[bytes], max_bytes: int | None = None
     ) -> bytes:
-        """A whole body, within its time and size; it holds no place for a frame meanwhile.
+        """Read a whole body, within its time and size. It needs no slot of the queue yet.
 
         Args:
             owner: Who sends it.
-            parts: As they arrive.
-            max_bytes: Instead of the limit of images.
+            parts: The body in pieces, as they arrive.
+            max_bytes: Largest body; None: the limit on images.
 
         Raises:
-            Refusal: `body_too_slow`; `body_too_large` with the first byte too many;
-                `overloaded` if too many bodies are arriving, or too many bytes are here.
+            Refusal: `body_too_slow`; `body_too_large` at the first byte beyond the limit;
+                `overloaded` if too many bodies or bytes are held already.
         """
         most = self.limits.max_body_bytes if max_bytes is None else max_bytes
         body = bytearray()
         try:
-            with self.bodies.one_more(owner), self._timed("body"):
+            with self.bodies.hold(owner), self._timed("body"):
                 async with asyncio.timeout(self.limits.body_s):
                     async for part in parts:
                         if len(body) + len(part) > most:
@@ -122,24 +137,24 @@ class Service:
         return bytes(body)
 
     def socket(self, owner: str) -> AbstractContextManager[None]:
-        """One more open socket, each of which may hold some images.
+        """Count an open socket, which may hold some images, while the block runs.
 
         Raises:
             Refusal: `overloaded`.
         """
-        return self.sockets.one_more(owner)
+        return self.sockets.hold(owner)
 
-    def before_image(self, owner: str) -> None:
-        """Refuse what would be refused anyway, before anything of the image is read.
+    def check_admission(self, owner: str) -> None:
+        """Refuse a frame without a free slot or over the rate, before its image is read.
 
         Raises:
             Refusal: `overloaded` or `too_many_frames`.
         """
-        self.places.check(owner)
+        self.queue.check(owner)
         self.rates.take(owner)
 
     async def check_ready(self) -> None:
-        """Raise `unavailable` unless a frame of somebody new would be answered soon.
+        """Raise `unavailable` unless a frame of a new client would be answered soon.
 
         Raises:
             Refusal: `unavailable`.
@@ -152,7 +167,7 @@ class Service:
             async with asyncio.timeout(_PROBE_S):
                 detection = self.config.track.detection
                 await self._decoders.decode(_PROBE, _PROBE_IMAGE, detection, limits)
-                async with self.places.place(_PROBE, patient=True):
+                async with self.queue.slot(_PROBE, unbounded=True):
                     pass
         except (TimeoutError, Refusal, RuntimeError) as error:
             text = f"not ready: a frame has waited for {_PROBE_S:g} s"
@@ -160,24 +175,24 @@ class Service:
         await self.backend.check_ready()
 
     async def detect(
-        self, owner: str, body: bytes, *, patient: bool = False, call: str = "detect"
+        self, owner: str, body: bytes, *, unbounded: bool = False, call: str = "detect"
     ) -> tuple[NetworkFrame, Detections]:
         """Decode an image and find the people in it.
 
         Args:
             owner: Whose image it is.
             body: The image.
-            patient: Wait for a place, however many do already, with the image decoded meanwhile. A
-                call that may be refused is decoded once it has its place.
-            call: For the counts.
+            unbounded: Wait for a slot however many frames do already, with the image decoded
+                meanwhile. A call that may be refused is decoded once it has its slot.
+            call: Name under which the frame is counted, `detect` or `frame`.
 
         Raises:
-            Refusal: If the image is refused, or there is no place for it.
+            Refusal: If the image is refused, or there is no slot for it.
         """
         async with self._deadline():
-            frame = await self._decode(owner, body) if patient else None
+            frame = await self._decode(owner, body) if unbounded else None
             asked = time.perf_counter()
-            async with self.places.place(owner, patient=patient):
+            async with self.queue.slot(owner, unbounded=unbounded):
                 self.metrics.observe("wait", time.perf_counter() - asked)
                 frame = frame or await self._decode(owner, body)
                 found = await self.backend.detect(frame)
@@ -186,100 +201,107 @@ class Service:
         self.metrics.count("jde_detections", number=len(found.detections))
         return frame, found.detections
 
-    async def before_body(self, stream: str, owner: str, seq: int) -> Answer | None:
-        """What can be said of a frame before its image is read.
+    async def first_answer(self, stream: str, owner: str, seq: int) -> Answer | None:
+        """Check a frame's number before its image is read.
 
         Returns:
-            The first answer, if it was answered before.
+            The first answer if the frame was answered before, None if it is the next one.
 
         Raises:
             Refusal: If there is no such stream, or the frame is not its next one.
         """
-        self.check_stream(stream)
+        session = self.check_stream(stream)
         if self._next.get(stream) == seq:
-            return None  # very likely the next one; the session decides in the end
+            return None  # probably the next one; the session has the last word
         async with self._deadline():
-            return await self.backend.repeated(stream, owner, seq)
+            return await self.backend.send(session, GetAnswer(stream, owner, seq))
 
-    async def associate(
-        self,
-        stream: str,
-        owner: str,
-        seq: int,
-        time_s: float | None,
-        frame: NetworkFrame,
-        found: Detections,
-    ) -> Answer:
-        """Tracks of a frame whose people have been found.
+    async def associate(self, message: TrackFrame) -> Answer:
+        """Tracks of a frame whose detections are known.
 
         Raises:
             Refusal: If the frame is not the stream's next one.
         """
+        session = self.check_stream(message.stream)
         with self._timed("associate"):
             async with self._deadline():
-                size = (frame.width, frame.height)
-                answer = await self.backend.track(stream, owner, seq, time_s, size, found)
-        self._next[stream] = seq + 1
-        self._next.move_to_end(stream)
+                answer = await self.backend.send(session, message)
+        self._next[message.stream] = message.seq + 1
+        self._next.move_to_end(message.stream)
         while len(self._next) > _MAX_HINTS:
             self._next.popitem(last=False)
         self.metrics.count("jde_tracks", number=len(answer.track_ids))
         return answer
 
     async def open(self, owner: str, frames_per_second: float) -> str:
-        """Begin a stream.
+        """Open a stream; returns its id.
 
         Raises:
             Refusal: `too_many_streams`.
         """
         async with self._deadline(), self._opening:
-            if await self.backend.count(owner) >= self.limits.max_streams:
+            if sum(await self._send_all(CountStreams(owner))) >= self.limits.max_streams:
                 text = f"expected {self.limits.max_streams} open streams of a token"
                 raise Refusal(Cause.TOO_MANY_STREAMS, text, retry_after_s=self.limits.idle_s)
-            stream = await self.backend.open(owner, frames_per_second)
+            session = next(self._turn) % self.config.num_sessions
+            stream = await self.backend.send(session, OpenStream(owner, frames_per_second))
         self._next[stream] = 0
         return stream
 
     async def end(self, stream: str, owner: str) -> None:
         """End a stream."""
-        self.check_stream(stream)
+        session = self.check_stream(stream)
         self._next.pop(stream, None)
         async with self._deadline():
-            await self.backend.end(stream, owner)
+            await self.backend.send(session, EndStream(stream, owner))
 
     async def expected(self, stream: str, owner: str) -> int:
-        """Number of the frame that a stream goes on with."""
-        self.check_stream(stream)
+        """Number of the next frame of a stream."""
+        session = self.check_stream(stream)
         async with self._deadline():
-            return await self.backend.expected(stream, owner)
+            return await self.backend.send(session, GetExpected(stream, owner))
 
-    def check_stream(self, stream: str) -> None:
-        """Refuse what is no stream's id, without asking anybody."""
+    def check_stream(self, stream: str) -> int:
+        """Number of the session that a stream's id names.
+
+        Raises:
+            Refusal: `no_such_stream` if it names none.
+        """
         session = session_of(stream)
         if session is None or session >= self.config.num_sessions:
             raise Refusal(Cause.NO_SUCH_STREAM, "there is no such stream")
+        return session
 
     async def push_metrics(self) -> None:
-        """Hand counts on; what cannot be handed on now goes with the next ones."""
+        """Add this ingress's counts to the sums; unsent counts are kept for the next call."""
         changes = self.metrics.take()
         try:
             if changes:
                 await self.backend.push(changes)
-        except Exception as error:  # noqa: BLE001  the keeper is starting anew
+        except Exception as error:  # noqa: BLE001  the snapshot actor is restarting
             self.metrics.add(changes)
             logger.warning("counts could not be handed on: %s", type(error).__name__)
 
     async def render_metrics(self) -> bytes:
-        """Prometheus text over all replicas."""
-        sums, gauges = await self.backend.merge(self.metrics.take())
+        """Metrics of all replicas as Prometheus text."""
+        sums = await self.backend.merge(self.metrics.take())
+        gauges: dict[str, float] = {}
+        for part in await self._send_all(GetGauges()):
+            for name, value in part.items():
+                gauges[name] = gauges.get(name, 0.0) + value
         own = {
-            "jde_frames_running": self.places.running,
-            "jde_frames_waiting": self.places.waiting,
+            "jde_frames_running": self.queue.running,
+            "jde_frames_waiting": self.queue.waiting,
             "jde_bodies_arriving": self.bodies.number,
             "jde_sockets": self.sockets.number,
             "jde_image_bytes": self.memory.held,
         }
         return sums.render({**gauges, **own}, self.config.model)
+
+    async def _send_all(self, message: Message[Result]) -> list[Result]:
+        """The results of all sessions."""
+        sessions = range(self.config.num_sessions)
+        return await asyncio.gather(*(self.backend.send(number, message) for number in sessions))
 
     async def _decode(self, owner: str, body: bytes) -> NetworkFrame:
         detection = self.config.track.detection
@@ -298,7 +320,7 @@ class Service:
 
 
 class _Deadline:
-    """`asyncio.timeout` that ends in a refusal."""
+    """`asyncio.timeout` that raises a `Refusal`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -25,7 +25,7 @@ from websockets.sync.client import connect
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(ROOT)]
 
-from online_service import OTHER_TOKEN, TOKEN, Running, frame, png, running
+from serving_service import OTHER_TOKEN, TOKEN, Running, frame, png, running
 
 PNG = png(frame(0))
 PATHS = [
@@ -168,7 +168,7 @@ def fuzz(seed: int, seconds: float) -> int:
         inner, deadline = service.service, time.monotonic() + 10
         while held := {
             "bytes": inner.memory.held, "sockets": inner.sockets.number,
-            "bodies": inner.bodies.number, "places": inner.places.running + inner.places.waiting,
+            "bodies": inner.bodies.number, "places": inner.queue.running + inner.queue.waiting,
         }:  # fmt: skip
             if not any(held.values()):
                 break

@@ -10,8 +10,8 @@ import sys
 import time
 
 import pytest
-from online_service import call, free_port
 from places import ROOT
+from serving_service import call, free_port
 
 from jde_ray.jobs.serve import read_file, serve
 from jde_ray.pipelines.errors import ExitCode, RunError

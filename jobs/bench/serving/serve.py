@@ -137,11 +137,11 @@ def plain_loop(args: Row, images: list[bytes], seconds: float, threads: int) -> 
 
     from jde_ray.pipelines.config import ResourceConfig
     from jde_ray.pipelines.detection.detector import Detector
-    from jde_ray.pipelines.serving.deployments import settle
+    from jde_ray.pipelines.serving.deployments import resolve_settings
     from jde_ray.pipelines.serving.images import to_network
     from jde_ray.pipelines.structures import VideoInfo
 
-    detection = settle(args).track.detection
+    detection = resolve_settings(args).track.detection
     detector = Detector(detection, ResourceConfig(device="cpu", torch_threads=threads))
     frames = [to_network(image, detection.size, 10**8, rect=detection.rect) for image in images]
     load = Load()

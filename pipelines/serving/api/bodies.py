@@ -1,4 +1,4 @@
-"""Bodies of calls and answers, as the OpenAPI description shows them and as they are sent."""
+"""Bodies of calls and answers, for the OpenAPI description and as plain values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Box = Annotated[
 
 
 class Person(BaseModel):
-    """Somebody found in an image."""
+    """A person detected in an image."""
 
     box: Box
     score: float
@@ -26,16 +26,16 @@ class Person(BaseModel):
 
 
 class DetectAnswer(BaseModel):
-    """People found in one image."""
+    """People detected in one image."""
 
-    model: str = Field(description="version of what answered")
+    model: str = Field(description="version of the model that answered")
     width: int
     height: int
     detections: list[Person]
 
 
 class TrackedPerson(BaseModel):
-    """Somebody in a stream."""
+    """A person tracked in a stream."""
 
     track_id: int = Field(description="1, 2, ... in the stream, in order of appearance")
     box: Box
@@ -52,7 +52,7 @@ class FrameAnswer(BaseModel):
 
 
 class OpenStream(BaseModel):
-    """How a stream is opened."""
+    """Settings of a new stream."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -66,7 +66,7 @@ class StreamAnswer(BaseModel):
 
     stream: str
     model: str
-    expected: int = Field(description="number of the frame that it goes on with")
+    expected: int = Field(description="number of its next frame")
 
 
 class StateAnswer(BaseModel):
@@ -81,9 +81,7 @@ class RefusalAnswer(BaseModel):
 
     error: str = Field(description="name of the cause, from a closed list")
     detail: str = Field(description="one line: what, which value, what is accepted")
-    expected: int | None = Field(
-        None, description="number of the frame that the stream goes on with"
-    )
+    expected: int | None = Field(None, description="number of the stream's next frame")
 
 
 def detect_answer(
@@ -108,5 +106,5 @@ def frame_answer(model: str, stream: str, answer: Answer) -> dict[str, Any]:
 
 
 def to_json(values: dict[str, Any]) -> bytes:
-    """As it is sent."""
+    """Compact JSON."""
     return json.dumps(values, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""The page at /docs: the OpenAPI description as plain HTML, which loads nothing from anywhere."""
+"""The page at /docs: the OpenAPI description as plain HTML, which loads nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def render(description: dict[str, Any]) -> str:
     """HTML of an OpenAPI description.
 
     Args:
-        description: As `/openapi.json` gives it.
+        description: The content of `/openapi.json`.
     """
     info = description["info"]
     title = escape(f"{info['title']} {info['version']}")

@@ -1,7 +1,7 @@
-"""The door: an ASGI layer that looks at headers only, before a body or a message is read.
+"""ASGI middleware that checks a request's headers before its body or any message is read.
 
-Token, host and origin, announced size; and on the way out the request's id, safe headers, one log
-line, and a plain `internal` for whatever was not foreseen.
+It checks token, host, origin and announced size. To answers it adds the request's id and safe
+headers; it writes one log line, and answers any unexpected error with a plain `internal`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jde_ray.pipelines.serving.admission import Tokens
+from jde_ray.pipelines.serving.admission_queue import AdmissionQueue
 from jde_ray.pipelines.serving.config import Limits
 from jde_ray.pipelines.serving.metrics import Metrics
-from jde_ray.pipelines.serving.places import Places
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
 from jde_ray.pipelines.serving.request_log import RequestLog
 
@@ -30,7 +30,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-logger = logging.getLogger("ray.serve")  # its lines are what Serve writes and rotates
+logger = logging.getLogger("ray.serve")  # Serve writes and rotates its lines
 
 # the page asks for the token itself, and a browser could not send one for the description
 OPEN_PATHS = frozenset({"/", "/docs", "/healthz", "/readyz"})
@@ -63,21 +63,21 @@ class Guard:
     """Checks every call before `app` sees it.
 
     Attributes:
-        app: What is behind it.
-        tokens: The accepted ones.
-        limits: Of bodies.
+        app: The application behind it.
+        tokens: The accepted tokens.
+        limits: Limits on the size of bodies.
         metrics: Where calls are counted.
-        places: Of frames. A call to detect that would find none is refused here: under overload
-            most are, and each would cost more behind this door.
-        log: Where each call leaves a line.
-        insecure: Without tokens, clients and hosts other than this machine are let in.
+        queue: The queue of frames. A call to detect that would find it full is refused here:
+            under overload most are, and refusing them later would cost more.
+        log: Receives a line per call.
+        insecure: Without tokens, accept clients and hosts other than this machine too.
     """
 
     app: App
     tokens: Tokens
     limits: Limits
     metrics: Metrics
-    places: Places
+    queue: AdmissionQueue
     log: RequestLog = field(default_factory=RequestLog)
     insecure: bool = False
 
@@ -86,25 +86,25 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        visit = _Visit(scope, send, self.metrics)
+        request = _Request(scope, send, self.metrics)
         try:
             scope.setdefault("state", {})
-            scope["state"]["request_id"] = visit.request_id
-            scope["state"]["owner"] = self._admit(scope, visit.headers)
-            await self.app(scope, receive, visit.send)
+            scope["state"]["request_id"] = request.request_id
+            scope["state"]["owner"] = self._admit(scope, request.headers)
+            await self.app(scope, receive, request.send)
         except Refusal as refusal:
-            await visit.refuse(refusal)
+            await request.refuse(refusal)
         except Exception:
-            logger.exception("request %s failed", visit.request_id)
-            await visit.refuse(internal(visit.request_id))
+            logger.exception("request %s failed", request.request_id)
+            await request.refuse(internal(request.request_id))
         finally:
-            visit.log(self.log)
+            request.log(self.log)
 
     def _admit(self, scope: Scope, headers: dict[str, str]) -> str:
-        """Who calls.
+        """The owner that the caller's token stands for.
 
         Raises:
-            Refusal: If nobody may in this way, or a call to detect finds no place.
+            Refusal: If the call is not allowed, or a call to detect finds the queue full.
         """
         if not self.tokens.are_asked_for and not self.insecure:
             self._check_local(scope, headers)
@@ -119,14 +119,14 @@ class Guard:
             return ""
         owner = self.tokens.owner(_token(scope, headers))
         if scope["path"] == _DETECT_PATH and scope.get("method") == "POST":
-            self.places.check(owner)
+            self.queue.check(owner)
         return owner
 
     @staticmethod
     def _check_local(scope: Scope, headers: dict[str, str]) -> None:
-        """Without tokens only this machine may call, and under a name of this machine.
+        """Accept, without tokens, only this machine, and only under a name of this machine.
 
-        The second keeps out web pages that let their own name point here.
+        The second condition keeps out web pages whose own name resolves to this machine.
         """
         client = scope.get("client")
         name = _host_name(headers.get("host", ""))
@@ -135,8 +135,8 @@ class Guard:
             raise Refusal(Cause.FOREIGN_HOST, text)
 
 
-class _Visit:
-    """One call: its headers, what was answered, and its log line."""
+class _Request:
+    """One request: its headers, the status of its answer, and its log line."""
 
     def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
         self._scope, self._send, self._metrics = scope, send, metrics
@@ -166,13 +166,13 @@ class _Visit:
         await self._send(message)
 
     async def refuse(self, refusal: Refusal) -> None:
-        """Answer a refusal, unless an answer has begun."""
+        """Answer with a refusal, unless an answer has begun."""
         if self._status is not None:
             return
         self._metrics.count("jde_refusals", refusal.cause.error)
         self._scope["state"]["error"] = refusal.cause.error
         if self._scope["type"] == "websocket":
-            # accepted first, so that the client is told why: a bare 403 carries no text
+            # accepted first, so that the client learns why: a bare 403 carries no text
             await self.send({"type": "websocket.accept", "subprotocol": subprotocol(self._scope)})
             await self.send({"type": "websocket.send", "text": refusal.to_json().decode()})
             reason = refusal.cause.error
@@ -186,7 +186,7 @@ class _Visit:
         await self.send({"type": "http.response.body", "body": refusal.to_json()})
 
     def log(self, log: RequestLog) -> None:
-        """A line, and the counter of calls. The token is in neither: a digest stands for it."""
+        """Count the call, and write its log line, with a digest in place of the token."""
         path, seconds = self._scope["path"], time.perf_counter() - self._started_s
         call = next((name for shape, name in _CALLS if shape.match(path)), "other")
         status = self._status or 499  # the client went away before an answer
@@ -214,18 +214,18 @@ class _Visit:
 
 
 def internal(request_id: str) -> Refusal:
-    """The refusal where the program itself has failed: nothing of its inside is told."""
+    """The refusal after an unexpected error, without any detail of it."""
     text = f"the service failed; its log has more under {request_id}"
     return Refusal(Cause.INTERNAL, text)
 
 
 def subprotocol(scope: Scope) -> str | None:
-    """The one to answer with: browsers want one of those they offered."""
+    """The subprotocol to answer with: browsers expect one that they offered."""
     return SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
 
 
 def _token(scope: Scope, headers: dict[str, str]) -> str | None:
-    """The token of the header, or of the subprotocol, since browsers set no header on sockets."""
+    """The token in the header, or in the subprotocol, as browsers set no headers on sockets."""
     scheme, _, given = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and given:
         return given.strip()
@@ -240,7 +240,7 @@ def _token(scope: Scope, headers: dict[str, str]) -> str | None:
 
 
 def _check_origin(headers: dict[str, str]) -> None:
-    """A page of another site may not call: browsers open sockets and send plain posts unasked.
+    """Refuse pages of other sites, for which browsers open sockets and send plain posts.
 
     Raises:
         Refusal: `foreign_host`.

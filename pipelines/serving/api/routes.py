@@ -1,4 +1,4 @@
-"""The calls: FastAPI routes around a `Service`, and their OpenAPI description."""
+"""FastAPI routes around a `Service`, and their OpenAPI description."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from jde_ray.pipelines.serving.images import check_content_type
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.request_log import RequestLog
 from jde_ray.pipelines.serving.service import Service
+from jde_ray.pipelines.serving.streams.messages import TrackFrame
 
 _MAX_JSON_BYTES = 4096
 _IMAGE = {
@@ -48,7 +49,7 @@ _OPEN = {
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenStream"}}}
     }
 }
-# nothing is loaded from elsewhere: the page is one file, and pictures are its own
+# the page is one file, which loads nothing from elsewhere
 PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src blob:; connect-src 'self'; "
@@ -77,17 +78,17 @@ def build_api(service: Service, log: RequestLog | None = None) -> App:
     """The whole ASGI application: the guard, and the routes behind it.
 
     Args:
-        service: What answers.
-        log: Where each call leaves a line; None: nowhere.
+        service: Answers the calls.
+        log: Receives a line per call; None: no log.
     """
     api = FastAPI(
         title="jde",
         version=VERSION,
         description="People tracked in live streams. Boxes are x1, y1, x2, y2 in image pixels.",
-        docs_url=None,  # FastAPI's loads scripts from elsewhere
+        docs_url=None,  # FastAPI's page loads scripts from elsewhere
         redoc_url=None,
         openapi_url="/openapi.json",
-        redirect_slashes=False,  # an answer that the description does not know
+        redirect_slashes=False,  # a redirect is not in the description
     )
     _handle_errors(api, service)
     api.include_router(_operations(service))
@@ -98,7 +99,7 @@ def build_api(service: Service, log: RequestLog | None = None) -> App:
         service.tokens,
         service.limits,
         service.metrics,
-        service.places,
+        service.queue,
         log or RequestLog(),
         insecure=service.config.insecure,
     )
@@ -117,7 +118,7 @@ def _operations(service: Service) -> APIRouter:
 
     @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     async def docs(request: Request) -> Response:
-        """The calls, for people to read."""
+        """Description of the calls, as a page."""
         headers = {"content-security-policy": description.POLICY}
         return HTMLResponse(description.render(request.app.openapi()), headers=headers)
 
@@ -158,8 +159,8 @@ def _calls(service: Service) -> APIRouter:
         embeddings: Annotated[bool, Query(description="appearance vectors too")] = False,
     ) -> Response:
         """People in one image. Nothing is kept."""
-        owner = _before_image(request)
-        service.before_image(owner)
+        owner = _check_headers(request)
+        service.check_admission(owner)
         body = await service.read_body(owner, request.stream())
         frame, found = await service.detect(owner, body)
         return _json(detect_answer(model, frame, found, embeddings=embeddings))
@@ -172,7 +173,7 @@ def _calls(service: Service) -> APIRouter:
         openapi_extra=_OPEN,
     )
     async def open_stream(request: Request) -> Response:
-        """Open a stream: one tracker, whose frames come one after the other."""
+        """Open a stream: one tracker, whose frames are sent in order."""
         owner = request.state.owner
         wanted = _parse_open(await service.read_body(owner, request.stream(), _MAX_JSON_BYTES))
         stream = await service.open(owner, wanted.frames_per_second)
@@ -182,7 +183,7 @@ def _calls(service: Service) -> APIRouter:
         "/streams/{stream}", response_model=StreamAnswer, responses=_refusals(404, 409, 410)
     )
     async def look(request: Request, stream: StreamId) -> Response:
-        """Which frame a stream goes on with."""
+        """Number of the next frame of a stream."""
         expected = await service.expected(stream, request.state.owner)
         return _json({"stream": stream, "model": model, "expected": expected})
 
@@ -200,13 +201,14 @@ def _calls(service: Service) -> APIRouter:
     )
     async def frame(request: Request, stream: StreamId, seq: Seq, time_s: TimeS = None) -> Response:
         """Tracks of the next frame. A number sent again gets its first answer."""
-        owner = _before_image(request)
-        answer = await service.before_body(stream, owner, seq)
+        owner = _check_headers(request)
+        answer = await service.first_answer(stream, owner, seq)
         if answer is None:
-            service.before_image(owner)
+            service.check_admission(owner)
             body = await service.read_body(owner, request.stream())
             picture, found = await service.detect(owner, body, call="frame")
-            answer = await service.associate(stream, owner, seq, time_s, picture, found)
+            size = (picture.width, picture.height)
+            answer = await service.associate(TrackFrame(stream, owner, seq, time_s, size, found))
         return _json(frame_answer(model, stream, answer))
 
     @router.websocket("/streams/{stream}/ws")
@@ -216,8 +218,8 @@ def _calls(service: Service) -> APIRouter:
     return router
 
 
-def _before_image(request: Request) -> str:
-    """Check the headers of an image; gives the owner."""
+def _check_headers(request: Request) -> str:
+    """Check the headers of an image; returns the owner."""
     check_content_type(request.headers.get("content-type"), request.headers.get("content-encoding"))
     owner: str = request.state.owner
     return owner
@@ -241,7 +243,7 @@ def _refuse(refusal: Refusal) -> Response:
 
 
 def _handle_errors(api: FastAPI, service: Service) -> None:
-    """Every refusal as the same small JSON, whoever raised it."""
+    """Answer every error with the JSON of a refusal."""
 
     def counted(request: Request, refusal: Refusal) -> Response:
         request.state.error = refusal.cause.error
@@ -273,9 +275,7 @@ def _handle_errors(api: FastAPI, service: Service) -> None:
         return counted(request, Refusal(Cause.BAD_REQUEST, "the request cannot be read"))
 
     async def failed(request: Request, _error: Exception) -> Response:
-        return counted(
-            request, internal(request.state.request_id)
-        )  # the guard logs the error itself
+        return counted(request, internal(request.state.request_id))  # the guard logs the error
 
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         Refusal: refused,
@@ -288,7 +288,7 @@ def _handle_errors(api: FastAPI, service: Service) -> None:
 
 
 def _describe(api: FastAPI) -> None:
-    """Add to the description what FastAPI cannot see: the token, and bodies read by ourselves."""
+    """Add to the description the token, and the bodies that FastAPI does not read."""
     plain = api.openapi
 
     def describe() -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """An HTTP and WebSocket server inside an ingress, which clients reach without Serve's proxy.
 
 All ingresses of a machine listen on one port (SO_REUSEPORT), and the kernel spreads connections
-over those that live. A proxy between would cost more than the session does, and under overload
-most of the time there is.
+over the living ones. A proxy would cost more than the session does, and most of the time under
+overload.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from jde_ray.pipelines.serving.api.guard import App
 from jde_ray.pipelines.serving.config import KEEP_ALIVE_S, split_address
-from jde_ray.pipelines.serving.places import METERED, Memory
+from jde_ray.pipelines.serving.quotas import METERED, MemoryBudget
 
 _BACKLOG = 2048  # connections
 _MAX_HEAD_BYTES = 64 << 10
@@ -33,13 +33,14 @@ class Listener:
     """The server of one ingress, from `open` until `close`.
 
     Args:
-        app: What answers.
+        app: The application that answers.
         address: `HOST:PORT`.
-        max_body_bytes: Of a WebSocket's message; the app says what is too much, up to twice of it.
-        idle_s: After which a connection is closed that has no request, or only part of one's head.
-        memory: Where the bytes of WebSockets are counted; above their owner's part they are read no
-            more.
-        message_s: In which a message must arrive while others wait for it.
+        max_body_bytes: Largest message of a WebSocket. The app refuses larger ones, the server
+            those of more than twice the size.
+        idle_s: Seconds after which a connection without a request, or with only part of its head,
+            is closed.
+        memory: Counts the bytes of WebSockets, which are not read above their owner's share.
+        message_s: Seconds in which a message must arrive while others wait for it.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Listener:
         max_body_bytes: int,
         idle_s: float = KEEP_ALIVE_S,
         *,
-        memory: Memory | None = None,
+        memory: MemoryBudget | None = None,
         message_s: float = 10.0,
     ) -> None:
         self._address = split_address(address)
@@ -57,7 +58,7 @@ class Listener:
             uvicorn.Config(
                 app,
                 http=_Connection,
-                ws=_metered(memory or Memory(_NO_LIMIT, _NO_LIMIT), message_s),
+                ws=_metered(memory or MemoryBudget(_NO_LIMIT, _NO_LIMIT), message_s),
                 timeout_keep_alive=idle_s,  # type: ignore[arg-type]  # a delay of asyncio's
                 lifespan="off",
                 log_config=None,
@@ -82,7 +83,7 @@ class Listener:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listening.bind((host, port))
-            listening.listen(_BACKLOG)  # callers wait for the server, and are not refused
+            listening.listen(_BACKLOG)  # callers wait until the server runs, and are not refused
         except OSError as error:
             listening.close()
             reason = error.strerror or "it cannot be bound"
@@ -90,22 +91,22 @@ class Listener:
         self._serving = asyncio.ensure_future(self._server.serve([listening]))
 
     async def close(self, within_s: float) -> None:
-        """Accept no more, answer what has arrived, tell open sockets that they are to go elsewhere.
+        """Accept no more requests, answer those that have arrived, and close sockets with 1012.
 
         Args:
-            within_s: After which what is not answered is dropped.
+            within_s: Seconds after which unanswered requests are dropped.
         """
         if self._serving is None:
             return
         self._server.should_exit = True
-        with suppress(TimeoutError):  # cancelled then: its connections end with this process
+        with suppress(TimeoutError):  # it is cancelled, and its connections end with this process
             await asyncio.wait_for(self._serving, within_s)
 
 
 class _Connection(HttpToolsProtocol):
-    """Ends a connection whose request's head is slow or long; uvicorn alone would wait for ever.
+    """Closes connections whose request's head is slow or long; uvicorn would wait for ever.
 
-    The same with the rest of a body whose request has been refused.
+    It does the same with the rest of a body whose request was refused.
     """
 
     _is_in_head = True
@@ -117,7 +118,7 @@ class _Connection(HttpToolsProtocol):
         self._wait()
 
     def _should_upgrade(self) -> bool:
-        """Only of a GET: the WebSocket's protocol would keep others open without an answer."""
+        """Upgrade GETs only: the WebSocket's protocol would leave others without an answer."""
         return self.parser.get_method() == b"GET" and super()._should_upgrade()
 
     def on_message_begin(self) -> None:
@@ -157,23 +158,23 @@ class _Connection(HttpToolsProtocol):
 
 
 class _Socket(WebSocketsSansIOProtocol):
-    """Counts what it holds, and reads no more above its owner's part: TCP slows the client down.
+    """Counts the bytes it holds, and stops reading above its owner's share: TCP slows the client.
 
-    What is counted for an image goes over to the app with it.
+    Whoever takes an image from it takes over the bytes counted for it.
     """
 
     _timer: asyncio.TimerHandle | None = None
     _is_waiting = False
 
-    def __init__(self, memory: Memory, message_s: float, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, memory: MemoryBudget, message_s: float, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._memory, self._message_s = memory, message_s
         self._partial = 0  # bytes of the message that is arriving
-        self._whole: deque[int] = deque()  # those of messages that the app has not taken
+        self._whole: deque[int] = deque()  # bytes of each message that the app has not taken
 
     @property
     def _owner(self) -> str | None:
-        """Who it is, once the guard has said so."""
+        """Owner of the caller's token, once the guard has set it."""
         scope: Any = getattr(self, "scope", None)
         return None if scope is None else scope["state"].get("owner")
 
@@ -203,7 +204,7 @@ class _Socket(WebSocketsSansIOProtocol):
         owner = self._owner
         if message["type"] == "websocket.receive" and owner is not None:
             image = message.get("bytes")
-            if not self._whole:  # the connection is lost, and was counted out with it
+            if not self._whole:  # the connection was lost, and its bytes were released
                 self._memory.take(owner, len(image or b""))
             elif (number := self._whole.popleft()) and image is None:
                 self._memory.give(owner, number)
@@ -220,7 +221,7 @@ class _Socket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def keepalive_timeout(self) -> None:
-        """Its answer to a ping may lie behind what is not read."""
+        """The client's pong may lie behind the bytes that are not read."""
         if not self._is_waiting:
             super().keepalive_timeout()
             return
@@ -232,13 +233,13 @@ class _Socket(WebSocketsSansIOProtocol):
         if owner is None or self.transport.is_closing() or not self._memory.is_full(owner):
             return
         self._is_waiting = True
-        if self._memory.wait(owner, self, self._go_on, is_amid=self._partial > 0):
+        if self._memory.wait(owner, self, self._resume, is_partial=self._partial > 0):
             self._hurry()
         else:
             self.transport.pause_reading()
 
-    def _go_on(self) -> None:
-        """There is room, or this message is the one that may come to its end all the same."""
+    def _resume(self) -> None:
+        """Continue: there is room, or this is the reader that may finish its message."""
         owner = self._owner
         if owner is not None and self._memory.may_read_on(owner, self):
             self._hurry()
@@ -264,8 +265,8 @@ class _Socket(WebSocketsSansIOProtocol):
             self._timer = None
 
 
-def _metered(memory: Memory, message_s: float) -> Any:
-    """What uvicorn calls to make the protocol of a socket; it says that it wants a class."""
+def _metered(memory: MemoryBudget, message_s: float) -> Any:
+    """A factory of socket protocols; uvicorn's annotation asks for a class."""
     return partial(_Socket, memory, message_s)
 
 

@@ -1,9 +1,9 @@
 """A stream over one WebSocket: images in, tracks out, in order; detected ahead of their turn.
 
-The server begins with `{"stream", "model", "expected"}`. A binary message is the image of the next
-frame. A text message `{"seq", "time_s"}` before it, both optional, says which frame it is and when
-it was taken; after a refusal `seq` says where to go on. Every image gets one answer, in order: that
-of `POST .../frames/{seq}`, or a refusal with its `seq`.
+The server first sends `{"stream", "model", "expected"}`. A binary message is the image of the next
+frame. A text message `{"seq", "time_s"}` before it, both optional, holds its number and the time it
+was taken; after a refusal `seq` sets the number to continue with. Every image gets one answer, in
+order: that of `POST .../frames/{seq}`, or a refusal with its `seq`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from jde_ray.pipelines.serving.api.bodies import frame_answer, to_json
 from jde_ray.pipelines.serving.api.guard import subprotocol
-from jde_ray.pipelines.serving.places import METERED
+from jde_ray.pipelines.serving.quotas import METERED
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
 from jde_ray.pipelines.serving.service import Service
-from jde_ray.pipelines.serving.streams.stream import Answer
+from jde_ray.pipelines.serving.streams.messages import TrackFrame
 
 logger = logging.getLogger("ray.serve")
 
@@ -37,7 +37,7 @@ MAX_TIME_S = 1e11  # Unix times in seconds lie far below
 
 @dataclass(frozen=True)
 class _Frame:
-    """An image that has arrived; its bytes go as soon as it is decoded."""
+    """An image that has arrived; its bytes are released as soon as it is decoded."""
 
     seq: int
     time_s: float | None
@@ -46,7 +46,7 @@ class _Frame:
 
 
 class _Ended(Exception):  # noqa: N818
-    """The socket is to be closed by us."""
+    """Raised to close the socket from this side."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
@@ -55,7 +55,7 @@ class _Ended(Exception):  # noqa: N818
 
 async def serve_socket(service: Service, socket: WebSocket, stream: str) -> None:
     """Serve one socket until either side ends it. The stream outlives it."""
-    with suppress(WebSocketDisconnect):  # the client may go at any time, also while it is refused
+    with suppress(WebSocketDisconnect):  # the client may leave at any time
         await _serve(service, socket, stream)
 
 
@@ -65,8 +65,8 @@ async def _serve(service: Service, socket: WebSocket, stream: str) -> None:
     try:
         with service.socket(owner):
             expected = await service.expected(stream, owner)
-            await _Talk(service, socket, stream, owner, expected).run()
-    except Refusal as refusal:  # accepted first: browsers show no text of a socket refused
+            await _SocketSession(service, socket, stream, owner, expected).run()
+    except Refusal as refusal:  # sent after accepting: browsers hide the text of a refused socket
         service.metrics.count("jde_refusals", refusal.cause.error)
         socket.scope["state"]["error"] = refusal.cause.error
         await socket.send_text(refusal.to_json().decode())
@@ -76,8 +76,8 @@ async def _serve(service: Service, socket: WebSocket, stream: str) -> None:
             await socket.close(ended.code, ended.reason)
 
 
-class _Talk:
-    """One socket's reader and answerer, side by side."""
+class _SocketSession:
+    """One socket: a task that reads images beside a task that answers them."""
 
     def __init__(
         self, service: Service, socket: WebSocket, stream: str, owner: str, expected: int
@@ -91,10 +91,10 @@ class _Talk:
         self._ahead = asyncio.Semaphore(_AHEAD)
 
     async def run(self) -> None:
-        """Read and answer; the first of both to end ends the other, and all work in hand.
+        """Read and answer until one of both tasks ends, then cancel all work.
 
         Raises:
-            WebSocketDisconnect: If the client has gone.
+            WebSocketDisconnect: If the client has left.
         """
         model = self._service.config.model
         hello = {"stream": self._stream, "model": model, "expected": self._next}
@@ -120,7 +120,7 @@ class _Talk:
                 self._said = _parse(text)
             elif image is not None:
                 self._begin(image)
-            del message, image  # the next one may be long in coming
+            del message, image  # freed while waiting for the next one
 
     async def _message(self) -> MutableMapping[str, Any]:
         limits = self._service.limits
@@ -139,7 +139,7 @@ class _Talk:
             return message
 
     def _begin(self, image: bytes) -> None:
-        """Count an image, and have it decoded and detected."""
+        """Count an image, and start its detection."""
         limits = self._service.limits
         self._held += len(image)
         if not self._is_metered():
@@ -155,14 +155,14 @@ class _Talk:
         self._unanswered.put_nowait((frame, asyncio.ensure_future(self._detect(image))))
 
     def _is_metered(self) -> bool:
-        """Whether our own listener has counted the message; else it came by Serve's proxy."""
+        """Whether our own listener has counted the message; Serve's proxy does not."""
         return bool(self._socket.scope["state"].get(METERED, False))
 
     async def _detect(self, image: bytes) -> Any:
-        """Image and detections of a frame."""
+        """Decoded image and detections of a frame."""
         async with self._ahead:
             self._service.rates.take(self._owner)
-            return await self._service.detect(self._owner, image, patient=True, call="frame")
+            return await self._service.detect(self._owner, image, unbounded=True, call="frame")
 
     async def _answer(self) -> None:
         metrics = self._service.metrics
@@ -171,8 +171,9 @@ class _Talk:
             status, values = 200, {}
             try:
                 picture, found = await task
-                answer: Answer = await self._service.associate(
-                    self._stream, self._owner, frame.seq, frame.time_s, picture, found
+                size = (picture.width, picture.height)
+                answer = await self._service.associate(
+                    TrackFrame(self._stream, self._owner, frame.seq, frame.time_s, size, found)
                 )
                 values = frame_answer(self._service.config.model, self._stream, answer)
             except Refusal as refusal:
@@ -198,7 +199,7 @@ class _Talk:
 
 
 def _refused(seq: int, refusal: Refusal) -> dict[str, Any]:
-    """A refusal as the answer to one image."""
+    """Plain values of a refusal of one image."""
     values = {"seq": seq, **refusal.to_dict()}
     if refusal.retry_after_s is not None:
         values["retry_after_s"] = refusal.retry_after_s
@@ -206,7 +207,7 @@ def _refused(seq: int, refusal: Refusal) -> dict[str, Any]:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """What a text message says of the image that follows."""
+    """The number and time in a text message, for the image that follows."""
     accepted = 'a text message is {"seq": 0.., "time_s": seconds}'
     try:
         said = json.loads(text) if len(text) <= _MAX_TEXT else None

@@ -1,4 +1,4 @@
-"""Single calls of the client: tried again while that may help, and explained in one line."""
+"""Single calls of the client, tried again while that may help."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
-# causes that pass by themselves
+# causes that a later try may not meet
 PASSING = frozenset({"overloaded", "unavailable", "too_many_frames", "too_many_streams"})
 
 
@@ -21,7 +21,7 @@ class ServiceError(Exception):
     Attributes:
         error: Name of the cause, such as `session_lost`.
         detail: One line of text.
-        expected: Number of the frame that the stream goes on with, where it was told.
+        expected: Number of the stream's next frame, None where the refusal is not about that.
     """
 
     def __init__(self, error: str, detail: str, expected: int | None = None) -> None:
@@ -34,7 +34,7 @@ class ServiceError(Exception):
 
 @dataclass
 class Calls:
-    """The service, and how patient its caller is: see `client.connect`.
+    """Calls to one service; the fields are the arguments of `connection.connect`.
 
     Attributes:
         has_answered: Whether the service has answered yet.
@@ -48,7 +48,7 @@ class Calls:
     has_answered: bool = field(default=False, init=False)
 
     def call(self, method: str, path: str, body: bytes | dict[str, Any] | None = None) -> Any:
-        """One call, tried again while the service is busy or away; gives the JSON answer.
+        """The JSON answer to a call, tried again while the service is busy or away.
 
         Raises:
             ServiceError: If it is refused.
@@ -63,22 +63,22 @@ class Calls:
                 if refused.error not in PASSING or time.monotonic() - since > self.patience_s:
                     raise
                 wait_s = 0.2
-            except (OSError, HTTPException) as broken:  # the second: an answer that was cut
+            except (OSError, HTTPException) as broken:  # the second means an answer that was cut
                 if is_hopeless(broken) or time.monotonic() - since > self.patience():
                     raise ConnectionError(self.explain(broken)) from broken
             time.sleep(max(0.0, min(wait_s, since + self.patience() - time.monotonic())))
 
     def patience(self) -> float:
-        """Seconds for which a service that is not there is waited for."""
+        """Seconds to wait for a service that does not answer."""
         return self.patience_s if self.has_answered else min(self.connect_s, self.patience_s)
 
     def explain(self, broken: BaseException) -> str:
-        """One line: that there is no service, and why."""
+        """One line that says that there is no service, and why."""
         reason = getattr(broken, "reason", None) or broken
         return f"no service at {self.url}: {str(reason) or type(reason).__name__}"
 
     def call_once(self, method: str, path: str, body: bytes | dict[str, Any] | None = None) -> Any:
-        """One call, tried once.
+        """The JSON answer to a call, tried once.
 
         Raises:
             ServiceError: If it is refused.
@@ -90,7 +90,7 @@ class Calls:
             is_image = isinstance(body, bytes)
             headers["content-type"] = "application/octet-stream" if is_image else "application/json"
         content = json.dumps(body).encode() if isinstance(body, dict) else body
-        request = urllib.request.Request(  # noqa: S310 - the user's own URL, looked at in `connect`
+        request = urllib.request.Request(  # noqa: S310 - the user's own URL, checked in `connect`
             self.url + path, content, headers, method=method
         )
         try:
@@ -104,7 +104,7 @@ class Calls:
         return json.loads(text) if text else None
 
     def headers(self) -> dict[str, str]:
-        """What every call carries."""
+        """Headers of every call."""
         return {} if self.token is None else {"authorization": f"Bearer {self.token}"}
 
 

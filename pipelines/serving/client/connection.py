@@ -37,10 +37,11 @@ def connect(
     """A client of the service at `url`; nothing is sent yet.
 
     Args:
-        url: As `jde serve` prints it, or that of the proxy in front: `https://...`.
-        token: Where the service asks for one.
-        patience_s: How long a call or a frame is tried again while the service is busy or away.
-        connect_s: Likewise before the service has answered for the first time.
+        url: Address that `jde serve` prints, or that of the proxy in front: `https://...`.
+        token: Token of the caller, if the service needs one.
+        patience_s: Seconds for which a call or frame is tried again while the service is busy or
+            away.
+        connect_s: Seconds for which a service that has never answered is tried.
         ca_file: Certificates (PEM) to trust instead of the system's.
 
     Raises:
@@ -57,7 +58,7 @@ def connect(
 
 
 class Client(Calls):
-    """See `connect`."""
+    """A service; `connect` makes one."""
 
     def detect(self, image: Image, *, embeddings: bool = False) -> Detections:
         """People in one image.
@@ -85,13 +86,13 @@ class Client(Calls):
         """Open a stream.
 
         Args:
-            frames_per_second: Its nominal rate.
-            encoding: Of frames given as arrays; `png` is exact, `jpeg` is smaller.
-            ahead: Frames sent before their answers have come.
+            frames_per_second: Nominal rate of the stream.
+            encoding: Format in which arrays are sent; `png` is exact, `jpeg` is smaller.
+            ahead: Frames that may be sent ahead of their answers.
             on_new_ids: If the service loses the stream for good, as by a restart without
                 `--snapshots FOLDER`, a new one is opened and this called with the number of the
-                first frame in it, counted from 0: ids begin at 1 again there. Unless it is given,
-                that is a `ServiceError`.
+                first frame in it, counted from 0: ids begin at 1 again there. Without it, that is
+                a `ServiceError`.
 
         Raises:
             ServiceError: If it is refused.

@@ -1,4 +1,4 @@
-"""Frames of the client as files, which is what the service takes."""
+"""Frames as image files, which the service accepts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _FINE_JPEG = (
 
 
 def encode(image: Image, encoding: Encoding = "png") -> bytes:
-    """Bytes of an image; bytes are taken as they are.
+    """Bytes of an image; bytes are returned unchanged.
 
     Args:
         image: `(H, W, 3)` uint8 RGB, or bytes.
-        encoding: Of arrays.
+        encoding: Format for arrays.
 
     Raises:
-        ValueError: If it is anything else, such as a picture of floats, of grey or with alpha.
+        ValueError: If it is anything else, such as floats, grey values or an alpha channel.
     """
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)

@@ -20,19 +20,19 @@ from jde_ray.models.structures import Tracks
 from jde_ray.pipelines.serving.client.calls import PASSING, Calls, ServiceError, is_hopeless
 from jde_ray.pipelines.serving.client.images import Encoding, Image, encode
 
-_KEPT = 64  # frames answered that are kept, in case a session has to be repeated from there
+_KEPT = 64  # answered frames that are kept, in case a lost session needs them again
 _NO_TRY = 0.0
 _LOST = frozenset({"session_lost", "stream_ended", "no_such_stream"})
-_POLICY_VIOLATION, _TOO_BIG = 1008, 1009  # a socket closed so would be closed so again
+_POLICY_VIOLATION, _TOO_BIG = 1008, 1009  # a new socket would be closed in the same way
 
 
 class ClientStream:
-    """One open stream; a context manager that ends it. See `Client.stream`.
+    """One open stream, and a context manager that ends it. `Client.stream` opens one.
 
     Attributes:
         name: Id of the stream.
-        model: Version of what answers.
-        num_answered: Frames whose tracks have been given.
+        model: Version of the model that answers.
+        num_answered: Frames whose tracks were returned.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ClientStream:
         self._seq = 0  # of the next frame taken from the caller
         self._awaited = 0  # of the next answer
         self._cursor = 0  # of the next frame to send
-        self._socket_next = 0  # what the server takes a frame without a number for
+        self._socket_next = 0  # number that the server assigns to a frame without one
         self._kept: OrderedDict[int, tuple[bytes, float | None]] = OrderedDict()
         self._in_flight: deque[int] = deque()
         self._socket: ClientConnection | None = None
@@ -57,7 +57,7 @@ class ClientStream:
         self._pause_until = _NO_TRY
 
     def open(self) -> None:
-        """Open the stream, or a new one in its place whose frame 0 is the awaited one."""
+        """Open the stream, or a replacement whose frame 0 is the awaited frame."""
         wanted = {"frames_per_second": self._frames_per_second}
         opened = self._client.call("POST", "/v1/streams", wanted)
         self.name, self.model = opened["stream"], opened["model"]
@@ -77,7 +77,7 @@ class ClientStream:
         self.close()
 
     def close(self) -> None:
-        """End the stream. One that cannot be ended now ends by itself when it has been idle."""
+        """End the stream. If that fails, it ends by itself when it has been idle."""
         self._disconnect()
         with suppress(ServiceError, OSError, HTTPException):
             self._client.call_once("DELETE", f"/v1/streams/{self.name}")
@@ -85,16 +85,16 @@ class ClientStream:
     def track(
         self, frames: Iterable[Image], times_s: Iterable[float] | None = None
     ) -> Iterator[Tracks]:
-        """Send frames, and give the tracks of each, in order.
+        """Send frames, and yield the tracks of each, in order.
 
         Args:
             frames: `(H, W, 3)` uint8 RGB of one size, or bytes of images.
-            times_s: When each was taken, in seconds (Unix times too); unless given, at the
+            times_s: When each was taken, in seconds (Unix times too); None: frames follow at the
                 stream's rate.
 
         Raises:
             ServiceError: If a frame is refused for good, or the session is lost for good.
-            ValueError: If there are fewer times than frames, or a frame is none.
+            ValueError: If there are fewer times than frames, or a frame is no image.
             OSError: If the service is not there, or its certificate is not accepted.
         """
         source = _with_times(iter(frames), None if times_s is None else iter(times_s))
@@ -133,7 +133,7 @@ class ClientStream:
                 raise ServiceError("unavailable", f"no answer within {self._client.patience_s} s")
 
     def _check_hope(self, broken: ConnectionClosed | OSError, since: float) -> None:
-        """Raise, unless the same may go well in a moment."""
+        """Raise, unless another try may succeed soon."""
         if isinstance(broken, ConnectionClosed) and broken.rcvd is not None:
             code, reason = broken.rcvd.code, broken.rcvd.reason
             if code == _TOO_BIG:
@@ -148,7 +148,7 @@ class ClientStream:
             raise ServiceError("unavailable", text) from broken
 
     def _exchange(self) -> dict[str, Any] | None:
-        """Send what may be sent, take one answer; gives that of the awaited frame."""
+        """Send what may be sent and read one answer; returns it if it is the awaited one."""
         socket = self._socket or self._connect()
         time.sleep(max(0.0, self._pause_until - time.monotonic()))
         while self._cursor < self._seq and len(self._in_flight) < self._ahead:
@@ -162,7 +162,7 @@ class ClientStream:
                 self._refused(seq, values)
             return None
         if seq != self._awaited:
-            return None  # of a frame sent again, whose answer has been given
+            return None  # the answer to a frame that was sent again
         self._awaited += 1
         while len(self._kept) > _KEPT + self._ahead and next(iter(self._kept)) < self._awaited:
             self._kept.popitem(last=False)
@@ -181,7 +181,7 @@ class ClientStream:
         self._socket_next = self._cursor
 
     def _refused(self, seq: int, values: dict[str, Any]) -> None:
-        """Go back to where the service wants the stream again, or give up."""
+        """Go back to the frame that the service expects, or raise."""
         error, expected = values["error"], values.get("expected")
         if error in PASSING:
             self._pause_until = time.monotonic() + min(0.2, values.get("retry_after_s", 0.2))
@@ -205,7 +205,7 @@ class ClientStream:
                     ssl=self._client.context,
                 )
             )
-        except InvalidHandshake as error:  # the proxy answers, the service behind it does not yet
+        except InvalidHandshake as error:  # the proxy answers, but not yet the service behind it
             raise OSError("the service is not ready") from error
         hello = json.loads(socket.recv())
         if "error" in hello:
@@ -230,7 +230,7 @@ class ClientStream:
 def _with_times(
     frames: Iterator[Image], times_s: Iterator[float] | None
 ) -> Iterator[tuple[Image, float | None]]:
-    """Each frame with its time.
+    """Pair each frame with its time.
 
     Raises:
         ValueError: If there are fewer times than frames.
@@ -248,5 +248,5 @@ def _tracks(values: dict[str, Any]) -> Tracks:
         np.array([person["track_id"] for person in people], np.int64),
         np.array([person["box"] for person in people], np.float64).reshape(-1, 4),
         np.array([person["score"] for person in people], np.float32),
-        np.full(len(people), -1, np.int64),  # the service keeps the detections to itself
+        np.full(len(people), -1, np.int64),  # the service does not return detections
     )

@@ -1,8 +1,7 @@
-"""Images decoded in processes of their own, which are ended when one takes too long.
+"""Decodes images in processes, which are killed when an image takes too long.
 
-A decoder written in C cannot be stopped in a thread: whatever a hostile image makes of it, it would
-go on for. A process can, and what it held goes with it. Owners share the processes, and none has
-all of them.
+A decoder written in C cannot be stopped in a thread, whatever a hostile image does to it. A process
+can, and its memory is freed with it. Owners share the processes, and none gets all of them.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from jde_ray.pipelines.config import DetectionConfig
+from jde_ray.pipelines.serving.admission_queue import AdmissionQueue
 from jde_ray.pipelines.serving.config import Limits
 from jde_ray.pipelines.serving.decoding.process import ANSWER, DONE, READY, REFUSED, REQUEST
 from jde_ray.pipelines.serving.images import NetworkFrame
-from jde_ray.pipelines.serving.places import Places
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 
 logger = logging.getLogger("ray.serve")
@@ -41,21 +40,21 @@ class Decoders:
     """Decoding processes of an ingress, started when they are first needed.
 
     Args:
-        number: How many, from 2: one owner has all but one of them.
+        number: Number of processes, at least 2: one owner may use all but one.
     """
 
     def __init__(self, number: int) -> None:
-        self._places = Places(max(1, number - 1), 0)
+        self._queue = AdmissionQueue(max(1, number - 1), 0)
         self._idle = [_Process() for _ in range(max(2, number))]
         self._all = tuple(self._idle)
         self._threads = ThreadPoolExecutor(len(self._all), thread_name_prefix="decode")
         self._uses: set[asyncio.Task[NetworkFrame]] = set()
 
     async def start(self) -> None:
-        """Return when all can decode.
+        """Return when all processes are ready.
 
         Raises:
-            RuntimeError: If one cannot be started.
+            RuntimeError: If one does not start.
         """
         loop = asyncio.get_running_loop()
         starts = [loop.run_in_executor(self._threads, process.start) for process in self._all]
@@ -64,16 +63,16 @@ class Decoders:
     async def decode(
         self, owner: str, data: bytes, detection: DetectionConfig, limits: Limits
     ) -> tuple[NetworkFrame, float]:
-        """A frame as the detector takes it, and the seconds that it took.
+        """A frame ready for the detector, and the seconds that decoding took.
 
         Args:
             owner: Whose image it is.
-            data: Its bytes.
-            detection: The network's input.
-            limits: Of pixels, scans and time.
+            data: Bytes of the image.
+            detection: Size and shape of the network's input.
+            limits: Limits on pixels, scans and time.
 
         Raises:
-            Refusal: As `images.to_network`, and `image_too_slow`.
+            Refusal: Those of `images.to_network`, and `image_too_slow`.
         """
         begun = asyncio.Event()
         use = asyncio.ensure_future(self._use(begun, owner, data, detection, limits))
@@ -82,7 +81,7 @@ class Decoders:
         except asyncio.CancelledError:
             if not begun.is_set():
                 use.cancel()
-            # else the process is busy until the image is decoded, or its time is over
+            # else the process is busy until the image is decoded or its time is up
             use.add_done_callback(_take_result)
             raise
 
@@ -94,7 +93,7 @@ class Decoders:
         detection: DetectionConfig,
         limits: Limits,
     ) -> tuple[NetworkFrame, float]:
-        async with self._places.place(owner, patient=True):
+        async with self._queue.slot(owner, unbounded=True):
             begun.set()
             process = self._idle.pop()
             try:
@@ -113,13 +112,13 @@ class Decoders:
 
 
 def _take_result(use: asyncio.Task[tuple[NetworkFrame, float]]) -> None:
-    """Nobody waits for it any more."""
+    """Mark an error as seen: nobody waits for the result."""
     if not use.cancelled():
         use.exception()
 
 
 class _Process:
-    """One decoding process, and another one after it has been ended. Used by one thread a time."""
+    """One decoding process, replaced when it is killed. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # between a use and the end of all
@@ -129,7 +128,7 @@ class _Process:
         self._is_ready = self._is_over = False
 
     def start(self) -> None:
-        """Return when it can decode.
+        """Return when the process is ready.
 
         Raises:
             RuntimeError: If it does not start.
@@ -140,7 +139,7 @@ class _Process:
     def decode(
         self, data: bytes, detection: DetectionConfig, limits: Limits
     ) -> tuple[NetworkFrame, float]:
-        """As `Decoders.decode`."""
+        """Decode in the process; see `Decoders.decode`."""
         self.start()
         assert self._connection is not None  # noqa: S101 - it has started
         (width, height), most = detection.size, limits.max_pixels
@@ -149,13 +148,13 @@ class _Process:
         try:
             self._connection.send_bytes(head + data)
             if not self._connection.poll(seconds):
-                self._begin_anew()
+                self._restart()
                 text = f"image: it must be decoded within {seconds:g} s"
                 raise Refusal(Cause.IMAGE_TOO_SLOW, text)
             answer = self._connection.recv_bytes(1 << 16)
         except (EOFError, OSError) as error:
             logger.warning("a decoding process has ended (%s)", type(error).__name__)
-            self._begin_anew()
+            self._restart()
             raise Refusal(Cause.BAD_IMAGE, "image: it cannot be decoded") from error
         return self._read(answer), time.perf_counter() - since
 
@@ -172,7 +171,7 @@ class _Process:
         return NetworkFrame(pixels.reshape(down, across, 3).copy(), width, height)
 
     def _begin(self) -> None:
-        """Start the process, unless one is there; it imports what it needs meanwhile."""
+        """Start the process unless it runs, without waiting for its imports."""
         with self._lock:
             if self._process is not None or self._is_over:
                 return
@@ -207,7 +206,7 @@ class _Process:
             raise RuntimeError("a decoding process did not start") from error
         self._is_ready = True
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self._drop()
         self._begin()
 
@@ -222,13 +221,13 @@ class _Process:
             self._is_ready = False
 
     def end(self) -> None:
-        """End it for good. A use in another thread fails."""
+        """Kill the process for good; a call in another thread fails."""
         self._is_over = True
         self._drop()
 
 
 def _shared_memory() -> int:
-    """Descriptor of memory without a name."""
+    """Descriptor of anonymous shared memory."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("jde-pixels")
     with tempfile.TemporaryFile() as file:

@@ -1,8 +1,8 @@
-"""A process that decodes images for an ingress, and can be ended: `python -m` this module.
+"""A process that decodes images for an ingress, and can be killed: `python -m` this module.
 
-It is started by `pipelines.serving.decoding.pool` with two descriptors: a socket for requests and
-answers, and memory that both share for the pixels. Nothing but plain bytes goes over the socket, so
-that a decoder that a hostile image has taken over says no more than pixels.
+`pipelines.serving.decoding.pool` starts it with two descriptors: a socket for requests and answers,
+and shared memory for the pixels. The socket carries plain bytes only, so that a decoder that a
+hostile image has taken over can send nothing but pixels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     requests = Connection(int(sys.argv[1]))
     memory = mmap.mmap(int(sys.argv[2]), 0)
     requests.send_bytes(READY)
-    # libpng and libjpeg write a line on every damaged image
+    # libpng and libjpeg write a line about every damaged image
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -50,7 +50,7 @@ def _answer(request: bytes, memory: mmap.mmap) -> bytes:
         frame = to_network(data, (width, height), max_pixels, rect=rect, max_scans=max_scans)
     except Refusal as refusal:
         return REFUSED + json.dumps([refusal.cause.name, refusal.detail]).encode()
-    except Exception as error:  # noqa: BLE001  told to the ingress, which logs it
+    except Exception as error:  # noqa: BLE001  sent to the ingress, which logs it
         return FAILED + type(error).__name__.encode()
     pixels = frame.pixels
     memory[: pixels.nbytes] = np.ascontiguousarray(pixels).data.cast("B")
@@ -58,7 +58,7 @@ def _answer(request: bytes, memory: mmap.mmap) -> bytes:
 
 
 def _limit_time(seconds: float) -> None:
-    """The kernel ends this process, should its ingress be gone by then."""
+    """Limit the CPU time, so that the kernel ends this process if its ingress is gone."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = int(used.ru_utime + used.ru_stime + seconds) + 2
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

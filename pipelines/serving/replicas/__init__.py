@@ -1,1 +1,1 @@
-"""What runs in Ray Serve's replicas."""
+"""The classes that run in Ray Serve's replicas."""

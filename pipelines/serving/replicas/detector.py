@@ -16,10 +16,10 @@ from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import load_network
 from jde_ray.pipelines.errors import VideoError
-from jde_ray.pipelines.serving.backend import Found
+from jde_ray.pipelines.serving.backend import TimedDetections
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.images import network_size
-from jde_ray.pipelines.serving.refusals import _CHANGING, Cause, Refusal
+from jde_ray.pipelines.serving.refusals import CHANGING, Cause, Refusal
 from jde_ray.pipelines.structures import VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -28,10 +28,10 @@ _NOT_FINITE = Refusal(Cause.INTERNAL, "the network gave no finite numbers")
 
 
 class DetectorReplica:
-    """The offline `Detector`, loaded once and warmed up; batches frames of any streams.
+    """The offline `Detector`, loaded once and warmed up; it batches frames of any streams.
 
     Args:
-        config: Settled.
+        config: Resolved settings.
     """
 
     def __init__(self, config: ServeConfig) -> None:
@@ -53,17 +53,17 @@ class DetectorReplica:
 
     async def find(
         self, model: str, pixels: NDArray[np.uint8], width: int, height: int
-    ) -> Found | Refusal:
-        """Detections of one frame, if it was made ready for this version of the model."""
+    ) -> TimedDetections | Refusal:
+        """Detections of one frame, if it was prepared for this version of the model."""
         detection = self._config.track.detection
         wanted = network_size(width, height, detection.size, rect=detection.rect)
         if model != self._config.model or pixels.shape != (wanted[1], wanted[0], 3):
-            return _CHANGING
+            return CHANGING
         frame = (pixels, width, height)
-        if self._batch == 1:  # the thread's own queue is all that is needed
+        if self._batch == 1:  # the thread's own queue is enough
             loop = asyncio.get_running_loop()
             return (await loop.run_in_executor(self._thread, self._find, [frame]))[0]
-        found: Found | Refusal = await self._batched(frame)
+        found: TimedDetections | Refusal = await self._batched(frame)
         return found
 
     async def ready(self) -> bool:
@@ -71,18 +71,18 @@ class DetectorReplica:
         return True
 
     def check_health(self) -> None:
-        """Serve replaces this replica when its device is broken."""
+        """Raise when the device is broken, so that Serve replaces this replica."""
         if self._broken is not None:
             raise RuntimeError(self._broken)
 
     @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
-    async def _batched(self, frames: list[_Pixels]) -> list[Found | Refusal]:
+    async def _batched(self, frames: list[_Pixels]) -> list[TimedDetections | Refusal]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._find, frames)
 
-    def _find(self, frames: list[_Pixels]) -> list[Found | Refusal]:
-        """A batch; the frames of one shape go through the network together."""
-        results: list[Found | Refusal] = [_NOT_FINITE] * len(frames)
+    def _find(self, frames: list[_Pixels]) -> list[TimedDetections | Refusal]:
+        """Detections of a batch; frames of one shape go through the network together."""
+        results: list[TimedDetections | Refusal] = [_NOT_FINITE] * len(frames)
         shapes = [pixels.shape for pixels, _, _ in frames]
         for shape in dict.fromkeys(shapes):
             places = [place for place, other in enumerate(shapes) if other == shape]
@@ -97,11 +97,11 @@ class DetectorReplica:
                 raise
             seconds = time.perf_counter() - started
             for place, detections in zip(places, found, strict=True):
-                results[place] = Found(detections, seconds)
+                results[place] = TimedDetections(detections, seconds)
         return results
 
     def _run(self, frames: list[_Pixels]) -> list[Detections]:
-        """One run of the network, padded to a full batch: the same arithmetic every time."""
+        """Run the network once, padded to a full batch, so that the arithmetic never changes."""
         pixels = np.zeros((self._batch, *frames[0][0].shape), np.uint8)
         for place, (frame, _, _) in zip(pixels, frames, strict=False):
             place[:] = frame

@@ -1,4 +1,4 @@
-"""What runs in the replicas: a detector, a session, an ingress. `deployments` wires them."""
+"""The ingress replica: HTTP and WebSocket in, detectors and sessions behind it."""
 
 from __future__ import annotations
 
@@ -13,41 +13,42 @@ from jde_ray.pipelines.serving.api.guard import App
 from jde_ray.pipelines.serving.api.routes import build_api
 from jde_ray.pipelines.serving.api.server import Listener
 from jde_ray.pipelines.serving.config import ServeConfig
-from jde_ray.pipelines.serving.replicas.remote import (
-    InProcessHandle,
-    RemoteBackend,
-)
-from jde_ray.pipelines.serving.replicas.session import SessionCalls
+from jde_ray.pipelines.serving.replicas.remote import RemoteBackend, session_call
+from jde_ray.pipelines.serving.replicas.session import SessionEndpoint
 from jde_ray.pipelines.serving.request_log import RequestLog
 from jde_ray.pipelines.serving.service import Service
 
 logger = logging.getLogger("ray.serve")
 
-_DRAIN_S = 15.0  # less than Serve allows a replica to stop in
+_DRAIN_S = 15.0  # less than the time that Serve gives a replica to stop
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 _MMAP_FROM_BYTES = 1 << 20
-_FLOOD_BYTES = 32 << 20  # of images held: when they have gone, what was around them goes too
+_FLOOD_BYTES = (
+    32 << 20
+)  # of images held; once they are released, the freed memory around them is too
 
 
 class IngressReplica:
-    """Receives, checks and decodes; knows neither torch nor the trackers.
+    """Receives, checks and decodes images; it does not load torch.
 
     Args:
-        config: Settled.
+        config: Resolved settings.
         detectors: Handle of the detectors.
-        sessions: Handles of the sessions, by their numbers; with none the one there is lives here.
-        keeper: Handle of the keeper.
+        sessions: Handles of the sessions, by number; empty: the only session runs in here.
+        snapshot_actor: Handle of the snapshot actor.
     """
 
     async def __init__(  # type: ignore[misc]  # Ray awaits it
-        self, config: ServeConfig, detectors: Any, sessions: list[Any], keeper: Any
+        self, config: ServeConfig, detectors: Any, sessions: list[Any], snapshot_actor: Any
     ) -> None:
         _give_memory_back()
         tokens = () if config.token_file is None else read_tokens(config.token_file)
-        self._session = None if sessions else SessionCalls(config, 0, keeper)
-        backend = RemoteBackend(
-            config, detectors, sessions or [InProcessHandle(self._session)], keeper
-        )
+        calls = [session_call(session) for session in sessions]
+        self._session: SessionEndpoint | None = None
+        if not calls:
+            self._session = SessionEndpoint(config, 0, snapshot_actor)
+            calls = [self._session.execute]
+        backend = RemoteBackend(config, detectors, calls, snapshot_actor)
         self._service = Service(config, backend, Tokens(tokens))
         backend.metrics = self._service.metrics
         await self._service.start()
@@ -77,7 +78,7 @@ class IngressReplica:
         await asyncio.to_thread(self._log.close)
 
     async def _push(self) -> None:
-        """Hand counts on, so that they outlive this replica."""
+        """Send counts once a second, so that they outlive this replica; trim memory."""
         most = 0
         while True:
             await asyncio.sleep(1.0)
@@ -90,16 +91,16 @@ class IngressReplica:
 
 
 def _give_memory_back() -> None:
-    """Images go back to the system as soon as they are freed.
+    """Return the memory of images to the system as soon as they are freed.
 
-    Unless told so, glibc keeps blocks of up to 32 MiB for itself once it has seen such a one: after
-    a flood of big images an ingress would stay as big as it was then. Elsewhere nothing is done.
+    By default glibc keeps blocks of up to 32 MiB once one of that size was freed, so after a flood
+    of big images an ingress would never shrink. Without glibc this does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)
 
 
 def _trim_memory() -> None:
-    """Freed blocks between used ones go back to the system; a few milliseconds."""
+    """Return freed blocks between used ones to the system, which takes a few milliseconds."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,6 +1,6 @@
-"""The state of a stream as bytes, and where such snapshots are kept beside their session.
+"""Snapshots of streams as bytes, and the stores that keep them.
 
-As safetensors, so that a snapshot in a shared store is data and no program.
+They are safetensors, so that a snapshot in a shared store is data, never a program.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SWEEP_EVERY_S = 60.0
 
 
 def dump(stream: Stream) -> bytes:
-    """Everything that the stream's next frame and its retries depend on."""
+    """A snapshot: everything that the stream's next frame and its retries depend on."""
     state = stream.tracker.get_state()
     header = {
         "format": FORMAT,
@@ -60,11 +60,11 @@ def load(content: bytes, config: TrackConfig) -> Stream:
     """Inverse of `dump`; the stream is marked as resumed.
 
     Args:
-        content: Of `dump`.
-        config: Settings of the association, the same as then.
+        content: As `dump` returned it.
+        config: Settings of the association, the same as for `dump`.
 
     Raises:
-        ValueError: If that is no snapshot, or one of other settings.
+        ValueError: If it is no snapshot, or one with other settings.
     """
     try:
         arrays = safetensors.load(content)
@@ -92,10 +92,10 @@ def load(content: bytes, config: TrackConfig) -> Stream:
 
 
 class SnapshotStore(Protocol):
-    """Where a session replica keeps its streams, and finds those of its earlier lives."""
+    """Where a session keeps its snapshots, and finds those of its predecessor."""
 
     async def put(self, name: str, content: bytes) -> None:
-        """Replace the snapshot of a stream; it is kept when this returns."""
+        """Replace the snapshot of a stream; it is stored when this returns."""
         ...
 
     async def get(self, name: str) -> bytes | None:
@@ -103,12 +103,12 @@ class SnapshotStore(Protocol):
         ...
 
     async def delete(self, name: str) -> None:
-        """Forget a stream."""
+        """Delete the snapshot of a stream."""
         ...
 
 
 class NoSnapshots:
-    """Nothing is kept: a killed replica loses its streams, and says so."""
+    """Keeps nothing: the streams of a killed replica are refused as lost."""
 
     async def put(self, name: str, content: bytes) -> None:
         """Do nothing."""
@@ -122,10 +122,10 @@ class NoSnapshots:
 
 
 class StoredSnapshots:
-    """In a folder or an S3 prefix: outlives the whole service.
+    """Keeps snapshots in a folder or an S3 prefix, which outlives the service.
 
     Args:
-        store: Where.
+        store: The folder or prefix.
         in_thread: Runs a blocking call without blocking the event loop.
     """
 
@@ -150,14 +150,14 @@ class StoredSnapshots:
 
 
 class SharedMemorySnapshots:
-    """Files in this machine's memory, which outlive replicas but not the machine.
+    """Keeps snapshots as files in this machine's memory, which outlive replicas.
 
-    Cheaper than a call to another process after every frame; and so quick that no thread is needed.
+    A file costs less than a call to another process per frame, and needs no thread.
 
     Args:
-        folder: Below /dev/shm.
-        lasts_s: After which what nobody has replaced is dropped: its stream has ended in a replica
-            that was killed before it could say so.
+        folder: A folder below /dev/shm.
+        lasts_s: Seconds after which a file that was not replaced is deleted: a replica that was
+            killed could not delete it when its stream ended.
     """
 
     def __init__(self, folder: Path, lasts_s: float) -> None:
@@ -166,7 +166,7 @@ class SharedMemorySnapshots:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def put(self, name: str, content: bytes) -> None:
-        """Write beside, and rename over: a reader sees one or the other."""
+        """Write a new file and rename it, so that a reader sees the old or the new snapshot."""
         temporary = self._folder / f".{name}.{os.getpid()}"
         temporary.write_bytes(content)
         temporary.replace(self._folder / name)
@@ -192,7 +192,7 @@ class SharedMemorySnapshots:
                 if path.stat().st_mtime < oldest_s:
                     path.unlink()
             except FileNotFoundError:
-                continue  # another session's, which has just ended it
+                continue  # another session has just deleted it
 
 
 def _key(name: str) -> str:

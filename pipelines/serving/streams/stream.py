@@ -1,8 +1,7 @@
-"""Streams of one session replica: a tracker each, frames in order, answers kept for retries.
+"""Streams: one tracker each, frames in order, and the last answers for retries. Without Ray.
 
-Without Ray: the session deployment and the tests use the same class. A stream's id names the
-replica that owns it and that replica's life, `<session>-<life>-<random>`: an id of an earlier life
-that is in no snapshot is a lost session, not an unknown stream.
+A stream's id is `<session>-<life>-<random>`. `life` changes whenever the session's process is
+started, so that a stream of an earlier process without a snapshot is known to be lost.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 
-REMEMBERED = 8  # answers of a stream that a retry gets again
+REMEMBERED = 8  # answers per stream that are kept for retries
 _STREAM = re.compile(r"([0-9a-f]{1,4})-([0-9a-f]{8})-[0-9a-f]{12}\Z")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Tracks of one frame, as they are sent: plain values in the precision of `tracks/*.parquet`.
+    """Tracks of one frame as plain values, in the precision of `tracks/*.parquet`.
 
     Attributes:
         seq: Number of the frame, from 0.
-        track_ids: Of the M people.
+        track_ids: M ids, from 1 in order of first appearance in the stream.
         boxes: M lists of x1, y1, x2, y2 in source pixels.
-        scores: Of the detection each took.
+        scores: M scores, each of the detection that the track took.
     """
 
     seq: int
@@ -45,7 +44,7 @@ class Answer:
 
 
 def to_plain(values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> list[float]:
-    """Numbers that are read back as exactly the same float32, with no more digits than needed."""
+    """Numbers with as few digits as needed to be read back as the same float32."""
     return [float(f"{value:.9g}") for value in values.astype(np.float32).tolist()]
 
 
@@ -54,16 +53,16 @@ class Stream:
     """One open stream.
 
     Attributes:
-        name: Its id.
-        owner: Digest of the token that opened it; other tokens do not see it.
-        model: Version that it was opened with; another one may not go on with it.
-        tracker: Its association.
+        name: Id of the stream.
+        owner: Digest of the token that opened it; for other tokens it does not exist.
+        model: Version of the model that it was opened with; no other may continue it.
+        tracker: Associates its frames.
         expected: Number of the next frame.
         size: Width and height of its frames, None before the first.
-        answers: The last ones, by number.
-        is_resumed: It was read from a snapshot, and no frame has followed yet.
-        used_s: When it was used last, on the monotonic clock.
-        snapshot_seq: `expected` of the newest snapshot.
+        answers: The last `REMEMBERED` answers, by number of their frame.
+        is_resumed: Whether it was read from a snapshot, and no frame has followed yet.
+        used_s: When it was last used, on the monotonic clock.
+        snapshot_seq: Value of `expected` in the newest snapshot.
     """
 
     name: str
@@ -81,7 +80,7 @@ class Stream:
         """The first answer to a frame sent again, None if the frame is the next one.
 
         Raises:
-            Refusal: `old_frame`, `sequence_gap`, or `session_lost` if what lies between was lost.
+            Refusal: `old_frame`, `sequence_gap`, or `session_lost` if the frames between were lost.
         """
         if seq == self.expected:
             return None
@@ -106,14 +105,14 @@ class Stream:
         """Associate the next frame.
 
         Args:
-            time_s: When it was taken; None: at the stream's rate.
-            size: Width and height of its image.
-            found: Its detections in source pixels.
-            min_box_area: Smaller boxes are left out, as offline.
+            time_s: When it was taken; None: its number divided by the stream's rate.
+            size: Width and height of its image in pixels.
+            found: Detections in source pixels.
+            min_box_area: Smaller boxes are not reported, in square pixels, as offline.
 
         Raises:
-            Refusal: `size_changed`, or `invalid` for a time that is no number; the stream is
-                unchanged then.
+            Refusal: `size_changed`, or `invalid` for a time that is no number. The stream does not
+                change then.
         """
         if self.size is not None and size != self.size:
             got, wanted = (f"{w}x{h}" for w, h in (size, self.size))
@@ -146,7 +145,7 @@ def _answer(seq: int, tracks: Tracks, keep: NDArray[np.bool_]) -> Answer:
 
 
 def session_of(stream: str) -> int | None:
-    """Number of the session replica that owns a stream, None if that is no stream's id."""
+    """Number of the session that a stream's id names, None if it is no stream's id."""
     match = _STREAM.match(stream)
     return None if match is None else int(match[1], 16)
 
@@ -156,14 +155,14 @@ class StreamTable:
 
     Args:
         config: Association and filters.
-        model: Version that answers.
-        session: Number of this replica.
-        idle_s: Streams not used for so long end.
-        max_ids: Ended streams that are remembered.
-        clock: Monotonic seconds.
+        model: Version of the model.
+        session: Number of this session.
+        idle_s: Seconds without use after which a stream ends.
+        max_ids: Number of ended streams whose ids are remembered.
+        clock: Returns monotonic seconds.
 
     Attributes:
-        life: Of this process, 8 hex digits; part of the ids of the streams opened in it.
+        life: 8 random hex digits of this process, part of the ids of its streams.
     """
 
     def __init__(
@@ -190,10 +189,10 @@ class StreamTable:
         return sum(stream.owner == owner for stream in self._streams.values())
 
     def open(self, owner: str, frames_per_second: float) -> Stream:
-        """Begin a stream.
+        """Open a stream.
 
         Raises:
-            Refusal: `invalid` if the rate is none.
+            Refusal: `invalid` if the rate is not positive.
         """
         try:
             tracker = JDETracker(self.config.tracking, frames_per_second)
@@ -203,7 +202,7 @@ class StreamTable:
         return self.add(Stream(name, owner, self.model, tracker))
 
     def add(self, stream: Stream) -> Stream:
-        """Take a stream in, a new one or one from a snapshot."""
+        """Add a stream, a new one or one from a snapshot."""
         stream.used_s = self._clock()
         self._streams[stream.name] = stream
         return stream
@@ -213,7 +212,7 @@ class StreamTable:
         return name in self._streams
 
     def peek(self, name: str) -> Stream | None:
-        """An open stream, whoever owns it; that counts as no use."""
+        """An open stream of any owner; this does not count as use."""
         return self._streams.get(name)
 
     def get(self, name: str, owner: str) -> Stream:
@@ -237,14 +236,14 @@ class StreamTable:
         raise Refusal(Cause.NO_SUCH_STREAM, "there is no such stream")
 
     def end(self, name: str) -> None:
-        """Forget a stream, but for its id."""
+        """End a stream, and remember its id."""
         if self._streams.pop(name, None) is not None:
             self._ended[name] = None
             while len(self._ended) > self._max_ids:
                 self._ended.popitem(last=False)
 
     def expire(self) -> list[str]:
-        """End the streams that have been idle for too long, and name them."""
+        """End the streams that have been idle for too long; returns their ids."""
         too_old = self._clock() - self._idle_s
         gone = [name for name, stream in self._streams.items() if stream.used_s < too_old]
         for name in gone:
@@ -253,5 +252,5 @@ class StreamTable:
 
 
 def lost(detail: str) -> Refusal:
-    """Nothing is left of a stream: its people would get new numbers, so a new one is needed."""
+    """The refusal of a stream of which nothing is left: its track ids cannot be continued."""
     return Refusal(Cause.SESSION_LOST, detail, expected=0)

@@ -1,4 +1,4 @@
-"""Tokens, rates, and places for frames."""
+"""Tokens, rates, and slots for frames."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from online_service import OTHER_TOKEN, TOKEN
+from serving_service import OTHER_TOKEN, TOKEN
 
 from jde_ray.pipelines.serving.admission import OPEN_OWNER, Rates, Tokens, read_tokens
+from jde_ray.pipelines.serving.admission_queue import AdmissionQueue
 from jde_ray.pipelines.serving.config import Limits, ServeConfig
-from jde_ray.pipelines.serving.places import Places
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.service import Service
 
@@ -88,62 +88,62 @@ def test_rates_remember_so_many_owners_only() -> None:
     assert len(rates._buckets) == 5
 
 
-def test_places_are_given_in_order_and_in_turns_and_the_rest_is_refused_at_once() -> None:
+def test_slots_are_given_in_order_and_in_turns_and_the_rest_is_refused_at_once() -> None:
     async def main() -> None:
-        places, order = Places(1, 2), []
+        queue, order = AdmissionQueue(1, 2), []
         gate = asyncio.Event()
 
-        async def visit(name: str, *, patient: bool = False) -> None:
-            async with places.place(patient=patient):
+        async def visit(name: str, *, unbounded: bool = False) -> None:
+            async with queue.slot(unbounded=unbounded):
                 order.append(name)
                 await gate.wait()
 
         tasks = [asyncio.ensure_future(visit(name)) for name in "abc"]
         await asyncio.sleep(0)
-        for refused_at in (places.check, lambda: asyncio.ensure_future(visit("d"))):
+        for refused_at in (queue.check, lambda: asyncio.ensure_future(visit("d"))):
             with pytest.raises(Refusal) as refused:
                 await (refused_at() or asyncio.sleep(0))
             assert refused.value.cause is Cause.OVERLOADED
-        tasks += [asyncio.ensure_future(visit(name, patient=True)) for name in "uvwx"]
+        tasks += [asyncio.ensure_future(visit(name, unbounded=True)) for name in "uvwx"]
         await asyncio.sleep(0)
-        assert (places.running, places.waiting) == (1, 6)
+        assert (queue.running, queue.waiting) == (1, 6)
         gate.set()
         await asyncio.gather(*tasks)
         assert order == list("abucvwx")  # of those who wait, a call, a socket, and so on
-        assert (places.running, places.waiting) == (0, 0)
+        assert (queue.running, queue.waiting) == (0, 0)
 
     asyncio.run(main())
 
 
 def test_more_frames_of_sockets_than_of_calls_may_run_and_both_get_their_turns() -> None:
     async def main() -> None:
-        places, order, gate = Places(1, 2, 3), [], asyncio.Event()
+        queue, order, gate = AdmissionQueue(1, 2, 3), [], asyncio.Event()
 
-        async def visit(name: str, *, patient: bool = False) -> None:
-            async with places.place(patient=patient):
+        async def visit(name: str, *, unbounded: bool = False) -> None:
+            async with queue.slot(unbounded=unbounded):
                 order.append(name)
                 await gate.wait()
 
         tasks = [asyncio.ensure_future(visit(name)) for name in "ab"]
         await asyncio.sleep(0)
-        tasks += [asyncio.ensure_future(visit(name, patient=True)) for name in "uvwx"]
+        tasks += [asyncio.ensure_future(visit(name, unbounded=True)) for name in "uvwx"]
         await asyncio.sleep(0)
         assert order == list("auv")  # one call, and two frames of sockets beside it
-        assert (places.running, places.waiting) == (3, 3)
+        assert (queue.running, queue.waiting) == (3, 3)
         gate.set()
         await asyncio.gather(*tasks)
         assert order == list("auvbwx")
-        assert (places.running, places.waiting) == (0, 0)
+        assert (queue.running, queue.waiting) == (0, 0)
 
     asyncio.run(main())
 
 
 def test_sockets_that_are_always_ahead_leave_room_for_calls() -> None:
     async def main() -> None:
-        places, served = Places(1, 1), 0
+        queue, served = AdmissionQueue(1, 1), 0
 
         async def visit() -> None:
-            async with places.place(patient=True):
+            async with queue.slot(unbounded=True):
                 await asyncio.sleep(0)
 
         async def hurry() -> None:
@@ -153,7 +153,7 @@ def test_sockets_that_are_always_ahead_leave_room_for_calls() -> None:
         sockets = [asyncio.ensure_future(hurry()) for _ in range(3)]
         await asyncio.sleep(0)
         for _ in range(20):
-            async with places.place():
+            async with queue.slot():
                 served += 1
         assert served == 20
         for socket in sockets:
@@ -163,14 +163,14 @@ def test_sockets_that_are_always_ahead_leave_room_for_calls() -> None:
     asyncio.run(asyncio.wait_for(main(), 5))
 
 
-def test_giving_up_while_a_place_is_being_passed_on() -> None:
+def test_giving_up_while_a_slot_is_being_passed_on() -> None:
     """The waiting frame is cancelled, and the running one leaves before it has noticed."""
 
     async def main() -> None:
-        places, gate = Places(1, 5), asyncio.Event()
+        queue, gate = AdmissionQueue(1, 5), asyncio.Event()
 
         async def visit() -> None:
-            async with places.place():
+            async with queue.slot():
                 await gate.wait()
 
         first, second, third = (asyncio.ensure_future(visit()) for _ in range(3))
@@ -181,7 +181,7 @@ def test_giving_up_while_a_place_is_being_passed_on() -> None:
         assert all(isinstance(result, asyncio.CancelledError) for result in results)
         gate.set()
         await asyncio.wait_for(third, 5)
-        assert (places.running, places.waiting) == (0, 0)
+        assert (queue.running, queue.waiting) == (0, 0)
 
     asyncio.run(main())
 
@@ -192,13 +192,13 @@ def test_giving_up_while_a_place_is_being_passed_on() -> None:
     )
 )
 @settings(max_examples=60, deadline=None)
-def test_no_place_is_lost_or_made_by_whoever_gives_up(steps: list[tuple[str, int]]) -> None:
+def test_no_slot_is_lost_or_made_by_whoever_gives_up(steps: list[tuple[str, int]]) -> None:
     async def main() -> None:
-        places, gates, tasks = Places(2, 100), [], []
+        queue, gates, tasks = AdmissionQueue(2, 100), [], []
         most = 0
 
-        async def visit(gate: asyncio.Event, patient: bool) -> None:
-            async with places.place(patient=patient):
+        async def visit(gate: asyncio.Event, unbounded: bool) -> None:
+            async with queue.slot(unbounded=unbounded):
                 await gate.wait()
 
         for step, which in steps:
@@ -213,12 +213,12 @@ def test_no_place_is_lost_or_made_by_whoever_gives_up(steps: list[tuple[str, int
                     gates[number].set()
             if which % 3:
                 await asyncio.sleep(0)
-            most = max(most, places.running)
-            assert places.running <= 2
+            most = max(most, queue.running)
+            assert queue.running <= 2
         for gate in gates:
             gate.set()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert (places.running, places.waiting) == (0, 0)
+        assert (queue.running, queue.waiting) == (0, 0)
 
     asyncio.run(main())
 
@@ -234,12 +234,12 @@ def test_an_ingress_admits_what_it_must_carry_while_another_one_is_lost(
         config = ServeConfig(
             num_detectors=detectors, num_ingresses=ingresses, batch=1, limits=limits
         )
-        places = Service(config, None, Tokens()).places  # type: ignore[arg-type]  # none is called
+        queue = Service(config, None, Tokens()).queue  # type: ignore[arg-type]  # none is called
         async with AsyncExitStack() as inside:
             for _ in range(admitted):
-                await inside.enter_async_context(places.place())
+                await inside.enter_async_context(queue.slot())
             with pytest.raises(Refusal) as refused:
-                places.check()
+                queue.check()
         assert refused.value.cause is Cause.OVERLOADED
 
     asyncio.run(main())

@@ -10,7 +10,8 @@ from dataclasses import replace
 import fakes
 import pytest
 import yaml
-from online_clips import (
+from places import ROOT
+from serving_clips import (
     ARGS,
     SERVE_MARKS,
     check_rows,
@@ -21,12 +22,11 @@ from online_clips import (
     wait_until_ready,
     write_clips,
 )
-from online_service import TOKEN, call, free_port, png
-from places import ROOT
+from serving_service import TOKEN, TRACK, call, free_port, png
 
 from jde_ray.pipelines.errors import RunError
-from jde_ray.pipelines.serving.config import read_config
-from jde_ray.pipelines.serving.deployments import build_application, settle
+from jde_ray.pipelines.serving.config import ServeConfig, read_config
+from jde_ray.pipelines.serving.deployments import build_application, resolve_settings
 from jde_ray.pipelines.serving.launch import (
     _FOLDER_PREFIX,
     _SHARED_MEMORY,
@@ -51,7 +51,7 @@ def port(ray_cluster: str):
 def clips(tmp_path_factory):
     """Eight scenes as image folders, and the rows of the offline run by scene and frame."""
     folder = tmp_path_factory.mktemp("clips")
-    return write_clips(folder, 8, NUM_FRAMES), offline_rows(folder, fakes.CONFIG, fakes.COMPONENTS)
+    return write_clips(folder, 8, NUM_FRAMES), offline_rows(folder, TRACK, fakes.COMPONENTS)
 
 
 def test_eight_streams_over_rest_give_the_offline_rows(port, clips):
@@ -112,12 +112,12 @@ def test_health_and_readiness(port):
 
 @pytest.mark.slow
 def test_a_rolling_update_never_mixes_versions_within_a_stream(port, clips):
-    """Streams play over REST while the settings change: old ones are lost or go on as they were."""
+    """Streams play over REST while the settings change: old ones are lost or continue unchanged."""
     from ray import serve
 
     from jde_ray.pipelines.serving.launch import APP
 
-    before = settle(ARGS)
+    before = resolve_settings(ARGS)
     after = replace(before, track=replace(before.track, min_box_area=900.0))
     assert before.model != after.model
     images, stop = clips[0], threading.Event()
@@ -172,11 +172,20 @@ def test_the_file_for_serve_deploy_is_accepted_by_serve_and_by_us():
     (application,) = schema.applications
     assert application.import_path == "jde_ray.pipelines.serving.deployments:build"
     assert schema.http_options.host == "127.0.0.1"
-    config = settle(application.args)
+    config = resolve_settings(application.args)
     built = build_application(config)
     assert built._bound_deployment.name == "ingress"
     assert (config.min_detectors, config.num_detectors) == (1, 4)
-    assert read_config({}).track.detection.resize == "published"
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"weights": "x"}, {"track": {"min_box_area": 1.0}}, {"track": None}]
+)
+def test_frames_are_resized_in_one_way_and_another_one_is_refused(values):
+    assert read_config(values).track.detection.resize == "published"
+    assert read_config({}) == ServeConfig()
+    with pytest.raises(ValueError, match=r"resize: got fast, expected published"):
+        read_config({**values, "track": {"detection": {"resize": "fast"}}})
 
 
 def test_serve_build_writes_a_file_of_all_deployments(tmp_path):

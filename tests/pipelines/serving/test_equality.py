@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from online_service import png, running
 from places import DATA
+from serving_service import png, running
 
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.serving.client.connection import connect
-from jde_ray.pipelines.serving.deployments import settle
+from jde_ray.pipelines.serving.deployments import resolve_settings
 from jde_ray.pipelines.tracking import reference
 
 RATE, NUM_FRAMES = 25, 25
@@ -52,7 +52,7 @@ CLIPS = {
 
 @pytest.fixture(scope="module")
 def service():
-    with running(config=settle({"device": "cpu"})) as it:
+    with running(config=resolve_settings({"device": "cpu"})) as it:
         yield it
 
 

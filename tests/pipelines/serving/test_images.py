@@ -1,4 +1,4 @@
-"""What a client sends as an image: refused before it is decoded, or decoded as offline."""
+"""Images of clients: refused before they are decoded, or decoded as offline."""
 
 from __future__ import annotations
 

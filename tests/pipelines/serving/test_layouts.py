@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import fakes
 import pytest
-from online_clips import (
+from serving_clips import (
     ARGS,
     SERVE_MARKS,
     check_rows,
@@ -17,7 +17,7 @@ from online_clips import (
     wait_until_ready,
     write_clips,
 )
-from online_service import free_port
+from serving_service import TRACK, free_port
 
 from jde_ray.pipelines.serving.launch import running
 
@@ -27,7 +27,7 @@ pytestmark = SERVE_MARKS
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
-    return write_clips(folder, 3, 20), offline_rows(folder, fakes.CONFIG, fakes.COMPONENTS)
+    return write_clips(folder, 3, 20), offline_rows(folder, TRACK, fakes.COMPONENTS)
 
 
 def test_streams_behind_the_proxy_give_the_offline_rows(ray_cluster, clips):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from online_service import CONFIG, TOKEN, frame, png, running
+from serving_service import CONFIG, TOKEN, frame, png, running
 from websockets.sync.client import connect
 
 from jde_ray.pipelines.serving import request_log

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from online_service import frame, png, running
+from serving_service import frame, png, running
 
 from jde_ray.jobs.bench.serving import loads, serve
 from jde_ray.jobs.bench.serving.loads import (

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from online_service import CONFIG, OTHER_TOKEN, TOKEN, running
+from serving_service import CONFIG, OTHER_TOKEN, TOKEN, running
 
 from jde_ray.models.structures import FloatArray
 
@@ -81,9 +81,9 @@ def overlap(a: FloatArray, b: FloatArray) -> FloatArray:
 @pytest.fixture(scope="module")
 def service():
     """The shipped network, in this process."""
-    from jde_ray.pipelines.serving.deployments import settle
+    from jde_ray.pipelines.serving.deployments import resolve_settings
 
-    with running(config=settle({"device": "cpu"}), idle_s=30.0) as it:
+    with running(config=resolve_settings({"device": "cpu"}), idle_s=30.0) as it:
         yield it
 
 
@@ -179,7 +179,7 @@ def test_a_lost_session_is_told_and_a_kept_one_goes_on(browser, clip):
             page.goto(service.url)
             page.set_input_files("#file", str(clip[0]))
             wait(lambda page=page: int(page.inner_text("#frames")) >= 5)
-            service.backend.lose_sessions()
+            service.backend.lose_session()
             wait(lambda page=page: page.is_disabled("#stop"))
             if with_snapshots:
                 assert page.inner_text("#message") == ""

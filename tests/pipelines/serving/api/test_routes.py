@@ -15,7 +15,7 @@ import cv2
 import fakes
 import numpy as np
 import pytest
-from online_service import CONFIG, OTHER_TOKEN, TOKEN, frame, png, running
+from serving_service import CONFIG, OTHER_TOKEN, TOKEN, frame, png, running
 
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
@@ -90,13 +90,13 @@ def test_a_lost_session_says_from_where_to_go_on():
     with running(with_snapshots=False) as service:
         stream = service.open()
         service.call("POST", f"/v1/streams/{stream}/frames/0", PNG)
-        service.backend.lose_sessions()
+        service.backend.lose_session()
         status, answer, _ = service.call("POST", f"/v1/streams/{stream}/frames/1", PNG)
         assert (status, answer["error"], answer["expected"]) == (409, "session_lost", 0)
     with running() as service:
         stream = service.open()
         service.call("POST", f"/v1/streams/{stream}/frames/0", PNG)
-        service.backend.lose_sessions()
+        service.backend.lose_session()
         assert service.call("POST", f"/v1/streams/{stream}/frames/1", PNG)[0] == 200
 
 
@@ -137,7 +137,7 @@ def test_a_compressed_body_is_refused_before_it_is_read(service):
 
 
 def test_many_clients_get_their_own_answers(service):
-    """Six streams of different scenes at once give what each gives alone."""
+    """Six streams of different scenes at once get the answers that each gets alone."""
 
     def play(seed: int) -> list[object]:
         stream = service.open()
@@ -205,7 +205,7 @@ def test_slow_bodies_end_by_themselves_and_hold_no_place():
         while service.service.bodies.number < 40:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        assert service.service.places.running == 0
+        assert service.service.queue.running == 0
         stream = service.open()
         for seq in range(10):
             assert service.call("POST", f"/v1/streams/{stream}/frames/{seq}", PNG)[0] == 200
@@ -257,8 +257,8 @@ def test_overload_is_refused_quickly_and_what_is_accepted_is_answered():
         accepted = [seconds for status, seconds in results if status == 200]
         assert {status for status, _ in results} == {200, 503}
         assert len(accepted) >= 20  # of about 60 that one detector can do
-        places = service.service.places
-        assert (places.running, places.waiting) == (0, 0)
+        queue = service.service.queue
+        assert (queue.running, queue.waiting) == (0, 0)
         text = service.call("GET", "/metrics")[1].decode()
         refused = len(results) - len(accepted)
         assert f'jde_refusals_total{{error="overloaded"}} {refused}.0' in text
@@ -271,7 +271,7 @@ def test_a_full_queue_is_told_before_the_body_is_read():
         with ThreadPoolExecutor(2) as pool:
             calls = [pool.submit(service.call, "POST", "/v1/detect", PNG) for _ in range(2)]
             deadline = time.monotonic() + 5
-            while service.service.places.running < 2:
+            while service.service.queue.running < 2:
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
             with raw(service.port, head("Content-Length: 5000")) as connection:
@@ -286,12 +286,12 @@ def test_a_client_that_goes_away_frees_its_place():
             raw(service.port, head(f"Content-Length: {len(PNG)}") + PNG) for _ in range(3)
         ]
         deadline = time.monotonic() + 5
-        while service.service.places.running + service.service.places.waiting < 3:
+        while service.service.queue.running + service.service.queue.waiting < 3:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         for connection in connections:
             connection.close()
-        while service.service.places.running:
+        while service.service.queue.running:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -412,7 +412,7 @@ def test_a_fault_of_the_program_is_told_without_its_inside(service, monkeypatch)
 
 
 class Lines(logging.Handler):
-    """What the service logs, as text."""
+    """The log of the service, as text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -482,11 +482,10 @@ def test_threads_end_with_the_service():
 def test_opening_streams_keeps_its_deadline_for_every_caller():
     with running(request_s=0.5) as service:
 
-        async def away(_owner: str) -> int:
+        async def away(_session: int, _message: object) -> None:
             await asyncio.sleep(60)
-            return 0
 
-        service.backend.count = away
+        service.backend.send = away
         since = time.monotonic()
         with ThreadPoolExecutor(5) as pool:
             opened = [

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from online_service import TOKEN, frame, png, running
+from serving_service import TOKEN, frame, png, running
 
 PNG = png(frame(0))
 

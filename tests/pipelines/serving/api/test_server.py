@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from online_service import free_port
+from serving_service import free_port
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 

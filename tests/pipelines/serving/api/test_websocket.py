@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import cv2
 import numpy as np
 import pytest
-from online_service import CONFIG, OTHER_TOKEN, TOKEN, frame, png, running
+from serving_service import CONFIG, OTHER_TOKEN, TOKEN, frame, png, running
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -152,7 +152,7 @@ def test_floods_big_messages_and_silence_end_the_socket():
             receive(socket)
             assert closed(socket)[0] == 1001
         deadline = time.monotonic() + 5
-        while service.service.places.running:
+        while service.service.queue.running:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 

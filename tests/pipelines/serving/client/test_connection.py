@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from online_service import CONFIG, TOKEN, frame, running
+from serving_service import CONFIG, TOKEN, frame, running
 
 from jde_ray.pipelines.serving.client.calls import ServiceError
 from jde_ray.pipelines.serving.client.connection import connect
@@ -47,7 +47,7 @@ def test_detect_and_stream(service):
     assert len(tracks) == 40
     assert sum(len(t) for t in tracks) > 100
     assert tracks[0].to_mot(0)
-    assert service.backend.sessions.table.count("everybody") == 0  # ended with the block
+    assert service.backend.session.table.count("everybody") == 0  # ended with the block
 
 
 def test_one_ahead_is_the_same_as_many_and_as_several_calls(service):
@@ -80,11 +80,11 @@ def test_lost_sessions_and_sockets_go_unnoticed(every):
             for tracks in stream.track(FRAMES):
                 got.append(tracks)
                 if len(got) % 9 == 0:
-                    service.backend.lose_sessions()
+                    service.backend.lose_session()
                 if len(got) % 11 == 0:
                     stream._disconnect()
         assert rows(got) == wanted
-        assert service.backend.sessions.num_resumed == 1
+        assert service.backend.session.num_resumed == 1
 
 
 def test_a_session_lost_for_good_is_an_error_and_no_new_numbers():
@@ -92,7 +92,7 @@ def test_a_session_lost_for_good_is_an_error_and_no_new_numbers():
         stream = connect(service.url, patience_s=5).stream(25)
         tracks = stream.track(FRAMES)
         next(tracks)
-        service.backend.lose_sessions()
+        service.backend.lose_session()
         with pytest.raises(ServiceError) as lost:
             list(tracks)
         assert lost.value.error == "session_lost"
@@ -244,7 +244,7 @@ def test_a_stream_that_is_lost_for_good_begins_anew_if_its_caller_wants_to_know(
             for answer in stream.track(FRAMES[:20]):
                 tracks.append(answer)
                 if len(tracks) == 9:
-                    service.backend.lose_sessions()
+                    service.backend.lose_session()
                     stream._disconnect()
         assert len(tracks) == 20
         assert stream.num_answered == 20

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from faults.attack_service import scan_bomb, text_bomb
-from online_service import CONFIG, DECODERS, OTHER_TOKEN, TOKEN, frame, png, running
+from serving_service import CONFIG, DECODERS, OTHER_TOKEN, TOKEN, frame, png, running
 
 from jde_ray.pipelines.serving.config import Limits
 from jde_ray.pipelines.serving.images import to_network
@@ -79,9 +79,9 @@ def test_a_caller_that_gives_up_leaves_its_process_busy_until_it_is_ended() -> N
         given_up.cancel()
         await asyncio.wait([first, given_up], timeout=1)
         assert first.cancelled()  # at once
-        assert DECODERS._places.running == 1
+        assert DECODERS._queue.running == 1
         assert (await waiting)[0].width
-        assert (DECODERS._places.running, DECODERS._places.waiting) == (0, 0)
+        assert (DECODERS._queue.running, DECODERS._queue.waiting) == (0, 0)
 
     asyncio.run(main())
 
@@ -102,7 +102,7 @@ def test_a_process_that_dies_costs_one_image() -> None:
 
 
 def test_another_tokens_calls_are_answered_while_one_sends_images_that_take_long() -> None:
-    """As `tests/faults/attack_service.py`, with a stand-in for the network and little time."""
+    """The attacks of `tests/faults/attack_service.py`, with a fake network and little time."""
     import threading
 
     with running(tokens=(TOKEN, OTHER_TOKEN), max_scans=10**6, decode_s=0.8) as service:
@@ -134,11 +134,11 @@ def test_readiness_says_when_no_frame_is_answered(monkeypatch: pytest.MonkeyPatc
     with running(tokens=(TOKEN,)) as service:
         assert service.call("GET", "/readyz")[0] == 200
         monkeypatch.setattr("jde_ray.pipelines.serving.service._PROBE_S", 0.3)
-        places = service.service.places
-        places.running = 10**6  # as if all were held, by many tokens
+        queue = service.service.queue
+        queue.running = 10**6  # as if all were held, by many tokens
         status, answer, _ = service.call("GET", "/readyz")
         assert (status, answer["error"]) == (503, "unavailable")
         assert service.call("GET", "/healthz")[0] == 200
-        places.running = 0
+        queue.running = 0
         monkeypatch.undo()
         assert service.call("GET", "/readyz")[0] == 200

@@ -10,12 +10,11 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
-import fakes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from online_service import CONFIG, MemorySnapshots
+from serving_service import CONFIG, TRACK, MemorySnapshots
 
 from jde_ray.models.structures import Detections
 from jde_ray.models.tracking.config import TrackingConfig
@@ -23,7 +22,15 @@ from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.replicas.session import SessionReplica
-from jde_ray.pipelines.serving.streams.sessions import Sessions
+from jde_ray.pipelines.serving.streams.messages import (
+    EndStream,
+    GetAnswer,
+    GetExpected,
+    GetGauges,
+    OpenStream,
+    TrackFrame,
+)
+from jde_ray.pipelines.serving.streams.session import Session
 from jde_ray.pipelines.serving.streams.snapshots import (
     NoSnapshots,
     SharedMemorySnapshots,
@@ -66,9 +73,9 @@ async def refusal(call: Awaitable[Any]) -> Refusal:
     return refused.value
 
 
-async def feed(sessions: Sessions, stream: str, start: int, stop: int) -> list[Answer]:
+async def feed(session: Session, stream: str, start: int, stop: int) -> list[Answer]:
     return [
-        await sessions.track(stream, OWNER, seq, None, SIZE, found(seq))
+        await session.execute(TrackFrame(stream, OWNER, seq, None, SIZE, found(seq)))
         for seq in range(start, stop)
     ]
 
@@ -98,35 +105,38 @@ def test_answers_are_those_of_the_plain_tracker():
 
 def test_numbers_are_contiguous_and_a_retry_gets_the_first_answer():
     async def main() -> None:
-        sessions = Sessions(CONFIG, MemorySnapshots())
-        stream = await sessions.open(OWNER, 25.0)
-        early = await refusal(sessions.track(stream, OWNER, 1, None, SIZE, found(1)))
+        session = Session(CONFIG, MemorySnapshots())
+        stream = await session.execute(OpenStream(OWNER, 25.0))
+        early = await refusal(session.execute(TrackFrame(stream, OWNER, 1, None, SIZE, found(1))))
         assert (early.cause, early.expected) == (Cause.SEQUENCE_GAP, 0)
-        first = await feed(sessions, stream, 0, 20)
+        first = await feed(session, stream, 0, 20)
         again = [
-            await sessions.track(stream, OWNER, seq, None, SIZE, found(seq, seed=9))
+            await session.execute(TrackFrame(stream, OWNER, seq, None, SIZE, found(seq, seed=9)))
             for seq in range(20 - REMEMBERED, 20)
         ]
         assert again == first[-REMEMBERED:]
-        old = await refusal(sessions.track(stream, OWNER, 3, None, SIZE, found(3)))
+        old = await refusal(session.execute(TrackFrame(stream, OWNER, 3, None, SIZE, found(3))))
         assert (old.cause, old.expected) == (Cause.OLD_FRAME, 20)
-        gap = await refusal(sessions.track(stream, OWNER, 25, None, SIZE, found(25)))
+        gap = await refusal(session.execute(TrackFrame(stream, OWNER, 25, None, SIZE, found(25))))
         assert (gap.cause, gap.expected) == (Cause.SEQUENCE_GAP, 20)
-        assert await sessions.expected(stream, OWNER) == 20
-        assert await sessions.repeated(stream, OWNER, 19) == first[-1]
-        assert await sessions.repeated(stream, OWNER, 20) is None
+        assert await session.execute(GetExpected(stream, OWNER)) == 20
+        assert await session.execute(GetAnswer(stream, OWNER, 19)) == first[-1]
+        assert await session.execute(GetAnswer(stream, OWNER, 20)) is None
 
     asyncio.run(main())
 
 
 def test_a_frame_sent_twice_at_once_is_tracked_once():
     async def main() -> None:
-        sessions = Sessions(CONFIG, MemorySnapshots())
-        stream = await sessions.open(OWNER, 25.0)
-        calls = [sessions.track(stream, OWNER, 0, None, SIZE, found(0, seed)) for seed in range(5)]
+        session = Session(CONFIG, MemorySnapshots())
+        stream = await session.execute(OpenStream(OWNER, 25.0))
+        calls = [
+            session.execute(TrackFrame(stream, OWNER, 0, None, SIZE, found(0, seed)))
+            for seed in range(5)
+        ]
         answers = await asyncio.gather(*calls)
         assert all(answer == answers[0] for answer in answers)
-        assert await sessions.expected(stream, OWNER) == 1
+        assert await session.execute(GetExpected(stream, OWNER)) == 1
 
     asyncio.run(main())
 
@@ -134,17 +144,17 @@ def test_a_frame_sent_twice_at_once_is_tracked_once():
 @pytest.mark.parametrize("mode", ["default", "published"])
 @pytest.mark.parametrize("killed_at", [0, 1, 7, 19])
 def test_a_killed_replica_resumes_its_streams_where_they_were(mode, killed_at):
-    config = replace(CONFIG, track=replace(fakes.CONFIG, tracking=TrackingConfig(mode=mode)))
+    config = replace(CONFIG, track=replace(TRACK, tracking=TrackingConfig(mode=mode)))
 
     async def main() -> None:
         snapshots = MemorySnapshots()
-        plain, killed = Sessions(config, MemorySnapshots()), Sessions(config, snapshots)
-        undisturbed = await feed(plain, await plain.open(OWNER, 25.0), 0, 40)
-        stream = await killed.open(OWNER, 25.0)
+        plain, killed = Session(config, MemorySnapshots()), Session(config, snapshots)
+        undisturbed = await feed(plain, await plain.execute(OpenStream(OWNER, 25.0)), 0, 40)
+        stream = await killed.execute(OpenStream(OWNER, 25.0))
         answers = await feed(killed, stream, 0, killed_at)
-        successor = Sessions(config, snapshots)
+        successor = Session(config, snapshots)
         if killed_at:  # its answer may have been lost on the way
-            last = await successor.repeated(stream, OWNER, killed_at - 1)
+            last = await successor.execute(GetAnswer(stream, OWNER, killed_at - 1))
             assert last == answers[-1]
         answers += await feed(successor, stream, killed_at, 40)
         assert answers == undisturbed
@@ -158,14 +168,16 @@ def test_what_no_snapshot_holds_is_lost_and_sent_again_from_there():
 
     async def main() -> None:
         snapshots = MemorySnapshots()
-        sessions = Sessions(config, snapshots)
-        stream = await sessions.open(OWNER, 25.0)
-        answers = await feed(sessions, stream, 0, 27)
-        successor = Sessions(config, snapshots)
-        lost = await refusal(successor.track(stream, OWNER, 27, None, SIZE, found(27)))
+        session = Session(config, snapshots)
+        stream = await session.execute(OpenStream(OWNER, 25.0))
+        answers = await feed(session, stream, 0, 27)
+        successor = Session(config, snapshots)
+        lost = await refusal(
+            successor.execute(TrackFrame(stream, OWNER, 27, None, SIZE, found(27)))
+        )
         assert (lost.cause, lost.expected) == (Cause.SESSION_LOST, 20)
         assert await feed(successor, stream, 20, 27) == answers[20:]
-        gap = await refusal(successor.track(stream, OWNER, 30, None, SIZE, found(30)))
+        gap = await refusal(successor.execute(TrackFrame(stream, OWNER, 30, None, SIZE, found(30))))
         assert gap.cause is Cause.SEQUENCE_GAP
 
     asyncio.run(main())
@@ -173,15 +185,17 @@ def test_what_no_snapshot_holds_is_lost_and_sent_again_from_there():
 
 def test_without_snapshots_a_lost_session_never_begins_anew_by_itself():
     async def main() -> None:
-        sessions = Sessions(CONFIG, NoSnapshots())
-        stream = await sessions.open(OWNER, 25.0)
-        await feed(sessions, stream, 0, 5)
-        successor = Sessions(CONFIG, NoSnapshots())
+        session = Session(CONFIG, NoSnapshots())
+        stream = await session.execute(OpenStream(OWNER, 25.0))
+        await feed(session, stream, 0, 5)
+        successor = Session(CONFIG, NoSnapshots())
         for seq in (5, 0):
-            lost = await refusal(successor.track(stream, OWNER, seq, None, SIZE, found(seq)))
+            lost = await refusal(
+                successor.execute(TrackFrame(stream, OWNER, seq, None, SIZE, found(seq)))
+            )
             assert (lost.cause, lost.expected) == (Cause.SESSION_LOST, 0)
         unknown = await refusal(
-            sessions.track(stream[:-12] + "0" * 12, OWNER, 0, None, SIZE, found(0))
+            session.execute(TrackFrame(stream[:-12] + "0" * 12, OWNER, 0, None, SIZE, found(0)))
         )
         assert unknown.cause is Cause.NO_SUCH_STREAM
 
@@ -191,13 +205,13 @@ def test_without_snapshots_a_lost_session_never_begins_anew_by_itself():
 def test_another_version_does_not_go_on_with_a_stream():
     async def main() -> None:
         snapshots = MemorySnapshots()
-        sessions = Sessions(CONFIG, snapshots)
-        stream = await sessions.open(OWNER, 25.0)
-        await feed(sessions, stream, 0, 5)
+        session = Session(CONFIG, snapshots)
+        stream = await session.execute(OpenStream(OWNER, 25.0))
+        await feed(session, stream, 0, 5)
         newer = replace(CONFIG, track=replace(CONFIG.track, min_box_area=300.0))
         assert newer.model != CONFIG.model
         lost = await refusal(
-            Sessions(newer, snapshots).track(stream, OWNER, 5, None, SIZE, found(5))
+            Session(newer, snapshots).execute(TrackFrame(stream, OWNER, 5, None, SIZE, found(5)))
         )
         assert (lost.cause, lost.expected) == (Cause.SESSION_LOST, 0)
 
@@ -210,18 +224,17 @@ def test_a_session_waits_for_an_ingress_of_its_own_version(monkeypatch):
 
     async def main() -> None:
         replica = SessionReplica(replace(CONFIG, snapshots="none"), 0, None)
-        stream = await replica.open(CONFIG.model, OWNER, 25.0)
-        arrays = (found(0).tlbr, found(0).scores, found(0).embeddings)
+        stream = await replica.execute(CONFIG.model, OpenStream(OWNER, 25.0))
         for model, is_own in (("older@0.0", False), (CONFIG.model, True)):
-            for call in (
-                replica.open(model, OWNER, 25.0),
-                replica.expected(model, stream, OWNER),
-                replica.repeated(model, stream, OWNER, 0),
-                replica.track(model, stream, OWNER, 0, None, SIZE, arrays),
+            for message in (
+                OpenStream(OWNER, 25.0),
+                GetExpected(stream, OWNER),
+                GetAnswer(stream, OWNER, 0),
+                TrackFrame(stream, OWNER, 0, None, SIZE, found(0)),
             ):
-                answer = await call
+                answer = await replica.execute(model, message)
                 assert is_own != (isinstance(answer, Refusal) and answer.cause is Cause.UNAVAILABLE)
-        assert len(replica._sessions.table) == 2
+        assert len(replica._session.table) == 2
         replica._sweeping.cancel()
 
     asyncio.run(main())
@@ -236,23 +249,23 @@ def test_a_store_that_is_away_stops_no_stream_and_is_counted():
             raise TimeoutError
 
     async def main() -> None:
-        sessions = Sessions(CONFIG, Broken())
-        stream = await sessions.open(OWNER, 25.0)
-        await feed(sessions, stream, 0, 3)
-        assert sessions.num_unkept == 4
-        await sessions.end(stream, OWNER)
+        session = Session(CONFIG, Broken())
+        stream = await session.execute(OpenStream(OWNER, 25.0))
+        await feed(session, stream, 0, 3)
+        assert session.num_unkept == 4
+        await session.execute(EndStream(stream, OWNER))
 
     asyncio.run(main())
 
 
 def test_streams_of_another_token_are_unknown():
     async def main() -> None:
-        sessions = Sessions(CONFIG, MemorySnapshots())
-        stream = await sessions.open(OWNER, 25.0)
-        for owner_sessions in (sessions, Sessions(CONFIG, sessions._snapshots)):
-            refused = await refusal(owner_sessions.expected(stream, "you"))
+        session = Session(CONFIG, MemorySnapshots())
+        stream = await session.execute(OpenStream(OWNER, 25.0))
+        for other in (session, Session(CONFIG, session._snapshots)):
+            refused = await refusal(other.execute(GetExpected(stream, "you")))
             assert refused.cause is Cause.NO_SUCH_STREAM
-        assert await sessions.expected(stream, OWNER) == 0
+        assert await session.execute(GetExpected(stream, OWNER)) == 0
 
     asyncio.run(main())
 
@@ -262,21 +275,23 @@ def test_idle_and_ended_streams_are_gone_with_their_snapshots():
 
     async def main() -> None:
         snapshots = MemorySnapshots()
-        sessions = Sessions(CONFIG, snapshots)
-        sessions.table._clock = lambda: now[0]
-        idle, used, ended = [await sessions.open(OWNER, 25.0) for _ in range(3)]
-        await sessions.end(ended, OWNER)
+        session = Session(CONFIG, snapshots)
+        session.table._clock = lambda: now[0]
+        idle, used, ended = [await session.execute(OpenStream(OWNER, 25.0)) for _ in range(3)]
+        await session.execute(EndStream(ended, OWNER))
         now[0] = 59.0
-        await feed(sessions, used, 0, 1)
+        await feed(session, used, 0, 1)
         now[0] = 61.0
-        await sessions.expire()
-        assert sessions.table.count(OWNER) == len(sessions.table) == 1
+        await session.expire()
+        assert session.table.count(OWNER) == len(session.table) == 1
         assert set(snapshots.kept) == {used}
-        assert not sessions._locks.keys() - {used}
+        assert not session._locks.keys() - {used}
         for stream in (idle, ended):
-            refused = await refusal(sessions.track(stream, OWNER, 0, None, SIZE, found(0)))
+            refused = await refusal(
+                session.execute(TrackFrame(stream, OWNER, 0, None, SIZE, found(0)))
+            )
             assert refused.cause is Cause.STREAM_ENDED
-        assert sessions.gauges()["jde_streams_expired"] == 1
+        assert (await session.execute(GetGauges()))["jde_streams_expired"] == 1
 
     asyncio.run(main())
 
@@ -291,15 +306,19 @@ def test_the_memory_of_ended_streams_is_bounded():
 
 def test_size_and_time_of_frames():
     async def main() -> None:
-        sessions = Sessions(CONFIG, MemorySnapshots())
-        stream = await sessions.open(OWNER, 25.0)
-        await feed(sessions, stream, 0, 2)
-        changed = await refusal(sessions.track(stream, OWNER, 2, None, (360, 640), found(2)))
+        session = Session(CONFIG, MemorySnapshots())
+        stream = await session.execute(OpenStream(OWNER, 25.0))
+        await feed(session, stream, 0, 2)
+        changed = await refusal(
+            session.execute(TrackFrame(stream, OWNER, 2, None, (360, 640), found(2)))
+        )
         assert (changed.cause, changed.expected) == (Cause.SIZE_CHANGED, 2)
-        bad = await refusal(sessions.track(stream, OWNER, 2, float("nan"), SIZE, found(2)))
+        bad = await refusal(
+            session.execute(TrackFrame(stream, OWNER, 2, float("nan"), SIZE, found(2)))
+        )
         assert bad.cause is Cause.INVALID
-        await sessions.track(stream, OWNER, 2, 7.5, SIZE, found(2))
-        assert (await refusal(sessions.open(OWNER, 0.0))).cause is Cause.INVALID
+        await session.execute(TrackFrame(stream, OWNER, 2, 7.5, SIZE, found(2)))
+        assert (await refusal(session.execute(OpenStream(OWNER, 0.0)))).cause is Cause.INVALID
 
     asyncio.run(main())
 
@@ -313,12 +332,12 @@ def test_snapshots_survive_their_session(tmp_path, kind):
 
     async def main() -> None:
         store = build()
-        sessions = Sessions(CONFIG, store)
-        stream = await sessions.open(OWNER, 25.0)
-        answers = await feed(sessions, stream, 0, 6)
-        successor = Sessions(CONFIG, build())
-        assert await successor.repeated(stream, OWNER, 5) == answers[-1]
-        await successor.end(stream, OWNER)
+        session = Session(CONFIG, store)
+        stream = await session.execute(OpenStream(OWNER, 25.0))
+        answers = await feed(session, stream, 0, 6)
+        successor = Session(CONFIG, build())
+        assert await successor.execute(GetAnswer(stream, OWNER, 5)) == answers[-1]
+        await successor.execute(EndStream(stream, OWNER))
         assert await store.get(stream) is None
 
     asyncio.run(main())
@@ -337,6 +356,15 @@ def test_a_snapshot_that_nobody_replaces_leaves_the_memory(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
     asyncio.run(main())
+
+
+def test_a_message_is_little_more_than_its_arrays_on_the_wire():
+    detections = found(0)
+    message = TrackFrame("0-0123abcd-0123456789ab", OWNER, 0, None, SIZE, detections)
+    arrays = (detections.tlbr, detections.scores, detections.embeddings)
+    content = pickle.dumps(message)
+    assert len(content) < len(pickle.dumps(arrays)) + 400
+    assert pickle.loads(content).seq == 0  # noqa: S301 - our own
 
 
 @given(st.binary(max_size=300))

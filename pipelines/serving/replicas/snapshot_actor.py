@@ -1,4 +1,4 @@
-"""What must outlive sessions and ingresses: snapshots of streams, and sums of counts."""
+"""The actor that outlives sessions and ingresses: snapshots of streams, and sums of counts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import OrderedDict
 from jde_ray.pipelines.serving.metrics import Changes, Metrics
 
 
-class Keeper:
-    """Memory beside the sessions. If it is lost too, snapshots come anew with the next frames.
+class SnapshotActor:
+    """Keeps snapshots in memory. If it is lost, the next frames of the streams bring new ones.
 
     Args:
-        lasts_s: After which a snapshot that nobody has replaced is dropped.
+        lasts_s: Seconds after which a snapshot that was not replaced is dropped.
     """
 
     def __init__(self, lasts_s: float) -> None:
@@ -21,7 +21,7 @@ class Keeper:
         self._metrics = Metrics()
 
     async def put(self, name: str, content: bytes) -> None:
-        """Replace a snapshot, and drop those that nobody has replaced for long."""
+        """Replace a snapshot, and drop those that are too old."""
         now = time.monotonic()
         self._snapshots.pop(name, None)
         self._snapshots[name] = (now, content)
@@ -37,14 +37,14 @@ class Keeper:
         return None if kept is None else kept[1]
 
     async def delete(self, name: str) -> None:
-        """Forget a stream."""
+        """Delete a snapshot."""
         self._snapshots.pop(name, None)
 
     async def add(self, changes: Changes) -> None:
-        """Take in counts of an ingress."""
+        """Add the counts of an ingress."""
         self._metrics.add(changes)
 
     async def sums(self, changes: Changes) -> Metrics:
-        """Take in counts, and give the sums over all ingresses."""
+        """Add the counts of an ingress, and return the sums over all ingresses."""
         self._metrics.add(changes)
         return self._metrics

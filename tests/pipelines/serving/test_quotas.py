@@ -1,4 +1,4 @@
-"""What is shared out between tokens: places for frames, sockets, and bytes of images."""
+"""Limits shared out between tokens: slots for frames, sockets, and bytes of images."""
 
 from __future__ import annotations
 
@@ -6,48 +6,49 @@ import asyncio
 
 import pytest
 
-from jde_ray.pipelines.serving.places import Crowd, Memory, Places
+from jde_ray.pipelines.serving.admission_queue import AdmissionQueue
+from jde_ray.pipelines.serving.quotas import ConcurrencyLimit, MemoryBudget
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 
 
-def test_an_owner_whose_frames_never_end_leaves_a_place_to_others() -> None:
+def test_an_owner_whose_frames_never_end_leaves_a_slot_to_others() -> None:
     async def main() -> None:
-        places, order, gate = Places(2, 1, 4), [], asyncio.Event()
+        queue, order, gate = AdmissionQueue(2, 1, 4), [], asyncio.Event()
 
-        async def hold(patient: bool = False) -> None:
-            async with places.place("attacker", patient=patient):
+        async def hold(unbounded: bool = False) -> None:
+            async with queue.slot("attacker", unbounded=unbounded):
                 await gate.wait()
 
-        async def visit(name: str, patient: bool) -> None:
-            async with places.place(name, patient=patient):
+        async def visit(name: str, unbounded: bool) -> None:
+            async with queue.slot(name, unbounded=unbounded):
                 order.append(name)
 
         held = [asyncio.ensure_future(hold()) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Refusal):
-            places.check("attacker")  # two run, and one waits
-        for patient in (False, True):
+            queue.check("attacker")  # two run, and one waits
+        for unbounded in (False, True):
             for name in ("a", "b"):
-                places.check(name)
-                await asyncio.wait_for(visit(name, patient), 1)
+                queue.check(name)
+                await asyncio.wait_for(visit(name, unbounded), 1)
         held += [asyncio.ensure_future(hold(True)) for _ in range(9)]
         await asyncio.sleep(0)
         await asyncio.wait_for(visit("a", True), 1)
         assert order == ["a", "b", "a", "b", "a"]
-        assert places.running == 4
+        assert queue.running == 4
         gate.set()
         await asyncio.gather(*held)
-        assert (places.running, places.waiting) == (0, 0)
+        assert (queue.running, queue.waiting) == (0, 0)
 
     asyncio.run(main())
 
 
 def test_the_owners_of_a_line_take_turns() -> None:
     async def main() -> None:
-        places, order, gate = Places(1, 9), [], asyncio.Event()
+        queue, order, gate = AdmissionQueue(1, 9), [], asyncio.Event()
 
         async def visit(name: str) -> None:
-            async with places.place(name[0], patient=True):
+            async with queue.slot(name[0], unbounded=True):
                 order.append(name)
                 await gate.wait()
 
@@ -61,37 +62,37 @@ def test_the_owners_of_a_line_take_turns() -> None:
         await asyncio.gather(*tasks)
         assert [name for name in order if name[0] == "a"] == ["a1", "a2", "a3", "a4"]
         assert max(order.index("b2"), order.index("c2")) < order.index("a4")
-        assert (places.running, places.waiting) == (0, 0)
+        assert (queue.running, queue.waiting) == (0, 0)
 
     asyncio.run(main())
 
 
 def test_so_many_at_once_and_so_many_of_one() -> None:
-    crowd = Crowd("sockets are open", 4, 0.5)
-    with crowd.one_more("a"), crowd.one_more("a"):
+    limit = ConcurrencyLimit("sockets are open", 4, 0.5)
+    with limit.hold("a"), limit.hold("a"):
         with pytest.raises(Refusal, match="expected 2 at once of a token") as refused:
-            crowd.one_more("a").__enter__()
+            limit.hold("a").__enter__()
         assert refused.value.cause is Cause.OVERLOADED
-        others = [crowd.one_more("b"), crowd.one_more("b")]
+        others = [limit.hold("b"), limit.hold("b")]
         for other in others:
             other.__enter__()
         with pytest.raises(Refusal, match="expected 4 at once;"):
-            crowd.one_more("c").__enter__()
+            limit.hold("c").__enter__()
         for other in others:
             other.__exit__(None, None, None)
-    assert crowd.number == 0
-    with crowd.one_more("a"):
-        assert crowd.number == 1
+    assert limit.number == 0
+    with limit.hold("a"):
+        assert limit.number == 1
 
 
 def test_above_its_part_one_reader_of_an_owner_reads_on_and_others_do_not_notice() -> None:
-    memory, told = Memory(100, 60), []
+    memory, told = MemoryBudget(100, 60), []
     memory.take("a", 60)
     assert memory.is_full("a")
     assert not memory.is_full("b")
     assert not memory.wait("a", "idle", lambda: told.append("idle"))
-    assert memory.wait("a", "first", lambda: told.append("first"), is_amid=True)
-    assert not memory.wait("a", "second", lambda: told.append("second"), is_amid=True)
+    assert memory.wait("a", "first", lambda: told.append("first"), is_partial=True)
+    assert not memory.wait("a", "second", lambda: told.append("second"), is_partial=True)
     memory.leave("a", "first")  # its message is whole
     assert told == ["second"]
     assert memory.may_read_on("a", "second")
@@ -106,7 +107,7 @@ def test_above_its_part_one_reader_of_an_owner_reads_on_and_others_do_not_notice
 
 def test_room_is_waited_for_and_a_waiter_that_gives_up_is_forgotten() -> None:
     async def main() -> None:
-        memory = Memory(10, 10)
+        memory = MemoryBudget(10, 10)
         memory.take("a", 10)
         waiters = [asyncio.ensure_future(memory.room("a")) for _ in range(3)]
         await asyncio.sleep(0)

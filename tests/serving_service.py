@@ -22,20 +22,20 @@ from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.serving.admission import Tokens
 from jde_ray.pipelines.serving.api.routes import build_api
 from jde_ray.pipelines.serving.api.server import Listener
-from jde_ray.pipelines.serving.backend import Found
+from jde_ray.pipelines.serving.backend import TimedDetections
 from jde_ray.pipelines.serving.config import Limits, ServeConfig
 from jde_ray.pipelines.serving.decoding.pool import Decoders
 from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.metrics import Changes, Metrics
 from jde_ray.pipelines.serving.request_log import RequestLog
 from jde_ray.pipelines.serving.service import Service
-from jde_ray.pipelines.serving.streams.sessions import Sessions
+from jde_ray.pipelines.serving.streams.messages import Message, Result
+from jde_ray.pipelines.serving.streams.session import Session
 from jde_ray.pipelines.serving.streams.snapshots import NoSnapshots
 from jde_ray.pipelines.structures import VideoInfo
 
-CONFIG = ServeConfig(
-    track=fakes.CONFIG, build_model=fakes.ColourModel, device="cpu", request_log="none"
-)
+TRACK = replace(fakes.CONFIG, detection=replace(fakes.CONFIG.detection, resize="published"))
+CONFIG = ServeConfig(track=TRACK, build_model=fakes.ColourModel, device="cpu", request_log="none")
 logging.getLogger("ray.serve").setLevel(logging.WARNING)  # a line a call is too much here
 
 TOKEN = "a-token-for-the-tests"  # noqa: S105 - of nothing
@@ -43,7 +43,7 @@ OTHER_TOKEN = "another-token-of-the-tests"  # noqa: S105
 
 
 class MemorySnapshots:
-    """A keeper in this process."""
+    """A snapshot actor in this process."""
 
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
@@ -67,38 +67,23 @@ class LocalBackend:
         self.snapshots = MemorySnapshots() if with_snapshots else NoSnapshots()
         self.metrics, self.pause_s, self.num_detected = Metrics(), 0.0, 0
         self._lock = asyncio.Lock()  # one frame at a time, as a network does
-        self.lose_sessions()
+        self.lose_session()
 
-    def lose_sessions(self) -> None:
-        """As when the replica is killed: only the snapshots are left."""
-        self.sessions = Sessions(self._config, self.snapshots)
+    def lose_session(self) -> None:
+        """Lose the session as a kill of its replica does: only the snapshots are left."""
+        self.session = Session(self._config, self.snapshots)
 
-    async def detect(self, frame: NetworkFrame) -> Found:
+    async def detect(self, frame: NetworkFrame) -> TimedDetections:
         async with self._lock:
             await asyncio.sleep(self.pause_s)
             self.num_detected += 1
             info = VideoInfo(frame.width, frame.height, 1.0)
             found, _ = self._detector.find(frame.pixels[None], [info], [0])
-            return Found(found[0], self.pause_s)
+            return TimedDetections(found[0], self.pause_s)
 
-    async def open(self, owner: str, rate: float) -> str:
-        return await self.sessions.open(owner, rate)
-
-    async def expected(self, stream: str, owner: str) -> int:
-        return await self.sessions.expected(stream, owner)
-
-    async def repeated(self, stream: str, owner: str, seq: int) -> Any:
-        return await self.sessions.repeated(stream, owner, seq)
-
-    async def track(self, *arguments: Any) -> Any:
-        return await self.sessions.track(*arguments)
-
-    async def end(self, stream: str, owner: str) -> None:
-        await self.sessions.end(stream, owner)
-
-    async def count(self, owner: str) -> int:
-        await self.sessions.expire()
-        return self.sessions.table.count(owner)
+    async def send(self, session: int, message: Message[Result]) -> Result:
+        assert session == 0
+        return await self.session.execute(message)
 
     async def check_ready(self) -> None:
         return None
@@ -106,10 +91,9 @@ class LocalBackend:
     async def push(self, changes: Changes) -> None:
         self.metrics.add(changes)
 
-    async def merge(self, changes: Changes) -> tuple[Metrics, dict[str, float]]:
-        await self.sessions.expire()
+    async def merge(self, changes: Changes) -> Metrics:
         self.metrics.add(changes)
-        return self.metrics, self.sessions.gauges()
+        return self.metrics
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Clips for a service on Ray Serve, its rows by every way in, and those of the offline run."""
+"""Clips for a service on Ray Serve, their rows over REST and sockets, and those offline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import fakes
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from online_service import call, frame, png
+from serving_service import TRACK, call, frame, png
 
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.serving.client.connection import connect
@@ -25,7 +25,7 @@ SERVE_MARKS = [
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
 ]
 ARGS = {
-    "track": asdict(fakes.CONFIG),
+    "track": asdict(TRACK),
     "build_model": fakes.ColourModel,
     "device": "cpu",
     "num_detectors": 2,
@@ -52,7 +52,6 @@ def offline_rows(folder: Path, config, components) -> dict[str, list[tuple]]:
 
     The fake decoder reads scripts, so the real one is taken.
     """
-    config = replace(config, detection=replace(config.detection, resize="published"))
     components = replace(components, decode=decode_segment)
     summary = reference.track(
         [str(folder)],

@@ -1,0 +1,131 @@
+"""Operations on streams, each one message that is sent to a session and executed there.
+
+They cross processes, so they hold plain values and arrays only. Executing one twice is harmless:
+a session knows which frames it has answered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+from jde_ray.models.structures import Detections
+from jde_ray.pipelines.serving.streams.stream import Answer
+
+Result = TypeVar("Result")
+
+
+class Message(Generic[Result]):
+    """One operation of a session, with the type of its result.
+
+    Attributes:
+        stage: Label under which retries are counted.
+        needs_same_model: The result is reported with the sender's version of the model, so that a
+            session of another version must not execute it.
+    """
+
+    stage: ClassVar[str]
+    needs_same_model: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class OpenStream(Message[str]):
+    """Open a stream; the result is its id.
+
+    Attributes:
+        owner: Digest of the caller's token.
+        frames_per_second: Nominal rate.
+    """
+
+    owner: str
+    frames_per_second: float
+    stage = "open"
+    needs_same_model = True
+
+
+@dataclass(frozen=True)
+class GetExpected(Message[int]):
+    """Return the number of the next frame of a stream.
+
+    Attributes:
+        stream: Id of the stream.
+        owner: Digest of the caller's token.
+    """
+
+    stream: str
+    owner: str
+    stage = "ask"
+    needs_same_model = True
+
+
+@dataclass(frozen=True)
+class GetAnswer(Message[Answer | None]):
+    """Return the answer to a frame that was answered before; None if it is the next frame.
+
+    Attributes:
+        stream: Id of the stream.
+        owner: Digest of the caller's token.
+        seq: Number of the frame, from 0.
+    """
+
+    stream: str
+    owner: str
+    seq: int
+    stage = "ask"
+    needs_same_model = True
+
+
+@dataclass(frozen=True)
+class TrackFrame(Message[Answer]):
+    """Associate the next frame; a frame sent again gets its first answer.
+
+    Attributes:
+        stream: Id of the stream.
+        owner: Digest of the caller's token.
+        seq: Number of the frame, from 0.
+        time_s: When it was taken; None: `seq` divided by the stream's rate.
+        size: Width and height of its image in pixels.
+        detections: People found in it, in source pixels.
+    """
+
+    stream: str
+    owner: str
+    seq: int
+    time_s: float | None
+    size: tuple[int, int]
+    detections: Detections
+    stage = "associate"
+    needs_same_model = True
+
+
+@dataclass(frozen=True)
+class EndStream(Message[None]):
+    """End a stream.
+
+    Attributes:
+        stream: Id of the stream.
+        owner: Digest of the caller's token.
+    """
+
+    stream: str
+    owner: str
+    stage = "end"
+
+
+@dataclass(frozen=True)
+class CountStreams(Message[int]):
+    """Return how many streams of a token are open in the session.
+
+    Attributes:
+        owner: Digest of the token.
+    """
+
+    owner: str
+    stage = "count"
+
+
+@dataclass(frozen=True)
+class GetGauges(Message[dict[str, float]]):
+    """Return the session's values by their names in `metrics.GAUGES`."""
+
+    stage = "gauges"

@@ -1,0 +1,170 @@
+"""One session: the order, association, snapshots and resuming of its streams. Without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from jde_ray.pipelines.serving.config import ServeConfig
+from jde_ray.pipelines.serving.refusals import Cause, Refusal
+from jde_ray.pipelines.serving.streams.messages import (
+    CountStreams,
+    EndStream,
+    GetAnswer,
+    GetExpected,
+    GetGauges,
+    Message,
+    OpenStream,
+    Result,
+    TrackFrame,
+)
+from jde_ray.pipelines.serving.streams.snapshots import SnapshotStore, dump, load
+from jde_ray.pipelines.serving.streams.stream import Answer, Stream, StreamTable, lost
+
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """Executes messages on the streams of one replica, and keeps their snapshots.
+
+    Args:
+        config: Association, filters, limits and how often a snapshot is taken.
+        snapshots: Where the snapshots are kept.
+        number: Number of this session, which the ids of its streams begin with.
+
+    Attributes:
+        table: The open streams.
+        num_resumed: Streams read from a snapshot.
+        num_expired: Streams that ended because they were idle.
+        num_unkept: Snapshots that could not be written.
+    """
+
+    def __init__(self, config: ServeConfig, snapshots: SnapshotStore, number: int = 0) -> None:
+        limits = config.limits
+        self._config, self._snapshots = config, snapshots
+        # the service refuses malformed ids before they come here; an ended stream's lock is dropped
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.num_resumed = self.num_expired = self.num_unkept = 0
+        self.table = StreamTable(
+            config.track, config.model, number, idle_s=limits.idle_s, max_ids=limits.max_ids
+        )
+        self._operations: dict[type[Message[Any]], Callable[[Any], Awaitable[Any]]] = {
+            OpenStream: self._open,
+            GetExpected: self._expected,
+            GetAnswer: self._repeated,
+            TrackFrame: self._track,
+            EndStream: self._end,
+            CountStreams: self._count,
+            GetGauges: self._gauges,
+        }
+
+    async def execute(self, message: Message[Result]) -> Result:
+        """Execute one operation.
+
+        Raises:
+            Refusal: If the stream is not open, or the frame is neither the next one nor one of
+                those whose answers are kept.
+        """
+        result: Result = await self._operations[type(message)](message)
+        return result
+
+    async def _open(self, message: OpenStream) -> str:
+        stream = self.table.open(message.owner, message.frames_per_second)
+        await self._keep(stream)
+        return stream.name
+
+    async def _expected(self, message: GetExpected) -> int:
+        async with self._locks[message.stream]:
+            return (await self._find(message.stream, message.owner)).expected
+
+    async def _repeated(self, message: GetAnswer) -> Answer | None:
+        async with self._locks[message.stream]:
+            return (await self._find(message.stream, message.owner)).repeated(message.seq)
+
+    async def _track(self, message: TrackFrame) -> Answer:
+        """Associate a frame, and keep its snapshot before it is answered."""
+        async with self._locks[message.stream]:
+            stream = await self._find(message.stream, message.owner)
+            answer = stream.repeated(message.seq)
+            if answer is None:
+                min_box_area = self._config.track.min_box_area
+                answer = stream.track(
+                    message.time_s, message.size, message.detections, min_box_area
+                )
+            if stream.expected - stream.snapshot_seq >= self._config.snapshot_every:
+                await self._keep(stream)
+            return answer
+
+    async def _end(self, message: EndStream) -> None:
+        async with self._locks[message.stream]:
+            await self._find(message.stream, message.owner)
+            await self._forget(message.stream)
+
+    async def _count(self, message: CountStreams) -> int:
+        await self.expire()
+        return self.table.count(message.owner)
+
+    async def _gauges(self, _: GetGauges) -> dict[str, float]:
+        await self.expire()
+        return {
+            "jde_streams": len(self.table),
+            "jde_streams_resumed": self.num_resumed,
+            "jde_streams_expired": self.num_expired,
+            "jde_snapshots_failed": self.num_unkept,
+        }
+
+    async def expire(self) -> None:
+        """End idle streams."""
+        for name in self.table.expire():
+            self.num_expired += 1
+            await self._forget(name)
+
+    async def keep_all(self) -> None:
+        """Take snapshots of the streams that have advanced since their last one."""
+        for name in list(self._locks):
+            async with self._locks[name]:
+                stream = self.table.peek(name)
+                if stream is not None and stream.expected > stream.snapshot_seq:
+                    await self._keep(stream)
+
+    async def _keep(self, stream: Stream) -> None:
+        """Take a snapshot. A failing store is counted, and must not stop the stream."""
+        try:
+            await self._snapshots.put(stream.name, dump(stream))
+        except Exception as error:  # noqa: BLE001  any error of the store
+            self.num_unkept += 1
+            logger.warning("a snapshot could not be kept: %s", type(error).__name__)
+        else:
+            stream.snapshot_seq = stream.expected
+
+    async def _find(self, name: str, owner: str) -> Stream:
+        try:
+            return self.table.get(name, owner)
+        except Refusal as refusal:
+            if refusal.cause is not Cause.SESSION_LOST or self.table.has(name):
+                self._locks.pop(name, None)
+                raise
+            missing = refusal
+        content = await self._snapshots.get(name)
+        if content is None:
+            self._locks.pop(name, None)
+            raise missing
+        try:
+            stream = load(content, self._config.track)
+        except ValueError as error:  # other settings, or an older version's snapshot
+            logger.warning("a snapshot cannot be used: %s", error)
+            raise lost("the service has changed; open a new stream") from error
+        self.table.add(stream)
+        self.num_resumed += 1
+        return self.table.get(name, owner)
+
+    async def _forget(self, name: str) -> None:
+        self.table.end(name)
+        self._locks.pop(name, None)
+        try:
+            await self._snapshots.delete(name)
+        except Exception as error:  # noqa: BLE001  any error of the store; the stream has ended
+            logger.warning("a snapshot could not be deleted: %s", type(error).__name__)
