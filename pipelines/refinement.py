@@ -7,7 +7,6 @@ file is created once, as a run does it. See docs/decisions for why this is no pa
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jde_ray.models.metrics.rows import BoxRows
-from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits, relink
 from jde_ray.models.tracking.postprocessing.smoothing import smooth
 from jde_ray.models.tracking.postprocessing.trajectories import (
@@ -28,18 +26,20 @@ from jde_ray.models.tracking.postprocessing.trajectories import (
     interpolate,
 )
 from jde_ray.pipelines.formats.mot import format_results
-from jde_ray.pipelines.formats.parquet_file import with_schema
+from jde_ray.pipelines.formats.parquet_file import encode_parquet
 from jde_ray.pipelines.formats.track_files import find_tracks
-from jde_ray.pipelines.formats.tracks import read_scored_tracks, track_schema
-from jde_ray.pipelines.output.row_writer import ROW_GROUP_ROWS
+from jde_ray.pipelines.formats.tracks import (
+    ROW_GROUP_ROWS,
+    added_columns,
+    has_embeddings,
+    read_embeddings,
+    read_scored_tracks,
+    replace_rows,
+)
 from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
-
-_CORNERS = ("x1", "y1", "x2", "y2")
-_OF_VIDEO = ("video_id", "video")  # columns of one value
-_KNOWN = frozenset(track_schema(1).names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,14 +159,14 @@ def _check_embeddings(files: list[Path]) -> None:
         ValueError: If a file has no embeddings or is no Parquet.
     """
     for path in files:
-        names: list[str] = []
+        schema = pa.schema([])
         if path.suffix == ".parquet":
             try:
-                names = pq.read_schema(path).names
+                schema = pq.read_schema(path)
             except (pa.ArrowException, OSError) as error:
                 reason = " ".join(str(error).split())
                 raise ValueError(f"{path}: not a readable Parquet file ({reason})") from error
-        if "embedding" not in names:
+        if not has_embeddings(schema):
             raise ValueError(f"{path}: no embeddings to relink by; track with --save-embeddings")
 
 
@@ -212,7 +212,7 @@ def _refine_file(path: Path, *, out: str, config: RefineConfig, stride: int) -> 
     is_text = path.suffix != ".parquet"
     rows, scores = read_scored_tracks(path)
     table = None if is_text else pq.ParquetFile(path).read()
-    vectors = None if table is None else _embeddings(table)
+    vectors = None if table is None else read_embeddings(table)
     before = Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores, vectors)
     metadata = {} if is_text else dict(pq.read_metadata(path).metadata or {})
     rate = _rate(path, metadata)
@@ -223,7 +223,7 @@ def _refine_file(path: Path, *, out: str, config: RefineConfig, stride: int) -> 
     else:
         body = _parquet(table, after, metadata, config)
     is_new = open_store(out).put_if_absent(f"tracks/{path.name}", body)
-    emptied = () if table is None else _added(table.schema)
+    emptied = () if table is None else added_columns(table.schema)
     ids = (len(np.unique(before.track_id)), len(np.unique(after.track_id)))
     return Refined(path.stem, len(before), len(after), *ids, is_new, emptied)
 
@@ -239,43 +239,10 @@ def _rate(path: Path, metadata: dict[bytes, bytes]) -> float:
     return rate
 
 
-def _embeddings(table: pa.Table) -> FloatArray | None:
-    if "embedding" not in table.column_names:
-        return None
-    content = b"".join(table.column("embedding").to_pylist())
-    vectors: FloatArray = np.frombuffer(content, np.float16).reshape(
-        len(table), -1 if content else 0
-    )
-    return vectors
-
-
 def _parquet(
     table: pa.Table, after: Trajectories, metadata: dict[bytes, bytes], config: RefineConfig
 ) -> bytes:
-    """A file of `tracks/` with the columns of `table`, by frame and id."""
-    order = np.lexsort((after.track_id, after.frame))
-    frame = after.frame[order]
-    columns: dict[str, Any] = {"frame": frame, "track_id": after.track_id[order]}
-    columns |= {name: after.tlbr[order, i] for i, name in enumerate(_CORNERS)}
-    columns["score"] = after.score[order]
-    if "time_s" in table.column_names and len(table):
-        known, first = np.unique(table.column("frame").to_numpy(), return_index=True)
-        columns["time_s"] = np.interp(frame, known, table.column("time_s").to_numpy()[first])
-    if after.embeddings is not None:
-        columns["embedding"] = [vector.tobytes() for vector in after.embeddings[order]]
-    arrays, given = [], []
-    for old in table.schema:
-        field_ = old
-        if field_.name in columns:
-            values = pa.array(columns[field_.name])
-        elif field_.name in _OF_VIDEO:
-            value = table.column(field_.name)[0].as_py() if len(table) else None
-            values = pa.array([value] * len(frame))
-        else:
-            values, field_ = pa.nulls(len(frame), old.type), old.with_nullable(True)
-        arrays.append(values if values.type == field_.type else _cast(values, field_.type))
-        given.append(field_)
-    refined = pa.Table.from_arrays(arrays, schema=pa.schema(given))
+    """A file of `tracks/` with the columns of `table` and the refined rows."""
     kept = {
         key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
         for key, value in metadata.items()
@@ -283,19 +250,4 @@ def _parquet(
     }
     kept |= {"num_tracks": str(len(np.unique(after.track_id)))} if "num_tracks" in kept else {}
     kept["refined"] = json.dumps(config.to_dict())
-    sink = io.BytesIO()
-    with pq.ParquetWriter(sink, refined.schema, compression="zstd", compression_level=3) as writer:
-        writer.write_table(refined, row_group_size=ROW_GROUP_ROWS)
-        writer.add_key_value_metadata(with_schema(refined.schema, kept))
-    return sink.getvalue()
-
-
-def _added(schema: pa.Schema) -> tuple[str, ...]:
-    """Columns that no run writes."""
-    return tuple(name for name in schema.names if name not in _KNOWN)
-
-
-def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(wanted):
-        return values.cast(wanted.value_type).dictionary_encode().cast(wanted)
-    return values.cast(wanted)
+    return encode_parquet(replace_rows(table, after), ROW_GROUP_ROWS, kept)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jde_ray.pipelines.formats.parquet_file import open_parquet
+from jde_ray.pipelines.formats.tracks import read_foot_points, read_times, read_uri
 from jde_ray.pipelines.output.layout import tracks_key
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.video.drawing import Point, track_colour
@@ -97,7 +97,7 @@ def read_tracked_video(
     is_known = np.full(num_frames, len(groups) == total)
     rows: dict[int, tuple[int, float, float]] = {}
     for group in groups.tolist():
-        frame, time_s, track_id = _columns(file, group, ("frame", "time_s", "track_id"))
+        frame, time_s, track_id = read_times(file, group)
         seen = np.clip(frame // vid_stride, 0, len(people) - 1)
         people += np.bincount(seen, minlength=len(people))
         if len(seen):  # the frames at its ends may go on in the groups beside it
@@ -107,11 +107,10 @@ def read_tracked_video(
         for one, start, end, number in zip(ids, time_s[first], time_s[last], count, strict=True):
             before = rows.get(int(one), (0, float(start), 0.0))
             rows[int(one)] = (before[0] + int(number), before[1], float(end))
-    uris = _columns(file, 0, ("video",))[0][:1].tolist() if total else []
     known = np.flatnonzero(is_known)
     every = np.arange(num_frames)
     return TrackedVideo(
-        uri=str(uris[0]) if uris else "",
+        uri=read_uri(file),
         width=width,
         height=height,
         duration_s=num_frames * vid_stride / rate,
@@ -124,11 +123,6 @@ def read_tracked_video(
     )
 
 
-def _columns(file: pq.ParquetFile, group: int, names: tuple[str, ...]) -> list[NDArray[Any]]:
-    table = file.read_row_group(group, columns=list(names))
-    return [table.column(name).to_numpy() for name in names]
-
-
 def _paths(
     file: pq.ParquetFile, groups: Sequence[int], rows: dict[int, tuple[int, float, float]]
 ) -> dict[int, list[Point]]:
@@ -136,8 +130,7 @@ def _paths(
     points: dict[int, list[Point]] = {one: [] for one in sorted(longest)}
     seen = dict.fromkeys(points, 0)
     for group in groups:
-        track_id, x1, x2, y2 = _columns(file, group, ("track_id", "x1", "x2", "y2"))
-        feet = np.stack([(x1 + x2) / 2, y2], axis=1)
+        track_id, feet = read_foot_points(file, group)
         for one, path in points.items():
             own = np.flatnonzero(track_id == one)
             number, total = seen[one] + np.arange(len(own)), rows[one][0]

@@ -21,7 +21,7 @@ from ray.exceptions import RayError, RayTaskError
 from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig, find_part
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.parquet_file import open_parquet
-from jde_ray.pipelines.formats.tracks import mot_text
+from jde_ray.pipelines.formats.tracks import has_embeddings, mot_text
 from jde_ray.pipelines.output.layout import mot_key, tracks_key, video_key
 from jde_ray.pipelines.output.row_writer import detections_key
 from jde_ray.pipelines.storage.base import ObjectStore
@@ -94,10 +94,10 @@ def without_embeddings(store: ObjectStore, video_ids: Sequence[str]) -> list[str
 
     def has_none(video_id: str) -> bool:
         try:
-            names = open_parquet(store, tracks_key(video_id)).schema_arrow.names
+            schema = open_parquet(store, tracks_key(video_id)).schema_arrow
         except (OSError, pa.ArrowException):
             return False  # another line says that it cannot be read
-        return "embedding" not in names
+        return not has_embeddings(schema)
 
     with ThreadPoolExecutor(_READERS) as readers:
         lacking = list(readers.map(has_none, video_ids))
