@@ -125,7 +125,7 @@ def evaluate(
 ) -> None:
     """Score tracks as MOTChallenge's official kit does: HOTA, CLEAR and identity figures."""
     from jde_ray.jobs.console.score_tables import print_scores, write_csv, write_json
-    from jde_ray.pipelines.formats.track_files import local_copy
+    from jde_ray.pipelines.evaluation.pairing import local_copy
 
     try:
         score = choose_scores(detections, embeddings, weights, size, every)

@@ -36,6 +36,7 @@ from jde_ray.pipelines.formats.tracks import (
     read_scored_tracks,
     replace_rows,
 )
+from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
 from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.storage.base import ObjectStore
@@ -142,7 +143,7 @@ def refine(
     store = open_store(out)
     if config.relink is not None:
         _check_embeddings(list(files.values()))
-    if (source / "tracks").resolve() == Path(store.uri, "tracks").resolve():
+    if (source / TRACKS_PREFIX).resolve() == Path(store.uri, TRACKS_PREFIX).resolve():
         raise ValueError(f"out: {out} is where the tracks are; choose another folder")
     _begin(store, record, source, config)
     stride = record.get("config", {}).get("vid_stride", 1)
@@ -173,12 +174,12 @@ def _check_embeddings(files: list[Path]) -> None:
 def _source_record(source: Path) -> dict[str, Any]:
     """`run.json` of the run that the tracks are of, empty where there is none."""
     for folder in (source, source.parent, source.parent.parent):
-        if (folder / "run.json").is_file():
+        if (folder / RUN_KEY).is_file():
             try:
-                return parse_record((folder / "run.json").read_bytes())
+                return parse_record((folder / RUN_KEY).read_bytes())
             except ValueError as error:
                 raise ValueError(
-                    f"{folder / 'run.json'} cannot be read ({error}); put back the one that the"
+                    f"{folder / RUN_KEY} cannot be read ({error}); put back the one that the"
                     " run wrote, or refine its tracks/ from a folder without it"
                 ) from error
     return {}
@@ -196,10 +197,10 @@ def _begin(store: ObjectStore, record: dict[str, Any], source: Path, config: Ref
     settings = {**record.get("config", {}), "refined": refined}
     values = {**record, "config": settings, "config_hash": digest, "refined_from": str(source)}
     content = f"{json.dumps(values, indent=1, sort_keys=True)}\n".encode()
-    if store.put_if_absent("run.json", content):
+    if store.put_if_absent(RUN_KEY, content):
         return
     try:
-        before = parse_record(store.get("run.json"))
+        before = parse_record(store.get(RUN_KEY))
     except ValueError as error:
         raise ValueError(
             f"out: {store.uri}/run.json cannot be read ({error}); choose another folder"
@@ -222,7 +223,7 @@ def _refine_file(path: Path, *, out: str, config: RefineConfig, stride: int) -> 
         body = format_results(flat, after.score).encode()
     else:
         body = _parquet(table, after, metadata, config)
-    is_new = open_store(out).put_if_absent(f"tracks/{path.name}", body)
+    is_new = open_store(out).put_if_absent(f"{TRACKS_PREFIX}{path.name}", body)
     emptied = () if table is None else added_columns(table.schema)
     ids = (len(np.unique(before.track_id)), len(np.unique(after.track_id)))
     return Refined(path.stem, len(before), len(after), *ids, is_new, emptied)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from jde_ray.models.structures import IntArray
 from jde_ray.pipelines.formats.mot import GroundTruth
+from jde_ray.pipelines.output.layout import RUN_KEY, tracks_key
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def frames_seen(path: Path) -> FramesSeen | None:
     Raises:
         ValueError: If there is one that cannot be read, in one line.
     """
-    record = path.resolve().parent.parent / "run.json"
+    record = path.resolve().parent.parent / RUN_KEY
     if not record.is_file():
         return None
     try:
@@ -86,7 +87,7 @@ def limited(number: int | None, stride: int, most: int | None) -> FramesSeen | N
 def _number_of(path: Path, out: Path, most: int | None) -> int | None:
     if most is None:
         return None
-    for file in (path, out / "tracks" / f"{path.stem}.parquet"):
+    for file in (path, out / tracks_key(path.stem)):
         if file.suffix == ".parquet" and file.is_file():
             try:
                 return int((pq.read_metadata(file).metadata or {})[b"num_frames"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import TypeVar
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths
 from jde_ray.pipelines.formats.track_files import _names_of, by_all_names
 from jde_ray.pipelines.names import sequence_name
+from jde_ray.pipelines.output.layout import RUN_KEY
 from jde_ray.pipelines.parallel import for_each
+from jde_ray.pipelines.storage.stores import open_store
 
 Result = TypeVar("Result")
 
@@ -23,6 +27,35 @@ class Pairing:
     name: str
     tracks: Path
     truth: Path | None
+
+
+@contextmanager
+def local_copy(place: str, folder: str = "tracks") -> Iterator[Path]:
+    """The place itself, or for OUT in a store a copy of one of its folders while it is needed.
+
+    Args:
+        place: A path, or `s3://bucket/prefix`.
+        folder: Of the run: `tracks`, or `detections`.
+
+    Raises:
+        ValueError: If it is another kind of address.
+        OSError: If the store does not answer.
+    """
+    if "://" not in place:
+        yield Path(place)
+        return
+    store = open_store(place)
+    with tempfile.TemporaryDirectory(prefix="jde-") as root:
+        copy = Path(root, folder)
+        copy.mkdir()
+        keys = [key for key in store.list(f"{folder}/") if key.endswith((".parquet", ".txt"))]
+        if store.exists(RUN_KEY):
+            Path(root, RUN_KEY).write_bytes(store.get(RUN_KEY))
+        for key in keys:
+            (copy / key.rpartition("/")[2]).write_bytes(store.get(key))
+        if not keys:
+            raise ValueError(f"{folder}: no Parquet file and no MOT text file in {place}")
+        yield copy
 
 
 def pair(tracks: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list[str]]:

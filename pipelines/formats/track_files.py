@@ -2,43 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from jde_ray.pipelines.names import safe_name, sequence_name
-from jde_ray.pipelines.storage.stores import open_store
-
-
-@contextmanager
-def local_copy(place: str, folder: str = "tracks") -> Iterator[Path]:
-    """The place itself, or for OUT in a store a copy of one of its folders while it is needed.
-
-    Args:
-        place: A path, or `s3://bucket/prefix`.
-        folder: Of the run: `tracks`, or `detections`.
-
-    Raises:
-        ValueError: If it is another kind of address.
-        OSError: If the store does not answer.
-    """
-    if "://" not in place:
-        yield Path(place)
-        return
-    store = open_store(place)
-    with tempfile.TemporaryDirectory(prefix="jde-") as root:
-        copy = Path(root, folder)
-        copy.mkdir()
-        keys = [key for key in store.list(f"{folder}/") if key.endswith((".parquet", ".txt"))]
-        if store.exists("run.json"):
-            Path(root, "run.json").write_bytes(store.get("run.json"))
-        for key in keys:
-            (copy / key.rpartition("/")[2]).write_bytes(store.get(key))
-        if not keys:
-            raise ValueError(f"{folder}: no Parquet file and no MOT text file in {place}")
-        yield copy
 
 
 def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import TrackerState
+from jde_ray.pipelines.output.layout import CHECKPOINTS_PREFIX
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import Counts, Video, VideoInfo
 
-PREFIX = "checkpoints/"
 _STATE = "state.npz"
 _FORMAT = 1
 _TRACKER = "tracker."  # before the names of the tracker's arrays
@@ -126,12 +126,12 @@ def belonging(video: Video, config_hash: str, outputs: Mapping[str, Any]) -> dic
 
 def part_key(video_id: str, token: str, frame: int, kind: str) -> str:
     """Where an attempt puts rows of a checkpoint."""
-    return f"{PREFIX}{video_id}/{token}/{frame:012d}/{kind}.parquet"
+    return f"{CHECKPOINTS_PREFIX}{video_id}/{token}/{frame:012d}/{kind}.parquet"
 
 
 def save(store: ObjectStore, video_id: str, token: str, checkpoint: Checkpoint) -> str:
     """Put the state, whose parts are there already; gives its key."""
-    key = f"{PREFIX}{video_id}/{token}/{checkpoint.next_frame:012d}/{_STATE}"
+    key = f"{CHECKPOINTS_PREFIX}{video_id}/{token}/{checkpoint.next_frame:012d}/{_STATE}"
     store.put(key, checkpoint.dump())
     return key
 
@@ -149,8 +149,8 @@ def put_parts(
 def find_states(store: ObjectStore) -> dict[str, list[str]]:
     """Keys of the states of every video that has one, the furthest first."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for key in store.list(PREFIX):
-        place = key.removeprefix(PREFIX).split("/")
+    for key in store.list(CHECKPOINTS_PREFIX):
+        place = key.removeprefix(CHECKPOINTS_PREFIX).split("/")
         if len(place) == 4 and place[3] == _STATE:  # whatever else lies here is none of ours
             found.setdefault(place[0], []).append((place[2], key))
     return {video: [key for _, key in sorted(keys)[::-1]] for video, keys in found.items()}
@@ -158,11 +158,14 @@ def find_states(store: ObjectStore) -> dict[str, list[str]]:
 
 def find_videos(store: ObjectStore) -> set[str]:
     """Ids of the videos that have anything here."""
-    return {key.removeprefix(PREFIX).partition("/")[0] for key in store.list(PREFIX)}
+    return {
+        key.removeprefix(CHECKPOINTS_PREFIX).partition("/")[0]
+        for key in store.list(CHECKPOINTS_PREFIX)
+    }
 
 
 def clear(store: ObjectStore, video_id: str) -> None:
     """Remove every checkpoint of a video, those of other attempts too, and unfinished uploads."""
-    for key in list(store.list(f"{PREFIX}{video_id}/")):
+    for key in list(store.list(f"{CHECKPOINTS_PREFIX}{video_id}/")):
         store.delete(key)
-    store.abort_uploads(f"{PREFIX}{video_id}/")
+    store.abort_uploads(f"{CHECKPOINTS_PREFIX}{video_id}/")

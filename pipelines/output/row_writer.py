@@ -21,30 +21,18 @@ from jde_ray.pipelines.errors import PASSING, VideoError
 from jde_ray.pipelines.formats.detections import SavedFrame, detection_schema, detection_table
 from jde_ray.pipelines.formats.parquet_file import ParquetFile
 from jde_ray.pipelines.formats.tracks import ROW_GROUP_ROWS, mot_text, track_schema, track_table
-from jde_ray.pipelines.output.layout import error_key, mot_key, tracks_key, video_key
+from jde_ray.pipelines.output.layout import (
+    detections_key,
+    error_key,
+    mot_key,
+    result_keys,
+    tracks_key,
+)
 from jde_ray.pipelines.storage.base import Body, ObjectStore
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
 _FRAME_GROUP_ROWS = 256  # a row of detections/ is a whole frame
 _TABLE_ROWS = 4096  # of tracks/, that become an Arrow table at once
-
-
-def detections_key(video_id: str) -> str:
-    """Where the detections of a video's frames are."""
-    return f"detections/{video_id}.parquet"
-
-
-_KEYS = (tracks_key, error_key, detections_key, mot_key, video_key)  # the commit first
-
-
-def videos_with_results(store: ObjectStore) -> set[str]:
-    """Ids of the videos of which anything is in the store but checkpoints."""
-    found: set[str] = set()
-    for key_of in _KEYS:
-        prefix, _, suffix = key_of("/").partition("//")
-        keys = (key for key in store.list(f"{prefix}/") if key.endswith(suffix))
-        found.update(key.removeprefix(f"{prefix}/").removesuffix(suffix) for key in keys)
-    return found
 
 
 def remove_results(store: ObjectStore, video_id: str) -> None:
@@ -53,8 +41,8 @@ def remove_results(store: ObjectStore, video_id: str) -> None:
     Its tracks go first: whatever ends the process on the way, a video without tracks is done
     again by the next run, and what is left beside them does not pass for its.
     """
-    for key_of in _KEYS:
-        store.delete(key_of(video_id))
+    for key in result_keys(video_id):
+        store.delete(key)
 
 
 def record_failure(

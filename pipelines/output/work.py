@@ -19,8 +19,17 @@ import pyarrow as pa
 from jde_ray.pipelines.errors import Reason, VideoError, error_from_dict
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.output import checkpoints
-from jde_ray.pipelines.output.layout import error_key, summary_key, tracks_key
-from jde_ray.pipelines.output.row_writer import videos_with_results, write_error
+from jde_ray.pipelines.output.layout import (
+    ERRORS_PREFIX,
+    SUMMARY_PREFIX,
+    TRACKS_PREFIX,
+    error_key,
+    ids_with_results,
+    list_ids,
+    summary_key,
+    tracks_key,
+)
+from jde_ray.pipelines.output.row_writer import write_error
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 
@@ -97,8 +106,8 @@ def plan_work(
         retry_errors: Do those that failed again.
         share: The partition.
     """
-    committed = {_id_of(key) for key in store.list("tracks/") if key.endswith(".parquet")}
-    errors = {_id_of(key) for key in store.list("errors/")}
+    committed = list_ids(store, TRACKS_PREFIX)
+    errors = list_ids(store, ERRORS_PREFIX)
     kept = checkpoints.find_videos(store)
     before = _Before.read(store, share)
     work = Work([], [], [])
@@ -127,7 +136,7 @@ def plan_work(
     known = _rows(store, {video.video_id for video in work.skipped} | others, before.rows)
     return replace(
         work,
-        stale=frozenset(todo & videos_with_results(store)),
+        stale=frozenset(todo & ids_with_results(store)),
         afresh=frozenset(kept & (todo if overwrite else todo & errors)),
         known=known,
         changed=[video for video in work.skipped if _is_changed(video, known)],
@@ -145,7 +154,7 @@ def accept(store: ObjectStore, work: Work, share: tuple[int, int]) -> None:
         checkpoints.clear(store, video_id)
     if work.stale:
         own, (_, of) = summary_key(share), share
-        for key in list(store.list("summary")):
+        for key in list(store.list(SUMMARY_PREFIX)):
             if key == own or of == 1 or not key.endswith(f"-of-{of}.json"):
                 store.delete(key)
 
@@ -162,10 +171,6 @@ def known_failure(store: ObjectStore, video_id: str) -> VideoError:
         detail = f"{key} cannot be read ({text}); --retry-errors does the video again"
         return VideoError(Reason.INTERNAL, detail)
     return error
-
-
-def _id_of(key: str) -> str:
-    return key.partition("/")[2].rpartition(".")[0]
 
 
 def _is_changed(video: Video, known: dict[str, VideoRow]) -> bool:
@@ -185,7 +190,7 @@ class _Before:
         """Of all partitions. One that cannot be read says nothing; all of it is elsewhere."""
         rows: dict[str, VideoRow] = {}
         redone: frozenset[str] = frozenset()
-        for key in store.list("summary"):
+        for key in store.list(SUMMARY_PREFIX):
             try:
                 values = json.loads(store.get(key))
                 lines = map(_row_from, [*values["videos"], *values["others"]])

@@ -22,8 +22,16 @@ from jde_ray.pipelines.config import Parts, ResourceConfig, TrackConfig, find_pa
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.formats.tracks import has_embeddings, mot_text
-from jde_ray.pipelines.output.layout import mot_key, tracks_key, video_key
-from jde_ray.pipelines.output.row_writer import detections_key
+from jde_ray.pipelines.output.layout import (
+    DETECTIONS_PREFIX,
+    MOT_PREFIX,
+    TRACKS_PREFIX,
+    VIDEOS_PREFIX,
+    detections_key,
+    mot_key,
+    tracks_key,
+    video_key,
+)
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
@@ -61,7 +69,7 @@ def render(
 
 def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
     """MOTChallenge text of those of these videos that were committed without it."""
-    committed, written = set(store.list("tracks/")), set(store.list("mot/"))
+    committed, written = set(store.list(TRACKS_PREFIX)), set(store.list(MOT_PREFIX))
     for video in videos:
         key, text_key = tracks_key(video.video_id), mot_key(video.video_id)
         if key in committed and text_key not in written:
@@ -75,7 +83,7 @@ def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
 
 def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
     """Of these videos, the committed ones that were not rendered yet."""
-    committed, rendered = set(store.list("tracks/")), set(store.list("videos/"))
+    committed, rendered = set(store.list(TRACKS_PREFIX)), set(store.list(VIDEOS_PREFIX))
     return [
         video
         for video in videos
@@ -85,7 +93,7 @@ def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
 
 def without_detections(store: ObjectStore, video_ids: Sequence[str]) -> list[str]:
     """Of these committed videos, those whose detections are not there."""
-    there = set(store.list("detections/"))
+    there = set(store.list(DETECTIONS_PREFIX))
     return [video_id for video_id in video_ids if detections_key(video_id) not in there]
 
 
@@ -132,7 +140,7 @@ def render_all(
             cause = error.cause if isinstance(error, RayTaskError) else error
             failed.append(f"{tasks[done].uri}: {' '.join(str(cause).split())}")
     # of workers that were killed; what another partition is at must stay
-    store.abort_uploads("videos/", {video_key(video.video_id) for video in tasks.values()})
+    store.abort_uploads(VIDEOS_PREFIX, {video_key(video.video_id) for video in tasks.values()})
     if failed:
         text = f"save-video: {len(failed)} videos could not be written, the first is {failed[0]}"
         raise RunError(text, ExitCode.INTERNAL)
