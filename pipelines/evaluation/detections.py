@@ -43,9 +43,9 @@ def collect_boxes(pairing: Pairing, rules: TruthRules = TruthRules()) -> ImageBo
         ValueError: If a file cannot be read, in one line.
     """
     truth = read_truth(truth_of(pairing), rules)
-    seen = frames_seen(pairing.tracks)
+    seen = frames_seen(pairing.predictions)
     return image_boxes(
-        truth if seen is None else seen.truth(truth), read_detections(pairing.tracks)
+        truth if seen is None else seen.truth(truth), read_detections(pairing.predictions)
     )
 
 

@@ -63,7 +63,7 @@ def sample_embeddings(
     """Embeddings of people of the ground truth, see `models.jde.person_cells`.
 
     Args:
-        pairing: Frames (a video or an image folder, in place of tracks) and their truth.
+        pairing: Frames (a video or an image folder) and their truth.
         rules: How ground truth is read.
         weights: Name or path of the network.
         size: Of its input, None for what it was trained for.
@@ -77,11 +77,11 @@ def sample_embeddings(
     model = load(weights, size).to(device).eval()
     vectors, identities = [], []
     try:
-        for of_frame, own in _read(model, pairing.tracks, people, every):
+        for of_frame, own in _read(model, pairing.predictions, people, every):
             vectors.append(of_frame)
             identities.append(own)
     except VideoError as error:
-        raise ValueError(f"{pairing.tracks}: {error}") from error
+        raise ValueError(f"{pairing.predictions}: {error}") from error
     width = model.config.embedding_dim
     return KnownEmbeddings(
         np.concatenate([np.zeros((0, width), np.float16), *vectors]),
@@ -99,7 +99,7 @@ def find_boxes(
     """People of the ground truth and what the network finds, as published: from score .3, NMS .45.
 
     Args:
-        pairing: Frames (a video or an image folder, in place of tracks) and their truth.
+        pairing: Frames (a video or an image folder) and their truth.
         rules: How ground truth is read.
         weights: Name or path of the network, or of the YAML of separate ones.
         size: Of its input, None for what the weights say.
@@ -118,7 +118,7 @@ def find_boxes(
     detector = Detector(config, ResourceConfig(torch_threads=torch.get_num_threads()))
     frames, found = [], []
     try:
-        (video,) = find_videos([str(pairing.tracks)])[0]
+        (video,) = find_videos([str(pairing.predictions)])[0]
         for picture in pictures(Segment(video)):
             if picture.frame_index % every:
                 continue
@@ -130,7 +130,7 @@ def find_boxes(
             found += detector.find(pixels[None], [picture.info], [picture.frame_index])[0]
             frames.append(picture.frame_index)
     except VideoError as error:
-        raise ValueError(f"{pairing.tracks}: {error}") from error
+        raise ValueError(f"{pairing.predictions}: {error}") from error
     counts = [len(one) for one in found]
     rows = BoxRows(
         np.repeat(np.array(frames, np.int64), counts),

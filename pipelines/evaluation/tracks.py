@@ -18,7 +18,7 @@ def score_pairing(pairing: Pairing, rules: TruthRules = TruthRules()) -> Sequenc
     if pairing.truth is None:
         raise ValueError(f"gt: no ground truth of {pairing.name}")
     truth = read_truth(pairing.truth, rules)
-    seen = frames_seen(pairing.tracks)
+    seen = frames_seen(pairing.predictions)
     truth = truth if seen is None else seen.truth(truth)
-    tracks = read_tracks(pairing.tracks)
+    tracks = read_tracks(pairing.predictions)
     return score_sequence(truth.people, tracks, truth.ignore, truth.other)
