@@ -32,7 +32,7 @@ from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.formats.detections import DetectionRows
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import Segment
-from jde_ray.pipelines.video.chunks import pictures
+from jde_ray.pipelines.video.chunks import decode_frames
 
 PUBLISHED_SCORE = 0.3  # of the original's `test.py`, which its AP comes from
 PUBLISHED_NMS = 0.45
@@ -119,16 +119,16 @@ def find_boxes(
     frames, found = [], []
     try:
         (video,) = find_videos([str(pairing.predictions)])[0]
-        for picture in pictures(Segment(video)):
-            if picture.frame_index % every:
+        for frame in decode_frames(Segment(video)):
+            if frame.frame_index % every:
                 continue
-            source = (picture.info.width, picture.info.height)
+            source = (frame.info.width, frame.info.height)
             box = Letterbox(
                 *source, *(fitted_size(*source, config.size) if config.rect else config.size)
             )
-            pixels = box.place(picture.scaled(*box.scaled_size))
-            found += detector.find(pixels[None], [picture.info], [picture.frame_index])[0]
-            frames.append(picture.frame_index)
+            pixels = box.place(frame.scaled(*box.scaled_size))
+            found += detector.find(pixels[None], [frame.info], [frame.frame_index])[0]
+            frames.append(frame.frame_index)
     except VideoError as error:
         raise ValueError(f"{pairing.predictions}: {error}") from error
     counts = [len(one) for one in found]
@@ -149,17 +149,17 @@ def _read(
     """`(k, D)` float16 vectors and `(k,)` ids of every frame with people."""
     (video,) = find_videos([str(frames)])[0]
     wanted = set(people.frame[people.frame % every == 0].tolist())
-    for picture in pictures(Segment(video)):
-        if picture.frame_index not in wanted:
+    for frame in decode_frames(Segment(video)):
+        if frame.frame_index not in wanted:
             continue
-        source = (picture.info.width, picture.info.height)
+        source = (frame.info.width, frame.info.height)
         size = model.config.size
         if not model.config.has_published_layout:
             size = fitted_size(*source, size)
         box = Letterbox(*source, *size)
-        pixels = torch.from_numpy(box.place(picture.scaled(*box.scaled_size)))
+        pixels = torch.from_numpy(box.place(frame.scaled(*box.scaled_size)))
         candidates = model(model.normalise(pixels[None]))
-        here = people[people.frame == picture.frame_index]
+        here = people[people.frame == frame.frame_index]
         tlbr = torch.as_tensor(box.to_network(here.tlbr), dtype=torch.float32)
         who, rows = person_rows(model.config, candidates, tlbr.to(candidates.boxes.device))
         vectors = candidates.embeddings(0, rows).cpu().numpy().astype(np.float16)

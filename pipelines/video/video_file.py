@@ -37,7 +37,7 @@ from jde_ray.pipelines.video.containers import (
     promised_frames,
     to_video_error,
 )
-from jde_ray.pipelines.video.frame import Picture, RGBArray, check_size
+from jde_ray.pipelines.video.frame import Frame, RGBArray, check_size
 from jde_ray.pipelines.video.image_headers import check_packet
 from jde_ray.pipelines.video.source_file import source_file
 from jde_ray.pipelines.video.stamps import Clock, Unseen
@@ -46,7 +46,7 @@ _LEAD_IN_PACKETS = 1000  # a recording may start between keyframes: so many may 
 _INTERPOLATION = Interpolation.AREA
 
 
-def file_pictures(segment: Segment) -> Iterator[Picture]:
+def decode_file(segment: Segment) -> Iterator[Frame]:
     """Frames of a segment of a video file in decode output order, from its `start_frame`.
 
     A segment's frames, numbers and times are those of the whole file: after a seek the decoder
@@ -64,12 +64,12 @@ def file_pictures(segment: Segment) -> Iterator[Picture]:
                 decoding = _Decoding(source)
                 frames = decoding.seek(segment.seek)
                 if frames is not None:
-                    yield from decoding.pictures(segment, frames)
+                    yield from decoding.segment_frames(segment, frames)
                     return
         with opened(file, segment.video) as source:
             decoding = _Decoding(source)
             decoding.refuse_cut_file()
-            yield from decoding.pictures(segment, decoding.frames())
+            yield from decoding.segment_frames(segment, decoding.frames())
 
 
 class MiscountError(Exception):
@@ -119,8 +119,8 @@ class _Decoding:
             pass  # decoding from the beginning says what is wrong
         return None
 
-    def pictures(self, segment: Segment, frames: Iterator[Any]) -> Iterator[Picture]:
-        """Pictures of a segment.
+    def segment_frames(self, segment: Segment, frames: Iterator[Any]) -> Iterator[Frame]:
+        """Frames of a segment, upright.
 
         Args:
             segment: Which frames.
@@ -135,9 +135,9 @@ class _Decoding:
             # what the decoder conceals with, and an invented time, depend on what came before
             if is_cut and (frame.is_corrupt or not is_own_time):
                 raise MiscountError
-            picture = self._picture(frame, time_s)
-            if picture.frame_index >= segment.start_frame:
-                yield picture
+            decoded = self._to_frame(frame, time_s)
+            if decoded.frame_index >= segment.start_frame:
+                yield decoded
         if self._count == 0:
             raise VideoError(Reason.EMPTY, "no frame in it")
         if self._is_end_damaged:
@@ -228,7 +228,7 @@ class _Decoding:
             return []
         raise to_video_error(error, self._num_decoded) from error
 
-    def _picture(self, frame: Any, time_s: float) -> Picture:
+    def _to_frame(self, frame: Any, time_s: float) -> Frame:
         check_size(frame.width, frame.height, self._count)
         info = self._learn(frame)
         index = self._count
@@ -237,7 +237,7 @@ class _Decoding:
         def scaled(width: int, height: int) -> RGBArray:
             return self._convert(frame, width, height, index)
 
-        return Picture(index, time_s, info, scaled, bool(frame.is_corrupt))
+        return Frame(index, time_s, info, scaled, bool(frame.is_corrupt))
 
     def _learn(self, frame: Any) -> VideoInfo:
         """Size and orientation of the video are those of its first frame."""
