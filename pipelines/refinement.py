@@ -1,4 +1,4 @@
-"""Tracks of finished videos made better offline: joined, filtered, filled, smoothed.
+"""Refine the tracks of finished videos offline: join, filter, fill and smooth them.
 
 A run's own rows are never changed: refined ones go to a folder of their own, where each video's
 file is created once, as a run does it. See docs/decisions for why this is no part of a run.
@@ -45,12 +45,12 @@ from jde_ray.pipelines.storage.stores import open_store
 
 @dataclass(frozen=True, kw_only=True)
 class RefineConfig:
-    """What is done, in this order; each is off by default.
+    """Steps of a refinement, in this order; each is off by default.
 
     Attributes:
         relink: Join broken tracks by embedding, None for no.
         min_track_length: Leave out tracks seen in fewer frames.
-        interpolate: Fill gaps of up to so many frames.
+        interpolate: Fill gaps of up to this many frames.
         smooth: Smooth boxes over all frames of their track.
 
     Raises:
@@ -84,13 +84,13 @@ class RefineConfig:
 def refine_tracks(
     tracks: Trajectories, config: RefineConfig, frames_per_second: float, stride: int = 1
 ) -> Trajectories:
-    """All that `config` says, in its order.
+    """Apply the steps of `config` in their order.
 
     Args:
-        tracks: Of a video.
-        config: What is done.
-        frames_per_second: Of the video.
-        stride: Every n-th frame was looked at.
+        tracks: All tracks of a video.
+        config: Steps to apply.
+        frames_per_second: Nominal rate of the video; limits in seconds depend on it.
+        stride: The run processed every n-th frame.
     """
     if config.relink is not None:
         tracks = relink(tracks, config.relink, frames_per_second)
@@ -102,7 +102,7 @@ def refine_tracks(
 
 @dataclass(frozen=True)
 class Refined:
-    """What became of one video.
+    """Result for one video.
 
     Attributes:
         is_new: False where its file was there already.
@@ -127,11 +127,11 @@ def refine(
     Args:
         source: OUT of the run, a folder of its Parquet files or of MOT text, or one such file.
         out: Folder or `s3://` prefix for `tracks/` and a `run.json` that says what was done.
-        config: What is done.
-        address: Ray to run on, see `tasks.for_each`.
+        config: Steps to apply.
+        address: Address of the Ray cluster; None for this process if there are few videos.
 
     Returns:
-        A line a video, by name.
+        One result per video, by name.
 
     Raises:
         ValueError: If there are no tracks, a file cannot be read, it has no embeddings to relink

@@ -37,7 +37,7 @@ class ImageBoxes:
 def collect_boxes(pairing: Pairing, rules: TruthRules = TruthRules()) -> ImageBoxes:
     """People and detections of a sequence, frame by frame; those on distractors are left out.
 
-    Of a run that was told to look at some frames, these count.
+    If the run processed only some frames, only these count.
 
     Raises:
         ValueError: If a file cannot be read, in one line.

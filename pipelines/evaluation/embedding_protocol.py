@@ -60,14 +60,14 @@ def sample_embeddings(
     size: tuple[int, int] | None = None,
     every: int = 1,
 ) -> KnownEmbeddings:
-    """Embeddings of people of the ground truth, see `models.jde.person_cells`.
+    """Embeddings of the people of the ground truth, chosen by `models.jde.person_cells`.
 
     Args:
         pairing: Frames (a video or an image folder) and their truth.
         rules: How ground truth is read.
         weights: Name or path of the network.
-        size: Of its input, None for what it was trained for.
-        every: Look at every n-th frame.
+        size: Width and height of its input, None for the size it was trained for.
+        every: Process every n-th frame.
 
     Raises:
         ValueError: If the weights, the frames or the truth cannot be read, in one line.
@@ -102,8 +102,8 @@ def find_boxes(
         pairing: Frames (a video or an image folder) and their truth.
         rules: How ground truth is read.
         weights: Name or path of the network, or of the YAML of separate ones.
-        size: Of its input, None for what the weights say.
-        every: Look at every n-th frame.
+        size: Width and height of its input, None for the size in the weights.
+        every: Process every n-th frame.
 
     Raises:
         ValueError: If the weights, the frames or the truth cannot be read, in one line.

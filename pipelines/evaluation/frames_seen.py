@@ -1,4 +1,4 @@
-"""Which frames of a video a run looked at, where it was told to look at less than all of them.
+"""The frames of a video that a run processed, if its settings left some out.
 
 A run with `--max-frames` or `--vid-stride` has not missed the people of the other frames.
 """
@@ -48,13 +48,13 @@ class FramesSeen:
 
 
 def frames_seen(path: Path) -> FramesSeen | None:
-    """What a run looked at for one of its files.
+    """The frames that a run processed for one of its files.
 
     Args:
         path: A file of `tracks/`, `detections/` or `mot/` of OUT, or any other.
 
     Returns:
-        None for all frames, and where no `run.json` tells.
+        None for all frames, and if there is no `run.json`.
 
     Raises:
         ValueError: If there is one that cannot be read, in one line.
@@ -72,12 +72,12 @@ def frames_seen(path: Path) -> FramesSeen | None:
 
 
 def limited(number: int | None, stride: int, most: int | None) -> FramesSeen | None:
-    """What is looked at of a video; None for all of it.
+    """The frames of a video that settings leave; None for all of it.
 
     Args:
-        number: Frames that were looked at, None if that is not known.
-        stride: Every so many.
-        most: Limit of their number. A video that ended before it was looked at to its end.
+        number: Frames that were processed, None if not known.
+        stride: Every n-th frame is processed.
+        most: `--max-frames`. A video with fewer frames was processed to its end.
     """
     has_ended = most is None or (number is not None and number < most)
     left = None if has_ended else most

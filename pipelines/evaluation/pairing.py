@@ -38,14 +38,14 @@ class Pairing:
 
 @contextmanager
 def local_copy(place: str, folder: str = "tracks") -> Iterator[Path]:
-    """The place itself, or for OUT in a store a copy of one of its folders while it is needed.
+    """A local path as it is; of OUT in S3 a temporary local copy of one folder.
 
     Args:
         place: A path, or `s3://bucket/prefix`.
-        folder: Of the run: `tracks`, or `detections`.
+        folder: Subfolder of OUT: `tracks` or `detections`.
 
     Raises:
-        ValueError: If it is another kind of address.
+        ValueError: If the address is of another kind, or the folder is empty.
         OSError: If the store does not answer.
     """
     if "://" not in place:

@@ -67,12 +67,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What came of it.
+    """Result of a tuning run.
 
     Attributes:
-        metric: What was looked for, as large as possible.
-        trials: Best first; of equals the one tried first.
-        start: The settings that were not tried upon: those of the configuration.
+        metric: Figure that was maximised.
+        trials: Best first; among equals the one tried first.
+        start: Trial of the configuration's own settings.
     """
 
     metric: str
@@ -89,7 +89,7 @@ class Tuning:
         return max(everyone, key=lambda trial: _comparable(trial.figure(self.metric, without)))
 
     def looks_from(self, config: TrackConfig) -> float:
-        """Least score that any trial looks at; `config` as for `tune`."""
+        """Least score that any trial uses; `config` as for `tune`."""
         tried = (with_settings(config, trial.settings) for trial in (self.start, *self.trials))
         return min(one.tracking.least_score for one in tried)
 
@@ -200,12 +200,12 @@ def tune(
             `pipelines.tracking.from_detections.settle_saved`; its `score_threshold` is
             the least score that was saved.
         sets: Sequences; every node must see their files.
-        space: What to try.
+        space: Values to try by setting.
         metric: Official name of a figure, the greater the better.
-        search: `grid` tries everything; `optuna` looks for good settings in `samples` trials.
-        samples: Trials of `optuna`.
-        seed: Of `optuna`.
-        address: Ray to run on.
+        search: `grid` tries everything; `optuna` searches in `samples` trials.
+        samples: Number of trials with `optuna`.
+        seed: Seed of `optuna`; a grid does not use it.
+        address: Address of the Ray cluster.
         rules: How ground truth is read.
         progress: Called with trials done and trials in all.
 

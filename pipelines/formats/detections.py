@@ -1,8 +1,8 @@
-"""Detections as data: files of `detections/`, and MOTChallenge `det.txt`, as chunks of frames.
+"""Detections in files: `detections/*.parquet` of a run, and MOTChallenge `det.txt`.
 
-`detections/*.parquet` holds what a run's association saw. Of MOT text everything from the
-detector counts: rows in any order, ids are not looked at, and scores that are no shares are mapped
-(see `to_scores`).
+`detections/*.parquet` holds the detections that a run's association received; no other module
+names its columns. Rows of MOT text may be in any order, their ids are ignored, and scores outside
+[0, 1] are mapped (`to_scores`).
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class SavedVideo:
     """Detections of one video.
 
     Attributes:
-        video: Whose; its tracks go by its id.
+        video: The video in which they were found; its tracks get its id.
         root: Folder or `s3://` prefix.
-        key: Of the file below it: Parquet, or MOT text if it ends in .txt.
+        key: The file below `root`: MOT text if it ends in .txt, else Parquet.
     """
 
     video: Video
@@ -94,7 +94,7 @@ def to_scores(raw: FloatArray, score_map: str = "auto") -> FloatArray:
 
 
 def read_saved(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Iterator[SavedFrame]]:
-    """Size and rate of a video, and its frames with their detections as the run looks at them.
+    """Size and rate of a video, and its frames with the detections that the run uses.
 
     Raises:
         ValueError: If MOT text cannot be read, with file and line.
@@ -210,7 +210,7 @@ def recorded_video(saved: pq.FileMetaData) -> Video | None:
 
 
 def detection_schema(embedding_dim: int) -> pa.Schema:
-    """Arrow schema of `detections/*.parquet`: a row a frame, so that empty frames are there too.
+    """Arrow schema of `detections/*.parquet`: one row per frame, also if it has no detections.
 
     Args:
         embedding_dim: Width D of the float16 embeddings, 0 for no such column.
@@ -249,11 +249,11 @@ def detection_table(frames: Sequence[SavedFrame], embedding_dim: int) -> pa.Tabl
 
 @dataclass(frozen=True)
 class DetectionRows:
-    """Detections of a sequence, a row each.
+    """Detections of a sequence, one row each.
 
     Attributes:
-        rows: Their frames and boxes; ids are row numbers.
-        scores: `(n,)`.
+        rows: Frames and boxes; ids are row numbers.
+        scores: `(n,)` as the file has them.
         embeddings: `(n, D)` float16, None where the file has none.
     """
 

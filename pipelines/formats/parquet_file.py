@@ -81,9 +81,9 @@ class ParquetFile:
     checkpoint.
 
     Args:
-        path: Where it goes when it grows; beside it lies the file of a part.
-        schema: Of its rows.
-        group_rows: Rows of a row group.
+        path: Where it is written once it has a full row group; a part's file lies beside it.
+        schema: Arrow schema of the rows.
+        group_rows: Rows per row group.
         has_parts: `take_part` will be called.
     """
 
@@ -122,7 +122,7 @@ class ParquetFile:
         self._has_parts, self._num_parted = has_parts, self._num_waiting
 
     def close(self, metadata: Mapping[str, str]) -> Body:
-        """End the file; gives it, in memory or on disk."""
+        """End the file; returns its content, or its path if it is on disk."""
         self._has_parts = False
         memory = io.BytesIO() if self._writer is None else None
         if memory is not None:

@@ -1,4 +1,4 @@
-"""What is to be scored: sequences of tracks, their ground truth, and rows from either's files."""
+"""Files of tracks and detections by the name of their sequence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:
         place: OUT of a run, a folder of Parquet or of MOT text files (also one with them in
             `data/`, as TrackEval has it), or one such file. Of `detections` also a tree of
             NAME/det/det.txt.
-        folder: Of the run: `tracks`, or `detections`.
+        folder: Subfolder of OUT: `tracks` or `detections`.
 
     Raises:
         ValueError: If there are none, or two of one name.
@@ -62,7 +62,7 @@ def _names_of(path: Path) -> tuple[str, ...]:
 
 
 def _list_public(root: Path) -> list[Path]:
-    """Public detections of a MOTChallenge tree, a file a sequence.
+    """Public detections of a MOTChallenge tree, one file per sequence.
 
     Raises:
         ValueError: If a sequence has several files and none of them is `det.txt`.
@@ -82,7 +82,7 @@ def by_all_names(truths: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
     """Ground truth also by what an id makes of its name, and by its own id's name.
 
     Args:
-        truths: Of `find_truths`.
+        truths: Files by name, as `find_truths` returns them.
     """
     named = dict(truths)
     for name, files in truths.items():

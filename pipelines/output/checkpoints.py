@@ -1,12 +1,12 @@
-"""Checkpoints of long videos, in OUT, so that any node can go on from where an actor was lost.
+"""Checkpoints of long videos, in OUT, so that any node can resume where an actor was lost.
 
     checkpoints/<video_id>/<token>/<frame>/tracks.parquet       rows since the checkpoint before
                                           /detections.parquet   likewise, with --save-detections
                                           /state.npz            the tracker, written last
 
-A token is one attempt's own, so that two attempts never write the same object. A state names the
-parts that belong to it, also those of the attempt that it goes on from. Nothing here is a commit:
-whatever cannot be read is a reason to start at frame 0.
+Each attempt has its own token, so that two attempts never write the same object. A state names
+the files of rows that belong to it, also those of the attempt that it resumed. Nothing here is a
+commit: whatever cannot be read is a reason to start at frame 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Checkpoint:
     """A video's association between two chunks.
 
     Attributes:
-        belongs: Video, its version, configuration, outputs: what must be equal to go on.
+        belongs: Video, its version, configuration, outputs: what must be equal to resume.
         next_frame: Source frame that follows.
         next_chunk: Chunk that follows.
         chunk_frames: Frames of a chunk.
@@ -115,7 +115,7 @@ class Checkpoint:
 
 
 def belonging(video: Video, config_hash: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint and the run that goes on from it must have in common."""
+    """Values that must be equal in a checkpoint and in the run that resumes it."""
     return {
         "video": video.uri,
         "version": video.version,
@@ -130,7 +130,7 @@ def part_key(video_id: str, token: str, frame: int, kind: str) -> str:
 
 
 def save(store: ObjectStore, video_id: str, token: str, checkpoint: Checkpoint) -> str:
-    """Put the state, whose parts are there already; gives its key."""
+    """Put the state, whose rows are stored already; returns its key."""
     key = f"{CHECKPOINTS_PREFIX}{video_id}/{token}/{checkpoint.next_frame:012d}/{_STATE}"
     store.put(key, checkpoint.dump())
     return key
@@ -139,7 +139,7 @@ def save(store: ObjectStore, video_id: str, token: str, checkpoint: Checkpoint) 
 def put_parts(
     store: ObjectStore, video_id: str, token: str, frame: int, files: Mapping[str, Path]
 ) -> dict[str, str]:
-    """Put the rows since the checkpoint before; gives their keys by kind."""
+    """Put the rows since the last checkpoint; returns their keys by kind."""
     keys = {kind: part_key(video_id, token, frame, kind) for kind in files}
     for kind, path in files.items():
         store.put(keys[kind], path)

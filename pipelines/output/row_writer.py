@@ -51,9 +51,9 @@ def record_failure(
     """Create a video's error record.
 
     Args:
-        store: Of the run.
-        video: The one that failed.
-        error: Why.
+        store: OUT.
+        video: The video that failed.
+        error: The reason.
         replaces: Results of an earlier run may be there. They are removed, unless the error is a
             passing one: then tracks are kept, and there is no record.
 
@@ -81,9 +81,9 @@ class RowWriter:
 
     Args:
         folder: Local folder of this writer alone; it is removed at the end.
-        video: Whose rows.
+        video: The video that the rows belong to.
         embedding_dim: Width D of the detector's embeddings.
-        outputs: What is written beside the tracks.
+        outputs: Files to write beside the tracks.
         has_checkpoints: `checkpoint` will be called.
     """
 
@@ -173,7 +173,7 @@ class RowWriter:
         return self.seal(metadata)(store)
 
     def seal(self, metadata: Mapping[str, str]) -> Callable[[ObjectStore], bool]:
-        """End the files; gives what creates the video's objects of them, in any thread."""
+        """End the files; returns a function that creates the video's objects, in any thread."""
         video_id = self._video.video_id
         self._flush_rows()
         self._flush_found()
@@ -207,7 +207,7 @@ class RowWriter:
 
 
 def _identity(video: Video) -> str:
-    """What a video goes by, as JSON; not what changes when its file is copied."""
+    """Identity of a video as JSON, without what changes when its file is copied."""
     names = [field.name for field in fields(video) if field.compare]
     return json.dumps({name: getattr(video, name) for name in names})
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind about itself: `run.json` at its start, `summary.json` at its end."""
+"""`run.json`, the record of a run's configuration, and outcomes of committed videos."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LIBRARIES = ("ray", "torch", "numpy", "scipy", "pyarrow", "av", "opencv-python-
 
 
 def file_metadata(config: TrackConfig) -> dict[str, str]:
-    """What every Parquet file of a run says about it."""
+    """Metadata that every Parquet file of a run carries."""
     return {
         "model": config.detection.weights.rstrip("/").rpartition("/")[2],
         "weights_sha256": config.detection.weights_sha256,
@@ -98,7 +98,7 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
 
 
 def parse_record(content: bytes) -> dict[str, Any]:
-    """What `run.json` says: a mapping with a `config_hash` and the mapping `config`.
+    """Parse `run.json`: a mapping with a `config_hash` and the mapping `config`.
 
     Raises:
         ValueError: If it is something else.

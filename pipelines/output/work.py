@@ -1,7 +1,7 @@
-"""What is left to do in an OUT, and what earlier runs did there. No video is opened for it.
+"""Plan a run: videos left to do in OUT, and results of earlier runs. No video is opened.
 
-What earlier runs did is known from their `summary.json`; of a video that no summary tells of (its
-run was killed) the end of its file of tracks is read.
+Results of earlier runs come from their `summary.json`. For a video in no summary (its run was
+killed) they come from the footer of its file of tracks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class VideoRow:
 
     Attributes:
         status: `done` and `failed` in this call; `skipped` and `failed before`: by an earlier one.
-        version: Of the video's file: what changes with its content; empty where it is not known.
+        version: Changes with the content of the video's file; empty if not known.
     """
 
     video_id: str
@@ -61,7 +61,7 @@ class VideoRow:
 
 @dataclass(frozen=True)
 class Work:
-    """What is left to do, and what was done before.
+    """Videos left to do, and videos done before.
 
     Attributes:
         todo: Videos to track.
@@ -69,10 +69,10 @@ class Work:
         failed: Sources of this call without a video.
         failed_before: Videos that failed in an earlier call and are left alone.
         stale: Ids of the videos to track of which there are results, to be replaced.
-        afresh: Of the videos to track, those whose checkpoints are not gone on from.
-        known: Rows of the videos that have tracks, by id, also of others in the folder.
-        changed: Of the skipped videos, those whose file is another one now.
-        redone: Ids that an interrupted run with `--overwrite` has done, which this one goes on.
+        afresh: Ids of videos to track from frame 0 although they have checkpoints.
+        known: Rows by id of videos that have tracks, also of others in the folder.
+        changed: Skipped videos whose file has changed since.
+        redone: Ids done by an interrupted run with `--overwrite`, which this one continues.
     """
 
     todo: list[Video]
@@ -98,8 +98,8 @@ def plan_work(
     """Split videos by what OUT says of them. Nothing that a run has done is removed.
 
     Args:
-        store: Of the run.
-        videos: All of them.
+        store: OUT.
+        videos: All videos of this call.
         failures: Sources in which no video was found; they get their error record here, unless
             they have tracks.
         overwrite: Do all of these videos, whatever there is of them.
@@ -180,7 +180,7 @@ def _is_changed(video: Video, known: dict[str, VideoRow]) -> bool:
 
 @dataclass(frozen=True)
 class _Before:
-    """What summaries say: rows of videos with tracks, and what `--overwrite` had done."""
+    """Content of all summaries: rows of videos with tracks, and videos redone by `--overwrite`."""
 
     rows: dict[str, VideoRow]
     redone: frozenset[str]

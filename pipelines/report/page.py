@@ -1,8 +1,8 @@
 """`report.html`: one page that shows a run, with nothing to load and nothing to install.
 
-Its size is bounded, however large the archive is: so many videos are listed, fewer are drawn, and
-the page says which. Everything that came from outside is escaped, and the page's policy lets no
-script run but its own.
+Its size is bounded, however large the archive is: at most `MAX_LISTED` videos are listed and
+`MAX_DRAWN` drawn, and the page says which. Everything that came from outside is escaped, and the
+page's policy lets no script run but its own.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def write_report(store: ObjectStore, summary: Summary) -> bool:
     """Put `report.html` into the store, unless the one that is there says all there is to say.
 
     Args:
-        store: Of the run; its `run.json` is there.
-        summary: Of the run. Videos that earlier runs left in the store are shown too.
+        store: OUT with its `run.json`.
+        summary: Summary of this run; videos of earlier runs in the store are shown too.
 
     Returns:
         Whether it was written. A page is not worth a run: what goes wrong is logged in one line.

@@ -1,7 +1,8 @@
-"""A committed video in two pictures: people over time, and where they walked. SVG as text.
+"""Two charts of a committed video: people over time, and where they walked. SVG as text.
 
-Row groups are read one after the other; what is kept is a number a frame, and for each track its
-time span and a few points. Of a long video so many row groups are read, evenly over its length.
+Row groups are read one after the other; kept are one number per frame, and for each track its
+time span and a few points. Of a long video at most `MAX_GROUPS` row groups are read, evenly over
+its length.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ from jde_ray.pipelines.video.drawing import Point, track_colour
 MAX_GROUPS = 24  # row groups that are read of a video: an hour of five people, whole
 MAX_PATHS = 80  # of a video, the longest ones
 _PATH_POINTS = 40  # of a track, evenly over its rows, and its last one
-_COLUMNS = 320  # of the picture over time
+_COLUMNS = 320  # of the chart over time
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedVideo:
-    """What the pictures need of a committed video.
+    """Data of a committed video for its charts.
 
     Attributes:
-        uri: Of the video, empty if it has no rows.
-        width: Of a frame in source pixels.
-        height: Likewise.
+        uri: Address of the video, empty if it has no rows.
+        width: Width of a frame in source pixels.
+        height: Height of a frame in source pixels.
         duration_s: At the nominal frame rate.
-        people: `(num_frames,)` float64, tracks present in each frame that was looked at; between
-            the parts of the file that were read, on a straight line.
-        num_rows: Of the whole file.
-        num_tracks: Likewise; of a file of row format 1, as far as it was read.
+        people: `(num_frames,)` float64, tracks present in each processed frame; interpolated
+            linearly between the row groups that were read.
+        num_rows: Rows in the whole file.
+        num_tracks: Tracks in the whole file; in row format 1, those in the groups that were read.
         rows: By track id: number of rows, first and last time in seconds, as far as they were read.
         share: How many row groups were read, and of how many.
         paths: Foot points in source pixels by track id, in order of time; the longest tracks only.
@@ -72,12 +73,12 @@ class TrackedVideo:
 def read_tracked_video(
     store: ObjectStore, video_id: str, vid_stride: int, max_groups: int = MAX_GROUPS
 ) -> TrackedVideo:
-    """Read a video's committed rows, or so many parts of them.
+    """Read a video's committed rows, or a sample of their row groups.
 
     Args:
-        store: Of the run.
+        store: OUT.
         video_id: A committed video.
-        vid_stride: Of the run: every n-th frame was looked at.
+        vid_stride: The run processed every n-th frame.
         max_groups: Row groups read at most.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From what a user names to the files of detections there are. Only names and headers are read.
+"""Files of detections behind the sources that a user names. Only names and headers are read.
 
 A source is the OUT of a run with `--save-detections`, a folder of its Parquet files, one of them,
 a MOT text file, a sequence folder (`NAME/det/det.txt`), a tree of those, or a glob.
@@ -138,7 +138,7 @@ def _parquet(root: str, key: str) -> SavedVideo:
 
 
 def _version(path: str) -> str:
-    """What changes with the detections: a checkpoint of others is not gone on from."""
+    """Changes with the detections, so that a checkpoint of others is not resumed."""
     status = os.stat(path)
     return f"detections-{status.st_size}-{status.st_mtime_ns}"
 

@@ -1,4 +1,4 @@
-"""What one source stands for: a path, a glob, a list, or an address of S3."""
+"""Videos behind one source: a path, a glob, a list, or an address of S3."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The decode stage: a video becomes chunks of letterboxed frames; and its frames in full size.
+"""Decode a video: into chunks of letterboxed frames, or into its frames in full size.
 
 `decode_segment` never raises: what goes wrong becomes a last chunk with an error, so that one
-video cannot end the run and a replay gives the same number of rows.
+video cannot end the run and a replay returns the same number of rows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def decode_segment(
             OpenCV in both.
         chunk_frames: T, the frames of a chunk.
         vid_stride: Every n-th frame is taken; `frame_index` stays the source's.
-        max_frames: Stop after so many taken frames.
+        max_frames: Stop after this many taken frames.
         rect: Fit the input to the shape of the video's first frame, with the area of `size`.
 
     Yields:
@@ -138,7 +138,7 @@ class _Packer:
         self._num_damaged = 0
 
     def add(self, frame: Frame, pixels: NDArray[np.uint8]) -> Iterator[FrameChunk]:
-        """Take one more frame; gives the full chunk before it, if there is one."""
+        """Take one more frame; yields the full chunk before it, if there is one."""
         if len(self._index) == self._chunk_frames:
             yield self._chunk(is_last=False)
             self._start_chunk()

@@ -34,7 +34,7 @@ class Trails:
     """Where the feet of each track were lately.
 
     Args:
-        num_frames: Points kept for a track; a track not seen for so many frames is forgotten.
+        num_frames: Points kept for a track; a track not seen for this many frames is forgotten.
     """
 
     def __init__(self, num_frames: int) -> None:
@@ -44,7 +44,7 @@ class Trails:
         self.points: dict[int, deque[Point]] = {}
 
     def update(self, track_ids: IntArray, tlbr: FloatArray) -> Mapping[int, Sequence[Point]]:
-        """Add the boxes `(n, 4)` of one frame; gives all trails, oldest point first."""
+        """Add the boxes `(n, 4)` of one frame; returns all trails, oldest point first."""
         self._clock += 1
         for track_id, (x1, _, x2, y2) in zip(track_ids.tolist(), tlbr.tolist(), strict=True):
             trail = self.points.setdefault(track_id, deque(maxlen=self._num_frames))

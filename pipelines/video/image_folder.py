@@ -43,7 +43,7 @@ def list_images(uri: str) -> list[Path]:
 
 
 def images_version(uri: str) -> str:
-    """What changes with the frames of `list_images(uri)`: names, sizes and times, and the rate.
+    """Version of the frames of `list_images(uri)`: names, sizes and times, and the rate.
 
     Raises:
         OSError: If the folder cannot be read, or an image vanished meanwhile.

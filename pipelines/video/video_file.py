@@ -1,6 +1,6 @@
 """Frames of a video file, one after the other, upright and with times that rise.
 
-* One thread decodes, and no hardware: the same file gives the same pixels.
+* One thread decodes, and no hardware: the same file yields the same pixels.
 * The frame number is the rank in decode output order. The container's own frame count and rate
   are not believed; they lie where the rate varies.
 * The time is the presentation time stamp from the container's start. Where it is missing or does
@@ -42,7 +42,7 @@ from jde_ray.pipelines.video.image_headers import check_packet
 from jde_ray.pipelines.video.source_file import source_file
 from jde_ray.pipelines.video.stamps import Clock, Unseen
 
-_LEAD_IN_PACKETS = 1000  # a recording may start between keyframes: so many may fail to decode
+_LEAD_IN_PACKETS = 1000  # a recording may start between keyframes: this many may fail to decode
 _INTERPOLATION = Interpolation.AREA
 
 
@@ -150,7 +150,7 @@ class _Decoding:
             raise MiscountError if is_cut else VideoError(Reason.DECODE, detail, self._count)
 
     def frames(self, *, from_start: bool = True) -> Iterator[Any]:
-        """What the decoder gives from here on."""
+        """Frames that the decoder returns from here on."""
         for packet in self._packets(from_start):
             self._unseen.sent(packet)
             for frame in self._decode(packet):
