@@ -235,13 +235,13 @@ class Parts:
 
     Attributes:
         decode: Generator of frame chunks, called as `pipelines.video.chunks.decode_segment`.
-        cut: Parts of a long video, called as `pipelines.video.splitting.cut_segment`.
+        cut: Parts of a long video, called as `pipelines.video.splitting.split_segment`.
         frames: Generator of frames in full size, called as `pipelines.video.chunks.read_frames`.
         model: Builder of the model, see `pipelines.detection.networks.FrameModel`.
     """
 
     decode: str = "jde_ray.pipelines.video.chunks:decode_segment"
-    cut: str = "jde_ray.pipelines.video.splitting:cut_segment"
+    cut: str = "jde_ray.pipelines.video.splitting:split_segment"
     frames: str = "jde_ray.pipelines.video.chunks:read_frames"
     model: str = "jde_ray.pipelines.detection.networks:load_network"
 

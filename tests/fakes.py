@@ -132,7 +132,7 @@ def decode(
 
 
 def cut(segment: Segment, *, segment_frames: int, step: int, max_frames: int | None):
-    """As `pipelines.video.splitting.cut_segment`, of a script."""
+    """As `pipelines.video.splitting.split_segment`, of a script."""
     script = Script(**json.loads(Path(segment.video.uri).read_text()))
     length = -(-segment_frames // step) * step
     starts = list(

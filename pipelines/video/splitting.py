@@ -25,7 +25,7 @@ _CONTAINERS = ("iso", "matroska")
 _CODECS = ("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9", "libvpx-vp9", "mpeg4", "mjpeg")
 
 
-def cut_segment(
+def split_segment(
     segment: Segment, *, segment_frames: int, step: int, max_frames: int | None = None
 ) -> list[Segment]:
     """Split the frames of a segment from its `start_frame` on.
