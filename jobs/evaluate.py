@@ -125,7 +125,7 @@ def evaluate(
 ) -> None:
     """Score tracks as MOTChallenge's official kit does: HOTA, CLEAR and identity figures."""
     from jde_ray.jobs.console.score_tables import print_scores, write_csv, write_json
-    from jde_ray.pipelines.formats.track_files import local_copy
+    from jde_ray.pipelines.evaluation.pairing import local_copy
 
     try:
         score = choose_scores(detections, embeddings, weights, size, every)
@@ -187,7 +187,9 @@ def say_what_was_seen(pairings: list[Pairing]) -> list[str]:
     """A line about the sequences whose run was told to look at some of their frames."""
     from jde_ray.pipelines.evaluation.frames_seen import frames_seen
 
-    partly = {one.name: seen for one in pairings if (seen := frames_seen(one.tracks)) is not None}
+    partly = {
+        one.name: seen for one in pairings if (seen := frames_seen(one.predictions)) is not None
+    }
     if not partly:
         return []
     names = ", ".join(f"{name} ({seen})" for name, seen in list(partly.items())[:8])

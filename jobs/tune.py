@@ -17,15 +17,8 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 if TYPE_CHECKING:
     from jde_ray.models.metrics.tracking import SequenceScores
     from jde_ray.pipelines.config import TrackConfig
-    from jde_ray.pipelines.evaluation.tuning import (
-        Search,
-        Setting,
-        Space,
-        Span,
-        Trial,
-        Tuning,
-        TuningSet,
-    )
+    from jde_ray.pipelines.evaluation.search_space import Setting, Space, Span
+    from jde_ray.pipelines.evaluation.tuning import Search, Trial, Tuning, TuningSet
     from jde_ray.pipelines.formats.detections import SavedVideo
 
 _SHOWN = ("HOTA", "IDF1", "MOTA", "IDs")  # beside the metric
@@ -165,7 +158,7 @@ def _space(params: list[str]) -> Space:
 
 
 def _values(text: str, values: str) -> Span | list[Setting]:
-    from jde_ray.pipelines.evaluation.tuning import Span
+    from jde_ray.pipelines.evaluation.search_space import Span
 
     wanted = f"param: got {text!r}, expected NAME=LOW:HIGH, NAME=LOW:HIGH:STEPS or NAME=A,B,C"
     parts = [_value(part) for part in values.split(":")]

@@ -1,4 +1,4 @@
-"""Tracks of finished videos made better offline: joined, filtered, filled, smoothed.
+"""Refine the tracks of finished videos offline: join, filter, fill and smooth them.
 
 A run's own rows are never changed: refined ones go to a folder of their own, where each video's
 file is created once, as a run does it. See docs/decisions for why this is no part of a run.
@@ -7,7 +7,6 @@ file is created once, as a run does it. See docs/decisions for why this is no pa
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jde_ray.models.metrics.rows import BoxRows
-from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits, relink
 from jde_ray.models.tracking.postprocessing.smoothing import smooth
 from jde_ray.models.tracking.postprocessing.trajectories import (
@@ -28,28 +26,31 @@ from jde_ray.models.tracking.postprocessing.trajectories import (
     interpolate,
 )
 from jde_ray.pipelines.formats.mot import format_results
-from jde_ray.pipelines.formats.parquet_file import with_schema
+from jde_ray.pipelines.formats.parquet_file import encode_parquet
 from jde_ray.pipelines.formats.track_files import find_tracks
-from jde_ray.pipelines.formats.tracks import read_scored_tracks, track_schema
-from jde_ray.pipelines.output.row_writer import ROW_GROUP_ROWS
+from jde_ray.pipelines.formats.tracks import (
+    ROW_GROUP_ROWS,
+    added_columns,
+    has_embeddings,
+    read_embeddings,
+    read_scored_tracks,
+    replace_rows,
+)
+from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
 from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
 
-_CORNERS = ("x1", "y1", "x2", "y2")
-_OF_VIDEO = ("video_id", "video")  # columns of one value
-_KNOWN = frozenset(track_schema(1).names)
-
 
 @dataclass(frozen=True, kw_only=True)
 class RefineConfig:
-    """What is done, in this order; each is off by default.
+    """Steps of a refinement, in this order; each is off by default.
 
     Attributes:
         relink: Join broken tracks by embedding, None for no.
         min_track_length: Leave out tracks seen in fewer frames.
-        interpolate: Fill gaps of up to so many frames.
+        interpolate: Fill gaps of up to this many frames.
         smooth: Smooth boxes over all frames of their track.
 
     Raises:
@@ -83,13 +84,13 @@ class RefineConfig:
 def refine_tracks(
     tracks: Trajectories, config: RefineConfig, frames_per_second: float, stride: int = 1
 ) -> Trajectories:
-    """All that `config` says, in its order.
+    """Apply the steps of `config` in their order.
 
     Args:
-        tracks: Of a video.
-        config: What is done.
-        frames_per_second: Of the video.
-        stride: Every n-th frame was looked at.
+        tracks: All tracks of a video.
+        config: Steps to apply.
+        frames_per_second: Nominal rate of the video; limits in seconds depend on it.
+        stride: The run processed every n-th frame.
     """
     if config.relink is not None:
         tracks = relink(tracks, config.relink, frames_per_second)
@@ -101,7 +102,7 @@ def refine_tracks(
 
 @dataclass(frozen=True)
 class Refined:
-    """What became of one video.
+    """Result for one video.
 
     Attributes:
         is_new: False where its file was there already.
@@ -126,11 +127,11 @@ def refine(
     Args:
         source: OUT of the run, a folder of its Parquet files or of MOT text, or one such file.
         out: Folder or `s3://` prefix for `tracks/` and a `run.json` that says what was done.
-        config: What is done.
-        address: Ray to run on, see `tasks.for_each`.
+        config: Steps to apply.
+        address: Address of the Ray cluster; None for this process if there are few videos.
 
     Returns:
-        A line a video, by name.
+        One result per video, by name.
 
     Raises:
         ValueError: If there are no tracks, a file cannot be read, it has no embeddings to relink
@@ -142,7 +143,7 @@ def refine(
     store = open_store(out)
     if config.relink is not None:
         _check_embeddings(list(files.values()))
-    if (source / "tracks").resolve() == Path(store.uri, "tracks").resolve():
+    if (source / TRACKS_PREFIX).resolve() == Path(store.uri, TRACKS_PREFIX).resolve():
         raise ValueError(f"out: {out} is where the tracks are; choose another folder")
     _begin(store, record, source, config)
     stride = record.get("config", {}).get("vid_stride", 1)
@@ -159,26 +160,26 @@ def _check_embeddings(files: list[Path]) -> None:
         ValueError: If a file has no embeddings or is no Parquet.
     """
     for path in files:
-        names: list[str] = []
+        schema = pa.schema([])
         if path.suffix == ".parquet":
             try:
-                names = pq.read_schema(path).names
+                schema = pq.read_schema(path)
             except (pa.ArrowException, OSError) as error:
                 reason = " ".join(str(error).split())
                 raise ValueError(f"{path}: not a readable Parquet file ({reason})") from error
-        if "embedding" not in names:
+        if not has_embeddings(schema):
             raise ValueError(f"{path}: no embeddings to relink by; track with --save-embeddings")
 
 
 def _source_record(source: Path) -> dict[str, Any]:
     """`run.json` of the run that the tracks are of, empty where there is none."""
     for folder in (source, source.parent, source.parent.parent):
-        if (folder / "run.json").is_file():
+        if (folder / RUN_KEY).is_file():
             try:
-                return parse_record((folder / "run.json").read_bytes())
+                return parse_record((folder / RUN_KEY).read_bytes())
             except ValueError as error:
                 raise ValueError(
-                    f"{folder / 'run.json'} cannot be read ({error}); put back the one that the"
+                    f"{folder / RUN_KEY} cannot be read ({error}); put back the one that the"
                     " run wrote, or refine its tracks/ from a folder without it"
                 ) from error
     return {}
@@ -196,10 +197,10 @@ def _begin(store: ObjectStore, record: dict[str, Any], source: Path, config: Ref
     settings = {**record.get("config", {}), "refined": refined}
     values = {**record, "config": settings, "config_hash": digest, "refined_from": str(source)}
     content = f"{json.dumps(values, indent=1, sort_keys=True)}\n".encode()
-    if store.put_if_absent("run.json", content):
+    if store.put_if_absent(RUN_KEY, content):
         return
     try:
-        before = parse_record(store.get("run.json"))
+        before = parse_record(store.get(RUN_KEY))
     except ValueError as error:
         raise ValueError(
             f"out: {store.uri}/run.json cannot be read ({error}); choose another folder"
@@ -212,7 +213,7 @@ def _refine_file(path: Path, *, out: str, config: RefineConfig, stride: int) -> 
     is_text = path.suffix != ".parquet"
     rows, scores = read_scored_tracks(path)
     table = None if is_text else pq.ParquetFile(path).read()
-    vectors = None if table is None else _embeddings(table)
+    vectors = None if table is None else read_embeddings(table)
     before = Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores, vectors)
     metadata = {} if is_text else dict(pq.read_metadata(path).metadata or {})
     rate = _rate(path, metadata)
@@ -222,8 +223,8 @@ def _refine_file(path: Path, *, out: str, config: RefineConfig, stride: int) -> 
         body = format_results(flat, after.score).encode()
     else:
         body = _parquet(table, after, metadata, config)
-    is_new = open_store(out).put_if_absent(f"tracks/{path.name}", body)
-    emptied = () if table is None else _added(table.schema)
+    is_new = open_store(out).put_if_absent(f"{TRACKS_PREFIX}{path.name}", body)
+    emptied = () if table is None else added_columns(table.schema)
     ids = (len(np.unique(before.track_id)), len(np.unique(after.track_id)))
     return Refined(path.stem, len(before), len(after), *ids, is_new, emptied)
 
@@ -239,43 +240,10 @@ def _rate(path: Path, metadata: dict[bytes, bytes]) -> float:
     return rate
 
 
-def _embeddings(table: pa.Table) -> FloatArray | None:
-    if "embedding" not in table.column_names:
-        return None
-    content = b"".join(table.column("embedding").to_pylist())
-    vectors: FloatArray = np.frombuffer(content, np.float16).reshape(
-        len(table), -1 if content else 0
-    )
-    return vectors
-
-
 def _parquet(
     table: pa.Table, after: Trajectories, metadata: dict[bytes, bytes], config: RefineConfig
 ) -> bytes:
-    """A file of `tracks/` with the columns of `table`, by frame and id."""
-    order = np.lexsort((after.track_id, after.frame))
-    frame = after.frame[order]
-    columns: dict[str, Any] = {"frame": frame, "track_id": after.track_id[order]}
-    columns |= {name: after.tlbr[order, i] for i, name in enumerate(_CORNERS)}
-    columns["score"] = after.score[order]
-    if "time_s" in table.column_names and len(table):
-        known, first = np.unique(table.column("frame").to_numpy(), return_index=True)
-        columns["time_s"] = np.interp(frame, known, table.column("time_s").to_numpy()[first])
-    if after.embeddings is not None:
-        columns["embedding"] = [vector.tobytes() for vector in after.embeddings[order]]
-    arrays, given = [], []
-    for old in table.schema:
-        field_ = old
-        if field_.name in columns:
-            values = pa.array(columns[field_.name])
-        elif field_.name in _OF_VIDEO:
-            value = table.column(field_.name)[0].as_py() if len(table) else None
-            values = pa.array([value] * len(frame))
-        else:
-            values, field_ = pa.nulls(len(frame), old.type), old.with_nullable(True)
-        arrays.append(values if values.type == field_.type else _cast(values, field_.type))
-        given.append(field_)
-    refined = pa.Table.from_arrays(arrays, schema=pa.schema(given))
+    """A file of `tracks/` with the columns of `table` and the refined rows."""
     kept = {
         key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
         for key, value in metadata.items()
@@ -283,19 +251,4 @@ def _parquet(
     }
     kept |= {"num_tracks": str(len(np.unique(after.track_id)))} if "num_tracks" in kept else {}
     kept["refined"] = json.dumps(config.to_dict())
-    sink = io.BytesIO()
-    with pq.ParquetWriter(sink, refined.schema, compression="zstd", compression_level=3) as writer:
-        writer.write_table(refined, row_group_size=ROW_GROUP_ROWS)
-        writer.add_key_value_metadata(with_schema(refined.schema, kept))
-    return sink.getvalue()
-
-
-def _added(schema: pa.Schema) -> tuple[str, ...]:
-    """Columns that no run writes."""
-    return tuple(name for name in schema.names if name not in _KNOWN)
-
-
-def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(wanted):
-        return values.cast(wanted.value_type).dictionary_encode().cast(wanted)
-    return values.cast(wanted)
+    return encode_parquet(replace_rows(table, after), ROW_GROUP_ROWS, kept)

@@ -133,7 +133,7 @@ def decode(
 
 
 def split(segment: Segment, *, segment_frames: int, step: int, max_frames: int | None):
-    """As `pipelines.video.splitting.cut_segment`, of a script."""
+    """As `pipelines.video.splitting.split_segment`, of a script."""
     script = Script(**json.loads(Path(segment.video.uri).read_text()))
     length = -(-segment_frames // step) * step
     starts = list(

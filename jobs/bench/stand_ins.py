@@ -77,7 +77,7 @@ def decode(
 def split(
     segment: Segment, *, segment_frames: int, step: int, max_frames: int | None = None
 ) -> list[Segment]:
-    """As `pipelines.video.splitting.cut_segment`."""
+    """As `pipelines.video.splitting.split_segment`."""
     total = int(Path(segment.video.uri).read_text())
     length = -(-segment_frames // step) * step
     starts = list(range(segment.start_frame, min(total, max_frames or total), length))

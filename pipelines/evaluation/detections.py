@@ -37,15 +37,15 @@ class ImageBoxes:
 def collect_boxes(pairing: Pairing, rules: TruthRules = TruthRules()) -> ImageBoxes:
     """People and detections of a sequence, frame by frame; those on distractors are left out.
 
-    Of a run that was told to look at some frames, these count.
+    If the run processed only some frames, only these count.
 
     Raises:
         ValueError: If a file cannot be read, in one line.
     """
     truth = read_truth(truth_of(pairing), rules)
-    seen = frames_seen(pairing.tracks)
+    seen = frames_seen(pairing.predictions)
     return image_boxes(
-        truth if seen is None else seen.truth(truth), read_detections(pairing.tracks)
+        truth if seen is None else seen.truth(truth), read_detections(pairing.predictions)
     )
 
 

@@ -32,7 +32,7 @@ from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.formats.detections import DetectionRows
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import Segment
-from jde_ray.pipelines.video.chunks import pictures
+from jde_ray.pipelines.video.chunks import decode_frames
 
 PUBLISHED_SCORE = 0.3  # of the original's `test.py`, which its AP comes from
 PUBLISHED_NMS = 0.45
@@ -60,14 +60,14 @@ def sample_embeddings(
     size: tuple[int, int] | None = None,
     every: int = 1,
 ) -> KnownEmbeddings:
-    """Embeddings of people of the ground truth, see `models.jde.person_cells`.
+    """Embeddings of the people of the ground truth, chosen by `models.jde.person_cells`.
 
     Args:
-        pairing: Frames (a video or an image folder, in place of tracks) and their truth.
+        pairing: Frames (a video or an image folder) and their truth.
         rules: How ground truth is read.
         weights: Name or path of the network.
-        size: Of its input, None for what it was trained for.
-        every: Look at every n-th frame.
+        size: Width and height of its input, None for the size it was trained for.
+        every: Process every n-th frame.
 
     Raises:
         ValueError: If the weights, the frames or the truth cannot be read, in one line.
@@ -77,11 +77,11 @@ def sample_embeddings(
     model = load(weights, size).to(device).eval()
     vectors, identities = [], []
     try:
-        for of_frame, own in _read(model, pairing.tracks, people, every):
+        for of_frame, own in _read(model, pairing.predictions, people, every):
             vectors.append(of_frame)
             identities.append(own)
     except VideoError as error:
-        raise ValueError(f"{pairing.tracks}: {error}") from error
+        raise ValueError(f"{pairing.predictions}: {error}") from error
     width = model.config.embedding_dim
     return KnownEmbeddings(
         np.concatenate([np.zeros((0, width), np.float16), *vectors]),
@@ -99,11 +99,11 @@ def find_boxes(
     """People of the ground truth and what the network finds, as published: from score .3, NMS .45.
 
     Args:
-        pairing: Frames (a video or an image folder, in place of tracks) and their truth.
+        pairing: Frames (a video or an image folder) and their truth.
         rules: How ground truth is read.
         weights: Name or path of the network, or of the YAML of separate ones.
-        size: Of its input, None for what the weights say.
-        every: Look at every n-th frame.
+        size: Width and height of its input, None for the size in the weights.
+        every: Process every n-th frame.
 
     Raises:
         ValueError: If the weights, the frames or the truth cannot be read, in one line.
@@ -118,19 +118,19 @@ def find_boxes(
     detector = Detector(config, ResourceConfig(torch_threads=torch.get_num_threads()))
     frames, found = [], []
     try:
-        (video,) = find_videos([str(pairing.tracks)])[0]
-        for picture in pictures(Segment(video)):
-            if picture.frame_index % every:
+        (video,) = find_videos([str(pairing.predictions)])[0]
+        for frame in decode_frames(Segment(video)):
+            if frame.frame_index % every:
                 continue
-            source = (picture.info.width, picture.info.height)
+            source = (frame.info.width, frame.info.height)
             box = Letterbox(
                 *source, *(fitted_size(*source, config.size) if config.rect else config.size)
             )
-            pixels = box.place(picture.scaled(*box.scaled_size))
-            found += detector.find(pixels[None], [picture.info], [picture.frame_index])[0]
-            frames.append(picture.frame_index)
+            pixels = box.place(frame.scaled(*box.scaled_size))
+            found += detector.find(pixels[None], [frame.info], [frame.frame_index])[0]
+            frames.append(frame.frame_index)
     except VideoError as error:
-        raise ValueError(f"{pairing.tracks}: {error}") from error
+        raise ValueError(f"{pairing.predictions}: {error}") from error
     counts = [len(one) for one in found]
     rows = BoxRows(
         np.repeat(np.array(frames, np.int64), counts),
@@ -149,17 +149,17 @@ def _read(
     """`(k, D)` float16 vectors and `(k,)` ids of every frame with people."""
     (video,) = find_videos([str(frames)])[0]
     wanted = set(people.frame[people.frame % every == 0].tolist())
-    for picture in pictures(Segment(video)):
-        if picture.frame_index not in wanted:
+    for frame in decode_frames(Segment(video)):
+        if frame.frame_index not in wanted:
             continue
-        source = (picture.info.width, picture.info.height)
+        source = (frame.info.width, frame.info.height)
         size = model.config.size
         if not model.config.has_published_layout:
             size = fitted_size(*source, size)
         box = Letterbox(*source, *size)
-        pixels = torch.from_numpy(box.place(picture.scaled(*box.scaled_size)))
+        pixels = torch.from_numpy(box.place(frame.scaled(*box.scaled_size)))
         candidates = model(model.normalise(pixels[None]))
-        here = people[people.frame == picture.frame_index]
+        here = people[people.frame == frame.frame_index]
         tlbr = torch.as_tensor(box.to_network(here.tlbr), dtype=torch.float32)
         who, rows = person_rows(model.config, candidates, tlbr.to(candidates.boxes.device))
         vectors = candidates.embeddings(0, rows).cpu().numpy().astype(np.float16)

@@ -34,10 +34,10 @@ def collect_embeddings(pairing: Pairing, rules: TruthRules = TruthRules()) -> Kn
         ValueError: If a file cannot be read or has no embeddings, in one line.
     """
     truth = read_truth(truth_of(pairing), rules)
-    found = read_detections(pairing.tracks)
+    found = read_detections(pairing.predictions)
     if found.embeddings is None:
         raise ValueError(
-            f"{pairing.tracks}: no embeddings, expected files of detections/ of a run whose"
+            f"{pairing.predictions}: no embeddings, expected files of detections/ of a run whose"
             " network gives them"
         )
     taken, identities = [], []

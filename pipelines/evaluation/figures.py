@@ -18,14 +18,14 @@ MOST_CURVE_POINTS = 1000  # of the curve in the JSON file
 
 @dataclass(frozen=True)
 class Scored:
-    """What is shown of a kind of scores.
+    """Scores of one kind, ready to show.
 
     Attributes:
-        title: Of the page.
+        title: Title of the HTML page.
         figures: By sequence, the one over all last.
-        columns: Of the table, in parts that may be tables of their own.
+        columns: Columns of the table, in groups that may be tables of their own.
         headline: Columns shown large on the page.
-        charts: Of the page.
+        charts: Charts on the page.
         curves: Written as JSON beside the figures.
     """
 

@@ -1,4 +1,4 @@
-"""Which frames of a video a run looked at, where it was told to look at less than all of them.
+"""The frames of a video that a run processed, if its settings left some out.
 
 A run with `--max-frames` or `--vid-stride` has not missed the people of the other frames.
 """
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from jde_ray.models.structures import IntArray
 from jde_ray.pipelines.formats.mot import GroundTruth
+from jde_ray.pipelines.output.layout import RUN_KEY, tracks_key
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,18 @@ class FramesSeen:
 
 
 def frames_seen(path: Path) -> FramesSeen | None:
-    """What a run looked at for one of its files.
+    """The frames that a run processed for one of its files.
 
     Args:
         path: A file of `tracks/`, `detections/` or `mot/` of OUT, or any other.
 
     Returns:
-        None for all frames, and where no `run.json` tells.
+        None for all frames, and if there is no `run.json`.
 
     Raises:
         ValueError: If there is one that cannot be read, in one line.
     """
-    record = path.resolve().parent.parent / "run.json"
+    record = path.resolve().parent.parent / RUN_KEY
     if not record.is_file():
         return None
     try:
@@ -71,12 +72,12 @@ def frames_seen(path: Path) -> FramesSeen | None:
 
 
 def limited(number: int | None, stride: int, most: int | None) -> FramesSeen | None:
-    """What is looked at of a video; None for all of it.
+    """The frames of a video that settings leave; None for all of it.
 
     Args:
-        number: Frames that were looked at, None if that is not known.
-        stride: Every so many.
-        most: Limit of their number. A video that ended before it was looked at to its end.
+        number: Frames that were processed, None if not known.
+        stride: Every n-th frame is processed.
+        most: `--max-frames`. A video with fewer frames was processed to its end.
     """
     has_ended = most is None or (number is not None and number < most)
     left = None if has_ended else most
@@ -86,7 +87,7 @@ def limited(number: int | None, stride: int, most: int | None) -> FramesSeen | N
 def _number_of(path: Path, out: Path, most: int | None) -> int | None:
     if most is None:
         return None
-    for file in (path, out / "tracks" / f"{path.stem}.parquet"):
+    for file in (path, out / tracks_key(path.stem)):
         if file.suffix == ".parquet" and file.is_file():
             try:
                 return int((pq.read_metadata(file).metadata or {})[b"num_frames"])

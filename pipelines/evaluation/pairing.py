@@ -1,8 +1,10 @@
-"""Tracks or detections beside the ground truth of the same sequence."""
+"""Predictions of a sequence beside its ground truth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,46 +13,84 @@ from typing import TypeVar
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths
 from jde_ray.pipelines.formats.track_files import _names_of, by_all_names
 from jde_ray.pipelines.names import sequence_name
+from jde_ray.pipelines.output.layout import RUN_KEY
 from jde_ray.pipelines.parallel import for_each
+from jde_ray.pipelines.storage.stores import open_store
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """A sequence of tracks and its ground truth; None where there is none."""
+    """A sequence to score.
+
+    Attributes:
+        name: Name of the sequence in the table of scores.
+        predictions: File of tracks or of detections, or the frames (a video or an image folder)
+            in which a network is to find people.
+        truth: File of ground truth, None where there is none.
+    """
 
     name: str
-    tracks: Path
+    predictions: Path
     truth: Path | None
 
 
-def pair(tracks: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list[str]]:
-    """Ground truth beside each sequence of tracks.
+@contextmanager
+def local_copy(place: str, folder: str = "tracks") -> Iterator[Path]:
+    """A local path as it is; of OUT in S3 a temporary local copy of one folder.
 
     Args:
-        tracks: Of `find_tracks`.
-        gt: Folder for `find_truths`, or one file, which then goes with the one sequence.
+        place: A path, or `s3://bucket/prefix`.
+        folder: Subfolder of OUT: `tracks` or `detections`.
+
+    Raises:
+        ValueError: If the address is of another kind, or the folder is empty.
+        OSError: If the store does not answer.
+    """
+    if "://" not in place:
+        yield Path(place)
+        return
+    store = open_store(place)
+    with tempfile.TemporaryDirectory(prefix="jde-") as root:
+        copy = Path(root, folder)
+        copy.mkdir()
+        keys = [key for key in store.list(f"{folder}/") if key.endswith((".parquet", ".txt"))]
+        if store.exists(RUN_KEY):
+            Path(root, RUN_KEY).write_bytes(store.get(RUN_KEY))
+        for key in keys:
+            (copy / key.rpartition("/")[2]).write_bytes(store.get(key))
+        if not keys:
+            raise ValueError(f"{folder}: no Parquet file and no MOT text file in {place}")
+        yield copy
+
+
+def pair(predictions: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list[str]]:
+    """Find the ground truth of each sequence of predictions.
+
+    Args:
+        predictions: Files by the name of their sequence, as `find_tracks` returns them.
+        gt: Folder for `find_truths`, or the one file of a single sequence.
 
     Returns:
-        The pairings in the order of `tracks`, and the names of sequences of ground truth without
-        tracks.
+        The pairings in the order of `predictions`, and the names of sequences with ground truth
+        but without predictions.
 
     Raises:
         ValueError: If `gt` is missing, is one file beside several sequences, or holds two truths
             of one sequence.
     """
     if gt.is_file():
-        if len(tracks) > 1:
-            raise ValueError(f"gt: {gt} is one sequence, beside tracks of {len(tracks)}")
-        return [Pairing(name, path, gt) for name, path in tracks.items()], []
+        if len(predictions) > 1:
+            raise ValueError(f"gt: {gt} is one sequence, beside tracks of {len(predictions)}")
+        return [Pairing(name, path, gt) for name, path in predictions.items()], []
     if not gt.is_dir():
         raise ValueError(f"gt: {gt} is no folder and no file")
     truths = find_truths(gt)
     named = by_all_names(truths)
     pairings: list[Pairing] = []
     owners: dict[Path, Path] = {}
-    for shown, path in tracks.items():
+    for shown, path in predictions.items():
         # the whole name first: what looks like the hash of an id may be a date
         names = (_names_of(path)[0], shown, sequence_name(shown))
         name = next((name for name in names if name in named), None)
@@ -75,16 +115,16 @@ def for_each_pairing(
     rules: TruthRules = TruthRules(),
     address: str | None = None,
 ) -> dict[str, Result]:
-    """Do something with every sequence, each a task of its own, see `tasks.for_each`.
+    """Call a function for every sequence, each in a task of its own (`pipelines.parallel`).
 
     Args:
-        work: A function of a module, called with a pairing and `rules`.
+        work: Function at the top of a module; it is called with a pairing and `rules`.
         pairings: Sequences with ground truth.
         rules: How ground truth is read.
-        address: Ray to run on.
+        address: Address of the Ray cluster; None for this process if there are few sequences.
 
     Returns:
-        What `work` gave, by sequence, in the order of `pairings`.
+        Results of `work` by sequence, in the order of `pairings`.
 
     Raises:
         ValueError: If `work` refuses a file.

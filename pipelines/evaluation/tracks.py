@@ -1,4 +1,4 @@
-"""Tracks against ground truth, a sequence a task."""
+"""Tracks against ground truth, one task per sequence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jde_ray.pipelines.formats.tracks import read_tracks
 
 
 def score_pairing(pairing: Pairing, rules: TruthRules = TruthRules()) -> SequenceScores:
-    """Scores of one sequence that has ground truth, in the frames that its run looked at.
+    """Scores of one sequence that has ground truth, in the frames that its run processed.
 
     Raises:
         ValueError: If a file cannot be read, in one line.
@@ -18,7 +18,7 @@ def score_pairing(pairing: Pairing, rules: TruthRules = TruthRules()) -> Sequenc
     if pairing.truth is None:
         raise ValueError(f"gt: no ground truth of {pairing.name}")
     truth = read_truth(pairing.truth, rules)
-    seen = frames_seen(pairing.tracks)
+    seen = frames_seen(pairing.predictions)
     truth = truth if seen is None else seen.truth(truth)
-    tracks = read_tracks(pairing.tracks)
+    tracks = read_tracks(pairing.predictions)
     return score_sequence(truth.people, tracks, truth.ignore, truth.other)

@@ -26,46 +26,21 @@ from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.evaluation.frames_seen import limited
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, read_truth
+from jde_ray.pipelines.evaluation.search_space import (
+    MOST_TRIALS,
+    Setting,
+    Settings,
+    Space,
+    Span,
+    ends,
+    grid,
+    listed_values,
+)
 from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_saved
 from jde_ray.pipelines.formats.mot import GroundTruth
 from jde_ray.pipelines.structures import VideoInfo
 
 Search = Literal["grid", "optuna"]
-Setting = bool | int | float | str
-Settings = dict[str, Setting]
-
-MOST_TRIALS = 10_000
-_GRID_STEPS = 5  # values of a range without a number of its own
-
-
-@dataclass(frozen=True)
-class Span:
-    """A setting's range, both ends included; whole numbers if both ends are.
-
-    Attributes:
-        low: Least value.
-        high: Greatest value.
-        steps: Values of a grid, evenly spaced.
-    """
-
-    low: float
-    high: float
-    steps: int = _GRID_STEPS
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether values are whole numbers."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-    def values(self) -> list[Setting]:
-        """Those of a grid."""
-        spaced = np.linspace(self.low, self.high, self.steps)
-        if self.is_whole:
-            return sorted({round(value) for value in spaced})
-        return [round(float(value), 6) for value in spaced]
-
-
-Space = Mapping[str, Span | list[Setting]]  # setting of the association -> what to try
 
 
 @dataclass(frozen=True)
@@ -92,12 +67,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What came of it.
+    """Result of a tuning run.
 
     Attributes:
-        metric: What was looked for, as large as possible.
-        trials: Best first; of equals the one tried first.
-        start: The settings that were not tried upon: those of the configuration.
+        metric: Figure that was maximised.
+        trials: Best first; among equals the one tried first.
+        start: Trial of the configuration's own settings.
     """
 
     metric: str
@@ -114,7 +89,7 @@ class Tuning:
         return max(everyone, key=lambda trial: _comparable(trial.figure(self.metric, without)))
 
     def looks_from(self, config: TrackConfig) -> float:
-        """Least score that any trial looks at; `config` as for `tune`."""
+        """Least score that any trial uses; `config` as for `tune`."""
         tried = (with_settings(config, trial.settings) for trial in (self.start, *self.trials))
         return min(one.tracking.least_score for one in tried)
 
@@ -225,23 +200,23 @@ def tune(
             `pipelines.tracking.from_detections.resolve_settings`; its `score_threshold` is
             the least score that was saved.
         sets: Sequences; every node must see their files.
-        space: What to try.
+        space: Values to try by setting.
         metric: Official name of a figure, the greater the better.
-        search: `grid` tries everything; `optuna` looks for good settings in `samples` trials.
-        samples: Trials of `optuna`.
-        seed: Of `optuna`.
-        address: Ray to run on.
+        search: `grid` tries everything; `optuna` searches in `samples` trials.
+        samples: Number of trials with `optuna`.
+        seed: Seed of `optuna`; a grid does not use it.
+        address: Address of the Ray cluster.
         rules: How ground truth is read.
         progress: Called with trials done and trials in all.
 
     Raises:
         RunError: If a trial cannot be built, something cannot be read, or Optuna is missing.
     """
-    grid = _grid(space) if search == "grid" else _ends(space)
-    total = len(grid) if search == "grid" else samples
+    listed = grid(space) if search == "grid" else ends(space)
+    total = len(listed) if search == "grid" else samples
     if not 0 < total <= MOST_TRIALS:
         raise RunError(f"param: got {total} trials, expected 1 to {MOST_TRIALS}", ExitCode.REFUSED)
-    for settings in grid if search == "grid" else (grid[0], grid[-1]):
+    for settings in listed if search == "grid" else (listed[0], listed[-1]):
         _check(config, settings)
     loaded = load_sequences(config, sets, rules)
     start = Trial({}, score_settings(with_settings(config, {}), loaded))
@@ -253,25 +228,6 @@ def tune(
 
 def _comparable(figure: float) -> float:
     return figure if np.isfinite(figure) else -np.inf
-
-
-def _grid(space: Space) -> list[Settings]:
-    trials: list[Settings] = [{}]
-    for name, values in space.items():
-        listed = _listed(values)
-        if len(trials) * len(listed) > MOST_TRIALS:
-            raise RunError(
-                f"param: got more than {MOST_TRIALS} combinations, expected as many",
-                ExitCode.REFUSED,
-            )
-        trials = [{**trial, name: value} for trial in trials for value in listed]
-    return trials
-
-
-def _ends(space: Space) -> list[Settings]:
-    """Least and greatest values of all ranges: what lies between is right if these are."""
-    lists = {name: _listed(values) for name, values in space.items()}
-    return [{name: listed[end] for name, listed in lists.items()} for end in (0, -1)]
 
 
 def _check(config: TrackConfig, settings: Settings) -> None:
@@ -307,7 +263,7 @@ def _run(
 
     is_grid = search == "grid"
     parameters = {
-        name: ray_tune.grid_search(_listed(values)) if is_grid else _domain(values, ray_tune)
+        name: ray_tune.grid_search(listed_values(values)) if is_grid else _domain(values, ray_tune)
         for name, values in space.items()
     }
     with tempfile.TemporaryDirectory(prefix="jde-tune-") as folder:
@@ -347,10 +303,6 @@ def _attempt(
     tried = {n: round(v, 6) if isinstance(v, float) else v for n, v in settings.items()}
     trial = Trial(tried, score_settings(with_settings(config, tried), loaded))
     return {_FIGURE: _comparable(trial.figure(metric)), "trial": trial}
-
-
-def _listed(values: Span | list[Setting]) -> list[Setting]:
-    return values.values() if isinstance(values, Span) else values
 
 
 def _domain(values: Span | list[Setting], ray_tune: Any) -> Any:

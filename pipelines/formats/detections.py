@@ -1,14 +1,14 @@
-"""Detections as data: files of `detections/`, and MOTChallenge `det.txt`, as chunks of frames.
+"""Detections in files: `detections/*.parquet` of a run, and MOTChallenge `det.txt`.
 
-`detections/*.parquet` holds what a run's association saw. Of MOT text everything from the
-detector counts: rows in any order, ids are not looked at, and scores that are no shares are mapped
-(see `to_scores`).
+`detections/*.parquet` holds the detections that a run's association received; no other module
+names its columns. Rows of MOT text may be in any order, their ids are ignored, and scores outside
+[0, 1] are mapped (`to_scores`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from jde_ray.models.structures import Detections, FloatArray
 from jde_ray.pipelines.config import TrackConfig, parse_score_map
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.mot import read_scored, read_sequence_info, sequence_info_path
-from jde_ray.pipelines.formats.parquet_file import open_parquet
+from jde_ray.pipelines.formats.parquet_file import binary_array, open_parquet
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import DEFAULT_RATE, Video, VideoInfo
 
@@ -42,9 +42,9 @@ class SavedVideo:
     """Detections of one video.
 
     Attributes:
-        video: Whose; its tracks go by its id.
+        video: The video in which they were found; its tracks get its id.
         root: Folder or `s3://` prefix.
-        key: Of the file below it: Parquet, or MOT text if it ends in .txt.
+        key: The file below `root`: MOT text if it ends in .txt, else Parquet.
     """
 
     video: Video
@@ -94,7 +94,7 @@ def to_scores(raw: FloatArray, score_map: str = "auto") -> FloatArray:
 
 
 def read_saved(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Iterator[SavedFrame]]:
-    """Size and rate of a video, and its frames with their detections as the run looks at them.
+    """Size and rate of a video, and its frames with the detections that the run uses.
 
     Raises:
         ValueError: If MOT text cannot be read, with file and line.
@@ -120,27 +120,53 @@ def _read_parquet(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, It
 
 
 def _frames_of(file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFrame]:
-    width = 0  # of a detector of boxes alone, which saves no embeddings
-    if "embeddings" in file.schema_arrow.names:
-        width = file.schema_arrow.field("embeddings").type.value_type.byte_width // 2
     for batch in file.iter_batches(batch_size=256):
-        columns = {name: batch.column(name) for name in batch.schema.names}
-        boxes = columns["boxes"].flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 4)
-        scores = columns["scores"].flatten().to_numpy(zero_copy_only=False)
-        embeddings = np.zeros((len(scores), 0), np.float16)
-        if width:
-            embeddings = _embeddings(columns["embeddings"].flatten(), width)
-        ends = np.concatenate([[0], np.cumsum(columns["scores"].value_lengths().to_numpy())])
-        times = columns["time_s"].to_numpy()
-        for row, frame in enumerate(columns["frame"].to_numpy()):
-            part = slice(int(ends[row]), int(ends[row + 1]))
-            found = Detections(boxes[part], scores[part], embeddings[part])
+        columns = _read_columns({name: batch.column(name) for name in batch.schema.names})
+        times = batch.column("time_s").to_numpy()
+        ends = np.concatenate([[0], np.cumsum(columns.counts)])
+        for row, frame in enumerate(columns.frame):
+            own = slice(int(ends[row]), int(ends[row + 1]))
+            found = Detections(columns.tlbr[own], columns.scores[own], columns.embeddings[own])
             keep = found.scores > threshold  # as a detector of this threshold hands over
             yield int(frame), float(times[row]), found if keep.all() else found[keep]
 
 
-def _embeddings(column: pa.Array, width: int) -> NDArray[np.float16]:
+@dataclass(frozen=True)
+class _Columns:
+    """Columns of F frames with n detections in all, as the file has them.
+
+    Attributes:
+        frame: `(F,)`.
+        counts: `(F,)` detections per frame.
+        tlbr: `(n, 4)` float32.
+        scores: `(n,)` float32.
+        embeddings: `(n, D)` float16; D is 0 if the file stores none.
+    """
+
+    frame: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    tlbr: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    embeddings: NDArray[np.float16]
+
+
+def _read_columns(columns: Mapping[str, pa.Array]) -> _Columns:
+    scores = columns["scores"].flatten().to_numpy(zero_copy_only=False)
+    embeddings = np.zeros((len(scores), 0), np.float16)
+    if "embeddings" in columns:  # a detector of boxes alone saves none
+        embeddings = _vectors(columns["embeddings"].flatten())
+    return _Columns(
+        columns["frame"].to_numpy(),
+        columns["scores"].value_lengths().to_numpy(),
+        columns["boxes"].flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 4),
+        scores,
+        embeddings,
+    )
+
+
+def _vectors(column: pa.Array) -> NDArray[np.float16]:
     """`(n, D)` of a column of fixed-size binary."""
+    width = column.type.byte_width // 2
     if not width or not len(column):
         return np.zeros((len(column), width), np.float16)
     content = np.frombuffer(column.buffers()[1], np.float16).reshape(-1, width)
@@ -184,7 +210,7 @@ def recorded_video(saved: pq.FileMetaData) -> Video | None:
 
 
 def detection_schema(embedding_dim: int) -> pa.Schema:
-    """Arrow schema of `detections/*.parquet`: a row a frame, so that empty frames are there too.
+    """Arrow schema of `detections/*.parquet`: one row per frame, also if it has no detections.
 
     Args:
         embedding_dim: Width D of the float16 embeddings, 0 for no such column.
@@ -197,13 +223,37 @@ def detection_schema(embedding_dim: int) -> pa.Schema:
     return pa.schema(columns)
 
 
+def detection_table(frames: Sequence[SavedFrame], embedding_dim: int) -> pa.Table:
+    """Rows of successive frames: one per frame, with a list per column of its detections.
+
+    Args:
+        frames: Frame number, time in seconds and detections, in the order of frames.
+        embedding_dim: As for `detection_schema`.
+    """
+    numbers, times, found = zip(*frames, strict=True)
+    tlbr = np.concatenate([one.tlbr for one in found]).astype(np.float32, copy=False)
+    scores = np.concatenate([one.scores for one in found]).astype(np.float32)
+    lists = {
+        "boxes": pa.FixedSizeListArray.from_arrays(pa.array(tlbr.reshape(-1)), 4),
+        "scores": pa.array(scores),
+    }
+    if embedding_dim:
+        lists["embeddings"] = binary_array(np.concatenate([one.embeddings for one in found]))
+    ends = pa.array(np.cumsum([0, *map(len, found)]), pa.int32())
+    columns = {"frame": pa.array(numbers, pa.int32()), "time_s": pa.array(times, pa.float64())}
+    columns |= {name: pa.ListArray.from_arrays(ends, values) for name, values in lists.items()}
+    schema = detection_schema(embedding_dim)
+    arrays = [columns[field.name].cast(field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
 @dataclass(frozen=True)
 class DetectionRows:
-    """Detections of a sequence, a row each.
+    """Detections of a sequence, one row each.
 
     Attributes:
-        rows: Their frames and boxes; ids are row numbers.
-        scores: `(n,)`.
+        rows: Frames and boxes; ids are row numbers.
+        scores: `(n,)` as the file has them.
         embeddings: `(n, D)` float16, None where the file has none.
     """
 
@@ -228,17 +278,12 @@ def read_detections(path: Path) -> DetectionRows:
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a file of detections/ ({reason})") from error
-    lists = {n: table.column(n).combine_chunks() for n in table.column_names if n != "frame"}
-    count = lists["scores"].value_lengths().to_numpy()
-    frame = np.repeat(table.column("frame").to_numpy().astype(np.int64), count)
-    tlbr = lists["boxes"].flatten().flatten().to_numpy().astype(np.float64).reshape(-1, 4)
-    scores = lists["scores"].flatten().to_numpy().astype(np.float64)
+    columns = _read_columns({n: table.column(n).combine_chunks() for n in table.column_names})
+    frame = np.repeat(columns.frame.astype(np.int64), columns.counts)
+    tlbr, scores = columns.tlbr.astype(np.float64), columns.scores.astype(np.float64)
     if not (np.isfinite(tlbr).all() and np.isfinite(scores).all()):
         raise ValueError(f"{path}: got NaN or Inf, expected finite boxes and scores")
-    embeddings = None
-    if has_embeddings:
-        content = b"".join(lists["embeddings"].flatten().to_pylist())
-        embeddings = np.frombuffer(content, np.float16).reshape(len(scores), -1 if content else 0)
+    embeddings = columns.embeddings if has_embeddings else None
     return DetectionRows(BoxRows(frame, np.arange(len(scores)), tlbr), scores, embeddings)
 
 

@@ -1,4 +1,4 @@
-"""Rows of label files, checked one by one: what is wrong is told with its file and line."""
+"""Rows of label files, checked one by one; each problem names its file and line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BadDataError(ValueError):
 
 @dataclass
 class Problems:
-    """What is wrong with the data, collected over all files.
+    """Problems of the data, collected over all files.
 
     Attributes:
         found: `file:line: reason`, in the order of reading.
@@ -40,8 +40,8 @@ class Problems:
         """Note a problem.
 
         Args:
-            path: Of the file.
-            line: 1-based, None where the whole file is meant.
+            path: The file.
+            line: Line from 1, None for the whole file.
             kind: What `--skip-bad` counts it under.
             detail: For the user: which value, what is accepted.
         """

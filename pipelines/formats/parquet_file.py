@@ -10,9 +10,12 @@ import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from jde_ray.pipelines.storage.base import Body, ObjectStore
 
@@ -46,6 +49,29 @@ def with_schema(schema: pa.Schema, metadata: Mapping[str, str]) -> dict[str, str
     return {**metadata, "ARROW:schema": stored}
 
 
+def binary_array(vectors: NDArray[Any]) -> pa.Array:
+    """Vectors `(n, D)` as float16 in fixed-size binary of 2 D bytes."""
+    count, width = vectors.shape
+    content = np.ascontiguousarray(vectors, np.float16)
+    buffers = [None, pa.py_buffer(content.tobytes())]
+    return pa.Array.from_buffers(pa.binary(2 * width), count, buffers)
+
+
+def encode_parquet(table: pa.Table, group_rows: int, metadata: Mapping[str, str]) -> bytes:
+    """A whole Parquet file with the settings of `ParquetFile`.
+
+    Args:
+        table: All rows.
+        group_rows: Rows per row group.
+        metadata: Metadata of the file and of its Arrow schema.
+    """
+    memory = io.BytesIO()
+    with _parquet_writer(memory, table.schema) as writer:
+        writer.write_table(table, row_group_size=group_rows)
+        writer.add_key_value_metadata(with_schema(table.schema, metadata))
+    return memory.getvalue()
+
+
 class ParquetFile:
     """A Parquet file of fixed-size row groups, whose metadata comes at the end.
 
@@ -55,9 +81,9 @@ class ParquetFile:
     checkpoint.
 
     Args:
-        path: Where it goes when it grows; beside it lies the file of a part.
-        schema: Of its rows.
-        group_rows: Rows of a row group.
+        path: Where it is written once it has a full row group; a part's file lies beside it.
+        schema: Arrow schema of the rows.
+        group_rows: Rows per row group.
         has_parts: `take_part` will be called.
     """
 
@@ -70,12 +96,8 @@ class ParquetFile:
         self._part: pq.ParquetWriter | None = None
         self._num_parted = 0  # of the waiting rows, those that a part holds already
 
-    def write(self, columns: list[pa.Array]) -> None:
-        """Append rows, given as the columns of the schema."""
-        self.append(pa.Table.from_arrays(columns, schema=self._schema))
-
     def append(self, table: pa.Table) -> None:
-        """Append rows; whole row groups are written."""
+        """Append rows of the file's schema; full row groups are written."""
         self._waiting.append(table)
         self._num_waiting += table.num_rows
         if self._num_waiting >= self._group_rows:
@@ -100,7 +122,7 @@ class ParquetFile:
         self._has_parts, self._num_parted = has_parts, self._num_waiting
 
     def close(self, metadata: Mapping[str, str]) -> Body:
-        """End the file; gives it, in memory or on disk."""
+        """End the file; returns its content, or its path if it is on disk."""
         self._has_parts = False
         memory = io.BytesIO() if self._writer is None else None
         if memory is not None:

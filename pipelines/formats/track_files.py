@@ -1,44 +1,12 @@
-"""What is to be scored: sequences of tracks, their ground truth, and rows from either's files."""
+"""Files of tracks and detections by the name of their sequence."""
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from jde_ray.pipelines.names import safe_name, sequence_name
-from jde_ray.pipelines.storage.stores import open_store
-
-
-@contextmanager
-def local_copy(place: str, folder: str = "tracks") -> Iterator[Path]:
-    """The place itself, or for OUT in a store a copy of one of its folders while it is needed.
-
-    Args:
-        place: A path, or `s3://bucket/prefix`.
-        folder: Of the run: `tracks`, or `detections`.
-
-    Raises:
-        ValueError: If it is another kind of address.
-        OSError: If the store does not answer.
-    """
-    if "://" not in place:
-        yield Path(place)
-        return
-    store = open_store(place)
-    with tempfile.TemporaryDirectory(prefix="jde-") as root:
-        copy = Path(root, folder)
-        copy.mkdir()
-        keys = [key for key in store.list(f"{folder}/") if key.endswith((".parquet", ".txt"))]
-        if store.exists("run.json"):
-            Path(root, "run.json").write_bytes(store.get("run.json"))
-        for key in keys:
-            (copy / key.rpartition("/")[2]).write_bytes(store.get(key))
-        if not keys:
-            raise ValueError(f"{folder}: no Parquet file and no MOT text file in {place}")
-        yield copy
 
 
 def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:
@@ -51,7 +19,7 @@ def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:
         place: OUT of a run, a folder of Parquet or of MOT text files (also one with them in
             `data/`, as TrackEval has it), or one such file. Of `detections` also a tree of
             NAME/det/det.txt.
-        folder: Of the run: `tracks`, or `detections`.
+        folder: Subfolder of OUT: `tracks` or `detections`.
 
     Raises:
         ValueError: If there are none, or two of one name.
@@ -94,7 +62,7 @@ def _names_of(path: Path) -> tuple[str, ...]:
 
 
 def _list_public(root: Path) -> list[Path]:
-    """Public detections of a MOTChallenge tree, a file a sequence.
+    """Public detections of a MOTChallenge tree, one file per sequence.
 
     Raises:
         ValueError: If a sequence has several files and none of them is `det.txt`.
@@ -114,7 +82,7 @@ def by_all_names(truths: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
     """Ground truth also by what an id makes of its name, and by its own id's name.
 
     Args:
-        truths: Of `find_truths`.
+        truths: Files by name, as `find_truths` returns them.
     """
     named = dict(truths)
     for name, files in truths.items():

@@ -1,19 +1,30 @@
-"""`tracks/*.parquet` and MOT text: rows of tracks, written and read."""
+"""Rows of tracks: `tracks/*.parquet` and MOT text, written and read.
+
+No other module names a column of `tracks/*.parquet`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from jde_ray.models.metrics.rows import BoxRows, check_unique
-from jde_ray.models.structures import FloatArray, Tracks
+from jde_ray.models.structures import FloatArray, IntArray, Tracks
+from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
 from jde_ray.pipelines.formats.mot import read_results
+from jde_ray.pipelines.formats.parquet_file import binary_array
+from jde_ray.pipelines.structures import TrackedFrame, Video
 
+ROW_GROUP_ROWS = 16_384
 _CORNERS = ("x1", "y1", "x2", "y2")
+_OF_VIDEO = ("video_id", "video")  # the same value in every row of a file
 
 
 def track_schema(embedding_dim: int | None = None) -> pa.Schema:
@@ -23,12 +34,175 @@ def track_schema(embedding_dim: int | None = None) -> pa.Schema:
         embedding_dim: Width D of the float16 embedding column, None or 0 for no such column.
     """
     text = pa.dictionary(pa.int32(), pa.string())
-    columns: list[Any] = [("video_id", text), ("video", text), ("frame", pa.int32())]
-    columns += [("time_s", pa.float64()), ("track_id", pa.int32())]
-    columns += [(name, pa.float32()) for name in ("x1", "y1", "x2", "y2", "score")]
+    columns: list[Any] = [(name, text) for name in _OF_VIDEO]
+    columns += [("frame", pa.int32()), ("time_s", pa.float64()), ("track_id", pa.int32())]
+    columns += [(name, pa.float32()) for name in (*_CORNERS, "score")]
     if embedding_dim:
         columns.append(("embedding", pa.binary(2 * embedding_dim)))
     return pa.schema(columns)
+
+
+def track_table(
+    video: Video, frames: Sequence[TrackedFrame], embedding_dim: int | None = None
+) -> pa.Table:
+    """Rows of successive frames with at least one track in all; each frame's are sorted by id.
+
+    Args:
+        video: The video that the frames belong to.
+        frames: Tracks in the order of frames, with embeddings if they are stored.
+        embedding_dim: As for `track_schema`.
+    """
+    orders = [np.argsort(frame.tracks.track_id, kind="stable") for frame in frames]
+    each = list(zip(frames, orders, strict=True))
+    counts = [len(order) for order in orders]
+    tlbr = np.concatenate([frame.tracks.tlbr[order] for frame, order in each]).astype(np.float32)
+    ids = np.concatenate([frame.tracks.track_id[order] for frame, order in each])
+    scores = np.concatenate([frame.tracks.score[order] for frame, order in each])
+    columns: dict[str, pa.Array] = {
+        "video_id": _repeated(video.video_id, len(ids)),
+        "video": _repeated(video.uri, len(ids)),
+        "frame": pa.array(np.repeat([frame.frame_index for frame in frames], counts), pa.int32()),
+        "time_s": pa.array(np.repeat([frame.time_s for frame in frames], counts), pa.float64()),
+        "track_id": pa.array(ids.astype(np.int32)),
+        "score": pa.array(scores.astype(np.float32)),
+    }
+    for i, name in enumerate(_CORNERS):
+        columns[name] = pa.array(np.ascontiguousarray(tlbr[:, i]))
+    if embedding_dim:
+        vectors = [frame.embeddings[order] for frame, order in each if frame.embeddings is not None]
+        columns["embedding"] = binary_array(np.concatenate(vectors))
+    schema = track_schema(embedding_dim)
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _repeated(text: str, count: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]))
+
+
+@dataclass(frozen=True)
+class TrackRows:
+    """Rows of a file of `tracks/`, in the file's precision, sorted by frame.
+
+    Attributes:
+        frame: `(n,)` 0-based source frames, not falling.
+        track_id: `(n,)`.
+        tlbr: `(n, 4)` corners in source pixels.
+        score: `(n,)` in [0, 1].
+    """
+
+    frame: IntArray
+    track_id: IntArray
+    tlbr: FloatArray
+    score: FloatArray
+
+    @staticmethod
+    def from_table(table: pa.Table) -> TrackRows:
+        """Rows of a table whose own rows may be in any order."""
+        frame = table.column("frame").to_numpy()
+        order = np.argsort(frame, kind="stable")
+        ids, score = (table.column(name).to_numpy()[order] for name in ("track_id", "score"))
+        corners = [table.column(name).to_numpy()[order] for name in _CORNERS]
+        return TrackRows(frame[order], ids, np.stack(corners, axis=1), score)
+
+    def in_frame(self, frame_index: int) -> TrackRows:
+        """The rows of one frame."""
+        own = slice(*np.searchsorted(self.frame, [frame_index, frame_index + 1]))
+        return TrackRows(self.frame[own], self.track_id[own], self.tlbr[own], self.score[own])
+
+
+def mot_text(table: pa.Table) -> str:
+    """MOTChallenge text of a table of `tracks/`: one line per row, by frame."""
+    rows = TrackRows.from_table(table)
+    lines: list[str] = []
+    for frame in np.unique(rows.frame):
+        own = rows.in_frame(frame)
+        index = np.arange(len(own.frame))
+        tracks = Tracks(own.track_id, own.tlbr.astype(np.float64), own.score, index)
+        lines += tracks.to_mot(int(frame))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def read_times(file: pq.ParquetFile, group: int) -> tuple[IntArray, NDArray[np.float64], IntArray]:
+    """`(n,)` frame, time in seconds and track id of the rows of a row group."""
+    frame, time_s, track_id = _group_columns(file, group, ("frame", "time_s", "track_id"))
+    return frame, time_s, track_id
+
+
+def read_foot_points(file: pq.ParquetFile, group: int) -> tuple[IntArray, FloatArray]:
+    """`(n,)` track ids of a row group, and `(n, 2)` middles of the lower sides of their boxes."""
+    track_id, left, right, bottom = _group_columns(file, group, ("track_id", "x1", "x2", "y2"))
+    return track_id, np.stack([(left + right) / 2, bottom], axis=1)
+
+
+def read_uri(file: pq.ParquetFile) -> str:
+    """Address of the video that the rows belong to, empty if there are no rows."""
+    if not file.num_row_groups:
+        return ""
+    (uris,) = _group_columns(file, 0, ("video",))
+    return str(uris[0]) if len(uris) else ""
+
+
+def _group_columns(file: pq.ParquetFile, group: int, names: tuple[str, ...]) -> list[NDArray[Any]]:
+    table = file.read_row_group(group, columns=list(names))
+    return [table.column(name).to_numpy() for name in names]
+
+
+def has_embeddings(schema: pa.Schema) -> bool:
+    """Whether a file of this schema stores an embedding per row."""
+    return "embedding" in schema.names
+
+
+def read_embeddings(table: pa.Table) -> FloatArray | None:
+    """`(n, D)` float16 embeddings of the rows of a table, None if it stores none."""
+    if not has_embeddings(table.schema):
+        return None
+    content = b"".join(table.column("embedding").to_pylist())
+    width = -1 if content else 0
+    vectors: FloatArray = np.frombuffer(content, np.float16).reshape(len(table), width)
+    return vectors
+
+
+def added_columns(schema: pa.Schema) -> tuple[str, ...]:
+    """Columns that no run writes."""
+    known = track_schema(1).names
+    return tuple(name for name in schema.names if name not in known)
+
+
+def replace_rows(table: pa.Table, tracks: Trajectories) -> pa.Table:
+    """A table with the columns of `table` and the rows of `tracks`, by frame and id.
+
+    Times are interpolated between the frames of `table`. Columns that no run writes are null.
+    """
+    order = np.lexsort((tracks.track_id, tracks.frame))
+    frame = tracks.frame[order]
+    columns: dict[str, Any] = {"frame": frame, "track_id": tracks.track_id[order]}
+    columns |= {name: tracks.tlbr[order, i] for i, name in enumerate(_CORNERS)}
+    columns["score"] = tracks.score[order]
+    if "time_s" in table.column_names and len(table):
+        known, first = np.unique(table.column("frame").to_numpy(), return_index=True)
+        columns["time_s"] = np.interp(frame, known, table.column("time_s").to_numpy()[first])
+    if tracks.embeddings is not None:
+        columns["embedding"] = [vector.tobytes() for vector in tracks.embeddings[order]]
+    for name in set(_OF_VIDEO).intersection(table.column_names):
+        value = table.column(name)[0].as_py() if len(table) else None
+        columns[name] = [value] * len(frame)
+    arrays, fields = [], []
+    for old in table.schema:
+        if old.name in columns:
+            arrays.append(_cast(pa.array(columns[old.name]), old.type))
+            fields.append(old)
+        else:
+            arrays.append(pa.nulls(len(frame), old.type))
+            fields.append(old.with_nullable(True))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if values.type == wanted:
+        return values
+    if pa.types.is_dictionary(wanted):
+        return values.cast(wanted.value_type).dictionary_encode().cast(wanted)
+    return values.cast(wanted)
 
 
 def read_tracks(path: Path) -> BoxRows:
@@ -70,16 +244,3 @@ def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
         table.column("score").to_numpy() if "score" in table.column_names else np.ones(len(rows))
     )
     return rows, scores.astype(np.float64)
-
-
-def mot_text(table: pa.Table) -> str:
-    """MOTChallenge text of a committed file of tracks; the same as `--save-mot` writes at once."""
-    columns = {name: table.column(name).to_numpy() for name in ("frame", "track_id", "score")}
-    tlbr = np.stack([table.column(name).to_numpy() for name in _CORNERS], 1).astype(np.float64)
-    frames, starts = np.unique(columns["frame"], return_index=True)
-    lines: list[str] = []
-    for frame, start, end in zip(frames, starts, [*starts[1:], len(table)], strict=True):
-        ids, scores = columns["track_id"][start:end], columns["score"][start:end]
-        rows = Tracks(ids, tlbr[start:end], scores, np.arange(end - start))
-        lines += rows.to_mot(int(frame))
-    return "".join(f"{line}\n" for line in lines)

@@ -1,12 +1,12 @@
-"""Checkpoints of long videos, in OUT, so that any node can go on from where an actor was lost.
+"""Checkpoints of long videos, in OUT, so that any node can resume where an actor was lost.
 
     checkpoints/<video_id>/<token>/<frame>/tracks.parquet       rows since the checkpoint before
                                           /detections.parquet   likewise, with --save-detections
                                           /state.npz            the tracker, written last
 
-A token is one attempt's own, so that two attempts never write the same object. A state names the
-parts that belong to it, also those of the attempt that it goes on from. Nothing here is a commit:
-whatever cannot be read is a reason to start at frame 0.
+Each attempt has its own token, so that two attempts never write the same object. A state names
+the files of rows that belong to it, also those of the attempt that it resumed. Nothing here is a
+commit: whatever cannot be read is a reason to start at frame 0.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import TrackerState
+from jde_ray.pipelines.output.layout import CHECKPOINTS_PREFIX
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import Counts, Video, VideoInfo
 
-PREFIX = "checkpoints/"
 _STATE = "state.npz"
 _FORMAT = 1
 _TRACKER = "tracker."  # before the names of the tracker's arrays
@@ -36,7 +36,7 @@ class Checkpoint:
     """A video's association between two chunks.
 
     Attributes:
-        belongs: Video, its version, configuration, outputs: what must be equal to go on.
+        belongs: Video, its version, configuration, outputs: what must be equal to resume.
         next_frame: Source frame that follows.
         next_chunk: Chunk that follows.
         chunk_frames: Frames of a chunk.
@@ -115,7 +115,7 @@ class Checkpoint:
 
 
 def belonging(video: Video, config_hash: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint and the run that goes on from it must have in common."""
+    """Values that must be equal in a checkpoint and in the run that resumes it."""
     return {
         "video": video.uri,
         "version": video.version,
@@ -126,12 +126,12 @@ def belonging(video: Video, config_hash: str, outputs: Mapping[str, Any]) -> dic
 
 def part_key(video_id: str, token: str, frame: int, kind: str) -> str:
     """Where an attempt puts rows of a checkpoint."""
-    return f"{PREFIX}{video_id}/{token}/{frame:012d}/{kind}.parquet"
+    return f"{CHECKPOINTS_PREFIX}{video_id}/{token}/{frame:012d}/{kind}.parquet"
 
 
 def save(store: ObjectStore, video_id: str, token: str, checkpoint: Checkpoint) -> str:
-    """Put the state, whose parts are there already; gives its key."""
-    key = f"{PREFIX}{video_id}/{token}/{checkpoint.next_frame:012d}/{_STATE}"
+    """Put the state, whose rows are stored already; returns its key."""
+    key = f"{CHECKPOINTS_PREFIX}{video_id}/{token}/{checkpoint.next_frame:012d}/{_STATE}"
     store.put(key, checkpoint.dump())
     return key
 
@@ -139,7 +139,7 @@ def save(store: ObjectStore, video_id: str, token: str, checkpoint: Checkpoint) 
 def put_parts(
     store: ObjectStore, video_id: str, token: str, frame: int, files: Mapping[str, Path]
 ) -> dict[str, str]:
-    """Put the rows since the checkpoint before; gives their keys by kind."""
+    """Put the rows since the last checkpoint; returns their keys by kind."""
     keys = {kind: part_key(video_id, token, frame, kind) for kind in files}
     for kind, path in files.items():
         store.put(keys[kind], path)
@@ -149,8 +149,8 @@ def put_parts(
 def find_states(store: ObjectStore) -> dict[str, list[str]]:
     """Keys of the states of every video that has one, the furthest first."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for key in store.list(PREFIX):
-        place = key.removeprefix(PREFIX).split("/")
+    for key in store.list(CHECKPOINTS_PREFIX):
+        place = key.removeprefix(CHECKPOINTS_PREFIX).split("/")
         if len(place) == 4 and place[3] == _STATE:  # whatever else lies here is none of ours
             found.setdefault(place[0], []).append((place[2], key))
     return {video: [key for _, key in sorted(keys)[::-1]] for video, keys in found.items()}
@@ -158,11 +158,14 @@ def find_states(store: ObjectStore) -> dict[str, list[str]]:
 
 def find_videos(store: ObjectStore) -> set[str]:
     """Ids of the videos that have anything here."""
-    return {key.removeprefix(PREFIX).partition("/")[0] for key in store.list(PREFIX)}
+    return {
+        key.removeprefix(CHECKPOINTS_PREFIX).partition("/")[0]
+        for key in store.list(CHECKPOINTS_PREFIX)
+    }
 
 
 def clear(store: ObjectStore, video_id: str) -> None:
     """Remove every checkpoint of a video, those of other attempts too, and unfinished uploads."""
-    for key in list(store.list(f"{PREFIX}{video_id}/")):
+    for key in list(store.list(f"{CHECKPOINTS_PREFIX}{video_id}/")):
         store.delete(key)
-    store.abort_uploads(f"{PREFIX}{video_id}/")
+    store.abort_uploads(f"{CHECKPOINTS_PREFIX}{video_id}/")

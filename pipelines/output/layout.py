@@ -1,29 +1,87 @@
-"""Keys of a run's objects."""
+"""Where the objects of a run lie in OUT, a folder or a prefix of a bucket.
+
+run.json                     configuration of the run
+summary.json                 result of the last call; summary-k-of-K.json of each partition
+report.html
+tracks/<video_id>.parquet    rows of a video: it is committed if this object exists
+errors/<video_id>.json       why a video has no tracks
+detections/<video_id>.parquet, mot/<video_id>.txt, videos/<video_id>.mp4
+checkpoints/<video_id>/      see `pipelines.output.checkpoints`
+"""
 
 from __future__ import annotations
 
+from jde_ray.pipelines.storage.base import ObjectStore
+
+RUN_KEY = "run.json"
+REPORT_KEY = "report.html"
+SUMMARY_PREFIX = "summary"
+TRACKS_PREFIX, ERRORS_PREFIX, DETECTIONS_PREFIX = "tracks/", "errors/", "detections/"
+MOT_PREFIX, VIDEOS_PREFIX, CHECKPOINTS_PREFIX = "mot/", "videos/", "checkpoints/"
+
+# the suffix of the one object per video, by prefix; the commit first
+_SUFFIXES = {
+    TRACKS_PREFIX: ".parquet",
+    ERRORS_PREFIX: ".json",
+    DETECTIONS_PREFIX: ".parquet",
+    MOT_PREFIX: ".txt",
+    VIDEOS_PREFIX: ".mp4",
+}
+
 
 def tracks_key(video_id: str) -> str:
-    """Where a video's rows are; the object's existence is the commit."""
-    return f"tracks/{video_id}.parquet"
+    """Key of a video's rows; the object's existence is the commit."""
+    return _key(TRACKS_PREFIX, video_id)
 
 
 def error_key(video_id: str) -> str:
-    """Where a failed video's error record is."""
-    return f"errors/{video_id}.json"
+    """Key of a failed video's error record."""
+    return _key(ERRORS_PREFIX, video_id)
+
+
+def detections_key(video_id: str) -> str:
+    """Key of the detections in a video's frames."""
+    return _key(DETECTIONS_PREFIX, video_id)
 
 
 def mot_key(video_id: str) -> str:
     """Key of a video's MOTChallenge text."""
-    return f"mot/{video_id}.txt"
+    return _key(MOT_PREFIX, video_id)
 
 
 def video_key(video_id: str) -> str:
-    """Where a video with its tracks drawn on it is."""
-    return f"videos/{video_id}.mp4"
+    """Key of a video with its tracks drawn on it."""
+    return _key(VIDEOS_PREFIX, video_id)
 
 
 def summary_key(share: tuple[int, int]) -> str:
-    """Where a run's summary goes; each of several partitions has its own."""
+    """Key of a run's summary; each of several partitions has its own."""
     part, of = share
-    return "summary.json" if of == 1 else f"summary-{part}-of-{of}.json"
+    return f"{SUMMARY_PREFIX}.json" if of == 1 else f"{SUMMARY_PREFIX}-{part}-of-{of}.json"
+
+
+def result_keys(video_id: str) -> list[str]:
+    """Keys of everything but checkpoints that a run may have written for a video, tracks first."""
+    return [_key(prefix, video_id) for prefix in _SUFFIXES]
+
+
+def list_ids(store: ObjectStore, prefix: str) -> set[str]:
+    """Ids of the videos that have their object below a prefix, one of those of this module."""
+    suffix = _SUFFIXES[prefix]
+    return {
+        key.removeprefix(prefix).removesuffix(suffix)
+        for key in store.list(prefix)
+        if key.endswith(suffix)
+    }
+
+
+def ids_with_results(store: ObjectStore) -> set[str]:
+    """Ids of the videos that have anything in the store but checkpoints."""
+    found: set[str] = set()
+    for prefix in _SUFFIXES:
+        found |= list_ids(store, prefix)
+    return found
+
+
+def _key(prefix: str, video_id: str) -> str:
+    return f"{prefix}{video_id}{_SUFFIXES[prefix]}"

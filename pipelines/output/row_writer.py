@@ -11,44 +11,28 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from jde_ray.models.structures import Detections, Tracks
+from jde_ray.models.structures import Detections
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import PASSING, VideoError
-from jde_ray.pipelines.formats.detections import detection_schema
+from jde_ray.pipelines.formats.detections import SavedFrame, detection_schema, detection_table
 from jde_ray.pipelines.formats.parquet_file import ParquetFile
-from jde_ray.pipelines.formats.tracks import _CORNERS, mot_text, track_schema
-from jde_ray.pipelines.output.layout import error_key, mot_key, tracks_key, video_key
+from jde_ray.pipelines.formats.tracks import ROW_GROUP_ROWS, mot_text, track_schema, track_table
+from jde_ray.pipelines.output.layout import (
+    detections_key,
+    error_key,
+    mot_key,
+    result_keys,
+    tracks_key,
+)
 from jde_ray.pipelines.storage.base import Body, ObjectStore
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
-ROW_GROUP_ROWS = 16_384
 _FRAME_GROUP_ROWS = 256  # a row of detections/ is a whole frame
 _TABLE_ROWS = 4096  # of tracks/, that become an Arrow table at once
-
-
-def detections_key(video_id: str) -> str:
-    """Where the detections of a video's frames are."""
-    return f"detections/{video_id}.parquet"
-
-
-_KEYS = (tracks_key, error_key, detections_key, mot_key, video_key)  # the commit first
-
-
-def videos_with_results(store: ObjectStore) -> set[str]:
-    """Ids of the videos of which anything is in the store but checkpoints."""
-    found: set[str] = set()
-    for key_of in _KEYS:
-        prefix, _, suffix = key_of("/").partition("//")
-        keys = (key for key in store.list(f"{prefix}/") if key.endswith(suffix))
-        found.update(key.removeprefix(f"{prefix}/").removesuffix(suffix) for key in keys)
-    return found
 
 
 def remove_results(store: ObjectStore, video_id: str) -> None:
@@ -57,8 +41,8 @@ def remove_results(store: ObjectStore, video_id: str) -> None:
     Its tracks go first: whatever ends the process on the way, a video without tracks is done
     again by the next run, and what is left beside them does not pass for its.
     """
-    for key_of in _KEYS:
-        store.delete(key_of(video_id))
+    for key in result_keys(video_id):
+        store.delete(key)
 
 
 def record_failure(
@@ -67,9 +51,9 @@ def record_failure(
     """Create a video's error record.
 
     Args:
-        store: Of the run.
-        video: The one that failed.
-        error: Why.
+        store: OUT.
+        video: The video that failed.
+        error: The reason.
         replaces: Results of an earlier run may be there. They are removed, unless the error is a
             passing one: then tracks are kept, and there is no record.
 
@@ -97,9 +81,9 @@ class RowWriter:
 
     Args:
         folder: Local folder of this writer alone; it is removed at the end.
-        video: Whose rows.
+        video: The video that the rows belong to.
         embedding_dim: Width D of the detector's embeddings.
-        outputs: What is written beside the tracks.
+        outputs: Files to write beside the tracks.
         has_checkpoints: `checkpoint` will be called.
     """
 
@@ -114,7 +98,8 @@ class RowWriter:
     ) -> None:
         self._folder, self._video, self._outputs = folder, video, outputs
         self._embedding_dim = embedding_dim
-        schema = track_schema(embedding_dim if outputs.save_embeddings else None)
+        self._stored_dim = embedding_dim if outputs.save_embeddings else None
+        schema = track_schema(self._stored_dim)
         self._tracks = ParquetFile(
             folder / "tracks.parquet", schema, ROW_GROUP_ROWS, has_checkpoints
         )
@@ -126,7 +111,7 @@ class RowWriter:
         self._mot = _opened(folder / "mot.txt") if outputs.save_mot else None
         # rows and frames that are not in an Arrow table yet: many cost as much as one
         self._rows: list[TrackedFrame] = []
-        self._found: list[tuple[int, float, Detections]] = []
+        self._found: list[SavedFrame] = []
         self._num_rows = 0
 
     def write(self, frame: TrackedFrame) -> None:
@@ -149,52 +134,16 @@ class RowWriter:
     def _flush_rows(self) -> None:
         if not self._rows:
             return
-        orders = [np.argsort(frame.tracks.track_id, kind="stable") for frame in self._rows]
-        each = list(zip(self._rows, orders, strict=True))
-        counts = [len(order) for order in orders]
-        tlbr = np.concatenate([frame.tracks.tlbr[order] for frame, order in each])
-        tlbr = tlbr.astype(np.float32)
-        ids = np.concatenate([frame.tracks.track_id[order] for frame, order in each])
-        scores = np.concatenate([frame.tracks.score[order] for frame, order in each])
-        columns = [
-            _repeated(self._video.video_id, self._num_rows),
-            _repeated(self._video.uri, self._num_rows),
-            pa.array(np.repeat([frame.frame_index for frame in self._rows], counts), pa.int32()),
-            pa.array(np.repeat([frame.time_s for frame in self._rows], counts), pa.float64()),
-            pa.array(ids.astype(np.int32)),
-            *(pa.array(np.ascontiguousarray(tlbr[:, i])) for i in range(len(_CORNERS))),
-            pa.array(scores.astype(np.float32)),
-        ]
-        if self._outputs.save_embeddings and self._embedding_dim:
-            vectors = [
-                frame.embeddings[order] for frame, order in each if frame.embeddings is not None
-            ]
-            columns.append(_binary(np.concatenate(vectors)))
-        self._tracks.write(columns)
-        if self._mot is not None:  # as the Parquet has them, so that either gives the same text
-            ends = np.cumsum(counts)
-            for (frame, order), end in zip(each, ends, strict=True):
-                own = slice(end - len(order), end)
-                detections = frame.tracks.detection_index[order]
-                rows = Tracks(ids[own], tlbr[own].astype(np.float64), scores[own], detections)
-                self._mot.writelines(f"{line}\n" for line in rows.to_mot(frame.frame_index))
+        table = track_table(self._video, self._rows, self._stored_dim)
+        self._tracks.append(table)
+        if self._mot is not None:
+            self._mot.write(mot_text(table))
         self._rows, self._num_rows = [], 0
 
     def _flush_found(self) -> None:
         if self._detections is None or not self._found:
             return
-        frames, times, found = zip(*self._found, strict=True)
-        tlbr = np.concatenate([one.tlbr for one in found]).astype(np.float32, copy=False)
-        boxes = pa.FixedSizeListArray.from_arrays(pa.array(tlbr.reshape(-1)), 4)
-        scores = pa.array(np.concatenate([one.scores for one in found]).astype(np.float32))
-        lists = [boxes, scores]
-        if self._embedding_dim:
-            lists.append(_binary(np.concatenate([one.embeddings for one in found])))
-        ends = pa.array(np.cumsum([0, *map(len, found)]), pa.int32())
-        columns = [pa.array(frames, pa.int32()), pa.array(times, pa.float64())]
-        columns += [pa.ListArray.from_arrays(ends, values) for values in lists]
-        schema = detection_schema(self._embedding_dim)
-        self._detections.write([c.cast(f.type) for c, f in zip(columns, schema, strict=True)])
+        self._detections.append(detection_table(self._found, self._embedding_dim))
         self._found = []
 
     def checkpoint(self) -> dict[str, Path]:
@@ -224,7 +173,7 @@ class RowWriter:
         return self.seal(metadata)(store)
 
     def seal(self, metadata: Mapping[str, str]) -> Callable[[ObjectStore], bool]:
-        """End the files; gives what creates the video's objects of them, in any thread."""
+        """End the files; returns a function that creates the video's objects, in any thread."""
         video_id = self._video.video_id
         self._flush_rows()
         self._flush_found()
@@ -258,7 +207,7 @@ class RowWriter:
 
 
 def _identity(video: Video) -> str:
-    """What a video goes by, as JSON; not what changes when its file is copied."""
+    """Identity of a video as JSON, without what changes when its file is copied."""
     names = [field.name for field in fields(video) if field.compare]
     return json.dumps({name: getattr(video, name) for name in names})
 
@@ -266,14 +215,3 @@ def _identity(video: Video) -> str:
 def _opened(path: Path) -> TextIO:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("w")
-
-
-def _repeated(text: str, count: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]))
-
-
-def _binary(embeddings: NDArray[Any]) -> pa.Array:
-    count, width = embeddings.shape
-    content = np.ascontiguousarray(embeddings, np.float16)
-    buffers = [None, pa.py_buffer(content.tobytes())]
-    return pa.Array.from_buffers(pa.binary(2 * width), count, buffers)

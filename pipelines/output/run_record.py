@@ -1,4 +1,4 @@
-"""What a run leaves behind about itself: `run.json` at its start, `summary.json` at its end."""
+"""`run.json`, the record of a run's configuration, and outcomes of committed videos."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jde_ray.pipelines.config import (
     TrackConfig,
 )
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.output.layout import error_key, tracks_key
+from jde_ray.pipelines.output.layout import RUN_KEY, error_key, tracks_key
 from jde_ray.pipelines.output.work import VideoRow, known_failure, read_row
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
@@ -31,7 +31,7 @@ _LIBRARIES = ("ray", "torch", "numpy", "scipy", "pyarrow", "av", "opencv-python-
 
 
 def file_metadata(config: TrackConfig) -> dict[str, str]:
-    """What every Parquet file of a run says about it."""
+    """Metadata that every Parquet file of a run carries."""
     return {
         "model": config.detection.weights.rstrip("/").rpartition("/")[2],
         "weights_sha256": config.detection.weights_sha256,
@@ -56,9 +56,9 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
     try:
         store = open_store(out)
         text = json.dumps(record, indent=1, sort_keys=True)
-        if store.put_if_absent("run.json", f"{text}\n".encode()):
+        if store.put_if_absent(RUN_KEY, f"{text}\n".encode()):
             return store
-        content = store.get("run.json")
+        content = store.get(RUN_KEY)
     except (ValueError, OSError) as error:
         raise RunError(f"out: {out} cannot be used ({error})", ExitCode.REFUSED) from error
     try:
@@ -98,7 +98,7 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
 
 
 def parse_record(content: bytes) -> dict[str, Any]:
-    """What `run.json` says: a mapping with a `config_hash` and the mapping `config`.
+    """Parse `run.json`: a mapping with a `config_hash` and the mapping `config`.
 
     Raises:
         ValueError: If it is something else.
@@ -114,7 +114,7 @@ def parse_record(content: bytes) -> dict[str, Any]:
 def recorded_precision(out: str) -> Precision | None:
     """Arithmetic of the run that OUT belongs to, None for a new OUT or one that cannot be read."""
     try:
-        before = json.loads(open_store(out).get("run.json"))
+        before = json.loads(open_store(out).get(RUN_KEY))
         recorded: Precision = before["config"]["detection"]["precision"]
         DetectionConfig(precision=recorded)
     except (ValueError, OSError, KeyError, TypeError):

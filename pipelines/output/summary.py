@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a call did, and what OUT holds after it.
+    """Result of one call, and the content of OUT after it.
 
     Counts are of this call; those of all calls are in `folder`.
 
     Attributes:
-        run_id: Of the call alone.
+        run_id: Random id of this call.
         started: When it began, UTC, ISO 8601.
         ended: When it ended, likewise.
         videos_failed: Of this call, sources without a video included.
@@ -99,7 +99,7 @@ def summarize(
     Args:
         out: Address of the store.
         work: As planned at the start.
-        outcomes: Of the videos that ended in this run.
+        outcomes: Outcomes of the videos that ended in this run.
         seconds: By stage; that of `associate` is added here.
         passes: How often unfinished videos were planned.
         frames_seen: Frames that came out of the network.

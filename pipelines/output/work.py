@@ -1,7 +1,7 @@
-"""What is left to do in an OUT, and what earlier runs did there. No video is opened for it.
+"""Plan a run: videos left to do in OUT, and results of earlier runs. No video is opened.
 
-What earlier runs did is known from their `summary.json`; of a video that no summary tells of (its
-run was killed) the end of its file of tracks is read.
+Results of earlier runs come from their `summary.json`. For a video in no summary (its run was
+killed) they come from the footer of its file of tracks.
 """
 
 from __future__ import annotations
@@ -19,8 +19,17 @@ import pyarrow as pa
 from jde_ray.pipelines.errors import Reason, VideoError, error_from_dict
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.output import checkpoints
-from jde_ray.pipelines.output.layout import error_key, summary_key, tracks_key
-from jde_ray.pipelines.output.row_writer import videos_with_results, write_error
+from jde_ray.pipelines.output.layout import (
+    ERRORS_PREFIX,
+    SUMMARY_PREFIX,
+    TRACKS_PREFIX,
+    error_key,
+    ids_with_results,
+    list_ids,
+    summary_key,
+    tracks_key,
+)
+from jde_ray.pipelines.output.row_writer import write_error
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 
@@ -35,7 +44,7 @@ class VideoRow:
 
     Attributes:
         status: `done` and `failed` in this call; `skipped` and `failed before`: by an earlier one.
-        version: Of the video's file: what changes with its content; empty where it is not known.
+        version: Changes with the content of the video's file; empty if not known.
     """
 
     video_id: str
@@ -52,7 +61,7 @@ class VideoRow:
 
 @dataclass(frozen=True)
 class Work:
-    """What is left to do, and what was done before.
+    """Videos left to do, and videos done before.
 
     Attributes:
         todo: Videos to track.
@@ -60,10 +69,10 @@ class Work:
         failed: Sources of this call without a video.
         failed_before: Videos that failed in an earlier call and are left alone.
         stale: Ids of the videos to track of which there are results, to be replaced.
-        afresh: Of the videos to track, those whose checkpoints are not gone on from.
-        known: Rows of the videos that have tracks, by id, also of others in the folder.
-        changed: Of the skipped videos, those whose file is another one now.
-        redone: Ids that an interrupted run with `--overwrite` has done, which this one goes on.
+        afresh: Ids of videos to track from frame 0 although they have checkpoints.
+        known: Rows by id of videos that have tracks, also of others in the folder.
+        changed: Skipped videos whose file has changed since.
+        redone: Ids done by an interrupted run with `--overwrite`, which this one continues.
     """
 
     todo: list[Video]
@@ -89,16 +98,16 @@ def plan_work(
     """Split videos by what OUT says of them. Nothing that a run has done is removed.
 
     Args:
-        store: Of the run.
-        videos: All of them.
+        store: OUT.
+        videos: All videos of this call.
         failures: Sources in which no video was found; they get their error record here, unless
             they have tracks.
         overwrite: Do all of these videos, whatever there is of them.
         retry_errors: Do those that failed again.
         share: The partition.
     """
-    committed = {_id_of(key) for key in store.list("tracks/") if key.endswith(".parquet")}
-    errors = {_id_of(key) for key in store.list("errors/")}
+    committed = list_ids(store, TRACKS_PREFIX)
+    errors = list_ids(store, ERRORS_PREFIX)
     kept = checkpoints.find_videos(store)
     before = _Before.read(store, share)
     work = Work([], [], [])
@@ -127,7 +136,7 @@ def plan_work(
     known = _rows(store, {video.video_id for video in work.skipped} | others, before.rows)
     return replace(
         work,
-        stale=frozenset(todo & videos_with_results(store)),
+        stale=frozenset(todo & ids_with_results(store)),
         afresh=frozenset(kept & (todo if overwrite else todo & errors)),
         known=known,
         changed=[video for video in work.skipped if _is_changed(video, known)],
@@ -145,7 +154,7 @@ def accept(store: ObjectStore, work: Work, share: tuple[int, int]) -> None:
         checkpoints.clear(store, video_id)
     if work.stale:
         own, (_, of) = summary_key(share), share
-        for key in list(store.list("summary")):
+        for key in list(store.list(SUMMARY_PREFIX)):
             if key == own or of == 1 or not key.endswith(f"-of-{of}.json"):
                 store.delete(key)
 
@@ -164,10 +173,6 @@ def known_failure(store: ObjectStore, video_id: str) -> VideoError:
     return error
 
 
-def _id_of(key: str) -> str:
-    return key.partition("/")[2].rpartition(".")[0]
-
-
 def _is_changed(video: Video, known: dict[str, VideoRow]) -> bool:
     before = known[video.video_id].version
     return bool(before and video.source_version) and before != video.source_version
@@ -175,7 +180,7 @@ def _is_changed(video: Video, known: dict[str, VideoRow]) -> bool:
 
 @dataclass(frozen=True)
 class _Before:
-    """What summaries say: rows of videos with tracks, and what `--overwrite` had done."""
+    """Content of all summaries: rows of videos with tracks, and videos redone by `--overwrite`."""
 
     rows: dict[str, VideoRow]
     redone: frozenset[str]
@@ -185,7 +190,7 @@ class _Before:
         """Of all partitions. One that cannot be read says nothing; all of it is elsewhere."""
         rows: dict[str, VideoRow] = {}
         redone: frozenset[str] = frozenset()
-        for key in store.list("summary"):
+        for key in store.list(SUMMARY_PREFIX):
             try:
                 values = json.loads(store.get(key))
                 lines = map(_row_from, [*values["videos"], *values["others"]])

@@ -1,8 +1,8 @@
 """`report.html`: one page that shows a run, with nothing to load and nothing to install.
 
-Its size is bounded, however large the archive is: so many videos are listed, fewer are drawn, and
-the page says which. Everything that came from outside is escaped, and the page's policy lets no
-script run but its own.
+Its size is bounded, however large the archive is: at most `MAX_LISTED` videos are listed and
+`MAX_DRAWN` drawn, and the page says which. Everything that came from outside is escaped, and the
+page's policy lets no script run but its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from string import Template
 import pyarrow as pa
 
 from jde_ray.pipelines.errors import ExitCode, VideoError
-from jde_ray.pipelines.output.layout import error_key
+from jde_ray.pipelines.output.layout import (
+    ERRORS_PREFIX,
+    REPORT_KEY,
+    RUN_KEY,
+    TRACKS_PREFIX,
+    error_key,
+    list_ids,
+)
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.output.work import VideoRow, known_failure
 from jde_ray.pipelines.report import sections
@@ -31,7 +38,6 @@ from jde_ray.pipelines.storage.base import ObjectStore
 
 logger = logging.getLogger(__name__)
 
-REPORT_KEY = "report.html"
 MAX_DRAWN = 50
 MAX_LISTED = 1000
 
@@ -45,8 +51,8 @@ def write_report(store: ObjectStore, summary: Summary) -> bool:
     """Put `report.html` into the store, unless the one that is there says all there is to say.
 
     Args:
-        store: Of the run; its `run.json` is there.
-        summary: Of the run. Videos that earlier runs left in the store are shown too.
+        store: OUT with its `run.json`.
+        summary: Summary of this run; videos of earlier runs in the store are shown too.
 
     Returns:
         Whether it was written. A page is not worth a run: what goes wrong is logged in one line.
@@ -71,7 +77,7 @@ def build_report(
     max_listed: int = MAX_LISTED,
 ) -> str:
     """The page. Equal inputs give equal text, but for the seconds of the summary."""
-    record = json.loads(store.get("run.json"))
+    record = json.loads(store.get(RUN_KEY))
     rows = _all_rows(store, summary)
     shown = _shown(rows, max_listed)
     listed = _read(store, shown, record["config"]["vid_stride"], max_drawn)
@@ -106,11 +112,8 @@ def _script_hash(page: str) -> str:
 def _all_rows(store: ObjectStore, summary: Summary) -> list[VideoRow]:
     """Videos of this run and of earlier ones, the failed first, then by id."""
     rows = {row.video_id: row for row in [*summary.others, *summary.videos]}
-    for prefix, suffix, status in (
-        ("tracks/", ".parquet", "skipped"), ("errors/", ".json", "failed before"),
-    ):  # fmt: skip
-        for key in store.list(prefix):
-            video_id = key.removeprefix(prefix).removesuffix(suffix)
+    for prefix, status in ((TRACKS_PREFIX, "skipped"), (ERRORS_PREFIX, "failed before")):
+        for video_id in list_ids(store, prefix):
             rows.setdefault(video_id, VideoRow(video_id=video_id, video="", status=status))
     order = ["failed", "failed before"]
     return sorted(

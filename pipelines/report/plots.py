@@ -1,20 +1,21 @@
-"""A committed video in two pictures: people over time, and where they walked. SVG as text.
+"""Two charts of a committed video: people over time, and where they walked. SVG as text.
 
-Row groups are read one after the other; what is kept is a number a frame, and for each track its
-time span and a few points. Of a long video so many row groups are read, evenly over its length.
+Row groups are read one after the other; kept are one number per frame, and for each track its
+time span and a few points. Of a long video at most `MAX_GROUPS` row groups are read, evenly over
+its length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jde_ray.pipelines.formats.parquet_file import open_parquet
+from jde_ray.pipelines.formats.tracks import read_foot_points, read_times, read_uri
 from jde_ray.pipelines.output.layout import tracks_key
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.video.drawing import Point, track_colour
@@ -22,23 +23,23 @@ from jde_ray.pipelines.video.drawing import Point, track_colour
 MAX_GROUPS = 24  # row groups that are read of a video: an hour of five people, whole
 MAX_PATHS = 80  # of a video, the longest ones
 _PATH_POINTS = 40  # of a track, evenly over its rows, and its last one
-_COLUMNS = 320  # of the picture over time
+_COLUMNS = 320  # of the chart over time
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedVideo:
-    """What the pictures need of a committed video.
+    """Data of a committed video for its charts.
 
     Attributes:
-        uri: Of the video, empty if it has no rows.
-        width: Of a frame in source pixels.
-        height: Likewise.
+        uri: Address of the video, empty if it has no rows.
+        width: Width of a frame in source pixels.
+        height: Height of a frame in source pixels.
         duration_s: At the nominal frame rate.
-        people: `(num_frames,)` float64, tracks present in each frame that was looked at; between
-            the parts of the file that were read, on a straight line.
-        num_rows: Of the whole file.
-        num_tracks: Likewise; of a file of row format 1, as far as it was read.
+        people: `(num_frames,)` float64, tracks present in each processed frame; interpolated
+            linearly between the row groups that were read.
+        num_rows: Rows in the whole file.
+        num_tracks: Tracks in the whole file; in row format 1, those in the groups that were read.
         rows: By track id: number of rows, first and last time in seconds, as far as they were read.
         share: How many row groups were read, and of how many.
         paths: Foot points in source pixels by track id, in order of time; the longest tracks only.
@@ -72,12 +73,12 @@ class TrackedVideo:
 def read_tracked_video(
     store: ObjectStore, video_id: str, vid_stride: int, max_groups: int = MAX_GROUPS
 ) -> TrackedVideo:
-    """Read a video's committed rows, or so many parts of them.
+    """Read a video's committed rows, or a sample of their row groups.
 
     Args:
-        store: Of the run.
+        store: OUT.
         video_id: A committed video.
-        vid_stride: Of the run: every n-th frame was looked at.
+        vid_stride: The run processed every n-th frame.
         max_groups: Row groups read at most.
 
     Raises:
@@ -97,7 +98,7 @@ def read_tracked_video(
     is_known = np.full(num_frames, len(groups) == total)
     rows: dict[int, tuple[int, float, float]] = {}
     for group in groups.tolist():
-        frame, time_s, track_id = _columns(file, group, ("frame", "time_s", "track_id"))
+        frame, time_s, track_id = read_times(file, group)
         seen = np.clip(frame // vid_stride, 0, len(people) - 1)
         people += np.bincount(seen, minlength=len(people))
         if len(seen):  # the frames at its ends may go on in the groups beside it
@@ -107,11 +108,10 @@ def read_tracked_video(
         for one, start, end, number in zip(ids, time_s[first], time_s[last], count, strict=True):
             before = rows.get(int(one), (0, float(start), 0.0))
             rows[int(one)] = (before[0] + int(number), before[1], float(end))
-    uris = _columns(file, 0, ("video",))[0][:1].tolist() if total else []
     known = np.flatnonzero(is_known)
     every = np.arange(num_frames)
     return TrackedVideo(
-        uri=str(uris[0]) if uris else "",
+        uri=read_uri(file),
         width=width,
         height=height,
         duration_s=num_frames * vid_stride / rate,
@@ -124,11 +124,6 @@ def read_tracked_video(
     )
 
 
-def _columns(file: pq.ParquetFile, group: int, names: tuple[str, ...]) -> list[NDArray[Any]]:
-    table = file.read_row_group(group, columns=list(names))
-    return [table.column(name).to_numpy() for name in names]
-
-
 def _paths(
     file: pq.ParquetFile, groups: Sequence[int], rows: dict[int, tuple[int, float, float]]
 ) -> dict[int, list[Point]]:
@@ -136,8 +131,7 @@ def _paths(
     points: dict[int, list[Point]] = {one: [] for one in sorted(longest)}
     seen = dict.fromkeys(points, 0)
     for group in groups:
-        track_id, x1, x2, y2 = _columns(file, group, ("track_id", "x1", "x2", "y2"))
-        feet = np.stack([(x1 + x2) / 2, y2], axis=1)
+        track_id, feet = read_foot_points(file, group)
         for one, path in points.items():
             own = np.flatnonzero(track_id == one)
             number, total = seen[one] + np.arange(len(own)), rows[one][0]

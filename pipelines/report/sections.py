@@ -201,7 +201,7 @@ def _video_line(one: Listed) -> str:
 
 
 def plots(store: ObjectStore, listed: Sequence[Listed], total: int) -> str:
-    """Both pictures of the videos that were read."""
+    """Both charts of the videos that were read."""
     drawn = [one for one in listed if one.tracked is not None]
     text = f"Drawn are the first {len(drawn)} of {_count(total, 'video')}, by id. "
     if not drawn:

@@ -23,7 +23,7 @@ def read_entries(path: Path, *, is_nested: bool = False) -> Iterator[tuple[int, 
     those that begin with `#`.
 
     Args:
-        path: Of the list.
+        path: The file with the list.
         is_nested: Another list names it. It must then have the suffix of a list, or a list could
             have any file that its reader may read copied into OUT, line by line.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
+from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX, VIDEOS_PREFIX
 from jde_ray.pipelines.sources.passed_over import DRAWN, PassedOver, media_kind
 from jde_ray.pipelines.storage.s3 import list_objects
 from jde_ray.pipelines.structures import Video
@@ -85,11 +86,11 @@ class _DrawnVideos:
         """Take note of the next key; whether it is such a video."""
         folder, _, name = key.rpartition("/")
         out, _, kind = f"/{folder}".rpartition("/")
-        if name == "run.json":
+        if name == RUN_KEY:
             self._outs.add(f"/{folder}".rstrip("/"))
-        elif kind == "tracks" and out in self._outs:
+        elif f"{kind}/" == TRACKS_PREFIX and out in self._outs:
             self._tracks.add(f"{out}/{name.removesuffix('.parquet')}")
-        return kind == "videos" and f"{out}/{name.removesuffix('.mp4')}" in self._tracks
+        return f"{kind}/" == VIDEOS_PREFIX and f"{out}/{name.removesuffix('.mp4')}" in self._tracks
 
 
 def _is_video(key: str, is_named: bool) -> bool:

@@ -1,4 +1,4 @@
-"""From what a user names to the files of detections there are. Only names and headers are read.
+"""Files of detections behind the sources that a user names. Only names and headers are read.
 
 A source is the OUT of a run with `--save-detections`, a folder of its Parquet files, one of them,
 a MOT text file, a sequence folder (`NAME/det/det.txt`), a tree of those, or a glob.
@@ -19,6 +19,7 @@ from jde_ray.pipelines.formats.detections import SavedVideo, recorded_video
 from jde_ray.pipelines.formats.mot import sequence_rate
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.names import sequence_name
+from jde_ray.pipelines.output.layout import DETECTIONS_PREFIX
 from jde_ray.pipelines.sources.search import Source, list_sources
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
@@ -48,9 +49,11 @@ def run_folder(saved: SavedVideo) -> str | None:
     """OUT of the run that a Parquet file lies in, None for another file."""
     if saved.is_text:
         return None
-    if saved.key.startswith("detections/"):
+    if saved.key.startswith(DETECTIONS_PREFIX):
         return saved.root
-    return str(Path(saved.root).parent) if Path(saved.root).name == "detections" else None
+    return (
+        str(Path(saved.root).parent) if f"{Path(saved.root).name}/" == DETECTIONS_PREFIX else None
+    )
 
 
 def _expand(source: str) -> Iterator[SavedVideo]:
@@ -70,7 +73,7 @@ def _expand(source: str) -> Iterator[SavedVideo]:
 
 
 def _folder(folder: Path) -> list[SavedVideo]:
-    if (folder / "detections").is_dir():
+    if (folder / DETECTIONS_PREFIX).is_dir():
         return _run(str(folder))
     if files := sorted(folder.glob("*.parquet")):
         return [_file(file) for file in files]
@@ -110,7 +113,7 @@ def _file(path: Path) -> SavedVideo:
 def _run(out: str) -> list[SavedVideo]:
     try:
         store = open_store(out)
-        keys = [key for key in store.list("detections/") if key.endswith(".parquet")]
+        keys = [key for key in store.list(DETECTIONS_PREFIX) if key.endswith(".parquet")]
     except (ValueError, OSError) as error:
         raise _refused(f"{out} cannot be read ({error})") from error
     if not keys:
@@ -135,7 +138,7 @@ def _parquet(root: str, key: str) -> SavedVideo:
 
 
 def _version(path: str) -> str:
-    """What changes with the detections: a checkpoint of others is not gone on from."""
+    """Changes with the detections, so that a checkpoint of others is not resumed."""
     status = os.stat(path)
     return f"detections-{status.st_size}-{status.st_mtime_ns}"
 

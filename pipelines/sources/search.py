@@ -1,4 +1,4 @@
-"""What one source stands for: a path, a glob, a list, or an address of S3."""
+"""Videos behind one source: a path, a glob, a list, or an address of S3."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
 from jde_ray.pipelines.formats.mot import sequence_rate
+from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX, VIDEOS_PREFIX
 from jde_ray.pipelines.sources.lists import read_entries
 from jde_ray.pipelines.sources.passed_over import (
     DRAWN,
@@ -201,7 +202,7 @@ def _folder(folder: Path, *, is_named: bool) -> list[Found]:
         found += _videos(here, videos, is_named=is_named and here == folder)
         kinds = Counter(kind for file in files if (kind := media_kind(file)))
         kinds[FOLDER_LINK] = sum((here / f).is_symlink() for f in folders)
-        if videos or "run.json" in files:  # thumbnails, or a run's own
+        if videos or RUN_KEY in files:  # thumbnails, or a run's own
             del kinds[PICTURE]
         if any(kinds.values()):
             place = os.path.realpath(here)
@@ -227,10 +228,10 @@ def _drawn_videos(folder: Path) -> frozenset[str]:
     OUT may lie below its own source; what it drew is no recording.
     """
     out = folder.parent
-    if folder.name != "videos" or not (out / "run.json").is_file():
+    if f"{folder.name}/" != VIDEOS_PREFIX or not (out / RUN_KEY).is_file():
         return frozenset()
     try:
-        tracks = os.listdir(out / "tracks")
+        tracks = os.listdir(out / TRACKS_PREFIX)
     except OSError:
         return frozenset()
     return frozenset(f"{name.removesuffix('.parquet')}.mp4" for name in tracks)

@@ -20,7 +20,7 @@ from ray.data import Dataset
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.checkpoints import Checkpoint, belonging, find_states
-from jde_ray.pipelines.output.layout import tracks_key
+from jde_ray.pipelines.output.layout import TRACKS_PREFIX, tracks_key
 from jde_ray.pipelines.output.row_writer import record_failure
 from jde_ray.pipelines.output.run_record import committed_outcome, file_metadata
 from jde_ray.pipelines.storage.base import ObjectStore
@@ -308,7 +308,7 @@ class Attempts:
 
     def _check_store(self) -> None:
         """Check that committed tracks are visible here: all nodes must share one OUT."""
-        there = set(self._store.list("tracks/"))
+        there = set(self._store.list(TRACKS_PREFIX))
         done = [outcome.video.video_id for outcome in self.outcomes.values() if not outcome.error]
         lost = [video_id for video_id in done if tracks_key(video_id) not in there]
         if lost:

@@ -18,13 +18,13 @@ class Components:
 
     Attributes:
         decode: Yields the chunks of a segment, with the arguments of `decode_segment`.
-        split: Splits a long video into segments, with the arguments of `cut_segment`.
+        split: Splits a long video into segments, with the arguments of `split_segment`.
         read_frames: Yields the frame number, the time in seconds and the upright RGB image
             `(H, W, 3)` of each frame, in source pixels.
         build_model: Loads the network of a `DetectionConfig`, see `load_network`.
     """
 
     decode: Decoder = chunks.decode_segment
-    split: Splitter = splitting.cut_segment
+    split: Splitter = splitting.split_segment
     read_frames: FrameReader = chunks.read_frames
     build_model: networks.ModelBuilder = networks.load_network

@@ -25,6 +25,7 @@ from ray.data import DataContext, Dataset, TaskPoolStrategy
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_saved
+from jde_ray.pipelines.output.layout import RUN_KEY
 from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.saved_detections import find_saved, run_folder
@@ -165,7 +166,7 @@ def _frames(name: str, recorded: Any, wanted: Any) -> Any:
 def _record(out: str) -> dict[str, Any] | None:
     """The settings of a run that decided its detections; None without a `run.json`."""
     try:
-        config = parse_record(open_store(out).get("run.json"))["config"]
+        config = parse_record(open_store(out).get(RUN_KEY))["config"]
         record = {name: config[name] for name in ("detection", *_FRAME_LIMITS)}
         _detection(record["detection"])
         _check_limits(record)

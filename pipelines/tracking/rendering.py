@@ -22,9 +22,17 @@ from ray.exceptions import RayError, RayTaskError
 from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.parquet_file import open_parquet
-from jde_ray.pipelines.formats.tracks import mot_text
-from jde_ray.pipelines.output.layout import mot_key, tracks_key, video_key
-from jde_ray.pipelines.output.row_writer import detections_key
+from jde_ray.pipelines.formats.tracks import has_embeddings, mot_text
+from jde_ray.pipelines.output.layout import (
+    DETECTIONS_PREFIX,
+    MOT_PREFIX,
+    TRACKS_PREFIX,
+    VIDEOS_PREFIX,
+    detections_key,
+    mot_key,
+    tracks_key,
+    video_key,
+)
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
@@ -67,7 +75,7 @@ def render(
 
 def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
     """Write MOTChallenge text for the videos that were committed without it."""
-    committed, written = set(store.list("tracks/")), set(store.list("mot/"))
+    committed, written = set(store.list(TRACKS_PREFIX)), set(store.list(MOT_PREFIX))
     for video in videos:
         key, text_key = tracks_key(video.video_id), mot_key(video.video_id)
         if key in committed and text_key not in written:
@@ -81,7 +89,7 @@ def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
 
 def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
     """The committed videos among these that were not drawn yet."""
-    committed, rendered = set(store.list("tracks/")), set(store.list("videos/"))
+    committed, rendered = set(store.list(TRACKS_PREFIX)), set(store.list(VIDEOS_PREFIX))
     return [
         video
         for video in videos
@@ -91,7 +99,7 @@ def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
 
 def without_detections(store: ObjectStore, video_ids: Sequence[str]) -> list[str]:
     """The committed videos among these that have no saved detections."""
-    there = set(store.list("detections/"))
+    there = set(store.list(DETECTIONS_PREFIX))
     return [video_id for video_id in video_ids if detections_key(video_id) not in there]
 
 
@@ -100,10 +108,10 @@ def without_embeddings(store: ObjectStore, video_ids: Sequence[str]) -> list[str
 
     def has_none(video_id: str) -> bool:
         try:
-            names = open_parquet(store, tracks_key(video_id)).schema_arrow.names
+            schema = open_parquet(store, tracks_key(video_id)).schema_arrow
         except (OSError, pa.ArrowException):
             return False  # another line says that it cannot be read
-        return "embedding" not in names
+        return not has_embeddings(schema)
 
     with ThreadPoolExecutor(_READERS) as readers:
         lacking = list(readers.map(has_none, video_ids))
@@ -138,7 +146,7 @@ def render_all(
             cause = error.cause if isinstance(error, RayTaskError) else error
             failed.append(f"{tasks[done].uri}: {' '.join(str(cause).split())}")
     # uploads of workers that were killed; those of another partition must stay
-    store.abort_uploads("videos/", {video_key(video.video_id) for video in tasks.values()})
+    store.abort_uploads(VIDEOS_PREFIX, {video_key(video.video_id) for video in tasks.values()})
     if failed:
         text = f"save-video: {len(failed)} videos could not be written, the first is {failed[0]}"
         raise RunError(text, ExitCode.INTERNAL)

@@ -1,7 +1,7 @@
-"""The decode stage: a video becomes chunks of letterboxed frames; and its frames in full size.
+"""Decode a video: into chunks of letterboxed frames, or into its frames in full size.
 
 `decode_segment` never raises: what goes wrong becomes a last chunk with an error, so that one
-video cannot end the run and a replay gives the same number of rows.
+video cannot end the run and a replay returns the same number of rows.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from jde_ray.models.letterbox import Letterbox, fitted_size
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video, VideoInfo
 from jde_ray.pipelines.video.containers import to_video_error
-from jde_ray.pipelines.video.frame import Picture
-from jde_ray.pipelines.video.image_folder import image_pictures
-from jde_ray.pipelines.video.video_file import MiscountError, file_pictures
+from jde_ray.pipelines.video.frame import Frame
+from jde_ray.pipelines.video.image_folder import decode_images
+from jde_ray.pipelines.video.video_file import MiscountError, decode_file
 
 UNKNOWN_INFO = VideoInfo(0, 0, 0.0)  # of a video that could not be opened
 
@@ -43,7 +43,7 @@ def decode_segment(
             OpenCV in both.
         chunk_frames: T, the frames of a chunk.
         vid_stride: Every n-th frame is taken; `frame_index` stays the source's.
-        max_frames: Stop after so many taken frames.
+        max_frames: Stop after this many taken frames.
         rect: Fit the input to the shape of the video's first frame, with the area of `size`.
 
     Yields:
@@ -57,9 +57,9 @@ def decode_segment(
     try:
         to_network = _letterbox_published if resize == "published" else _letterbox_fast
         wanted = None if max_frames is None else max(0, max_frames - taken_before)
-        for picture in islice(_every(pictures(segment), vid_stride), wanted):
-            packer.fit(picture)
-            yield from packer.add(picture, to_network(picture, packer.size))
+        for frame in islice(_every(decode_frames(segment), vid_stride), wanted):
+            packer.fit(frame)
+            yield from packer.add(frame, to_network(frame, packer.size))
         yield packer.finish()
     except MiscountError:
         misfit = VideoError(Reason.INTERNAL, "its segments do not fit together", packer.num_seen)
@@ -76,33 +76,33 @@ def read_frames(video: Video) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """
     index = 0
     try:
-        for picture in pictures(Segment(video)):
-            index = picture.frame_index
-            yield index, picture.time_s, picture.rgb()
+        for frame in decode_frames(Segment(video)):
+            index = frame.frame_index
+            yield index, frame.time_s, frame.rgb()
     except Exception as error:
         raise to_video_error(error, index) from error
 
 
-def pictures(segment: Segment) -> Iterator[Picture]:
+def decode_frames(segment: Segment) -> Iterator[Frame]:
     """Frames of a video file or an image folder, converted on demand."""
     is_folder = segment.video.is_image_folder
-    return image_pictures(segment) if is_folder else file_pictures(segment)
+    return decode_images(segment) if is_folder else decode_file(segment)
 
 
-def _every(frames: Iterator[Picture], stride: int) -> Iterator[Picture]:
-    return (picture for picture in frames if picture.frame_index % stride == 0)
+def _every(frames: Iterator[Frame], stride: int) -> Iterator[Frame]:
+    return (frame for frame in frames if frame.frame_index % stride == 0)
 
 
-def _letterbox_fast(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
-    letterbox = Letterbox(picture.info.width, picture.info.height, *size)
+def _letterbox_fast(frame: Frame, size: tuple[int, int]) -> NDArray[np.uint8]:
+    letterbox = Letterbox(frame.info.width, frame.info.height, *size)
     if letterbox.ratio >= 1:  # enlarged: OpenCV is quicker (docs/decisions/0005)
-        return _letterbox_published(picture, size)
-    return letterbox.place(picture.scaled(*letterbox.scaled_size))
+        return _letterbox_published(frame, size)
+    return letterbox.place(frame.scaled(*letterbox.scaled_size))
 
 
-def _letterbox_published(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
-    letterbox = Letterbox(picture.info.width, picture.info.height, *size)
-    return letterbox.apply(np.ascontiguousarray(picture.rgb()))
+def _letterbox_published(frame: Frame, size: tuple[int, int]) -> NDArray[np.uint8]:
+    letterbox = Letterbox(frame.info.width, frame.info.height, *size)
+    return letterbox.apply(np.ascontiguousarray(frame.rgb()))
 
 
 class _Packer:
@@ -124,10 +124,10 @@ class _Packer:
         self.num_seen = segment.start_frame
         self._start_chunk()
 
-    def fit(self, picture: Picture) -> None:
-        """Take the shape of the input from the first picture, if that is wanted."""
+    def fit(self, frame: Frame) -> None:
+        """Take the shape of the input from the first frame, if that is wanted."""
         if self._to_fit:
-            self.size = fitted_size(picture.info.width, picture.info.height, self.size)
+            self.size = fitted_size(frame.info.width, frame.info.height, self.size)
             self._to_fit = False
             self._start_chunk()
 
@@ -138,17 +138,17 @@ class _Packer:
         self._time: list[float] = []
         self._num_damaged = 0
 
-    def add(self, picture: Picture, frame: NDArray[np.uint8]) -> Iterator[FrameChunk]:
-        """Take one more frame; gives the full chunk before it, if there is one."""
+    def add(self, frame: Frame, pixels: NDArray[np.uint8]) -> Iterator[FrameChunk]:
+        """Take one more frame; yields the full chunk before it, if there is one."""
         if len(self._index) == self._chunk_frames:
             yield self._chunk(is_last=False)
             self._start_chunk()
-        self._frames[len(self._index)] = frame
-        self._index.append(picture.frame_index)
-        self._time.append(picture.time_s)
-        self._num_damaged += picture.is_damaged
-        self._info = picture.info
-        self.num_seen = picture.frame_index + 1
+        self._frames[len(self._index)] = pixels
+        self._index.append(frame.frame_index)
+        self._time.append(frame.time_s)
+        self._num_damaged += frame.is_damaged
+        self._info = frame.info
+        self.num_seen = frame.frame_index + 1
 
     def finish(self) -> FrameChunk:
         return self._chunk(is_last=self._segment.stop_frame is None)

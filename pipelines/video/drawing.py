@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.pipelines.formats.tracks import TrackRows
 from jde_ray.pipelines.video.encoder import write_video
 from jde_ray.pipelines.video.frame import Image
 
@@ -33,7 +34,7 @@ class Trails:
     """Where the feet of each track were lately.
 
     Args:
-        num_frames: Points kept for a track; a track not seen for so many frames is forgotten.
+        num_frames: Points kept for a track; a track not seen for this many frames is forgotten.
     """
 
     def __init__(self, num_frames: int) -> None:
@@ -43,7 +44,7 @@ class Trails:
         self.points: dict[int, deque[Point]] = {}
 
     def update(self, track_ids: IntArray, tlbr: FloatArray) -> Mapping[int, Sequence[Point]]:
-        """Add the boxes `(n, 4)` of one frame; gives all trails, oldest point first."""
+        """Add the boxes `(n, 4)` of one frame; returns all trails, oldest point first."""
         self._clock += 1
         for track_id, (x1, _, x2, y2) in zip(track_ids.tolist(), tlbr.tolist(), strict=True):
             trail = self.points.setdefault(track_id, deque(maxlen=self._num_frames))
@@ -124,7 +125,7 @@ def annotate(
 
     Args:
         frames: Frame index from 0, presentation time in seconds and `(H, W, 3)` uint8 RGB.
-        rows: Columns `frame`, `track_id`, `x1`, `y1`, `x2`, `y2`, `score`, in any order.
+        rows: Table of `tracks/*.parquet`, in any order.
         out: The mp4 file; it appears when it is complete.
         frames_per_second: Nominal rate, for players and the length of trails.
 
@@ -139,16 +140,13 @@ def annotate(
 
 
 def _annotated(
-    frames: Iterable[tuple[int, float, Image]], rows: pa.Table, frames_per_second: float
+    frames: Iterable[tuple[int, float, Image]], table: pa.Table, frames_per_second: float
 ) -> Iterator[tuple[float, Image]]:
-    order = np.argsort(rows["frame"].to_numpy(), kind="stable")
-    numbers = rows["frame"].to_numpy()[order]
-    ids, scores = rows["track_id"].to_numpy()[order], rows["score"].to_numpy()[order]
-    tlbr = np.stack([rows[name].to_numpy()[order] for name in ("x1", "y1", "x2", "y2")], axis=1)
+    rows = TrackRows.from_table(table)
     trails = Trails(round(TRAIL_S * frames_per_second))
     for frame_index, time_s, image in frames:
-        own = slice(*np.searchsorted(numbers, [frame_index, frame_index + 1]))
-        points = trails.update(ids[own], tlbr[own])
+        own = rows.in_frame(frame_index)
+        points = trails.update(own.track_id, own.tlbr)
         caption = f"frame {frame_index}   {time_s:.2f} s"
-        drawn = draw_tracks(image, ids[own], tlbr[own], scores[own], points, caption)
+        drawn = draw_tracks(image, own.track_id, own.tlbr, own.score, points, caption)
         yield time_s, drawn

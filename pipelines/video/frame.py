@@ -20,7 +20,7 @@ MAX_PIXELS = 36_000_000
 
 
 @dataclass(frozen=True)
-class Picture:
+class Frame:
     """A decoded frame that is converted when asked, so that frames left out cost no conversion.
 
     Attributes:

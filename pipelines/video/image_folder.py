@@ -17,7 +17,7 @@ import numpy as np
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.mot import sequence_rate
 from jde_ray.pipelines.structures import DEFAULT_RATE, Segment, VideoInfo
-from jde_ray.pipelines.video.frame import Picture, RGBArray, check_size
+from jde_ray.pipelines.video.frame import Frame, RGBArray, check_size
 from jde_ray.pipelines.video.image_headers import check_image, reaches_its_end, read_header
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
@@ -43,7 +43,7 @@ def list_images(uri: str) -> list[Path]:
 
 
 def images_version(uri: str) -> str:
-    """What changes with the frames of `list_images(uri)`: names, sizes and times, and the rate.
+    """Version of the frames of `list_images(uri)`: names, sizes and times, and the rate.
 
     Raises:
         OSError: If the folder cannot be read, or an image vanished meanwhile.
@@ -61,7 +61,7 @@ def _frame_order(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts], name
 
 
-def image_pictures(segment: Segment) -> Iterator[Picture]:
+def decode_images(segment: Segment) -> Iterator[Frame]:
     """Frames of an image folder in order; an image is read when its pixels are asked for.
 
     Args:
@@ -89,7 +89,7 @@ def image_pictures(segment: Segment) -> Iterator[Picture]:
             resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
             return np.asarray(resized, np.uint8)
 
-        yield Picture(index, index / rate, info, scaled)
+        yield Frame(index, index / rate, info, scaled)
 
 
 def _refuse_changed(segment: Segment) -> None:

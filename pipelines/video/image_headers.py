@@ -1,4 +1,4 @@
-"""What image bytes say of themselves, read from their headers before any pixel memory is taken.
+"""Headers of images, read before any memory for pixels is taken.
 
 Some good-looking images of a megabyte keep a decoder busy for minutes: a JPEG of thousands of
 scans, each of which passes over all pixels, and a PNG whose compressed texts unpack to gigabytes.
@@ -32,7 +32,7 @@ class ImageHeader:
     Attributes:
         kind: By its first bytes, whatever its name or content type says.
         width: In stored pixels, before any EXIF rotation.
-        height: Likewise.
+        height: Height in pixels.
         is_animated: An APNG or an animated WebP.
     """
 
@@ -76,7 +76,7 @@ def check_image(data: bytes, max_scans: int = MAX_SCANS, frame: int | None = Non
 
     Returns:
         `data`; of a PNG only the chunks that make up its picture: the rest (texts, profiles,
-        times) does not change the pixels that OpenCV gives.
+        times) does not change the pixels that OpenCV returns.
 
     Raises:
         VideoError: `too_large`: a JPEG of more scans.

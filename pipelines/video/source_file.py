@@ -40,7 +40,7 @@ def source_file(uri: str, version: str = "") -> Iterator[BinaryIO]:
 
 
 def file_version(file: Any) -> str:
-    """What changes with the content: the ETag of an object, size and time of a file."""
+    """Version that changes with the content: the ETag of an object, size and time of a file."""
     if isinstance(getattr(file, "raw", None), S3File):
         version: str = file.raw.version
         return version

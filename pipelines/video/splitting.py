@@ -1,9 +1,9 @@
-"""Where a long video can be cut: at keyframes, so that its segments decode side by side.
+"""Split a long video at keyframes into segments that decode in parallel.
 
-Only the packets are read, nothing is decoded. A video is cut only where its container numbers
+Only the packets are read, nothing is decoded. A video is split only if its container numbers
 frames reliably (mp4, mov, mkv, webm; every packet with a stamp of its own); any other is one
 segment. Segments start and end on borders of chunks, so that the chunks, and with them what the
-network sees, are the same as those of the uncut video.
+network sees, are the same as those of the whole video.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _CONTAINERS = ("iso", "matroska")
 _CODECS = ("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9", "libvpx-vp9", "mpeg4", "mjpeg")
 
 
-def cut_segment(
+def split_segment(
     segment: Segment, *, segment_frames: int, step: int, max_frames: int | None = None
 ) -> list[Segment]:
-    """Part the frames of a segment from its `start_frame` on.
+    """Split the frames of a segment from its `start_frame` on.
 
     Args:
         segment: All that is left to do of a video.
-        segment_frames: Wanted length of a part; a video of less than two is not cut.
-        step: Source frames of a chunk: parts start at multiples of it.
-        max_frames: Source frames behind this one are not wanted.
+        segment_frames: Wanted length of a segment; a video shorter than two is not split.
+        step: Source frames per chunk; segments start at multiples of it.
+        max_frames: Number of source frames that are wanted, None for all.
 
     Returns:
-        Parts in order, the last one without an end; `[segment]` where it cannot be cut.
+        Segments in order, the last one without an end; `[segment]` if it cannot be split.
     """
     try:
         if segment.video.is_image_folder:
-            return _cut_folder(segment, segment_frames, step, max_frames)
+            return _split_folder(segment, segment_frames, step, max_frames)
         with source_file(segment.video.uri, segment.version) as file:
             version = file_version(file)
             with opened(file, segment.video) as source:
@@ -52,12 +52,12 @@ def cut_segment(
         return [segment]  # decoding it tells what is wrong
     if index is None:
         return [segment]
-    parts = list(_parts(segment, index, segment_frames, step, max_frames))
-    is_whole = len(parts) == 1 and not segment.start_frame
-    return [segment] if is_whole else [replace(part, version=version) for part in parts]
+    segments = list(_segments(segment, index, segment_frames, step, max_frames))
+    is_whole = len(segments) == 1 and not segment.start_frame
+    return [segment] if is_whole else [replace(one, version=version) for one in segments]
 
 
-def _cut_folder(
+def _split_folder(
     segment: Segment, segment_frames: int, step: int, max_frames: int | None
 ) -> list[Segment]:
     version = segment.version or images_version(segment.video.uri)
@@ -121,7 +121,7 @@ def _read_index(source: Opened) -> _Index | None:
     return _Index(pts, keys)
 
 
-def _parts(
+def _segments(
     segment: Segment, index: _Index, segment_frames: int, step: int, max_frames: int | None
 ) -> Iterator[Segment]:
     total = len(index.pts)
@@ -142,7 +142,7 @@ def _parts(
 def _starts(
     first: int, keys: list[Keyframe], wanted: int, segment_frames: int, step: int
 ) -> Iterator[int]:
-    """First frames of the parts: the border of a chunk that follows a keyframe."""
+    """First frames of the segments: borders of chunks, each the first after a keyframe."""
     last = first
     yield first
     for key in keys:

@@ -1,7 +1,7 @@
-"""What the stamps of a file tell: when each frame is shown, and which frames are missing.
+"""Time stamps of a file: when each frame is shown, and which frames are missing.
 
 A time depends on the frame before and the frame behind only, and where all stamps rise on nothing
-but its own stamp. So a video that is cut into parts, or gone on with, has the times of the whole.
+but its own stamp. So a video that is split into segments, or resumed, has the times of the whole.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Clock:
         has_times = not (container == "avi" and opened.stream.codec_context.has_b_frames)
         self._has_times = has_times and self._base > 0
         # recordings of transport streams are joined, and each begins where it likes; the others
-        # have one time line, and are the ones that are cut into parts
+        # have one time line, and are the ones that are split into segments
         self._may_restart = container not in _FRAME_CONTAINERS
         self._last = self._anchor = -math.inf
         self._repeats = self._count = 0
@@ -53,7 +53,7 @@ class Clock:
         A frame is held back until the next one is there; an error comes behind it.
 
         Args:
-            frames: As the decoder gives them.
+            frames: In the decoder's order.
 
         Raises:
             VideoError: That of `frames`.

@@ -18,8 +18,8 @@ def render_street(scene: StreetScene, path: Path, folder: Path) -> None:
 
     Args:
         scene: What happens.
-        path: Of the video; its stem is the sequence's name.
-        folder: Of the sequence; gets `gt/gt.txt` and, last, `seqinfo.ini`.
+        path: The video to write; its stem is the sequence's name.
+        folder: Folder of the sequence; gets `gt/gt.txt` and, last, `seqinfo.ini`.
     """
     import numpy as np
 

@@ -1,6 +1,6 @@
 """Frames of a video file, one after the other, upright and with times that rise.
 
-* One thread decodes, and no hardware: the same file gives the same pixels.
+* One thread decodes, and no hardware: the same file yields the same pixels.
 * The frame number is the rank in decode output order. The container's own frame count and rate
   are not believed; they lie where the rate varies.
 * The time is the presentation time stamp from the container's start. Where it is missing or does
@@ -37,16 +37,16 @@ from jde_ray.pipelines.video.containers import (
     promised_frames,
     to_video_error,
 )
-from jde_ray.pipelines.video.frame import Picture, RGBArray, check_size
+from jde_ray.pipelines.video.frame import Frame, RGBArray, check_size
 from jde_ray.pipelines.video.image_headers import check_packet
 from jde_ray.pipelines.video.source_file import source_file
 from jde_ray.pipelines.video.stamps import Clock, Unseen
 
-_LEAD_IN_PACKETS = 1000  # a recording may start between keyframes: so many may fail to decode
+_LEAD_IN_PACKETS = 1000  # a recording may start between keyframes: this many may fail to decode
 _INTERPOLATION = Interpolation.AREA
 
 
-def file_pictures(segment: Segment) -> Iterator[Picture]:
+def decode_file(segment: Segment) -> Iterator[Frame]:
     """Frames of a segment of a video file in decode output order, from its `start_frame`.
 
     A segment's frames, numbers and times are those of the whole file: after a seek the decoder
@@ -64,12 +64,12 @@ def file_pictures(segment: Segment) -> Iterator[Picture]:
                 decoding = _Decoding(source)
                 frames = decoding.seek(segment.seek)
                 if frames is not None:
-                    yield from decoding.pictures(segment, frames)
+                    yield from decoding.segment_frames(segment, frames)
                     return
         with opened(file, segment.video) as source:
             decoding = _Decoding(source)
             decoding.refuse_cut_file()
-            yield from decoding.pictures(segment, decoding.frames())
+            yield from decoding.segment_frames(segment, decoding.frames())
 
 
 class MiscountError(Exception):
@@ -119,8 +119,8 @@ class _Decoding:
             pass  # decoding from the beginning says what is wrong
         return None
 
-    def pictures(self, segment: Segment, frames: Iterator[Any]) -> Iterator[Picture]:
-        """Pictures of a segment.
+    def segment_frames(self, segment: Segment, frames: Iterator[Any]) -> Iterator[Frame]:
+        """Frames of a segment, upright.
 
         Args:
             segment: Which frames.
@@ -135,9 +135,9 @@ class _Decoding:
             # what the decoder conceals with, and an invented time, depend on what came before
             if is_cut and (frame.is_corrupt or not is_own_time):
                 raise MiscountError
-            picture = self._picture(frame, time_s)
-            if picture.frame_index >= segment.start_frame:
-                yield picture
+            decoded = self._to_frame(frame, time_s)
+            if decoded.frame_index >= segment.start_frame:
+                yield decoded
         if self._count == 0:
             raise VideoError(Reason.EMPTY, "no frame in it")
         if self._is_end_damaged:
@@ -150,7 +150,7 @@ class _Decoding:
             raise MiscountError if is_cut else VideoError(Reason.DECODE, detail, self._count)
 
     def frames(self, *, from_start: bool = True) -> Iterator[Any]:
-        """What the decoder gives from here on."""
+        """Frames that the decoder returns from here on."""
         for packet in self._packets(from_start):
             self._unseen.sent(packet)
             for frame in self._decode(packet):
@@ -228,7 +228,7 @@ class _Decoding:
             return []
         raise to_video_error(error, self._num_decoded) from error
 
-    def _picture(self, frame: Any, time_s: float) -> Picture:
+    def _to_frame(self, frame: Any, time_s: float) -> Frame:
         check_size(frame.width, frame.height, self._count)
         info = self._learn(frame)
         index = self._count
@@ -237,7 +237,7 @@ class _Decoding:
         def scaled(width: int, height: int) -> RGBArray:
             return self._convert(frame, width, height, index)
 
-        return Picture(index, time_s, info, scaled, bool(frame.is_corrupt))
+        return Frame(index, time_s, info, scaled, bool(frame.is_corrupt))
 
     def _learn(self, frame: Any) -> VideoInfo:
         """Size and orientation of the video are those of its first frame."""

@@ -19,7 +19,7 @@ from hostile_files import damage, write_good
 from jde_ray.pipelines.errors import Reason
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video
 from jde_ray.pipelines.video.chunks import decode_segment
-from jde_ray.pipelines.video.splitting import cut_segment
+from jde_ray.pipelines.video.splitting import split_segment
 
 SEED = int(os.environ.get("JDE_FUZZ_SEED", "0"))
 NUM_FRAMES = 24
@@ -78,7 +78,7 @@ class Clips:
         self.check_parts(segment, whole)
 
     def check_parts(self, segment: Segment, whole: list[FrameChunk]) -> None:
-        parts = cut_segment(segment, segment_frames=8, step=4)
+        parts = split_segment(segment, segment_frames=8, step=4)
         if len(parts) == 1:
             return
         chunks = [chunk for part in parts for chunk in decode(part)]

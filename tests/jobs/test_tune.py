@@ -15,8 +15,8 @@ from jde_ray.jobs.tune import _space
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.trackers.bytetrack import ByteTrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.evaluation.search_space import Span
 from jde_ray.pipelines.evaluation.tuning import (
-    Span,
     Trial,
     Tuning,
     load_sequences,

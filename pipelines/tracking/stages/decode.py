@@ -19,7 +19,7 @@ MOST_AHEAD = 16  # segments of a video that may wait on disk for an earlier one
 _MOST_CHUNKS = 16  # per row
 
 Decoder = Callable[..., Iterator[FrameChunk]]  # called as `pipelines.video.chunks.decode_segment`
-Splitter = Callable[..., list[Segment]]  # called as `pipelines.video.splitting.cut_segment`
+Splitter = Callable[..., list[Segment]]  # called as `pipelines.video.splitting.split_segment`
 
 
 def frame_chunks(
@@ -165,7 +165,7 @@ def cut_rows(
     """Split a long video: one row with its segment in, one row per part out.
 
     Args:
-        split: Called as `pipelines.video.splitting.cut_segment`.
+        split: Called as `pipelines.video.splitting.split_segment`.
         config: What changes rows.
         resources: Frames per chunk and per part.
         table: One row with segments; several short videos stay together.

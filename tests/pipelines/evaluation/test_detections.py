@@ -46,7 +46,7 @@ def pairing(tmp_path):
 
 
 def test_saved_detections_come_back(pairing):
-    found = read_detections(pairing.tracks)
+    found = read_detections(pairing.predictions)
     assert found.rows.frame.tolist() == [0, 0, 0, 2]
     assert found.rows.tlbr[3].tolist() == list(PEOPLE[2])
     assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.7, 0.6])

@@ -27,7 +27,7 @@ def test_a_perfect_run_scores_100(pairing):
 
 
 def test_a_run_that_found_nobody_scores_zero_and_does_not_fail(pairing):
-    pairing.tracks.write_text("")
+    pairing.predictions.write_text("")
     figures = score_pairing(pairing).figures()
     assert figures["MOTA"] == figures["Rcll"] == figures["HOTA"] == 0
     assert figures["FN"] == 5
@@ -36,14 +36,14 @@ def test_a_run_that_found_nobody_scores_zero_and_does_not_fail(pairing):
 def test_distractors_are_nobodys_fault(pairing):
     with pairing.truth.open("a") as file:
         file.write(line(1, 2, 500, "0,8,1"))
-    with pairing.tracks.open("a") as file:
+    with pairing.predictions.open("a") as file:
         file.write(line(1, 9, 500))
     assert score_pairing(pairing).figures()["FP"] == 0
 
 
 def test_a_sequence_without_truth_is_refused(pairing):
     with pytest.raises(ValueError, match=r"gt: no ground truth of SEQ-01"):
-        score_pairing(Pairing("SEQ-01", pairing.tracks, None))
+        score_pairing(Pairing("SEQ-01", pairing.predictions, None))
 
 
 @pytest.mark.ray

@@ -16,9 +16,9 @@ from jde_ray.models.tracking.registry import build_config
 from jde_ray.pipelines.config import OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.evaluation.pairing import Pairing
+from jde_ray.pipelines.evaluation.search_space import Span
 from jde_ray.pipelines.evaluation.tracks import score_pairing
 from jde_ray.pipelines.evaluation.tuning import (
-    Span,
     Trial,
     Tuning,
     TuningSet,

@@ -16,8 +16,15 @@ from fakes import Script
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.checkpoints import find_videos as with_checkpoints
-from jde_ray.pipelines.output.layout import error_key, mot_key, summary_key, tracks_key, video_key
-from jde_ray.pipelines.output.row_writer import detections_key, record_failure, write_error
+from jde_ray.pipelines.output.layout import (
+    detections_key,
+    error_key,
+    mot_key,
+    summary_key,
+    tracks_key,
+    video_key,
+)
+from jde_ray.pipelines.output.row_writer import record_failure, write_error
 from jde_ray.pipelines.output.run_record import open_out
 from jde_ray.pipelines.output.summary import Summary, summarize
 from jde_ray.pipelines.output.work import Work, accept, plan_work

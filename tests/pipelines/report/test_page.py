@@ -14,9 +14,10 @@ import pytest
 from fakes import Script
 
 from jde_ray.pipelines.errors import ExitCode, Reason, VideoError
+from jde_ray.pipelines.output.layout import REPORT_KEY
 from jde_ray.pipelines.output.summary import Summary, summarize
 from jde_ray.pipelines.output.work import Work
-from jde_ray.pipelines.report.page import REPORT_KEY, build_report, write_report
+from jde_ray.pipelines.report.page import build_report, write_report
 from jde_ray.pipelines.report.plots import (
     MAX_GROUPS,
     MAX_PATHS,

@@ -20,7 +20,7 @@ from jde_ray.pipelines.errors import Reason
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video
 from jde_ray.pipelines.video import video_file
 from jde_ray.pipelines.video.chunks import decode_segment
-from jde_ray.pipelines.video.splitting import cut_segment
+from jde_ray.pipelines.video.splitting import split_segment
 
 NUM_FRAMES = 150
 VARIABLE = np.cumsum(np.random.default_rng(0).choice([1, 13, 40, 40, 77, 400], NUM_FRAMES)).tolist()
@@ -89,7 +89,7 @@ def test_segments_decoded_in_any_order_give_the_chunks_of_the_whole(tmp_path, so
     path = write_video(tmp_path / name, NUM_FRAMES, **CUTTABLE[name])
     whole = decode(segment_of(path), 4)
     assert numbers(whole) == indices(whole) == list(range(NUM_FRAMES))
-    parts = cut_segment(segment_of(path), segment_frames=30, step=4)
+    parts = split_segment(segment_of(path), segment_frames=30, step=4)
     assert len(parts) >= 3
     assert all(part.start_frame % 4 == 0 for part in parts)
     random.Random(name).shuffle(parts)
@@ -103,7 +103,7 @@ def test_stride_and_frame_limit_are_those_of_the_whole(tmp_path, stride, max_fra
     path = write_video(tmp_path / "a.mp4", NUM_FRAMES, **CUTTABLE["open_gop.mp4"])
     settings = {"vid_stride": stride, "max_frames": max_frames}
     limit = None if max_frames is None else max_frames * stride
-    parts = cut_segment(segment_of(path), segment_frames=24, step=4 * stride, max_frames=limit)
+    parts = split_segment(segment_of(path), segment_frames=24, step=4 * stride, max_frames=limit)
     chunks = [chunk for part in parts for chunk in decode(part, 4, **settings)]
     assert_same_chunks(chunks, decode(segment_of(path), 4, **settings))
     assert max_frames == 10 or len(parts) > 1
@@ -115,7 +115,7 @@ def test_going_on_from_a_frame_gives_what_is_left(tmp_path, start):
     rest = [c for c in decode(segment_of(path), 4) if c.chunk_index >= start // 4]
     left = replace(segment_of(path), start_frame=start)
     assert_same_chunks(decode(left, 4), rest)  # uncut: decoded from the beginning
-    parts = cut_segment(left, segment_frames=30, step=4)
+    parts = split_segment(left, segment_frames=30, step=4)
     assert (parts[0].seek is None) == (start < 11)  # before the second keyframe there is nothing
     assert_same_chunks([chunk for part in parts for chunk in decode(part, 4)], rest)
 
@@ -125,7 +125,7 @@ def test_a_stream_without_clean_keyframes_is_decoded_from_the_beginning(tmp_path
     options = {"x264-params": "intra-refresh=1:keyint=20:bframes=0"}
     path = write_video(tmp_path / "a.mp4", NUM_FRAMES, options=options)
     keys = segment_of(path)
-    parts = cut_segment(keys, segment_frames=30, step=4)
+    parts = split_segment(keys, segment_frames=30, step=4)
     chunks = [chunk for part in parts for chunk in decode(part, 4)]
     assert_same_chunks(chunks, decode(keys, 4))
 
@@ -133,26 +133,26 @@ def test_a_stream_without_clean_keyframes_is_decoded_from_the_beginning(tmp_path
 @pytest.mark.parametrize("name", ["a.ts", "h264.avi"])
 def test_containers_without_reliable_stamps_are_one_segment(tmp_path, name):
     segment = segment_of(write_video(tmp_path / name, NUM_FRAMES, options={"bf": "2"}))
-    assert cut_segment(segment, segment_frames=30, step=4) == [segment]
+    assert split_segment(segment, segment_frames=30, step=4) == [segment]
 
 
 def test_a_short_video_is_not_cut_and_a_missing_one_is_left_to_the_decoder(tmp_path):
     short = segment_of(write_video(tmp_path / "a.mp4", 50, gop=5))
-    assert cut_segment(short, segment_frames=30, step=4) == [short]
+    assert split_segment(short, segment_frames=30, step=4) == [short]
     missing = segment_of(tmp_path / "none.mp4")
-    assert cut_segment(missing, segment_frames=30, step=4) == [missing]
+    assert split_segment(missing, segment_frames=30, step=4) == [missing]
 
 
 def test_a_file_that_is_cut_off_is_refused_as_before(tmp_path):
     path = write_video(tmp_path / "a.mp4", NUM_FRAMES, gop=10)
     path.write_bytes(path.read_bytes()[:-3000])
     segment = segment_of(path)
-    assert cut_segment(segment, segment_frames=30, step=4) == [segment]
+    assert split_segment(segment, segment_frames=30, step=4) == [segment]
 
 
 def test_a_file_replaced_after_it_was_cut_is_refused(tmp_path):
     path = write_video(tmp_path / "a.mp4", NUM_FRAMES, gop=10)
-    *_, last = cut_segment(segment_of(path), segment_frames=30, step=4)
+    *_, last = split_segment(segment_of(path), segment_frames=30, step=4)
     write_video(path, NUM_FRAMES + 1, gop=10)
     error = decode(last, 4)[-1].error
     assert error is not None
@@ -162,7 +162,7 @@ def test_a_file_replaced_after_it_was_cut_is_refused(tmp_path):
 @pytest.mark.parametrize("wrong", [{"stop_pts": 1}, {"stop_frame": None, "num_frames": 99}])
 def test_frames_that_are_not_what_the_packets_promised_are_noticed(tmp_path, wrong):
     path = write_video(tmp_path / "a.mp4", NUM_FRAMES, gop=10)
-    parts = cut_segment(segment_of(path), segment_frames=30, step=4)
+    parts = split_segment(segment_of(path), segment_frames=30, step=4)
     last = decode(replace(parts[1], **wrong), 4)[-1]
     assert last.error is not None
     assert last.decode_whole
@@ -171,7 +171,7 @@ def test_frames_that_are_not_what_the_packets_promised_are_noticed(tmp_path, wro
 def test_an_image_folder_is_cut_anywhere(tmp_path):
     folder = write_images(tmp_path / "seq", 50, rate=10)
     segment = Segment(Video(str(folder), "seq", is_image_folder=True))
-    parts = cut_segment(segment, segment_frames=10, step=4)
+    parts = split_segment(segment, segment_frames=10, step=4)
     assert [(p.start_frame, p.stop_frame) for p in parts] == [
         (0, 12), (12, 24), (24, 36), (36, 48), (48, None),
     ]  # fmt: skip
@@ -183,11 +183,11 @@ def test_parts_that_would_have_to_invent_a_time_send_the_video_to_be_decoded_who
     path = write_video(tmp_path / "a.mp4", NUM_FRAMES, codec="mpeg4", gop=10, late={15: 95})
     whole = decode(segment_of(path), 4)
     assert numbers(whole) == list(range(NUM_FRAMES))
-    parts = cut_segment(segment_of(path), segment_frames=30, step=4)
+    parts = split_segment(segment_of(path), segment_frames=30, step=4)
     ends = [decode(part, 4)[-1] for part in parts]
     assert [end.decode_whole for end in ends if end.error] == [True]
     left = [c for c in whole if c.chunk_index >= 10]  # a run that goes on behind the late frame
-    parts = cut_segment(replace(segment_of(path), start_frame=40), segment_frames=30, step=4)
+    parts = split_segment(replace(segment_of(path), start_frame=40), segment_frames=30, step=4)
     assert len(parts) > 2
     assert_same_chunks([chunk for part in parts for chunk in decode(part, 4)], left)
 
@@ -195,7 +195,7 @@ def test_parts_that_would_have_to_invent_a_time_send_the_video_to_be_decoded_who
 def test_what_is_lost_in_a_part_sends_the_video_to_be_decoded_whole(tmp_path):
     options = {"x265-params": "log-level=none:bframes=0:keyint=15:min-keyint=15"}
     path = write_video(tmp_path / "a.mp4", NUM_FRAMES, codec="libx265", options=options)
-    parts = cut_segment(segment_of(path), segment_frames=30, step=4)
+    parts = split_segment(segment_of(path), segment_frames=30, step=4)
     original = path.read_bytes()
     with av.open(str(path)) as container:
         entries = [(e.pos, e.size) for e in container.streams.video[0].index_entries]
@@ -219,7 +219,7 @@ def test_what_was_replaced_since_it_was_listed_is_not_decoded(tmp_path):
     rest = replace(segment_of(path), start_frame=40, version="as it was listed")
     images = Segment(Video(str(folder), "seq", True), version="as it was listed", start_frame=8)
     for segment in (rest, images):
-        for part in cut_segment(segment, segment_frames=10, step=4):
+        for part in split_segment(segment, segment_frames=10, step=4):
             error = decode(part, 4)[-1].error
             assert error is not None
             assert error.reason is Reason.CHANGED_DURING_READ
@@ -227,7 +227,7 @@ def test_what_was_replaced_since_it_was_listed_is_not_decoded(tmp_path):
 
 def test_images_replaced_after_the_folder_was_cut_are_refused(tmp_path):
     folder = write_images(tmp_path / "seq", 50, rate=10)
-    *_, last = cut_segment(Segment(Video(str(folder), "seq", True)), segment_frames=10, step=4)
+    *_, last = split_segment(Segment(Video(str(folder), "seq", True)), segment_frames=10, step=4)
     assert decode(last, 4)[-1].error is None
     (folder / "img1" / "000001.png").write_bytes((folder / "img1" / "000002.png").read_bytes())
     error = decode(last, 4)[-1].error

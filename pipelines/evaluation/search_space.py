@@ -1,0 +1,75 @@
+"""Settings to try while tuning: ranges and lists of values, and grids of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from jde_ray.pipelines.errors import ExitCode, RunError
+
+Setting = bool | int | float | str
+Settings = dict[str, Setting]
+
+MOST_TRIALS = 10_000
+_GRID_STEPS = 5  # values of a range without a number of its own
+
+
+@dataclass(frozen=True)
+class Span:
+    """A setting's range, both ends included; whole numbers if both ends are.
+
+    Attributes:
+        low: Least value.
+        high: Greatest value.
+        steps: Values of a grid, evenly spaced.
+    """
+
+    low: float
+    high: float
+    steps: int = _GRID_STEPS
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether values are whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def values(self) -> list[Setting]:
+        """Values of a grid, ascending."""
+        spaced = np.linspace(self.low, self.high, self.steps)
+        if self.is_whole:
+            return sorted({round(value) for value in spaced})
+        return [round(float(value), 6) for value in spaced]
+
+
+Space = Mapping[str, Span | list[Setting]]  # setting of the association -> what to try
+
+
+def listed_values(values: Span | list[Setting]) -> list[Setting]:
+    """The values that a grid tries."""
+    return values.values() if isinstance(values, Span) else values
+
+
+def grid(space: Space) -> list[Settings]:
+    """All combinations of the values of a space.
+
+    Raises:
+        RunError: If there are more than `MOST_TRIALS`.
+    """
+    trials: list[Settings] = [{}]
+    for name, values in space.items():
+        listed = listed_values(values)
+        if len(trials) * len(listed) > MOST_TRIALS:
+            raise RunError(
+                f"param: got more than {MOST_TRIALS} combinations, expected as many",
+                ExitCode.REFUSED,
+            )
+        trials = [{**trial, name: value} for trial in trials for value in listed]
+    return trials
+
+
+def ends(space: Space) -> list[Settings]:
+    """Least and greatest values of all ranges: if these are valid, all between them are."""
+    lists = {name: listed_values(values) for name, values in space.items()}
+    return [{name: listed[end] for name, listed in lists.items()} for end in (0, -1)]
