@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.video.image_folder import read_image_file
 
 Image = NDArray[np.uint8]
 
@@ -101,20 +103,31 @@ TrainingImage = LabelledImage | ListedImage
 def read_image(path: Path, longest_side: int) -> tuple[Image, float]:
     """RGB image with its longest side at most `longest_side`, and the scale applied.
 
+    The image is upright by its EXIF orientation, as annotation tools show it, and passes the
+    checks of tracking (kind, size, scans) before it is decoded.
+
     Raises:
-        ValueError: If the file is missing or no image.
+        ValueError: If the file is missing, no image, cut off or too large.
     """
     try:
-        loaded = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error:  # more pixels than OpenCV reads
-        loaded = None
-    if loaded is None:
-        raise ValueError(f"training image: {path} is missing or no image")
-    scale = min(1.0, longest_side / max(loaded.shape[:2]))
+        loaded = read_image_file(path, apply_orientation=True)
+    except VideoError as error:
+        if error.reason in (Reason.TOO_LARGE, Reason.TRUNCATED):
+            raise ValueError(f"training image: {path} is refused ({error.detail})") from error
+        raise ValueError(f"training image: {path} is missing or no image") from error
+    except (OSError, ValueError) as error:  # or a name that no file can have
+        raise ValueError(f"training image: {path} is missing or no image") from error
+    return shrink(loaded, longest_side)
+
+
+def shrink(image: Image, longest_side: int) -> tuple[Image, float]:
+    """The image with its longest side at most `longest_side`, and the scale applied (1 or less)."""
+    height, width = image.shape[:2]
+    scale = min(1.0, longest_side / max(height, width))
     if scale < 1:
-        size = (max(1, round(loaded.shape[1] * scale)), max(1, round(loaded.shape[0] * scale)))
-        loaded = cv2.resize(loaded, size, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(loaded[:, :, ::-1]), scale
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return image, scale
 
 
 def with_unique_identities(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
+from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.formats.label_files import (
     Problems,
     outside,
@@ -19,14 +19,17 @@ from jde_ray.pipelines.formats.label_files import (
     read_mot_rows,
 )
 from jde_ray.pipelines.formats.mot import DISTRACTORS
+from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.training.data.labelled_image import (
     Image,
     LabelledImage,
     ListedImage,
     TrainingImage,
     read_image,
+    shrink,
 )
 from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.video.chunks import read_frames
 from jde_ray.pipelines.video.frame_numbers import frame_order
 from jde_ray.pipelines.video.image_folder import list_images
 
@@ -55,7 +58,7 @@ def read_source(
     elif source.kind == "synthetic":
         images += render_scenes(int(source.path), group)
     elif source.kind == "frames":
-        images += _read_video(path, source.every, group, longest_side)
+        images += _read_video(path, source.every, group, longest_side, found)
     elif source.kind == "list":
         images += _read_list(root, source, group, longest_side, found)
     else:
@@ -229,8 +232,14 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _read_video(path: Path, every: int, group: int, longest_side: int) -> list[LabelledImage]:
-    """Every n-th frame of an unlabelled video file, or every image of a folder."""
+def _read_video(
+    path: Path, every: int, group: int, longest_side: int, problems: Problems
+) -> list[LabelledImage]:
+    """Every n-th frame of an unlabelled video file, or every image of a folder.
+
+    Videos are decoded as for tracking: allowed containers and codecs only, upright, limited in
+    size. The frames before an error stay.
+    """
 
     def unlabelled(image: Image, origin: str) -> LabelledImage:
         nobody = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)
@@ -239,19 +248,16 @@ def _read_video(path: Path, every: int, group: int, longest_side: int) -> list[L
     if path.is_dir():
         paths = sorted((path / "images").glob("*.jpg"))
         return [unlabelled(read_image(p, longest_side)[0], str(p)) for p in paths]
-    images = []
-    capture = cv2.VideoCapture(str(path))
-    index = 0
-    while True:
-        good, frame = capture.read()
-        if not good:
-            break
-        if index % every == 0:
-            scale = min(1.0, longest_side / max(frame.shape[:2]))
-            frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            pixels = np.asarray(frame[:, :, ::-1], np.uint8, order="C")
-            images.append(unlabelled(pixels, f"{path} frame {index}"))
-        index += 1
+    images: list[LabelledImage] = []
+    if not _is_file(path):
+        return images
+    try:
+        for index, _, frame in read_frames(Video(str(path), path.stem)):
+            if index % every == 0:
+                image, _ = shrink(np.ascontiguousarray(frame), longest_side)
+                images.append(unlabelled(image, f"{path} frame {index}"))
+    except VideoError as error:
+        problems.add(path, None, "unreadable video", str(error))
     return images
 
 

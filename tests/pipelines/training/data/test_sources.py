@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_videos import write_video
 
 from jde_ray.pipelines.formats.label_files import BadDataError, Problems
+from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.training.data.labelled_image import read_image
 from jde_ray.pipelines.training.data.sources import label_path, read_source, render_scenes
 from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.video.chunks import read_frames
 
 
 def write_image(path, size=(80, 60)):
@@ -84,7 +88,7 @@ def test_settings_of_a_source_are_checked(changes, message):
         ),
         (b"\x00\x01\x02", r"000001.txt:1: row: got 1 fields"),
         (b"0 1e300 0.5 0.5 0.25 0.5", r"000001.txt:1: identity: got 1e\+300"),
-        (b"0 3 " + b"9" * 10**5, r"000001.txt:1: row: got 3 fields '0 3 9{96}\.\.\.', acc"),
+        (b"0 3 " + b"9" * 10**5, r"000001.txt:1: row: got 3 fields '0 3 9{96}\.\.\.', exp"),
     ],
 )
 def test_label_files_that_are_no_text_are_refused_in_one_short_line(listed, content, message):
@@ -160,6 +164,30 @@ def test_whatever_stands_in_many_label_files_gives_labels_or_one_line(folders, *
 def test_a_source_in_which_nothing_is_found_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"no image found in .*nothing.mp4"):
         read_source(tmp_path, Source(kind="frames", path="nothing.mp4"), 0, 500)
+
+
+def test_an_unlabelled_video_is_decoded_as_for_tracking(tmp_path):
+    path = write_video(tmp_path / "night.mp4", 7, size=(96, 64))
+    frames = read_source(tmp_path, Source(kind="frames", path="night.mp4", every=3), 1, 48)
+    assert [image.origin for image in frames] == [f"{path} frame {n}" for n in (0, 3, 6)]
+    assert {image.image.shape for image in frames} == {(32, 48, 3)}
+    exact = list(read_frames(Video(str(path), "night")))[3][2]
+    full = read_source(tmp_path, Source(kind="frames", path="night.mp4", every=3), 1, 500)[1]
+    np.testing.assert_array_equal(full.image, exact)
+
+
+def test_a_video_outside_the_allow_list_is_refused_and_named(tmp_path):
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\nother.ts\n")
+    with pytest.raises(BadDataError, match=r"list.mp4: unreadable video: unsupported_format"):
+        read_source(tmp_path, Source(kind="frames", path="list.mp4"), 0, 500)
+
+
+def test_an_image_that_tracking_refuses_is_refused_here(tmp_path):
+    write_image(tmp_path / "a.jpg", (200, 100))
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"a.jpg is refused \(a.jpg ends too early\)"):
+        read_image(tmp_path / "a.jpg", 500)
 
 
 def problems_of(root, source):
