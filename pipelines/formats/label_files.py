@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from jde_ray.models.structures import FloatArray
+from jde_ray.pipelines.formats.mot import LONGEST, parse_rows
 
 SHOWN = 10  # problems told in one refusal
-LONGEST = 100  # letters of a row shown
 LARGEST = 4.0  # sides of a box over those of the image; beyond, it is in other units
 CSV_COLUMNS = ("image", "x1", "y1", "x2", "y2", "id")
 
@@ -111,23 +111,18 @@ def read_mot_rows(path: Path, problems: Problems, limit: int | None = None) -> F
     Files of MOT15 have ten columns and no class; theirs are returned as class 1, visibility 1.
     A box whose identity is wrong is returned as of nobody known.
     """
+
+    def leave_out(line: int, reason: str) -> None:
+        problems.add(path, line, "row", reason)
+
     rows = []
-    for line, text in read_lines(path, problems):
-        cells = text.split(",")
-        if len(cells) not in (9, 10):
-            problems.add(path, line, "row", f"got {len(cells)} fields, expected 9 or 10")
-            continue
-        values = _numbers(cells)
-        if values is None or values[0] != int(values[0]) or values[0] < 1:
-            got = f"got {_short(text)}"
-            problems.add(path, line, "row", f"{got}, expected numbers, frames from 1")
-            continue
+    for line, values in parse_rows(read_lines(path, problems), leave_out, accepted=(9, 10)):
         wrong = check_identity(values[1], limit)
         if wrong:
             problems.add(path, line, "identity", wrong)
             values[1] = -1.0
-        label = values[:9] if len(cells) == 9 else [*values[:7], 1.0, 1.0]
-        rows.append([*label, line])
+        has_class = len(values) == 9
+        rows.append([*values, line] if has_class else [*values[:7], 1.0, 1.0, line])
     return np.array(rows, np.float64).reshape(-1, 10)
 
 

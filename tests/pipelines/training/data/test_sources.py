@@ -205,12 +205,12 @@ def test_wrong_rows_of_a_sequence_are_told_with_their_line_and_left_out(sequence
     assert [Path(text.split(": ")[0]).name for text in problems.found] == [
         "gt.txt:6", "gt.txt:9", "gt.txt:8", "gt.txt:7",
     ]  # fmt: skip
-    assert "got 5 fields" in problems.found[0]
+    assert "got 5 columns" in problems.found[0]
     assert "frame 9 has no img1/000009.jpg" in problems.found[2]
     assert "box outside the image" in problems.found[3]
     assert problems.summary() == "2 x row, 1 x missing image, 1 x box outside the image"
     assert [len(image.tlbr) for image in images] == [3, 0, 1, 0]
-    with pytest.raises(BadDataError, match=r"gt.txt:6: row: got 5 fields, expected 9 or 10"):
+    with pytest.raises(BadDataError, match=r"gt.txt:6: row: got 5 columns, expected 9 or 10"):
         read_source(sequence.parent, source, 0, 500)
 
 
