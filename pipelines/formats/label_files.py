@@ -25,7 +25,7 @@ class BadDataError(ValueError):
 
 
 @dataclass
-class Problems:
+class LabelErrors:
     """What is wrong with the data, collected over all files.
 
     Attributes:
@@ -105,7 +105,7 @@ def outside(box: Sequence[float], width: float, height: float) -> str | None:
     return None
 
 
-def read_mot_rows(path: Path, problems: Problems, limit: int | None = None) -> FloatArray:
+def read_mot_rows(path: Path, problems: LabelErrors, limit: int | None = None) -> FloatArray:
     """`(R, 10)` of a MOTChallenge `gt.txt`: its nine numbers and the line they come from.
 
     Files of MOT15 have ten columns and no class; theirs are returned as class 1, visibility 1.
@@ -127,7 +127,7 @@ def read_mot_rows(path: Path, problems: Problems, limit: int | None = None) -> F
 
 
 def read_csv_rows(
-    path: Path, problems: Problems, limit: int | None
+    path: Path, problems: LabelErrors, limit: int | None
 ) -> dict[str, list[tuple[int, list[float]]]]:
     """Line and `x1, y1, x2, y2, id` of every row of an `image,x1,y1,x2,y2,id` file, by image.
 
@@ -159,7 +159,7 @@ def read_csv_rows(
     return by_image
 
 
-def read_jde_rows(path: Path, problems: Problems, limit: int | None) -> FloatArray:
+def read_jde_rows(path: Path, problems: LabelErrors, limit: int | None) -> FloatArray:
     """`(G, 5)` x1, y1, x2, y2, identity of a label file of the unified JDE format.
 
     Its rows are `class identity xc yc w h`, boxes over the width and height of the image. As in
@@ -189,7 +189,7 @@ def read_jde_rows(path: Path, problems: Problems, limit: int | None) -> FloatArr
     return np.array(rows, np.float64).reshape(-1, 5)
 
 
-def _text(path: Path, problems: Problems) -> str | None:
+def _text(path: Path, problems: LabelErrors) -> str | None:
     """The file's text, None if it cannot be read or is none."""
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -201,7 +201,7 @@ def _text(path: Path, problems: Problems) -> str | None:
     return None
 
 
-def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, problems: LabelErrors) -> Iterator[tuple[int, str]]:
     """Lines of a text file that are not empty, stripped, with their numbers from 1."""
     for number, text in enumerate((_text(path, problems) or "").split("\n"), 1):
         if text.strip():

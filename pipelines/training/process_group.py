@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 
-class Ranks:
+class ProcessGroup:
     """The processes that train together; this one is alone.
 
     Attributes:

@@ -28,7 +28,7 @@ MOST_SPANS = 1024  # rows of a dataset; with more steps, tasks make more batches
 
 
 @dataclass(frozen=True, kw_only=True)
-class Feed:
+class BatchDataset:
     """What a trainer's dataset is built from, anew after every restart.
 
     Attributes:

@@ -28,14 +28,14 @@ from jde_ray.pipelines.cluster import connected
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.training.data.batches import TrainingSet
 from jde_ray.pipelines.training.loop import NonFiniteLossError
-from jde_ray.pipelines.training.process_group import Ranks
-from jde_ray.pipelines.training.ray_batches import Feed, read_batches
+from jde_ray.pipelines.training.process_group import ProcessGroup
+from jde_ray.pipelines.training.ray_batches import BatchDataset, read_batches
 from jde_ray.pipelines.training.run import TrainingRun
 
 SECONDS_ALONE = 3600  # for which the others wait while trainer 0 validates
 
 
-class DistributedRanks(Ranks):
+class DistributedProcessGroup(ProcessGroup):
     """The processes of a Ray Train group, joined by gloo or NCCL."""
 
     def __init__(self) -> None:
@@ -44,24 +44,24 @@ class DistributedRanks(Ranks):
         self.device = ray.train.torch.get_device()
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """See `Ranks`."""
+        """See `ProcessGroup`."""
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices)
 
     def any(self, *flags: bool) -> list[bool]:
-        """See `Ranks`."""
+        """See `ProcessGroup`."""
         raised = torch.tensor(flags, dtype=torch.float32, device=self.device)
         torch.distributed.all_reduce(raised, torch.distributed.ReduceOp.MAX)
         return [bool(flag) for flag in raised.tolist()]
 
     def first(self, value: float) -> float:
-        """See `Ranks`."""
+        """See `ProcessGroup`."""
         first = torch.tensor(value, dtype=torch.float64, device=self.device)
         torch.distributed.broadcast(first, src=0)
         return float(first)
 
     def gather(self, value: Any) -> list[Any]:
-        """See `Ranks`."""
+        """See `ProcessGroup`."""
         values: list[Any] = [None] * self.count
         torch.distributed.all_gather_object(values, value)
         return values
@@ -175,8 +175,8 @@ def _datasets(run: TrainingRun, images: Any, num_trainers: int, workers: int) ->
     num_steps = None if epochs is None else epochs * run.steps_per_epoch
     return {
         _shard(rank): partial(
-            Feed.build,
-            Feed(
+            BatchDataset.build,
+            BatchDataset(
                 images=images,
                 out=run.out,
                 num_steps=num_steps,
@@ -224,7 +224,7 @@ def _fit(trainer: TorchTrainer, lines: Any, show: Callable[[str], None]) -> None
 def _train_one(config: dict[str, Any]) -> None:
     """What each trainer runs."""
     run: TrainingRun = config["run"]
-    ranks = DistributedRanks()
+    ranks = DistributedProcessGroup()
     shard = ray.train.get_dataset_shard(_shard(ranks.rank))
 
     def show(line: str) -> None:

@@ -19,7 +19,7 @@ from jde_ray.pipelines.training.checkpoint import forget
 from jde_ray.pipelines.training.data.batches import Batch, TrainingSet, collate
 from jde_ray.pipelines.training.initialization import describe, initialise
 from jde_ray.pipelines.training.loop import Batches, fit
-from jde_ray.pipelines.training.process_group import Ranks
+from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.schedule import TrainingPlan
 from jde_ray.pipelines.training.validation import Validation
@@ -76,7 +76,7 @@ class TrainingRun:
         return published_classifier(path, self.num_identities, width)
 
     def train(
-        self, batches: Batches, ranks: Ranks, show: Callable[[str], None] = lambda line: None
+        self, batches: Batches, ranks: ProcessGroup, show: Callable[[str], None] = lambda line: None
     ) -> None:
         """Train this process's share; arguments as for `pipelines.training.loop.fit`.
 
@@ -177,4 +177,4 @@ def train_here(
             ) from None
 
     run.begin()
-    run.train(batches, Ranks(device), show)
+    run.train(batches, ProcessGroup(device), show)

@@ -45,14 +45,14 @@ class TrainingPlan:
         assert self.config.epochs is not None  # noqa: S101 - one of both is set
         return f"{self.config.epochs} epochs, {self.config.epochs * self.steps_per_epoch} steps"
 
-    def share(self, step: int, spent: float) -> float:
-        """Share of the budget that is used up after `step` steps and `spent` seconds."""
+    def fraction(self, step: int, elapsed_s: float) -> float:
+        """Fraction of the budget used after `step` steps and `elapsed_s` seconds."""
         if self.config.minutes is not None:
-            return spent / (60 * self.config.minutes)
+            return elapsed_s / (60 * self.config.minutes)
         assert self.config.epochs is not None  # noqa: S101 - one of both is set
         return step / (self.config.epochs * self.steps_per_epoch)
 
-    def rate(self, step: int, share: float) -> float:
+    def lr(self, step: int, fraction: float) -> float:
         """Learning rate of a step: warm-up, then half a cosine to 2 %, or a tenth at each decay."""
         config = self.config
         steps = config.warmup_steps
@@ -60,7 +60,7 @@ class TrainingPlan:
             steps = min(steps, self.steps_per_epoch)
         warm = min(1.0, (step + 1) / steps) ** config.warmup_power
         if config.schedule == "cosine":
-            fallen = 0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2
+            fallen = 0.02 + 0.98 * (1 + math.cos(math.pi * fraction)) / 2
             return float(config.learning_rate * warm * fallen)
         passed = sum(step // self.steps_per_epoch >= e for e in config.decay_epochs)
         return float(config.learning_rate * warm * 0.1**passed)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jde_ray.pipelines.formats.label_files import Problems
+from jde_ray.pipelines.formats.label_files import LabelErrors
 from jde_ray.pipelines.training.data.batches import TrainingSet
 from jde_ray.pipelines.training.data.labelled_image import (
     TrainingImage,
     with_unique_identities,
 )
 from jde_ray.pipelines.training.data.sources import read_source
-from jde_ray.pipelines.training.data.teaching import _projected, _taught
+from jde_ray.pipelines.training.data.teaching import add_teacher_labels, project_appearance
 from jde_ray.pipelines.training.recipe import Recipe
 
 
@@ -29,7 +29,7 @@ class TrainingImages:
 
     images: list[TrainingImage]
     num_identities: int
-    problems: Problems
+    problems: LabelErrors
 
     def build_set(self, recipe: Recipe, *, skip_bad: bool = False) -> TrainingSet:
         """The stream of batches that a recipe makes of them."""
@@ -69,7 +69,7 @@ def read_images(
         BadDataError: If rows are wrong, naming the first ones with file and line.
         ValueError: If a source or a teacher is missing.
     """
-    problems = Problems()
+    problems = LabelErrors()
     groups: list[list[TrainingImage]] = []
     for index, source in enumerate(recipe.sources):
         images = read_source(root, source, index, recipe.longest_side, problems)
@@ -80,11 +80,11 @@ def read_images(
         problems.refuse()
     if cache is not None:
         groups = [
-            _taught(recipe, source, group, root, cache)
+            add_teacher_labels(recipe, source, group, root, cache)
             for source, group in zip(recipe.sources, groups, strict=True)
         ]
     fixed = [source.kind in ("boxes", "crops") for source in recipe.sources]
-    projected = _projected(groups, fixed, recipe.config.embedding_dim)
+    projected = project_appearance(groups, fixed, recipe.config.embedding_dim)
     declared = [source.identities for source in recipe.sources]
     numbered, count = with_unique_identities(projected, declared)
     return TrainingImages(numbered, count, problems)

@@ -11,7 +11,7 @@ from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.formats.label_files import (
-    Problems,
+    LabelErrors,
     outside,
     read_csv_rows,
     read_jde_rows,
@@ -35,7 +35,7 @@ from jde_ray.pipelines.video.image_folder import list_images
 
 
 def read_source(
-    root: Path, source: Source, group: int, longest_side: int, problems: Problems | None = None
+    root: Path, source: Source, group: int, longest_side: int, problems: LabelErrors | None = None
 ) -> list[TrainingImage]:
     """All images of one source.
 
@@ -50,7 +50,7 @@ def read_source(
         ValueError: If nothing is found, naming the path.
         BadDataError: If rows are wrong and `problems` is None.
     """
-    found = Problems() if problems is None else problems
+    found = LabelErrors() if problems is None else problems
     path = root / source.path
     images: list[TrainingImage] = []
     if source.kind == "sequence":
@@ -72,7 +72,7 @@ def read_source(
 
 
 def _read_sequence(
-    folder: Path, source: Source, group: int, longest_side: int, problems: Problems
+    folder: Path, source: Source, group: int, longest_side: int, problems: LabelErrors
 ) -> list[LabelledImage]:
     """Every n-th frame of a MOT sequence with its ground truth.
 
@@ -119,7 +119,7 @@ def _read_sequence(
 
 
 def _inside(
-    rows: FloatArray, image: Image, scale: float, truth: Path, problems: Problems
+    rows: FloatArray, image: Image, scale: float, truth: Path, problems: LabelErrors
 ) -> FloatArray:
     """Those rows of a frame whose box lies in its image, if only in part."""
     height, width = (side / scale for side in image.shape[:2])
@@ -135,7 +135,7 @@ def _inside(
 
 
 def _read_boxes(
-    folder: Path, source: Source, group: int, longest_side: int, problems: Problems
+    folder: Path, source: Source, group: int, longest_side: int, problems: LabelErrors
 ) -> list[LabelledImage]:
     """A folder of images with one CSV `image,x1,y1,x2,y2,id`; images without rows are negatives."""
     table = folder / f"{folder.name}.csv"
@@ -188,7 +188,7 @@ def label_path(image: Path) -> Path:
 
 
 def _read_list(
-    root: Path, source: Source, group: int, longest_side: int, problems: Problems
+    root: Path, source: Source, group: int, longest_side: int, problems: LabelErrors
 ) -> list[ListedImage]:
     """Images named by a list of the unified JDE format, a path below `root` on each line."""
     listed = root / source.path
@@ -233,7 +233,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _read_video(
-    path: Path, every: int, group: int, longest_side: int, problems: Problems
+    path: Path, every: int, group: int, longest_side: int, problems: LabelErrors
 ) -> list[LabelledImage]:
     """Every n-th frame of an unlabelled video file, or every image of a folder.
 

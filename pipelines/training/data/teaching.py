@@ -57,7 +57,7 @@ def teach_appearance(image: LabelledImage, teacher: AppearanceEmbedder) -> Label
     return replace(image, appearance=vectors)
 
 
-def _taught(
+def add_teacher_labels(
     recipe: Recipe, source: Source, images: list[TrainingImage], root: Path, cache: Path
 ) -> list[TrainingImage]:
     """The images with their teachers' boxes and vectors, read from `cache` where they are kept."""
@@ -140,7 +140,7 @@ def _known_vectors(groups: list[list[TrainingImage]], width: int) -> FloatArray:
     return known
 
 
-def _projected(
+def project_appearance(
     groups: list[list[TrainingImage]], fixed: list[bool], width: int
 ) -> list[list[TrainingImage]]:
     """Teacher vectors in the network's dimensions: centred, projected, normalised again.

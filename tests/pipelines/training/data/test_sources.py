@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_videos import write_video
 
-from jde_ray.pipelines.formats.label_files import BadDataError, Problems
+from jde_ray.pipelines.formats.label_files import BadDataError, LabelErrors
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.training.data.labelled_image import read_image
 from jde_ray.pipelines.training.data.sources import label_path, read_source, render_scenes
@@ -124,7 +124,7 @@ def check_any_labels(folders, kind, rows, junk, place):
     header = b"image,x1,y1,x2,y2,id\n" if kind == "boxes" else b""
     text = "\n".join(separator.join(row) for row in rows).encode("utf-8", "surrogatepass")
     path.write_bytes(header + {"": text, "before": junk + text, "behind": text + junk}[place])
-    problems = Problems()
+    problems = LabelErrors()
     try:
         images = read_source(folders["root"], source, 0, 64, problems)
     except ValueError as error:
@@ -191,7 +191,7 @@ def test_an_image_that_tracking_refuses_is_refused_here(tmp_path):
 
 
 def problems_of(root, source):
-    problems = Problems()
+    problems = LabelErrors()
     images = read_source(root, source, 0, 500, problems)
     return images, problems
 
@@ -368,7 +368,7 @@ def test_images_and_labels_that_a_list_names_must_be_there(listed):
 
 
 def test_many_problems_are_counted_and_the_first_shown(tmp_path):
-    problems = Problems()
+    problems = LabelErrors()
     for line in range(1, 26):
         problems.add(tmp_path / "gt.txt", line, "row", "got 5 fields")
     with pytest.raises(BadDataError, match=r"gt.txt:10: .*; and 15 more \(--skip-bad"):
