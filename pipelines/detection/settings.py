@@ -18,15 +18,14 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """What is known of weights before a run.
+    """Facts about weights that are known before a run.
 
     Attributes:
-        size: Width and height of the frames.
-        sha256: Fingerprint: of the weight file, or over both ONNX files and what is declared of
-            them.
+        size: Width and height of the frames in pixels.
+        sha256: Fingerprint of the weight file, or of both ONNX files and their declaration.
         has_one_size: Frames of another size are refused: the anchors were chosen for this one.
-        rect: Whether frames get each video's own shape unless told otherwise: if no size was asked
-            for, and weights take more than one.
+        rect: Whether frames get each video's own shape by default: if no size was asked for and
+            the weights take more than one.
     """
 
     size: tuple[int, int]
@@ -36,7 +35,7 @@ class NetworkFacts:
 
 
 def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
-    """Load the weights once, so that what is wrong with them is told before any other work.
+    """Load the weights once, so that their errors come before any other work.
 
     Args:
         weights: As `DetectionConfig.weights`.
@@ -108,7 +107,7 @@ def resolve_precision(
     machine; without it, what is fast on this machine.
 
     Args:
-        detection: As asked for.
+        detection: Settings as the user gave them.
         device: Where the network runs.
         recorded: Precision that OUT was begun with, see `run_record.recorded_precision`.
 
@@ -148,10 +147,10 @@ def settle(
     """Fill in the settings that guard OUT: fingerprint of the weights and precision.
 
     Args:
-        config: As asked for.
+        config: Settings as the user gave them.
         parts: With a model that is not ours, the weights are not read.
         resources: Where the run takes place.
-        recorded: See `resolve_precision`.
+        recorded: Precision that OUT was begun with, None for a new one.
 
     Raises:
         RunError: If there are no such weights, they cannot run in that precision, or there is no

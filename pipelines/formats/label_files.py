@@ -1,4 +1,4 @@
-"""Rows of label files, checked one by one: what is wrong is told with its file and line."""
+"""Rows of label files, checked one by one; errors name the file and line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.formats.mot import LONGEST, parse_rows
 
-SHOWN = 10  # problems told in one refusal
+SHOWN = 10  # errors named in one message
 LARGEST = 4.0  # sides of a box over those of the image; beyond, it is in other units
 CSV_COLUMNS = ("image", "x1", "y1", "x2", "y2", "id")
 
@@ -26,7 +26,7 @@ class BadDataError(ValueError):
 
 @dataclass
 class LabelErrors:
-    """What is wrong with the data, collected over all files.
+    """Errors of the label files, collected over all files.
 
     Attributes:
         found: `file:line: reason`, in the order of reading.
@@ -37,20 +37,20 @@ class LabelErrors:
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, path: Path, line: int | None, kind: str, detail: str) -> None:
-        """Note a problem.
+        """Add an error.
 
         Args:
-            path: Of the file.
-            line: 1-based, None where the whole file is meant.
-            kind: What `--skip-bad` counts it under.
-            detail: For the user: which value, what is accepted.
+            path: File with the error.
+            line: 1-based line, None for an error of the whole file.
+            kind: Group in which `--skip-bad` counts it.
+            detail: The value and what was expected, for the user.
         """
         where = f"{path}:{line}" if line is not None else str(path)
         self.found.append(f"{where}: {kind}: {detail}")
         self.counts[kind] += 1
 
     def refuse(self) -> None:
-        """Stop if anything was noted.
+        """Stop if there is any error.
 
         Raises:
             BadDataError: With the first problems.
@@ -77,7 +77,7 @@ def check_identity(value: float, limit: int | None) -> str | None:
     """Why an identity is not accepted, None if it is.
 
     Args:
-        value: As read.
+        value: Identity as read from the file.
         limit: How many identities the source declares, None for no limit.
     """
     if value != int(value) or not -1 <= value < 2**31:

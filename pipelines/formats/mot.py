@@ -30,11 +30,11 @@ BENCHMARKS = get_args(Benchmark)
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What a `gt.txt` says.
+    """Content of a `gt.txt`.
 
     Attributes:
-        people: To be found.
-        visibility: `(n,)` of `people` in [0, 1]; 1 where the file does not tell.
+        people: People to be found.
+        visibility: `(n,)` of `people` in [0, 1]; 1 if the file does not say.
         ignore: Distractors, which may be tracked or not.
         other: Everything else that is annotated: vehicles, occluders, people not counted.
     """
@@ -55,7 +55,7 @@ class ScoredRows:
 
 @dataclass(frozen=True)
 class SequenceInfo:
-    """What a `seqinfo.ini` says; sizes in pixels."""
+    """Content of a `seqinfo.ini`; sizes in pixels."""
 
     name: str
     frames_per_second: float
@@ -74,12 +74,12 @@ def read_ground_truth(path: Path, benchmark: Benchmark = "auto") -> GroundTruth:
     In MOT20 the classes of distractors have riders' vehicles among them.
 
     Args:
-        path: Of the file.
-        benchmark: Whose rules; `auto` takes those of MOT15 for other than 9 columns, those of
+        path: The `gt.txt`.
+        benchmark: Whose rules apply; `auto` takes those of MOT15 for other than 9 columns, those of
             MOT20 where a folder of the path is called so, else those of MOT16 and MOT17.
 
     Raises:
-        ValueError: If a line cannot be read or says an id twice in a frame, in one line with the
+        ValueError: If a line cannot be read or has an id twice in a frame, in one line with the
             file and the line's number.
     """
     table, numbers = _read_table(path, least=7)
@@ -280,7 +280,7 @@ def rows_of_frames(frames: Iterable[tuple[int, Any, FloatArray]]) -> BoxRows:
 
 
 def sequence_rate(folder: Path) -> float | None:
-    """`frameRate` of a MOT sequence's seqinfo.ini, None where it says no positive number."""
+    """`frameRate` of a MOT sequence's seqinfo.ini, None if it is no positive number."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(folder / "seqinfo.ini", encoding="utf-8")

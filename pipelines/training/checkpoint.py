@@ -1,4 +1,4 @@
-"""What training must remember to go on: networks, optimiser, moving average, place in the data."""
+"""Checkpoints of a training: networks, optimiser, moving average, place in the data."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ class TrainingState:
     """All that a checkpoint holds.
 
     Attributes:
-        model: Being trained.
-        loss: Its classifier and task weights learn too.
-        optimiser: Of both.
+        model: Network that is trained.
+        loss: Its classifier and task weights are trained too.
+        optimiser: Holds the parameters of the network and the loss.
         average: Moving average of the network, the result.
         step: Steps done.
         elapsed_s: Seconds of training done, without validation.

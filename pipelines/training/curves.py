@@ -97,7 +97,7 @@ class LiveTable:
             step: Steps done.
             fraction: Part of the budget that is used.
             lr: Learning rate.
-            losses: `total` and one a task.
+            losses: `total` and one per task.
             speed: Images a second.
             left: Seconds until the budget is spent; infinite if nobody knows.
         """

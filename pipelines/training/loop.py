@@ -27,7 +27,7 @@ from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.schedule import TrainingPlan
 
 CHECKPOINT_SECONDS = 120.0
-LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row and a line after so many, whichever comes first
+LOG_STEPS, LOG_SECONDS = 20, 10.0  # between two rows of the curves, whichever comes first
 
 Batches = Callable[[int], Iterator[tuple[int, Batch]]]  # from a step on: steps and their batches
 Scores = Mapping[str, Mapping[str, float]]  # by sequence, `OVERALL` last
@@ -74,11 +74,11 @@ def fit(
 
     Args:
         model: Initial weights.
-        plan: What to learn and how.
+        plan: Budget, losses and learning rate.
         batches: Endless, or as long as the epochs are.
         store: For what is kept; only process 0 writes.
         ranks: The processes that train together.
-        resume: Go on from `latest.pt` where it exists.
+        resume: Continue from `latest.pt` if it exists.
         validate: Scores a network on sequences left out.
         show: Takes the lines of the live table.
 
@@ -136,14 +136,14 @@ class _Run:
         self.resume_at(0, 0.0)
 
     def resume(self) -> None:
-        """Go on from the store's checkpoint, if there is one."""
+        """Continue from the store's checkpoint, if there is one."""
         if self.state.restore(self.store):
             self.resume_at(self.state.step, self.state.elapsed_s)
             if self.ranks.rank == 0:
                 self.show(f"going on after step {self.state.step}")
 
     def resume_at(self, step: int, elapsed_s: float) -> None:
-        """Set clock and tables to a place of the run."""
+        """Set the clock and the tables to a step of the run."""
         self.curves = Table(self.store, CURVES, step)
         self.scores = Table(self.store, VALIDATION, step)
         self.live = LiveTable(self.show, self.tasks)
@@ -217,7 +217,7 @@ class _Run:
         )
 
     def log(self, lr: float) -> None:
-        """A line and a row of what the last steps gave."""
+        """Show and store the means of the last steps."""
         state, now = self.state, time.monotonic()
         means = {
             name: float(torch.stack([step[name] for step in self.recent]).mean())

@@ -1,4 +1,4 @@
-"""What a training learns beyond its data, and how fast at which step of its budget."""
+"""The budget of a training, its losses, and its learning rate at every step."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from jde_ray.pipelines.training.settings import TrainingConfig, ValidationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """What a run learns, beyond its data.
+    """Everything that a training loop needs beside its batches.
 
     Attributes:
         config: Budget and rates.
         num_identities: Classes of the identity loss.
         steps_per_epoch: Steps in a pass over the images.
-        embedding_loss: See `pipelines.training.recipe.Recipe`.
-        weighting: See `pipelines.training.recipe.Recipe`.
-        margin: See `pipelines.training.recipe.Recipe`.
+        embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
+        weighting: One of `models.losses.weighting.WEIGHTINGS`.
+        margin: Margin of the embedding loss `triplet`, a difference of cosines.
         validation: When to validate, None for never.
         notes: Metadata of the weight file.
         classifier: `weight` and `bias` that the identity loss starts with, None for random ones.

@@ -19,11 +19,11 @@ from jde_ray.pipelines.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """What a recipe's sources hold.
+    """All images of a recipe's sources, with their labels.
 
     Attributes:
-        images: Of all sources, in their order.
-        num_identities: Classes of the identity loss, see `with_unique_identities`.
+        images: Images of all sources, in the order of the recipe.
+        num_identities: Classes of the identity loss (`with_unique_identities`).
         problems: Rows and files that were left out.
     """
 
@@ -56,14 +56,14 @@ def read_images(
     skip_bad: bool = False,
     show: Callable[[str], None] = lambda line: None,
 ) -> TrainingImages:
-    """Read every source, add what teachers say, number the identities.
+    """Read every source, add the labels of teachers, number the identities.
 
     Args:
-        recipe: Says which.
+        recipe: Names the sources and teachers.
         root: Folder that its paths lie under.
-        cache: Folder for what teachers said, which takes minutes; None leaves the teachers out.
-        skip_bad: Leave out rows and images that are wrong; otherwise they refuse everything.
-        show: Takes a line a source.
+        cache: Folder for the labels of teachers, which take minutes; None leaves the teachers out.
+        skip_bad: Leave out wrong rows and images; otherwise one of them stops the training.
+        show: Takes one line per source.
 
     Raises:
         BadDataError: If rows are wrong, naming the first ones with file and line.

@@ -30,7 +30,8 @@ class LabelledImage:
         squashed: Whether the image was stretched to a square, so that its people are too thin.
         appearance: `(G, D)` float32 teacher vectors, zeros where there is none.
         origin: File (and frame) it comes from, for messages.
-        sequence: Of which it is a frame, empty for a single picture; frames follow each other.
+        sequence: Name of the video that it is a frame of, empty for a single image. The frames of
+            a video follow each other.
     """
 
     image: Image
@@ -44,7 +45,7 @@ class LabelledImage:
     sequence: str = ""
 
     def open(self) -> LabelledImage:
-        """The image itself: it is in memory already."""
+        """Return the image itself, which is in memory already."""
         return self
 
 
@@ -52,15 +53,12 @@ class LabelledImage:
 class ListedImage:
     """One image of a list, read from disk each time it is drawn.
 
+    `identity`, `ignore`, `group`, `appearance` and `sequence` are those of `LabelledImage`.
+
     Attributes:
-        path: Of the image.
+        path: JPEG, PNG or BMP file.
         tlbr: `(G, 4)` float32 corners over its width and height.
-        identity: As in `LabelledImage`.
-        ignore: As in `LabelledImage`.
-        group: As in `LabelledImage`.
-        longest_side: In pixels; a larger image is shrunk to it.
-        appearance: As in `LabelledImage`.
-        sequence: As in `LabelledImage`.
+        longest_side: Limit in pixels; a larger image is shrunk to it.
     """
 
     path: Path
@@ -74,14 +72,14 @@ class ListedImage:
 
     @property
     def origin(self) -> str:
-        """Its file."""
+        """Path of the file, for messages."""
         return str(self.path)
 
     def open(self) -> LabelledImage:
-        """Read it.
+        """Read the image.
 
         Raises:
-            ValueError: If the file is missing or no image.
+            ValueError: If the file is missing, no image, cut off or too large.
         """
         image, _ = read_image(self.path, self.longest_side)
         size = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
@@ -137,11 +135,11 @@ def with_unique_identities(
 
     Where a source declares how many it uses, its numbers stay what they are, behind those of the
     sources before it, and there is one class more than numbers: as in the published code, whose
-    classifier fits then. The people of other sources are numbered as they come up.
+    classifier fits then. The people of other sources are numbered in the order in which they occur.
 
     Args:
         groups: The images of each source, in order.
-        declared: Numbers that each source uses, None for a source that does not say so.
+        declared: How many numbers each source uses, None for a source that does not declare it.
 
     Returns:
         The images of all sources, and the number of classes.

@@ -41,10 +41,10 @@ def read_source(
 
     Args:
         root: Folder that its path lies under.
-        source: Which, and how.
-        group: Its index.
-        longest_side: In pixels; larger images are shrunk to it.
-        problems: Collects what is wrong with its rows, which are left out. None refuses them.
+        source: Kind, path and options of the source.
+        group: Index of the source in the recipe.
+        longest_side: Limit in pixels; larger images are shrunk to it.
+        problems: Collects the errors of rows that are left out; None refuses the source instead.
 
     Raises:
         ValueError: If nothing is found, naming the path.
@@ -225,7 +225,7 @@ def _read_list(
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it is one; of a name that no file can have, too."""
+    """Whether a path is a file; False for a name that no file can have."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # too long, or with a NUL

@@ -146,7 +146,7 @@ def project_appearance(
     """Teacher vectors in the network's dimensions: centred, projected, normalised again.
 
     The directions follow from the `fixed` groups alone (people in many places), where they hold
-    enough: so a training that goes on from another one's weights with other sequences, or
+    enough: so a training that starts from another one's weights with other sequences, or
     without one of them, keeps the meaning of every dimension.
     """
     alone = [group for group, is_fixed in zip(groups, fixed, strict=True) if is_fixed]
