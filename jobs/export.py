@@ -34,9 +34,9 @@ def export(
 ) -> None:
     r"""Write a network's weights to a file; published and Darknet files need --size.
 
-    The ONNX file takes letterboxed RGB images in [0, 1] and gives all boxes and scores before NMS,
-    and one embedding map a stride; docs/export.md shows how to use it. Writing it needs two more
-    packages: pip install -e '.\[onnx]'
+    The ONNX file takes letterboxed RGB images in [0, 1] and returns all boxes and scores before
+    NMS, and one embedding map per stride; docs/export.md shows how to use it. Writing it needs two
+    more packages: pip install -e '.\[onnx]'
     """
     if out.suffix in SUFFIXES.values() and out.suffix != SUFFIXES[kind]:
         raise RunError(

@@ -36,7 +36,7 @@ NumTrainers = Annotated[
 ]
 MaxFailures = Annotated[int, typer.Option(min=0, help="deaths of trainers that are made good")]
 Initial = Annotated[
-    Path | None, typer.Option(help="weights to go on from, instead of the file's `initial`")
+    Path | None, typer.Option(help="weights to start from, instead of the file's `initial`")
 ]
 LeaveOut = Annotated[
     list[str] | None, typer.Option(help="path of a source that is not learned from; repeatable")
@@ -70,7 +70,7 @@ def train(
     ] = "auto",
     address: Annotated[str, typer.Option(help="Ray to run on, for --num-trainers")] = "local",
     max_failures: MaxFailures = 3,
-    resume: Annotated[bool, typer.Option(help="go on from OUT/latest.pt")] = True,
+    resume: Annotated[bool, typer.Option(help="continue from OUT/latest.pt")] = True,
     skip_bad: SkipBad = False,
     dry_run: DryRun = False,
 ) -> None:

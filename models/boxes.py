@@ -70,7 +70,7 @@ def iou_matrix(a: FloatArray, b: FloatArray, *, pixel: float = 0.0) -> FloatArra
     Args:
         a: `(M, 4)` tlbr.
         b: `(N, 4)` tlbr, same frame of reference.
-        pixel: Added to every width and height: 1 gives the inclusive-pixel overlap of the
+        pixel: Added to every width and height: 1 means the inclusive-pixel overlap of the
             published tracker, 0 the continuous one.
 
     Returns:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jde_ray.jobs.console.options import Settings, Values, build_settings
 from jde_ray.pipelines.config import DetectionConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -14,25 +16,20 @@ def check_weights(values: Values) -> Settings:
         RunError: If the weights cannot be used, or not with inputs of any shape; before any
             other work.
     """
-    place = ("detection", "weights")
-    weights = values.get(place, DetectionConfig().weights)
-    from jde_ray.pipelines.detection.networks import is_separate
-    from jde_ray.pipelines.detection.settings import inspect
+    from jde_ray.pipelines.detection.settings import detection_for
+
+    def given(name: str, default: Any = None) -> Any:
+        return values.get(("detection", name), default)
 
     try:
-        facts = inspect(weights, values.get(("detection", "size")))
+        chosen = detection_for(
+            given("weights", DetectionConfig().weights),
+            given("size"),
+            rect=given("rect"),
+            compile=bool(given("compile")),
+        )
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
-    if values.get(("detection", "compile")) and is_separate(weights):
-        raise RunError(
-            f"compile: got {weights}, which names ONNX files; expected weights of one network",
-            ExitCode.REFUSED,
-        )
-    rect = ("detection", "rect")
-    if values.get(rect) and facts.has_one_size:
-        raise RunError(
-            f"rect: got {weights}, whose anchors were chosen for one size; expected --no-rect",
-            ExitCode.REFUSED,
-        )
-    chosen: Values = {("detection", "size"): facts.size, rect: facts.rect}
-    return build_settings(chosen | values | {("detection", "weights_sha256"): facts.sha256})
+    names = ("size", "rect", "weights_sha256")
+    resolved: Values = {("detection", name): getattr(chosen, name) for name in names}
+    return build_settings(values | resolved)

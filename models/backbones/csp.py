@@ -3,7 +3,7 @@
 Wang et al., "CSPNet: A New Backbone that can Enhance Learning Capability of CNN" (2020), in the
 arrangement of the NanoDet-g detector, so that its published weights can be taken over. Those come
 with their batch norms folded into the convolutions, so here a convolution has a bias and no norm:
-this network is for going on from such weights, not for learning from nothing.
+this network is meant to start from such weights, not to be trained from scratch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class CspUnit(nn.Module):
-    """Halve the channels, convolve them, and give both halves."""
+    """Halve the channels, convolve them, and return both halves."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class CspUnit(nn.Module):
 
 
 class CspStage(nn.Module):
-    """A convolution, and beside what it gives the same passed through some units."""
+    """A convolution, whose output is concatenated with the same passed through some units."""
 
     def __init__(self, channels: int, units: int, stride: int) -> None:
         super().__init__()

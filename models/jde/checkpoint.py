@@ -24,7 +24,7 @@ def one_line(error: Exception) -> str:
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """What `torch.save` wrote, restricted to tensors and plain values (`weights_only`).
+    """Read a file of `torch.save`, restricted to tensors and plain values (`weights_only`).
 
     There is no fallback: a file that names anything else is refused and nothing of it is called.
 

@@ -1,4 +1,4 @@
-"""What a JDE network is built from, as one frozen value that travels inside its weight file."""
+"""The architecture of a JDE network, as one frozen value that is saved in its weight file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class JDEConfig:
     """Architecture of one network.
 
     Attributes:
-        name: Of the configuration, for people.
+        name: Name of the configuration, for people.
         size: Width and height in pixels it was trained for, multiples of 32.
         backbone: Which feature extractor (a key of `models.backbones.registry.BACKBONES`).
         neck_channels: Width of the pyramid at strides 32, 16, 8.
         neck_block: `conv5` is the published stack of five convolutions, `residual` a 1x1
             convolution and `neck_depth` residual units of two 3x3 convolutions.
         neck_depth: Residual units at strides 32, 16, 8 (only for `residual`).
-        activation: Of every convolution with batch norm outside the backbone.
+        activation: Activation after every convolution with batch norm outside the backbone.
         head_expansion: Width of the box head's hidden layer over the neck's.
         embedding_dim: D, length of an appearance vector.
         embedding_hidden: Whether a hidden 3x3 convolution precedes the embedding layer.

@@ -37,8 +37,8 @@ def write_onnx(model: JDE, path: Path, notes: dict[str, str] | None = None) -> N
     normalised to length 1.
 
     Args:
-        model: In float32; its batch norms are folded in place.
-        path: Of the file.
+        model: Network in float32; its batch norms are folded in place.
+        path: File to write.
         notes: Text metadata such as `licence`; the configuration is added.
 
     Raises:

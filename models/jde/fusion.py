@@ -1,6 +1,6 @@
-"""Making a loaded network quick: batch norms folded into convolutions, bfloat16, compilation.
+"""Making a loaded network fast: batch norms folded into convolutions, bfloat16, compilation.
 
-What each of these changes in the results is measured in `docs/measurements/performance.md`.
+`docs/measurements/performance.md` measures how each of these changes the results.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from jde_ray.models.jde.network import JDE
 
 
 def fold_batch_norms(module: nn.Module) -> int:
-    """Multiply each batch norm's scale into the convolution before it, and give their number.
+    """Multiply each batch norm's scale into the convolution before it; returns how many.
 
     A norm stands directly behind its convolution in every network of this project, also in the
     order of the modules' names.
 
     Args:
-        module: In evaluation mode; changed in place. Afterwards its state dict is another.
+        module: Module in evaluation mode, changed in place, with its state dict.
 
     Raises:
         ValueError: If the module is in training mode, in which norms use the batch's statistics.
@@ -49,7 +49,7 @@ def optimise(model: JDE, precision: Literal["fp32", "bf16"], *, compiled: bool =
     would take TF32 with its 10 bits of mantissa; that is set for the whole process.
 
     Args:
-        model: As loaded; changed in place.
+        model: Loaded network, changed in place.
         precision: Arithmetic of the convolutions.
         compiled: Let `torch.compile` fuse what is left (needs a C++ compiler, or Triton on a GPU;
             takes up to minutes for each new batch shape).

@@ -1,7 +1,7 @@
 """Weight files of other projects onto our modules: published JDE, Darknet binaries, torchvision.
 
-Shapes are strict, and a report says what was taken and what was left. Layer numbers are those of
-the published checkpoints (`module_list.{i}`), in which Darknet files also keep their order.
+Shapes are strict, and a report lists the tensors that were taken and left. Layer numbers are those
+of the published checkpoints (`module_list.{i}`), in which Darknet files also keep their order.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STATISTICS = ("bias", "weight", "running_mean", "running_var")  # in the order o
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What became of a file.
+    """Tensors of a file that were taken and left.
 
     Attributes:
         taken: Tensors that went into the network.
@@ -113,12 +113,12 @@ def published_state(
 ) -> tuple[dict[str, Tensor], ImportReport]:
     """Our state dict from the `model` entry of a published checkpoint.
 
-    Left out: the identity classifier (of the training identities; `published_classifier` gives it)
+    Left out: the identity classifier (of the training identities; `published_classifier` reads it)
     and the loss's task weights, which inference has no use for. `num_batches_tracked` may be
     missing.
 
     Args:
-        path: Of the file, for messages.
+        path: Path of the file, for messages.
         state: Its entry `model`.
         wanted: `JDE(config).state_dict()` of a Darknet-53 configuration.
 
@@ -149,9 +149,9 @@ def published_classifier(path: Path, num_identities: int, width: int) -> dict[st
     """`weight` and `bias` of the identity classifier in a published checkpoint.
 
     Args:
-        path: Of the file.
-        num_identities: That it must know.
-        width: Of the embedding.
+        path: Published checkpoint.
+        num_identities: Number of classes that it must have.
+        width: Length of an embedding.
 
     Raises:
         CheckpointError: If the file holds none, or one of another shape.
@@ -189,13 +189,13 @@ def darknet_state(
     """Our state dict from a Darknet binary, and how many numbers it holds beyond.
 
     Args:
-        path: Of the file.
+        path: Darknet file.
         layers: Convolutions in the order of the file.
         wanted: Our state dict, for names and shapes.
         is_all: Whether nothing may follow these layers.
 
     Raises:
-        CheckpointError: If it ends early, naming the layer, or goes on.
+        CheckpointError: If it ends early, naming the layer, or is longer than the layers.
     """
     stream = read_darknet(path)
     needed = sum(wanted[key].numel() for layer in layers for key in _darknet_keys(layer))
@@ -248,7 +248,7 @@ def load_backbone(model: JDE, path: Path) -> ImportReport:
         model: Over Darknet-53 (`darknet53.conv.74`, or any Darknet file that starts with those 52
             convolutions), over a ResNet (a torchvision state dict; `fc` is left) or over a CSP
             network (`nanodet.json` of NanoDet-g; neck and heads are left).
-        path: Of the file.
+        path: Weights of the backbone.
 
     Raises:
         CheckpointError: If the file does not fit the backbone, naming the first wrong key.

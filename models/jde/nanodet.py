@@ -2,7 +2,7 @@
 
 https://github.com/RangiLyu/nanodet, configuration `nanodet_g.yml` (Apache-2.0; 22.9 mAP on COCO at
 416x416). Read from its TensorFlow.js form (`nanodet.json`, `nanodet.bin`), in which it lies on npm
-with batch norms folded and numbers in float16: `docs/training.md` says where. Of other detectors
+with batch norms folded and numbers in float16: see `docs/training.md`. Of other detectors
 nothing is read here: they go as ONNX files into `models.sde`.
 """
 

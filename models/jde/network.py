@@ -39,7 +39,7 @@ class JDE(nn.Module):
         return self.predict(self.features(images))
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """What the heads read, at strides 32, 16, 8; images as for `maps`."""
+        """Inputs of the heads at strides 32, 16, 8; images as for `maps`."""
         shared: list[Tensor] = self.neck(*self.backbone(images))
         return shared
 

@@ -1,4 +1,4 @@
-"""Which cells describe people whose boxes are known: where embeddings are read to be judged."""
+"""The cells that describe people whose boxes are known: embeddings are scored there."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def person_rows(config: JDEConfig, candidates: Candidates, tlbr: Tensor) -> tupl
     person most, by half at least.
 
     Args:
-        config: Of the network.
-        candidates: Of one or more images.
+        config: Configuration of the network.
+        candidates: Candidates of one or more images.
         tlbr: `(G, 4)` corners of people in network pixels, of the first image.
 
     Returns:

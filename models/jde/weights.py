@@ -92,7 +92,7 @@ def save(
 
     Args:
         model: The network.
-        path: Of the file; its folder is created.
+        path: File to write; its folder is created.
         notes: Text metadata such as `licence`.
         half: Round convolution kernels to float16, which halves the file; norms and biases stay.
     """

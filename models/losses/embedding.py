@@ -34,7 +34,7 @@ def check_margin(kind: str, margin: float) -> None:
 
 
 def _margins(embedding: Tensor, identity: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """What equations 1 and 2 compare, for every embedding in turn as the anchor.
+    """The pairs that equations 1 and 2 compare, with every embedding in turn as the anchor.
 
     Returns:
         `(N, N)` of `f . f_i - f . f+`, where `f+` is the hardest positive, that of the smallest
@@ -59,7 +59,7 @@ def triplet(embedding: Tensor, identity: Tensor, scale: float, least: float = 0.
     Args:
         embedding: `(N, D)`, L2-normalised.
         identity: `(N,)`, all known.
-        scale: Of the products.
+        scale: Factor of the products.
         least: Margin: by how much the cosine of the positive must be larger than that of each
             negative; 0 for the equation as it is printed.
 

@@ -58,7 +58,7 @@ class Weighting(nn.Module):
         raise NotImplementedError
 
     def current_weights(self) -> dict[str, float]:
-        """What each task's loss was last multiplied by."""
+        """The factor that each task's loss was last multiplied by."""
         return dict(self.weights)
 
     def weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:

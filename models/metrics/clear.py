@@ -22,12 +22,12 @@ from jde_ray.models.structures import FloatArray, IntArray
 IOU_THRESHOLD = 0.5
 MOSTLY_TRACKED, MOSTLY_LOST = 0.8, 0.2  # shares of a person's boxes: above, below
 _EPSILON = float(np.finfo(float).eps)
-_KEEP = 1000.0  # worth of going on with the track of the last frame; above any sum of IoU there
+_KEEP = 1000.0  # worth of staying with the track of the last frame; above any sum of IoU there
 
 
 @dataclass(frozen=True)
 class ClearCounts:
-    """What CLEAR's figures are made of; counts of sequences add up with `+`.
+    """Counts that the CLEAR figures are computed from; sequences add up with `+`.
 
     Ratios are 0 where nothing was tracked and NaN where there is no truth.
 
@@ -130,7 +130,7 @@ def clear_counts(truth: BoxRows, tracks: BoxRows) -> ClearCounts:
 
 
 class _People:
-    """What is known of each of `count` people while frames go by; -1 is no track."""
+    """State of each of `count` people while frames are matched; -1 is no track."""
 
     def __init__(self, count: int) -> None:
         self.boxes = np.zeros(count, np.int64)
@@ -143,7 +143,7 @@ class _People:
     def match(
         self, iou: FloatArray, person: IntArray, track: IntArray
     ) -> tuple[IntArray, IntArray]:
-        """Rows and columns of the pairs: as many going on as can be, then the largest overlap."""
+        """Rows and columns of the pairs: most continued tracks first, then the largest overlap."""
         worth = iou + _KEEP * (track[None, :] == self._now[person][:, None])
         worth[iou < IOU_THRESHOLD - _EPSILON] = 0
         rows, columns = linear_sum_assignment(-worth)

@@ -40,8 +40,8 @@ class DetectionScores:
             average precisions. Images without truth or without detections are no part of that
             mean, and on one image few scores are ranked, so that it is the larger one.
         num_published_images: Images in that mean; it is NaN without any.
-        recall: Of all detections, whatever their score.
-        precision: Likewise; NaN without detections.
+        recall: Recall of all detections, whatever their score.
+        precision: Precision of all detections; NaN without any.
         num_truth: Boxes to be found.
         num_detections: Boxes found.
         curve: Over all images together.
@@ -71,10 +71,10 @@ def score_detections(
     not, and more than `iou_threshold`.
 
     Args:
-        truths: An image, `(n, 4)` tlbr boxes to be found.
-        boxes: An image, `(m, 4)` tlbr boxes found.
-        scores: An image, `(m,)` their scores.
-        iou_threshold: Of the match.
+        truths: Per image, `(n, 4)` tlbr boxes to be found.
+        boxes: Per image, `(m, 4)` tlbr boxes found.
+        scores: Per image, `(m,)` scores of the boxes found.
+        iou_threshold: Least IoU of a match.
 
     Raises:
         ValueError: If the sequences differ in length.

@@ -18,7 +18,7 @@ _EPSILON = float(np.finfo(float).eps)
 
 @dataclass(frozen=True)
 class HotaCounts:
-    """What HOTA is made of; every array is `(19,)`, one value a threshold (`ALPHAS`).
+    """Counts that HOTA is computed from; arrays are `(19,)`, one value per threshold (`ALPHAS`).
 
     Counts of sequences add up with `+`; identities stay the sequences' own.
 

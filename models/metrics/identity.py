@@ -21,7 +21,7 @@ _EPSILON = float(np.finfo(float).eps)
 
 @dataclass(frozen=True)
 class IdentityCounts:
-    """What IDF1 is made of; counts of sequences add up with `+`.
+    """Counts that IDF1 is computed from; sequences add up with `+`.
 
     Ratios are 0 where nothing was tracked and NaN where there is no truth.
 

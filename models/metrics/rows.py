@@ -14,11 +14,11 @@ from jde_ray.models.structures import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class BoxRows:
-    """One row a box, in any order.
+    """One row per box, in any order.
 
     Attributes:
         frame: `(n,)` int64 frame numbers from 0.
-        track_id: `(n,)` int64 identities; the metrics want each at most once a frame.
+        track_id: `(n,)` int64 identities; the metrics expect each at most once per frame.
         tlbr: `(n, 4)` float64 corners in pixels.
 
     Raises:
@@ -60,10 +60,10 @@ def by_frame(*tables: BoxRows) -> Iterator[tuple[int, list[IntArray]]]:
     """For every frame in which any table has a row: the row numbers of each table, rising frames.
 
     Args:
-        tables: Of one sequence.
+        tables: Tables of one sequence.
 
     Yields:
-        Frame and, a table, `(k,)` indices of its rows in that frame.
+        Frame and, per table, `(k,)` indices of its rows in that frame.
     """
     orders = [np.argsort(table.frame, kind="stable") for table in tables]
     sorted_frames = [table.frame[order] for table, order in zip(tables, orders, strict=True)]

@@ -1,4 +1,4 @@
-"""What a YAML file declares of two ONNX files: which they are, what they take, what they give.
+"""The YAML declaration of two ONNX files: their paths, their inputs and their outputs.
 
 ```yaml
 frames: 960x544             # frames reach the networks in this size; crops are cut from them
@@ -47,9 +47,9 @@ class NetworkDeclaration:
         file: The ONNX file.
         size: Width and height of its input in pixels, None for what the file fixes.
         colour: Order of its input's channels.
-        divide_by: What a pixel's 0 to 255 is divided by, before mean and std.
-        mean: Subtracted after that, in the order of `colour`.
-        std: Divided by after that.
+        divide_by: Divisor of pixel values from 0 to 255, applied before mean and std.
+        mean: Subtracted next, per channel in the order of `colour`.
+        std: Divisor applied last, per channel.
 
     Raises:
         ValueError: If a value is not accepted, naming it and what is.
@@ -79,7 +79,7 @@ class DetectorDeclaration(NetworkDeclaration):
     Attributes:
         layout: Meaning of its output, a key of `LAYOUTS`.
         fit: Whether a picture is stretched to the input or letterboxed into it.
-        views: `halves` looks at the left and the right 55 % of a wide picture too, which finds
+        views: `halves` also searches the left and the right 55 % of a wide picture, which finds
             smaller people at three times the cost.
         person: Number of the class person.
     """
@@ -136,7 +136,7 @@ def read_declaration(path: str | Path) -> Declaration:
     """Read and check the file; the ONNX files are not opened.
 
     Raises:
-        DeclarationError: If it is missing, no YAML, or says what is not accepted.
+        DeclarationError: If it is missing, no YAML, or has a value that is not accepted.
     """
     path = Path(path)
     try:

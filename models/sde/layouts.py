@@ -1,4 +1,4 @@
-"""What detectors' outputs mean: from raw arrays to boxes in input pixels and scores of one class.
+"""Output layouts of detectors: raw arrays to boxes in input pixels and scores of one class.
 
 Each layout names the shape it takes; a file of another shape is refused when it is opened. C is
 the number of classes, N of boxes, `person` one of the classes.
@@ -27,7 +27,7 @@ class Layout:
     """One meaning.
 
     Attributes:
-        shape: What it takes, for people.
+        shape: Shape of the outputs it takes, as text for messages.
         num_classes: Classes of outputs of these shapes for an input of `(width, height)`; None if
             the shapes do not fit.
         decode: `(outputs, (width, height), person)` to boxes and scores.
@@ -41,8 +41,8 @@ class Layout:
         """Refuse outputs of another shape.
 
         Args:
-            name: Of the layout.
-            outputs: Of any picture.
+            name: Name of the layout, for messages.
+            outputs: Outputs for any picture.
             size: Width and height of the input.
             person: The class looked for.
 

@@ -31,8 +31,8 @@ def views_of(width: int, height: int) -> list[tuple[int, int]]:
     """Left and right edges in pixels of the views: the whole picture, and a wide one's halves.
 
     Args:
-        width: Of the picture, in pixels.
-        height: Of the picture, in pixels.
+        width: Picture width in pixels.
+        height: Picture height in pixels.
     """
     views = [(0, width)]
     if width > _WIDE * height:
@@ -45,9 +45,9 @@ class PersonDetector:
     """People of a picture, by a detector of a declared layout.
 
     Args:
-        declaration: Of the detector.
-        threads: Of the CPU.
-        device: Where it runs.
+        declaration: File, input and layout of the detector.
+        threads: CPU threads.
+        device: Device that it runs on.
 
     Raises:
         DeclarationError: If the file is not as declared; it is run once to see.
@@ -122,8 +122,8 @@ class AppearanceEmbedder:
     """An L2-normalised vector of each box of a picture, from its crop.
 
     Args:
-        declaration: Of the re-identification network.
-        threads: Of the CPU.
+        declaration: File and input of the re-identification network.
+        threads: CPU threads.
         device: Where it runs.
 
     Attributes:
@@ -147,7 +147,7 @@ class AppearanceEmbedder:
         self.width = int(np.prod(shapes[0]))
 
     def embed(self, picture: NDArray[np.uint8], tlbr: FloatArray) -> FloatArray:
-        """`(N, D)` vectors of the `(N, 4)` boxes of an RGB picture; boxes under 2 px give zeros.
+        """`(N, D)` vectors of the `(N, 4)` boxes of an RGB picture; zeros for boxes under 2 px.
 
         Raises:
             FloatingPointError: If a vector is not finite.
@@ -182,9 +182,9 @@ class SeparateNetworks:
     """Detector and embedder one after the other, a picture at a time.
 
     Args:
-        declaration: Of both.
-        threads: Of the CPU.
-        device: Where they run.
+        declaration: Files and inputs of both networks.
+        threads: CPU threads.
+        device: Device that they run on.
 
     Raises:
         DeclarationError: If a file is not as declared.
@@ -220,7 +220,7 @@ class SeparateNetworks:
 
 
 def _probe(network: OnnxNetwork) -> list[NDArray[np.generic]]:
-    """What the network gives for a grey picture: files do not have to state their output."""
+    """Outputs of the network for a grey picture: files do not have to state their shapes."""
     width, height = network.size
     grey = np.full((height, width, 3), 128, np.uint8)
     try:

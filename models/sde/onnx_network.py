@@ -23,8 +23,8 @@ def open_session(path: Path, threads: int, device: Literal["cpu", "cuda"] = "cpu
     """An onnxruntime session.
 
     Args:
-        path: Of the ONNX file.
-        threads: Of the CPU; they sleep between calls, since there is more than one session.
+        path: ONNX file.
+        threads: CPU threads; they sleep between calls, since there is more than one session.
         device: `cuda` needs onnxruntime's build for it.
 
     Raises:
@@ -58,7 +58,7 @@ class OnnxNetwork:
 
     Args:
         declaration: Which file, and its pixels.
-        threads: Of the CPU.
+        threads: CPU threads.
         device: Where it runs.
 
     Attributes:

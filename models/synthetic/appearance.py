@@ -69,21 +69,21 @@ class Appearance:
         girth: Width of body and limbs, 1 is average.
         skin: Colour.
         hair: How it is worn.
-        hair_colour: Of the hair, cap or hood.
+        hair_colour: Colour of the hair, cap or hood.
         top: Colour of the shirt or jacket.
         top_second: Second colour of its pattern, or of the shirt under an open jacket.
-        pattern: Of the top.
+        pattern: Pattern of the top.
         open_jacket: The second colour shows at the front.
         coat_m: How far the top reaches below the hip.
         long_sleeves: Sleeves to the wrist.
-        legwear: What the legs wear.
-        bottom: Its colour.
+        legwear: Trousers, skirt, ...
+        bottom: Colour of the legwear.
         shoes: Colour.
-        bag: What is carried.
-        bag_colour: Its colour.
+        bag: Kind of bag carried.
+        bag_colour: Colour of the bag.
         arm_swing: 1 is a full swing, 0 hands in the pockets.
         stride: Length of the steps, 1 is average.
-        seed: Of the folds in the cloth.
+        seed: Seeds the folds in the cloth.
     """
 
     height_m: float

@@ -19,7 +19,7 @@ def draw_backdrop(scene: StreetScene, layout: Layout) -> FloatArray:
     """The still background.
 
     Returns:
-        `(H + 2 my, W + 2 mx, 3)` float32 RGB in [0, 1], `mx, my` as `margin_px` gives them.
+        `(H + 2 my, W + 2 mx, 3)` float32 RGB in [0, 1], `mx, my` from `margin_px`.
     """
     rng = np.random.default_rng([scene.seed, 2])
     mx, my = margin_px(scene, layout.camera)

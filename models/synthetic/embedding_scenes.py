@@ -16,15 +16,15 @@ from jde_ray.models.structures import Detections, FloatArray
 
 @dataclass(frozen=True)
 class EmbeddingScene:
-    """What a scene is made of.
+    """Settings of a scene of embeddings.
 
     Attributes:
-        seed: Of the PCG64 generator.
-        num_people: In the scene, present or not.
-        num_frames: Length.
-        embedding_dim: D.
-        width: Of the frame in pixels.
-        height: Of the frame in pixels.
+        seed: Seed of the PCG64 generator.
+        num_people: People in the scene, present or not.
+        num_frames: Length of the scene.
+        embedding_dim: D, length of an embedding.
+        width: Frame width in pixels.
+        height: Frame height in pixels.
         miss: Share of visible people that are not detected.
         false_positives: Mean number a frame.
         dense: Small people who are always present and never hidden, no look-alikes.

@@ -62,7 +62,7 @@ def draw_person(
 
     Args:
         appearance: Who.
-        phase: Of the gait in [0, 1), negative for standing.
+        phase: Phase of the gait in [0, 1), negative for standing.
         heading: Radians: 0 is away from the camera, pi / 2 to the right.
         light: Unit vector to the light: right, up, towards the camera.
         px_per_m: Resolution.

@@ -94,7 +94,7 @@ class _Cast:
         return self.things[index]
 
     def _px_per_m(self, nearest_m: float) -> float:
-        """What is needed at the nearest, so that sprites are hardly ever enlarged."""
+        """Resolution needed at the nearest point, so that sprites are hardly ever enlarged."""
         scale = self.layout.camera.scale(max(nearest_m, self.layout.near_m * 0.9))
         return min(max(scale, 30.0), self.finest_px_per_m)
 
@@ -103,7 +103,7 @@ def render(scene: StreetScene) -> Iterator[tuple[_Image, Truth]]:
     """Frames of a clip in order.
 
     Args:
-        scene: What to draw; the same scene gives the same bytes.
+        scene: Scene to draw; the same scene always has the same bytes.
 
     Yields:
         `(H, W, 3)` uint8 RGB and the truth of that frame.

@@ -1,4 +1,4 @@
-"""What happens in a synthetic street: the camera, who walks where and when, what stands around.
+"""A synthetic street: the camera, who walks where and when, the things that stand around.
 
 World frame: X to the right, Z away from the camera, in metres on a flat ground. The camera is
 level, its picture shifted, so that verticals stay vertical and the horizon is one row of pixels.
@@ -23,8 +23,8 @@ class StreetScene:
 
     Attributes:
         seed: Chooses the place, the light, the people and their ways.
-        width: Of a frame in pixels.
-        height: Likewise.
+        width: Frame width in pixels.
+        height: Frame height in pixels.
         frames_per_second: Rate of the clip.
         num_frames: Its length.
         num_people: People present at a time, about; who leaves is replaced by somebody new.
@@ -63,10 +63,10 @@ class Camera:
         centre_x: Principal column in pixels.
         horizon_y: Row of the horizon in pixels.
         focal_px: Focal length in pixels.
-        height_m: Of the lens over the ground.
+        height_m: Height of the lens over the ground.
         pan_px: Amplitude of the slow pan in pixels; 0 stands still.
-        pan_period_s: Of a full swing.
-        pan_phase: In radians.
+        pan_period_s: Seconds of a full swing.
+        pan_phase: Phase of the pan in radians.
         shake_px: Standard deviation of the hand's shake in pixels.
     """
 
@@ -162,7 +162,7 @@ class Prop:
     """A thing that is not a person: it stands (or, a car, drives) and hides who is behind.
 
     Attributes:
-        kind: What it is.
+        kind: Lamp, bin, car, ...
         x: World X in metres at time 0.
         z: World Z in metres.
         seed: Chooses its looks.
@@ -181,9 +181,9 @@ class Layout:
     """The scene drawn from its seed.
 
     Attributes:
-        camera: Where from.
-        walkers: Who, in the order of track ids.
-        props: What else.
+        camera: Projection and motion of the camera.
+        walkers: People, in the order of track ids.
+        props: Everything that is not a person.
         near_m: Depth seen at the bottom row.
         far_m: Depth of the facades.
         light: Unit vector towards the light: right, up, towards the camera.

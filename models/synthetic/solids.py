@@ -16,13 +16,13 @@ from jde_ray.models.structures import FloatArray
 
 @dataclass(frozen=True)
 class Surface:
-    """What a colour function is told of the pixels of a solid; arrays of one shape.
+    """The pixels of a solid, as a colour function receives them; arrays of one shape.
 
     Attributes:
         along: Position on the axis of a limb, or height over the ground of a trunk, in metres.
         side: Component of the surface normal (or of the point on a trunk) to the person's left.
-        front: Likewise, to the front.
-        up: Likewise, upwards.
+        front: Component of the normal to the front.
+        up: Component of the normal upwards.
     """
 
     along: FloatArray
@@ -44,8 +44,8 @@ class SolidCanvas:
     """Draws solids seen under one heading into an image with alpha.
 
     Args:
-        width_m: Of the canvas in metres; the person stands in its middle.
-        height_m: Of the canvas in metres; the ground is `margin_m` over its lower edge.
+        width_m: Canvas width in metres; the person stands in its middle.
+        height_m: Canvas height in metres; the ground is `margin_m` over its lower edge.
         margin_m: Room under the ground.
         px_per_m: Resolution.
         heading: Angle of the person's front: 0 is away from the camera, pi / 2 to the right.

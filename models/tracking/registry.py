@@ -19,7 +19,7 @@ AssociationConfig: TypeAlias = TrackingConfig | SortConfig | DeepSortConfig | By
 
 
 class Association(NamedTuple):
-    """What there is to say of an association; a new one is one more row of `ASSOCIATIONS`.
+    """Description of an association; a new one is one more row of `ASSOCIATIONS`.
 
     Attributes:
         config: Its settings, a frozen dataclass with a default for each; that of the field

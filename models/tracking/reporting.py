@@ -17,7 +17,7 @@ _MOST_ASPECT = 1.6  # width over height, of the original
 def left_out(
     tlbr: FloatArray, config: AssociationConfig, min_box_area: float
 ) -> dict[str, NDArray[np.bool_]]:
-    """What is not reported, by cause.
+    """Counts of what is not reported, by cause.
 
     Args:
         tlbr: `(M, 4)` tracked boxes in source pixels.

@@ -47,7 +47,7 @@ TENTATIVE, TRACKED, LOST, _ = (int(status) for status in TrackStatus)
 
 
 class MotionModel(Protocol):
-    """What a table needs of a filter; the modules `kalman` and `area_kalman` are the two."""
+    """A filter as a table uses it; the modules `kalman` and `area_kalman` are the two."""
 
     def measure(self, xyah: State, /) -> State:
         """`(4, N)` measurements of boxes."""
@@ -202,7 +202,7 @@ class TrackStore:
             frame: Where the detections are.
             detections: `(K,)` their indices.
             ranks: `(K,)` of `take_ranks`.
-            status: Of all of them.
+            status: Status that all of them get.
             now: Time in frames.
         """
         if not len(detections):

@@ -101,7 +101,7 @@ class JDETracker:
         Returns:
             Arrays that share no memory with the tracker; `np.savez` and `np.load` without pickle
             keep them. Settings are not among them: `set_state` of a tracker with the same ones
-            goes on as this one would, row for row.
+            continues as this one would, row for row.
         """
         state: TrackerState = {
             "kind": np.array(self._kind),
@@ -162,7 +162,7 @@ class JDETracker:
 
     @property
     def _kind(self) -> str:
-        """What a state is of: another association's means something else."""
+        """Kind of a state: the state of another association cannot be read."""
         config = self.config
         name = config.mode if isinstance(config, TrackingConfig) else config.association
         return f"{_STATE_KIND} {name}"
@@ -184,8 +184,8 @@ class JDETracker:
 def _whole_if_close(frames: float) -> float:
     """A step of time without the rounding of time stamps.
 
-    A constant rate gives exactly 1 and the plain filter. A clock that stands still or goes back
-    says nothing: 1 too.
+    A constant rate makes it exactly 1, which is the plain filter; so does a clock that stands
+    still or goes back.
 
     >>> _whole_if_close(0.99), _whole_if_close(1.4), _whole_if_close(-3.0)
     (1.0, 1.4, 1.0)

@@ -1,7 +1,7 @@
 """Detector: the model, loaded once; chunks of letterboxed frames in, boxes in source pixels out.
 
 `Detector` serves the reference loop and online use. `DetectorStage` is the same inside the
-dataflow: it hands its detections to the video's association shard and the dataset only a receipt.
+dataflow: it hands its detections to the video's association shard and returns only a receipt.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Detector:
     `resources.torch_threads` **for the whole process**: sums depend on their number.
 
     Args:
-        config: Of the network; its `size` is that of the chunks' frames.
+        config: Settings of the network; its `size` is that of the chunks' frames.
         resources: Device and threads.
         build_model: Loads the network; another one than the default brings a model of your own.
     """
@@ -89,7 +89,7 @@ class Detector:
 
         Args:
             frames: `(T, H, W, 3)` uint8 letterboxed RGB.
-            infos: Of the n <= T frames that are no padding: where each comes from.
+            infos: Source video of each of the n <= T frames that are no padding.
             frame_index: Their numbers, for errors.
 
         Returns:
@@ -142,7 +142,7 @@ def _check(frame: int, result: FoundInFrame, tlbr: FloatArray) -> Detections:
 
 
 def _to_video_error(failure: Exception, frame: int) -> VideoError:
-    """What a failing model means for the video.
+    """The error of the video for a failure of the model.
 
     Raises:
         Exception: The failure itself if the device is broken, which is no video's fault.

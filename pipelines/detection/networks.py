@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class FoundInFrame(Protocol):
-    """Detections of one frame in network pixels, as `models.jde` gives them."""
+    """Detections of one frame in network pixels, as `models.jde` returns them."""
 
     @property
     def tlbr(self) -> FloatArray:
@@ -43,7 +43,7 @@ class FoundInFrame(Protocol):
 
 
 class FrameModel(Protocol):
-    """What a detector needs of a model: all T frames in, T results out."""
+    """A model that takes letterboxed frames: all T frames in, T results out."""
 
     def __call__(self, frames: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
         """Find people in `(T, H, W, 3)` uint8 RGB frames (read-only).
@@ -56,7 +56,7 @@ class FrameModel(Protocol):
 
 @runtime_checkable
 class PictureModel(Protocol):
-    """A model that looks at pictures themselves, without the grey borders of the letterbox."""
+    """A model that takes frames without the grey borders of the letterbox."""
 
     def find_in_pictures(self, pictures: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
         """Find people in `(n, h, w, 3)` uint8 RGB pictures (read-only), in their pixels.
@@ -74,8 +74,8 @@ class Upload:
     results of their network are on the host, so one buffer is enough.
 
     Args:
-        device: Of the network.
-        pinned: Whether the way goes through pinned memory.
+        device: Device of the network.
+        pinned: Copy by way of pinned memory.
     """
 
     def __init__(self, device: torch.device, *, pinned: bool) -> None:

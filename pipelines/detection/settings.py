@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jde_ray.pipelines.config import DetectionConfig, Precision, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import (
+    DetectionConfig,
+    Device,
+    Precision,
+    ResourceConfig,
+    TrackConfig,
+)
 from jde_ray.pipelines.detection.networks import (
     ModelBuilder,
     is_separate,
@@ -16,15 +22,14 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """What is known of weights before a run.
+    """Facts about weights that are known before a run.
 
     Attributes:
-        size: Width and height of the frames.
-        sha256: Fingerprint: of the weight file, or over both ONNX files and what is declared of
-            them.
+        size: Width and height of the frames in pixels.
+        sha256: Fingerprint of the weight file, or of both ONNX files and their declaration.
         has_one_size: Frames of another size are refused: the anchors were chosen for this one.
-        rect: Whether frames get each video's own shape unless told otherwise: if no size was asked
-            for, and weights take more than one.
+        rect: Whether frames get each video's own shape by default: if no size was asked for and
+            the weights take more than one.
     """
 
     size: tuple[int, int]
@@ -34,7 +39,7 @@ class NetworkFacts:
 
 
 def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
-    """Load the weights once, so that what is wrong with them is told before any other work.
+    """Load the weights once, so that their errors come before any other work.
 
     Args:
         weights: As `DetectionConfig.weights`.
@@ -60,20 +65,66 @@ def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
     return NetworkFacts(size or config.size, sha256(weights), has_one_size, rect)
 
 
-def detection_for(weights: str = "small", size: tuple[int, int] | None = None) -> DetectionConfig:
-    """As `jde track --weights WEIGHTS` sets it: their own size, and frames of each video's shape.
+def detection_for(
+    weights: str = "small",
+    size: tuple[int, int] | None = None,
+    *,
+    rect: bool | None = None,
+    compile: bool = False,  # noqa: A002  the name of the field
+) -> DetectionConfig:
+    """Settings for weights, as `jde track --weights WEIGHTS` makes them.
+
+    Args:
+        weights: As `DetectionConfig.weights`.
+        size: Of the frames, None for what the weights say.
+        rect: Whether frames get each video's own shape, None for what suits the weights.
+        compile: As `DetectionConfig.compile`.
 
     Raises:
-        ValueError: If the weights cannot be used.
+        ValueError: If the weights cannot be used, or not with these settings.
         OSError: If a file cannot be read.
     """
     facts = inspect(weights, size)
+    if compile and is_separate(weights):
+        raise ValueError(
+            f"compile: got {weights}, which names ONNX files; expected weights of one network"
+        )
+    if rect and facts.has_one_size:
+        raise ValueError(
+            f"rect: got {weights}, whose anchors were chosen for one size; expected --no-rect"
+        )
     return DetectionConfig(
         weights=weights,
         size=facts.size,
-        rect=facts.rect,
+        rect=facts.rect if rect is None else rect,
+        compile=compile,
         weights_sha256=facts.sha256,
     )
+
+
+def resolve_precision(
+    detection: DetectionConfig, device: Device, recorded: Precision | None = None
+) -> DetectionConfig:
+    """Settings with the precision that the network will run in.
+
+    ONNX files run in float32. `auto` becomes `recorded`, so that a run can be resumed on another
+    machine; without it, what is fast on this machine.
+
+    Args:
+        detection: Settings as the user gave them.
+        device: Where the network runs.
+        recorded: Precision that OUT was begun with, see `run_record.recorded_precision`.
+
+    Raises:
+        ValueError: If ONNX files are asked to run in bf16.
+    """
+    if is_separate(detection.weights):
+        if detection.precision == "bf16":
+            raise ValueError("precision: got bf16, ONNX files run in theirs; expected auto | fp32")
+        return replace(detection, precision="fp32")
+    if detection.precision == "auto":
+        return replace(detection, precision=recorded or quick_precision(device))
+    return detection
 
 
 def fingerprint(weights: str) -> str:
@@ -97,35 +148,28 @@ def settle(
     resources: ResourceConfig,
     recorded: Precision | None = None,
 ) -> TrackConfig:
-    """The configuration with what guards OUT filled in: fingerprint of the weights, precision.
-
-    Precision `auto` becomes `recorded`, so that a run can be resumed on another machine; without
-    it, what is quick on this machine.
+    """Fill in the settings that guard OUT: fingerprint of the weights and precision.
 
     Args:
-        config: As asked for.
+        config: Settings as the user gave them.
         build_model: The weights are read only if this is `load_network`.
         resources: Where the run takes place.
-        recorded: Precision that OUT was begun with, see `run_record.recorded_precision`.
+        recorded: Precision that OUT was begun with, None for a new one.
 
     Raises:
-        RunError: If there are no such weights, or no GPU here for a local run that wants one (2).
+        RunError: If there are no such weights, they cannot run in that precision, or there is no
+            GPU here for a local run that asks for one (2).
     """
     detection = config.detection
     is_ours = build_model is load_network
-    if not detection.weights_sha256 and is_ours:
-        try:
+    try:
+        if is_ours and not detection.weights_sha256:
             detection = replace(detection, weights_sha256=fingerprint(detection.weights))
-        except ValueError as error:
-            raise RunError(str(error), ExitCode.REFUSED) from error
-    _check_device(resources)
-    if is_ours and is_separate(detection.weights):
-        if detection.precision == "bf16":
-            raise RunError(
-                "precision: got bf16, ONNX files run in theirs; expected auto | fp32",
-                ExitCode.REFUSED,
-            )
-        detection = replace(detection, precision="fp32")
+        _check_device(resources)
+        if is_ours:
+            detection = resolve_precision(detection, resources.device, recorded)
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
     if detection.precision == "auto":
         chosen = recorded or quick_precision(resources.device)
         detection = replace(detection, precision=chosen)

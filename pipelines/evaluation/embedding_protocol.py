@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from jde_ray.models.jde.network import JDE
-from jde_ray.models.jde.person_cells import person_rows
 from jde_ray.models.jde.weights import load
 from jde_ray.models.letterbox import Letterbox, fitted_size
 from jde_ray.models.metrics.rows import BoxRows
@@ -28,6 +27,7 @@ from jde_ray.pipelines.evaluation.detections import ImageBoxes, image_boxes, tru
 from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings
 from jde_ray.pipelines.evaluation.frames_seen import FramesSeen
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, read_truth
+from jde_ray.pipelines.evaluation.loaded_network import person_embeddings, run_network
 from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.formats.detections import DetectionRows
 from jde_ray.pipelines.sources.discovery import find_videos
@@ -142,25 +142,11 @@ def find_boxes(
     return image_boxes(seen.truth(truth), DetectionRows(rows, scores, None))
 
 
-@torch.inference_mode()
 def _read(
     model: JDE, frames: Path, people: BoxRows, every: int
 ) -> Iterator[tuple[FloatArray, IntArray]]:
     """`(k, D)` float16 vectors and `(k,)` ids of every frame with people."""
     (video,) = find_videos([str(frames)])[0]
     wanted = set(people.frame[people.frame % every == 0].tolist())
-    for frame in decode_frames(Segment(video)):
-        if frame.frame_index not in wanted:
-            continue
-        source = (frame.info.width, frame.info.height)
-        size = model.config.size
-        if not model.config.has_published_layout:
-            size = fitted_size(*source, size)
-        box = Letterbox(*source, *size)
-        pixels = torch.from_numpy(box.place(frame.scaled(*box.scaled_size)))
-        candidates = model(model.normalise(pixels[None]))
-        here = people[people.frame == frame.frame_index]
-        tlbr = torch.as_tensor(box.to_network(here.tlbr), dtype=torch.float32)
-        who, rows = person_rows(model.config, candidates, tlbr.to(candidates.boxes.device))
-        vectors = candidates.embeddings(0, rows).cpu().numpy().astype(np.float16)
-        yield vectors, here.track_id[who.cpu().numpy()]
+    for frame, box, candidates in run_network(model, video, wanted.__contains__):
+        yield person_embeddings(model, candidates, box, people[people.frame == frame])

@@ -35,6 +35,10 @@ class FramesSeen:
             whole.people[people], whole.visibility[people], whole.ignore[ignore], whole.other[other]
         )
 
+    def has(self, frame: int) -> bool:
+        """Whether the frame of this number (from 0) is among them."""
+        return len(self._has(np.array([frame]))) == 1
+
     def _has(self, frames: IntArray) -> IntArray:
         seen = frames % self.stride == 0
         if self.number is not None:

@@ -1,4 +1,4 @@
-"""Rows of label files, checked one by one; each problem names its file and line."""
+"""Rows of label files, checked one by one; errors name the file and line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from jde_ray.models.structures import FloatArray
+from jde_ray.pipelines.formats.mot import LONGEST, parse_rows
 
-SHOWN = 10  # problems told in one refusal
-LONGEST = 100  # letters of a row shown
+SHOWN = 10  # errors named in one message
 LARGEST = 4.0  # sides of a box over those of the image; beyond, it is in other units
 CSV_COLUMNS = ("image", "x1", "y1", "x2", "y2", "id")
 
@@ -25,8 +25,8 @@ class BadDataError(ValueError):
 
 
 @dataclass
-class Problems:
-    """Problems of the data, collected over all files.
+class LabelErrors:
+    """Errors of the label files, collected over all files.
 
     Attributes:
         found: `file:line: reason`, in the order of reading.
@@ -37,20 +37,20 @@ class Problems:
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, path: Path, line: int | None, kind: str, detail: str) -> None:
-        """Note a problem.
+        """Add an error.
 
         Args:
-            path: The file.
-            line: Line from 1, None for the whole file.
-            kind: What `--skip-bad` counts it under.
-            detail: For the user: which value, what is accepted.
+            path: File with the error.
+            line: 1-based line, None for an error of the whole file.
+            kind: Group in which `--skip-bad` counts it.
+            detail: The value and what was expected, for the user.
         """
         where = f"{path}:{line}" if line is not None else str(path)
         self.found.append(f"{where}: {kind}: {detail}")
         self.counts[kind] += 1
 
     def refuse(self) -> None:
-        """Stop if anything was noted.
+        """Stop if there is any error.
 
         Raises:
             BadDataError: With the first problems.
@@ -77,7 +77,7 @@ def check_identity(value: float, limit: int | None) -> str | None:
     """Why an identity is not accepted, None if it is.
 
     Args:
-        value: As read.
+        value: Identity as read from the file.
         limit: How many identities the source declares, None for no limit.
     """
     if value != int(value) or not -1 <= value < 2**31:
@@ -105,34 +105,29 @@ def outside(box: Sequence[float], width: float, height: float) -> str | None:
     return None
 
 
-def read_mot_rows(path: Path, problems: Problems, limit: int | None = None) -> FloatArray:
+def read_mot_rows(path: Path, problems: LabelErrors, limit: int | None = None) -> FloatArray:
     """`(R, 10)` of a MOTChallenge `gt.txt`: its nine numbers and the line they come from.
 
     Files of MOT15 have ten columns and no class; theirs are returned as class 1, visibility 1.
     A box whose identity is wrong is returned as of nobody known.
     """
+
+    def leave_out(line: int, reason: str) -> None:
+        problems.add(path, line, "row", reason)
+
     rows = []
-    for line, text in read_lines(path, problems):
-        cells = text.split(",")
-        if len(cells) not in (9, 10):
-            problems.add(path, line, "row", f"got {len(cells)} fields, expected 9 or 10")
-            continue
-        values = _numbers(cells)
-        if values is None or values[0] != int(values[0]) or values[0] < 1:
-            got = f"got {_short(text)}"
-            problems.add(path, line, "row", f"{got}, expected numbers, frames from 1")
-            continue
+    for line, values in parse_rows(read_lines(path, problems), leave_out, accepted=(9, 10)):
         wrong = check_identity(values[1], limit)
         if wrong:
             problems.add(path, line, "identity", wrong)
             values[1] = -1.0
-        label = values[:9] if len(cells) == 9 else [*values[:7], 1.0, 1.0]
-        rows.append([*label, line])
+        has_class = len(values) == 9
+        rows.append([*values, line] if has_class else [*values[:7], 1.0, 1.0, line])
     return np.array(rows, np.float64).reshape(-1, 10)
 
 
 def read_csv_rows(
-    path: Path, problems: Problems, limit: int | None
+    path: Path, problems: LabelErrors, limit: int | None
 ) -> dict[str, list[tuple[int, list[float]]]]:
     """Line and `x1, y1, x2, y2, id` of every row of an `image,x1,y1,x2,y2,id` file, by image.
 
@@ -164,7 +159,7 @@ def read_csv_rows(
     return by_image
 
 
-def read_jde_rows(path: Path, problems: Problems, limit: int | None) -> FloatArray:
+def read_jde_rows(path: Path, problems: LabelErrors, limit: int | None) -> FloatArray:
     """`(G, 5)` x1, y1, x2, y2, identity of a label file of the unified JDE format.
 
     Its rows are `class identity xc yc w h`, boxes over the width and height of the image. As in
@@ -194,7 +189,7 @@ def read_jde_rows(path: Path, problems: Problems, limit: int | None) -> FloatArr
     return np.array(rows, np.float64).reshape(-1, 5)
 
 
-def _text(path: Path, problems: Problems) -> str | None:
+def _text(path: Path, problems: LabelErrors) -> str | None:
     """The file's text, None if it cannot be read or is none."""
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -206,7 +201,7 @@ def _text(path: Path, problems: Problems) -> str | None:
     return None
 
 
-def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, problems: LabelErrors) -> Iterator[tuple[int, str]]:
     """Lines of a text file that are not empty, stripped, with their numbers from 1."""
     for number, text in enumerate((_text(path, problems) or "").split("\n"), 1):
         if text.strip():

@@ -7,7 +7,7 @@ in memory frames count from 0 and boxes are corners in pixels from 0.
 from __future__ import annotations
 
 import configparser
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,6 +22,7 @@ from jde_ray.models.structures import FloatArray
 PEDESTRIAN = 1
 DISTRACTORS = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
 _NON_MOTOR_VEHICLE = 6  # a distractor of MOT20 only
+LONGEST = 100  # letters of a line shown in an error
 _RESULT_COLUMNS = (7, 10)  # frame, id, left, top, width, height, score [, x, y, z]
 Benchmark = Literal["auto", "MOT15", "MOT16", "MOT17", "MOT20"]
 BENCHMARKS = get_args(Benchmark)
@@ -29,11 +30,11 @@ BENCHMARKS = get_args(Benchmark)
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What a `gt.txt` says.
+    """Content of a `gt.txt`.
 
     Attributes:
-        people: To be found.
-        visibility: `(n,)` of `people` in [0, 1]; 1 where the file does not tell.
+        people: People to be found.
+        visibility: `(n,)` of `people` in [0, 1]; 1 if the file does not say.
         ignore: Distractors, which may be tracked or not.
         other: Everything else that is annotated: vehicles, occluders, people not counted.
     """
@@ -54,7 +55,7 @@ class ScoredRows:
 
 @dataclass(frozen=True)
 class SequenceInfo:
-    """What a `seqinfo.ini` says; sizes in pixels."""
+    """Content of a `seqinfo.ini`; sizes in pixels."""
 
     name: str
     frames_per_second: float
@@ -73,12 +74,12 @@ def read_ground_truth(path: Path, benchmark: Benchmark = "auto") -> GroundTruth:
     In MOT20 the classes of distractors have riders' vehicles among them.
 
     Args:
-        path: Of the file.
-        benchmark: Whose rules; `auto` takes those of MOT15 for other than 9 columns, those of
+        path: The `gt.txt`.
+        benchmark: Whose rules apply; `auto` takes those of MOT15 for other than 9 columns, those of
             MOT20 where a folder of the path is called so, else those of MOT16 and MOT17.
 
     Raises:
-        ValueError: If a line cannot be read or says an id twice in a frame, in one line with the
+        ValueError: If a line cannot be read or has an id twice in a frame, in one line with the
             file and the line's number.
     """
     table, numbers = _read_table(path, least=7)
@@ -213,37 +214,60 @@ def _read_table(
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file") from error
+
+    def refuse(number: int, reason: str) -> None:
+        raise ValueError(f"{path}:{number}: {reason}")
+
     table: list[list[float]] = []
-    numbers = [number for number, line in enumerate(lines, start=1) if line.strip()]
-    for number in numbers:
-        table.append(_parse(path, number, lines[number - 1], least))
-        columns = len(table[-1])
-        if columns != len(table[0]):
-            raise ValueError(
-                f"{path}:{number}: got {columns} columns, lines before have {len(table[0])}"
-            )
+    numbers: list[int] = []
+    written = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+    for number, values in parse_rows(written, refuse, least=least):
+        columns = len(values)
+        if table and columns != len(table[0]):
+            refuse(number, f"got {columns} columns, lines before have {len(table[0])}")
         if accepted and columns not in accepted:
             wanted = " or ".join(map(str, accepted))
-            raise ValueError(
-                f"{path}:{number}: got {columns} columns, expected {wanted} "
-                "(frame,id,left,top,width,height,score[,x,y,z])"
-            )
+            layout = "(frame,id,left,top,width,height,score[,x,y,z])"
+            refuse(number, f"got {columns} columns, expected {wanted} {layout}")
+        table.append(values)
+        numbers.append(number)
     return np.array(table, np.float64).reshape(len(table), -1 if table else least), numbers
 
 
-def _parse(path: Path, number: int, line: str, least: int) -> list[float]:
-    cells = line.strip().rstrip(",")
-    try:
-        values = [float(cell) for cell in (cells.split(",") if "," in cells else cells.split())]
-    except ValueError:
-        raise ValueError(f"{path}:{number}: got {line.strip()!r}, expected numbers") from None
-    if len(values) < least:
-        raise ValueError(f"{path}:{number}: got {len(values)} columns, expected at least {least}")
-    if not np.isfinite(values).all() or values[0] < 1 or values[0] != int(values[0]):
-        raise ValueError(
-            f"{path}:{number}: got {line.strip()!r}, expected finite numbers and frames from 1"
-        )
-    return values
+def parse_rows(
+    lines: Iterable[tuple[int, str]],
+    refuse: Callable[[int, str], None],
+    *,
+    least: int = 7,
+    accepted: tuple[int, ...] = (),
+) -> Iterator[tuple[int, list[float]]]:
+    """Parse lines of MOTChallenge text, whose numbers stand between commas or blanks.
+
+    Args:
+        lines: Number and text of each line that is not empty.
+        refuse: Called with a line's number and the reason why it is left out. A strict caller
+            raises here, a lenient one collects the reasons.
+        least: Fewest columns of a line.
+        accepted: Numbers of columns that a line may have, empty for any from `least` on.
+
+    Yields:
+        Number of the line and its values: finite, the first one a whole number from 1.
+    """
+    for number, line in lines:
+        text = line.strip().rstrip(",")
+        shown = repr(line.strip() if len(line) <= LONGEST else line.strip()[:LONGEST] + "...")
+        try:
+            values = [float(cell) for cell in (text.split(",") if "," in text else text.split())]
+        except ValueError:
+            refuse(number, f"got {shown}, expected numbers")
+            continue
+        if len(values) < least or (accepted and len(values) not in accepted):
+            wanted = " or ".join(map(str, accepted)) or f"at least {least}"
+            refuse(number, f"got {len(values)} columns, expected {wanted}")
+        elif not np.isfinite(values).all() or values[0] < 1 or values[0] != int(values[0]):
+            refuse(number, f"got {shown}, expected finite numbers and frames from 1")
+        else:
+            yield number, values
 
 
 def rows_of_frames(frames: Iterable[tuple[int, Any, FloatArray]]) -> BoxRows:
@@ -256,7 +280,7 @@ def rows_of_frames(frames: Iterable[tuple[int, Any, FloatArray]]) -> BoxRows:
 
 
 def sequence_rate(folder: Path) -> float | None:
-    """`frameRate` of a MOT sequence's seqinfo.ini, None where it says no positive number."""
+    """`frameRate` of a MOT sequence's seqinfo.ini, None if it is no positive number."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(folder / "seqinfo.ini", encoding="utf-8")

@@ -23,9 +23,8 @@ from typing import Any
 
 from ray import serve
 
-from jde_ray.pipelines.config import DetectionConfig
-from jde_ray.pipelines.detection.networks import is_separate, quick_precision
-from jde_ray.pipelines.detection.settings import inspect
+from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.detection.settings import detection_for, resolve_precision
 from jde_ray.pipelines.serving.admission import read_tokens
 from jde_ray.pipelines.serving.config import ServeConfig, read_config
 from jde_ray.pipelines.serving.replicas.detector import DetectorReplica
@@ -75,26 +74,18 @@ def resolve_settings(args: dict[str, Any]) -> ServeConfig:
         read_tokens(config.token_file)
     detection = config.track.detection
     if config.build_model is None:
-        detection = _resolve_weights(detection, args)
+        nested = (args.get("track") or {}).get("detection") or {}
+        size = detection.size if "size" in args or "size" in nested else None
+        own = detection_for(
+            detection.weights, size, rect=nested.get("rect"), compile=detection.compile
+        )
+        detection = replace(
+            detection, size=own.size, rect=own.rect, weights_sha256=own.weights_sha256
+        )
+        detection = resolve_precision(detection, config.device)
     if detection.precision == "auto":
         detection = replace(detection, precision=quick_precision(config.device))
     return replace(config, track=replace(config.track, detection=detection))
-
-
-def _resolve_weights(detection: DetectionConfig, args: dict[str, Any]) -> DetectionConfig:
-    """Take the input size, `rect` and the fingerprint from the weights, as `jde track` does."""
-    nested = (args.get("track") or {}).get("detection") or {}
-    wanted = detection.size if "size" in args or "size" in nested else None
-    facts = inspect(detection.weights, wanted)
-    if detection.rect and facts.has_one_size:
-        raise ValueError("rect: got weights whose anchors were chosen for one size")
-    rect = nested.get("rect", facts.rect)
-    detection = replace(detection, size=facts.size, rect=rect, weights_sha256=facts.sha256)
-    if is_separate(detection.weights):
-        if detection.precision == "bf16":
-            raise ValueError("precision: got bf16, ONNX files run in theirs; expected fp32")
-        detection = replace(detection, precision="fp32")
-    return detection
 
 
 def build_application(config: ServeConfig) -> serve.Application:

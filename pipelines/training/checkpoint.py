@@ -1,4 +1,4 @@
-"""What training must remember to go on: networks, optimiser, moving average, place in the data."""
+"""Checkpoints of a training: networks, optimiser, moving average, place in the data."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ class TrainingState:
     """All that a checkpoint holds.
 
     Attributes:
-        model: Being trained.
-        loss: Its classifier and task weights learn too.
-        optimiser: Of both.
+        model: Network that is trained.
+        loss: Its classifier and task weights are trained too.
+        optimiser: Holds the parameters of the network and the loss.
         average: Moving average of the network, the result.
         step: Steps done.
-        spent: Seconds of training done, without validation.
+        elapsed_s: Seconds of training done, without validation.
         best: Best validation score, minus infinity before the first.
         validated: Step and seconds of training at the last validation.
     """
@@ -90,7 +90,7 @@ class TrainingState:
     optimiser: torch.optim.Optimizer
     average: MovingAverage
     step: int = 0
-    spent: float = 0.0
+    elapsed_s: float = 0.0
     best: float = -math.inf
     validated: tuple[int, float] = (0, 0.0)
 
@@ -103,7 +103,7 @@ class TrainingState:
             "average": self.average.model.state_dict(),
             "updates": self.average.updates,
             "step": self.step,
-            "spent": self.spent,
+            "spent": self.elapsed_s,
             "best": self.best,
             "validated": list(self.validated),
         }
@@ -111,7 +111,7 @@ class TrainingState:
             path = Path(folder) / CHECKPOINT
             torch.save(content, path)
             store.put(CHECKPOINT, path)
-        store.put(PLACE, json.dumps({"step": self.step, "spent": self.spent}).encode())
+        store.put(PLACE, json.dumps({"step": self.step, "spent": self.elapsed_s}).encode())
         self.keep_weights(store, WEIGHTS, notes)
 
     def keep_weights(self, store: ObjectStore, key: str, notes: dict[str, str] | None) -> None:
@@ -142,10 +142,10 @@ class TrainingState:
             text = "was written by another configuration; name another --out, or give --no-resume"
             raise ValueError(f"checkpoint: {store.uri}/{CHECKPOINT} {text} ({reason})") from None
         self.average.updates = state["updates"]
-        self.step, self.spent = int(state["step"]), float(state["spent"])
+        self.step, self.elapsed_s = int(state["step"]), float(state["spent"])
         self.best = float(state.get("best", -math.inf))
-        step, spent = state.get("validated", (0, 0.0))
-        self.validated = (int(step), float(spent))
+        step, elapsed_s = state.get("validated", (0, 0.0))
+        self.validated = (int(step), float(elapsed_s))
         return True
 
 

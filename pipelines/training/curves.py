@@ -85,8 +85,8 @@ class LiveTable:
     def add(
         self,
         step: int,
-        share: float,
-        rate: float,
+        fraction: float,
+        lr: float,
         losses: Mapping[str, float],
         speed: float,
         left: float,
@@ -95,9 +95,9 @@ class LiveTable:
 
         Args:
             step: Steps done.
-            share: Of the budget.
-            rate: Learning rate.
-            losses: `total` and one a task.
+            fraction: Part of the budget that is used.
+            lr: Learning rate.
+            losses: `total` and one per task.
             speed: Images a second.
             left: Seconds until the budget is spent; infinite if nobody knows.
         """
@@ -111,4 +111,4 @@ class LiveTable:
             for kind in self.kinds
         ]
         cells = "".join(f"{value:12.4f}" for value in sums)
-        self.show(f"{step:8d}{share:7.1%}{rate:10.2g}{cells}{speed:10.1f}{_clock(left):>10}")
+        self.show(f"{step:8d}{fraction:7.1%}{lr:10.2g}{cells}{speed:10.1f}{_clock(left):>10}")

@@ -1,4 +1,4 @@
-"""What a training would do and need, without doing it."""
+"""The plan of a training and the memory it needs, without training."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class MemoryEstimate:
     """Bytes, of one trainer; measured on tensors without content.
 
     Attributes:
-        images: Of images kept in memory.
+        images: Images kept in memory.
         weights: Parameters, gradients, optimiser, moving average.
-        activations: What the forward pass keeps for the backward one, of a trainer's batch.
+        activations: Tensors that the forward pass keeps for the backward pass of one batch.
     """
 
     images: int

@@ -23,11 +23,11 @@ from jde_ray.pipelines.training.checkpoint import (
 )
 from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Table
 from jde_ray.pipelines.training.data.batches import Batch
-from jde_ray.pipelines.training.process_group import Ranks
+from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.schedule import TrainingPlan
 
 CHECKPOINT_SECONDS = 120.0
-LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row and a line after so many, whichever comes first
+LOG_STEPS, LOG_SECONDS = 20, 10.0  # between two rows of the curves, whichever comes first
 
 Batches = Callable[[int], Iterator[tuple[int, Batch]]]  # from a step on: steps and their batches
 Scores = Mapping[str, Mapping[str, float]]  # by sequence, `OVERALL` last
@@ -62,7 +62,7 @@ def fit(
     batches: Batches,
     store: ObjectStore,
     *,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     resume: bool = True,
     validate: Callable[[JDE], Scores] | None = None,
     show: Callable[[str], None] = lambda line: None,
@@ -74,11 +74,11 @@ def fit(
 
     Args:
         model: Initial weights.
-        plan: What to learn and how.
+        plan: Budget, losses and learning rate.
         batches: Endless, or as long as the epochs are.
         store: For what is kept; only process 0 writes.
         ranks: The processes that train together.
-        resume: Go on from `latest.pt` where it exists.
+        resume: Continue from `latest.pt` if it exists.
         validate: Scores a network on sequences left out.
         show: Takes the lines of the live table.
 
@@ -86,7 +86,7 @@ def fit(
         NonFiniteLossError: If the loss is no longer finite, naming step and files.
         ValueError: If the checkpoint is of another configuration.
     """
-    run = _Run(model, plan, store, ranks or Ranks(), validate, show)
+    run = _Run(model, plan, store, ranks or ProcessGroup(), validate, show)
     if resume:
         run.resume()
     try:
@@ -106,7 +106,7 @@ class _Run:
         model: JDE,
         plan: TrainingPlan,
         store: ObjectStore,
-        ranks: Ranks,
+        ranks: ProcessGroup,
         validate: Callable[[JDE], Scores] | None,
         show: Callable[[str], None],
     ) -> None:
@@ -136,31 +136,31 @@ class _Run:
         self.resume_at(0, 0.0)
 
     def resume(self) -> None:
-        """Go on from the store's checkpoint, if there is one."""
+        """Continue from the store's checkpoint, if there is one."""
         if self.state.restore(self.store):
-            self.resume_at(self.state.step, self.state.spent)
+            self.resume_at(self.state.step, self.state.elapsed_s)
             if self.ranks.rank == 0:
                 self.show(f"going on after step {self.state.step}")
 
-    def resume_at(self, step: int, spent: float) -> None:
-        """Set clock and tables to a place of the run."""
+    def resume_at(self, step: int, elapsed_s: float) -> None:
+        """Set the clock and the tables to a step of the run."""
         self.curves = Table(self.store, CURVES, step)
         self.scores = Table(self.store, VALIDATION, step)
         self.live = LiveTable(self.show, self.tasks)
-        self.started = time.monotonic() - spent
+        self.started = time.monotonic() - elapsed_s
         self.kept = self.logged = time.monotonic()
         self.images = 0
-        self.began = (self.plan.share(step, spent), spent)
+        self.began = (self.plan.fraction(step, elapsed_s), elapsed_s)
 
     @property
-    def spent(self) -> float:
+    def elapsed_s(self) -> float:
         """Seconds of training, without validation."""
         return time.monotonic() - self.started
 
     def train(self, batches: Batches) -> None:
         """Steps until the budget is spent or the batches end."""
         plan, state = self.plan, self.state
-        if plan.share(state.step, state.spent) >= 1:
+        if plan.fraction(state.step, state.elapsed_s) >= 1:
             return
         if self.ranks.rank == 0:
             of = f"{self.ranks.count} trainers" if self.ranks.count > 1 else "one trainer"
@@ -168,24 +168,24 @@ class _Run:
                 f"training {plan.budget} on {self.ranks.device.type} ({of}, {self.precision}); "
                 f"an epoch has {plan.steps_per_epoch} steps"
             )
-        rate = 0.0
+        lr = 0.0
         for step, batch in batches(state.step):
             # by the clock of process 0 alone: with rates of their own, or with one step more for
             # one of them, the replicas would be different networks from then on
-            spent = self.ranks.first(self.spent)
-            rate = plan.rate(step, plan.share(step, spent))
+            elapsed_s = self.ranks.first(self.elapsed_s)
+            lr = plan.lr(step, plan.fraction(step, elapsed_s))
             for group in state.optimiser.param_groups:
-                group["lr"] = rate * group["rate"]
+                group["lr"] = lr * group["rate"]
             self.learn(step, batch)
             state.step = step + 1
             self.images += len(batch.images) * self.ranks.count
             if state.step % LOG_STEPS == 0 or time.monotonic() - self.logged > LOG_SECONDS:
-                self.log(rate)
+                self.log(lr)
             self.after_step()
-            if plan.share(step + 1, spent) >= 1:
+            if plan.fraction(step + 1, elapsed_s) >= 1:
                 break
         if self.recent:  # a short training has curves, too
-            self.log(rate)
+            self.log(lr)
 
     def learn(self, step: int, batch: Batch) -> None:
         """One step."""
@@ -216,8 +216,8 @@ class _Run:
             f"training: the {what} is {value} at step {step}; the batch: {files or 'unnamed'}"
         )
 
-    def log(self, rate: float) -> None:
-        """A line and a row of what the last steps gave."""
+    def log(self, lr: float) -> None:
+        """Show and store the means of the last steps."""
         state, now = self.state, time.monotonic()
         means = {
             name: float(torch.stack([step[name] for step in self.recent]).mean())
@@ -228,27 +228,29 @@ class _Run:
         self.logged, self.images = now, 0
         if self.ranks.rank:
             return
-        share = self.plan.share(state.step, self.spent)
+        fraction = self.plan.fraction(state.step, self.elapsed_s)
         weights = state.loss.weighting.current_weights()
         self.curves.add(
             {
                 "step": state.step,
                 "epoch": state.step / self.plan.steps_per_epoch,
-                "share": share,
-                "rate": rate,
+                "share": fraction,
+                "rate": lr,
                 "total": means["total"],
                 **{f"loss_{task}": means[task] for task in self.tasks},
                 **{f"weight_{task}": weights[task] for task in self.tasks},
                 "images_per_s": speed,
             }
         )
-        self.live.add(state.step, share, rate, means, speed, self.seconds_left(share))
+        self.live.add(state.step, fraction, lr, means, speed, self.seconds_left(fraction))
 
-    def seconds_left(self, share: float) -> float:
+    def seconds_left(self, fraction: float) -> float:
         """Until the budget is spent, at the pace of this call; infinite before a step is done."""
-        share_before, spent_before = self.began
-        gained = share - share_before
-        return (self.spent - spent_before) * (1 - share) / gained if gained > 0 else math.inf
+        fraction_before, elapsed_before = self.began
+        gained = fraction - fraction_before
+        return (
+            (self.elapsed_s - elapsed_before) * (1 - fraction) / gained if gained > 0 else math.inf
+        )
 
     def after_step(self) -> None:
         """Validate and keep, when it is time."""
@@ -267,7 +269,7 @@ class _Run:
         if config is None:
             return False
         if config.every_minutes is not None:
-            return self.spent - state.validated[1] >= 60 * config.every_minutes
+            return self.elapsed_s - state.validated[1] >= 60 * config.every_minutes
         every = (config.every_epochs or 1) * self.plan.steps_per_epoch
         return state.step % every == 0
 
@@ -290,13 +292,13 @@ class _Run:
             state.keep_weights(self.store, BEST, self.plan.notes)
         self.scores.flush()
         self.started += time.monotonic() - since
-        state.validated = (state.step, self.spent)
+        state.validated = (state.step, self.elapsed_s)
 
     def keep(self) -> None:
         """Write checkpoint, weights and curves."""
         if self.ranks.rank:
             return
-        self.state.spent = self.spent
+        self.state.elapsed_s = self.elapsed_s
         self.state.keep(self.store, self.plan.notes)
         self.curves.flush()
         self.kept = time.monotonic()

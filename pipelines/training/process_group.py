@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 
-class Ranks:
+class ProcessGroup:
     """The processes that train together; this one is alone.
 
     Attributes:
-        rank: Of this process.
-        count: Of all.
-        device: That the network runs on.
+        rank: Number of this process, from 0.
+        count: Number of processes.
+        device: Device that the network runs on.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -33,5 +33,5 @@ class Ranks:
         return [value]
 
     def first(self, value: float) -> float:
-        """The value that process 0 gives: for what all must agree on, such as the clock."""
+        """The value of process 0, for values that all must agree on, such as the clock."""
         return float(self.gather(value)[0])

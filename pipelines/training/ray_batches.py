@@ -1,7 +1,7 @@
 """Batches made by Ray Data: one trainer's batches as a dataset, a row of which is a batch.
 
-Every trainer reads a dataset of its own, so that which trainer learns from what does not depend
-on who was faster, and a training that was interrupted goes on with the batches it has not seen.
+Every trainer reads a dataset of its own, so that the batches of a trainer do not depend on
+which one is faster, and an interrupted training continues with the batches it has not seen.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ MOST_SPANS = 1024  # rows of a dataset; with more steps, tasks make more batches
 
 
 @dataclass(frozen=True, kw_only=True)
-class Feed:
-    """What a trainer's dataset is built from, anew after every restart.
+class BatchDataset:
+    """The batches of one trainer as a Ray dataset, built anew after every restart.
 
     Attributes:
         images: Object reference of the `TrainingSet`; its pixels are shared by all tasks of a node.
-        out: Where the checkpoint lies that says how far training is.
-        num_steps: Of the whole training, None where a time budget ends it.
-        rank: Of the trainer.
-        num_ranks: Trainers.
-        workers: Tasks at once.
+        out: Folder or prefix whose checkpoint says how many steps are done.
+        num_steps: Steps of the whole training, None if a time budget ends it.
+        rank: Number of the trainer, which chooses its part of every step's batch.
+        num_ranks: Number of trainers that share a step's batch.
+        workers: Tasks that make batches at the same time.
     """
 
     images: Any

@@ -1,6 +1,6 @@
 """Training by several processes on Ray Train: data parallel, fed by Ray Data, restarted on death.
 
-A trainer that dies takes its group with it; Ray starts the group again, and it goes on from the
+A trainer that dies takes its group with it; Ray starts the group again, and it continues from the
 last checkpoint in `out`, which is written after every epoch and every two minutes. Checkpoints lie
 in our own store, so that one process and many read and write the same.
 """
@@ -28,14 +28,14 @@ from jde_ray.pipelines.cluster import connected
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.training.data.batches import TrainingSet
 from jde_ray.pipelines.training.loop import NonFiniteLossError
-from jde_ray.pipelines.training.process_group import Ranks
-from jde_ray.pipelines.training.ray_batches import Feed, read_batches
+from jde_ray.pipelines.training.process_group import ProcessGroup
+from jde_ray.pipelines.training.ray_batches import BatchDataset, read_batches
 from jde_ray.pipelines.training.run import TrainingRun
 
 SECONDS_ALONE = 3600  # for which the others wait while trainer 0 validates
 
 
-class DistributedRanks(Ranks):
+class DistributedProcessGroup(ProcessGroup):
     """The processes of a Ray Train group, joined by gloo or NCCL."""
 
     def __init__(self) -> None:
@@ -44,24 +44,24 @@ class DistributedRanks(Ranks):
         self.device = ray.train.torch.get_device()
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """See `Ranks`."""
+        """The module in torch's `DistributedDataParallel`."""
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices)
 
     def any(self, *flags: bool) -> list[bool]:
-        """See `Ranks`."""
+        """For each flag whether any process raises it, by an all-reduce."""
         raised = torch.tensor(flags, dtype=torch.float32, device=self.device)
         torch.distributed.all_reduce(raised, torch.distributed.ReduceOp.MAX)
         return [bool(flag) for flag in raised.tolist()]
 
     def first(self, value: float) -> float:
-        """See `Ranks`."""
+        """The value of process 0, by a broadcast."""
         first = torch.tensor(value, dtype=torch.float64, device=self.device)
         torch.distributed.broadcast(first, src=0)
         return float(first)
 
     def gather(self, value: Any) -> list[Any]:
-        """See `Ranks`."""
+        """The value of every process, by rank."""
         values: list[Any] = [None] * self.count
         torch.distributed.all_gather_object(values, value)
         return values
@@ -69,7 +69,7 @@ class DistributedRanks(Ranks):
 
 @ray.remote(num_cpus=0)
 class _Lines:
-    """What trainer 0 has to say, until the driver asks; and why the training stopped, if it did."""
+    """Lines of trainer 0 until the driver takes them, and why the training stopped, if it did."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -103,12 +103,12 @@ def train_on_ray(
     """Train in `num_trainers` processes that share each step's batch.
 
     Args:
-        run: What to learn; its root and `out` must be seen by every node.
-        images: Of all sources; goes into Ray's object store once a node.
-        num_trainers: Processes; the recipe's batch must be a multiple.
-        workers: Tasks that augment, for each trainer.
-        device: `auto` takes a GPU a trainer where the cluster has as many.
-        max_failures: Deaths of trainers that are made good.
+        run: Settings; every node must see its root and `out`.
+        images: Images of all sources; Ray's object store holds one copy per node.
+        num_trainers: Number of processes; the recipe's batch must be a multiple.
+        workers: Tasks per trainer that augment images.
+        device: `auto` takes one GPU per trainer if the cluster has enough.
+        max_failures: Trainer crashes to recover from.
         address: `local` starts a Ray of its own; else the address of a cluster.
         show: Takes the lines of the live table.
 
@@ -175,8 +175,8 @@ def _datasets(run: TrainingRun, images: Any, num_trainers: int, workers: int) ->
     num_steps = None if epochs is None else epochs * run.steps_per_epoch
     return {
         _shard(rank): partial(
-            Feed.build,
-            Feed(
+            BatchDataset.build,
+            BatchDataset(
                 images=images,
                 out=run.out,
                 num_steps=num_steps,
@@ -194,7 +194,7 @@ def _shard(rank: int) -> str:
 
 
 def _fit(trainer: TorchTrainer, lines: Any, show: Callable[[str], None]) -> None:
-    """Run to the end, passing on what trainer 0 says.
+    """Run to the end, passing on the lines of trainer 0.
 
     Raises:
         RunError: If Ray gave up.
@@ -222,9 +222,9 @@ def _fit(trainer: TorchTrainer, lines: Any, show: Callable[[str], None]) -> None
 
 
 def _train_one(config: dict[str, Any]) -> None:
-    """What each trainer runs."""
+    """Main function of each trainer."""
     run: TrainingRun = config["run"]
-    ranks = DistributedRanks()
+    ranks = DistributedProcessGroup()
     shard = ray.train.get_dataset_shard(_shard(ranks.rank))
 
     def show(line: str) -> None:

@@ -33,11 +33,11 @@ class Recipe:
         sources: Where images come from.
         training: Budget and rates.
         augmentation: Ranges of the random changes.
-        validation: What is measured meanwhile, None for nothing.
+        validation: Sequences that are scored during training, None for none.
         embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
         weighting: One of `models.losses.weighting.WEIGHTINGS`.
-        margin: Of the embedding loss `triplet`, a difference of cosines; 0 is equation 1.
-        sampling: See `pipelines.training.data.batches.TrainingSet`.
+        margin: Margin of the embedding loss `triplet`, a difference of cosines; 0 is equation 1.
+        sampling: How images are drawn for a batch (`pipelines.training.data.batches.TrainingSet`).
         initial: Backbone weights (NanoDet-g, FastestDet, Darknet, torchvision) or a whole network's
             file, for Darknet-53 also a published checkpoint.
         initial_classifier: Take the identity classifier of that published checkpoint too, which is
@@ -48,7 +48,7 @@ class Recipe:
         longest_side: Images are shrunk to it.
         collage_share: Share of the images that are collages of crops.
         aspects: Widths over heights of the batches, none for that of the network.
-        licence: Of the weights, written into their file.
+        licence: Licence of the weights, written into their file.
 
     Raises:
         ValueError: If a value is not accepted.
@@ -116,7 +116,7 @@ class Recipe:
 
     @property
     def config(self) -> JDEConfig:
-        """Of the network."""
+        """Configuration of the network to train."""
         return CONFIGURATIONS[self.network]
 
     @property

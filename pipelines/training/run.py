@@ -19,7 +19,7 @@ from jde_ray.pipelines.training.checkpoint import forget
 from jde_ray.pipelines.training.data.batches import Batch, TrainingSet, collate
 from jde_ray.pipelines.training.initialization import describe, initialise
 from jde_ray.pipelines.training.loop import Batches, fit
-from jde_ray.pipelines.training.process_group import Ranks
+from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.schedule import TrainingPlan
 from jde_ray.pipelines.training.validation import Validation
@@ -29,17 +29,17 @@ OUTLIVES_SECONDS = 20.0  # by which a worker survives SIGTERM
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """What every process of a training is told; small, without the images.
+    """Settings of a training that every process receives; small, without the images.
 
     Attributes:
-        recipe: What to learn and how.
+        recipe: Network, sources, losses and budget.
         root: Folder that the recipe's paths lie under.
         out: Folder or `s3://` prefix of the result.
         num_identities: People known by name in the images.
         steps_per_epoch: Steps in a pass over the images.
-        threads: Of torch, on the CPU.
-        resume: Go on from the checkpoint in `out`, if there is one; otherwise it is removed before
-            the first step, once, so that a group that is started again goes on from its own.
+        threads: CPU threads of torch.
+        resume: Continue from the checkpoint in `out`, if there is one. Otherwise it is removed
+            once, before the first step, so that a restarted group continues from its own.
     """
 
     recipe: Recipe
@@ -64,7 +64,7 @@ class TrainingRun:
             Validation(self.recipe.validation, self.root)
 
     def begin(self) -> None:
-        """Remove a checkpoint that is not to be gone on from; called once, when work starts."""
+        """Remove a checkpoint that the run does not resume from; called once, at the start."""
         if not self.resume:
             forget(open_store(self.out))
 
@@ -76,7 +76,7 @@ class TrainingRun:
         return published_classifier(path, self.num_identities, width)
 
     def train(
-        self, batches: Batches, ranks: Ranks, show: Callable[[str], None] = lambda line: None
+        self, batches: Batches, ranks: ProcessGroup, show: Callable[[str], None] = lambda line: None
     ) -> None:
         """Train this process's share; arguments as for `pipelines.training.loop.fit`.
 
@@ -177,4 +177,4 @@ def train_here(
             ) from None
 
     run.begin()
-    run.train(batches, Ranks(device), show)
+    run.train(batches, ProcessGroup(device), show)

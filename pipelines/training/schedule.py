@@ -1,4 +1,4 @@
-"""What a training learns beyond its data, and how fast at which step of its budget."""
+"""The budget of a training, its losses, and its learning rate at every step."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from jde_ray.pipelines.training.settings import TrainingConfig, ValidationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """What a run learns, beyond its data.
+    """Everything that a training loop needs beside its batches.
 
     Attributes:
         config: Budget and rates.
         num_identities: Classes of the identity loss.
         steps_per_epoch: Steps in a pass over the images.
-        embedding_loss: See `pipelines.training.recipe.Recipe`.
-        weighting: See `pipelines.training.recipe.Recipe`.
-        margin: See `pipelines.training.recipe.Recipe`.
+        embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
+        weighting: One of `models.losses.weighting.WEIGHTINGS`.
+        margin: Margin of the embedding loss `triplet`, a difference of cosines.
         validation: When to validate, None for never.
         notes: Metadata of the weight file.
         classifier: `weight` and `bias` that the identity loss starts with, None for random ones.
@@ -45,14 +45,14 @@ class TrainingPlan:
         assert self.config.epochs is not None  # noqa: S101 - one of both is set
         return f"{self.config.epochs} epochs, {self.config.epochs * self.steps_per_epoch} steps"
 
-    def share(self, step: int, spent: float) -> float:
-        """Share of the budget that is used up after `step` steps and `spent` seconds."""
+    def fraction(self, step: int, elapsed_s: float) -> float:
+        """Fraction of the budget used after `step` steps and `elapsed_s` seconds."""
         if self.config.minutes is not None:
-            return spent / (60 * self.config.minutes)
+            return elapsed_s / (60 * self.config.minutes)
         assert self.config.epochs is not None  # noqa: S101 - one of both is set
         return step / (self.config.epochs * self.steps_per_epoch)
 
-    def rate(self, step: int, share: float) -> float:
+    def lr(self, step: int, fraction: float) -> float:
         """Learning rate of a step: warm-up, then half a cosine to 2 %, or a tenth at each decay."""
         config = self.config
         steps = config.warmup_steps
@@ -60,7 +60,7 @@ class TrainingPlan:
             steps = min(steps, self.steps_per_epoch)
         warm = min(1.0, (step + 1) / steps) ** config.warmup_power
         if config.schedule == "cosine":
-            fallen = 0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2
+            fallen = 0.02 + 0.98 * (1 + math.cos(math.pi * fraction)) / 2
             return float(config.learning_rate * warm * fallen)
         passed = sum(step // self.steps_per_epoch >= e for e in config.decay_epochs)
         return float(config.learning_rate * warm * 0.1**passed)

@@ -26,12 +26,12 @@ class TrainingConfig:
         batch: Images in a step, over all trainers.
         optimiser: `adamw` or `sgd`.
         learning_rate: Peak.
-        momentum: Of SGD.
+        momentum: Momentum of SGD; AdamW ignores it.
         backbone_rate: Learning rate of the backbone over the peak.
-        weight_decay: Of weights; of norms, biases and task weights too where `decay_all` is set.
-        decay_all: See `weight_decay`.
+        weight_decay: Decay of kernels.
+        decay_all: Decay norms, biases and task weights too.
         schedule: `cosine` falls to 2 %, `steps` to a tenth at each of `decay_epochs`.
-        decay_epochs: After how many epochs.
+        decay_epochs: Epochs after which `steps` divides the rate by ten.
         warmup_steps: Steps of the rise to the peak.
         warmup_power: 1 for a line; 4 in the published code.
         clip_norm: Length that gradients are cut to, None for none.
@@ -40,7 +40,7 @@ class TrainingConfig:
         precision: `bf16` runs the network under autocast; `auto` does where the machine has units
             for it, as tracking does (`pipelines.detection.networks.quick_precision`), else it is
             `fp32`.
-        seed: Of weights and data.
+        seed: Seeds initial weights, the order of images and augmentation.
 
     Raises:
         ValueError: If a value is not accepted.
@@ -83,14 +83,14 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """What is measured while training, on sequences that are not learned from.
+    """When and on which sequences a network is scored during training.
 
     Attributes:
         sequences: MOT sequences (`img1`, `gt/gt.txt`) below the data root.
         every_minutes: Time between two validations.
         every_epochs: Epochs between two, instead of minutes.
-        every: Frames between two that AP and TPR@FAR look at; tracking sees all.
-        max_frames: Frames of a sequence looked at, None for all.
+        every: AP and TPR@FAR are measured on every n-th frame; tracking takes all frames.
+        max_frames: Frames per sequence, None for all.
         keep_best: Score whose best weights are kept as `best.safetensors`, None for none.
 
     Raises:
@@ -133,9 +133,9 @@ class Source:
         path: Below the data root.
         weight: Share of the images drawn, relative to the other sources.
         every: Take every n-th frame.
-        squashed: See `LabelledImage`.
-        identities: How many numbers the labels may use, 0 to that less 1: one more than the largest
-            that occurs. None for no limit. See `with_unique_identities`.
+        squashed: Its images were stretched to a square, so that its people are too thin.
+        identities: Number of identities that the labels may use, numbered from 0; None for no
+            limit. Declared numbers are kept (`with_unique_identities`).
         video: Whether neighbouring pictures are frames of a video, which `sampling: pairs` asks
             for. None means so for `sequence` and `synthetic` alone.
         largest_gap: Frames between two neighbours that are a pair; None for `every`. Of a list the
@@ -194,13 +194,13 @@ class Augmentation:
         mosaic: Share of the images that are mosaics of four.
         copy_paste: Share of the images into which cut-out people are pasted.
         multi_scale: Factors of the batch's size, one drawn for each batch.
-        fit: What `scale` multiplies: the scale at which the image covers the canvas, or the one at
-            which it fits into it (the paper's letterbox).
-        scale: Smallest and largest.
+        fit: Scale that `scale` multiplies: the one at which the image covers the canvas, or the one
+            at which it fits into it (the paper's letterbox).
+        scale: Smallest and largest factor of the scale.
         aspect: Logarithm of the largest stretch.
-        hue: Largest relative change, likewise saturation and value.
-        saturation: See `hue`.
-        value: See `hue`.
+        hue: Largest relative change of the hue.
+        saturation: Largest relative change of the saturation.
+        value: Largest relative change of the brightness.
         blur: Share of the images blurred a little.
         rotation_degrees: Largest angle.
         shear_degrees: Largest angle, each axis.

@@ -77,13 +77,13 @@ def decode_images(segment: Segment) -> Iterator[Frame]:
     if not images:
         raise VideoError(Reason.EMPTY, f"no image in {video.uri}")
     rate = video.frames_per_second or DEFAULT_RATE
-    height, width = _read_image(images[0], 0).shape[:2]
+    height, width = read_image_file(images[0], 0).shape[:2]
     info = VideoInfo(width, height, rate, len(images))
     for index in range(segment.start_frame, min(len(images), segment.stop_frame or len(images))):
         path = images[index]
 
         def scaled(width: int, height: int, path: Path = path, index: int = index) -> RGBArray:
-            image = _read_image(path, index)
+            image = read_image_file(path, index)
             if image.shape[:2] == (height, width):
                 return image
             resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -98,22 +98,39 @@ def _refuse_changed(segment: Segment) -> None:
         raise VideoError(Reason.CHANGED_DURING_READ, "images were replaced during the run")
 
 
-def _read_image(path: Path, index: int) -> RGBArray:
+def read_image_file(
+    path: Path, frame: int | None = None, *, apply_orientation: bool = False
+) -> RGBArray:
+    """Read an image file, checked before it is decoded: the only reader of images from disk.
+
+    Args:
+        path: JPEG, PNG or BMP by its content, whatever its suffix.
+        frame: Frame number for the errors.
+        apply_orientation: Turn the image as its EXIF orientation says; otherwise the pixels are
+            returned as stored.
+
+    Returns:
+        `(H, W, 3)` uint8 RGB.
+
+    Raises:
+        VideoError: `empty`, `unsupported_format`, `too_large`, `truncated` or `decode`.
+        OSError: If the file cannot be read.
+    """
     data = path.read_bytes()
     if not data:
-        raise VideoError(Reason.EMPTY, f"{path.name} has 0 bytes", index)
+        raise VideoError(Reason.EMPTY, f"{path.name} has 0 bytes", frame)
     header = read_header(data)
     if header is None or header.kind == "webp":
-        raise VideoError(Reason.UNSUPPORTED_FORMAT, f"{path.name} is no JPEG, PNG or BMP", index)
-    check_size(header.width, header.height, index)
+        raise VideoError(Reason.UNSUPPORTED_FORMAT, f"{path.name} is no JPEG, PNG or BMP", frame)
+    check_size(header.width, header.height, frame)
     if not reaches_its_end(data):
-        raise VideoError(Reason.TRUNCATED, f"{path.name} ends too early", index)
-    data = check_image(data, frame=index)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        raise VideoError(Reason.TRUNCATED, f"{path.name} ends too early", frame)
+    data = check_image(data, frame=frame)
+    flags = cv2.IMREAD_COLOR | (0 if apply_orientation else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
-        raise VideoError(Reason.DECODE, f"{path.name} cannot be decoded", index)
+        raise VideoError(Reason.DECODE, f"{path.name} cannot be decoded", frame)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -133,14 +133,10 @@ def settle(values: Any) -> Settings:
     from dataclasses import replace
 
     from jde_ray.jobs.console.settings import check_weights
-    from jde_ray.pipelines.detection.networks import is_separate, quick_precision
+    from jde_ray.pipelines.detection.settings import resolve_precision
 
     settings = check_weights(values)
-    detection = settings.track.detection
-    if is_separate(detection.weights):
-        detection = replace(detection, precision="fp32")
-    elif detection.precision == "auto":
-        detection = replace(detection, precision=quick_precision(settings.resources.device))
+    detection = resolve_precision(settings.track.detection, settings.resources.device)
     return replace(settings, track=replace(settings.track, detection=detection))
 
 

@@ -1,7 +1,7 @@
 """The paper's joint loss: for networks with anchors and (background, foreground) scores.
 
-Its figures are those of the published code (`tests/golden/training.npz`), but for two defects of
-that: a batch without identities gives an embedding loss of 0 instead of NaN, and a head with one
+Its values are those of the published code (`tests/golden/training.npz`), except that two defects
+are fixed: the embedding loss of a batch without identities is 0 instead of NaN, and a head with one
 foreground cell learns from it.
 """
 
@@ -34,11 +34,11 @@ class AnchorLoss(nn.Module):
     """The paper's loss, for each head: cross-entropy, smooth L1, embedding loss (section 3).
 
     Args:
-        config: Of a network with (background, foreground) scores.
+        config: Configuration of a network with (background, foreground) scores.
         num_identities: Classes of the identity loss, 0 for none.
         embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
         weighting: One of `models.losses.weighting.WEIGHTINGS`.
-        margin: Of the embedding loss `triplet`.
+        margin: Margin of the embedding loss `triplet`.
 
     Raises:
         ValueError: If the scores are of another form.

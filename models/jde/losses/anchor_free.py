@@ -55,11 +55,11 @@ class JointLoss(nn.Module):
     """Score, box, identity and appearance losses over all scales at once, and their balance.
 
     Args:
-        config: Of the network.
+        config: Configuration of the network.
         num_identities: Classes of the identity loss, 0 for none.
         embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
         weighting: One of `models.losses.weighting.WEIGHTINGS`.
-        margin: Of the embedding loss `triplet`.
+        margin: Margin of the embedding loss `triplet`.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class JointLoss(nn.Module):
         Args:
             maps: Raw maps at strides 32, 16, 8.
             labels: Ground truth of the batch.
-            features: What the heads read; only the weighting `mgda` needs them.
+            features: Inputs of the heads; only the weighting `mgda` needs them.
         """
         decoded = [decode_scale(self.config, scale, m) for scale, m in enumerate(maps)]
         boxes = torch.cat([d[0] for d in decoded], 1)

@@ -1,7 +1,7 @@
 """Broken tracks joined again: one that ends and a later one that looks the same become one.
 
-The tracker gives a lost person up after its buffer of frames and cannot look ahead. When the whole
-video is known, the mean embedding over all of a track says more than the running one did.
+The tracker drops a lost person after its buffer of frames and cannot look ahead. When the whole
+video is known, the mean embedding of a track identifies a person better than the running one.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def relink(tracks: Trajectories, limits: RelinkLimits, frames_per_second: float)
     lowest of its ids. No box changes.
 
     Args:
-        tracks: Of a video, with embeddings.
+        tracks: Tracks of one video, with embeddings.
         limits: Which may be joined.
-        frames_per_second: Of the video, to tell time by frame numbers.
+        frames_per_second: Rate of the video, which turns frame numbers into time.
 
     Raises:
         ValueError: If the tracks have no embeddings.

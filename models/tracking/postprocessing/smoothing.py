@@ -1,6 +1,6 @@
 """Boxes of finished tracks smoothed over all frames: the Rauch-Tung-Striebel smoother of filterpy.
 
-Unlike the tracker's filter it looks at the frames that follow, too: jitter goes, and a box lost
+Unlike the tracker's filter it also uses the frames that follow: jitter goes, and a box lost
 and found again is reached gradually.
 """
 
@@ -27,8 +27,8 @@ def smooth(tracks: Trajectories, *, stride: int = 1) -> Trajectories:
     Frames without a box are passed over in the filter and get no row.
 
     Args:
-        tracks: Of a video; boxes have a positive height.
-        stride: Every n-th frame was looked at: the unit of time.
+        tracks: Tracks of one video; boxes have a positive height.
+        stride: Every n-th frame was tracked: the unit of time.
     """
     tlbr = tracks.tlbr.copy()
     for start, end in zip(*tracks.spans(), strict=True):

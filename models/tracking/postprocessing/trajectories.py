@@ -91,9 +91,9 @@ def interpolate(tracks: Trajectories, max_gap: int, *, stride: int = 1) -> Traje
     A filled row has the lower score of the two and the embedding of the one before the gap.
 
     Args:
-        tracks: Of a video.
+        tracks: Tracks of one video.
         max_gap: Gaps of more missing frames stay.
-        stride: Every n-th frame was looked at; only those are filled.
+        stride: Every n-th frame was tracked; only those are filled.
     """
     step = np.diff(tracks.frame) // stride
     same = np.diff(tracks.track_id) == 0

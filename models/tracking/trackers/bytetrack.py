@@ -36,11 +36,11 @@ class ByteTrackConfig:
         association: Its name.
         track_buffer: Frames at 30 frames a second that a lost track is kept.
         high_score: From this score on a detection is strong.
-        low_score: From this score on a detection is weak; others are not looked at.
+        low_score: From this score on a detection is weak; others are ignored.
         birth_score: A detection starts a track from this score on; None is .1 above `high_score`.
         overlap_limit: Largest cost of the first pass.
-        low_overlap_limit: Of the second pass, with weak detections (never fused).
-        tentative_overlap_limit: Of tentative tracks.
+        low_overlap_limit: Largest cost of the second pass, with weak detections (never fused).
+        tentative_overlap_limit: Largest cost for tentative tracks.
         fuse_scores: Whether overlaps with strong detections are multiplied by their score.
 
     Raises:

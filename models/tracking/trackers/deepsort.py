@@ -33,7 +33,7 @@ class DeepSortConfig:
     Attributes:
         association: Its name.
         track_buffer: Frames of the video that a confirmed track is kept without a match.
-        high_score: Detections below are not looked at.
+        high_score: Detections below this score are ignored.
         min_hits: Detections a track needs before it is confirmed and reported.
         appearance_limit: Largest cosine distance of a match.
         overlap_limit: Largest 1 - IoU of a match.

@@ -27,7 +27,7 @@ class SortConfig:
     Attributes:
         association: Its name.
         track_buffer: Frames of the video that a track may go unmatched.
-        high_score: Detections below are not looked at.
+        high_score: Detections below this score are ignored.
         min_hits: Matches in a row before a track is reported.
         overlap_limit: Largest cost of a match, 1 - IoU.
 

@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from.
+    """Images and labels of one training step.
 
     Attributes:
         images: `(B, H, W, 3)` uint8 RGB.
-        labels: Their people.
-        origins: The file behind each image.
+        labels: People in the images.
+        origins: File of each image, for messages.
     """
 
     images: torch.Tensor
@@ -57,23 +57,23 @@ def share_of_batch(batch: int, num_ranks: int, sampling: Sampling) -> int:
 class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
     """An endless stream of augmented batches. A batch depends on its step alone.
 
-    So whoever makes it, in whatever order, it is the same, and training that was interrupted goes
-    on with the batches it has not seen.
+    It is therefore the same whichever process makes it and in whatever order, and an interrupted
+    training continues with the batches it has not seen.
 
     Args:
         images: All labelled images; those of `crops` groups teach appearance only.
-        weights: One a group.
+        weights: Weight of each group when a source is drawn.
         crop_groups: Groups whose images are cut-out people.
         size: Width and height of the largest batch, see `Augmentation.multi_scale`.
         aspects: Widths over heights of frames to come, since inputs follow the video's shape
             (`models.letterbox.fitted_size`). A batch takes one of them; none means that of `size`.
         batch: Images in a step, over all trainers.
-        augmentation: Ranges.
+        augmentation: Ranges of the random changes.
         collage_share: Share of the images that are collages of crops.
         sampling: `weights` draws a source by its weight, then one of its images; `epoch` takes
             every image once in random order, and again; `pairs` draws as `weights`, half a batch,
             each with the frame that follows it, as the triplet losses ask for.
-        seed: Of all random numbers.
+        seed: Seeds all random numbers.
         skip_bad: Draw another image where one cannot be read; otherwise that stops training.
 
     Raises:

@@ -62,7 +62,7 @@ def _paste(
     row: int,
     rng: np.random.Generator,
 ) -> Example:
-    """Draw one person onto `image`, and give the labels with it."""
+    """Draw one person onto `image`; returns the labels with that person."""
     left, top, right, bottom = np.rint(donor.tlbr[row]).astype(int)
     cut = donor.image[top:bottom, left:right]
     canvas_height, canvas_width = image.shape[:2]

@@ -6,30 +6,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jde_ray.pipelines.formats.label_files import Problems
+from jde_ray.pipelines.formats.label_files import LabelErrors
 from jde_ray.pipelines.training.data.batches import TrainingSet
 from jde_ray.pipelines.training.data.labelled_image import (
     TrainingImage,
     with_unique_identities,
 )
 from jde_ray.pipelines.training.data.sources import read_source
-from jde_ray.pipelines.training.data.teaching import _projected, _taught
+from jde_ray.pipelines.training.data.teaching import add_teacher_labels, project_appearance
 from jde_ray.pipelines.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """What a recipe's sources hold.
+    """All images of a recipe's sources, with their labels.
 
     Attributes:
-        images: Of all sources, in their order.
-        num_identities: Classes of the identity loss, see `with_unique_identities`.
+        images: Images of all sources, in the order of the recipe.
+        num_identities: Classes of the identity loss (`with_unique_identities`).
         problems: Rows and files that were left out.
     """
 
     images: list[TrainingImage]
     num_identities: int
-    problems: Problems
+    problems: LabelErrors
 
     def build_set(self, recipe: Recipe, *, skip_bad: bool = False) -> TrainingSet:
         """The stream of batches that a recipe makes of them."""
@@ -56,20 +56,20 @@ def read_images(
     skip_bad: bool = False,
     show: Callable[[str], None] = lambda line: None,
 ) -> TrainingImages:
-    """Read every source, add what teachers say, number the identities.
+    """Read every source, add the labels of teachers, number the identities.
 
     Args:
-        recipe: Says which.
+        recipe: Names the sources and teachers.
         root: Folder that its paths lie under.
-        cache: Folder for what teachers said, which takes minutes; None leaves the teachers out.
-        skip_bad: Leave out rows and images that are wrong; otherwise they refuse everything.
-        show: Takes a line a source.
+        cache: Folder for the labels of teachers, which take minutes; None leaves the teachers out.
+        skip_bad: Leave out wrong rows and images; otherwise one of them stops the training.
+        show: Takes one line per source.
 
     Raises:
         BadDataError: If rows are wrong, naming the first ones with file and line.
         ValueError: If a source or a teacher is missing.
     """
-    problems = Problems()
+    problems = LabelErrors()
     groups: list[list[TrainingImage]] = []
     for index, source in enumerate(recipe.sources):
         images = read_source(root, source, index, recipe.longest_side, problems)
@@ -80,11 +80,11 @@ def read_images(
         problems.refuse()
     if cache is not None:
         groups = [
-            _taught(recipe, source, group, root, cache)
+            add_teacher_labels(recipe, source, group, root, cache)
             for source, group in zip(recipe.sources, groups, strict=True)
         ]
     fixed = [source.kind in ("boxes", "crops") for source in recipe.sources]
-    projected = _projected(groups, fixed, recipe.config.embedding_dim)
+    projected = project_appearance(groups, fixed, recipe.config.embedding_dim)
     declared = [source.identities for source in recipe.sources]
     numbered, count = with_unique_identities(projected, declared)
     return TrainingImages(numbered, count, problems)

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.video.image_folder import read_image_file
 
 Image = NDArray[np.uint8]
 
@@ -28,7 +30,8 @@ class LabelledImage:
         squashed: Whether the image was stretched to a square, so that its people are too thin.
         appearance: `(G, D)` float32 teacher vectors, zeros where there is none.
         origin: File (and frame) it comes from, for messages.
-        sequence: Of which it is a frame, empty for a single picture; frames follow each other.
+        sequence: Name of the video that it is a frame of, empty for a single image. The frames of
+            a video follow each other.
     """
 
     image: Image
@@ -42,7 +45,7 @@ class LabelledImage:
     sequence: str = ""
 
     def open(self) -> LabelledImage:
-        """The image itself: it is in memory already."""
+        """Return the image itself, which is in memory already."""
         return self
 
 
@@ -50,15 +53,12 @@ class LabelledImage:
 class ListedImage:
     """One image of a list, read from disk each time it is drawn.
 
+    `identity`, `ignore`, `group`, `appearance` and `sequence` are those of `LabelledImage`.
+
     Attributes:
-        path: Of the image.
+        path: JPEG, PNG or BMP file.
         tlbr: `(G, 4)` float32 corners over its width and height.
-        identity: As in `LabelledImage`.
-        ignore: As in `LabelledImage`.
-        group: As in `LabelledImage`.
-        longest_side: In pixels; a larger image is shrunk to it.
-        appearance: As in `LabelledImage`.
-        sequence: As in `LabelledImage`.
+        longest_side: Limit in pixels; a larger image is shrunk to it.
     """
 
     path: Path
@@ -72,14 +72,14 @@ class ListedImage:
 
     @property
     def origin(self) -> str:
-        """Its file."""
+        """Path of the file, for messages."""
         return str(self.path)
 
     def open(self) -> LabelledImage:
-        """Read it.
+        """Read the image.
 
         Raises:
-            ValueError: If the file is missing or no image.
+            ValueError: If the file is missing, no image, cut off or too large.
         """
         image, _ = read_image(self.path, self.longest_side)
         size = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
@@ -101,20 +101,31 @@ TrainingImage = LabelledImage | ListedImage
 def read_image(path: Path, longest_side: int) -> tuple[Image, float]:
     """RGB image with its longest side at most `longest_side`, and the scale applied.
 
+    The image is upright by its EXIF orientation, as annotation tools show it, and passes the
+    checks of tracking (kind, size, scans) before it is decoded.
+
     Raises:
-        ValueError: If the file is missing or no image.
+        ValueError: If the file is missing, no image, cut off or too large.
     """
     try:
-        loaded = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error:  # more pixels than OpenCV reads
-        loaded = None
-    if loaded is None:
-        raise ValueError(f"training image: {path} is missing or no image")
-    scale = min(1.0, longest_side / max(loaded.shape[:2]))
+        loaded = read_image_file(path, apply_orientation=True)
+    except VideoError as error:
+        if error.reason in (Reason.TOO_LARGE, Reason.TRUNCATED):
+            raise ValueError(f"training image: {path} is refused ({error.detail})") from error
+        raise ValueError(f"training image: {path} is missing or no image") from error
+    except (OSError, ValueError) as error:  # or a name that no file can have
+        raise ValueError(f"training image: {path} is missing or no image") from error
+    return shrink(loaded, longest_side)
+
+
+def shrink(image: Image, longest_side: int) -> tuple[Image, float]:
+    """The image with its longest side at most `longest_side`, and the scale applied (1 or less)."""
+    height, width = image.shape[:2]
+    scale = min(1.0, longest_side / max(height, width))
     if scale < 1:
-        size = (max(1, round(loaded.shape[1] * scale)), max(1, round(loaded.shape[0] * scale)))
-        loaded = cv2.resize(loaded, size, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(loaded[:, :, ::-1]), scale
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return image, scale
 
 
 def with_unique_identities(
@@ -124,11 +135,11 @@ def with_unique_identities(
 
     Where a source declares how many it uses, its numbers stay what they are, behind those of the
     sources before it, and there is one class more than numbers: as in the published code, whose
-    classifier fits then. The people of other sources are numbered as they come up.
+    classifier fits then. The people of other sources are numbered in the order in which they occur.
 
     Args:
         groups: The images of each source, in order.
-        declared: Numbers that each source uses, None for a source that does not say so.
+        declared: How many numbers each source uses, None for a source that does not declare it.
 
     Returns:
         The images of all sources, and the number of classes.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
+from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.formats.label_files import (
-    Problems,
+    LabelErrors,
     outside,
     read_csv_rows,
     read_jde_rows,
@@ -19,35 +19,38 @@ from jde_ray.pipelines.formats.label_files import (
     read_mot_rows,
 )
 from jde_ray.pipelines.formats.mot import DISTRACTORS
+from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.training.data.labelled_image import (
     Image,
     LabelledImage,
     ListedImage,
     TrainingImage,
     read_image,
+    shrink,
 )
 from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.video.chunks import read_frames
 from jde_ray.pipelines.video.frame_numbers import frame_order
 from jde_ray.pipelines.video.image_folder import list_images
 
 
 def read_source(
-    root: Path, source: Source, group: int, longest_side: int, problems: Problems | None = None
+    root: Path, source: Source, group: int, longest_side: int, problems: LabelErrors | None = None
 ) -> list[TrainingImage]:
     """All images of one source.
 
     Args:
         root: Folder that its path lies under.
-        source: Which, and how.
-        group: Its index.
-        longest_side: In pixels; larger images are shrunk to it.
-        problems: Collects what is wrong with its rows, which are left out. None refuses them.
+        source: Kind, path and options of the source.
+        group: Index of the source in the recipe.
+        longest_side: Limit in pixels; larger images are shrunk to it.
+        problems: Collects the errors of rows that are left out; None refuses the source instead.
 
     Raises:
         ValueError: If nothing is found, naming the path.
         BadDataError: If rows are wrong and `problems` is None.
     """
-    found = Problems() if problems is None else problems
+    found = LabelErrors() if problems is None else problems
     path = root / source.path
     images: list[TrainingImage] = []
     if source.kind == "sequence":
@@ -55,7 +58,7 @@ def read_source(
     elif source.kind == "synthetic":
         images += render_scenes(int(source.path), group)
     elif source.kind == "frames":
-        images += _read_video(path, source.every, group, longest_side)
+        images += _read_video(path, source.every, group, longest_side, found)
     elif source.kind == "list":
         images += _read_list(root, source, group, longest_side, found)
     else:
@@ -69,7 +72,7 @@ def read_source(
 
 
 def _read_sequence(
-    folder: Path, source: Source, group: int, longest_side: int, problems: Problems
+    folder: Path, source: Source, group: int, longest_side: int, problems: LabelErrors
 ) -> list[LabelledImage]:
     """Every n-th frame of a MOT sequence with its ground truth.
 
@@ -116,7 +119,7 @@ def _read_sequence(
 
 
 def _inside(
-    rows: FloatArray, image: Image, scale: float, truth: Path, problems: Problems
+    rows: FloatArray, image: Image, scale: float, truth: Path, problems: LabelErrors
 ) -> FloatArray:
     """Those rows of a frame whose box lies in its image, if only in part."""
     height, width = (side / scale for side in image.shape[:2])
@@ -132,7 +135,7 @@ def _inside(
 
 
 def _read_boxes(
-    folder: Path, source: Source, group: int, longest_side: int, problems: Problems
+    folder: Path, source: Source, group: int, longest_side: int, problems: LabelErrors
 ) -> list[LabelledImage]:
     """A folder of images with one CSV `image,x1,y1,x2,y2,id`; images without rows are negatives."""
     table = folder / f"{folder.name}.csv"
@@ -185,7 +188,7 @@ def label_path(image: Path) -> Path:
 
 
 def _read_list(
-    root: Path, source: Source, group: int, longest_side: int, problems: Problems
+    root: Path, source: Source, group: int, longest_side: int, problems: LabelErrors
 ) -> list[ListedImage]:
     """Images named by a list of the unified JDE format, a path below `root` on each line."""
     listed = root / source.path
@@ -222,15 +225,21 @@ def _read_list(
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it is one; of a name that no file can have, too."""
+    """Whether a path is a file; False for a name that no file can have."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # too long, or with a NUL
         return False
 
 
-def _read_video(path: Path, every: int, group: int, longest_side: int) -> list[LabelledImage]:
-    """Every n-th frame of an unlabelled video file, or every image of a folder."""
+def _read_video(
+    path: Path, every: int, group: int, longest_side: int, problems: LabelErrors
+) -> list[LabelledImage]:
+    """Every n-th frame of an unlabelled video file, or every image of a folder.
+
+    Videos are decoded as for tracking: allowed containers and codecs only, upright, limited in
+    size. The frames before an error stay.
+    """
 
     def unlabelled(image: Image, origin: str) -> LabelledImage:
         nobody = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)
@@ -239,19 +248,16 @@ def _read_video(path: Path, every: int, group: int, longest_side: int) -> list[L
     if path.is_dir():
         paths = sorted((path / "images").glob("*.jpg"))
         return [unlabelled(read_image(p, longest_side)[0], str(p)) for p in paths]
-    images = []
-    capture = cv2.VideoCapture(str(path))
-    index = 0
-    while True:
-        good, frame = capture.read()
-        if not good:
-            break
-        if index % every == 0:
-            scale = min(1.0, longest_side / max(frame.shape[:2]))
-            frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            pixels = np.asarray(frame[:, :, ::-1], np.uint8, order="C")
-            images.append(unlabelled(pixels, f"{path} frame {index}"))
-        index += 1
+    images: list[LabelledImage] = []
+    if not _is_file(path):
+        return images
+    try:
+        for index, _, frame in read_frames(Video(str(path), path.stem)):
+            if index % every == 0:
+                image, _ = shrink(np.ascontiguousarray(frame), longest_side)
+                images.append(unlabelled(image, f"{path} frame {index}"))
+    except VideoError as error:
+        problems.add(path, None, "unreadable video", str(error))
     return images
 
 

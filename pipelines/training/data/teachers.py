@@ -1,7 +1,7 @@
 """Teachers: labels and appearance targets from other networks, used only while training.
 
 A person detector finds people in unlabelled frames (and unlabelled people in partly labelled
-ones); a re-identification network gives every box, with or without an identity, the appearance
+ones); a re-identification network adds to every box, with or without an identity, the appearance
 vector that our embedding is distilled from.
 """
 
@@ -51,7 +51,7 @@ class NanoDetTeacher:
     def detect(
         self, picture: NDArray[np.uint8], score_threshold: float
     ) -> tuple[FloatArray, FloatArray]:
-        """See `DetectorTeacher`."""
+        """Boxes and scores of people, as `DetectorTeacher` declares."""
         height, width = picture.shape[:2]
         found = [self._view(picture, *v, score_threshold) for v in views_of(width, height)]
         tlbr = np.concatenate([boxes for boxes, _ in found])
@@ -78,7 +78,7 @@ class NanoDetTeacher:
 def open_detector(path: Path) -> DetectorTeacher:
     """NanoDet-g (`.json`) or FastestDet (`.onnx`), both trained on COCO; one CPU thread.
 
-    Both look at the whole picture and, where it is wide, at its two halves.
+    Both search the whole picture and, if it is wide, its two halves.
 
     Raises:
         ValueError: If the file cannot be used, or onnxruntime is needed and not installed.

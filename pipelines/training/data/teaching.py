@@ -57,7 +57,7 @@ def teach_appearance(image: LabelledImage, teacher: AppearanceEmbedder) -> Label
     return replace(image, appearance=vectors)
 
 
-def _taught(
+def add_teacher_labels(
     recipe: Recipe, source: Source, images: list[TrainingImage], root: Path, cache: Path
 ) -> list[TrainingImage]:
     """The images with their teachers' boxes and vectors, read from `cache` where they are kept."""
@@ -140,13 +140,13 @@ def _known_vectors(groups: list[list[TrainingImage]], width: int) -> FloatArray:
     return known
 
 
-def _projected(
+def project_appearance(
     groups: list[list[TrainingImage]], fixed: list[bool], width: int
 ) -> list[list[TrainingImage]]:
     """Teacher vectors in the network's dimensions: centred, projected, normalised again.
 
     The directions follow from the `fixed` groups alone (people in many places), where they hold
-    enough: so a training that goes on from another one's weights with other sequences, or
+    enough: so a training that starts from another one's weights with other sequences, or
     without one of them, keeps the meaning of every dimension.
     """
     alone = [group for group, is_fixed in zip(groups, fixed, strict=True) if is_fixed]

@@ -48,14 +48,14 @@ def test_a_checkpoint_brings_everything_back(optimiser):
         parameter.grad = torch.full_like(parameter, 0.1)
     first.optimiser.step()
     first.average.update(first.model)
-    first.step, first.spent, first.best, first.validated = 7, 12.5, 0.4, (6, 11.0)
+    first.step, first.elapsed_s, first.best, first.validated = 7, 12.5, 0.4, (6, 11.0)
     assert step_done(store) == 0
     first.keep(store, {"licence": "test only"})
     assert set(store.objects) == {"latest.pt", "latest.json", "weights.safetensors"}
     assert step_done(store) == 7
     second = state(optimiser)
     assert second.restore(store)
-    for name in ("step", "spent", "best", "validated"):
+    for name in ("step", "elapsed_s", "best", "validated"):
         assert getattr(second, name) == getattr(first, name)
     for a, b in ((first.model, second.model), (first.average.model, second.average.model)):
         for key, value in a.state_dict().items():

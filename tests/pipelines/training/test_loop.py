@@ -19,7 +19,7 @@ from jde_ray.pipelines.training import loop
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.initialization import initialise, initialise_backbone
 from jde_ray.pipelines.training.loop import NonFiniteLossError, fit
-from jde_ray.pipelines.training.process_group import Ranks
+from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.schedule import TrainingPlan
 from jde_ray.pipelines.training.settings import TrainingConfig, ValidationConfig
 
@@ -108,7 +108,7 @@ def test_epochs_end_training_and_its_rate_falls_at_the_given_ones(tmp_path):
         warmup_steps=1000,
         warmup_power=4,
     )
-    rates = [learning.rate(step, learning.share(step, 0.0)) for step in range(4 * 30)]
+    rates = [learning.lr(step, learning.fraction(step, 0.0)) for step in range(4 * 30)]
     # warm-up lasts an epoch of four steps at most, to the fourth power
     assert rates[:5] == pytest.approx([0.01 * (i / 4) ** 4 for i in (1, 2, 3, 4)] + [0.01])
     assert [rates[4 * e] for e in (14, 15, 22, 23, 29)] == pytest.approx(
@@ -247,7 +247,7 @@ def test_precision_is_by_default_what_tracking_takes(tmp_path, monkeypatch, foun
     assert f"one trainer, {found}" in lines[0]
 
 
-class Together(Ranks):
+class Together(ProcessGroup):
     """One of two trainers in threads of this process, who meet where processes would."""
 
     def __init__(self, rank, barrier, values):
@@ -270,14 +270,14 @@ def test_trainers_follow_one_clock_while_the_first_validates(tmp_path, monkeypat
     """Each by its own clock they would differ by the seconds of the validations."""
     barrier, values = threading.Barrier(2), [None, None]
     rates = {0: [], 1: []}
-    taken = TrainingPlan.rate
+    taken = TrainingPlan.lr
 
-    def rate(self, step, share):
-        value = taken(self, step, share)
+    def lr(self, step, fraction):
+        value = taken(self, step, fraction)
         rates[int(threading.current_thread().name)].append(value)
         return value
 
-    monkeypatch.setattr(TrainingPlan, "rate", rate)
+    monkeypatch.setattr(TrainingPlan, "lr", lr)
 
     def validate(model):
         time.sleep(0.3)

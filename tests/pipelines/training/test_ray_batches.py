@@ -5,7 +5,7 @@ import torch
 from jde_ray.pipelines.training.data.batches import TrainingSet, collate
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 from jde_ray.pipelines.training.ray_batches import (
-    Feed,
+    BatchDataset,
     from_table,
     make_batches,
     read_batches,
@@ -67,7 +67,7 @@ def feed(tmp_path, **changes):
         "num_ranks": 1,
         "workers": 1,
     }
-    return Feed(**{**settings, **changes})
+    return BatchDataset(**{**settings, **changes})
 
 
 class Shard:

@@ -15,7 +15,7 @@ from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training import run as training_run
 from jde_ray.pipelines.training.checkpoint import forget, step_done
 from jde_ray.pipelines.training.data.batches import Batch
-from jde_ray.pipelines.training.process_group import Ranks
+from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.recipe import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun, train_here
 
@@ -61,8 +61,8 @@ def test_without_resume_a_group_that_is_started_again_goes_on_from_its_own_check
     (tmp_path / "latest.pt").write_bytes(b"of an older training")
     fresh.begin()
     with pytest.raises(RuntimeError, match="a trainer dies"):
-        fresh.train(batches(began, last=1), Ranks())
-    fresh.train(batches(began), Ranks())
+        fresh.train(batches(began, last=1), ProcessGroup())
+    fresh.train(batches(began), ProcessGroup())
     assert began == [0, 1]
     assert step_done(open_store(str(tmp_path))) == 2
 

@@ -13,9 +13,11 @@ from jde_ray.models.jde.network import JDE
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
+from jde_ray.pipelines.evaluation.detections import detection_scores
 from jde_ray.pipelines.formats.mot import SequenceInfo, format_ground_truth, format_sequence_info
 from jde_ray.pipelines.training.settings import ValidationConfig
 from jde_ray.pipelines.training.validation import Validation, headline
+from jde_ray.pipelines.video.image_folder import list_images
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +80,11 @@ def test_pictures_of_every_kind_that_tracking_reads_are_looked_at(root, tmp_path
         name = "9" if path.stem == "000001" else "10"  # by number, not by text
         cv2.imwrite(str(folder / "img1" / f"{name}.{suffix}"), image)
     validation = Validation(config(every=1), tmp_path)
-    assert [(i, p.stem) for i, p in validation._frames(folder)] == [(0, "9"), (1, "10")]
+    assert [path.stem for path in list_images(str(folder))] == ["9", "10"]
     torch.manual_seed(0)
-    found = validation._look(JDE(SMALL).eval(), folder, validation.truths[0], 0)
-    assert sum(len(boxes) for boxes in found.truths) > 0
-    assert not math.isnan(found.figures()["ap"])
+    boxes, _ = validation.judge(JDE(SMALL).eval(), folder, validation.truths[0])
+    assert sum(len(truth) for truth in boxes.truths) > 0
+    assert not math.isnan(detection_scores({"STREET-01": boxes})["OVERALL"].average_precision)
 
 
 def test_a_sequence_without_pictures_is_named(tmp_path):

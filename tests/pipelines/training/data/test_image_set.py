@@ -146,7 +146,7 @@ def test_a_left_out_sequence_does_not_turn_the_directions_of_appearance(monkeypa
 
     monkeypatch.setattr(teaching, "ENOUGH_VECTORS", 1)
     many, sequence = people(0, 140), people(1, 60)
-    alone = teaching._projected([many], [True], 128)
-    both = teaching._projected([many, sequence], [True, False], 128)
+    alone = teaching.project_appearance([many], [True], 128)
+    both = teaching.project_appearance([many, sequence], [True, False], 128)
     np.testing.assert_array_equal(alone[0][0].appearance, both[0][0].appearance)
     assert np.allclose(np.linalg.norm(both[1][0].appearance, axis=1), 1, atol=1e-5)

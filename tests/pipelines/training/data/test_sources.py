@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_videos import write_video
 
-from jde_ray.pipelines.formats.label_files import BadDataError, Problems
+from jde_ray.pipelines.formats.label_files import BadDataError, LabelErrors
+from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.training.data.labelled_image import read_image
 from jde_ray.pipelines.training.data.sources import label_path, read_source, render_scenes
 from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.video.chunks import read_frames
 
 
 def write_image(path, size=(80, 60)):
@@ -84,7 +88,7 @@ def test_settings_of_a_source_are_checked(changes, message):
         ),
         (b"\x00\x01\x02", r"000001.txt:1: row: got 1 fields"),
         (b"0 1e300 0.5 0.5 0.25 0.5", r"000001.txt:1: identity: got 1e\+300"),
-        (b"0 3 " + b"9" * 10**5, r"000001.txt:1: row: got 3 fields '0 3 9{96}\.\.\.', acc"),
+        (b"0 3 " + b"9" * 10**5, r"000001.txt:1: row: got 3 fields '0 3 9{96}\.\.\.', exp"),
     ],
 )
 def test_label_files_that_are_no_text_are_refused_in_one_short_line(listed, content, message):
@@ -120,7 +124,7 @@ def check_any_labels(folders, kind, rows, junk, place):
     header = b"image,x1,y1,x2,y2,id\n" if kind == "boxes" else b""
     text = "\n".join(separator.join(row) for row in rows).encode("utf-8", "surrogatepass")
     path.write_bytes(header + {"": text, "before": junk + text, "behind": text + junk}[place])
-    problems = Problems()
+    problems = LabelErrors()
     try:
         images = read_source(folders["root"], source, 0, 64, problems)
     except ValueError as error:
@@ -162,8 +166,32 @@ def test_a_source_in_which_nothing_is_found_is_named(tmp_path):
         read_source(tmp_path, Source(kind="frames", path="nothing.mp4"), 0, 500)
 
 
+def test_an_unlabelled_video_is_decoded_as_for_tracking(tmp_path):
+    path = write_video(tmp_path / "night.mp4", 7, size=(96, 64))
+    frames = read_source(tmp_path, Source(kind="frames", path="night.mp4", every=3), 1, 48)
+    assert [image.origin for image in frames] == [f"{path} frame {n}" for n in (0, 3, 6)]
+    assert {image.image.shape for image in frames} == {(32, 48, 3)}
+    exact = list(read_frames(Video(str(path), "night")))[3][2]
+    full = read_source(tmp_path, Source(kind="frames", path="night.mp4", every=3), 1, 500)[1]
+    np.testing.assert_array_equal(full.image, exact)
+
+
+def test_a_video_outside_the_allow_list_is_refused_and_named(tmp_path):
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\nother.ts\n")
+    with pytest.raises(BadDataError, match=r"list.mp4: unreadable video: unsupported_format"):
+        read_source(tmp_path, Source(kind="frames", path="list.mp4"), 0, 500)
+
+
+def test_an_image_that_tracking_refuses_is_refused_here(tmp_path):
+    write_image(tmp_path / "a.jpg", (200, 100))
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"a.jpg is refused \(a.jpg ends too early\)"):
+        read_image(tmp_path / "a.jpg", 500)
+
+
 def problems_of(root, source):
-    problems = Problems()
+    problems = LabelErrors()
     images = read_source(root, source, 0, 500, problems)
     return images, problems
 
@@ -177,12 +205,12 @@ def test_wrong_rows_of_a_sequence_are_told_with_their_line_and_left_out(sequence
     assert [Path(text.split(": ")[0]).name for text in problems.found] == [
         "gt.txt:6", "gt.txt:9", "gt.txt:8", "gt.txt:7",
     ]  # fmt: skip
-    assert "got 5 fields" in problems.found[0]
+    assert "got 5 columns" in problems.found[0]
     assert "frame 9 has no img1/000009.jpg" in problems.found[2]
     assert "box outside the image" in problems.found[3]
     assert problems.summary() == "2 x row, 1 x missing image, 1 x box outside the image"
     assert [len(image.tlbr) for image in images] == [3, 0, 1, 0]
-    with pytest.raises(BadDataError, match=r"gt.txt:6: row: got 5 fields, expected 9 or 10"):
+    with pytest.raises(BadDataError, match=r"gt.txt:6: row: got 5 columns, expected 9 or 10"):
         read_source(sequence.parent, source, 0, 500)
 
 
@@ -340,7 +368,7 @@ def test_images_and_labels_that_a_list_names_must_be_there(listed):
 
 
 def test_many_problems_are_counted_and_the_first_shown(tmp_path):
-    problems = Problems()
+    problems = LabelErrors()
     for line in range(1, 26):
         problems.add(tmp_path / "gt.txt", line, "row", "got 5 fields")
     with pytest.raises(BadDataError, match=r"gt.txt:10: .*; and 15 more \(--skip-bad"):

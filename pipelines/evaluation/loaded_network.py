@@ -1,0 +1,115 @@
+"""A loaded network judged by itself: boxes and embeddings of frames with ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from jde_ray.models.jde.decode import Candidates, select
+from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.person_cells import person_rows
+from jde_ray.models.letterbox import Letterbox, fitted_size
+from jde_ray.models.metrics.rows import BoxRows
+from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.pipelines.evaluation.detections import ImageBoxes, image_boxes
+from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings
+from jde_ray.pipelines.evaluation.frames_seen import FramesSeen
+from jde_ray.pipelines.formats.detections import DetectionRows
+from jde_ray.pipelines.formats.mot import GroundTruth, rows_of_frames
+from jde_ray.pipelines.structures import Segment, Video
+from jde_ray.pipelines.video.chunks import decode_frames
+
+MOST_BOXES = 300  # detections of a frame that are judged
+
+
+@torch.inference_mode()
+def run_network(
+    model: JDE, video: Video, wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, Letterbox, Candidates]]:
+    """Run a network on frames of a video, one at a time, in the shape that tracking gives them.
+
+    Args:
+        model: In evaluation mode, on any device.
+        video: A video file or an image folder.
+        wanted: Whether the frame of a number (from 0) is read.
+
+    Yields:
+        Number of the frame, its letterbox, and all candidates of the network.
+
+    Raises:
+        VideoError: If the video cannot be read.
+    """
+    for picture in decode_frames(Segment(video)):
+        if not wanted(picture.frame_index):
+            continue
+        source = (picture.info.width, picture.info.height)
+        size = model.config.size
+        if not model.config.has_published_layout:
+            size = fitted_size(*source, size)
+        box = Letterbox(*source, *size)
+        pixels = torch.from_numpy(box.place(picture.scaled(*box.scaled_size)))
+        yield picture.frame_index, box, model(model.normalise(pixels[None]))
+
+
+def person_embeddings(
+    model: JDE, candidates: Candidates, box: Letterbox, people: BoxRows
+) -> tuple[FloatArray, IntArray]:
+    """Embeddings of the people of one frame, read as `models.jde.person_cells` says.
+
+    Args:
+        model: The network.
+        candidates: Its candidates for the frame.
+        box: Letterbox of the frame.
+        people: People of the frame, boxes in source pixels.
+
+    Returns:
+        `(k, D)` float16 embeddings and the `(k,)` ids of whom they show.
+    """
+    tlbr = torch.as_tensor(box.to_network(people.tlbr), dtype=torch.float32)
+    who, rows = person_rows(model.config, candidates, tlbr.to(candidates.boxes.device))
+    vectors = candidates.embeddings(0, rows).float().cpu().numpy().astype(np.float16)
+    return vectors, people.track_id[who.cpu().numpy()]
+
+
+def judge_network(
+    model: JDE,
+    video: Video,
+    truth: GroundTruth,
+    seen: FramesSeen,
+    *,
+    score_threshold: float,
+    nms_threshold: float,
+) -> tuple[ImageBoxes, KnownEmbeddings]:
+    """Detections and embeddings of a network beside the truth, from one pass over the frames.
+
+    Args:
+        model: In evaluation mode, on any device.
+        video: A video file or an image folder.
+        truth: Ground truth of the whole video.
+        seen: Frames to judge.
+        score_threshold: Detections above this score are judged.
+        nms_threshold: IoU above which a weaker detection is suppressed.
+
+    Raises:
+        VideoError: If the video cannot be read.
+        FloatingPointError: If the network's output is not finite.
+    """
+    truth = seen.truth(truth)
+    boxes: list[tuple[int, IntArray, FloatArray]] = []
+    scores: list[FloatArray] = [np.zeros(0)]
+    vectors: list[FloatArray] = [np.zeros((0, model.config.embedding_dim), np.float16)]
+    identities: list[IntArray] = [np.zeros(0, np.int64)]
+    for frame, box, candidates in run_network(model, video, seen.has):
+        (kept,) = select(candidates, score_threshold, nms_threshold, MOST_BOXES)
+        boxes.append((frame, np.arange(len(kept.tlbr)), box.to_source(kept.tlbr)))
+        scores.append(kept.scores)
+        people = truth.people[truth.people.frame == frame]
+        if len(people):
+            here, who = person_embeddings(model, candidates, box, people)
+            vectors.append(here)
+            identities.append(who)
+    found = DetectionRows(rows_of_frames(boxes), np.concatenate(scores), None)
+    known = KnownEmbeddings(np.concatenate(vectors), np.concatenate(identities))
+    return image_boxes(truth, found), known
