@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.head import ScaleMaps
+from jde_ray.models.losses import box_coding
 from jde_ray.models.structures import FloatArray
 
 MAX_CANDIDATES = 4096  # of an image, into NMS
@@ -41,7 +42,7 @@ class Candidates:
         Only the cells asked for are read; the dense maps are never copied or normalised.
 
         Args:
-            image: Index of the image, or `(K,)` one a row.
+            image: Index of the image, or `(K,)` one per row.
             rows: `(K,)` int64.
         """
         width = self.embedding_maps[0].shape[1]
@@ -62,7 +63,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class FrameDetections:
-    """What the network keeps of one frame, on the host.
+    """Detections of one frame in network pixels, on the host.
 
     Attributes:
         tlbr: `(N, 4)` float32 corners in network pixels, by falling score.
@@ -90,11 +91,11 @@ def cell_centres(config: JDEConfig, height: int, width: int, device: torch.devic
 def decode_scale(config: JDEConfig, scale: int, maps: ScaleMaps) -> tuple[Tensor, Tensor]:
     """Boxes and scores of one stride.
 
-    `cx = s gx + aw dx`, `w = aw exp(dw)`, likewise y and h; the score is the foreground's
-    softmax share or a sigmoid.
+    Boxes are coded as in `models.losses.box_coding`; the score is the foreground's softmax
+    probability or a sigmoid.
 
     Args:
-        config: Of the network.
+        config: Configuration of the network.
         scale: 0, 1, 2 for strides 32, 16, 8.
         maps: Raw output of that stride.
 
@@ -104,9 +105,7 @@ def decode_scale(config: JDEConfig, scale: int, maps: ScaleMaps) -> tuple[Tensor
     box = maps.box.float()
     anchors = torch.tensor(config.anchors[scale], device=box.device)[None, :, :, None, None]
     centres = cell_centres(config, box.shape[3], box.shape[4], box.device) * STRIDES[scale]
-    xy = centres + anchors * box[:, :, :2]
-    wh = anchors * torch.exp(box[:, :, 2:])
-    boxes = torch.cat((xy, wh), 2).permute(0, 1, 3, 4, 2).flatten(1, 3)
+    boxes = box_coding.decode(box, anchors, centres, dim=2).permute(0, 1, 3, 4, 2).flatten(1, 3)
     logits = maps.score.float()
     score = logits.softmax(2)[:, :, 1] if config.score == "softmax" else logits[:, :, 0].sigmoid()
     return boxes, score.flatten(1)
@@ -127,7 +126,7 @@ def nms(tlbr: Tensor, threshold: float) -> Tensor:
 
     A box goes when it overlaps a kept box of higher score by more than `threshold`. Greedy
     suppression is the fixed point of "kept unless a kept, earlier box suppresses it"; iterating
-    that rule on the whole matrix settles in a few steps and runs on the device.
+    that rule on the whole matrix converges in a few steps and runs on the device.
 
     Args:
         tlbr: `(..., N, 4)` corners by falling score.
@@ -153,10 +152,10 @@ def nms(tlbr: Tensor, threshold: float) -> Tensor:
 def select(
     candidates: Candidates, score_threshold: float, nms_threshold: float, max_detections: int
 ) -> list[FrameDetections]:
-    """What is kept of each image: score above the threshold, NMS, the highest scores.
+    """Keep the detections of each image: score above the threshold, NMS, the highest scores.
 
-    Images are selected together, so that a GPU waits for the host a few times a batch, and what is
-    kept comes to the host in one copy.
+    Images are selected together, so that a GPU waits for the host a few times per batch, and the
+    detections are copied to the host at once.
 
     Raises:
         FloatingPointError: If a score or a kept box is not finite, naming the image.

@@ -14,6 +14,7 @@ from torch import Tensor
 from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.decode import cell_centres
 from jde_ray.models.jde.losses.task_aligned import Labels, pair_iou
+from jde_ray.models.losses.box_coding import encode
 
 FOREGROUND_IOU = 0.5
 BACKGROUND_IOU = 0.4
@@ -21,7 +22,7 @@ BACKGROUND_IOU = 0.4
 
 @dataclass(frozen=True)
 class AnchorTargets:
-    """What the anchors of one scale learn, for a batch of `B` images.
+    """Targets of the anchors of one scale, for a batch of `B` images.
 
     Attributes:
         kind: `(B, A, H, W)` int64: 1 foreground, 0 background, -1 not learned.
@@ -35,19 +36,6 @@ class AnchorTargets:
     row: Tensor
     box: Tensor
     identity: Tensor
-
-
-def encode(tlbr: Tensor, anchors: Tensor, centres: Tensor) -> Tensor:
-    """Offsets that decode to a box: `dx = (gx - ax) / aw`, `dw = ln(gw / aw)`, likewise y and h.
-
-    Args:
-        tlbr: `(F, 4)` corners in network pixels.
-        anchors: `(F, 2)` width and height in network pixels.
-        centres: `(F, 2)` where the anchors stand, in network pixels.
-    """
-    size = tlbr[:, 2:] - tlbr[:, :2]
-    middle = (tlbr[:, 2:] + tlbr[:, :2]) / 2
-    return torch.cat(((middle - centres) / anchors, torch.log(size / anchors)), 1)
 
 
 def _at_centres(tlbr: Tensor, stride: int, height: int, width: int) -> Tensor:
@@ -68,11 +56,11 @@ def assign_anchors(
     are somebody's foreground; nor are those of images that teach no detection.
 
     Args:
-        config: Of the network, for its anchors.
+        config: Configuration of the network, for its anchors.
         scale: 0, 1, 2 for strides 32, 16, 8.
         labels: Ground truth of the batch.
-        height: Of the grid, in cells.
-        width: Of the grid, in cells.
+        height: Grid height in cells.
+        width: Grid width in cells.
     """
     device, stride = labels.tlbr.device, STRIDES[scale]
     sizes = torch.tensor(config.anchors[scale], dtype=labels.tlbr.dtype, device=device)

@@ -10,7 +10,7 @@ from jde_ray.models.jde.config import CONFIGURATIONS, SMALL, STRIDES
 from jde_ray.models.jde.decode import decode_scale
 from jde_ray.models.jde.head import ScaleMaps
 from jde_ray.models.jde.losses.anchor_based import AnchorLoss, box_loss, score_loss
-from jde_ray.models.jde.losses.anchor_matching import assign_anchors, encode
+from jde_ray.models.jde.losses.anchor_matching import assign_anchors
 from jde_ray.models.jde.losses.task_aligned import Labels
 from jde_ray.models.jde.network import JDE
 
@@ -184,13 +184,6 @@ def test_gradients_of_the_whole_loss():
     counted = [assign_anchors(config, i, labels, 64 // s, 64 // s) for i, s in enumerate(STRIDES)]
     assert {int(row) for c in counted for row in c.row.unique()} == {-1, 0, 1}
     assert gradcheck(total, free, fast_mode=True)
-
-
-def test_encoding_is_that_of_faster_rcnn():
-    box = torch.tensor([[10.0, 20.0, 50.0, 100.0]])
-    got = encode(box, torch.tensor([[20.0, 60.0]]), torch.tensor([[32.0, 64.0]]))
-    expected = [-2 / 20, -4 / 60, np.log(2), np.log(80 / 60)]
-    torch.testing.assert_close(got, torch.tensor([expected], dtype=torch.float32))
 
 
 def test_half_precision_maps_give_a_float32_loss(golden_labels):
