@@ -13,20 +13,31 @@ from typing import Annotated, Literal
 
 import typer
 
-from jde_ray.jobs.bench.archive import archive, long
+from jde_ray.jobs.bench.archive import archive, long_video
 from jde_ray.jobs.bench.association import association
 from jde_ray.jobs.bench.machine import console, processor
 from jde_ray.jobs.bench.paper.figure3 import figure3
-from jde_ray.jobs.bench.paper.figure4 import sde
+from jde_ray.jobs.bench.paper.figure4 import figure4
 from jde_ray.jobs.bench.paper.speed import speed
 from jde_ray.jobs.bench.paper.table3 import table3
-from jde_ray.jobs.bench.pipeline import pipeline, plan
+from jde_ray.jobs.bench.pipeline import pipeline, sizing
 from jde_ray.jobs.bench.serving.serve import serve
 from jde_ray.jobs.console.runner import CONTEXT
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 app = typer.Typer(help="Measure the parts of jde on this machine.", context_settings=CONTEXT)
-for _verb in (association, pipeline, plan, archive, long, figure3, sde, serve, speed, table3):
+for _verb in (
+    association,
+    pipeline,
+    sizing,
+    archive,
+    long_video,
+    figure3,
+    figure4,
+    serve,
+    speed,
+    table3,
+):
     app.command()(_verb)
 
 QUICK = ("small", "darknet53-576x320")  # of the networks
@@ -91,7 +102,7 @@ def network(
 
 
 @app.command()
-def modes(
+def precision(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE", show_default=False)],
     weights: Annotated[str, typer.Option(help="Shipped model or path.")] = "small",
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Network input.")] = None,

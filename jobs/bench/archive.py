@@ -1,4 +1,6 @@
-"""`jde bench archive` and `jde bench long`: many short videos, one long one; stand-in network.
+"""`jde bench archive` and `jde bench long-video`: many short videos, one long one.
+
+The network is a stand-in.
 
 What is measured is the dataflow itself: its rate, its memory, and that a finished run started
 again decodes nothing.
@@ -54,7 +56,7 @@ def archive(
             typer.echo(f"{row['videos']} videos, {name.replace('_', ' ')}: {figures}")
 
 
-def long(
+def long_video(
     hours: Annotated[float, typer.Option(min=0.001, help="Of video at 25 frames/s.")] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`jde bench pipeline` and `jde bench plan`: the stages of the dataflow beside the whole of it."""
+"""`jde bench pipeline` and `jde bench sizing`: the stages of the dataflow and the whole."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def pipeline(
     )
 
 
-def plan(
+def sizing(
     out: Annotated[str, typer.Argument(metavar="OUT", help="A finished run, or its summary.json.")],
     gpu_fps: Annotated[
         list[float] | None,
@@ -80,7 +80,7 @@ def plan(
 ) -> None:
     """Cores of decoding and association that keep a GPU of a given speed busy."""
     summary = _read_summary(out)
-    rows = plan_rows(summary, gpu_fps or [100.0, 400.0, 1000.0])
+    rows = sizing_rows(summary, gpu_fps or [100.0, 400.0, 1000.0])
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -94,7 +94,7 @@ def plan(
     console().print(table)
 
 
-def plan_rows(summary: dict[str, Any], speeds: Sequence[float]) -> list[dict[str, float]]:
+def sizing_rows(summary: dict[str, Any], speeds: Sequence[float]) -> list[dict[str, float]]:
     """Cores by speed of the GPU; working seconds of a stage a frame times frames a second.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the quick ways of running the network change, for `jde bench modes`.
+"""What the quick ways of running the network change, for `jde bench precision`.
 
 Each mode detects and tracks the same frames; the reference is the network as it was loaded, in
 float32, layer by layer, in torch's plain memory format.

@@ -1,6 +1,6 @@
 """Detectors and embedders over the same frames in turn, each part timed, the tracks scored.
 
-For `jde bench sde` and `jde bench speed`: one process, one frame at a time, no Ray. Every frame
+For `jde bench figure4` and `jde bench speed`: one process, one frame at a time, no Ray. Every frame
 goes through all combinations before the next one, so that their times compare on a busy machine.
 """
 

@@ -1,4 +1,4 @@
-"""`jde bench sde`: the paper's Figure 4. Accuracy against time, with few people and with many."""
+"""`jde bench figure4`: the paper's Figure 4. Accuracy against time, by crowd size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STREETS = {"few": (6, 11), "many": (40, 12)}  # people at a time, seed
 _VISIBLE = 0.25  # of a rendered person, for whom a track is neither right nor wrong below
 
 
-def sde(
+def figure4(
     data: Annotated[
         list[Path] | None,
         typer.Option(
