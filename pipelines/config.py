@@ -205,7 +205,7 @@ class ResourceConfig:
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
         _check_range("chunk-frames", self.chunk_frames, 1, 256)
         _check_range("gpus-per-detector", self.gpus_per_detector, 0.01, 8)
-        _check_range("torch-threads", self.torch_threads, 1, 256)
+        _check_range("threads", self.torch_threads, 1, 256)
         if self.s3_endpoint is not None and not re.match("https?://.", self.s3_endpoint):
             raise ValueError(
                 f"s3-endpoint: got {self.s3_endpoint!r}, expected http(s)://HOST[:PORT]"

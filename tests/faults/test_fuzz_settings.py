@@ -24,7 +24,7 @@ import yaml
 from typer.main import get_command
 
 from jde_ray.jobs import cli
-from jde_ray.jobs.console import options
+from jde_ray.jobs.console import options, run_flags
 from jde_ray.jobs.console.runner import _application
 from jde_ray.models.tracking.registry import CONFIGS
 from jde_ray.pipelines.detection import networks
@@ -90,7 +90,7 @@ def names_of(*kinds: type[Any]) -> list[str]:
 
 def settings_file(dice: random.Random, folder: Path) -> Path:
     """For `jde track --config`, by flags and by sections."""
-    content: Any = mapping(dice, sorted(options.FLAGS))
+    content: Any = mapping(dice, sorted(run_flags.FLAGS))
     for section, kind in options.SECTIONS.items():
         if dice.random() < 0.3:
             kinds = CONFIGS.values() if section == "tracking" else [kind]

@@ -97,14 +97,14 @@ def build_combinations(
     )
     from jde_ray.jobs.console.options import collect
 
-    given = {"weights": weights, "precision": precision, "torch_threads": threads}
+    given = {"weights": weights, "precision": precision, "threads": threads}
     settings = settle(collect(given, None))
     joint = build_finder(Path(weights).stem, settings)
     finders = [joint]
     embedders: dict[str, Embedder] = {}
     combinations = [Combination(joint, None, blind, joint.config) for blind in (False, True)]
     for file in files:
-        values = collect({"torch_threads": threads}, file)
+        values = collect({"threads": threads}, file)
         settings = settle(values)
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
         if finder.name in [one.name for one in finders]:

@@ -78,8 +78,10 @@ def measure_speed(
 
     try:
         check_clock(clock, threads)
-        given = {"torch_threads": threads, "precision": None if config else precision}
-        settings = settle(collect({"weights": None if config else weights, **given}, config))
+        given: dict[str, Any] = {"threads": threads}
+        if config is None:
+            given |= {"weights": weights, "precision": precision}
+        settings = settle(collect(given, config))
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
         embedder = build_embedder(settings)
         combination = Combination(finder, None, False, finder.config)
