@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from jde_ray.pipelines.formats.detections import SavedVideo
 
-_SHOWN = ("HOTA", "IDF1", "MOTA", "IDs")  # beside the metric
+_SHOWN = ("HOTA", "IDF1", "MOTA", "IDs")  # shown after the metric
 _MOST_ROWS = 10
 
 Detections = Annotated[

@@ -1,4 +1,4 @@
-"""What every `jde bench` says beside its figures: the machine, and a table of a readable width."""
+"""The machine that `jde bench` reports, and a console of readable width for its tables."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def processor() -> str:
 
 
 def console(width: int = 110) -> Console:
-    """Of the terminal; a file or a pipe, which has no width, gets so many columns."""
+    """A console as wide as the terminal, or `width` columns for a file or a pipe."""
     return Console(width=None if os.isatty(1) else width)

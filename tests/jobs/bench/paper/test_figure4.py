@@ -61,7 +61,7 @@ def test_every_detector_with_every_embedding(street, separate, tmp_path):
     page = (out / "figure4.html").read_text()
     assert page.count("<circle") == len(pairs)
     assert "small + reid" in page
-    assert "ms a box" in result.output
+    assert "ms per box" in result.output
 
 
 def pair_of(folder, detector, weights_from=None):
