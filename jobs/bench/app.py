@@ -15,7 +15,7 @@ import typer
 
 from jde_ray.jobs.bench.archive import archive, long_video
 from jde_ray.jobs.bench.association import association
-from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.bench.machine import AsJson, console, processor
 from jde_ray.jobs.bench.paper.figure3 import figure3
 from jde_ray.jobs.bench.paper.figure4 import figure4
 from jde_ray.jobs.bench.paper.speed import speed
@@ -74,7 +74,7 @@ def network(
             "--quick", help="A short run: small and darknet53-576x320, one frame at a time."
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Network speed from bytes to detections, as a share of the machine's limit, and memory."""
     import torch

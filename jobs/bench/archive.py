@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.bench.machine import AsJson, console, processor
 from jde_ray.jobs.bench.memory import MIB, Memory
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def archive(
         typer.Option(min=1, help=r"Number of videos, repeatable. \[default: 500 and 2000]"),
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames per video.")] = 16,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Videos per second and memory for archives of many short videos, and a second run of each."""
     from jde_ray.pipelines.cluster import connected
@@ -59,7 +59,7 @@ def long_video(
     hours: Annotated[
         float, typer.Option(min=0.001, help="Length of the video at 25 frames/s.")
     ] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """One long video split into segments: speed, and memory of driver and workers over time."""
     from jde_ray.jobs.bench.stand_ins import RATE, write_videos

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.bench.machine import AsJson, console, processor
 
 if TYPE_CHECKING:
     from jde_ray.models.structures import Detections, Tracks
@@ -25,7 +25,7 @@ BLAS_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 def association(
     repeat: Annotated[int, typer.Option(min=1, help="Runs over each scene.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Speed of the association with 20, 100 and 300 targets, on one BLAS thread."""
     _pin_blas(["--repeat", str(repeat), *(["--json"] if as_json else [])])

@@ -1,12 +1,16 @@
-"""The machine that `jde bench` reports, and a console of readable width for its tables."""
+"""Shared by the measurements: the machine they report, the form of their output."""
 
 from __future__ import annotations
 
 import os
 import platform
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def processor() -> str:

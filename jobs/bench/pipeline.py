@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.bench.machine import AsJson, console, processor
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def pipeline(
     ] = "small",
     max_frames: Annotated[int, typer.Option(min=32, help="Frames per video.")] = 400,
     num_detectors: Annotated[int | None, typer.Option(min=1, help="Number of detectors.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Frames/s of each stage alone and of the whole dataflow, and how they compare."""
     from jde_ray.pipelines.cluster import connected
@@ -84,7 +84,7 @@ def sizing(
             r"\[default: 100, 400 and 1000]",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """How many cores decoding and association need to keep a GPU busy."""
     summary = _read_summary(out)

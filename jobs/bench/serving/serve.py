@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.bench.machine import AsJson, console, processor
 from jde_ray.jobs.bench.serving import empty_service
 from jde_ray.jobs.bench.serving.loads import (
     Load,
@@ -58,7 +58,7 @@ def serve(
     soak: Annotated[
         float, typer.Option(min=0, help="Seconds of steady load at 70 % of the peak.")
     ] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Latency and frames/s of the service by number of streams, and under adverse conditions."""
     from jde_ray.pipelines.serving.launch import running
