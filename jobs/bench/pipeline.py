@@ -78,11 +78,7 @@ def sizing(
     out: Annotated[str, typer.Argument(metavar="OUT", help="A finished run, or its summary.json.")],
     gpu_fps: Annotated[
         list[float] | None,
-        typer.Option(
-            min=0.1,
-            help=r"Frames/s of the network on a GPU, repeatable. "
-            r"\[default: 100, 400 and 1000]",
-        ),
+        typer.Option(min=0.1, help=r"Frames/s of the network on a GPU. \[default: 100, 400, 1000]"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
