@@ -1,4 +1,4 @@
-"""The `jde` command: finds the verb and runs it. Verbs are imported only when they are called."""
+"""The `jde` command: finds the verb and runs it. A verb is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "serve": (
         "jde_ray.jobs.serve",
         "serve",
-        "Track people in live streams: HTTP, WebSocket, a page.",
+        "Track people in live streams over HTTP, WebSocket or a web page.",
     ),
     "eval": (
         "jde_ray.jobs.evaluate",
@@ -30,13 +30,13 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "refine": (
         "jde_ray.jobs.refine",
         "refine",
-        "Fill, smooth and join the tracks of a finished run.",
+        "Join, filter, fill and smooth the tracks of a finished run.",
     ),
-    "tune": ("jde_ray.jobs.tune", "tune", "Try settings of the association on saved detections."),
+    "tune": ("jde_ray.jobs.tune", "tune", "Find the best tracker settings on saved detections."),
     "demo": (
         "jde_ray.jobs.demo",
         "demo",
-        "Render three street scenes, track them, score the result.",
+        "Render three street scenes, track the people and score the tracks.",
     ),
     "train": ("jde_ray.jobs.train", "train", "Train a network."),
     "export": (
@@ -44,7 +44,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "export",
         "Write weights as safetensors, ONNX or a torch file.",
     ),
-    "bench": ("jde_ray.jobs.bench.app", "app", "Measure the parts on this machine."),
+    "bench": ("jde_ray.jobs.bench.app", "app", "Measure speed and memory on this machine."),
     "doctor": (
         "jde_ray.jobs.doctor",
         "doctor",
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line, and give its exit code."""
+    """Run a command line and return its exit code."""
     if not arguments:
         print(usage(), file=sys.stderr)
         return 2
@@ -81,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def version() -> str:
-    """Name and version; in a checkout its commit too."""
+    """Name and version, in a checkout with its commit."""
     from jde_ray.pipelines.config import VERSION
 
     commit = ""
@@ -91,7 +91,7 @@ def version() -> str:
             found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
             commit = found.stdout.strip()
         except (OSError, subprocess.TimeoutExpired):
-            commit = ""  # no git here: the version says what it can
+            commit = ""  # no git here
     return f"jde-ray {VERSION}" + (f" ({commit})" if commit else "")
 
 
@@ -104,7 +104,7 @@ People tracked in video archives, on Ray.
 
 {verbs}
 
-jde VERB --help says more. Example: jde track videos/ --out runs/first --save-video"""
+jde VERB --help shows the options. Example: jde track videos/ --out runs/first --save-video"""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`jde demo`: a small archive with known truth, rendered, tracked on a local Ray, and scored.
+"""`jde demo`: render a small archive with ground truth, track it on a local Ray, and score it.
 
 Also `python -m jobs.demo`. Needs no download and no GPU.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jde_ray.pipelines.output.summary import Summary
     from jde_ray.pipelines.tracking.components import Components
 
-VISIBLE = 0.25  # people of whom less can be seen are not asked for, and not held against a track
+VISIBLE = 0.25  # people less visible than this count neither as hits nor as misses
 SCENES = {"promenade": 14, "high_street": 25, "square": 24}  # seeds
 
 
@@ -34,10 +34,10 @@ class DemoVideo:
     """One video of the demo.
 
     Attributes:
-        name: Of the scene.
-        path: The file.
-        folder: Its truth in MOTChallenge layout.
-        scene: What it shows.
+        name: Name of the scene and stem of the file.
+        path: The rendered video.
+        folder: Ground truth in MOTChallenge layout.
+        scene: The scene that is rendered.
     """
 
     name: str
@@ -47,26 +47,30 @@ class DemoVideo:
 
     @property
     def truth(self) -> Path:
-        """Who is where in it."""
+        """Ground truth file."""
         return self.folder / "gt" / "gt.txt"
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the demo; what is there is kept.")] = Path(
-        "runs/demo"
-    ),
-    weights: Annotated[str, typer.Option(help="Name or path of a model.")] = "small",
-    seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of a video.")] = 10.0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[
+        Path, typer.Option(help="Folder of the demo; videos already rendered there are reused.")
+    ] = Path("runs/demo"),
+    weights: Annotated[
+        str, typer.Option(help="Name of a shipped model, or path of a weight file.")
+    ] = "small",
+    seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of each video.")] = 10.0,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda", help="Device that the network runs on.")
+    ] = "auto",
 ) -> int:
-    """Render three street scenes, track the people, and score the tracks against the truth."""
+    """Render three street scenes, track the people and score the tracks against ground truth."""
     from jde_ray.pipelines.config import ResourceConfig, TrackConfig
     from jde_ray.pipelines.detection.settings import detection_for
     from jde_ray.pipelines.errors import ExitCode, RunError
 
     try:
         resources = ResourceConfig(device=device)  # type: ignore[arg-type]  # it checks the value
-        # before rendering: a wrong path is told at once
+        # before rendering: report a wrong path at once
         config = TrackConfig(detection=detection_for(weights))
         return run(out, config, resources, seconds, Console(width=None if os.isatty(1) else 110))
     except (ValueError, OSError) as error:
@@ -81,14 +85,14 @@ def run(
     console: Console,
     components: Components | None = None,
 ) -> int:
-    """Do the demo.
+    """Run the demo.
 
     Args:
-        out: Folder; `archive/` and `truth/` are rendered, `tracks/` and `videos/` written.
-        config: Of the tracking.
+        out: Folder in which `archive/` and `truth/` are rendered, `tracks/` and `videos/` written.
+        config: Detection and tracking settings.
         resources: Device and pools.
-        seconds: Length of a video.
-        console: Where to say what happens.
+        seconds: Length of each video.
+        console: Receives progress and results.
         components: Functions that decode and detect; None for the real ones.
 
     Returns:
@@ -123,7 +127,7 @@ def run(
             progress=display,
         )
     if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-        raise RunError("interrupted; the same command goes on", summary.exit_code)
+        raise RunError("interrupted; run the same command to continue", summary.exit_code)
     scored = score_archive(videos, out)
     _report(console, videos, out, scored, summary)
     console.print(f"done in {perf_counter() - started:.0f} s", highlight=False)
@@ -131,7 +135,7 @@ def run(
 
 
 def plan_archive(out: Path, seconds: float) -> list[DemoVideo]:
-    """The videos of the demo; nothing is written."""
+    """List the videos of the demo without writing anything."""
     from jde_ray.models.synthetic.scene import StreetScene
 
     base = StreetScene(0, width=640, height=360, frames_per_second=20.0, num_people=8)
@@ -169,12 +173,12 @@ def is_rendered(video: DemoVideo) -> bool:
 
 
 def render_video(video: DemoVideo) -> None:
-    """Write a video of the archive, and who is where in it as MOTChallenge text."""
+    """Write a video of the archive, and its ground truth as MOTChallenge text."""
     render_street(video.scene, video.path, video.folder)
 
 
 def tracks_path(video: DemoVideo, out: Path) -> Path:
-    """Where the run puts the tracks of a video."""
+    """Path of a video's tracks."""
     from jde_ray.pipelines.sources.discovery import find_videos
 
     found, _ = find_videos([str(video.path)])
@@ -199,7 +203,7 @@ def score_archive(videos: list[DemoVideo], out: Path) -> dict[str, SequenceScore
 
 
 def annotated_path(video: DemoVideo, out: Path) -> Path:
-    """Where the annotated video goes."""
+    """Path of the annotated video."""
     return out / "videos" / f"{tracks_path(video, out).stem}.mp4"
 
 
@@ -216,8 +220,8 @@ def _report(
     title = "people tracked" + (
         f" and drawn at {speed:.1f} frames/s, start of Ray included" if speed else ""
     )
-    table = Table(title=title, caption=f"people of whom less than {VISIBLE:.0%} can be seen "
-                  "are left out of the scores")  # fmt: skip
+    table = Table(title=title, caption=f"people less than {VISIBLE:.0%} visible are left "
+                  "out of the scores")  # fmt: skip
     table.add_column("video")
     for name in ("frames", "people", "tracks", "MOTA", "IDF1", "switches"):
         table.add_column(name, justify="right")

@@ -1,4 +1,4 @@
-"""`jde doctor`: is this machine ready? One line a check. Also `python -m jobs.doctor`."""
+"""`jde doctor`: is this machine ready? One line per check. Also `python -m jobs.doctor`."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 
 
 class Check(NamedTuple):
-    """One line of the report; `is_good` None is a remark that fails nothing."""
+    """One line of the report; with `is_good` None it is a note, which never fails the check."""
 
     name: str
     is_good: bool | None
     text: str
 
 
-Out = Annotated[str, typer.Option(help="Folder that results will be written to.")]
+Out = Annotated[str, typer.Option(help="Folder for results, checked for write access.")]
 Store = Annotated[
-    str | None, typer.Option(metavar="URI", help="Store to try: s3://bucket/prefix, or a folder.")
+    str | None, typer.Option(metavar="URI", help="Store to test: s3://bucket/prefix, or a folder.")
 ]
 S3Endpoint = Annotated[
-    str | None, typer.Option(metavar="URL", help="Of an S3 store that is not AWS.")
+    str | None, typer.Option(metavar="URL", help="Endpoint of an S3 store other than AWS.")
 ]
 
 
 def doctor(out: Out = "runs", store: Store = None, s3_endpoint: S3Endpoint = None) -> int:
     """Check versions, devices, weights and their licence, write access, and a store.
 
-    Exit codes: 0 good; 1 a check failed; 2 the store is no address of one.
+    Exit codes: 0 all checks passed; 1 a check failed; 2 --store is not the address of a store.
     """
     if store is not None:
         _check_address(store, s3_endpoint)
@@ -151,7 +151,7 @@ def _folder(out: Path) -> Iterator[Check]:
 
 
 def _store(uri: str, endpoint: str | None) -> Iterator[Check]:
-    """What the pipeline relies on: an object is created once, found, and read back whole."""
+    """Check what the pipeline relies on: an object is created once, listed, and read back whole."""
     import uuid
     from concurrent.futures import ThreadPoolExecutor
 
@@ -185,12 +185,10 @@ def _store(uri: str, endpoint: str | None) -> Iterator[Check]:
     yield Check("store create-only", is_once, f"{text} (If-None-Match: *, or a link)")
     most = max(rounds)
     if most > 1:
-        text = (
-            f"{most} of 4 creators of the same instant were told that they won; see docs/storage.md"
-        )
+        text = f"{most} of 4 simultaneous creators were told that they won; see docs/storage.md"
         yield Check("store races", None, text)
     else:
-        yield Check("store races", True, "of 4 creators of the same instant one wins")
+        yield Check("store races", True, "of 4 simultaneous creators one wins")
 
 
 if __name__ == "__main__":

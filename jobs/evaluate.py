@@ -1,4 +1,4 @@
-"""`jde eval`: score tracks against ground truth, ours or anybody's."""
+"""`jde eval`: score tracks from any tracker against ground truth."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Tracks = Annotated[
     typer.Argument(
         metavar="TRACKS",
         show_default=False,
-        help="OUT of a run (also s3://), a folder of its Parquet files, or MOT text files of any "
-        "tracker.",
+        help="OUT of a run (also s3://), a folder of its Parquet files, or MOT text files from "
+        "any tracker.",
     ),
 ]
 Truth = Annotated[
@@ -40,55 +40,60 @@ Truth = Annotated[
     typer.Option(
         metavar="GT",
         show_default=False,
-        help="MOTChallenge tree (NAME/gt/gt.txt), NAME.gt.txt, Parquet as in tracks/, or one file.",
+        help="Ground truth: a MOTChallenge tree (NAME/gt/gt.txt), NAME.gt.txt files, Parquet files "
+        "like those in tracks/, or one file.",
     ),
 ]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write figures there.")]
-Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write figures there.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")
+]
+Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores as CSV.")]
 SkipMissing = Annotated[
-    bool, typer.Option("--skip-missing", help="Leave out sequences without ground truth.")
+    bool, typer.Option("--skip-missing", help="Skip sequences without ground truth.")
 ]
 BenchmarkName = Annotated[
     str,
     typer.Option(
         "--benchmark",
         metavar="auto|MOT15|MOT16|MOT17|MOT20",
-        help="Whose rules for distractors; auto goes by columns and folders.",
+        help="Benchmark whose rules for distractors apply; auto decides by columns and folders.",
     ),
 ]
 MinVisibility = Annotated[
     float,
     typer.Option(
-        help="People seen less than that (0 to 1) are neither right nor wrong; "
-        "the benchmarks count everyone."
+        help="Ignore people who are less visible than this (0 to 1): neither a hit nor a miss. "
+        "The benchmarks count everyone."
     ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
         metavar="local|auto|HOST:PORT",
-        help=r"Ray to score on, a task a sequence. \[default: this process for up to 16 sequences]",
+        help=r"Ray to score on, one task per sequence. \[default: this process for up to 16 "
+        "sequences]",
     ),
 ]
 
 
 Html = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts there.")
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts.")
 ]
 OfDetections = Annotated[
     bool,
     typer.Option(
         "--detections",
-        help="Score detections instead: average precision of OUT/detections (--save-detections) "
-        "or of MOT det.txt files; with --weights of a network, as published.",
+        help="Score detections instead of tracks: average precision of OUT/detections (written by "
+        "--save-detections) or MOT det.txt files. With --weights, score a network by the "
+        "published protocol.",
     ),
 ]
 OfEmbeddings = Annotated[
     bool,
     typer.Option(
         "--embeddings",
-        help="Score embeddings instead: how well those in OUT/detections tell people apart; "
-        "with --weights those of a network at the boxes of the ground truth.",
+        help="Score embeddings instead of tracks: how well those in OUT/detections tell people "
+        "apart. With --weights, score a network's embeddings at the ground truth's boxes.",
     ),
 ]
 Weights = Annotated[
@@ -96,15 +101,19 @@ Weights = Annotated[
     typer.Option(
         metavar="NAME|PATH",
         show_default=False,
-        help="With --detections or --embeddings: a network to read. TRACKS is then a folder with "
-        "the frames.",
+        help="Network to score with --detections or --embeddings. TRACKS is then a folder of "
+        "frames.",
     ),
 ]
 Size = Annotated[
     str | None,
-    typer.Option(metavar="WxH", show_default=False, help="Its input, where the file says none."),
+    typer.Option(
+        metavar="WxH",
+        show_default=False,
+        help="Input size of that network, if its file does not state one.",
+    ),
 ]
-Every = Annotated[int, typer.Option(min=1, help="With --weights: look at every n-th frame.")]
+Every = Annotated[int, typer.Option(min=1, help="With --weights: use every n-th frame.")]
 
 
 def evaluate(
@@ -123,7 +132,7 @@ def evaluate(
     min_visibility: MinVisibility = 0.0,
     address: Address = None,
 ) -> None:
-    """Score tracks as MOTChallenge's official kit does: HOTA, CLEAR and identity figures."""
+    """Score tracks with HOTA, CLEAR and identity metrics, equal to MOTChallenge's official kit."""
     from jde_ray.jobs.console.score_tables import print_scores, write_csv, write_json
     from jde_ray.pipelines.evaluation.pairing import local_copy
 
@@ -137,7 +146,7 @@ def evaluate(
             files = find_scored(place, folder, weights is not None)
             pairings, left_out, unscored = pair_all(files, gt, skip_missing)
             scored = score(pairings, rules, address)
-            partly = [] if weights is not None else say_what_was_seen(pairings)
+            partly = [] if weights is not None else describe_partial_runs(pairings)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     if unscored:  # a mean over the easy half looks good
@@ -165,10 +174,10 @@ def choose_scores(
     size: str | None,
     every: int,
 ) -> Callable[..., Scored]:
-    """What is scored, by the flags.
+    """Choose the scoring function by the flags.
 
     Raises:
-        RunError: If they do not go together.
+        RunError: If the flags contradict each other.
         ValueError: If the size cannot be read.
     """
     if detections and embeddings:
@@ -183,8 +192,8 @@ def choose_scores(
     return score_detections if detections else score_embeddings if embeddings else score_tracks
 
 
-def say_what_was_seen(pairings: list[Pairing]) -> list[str]:
-    """A line about the sequences whose run was told to look at some of their frames."""
+def describe_partial_runs(pairings: list[Pairing]) -> list[str]:
+    """One line naming the sequences of which the run processed only some frames, if any."""
     from jde_ray.pipelines.evaluation.frames_seen import frames_seen
 
     partly = {
@@ -194,14 +203,14 @@ def say_what_was_seen(pairings: list[Pairing]) -> list[str]:
         return []
     names = ", ".join(f"{name} ({seen})" for name, seen in list(partly.items())[:8])
     more = ", ..." if len(partly) > 8 else ""
-    return [f"jde: scored in the frames that the run looked at: {names}{more}"]
+    return [f"jde: scored on the frames that the run processed: {names}{more}"]
 
 
 def truth_rules(benchmark: str, min_visibility: float) -> TruthRules:
-    """Checked rules.
+    """Check the rules for ground truth.
 
     Raises:
-        ValueError: If one is not accepted.
+        ValueError: If the benchmark is unknown or the visibility out of range.
     """
     from jde_ray.pipelines.evaluation.ground_truth import TruthRules
     from jde_ray.pipelines.formats.mot import BENCHMARKS
@@ -213,10 +222,10 @@ def truth_rules(benchmark: str, min_visibility: float) -> TruthRules:
 
 
 def find_scored(place: Path, folder: str, of_frames: bool) -> dict[str, Path]:
-    """Files to be scored, or videos and image folders, by the name of their sequence.
+    """Find the files to score, or videos and image folders, by sequence name.
 
     Raises:
-        ValueError: If there are none, or two of one name.
+        ValueError: If there are none, or two have the same name.
     """
     if of_frames:
         from jde_ray.pipelines.evaluation.embedding_protocol import find_frames
@@ -230,10 +239,14 @@ def find_scored(place: Path, folder: str, of_frames: bool) -> dict[str, Path]:
 def pair_all(
     files: dict[str, Path], gt: Path, skip_missing: bool
 ) -> tuple[list[Pairing], list[str], list[str]]:
-    """Sequences with both, names of those without truth, left out, and of those without tracks.
+    """Pair files with ground truth.
+
+    Returns:
+        The pairings, names of sequences skipped for lack of ground truth, and names of ground
+        truth without tracks.
 
     Raises:
-        ValueError: If ground truth is missing and that was not allowed, or all of it is.
+        ValueError: If ground truth is missing without `skip_missing`, or for all sequences.
     """
     from jde_ray.pipelines.evaluation.pairing import pair
 

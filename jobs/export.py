@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from jde_ray.jobs.console import options as options
+from jde_ray.jobs.console.flags import Given, takes
+from jde_ray.jobs.console.options import parse_size
+from jde_ray.jobs.console.run_flags import choose
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -25,12 +27,14 @@ Half = Annotated[
 Out = Annotated[Path, typer.Option(metavar="FILE", show_default=False, help="File to write.")]
 
 
+@takes(choose("size"))
 def export(
     weights: Weights,
     out: Out,
     kind: Format = "safetensors",
-    size: options.Size = None,
     half: Half = False,
+    *,
+    flags: Given,
 ) -> None:
     r"""Write a network's weights to a file; published and Darknet files need --size.
 
@@ -48,7 +52,7 @@ def export(
     from jde_ray.models.jde import weights as files
 
     try:
-        wanted = None if size is None else options.parse_size(size)
+        wanted = parse_size(flags["size"]) if "size" in flags else None
         model, report = files.load_reported(weights, wanted)
         notes = {k: v for k, v in files.metadata(weights).items() if k != "config"}
     except ValueError as error:

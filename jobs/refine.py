@@ -1,4 +1,4 @@
-"""`jde refine`: the tracks of a finished run joined, filtered, filled and smoothed, beside it."""
+"""`jde refine`: join, filter, fill and smooth the tracks of a finished run, into a new folder."""
 
 from __future__ import annotations
 
@@ -15,36 +15,42 @@ Source = Annotated[
     typer.Argument(
         metavar="TRACKS",
         show_default=False,
-        help="On this machine: OUT of a run, its Parquet files, or MOT text files of any tracker.",
+        help="OUT of a run on this machine, its Parquet files, or MOT text files from any tracker.",
     ),
 ]
 Out = Annotated[
     str,
-    typer.Option(metavar="OUT2", show_default=False, help="Another folder, for the new tracks."),
+    typer.Option(metavar="OUT2", show_default=False, help="New folder for the refined tracks."),
 ]
 Interpolate = Annotated[
     int,
-    typer.Option(metavar="FRAMES", help="Fill gaps of up to so many frames by a straight line."),
+    typer.Option(
+        metavar="FRAMES", help="Fill gaps of up to this many frames by linear interpolation."
+    ),
 ]
-Smooth = Annotated[bool, typer.Option("--smooth", help="Smooth boxes over all frames (RTS).")]
+Smooth = Annotated[
+    bool, typer.Option("--smooth", help="Smooth boxes over all frames (Rauch-Tung-Striebel).")
+]
 Relink = Annotated[
     bool,
-    typer.Option("--relink", help="Join broken tracks that look alike (--save-embeddings)."),
+    typer.Option(
+        "--relink", help="Join broken tracks that look alike; needs a run with --save-embeddings."
+    ),
 ]
 RelinkGap = Annotated[
-    float, typer.Option(metavar="SECONDS", help="Longest time between two tracks to be joined.")
+    float, typer.Option(metavar="SECONDS", help="Longest gap between two tracks to join.")
 ]
 RelinkDistance = Annotated[
-    float, typer.Option(help="Largest distance of their mean embeddings, 0 to 2.")
+    float, typer.Option(help="Largest distance between their mean embeddings, 0 to 2.")
 ]
 MinTrackLength = Annotated[
-    int, typer.Option(metavar="FRAMES", help="Leave out tracks seen in fewer frames.")
+    int, typer.Option(metavar="FRAMES", help="Drop tracks seen in fewer frames than this.")
 ]
 Address = Annotated[
     str | None,
     typer.Option(
         metavar="local|auto|HOST:PORT",
-        help=r"Ray to run on, a task a video. \[default: this process for up to 16 videos]",
+        help=r"Ray to run on, one task per video. \[default: this process for up to 16 videos]",
     ),
 ]
 
@@ -60,10 +66,10 @@ def refine(
     min_track_length: MinTrackLength = 1,
     address: Address = None,
 ) -> None:
-    """Make finished tracks better offline; everything is off until asked for.
+    """Improve finished tracks offline; each step is off unless you ask for it.
 
-    Order: relink, min-track-length, interpolate, smooth. The tracks given are not changed.
-    Columns that `jde track` does not write are empty in the new ones.
+    Steps run in this order: relink, min-track-length, interpolate, smooth. TRACKS is not changed.
+    Columns that `jde track` does not write are empty in the new files.
     """
     from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits
     from jde_ray.pipelines.refinement import RefineConfig

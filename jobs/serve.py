@@ -19,10 +19,14 @@ from typing import Annotated, Any
 
 import typer
 
-from jde_ray.jobs.console import options as options
+from jde_ray.jobs.console.flags import Flag, Given, takes
 from jde_ray.jobs.console.options import parse_size
+from jde_ray.jobs.console.run_flags import choose
 from jde_ray.jobs.console.runner import main, say
+from jde_ray.models.tracking.config import TrackingConfig
+from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.serving.config import ServeConfig
 
 _LEAVE_S = 2.0  # for which /readyz says 503 before the port is closed
 Host = Annotated[
@@ -32,37 +36,6 @@ Host = Annotated[
     ),
 ]
 Port = Annotated[int | None, typer.Option(show_default="8000", help="Port to listen on.")]
-RequestLog = Annotated[
-    str | None,
-    typer.Option(
-        metavar="stderr|none|FILE",
-        show_default="stderr",
-        help="Where each call leaves a line of JSON.",
-    ),
-]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", show_default=False, help="Accepted tokens, one a line."),
-]
-Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Let everybody in who can reach the address.")
-]
-NumSessions = Annotated[
-    int | None,
-    typer.Option(show_default=False, help="Session replicas that streams are spread over."),
-]
-NumIngresses = Annotated[
-    int | None, typer.Option(show_default=False, help="Replicas that receive and decode.")
-]
-Snapshots = Annotated[
-    str | None,
-    typer.Option(
-        metavar="actor|none|URI",
-        show_default=False,
-        help="Where streams are kept beside their replica, to survive it. Default: this machine's "
-        "memory; with --address, actor.",
-    ),
-]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -74,61 +47,73 @@ ConfigFile = Annotated[
 ]
 
 
+# Where settings of a configuration stand in the service's arguments.
+_PLACES: dict[type[Any], str] = {
+    DetectionConfig: "track.detection.",
+    TrackingConfig: "track.tracking.",
+    TrackConfig: "track.",
+    ResourceConfig: "",
+    ServeConfig: "",
+}
+_AT_THE_TOP = ("weights", "size", "conf")  # a value there overrides a nested one
+
+FLAGS = {
+    "token_file": Flag(
+        config=ServeConfig,
+        field="token_file",
+        text="File of accepted tokens, one per line.",
+        metavar="FILE",
+    ),
+    "insecure": Flag(
+        config=ServeConfig,
+        field="insecure",
+        text="Serve everyone who can reach the address, without tokens.",
+    ),
+    **choose("weights", "size", "rect", "conf", "nms", "max_detections", "precision"),
+    **choose("track_buffer", "min_box_area", "device", "threads", "num_detectors"),
+    "num_sessions": Flag(
+        config=ServeConfig, field="num_sessions", text="Session replicas to spread streams over."
+    ),
+    "num_ingresses": Flag(
+        config=ServeConfig,
+        field="num_ingresses",
+        text="Replicas that receive requests and decode images.",
+    ),
+    "snapshots": Flag(
+        config=ServeConfig,
+        field="snapshots",
+        text="Where to keep the state of streams so that they survive a lost replica.",
+        metavar="actor|none|URI",
+        default="this machine's memory; with --address, actor",
+    ),
+    "request_log": Flag(
+        config=ServeConfig,
+        field="request_log",
+        text="Where to log each request, as a line of JSON.",
+        metavar="stderr|none|FILE",
+    ),
+}
+
+
+@takes(FLAGS)
 def serve(
     host: Host = None,
     port: Port = None,
-    token_file: TokenFile = None,
-    insecure: Insecure = False,
     config: ConfigFile = None,
-    weights: options.Weights = None,
-    size: options.Size = None,
-    rect: options.Rect = None,
-    conf: options.Conf = None,
-    nms: options.Nms = None,
-    max_detections: options.MaxDetections = None,
-    precision: options.Precision = None,
-    track_buffer: options.TrackBuffer = None,
-    min_box_area: options.MinBoxArea = None,
-    device: options.Device = None,
-    torch_threads: options.TorchThreads = None,
-    num_detectors: options.NumDetectors = None,
-    num_sessions: NumSessions = None,
-    num_ingresses: NumIngresses = None,
-    snapshots: Snapshots = None,
-    request_log: RequestLog = None,
     address: Annotated[str, typer.Option(help="Ray to run on: local, auto, HOST:PORT.")] = "local",
+    *,
+    flags: Given,
 ) -> int:
     """Track people in live streams; the page at the printed address lets you try it.
 
     Exit codes: 0 stopped; 1 internal; 2 refused before anything was started; 130, 143 interrupted.
     """
-    flags: dict[str, Any] = {
-        "weights": weights,
-        "conf": conf,
-        "track.detection.rect": rect,
-        "track.detection.nms_threshold": nms,
-        "track.detection.max_detections": max_detections,
-        "track.detection.precision": precision,
-        "track.tracking.track_buffer": track_buffer,
-        "track.min_box_area": min_box_area,
-        "device": device,
-        "torch_threads": torch_threads,
-        "num_detectors": _number("num-detectors", num_detectors),
-        "num_sessions": num_sessions,
-        "num_ingresses": num_ingresses,
-        "snapshots": snapshots,
-        "request_log": request_log and _file_or_word(request_log),
-        "token_file": None if token_file is None else str(token_file.resolve()),
-        "insecure": insecure or None,
-    }
     args, http = ({}, {}) if config is None else read_file(config)
-    try:
-        flags["size"] = None if size is None else parse_size(size)
-    except ValueError as error:
-        raise RunError(f"size: {error}", ExitCode.REFUSED) from error
-    for place, value in flags.items():
-        if value is not None:
-            _put(args, place, value)
+    for name, value in flags.items():
+        place = name if name in _AT_THE_TOP else _PLACES[FLAGS[name].config] + FLAGS[name].field
+        read = _read(name, value)
+        if read is not None:
+            _put(args, place, read)
     if "num_detectors" not in args:
         args["num_detectors"] = _fitting(args.get("device", "auto"))
 
@@ -223,6 +208,28 @@ def _file_or_word(text: str) -> str:
         text = f"request-log: {path} cannot be written ({reason})"
         raise RunError(text, ExitCode.REFUSED) from error
     return str(path)
+
+
+def _read(name: str, value: Any) -> Any:
+    """The value of a flag as the service takes it; None leaves the choice to this machine.
+
+    Raises:
+        RunError: If it is not accepted.
+    """
+    match name:
+        case "size":
+            try:
+                return parse_size(value)
+            except ValueError as error:
+                raise RunError(f"size: {error}", ExitCode.REFUSED) from error
+        case "num_detectors":
+            return _number("num-detectors", value)
+        case "request_log":
+            return _file_or_word(value)
+        case "token_file":
+            return str(Path(value).resolve())
+        case _:
+            return value
 
 
 def _put(args: dict[str, Any], place: str, value: Any) -> None:

@@ -1,7 +1,7 @@
-"""`jde track`: people tracked in videos, one Parquet file a video. Also `python -m jobs.track`.
+"""`jde track`: track people in videos, one Parquet file per video. Also `python -m jobs.track`.
 
 Turns the command line into configurations, checks the weights, runs
-`pipelines.tracking.offline.track`, and shows how it goes. Nothing is computed here.
+`pipelines.tracking.offline.track`, and shows its progress.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jde_ray.jobs.console import options as options
+from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.options import Settings, Values, build_settings, collect
+from jde_ray.jobs.console.run_flags import DATA, FLAGS, ConfigFile
 from jde_ray.jobs.console.runner import main
 from jde_ray.jobs.console.settings import check_weights
 from jde_ray.pipelines.config import OutputConfig
@@ -39,7 +40,7 @@ Out = Annotated[
     typer.Option(
         metavar="OUT",
         show_default=False,
-        help="Folder or s3:// prefix of the result; what is there already is not done again. "
+        help="Folder or s3:// prefix for the results; videos already done there are skipped. "
         r"\[default: runs/track/NAME, a new one each time]",
     ),
 ]
@@ -48,8 +49,8 @@ Overwrite = Annotated[
     typer.Option(
         "--overwrite",
         metavar="",
-        help="Do committed videos again; each keeps its tracks until the new ones are there. "
-        "With the same configuration; another one needs another OUT.",
+        help="Process finished videos again, with the same configuration; each keeps its tracks "
+        "until the new ones replace them.",
     ),
 ]
 RetryErrors = Annotated[
@@ -57,62 +58,48 @@ RetryErrors = Annotated[
     typer.Option(
         "--retry-errors",
         metavar="",
-        help="Do videos again that failed in an earlier call; without it they are left alone, and "
-        "do not make the exit code 3.",
+        help="Try videos again that failed in an earlier call. Otherwise they are skipped and do "
+        "not affect the exit code.",
+    ),
+]
+
+FromDetections = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from-detections",
+        metavar="PATH",
+        rich_help_panel=DATA,
+        show_default=False,
+        help="Track saved detections instead of SOURCE: OUT of a run, *.parquet, det.txt, a "
+        "MOTChallenge tree, or a glob. Repeatable.",
     ),
 ]
 
 
+@takes(FLAGS)
 def track(
     sources: Sources = None,
     out: Out = None,
-    config: options.ConfigFile = None,
-    weights: options.Weights = None,
-    size: options.Size = None,
-    rect: options.Rect = None,
-    conf: options.Conf = None,
-    nms: options.Nms = None,
-    max_detections: options.MaxDetections = None,
-    precision: options.Precision = None,
-    compile: options.Compile = False,  # noqa: A002  torch.compile is its name
-    resize: options.Resize = None,
-    from_detections: options.FromDetections = None,
-    score_map: options.ScoreMap = None,
-    association: options.Association = None,
-    track_buffer: options.TrackBuffer = None,
-    min_box_area: options.MinBoxArea = None,
-    vid_stride: options.VidStride = None,
-    max_frames: options.MaxFrames = None,
-    save_video: options.SaveVideo = False,
-    save_mot: options.SaveMot = False,
-    save_embeddings: options.SaveEmbeddings = False,
-    save_detections: options.SaveDetections = False,
-    device: options.Device = None,
-    chunk_frames: options.ChunkFrames = None,
-    num_detectors: options.NumDetectors = None,
-    num_associators: options.NumAssociators = None,
-    num_decoders: options.NumDecoders = None,
-    gpus_per_detector: options.GpusPerDetector = None,
-    torch_threads: options.TorchThreads = None,
-    address: options.Address = None,
-    s3_endpoint: options.S3Endpoint = None,
-    partition: options.Partition = None,
+    config: ConfigFile = None,
+    *,
+    flags: Given,
+    from_detections: FromDetections = None,
     overwrite: Overwrite = False,
     retry_errors: RetryErrors = False,
 ) -> int:
-    """Track people in videos; OUT/tracks/*.parquet is the result.
+    """Track people in videos and write OUT/tracks/*.parquet.
 
-    Exit codes: 0 done; 1 internal; 2 refused before work starts; 3 some videos failed in this call;
-    4 OUT belongs to another configuration; 130, 143 interrupted (the same command goes on).
+    Exit codes: 0 done; 1 internal error; 2 refused before any work; 3 some videos failed in this
+    call; 4 OUT belongs to another configuration; 130, 143 interrupted (run the same command to
+    continue).
     """
-    given = locals()
-    values = collect({flag: given[flag] for flag in options.FLAGS}, config)
+    values = collect(flags, config)
     configure(build_settings(values).resources.s3_endpoint)
     named = _one_of(sources, from_detections)
     if from_detections:
         settings = check_saved(values, from_detections)
     else:
-        found = find_videos(named)  # a mistyped name is told before anything slow is imported
+        found = find_videos(named)  # report a mistyped name before anything slow is imported
         settings = check_weights(values)
     out = out or next_folder(named)
 
@@ -139,12 +126,14 @@ def track(
     for line in _missing_outputs(summary, settings.outputs):
         print(line)
     if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-        raise RunError(f"interrupted; the same command with --out {out} goes on", summary.exit_code)
+        raise RunError(
+            f"interrupted; run the same command with --out {out} to continue", summary.exit_code
+        )
     return int(summary.exit_code)
 
 
 def _missing_outputs(summary: Summary, outputs: OutputConfig) -> list[str]:
-    """What was asked for, and is not there of videos that were done before without it."""
+    """Outputs asked for now that videos finished earlier do not have, one line per kind."""
     from jde_ray.pipelines.storage.stores import open_store
     from jde_ray.pipelines.tracking.rendering import without_detections, without_embeddings
 
@@ -155,7 +144,9 @@ def _missing_outputs(summary: Summary, outputs: OutputConfig) -> list[str]:
         (outputs.save_embeddings, "embeddings", without_embeddings),
     ):
         if is_wanted and skipped and (missing := find(open_store(summary.out), skipped)):
-            lines.append(f"no {kind} of {len(missing)} done before; --overwrite does them again")
+            lines.append(
+                f"no {kind} of {len(missing)} done before; --overwrite processes them again"
+            )
     return lines
 
 
@@ -168,10 +159,11 @@ def _one_of(sources: list[str] | None, saved: list[str] | None) -> list[str]:
 
 
 def check_saved(values: Values, saved: list[str]) -> Settings:
-    """Configurations for a run from detections; nothing of a network may be asked for.
+    """Build the configurations for a run from detections, which takes no network settings.
 
     Raises:
-        RunError: If something is, there are no detections, or they do not go together.
+        RunError: If a network setting is given, there are no detections, or they do not go
+            together.
     """
     from jde_ray.pipelines.sources.saved_detections import find_saved
     from jde_ray.pipelines.tracking.from_detections import resolve_settings
@@ -187,15 +179,15 @@ def check_saved(values: Values, saved: list[str]) -> Settings:
     least, threshold = settled.tracking.least_score, settled.detection.threshold
     if threshold > least:
         print(
-            f"note: detections were saved from score {threshold:g} on, this association looks at"
-            f" them from {least:g} on; for the tracks of a direct run save with --conf"
+            f"note: detections were saved down to a score of {threshold:g}, but this algorithm uses"
+            f" them down to {least:g}; to match a direct run, save with --conf"
             f" {settings.track.tracking.high_score:g}"
         )
     return settings
 
 
 def next_folder(sources: list[str]) -> str:
-    """A folder in runs/track that is not there yet, named by the first source."""
+    """A folder in runs/track that does not exist yet, named after the first source."""
     stem = Path(sources[0].removeprefix("@")).resolve().stem
     name = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "videos"
     folder = Path("runs/track") / name

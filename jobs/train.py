@@ -34,7 +34,7 @@ Workers = Annotated[int, typer.Option(min=0, help="processes that augment")]
 NumTrainers = Annotated[
     int, typer.Option(min=1, help="processes that train together (DDP), on Ray")
 ]
-MaxFailures = Annotated[int, typer.Option(min=0, help="deaths of trainers that are made good")]
+MaxFailures = Annotated[int, typer.Option(min=0, help="How many trainer crashes to recover from.")]
 Initial = Annotated[
     Path | None, typer.Option(help="weights to start from, instead of the file's `initial`")
 ]

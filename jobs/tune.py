@@ -1,4 +1,4 @@
-"""`jde tune`: settings of the association tried on saved detections; the best as a config file."""
+"""`jde tune`: try tracker settings on saved detections and write the best as a config file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from jde_ray.jobs.console import options as options
-from jde_ray.jobs.console.options import FLAGS, Values, build_settings, collect, read_yaml
+from jde_ray.jobs.console.flags import Given, takes
+from jde_ray.jobs.console.options import Values, build_settings, collect, place_of, read_yaml
+from jde_ray.jobs.console.run_flags import FLAGS, ConfigFile, choose
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from jde_ray.pipelines.evaluation.tuning import Search, Trial, Tuning, TuningSet
     from jde_ray.pipelines.formats.detections import SavedVideo
 
-_SHOWN = ("HOTA", "IDF1", "MOTA", "IDs")  # beside the metric
+_SHOWN = ("HOTA", "IDF1", "MOTA", "IDs")  # shown after the metric
 _MOST_ROWS = 10
 
 Detections = Annotated[
@@ -29,7 +30,8 @@ Detections = Annotated[
     typer.Argument(
         metavar="DETECTIONS",
         show_default=False,
-        help="OUT of a run with --save-detections, *.parquet, det.txt, a MOTChallenge tree, globs.",
+        help="OUT of a run with --save-detections, *.parquet, det.txt, a MOTChallenge tree, or "
+        "globs.",
     ),
 ]
 Truth = Annotated[
@@ -42,25 +44,33 @@ Param = Annotated[
         metavar="NAME=VALUES",
         show_default=False,
         help="conf=0.3:0.7 (a range, 5 values in a grid), conf=0.3:0.7:9 (9 values), "
-        "track_buffer=10,30,60; NAME is a flag of `jde track` or a setting of the association. "
-        "May be repeated.",
+        "track_buffer=10,30,60. NAME is a flag of `jde track` or a setting of the tracking "
+        "algorithm. Repeatable.",
     ),
 ]
-Metric = Annotated[str, typer.Option(help="What is to be as large as possible.")]
+Metric = Annotated[str, typer.Option(help="Metric to maximise.")]
 SearchName = Annotated[
     str,
-    typer.Option("--search", metavar="grid|optuna", help="All combinations, or --samples of them."),
+    typer.Option(
+        "--search", metavar="grid|optuna", help="Try all combinations (grid) or let Optuna choose."
+    ),
 ]
-Samples = Annotated[int, typer.Option(help="Trials of --search optuna.")]
-Seed = Annotated[int, typer.Option(help="Of --search optuna.")]
+Samples = Annotated[int, typer.Option(help="Number of trials for --search optuna.")]
+Seed = Annotated[int, typer.Option(help="Random seed for --search optuna.")]
 Out = Annotated[
-    Path, typer.Option("--out", metavar="FILE.yaml", help="For `jde track --config`; replaced.")
+    Path,
+    typer.Option(
+        "--out",
+        metavar="FILE.yaml",
+        help="Settings file to write for `jde track --config`; overwritten.",
+    ),
 ]
 Json = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write all trials there.")
+    Path | None, typer.Option("--json", metavar="FILE", help="Write all trials as JSON.")
 ]
 
 
+@takes(choose("association", "score_map", "address"))
 def tune(
     detections: Detections,
     gt: Truth,
@@ -71,16 +81,14 @@ def tune(
     seed: Seed = 0,
     out: Out = Path("tuned.yaml"),
     save: Json = None,
-    association: options.Association = None,
-    config: options.ConfigFile = None,
-    score_map: options.ScoreMap = None,
-    address: options.Address = None,
+    config: ConfigFile = None,
+    *,
+    flags: Given,
 ) -> None:
-    """Try settings of the association on saved detections, and write the best as a config file.
+    """Try tracker settings on saved detections, and write the best as a config file.
 
-    Exit codes: 0 done; 1 internal; 2 refused before work starts.
+    Exit codes: 0 done; 1 internal error; 2 refused before any work.
     """
-    flags = {"association": association, "score_map": score_map, "address": address}
     settings = build_settings(collect(flags, config))
     given = {} if config is None else read_yaml(config)
 
@@ -90,14 +98,14 @@ def tune(
     from jde_ray.pipelines.tracking.from_detections import resolve_settings
 
     for name, path in (("out", out), ("json", save)):
-        if path is not None and not path.parent.is_dir():  # not after all trials
+        if path is not None and not path.parent.is_dir():  # report it before the trials
             raise RunError(f"{name}: there is no folder {path.parent}", ExitCode.REFUSED)
     metric = _known(metric, RATIOS, "metric")
     search = _known(search, ("grid", "optuna"), "search")
     saved = find_saved(detections)
     sets = _pair(saved, gt)
     space = _space(param)
-    # the least score that was saved: trials look at less, never at more
+    # trials use detections down to the lowest score that was saved
     settled = resolve_settings(settings.track, saved, least=0.0)
     tuning = run(
         settled,
@@ -116,7 +124,7 @@ def tune(
     if save is not None:
         rows = json.dumps([_row(trial) for trial in tuning.trials], indent=1)
         _put("json", save, rows + "\n")
-    print(f"written to {out}; jde track --config {out} takes it")
+    print(f"written to {out}; use it with jde track --config {out}")
 
 
 def _known(given: str, accepted: tuple[str, ...], name: str) -> str:
@@ -148,7 +156,7 @@ def _space(params: list[str]) -> Space:
     for text in params:
         name, _, values = text.partition("=")
         key = name.strip().replace("-", "_")
-        section, field = FLAGS.get(key, ("tracking", key))
+        section, field = place_of(FLAGS[key]) if key in FLAGS else ("tracking", key)
         if section != "tracking" or field == "association":
             raise RunError(
                 f"param: got {name!r}, expected settings of the association", ExitCode.REFUSED
@@ -209,13 +217,13 @@ def _row(trial: Trial) -> dict[str, Any]:
 
 
 def _show(tuning: Tuning) -> None:
-    """The best trials, and what they are to be held against."""
+    """Print the best trials, and the scores to compare them with."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table()
     names = list(tuning.trials[0].settings)
-    flags = {field: flag for flag, (section, field) in FLAGS.items() if section == "tracking"}
+    flags = {flag.field: name for name, flag in FLAGS.items() if place_of(flag)[0] == "tracking"}
     titles = [flags.get(name, name) for name in names]
     for title in ("", *dict.fromkeys((tuning.metric, *_SHOWN)), *titles):
         table.add_column(title, justify="right" if title else "left", no_wrap=True)
@@ -230,24 +238,23 @@ def _show(tuning: Tuning) -> None:
     console = Console()
     console.print(table) if console.is_terminal else Console(width=160).print(table)
     print(
-        "left out: each sequence under the settings that are best on the others; if that is no"
-        " better than `as it was`, the choice fits these sequences only"
+        "left out: each sequence scored with the settings that are best on the others; if that is"
+        " no better than `as it was`, the choice fits these sequences only"
         if left_out is not None
-        else "one sequence: nothing says whether the choice holds for another"
+        else "one sequence: there is no telling whether the choice holds for another"
     )
 
 
 def _say_what_is_missing(config: TrackConfig, tuning: Tuning) -> None:
-    """A line each: trials that look below what was saved, and that no trial is better."""
+    """Print a note if trials need lower scores than were saved, and one if no trial is better."""
     saved, least = config.detection.threshold, tuning.looks_from(config)
     if saved > least:
         print(
-            f"note: detections were saved from score {saved:g} on, trials look at them from"
-            f" {least:g} on; for what a direct run with such settings gives, save with a lower"
-            " --conf"
+            f"note: detections were saved down to a score of {saved:g}, but trials use them down to"
+            f" {least:g}; to match a direct run with such settings, save with a lower --conf"
         )
     if tuning.best is tuning.start:
-        print("no trial is better than the settings as they were: those are written")
+        print("no trial is better than the starting settings, which are written")
 
 
 def _text(value: Setting) -> str:
@@ -255,7 +262,7 @@ def _text(value: Setting) -> str:
 
 
 def _write(out: Path, config: TrackConfig, tuning: Tuning, given: Values) -> None:
-    """The best settings, with whatever else the `--config` given to start from says."""
+    """Write the best settings, together with all others of the `--config` it started from."""
     import yaml
 
     before = asdict(config.tracking)

@@ -1,4 +1,4 @@
-"""What a run is told: frozen, checked at construction, and hashed where it changes rows."""
+"""Configuration of a run: frozen, checked at construction, and hashed where it affects rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import AssociationConfig
 
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
-# Raise it when the meaning of a row of tracks/ changes, or of what stands beside it. All of them
-# are read; a run goes on in an OUT of its own format only.
+# Raise it when the meaning of a row of tracks/ or of its metadata changes. Every format is read;
+# a run continues only in an OUT of its own format.
 #   1  ids with 8 hex digits
 #   2  ids with 16 hex digits and the letters of all languages; `num_tracks`, `num_detections` and
 #      `video_version` in the metadata, which is the Arrow schema's too; no wide boxes in
@@ -40,7 +40,7 @@ def parse_score_map(text: str) -> tuple[float, float]:
     """Midpoint and scale of `MIDPOINT/SCALE`.
 
     Raises:
-        ValueError: If the text is neither two finite numbers nor a scale above 0.
+        ValueError: If the text is not two finite numbers, or the scale is not above 0.
     """
     parts = text.split("/")
     try:
@@ -54,28 +54,28 @@ def parse_score_map(text: str) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionConfig:
-    """From a letterboxed frame to boxes, scores and embeddings.
+    """Settings of detection: from a letterboxed frame to boxes, scores and embeddings.
 
     Attributes:
-        weights: Name of a shipped model, path of a weight file, or of a YAML file that declares
+        weights: Name of a shipped model, or path of a weight file or of a YAML file that declares
             separate networks (`models.sde.declaration`).
-        weights_sha256: Fingerprint of what they name, filled in before a run starts.
-        size: Width and height in which frames reach the network, in pixels, multiples of 32.
-        rect: Give every video an input of its own shape with the area of `size`
-            (`models.letterbox.fitted_size`). Not for networks whose anchors belong to a size.
-        score_threshold: Detections handed over must score above this. None: the `least_score` of
-            the association, which lies below `--conf`; a `TrackConfig` puts it here.
-        nms_threshold: Of two boxes overlapping by more IoU than this the lower one goes (`--nms`).
-        max_detections: The highest scores kept in a frame; the cap is counted when it bites.
-        precision: Arithmetic of the network; `auto` becomes one of the others before a run starts.
-        compile: Run the network through `torch.compile`, which takes up to a minute for every new
-            shape of input and pays for large networks in bfloat16 (`docs/measurements`).
+        weights_sha256: Fingerprint of the weights, filled in before a run starts.
+        size: Width and height of the network's input in pixels, multiples of 32.
+        rect: Fit the input to the shape of each video, with the area of `size`
+            (`models.letterbox.fitted_size`). Not for networks whose anchors belong to one size.
+        score_threshold: Detections up to this score are dropped. None: the `least_score` of the
+            tracker, which lies below `--conf`; `TrackConfig` fills it in.
+        nms_threshold: Of two boxes whose IoU exceeds this, NMS drops the lower-scoring one.
+        max_detections: Detections kept per frame, by score; the dropped ones are counted.
+        precision: Numeric precision of the network; `auto` is resolved before a run starts.
+        compile: Run the network through `torch.compile`, which takes up to a minute per input
+            shape and pays off for large networks in bfloat16 (`docs/measurements`).
         resize: `fast` is one swscale pass, `published` OpenCV's INTER_AREA on the RGB frame.
-        score_map: Of detections in MOT text only, how raw scores become shares: `auto`, `none` or
+        score_map: How raw scores in MOT text files become scores from 0 to 1: `auto`, `none` or
             `MIDPOINT/SCALE` (`pipelines.formats.detections.to_scores`).
 
     Raises:
-        ValueError: If a value is out of range, naming it and what is accepted.
+        ValueError: If a value is out of range; the message names what is accepted.
     """
 
     weights: str = "small"
@@ -106,7 +106,7 @@ class DetectionConfig:
 
     @property
     def threshold(self) -> float:
-        """`score_threshold`; for a network used on its own, what our association looks at."""
+        """`score_threshold`, or the lowest score that the `jde` tracker uses if it is None."""
         return (
             TrackingConfig().least_score if self.score_threshold is None else self.score_threshold
         )
@@ -114,16 +114,16 @@ class DetectionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackConfig:
-    """Everything that changes rows of `tracks/`; its hash guards OUT.
+    """All settings that affect rows of `tracks/`; their hash guards OUT.
 
     Attributes:
-        detection: The network and what is kept of its output. A `score_threshold` of None becomes
-            the `least_score` of `tracking` here, and stays that when `replace` changes `tracking`.
-        tracking: The association: our own, or another one's settings.
-        vid_stride: Every n-th frame is looked at; frame numbers stay the source's.
-        max_frames: Frames looked at in a video (after the stride), None for all.
-        min_box_area: Tracked boxes smaller than this many square source pixels are left out,
-            and counted.
+        detection: Network and filters of its output. A `score_threshold` of None becomes the
+            `least_score` of `tracking`, and keeps that value when `replace` changes `tracking`.
+        tracking: Settings of the tracking algorithm.
+        vid_stride: Process every n-th frame; frame numbers remain those of the source.
+        max_frames: Frames to process per video (after the stride), None for all.
+        min_box_area: Tracked boxes smaller than this, in square source pixels, are left out and
+            counted.
     """
 
     detection: DetectionConfig = field(default_factory=DetectionConfig)
@@ -142,11 +142,11 @@ class TrackConfig:
             object.__setattr__(self, "detection", settled)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, as `run.json` holds them."""
+        """Nested plain values, as stored in `run.json`."""
         return {"row_format": ROW_FORMAT, **json.loads(json.dumps(asdict(self)))}
 
     def hash(self) -> str:
-        """16 hex digits over everything that changes rows. The weights count by content only."""
+        """16 hex digits over all settings that affect rows; weights count by content, not name."""
         values = self.to_dict()
         del values["detection"]["weights"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
@@ -155,7 +155,7 @@ class TrackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputConfig:
-    """What is written beside the tracks; rows do not depend on it."""
+    """Outputs to write beside the tracks; they do not affect rows."""
 
     save_video: bool = False
     save_mot: bool = False
@@ -165,24 +165,26 @@ class OutputConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceConfig:
-    """How much of which machine. Of it, `chunk_frames` and `torch_threads` change sums by rounding.
+    """Resources to use.
+
+    Only `chunk_frames` and `torch_threads` affect results, in the last digits of sums.
 
     Attributes:
-        device: `auto` takes a GPU where the cluster has one.
-        chunk_frames: Frames in a chunk: the batch of the network and the unit of delivery.
-        num_detectors: Detector actors, None for one a GPU, or without GPUs as many as the CPUs
-            carry beside decoding.
-        num_associators: Association actors, None for a number that suits the cluster.
-        num_decoders: Decode tasks at once, None for what the CPUs carry beside the detectors.
-        gpus_per_detector: GPU share of a detector; 0.25 puts four on one GPU.
-        torch_threads: Threads of a detector on the CPU. Fixed, since sums depend on it.
-        segment_frames: Frames of a part of a long video; parts are decoded side by side.
-        row_bytes: Small chunks go through the dataflow together, up to so many bytes of pixels.
-        cut_bytes: Files of fewer bytes are not looked at for cutting, and travel in packs.
+        device: `auto` uses a GPU if the cluster has one.
+        chunk_frames: Frames per chunk, the batch of the network and the unit of delivery.
+        num_detectors: Detector actors. None: one per GPU, or without GPUs as many as the CPUs
+            can run beside decoding.
+        num_associators: Association actors. None: chosen by the size of the cluster.
+        num_decoders: Parallel decode tasks. None: as many as the CPUs can run beside detectors.
+        gpus_per_detector: GPUs per detector; 0.25 puts four on one GPU.
+        torch_threads: CPU threads per detector (`--threads`). Fixed, since sums depend on it.
+        segment_frames: Frames per segment of a long video; segments are decoded in parallel.
+        row_bytes: Small chunks are sent in one row, up to this many bytes of pixels.
+        cut_bytes: Files smaller than this are not split, and are processed several per task.
         checkpoint_frames: Frames between two checkpoints of a video's association.
-        address: `local` starts a Ray of its own; else the address of a cluster.
-        s3_endpoint: Of an S3 store that is not AWS; None: what the environment says.
-        partition: `k/K`: only the k-th of K shares of the videos, by a hash of their ids.
+        address: `local` starts a private Ray; otherwise the address of a cluster.
+        s3_endpoint: Endpoint of an S3 store other than AWS. None: as the environment says.
+        partition: `k/K` processes only the k-th of K shares of the videos, by hash of their ids.
     """
 
     device: Device = "auto"
@@ -204,7 +206,7 @@ class ResourceConfig:
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
         _check_range("chunk-frames", self.chunk_frames, 1, 256)
         _check_range("gpus-per-detector", self.gpus_per_detector, 0.01, 8)
-        _check_range("torch-threads", self.torch_threads, 1, 256)
+        _check_range("threads", self.torch_threads, 1, 256)
         if self.s3_endpoint is not None and not re.match("https?://.", self.s3_endpoint):
             raise ValueError(
                 f"s3-endpoint: got {self.s3_endpoint!r}, expected http(s)://HOST[:PORT]"
@@ -223,6 +225,6 @@ class ResourceConfig:
 
     @property
     def share(self) -> tuple[int, int]:
-        """The partition as k and K; (0, 0) if it is none."""
+        """The partition as k and K; (0, 0) if it cannot be parsed."""
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.partition)
         return (int(found[1]), int(found[2])) if found else (0, 0)

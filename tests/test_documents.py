@@ -86,7 +86,7 @@ def parse(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [["track", "x", "--fast"], ["bench", "sde", "--no"], ["eval", "runs/x"], ["bench", "x"],
+    [["track", "x", "--fast"], ["bench", "figure4", "--no"], ["eval", "runs/x"], ["bench", "x"],
      ["track", "x", "--conf", "high"]],
     ids=" ".join,
 )  # fmt: skip

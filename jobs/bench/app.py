@@ -1,7 +1,7 @@
-"""`jde bench`: how fast the parts are on this machine. Also `python -m jobs.bench`.
+"""`jde bench`: measure speed and memory on this machine. Also `python -m jobs.bench`.
 
-A larger verb is a function of its own module, registered here; those modules import libraries only
-when they are called.
+A larger verb is a function in its own module, registered here. Those modules import heavy
+libraries only when called.
 """
 
 from __future__ import annotations
@@ -13,51 +13,70 @@ from typing import Annotated, Literal
 
 import typer
 
-from jde_ray.jobs.bench.archive import archive, long
+from jde_ray.jobs.bench.archive import archive, long_video
 from jde_ray.jobs.bench.association import association
-from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.bench.machine import AsJson, console, processor
 from jde_ray.jobs.bench.paper.figure3 import figure3
-from jde_ray.jobs.bench.paper.figure4 import sde
+from jde_ray.jobs.bench.paper.figure4 import figure4
 from jde_ray.jobs.bench.paper.speed import speed
 from jde_ray.jobs.bench.paper.table3 import table3
-from jde_ray.jobs.bench.pipeline import pipeline, plan
+from jde_ray.jobs.bench.pipeline import pipeline, sizing
 from jde_ray.jobs.bench.serving.serve import serve
 from jde_ray.jobs.console.runner import CONTEXT
 from jde_ray.pipelines.errors import ExitCode, RunError
 
-app = typer.Typer(help="Measure the parts of jde on this machine.", context_settings=CONTEXT)
-for _verb in (association, pipeline, plan, archive, long, figure3, sde, serve, speed, table3):
+app = typer.Typer(help="Measure speed and memory on this machine.", context_settings=CONTEXT)
+for _verb in (
+    association,
+    pipeline,
+    sizing,
+    archive,
+    long_video,
+    figure3,
+    figure4,
+    serve,
+    speed,
+    table3,
+):
     app.command()(_verb)
 
-QUICK = ("small", "darknet53-576x320")  # of the networks
+QUICK = ("small", "darknet53-576x320")  # networks of --quick
 
 
 @app.command()
 def network(
     name: Annotated[
-        list[str] | None, typer.Option("--config", help="Configuration; all unless given.")
+        list[str] | None,
+        typer.Option("--config", help=r"Network configuration, repeatable. \[default: all]"),
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, help=r"Frames at once. \[default: 1, 4; on a GPU 1, 16]"),
+        typer.Option(min=1, help=r"Batch size, repeatable. \[default: 1 and 4; on a GPU 1 and 16]"),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 or bf16; both unless given.")
+        list[str] | None, typer.Option(help=r"fp32 or bf16, repeatable. \[default: both]")
     ] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Device that the network runs on.")
     ] = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, help=r"Of the CPU. \[default: every core it may use]")
+        int | None, typer.Option(min=1, help=r"CPU threads. \[default: one per core]")
     ] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="Through torch.compile.")] = False,
-    graphs: Annotated[bool, typer.Option("--graphs", help="Through CUDA graphs.")] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="small and darknet53-576x320, one frame, briefly.")
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Run the network through torch.compile.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    graphs: Annotated[
+        bool, typer.Option("--graphs", help="Run the network through CUDA graphs.")
+    ] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="A short run: small and darknet53-576x320, one frame at a time."
+        ),
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Frames a second of the network, from bytes to detections; its share of the limit; memory."""
+    """Network speed from bytes to detections, as a share of the machine's limit, and memory."""
     import torch
 
     from jde_ray.jobs.bench.network import PRECISIONS, NetworkBench, build_table
@@ -91,14 +110,18 @@ def network(
 
 
 @app.command()
-def modes(
+def precision(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE", show_default=False)],
-    weights: Annotated[str, typer.Option(help="Shipped model or path.")] = "small",
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Network input.")] = None,
-    max_frames: Annotated[int, typer.Option(min=1, help="Of each source.")] = 100,
-    threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 1,
+    weights: Annotated[
+        str, typer.Option(help="Name of a shipped model, or path of a weight file.")
+    ] = "small",
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Input size of the network.")
+    ] = None,
+    max_frames: Annotated[int, typer.Option(min=1, help="Frames per source.")] = 100,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """What the quick ways of running the network change: boxes moved, ids changed. As JSON."""
+    """How far bf16 and other fast modes move boxes and change ids, as lines of JSON."""
     import torch
 
     from jde_ray.jobs.bench import precision as bench

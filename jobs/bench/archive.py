@@ -1,7 +1,7 @@
-"""`jde bench archive` and `jde bench long`: many short videos, one long one; stand-in network.
+"""`jde bench archive` and `jde bench long-video`: many short videos, one long one.
 
-What is measured is the dataflow itself: its rate, its memory, and that a finished run started
-again decodes nothing.
+They measure the dataflow itself, with a stand-in for the network: its speed and memory, and that
+a finished run started again decodes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.bench.machine import AsJson, console, processor
 from jde_ray.jobs.bench.memory import MIB, Memory
 
 if TYPE_CHECKING:
@@ -28,15 +28,16 @@ _COURSE = ("videos_per_second_by_tenth", "driver_mib_by_tenth")  # over the cour
 
 def archive(
     videos: Annotated[
-        list[int] | None, typer.Option(min=1, help=r"Videos of a run. \[default: 500 and 2000]")
+        list[int] | None,
+        typer.Option(min=1, help=r"Number of videos, repeatable. \[default: 500 and 2000]"),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of a video.")] = 16,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    frames: Annotated[int, typer.Option(min=1, help="Frames per video.")] = 16,
+    as_json: AsJson = False,
 ) -> None:
-    """Videos a second and memory over the number of short videos; and the same run again."""
+    """Videos per second and memory for archives of many short videos, and a second run of each."""
     from jde_ray.pipelines.cluster import connected
 
-    with connected("local"):  # one Ray for all runs, so that its start is in none of them
+    with connected("local"):  # one Ray for all runs, so that none includes its start
         rows = [_measure_archive(number, frames) for number in videos or [500, 2000]]
     report = {"cpu": processor(), "frames": frames, "rows": rows}
     if as_json:
@@ -54,11 +55,13 @@ def archive(
             typer.echo(f"{row['videos']} videos, {name.replace('_', ' ')}: {figures}")
 
 
-def long(
-    hours: Annotated[float, typer.Option(min=0.001, help="Of video at 25 frames/s.")] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+def long_video(
+    hours: Annotated[
+        float, typer.Option(min=0.001, help="Length of the video at 25 frames/s.")
+    ] = 1.0,
+    as_json: AsJson = False,
 ) -> None:
-    """One long video cut into segments: rate, and memory of driver and workers as it goes on."""
+    """One long video split into segments: speed, and memory of driver and workers over time."""
     from jde_ray.jobs.bench.stand_ins import RATE, write_videos
     from jde_ray.pipelines.cluster import connected
 

@@ -1,4 +1,4 @@
-"""`jde bench association`: the association beside a plain loop, one BLAS thread."""
+"""`jde bench association`: the association against a plain loop, on one BLAS thread."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.bench.machine import AsJson, console, processor
 
 if TYPE_CHECKING:
     from jde_ray.models.structures import Detections, Tracks
 
-SCENES = {"t20": 20, "t100": 100, "t300": 300}  # targets a frame, 512-d embeddings
+SCENES = {"t20": 20, "t100": 100, "t300": 300}  # targets per frame, with 512-d embeddings
 ORIGINAL_FRAMES_PER_SECOND = {"t20": 590.0, "t100": 111.0, "t300": 28.0}
 BLAS_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def association(
     repeat: Annotated[int, typer.Option(min=1, help="Runs over each scene.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Frames a second of the association at 20, 100 and 300 targets, one BLAS thread."""
+    """Speed of the association with 20, 100 and 300 targets, on one BLAS thread."""
     _pin_blas(["--repeat", str(repeat), *(["--json"] if as_json else [])])
     rows = [_measure_scene(name, repeat) for name in SCENES]
     report = {"cpu": processor(), "blas_threads": 1, "repeat": repeat, "scenes": rows}
@@ -38,7 +38,7 @@ def association(
 
 
 def _pin_blas(arguments: list[str]) -> None:
-    """Go on with one BLAS thread; where numpy is loaded with more, in a process of its own."""
+    """Continue with one BLAS thread, in a new process if numpy is already loaded with more."""
     one_thread = dict.fromkeys(BLAS_VARIABLES, "1")
     if "numpy" in sys.modules and one_thread.items() - os.environ.items():
         command = [sys.executable, "-m", "jde_ray.jobs.bench.app", "association", *arguments]
@@ -47,7 +47,7 @@ def _pin_blas(arguments: list[str]) -> None:
 
 
 def _measure_scene(name: str, repeat: int) -> dict[str, Any]:
-    """Milliseconds a frame of the loop and of both modes on one scene."""
+    """Milliseconds per frame of the loop and both modes on one scene."""
     from jde_ray.models.synthetic import embedding_scenes
     from jde_ray.models.tracking.baseline import LoopTracker
     from jde_ray.models.tracking.config import TrackingConfig
@@ -76,10 +76,10 @@ def _measure_scene(name: str, repeat: int) -> dict[str, Any]:
 def _best_ms(
     build: Callable[[], Callable[..., Tracks]], frames: list[Detections], repeat: int
 ) -> float:
-    """Mean over the frames of each frame's best time over the repeats, in milliseconds.
+    """Mean over all frames of the frame's best time in any repeat, in milliseconds.
 
-    Every repeat does the same work, so the best time of a frame is the one in which nothing else
-    had the processor.
+    Every repeat does the same work, so a frame's best time is the one least disturbed by other
+    processes.
     """
     best = [float("inf")] * len(frames)
     for _ in range(repeat):
@@ -94,8 +94,8 @@ def _best_ms(
 def _build_table(report: dict[str, Any]) -> Table:
     table = Table(
         title=f"Association, 512-d embeddings, one BLAS thread, {report['cpu']}",
-        caption="loop: one filterpy object a track, same run. "
-        "original: its quoted frames/s on a quiet EPYC core.",
+        caption="loop: one filterpy object per track, same run. "
+        "original: frames/s quoted for it on an idle EPYC core.",
     )
     for name in ("targets", "mode", "ms/frame", "frames/s", "x loop", "original", "x original"):
         table.add_column(name, justify="left" if name == "mode" else "right")

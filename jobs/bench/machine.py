@@ -1,12 +1,16 @@
-"""What every `jde bench` says beside its figures: the machine, and a table of a readable width."""
+"""Shared by the measurements: the machine they report, the form of their output."""
 
 from __future__ import annotations
 
 import os
 import platform
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def processor() -> str:
@@ -20,5 +24,5 @@ def processor() -> str:
 
 
 def console(width: int = 110) -> Console:
-    """Of the terminal; a file or a pipe, which has no width, gets so many columns."""
+    """A console as wide as the terminal, or `width` columns for a file or a pipe."""
     return Console(width=None if os.isatty(1) else width)

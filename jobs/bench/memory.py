@@ -1,4 +1,4 @@
-"""Memory of a process and all its descendants over time."""
+"""Samples the memory of a process and all its descendants."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Memory:
         self._thread.start()
 
     def note(self, progress: Progress) -> None:
-        """So far it has come; every tenth of the videos is said on stderr."""
+        """Record progress; print a line to stderr after every tenth of the videos."""
         self._done.append((time.perf_counter(), progress))
         tenth = 10 * progress.videos_done // max(progress.videos, 1)
         if tenth > self._tenth:
@@ -39,12 +39,12 @@ class Memory:
             typer.echo(f"{done} videos in {seconds:.0f} s, driver {driver:.0f} MiB", err=True)
 
     def stop(self) -> None:
-        """Take no more samples."""
+        """Stop sampling."""
         self._is_over.set()
         self._thread.join()
 
     def mean(self, start: float, stop: float) -> dict[str, float]:
-        """Mean MiB by kind of process between two shares of the time of work."""
+        """Mean MiB by kind of process, between two fractions of the working time."""
         begin, end = self._span()
         low, high = (begin + share * (end - begin) for share in (start, stop))
         chosen = [used for at, used in self._samples if low <= at <= high]
@@ -53,16 +53,16 @@ class Memory:
         return {kind: sum(used[kind] for used in chosen) / len(chosen) for kind in chosen[0]}
 
     def steady_rate(self) -> float:
-        """Videos a second between the first and the last receipt."""
+        """Videos per second between the first and the last receipt."""
         (begin, first), (end, last) = self._done[0], self._done[-1]
         return (last.videos_done - first.videos_done) / max(end - begin, 1e-9)
 
     def rates(self, kind: str) -> list[float]:
-        """Videos (`videos_done`) or `frames` a second in each tenth of them."""
+        """Videos (`videos_done`) or `frames` per second, in each tenth of the total."""
         times = [at for at, _ in self._done]
         counts = [float(getattr(progress, kind)) for _, progress in self._done]
         borders = np.linspace(counts[0], counts[-1], 11)
-        # where several receipts say the same, the first of them
+        # of several receipts with the same count, the first
         at = np.interp(borders, *_rising(counts, times))
         return [round(float(rate), 1) for rate in np.diff(borders) / np.maximum(np.diff(at), 1e-9)]
 
@@ -77,19 +77,19 @@ class Memory:
 
 
 def _rising(counts: list[float], times: list[float]) -> tuple[list[float], list[float]]:
-    """Without the points at which nothing was added."""
+    """Drop the points at which nothing was added."""
     kept = [i for i, count in enumerate(counts) if i == 0 or count > counts[i - 1]]
     return [counts[i] for i in kept], [times[i] for i in kept]
 
 
 def _used() -> dict[str, float]:
-    """From /proc; where there is none, nothing is known."""
+    """Memory in use by kind of process, read from /proc; zeros where there is none."""
     own = os.getpid()
     used = {"driver": sum(_resident(own)) / MIB, "association": 0.0, "workers": 0.0}
     for process in _descendants(own):
         try:
             title = Path(f"/proc/{process}/cmdline").read_bytes()
-            # what is shared is the object store, which has a size of its own
+            # shared memory is the object store, which has a fixed size
             private = _resident(process)[0] / MIB
         except OSError:  # it has just ended
             continue
@@ -101,7 +101,7 @@ def _used() -> dict[str, float]:
 
 
 def _resident(process: int) -> tuple[int, int]:
-    """Resident bytes of a process, its own and shared ones."""
+    """Resident bytes of a process: private and shared."""
     try:
         fields = Path(f"/proc/{process}/statm").read_text().split()
     except OSError:

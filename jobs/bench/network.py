@@ -1,4 +1,4 @@
-"""Measuring the network for `jde bench network`: speed, share of the machine's limit, memory."""
+"""Measures networks for `jde bench network`: speed, share of the machine's limit, memory."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
     from jde_ray.models.jde.network import JDE
 
-LIMIT_SECONDS = 1.5  # on a busy machine a short probe is easily too low
-CANDIDATES = 50  # a frame, that reach NMS and the embedding gather
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}  # and what torch calls them
+LIMIT_SECONDS = 1.5  # a shorter probe is often too low on a busy machine
+CANDIDATES = 50  # per frame, that reach NMS and the embedding gather
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}  # with their names in torch
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkBench:
-    """What is measured.
+    """Networks to measure, and how.
 
     Attributes:
-        names: Of configurations.
-        batches: Frames at once.
-        precisions: Arithmetic of the convolutions.
-        device: `cpu` or `cuda`.
-        threads: Of torch, on the CPU.
-        seconds: Spent on each row, after a first run; at least one run is timed.
-        compiled: Through `torch.compile`.
-        graphs: Through `models.jde.cuda.CudaRunner` (only on a GPU).
+        names: Names of network configurations.
+        batches: Batch sizes.
+        precisions: Keys of `PRECISIONS`.
+        device: Device that the networks run on.
+        threads: Threads of torch on the CPU.
+        seconds: Time for each row, after a warm-up run; at least one run is timed.
+        compiled: Run through `torch.compile`.
+        graphs: Run through `models.jde.cuda.CudaRunner` (only on a GPU).
     """
 
     names: tuple[str, ...]
@@ -46,7 +46,7 @@ class NetworkBench:
     graphs: bool = False
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One measured row after the other, see `_measure`."""
+        """Measure and yield one row per network, precision and batch size."""
         import torch
 
         torch.set_num_threads(self.threads)
@@ -104,7 +104,7 @@ def _measure(
 
 
 def _threshold(model: JDE, frames: torch.Tensor) -> float:
-    """The score above which there are about `CANDIDATES` a frame: random weights know no people."""
+    """A score that about `CANDIDATES` boxes per frame exceed; random weights find no people."""
     import torch
 
     from jde_ray.models.jde.decode import decode
@@ -117,7 +117,7 @@ def _threshold(model: JDE, frames: torch.Tensor) -> float:
 def _call(
     bench: NetworkBench, model: JDE, frames: torch.Tensor, threshold: float
 ) -> Callable[[int], None]:
-    """A function that detects in the same batch so many times."""
+    """A function that runs detection on the same batch the given number of times."""
     if bench.graphs:
         from jde_ray.models.jde.cuda import CudaRunner
 
@@ -137,9 +137,9 @@ def _call(
 
 
 def _time(bench: NetworkBench, call: Callable[[int], None]) -> _Runs:
-    """Seconds of a batch in the best run, and the peak of memory meanwhile.
+    """Seconds per batch in the best run, and peak memory.
 
-    On a GPU a run is ten batches, which overlap where the runner overlaps them.
+    On a GPU a run is ten batches, which overlap if the runner overlaps them.
     """
     times = 10 if bench.device == "cuda" else 1
     call(times)
@@ -153,7 +153,7 @@ def _time(bench: NetworkBench, call: Callable[[int], None]) -> _Runs:
 
 
 def giga_operations(name: str) -> float:
-    """GFLOP of one frame, two a multiplication and addition, counted on the layers."""
+    """GFLOP per frame, counted on the layers; a multiply-add is two operations."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -162,14 +162,14 @@ def giga_operations(name: str) -> float:
 
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         model = JDE(CONFIGURATIONS[name]).eval()
-        model.backbone.to("meta")  # with what is never created there
+        model.backbone.to("meta")  # including layers that are otherwise never created there
         width, height = model.config.size
         model.maps(torch.zeros(1, 3, height, width))
     return float(counter.get_total_flops()) / 1e9
 
 
 def matrix_product_limit(device: str, precision: str) -> float:
-    """GFLOP a second of a large matrix product: this machine's practical limit, in this run."""
+    """GFLOP/s of a large matrix product: the practical limit of this machine right now."""
     import torch
 
     side = 8192 if device == "cuda" else 2048
@@ -184,7 +184,7 @@ def matrix_product_limit(device: str, precision: str) -> float:
 
 
 def reset_peak(device: str) -> None:
-    """Let the peak of memory begin here."""
+    """Reset the peak memory counter."""
     if device == "cuda":
         import torch
 
@@ -212,11 +212,11 @@ def peak_bytes(device: str) -> int:
 
 
 def build_table(report: dict[str, Any]) -> Table:
-    """The table of a report of `measure`."""
+    """Format the measured rows as a table."""
     table = Table(
         title=f"Network, {report['device']}, {report['threads']} CPU threads",
-        caption="Best run, uint8 frames to detections, about 50 candidates a frame. limit: a large "
-        "matrix product of the same precision in this run. memory: of the process, or of the GPU.",
+        caption="Best run, uint8 frames to detections, about 50 candidates per frame. limit: a "
+        "large matrix product in the same precision and run. memory: process, or GPU.",
     )
     table.add_column("configuration", no_wrap=True)
     figures = ("ms/batch", "frames/s", "GFLOP/frame", "limit GFLOP/s", "% of limit", "peak MiB")

@@ -1,4 +1,4 @@
-"""`jde bench pipeline` and `jde bench plan`: the stages of the dataflow beside the whole of it."""
+"""`jde bench pipeline` and `jde bench sizing`: the stages of the dataflow and the whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.bench.machine import AsJson, console, processor
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
@@ -24,20 +24,24 @@ if TYPE_CHECKING:
     from jde_ray.pipelines.tracking.pools import Pools
     from jde_ray.pipelines.tracking.stages.decode import Decoder
 
-_CHUNKS_KEPT = 24  # chunks of frames that the stage of detection is fed with, again and again
+_CHUNKS_KEPT = 24  # chunks of frames that the detection stage is fed in a loop
 
 
 def pipeline(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SOURCE", help=r"Videos. \[default: stand-ins for all stages]"),
+        typer.Argument(
+            metavar="SOURCE", help=r"Videos to process. \[default: stand-ins for all stages]"
+        ),
     ] = None,
-    weights: Annotated[str, typer.Option(help="Shipped model or path.")] = "small",
-    max_frames: Annotated[int, typer.Option(min=32, help="Of each video.")] = 400,
-    num_detectors: Annotated[int | None, typer.Option(min=1, help="Networks at once.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    weights: Annotated[
+        str, typer.Option(help="Name of a shipped model, or path of a weight file.")
+    ] = "small",
+    max_frames: Annotated[int, typer.Option(min=32, help="Frames per video.")] = 400,
+    num_detectors: Annotated[int | None, typer.Option(min=1, help="Number of detectors.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Each stage alone and the whole in one process tree: frames/s, and the whole's share."""
+    """Frames/s of each stage alone and of the whole dataflow, and how they compare."""
     from jde_ray.pipelines.cluster import connected
     from jde_ray.pipelines.config import ResourceConfig
     from jde_ray.pipelines.tracking.pools import size_pools
@@ -56,8 +60,8 @@ def pipeline(
         return
     table = Table(
         title=f"Stages of the dataflow, {report['cpu']}, {report['cores']} cores",
-        caption="alone: nothing else runs. limit of the cores: all stages at once on these cores, "
-        "by the processor time that each took alone.",
+        caption="Each stage runs alone. limit of the cores: all stages at once on these cores, by "
+        "the processor time that each took alone.",
     )
     for name in ("stage", "workers", "frames/s", "core ms/frame"):
         table.add_column(name, justify="left" if name == "stage" else "right")
@@ -67,22 +71,22 @@ def pipeline(
     table.add_row("whole", "", f"{report['whole_frames_per_second']:.1f}", "")
     console().print(table)
     typer.echo(
-        f"slowest stage: {report['slowest']}; the whole is {report['share_of_slowest']:.2f} of it,"
-        f" and {report['share_of_cores']:.2f} of what the cores allow"
+        f"slowest stage: {report['slowest']}; the whole reaches {report['share_of_slowest']:.2f} of"
+        f" its speed, and {report['share_of_cores']:.2f} of what the cores allow"
     )
 
 
-def plan(
+def sizing(
     out: Annotated[str, typer.Argument(metavar="OUT", help="A finished run, or its summary.json.")],
     gpu_fps: Annotated[
         list[float] | None,
         typer.Option(min=0.1, help=r"Frames/s of the network on a GPU. \[default: 100, 400, 1000]"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Cores of decoding and association that keep a GPU of a given speed busy."""
+    """How many cores decoding and association need to keep a GPU busy."""
     summary = _read_summary(out)
-    rows = plan_rows(summary, gpu_fps or [100.0, 400.0, 1000.0])
+    rows = sizing_rows(summary, gpu_fps or [100.0, 400.0, 1000.0])
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -96,12 +100,12 @@ def plan(
     console().print(table)
 
 
-def plan_rows(summary: dict[str, Any], speeds: Sequence[float]) -> list[dict[str, float]]:
-    """Cores by speed of the GPU; working seconds of a stage a frame times frames a second.
+def sizing_rows(summary: dict[str, Any], speeds: Sequence[float]) -> list[dict[str, float]]:
+    """Cores by GPU speed: a stage's seconds per frame times frames per second.
 
     Args:
-        summary: Of a run, as `summary.json` holds it.
-        speeds: Frames a second of the network on one GPU.
+        summary: Contents of a run's `summary.json`.
+        speeds: Frames per second of the network on one GPU.
     """
     a_frame = {
         stage: summary["seconds"][stage] / summary["frames"] for stage in ("decode", "associate")
@@ -130,7 +134,7 @@ def _read_summary(out: str) -> dict[str, Any]:
         ) from error
     if not frames:
         raise RunError(
-            f"bench: the last run in {out} looked at no frames; name one that did", ExitCode.REFUSED
+            f"bench: the last run in {out} processed no frames; name one that did", ExitCode.REFUSED
         )
     return summary
 
@@ -156,7 +160,7 @@ def _what(
 
 
 class _Bench:
-    """The stages of one run on a connected Ray."""
+    """Measures the stages of a run on a connected Ray."""
 
     def __init__(
         self,
@@ -195,7 +199,7 @@ class _Bench:
         }
 
     def _decode(self, videos: Sequence[Video]) -> dict[str, Any]:
-        """Tasks that decode whole videos and give back only how many frames there were."""
+        """Decode whole videos in tasks that return only the number of frames."""
         import ray
 
         task: Any = ray.remote(_count_frames)
@@ -209,7 +213,7 @@ class _Bench:
         return _row("decode", min(decoders, len(videos)), once, self._cores)
 
     def _detect(self, videos: Sequence[Video], chunks: list[FrameChunk]) -> dict[str, Any]:
-        """The detectors of a run, fed from the object store with the first chunks."""
+        """Feed the detectors of a run from the object store with the first chunks."""
         import ray
 
         from jde_ray.pipelines.detection.detector import Detector
@@ -242,7 +246,7 @@ class _Bench:
         return row
 
     def _associate(self, videos: Sequence[Video], chunks: Sequence[FrameChunk]) -> dict[str, Any]:
-        """The association shards of an attempt; every chunk's detections again and again."""
+        """Feed the association shards the detections of a few chunks in a loop, in order."""
         import ray
 
         from jde_ray.pipelines.config import OutputConfig
@@ -279,7 +283,7 @@ class _Bench:
         return row
 
     def _whole(self, sources: list[str]) -> float:
-        """Frames a second between the first receipt and the last."""
+        """Frames per second between the first receipt and the last."""
         from jde_ray.pipelines.tracking import offline
 
         seen: list[tuple[float, int]] = []
@@ -296,7 +300,7 @@ class _Bench:
 
 
 def _row(stage: str, workers: int, once: Callable[[], int], cores: int) -> dict[str, Any]:
-    """Best of three; the first one also starts the workers."""
+    """Time the best of three runs; the first also starts the workers."""
     best, frames = float("inf"), 0
     for _ in range(3):
         started = time.perf_counter()
@@ -326,7 +330,7 @@ def _count_frames(
 
 
 def _moved(chunk: DetectionChunk, video: Video, index: int) -> dict[str, Any]:
-    """A chunk as another video's chunk of that number."""
+    """The same chunk as chunk `index` of another video."""
     from dataclasses import replace
 
     from jde_ray.pipelines.tracking.stages import wire_format

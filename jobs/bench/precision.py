@@ -1,7 +1,7 @@
-"""What the quick ways of running the network change, for `jde bench modes`.
+"""How the fast modes of a network change its results, for `jde bench precision`.
 
-Each mode detects and tracks the same frames; the reference is the network as it was loaded, in
-float32, layer by layer, in torch's plain memory format.
+Each mode detects and tracks the same frames. The reference is the network as loaded: float32,
+layer by layer, in torch's default memory format.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 REFERENCE = "float32, as loaded"
 MODES = ("channels last", "folded norms, channels last (fp32)", "bfloat16 (bf16)")
-SAME_BOX = 0.5  # IoU from which two modes are taken to mean the same person
+SAME_BOX = 0.5  # lowest IoU at which boxes of two modes count as the same person
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one mode found in one frame."""
+    """Results of one mode on one frame."""
 
     detections: Detections
     tracks: Tracks
 
 
 def build_models(weights: str, size: tuple[int, int] | None) -> dict[str, JDE]:
-    """The reference and the modes, all of the same weights.
+    """Build the reference and the modes from the same weights.
 
     Raises:
         ValueError: If the weights cannot be used.
@@ -63,7 +63,7 @@ def build_models(weights: str, size: tuple[int, int] | None) -> dict[str, JDE]:
 
 
 def watch(video: Video, config: TrackConfig, models: dict[str, JDE]) -> dict[str, list[Seen]]:
-    """Detections and tracks of every frame of one video, by mode.
+    """Detect and track every frame of a video with every mode.
 
     Raises:
         VideoError: If a frame cannot be read.
@@ -86,7 +86,7 @@ def watch(video: Video, config: TrackConfig, models: dict[str, JDE]) -> dict[str
 
 
 def _detect(model: JDE, chunk: FrameChunk, config: TrackConfig) -> DetectionChunk:
-    """As the dataflow's detector does it, with this very model."""
+    """Detect as the dataflow's detector does, with the given model."""
     import torch
 
     from jde_ray.pipelines.detection.detector import Detector
@@ -106,15 +106,15 @@ def _detect(model: JDE, chunk: FrameChunk, config: TrackConfig) -> DetectionChun
 
 
 def compare(reference: Sequence[Seen], other: Sequence[Seen]) -> dict[str, Any]:
-    """Differences of one mode from the reference over the same frames.
+    """Compare one mode with the reference over the same frames.
 
     Returns:
-        `detections` of the reference; `lost` and `gained` ones; `moved_median_px`,
-        `moved_mean_px`, `moved_p99_px` and `moved_max_px`, the largest change of a coordinate of a
-        box, in source pixels (a box moves far where NMS prefers another candidate of the same
-        person); `embedding_distance`, the mean; track `rows`, `rows_lost`, `rows_gained`, and
-        `ids_changed`: rows whose identity is not the one that goes with their reference identity
-        mostly.
+        `detections`: number in the reference; `lost`, `gained`: detections only in one of the two.
+        `moved_median_px`, `moved_mean_px`, `moved_p99_px`, `moved_max_px`: largest change of any
+        coordinate of a box, in source pixels (a box moves far where NMS prefers another candidate
+        of the same person). `embedding_distance`: mean distance. `rows`, `rows_lost`,
+        `rows_gained`: the same for track rows. `ids_changed`: rows whose identity is not the one
+        that most often goes with their reference identity.
     """
     moved: list[FloatArray] = []
     distances: list[FloatArray] = []
@@ -149,7 +149,7 @@ def compare(reference: Sequence[Seen], other: Sequence[Seen]) -> dict[str, Any]:
 
 
 def _pairs(a: FloatArray, b: FloatArray) -> tuple[Any, Any]:
-    """Rows of `a` and of `b` that overlap best, each once."""
+    """Match boxes of `a` and `b` by overlap; returns indices into both."""
     from scipy.optimize import linear_sum_assignment
 
     overlap = iou_matrix(a, b)
@@ -159,7 +159,7 @@ def _pairs(a: FloatArray, b: FloatArray) -> tuple[Any, Any]:
 
 
 def measure(video: Video, models: dict[str, JDE], max_frames: int) -> Iterator[dict[str, Any]]:
-    """One row a mode: the video, the number of frames, and what `compare` says."""
+    """Yield one row per mode: the video, the number of frames and the result of `compare`."""
     detection = DetectionConfig(size=models[REFERENCE].config.size)
     seen = watch(video, TrackConfig(detection=detection, max_frames=max_frames), models)
     for mode in MODES:

@@ -1,1 +1,1 @@
-"""What all commands share: options, settings, progress, exit codes."""
+"""Shared by all verbs: flags, settings, progress, exit codes."""

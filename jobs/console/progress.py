@@ -1,4 +1,4 @@
-"""What a user sees of a run: progress while it works, a table and the errors at its end.
+"""Shows a run to its user: progress while it works, then a table and the errors.
 
 Progress goes to stderr, the table to stdout. On a terminal it is a bar; elsewhere plain lines,
 one every few seconds.
@@ -30,14 +30,14 @@ MAX_TABLE_ROWS = 50
 MAX_NAMES = 5  # in a line
 
 _CAUSES = {
-    "max_detections": "{} detections over the most of a frame (--max-detections)",
+    "max_detections": "{} detections over the limit per frame (--max-detections)",
     "degenerate_box": "{} detections without area",
     "min_box_area": "{} boxes of tracks, too small (--min-box-area)",
 }
 
 
 def describe(progress: Progress) -> str:
-    """One line: videos, frames, frames/s, the time that is left."""
+    """One line: videos, frames, frames/s and the time left."""
     rate = progress.frames / progress.seconds if progress.seconds > 0 else 0.0
     skipped = f" ({progress.videos_skipped} done before)" if progress.videos_skipped else ""
     return (
@@ -52,7 +52,7 @@ def _time_left(progress: Progress) -> str:
         seconds = 0
     elif progress.seconds_left is not None:
         seconds = round(progress.seconds_left)
-    elif progress.videos_done:  # no header says how long they are: by the share of videos done
+    elif progress.videos_done:  # no header states the length: estimate by videos done
         seconds = round(progress.seconds / progress.videos_done * left)
     else:
         return "?"
@@ -62,7 +62,7 @@ def _time_left(progress: Progress) -> str:
 
 
 class Display:
-    """Shows progress; call it with every report."""
+    """Shows progress; call it with every report of a run."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -91,7 +91,7 @@ class Display:
             self._line(self._last)
 
     def __call__(self, progress: Progress) -> None:
-        """Take a report: draw it, or print a line if the last one is some seconds old."""
+        """Draw the report; without a terminal, print a line if the last one is some seconds old."""
         self._last, self._is_last_printed = progress, False
         if self._bar is not None:
             text = describe(progress)
@@ -107,7 +107,7 @@ class Display:
 
 
 def show_summary(summary: Summary, console: Console | None = None) -> None:
-    """Table of the videos, the errors in a line each, totals and where the result is."""
+    """Print a table of the videos, one line per error, the totals and the result's place."""
     if console is None:
         console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table("video", box=None, pad_edge=False)
@@ -128,7 +128,7 @@ def show_summary(summary: Summary, console: Console | None = None) -> None:
 
 
 def _troubles(summary: Summary) -> list[str]:
-    """What went wrong in this call and what is wrong in OUT, a line each, so many of them."""
+    """One line per failure in this call and per unreadable result in OUT, up to a limit."""
     lines = []
     for error in summary.errors[:MAX_TABLE_ROWS]:
         where = "" if error.get("frame") is None else f" (frame {error['frame']})"
@@ -177,19 +177,17 @@ def _totals(summary: Summary) -> list[str]:
         lines.append(f"left out: {'; '.join(texts)}")
     if summary.changed:
         lines.append(
-            f"{len(summary.changed)} done before have another file now, and are as they were: "
-            f"{_some(summary.changed)}; --overwrite does them again"
+            f"{len(summary.changed)} done before have a changed file and keep their old tracks: "
+            f"{_some(summary.changed)}; --overwrite processes them again"
         )
     if summary.videos_failed or summary.videos_failed_before:
-        lines.append(
-            "failed videos are left alone by the next run; --retry-errors tries them again"
-        )
+        lines.append("the next run skips failed videos; --retry-errors tries them again")
     if was_stopped:
-        return lines  # no report yet, and what to do next is said elsewhere
+        return lines  # no report yet; the caller says what to do next
     return [*lines, f"written to {summary.out}; report.html there shows the run"]
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first names, and how many there are besides."""
+    """The first names, and the number of the rest."""
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return ", ".join(names[:MAX_NAMES]) + more

@@ -1,4 +1,4 @@
-"""One way to run a verb: errors are one line on stderr, and the exit code says their kind.
+"""Runs a verb: an error is one line on stderr, and the exit code says its kind.
 
 `JDE_DEBUG=1` shows the traceback too.
 """
@@ -21,14 +21,14 @@ CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) -> int:
-    """Parse `arguments`, call the verb, and give its exit code.
+    """Parse `arguments`, call the verb, and return its exit code.
 
     Args:
         target: A function with typer annotations, or a `typer.Typer` with verbs of its own.
-        verb: Its name, for messages.
-        arguments: What was typed behind it.
+        verb: Name of the verb, for messages.
+        arguments: The command line after the verb.
     """
-    if isinstance(target, typer.Typer) and not arguments:  # it wants a verb of its own
+    if isinstance(target, typer.Typer) and not arguments:  # a verb is missing
         with redirect_stdout(sys.stderr):
             run_verb(target, verb, ["--help"])
         return ExitCode.REFUSED
@@ -43,21 +43,21 @@ def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) ->
         if os.environ.get("JDE_DEBUG") == "1":
             traceback.print_exc()
         return _explain(error)
-    if code == ExitCode.INTERRUPTED:  # typer makes an exit code of Ctrl-C, without a word
+    if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into an exit code silently
         say(
-            "interrupted; the same command goes on, with --out and the folder if none was named",
+            "interrupted; run the same command to continue, with --out FOLDER if you gave none",
             code,
         )
     return code
 
 
 def main(target: Callable[..., Any], verb: str) -> None:
-    """For `python -m jobs.<verb>`."""
+    """Entry point of `python -m jobs.<verb>`."""
     sys.exit(run_verb(target, verb, sys.argv[1:]))
 
 
 def say(message: str, code: int) -> int:
-    """Print one line of error, and give the code back."""
+    """Print an error on one line and return the code."""
     print(f"jde: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return int(code)
 
@@ -74,7 +74,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, RunError):
         return say(str(error), error.exit_code)
     if isinstance(error, StorageError):
-        return say(f"{error}; the same command goes on", ExitCode.INTERNAL)
+        return say(f"{error}; run the same command to continue", ExitCode.INTERNAL)
     format_message = getattr(error, "format_message", None)
     if format_message is not None:  # typer's usage errors, whichever click they come from
         return say(format_message(), ExitCode.REFUSED)

@@ -1,4 +1,4 @@
-"""Scores of sequences as a table on the terminal, as JSON and as CSV."""
+"""Scores per sequence as a table on the terminal, as JSON and as CSV."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _WITHOUT_TERMINAL = 200  # columns: a file or a pipe has no width, and figures a
 def print_scores(
     scores: Mapping[str, Figures], left_out: Sequence[str], parts: Sequence[Sequence[str]]
 ) -> None:
-    """One line a sequence, the last one (over all) set apart.
+    """Print one line per sequence, the overall scores set apart.
 
     Args:
-        scores: Figures by sequence, the one over all last.
+        scores: Figures by sequence, the overall ones last.
         left_out: Sequences without ground truth; each gets a line that says so.
-        parts: Names of the columns; parts are tables of their own where the terminal is narrow.
+        parts: Column names in groups, which become separate tables on a narrow terminal.
     """
     console = Console()
     if not console.is_terminal:
@@ -60,12 +60,12 @@ def _cell(value: float) -> str:
 
 
 def write_json(path: Path, scores: Mapping[str, Figures], more: Mapping[str, object]) -> None:
-    """Figures by sequence and, the last of `scores`, over all; NaN becomes null.
+    """Write figures by sequence and overall; NaN becomes null.
 
     Args:
-        path: Of the file.
-        scores: As for `print_scores`.
-        more: What else is told, by key.
+        path: File to write.
+        scores: Figures by sequence, the overall ones last.
+        more: Further top-level entries, by key.
 
     Raises:
         OSError: If the file cannot be written.
@@ -81,7 +81,7 @@ def write_json(path: Path, scores: Mapping[str, Figures], more: Mapping[str, obj
 
 
 def write_csv(path: Path, scores: Mapping[str, Figures]) -> None:
-    """A line a sequence, the one over all last; nothing stands for NaN.
+    """Write one line per sequence, the overall one last; NaN becomes an empty cell.
 
     Raises:
         OSError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Settings whose weights are there and fit: for every verb that runs a network."""
+"""Checks the weights before a verb runs a network."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 
 
 def check_weights(values: Values) -> Settings:
-    """Configurations with the hash of the weights, and their size where none was given.
+    """Build the configurations, with the hash of the weights and, unless given, their size.
 
     Raises:
-        RunError: If the weights cannot be used, or not with inputs of any shape; before any
-            other work.
+        RunError: If the weights cannot be used, or not with the settings given.
     """
     from jde_ray.pipelines.detection.settings import detection_for
 

@@ -24,10 +24,10 @@ import yaml
 from typer.main import get_command
 
 from jde_ray.jobs import cli
-from jde_ray.jobs.console import options
+from jde_ray.jobs.console import options, run_flags
 from jde_ray.jobs.console.runner import _application
 from jde_ray.models.tracking.registry import CONFIGS
-from jde_ray.pipelines.detection import networks
+from jde_ray.pipelines.detection import settings as detection_settings
 from jde_ray.pipelines.errors import ExitCode
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.settings import Augmentation, Source, TrainingConfig
@@ -90,7 +90,7 @@ def names_of(*kinds: type[Any]) -> list[str]:
 
 def settings_file(dice: random.Random, folder: Path) -> Path:
     """For `jde track --config`, by flags and by sections."""
-    content: Any = mapping(dice, sorted(options.FLAGS))
+    content: Any = mapping(dice, sorted(run_flags.FLAGS))
     for section, kind in options.SECTIONS.items():
         if dice.random() < 0.3:
             kinds = CONFIGS.values() if section == "tracking" else [kind]
@@ -199,12 +199,17 @@ def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").touch()
     monkeypatch.chdir(tmp_path)
-    for place in ("offline.track", "reassociation.track", "refinement.refine", "tuning.tune"):
-        monkeypatch.setattr(f"pipelines.{place}", stop)
+    for place in (
+        "tracking.offline.track",
+        "tracking.from_detections.track",
+        "refinement.refine",
+        "evaluation.tuning.tune",
+    ):
+        monkeypatch.setattr(f"jde_ray.pipelines.{place}", stop)
     monkeypatch.setattr("jde_ray.pipelines.cluster.connected", stop)
     monkeypatch.setattr("jde_ray.pipelines.training.run.train_here", stop)
     monkeypatch.setattr("jde_ray.pipelines.training.ray_train.train_on_ray", stop)
-    monkeypatch.setattr(networks, "inspect", lru_cache(networks.inspect))
+    monkeypatch.setattr(detection_settings, "inspect", lru_cache(detection_settings.inspect))
     return tmp_path
 
 

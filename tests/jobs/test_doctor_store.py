@@ -32,7 +32,7 @@ def test_a_store_that_replaces_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     checks = said(str(tmp_path))
     assert checks["store create-only"][0] is False
     assert checks["store races"][0] is None
-    assert "4 of 4 creators" in checks["store races"][1]
+    assert "4 of 4 simultaneous creators" in checks["store races"][1]
 
 
 def test_a_store_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_a_run_of_some_frames_is_scored_on_them_and_says_so(saved_detections, ca
         for kind, figure in (((), "MOTA"), (["--detections"], "AP")):
             assert run(["eval", str(place), *gt_of, *kind, "--json", str(where)]) == 0
             assert json.loads(where.read_text())["overall"][figure] == 100
-            said = "jde: scored in the frames that the run looked at: SEQ (the first 2)"
+            said = "jde: scored on the frames that the run processed: SEQ (the first 2)"
             assert said in capsys.readouterr().err
     record.unlink()
     assert evaluate(saved_detections, "--json", where) == 0

@@ -84,14 +84,17 @@ def test_a_file_is_never_worse_than_the_start_and_weak_detections_are_missed_alo
     command = ["tune", str(place), "--gt", str(place), "--out", str(out)]
     assert cli.run([*command, "--param", "conf=0.3:0.9"]) == ExitCode.DONE
     said = capsys.readouterr().out
-    assert "note: detections were saved from score 0.3 on, trials look at them from 0.18" in said
+    assert (
+        "note: detections were saved down to a score of 0.3, but trials use them down to 0.18"
+        in said
+    )
     monkeypatch.setattr(
         "jde_ray.pipelines.tracking.from_detections.resolve_settings", saved_from(0.1)
     )
     assert cli.run([*command, "--param", "min_hits=1,2"]) == ExitCode.DONE
     said = capsys.readouterr().out
     assert "note" not in said
-    assert "no trial is better than the settings as they were" in said
+    assert "no trial is better than the starting settings" in said
     assert build_settings(collect({}, out)).track.tracking == TrackingConfig()
     first, second = (float(word) for word in re.findall(r"\d+\.\d\d", out.read_text())[:2])
     assert first == second > 0

@@ -1,105 +1,34 @@
-"""Detectors and embedders over the same frames in turn, each part timed, the tracks scored.
+"""Runs combinations of detectors and embedders over the same frames; times and scores each.
 
-For `jde bench sde` and `jde bench speed`: one process, one frame at a time, no Ray. Every frame
-goes through all combinations before the next one, so that their times compare on a busy machine.
+For `jde bench figure4` and `jde bench speed`: one process, one frame at a time, no Ray. Every frame
+goes through all combinations before the next one, so that times compare on a busy machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 
-from jde_ray.jobs.console.options import Settings
-from jde_ray.models.letterbox import Letterbox
+from jde_ray.jobs.bench.paper.combinations import Combination, Footage
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.tracking import SequenceScores, score_sequence
-from jde_ray.models.sde.declaration import NetworkDeclaration, read_declaration
-from jde_ray.models.sde.network import AppearanceEmbedder, PersonDetector
 from jde_ray.models.structures import Detections, FloatArray
-from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.reporting import reported
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection.detector import Detector
-from jde_ray.pipelines.detection.networks import is_separate
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths, read_truth
-from jde_ray.pipelines.formats.mot import GroundTruth
-from jde_ray.pipelines.formats.track_files import by_all_names
-from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.video.chunks import decode_segment
 
-WARM_UP = 5  # frames of every sequence that are tracked but not timed
+WARM_UP = 5  # frames at the start of a sequence that are tracked but not timed
 STAGES = ("decode", "detect", "embed", "associate")
-NOTHING, OWN = "none", "joint"
-# `cpu` is for a machine with other work: time that this process had a processor
+# `cpu` counts processor time of this process, for a machine with other work
 CLOCKS: dict[str, Callable[[], float]] = {"wall": perf_counter, "cpu": process_time}
-
-
-@dataclass(frozen=True)
-class Footage:
-    """A video with its ground truth, None where there is none."""
-
-    video: Video
-    truth: GroundTruth | None
-
-
-@dataclass(frozen=True)
-class Finder:
-    """A detector; the embeddings of its detections have no width if it has none of its own."""
-
-    name: str
-    config: TrackConfig
-    find: Callable[[FrameChunk], Detections]
-
-
-@dataclass(frozen=True)
-class Embedder:
-    """Vectors of `(N, 4)` boxes in source pixels, from the frame itself."""
-
-    declared: NetworkDeclaration
-    config: TrackConfig
-    embed: Callable[[FrameChunk, FloatArray], FloatArray]
-
-    @property
-    def name(self) -> str:
-        """Of its file."""
-        return self.declared.file.stem
-
-    def gives_the_same(self, other: Embedder) -> bool:
-        """Whether a detector with either is one combination."""
-        return self.declared == other.declared and self.config.tracking == other.config.tracking
-
-
-@dataclass(frozen=True)
-class Combination:
-    """A detector, an embedder (None: what the detector gives, or nothing), an association.
-
-    Attributes:
-        finder: The detector.
-        embedder: None for none but the detector's own.
-        is_blind: Leave out the detector's own embeddings too.
-        config: Association, and what is left out of its tracks.
-    """
-
-    finder: Finder
-    embedder: Embedder | None
-    is_blind: bool
-    config: TrackConfig
-
-    @property
-    def embedding(self) -> str:
-        """Name of the embedding."""
-        if self.embedder is not None:
-            return self.embedder.name
-        return NOTHING if self.is_blind else OWN
 
 
 @dataclass(frozen=True)
@@ -107,14 +36,14 @@ class Measured:
     """One combination on one sequence.
 
     Attributes:
-        sequence: Its name.
-        detector: Likewise.
-        embedding: Likewise.
-        frames: That were timed.
-        boxes: Detections in them that the association looks at.
-        people: Of the truth a frame, NaN without.
-        seconds: By stage, of the timed frames. `decode` is to the size that the detector takes.
-        scores: None without truth.
+        sequence: Name of the sequence.
+        detector: Name of the detector.
+        embedding: Name of the embedding.
+        frames: Number of timed frames.
+        boxes: Detections in those frames that score high enough for the tracker.
+        people: People per frame in the ground truth, NaN without one.
+        seconds: By stage, over the timed frames; `decode` includes resizing for the detector.
+        scores: Tracking scores, None without ground truth.
     """
 
     sequence: str
@@ -138,89 +67,6 @@ class _Run:
     rows: list[BoxRows] = field(default_factory=list)
 
 
-def find_sequences(places: Sequence[Path], rules: TruthRules = TruthRules()) -> list[Footage]:
-    """Videos and image folders below `places`, each with its truth if there is one file of it.
-
-    Raises:
-        RunError: If there is no video.
-        ValueError: If a truth cannot be read.
-    """
-    videos, _ = find_videos([str(place) for place in places])
-    truths: dict[str, list[Path]] = {}
-    for place in places:
-        for name, files in find_truths(place if place.is_dir() else place.parent).items():
-            truths.setdefault(name, []).extend(files)
-    found, named = [], by_all_names(truths)
-    for video in videos:
-        files = named.get(video.name, [])
-        truth = read_truth(files[0], rules) if len(files) == 1 else None
-        found.append(Footage(video, truth))
-    return found
-
-
-def build_finder(name: str, settings: Settings) -> Finder:
-    """The detector that the settings' weights name."""
-    config, resources = settings.track, settings.resources
-    if is_separate(config.detection.weights):
-        declared = read_declaration(config.detection.weights)
-        detector = PersonDetector(declared.detector, resources.torch_threads)
-
-        def find_separate(chunk: FrameChunk) -> Detections:
-            letterbox = _letterbox(chunk)
-            tlbr, scores = detector.detect(
-                letterbox.pictures(chunk.frames)[0],
-                config.detection.threshold,
-                config.detection.nms_threshold,
-            )
-            most = slice(config.detection.max_detections)
-            tlbr, scores = letterbox.picture_to_source(tlbr[most]), scores[most]
-            return Detections(tlbr, scores, np.zeros((len(scores), 0), np.float32))
-
-        return Finder(name, config, find_separate)
-    joint = Detector(config.detection, resources)
-
-    def find_jointly(chunk: FrameChunk) -> Detections:
-        found = joint.detect(chunk)
-        if found.error is not None:
-            raise found.error
-        return found.detections[0]
-
-    return Finder(name, config, find_jointly)
-
-
-def build_embedder(settings: Settings) -> Embedder | None:
-    """The separate embedder that the settings' weights name, if they do; called as its file."""
-    if not is_separate(settings.track.detection.weights):
-        return None
-    declared = read_declaration(settings.track.detection.weights).embedder
-    if declared is None:
-        return None
-    network = AppearanceEmbedder(declared, settings.resources.torch_threads)
-
-    def embed(chunk: FrameChunk, tlbr: FloatArray) -> FloatArray:
-        letterbox = _letterbox(chunk)
-        boxes = letterbox.source_to_picture(tlbr)
-        return network.embed(letterbox.pictures(chunk.frames)[0], boxes)
-
-    return Embedder(declared, settings.track, embed)
-
-
-def with_embedder(finder: Finder, embedder: Embedder) -> Combination:
-    """A detector's boxes with a separate embedder, associated at the embedder's distances.
-
-    Whether weak boxes count is the embedder's setting too, since each of them costs it a crop.
-    """
-    config, other = finder.config, embedder.config
-    tracking = config.tracking
-    if isinstance(tracking, TrackingConfig) and isinstance(other.tracking, TrackingConfig):
-        tracking = replace(
-            tracking,
-            appearance_limit=other.tracking.appearance_limit,
-            low_overlap_limit=other.tracking.low_overlap_limit,
-        )
-    return Combination(finder, embedder, False, replace(config, tracking=tracking))
-
-
 def measure(
     sequence: Footage,
     combinations: Sequence[Combination],
@@ -230,10 +76,10 @@ def measure(
     """Track one sequence with every combination, frame by frame in turn.
 
     Args:
-        sequence: What is tracked.
-        combinations: With what.
-        max_frames: Of the sequence, None for all.
-        clock: One of `CLOCKS`. `cpu` adds up threads, so that it wants networks of one.
+        sequence: Sequence to track.
+        combinations: Combinations to track it with.
+        max_frames: Frames to use, None for all.
+        clock: One of `CLOCKS`. `cpu` adds up all threads, so networks should run on one.
 
     Raises:
         RunError: If the video cannot be read.
@@ -257,7 +103,7 @@ def measure(
     return [_result(sequence, run, index + 1, is_cut=max_frames is not None) for run in runs]
 
 
-Chunks = dict[str, FrameChunk]  # by the key of what it was decoded for
+Chunks = dict[str, FrameChunk]  # by `_key` of the settings they were decoded for
 
 
 def _frames(
@@ -266,7 +112,7 @@ def _frames(
     max_frames: int | None,
     clock: Callable[[], float],
 ) -> Iterator[tuple[int, Chunks, dict[str, float]]]:
-    """Number of a frame, the frame as each network takes it, and seconds that it took each."""
+    """Yield frame numbers, the frame as each network takes it, and the seconds each decode took."""
     configs: dict[str, TrackConfig] = {}
     for combination in combinations:
         for part in (combination.finder, combination.embedder):
@@ -298,7 +144,7 @@ def _frames(
 def _step(
     runs: list[_Run], index: int, chunks: Chunks, decoded: dict[str, float], *, is_timed: bool
 ) -> None:
-    """Take one frame through all combinations; what two of them share is done once."""
+    """Run one frame through all combinations; work that two of them share is done once."""
     found: dict[str, tuple[Detections, float]] = {}
     vectors: dict[tuple[str, str], tuple[FloatArray, float]] = {}
     for run in runs:
@@ -306,7 +152,7 @@ def _step(
         if finder.name not in found:
             found[finder.name] = _timed(run.clock, finder.find, chunks[_key(finder.config)])
         detections, detect_s = found[finder.name]
-        # the association looks at no others: a separate embedder need not see them
+        # the tracker ignores the others, so a separate embedder need not see them
         least = run.combination.config.tracking.least_score
         detections = detections[detections.scores >= least]
         embeddings, embed_s = detections.embeddings, 0.0
@@ -376,8 +222,3 @@ def check_clock(clock: str, threads: int) -> None:
 def _key(config: TrackConfig) -> str:
     detection = config.detection
     return f"{detection.size} {detection.rect} {detection.resize}"
-
-
-def _letterbox(chunk: FrameChunk) -> Letterbox:
-    height, width = chunk.frames.shape[1:3]
-    return Letterbox(chunk.info.width, chunk.info.height, width, height)

@@ -1,4 +1,4 @@
-"""`jde bench figure3`: weights and losses of every head while it learned (the paper's Figure 3)."""
+"""`jde bench figure3`: loss weights and losses during training (the paper's Figure 3)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.curves import CURVES, read_table
 
 TITLES = {"score": "classification", "box": "regression", "identity": "embedding"}
-LINES = ("-", "--", ":")  # of strides 32, 16, 8
+LINES = ("-", "--", ":")  # for strides 32, 16, 8
 SMOOTHED_ROWS = 5
 
 
 def figure3(
-    run: Annotated[str, typer.Argument(help="OUT of `jde train`: its curves.csv is drawn")],
-    out: Annotated[Path, typer.Option(help="picture; .png, .svg or .pdf")] = Path("figure3.png"),
+    run: Annotated[str, typer.Argument(help="OUT of `jde train`, whose curves.csv to draw.")],
+    out: Annotated[Path, typer.Option(help="Image to write: .png, .svg or .pdf.")] = Path(
+        "figure3.png"
+    ),
 ) -> None:
     """Draw the loss weights (left) and the losses (right) over the steps, both logarithmic."""
     try:
@@ -30,19 +32,19 @@ def figure3(
     if not rows:
         raise RunError(f"run: {run} has no {CURVES}; name the OUT of jde train", ExitCode.REFUSED)
     if out.suffix not in (".png", ".svg", ".pdf"):
-        text = f"out: got {out}, expected .png, .svg and .pdf"
+        text = f"out: got {out}, expected .png, .svg or .pdf"
         raise RunError(text, ExitCode.REFUSED)
     draw(rows, out)
     typer.echo(f"wrote {out}")
 
 
 def series(rows: Sequence[Mapping[str, str]], kind: str) -> dict[str, tuple[list[float], Any]]:
-    """Steps and values of every column `weight_*` or `loss_*`, without what has no logarithm.
+    """Steps and values of every `weight_*` or `loss_*` column, positive values only.
 
-    Curves written before weights were ask `s_*` for them: `exp(-s) / 2`.
+    Older curves hold `s_*` in place of weights, which are `exp(-s) / 2`.
 
     Args:
-        rows: Of a `curves.csv`.
+        rows: Rows of a `curves.csv`.
         kind: `weight` or `loss`.
     """
     names = dict.fromkeys(name for row in rows for name in row)
@@ -62,7 +64,7 @@ def series(rows: Sequence[Mapping[str, str]], kind: str) -> dict[str, tuple[list
 
 
 def draw(rows: Sequence[Mapping[str, str]], out: Path) -> None:
-    """Write the picture."""
+    """Draw both charts into a file."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -85,7 +87,7 @@ def draw(rows: Sequence[Mapping[str, str]], out: Path) -> None:
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Running mean over a few rows, in the logarithm."""
+    """Running mean of the logarithm over a few rows."""
     logs = [math.log(value) for value in values]
     half = SMOOTHED_ROWS // 2
     parts = [logs[max(0, i - half) : i + half + 1] for i in range(len(logs))]

@@ -1,4 +1,4 @@
-"""`jde bench sde`: the paper's Figure 4. Accuracy against time, with few people and with many."""
+"""`jde bench figure4`: the paper's Figure 4. Accuracy against time, by crowd size."""
 
 from __future__ import annotations
 
@@ -14,47 +14,55 @@ from jde_ray.jobs.bench.machine import console, processor
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
-    from jde_ray.jobs.bench.paper.comparison import Combination, Embedder, Footage, Measured
+    from jde_ray.jobs.bench.paper.combinations import Combination, Embedder, Footage
+    from jde_ray.jobs.bench.paper.comparison import Measured
     from jde_ray.jobs.console.options import Settings
 
 FEW, MANY = "few people", "many people"
-_STREETS = {"few": (6, 11), "many": (40, 12)}  # people at a time, seed
-_VISIBLE = 0.25  # of a rendered person, for whom a track is neither right nor wrong below
+_STREETS = {"few": (6, 11), "many": (40, 12)}  # people at a time, and the seed
+_VISIBLE = 0.25  # rendered people less visible than this count neither as hits nor as misses
 
 
-def sde(
+def figure4(
     data: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="TREE",
-            help=r"MOTChallenge sequences with ground truth. \[default: two rendered streets]",
+            help=r"MOTChallenge sequences with ground truth, repeatable. "
+            r"\[default: two rendered streets]",
         ),
     ] = None,
     config: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE.yaml",
-            help="Settings as for jde track, with a separate detector and embedder as weights.",
+            help="Settings for jde track whose weights are a separate detector and embedder; "
+            "repeatable.",
         ),
     ] = None,
-    weights: Annotated[str, typer.Option(help="The joint network.")] = "small",
-    precision: Annotated[str, typer.Option(help="Of the joint network.")] = "auto",
+    weights: Annotated[
+        str, typer.Option(help="Joint network: name of a shipped model, or path.")
+    ] = "small",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|bf16", help="Precision of the joint network.")
+    ] = "auto",
     crowd: Annotated[
-        float, typer.Option(min=0, help="People a frame from which on a sequence has many.")
+        float, typer.Option(min=0, help="People per frame at which a sequence counts as crowded.")
     ] = 10.0,
     max_frames: Annotated[
-        int | None, typer.Option(min=6, help=r"Of each sequence. \[default: all; 60 of a street]")
+        int | None,
+        typer.Option(min=6, help=r"Frames per sequence. \[default: all; 60 of a rendered street]"),
     ] = None,
     clock: Annotated[
         Literal["wall", "cpu"],
-        typer.Option(help="cpu: processor time, for a machine with other work; one thread."),
+        typer.Option(help="cpu counts processor time, for a busy machine; needs one thread."),
     ] = "wall",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each network.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for figure4.html and figure4.json.")] = Path(
         "runs/figure4"
     ),
 ) -> None:
-    """MOTA, IDF1, HOTA against milliseconds a frame: joint and separate embeddings (Figure 4)."""
+    """Accuracy against time per frame, with joint and with separate embeddings (Figure 4)."""
     from jde_ray.jobs.bench.paper.comparison import check_clock, measure
 
     try:
@@ -80,16 +88,16 @@ def sde(
     for line in per_person(report):
         typer.echo(line)
     if not config:
-        typer.echo("no --config: the joint network alone; docs/separate-networks.md says how to "
-                   "declare separate ones")  # fmt: skip
+        typer.echo("no --config: only the joint network was measured; docs/separate-networks.md "
+                   "shows how to declare separate ones")  # fmt: skip
     typer.echo(f"drawn in {out / 'figure4.html'}")
 
 
 def build_combinations(
     weights: str, precision: str, threads: int, files: Sequence[Path]
 ) -> list[Combination]:
-    """The joint network and every declared one, each with each embedding and with none."""
-    from jde_ray.jobs.bench.paper.comparison import (
+    """Combine the joint and every declared detector with each embedding and with none."""
+    from jde_ray.jobs.bench.paper.combinations import (
         Combination,
         build_embedder,
         build_finder,
@@ -97,14 +105,14 @@ def build_combinations(
     )
     from jde_ray.jobs.console.options import collect
 
-    given = {"weights": weights, "precision": precision, "torch_threads": threads}
+    given = {"weights": weights, "precision": precision, "threads": threads}
     settings = settle(collect(given, None))
     joint = build_finder(Path(weights).stem, settings)
     finders = [joint]
     embedders: dict[str, Embedder] = {}
     combinations = [Combination(joint, None, blind, joint.config) for blind in (False, True)]
     for file in files:
-        values = collect({"torch_threads": threads}, file)
+        values = collect({"threads": threads}, file)
         settings = settle(values)
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
         if finder.name in [one.name for one in finders]:
@@ -119,7 +127,7 @@ def build_combinations(
                     f" it ({known.declared.file}, {embedder.declared.file}), expected different"
                     " names"
                 )
-            if known is embedder:  # else the joint network has met it
+            if known is embedder:  # otherwise it is combined with the joint network already
                 combinations.append(with_embedder(joint, embedder))
             combinations.append(with_embedder(finder, embedder))
         elif settings.track.detection.weights != weights:
@@ -129,7 +137,7 @@ def build_combinations(
 
 
 def settle(values: Any) -> Settings:
-    """Settings with checked weights and the precision that they will run in."""
+    """Check the weights and resolve the precision."""
     from dataclasses import replace
 
     from jde_ray.jobs.console.settings import check_weights
@@ -141,8 +149,8 @@ def settle(values: Any) -> Settings:
 
 
 def find_footage(data: list[Path] | None, out: Path, max_frames: int | None) -> list[Footage]:
-    """Sequences with ground truth; streets are rendered below `out` where no data is given."""
-    from jde_ray.jobs.bench.paper.comparison import find_sequences
+    """Find sequences with ground truth; without data, render streets below `out`."""
+    from jde_ray.jobs.bench.paper.combinations import find_sequences
     from jde_ray.pipelines.evaluation.ground_truth import TruthRules
 
     if data:
@@ -155,7 +163,7 @@ def find_footage(data: list[Path] | None, out: Path, max_frames: int | None) -> 
 
 
 def render_streets(folder: Path, num_frames: int) -> None:
-    """Two streets of different crowds, unless they are there in this length."""
+    """Render two streets with different crowds, unless they exist in this length."""
     from jde_ray.models.synthetic.scene import StreetScene
     from jde_ray.pipelines.formats.mot import read_sequence_info
     from jde_ray.pipelines.video.synthetic import render_street
@@ -170,7 +178,7 @@ def render_streets(folder: Path, num_frames: int) -> None:
 
 
 def row_of(one: Measured) -> dict[str, Any]:
-    """One combination on one sequence, as JSON has it; times in milliseconds a frame."""
+    """One combination on one sequence as JSON; times are in milliseconds per frame."""
     ms = {stage: 1000 * seconds / one.frames for stage, seconds in one.seconds.items()}
     return {
         "sequence": one.sequence,
@@ -186,7 +194,7 @@ def row_of(one: Measured) -> dict[str, Any]:
 
 
 def group(measured: Sequence[Measured], crowd: float) -> list[dict[str, Any]]:
-    """As `row_of`, over all sequences with few and over all with many people."""
+    """Rows as from `row_of`, over all sequences with few people and over all with many."""
     from dataclasses import replace
 
     from jde_ray.models.metrics.tracking import SequenceScores
@@ -214,7 +222,7 @@ def group(measured: Sequence[Measured], crowd: float) -> list[dict[str, Any]]:
 
 
 def per_person(report: dict[str, Any]) -> list[str]:
-    """What a separate embedder costs a box, a line each."""
+    """One line per separate embedder: its cost per box."""
     costs: dict[str, list[float]] = {}
     for row in report["rows"]:
         if row["ms"]["embed"]:
@@ -222,18 +230,18 @@ def per_person(report: dict[str, Any]) -> list[str]:
             total[0] += row["ms"]["embed"] * row["frames"]
             total[1] += row["boxes"] * row["frames"]
     return [
-        f"{name}: {milliseconds / max(boxes, 1):.2f} ms a box; the joint embedding: none"
+        f"{name}: {milliseconds / max(boxes, 1):.2f} ms per box; the joint embedding costs nothing"
         for name, (milliseconds, boxes) in costs.items()
     ]
 
 
 def build_table(report: dict[str, Any]) -> Table:
-    """Groups, and below each the combinations."""
+    """Format the groups as a table, one row per combination."""
     table = Table(
         title=f"Joint and separate embeddings, {report['machine']}, {report['threads']} threads, "
         f"joint network in {report['precision']}",
-        caption=f"ms a frame ({report['clock']} time), one frame at a time, all combinations in "
-        "turn on each frame; decoding is left out, warm-up too.",
+        caption=f"ms per frame ({report['clock']} time), one frame at a time, all combinations in "
+        "turn on each frame; without decoding and warm-up.",
     )
     table.add_column("people", no_wrap=True)
     for name in ("detector", "embedding"):
@@ -261,14 +269,14 @@ def build_table(report: dict[str, Any]) -> Table:
 
 
 def draw(report: dict[str, Any]) -> str:
-    """The figure as a page: MOTA over milliseconds, a chart for few people and one for many."""
+    """Draw MOTA over milliseconds as a page, with one chart for few people and one for many."""
     from jde_ray.pipelines.report.charts import Axis, point_chart
     from jde_ray.pipelines.report.scores import Chart, score_page
 
     slowest = max(row["total_ms"] for row in report["groups"])
     step = next(s for s in (2, 5, 10, 20, 50, 100, 200, 500, 1000) if slowest <= 6 * s)
     ticks = tuple(float(step * k) for k in range(int(slowest // step) + 2))
-    x = Axis("ms a frame: detect, embed, associate", 0, 1.05 * ticks[-1], ticks)
+    x = Axis("ms per frame: detect, embed, associate", 0, 1.05 * ticks[-1], ticks)
     lowest = min(0.0, *(row["scores"]["MOTA"] for row in report["groups"]))
     floor = 20 * (int(lowest // 20))
     y = Axis("MOTA", floor, 100, tuple(float(v) for v in range(floor, 101, 20)))
@@ -281,21 +289,21 @@ def draw(report: dict[str, Any]) -> str:
             f"{row['detector']} + {row['embedding']}": (row["total_ms"], row["scores"]["MOTA"])
             for row in rows
         }
-        caption = f"{rows[0]['people']:.1f} people a frame, {rows[0]['frames']} frames."
+        caption = f"{rows[0]['people']:.1f} people per frame, {rows[0]['frames']} frames."
         charts.append(Chart(name.capitalize(), point_chart(points, x, y), caption))
         for row in rows:
             title = f"{row['detector']} + {row['embedding']}, {name}"
             chosen = {key: row["scores"][key] for key in ("MOTA", "IDF1", "HOTA")}
             figures[title] = chosen | {
-                "boxes a frame": row["boxes"],
+                "boxes per frame": row["boxes"],
                 "detect ms": row["ms"]["detect"],
                 "embed ms": row["ms"]["embed"],
                 "associate ms": row["ms"]["associate"],
-                "ms a frame": row["total_ms"],
+                "ms per frame": row["total_ms"],
             }
     place = (
         f"{report['machine']}, {report['threads']} threads, joint network in "
-        f"{report['precision']}; {report['clock']} time, one frame at a time, decoding left out"
+        f"{report['precision']}; {report['clock']} time, one frame at a time, without decoding"
     )
     title = "Joint and separate embeddings"
     return score_page(title, place, figures, [], charts, subject="detector + embedding")

@@ -1,4 +1,4 @@
-"""`jde bench speed`: the paper's three speeds, of a network, the association and the whole."""
+"""`jde bench speed`: the paper's three speeds: network, association and whole system."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ def speed(
         list[Path] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="Videos or MOTChallenge sequences; those with ground truth are scored too. "
+            help="Videos or MOTChallenge sequences; those with ground truth are also scored. "
             r"\[default: two rendered streets]",
         ),
     ] = None,
-    weights: Annotated[str, typer.Option(help="As for jde track.")] = "small",
+    weights: Annotated[str, typer.Option(help="Weights, as for jde track.")] = "small",
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE.yaml", help="Settings as for jde track.")
+        Path | None, typer.Option(metavar="FILE.yaml", help="Settings file, as for jde track.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of the network.")] = "auto",
-    max_frames: Annotated[int | None, typer.Option(min=6, help="Of each source.")] = None,
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|bf16", help="Precision of the network.")
+    ] = "auto",
+    max_frames: Annotated[int | None, typer.Option(min=6, help="Frames per source.")] = None,
     clock: Annotated[
         Literal["wall", "cpu"],
-        typer.Option(help="cpu: processor time, for a machine with other work; one thread."),
+        typer.Option(help="cpu counts processor time, for a busy machine; needs one thread."),
     ] = "wall",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the network.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for speed.json.")] = Path("runs/speed"),
@@ -59,27 +61,28 @@ def measure_speed(
     out: Path,
     clock: str = "wall",
 ) -> dict[str, Any]:
-    """What `speed.json` holds: the machine, a row a source, and all of them as one.
+    """Measure the contents of `speed.json`: the machine, one row per source, and the overall row.
 
     Raises:
         RunError: If a source or the weights cannot be used.
     """
-    from jde_ray.jobs.bench.paper.comparison import (
+    from jde_ray.jobs.bench.paper.combinations import (
         Combination,
         build_embedder,
         build_finder,
-        check_clock,
         find_sequences,
-        measure,
         with_embedder,
     )
+    from jde_ray.jobs.bench.paper.comparison import check_clock, measure
     from jde_ray.jobs.bench.paper.figure4 import find_footage, settle
     from jde_ray.jobs.console.options import collect
 
     try:
         check_clock(clock, threads)
-        given = {"torch_threads": threads, "precision": None if config else precision}
-        settings = settle(collect({"weights": None if config else weights, **given}, config))
+        given: dict[str, Any] = {"threads": threads}
+        if config is None:
+            given |= {"weights": weights, "precision": precision}
+        settings = settle(collect(given, config))
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
         embedder = build_embedder(settings)
         combination = Combination(finder, None, False, finder.config)

@@ -36,17 +36,19 @@ PUBLISHED = (
 def table3(
     measured: Annotated[
         list[Path] | None,
-        typer.Option(metavar="SPEED.json", help="Written by jde bench speed; may be repeated."),
+        typer.Option(metavar="SPEED.json", help="File written by jde bench speed; repeatable."),
     ] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(metavar="TREE", help="Measure now, on sequences with ground truth."),
+        typer.Option(metavar="TREE", help="Sequences with ground truth, to measure now."),
     ] = None,
-    weights: Annotated[str, typer.Option(help="What is measured now.")] = "small",
+    weights: Annotated[
+        str, typer.Option(help="Weights to measure now, as for jde track.")
+    ] = "small",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the network.")] = 1,
-    max_frames: Annotated[int | None, typer.Option(min=6, help="Of each sequence.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=6, help="Frames per sequence.")] = None,
 ) -> None:
-    """The paper's Table 3 (online trackers, MOT-16 test) with rows measured here below it."""
+    """The paper's Table 3 (online trackers, MOT-16 test), with rows measured here below it."""
     reports = [(path.parent.name, read_report(path)) for path in measured or []]
     if data:
         from jde_ray.jobs.bench.paper.speed import measure_speed
@@ -60,10 +62,10 @@ def table3(
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """What `jde bench speed` wrote.
+    """Read a file written by `jde bench speed`.
 
     Raises:
-        RunError: If it is something else.
+        RunError: If it was not.
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
@@ -77,7 +79,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def measured_row(name: str, report: dict[str, Any]) -> tuple[str, ...]:
-    """A row of the table; a dash for what was not measured."""
+    """Format a measured row; a dash stands for figures that were not measured."""
     overall, scores = report["overall"], report["overall"]["scores"]
     people = sum(scores.get(key, 0) for key in ("MT", "PT", "ML"))
     shares = [f"{100 * scores[key] / people:.1f}" if people else "-" for key in ("MT", "ML")]
@@ -96,7 +98,7 @@ def measured_row(name: str, report: dict[str, Any]) -> tuple[str, ...]:
 
 
 def note(name: str, report: dict[str, Any]) -> str:
-    """What a measured row was measured on."""
+    """Describe the machine and data of a measured row."""
     scored = ", ".join(report["overall"]["scored"]) or "nothing with ground truth"
     return (
         f"{name}: {report['weights']} in {report['precision']} on {report['machine']}, "
@@ -105,9 +107,9 @@ def note(name: str, report: dict[str, Any]) -> str:
 
 
 def build_table(measured: list[tuple[str, ...]]) -> Table:
-    """Published rows, and the measured ones below a line."""
+    """Build the table: published rows, and the measured ones below a line."""
     table = Table(
-        title="Table 3 of the paper, and what was measured here",
+        title="Table 3 of the paper, with rows measured here",
         caption="Published: MOT-16 test, private detections, Titan Xp, FPS without decoding; * is "
         "the paper's estimate. Measured: other sequences, another machine, FPS with decoding, "
         "so the rows do not rank each other.",

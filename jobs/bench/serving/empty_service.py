@@ -1,4 +1,4 @@
-"""A service that does nothing, for `jde bench serve`: what the way in and its callers cost."""
+"""A service that does nothing: what the listener and its clients cost, for `jde bench serve`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Empty:
     """A replica that listens as an ingress does.
 
     Args:
-        address: `HOST:PORT`.
+        address: `HOST:PORT` to listen on.
     """
 
     async def __init__(self, address: str) -> None:  # type: ignore[misc]  # Ray awaits it
@@ -36,7 +36,7 @@ class Empty:
 
 
 def start(port: int) -> None:
-    """Deploy it beside the service that runs already."""
+    """Deploy the empty service beside the running one."""
     from ray import serve
 
     options: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0}}
@@ -45,7 +45,7 @@ def start(port: int) -> None:
 
 
 def stop() -> None:
-    """Take it away again."""
+    """Delete the empty service."""
     from ray import serve
 
     serve.delete("empty")

@@ -1,4 +1,4 @@
-"""Loads for `jde bench serve`, and what their clients see of the service."""
+"""Loads for `jde bench serve`, and what their clients measure."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from typing import Any
 from jde_ray.jobs.bench.serving.processes import holdings, killing
 
 REFUSED = (429, 503)
-_PAUSE_S = 0.5  # before the next try, where the answer says nothing else
+_PAUSE_S = 0.5  # before a retry, unless the answer says otherwise
 _SOAK_CLIENTS = 5
 _OPEN_TRIES = 60
 
 
 @dataclass
 class Load:
-    """What the clients of one load saw.
+    """Measurements by the clients of one load.
 
     Attributes:
-        seconds: How long it lasted.
-        calls: How many there were, each with all its tries.
-        accepted_s: Seconds of each try that was answered.
-        refused_s: Of each first try that was not.
-        failed: Calls that in the end had no answer, and were not simply refused for being too many.
+        seconds: Duration of the load.
+        calls: Number of calls; a call with its retries counts once.
+        accepted_s: Seconds of every try that was answered.
+        refused_s: Seconds of every first try that was not.
+        failed: Calls without an answer in the end, other than refusals under overload.
         wrong: Answers that differ from those of the undisturbed service.
-        statuses: How often each status came; 0 is a broken connection.
+        statuses: Number of tries by status; 0 is a broken connection.
     """
 
     seconds: float = 0.0
@@ -45,7 +45,7 @@ class Load:
     statuses: dict[int, int] = field(default_factory=dict)
 
     def row(self, name: str) -> dict[str, Any]:
-        """Figures of the table."""
+        """Figures for the table."""
         return {
             "load": name,
             "frames_per_second": len(self.accepted_s) / max(self.seconds, 1e-9),
@@ -60,7 +60,7 @@ class Load:
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The value that so large a share does not exceed; 0 of none.
+    """The value that this share of the values does not exceed; 0 without values.
 
     >>> quantile([3.0, 1.0, 2.0], 0.5), quantile([], 0.9)
     (2.0, 0.0)
@@ -71,13 +71,13 @@ def quantile(values: list[float], share: float) -> float:
 
 
 class Client:
-    """One connection that counts into a load.
+    """A connection whose calls are counted into a load.
 
     Args:
-        port: Of the service on this machine.
-        load: Where it is noted.
-        lock: Of the load.
-        tries: For each call.
+        port: Port of the service on this machine.
+        load: Receives the measurements.
+        lock: Guards `load`, which clients share.
+        tries: Tries per call.
     """
 
     def __init__(self, port: int, load: Load, lock: threading.Lock, tries: int = 1) -> None:
@@ -85,12 +85,12 @@ class Client:
         self._load, self._lock, self._tries = load, lock, tries
 
     def post(self, path: str, body: bytes, wanted: Any = None) -> dict[str, Any] | None:
-        """The answer of a call, None if there was none.
+        """Post an image and return the answer, None if there was none.
 
         Args:
-            path: Of the call.
-            body: An image.
-            wanted: The right answer, whatever its stream; None: it is not looked at.
+            path: Path of the call.
+            body: Encoded image.
+            wanted: Right answer, ignoring the stream's name; None: any answer will do.
         """
         status = 0
         values: dict[str, Any] = {}
@@ -112,7 +112,7 @@ class Client:
         return None
 
     def open(self) -> str:
-        """Path of a new stream; of none where it cannot be opened, whose frames then fail."""
+        """Open a stream and return its path, or a path whose frames fail if it cannot be opened."""
         for _ in range(_OPEN_TRIES):
             status, values, pause_s = self._try("/v1/streams", b"{}")
             if status == 201:
@@ -144,7 +144,7 @@ class Client:
 def stream_load(
     url: str, images: list[bytes], number: int, seconds: float, *, ahead: int = 2
 ) -> Load:
-    """So many streams over WebSockets, each ahead of its answers by so many frames."""
+    """Play `number` streams over WebSockets, each up to `ahead` frames ahead of its answers."""
     load, lock = Load(), threading.Lock()
     begin = time.perf_counter()
     stop = begin + seconds
@@ -161,7 +161,7 @@ def stream_load(
 
 
 def _play(url: str, frames: Iterator[bytes], ahead: int, load: Load, lock: threading.Lock) -> None:
-    """One stream over a WebSocket, noted in a load."""
+    """Play one stream over a WebSocket and measure it."""
     from jde_ray.pipelines.serving.client.connection import connect
 
     sent: list[float] = []
@@ -187,7 +187,7 @@ def call_load(
     per_second: float | None = None,
     path: str = "/v1/detect",
 ) -> Load:
-    """Clients of a POST: as fast as they are answered, or at a rate that is offered."""
+    """Post images from several clients, as fast as they are answered or at a given rate."""
     load, lock = Load(), threading.Lock()
     begin, numbers = time.perf_counter(), itertools.count()
 
@@ -205,9 +205,9 @@ def call_load(
 
 
 def killing_load(port: int, images: list[bytes], calls: int, every_s: float, tries: int) -> Load:
-    """So many calls while a replica dies every so many seconds; every answer is looked at.
+    """Make calls while a replica is killed every `every_s` seconds, and check every answer.
 
-    Two clients ask for detections, and two play the images as streams, frame by frame.
+    Two clients request detections, and two play the images as streams, frame by frame.
     """
     calm, lock = Load(), threading.Lock()
     client = Client(port, calm, lock, tries)
@@ -232,7 +232,7 @@ def killing_load(port: int, images: list[bytes], calls: int, every_s: float, tri
                 if next(numbers, None) is None:
                     return
                 answer = client.post(f"{stream}/frames/{seq}", images[seq], tracks[seq])
-                seq += answer is not None  # one that failed is still the stream's next frame
+                seq += answer is not None  # a frame that failed is sent again
 
     def work(place: int) -> None:
         (detect, play)[place % 2](Client(port, load, lock, tries))
@@ -246,10 +246,10 @@ def killing_load(port: int, images: list[bytes], calls: int, every_s: float, tri
 def soak_rows(
     url: str, port: int, images: list[bytes], seconds: float, rate: float
 ) -> list[dict[str, Any]]:
-    """Ten equal parts of a long steady load, with what the service holds after each.
+    """Run a long steady load in ten equal parts and record what the service holds after each.
 
-    Four clients open stream after stream, and leave as many unused for the service to end; a fifth
-    asks for detections.
+    Four clients open stream after stream, and as many again that they leave for the service to
+    end; a fifth requests detections.
     """
     rows = []
     for part in range(10):
@@ -272,7 +272,7 @@ def soak_rows(
                     for image in frames:
                         client.post("/v1/detect", image)
                 else:
-                    client.open()  # and leave it
+                    client.open()  # left unused
                     _play(url, frames, 1, load, lock)
 
         _together(work, _SOAK_CLIENTS)
@@ -283,7 +283,7 @@ def soak_rows(
 
 @contextmanager
 def slow_senders(port: int, number: int) -> Iterator[None]:
-    """So many connections that begin to send an image and never finish."""
+    """Hold `number` connections that begin to send an image and never finish."""
     head = (
         b"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n"
         b"Content-Length: 100000\r\n\r\n\xff\xd8"
@@ -299,7 +299,7 @@ def slow_senders(port: int, number: int) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """One that nobody listens on now."""
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

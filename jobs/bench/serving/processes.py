@@ -1,4 +1,4 @@
-"""What `jde bench serve` does to the service's processes, and sees of them, from outside."""
+"""The service's processes as `jde bench serve` measures and kills them from outside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def holdings(port: int) -> dict[str, float]:
-    """What the service holds: memory of its own in MiB, descriptors, shared memory, streams."""
+    """Private memory (MiB), file descriptors, shared memory (MiB) and streams of the service."""
     places = _service_processes()
     pages = os.statvfs("/dev/shm")  # noqa: S108 - Ray's object store
     return {
@@ -27,7 +27,7 @@ def holdings(port: int) -> dict[str, float]:
 
 
 def growth(rows: list[dict[str, Any]], name: str, minutes: float) -> float:
-    """Rise a minute of a figure, by a straight line through the second half of equal parts."""
+    """Growth of a figure per minute, by a line fitted to the second half of equal parts."""
     half = [row[name] for row in rows[len(rows) // 2 :]]
     if len(half) < 2:
         return 0.0
@@ -37,7 +37,7 @@ def growth(rows: list[dict[str, Any]], name: str, minutes: float) -> float:
 
 @contextmanager
 def killing(every_s: float) -> Iterator[None]:
-    """Kill a detector, a session or an ingress of the service every so many seconds, meanwhile."""
+    """Kill a detector, a session or an ingress every `every_s` seconds while the block runs."""
     import ray
 
     stop = threading.Event()
@@ -64,7 +64,7 @@ def killing(every_s: float) -> Iterator[None]:
 
 
 def _service_processes() -> list[Path]:
-    """`/proc` folders of replicas, proxy and controller that descend from this process."""
+    """`/proc` folders of replicas, proxy and controller started by this process."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -83,7 +83,7 @@ def _service_processes() -> list[Path]:
 
 
 def _private_mib(at: Path) -> float:
-    """Memory of a process that is not of files or shared, so without the object store."""
+    """Anonymous memory of a process in MiB, so without files and the object store."""
     lines = (at / "status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 

@@ -1,4 +1,4 @@
-"""`jde bench serve`: the service under load, beside the plain detector in a loop, in one run."""
+"""`jde bench serve`: the service under load, compared with a plain detector loop in one run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.bench.machine import AsJson, console, processor
 from jde_ray.jobs.bench.serving import empty_service
 from jde_ray.jobs.bench.serving.loads import (
     Load,
@@ -33,22 +33,34 @@ Row = dict[str, Any]
 
 
 def serve(
-    streams: Annotated[str, typer.Option(help="Streams at once, one load after the other.")] = (
-        "1,2,4,8"
-    ),
-    seconds: Annotated[float, typer.Option(min=1, help="Of each load.")] = 10.0,
-    detectors: Annotated[int | None, typer.Option(min=1, help=r"\[default: one a core]")] = None,
-    weights: Annotated[str, typer.Option(help="Shipped model or path.")] = "small",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    streams: Annotated[
+        str, typer.Option(help="Numbers of parallel streams, one load for each.")
+    ] = ("1,2,4,8"),
+    seconds: Annotated[float, typer.Option(min=1, help="Duration of each load.")] = 10.0,
+    detectors: Annotated[
+        int | None, typer.Option(min=1, help=r"Number of detectors. \[default: one per core]")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="Name of a shipped model, or path of a weight file.")
+    ] = "small",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|bf16", help="Precision of the network.")
+    ] = "auto",
     overload: Annotated[
-        bool, typer.Option(help="2 and 5 times what it carries, and what Ray Serve itself carries.")
+        bool, typer.Option(help="Offer 2 and 5 times the peak rate, and measure an empty service.")
     ] = True,
-    slow: Annotated[bool, typer.Option(help="A hundred senders that never finish.")] = True,
-    kills: Annotated[int, typer.Option(min=0, help="Calls while a replica dies every 3 s.")] = 0,
-    soak: Annotated[float, typer.Option(min=0, help="Seconds at 70 % load.")] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    slow: Annotated[
+        bool, typer.Option(help="Add a hundred clients that never finish their request.")
+    ] = True,
+    kills: Annotated[
+        int, typer.Option(min=0, help="Number of calls while a replica is killed every 3 s.")
+    ] = 0,
+    soak: Annotated[
+        float, typer.Option(min=0, help="Seconds of steady load at 70 % of the peak.")
+    ] = 0.0,
+    as_json: AsJson = False,
 ) -> None:
-    """Delay and frames/s of the service against the number of streams, and under bad conditions."""
+    """Latency and frames/s of the service by number of streams, and under adverse conditions."""
     from jde_ray.pipelines.serving.launch import running
 
     images = street_images()
@@ -117,7 +129,7 @@ def _print(report: Row, *, as_json: bool) -> None:
 
 
 def _say(text: str) -> None:
-    """What comes next, on stderr: some of it takes minutes."""
+    """Announce the next load on stderr, since some take minutes."""
     typer.echo(f"jde bench serve: {text}", err=True)
 
 
@@ -132,7 +144,7 @@ def street_images(number: int = 40) -> list[bytes]:
 
 
 def plain_loop(args: Row, images: list[bytes], seconds: float, threads: int) -> Row:
-    """The same detector on the same frames, decoded and letterboxed before, in this process."""
+    """Run the same detector in this process, on the same frames, already letterboxed."""
     import numpy as np
 
     from jde_ray.pipelines.config import ResourceConfig
@@ -161,12 +173,12 @@ def plain_loop(args: Row, images: list[bytes], seconds: float, threads: int) -> 
 def _steady(
     url: str, port: int, images: list[bytes], numbers: list[int], seconds: float
 ) -> tuple[list[Row], list[Row]]:
-    """Streams, then one caller; nothing is promised of them but that none fails."""
+    """Streams, then one caller; the only promise is that no call fails."""
     rows = [
         stream_load(url, images, number, seconds).row(f"{number} streams") for number in numbers
     ]
     if not any(row["calls"] for row in rows):
-        text = f"no frame was answered within {seconds:g} s, give it more --seconds"
+        text = f"no frame was answered within {seconds:g} s; increase --seconds"
         raise RunError(text, ExitCode.INTERNAL)
     rows.append(call_load(port, images, 1, seconds).row("1 caller"))
     return rows, [_promise("calls failed without overload", sum(r["failed"] for r in rows), 0)]
@@ -225,7 +237,7 @@ def _ratio(values: list[float]) -> float:
 
 
 def _promise(name: str, measured: float, wanted: float, *, least: bool = False) -> Row:
-    """What was measured beside what is promised: at most that, or at least."""
+    """Compare a measurement with its promised upper bound, or lower bound with `least`."""
     kept = measured >= wanted if least else measured <= wanted
     return {
         "promise": name,

@@ -1,4 +1,4 @@
-"""`jde bench plan`, and the stand-ins that `pipeline`, `archive` and `long` are measured with."""
+"""`jde bench sizing`, and the stand-ins that `pipeline`, `archive` and `long-video` run on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from jde_ray.jobs.bench import app, stand_ins
 from jde_ray.jobs.bench.memory import Memory
-from jde_ray.jobs.bench.pipeline import plan_rows
+from jde_ray.jobs.bench.pipeline import sizing_rows
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import RunError
 from jde_ray.pipelines.structures import Segment, Video
@@ -23,7 +23,7 @@ SUMMARY = {"frames": 1000, "seconds": {"decode": 10.0, "associate": 2.5, "detect
 
 
 def test_cores_follow_from_the_seconds_of_a_run() -> None:
-    assert plan_rows(SUMMARY, [400.0]) == [
+    assert sizing_rows(SUMMARY, [400.0]) == [
         {
             "gpu_frames_per_second": 400.0,
             "decode_cores": 4.0,
@@ -33,18 +33,18 @@ def test_cores_follow_from_the_seconds_of_a_run() -> None:
     ]
 
 
-def test_the_plan_is_read_from_a_finished_run(tmp_path: Path) -> None:
+def test_the_sizing_is_read_from_a_finished_run(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
     for named in (str(tmp_path), str(tmp_path / "summary.json")):
-        result = CliRunner().invoke(app.app, ["plan", named, "--gpu-fps", "100", "--json"])
+        result = CliRunner().invoke(app.app, ["sizing", named, "--gpu-fps", "100", "--json"])
         assert [row["decode_cores"] for row in json.loads(result.stdout)] == [1.0]
-    assert "association" in CliRunner().invoke(app.app, ["plan", str(tmp_path)]).stdout
+    assert "association" in CliRunner().invoke(app.app, ["sizing", str(tmp_path)]).stdout
 
 
 def test_a_partitions_summary_is_named_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "summary-2-of-8.json").write_text(json.dumps(SUMMARY))
     named = str(tmp_path / "summary-2-of-8.json")
-    result = CliRunner().invoke(app.app, ["plan", named, "--gpu-fps", "100", "--json"])
+    result = CliRunner().invoke(app.app, ["sizing", named, "--gpu-fps", "100", "--json"])
     assert [row["cores"] for row in json.loads(result.stdout)] == [1.25]
 
 
@@ -65,10 +65,10 @@ def test_the_course_of_a_run_is_told_by_tenths(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("content", [None, "{}", json.dumps(SUMMARY | {"frames": 0})])
-def test_without_figures_there_is_no_plan(tmp_path: Path, content: str | None) -> None:
+def test_without_figures_there_is_no_sizing(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "summary.json").write_text(content)
-    result = CliRunner().invoke(app.app, ["plan", str(tmp_path)])
+    result = CliRunner().invoke(app.app, ["sizing", str(tmp_path)])
     assert isinstance(result.exception, RunError)
 
 

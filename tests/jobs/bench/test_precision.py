@@ -1,4 +1,4 @@
-"""`jde bench modes`: how differences between two ways of running the network are counted."""
+"""`jde bench precision`: how differences between two ways of running the network are counted."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_the_command_gives_a_line_a_mode(tmp_path):
     weights.save(JDE(SMALL), tmp_path / "w.safetensors")
     folder = write_images(tmp_path / "v", 3, rate=10.0)
     before = torch.get_num_threads()
-    arguments = ["modes", str(folder), "--weights", str(tmp_path / "w.safetensors")]
+    arguments = ["precision", str(folder), "--weights", str(tmp_path / "w.safetensors")]
     result = CliRunner().invoke(app.app, [*arguments, "--size", "96x64", "--max-frames", "2"])
     torch.set_num_threads(before)
     assert result.exit_code == 0, result.output

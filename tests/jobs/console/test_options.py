@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from jde_ray.jobs.console import options as options
+from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.options import (
-    FLAGS,
     SECTIONS,
     Settings,
     build_settings,
     collect,
     parse_size,
+    place_of,
 )
+from jde_ray.jobs.console.run_flags import FLAGS
 from jde_ray.jobs.console.runner import _application
 from jde_ray.jobs.console.settings import check_weights
 from jde_ray.jobs.track import track
@@ -66,7 +67,7 @@ TRACK_OPTIONS = {
     "--save-video",
     "--score-map",
     "--size",
-    "--torch-threads",
+    "--threads",
     "--track-buffer",
     "--vid-stride",
     "--weights",
@@ -96,7 +97,7 @@ OTHER_VALUES = {
     "num_associators": ("3", 3),
     "num_decoders": ("4", 4),
     "gpus_per_detector": (0.25, 0.25),
-    "torch_threads": (2, 2),
+    "threads": (2, 2),
     "address": ("auto", "auto"),
     "s3_endpoint": ("http://localhost:9000", "http://localhost:9000"),
     "partition": ("2/3", "2/3"),
@@ -108,7 +109,7 @@ OTHER_VALUES = {
 
 
 def get(settings: Settings, flag: str) -> object:
-    section, field = FLAGS[flag]
+    section, field = place_of(FLAGS[flag])
     config = {
         "run": settings.track,
         "detection": settings.track.detection,
@@ -127,6 +128,11 @@ def refused(**flags: object) -> str:
     return str(caught.value)
 
 
+@takes(FLAGS)
+def typed_flags(*, flags: Given) -> Given:
+    return flags
+
+
 def test_the_option_list_is_frozen():
     command = get_command(_application(track))
     names = [
@@ -138,14 +144,15 @@ def test_the_option_list_is_frozen():
 def test_every_flag_has_a_place_and_every_place_exists():
     parameters = inspect.signature(track).parameters
     assert set(FLAGS) <= set(parameters)
-    for section, field in FLAGS.values():
+    for section, field in map(place_of, FLAGS.values()):
         assert field in {f.name for f in dataclasses.fields(SECTIONS[section])}
     assert set(OTHER_VALUES) == set(FLAGS)
 
 
 def test_without_flags_the_configurations_decide():
     nothing = {flag: inspect.signature(track).parameters[flag].default for flag in FLAGS}
-    settings = build_settings(collect(nothing, None))
+    assert typed_flags(**nothing) == {}
+    settings = build_settings(collect({}, None))
     assert settings == Settings(TrackConfig(), ResourceConfig(), OutputConfig())
 
 
@@ -161,7 +168,8 @@ def test_a_flag_sets_its_field_and_no_other(flag):
 
 
 def test_what_can_be_switched_off_is_and_other_flags_not_given_are_not() -> None:
-    assert collect({"rect": False, "save_mot": False}, None) == {("detection", "rect"): False}
+    given = typed_flags(rect=False, save_mot=False)
+    assert collect(given, None) == {("detection", "rect"): False}
 
 
 def test_yaml_says_the_same_as_flags_and_flags_win(tmp_path: Path):
@@ -290,5 +298,5 @@ def test_sizes():
 
 
 def test_help_names_defaults_of_the_configurations():
-    text = options.Conf.__metadata__[0].help
-    assert str(TrackConfig().tracking.high_score) in text
+    assert str(TrackConfig().tracking.high_score) in FLAGS["conf"].help()
+    assert r"\[default: 0.4]" in FLAGS["nms"].help()

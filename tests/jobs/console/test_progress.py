@@ -87,8 +87,8 @@ def test_ten_thousand_videos_of_earlier_calls_are_no_ten_thousand_lines(capsys):
     assert len(out.splitlines()) < 12
     assert err == ""
     assert "0 done, 0 failed, 5000 done before, 99 failed before" in out
-    assert "900 done before have another file now" in out.replace("\n", " ")
-    assert "/v/4.mp4 and 895 more; --overwrite does them again" in " ".join(out.split())
+    assert "900 done before have a changed file" in out.replace("\n", " ")
+    assert "/v/4.mp4 and 895 more; --overwrite processes them again" in " ".join(out.split())
 
 
 def test_many_failures_are_so_many_lines_and_a_number(capsys):

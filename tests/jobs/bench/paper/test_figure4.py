@@ -1,4 +1,4 @@
-"""`jde bench sde`, `speed` and `table3`: what they print and write. No speed is tested."""
+"""`jde bench figure4`, `speed` and `table3`: what they print and write. No speed is tested."""
 
 import json
 import math
@@ -43,7 +43,7 @@ def separate(tmp_path):
 
 def test_every_detector_with_every_embedding(street, separate, tmp_path):
     out = tmp_path / "out"
-    arguments = ["sde", "--data", str(street), "--config", str(separate), "--out", str(out)]
+    arguments = ["figure4", "--data", str(street), "--config", str(separate), "--out", str(out)]
     result = CliRunner().invoke(app.app, arguments)
     assert result.exit_code == 0, result.output
     report = json.loads((out / "figure4.json").read_text())
@@ -61,7 +61,7 @@ def test_every_detector_with_every_embedding(street, separate, tmp_path):
     page = (out / "figure4.html").read_text()
     assert page.count("<circle") == len(pairs)
     assert "small + reid" in page
-    assert "ms a box" in result.output
+    assert "ms per box" in result.output
 
 
 def pair_of(folder, detector, weights_from=None):
@@ -106,7 +106,7 @@ def test_sequences_are_grouped_by_their_crowd():
 
 def test_without_data_and_networks_two_streets_are_rendered(tmp_path, monkeypatch):
     monkeypatch.setattr(figure4, "_STREETS", {"few": (2, 11)})
-    arguments = ["sde", "--out", str(tmp_path), "--max-frames", "6"]
+    arguments = ["figure4", "--out", str(tmp_path), "--max-frames", "6"]
     result = CliRunner().invoke(app.app, arguments)
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "figure4.json").read_text())
@@ -166,10 +166,10 @@ def test_a_measured_row_has_a_dash_for_what_was_not_measured():
     [
         (["table3", "--measured", "none.json"], "none.json was not written by jde bench speed"),
         (["table3", "--measured", "other.json"], "other.json was not written by jde bench speed"),
-        (["sde", "--data", "."], "no video found"),
-        (["sde", "--config", "none.yaml"], "config: none.yaml cannot be read"),
+        (["figure4", "--data", "."], "no video found"),
+        (["figure4", "--config", "none.yaml"], "config: none.yaml cannot be read"),
         (["speed", "--clock", "cpu", "--threads", "2"], "clock: got cpu with 2 threads"),
-        (["sde", "--clock", "cpu", "--threads", "2"], "clock: got cpu with 2 threads"),
+        (["figure4", "--clock", "cpu", "--threads", "2"], "clock: got cpu with 2 threads"),
         (["speed", "--weights", "vgg"], "weights: vgg is neither a file nor a shipped model"),
     ],
 )

@@ -1,0 +1,229 @@
+"""The flags that set a run: `jde track` takes all of them, other verbs some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jde_ray.jobs.console.flags import Flag
+from jde_ray.models.tracking.config import TrackingConfig
+from jde_ray.models.tracking.registry import CONFIGS as ASSOCIATIONS
+from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
+
+_NETWORK, _TRACKS, _OUTPUT, _MACHINE = "Network", "Frames and tracks", "Output", "Machine"
+DATA = "Detections as data"
+
+# Flags by name. This is the frozen list of settings.
+FLAGS: dict[str, Flag] = {
+    "weights": Flag(
+        config=DetectionConfig,
+        field="weights",
+        panel=_NETWORK,
+        text="Name of a shipped model, a weight file, or a YAML file that declares ONNX networks.",
+        metavar="NAME|PATH",
+    ),
+    "size": Flag(
+        config=DetectionConfig,
+        field="size",
+        panel=_NETWORK,
+        text="Input size of the network in pixels.",
+        metavar="WxH",
+        default="from the weights",
+        aliases=("imgsz",),
+    ),
+    "rect": Flag(
+        config=DetectionConfig,
+        field="rect",
+        panel=_NETWORK,
+        text="Fit the input to the shape of each video, keeping its area.",
+        default="yes, but not with --size or anchors",
+        switch=True,
+    ),
+    "conf": Flag(
+        config=TrackingConfig,
+        field="high_score",
+        panel=_NETWORK,
+        text="Confidence threshold. Detections below it can extend a track but not start one; jde "
+        "and bytetrack start tracks at 0.1 above it.",
+        default="0.5 (deepsort 0.3, bytetrack 0.6)",
+        aliases=("conf-thres",),
+    ),
+    "nms": Flag(
+        config=DetectionConfig,
+        field="nms_threshold",
+        panel=_NETWORK,
+        text="Of two boxes that overlap (IoU) by more than this, drop the lower-scoring one.",
+        aliases=("iou", "nms-thres"),
+    ),
+    "max_detections": Flag(
+        config=DetectionConfig,
+        field="max_detections",
+        panel=_NETWORK,
+        text="Most detections to keep per frame, by score.",
+    ),
+    "precision": Flag(
+        config=DetectionConfig,
+        field="precision",
+        panel=_NETWORK,
+        text="Numeric precision of the network.",
+    ),
+    "compile": Flag(
+        config=DetectionConfig,
+        field="compile",
+        panel=_NETWORK,
+        text="Run the network through torch.compile; pays off for large networks in bf16.",
+    ),
+    "resize": Flag(
+        config=DetectionConfig,
+        field="resize",
+        panel=_NETWORK,
+        text="How to scale frames: by swscale (fast) or OpenCV's INTER_AREA (published).",
+    ),
+    "score_map": Flag(
+        config=DetectionConfig,
+        field="score_map",
+        panel=DATA,
+        text="How to map raw scores in MOT text files to 0..1.",
+        metavar="auto|none|MIDPOINT/SCALE",
+    ),
+    "association": Flag(
+        config=TrackingConfig,
+        field="association",
+        panel=_TRACKS,
+        text="Tracking algorithm; each has its own defaults.",
+        metavar="|".join(ASSOCIATIONS),
+    ),
+    "track_buffer": Flag(
+        config=TrackingConfig,
+        field="track_buffer",
+        panel=_TRACKS,
+        text="How many frames to keep a lost track, counted at 30 frames/s (sort, deepsort: at the "
+        "video's own rate).",
+        default="60 (deepsort, bytetrack 30; sort 1)",
+    ),
+    "min_box_area": Flag(
+        config=TrackConfig,
+        field="min_box_area",
+        panel=_TRACKS,
+        text="Leave out tracked boxes smaller than this, in square pixels.",
+    ),
+    "vid_stride": Flag(
+        config=TrackConfig,
+        field="vid_stride",
+        panel=_TRACKS,
+        text="Process every n-th frame.",
+    ),
+    "max_frames": Flag(
+        config=TrackConfig,
+        field="max_frames",
+        panel=_TRACKS,
+        text="Most frames to process per video.",
+        default="all",
+    ),
+    "save_video": Flag(
+        config=OutputConfig,
+        field="save_video",
+        panel=_OUTPUT,
+        text="Write annotated videos (H.264).",
+    ),
+    "save_mot": Flag(
+        config=OutputConfig,
+        field="save_mot",
+        panel=_OUTPUT,
+        text="Write MOTChallenge text files.",
+    ),
+    "save_embeddings": Flag(
+        config=OutputConfig,
+        field="save_embeddings",
+        panel=_OUTPUT,
+        text="Write the appearance embedding of every tracked box.",
+    ),
+    "save_detections": Flag(
+        config=OutputConfig,
+        field="save_detections",
+        panel=_OUTPUT,
+        text="Write detections with embeddings, as they are before association.",
+    ),
+    "device": Flag(
+        config=ResourceConfig,
+        field="device",
+        panel=_MACHINE,
+        text="Device that the network runs on.",
+    ),
+    "chunk_frames": Flag(
+        config=ResourceConfig,
+        field="chunk_frames",
+        panel=_MACHINE,
+        text="Frames per chunk, which is also the network's batch size.",
+    ),
+    "num_detectors": Flag(
+        config=ResourceConfig,
+        field="num_detectors",
+        panel=_MACHINE,
+        text="Number of detectors.",
+        metavar="auto|N",
+        default="auto",
+    ),
+    "num_associators": Flag(
+        config=ResourceConfig,
+        field="num_associators",
+        panel=_MACHINE,
+        text="Number of association actors.",
+        metavar="auto|N",
+        default="auto",
+    ),
+    "num_decoders": Flag(
+        config=ResourceConfig,
+        field="num_decoders",
+        panel=_MACHINE,
+        text="Number of videos to decode at once.",
+        metavar="auto|N",
+        default="auto",
+    ),
+    "gpus_per_detector": Flag(
+        config=ResourceConfig,
+        field="gpus_per_detector",
+        panel=_MACHINE,
+        text="GPUs per detector; 0.25 puts four detectors on one GPU.",
+    ),
+    "threads": Flag(
+        config=ResourceConfig,
+        field="torch_threads",
+        panel=_MACHINE,
+        text="CPU threads per detector.",
+    ),
+    "address": Flag(
+        config=ResourceConfig,
+        field="address",
+        panel=_MACHINE,
+        text="Ray to run on; local starts one on this machine.",
+        metavar="local|auto|HOST:PORT",
+    ),
+    "s3_endpoint": Flag(
+        config=ResourceConfig,
+        field="s3_endpoint",
+        panel=_MACHINE,
+        text="Endpoint of an S3 store other than AWS.",
+        metavar="URL",
+    ),
+    "partition": Flag(
+        config=ResourceConfig,
+        field="partition",
+        panel=_MACHINE,
+        text="Process only the k-th of K shares of the videos, to split them over several jobs.",
+        metavar="k/K",
+    ),
+}
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE.yaml", help="Settings file; flags override it."),
+]
+
+
+def choose(*names: str) -> dict[str, Flag]:
+    """Some of `FLAGS`, for verbs that take only those."""
+    return {name: FLAGS[name] for name in names}
