@@ -165,7 +165,10 @@ def _read_columns(columns: Mapping[str, pa.Array]) -> _Columns:
 
 
 def _vectors(column: pa.Array) -> NDArray[np.float16]:
-    """`(n, D)` of a column of fixed-size binary."""
+    """`(n, D)` of a column of binary; a run writes values of fixed size."""
+    if not pa.types.is_fixed_size_binary(column.type):
+        joined = b"".join(column.to_pylist())
+        return np.frombuffer(joined, np.float16).reshape(len(column), -1 if joined else 0)
     width = column.type.byte_width // 2
     if not width or not len(column):
         return np.zeros((len(column), width), np.float16)
