@@ -163,9 +163,9 @@ class _Bench:
         pools: Pools,
         folder: Path,
     ) -> None:
-        from jde_ray.pipelines.detection.settings import settle
+        from jde_ray.pipelines.detection.settings import resolve_settings
 
-        self._config = settle(config, parts, resources)
+        self._config = resolve_settings(config, parts, resources)
         self._resources, self._parts, self._pools, self._folder = resources, parts, pools, folder
         self._cores = len(os.sched_getaffinity(0))
 

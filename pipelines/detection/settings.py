@@ -138,7 +138,7 @@ def fingerprint(weights: str) -> str:
     return sha256(weights)
 
 
-def settle(
+def resolve_settings(
     config: TrackConfig,
     parts: Parts,
     resources: ResourceConfig,

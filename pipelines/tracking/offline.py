@@ -20,7 +20,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
 from jde_ray.pipelines.config import OutputConfig, Parts, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection.settings import settle
+from jde_ray.pipelines.detection.settings import resolve_settings
 from jde_ray.pipelines.errors import ExitCode
 from jde_ray.pipelines.output.run_record import open_out, recorded_precision
 from jde_ray.pipelines.output.summary import Summary, put_summary, summarize
@@ -142,7 +142,7 @@ def track(
     started = time.perf_counter()
     configure(resources.s3_endpoint)
     videos, failures = take_share(*find_videos(sources), resources.share)
-    config = settle(config, parts, resources, recorded_precision(out))
+    config = resolve_settings(config, parts, resources, recorded_precision(out))
     store = open_out(out, config, resources)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
     work = plan_work(store, videos, failures, **again, share=resources.share)

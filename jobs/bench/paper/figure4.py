@@ -98,14 +98,14 @@ def build_combinations(
     from jde_ray.jobs.console.options import collect
 
     given = {"weights": weights, "precision": precision, "torch_threads": threads}
-    settings = settle(collect(given, None))
+    settings = resolve_settings(collect(given, None))
     joint = build_finder(Path(weights).stem, settings)
     finders = [joint]
     embedders: dict[str, Embedder] = {}
     combinations = [Combination(joint, None, blind, joint.config) for blind in (False, True)]
     for file in files:
         values = collect({"torch_threads": threads}, file)
-        settings = settle(values)
+        settings = resolve_settings(values)
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
         if finder.name in [one.name for one in finders]:
             raise ValueError(f"config: two of the name {finder.name}, expected different ones")
@@ -128,7 +128,7 @@ def build_combinations(
     return combinations
 
 
-def settle(values: Any) -> Settings:
+def resolve_settings(values: Any) -> Settings:
     """Settings with checked weights and the precision that they will run in."""
     from dataclasses import replace
 

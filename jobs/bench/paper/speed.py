@@ -73,13 +73,15 @@ def measure_speed(
         measure,
         with_embedder,
     )
-    from jde_ray.jobs.bench.paper.figure4 import find_footage, settle
+    from jde_ray.jobs.bench.paper.figure4 import find_footage, resolve_settings
     from jde_ray.jobs.console.options import collect
 
     try:
         check_clock(clock, threads)
         given = {"torch_threads": threads, "precision": None if config else precision}
-        settings = settle(collect({"weights": None if config else weights, **given}, config))
+        settings = resolve_settings(
+            collect({"weights": None if config else weights, **given}, config)
+        )
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
         embedder = build_embedder(settings)
         combination = Combination(finder, None, False, finder.config)

@@ -22,7 +22,7 @@ from jde_ray.pipelines.config import (
 )
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import PictureModel, SeparateModel, Upload, load_network
-from jde_ray.pipelines.detection.settings import fingerprint, inspect, settle
+from jde_ray.pipelines.detection.settings import fingerprint, inspect, resolve_settings
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError
 from jde_ray.pipelines.structures import FrameChunk, VideoInfo
 from jde_ray.pipelines.tracking import offline, reference
@@ -142,16 +142,16 @@ def test_a_network_that_gives_nan_is_the_videos_error(tmp_path: Path) -> None:
 def test_settling_fills_in_the_fingerprint_and_float32(tmp_path: Path) -> None:
     path = write_declaration(tmp_path)
     config = TrackConfig(detection=detection(path))
-    settled = settle(config, Parts(), ResourceConfig()).detection
+    settled = resolve_settings(config, Parts(), ResourceConfig()).detection
     assert settled.weights_sha256 == fingerprint(str(path))
     assert settled.precision == "fp32"
     wrong = replace(config, detection=detection(path, precision="bf16"))
     with pytest.raises(RunError, match="precision: got bf16") as refused:
-        settle(wrong, Parts(), ResourceConfig())
+        resolve_settings(wrong, Parts(), ResourceConfig())
     assert refused.value.exit_code == ExitCode.REFUSED
     (tmp_path / "reid.onnx").unlink()
     with pytest.raises(RunError, match=r"reid\.onnx cannot be read"):
-        settle(config, Parts(), ResourceConfig())
+        resolve_settings(config, Parts(), ResourceConfig())
 
 
 @pytest.mark.ray
