@@ -170,7 +170,7 @@ class _Bench:
         pools: Pools,
         folder: Path,
     ) -> None:
-        from jde_ray.pipelines.detection.settings import settle
+        from jde_ray.pipelines.detection.settings import resolve_settings
 
         self._config = settle(config, components.build_model, resources)
         self._resources, self._components = resources, components

@@ -142,7 +142,7 @@ def fingerprint(weights: str) -> str:
     return sha256(weights)
 
 
-def settle(
+def resolve_settings(
     config: TrackConfig,
     build_model: ModelBuilder,
     resources: ResourceConfig,
