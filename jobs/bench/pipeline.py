@@ -172,7 +172,7 @@ class _Bench:
     ) -> None:
         from jde_ray.pipelines.detection.settings import resolve_settings
 
-        self._config = settle(config, components.build_model, resources)
+        self._config = resolve_settings(config, components.build_model, resources)
         self._resources, self._components = resources, components
         self._pools, self._folder = pools, folder
         self._cores = len(os.sched_getaffinity(0))

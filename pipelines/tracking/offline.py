@@ -19,7 +19,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection.settings import settle
+from jde_ray.pipelines.detection.settings import resolve_settings
 from jde_ray.pipelines.output.run_record import recorded_precision
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.discovery import Sources, find_videos
@@ -134,7 +134,7 @@ def track(
     started = time.perf_counter()
     configure(resources.s3_endpoint)
     found = find_videos(sources)
-    config = settle(config, components.build_model, resources, recorded_precision(out))
+    config = resolve_settings(config, components.build_model, resources, recorded_precision(out))
     run = Run(
         out,
         config,

@@ -72,10 +72,10 @@ def test_a_file_is_never_worse_than_the_start_and_weak_detections_are_missed_alo
         return Tuning("HOTA", trials[1:] if "min_hits" in space else trials, start)
 
     def saved_from(score):  # as of a run with --save-detections
-        def settle(config, saved, least):
+        def resolve_settings(config, saved, least):
             return replace(config, detection=replace(config.detection, score_threshold=score))
 
-        return settle
+        return resolve_settings
 
     monkeypatch.setattr("jde_ray.pipelines.evaluation.tuning.tune", three)
     monkeypatch.setattr(

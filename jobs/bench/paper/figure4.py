@@ -106,14 +106,14 @@ def build_combinations(
     from jde_ray.jobs.console.options import collect
 
     given = {"weights": weights, "precision": precision, "threads": threads}
-    settings = settle(collect(given, None))
+    settings = resolve_settings(collect(given, None))
     joint = build_finder(Path(weights).stem, settings)
     finders = [joint]
     embedders: dict[str, Embedder] = {}
     combinations = [Combination(joint, None, blind, joint.config) for blind in (False, True)]
     for file in files:
         values = collect({"threads": threads}, file)
-        settings = settle(values)
+        settings = resolve_settings(values)
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
         if finder.name in [one.name for one in finders]:
             raise ValueError(f"config: two of the name {finder.name}, expected different ones")
@@ -136,7 +136,7 @@ def build_combinations(
     return combinations
 
 
-def settle(values: Any) -> Settings:
+def resolve_settings(values: Any) -> Settings:
     """Check the weights and resolve the precision."""
     from dataclasses import replace
 

@@ -74,7 +74,7 @@ def measure_speed(
         with_embedder,
     )
     from jde_ray.jobs.bench.paper.comparison import check_clock, measure
-    from jde_ray.jobs.bench.paper.figure4 import find_footage, settle
+    from jde_ray.jobs.bench.paper.figure4 import find_footage, resolve_settings
     from jde_ray.jobs.console.options import collect
 
     try:
@@ -82,7 +82,7 @@ def measure_speed(
         given: dict[str, Any] = {"threads": threads}
         if config is None:
             given |= {"weights": weights, "precision": precision}
-        settings = settle(collect(given, config))
+        settings = resolve_settings(collect(given, config))
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
         embedder = build_embedder(settings)
         combination = Combination(finder, None, False, finder.config)

@@ -13,7 +13,7 @@ from fakes import Script
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import ModelBuilder, load_network, quick_precision
-from jde_ray.pipelines.detection.settings import settle
+from jde_ray.pipelines.detection.settings import resolve_settings
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.run_record import open_out, recorded_precision
 from jde_ray.pipelines.structures import (
@@ -229,19 +229,22 @@ def test_the_network_is_the_default_model(tmp_path: Path) -> None:
 def test_missing_weights_are_refused_before_work() -> None:
     config = TrackConfig(detection=DetectionConfig(weights="no-such-model"))
     with pytest.raises(RunError, match="no-such-model") as refused:
-        settle(config, load_network, ResourceConfig())
+        resolve_settings(config, load_network, ResourceConfig())
     assert refused.value.exit_code == ExitCode.REFUSED
 
 
 def test_precision_auto_is_what_the_out_was_begun_with(tmp_path: Path) -> None:
     build_model, resources, out = fakes.ColourModel, ResourceConfig(), str(tmp_path)
-    fresh = settle(TrackConfig(), build_model, resources, recorded_precision(out))
+    fresh = resolve_settings(TrackConfig(), build_model, resources, recorded_precision(out))
     assert fresh.detection.precision == quick_precision("auto")
     for precision in ("fp32", "bf16"):
         config = replace(fresh, detection=replace(fresh.detection, precision=precision))
         (tmp_path / "run.json").unlink(missing_ok=True)
         open_out(out, config, resources)
-        assert settle(TrackConfig(), build_model, resources, recorded_precision(out)) == config
+        assert (
+            resolve_settings(TrackConfig(), build_model, resources, recorded_precision(out))
+            == config
+        )
 
 
 def test_a_run_sent_to_gpus_takes_bf16() -> None:

@@ -141,16 +141,16 @@ def test_a_network_that_gives_nan_is_the_videos_error(tmp_path: Path) -> None:
 def test_settling_fills_in_the_fingerprint_and_float32(tmp_path: Path) -> None:
     path = write_declaration(tmp_path)
     config = TrackConfig(detection=detection(path))
-    settled = settle(config, load_network, ResourceConfig()).detection
+    settled = resolve_settings(config, load_network, ResourceConfig()).detection
     assert settled.weights_sha256 == fingerprint(str(path))
     assert settled.precision == "fp32"
     wrong = replace(config, detection=detection(path, precision="bf16"))
     with pytest.raises(RunError, match="precision: got bf16") as refused:
-        settle(wrong, load_network, ResourceConfig())
+        resolve_settings(wrong, load_network, ResourceConfig())
     assert refused.value.exit_code == ExitCode.REFUSED
     (tmp_path / "reid.onnx").unlink()
     with pytest.raises(RunError, match=r"reid\.onnx cannot be read"):
-        settle(config, load_network, ResourceConfig())
+        resolve_settings(config, load_network, ResourceConfig())
 
 
 @pytest.mark.ray
