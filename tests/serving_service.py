@@ -19,6 +19,7 @@ import numpy as np
 
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.detection.networks import load_network
 from jde_ray.pipelines.serving.admission import Tokens
 from jde_ray.pipelines.serving.api.routes import build_api
 from jde_ray.pipelines.serving.api.server import Listener
@@ -63,7 +64,8 @@ class LocalBackend:
 
     def __init__(self, config: ServeConfig, *, with_snapshots: bool = True) -> None:
         self._config = config
-        self._detector = Detector(config.track.detection, ResourceConfig(), config.build_model)
+        build_model = config.build_model or load_network
+        self._detector = Detector(config.track.detection, ResourceConfig(), build_model)
         self.snapshots = MemorySnapshots() if with_snapshots else NoSnapshots()
         self.metrics, self.pause_s, self.num_detected = Metrics(), 0.0, 0
         self._lock = asyncio.Lock()  # one frame at a time, as a network does

@@ -73,7 +73,7 @@ def test_another_projects_safetensors_is_refused(tmp_path):
     ("change", "message"),
     [
         (lambda s: s.pop("neck.reduce.0.0.weight"), "lacks neck.reduce.0.0.weight"),
-        (lambda s: s.update({"heads.0.box.bias": torch.zeros(7)}), r"of shape \(7,\), accepted"),
+        (lambda s: s.update({"heads.0.box.bias": torch.zeros(7)}), r"of shape \(7,\), expected"),
         (lambda s: s.update({"extra": torch.zeros(1)}), "unknown key extra"),
     ],
     ids=["missing", "shape", "unknown"],

@@ -31,7 +31,7 @@ from jde_ray.pipelines.output.work import Work, accept, plan_work
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
-from jde_ray.pipelines.tracking import from_detections, offline, reference
+from jde_ray.pipelines.tracking import from_detections, offline, reference, run
 from jde_ray.pipelines.tracking.stages.session import VideoSession
 
 A, B, C = (Video(f"/archive/{name}.mp4", name) for name in "abc")
@@ -139,9 +139,8 @@ def test_a_run_that_is_refused_removes_nothing(
     def refuse(*given: object) -> None:
         raise RunError("no such cluster", ExitCode.REFUSED)
 
-    for module in (offline, from_detections):
-        monkeypatch.setattr(module, "connected", lambda address: nullcontext())
-        monkeypatch.setattr(module, step, refuse)
+    monkeypatch.setattr(run, "connected", lambda address: nullcontext())
+    monkeypatch.setattr(run, step, refuse)
     source, out = [str(tmp_path / "in")], str(tmp_path / "out")
     with pytest.raises(RunError, match="no such cluster"):
         offline.track(source, out, fakes.CONFIG, components=fakes.COMPONENTS, overwrite=True)
@@ -230,7 +229,7 @@ def test_a_kill_at_any_point_of_a_replacement_is_made_good_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_at: int | None, steps: tuple[int, ...]
 ) -> None:
     kinds = ("tracks", "mot", "detections", "errors")
-    monkeypatch.setattr(reference, "write_report", lambda *given, **more: True)
+    monkeypatch.setattr(run, "write_report", lambda *given, **more: True)
     fakes.archive(tmp_path / "in", cam=Script(frames=20))
     track(tmp_path)
     old = contents(tmp_path, *kinds)
@@ -243,7 +242,7 @@ def test_a_kill_at_any_point_of_a_replacement_is_made_good_by_the_next_run(
         shutil.rmtree(tmp_path / "out")
         shutil.copytree(tmp_path / "old", tmp_path / "out")
         with monkeypatch.context() as patch, suppress(KilledError):
-            patch.setattr(reference, "open_out", lambda *given, n=left: Dying(open_out(*given), n))
+            patch.setattr(run, "open_out", lambda *given, n=left: Dying(open_out(*given), n))
             track(tmp_path, overwrite=True)
         track(tmp_path)
         assert contents(tmp_path, *kinds) in (old, new)
