@@ -104,7 +104,9 @@ def over_sockets(
 ) -> list[list[tuple]]:
     def play(images: list[np.ndarray]) -> list[tuple]:
         rows: list[tuple] = []
-        with connect(f"http://127.0.0.1:{port}").stream(25, encoding=encoding) as stream:
+        with connect(f"http://127.0.0.1:{port}", connect_s=60.0).stream(
+            25, encoding=encoding
+        ) as stream:
             for seq, tracks in enumerate(stream.track(images)):
                 boxes = tracks.tlbr.astype(np.float32)
                 for number, box, score in zip(tracks.track_id, boxes, tracks.score, strict=True):

@@ -139,24 +139,32 @@ class _Process:
     def decode(
         self, data: bytes, detection: DetectionConfig, limits: Limits
     ) -> tuple[NetworkFrame, float]:
-        """Decode in the process; see `Decoders.decode`."""
-        self.start()
-        assert self._connection is not None  # noqa: S101 - it has started
-        (width, height), most = detection.size, limits.max_pixels
-        seconds, since = limits.decode_s, time.perf_counter()
-        head = REQUEST.pack(width, height, detection.rect, most, limits.max_scans, seconds)
-        try:
-            self._connection.send_bytes(head + data)
-            if not self._connection.poll(seconds):
+        """Decode in the process; see `Decoders.decode`.
+
+        A process that ends is replaced and asked again: whoever ends an ingress may end its
+        processes first. An image at which two of them end is to blame itself.
+        """
+        since, ended = time.perf_counter(), None
+        for _ in range(2):
+            self.start()
+            try:
+                return self._read(self._ask(data, detection, limits)), time.perf_counter() - since
+            except (EOFError, OSError) as error:
+                logger.warning("a decoding process has ended (%s)", type(error).__name__)
                 self._restart()
-                text = f"image: it must be decoded within {seconds:g} s"
-                raise Refusal(Cause.IMAGE_TOO_SLOW, text)
-            answer = self._connection.recv_bytes(1 << 16)
-        except (EOFError, OSError) as error:
-            logger.warning("a decoding process has ended (%s)", type(error).__name__)
+                ended = error
+        raise Refusal(Cause.BAD_IMAGE, "image: it cannot be decoded") from ended
+
+    def _ask(self, data: bytes, detection: DetectionConfig, limits: Limits) -> bytes:
+        assert self._connection is not None  # noqa: S101 - it has started
+        (width, height), most, seconds = detection.size, limits.max_pixels, limits.decode_s
+        head = REQUEST.pack(width, height, detection.rect, most, limits.max_scans, seconds)
+        self._connection.send_bytes(head + data)
+        if not self._connection.poll(seconds):
             self._restart()
-            raise Refusal(Cause.BAD_IMAGE, "image: it cannot be decoded") from error
-        return self._read(answer), time.perf_counter() - since
+            text = f"image: it must be decoded within {seconds:g} s"
+            raise Refusal(Cause.IMAGE_TOO_SLOW, text)
+        return self._connection.recv_bytes(1 << 16)
 
     def _read(self, answer: bytes) -> NetworkFrame:
         kind, content = answer[:1], answer[1:]

@@ -86,13 +86,30 @@ def test_a_caller_that_gives_up_leaves_its_process_busy_until_it_is_ended() -> N
     asyncio.run(main())
 
 
-def test_a_process_that_dies_costs_one_image() -> None:
+def test_a_process_that_is_killed_costs_no_image() -> None:
+    async def main() -> None:
+        await DECODERS.start()
+        next_one = DECODERS._idle[-1]._process
+        os.kill(next_one.pid, signal.SIGSTOP)
+        use = asyncio.ensure_future(decode("a", GOOD))
+        await asyncio.sleep(0.1)
+        os.kill(next_one.pid, signal.SIGKILL)
+        assert (await use)[0].width
+
+    asyncio.run(main())
+
+
+def test_an_image_at_which_two_processes_die_is_refused() -> None:
     async def main() -> None:
         await DECODERS.start()
         use = asyncio.ensure_future(decode("a", BOMB))
-        await asyncio.sleep(0.2)
-        busy = [process for process in DECODERS._all if process not in DECODERS._idle]
-        os.kill(busy[0]._process.pid, signal.SIGSEGV)
+        for _ in range(2):
+            await asyncio.sleep(0.2)
+            (busy,) = (process for process in DECODERS._all if process not in DECODERS._idle)
+            while not busy._is_ready:
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)
+            os.kill(busy._process.pid, signal.SIGSEGV)
         with pytest.raises(Refusal) as refused:
             await use
         assert refused.value.cause is Cause.BAD_IMAGE
