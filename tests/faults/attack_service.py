@@ -1,6 +1,6 @@
 """Attack a `jde serve` of this machine with one token while another one calls; print percentiles.
 
-    python tests/faults/attack_service.py --seconds 60 --seed 1
+    python tests/faults/attack_service.py --seconds 60
 
 Starts the service itself, on 127.0.0.1 alone. Each attack runs for its seconds; a second token
 meanwhile asks for detections and plays a stream. Exits with 1 if one of its calls is not answered
