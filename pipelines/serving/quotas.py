@@ -61,8 +61,9 @@ class ConcurrencyLimit:
 class MemoryBudget:
     """Limits the bytes of images that have arrived and are not answered, in all and by one owner.
 
-    Readers continue while their owner is below its share. Above it, one reader per owner may still
-    finish its message, so that partial messages never wait for each other.
+    Readers continue while their owner is below its share. Above it they wait until images are
+    answered. Partial messages must not wait for each other, though: an owner that holds nothing
+    else may finish one of them.
 
     Args:
         total: Limit over all owners, in bytes.
@@ -72,6 +73,7 @@ class MemoryBudget:
     def __init__(self, total: int, own: int) -> None:
         self._total, self._own = total, own
         self._held: Counter[str] = Counter()
+        self._partial: Counter[str] = Counter()  # of it, bytes of messages that are still arriving
         self._readers: dict[str, dict[object, _Reader]] = {}
         self.held = 0
 
@@ -83,22 +85,29 @@ class MemoryBudget:
         """Whether the owner has to wait."""
         return self._held[owner] >= self._own or self.held >= self._total
 
-    def take(self, owner: str, number: int) -> None:
-        """Count bytes that have arrived."""
+    def take(self, owner: str, number: int, *, is_partial: bool = False) -> None:
+        """Count bytes that have arrived.
+
+        Args:
+            owner: Owner of the bytes.
+            number: Number of bytes.
+            is_partial: Whether they belong to a message whose reader may have to wait.
+        """
         self._held[owner] += number
+        self._partial[owner] += number * is_partial
         self.held += number
 
-    def give(self, owner: str, number: int) -> None:
+    def give(self, owner: str, number: int, *, is_partial: bool = False) -> None:
         """Release bytes, and resume the readers that now have room."""
-        self._held[owner] -= number
-        self.held -= number
-        if self._held[owner] <= 0:
-            del self._held[owner]
+        self.take(owner, -number, is_partial=is_partial)
+        for counts in (self._held, self._partial):
+            if counts[owner] <= 0:
+                del counts[owner]
         for waiting in list(self._readers):
-            if self.is_full(waiting):
-                continue
-            for reader in self._readers.pop(waiting).values():
-                reader.resume()
+            if not self.is_full(waiting):
+                for reader in self._readers.pop(waiting).values():
+                    reader.resume()
+        self._let_one_finish(owner)
 
     def wait(
         self, owner: str, key: object, resume: Callable[[], None], *, is_partial: bool = False
@@ -116,19 +125,27 @@ class MemoryBudget:
         return self.may_read_on(owner, key)
 
     def may_read_on(self, owner: str, key: object) -> bool:
-        """Whether `key` is the first reader with a partial message."""
-        amid = (key for key, reader in self._readers.get(owner, {}).items() if reader.is_partial)
-        return next(amid, None) is key
+        """Whether `key` is the reader that may finish its message, although there is no room."""
+        return self._held[owner] == self._partial[owner] and self._first(owner) is key
 
     def leave(self, owner: str, key: object) -> None:
         """Unregister a reader. If it was the one that may read on, the next one is resumed."""
         readers = self._readers.get(owner, {})
-        was_first = self.may_read_on(owner, key)
         readers.pop(key, None)
         if not readers:
             self._readers.pop(owner, None)
-        if was_first:
-            next((reader.resume for reader in readers.values() if reader.is_partial), _nothing)()
+        self._let_one_finish(owner)
+
+    def _first(self, owner: str) -> object:
+        """The reader with a partial message that has waited longest."""
+        readers = self._readers.get(owner, {}).items()
+        return next((key for key, reader in readers if reader.is_partial), None)
+
+    def _let_one_finish(self, owner: str) -> None:
+        """Resume the reader that may finish its message, if there is one."""
+        key = self._first(owner)
+        if key is not None and self.may_read_on(owner, key):
+            self._readers[owner][key].resume()
 
     async def room(self, owner: str) -> None:
         """Return when the owner is below its share."""
@@ -139,7 +156,3 @@ class MemoryBudget:
                 await turn.wait()
             finally:
                 self.leave(owner, turn)
-
-
-def _nothing() -> None:
-    """No other reader has a partial message."""

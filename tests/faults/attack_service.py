@@ -249,10 +249,10 @@ class Caller:
 
     def _timed(self, method: str, path: str, body: bytes = b"") -> bool:
         since = time.perf_counter()
-        status, _ = self.service.call(CALLER, method, path, body)
+        status, answer = self.service.call(CALLER, method, path, body)
         self.seconds.append(time.perf_counter() - since)
         if status != 200:
-            self.failures.append(f"{method} {path.partition('/frames')[0]}: {status}")
+            self.failures.append(f"{method} {path}: {status} {answer[:200].decode()}")
         return status == 200
 
 

@@ -183,7 +183,7 @@ class _Socket(WebSocketsSansIOProtocol):
         if owner is not None:
             self.scope["state"][METERED] = True
             self._partial += len(data)
-            self._memory.take(owner, len(data))
+            self._memory.take(owner, len(data), is_partial=True)
         super().data_received(data)
         self._wait_if_full()
 
@@ -192,12 +192,12 @@ class _Socket(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
         if owner is None:
             return
-        self._stop_waiting(owner)
         if not self.close_sent:
             self._whole.append(number)
             self._memory.take(owner, number)
         partial_bytes, self._partial = self._partial, 0
-        self._memory.give(owner, partial_bytes)
+        self._memory.give(owner, partial_bytes, is_partial=True)
+        self._stop_waiting(owner)  # last: now another one may finish its message
 
     async def receive(self) -> Any:
         message = await super().receive()
@@ -215,9 +215,10 @@ class _Socket(WebSocketsSansIOProtocol):
         owner = self._owner
         if owner is not None:
             self._stop_waiting(owner)
-            number, self._partial = self._partial + sum(self._whole), 0
+            whole, partial_bytes, self._partial = sum(self._whole), self._partial, 0
             self._whole.clear()
-            self._memory.give(owner, number)
+            self._memory.give(owner, whole)
+            self._memory.give(owner, partial_bytes, is_partial=True)
         super().connection_lost(exc)
 
     def keepalive_timeout(self) -> None:
@@ -236,6 +237,7 @@ class _Socket(WebSocketsSansIOProtocol):
         if self._memory.wait(owner, self, self._resume, is_partial=self._partial > 0):
             self._hurry()
         else:
+            self._calm_down()
             self.transport.pause_reading()
 
     def _resume(self) -> None:

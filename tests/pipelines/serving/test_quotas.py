@@ -85,24 +85,44 @@ def test_so_many_at_once_and_so_many_of_one() -> None:
         assert limit.number == 1
 
 
-def test_above_its_part_one_reader_of_an_owner_reads_on_and_others_do_not_notice() -> None:
+def test_partial_messages_alone_do_not_wait_for_each_other() -> None:
     memory, told = MemoryBudget(100, 60), []
-    memory.take("a", 60)
+    memory.take("a", 60, is_partial=True)
     assert memory.is_full("a")
     assert not memory.is_full("b")
     assert not memory.wait("a", "idle", lambda: told.append("idle"))
     assert memory.wait("a", "first", lambda: told.append("first"), is_partial=True)
     assert not memory.wait("a", "second", lambda: told.append("second"), is_partial=True)
-    memory.leave("a", "first")  # its message is whole
+    memory.leave("a", "first")  # its connection is closed
     assert told == ["second"]
     assert memory.may_read_on("a", "second")
-    memory.give("a", 1)
+    memory.give("a", 1, is_partial=True)
     assert sorted(told) == ["idle", "second", "second"]
     memory.take("b", 41)
     assert memory.is_full("a")  # the whole is full
     memory.give("b", 41)
-    memory.give("a", 59)
+    memory.give("a", 59, is_partial=True)
     assert (memory.held, memory.of("a"), memory.of("b")) == (0, 0, 0)
+
+
+def test_whoever_has_whole_images_here_finishes_no_other_message_above_its_share() -> None:
+    """Otherwise each of an owner's sockets brings one more image, and others have no room."""
+    memory, told = MemoryBudget(100, 50), []
+    for _ in range(3):
+        memory.take("a", 15, is_partial=True)
+    memory.take("a", 5, is_partial=True)
+    for name in ("x", "y", "z"):
+        memory.wait("a", name, lambda name=name: told.append(name), is_partial=True)
+    assert memory.may_read_on("a", "x")
+    memory.take("a", 16)  # x has arrived, and is being answered
+    memory.give("a", 15, is_partial=True)
+    memory.leave("a", "x")
+    assert (told, memory.of("a")) == ([], 51)
+    assert not memory.may_read_on("a", "y")
+    memory.take("a", 20, is_partial=True)
+    memory.give("a", 16)  # x is answered: nothing but parts are left
+    assert told == ["y"]
+    assert memory.may_read_on("a", "y")
 
 
 def test_room_is_waited_for_and_a_waiter_that_gives_up_is_forgotten() -> None:
