@@ -130,7 +130,7 @@ def train(
     except Interrupted as signal:
         again = "the same command" + ("" if resume else " without --no-resume")
         place = f" from {out}" if out else ""
-        raise RunError(f"interrupted; {again} goes on{place}", signal.exit_code) from None
+        raise RunError(f"interrupted; run {again} to continue{place}", signal.exit_code) from None
     except FloatingPointError as error:
         raise RunError(str(error), ExitCode.INTERNAL) from error
     except ValueError as error:

@@ -20,6 +20,7 @@ import ray
 
 from jde_ray.pipelines import own_ray
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.processes import Process, children, end
 
 # A user reads our lines, not Ray's. The level is that of its C++ part, which calls it an error that
 # Ray Data's own actors have arguments in the object store.
@@ -72,7 +73,7 @@ def connected(address: str) -> Iterator[None]:
         guard: AbstractContextManager[None] = nullcontext()
     else:
         _check_open_files()
-        before = own_ray.children()
+        before = children(os.getpid())
         _start_own(before)
         guard = own_ray.watched(before)
     try:
@@ -82,7 +83,7 @@ def connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _start_own(before: set[own_ray.Process]) -> None:
+def _start_own(before: set[Process]) -> None:
     """Start a Ray here; on a busy machine its parts may miss each other's deadlines once.
 
     Raises:
@@ -94,12 +95,12 @@ def _start_own(before: set[own_ray.Process]) -> None:
         except Exception as error:
             with suppress(Exception):
                 ray.shutdown()
-            own_ray.end(own_ray.children() - before)
+            end(children(os.getpid()) - before)
             if is_last:
                 raise RunError(
                     f"Ray did not start here, twice ({_first_line(error)}); the machine may be too"
-                    " busy, or short of memory or disk in its temporary folder; the same command"
-                    " goes on",
+                    " busy, or short of memory or disk in its temporary folder; run the same"
+                    " command to continue",
                     ExitCode.INTERNAL,
                 ) from error
         else:

@@ -1,13 +1,17 @@
-"""The processes of a Ray that this process started: watched, and ended when it falls.
+"""A Ray that this process started: watched, and ended when it falls.
 
-Without its raylet or its control process (gcs) Ray waits for up to a minute, ends this process
-without a word, and leaves agents behind. So somebody looks after them every half second.
+Without its raylet or its control process (gcs) Ray waits for up to a minute, or ends this process
+at once without a word, and leaves agents behind. So a process that outlives this one looks after
+them: `python -m` this module PROCESS..., each as NUMBER-START. It says why if this one dies with
+its Ray, and leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -17,14 +21,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jde_ray.pipelines.errors import ExitCode
-from jde_ray.pipelines.processes import started_at, sweep
+from jde_ray.pipelines.processes import (
+    Process,
+    children,
+    descendants,
+    end,
+    is_alive,
+    name_of,
+    sweep,
+)
 
 SPOOL_PREFIX = "jde-associate-"  # of the association actors' folders in the temporary folder
+_MODULE = "jde_ray.pipelines.own_ray"
 _VITAL = {"gcs_server": "its control process (gcs)", "raylet": "its raylet"}
+_OVER = b"over"  # what the watchdog is told when Ray may end
+_FALLEN = 3  # the watchdog's exit code if Ray has fallen
 _LOOK_S, _LOOK_AT_ALL = 0.5, 2  # all descendants every so many looks
-_PATIENCE_S = 5.0  # for processes that were told to end
-
-Process = tuple[int, int]  # number and start, since numbers are given out again
+_LAST_LOOK_S = 0.2  # until then the raylet that this process has missed has ended
 
 
 @contextmanager
@@ -34,85 +47,75 @@ def watched(before: set[Process]) -> Iterator[None]:
     Args:
         before: Children of this process before it started Ray.
     """
-    own = _children(os.getpid()) - before
-    vital = {process: _VITAL[name] for process in own if (name := _name(process)) in _VITAL}
-    is_over = threading.Event()
-    thread = threading.Thread(
-        target=_watch, args=(own, vital, is_over), name="jde-own-ray", daemon=True
+    own = children(os.getpid()) - before
+    watchdog = subprocess.Popen(  # noqa: S603 - ourselves
+        [sys.executable, "-m", _MODULE, *(f"{pid}-{start}" for pid, start in sorted(own))],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
     )
+    thread = threading.Thread(target=_wait, args=(watchdog,), name="jde-own-ray", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        is_over.set()
+        assert watchdog.stdin is not None  # noqa: S101 - it is a pipe
+        with suppress(BrokenPipeError):  # somebody has killed it
+            watchdog.stdin.write(_OVER)
+            watchdog.stdin.close()
         thread.join()
 
 
-def children() -> set[Process]:
-    """Of this process, now."""
-    return _children(os.getpid())
+def _wait(watchdog: subprocess.Popen[bytes]) -> None:
+    """End this process as soon as the watchdog has ended its Ray."""
+    if watchdog.wait() == _FALLEN:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(ExitCode.INTERNAL)
 
 
-def _watch(own: set[Process], vital: dict[Process, str], is_over: threading.Event) -> None:
-    family, number = set(own), 0
-    while not is_over.wait(_LOOK_S):
-        fallen = [process for process in vital if not _is_alive(process)]
-        if fallen and not is_over.is_set():
-            _give_up(vital[fallen[0]], family)
-        if number % _LOOK_AT_ALL == 0:  # an orphan is no descendant any more: remember it before
-            family = {process for process in family if _is_alive(process)} | _descendants(own)
-        number += 1
-
-
-def _give_up(what: str, family: set[Process]) -> None:
-    """Say why, end the family, and this process with it: Ray would, in a while, without a word."""
-    line = f"jde: error: Ray has ended: {what} was killed or crashed; the same command goes on"
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar may have hidden it
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-        os.write(2, f"{show_cursor}{line}\n".encode())
+def main() -> int:
+    """Watch until the other end of standard input is closed, or Ray falls."""
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)  # the process that started this one decides
+    own = {_process(text) for text in sys.argv[1:]}
+    vital = {process: _VITAL[name] for process in own if (name := name_of(process)) in _VITAL}
+    family, looks, is_over = set(own), 0, False
+    while not (fallen := _fallen(vital)) and not is_over:
+        if looks % _LOOK_AT_ALL == 0:  # an orphan is no descendant any more: remember it before
+            family = {process for process in family if is_alive(process)} | descendants(own)
+        looks += 1
+        is_over = bool(select.select([0], [], [], _LOOK_S)[0])
+    if is_over and os.read(0, len(_OVER)) == _OVER:
+        return 0
+    if not fallen:
+        time.sleep(_LAST_LOOK_S)
+        fallen = _fallen(vital)
+    if fallen:
+        _say(fallen)
     end(family)
     sweep(Path(tempfile.gettempdir()), SPOOL_PREFIX)
-    os._exit(ExitCode.INTERNAL)
+    return _FALLEN if fallen else 0
 
 
-def end(family: set[Process]) -> None:
-    """Kill these processes and what they have started, and wait for their ends."""
-    family = family | _descendants(family)
-    deadline = time.monotonic() + _PATIENCE_S
-    while (left := {process for process in family if _is_alive(process)}) and (
-        time.monotonic() < deadline
-    ):
-        for pid, _ in left:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
+def _process(text: str) -> Process:
+    pid, _, start = text.partition("-")
+    return int(pid), int(start)
 
 
-def _descendants(ancestors: set[Process]) -> set[Process]:
-    found: set[Process] = set()
-    new = {process for process in ancestors if _is_alive(process)}
-    while new:
-        new = set().union(*(_children(pid) for pid, _ in new)) - found
-        found |= new
-    return found
+def _fallen(vital: dict[Process, str]) -> str | None:
+    """The part of Ray that has ended."""
+    return next((what for process, what in vital.items() if not is_alive(process)), None)
 
 
-def _children(pid: int) -> set[Process]:
-    found = set()
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            for child in map(int, path.read_text().split()):
-                if (start := started_at(child)) is not None:
-                    found.add((child, start))
-    return found
-
-
-def _is_alive(process: Process) -> bool:
-    return started_at(process[0]) == process[1]
-
-
-def _name(process: Process) -> str:
+def _say(what: str) -> None:
+    line = (
+        f"jde: error: Ray has ended: {what} was killed or crashed; run the same command to continue"
+    )
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar may have hidden it
     with suppress(OSError):
-        return Path(f"/proc/{process[0]}/comm").read_text().strip()
-    return ""
+        os.write(2, f"{show_cursor}{line}\n".encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

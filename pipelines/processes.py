@@ -1,7 +1,8 @@
-"""Marks that say which process made a file or folder, so that a later one can clear up after it.
+"""Processes of this machine: their families, and marks that say which one made a file or folder.
 
-A process that is killed leaves its temporary files behind. A mark holds the machine (this boot,
-this container), the number of the process and when it began: numbers are given out again.
+A process that is killed leaves its temporary files behind; a mark lets a later one clear up after
+it. A mark holds the machine (this boot, this container), the number of the process and when it
+began: numbers are given out again.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import socket
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 _PROC = Path("/proc")
 _MARK = re.compile(r"([0-9a-f]{8})-(\d+)-(\d+)(?=-|$)")
 _FOREIGN_S = 7 * 86_400.0  # a machine that we cannot ask has forgotten what is so old
+_PATIENCE_S = 5.0  # for processes that were told to end
+
+Process = tuple[int, int]  # number and start
 
 
 def mark() -> str:
@@ -34,6 +40,52 @@ def started_at(pid: int) -> int | None:
         return None
     fields = text.rpartition(")")[2].split()  # the name before it may hold anything
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def is_alive(process: Process) -> bool:
+    """Whether it has not ended."""
+    return started_at(process[0]) == process[1]
+
+
+def name_of(process: Process) -> str:
+    """What it goes by, at most 15 characters; empty if it has ended."""
+    with suppress(OSError):
+        return (_PROC / str(process[0]) / "comm").read_text().strip()
+    return ""
+
+
+def children(pid: int) -> set[Process]:
+    """The living children of a process."""
+    found = set()
+    for path in (_PROC / str(pid) / "task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                if (start := started_at(child)) is not None:
+                    found.add((child, start))
+    return found
+
+
+def descendants(ancestors: set[Process]) -> set[Process]:
+    """The living children of these processes, their children, and so on."""
+    found: set[Process] = set()
+    new = {process for process in ancestors if is_alive(process)}
+    while new:
+        new = set().union(*(children(pid) for pid, _ in new)) - found
+        found |= new
+    return found
+
+
+def end(family: set[Process]) -> None:
+    """Kill these processes and what they have started, and wait for their ends."""
+    family = family | descendants(family)
+    deadline = time.monotonic() + _PATIENCE_S
+    while (left := {process for process in family if is_alive(process)}) and (
+        time.monotonic() < deadline
+    ):
+        for pid, _ in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def is_left(path: Path, prefix: str) -> bool:

@@ -1,4 +1,6 @@
-"""A run that a kill campaign disturbs: SOURCE OUT ADDRESS. `cluster` starts two nodes of its own.
+"""A run that a kill campaign disturbs: SOURCE OUT ADDRESS OVERWRITE.
+
+The address `cluster` starts two nodes of its own; OVERWRITE is yes or no.
 
 It ends as `jde track` does: one line of error, and the exit code.
 """
@@ -18,10 +20,10 @@ NODE = {"num_cpus": 2, "object_store_memory": 128 << 20}
 OUTPUTS = OutputConfig(save_detections=True, save_mot=True)
 
 
-def kills(source: str, out: str, address: str) -> int:
+def kills(source: str, out: str, address: str, overwrite: str) -> int:
     """Track, on a Ray of its own or on two nodes."""
     if address != "cluster":
-        return _run(source, out, address)
+        return _run(source, out, address, overwrite == "yes")
     from ray.cluster_utils import Cluster
 
     head = {**NODE, "include_dashboard": False}
@@ -29,12 +31,12 @@ def kills(source: str, out: str, address: str) -> int:
     try:
         cluster.add_node(**NODE)
         cluster.wait_for_nodes()
-        return _run(source, out, cluster.address)
+        return _run(source, out, cluster.address, overwrite == "yes")
     finally:
         cluster.shutdown()
 
 
-def _run(source: str, out: str, address: str) -> int:
+def _run(source: str, out: str, address: str, overwrite: bool) -> int:
     resources = ResourceConfig(
         chunk_frames=8,
         num_detectors=None if address != "local" else 2,
@@ -51,9 +53,10 @@ def _run(source: str, out: str, address: str) -> int:
         components=fakes.COMPONENTS,
         resources=resources,
         outputs=OUTPUTS,
+        overwrite=overwrite,
     )
     if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-        raise RunError("interrupted; the same command goes on", summary.exit_code)
+        raise RunError("interrupted; run the same command to continue", summary.exit_code)
     return int(summary.exit_code)
 
 

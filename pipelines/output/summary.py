@@ -46,7 +46,7 @@ class Summary:
         errors: A failed video's `video`, `reason`, `detail` and `frame`; of this call.
         changed: Videos that were skipped though their file has changed since it was tracked.
         redone: Ids of videos done by a run with `--overwrite` that was interrupted: the same
-            command goes on with the others.
+            command continues with the others.
         passes: How often unfinished videos were planned.
     """
 

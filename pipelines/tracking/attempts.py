@@ -147,7 +147,7 @@ class Attempts:
         if todo:
             raise RunError(
                 f"{len(todo)} videos are left: their workers were lost {MAX_IDLE} times before any"
-                " video ended; the same command goes on",
+                " video ended; run the same command to continue",
                 ExitCode.INTERNAL,
             )
         self._check_store()

@@ -46,7 +46,7 @@ def size_pools(
     cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
     if before is not None and before.detector_gpus and not gpus:
         raise RunError(
-            "Ray has lost its last GPU; the same command goes on when there is one",
+            "Ray has lost its last GPU; run the same command once there is one",
             ExitCode.INTERNAL,
         )
     if resources.device == "cuda" and not gpus:

@@ -107,8 +107,8 @@ def judge(
     for kind in lost:
         if now.total.get(kind, 0) <= 0:
             return RunError(
-                f"nothing can move: Ray has lost its last {kind}; the same command goes on when"
-                " there is one",
+                f"nothing can move: Ray has lost its last {kind}; run the same command"
+                " once there is one",
                 ExitCode.INTERNAL,
             )
     if lost:

@@ -171,8 +171,8 @@ def train_here(
                 raise
             reason = " ".join(str(error).split())
             raise RunError(
-                f"training: a process that augments died ({reason}); the same command goes on "
-                f"from {run.out}",
+                f"training: a process that augments died ({reason}); run the same "
+                f"command to continue from {run.out}",
                 ExitCode.INTERNAL,
             ) from None
 

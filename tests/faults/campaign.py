@@ -1,7 +1,8 @@
 """Random kills of everything a run consists of, and an oracle that looks at what is left.
 
 A story is one OUT: disturbed runs of the same command until one of them ends well, and then all
-that the campaign promises is looked at. Only descendants of the campaign's own drivers are killed.
+that the campaign promises is looked at. In some stories OUT holds tracks of older videos already,
+and the command has `--overwrite`. Only descendants of the campaign's own drivers are killed.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from conftest import ROOT, WORKER_PATH
 from fakes import Script
 from run_kills import OUTPUTS
 
-from jde_ray.pipelines import own_ray
+from jde_ray.pipelines import processes
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import ExitCode
+from jde_ray.pipelines.output.summary import Summary
+from jde_ray.pipelines.own_ray import SPOOL_PREFIX
 from jde_ray.pipelines.tracking import reference
 
 NUM_VIDEOS, NUM_FRAMES, FRAME_S = 5, 240, 0.012
@@ -83,37 +86,57 @@ class Campaign:
         self._environment = environment or {}
         self.log: Callable[[str], object] = lambda line: None
         self.found = Findings()
+        self._source = folder / "in"
+        self._older, self._older_bytes, _ = self._track_plainly("older", seed=100, frame_s=0.0)
+        self.plain, self._bytes, summary = self._track_plainly("plain", seed=0, frame_s=FRAME_S)
+        self._expected = {row.video_id: row for row in summary.videos}
+        self._family: set[processes.Process] = set()
+        self._inodes: dict[str, int] = {}
+
+    def _track_plainly(
+        self, name: str, *, seed: int, frame_s: float
+    ) -> tuple[Path, dict[str, bytes], Summary]:
+        """Write the videos anew, and track them with the loop that nobody disturbs."""
         scripts = {
-            f"v{i}": Script(NUM_FRAMES + 24 * i, seed=i, frame_s=FRAME_S) for i in range(NUM_VIDEOS)
+            f"v{i}": Script(NUM_FRAMES + 24 * i, seed=seed + i, frame_s=frame_s)
+            for i in range(NUM_VIDEOS)
         }
-        self._source = fakes.archive(folder / "in", **scripts)
-        self.plain = plain = folder / "plain"
+        fakes.archive(self._source, **scripts)
+        out = self._folder / name
         summary = reference.track(
             [str(self._source)],
-            str(plain),
+            str(out),
             fakes.CONFIG,
             components=fakes.COMPONENTS,
             outputs=OUTPUTS,
             resources=ResourceConfig(chunk_frames=8),
         )
-        (plain / "summary.json").write_text(summary.to_json())
-        self._expected = {row.video_id: row for row in summary.videos}
-        self._bytes = committed(plain)
-        self._family: set[own_ray.Process] = set()
-        self._inodes: dict[str, int] = {}
+        (out / "summary.json").write_text(summary.to_json())
+        return out, committed(out), summary
 
     def kill(self, num_kills: int, kinds: list[str] = KINDS, cluster_every: int = 8) -> Findings:
         """Stories until so many kills have hit somebody."""
         story = 0
         while sum(self.found.kills.values()) < num_kills and story < 2 * num_kills:
-            is_cluster = story % cluster_every == cluster_every - 1
-            self.story(f"story-{story}", kinds, address="cluster" if is_cluster else "local")
+            address = "cluster" if story % cluster_every == cluster_every - 1 else "local"
+            self.story(f"story-{story}", kinds, address=address, overwrite=story % 4 == 2)
             story += 1
         return self.found
 
-    def story(self, name: str, kinds: list[str], *, address: str = "local", twins: int = 1) -> None:
-        """One OUT: at most four disturbed runs, and one that is left alone."""
+    def story(
+        self,
+        name: str,
+        kinds: list[str],
+        *,
+        address: str = "local",
+        twins: int = 1,
+        overwrite: bool = False,
+    ) -> None:
+        """One OUT: at most three disturbed runs, and one that is left alone."""
         out = self._folder / name
+        if overwrite:
+            shutil.copytree(self._older, out)
+            name = f"{name} (overwrite)"
         spools = Path(tempfile.mkdtemp(prefix="jk", dir="/tmp"))  # sockets have short names
         self._family, self._inodes = set(), {}
         try:
@@ -121,19 +144,23 @@ class Campaign:
                 chosen = [self._random.choice(kinds) for _ in range(self._random.randint(1, 4))]
                 if address == "cluster":
                     chosen = ["node"]
-                drivers = [self._start(out, spools, address) for _ in range(twins)]
+                drivers = [self._start(out, spools, address, overwrite) for _ in range(twins)]
                 is_burst = self._random.random() < 0.3
                 codes = self._disturb(name, drivers, out, chosen if disturbed else [], is_burst)
                 if any(code is None for code in codes):
                     return
+                if overwrite:
+                    self._look_between(name, out)
                 if all(code == ExitCode.DONE for code in codes):
                     break
             self._look(name, out, spools)
         finally:
-            own_ray.end(self._family)
+            processes.end(self._family)
             shutil.rmtree(spools, ignore_errors=True)
 
-    def _start(self, out: Path, spools: Path, address: str) -> subprocess.Popen[str]:
+    def _start(
+        self, out: Path, spools: Path, address: str, overwrite: bool
+    ) -> subprocess.Popen[str]:
         path = f"{ROOT / 'tests/faults/mutations'}:{WORKER_PATH}"
         environment = os.environ | {
             "PYTHONPATH": path if "JDE_MUTATION" in self._environment else WORKER_PATH,
@@ -141,7 +168,8 @@ class Campaign:
             "TMPDIR": str(spools),
             **self._environment,
         }
-        command = [sys.executable, ROOT / "tests/run_kills.py", self._source, out, address]
+        program, last = ROOT / "tests/run_kills.py", "yes" if overwrite else "no"
+        command = [sys.executable, program, self._source, out, address, last]
         out.parent.mkdir(exist_ok=True)
         return subprocess.Popen(
             command,
@@ -196,19 +224,22 @@ class Campaign:
 
     def _note(self, name: str, drivers: list[subprocess.Popen[str]], out: Path) -> None:
         """Who belongs to it, and that what is committed stays as it is."""
-        own = {(d.pid, start) for d in drivers if (start := own_ray.started_at(d.pid)) is not None}
-        self._family |= own | own_ray._descendants(own)
+        own = {
+            (d.pid, start) for d in drivers if (start := processes.started_at(d.pid)) is not None
+        }
+        self._family |= own | processes.descendants(own)
         for path in out.glob("tracks/*.parquet"):
             inode = path.stat().st_ino
             if self._inodes.setdefault(path.name, inode) != inode:
                 self._inodes[path.name] = inode
-                self.found.wrong.append(f"{name}: {path.name} was committed twice")
+                if "(overwrite)" not in name:
+                    self.found.wrong.append(f"{name}: {path.name} was committed twice")
 
     def _victims(self, driver: subprocess.Popen[str], kind: str) -> list[int]:
-        own = own_ray.started_at(driver.pid)
-        family = own_ray._descendants({(driver.pid, own)}) if own is not None else set()
+        own = processes.started_at(driver.pid)
+        family = processes.descendants({(driver.pid, own)}) if own is not None else set()
         if kind in RAYS or kind == "node":
-            found = sorted(p for p in family if own_ray._name(p) == RAYS.get(kind, "raylet"))
+            found = sorted(p for p in family if processes.name_of(p) == RAYS.get(kind, "raylet"))
             return [p[0] for p in found[1 if kind == "node" else 0 :]]
         return [p[0] for p in sorted(family) if WORKERS[kind] in _command(p[0])]
 
@@ -239,6 +270,14 @@ class Campaign:
             return False
         return True
 
+    def _look_between(self, name: str, out: Path) -> None:
+        """Whether each older file is still there, or replaced by its successor."""
+        found = committed(out)
+        for key, older in self._older_bytes.items():
+            if found.get(key) not in (older, self._bytes[key]):
+                state = "of other bytes" if key in found else "gone"
+                self.found.wrong.append(f"{name}: {key} is {state} between two runs")
+
     def _look(self, name: str, out: Path, spools: Path) -> None:
         """The oracle."""
         wrong: list[str] = []
@@ -258,12 +297,12 @@ class Campaign:
             if row["status"] == "done":
                 wrong += self._counts(out, row)
         deadline = time.monotonic() + LEFT_S
-        while left := [_command(p[0]) for p in self._family if own_ray._is_alive(p)]:
+        while left := [_command(p[0]) for p in self._family if processes.is_alive(p)]:
             if time.monotonic() > deadline:
                 wrong.append(f"processes are left: {left}")
                 break
             time.sleep(0.5)
-        wrong += [f"{path.name} is left" for path in spools.glob(f"{own_ray.SPOOL_PREFIX}*")]
+        wrong += [f"{path.name} is left" for path in spools.glob(f"{SPOOL_PREFIX}*")]
         pids = {str(pid) for pid, _ in self._family}
         for path in _SHARED_MEMORY.iterdir():
             if pids & set(path.name.replace("_", "-").split("-")):

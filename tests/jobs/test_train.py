@@ -126,7 +126,7 @@ def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_pat
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate()
     assert process.returncode == 143, error
-    assert error.strip() == f"jde: error: interrupted; the same command goes on from {out}"
+    assert error.strip() == f"jde: error: interrupted; run the same command to continue from {out}"
     done = json.loads((out / "latest.json").read_text())["step"]
     settings["training"]["epochs"] = done // 2 + 1
     recipe.write_text(yaml.safe_dump(settings))

@@ -190,7 +190,7 @@ def test_a_ray_that_does_not_start_is_tried_once_more(
     monkeypatch.setattr("jde_ray.pipelines.cluster.ray.init", start)
     monkeypatch.setattr("jde_ray.pipelines.cluster.ray.is_initialized", lambda: False)
     monkeypatch.setattr("jde_ray.pipelines.cluster.ray.shutdown", lambda: None)
-    monkeypatch.setattr("jde_ray.pipelines.cluster.own_ray.end", lambda family: None)
+    monkeypatch.setattr("jde_ray.pipelines.cluster.end", lambda family: None)
     if num_failures == 2:
         why = r"Ray did not start here, twice .timed out.*busy"
         with pytest.raises(RunError, match=why), connected("local"):

@@ -13,15 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from jde_ray.pipelines import own_ray
+from jde_ray.pipelines.own_ray import SPOOL_PREFIX
+from jde_ray.pipelines.processes import started_at
 
 # a driver with a Ray of one raylet, which has a child, and a stranger that was there before
 DRIVER = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 from jde_ray.pipelines import own_ray
+from jde_ray.pipelines.processes import children
 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 stranger = subprocess.Popen(["sleep", "60"], **quiet)
-before = own_ray.children()
+before = children(os.getpid())
 quiet["stdout"] = subprocess.PIPE
 script = "sleep 60 >/dev/null & echo $!; wait"
 raylet = subprocess.Popen([sys.argv[1], "-c", script], **quiet)
@@ -36,7 +38,7 @@ raylet.kill(), stranger.kill()
 
 
 def is_alive(pid: int) -> bool:
-    return own_ray.started_at(pid) is not None
+    return started_at(pid) is not None
 
 
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
@@ -44,7 +46,7 @@ def test_when_ray_falls_one_line_says_so_and_nothing_is_left(tmp_path: Path, nam
     program = shutil.copy("/bin/sh", tmp_path / name)
     spools = tmp_path / "tmp"
     spools.mkdir()
-    (spools / f"{own_ray.SPOOL_PREFIX}{own_ray_mark_of_nobody()}-x").mkdir()
+    (spools / f"{SPOOL_PREFIX}{own_ray_mark_of_nobody()}-x").mkdir()
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, program, "kill"],
         stdout=subprocess.PIPE,
@@ -79,6 +81,31 @@ def test_a_ray_that_is_shut_down_is_no_fall(tmp_path: Path) -> None:
     assert driver.stdout.endswith("ended well\n")
     assert driver.stderr == ""
     os.kill(int(driver.stdout.split()[2]), signal.SIGKILL)
+
+
+def test_a_driver_that_dies_with_its_ray_before_it_can_say_so_is_explained(tmp_path: Path) -> None:
+    """Ray ends the driver when it misses the raylet, which may be before anybody else notices."""
+    program = shutil.copy("/bin/sh", tmp_path / "raylet")
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, program, "kill"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert driver.stdout is not None
+    stranger, raylet, agent = map(int, driver.stdout.readline().split())
+    try:
+        os.kill(driver.pid, signal.SIGSTOP)
+        os.kill(raylet, signal.SIGKILL)
+        os.kill(driver.pid, signal.SIGKILL)
+        _, said = driver.communicate(timeout=30)
+        assert said.count("\n") == 1
+        assert said.startswith("jde: error: Ray has ended: its raylet")
+        assert not is_alive(agent)
+    finally:
+        for pid in (stranger, raylet, agent):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def own_ray_mark_of_nobody() -> str:

@@ -121,7 +121,9 @@ def test_a_video_that_only_waited_behind_lost_workers_is_never_to_blame(tmp_path
 
 def test_passes_that_end_no_video_end_the_run_and_blame_none(tmp_path: Path) -> None:
     own = passes(tmp_path)
-    with pytest.raises(RunError, match=r"3 videos are left.*the same command goes on") as failed:
+    with pytest.raises(
+        RunError, match=r"3 videos are left.*run the same command to continue"
+    ) as failed:
         list(own.plan(VIDEOS))
     assert failed.value.exit_code == ExitCode.INTERNAL
     assert own.count == MAX_IDLE
