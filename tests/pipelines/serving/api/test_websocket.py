@@ -8,7 +8,7 @@ import socket as socket_module
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import cv2
 import numpy as np
@@ -141,8 +141,9 @@ def test_floods_big_messages_and_silence_end_the_socket():
         service.backend.pause_s = 0.2
         with open_socket(service, service.open()) as socket:
             receive(socket)
-            for _ in range(7):
-                socket.send(PNG)
+            with suppress(ConnectionClosed):  # before the last one, on a busy machine
+                for _ in range(7):
+                    socket.send(PNG)
             assert closed(socket)[0] == 1008
         with open_socket(service, service.open()) as socket:
             receive(socket)
