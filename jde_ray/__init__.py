@@ -15,12 +15,30 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jde_ray.pipelines.live.boxes import BoxTracker
+    from jde_ray.pipelines.live.detector import Detector, similarity
+    from jde_ray.pipelines.live.results import read_tracks
+    from jde_ray.pipelines.live.tracker import Tracker
     from jde_ray.pipelines.serving.client.connection import connect
     from jde_ray.pipelines.tracking.track import track
 
-__all__ = ["__version__", "connect", "track"]
+__all__ = [
+    "BoxTracker",
+    "Detector",
+    "Tracker",
+    "__version__",
+    "connect",
+    "read_tracks",
+    "similarity",
+    "track",
+]
 
 _HOMES = {
+    "BoxTracker": "jde_ray.pipelines.live.boxes",
+    "Detector": "jde_ray.pipelines.live.detector",
+    "Tracker": "jde_ray.pipelines.live.tracker",
+    "read_tracks": "jde_ray.pipelines.live.results",
+    "similarity": "jde_ray.pipelines.live.detector",
     "connect": "jde_ray.pipelines.serving.client.connection",
     "track": "jde_ray.pipelines.tracking.track",
 }

@@ -128,6 +128,11 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.track_id)
 
+    def __getitem__(self, index: slice | NDArray[Any]) -> Tracks:
+        return Tracks(
+            self.track_id[index], self.tlbr[index], self.score[index], self.detection_index[index]
+        )
+
     def __iter__(self) -> Iterator[Track]:
         for track_id, tlbr, score in zip(self.track_id, self.tlbr, self.score, strict=True):
             yield Track(int(track_id), tlbr, float(score))

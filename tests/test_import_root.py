@@ -29,7 +29,12 @@ def test_what_it_offers_is_there():
     assert jde_ray.track is track
     assert jde_ray.connect is connect
     assert jde_ray.__version__
-    assert set(dir(jde_ray)) == {"__version__", "connect", "track"}
+    assert set(dir(jde_ray)) == {
+        *("__version__", "track", "connect", "read_tracks", "similarity"),
+        *("Tracker", "Detector", "BoxTracker"),
+    }
+    for name in dir(jde_ray):
+        assert getattr(jde_ray, name)
     assert not hasattr(jde_ray, "no_such_thing")
 
 

@@ -35,6 +35,30 @@ def person_rows(config: JDEConfig, candidates: Candidates, tlbr: Tensor) -> tupl
         return nothing, nothing
     if config.has_published_layout:
         return _published(config, candidates, tlbr)
+    return _overlapping(candidates, tlbr)
+
+
+def embeddings_of_boxes(candidates: Candidates, tlbr: Tensor) -> Tensor:
+    """Embeddings of people whose boxes are known, one each, whatever the layout.
+
+    Args:
+        candidates: Candidates of one image.
+        tlbr: `(G, 4)` corners in network pixels.
+
+    Returns:
+        `(G, D)` L2-normalised vectors of the candidates that overlap the boxes most; zeros for a
+        box that none overlaps by half.
+    """
+    width = candidates.embedding_maps[0].shape[1]
+    vectors = torch.zeros((len(tlbr), width), device=tlbr.device)
+    if len(tlbr):
+        person, rows = _overlapping(candidates, tlbr)
+        vectors[person] = candidates.embeddings(0, rows)
+    return vectors
+
+
+def _overlapping(candidates: Candidates, tlbr: Tensor) -> tuple[Tensor, Tensor]:
+    """Which person, and which candidate overlaps it most, if by half at least."""
     xy, half = candidates.boxes[0, :, :2], candidates.boxes[0, :, 2:] / 2
     overlap, rows = pair_iou(tlbr, torch.cat((xy - half, xy + half), 1)).max(1)
     person = torch.nonzero(overlap >= CANDIDATE_IOU).squeeze(1)

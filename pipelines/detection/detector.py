@@ -21,6 +21,8 @@ from jde_ray.pipelines.detection.networks import (
     FrameModel,
     ModelBuilder,
     PictureModel,
+    SeparateModel,
+    TorchModel,
     load_network,
 )
 from jde_ray.pipelines.errors import Reason, VideoError
@@ -127,6 +129,34 @@ class Detector:
             for frame, result, tlbr in zip(frame_index, results, boxes, strict=True)
         ]
         return found, sum(result.num_capped for result in results)
+
+    def embed(self, picture: NDArray[np.uint8], box: Letterbox, tlbr: FloatArray) -> FloatArray:
+        """Appearance of people whose boxes are known.
+
+        Args:
+            picture: `(h, w, 3)` uint8 RGB, the source frame.
+            box: Where it lies in the network's input.
+            tlbr: `(N, 4)` float32 corners in source pixels.
+
+        Returns:
+            `(N, D)` float32 L2-normalised vectors; zeros where the network sees nobody.
+
+        Raises:
+            ValueError: If the model cannot describe given boxes.
+            VideoError: If a number is not finite.
+        """
+        frames = box.apply(picture)[None]
+        if isinstance(self._model, SeparateModel):
+            small = box.pictures(frames)[0]
+            vectors = self._model.embed(small, box.source_to_picture(tlbr))
+        elif isinstance(self._model, TorchModel):
+            vectors = self._model.embed(frames, np.asarray(box.to_network(tlbr), np.float32))
+        else:
+            name = type(self._model).__name__
+            raise ValueError(f"model: {name} cannot describe given boxes, expected shipped weights")
+        if not np.isfinite(vectors).all():
+            raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", 0)
+        return np.asarray(vectors, np.float32)
 
 
 def _check(frame: int, result: FoundInFrame, tlbr: FloatArray) -> Detections:

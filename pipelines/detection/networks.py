@@ -132,6 +132,18 @@ class TorchModel:
         )
         return found
 
+    def embed(self, frames: NDArray[np.uint8], tlbr: FloatArray) -> FloatArray:
+        """`(N, D)` vectors of `(N, 4)` boxes, in network pixels, of `(1, H, W, 3)` RGB frames."""
+        import torch
+
+        from jde_ray.models.jde.person_cells import embeddings_of_boxes
+
+        with torch.inference_mode():
+            candidates = self._model(self._model.normalise(self._upload(frames)))
+            boxes = torch.as_tensor(tlbr, device=candidates.boxes.device)
+            vectors: FloatArray = embeddings_of_boxes(candidates, boxes).cpu().numpy()
+        return vectors
+
 
 class SeparateModel:
     """A detector and an embedder of ONNX files, see `models.sde`; frame by frame, in float32.
@@ -158,6 +170,16 @@ class SeparateModel:
         config = self._config
         limits = (config.threshold, config.nms_threshold, config.max_detections)
         return [self._networks.detect(picture, *limits) for picture in pictures]
+
+    def embed(self, picture: NDArray[np.uint8], tlbr: FloatArray) -> FloatArray:
+        """`(N, D)` vectors of the crops of `(N, 4)` boxes, in pixels of the RGB picture.
+
+        Raises:
+            ValueError: If the weights name no embedder.
+        """
+        if self._networks.embedder is None:
+            raise ValueError(f"weights: {self._config.weights} names no embedder, expected one")
+        return self._networks.embedder.embed(picture, tlbr)
 
 
 ModelBuilder = Callable[[DetectionConfig, ResourceConfig], FrameModel | PictureModel]

@@ -162,6 +162,27 @@ def read_embeddings(table: pa.Table) -> FloatArray | None:
     return vectors
 
 
+def readable(table: pa.Table) -> pa.Table:
+    """A file's table as people want it: with the `name` of the video's file, embeddings as lists.
+
+    Args:
+        table: Of a file of `tracks/`.
+    """
+    vectors = read_embeddings(table)
+    if vectors is not None:
+        lists = pa.array([]).cast(pa.float32())
+        if vectors.shape[1]:
+            lists = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+        width = max(1, vectors.shape[1])
+        column = pa.FixedSizeListArray.from_arrays(lists, width)
+        table = table.set_column(table.schema.get_field_index("embedding"), "embedding", column)
+    if "video" not in table.column_names or not len(table):
+        return table
+    uri = str(table.column("video")[0].as_py())
+    name = uri.rstrip("/").rpartition("/")[2]
+    return table.add_column(0, "name", _repeated(name, len(table)))
+
+
 def added_columns(schema: pa.Schema) -> tuple[str, ...]:
     """Columns that no run writes."""
     known = track_schema(1).names

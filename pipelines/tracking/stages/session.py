@@ -285,14 +285,7 @@ class VideoSession:
         for cause, mask in causes.items():
             self._counts.drop(cause, int(mask.sum()))
             keep &= ~mask
-        if keep.all():
-            return tracks
-        return Tracks(
-            tracks.track_id[keep],
-            tracks.tlbr[keep],
-            tracks.score[keep],
-            tracks.detection_index[keep],
-        )
+        return tracks if keep.all() else tracks[keep]
 
     def _commit(self, info: VideoInfo) -> None:
         if self._writer is None:

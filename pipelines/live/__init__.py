@@ -1,0 +1,1 @@
+"""People in your own frames, in your own process: without Ray, files or a service."""

@@ -1,0 +1,181 @@
+"""`Detector`: people in images, for a caller's own program; `similarity` of two people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from jde_ray.models.letterbox import Letterbox, fitted_size
+from jde_ray.models.structures import Detections, FloatArray
+from jde_ray.pipelines.config import DetectionConfig, Device, Precision, ResourceConfig
+from jde_ray.pipelines.detection import detector
+from jde_ray.pipelines.detection.networks import ModelBuilder, is_separate, load_network
+from jde_ray.pipelines.detection.settings import detection_for, resolve_precision
+from jde_ray.pipelines.live.images import bgr_to_rgb
+from jde_ray.pipelines.structures import VideoInfo
+
+Image = NDArray[np.uint8]
+
+
+class Detector:
+    """Finds people in images, and describes how they look.
+
+    The same network, sizes and thresholds as in `jde track`; nothing else of the process changes,
+    unless `threads` asks for it.
+
+    Args:
+        weights: Name of a shipped network, a weight file, or a YAML file of ONNX networks.
+        size: Width and height of the network's input in pixels, multiples of 32; None for the size
+            of the weights. Its area is kept and fitted to each image's shape, if the weights allow.
+        conf: Detections up to this score are left out, in [0, 1]. None: as many as a tracker can
+            use, which are more than most programs want to show.
+        nms: Of two boxes whose IoU exceeds this, the one with the lower score is left out.
+        device: `auto` takes a GPU where there is one.
+        precision: Arithmetic of the network: `auto`, `fp32` or `bf16`.
+        threads: CPU threads **of the whole process** (of torch, or of OpenCV for ONNX files); None
+            leaves them as they are. Sums differ in the last digits between numbers of threads.
+        build_model: Loads the network; another one than the default brings a model of your own.
+
+    Raises:
+        ValueError: If the weights cannot be used, or a setting is out of range.
+        OSError: If a file cannot be read.
+    """
+
+    def __init__(
+        self,
+        weights: str = "small",
+        *,
+        size: tuple[int, int] | None = None,
+        conf: float | None = None,
+        nms: float = 0.4,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        threads: int | None = None,
+        build_model: ModelBuilder = load_network,
+    ) -> None:
+        config = detection_for(weights, size) if build_model is load_network else DetectionConfig()
+        config = replace(config, nms_threshold=nms, precision=precision)
+        if conf is not None:
+            config = replace(config, score_threshold=conf)
+        if build_model is load_network:
+            config = resolve_precision(config, device)
+        self.config = config
+        resources = ResourceConfig(
+            device=device, torch_threads=threads or _threads_now(config.weights)
+        )
+        self._network = detector.Detector(config, resources, build_model)
+
+    @overload
+    def detect(self, images: Image) -> Detections: ...
+
+    @overload
+    def detect(self, images: Sequence[Image]) -> list[Detections]: ...
+
+    def detect(self, images: Any) -> Detections | list[Detections]:
+        """People in an image, or in each of several images of any sizes.
+
+        Args:
+            images: `(H, W, 3)` uint8 BGR, as OpenCV reads it (grey and BGRA are converted); or a
+                list of them, or a `(B, H, W, 3)` array. Images of one size go through the network
+                together.
+
+        Returns:
+            Boxes as corners x1, y1, x2, y2 in pixels of the image, scores from 0 to 1, and
+            L2-normalised embeddings, by falling score; a list of them for several images.
+
+        Raises:
+            ValueError: If an image is none, empty or of another type.
+            VideoError: If the network gave a number that is not finite.
+        """
+        is_one = not isinstance(images, (list, tuple)) and np.ndim(images) < 4
+        pictures = [bgr_to_rgb(image) for image in ([images] if is_one else images)]
+        found: dict[int, Detections] = {}
+        for shape in dict.fromkeys(picture.shape for picture in pictures):
+            places = [place for place, other in enumerate(pictures) if other.shape == shape]
+            box = self._letterbox(shape[1], shape[0])
+            frames = np.stack([box.apply(pictures[place]) for place in places])
+            infos = [VideoInfo(shape[1], shape[0], 1.0)] * len(places)
+            results, _ = self._network.find(frames, infos, places)
+            found |= zip(places, results, strict=True)
+        ordered = [found[place] for place in range(len(pictures))]
+        return ordered[0] if is_one else ordered
+
+    def embed(self, image: Image, boxes: ArrayLike) -> FloatArray:
+        """How the people in given boxes look, for boxes of your own.
+
+        Args:
+            image: As for `detect`.
+            boxes: `(N, 4)` corners x1, y1, x2, y2 in pixels of the image.
+
+        Returns:
+            `(N, D)` float32 L2-normalised vectors, to be compared by `similarity`. The joint
+            network describes the people that it sees: a box that overlaps nothing of them by half
+            gets zeros. Separate networks describe what is in the box.
+
+        Raises:
+            ValueError: If the image or the boxes are none, or the weights have no embedder.
+        """
+        rgb = bgr_to_rgb(image)
+        tlbr = np.asarray(boxes, np.float32)
+        if not tlbr.size:
+            tlbr = tlbr.reshape(0, 4)
+        if tlbr.ndim != 2 or tlbr.shape[1] != 4 or not np.isfinite(tlbr).all():
+            raise ValueError(f"boxes: got shape {tlbr.shape}, expected (N, 4) finite numbers")
+        return self._network.embed(rgb, self._letterbox(rgb.shape[1], rgb.shape[0]), tlbr)
+
+    def _letterbox(self, width: int, height: int) -> Letterbox:
+        size = self.config.size
+        if self.config.rect:
+            size = fitted_size(width, height, size)
+        return Letterbox(width, height, *size)
+
+
+def similarity(one: ArrayLike, other: ArrayLike) -> Any:
+    """How alike two people look: the cosine of their embeddings, 1 for the same vector.
+
+    Vectors of one network alone can be compared, and from which value on two are the same person
+    depends on it: `jde eval --embeddings` measures that on footage of your own.
+
+    Args:
+        one: `(D,)` vector, or `(N, D)`.
+        other: `(D,)` vector, or `(M, D)`.
+
+    Returns:
+        A number from -1 to 1; `(N, M)` of them for two arrays. A vector of zeros, which stands for
+        nothing known, has 0.
+
+    Raises:
+        ValueError: If the vectors are of different lengths.
+
+    >>> similarity([1.0, 0.0], [0.6, 0.8])
+    0.6
+    >>> similarity([[1.0, 0.0], [0.0, 2.0]], [[0.6, 0.8]]).tolist()
+    [[0.6], [0.8]]
+    """
+    first, second = (_unit(np.atleast_2d(np.asarray(v, np.float64))) for v in (one, other))
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(
+            f"embeddings: got lengths {first.shape[1]} and {second.shape[1]}, expected one length"
+        )
+    cosines = first @ second.T
+    return float(cosines[0, 0]) if np.ndim(one) == np.ndim(other) == 1 else cosines
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    lengths: NDArray[np.float64] = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-12)
+
+
+def _threads_now(weights: str) -> int:
+    """Threads that the process has, so that loading a network changes nothing."""
+    if is_separate(weights):
+        import cv2
+
+        return max(1, cv2.getNumThreads())
+    import torch
+
+    return torch.get_num_threads()

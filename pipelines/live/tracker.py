@@ -1,0 +1,106 @@
+"""`Tracker`: the people of a caller's own frames, one after the other, with their ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jde_ray.models.structures import Detections, Tracks
+from jde_ray.models.tracking.reporting import reported
+from jde_ray.pipelines.config import TrackConfig
+from jde_ray.pipelines.live.boxes import BoxTracker
+from jde_ray.pipelines.live.detector import Detector
+
+
+class Tracker:
+    """Follows people from frame to frame of one video or camera.
+
+    Its rows are those of `jde track` for the same frames, network and number of threads, but for
+    the resize of the frames (`--resize published` is this one). Ids count from 1.
+
+    Args:
+        weights: Name of a shipped network, a weight file, a YAML file of ONNX networks, or a
+            `Detector`, which several trackers may share.
+        frames_per_second: Nominal rate of the frames.
+        association: How detections become tracks: `jde`, `sort`, `deepsort` or `bytetrack`.
+        min_box_area: Smaller boxes are left out, in square pixels.
+        conf: Confidence threshold in [0, 1]; None for the association's own.
+        tracking: Further settings of the association by name, such as `track_buffer`.
+        options: Further settings of the `Detector`, such as `size`, `device` or `threads`.
+
+    Attributes:
+        detections: Detections of the last frame; `tracks.detection_index` counts their rows.
+
+    Raises:
+        ValueError: If a setting is wrong, or the weights cannot be used.
+        OSError: If a file cannot be read.
+    """
+
+    def __init__(
+        self,
+        weights: str | Detector = "small",
+        *,
+        frames_per_second: float = 30.0,
+        association: str = "jde",
+        conf: float | None = None,
+        min_box_area: float = 200.0,
+        tracking: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        settings = dict(tracking or {})
+        if conf is not None:
+            settings["high_score"] = conf
+        self._tracker = BoxTracker(association, frames_per_second=frames_per_second, **settings)
+        association_settings = self._tracker.config
+        if isinstance(weights, Detector):
+            if options:
+                name, value = next(iter(options.items()))
+                raise ValueError(f"{name}: got {value!r}, but the Detector has its own settings")
+            self.detector = weights
+        else:
+            options = {"conf": association_settings.least_score, **options}
+            self.detector = Detector(weights, **options)
+        self._config = TrackConfig(
+            detection=self.detector.config,
+            tracking=association_settings,
+            min_box_area=min_box_area,
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everybody: the next frame is the first one of another video."""
+        self._tracker.reset()
+        self._size: tuple[int, int] | None = None
+        self.detections: Detections | None = None
+
+    def update(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> Tracks:
+        """People in the next frame.
+
+        Args:
+            frame: `(H, W, 3)` uint8 BGR, as OpenCV reads it (grey and BGRA are converted).
+            time_s: When it was taken, in seconds; None: one frame after the last at the nominal
+                rate. Give it for a camera whose frames come irregularly.
+
+        Returns:
+            Tracks in this frame: ids, boxes as corners x1, y1, x2, y2 in pixels, scores.
+
+        Raises:
+            ValueError: If the frame is no image, or of another size than the first one. The tracker
+                is unchanged then.
+            VideoError: If the network gave a number that is not finite.
+        """
+        found = self.detector.detect(frame)
+        height, width = np.shape(frame)[:2]
+        if self._size is not None and self._size != (width, height):
+            (was_wide, was_high) = self._size
+            raise ValueError(
+                f"frame: got {width}x{height}, expected {was_wide}x{was_high} as before; "
+                "reset() begins another video"
+            )
+        embeddings = found.embeddings.astype(np.float32)
+        tracks = self._tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)
+        self._size, self.detections = (width, height), found
+        kept = reported(tracks.tlbr, self._config.tracking, self._config.min_box_area)
+        return tracks[kept]
