@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jde_ray.pipelines.live.boxes import BoxTracker
+    from jde_ray.pipelines.live.box_tracker import BoxTracker
     from jde_ray.pipelines.live.detector import Detector, similarity
     from jde_ray.pipelines.live.results import read_tracks
     from jde_ray.pipelines.live.tracker import Tracker
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BoxTracker": "jde_ray.pipelines.live.boxes",
+    "BoxTracker": "jde_ray.pipelines.live.box_tracker",
     "Detector": "jde_ray.pipelines.live.detector",
     "Tracker": "jde_ray.pipelines.live.tracker",
     "read_tracks": "jde_ray.pipelines.live.results",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from jde_ray.models.structures import Detections, Tracks
 from jde_ray.models.tracking.reporting import reported
 from jde_ray.pipelines.config import TrackConfig
-from jde_ray.pipelines.live.boxes import BoxTracker
+from jde_ray.pipelines.live.box_tracker import BoxTracker
 from jde_ray.pipelines.live.detector import Detector
 
 

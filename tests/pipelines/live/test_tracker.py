@@ -12,7 +12,7 @@ from jde_ray.models.tracking.registry import build_config
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.settings import detection_for
-from jde_ray.pipelines.live.boxes import BoxTracker
+from jde_ray.pipelines.live.box_tracker import BoxTracker
 from jde_ray.pipelines.live.detector import Detector
 from jde_ray.pipelines.live.results import read_tracks
 from jde_ray.pipelines.live.tracker import Tracker
