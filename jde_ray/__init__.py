@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jde_ray.pipelines.live.box_tracker import BoxTracker
     from jde_ray.pipelines.live.detector import Detector, similarity
-    from jde_ray.pipelines.live.results import read_tracks
+    from jde_ray.pipelines.live.results import read_detections, read_tracks
     from jde_ray.pipelines.live.tracker import Tracker
     from jde_ray.pipelines.serving.client.connection import connect
     from jde_ray.pipelines.tracking.track import track
@@ -28,6 +28,7 @@ __all__ = [
     "Tracker",
     "__version__",
     "connect",
+    "read_detections",
     "read_tracks",
     "similarity",
     "track",
@@ -37,6 +38,7 @@ _HOMES = {
     "BoxTracker": "jde_ray.pipelines.live.box_tracker",
     "Detector": "jde_ray.pipelines.live.detector",
     "Tracker": "jde_ray.pipelines.live.tracker",
+    "read_detections": "jde_ray.pipelines.live.results",
     "read_tracks": "jde_ray.pipelines.live.results",
     "similarity": "jde_ray.pipelines.live.detector",
     "connect": "jde_ray.pipelines.serving.client.connection",

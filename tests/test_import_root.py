@@ -30,7 +30,7 @@ def test_what_it_offers_is_there():
     assert jde_ray.connect is connect
     assert jde_ray.__version__
     assert set(dir(jde_ray)) == {
-        *("__version__", "track", "connect", "read_tracks", "similarity"),
+        *("__version__", "track", "connect", "read_tracks", "read_detections", "similarity"),
         *("Tracker", "Detector", "BoxTracker"),
     }
     for name in dir(jde_ray):

@@ -24,7 +24,7 @@ from jde_ray.models.structures import Detections, FloatArray
 from jde_ray.pipelines.config import TrackConfig, parse_score_map
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.mot import read_scored, read_sequence_info, sequence_info_path
-from jde_ray.pipelines.formats.parquet_file import binary_array, open_parquet
+from jde_ray.pipelines.formats.parquet_file import binary_array, list_array, open_parquet
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import DEFAULT_RATE, Video, VideoInfo
 
@@ -288,6 +288,25 @@ def read_detections(path: Path) -> DetectionRows:
         raise ValueError(f"{path}: got NaN or Inf, expected finite boxes and scores")
     embeddings = columns.embeddings if has_embeddings else None
     return DetectionRows(BoxRows(frame, np.arange(len(scores)), tlbr), scores, embeddings)
+
+
+def readable(table: pa.Table) -> pa.Table:
+    """A file's table with one row per detection, corners as columns and embeddings as lists.
+
+    Args:
+        table: Of a file of `detections/`. Frames without detections have no row in the result.
+    """
+    columns = _read_columns({n: table.column(n).combine_chunks() for n in table.column_names})
+    arrays = {
+        name: pa.array(np.repeat(table.column(name).to_numpy(), columns.counts))
+        for name in ("frame", "time_s")
+    }
+    corners = {name: columns.tlbr[:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))}
+    arrays |= {name: pa.array(np.ascontiguousarray(v)) for name, v in corners.items()}
+    arrays["score"] = pa.array(columns.scores)
+    if "embeddings" in table.column_names:
+        arrays["embedding"] = list_array(columns.embeddings)
+    return pa.table(arrays)
 
 
 def _numbered(rows: BoxRows) -> BoxRows:

@@ -57,6 +57,16 @@ def binary_array(vectors: NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(2 * width), count, buffers)
 
 
+def list_array(vectors: NDArray[Any]) -> pa.Array:
+    """Vectors `(n, D)` as lists of float32, which pandas, DuckDB and Polars know."""
+    count, width = vectors.shape
+    if not width:
+        return pa.array([[]] * count, pa.list_(pa.float32()))
+    flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+    ends = pa.array(np.arange(count + 1, dtype=np.int32) * width)
+    return pa.ListArray.from_arrays(ends, flat)
+
+
 def encode_parquet(table: pa.Table, group_rows: int, metadata: Mapping[str, str]) -> bytes:
     """A whole Parquet file with the settings of `ParquetFile`.
 

@@ -19,7 +19,7 @@ from jde_ray.models.metrics.rows import BoxRows, check_unique
 from jde_ray.models.structures import FloatArray, IntArray, Tracks
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
 from jde_ray.pipelines.formats.mot import read_results
-from jde_ray.pipelines.formats.parquet_file import binary_array
+from jde_ray.pipelines.formats.parquet_file import binary_array, list_array
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
 ROW_GROUP_ROWS = 16_384
@@ -170,17 +170,29 @@ def readable(table: pa.Table) -> pa.Table:
     """
     vectors = read_embeddings(table)
     if vectors is not None:
-        lists = pa.array([]).cast(pa.float32())
-        if vectors.shape[1]:
-            lists = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
-        width = max(1, vectors.shape[1])
-        column = pa.FixedSizeListArray.from_arrays(lists, width)
-        table = table.set_column(table.schema.get_field_index("embedding"), "embedding", column)
+        place = table.schema.get_field_index("embedding")
+        table = table.set_column(place, "embedding", list_array(vectors))
     if "video" not in table.column_names or not len(table):
         return table
     uri = str(table.column("video")[0].as_py())
-    name = uri.rstrip("/").rpartition("/")[2]
-    return table.add_column(0, "name", _repeated(name, len(table)))
+    return table.add_column(0, "name", _repeated(file_name(uri), len(table)))
+
+
+def with_video(table: pa.Table, video: Video) -> pa.Table:
+    """A table with the columns `name`, `video_id` and `video` in front, the same in every row."""
+    values = {"name": file_name(video.uri), "video_id": video.video_id, "video": video.uri}
+    for name, value in reversed(values.items()):
+        table = table.add_column(0, name, _repeated(value, len(table)))
+    return table
+
+
+def file_name(uri: str) -> str:
+    """The last part of an address.
+
+    >>> file_name("s3://bucket/day 1/door.mp4"), file_name("MOT17-02/")
+    ('door.mp4', 'MOT17-02')
+    """
+    return uri.rstrip("/").rpartition("/")[2]
 
 
 def added_columns(schema: pa.Schema) -> tuple[str, ...]:

@@ -1,17 +1,22 @@
-"""`read_tracks`: what a run has written, as one table."""
+"""`read_tracks` and `read_detections`: what a run has written, as one table."""
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jde_ray.pipelines.formats.tracks import readable
-from jde_ray.pipelines.output.layout import TRACKS_PREFIX, list_ids, tracks_key
+from jde_ray.pipelines.formats import detections, tracks
+from jde_ray.pipelines.names import sequence_name
+from jde_ray.pipelines.output.layout import DETECTIONS_PREFIX, TRACKS_PREFIX
 from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.structures import Video
+
+_SUFFIX = ".parquet"
 
 
 def read_tracks(out: str | os.PathLike[str]) -> pa.Table:
@@ -31,19 +36,49 @@ def read_tracks(out: str | os.PathLike[str]) -> pa.Table:
     Raises:
         ValueError: If there are no tracks.
     """
+    return _read(out, TRACKS_PREFIX, lambda file, _: tracks.readable(file.read()))
+
+
+def read_detections(out: str | os.PathLike[str]) -> pa.Table:
+    """All detections of a run with `--save-detections`, or of one of its files, in memory.
+
+    Args:
+        out: OUT of a run, a folder or an `s3://` prefix, or a file of `OUT/detections`.
+
+    Returns:
+        Table with one row per detection, sorted by video and frame, with the columns of
+        `read_tracks` without `track_id`. Frames without detections have no row.
+
+    Raises:
+        ValueError: If there are no detections.
+    """
+    return _read(out, DETECTIONS_PREFIX, _detections)
+
+
+def _detections(file: pq.ParquetFile, video_id: str) -> pa.Table:
+    video = detections.recorded_video(file.metadata) or Video(video_id, sequence_name(video_id))
+    return tracks.with_video(detections.readable(file.read()), video)
+
+
+def _read(
+    out: str | os.PathLike[str], prefix: str, read: Callable[[pq.ParquetFile, str], pa.Table]
+) -> pa.Table:
     place = os.fspath(out)
-    if place.endswith(".parquet"):
-        folder, _, file = place.rpartition("/")
-        store, keys = open_store(folder or "."), [file]
+    if place.endswith(_SUFFIX):
+        folder, _, key = place.rpartition("/")
+        store, keys = open_store(folder or "."), [key]
+    elif "://" not in place and not Path(place).expanduser().is_dir():
+        raise ValueError(f"out: {place} does not exist, expected OUT of a run")
     else:
-        if "://" not in place and not Path(place).expanduser().is_dir():
-            raise ValueError(f"out: {place} does not exist, expected OUT of a run")
         store = open_store(out)
-        keys = [tracks_key(video_id) for video_id in sorted(list_ids(store, TRACKS_PREFIX))]
+        keys = sorted(key for key in store.list(prefix) if key.endswith(_SUFFIX))
     if not keys:
-        raise ValueError(f"out: {place} has no {TRACKS_PREFIX}*.parquet, expected OUT of a run")
-    try:
-        tables = [readable(pq.read_table(io.BytesIO(store.get(key)))) for key in keys]
-    except FileNotFoundError:
-        raise ValueError(f"out: {place} does not exist, expected a file of tracks") from None
+        raise ValueError(f"out: {place} has no {prefix}*{_SUFFIX}, expected OUT of a run")
+    tables = []
+    for key in keys:
+        try:
+            file = pq.ParquetFile(io.BytesIO(store.get(key)))
+        except FileNotFoundError:
+            raise ValueError(f"out: {place} does not exist, expected a file of a run") from None
+        tables.append(read(file, key.removeprefix(prefix).removesuffix(_SUFFIX)))
     return pa.concat_tables(tables, promote_options="default")

@@ -14,7 +14,7 @@ from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.settings import detection_for
 from jde_ray.pipelines.live.box_tracker import BoxTracker
 from jde_ray.pipelines.live.detector import Detector
-from jde_ray.pipelines.live.results import read_tracks
+from jde_ray.pipelines.live.results import read_detections, read_tracks
 from jde_ray.pipelines.live.tracker import Tracker
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import reference
@@ -41,11 +41,13 @@ def frames(clip: Path) -> list[tuple[float, np.ndarray]]:
 def test_rows_are_those_of_a_run(clip: Path, tmp_path: Path):
     detection = replace(detection_for("small"), resize="published", precision="fp32")
     resources = ResourceConfig(chunk_frames=1, torch_threads=torch.get_num_threads())
-    outputs = OutputConfig(save_embeddings=True)
+    outputs = OutputConfig(save_embeddings=True, save_detections=True)
     config = TrackConfig(detection=detection)
     out = str(tmp_path / "out")
     reference.track([str(clip)], out, config, resources=resources, outputs=outputs)
     table = read_tracks(out)
+    saved = read_detections(out)
+    assert set(table.column_names) - set(saved.column_names) == {"track_id"}
     assert table.column("name").unique().to_pylist() == ["street.mp4"]
     rate = float(cv2.VideoCapture(str(clip)).get(cv2.CAP_PROP_FPS))
     tracker = Tracker(frames_per_second=rate, precision="fp32")
@@ -61,6 +63,11 @@ def test_rows_are_those_of_a_run(clip: Path, tmp_path: Path):
         taken = tracker.detections.embeddings[tracks.detection_index[order]]
         np.testing.assert_array_equal(np.array(own["embedding"].to_pylist()), taken)
         rows += len(own)
+        found = saved.filter(np.asarray(saved["frame"]) == index)
+        scores = tracker.detections.scores
+        np.testing.assert_array_equal(found["score"].to_numpy(), scores)
+        vectors = np.array(found["embedding"].to_pylist()).reshape(len(scores), -1)
+        np.testing.assert_array_equal(vectors, tracker.detections.embeddings)
     assert rows > 8
 
 
@@ -117,6 +124,7 @@ def test_boxes_alone_are_tracked_as_by_the_association():
 
 
 def test_tables_of_every_format_are_read():
+    assert len(read_detections(GOLDEN / "format_1"))
     table = read_tracks(GOLDEN / "format_1")
     (file,) = (GOLDEN / "format_1/tracks").iterdir()
     assert table.equals(read_tracks(str(file)))
@@ -128,7 +136,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path):
     for place, message in (
         (tmp_path / "no", "out: .*no does not exist, expected OUT of a run"),
         (tmp_path, r"out: .* has no tracks/\*.parquet, expected OUT of a run"),
-        (tmp_path / "a.parquet", "out: .*a.parquet does not exist, expected a file of tracks"),
+        (tmp_path / "a.parquet", "out: .*a.parquet does not exist, expected a file of a run"),
     ):
         with pytest.raises(ValueError, match=message):
             read_tracks(place)
