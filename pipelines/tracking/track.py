@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from jde_ray.models.tracking.registry import build_config
@@ -16,7 +17,7 @@ from jde_ray.pipelines.tracking.attempts import Progress
 
 def track(
     sources: Sources,
-    out: str,
+    out: str | os.PathLike[str],
     weights: str = "small",
     *,
     size: tuple[int, int] | None = None,
@@ -77,7 +78,7 @@ def track(
     )
     return offline.track(
         sources,
-        out,
+        os.fspath(out),
         config,
         resources=resources,
         outputs=outputs,

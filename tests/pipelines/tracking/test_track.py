@@ -1,0 +1,55 @@
+"""The one call for users, without a run behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.tracking import offline
+from jde_ray.pipelines.tracking.track import track
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the run was asked for."""
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(offline, "track", lambda *wanted, **options: calls.append(wanted))
+    return calls
+
+
+def test_text_paths_and_lists_are_taken(asked: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    for sources in ("x.mp4", Path("x.mp4"), ["x.mp4", Path("y.mp4")]):
+        track(sources, tmp_path)
+        assert asked[-1][:2] == (sources, str(tmp_path))
+    track("x.mp4", "s3://bucket/runs")
+    assert asked[-1][1] == "s3://bucket/runs"
+
+
+def test_settings_are_those_of_the_command(asked: list[tuple[Any, ...]]) -> None:
+    track("x.mp4", "out", size=(864, 480), association="bytetrack", conf=0.5, max_frames=7)
+    config = asked[0][2]
+    assert config.detection.size == (864, 480)
+    assert (config.tracking.association, config.tracking.high_score) == ("bytetrack", 0.5)
+    assert config.max_frames == 7
+    assert config.detection.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weights": "none.safetensors"}, "none.safetensors"),
+        ({"association": "best"}, "association: got 'best', expected"),
+        ({"conf": 2.0}, "high_score|conf: got 2"),
+        ({"device": "tpu"}, "device: got 'tpu', expected"),
+    ],
+)
+def test_wrong_settings_are_one_error(
+    asked: list[tuple[Any, ...]], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RunError, match=message) as refused:
+        track("x.mp4", "out", **settings)
+    assert refused.value.exit_code == ExitCode.REFUSED
+    assert not asked
