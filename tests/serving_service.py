@@ -9,6 +9,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -122,6 +123,12 @@ class Running:
     ) -> tuple[int, Any, dict[str, str]]:
         """Status, JSON (or bytes), headers."""
         return call(self.port, method, path, body, token=token, kind=kind, **headers)
+
+    def wait_until_ready(self) -> None:
+        """Decoding processes take a while to start on a busy machine."""
+        deadline = time.monotonic() + 60
+        while self.call("GET", "/readyz")[0] != 200:
+            assert time.monotonic() < deadline
 
     def open(self, token: str | None = None, rate: float = 25.0) -> str:
         body = json.dumps({"frames_per_second": rate}).encode()

@@ -17,6 +17,9 @@ from jde_ray.pipelines.video.image_headers import MAX_SCANS, reaches_its_end, re
 
 # programs that do not know send `application/octet-stream`; the first bytes decide anyway
 CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+_CURLS_DEFAULT = (
+    "application/x-www-form-urlencoded"  # of --data-binary; pages of others are refused
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def check_content_type(content_type: str | None, encoding: str | None) -> None:
     if content_type is None:
         return
     kind = content_type.partition(";")[0].strip().lower()
-    if kind not in CONTENT_TYPES:
+    if kind not in (*CONTENT_TYPES, _CURLS_DEFAULT):
         accepted = ", ".join(CONTENT_TYPES)
         raise Refusal(Cause.UNSUPPORTED_TYPE, f"content-type: expected {accepted}")
 

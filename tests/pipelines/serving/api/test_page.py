@@ -84,7 +84,7 @@ def service():
     from jde_ray.pipelines.serving.deployments import resolve_settings
 
     with running(config=resolve_settings({"device": "cpu"}), idle_s=30.0) as it:
-        wait(lambda: it.call("GET", "/readyz")[0] == 200)
+        it.wait_until_ready()
         yield it
 
 

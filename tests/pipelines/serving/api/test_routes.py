@@ -131,6 +131,15 @@ def test_refusals_are_small_json_of_one_line(service, method, path, body, kind, 
     assert not re.search(r"Traceback|/work|/usr|\.py|site-packages", json.dumps(answer))
 
 
+def test_an_image_is_taken_with_the_content_type_that_curl_gives_it(service):
+    kind = "application/x-www-form-urlencoded"
+    status, answer, _ = service.call("POST", "/v1/detect", PNG, kind=kind)
+    assert (status, answer) == service.call("POST", "/v1/detect", PNG)[:2]
+    origin = "http://elsewhere.example"  # a form of another site's page
+    got = service.call("POST", "/v1/detect", PNG, kind=kind, origin=origin)
+    assert (got[0], got[1]["error"]) == (403, "foreign_host")
+
+
 def test_a_compressed_body_is_refused_before_it_is_read(service):
     got = service.call("POST", "/v1/detect", PNG, content_encoding="gzip")
     assert (got[0], got[1]["error"]) == (415, "unsupported_type")
