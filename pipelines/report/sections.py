@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
+from jde_ray.pipelines.formats.tracks import file_name
 from jde_ray.pipelines.output.layout import tracks_key, video_key
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.output.work import VideoRow
@@ -19,6 +20,7 @@ from jde_ray.pipelines.report.plots import (
     draw_people,
     format_seconds,
 )
+from jde_ray.pipelines.report.samples import drawn_frame
 from jde_ray.pipelines.storage.base import ObjectStore
 
 _STATUS = {"skipped": "done before"}
@@ -163,12 +165,13 @@ def video_table(listed: Sequence[Listed], total: int) -> str:
     if not listed:
         return "<p>There are no videos.</p>"
     heads = [("video", ""), ("status", "")]
-    heads += [(name, "n") for name in ("frames", "duration", "tracks", "median track", "rows")]
+    heads += [(name, "n") for name in ("people", "duration", "frames", "median track", "rows")]
     head = "".join(
         f'<th class="{kind}"><button type="button">{name}</button></th>'
         for name, kind in [*heads, ("error", "")]
     )
-    body = "".join(_video_line(one) for one in listed)
+    names = _names(listed)
+    body = "".join(_video_line(one, names[one.row.video_id]) for one in listed)
     text = ""
     if len(listed) < total:
         text = (
@@ -180,13 +183,13 @@ def video_table(listed: Sequence[Listed], total: int) -> str:
     )
 
 
-def _video_line(one: Listed) -> str:
+def _video_line(one: Listed, name: str) -> str:
     row, tracked = one.row, one.tracked
     counts: list[float | None] = [None] * 5
     if tracked is not None or row.status == "done" or row.rows:
-        counts[0::2] = row.frames, row.tracks, row.rows
+        counts[0::2] = row.tracks, row.frames, row.rows
     elif row.frames:
-        counts[0] = row.frames  # seen before it failed
+        counts[2] = row.frames  # seen before it failed
     if tracked is not None:
         counts[1::2] = tracked.duration_s, tracked.median_track_s
     cells = "".join(
@@ -194,37 +197,52 @@ def _video_line(one: Listed) -> str:
         for value in counts
     )
     return (
-        f'<tr><td title="{escape(row.video)}" data-v="{escape(row.video_id)}">'
-        f"{escape(row.video_id)}</td><td>{_pill(row)}</td>{cells}"
+        f'<tr><td title="{escape(row.video or row.video_id)}" data-v="{escape(row.video_id)}">'
+        f"{escape(name)}</td><td>{_pill(row)}</td>{cells}"
         f'<td class="error">{escape(row.error or "")}</td></tr>'
     )
+
+
+def _names(listed: Sequence[Listed]) -> dict[str, str]:
+    """Names of the videos' files by id; the id itself where a name is unknown or used twice."""
+    names = {one.row.video_id: file_name(one.row.video) for one in listed}
+    numbers = Counter(names.values())
+    return {i: name if name and numbers[name] == 1 else i for i, name in names.items()}
 
 
 def plots(store: ObjectStore, listed: Sequence[Listed], total: int) -> str:
     """Both charts of the videos that were read."""
     drawn = [one for one in listed if one.tracked is not None]
     text = f"Drawn are the first {len(drawn)} of {_count(total, 'video')}, by id. "
+    names = _names(listed)
     if not drawn:
         text = "No video has tracks. "
     text += f"Paths are those of people's feet, at most {MAX_PATHS} a video, the longest; a dot is"
     text += " a path's end, and a path tells its track and time to the pointer."
-    return f'<p class="soft">{text}</p>' + "".join(_plot(store, one) for one in drawn)
+    return f'<p class="soft">{text}</p>' + "".join(
+        _plot(store, one, names[one.row.video_id]) for one in drawn
+    )
 
 
-def _plot(store: ObjectStore, one: Listed) -> str:
+def _plot(store: ObjectStore, one: Listed, name: str) -> str:
     row, video = one.row, one.tracked
     assert video is not None  # noqa: S101 - the caller's choice
-    links = [(tracks_key(row.video_id), "rows")]
+    links, picture = [(tracks_key(row.video_id), "rows")], ""
     if store.exists(video_key(row.video_id)):
         links.insert(0, (video_key(row.video_id), "watch"))
+        busiest = int(video.people.argmax()) / max(1, len(video.people))
+        if (source := drawn_frame(store, row.video_id, busiest)) is not None:
+            to = escape(quote(video_key(row.video_id)))
+            picture = f'<figure class="sample"><a href="{to}"><img src="{source}" '
+            picture += 'alt="A frame with boxes"></a><figcaption>a sample</figcaption></figure>'
     named = " &middot; ".join(f'<a href="{escape(quote(key))}">{text}</a>' for key, text in links)
     most = round(video.people.max())
     read, parts = video.share
     sample = f"; from {read} of {parts} parts of the rows" if video.is_sample else ""
     return (
-        f'<article class="card video"><h3>{escape(row.video_id)} {_pill(row)}</h3>'
+        f'<article class="card video"><h3>{escape(name)} {_pill(row)}</h3>'
         f'<p class="soft place">{escape(row.video)} &middot; {video.width} x {video.height} '
-        f'&middot; {named}</p><div class="plots"><figure class="time">{draw_people(video)}'
+        f'&middot; {named}</p><div class="plots">{picture}<figure class="time">{draw_people(video)}'
         f"<figcaption>people present; mean {video.people.mean():.1f}, at most {most}{sample}"
         "</figcaption>"
         f"</figure><figure>{draw_paths(video)}<figcaption>{_count(len(video.paths), 'path')} of "

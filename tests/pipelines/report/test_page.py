@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import re
@@ -7,7 +8,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import fakes
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -30,6 +33,7 @@ from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 from jde_ray.pipelines.tracking import reference
 from jde_ray.pipelines.video.drawing import track_colour
+from jde_ray.pipelines.video.encoder import write_video
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -96,8 +100,7 @@ def test_every_run_leaves_a_page_that_adds_up(tmp_path: Path) -> None:
     assert page.line("failed: truncated")[2:] == ["1", "33.3 %"]
     assert page.line("in videos with tracks")[2] == "71"
     boxes = page.lines.index(page.line("Boxes of the network"))
-    end = next(i for i, line in enumerate(page.lines[boxes:]) if "status" in " ".join(line))
-    parts = [int(line[2].replace(",", "")) for line in page.lines[boxes : boxes + end]]
+    parts = [int(line[2].replace(",", "")) for line in page.lines[boxes:] if len(line) == 4]
     assert parts[0] == summary.detections == sum(parts[1:]) > 0
     assert parts[1] == sum(row.rows for row in summary.videos if row.status == "done")
     assert page.line("tracked, but smaller")[2] == str(summary.dropped["min_box_area"])
@@ -146,7 +149,7 @@ def test_a_long_video_costs_no_more_than_so_many_row_groups(
     assert row.rows > 8 * 3 * MAX_GROUPS
     assert len(set(reads)) == MAX_GROUPS
     assert f"from {MAX_GROUPS} of {-(-row.rows // 8)} parts of the rows" in page.text
-    assert page.line("a-")[2:7] == ["200", "8 s", str(row.tracks), "-", str(row.rows)]
+    assert page.line("a.mp4")[2:7] == [str(row.tracks), "8 s", "200", "-", str(row.rows)]
 
 
 def test_a_stride_is_in_the_length_but_not_in_the_frames(tmp_path: Path) -> None:
@@ -229,9 +232,9 @@ def test_the_page_stays_small_and_says_what_it_leaves_out(tmp_path: Path) -> Non
     assert "Drawn are the first 2 of 10 videos" in page.text
     assert "Listed are 5 of 10 videos" in page.text
     assert page.tags.count("article") == 2
-    listed = [line[0] for line in page.lines if re.match(r"[vw]\d-\w{8}", line[0])]
+    listed = [line[0] for line in page.lines if re.match(r"[vw]\d.mp4", line[0])]
     assert [name[:2] for name in listed] == ["w0", "w1", "v0", "v1", "v2"]
-    assert page.line("v2")[2] == "12"  # known from the run, though not drawn
+    assert page.line("v2")[4] == "12"  # known from the run, though not drawn
 
 
 def test_videos_of_earlier_runs_are_shown(tmp_path: Path) -> None:
@@ -240,13 +243,44 @@ def test_videos_of_earlier_runs_are_shown(tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     reference.track([str(tmp_path / "more")], out, fakes.CONFIG, components=fakes.COMPONENTS)
     page = page_of(open_store(out))
-    assert page.line("a-")[1:3] == ["done before", "40"]
-    assert page.line("b-")[1:3] == ["done", "17"]
-    assert page.line("cut-")[1] == "failed before"
-    assert "(frame 9)" in page.line("cut-")[-1]
+    assert page.line("a.mp4")[1:5:3] == ["done before", "40"]
+    assert page.line("b.mp4")[1:5:3] == ["done", "17"]
+    assert page.line("cut.mp4")[1] == "failed before"
+    assert "(frame 9)" in page.line("cut.mp4")[-1]
     assert page.tags.count("article") == 2
     assert "2 videos with tracks and 1 error record" in page.text
     assert str(tmp_path / "in" / "a.mp4") in page.text
+
+
+def test_videos_of_one_name_go_by_their_ids(tmp_path: Path) -> None:
+    fakes.archive(tmp_path / "in" / "monday", door=Script(frames=9), hall=Script(frames=9))
+    summary, store = run(tmp_path, door=Script(frames=12))
+    names = [line[0] for line in page_of(store).lines if len(line) == 8][1:]
+    ids = {row.video_id for row in summary.videos}
+    assert "hall.mp4" in names
+    assert set(names) - {"hall.mp4"} == {one for one in ids if one.startswith("door")}
+
+
+def test_a_video_that_was_drawn_shows_its_busiest_frame(tmp_path: Path) -> None:
+    summary, store = run(tmp_path, a=Script(frames=50))
+    key = f"videos/{summary.videos[0].video_id}.mp4"
+    busiest = int(read_tracked_video(store, summary.videos[0].video_id, 1).people.argmax())
+    (tmp_path / "drawn").mkdir()
+    shades = [40 if index < busiest else 200 for index in range(50)]
+    frames = ((i / 25, np.full((64, 96, 3), shade, np.uint8)) for i, shade in enumerate(shades))
+    write_video(frames, tmp_path / "drawn" / "a.mp4", 25.0)
+    store.put(key, tmp_path / "drawn" / "a.mp4")
+    page = Page(build_report(store, summary))
+    (source,) = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
+    assert source is not None
+    kind, _, content = source.partition(";base64,")
+    assert kind == "data:image/jpeg"
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (240, 360, 3)
+    assert abs(float(picture.mean()) - 200) < 12
+    assert ("a", "href", key) in page.attributes
+    store.put(key, b"no video")
+    assert "img" not in Page(build_report(store, summary)).tags
 
 
 def test_a_call_with_nothing_to_do_reads_no_tracks_and_leaves_the_page(
@@ -328,7 +362,7 @@ def test_a_broken_object_is_named_and_ends_nothing(tmp_path: Path) -> None:
     summary, store = run(tmp_path, a=Script(), b=Script())
     store.put(f"tracks/{summary.videos[0].video_id}.parquet", b"not Parquet")
     page = Page(build_report(store, summary))
-    assert page.line("a-")[-1].startswith("cannot be shown: ArrowInvalid")
+    assert page.line("a")[-1].startswith("cannot be shown: ArrowInvalid")
     assert page.tags.count("article") == 1
 
 
