@@ -95,7 +95,7 @@ FLAGS = {
 }
 
 
-@takes(FLAGS)
+@takes(flags=FLAGS)
 def serve(
     host: Host = None,
     port: Port = None,

@@ -76,7 +76,7 @@ FromDetections = Annotated[
 ]
 
 
-@takes(FLAGS)
+@takes(flags=FLAGS)
 def track(
     sources: Sources = None,
     out: Out = None,

@@ -19,8 +19,8 @@ class TrainingPlan:
         config: Budget and rates.
         num_identities: Classes of the identity loss.
         steps_per_epoch: Steps in a pass over the images.
-        embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
-        weighting: One of `models.losses.weighting.WEIGHTINGS`.
+        embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
+        weighting: One of `models.losses.config.WEIGHTINGS`.
         margin: Margin of the embedding loss `triplet`, a difference of cosines.
         validation: When to validate, None for never.
         notes: Metadata of the weight file.
