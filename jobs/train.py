@@ -142,8 +142,7 @@ def train(
                 out=out or "",
                 num_identities=images.num_identities,
                 steps_per_epoch=stream.steps_per_epoch,
-                threads=processes.threads,
-                resume=processes.resume,
+                trainers=processes,
             )
             run.check()
             if dry_run:
@@ -153,7 +152,7 @@ def train(
             people = sum(int((~image.ignore).sum()) for image in images.images)
             known = f"{images.num_identities} identities"
             _show(f"{len(images.images)} images, {people} people, {known}")
-            _start(run, stream, processes)
+            _start(run, stream)
     except Interrupted as signal:
         again = "the same command" + ("" if processes.resume else " without --no-resume")
         place = f" from {out}" if out else ""
@@ -189,25 +188,15 @@ def change(recipe: Recipe, given: Given) -> Recipe:
     return replace(recipe, training=replace(recipe.training, **training), **values)
 
 
-def _start(run: TrainingRun, images: TrainingSet, processes: TrainerConfig) -> None:
-    if processes.on_ray:
+def _start(run: TrainingRun, images: TrainingSet) -> None:
+    if run.trainers.on_ray:
         from jde_ray.pipelines.training.ray_train import train_on_ray
 
-        train_on_ray(
-            run,
-            images,
-            processes.num_trainers,
-            workers=max(1, processes.workers),
-            device=processes.device,
-            max_failures=processes.max_failures,
-            address=processes.address,
-            show=_show,
-        )
+        train_on_ray(run, images, show=_show)
     else:
-        from jde_ray.pipelines.training.run import train_here
+        from jde_ray.pipelines.training.trainer import train_here
 
-        device = _device(processes.device)
-        train_here(run, images, workers=processes.workers, device=device, show=_show)
+        train_here(run, images, device=_device(run.trainers.device), show=_show)
 
 
 def _labels_folder(out: str) -> Path:
