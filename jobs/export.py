@@ -27,7 +27,7 @@ Half = Annotated[
 Out = Annotated[Path, typer.Option(metavar="FILE", show_default=False, help="File to write.")]
 
 
-@takes(choose("size"))
+@takes(flags=choose("size"))
 def export(
     weights: Weights,
     out: Out,

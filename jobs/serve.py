@@ -70,7 +70,7 @@ FLAGS = {
         text="Serve everyone who can reach the address, without tokens.",
     ),
     **choose("weights", "size", "rect", "conf", "nms", "max_detections", "precision"),
-    **choose("track_buffer", "min_box_area", "device", "threads", "num_detectors"),
+    **choose("track_buffer", "min_box_area", "device", "threads", "num_detectors", "address"),
     "num_sessions": Flag(
         config=ServeConfig, field="num_sessions", text="Session replicas to spread streams over."
     ),
@@ -95,12 +95,11 @@ FLAGS = {
 }
 
 
-@takes(FLAGS)
+@takes(flags=FLAGS)
 def serve(
     host: Host = None,
     port: Port = None,
     config: ConfigFile = None,
-    address: Annotated[str, typer.Option(help="Ray to run on: local, auto, HOST:PORT.")] = "local",
     *,
     flags: Given,
 ) -> int:
@@ -109,6 +108,7 @@ def serve(
     Exit codes: 0 stopped; 1 internal; 2 refused before anything was started; 130, 143 interrupted.
     """
     args, http = ({}, {}) if config is None else read_file(config)
+    address = flags.pop("address", ResourceConfig().address)  # of the Ray, no setting of a service
     for name, value in flags.items():
         place = name if name in _AT_THE_TOP else _PLACES[FLAGS[name].config] + FLAGS[name].field
         read = _read(name, value)

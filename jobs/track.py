@@ -7,6 +7,7 @@ Turns the command line into configurations, checks the weights, runs
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,7 @@ from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.storage.s3_client import configure
 
 if TYPE_CHECKING:
+    from jde_ray.pipelines.formats.detections import SavedVideo
     from jde_ray.pipelines.output.summary import Summary
 
 Sources = Annotated[
@@ -76,7 +78,7 @@ FromDetections = Annotated[
 ]
 
 
-@takes(FLAGS)
+@takes(flags=FLAGS)
 def track(
     sources: Sources = None,
     out: Out = None,
@@ -96,10 +98,11 @@ def track(
     values = collect(flags, config)
     configure(build_settings(values).resources.s3_endpoint)
     named = _one_of(sources, from_detections)
+    # sources are listed once, since on S3 pages cost money, and before anything slow is imported
     if from_detections:
-        settings = check_saved(values, from_detections)
+        settings, saved = check_saved(values, named)
     else:
-        found = find_videos(named)  # report a mistyped name before anything slow is imported
+        found = find_videos(named)
         settings = check_weights(values)
     out = out or next_folder(named)
 
@@ -107,11 +110,7 @@ def track(
     from jde_ray.pipelines.tracking import from_detections as reassociation
     from jde_ray.pipelines.tracking import offline
 
-    run = (
-        partial(reassociation.track, named)
-        if from_detections
-        else partial(offline.track, found)  # an archive is listed once: on S3 pages cost money
-    )
+    run = partial(reassociation.track, saved) if from_detections else partial(offline.track, found)
     with Display() as display:
         summary = run(
             out,
@@ -158,8 +157,8 @@ def _one_of(sources: list[str] | None, saved: list[str] | None) -> list[str]:
     return sources or saved or []
 
 
-def check_saved(values: Values, saved: list[str]) -> Settings:
-    """Build the configurations for a run from detections, which takes no network settings.
+def check_saved(values: Values, named: list[str]) -> tuple[Settings, list[SavedVideo]]:
+    """Find the detections of a run that takes no network settings, and build the configurations.
 
     Raises:
         RunError: If a network setting is given, there are no detections, or they do not go
@@ -175,7 +174,8 @@ def check_saved(values: Values, saved: list[str]) -> Settings:
                 ExitCode.REFUSED,
             )
     settings = build_settings(values)
-    settled = resolve_settings(settings.track, find_saved(saved))
+    saved = find_saved(named)
+    settled = resolve_settings(settings.track, saved)
     least, threshold = settled.tracking.least_score, settled.detection.threshold
     if threshold > least:
         print(
@@ -183,7 +183,7 @@ def check_saved(values: Values, saved: list[str]) -> Settings:
             f" them down to {least:g}; to match a direct run, save with --conf"
             f" {settings.track.tracking.high_score:g}"
         )
-    return settings
+    return replace(settings, track=settled), saved
 
 
 def next_folder(sources: list[str]) -> str:

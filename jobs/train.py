@@ -10,33 +10,26 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jde_ray.jobs.console.flags import Flag, Given, takes
 from jde_ray.jobs.console.runner import main
+from jde_ray.models.losses.config import EMBEDDING_LOSSES, WEIGHTINGS
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.training.recipe import Recipe, read_recipe
+from jde_ray.pipelines.training.settings import TrainerConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from jde_ray.pipelines.training.recipe import Recipe
+    from jde_ray.pipelines.training.data.batches import TrainingSet
+    from jde_ray.pipelines.training.run import TrainingRun
 
 Config = Annotated[Path, typer.Option(help="YAML like jobs/recipes/train_small.yaml")]
 Data = Annotated[Path, typer.Option(help="folder that the configuration's paths lie under")]
 Out = Annotated[
     str | None,
     typer.Option(help="folder or s3:// prefix for weights, checkpoint and curves"),
-]
-Weighting = Annotated[
-    str | None, typer.Option(help="uncertainty | uniform | fixed | loss_norm | mgda")
-]
-EmbeddingLoss = Annotated[str | None, typer.Option(help="cross_entropy | triplet | upper_bound")]
-Workers = Annotated[int, typer.Option(min=0, help="processes that augment")]
-NumTrainers = Annotated[
-    int, typer.Option(min=1, help="processes that train together (DDP), on Ray")
-]
-MaxFailures = Annotated[int, typer.Option(min=0, help="How many trainer crashes to recover from.")]
-Initial = Annotated[
-    Path | None, typer.Option(help="weights to start from, instead of the file's `initial`")
 ]
 LeaveOut = Annotated[
     list[str] | None, typer.Option(help="path of a source that is not learned from; repeatable")
@@ -48,29 +41,78 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="check the data and print the plan; train nothing")
 ]
 
+# Flags that replace a value of the configuration, which therefore is their default.
+CHANGES = {
+    "minutes": Flag(
+        config=TrainingConfig, field="minutes", text="time budget instead of the file's"
+    ),
+    "epochs": Flag(
+        config=TrainingConfig, field="epochs", text="epochs instead of the file's budget"
+    ),
+    "learning_rate": Flag(
+        config=TrainingConfig,
+        field="learning_rate",
+        text="highest rate, instead of the file's",
+        default="",
+    ),
+    "loss_weighting": Flag(
+        config=Recipe, field="weighting", text=" | ".join(WEIGHTINGS), default=""
+    ),
+    "embedding_loss": Flag(
+        config=Recipe, field="embedding_loss", text=" | ".join(EMBEDDING_LOSSES), default=""
+    ),
+    "initial": Flag(
+        config=Recipe,
+        field="initial",
+        text="weights to start from, instead of the file's `initial`",
+        metavar="<path>",
+    ),
+}
 
+# Flags that only the command line has.
+TRAINERS = {
+    "threads": Flag(
+        config=TrainerConfig, field="threads", text="torch threads of a trainer", least=1
+    ),
+    "workers": Flag(config=TrainerConfig, field="workers", text="processes that augment", least=0),
+    "num_trainers": Flag(
+        config=TrainerConfig,
+        field="num_trainers",
+        text="processes that train together (DDP), on Ray",
+        least=1,
+    ),
+    "device": Flag(
+        config=TrainerConfig, field="device", text="where the network runs", strict=True
+    ),
+    "address": Flag(
+        config=TrainerConfig, field="address", text="Ray to run on, for --num-trainers"
+    ),
+    "max_failures": Flag(
+        config=TrainerConfig,
+        field="max_failures",
+        text="How many trainer crashes to recover from.",
+        least=0,
+    ),
+    "resume": Flag(
+        config=TrainerConfig,
+        field="resume",
+        text="continue from OUT/latest.pt",
+        metavar="<bool>",
+        default="resume",
+        switch=True,
+    ),
+}
+
+
+@takes(changes=CHANGES, trainers=TRAINERS)
 def train(
     config: Config,
     data: Data,
     out: Out = None,
-    minutes: Annotated[float | None, typer.Option(help="time budget instead of the file's")] = None,
-    epochs: Annotated[int | None, typer.Option(help="epochs instead of the file's budget")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="highest rate, instead of the file's")
-    ] = None,
-    loss_weighting: Weighting = None,
-    embedding_loss: EmbeddingLoss = None,
-    initial: Initial = None,
+    *,
+    changes: Given,
     leave_out: LeaveOut = None,
-    threads: Annotated[int, typer.Option(min=1, help="torch threads of a trainer")] = 1,
-    workers: Workers = 1,
-    num_trainers: NumTrainers = 1,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="where the network runs")
-    ] = "auto",
-    address: Annotated[str, typer.Option(help="Ray to run on, for --num-trainers")] = "local",
-    max_failures: MaxFailures = 3,
-    resume: Annotated[bool, typer.Option(help="continue from OUT/latest.pt")] = True,
+    trainers: Given,
     skip_bad: SkipBad = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -79,14 +121,13 @@ def train(
     from jde_ray.pipelines.training.data.batches import share_of_batch
     from jde_ray.pipelines.training.data.image_set import read_images
     from jde_ray.pipelines.training.dry_run import describe_plan
-    from jde_ray.pipelines.training.run import TrainingRun, train_here
+    from jde_ray.pipelines.training.run import TrainingRun
 
+    processes = TrainerConfig(**trainers)
+    num_trainers, device = processes.num_trainers, processes.device
     try:
         with interruptible():
-            recipe = _read(
-                config, minutes, epochs, learning_rate, loss_weighting, embedding_loss, initial
-            )
-            recipe = recipe.without(leave_out or ())
+            recipe = change(read_recipe(config), changes).without(leave_out or ())
             if out is None and not dry_run:
                 raise ValueError("out: expected --out with a folder or s3:// prefix, or --dry-run")
             share_of_batch(recipe.training.batch, num_trainers, recipe.sampling)
@@ -101,8 +142,7 @@ def train(
                 out=out or "",
                 num_identities=images.num_identities,
                 steps_per_epoch=stream.steps_per_epoch,
-                threads=threads,
-                resume=resume,
+                trainers=processes,
             )
             run.check()
             if dry_run:
@@ -112,23 +152,9 @@ def train(
             people = sum(int((~image.ignore).sum()) for image in images.images)
             known = f"{images.num_identities} identities"
             _show(f"{len(images.images)} images, {people} people, {known}")
-            if num_trainers > 1 or address != "local":
-                from jde_ray.pipelines.training.ray_train import train_on_ray
-
-                train_on_ray(
-                    run,
-                    stream,
-                    num_trainers,
-                    workers=max(1, workers),
-                    device=device,
-                    max_failures=max_failures,
-                    address=address,
-                    show=_show,
-                )
-            else:
-                train_here(run, stream, workers=workers, device=_device(device), show=_show)
+            _start(run, stream)
     except Interrupted as signal:
-        again = "the same command" + ("" if resume else " without --no-resume")
+        again = "the same command" + ("" if processes.resume else " without --no-resume")
         place = f" from {out}" if out else ""
         raise RunError(f"interrupted; run {again} to continue{place}", signal.exit_code) from None
     except FloatingPointError as error:
@@ -142,32 +168,35 @@ def _show(line: str) -> None:
     print(line, flush=True)
 
 
-def _read(
-    config: Path,
-    minutes: float | None,
-    epochs: int | None,
-    learning_rate: float | None,
-    loss_weighting: str | None,
-    embedding_loss: str | None,
-    initial: Path | None,
-) -> Recipe:
-    """The file's recipe, with what was typed instead."""
-    from jde_ray.pipelines.training.recipe import read_recipe
+def change(recipe: Recipe, given: Given) -> Recipe:
+    """The recipe with what was typed instead.
 
-    recipe = read_recipe(config)
-    changes: dict[str, Any] = {}
-    if minutes is not None or epochs is not None:
-        changes["training"] = replace(recipe.training, minutes=minutes, epochs=epochs)
-    if learning_rate is not None:
-        training = changes.get("training", recipe.training)
-        changes["training"] = replace(training, learning_rate=learning_rate)
-    if loss_weighting is not None:
-        changes["weighting"] = loss_weighting
-    if embedding_loss is not None:
-        changes["embedding_loss"] = embedding_loss
-    if initial is not None:
-        changes["initial"] = str(initial.resolve())  # where it was typed, not below --data
-    return replace(recipe, **changes)
+    Args:
+        recipe: That of the file.
+        given: Values by the names of `CHANGES`; `initial` lies where it was typed, not below the
+            data root.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+    values = {CHANGES[name].field: value for name, value in given.items()}
+    training = {name: values.pop(name) for name in ("learning_rate",) if name in values}
+    if values.keys() & {"minutes", "epochs"}:  # one budget takes the place of the other
+        training |= {name: values.pop(name, None) for name in ("minutes", "epochs")}
+    if "initial" in values:
+        values["initial"] = str(Path(values["initial"]).resolve())
+    return replace(recipe, training=replace(recipe.training, **training), **values)
+
+
+def _start(run: TrainingRun, images: TrainingSet) -> None:
+    if run.trainers.on_ray:
+        from jde_ray.pipelines.training.ray_train import train_on_ray
+
+        train_on_ray(run, images, show=_show)
+    else:
+        from jde_ray.pipelines.training.trainer import train_here
+
+        train_here(run, images, device=_device(run.trainers.device), show=_show)
 
 
 def _labels_folder(out: str) -> Path:

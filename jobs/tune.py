@@ -70,7 +70,7 @@ Json = Annotated[
 ]
 
 
-@takes(choose("association", "score_map", "address"))
+@takes(flags=choose("association", "score_map", "address"))
 def tune(
     detections: Detections,
     gt: Truth,

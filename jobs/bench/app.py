@@ -20,8 +20,9 @@ from jde_ray.jobs.bench.paper.figure3 import figure3
 from jde_ray.jobs.bench.paper.figure4 import figure4
 from jde_ray.jobs.bench.paper.speed import speed
 from jde_ray.jobs.bench.paper.table3 import table3
-from jde_ray.jobs.bench.pipeline import pipeline, sizing
+from jde_ray.jobs.bench.pipeline import pipeline
 from jde_ray.jobs.bench.serving.serve import serve
+from jde_ray.jobs.bench.sizing import sizing
 from jde_ray.jobs.console.runner import CONTEXT
 from jde_ray.pipelines.errors import ExitCode, RunError
 

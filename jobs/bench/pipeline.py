@@ -1,4 +1,4 @@
-"""`jde bench pipeline` and `jde bench sizing`: the stages of the dataflow and the whole."""
+"""`jde bench pipeline`: the stages of the dataflow and the whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import typer
 from rich.table import Table
 
 from jde_ray.jobs.bench.machine import AsJson, console, processor
-from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
     from jde_ray.pipelines.config import ResourceConfig, TrackConfig
@@ -74,69 +73,6 @@ def pipeline(
         f"slowest stage: {report['slowest']}; the whole reaches {report['share_of_slowest']:.2f} of"
         f" its speed, and {report['share_of_cores']:.2f} of what the cores allow"
     )
-
-
-def sizing(
-    out: Annotated[str, typer.Argument(metavar="OUT", help="A finished run, or its summary.json.")],
-    gpu_fps: Annotated[
-        list[float] | None,
-        typer.Option(min=0.1, help=r"Frames/s of the network on a GPU. \[default: 100, 400, 1000]"),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """How many cores decoding and association need to keep a GPU busy."""
-    summary = _read_summary(out)
-    rows = sizing_rows(summary, gpu_fps or [100.0, 400.0, 1000.0])
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    table = Table(title=f"Cores for each GPU, from {summary['frames']} frames of {out}")
-    for name in ("GPU frames/s", "decoding", "association", "together"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(f"{row['gpu_frames_per_second']:g}", *(
-            f"{row[name]:.1f}" for name in ("decode_cores", "association_cores", "cores")
-        ))  # fmt: skip
-    console().print(table)
-
-
-def sizing_rows(summary: dict[str, Any], speeds: Sequence[float]) -> list[dict[str, float]]:
-    """Cores by GPU speed: a stage's seconds per frame times frames per second.
-
-    Args:
-        summary: Contents of a run's `summary.json`.
-        speeds: Frames per second of the network on one GPU.
-    """
-    a_frame = {
-        stage: summary["seconds"][stage] / summary["frames"] for stage in ("decode", "associate")
-    }
-    return [
-        {
-            "gpu_frames_per_second": speed,
-            "decode_cores": round(speed * a_frame["decode"], 3),
-            "association_cores": round(speed * a_frame["associate"], 3),
-            "cores": round(speed * sum(a_frame.values()), 3),
-        }
-        for speed in speeds
-    ]
-
-
-def _read_summary(out: str) -> dict[str, Any]:
-    from jde_ray.pipelines.storage.stores import open_store
-
-    folder, _, key = out.rpartition("/") if out.endswith(".json") else (out, "/", "summary.json")
-    try:
-        summary: dict[str, Any] = json.loads(open_store(folder).get(key))
-        frames = summary["frames"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(
-            f"bench: {out} has no summary of a finished run", ExitCode.REFUSED
-        ) from error
-    if not frames:
-        raise RunError(
-            f"bench: the last run in {out} processed no frames; name one that did", ExitCode.REFUSED
-        )
-    return summary
 
 
 def _what(

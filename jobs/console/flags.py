@@ -2,6 +2,8 @@
 
 The configuration owns name, type, default and limits of a setting. A `Flag` adds how the command
 line shows it. A verb asks for the flags it takes with `takes`, and receives those that were typed.
+Values are checked by the configuration, in the words that it has for a file too; typer checks those
+that no file can hold (`strict`, `least`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
@@ -29,9 +31,11 @@ class Flag:
         text: What the setting does, for the help.
         panel: Heading in the help; None: the verb's own options.
         metavar: Accepted values, for the help; None: by the type of the field.
-        default: Default to show in place of the field's.
+        default: Default to show in place of the field's; empty: none, since a file holds it.
         aliases: Names that people know from other tools.
         switch: Whether there is a `--no-NAME` too.
+        strict: Whether typer refuses what is none of the choices.
+        least: Smallest number that typer accepts, None for any.
     """
 
     config: type[Any]
@@ -42,20 +46,26 @@ class Flag:
     default: str | None = None
     aliases: tuple[str, ...] = ()
     switch: bool = False
+    strict: bool = False
+    least: int | None = None
 
     def help(self) -> str:
         """The text with the default, in rich's markup."""
-        default = self.default or getattr(self.config(), self.field)
-        return self.text + ("" if default in (None, False) else rf" \[default: {default}]")
+        default: Any = self.default
+        if default is None:
+            default = next(one.default for one in fields(self.config) if one.name == self.field)
+        return self.text + ("" if default in (None, False, "") else rf" \[default: {default}]")
 
     def parameter(self, name: str) -> inspect.Parameter:
         """The flag as a parameter that typer understands."""
-        kind, metavar = _command_line_type(get_type_hints(self.config)[self.field])
+        hint = get_type_hints(self.config)[self.field]
+        kind, metavar = _command_line_type(hint, strict=self.strict)
         spelled = name.replace("_", "-")
         option = typer.Option(
             f"--{spelled}" + (f"/--no-{spelled}" if self.switch else ""),
             *(f"--{alias}" for alias in self.aliases),
             help=self.help(),
+            min=self.least,
             metavar=self.metavar or metavar,
             rich_help_panel=self.panel,
             show_default=False,
@@ -73,25 +83,31 @@ class Flag:
         return value is not None and (value is not False or self.switch)
 
 
-def takes(flags: Mapping[str, Flag]) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Give a verb these flags, in place of its parameter `flags: Given`.
+def takes(
+    **groups: Mapping[str, Flag],
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Give a verb these flags, each group in place of the parameter of its name.
+
+    `@takes(flags=FLAGS)` fills the parameter `flags: Given` of the verb.
 
     Args:
-        flags: By the names of their parameters (`max_frames` is `--max-frames`).
+        groups: Flags by the names of their parameters (`max_frames` is `--max-frames`).
     """
 
     def decorate(verb: Callable[..., Result]) -> Callable[..., Result]:
         parameters: list[inspect.Parameter] = []
         for own in inspect.signature(verb, eval_str=True).parameters.values():
-            made = [flag.parameter(name) for name, flag in flags.items()]
+            made = [flag.parameter(name) for name, flag in groups.get(own.name, {}).items()]
             keyword_only = own.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            parameters += made if own.name == "flags" else [keyword_only]
+            parameters += made if own.name in groups else [keyword_only]
 
         @functools.wraps(verb)
         def run(**typed: Any) -> Result:
-            values = {name: typed.pop(name, None) for name in flags}
-            given = {name: v for name, v in values.items() if flags[name].is_given(v)}
-            return verb(**typed, flags=given)
+            given: dict[str, Given] = {}
+            for group, flags in groups.items():
+                values = {name: typed.pop(name, None) for name in flags}
+                given[group] = {name: v for name, v in values.items() if flags[name].is_given(v)}
+            return verb(**typed, **given)
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -100,16 +116,16 @@ def takes(flags: Mapping[str, Flag]) -> Callable[[Callable[..., Result]], Callab
     return decorate
 
 
-def _command_line_type(hint: Any) -> tuple[Any, str | None]:
+def _command_line_type(hint: Any, *, strict: bool) -> tuple[Any, str | None]:
     """How a field is typed on the command line, and its metavar.
 
-    Choices and other texts stay text: the configuration refuses them in its own words, as it does
-    for a value from a file.
+    Choices and other texts stay text, unless `strict`: the configuration refuses them in its own
+    words, as it does for a value from a file.
     """
     if get_origin(hint) in (Union, types.UnionType):
         (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
     if get_origin(hint) is Literal:
-        return str, "|".join(get_args(hint))
+        return (hint, None) if strict else (str, "|".join(get_args(hint)))
     if hint is bool:
         return bool, ""  # `<bool>` would invite a value, which then is taken for a source
     return (hint if hint in (int, float) else str), None

@@ -13,24 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-EMBEDDING_LOSSES = ("cross_entropy", "triplet", "upper_bound")
+from jde_ray.models.losses.config import EMBEDDING_LOSSES, check_margin
 
 
 def embedding_scale(num_identities: int) -> float:
     """`sqrt(2) ln(K - 1)` of the published code, at least that of three identities."""
     return math.sqrt(2) * math.log(max(3, num_identities) - 1)
-
-
-def check_margin(kind: str, margin: float) -> None:
-    """Refuse a margin that cosines cannot have, or that another loss would not heed.
-
-    Raises:
-        ValueError: One line with what is accepted.
-    """
-    if not 0 <= margin < 2:
-        raise ValueError(f"margin: got {margin}, expected 0 to 2 (of cosines)")
-    if margin and kind != "triplet":
-        raise ValueError(f"margin: got {margin} with {kind}, expected embedding_loss triplet")
 
 
 def _margins(embedding: Tensor, identity: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,7 +13,8 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-WEIGHTINGS = ("uncertainty", "uniform", "fixed", "loss_norm", "mgda")
+from jde_ray.models.losses.config import WEIGHTINGS
+
 APPROXIMATELY_OPTIMAL = (64.0, 0.1)  # of detection and embedding: the paper's "App. Opt"
 AVERAGE_MOMENTUM = 0.99  # of the moving averages of `loss_norm`
 

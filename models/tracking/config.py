@@ -1,4 +1,4 @@
-"""Settings of our own association (`jde`); the others have theirs in their modules."""
+"""Settings of our own association (`jde`), and what those of others share."""
 
 from __future__ import annotations
 
@@ -106,6 +106,40 @@ class TrackingConfig:
         """Frames that a lost track is kept at this rate."""
         buffer = _BUFFER[self.mode] if self.track_buffer is None else self.track_buffer
         return int(frames_per_second / 30 * buffer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneThresholdConfig:
+    """What SORT and DeepSORT set alike: one threshold of scores, and no weak detections.
+
+    Attributes:
+        association: Its name.
+        track_buffer: Frames of the video that a track is kept without a match.
+        high_score: Detections below this score are ignored.
+        min_hits: Detections a track needs before it is reported.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    association: str
+    track_buffer: int
+    high_score: float
+    min_hits: int
+
+    def __post_init__(self) -> None:
+        check_range("track_buffer", self.track_buffer, 0, 1_000_000)
+        check_range("conf", self.high_score, 0.0, 1.0)
+
+    @property
+    def least_score(self) -> float:
+        """Score below which detections change nothing."""
+        return self.high_score
+
+    def max_lost_frames(self, frames_per_second: float) -> int:
+        """Frames that a lost track is kept; the rate does not matter."""
+        del frames_per_second
+        return self.track_buffer
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -28,8 +28,7 @@ from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_sa
 from jde_ray.pipelines.output.layout import RUN_KEY
 from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.output.summary import Summary
-from jde_ray.pipelines.sources.saved_detections import find_saved, run_folder
-from jde_ray.pipelines.sources.search import Source
+from jde_ray.pipelines.sources.saved_detections import run_folder
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Decoded, DetectionChunk, Segment, VideoInfo
@@ -45,7 +44,7 @@ _READER_BYTES = 256 << 20
 
 
 def track(
-    sources: Source | Iterable[Source],
+    saved: Sequence[SavedVideo],
     out: str,
     config: TrackConfig,
     *,
@@ -58,9 +57,9 @@ def track(
     """Associate saved detections again, continuing where an earlier run stopped.
 
     Args:
-        sources: Finished OUTs, files of detections or MOT text, one or several.
+        saved: Detections of all videos, from `find_saved`.
         out: Folder or `s3://` prefix of the run.
-        config: The association; `resolve_settings` takes the network from the detections.
+        config: The association, with the network of the detections, from `resolve_settings`.
         resources: Pools and Ray's address.
         outputs: What is written beside the tracks; drawn videos are not.
         overwrite: Track committed videos again.
@@ -77,8 +76,6 @@ def track(
     configure(resources.s3_endpoint)
     if outputs.save_video:
         raise RunError("save-video: not from detections, which have no frames", ExitCode.REFUSED)
-    saved = find_saved(sources)
-    config = resolve_settings(config, saved)
     run = Run(
         out,
         config,

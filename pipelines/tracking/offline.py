@@ -11,7 +11,6 @@ receipts past them. Everything that Ray does may happen twice; a video's object 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -19,15 +18,12 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection.settings import resolve_settings
-from jde_ray.pipelines.output.run_record import recorded_precision
 from jde_ray.pipelines.output.summary import Summary
-from jde_ray.pipelines.sources.discovery import Sources, find_videos
-from jde_ray.pipelines.storage.s3_client import configure
+from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.tracking.attempts import Progress
 from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.packing import pack
-from jde_ray.pipelines.tracking.run import Attempt, Run
+from jde_ray.pipelines.tracking.run import Attempt, open_run
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.decode import cut_rows, decode_rows, is_cut
 from jde_ray.pipelines.tracking.stages.detect import DetectorStage
@@ -131,21 +127,18 @@ def track(
     Raises:
         RunError: If the run is refused before any work, or cannot continue.
     """
-    started = time.perf_counter()
-    configure(resources.s3_endpoint)
-    found = find_videos(sources)
-    config = resolve_settings(config, components.build_model, resources, recorded_precision(out))
-    run = Run(
+    run = open_run(
+        sources,
         out,
         config,
-        found,
         resources,
         outputs,
-        started=started,
+        components,
         overwrite=overwrite,
         retry_errors=retry_errors,
         progress=progress,
     )
+    config = run.config
     if run.needs_ray:
         with run.on_ray(resources) as attempts:
             for attempt in attempts:

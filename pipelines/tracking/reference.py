@@ -8,15 +8,13 @@ from pathlib import Path
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
-from jde_ray.pipelines.detection.settings import resolve_settings
-from jde_ray.pipelines.output.run_record import file_metadata, recorded_precision
+from jde_ray.pipelines.output.run_record import file_metadata
 from jde_ray.pipelines.output.summary import Summary
-from jde_ray.pipelines.sources.discovery import Sources, find_videos
-from jde_ray.pipelines.storage.s3_client import configure
+from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.structures import Segment
 from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.rendering import missing, render
-from jde_ray.pipelines.tracking.run import Run
+from jde_ray.pipelines.tracking.run import open_run
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import VideoSession
 
@@ -39,20 +37,17 @@ def track(
     Raises:
         RunError: If the run is refused.
     """
-    started = time.perf_counter()
-    configure(resources.s3_endpoint)
-    found = find_videos(sources)
-    config = resolve_settings(config, components.build_model, resources, recorded_precision(out))
-    run = Run(
+    run = open_run(
+        sources,
         out,
         config,
-        found,
         resources,
         outputs,
-        started=started,
+        components,
         overwrite=overwrite,
         retry_errors=retry_errors,
     )
+    config = run.config
     attempts = run.attempts
     attempts.count = 1
     detector = (

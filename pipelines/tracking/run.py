@@ -14,14 +14,18 @@ from ray.data import Dataset
 
 from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.detection.settings import resolve_settings
 from jde_ray.pipelines.errors import ExitCode
-from jde_ray.pipelines.output.run_record import open_out
+from jde_ray.pipelines.output.run_record import open_out, recorded_precision
 from jde_ray.pipelines.output.summary import Summary, put_summary, summarize
 from jde_ray.pipelines.output.work import accept, plan_work
 from jde_ray.pipelines.report.page import write_report
+from jde_ray.pipelines.sources.discovery import Sources, find_videos
 from jde_ray.pipelines.sources.search import Failure
+from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking.attempts import Attempts, Progress
+from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.packing import take_share
 from jde_ray.pipelines.tracking.pools import Pools, size_pools
 from jde_ray.pipelines.tracking.rendering import (
@@ -62,6 +66,7 @@ class Run:
         progress: Called with every receipt.
 
     Attributes:
+        config: What changes rows.
         videos: This run's share.
         store: The opened OUT.
         work: What is left to do there.
@@ -84,7 +89,7 @@ class Run:
         retry_errors: bool,
         progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        self._config, self._resources, self._outputs = config, resources, outputs
+        self.config, self._resources, self._outputs = config, resources, outputs
         self._started, self._overwrite = started, overwrite
         share = resources.share
         self.store = open_out(out, config, resources)
@@ -155,7 +160,7 @@ class Run:
         self.num_drawn = render_all(
             self.store,
             self.videos,
-            self._config,
+            self.config,
             read_frames,
             self._decoder_cpus,
             self._resources,
@@ -179,3 +184,38 @@ class Run:
         if self._stopped is None:
             write_report(self.store, summary)
         return summary
+
+
+def open_run(
+    sources: Sources,
+    out: str,
+    config: TrackConfig,
+    resources: ResourceConfig,
+    outputs: OutputConfig,
+    components: Components,
+    *,
+    overwrite: bool,
+    retry_errors: bool,
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Find the videos, resolve the settings of the network, and open OUT for them.
+
+    The arguments are those of `offline.track`.
+
+    Raises:
+        RunError: If the run is refused.
+    """
+    started = time.perf_counter()
+    configure(resources.s3_endpoint)
+    found = find_videos(sources)
+    return Run(
+        out,
+        resolve_settings(config, components.build_model, resources, recorded_precision(out)),
+        found,
+        resources,
+        outputs,
+        started=started,
+        overwrite=overwrite,
+        retry_errors=retry_errors,
+        progress=progress,
+    )

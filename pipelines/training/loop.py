@@ -14,7 +14,7 @@ from jde_ray.models.jde.losses.anchor_free import JointLoss, build_loss
 from jde_ray.models.jde.losses.task_aligned import Labels
 from jde_ray.models.jde.network import JDE
 from jde_ray.pipelines.detection.networks import quick_precision
-from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import (
     BEST,
     MovingAverage,
@@ -24,7 +24,7 @@ from jde_ray.pipelines.training.checkpoint import (
 from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Table
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.process_group import ProcessGroup
-from jde_ray.pipelines.training.schedule import TrainingPlan
+from jde_ray.pipelines.training.run import TrainingRun
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS, LOG_SECONDS = 20, 10.0  # between two rows of the curves, whichever comes first
@@ -58,27 +58,24 @@ class _Trainee(nn.Module):
 
 def fit(
     model: JDE,
-    plan: TrainingPlan,
+    run: TrainingRun,
     batches: Batches,
-    store: ObjectStore,
     *,
     ranks: ProcessGroup | None = None,
-    resume: bool = True,
     validate: Callable[[JDE], Scores] | None = None,
     show: Callable[[str], None] = lambda line: None,
 ) -> JDE:
     """Train until the budget is spent; the moving average is the result.
 
-    `store` receives `latest.pt` (to resume, tensors only), `weights.safetensors` (the moving
+    A checkpoint in `run.out` is continued; `TrainingRun.begin` removes an unwanted one. `run.out`
+    receives `latest.pt` (to resume, tensors only), `weights.safetensors` (the moving
     average), `curves.csv` and `validation.csv`, every two minutes, after each epoch and at the end.
 
     Args:
         model: Initial weights.
-        plan: Budget, losses and learning rate.
+        run: Recipe and `out`, into which only process 0 writes.
         batches: Endless, or as long as the epochs are.
-        store: For what is kept; only process 0 writes.
         ranks: The processes that train together.
-        resume: Continue from `latest.pt` if it exists.
         validate: Scores a network on sequences left out.
         show: Takes the lines of the live table.
 
@@ -86,43 +83,48 @@ def fit(
         NonFiniteLossError: If the loss is no longer finite, naming step and files.
         ValueError: If the checkpoint is of another configuration.
     """
-    run = _Run(model, plan, store, ranks or ProcessGroup(), validate, show)
-    if resume:
-        run.resume()
+    loop = _Loop(model, run, ranks or ProcessGroup(), validate, show)
+    loop.resume()
     try:
-        run.train(batches)
+        loop.train(batches)
     except KeyboardInterrupt:
-        run.keep()
+        loop.keep()
         raise
-    run.finish()
-    return run.state.average.model
+    loop.finish()
+    return loop.state.average.model
 
 
-class _Run:
+class _Loop:
     """One call of `fit`: the state, the clock, and what is reported."""
 
     def __init__(
         self,
         model: JDE,
-        plan: TrainingPlan,
-        store: ObjectStore,
+        run: TrainingRun,
         ranks: ProcessGroup,
         validate: Callable[[JDE], Scores] | None,
         show: Callable[[str], None],
     ) -> None:
-        config = plan.config
+        recipe, config = run.recipe, run.recipe.training
         torch.manual_seed(config.seed)
-        self.plan, self.store, self.ranks, self.show = plan, store, ranks, show
+        self.config, self.schedule, self.notes = config, run.schedule, run.notes
+        self.store, self.ranks, self.show = open_store(run.out), ranks, show
+        self.validation = recipe.validation
         self.validate = validate if ranks.rank == 0 else None
         model = model.train().to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in model.modules():
             if config.freeze_norms and isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
         loss = build_loss(
-            model.config, plan.num_identities, plan.embedding_loss, plan.weighting, plan.margin
+            model.config,
+            run.num_identities,
+            recipe.embedding_loss,
+            recipe.weighting,
+            recipe.margin,
         )
-        if plan.classifier is not None:
-            loss.identity.classifier.load_state_dict(plan.classifier)
+        classifier = run.classifier()
+        if classifier is not None:
+            loss.identity.classifier.load_state_dict(classifier)
         loss = loss.to(ranks.device)
         optimiser = build_optimiser(model, loss, config)
         self.state = TrainingState(model, loss, optimiser, MovingAverage(model, config.ema_steps))
@@ -150,7 +152,7 @@ class _Run:
         self.started = time.monotonic() - elapsed_s
         self.kept = self.logged = time.monotonic()
         self.images = 0
-        self.began = (self.plan.fraction(step, elapsed_s), elapsed_s)
+        self.began = (self.schedule.fraction(step, elapsed_s), elapsed_s)
 
     @property
     def elapsed_s(self) -> float:
@@ -159,21 +161,21 @@ class _Run:
 
     def train(self, batches: Batches) -> None:
         """Steps until the budget is spent or the batches end."""
-        plan, state = self.plan, self.state
-        if plan.fraction(state.step, state.elapsed_s) >= 1:
+        schedule, state = self.schedule, self.state
+        if schedule.fraction(state.step, state.elapsed_s) >= 1:
             return
         if self.ranks.rank == 0:
             of = f"{self.ranks.count} trainers" if self.ranks.count > 1 else "one trainer"
             self.show(
-                f"training {plan.budget} on {self.ranks.device.type} ({of}, {self.precision}); "
-                f"an epoch has {plan.steps_per_epoch} steps"
+                f"training {schedule.budget} on {self.ranks.device.type} ({of}, {self.precision}); "
+                f"an epoch has {schedule.steps_per_epoch} steps"
             )
         lr = 0.0
         for step, batch in batches(state.step):
             # by the clock of process 0 alone: with rates of their own, or with one step more for
             # one of them, the replicas would be different networks from then on
             elapsed_s = self.ranks.first(self.elapsed_s)
-            lr = plan.lr(step, plan.fraction(step, elapsed_s))
+            lr = schedule.lr(step, schedule.fraction(step, elapsed_s))
             for group in state.optimiser.param_groups:
                 group["lr"] = lr * group["rate"]
             self.learn(step, batch)
@@ -182,7 +184,7 @@ class _Run:
             if state.step % LOG_STEPS == 0 or time.monotonic() - self.logged > LOG_SECONDS:
                 self.log(lr)
             self.after_step()
-            if plan.fraction(step + 1, elapsed_s) >= 1:
+            if schedule.fraction(step + 1, elapsed_s) >= 1:
                 break
         if self.recent:  # a short training has curves, too
             self.log(lr)
@@ -196,7 +198,7 @@ class _Run:
             self.refuse(step, batch, float(total.detach()), "loss")
         state.optimiser.zero_grad(set_to_none=True)
         total.backward()
-        limit = self.plan.config.clip_norm or math.inf
+        limit = self.config.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.parameters, limit)
         if not bool(torch.isfinite(norm)):  # of averaged gradients: all processes see the same
             self.refuse(step, batch, float(norm), "gradient")
@@ -228,12 +230,12 @@ class _Run:
         self.logged, self.images = now, 0
         if self.ranks.rank:
             return
-        fraction = self.plan.fraction(state.step, self.elapsed_s)
+        fraction = self.schedule.fraction(state.step, self.elapsed_s)
         weights = state.loss.weighting.current_weights()
         self.curves.add(
             {
                 "step": state.step,
-                "epoch": state.step / self.plan.steps_per_epoch,
+                "epoch": state.step / self.schedule.steps_per_epoch,
                 "share": fraction,
                 "rate": lr,
                 "total": means["total"],
@@ -258,19 +260,19 @@ class _Run:
             return
         if self.validate is not None and self.is_time_to_validate():
             self.score()
-        ends_epoch = self.state.step % self.plan.steps_per_epoch == 0
-        by_epoch = ends_epoch and self.plan.config.epochs is not None
+        ends_epoch = self.state.step % self.schedule.steps_per_epoch == 0
+        by_epoch = ends_epoch and self.config.epochs is not None
         if by_epoch or time.monotonic() - self.kept > CHECKPOINT_SECONDS:
             self.keep()
 
     def is_time_to_validate(self) -> bool:
         """Whether the configured minutes or epochs have passed since the last validation."""
-        config, state = self.plan.validation, self.state
+        config, state = self.validation, self.state
         if config is None:
             return False
         if config.every_minutes is not None:
             return self.elapsed_s - state.validated[1] >= 60 * config.every_minutes
-        every = (config.every_epochs or 1) * self.plan.steps_per_epoch
+        every = (config.every_epochs or 1) * self.schedule.steps_per_epoch
         return state.step % every == 0
 
     def score(self) -> None:
@@ -284,12 +286,12 @@ class _Run:
         overall = scores["OVERALL"]
         text = "  ".join(f"{name} {100 * value:.1f}" for name, value in overall.items())
         self.show(f"validation after step {state.step}: {text}")
-        wanted = self.plan.validation.keep_best if self.plan.validation else None
+        wanted = self.validation.keep_best if self.validation else None
         if wanted is not None and math.isnan(overall[wanted]):
             self.show(f"{BEST} is not written: there was nothing to measure {wanted} on")
         if wanted is not None and overall[wanted] > state.best:
             state.best = overall[wanted]
-            state.keep_weights(self.store, BEST, self.plan.notes)
+            state.keep_weights(self.store, BEST, self.notes)
         self.scores.flush()
         self.started += time.monotonic() - since
         state.validated = (state.step, self.elapsed_s)
@@ -299,7 +301,7 @@ class _Run:
         if self.ranks.rank:
             return
         self.state.elapsed_s = self.elapsed_s
-        self.state.keep(self.store, self.plan.notes)
+        self.state.keep(self.store, self.notes)
         self.curves.flush()
         self.kept = time.monotonic()
 

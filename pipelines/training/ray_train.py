@@ -31,6 +31,7 @@ from jde_ray.pipelines.training.loop import NonFiniteLossError
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.ray_batches import BatchDataset, read_batches
 from jde_ray.pipelines.training.run import TrainingRun
+from jde_ray.pipelines.training.trainer import train_share
 
 SECONDS_ALONE = 3600  # for which the others wait while trainer 0 validates
 
@@ -92,24 +93,17 @@ class _Lines:
 def train_on_ray(
     run: TrainingRun,
     images: TrainingSet,
-    num_trainers: int,
     *,
-    workers: int = 1,
-    device: str = "auto",
-    max_failures: int = 3,
-    address: str = "local",
     show: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Train in `num_trainers` processes that share each step's batch.
+    """Train in several processes that share each step's batch, as `run.trainers` says.
+
+    The recipe's batch must be a multiple of their number. Tasks of Ray augment their images, at
+    least one per trainer; the device `auto` takes one GPU per trainer if the cluster has enough.
 
     Args:
         run: Settings; every node must see its root and `out`.
         images: Images of all sources; Ray's object store holds one copy per node.
-        num_trainers: Number of processes; the recipe's batch must be a multiple.
-        workers: Tasks per trainer that augment images.
-        device: `auto` takes one GPU per trainer if the cluster has enough.
-        max_failures: Trainer crashes to recover from.
-        address: `local` starts a Ray of its own; else the address of a cluster.
         show: Takes the lines of the live table.
 
     Raises:
@@ -117,7 +111,9 @@ def train_on_ray(
         ValueError: If the checkpoint or the initial weights do not fit.
         RunError: If trainers died more often than `max_failures`, or there is no such Ray.
     """
-    with connected(address):
+    trainers = run.trainers
+    num_trainers, device = trainers.num_trainers, trainers.device
+    with connected(trainers.address):
         gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
         use_gpu = device != "cpu" and gpus >= num_trainers
         if device == "cuda" and not use_gpu:
@@ -131,17 +127,17 @@ def train_on_ray(
             scaling_config=ScalingConfig(
                 num_workers=num_trainers,
                 use_gpu=use_gpu,
-                resources_per_worker={"CPU": run.threads, **({"GPU": 1} if use_gpu else {})},
+                resources_per_worker={"CPU": trainers.threads, **({"GPU": 1} if use_gpu else {})},
             ),
             torch_config=TorchConfig(
                 backend="nccl" if use_gpu else "gloo", timeout_s=SECONDS_ALONE
             ),
-            datasets=_datasets(run, ray.put(images), num_trainers, workers),
+            datasets=_datasets(run, ray.put(images)),
             dataset_config=DataConfig(datasets_to_split=[]),
             run_config=RunConfig(
                 name=f"ray-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}",
                 **ray_storage(run.out),
-                failure_config=FailureConfig(max_failures=max_failures),
+                failure_config=FailureConfig(max_failures=trainers.max_failures),
             ),
         )
         _fit(trainer, lines, show)
@@ -169,10 +165,11 @@ def ray_storage(out: str) -> dict[str, Any]:
     return {"storage_path": out.removeprefix("s3://"), "storage_filesystem": files}
 
 
-def _datasets(run: TrainingRun, images: Any, num_trainers: int, workers: int) -> dict[str, Any]:
+def _datasets(run: TrainingRun, images: Any) -> dict[str, Any]:
     """A dataset a trainer, as functions: Ray calls them at each start of the group."""
     epochs = run.recipe.training.epochs
     num_steps = None if epochs is None else epochs * run.steps_per_epoch
+    trainers = run.trainers
     return {
         _shard(rank): partial(
             BatchDataset.build,
@@ -181,11 +178,11 @@ def _datasets(run: TrainingRun, images: Any, num_trainers: int, workers: int) ->
                 out=run.out,
                 num_steps=num_steps,
                 rank=rank,
-                num_ranks=num_trainers,
-                workers=workers,
+                num_ranks=trainers.num_trainers,
+                workers=max(1, trainers.workers),
             ),
         )
-        for rank in range(num_trainers)
+        for rank in range(trainers.num_trainers)
     }
 
 
@@ -235,7 +232,7 @@ def _train_one(config: dict[str, Any]) -> None:
             ray.get(config["lines"].stop.remote(kind, str(error)))
 
     try:
-        run.train(lambda first: read_batches(shard, first), ranks, show)
+        train_share(run, lambda first: read_batches(shard, first), ranks, show)
     except NonFiniteLossError as error:
         stop("not finite", error)
     except ray.exceptions.RayTaskError:  # of one trainer's data: the group must end with it

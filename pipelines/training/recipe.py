@@ -8,8 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar, get_type_hints
 
 from jde_ray.models.jde.config import CONFIGURATIONS, JDEConfig
-from jde_ray.models.losses.embedding import EMBEDDING_LOSSES, check_margin
-from jde_ray.models.losses.weighting import WEIGHTINGS
+from jde_ray.models.losses.config import EMBEDDING_LOSSES, WEIGHTINGS, check_margin
 from jde_ray.models.settings_file import read_yaml
 from jde_ray.pipelines.training.settings import (
     SAMPLINGS,
@@ -34,8 +33,8 @@ class Recipe:
         training: Budget and rates.
         augmentation: Ranges of the random changes.
         validation: Sequences that are scored during training, None for none.
-        embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
-        weighting: One of `models.losses.weighting.WEIGHTINGS`.
+        embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
+        weighting: One of `models.losses.config.WEIGHTINGS`.
         margin: Margin of the embedding loss `triplet`, a difference of cosines; 0 is equation 1.
         sampling: How images are drawn for a batch (`pipelines.training.data.batches.TrainingSet`).
         initial: Backbone weights (NanoDet-g, FastestDet, Darknet, torchvision) or a whole network's

@@ -1,41 +1,24 @@
-"""The budget of a training, its losses, and its learning rate at every step."""
+"""The budget of a training and its learning rate at every step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from torch import Tensor
-
-from jde_ray.pipelines.training.settings import TrainingConfig, ValidationConfig
+from jde_ray.pipelines.training.settings import TrainingConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
-    """Everything that a training loop needs beside its batches.
+@dataclass(frozen=True)
+class Schedule:
+    """When a training ends, and its learning rate until then.
 
     Attributes:
         config: Budget and rates.
-        num_identities: Classes of the identity loss.
         steps_per_epoch: Steps in a pass over the images.
-        embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
-        weighting: One of `models.losses.weighting.WEIGHTINGS`.
-        margin: Margin of the embedding loss `triplet`, a difference of cosines.
-        validation: When to validate, None for never.
-        notes: Metadata of the weight file.
-        classifier: `weight` and `bias` that the identity loss starts with, None for random ones.
     """
 
     config: TrainingConfig
-    num_identities: int
     steps_per_epoch: int
-    embedding_loss: str = "cross_entropy"
-    weighting: str = "uncertainty"
-    margin: float = 0.0
-    validation: ValidationConfig | None = None
-    notes: dict[str, str] = field(default_factory=dict)
-    classifier: Mapping[str, Tensor] | None = None
 
     @property
     def budget(self) -> str:

@@ -1,4 +1,4 @@
-"""Settings of a training: its sources, augmentation, sampling, schedule and validation."""
+"""Settings of a training: its sources, augmentation, schedule, validation and processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from jde_ray.pipelines.config import Device
 from jde_ray.pipelines.video.frame_numbers import follow
 
 Sampling = Literal["weights", "epoch", "pairs"]
@@ -115,6 +116,45 @@ class ValidationConfig:
                 raise ValueError(f"validation {name}: got {value}, expected above 0")
         if self.keep_best is not None:
             _choose("validation keep_best", self.keep_best, SCORES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """The processes of a training: where and how they run, not what they learn.
+
+    Attributes:
+        threads: CPU threads of torch per trainer.
+        workers: Processes that augment images, per trainer; 0 leaves it to the trainer.
+        num_trainers: Processes that share each step's batch.
+        device: Where the network runs; `auto` takes GPUs if there are enough.
+        address: Ray to run on; `local` starts one, if there is more than one trainer.
+        max_failures: Trainer crashes to recover from.
+        resume: Continue from the checkpoint in OUT, if there is one. Otherwise it is removed
+            once, before the first step, so that a restarted group continues from its own.
+
+    Raises:
+        ValueError: If a value is not accepted.
+    """
+
+    threads: int = 1
+    workers: int = 1
+    num_trainers: int = 1
+    device: Device = "auto"
+    address: str = "local"
+    max_failures: int = 3
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        _choose("device", self.device, ("auto", "cpu", "cuda"))
+        least = {"threads": 1, "workers": 0, "num_trainers": 1, "max_failures": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected {low} or more")
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether the training needs Ray: for several trainers, or since an address says so."""
+        return self.num_trainers > 1 or self.address != "local"
 
 
 def _choose(name: str, value: str, accepted: tuple[str, ...]) -> None:

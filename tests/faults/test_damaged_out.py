@@ -25,6 +25,7 @@ from jde_ray.jobs.cli import run
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import RunError
 from jde_ray.pipelines.output.checkpoints import Checkpoint, find_states
+from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Segment
@@ -196,7 +197,7 @@ def test_every_damage_is_one_line_or_nothing(
 
 def test_a_checkpoint_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     fakes.archive(tmp_path / "in", a=Script(frames=40))
-    (video,), _ = reference.find_videos([str(tmp_path / "in")])
+    (video,), _ = find_videos([str(tmp_path / "in")])
     store = open_store(str(tmp_path / "out"))
     detector = reference.Detector(fakes.CONFIG.detection, SMALL, fakes.COMPONENTS.build_model)
     given: dict[str, Any] = {"checkpoints": Checkpointing("t", 16)}

@@ -208,7 +208,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         monkeypatch.setattr(f"jde_ray.pipelines.{place}", stop)
     monkeypatch.setattr("jde_ray.pipelines.cluster.connected", stop)
     monkeypatch.setattr("jde_ray.pipelines.serving.launch.running", stop)
-    monkeypatch.setattr("jde_ray.pipelines.training.run.train_here", stop)
+    monkeypatch.setattr("jde_ray.pipelines.training.trainer.train_here", stop)
     monkeypatch.setattr("jde_ray.pipelines.training.ray_train.train_on_ray", stop)
     monkeypatch.setattr(detection_settings, "inspect", lru_cache(detection_settings.inspect))
     return tmp_path

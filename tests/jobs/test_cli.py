@@ -20,6 +20,7 @@ from jde_ray.pipelines.config import VERSION, DetectionConfig, OutputConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.output.work import VideoRow
+from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.tracking import offline, reference
 from jde_ray.pipelines.tracking.attempts import Progress
 
@@ -155,6 +156,29 @@ def test_flags_of_track_take_nothing(capsys):
     shown = [line for line in lines if any(f" {flag}" in line for flag in flags)]
     assert len(shown) >= 8
     assert not [line for line in shown if "<bool>" in line]
+
+
+def test_saved_detections_are_searched_once_and_handed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "det").mkdir(parents=True)
+    (tmp_path / "a" / "det" / "det.txt").write_text("1,-1,9,50,40,100,0.9,-1,-1,-1\n")
+    searched, handed = [], []
+
+    def search(sources):
+        searched.append(sources)
+        return find_saved(sources)
+
+    def stop(saved, out, config, **_):
+        handed.append(([one.video.name for one in saved], config.detection.weights))
+        raise RunError("enough", ExitCode.REFUSED)
+
+    monkeypatch.setattr("jde_ray.pipelines.sources.saved_detections.find_saved", search)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.from_detections.track", stop)
+    arguments = ["track", "--from-detections", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert cli.run(arguments) == ExitCode.REFUSED
+    assert len(searched) == 1
+    assert handed == [(["a"], "det.txt")]
 
 
 def test_help_imports_nothing_heavy():

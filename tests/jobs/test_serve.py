@@ -77,6 +77,20 @@ def test_the_address_of_the_file_is_taken_and_flags_win_over_it(tmp_path, monkey
     ]
 
 
+def test_the_ray_to_run_on_is_no_setting_of_the_service(monkeypatch):
+    asked = []
+
+    def running(args, *, address, **_):
+        asked.append((address, "address" in args))
+        raise RunError("enough", ExitCode.REFUSED)
+
+    monkeypatch.setattr("jde_ray.pipelines.serving.launch.running", running)
+    for flags in ({}, {"address": "auto"}):
+        with pytest.raises(RunError, match="enough"):
+            serve(**flags)
+    assert asked == [("local", False), ("auto", False)]
+
+
 def test_a_request_log_that_cannot_be_written_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(RunError, match=r"request-log: .* cannot be written \(No such file"):
         serve(request_log=str(tmp_path / "missing" / "log"))

@@ -12,11 +12,40 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from typer.main import get_command
 
 from jde_ray.jobs.cli import run
-from jde_ray.jobs.train import _labels_folder
+from jde_ray.jobs.console.runner import _application
+from jde_ray.jobs.train import _labels_folder, change
+from jde_ray.jobs.train import train as verb
+from jde_ray.pipelines.training.recipe import parse_recipe
 
 WRONG = "a.jpg,1,2,30\n"
+# The options of `jde train`. A new one is a promise: add it here on purpose.
+OPTIONS = {
+    "--address",
+    "--config",
+    "--data",
+    "--device",
+    "--dry-run",
+    "--embedding-loss",
+    "--epochs",
+    "--help",
+    "--initial",
+    "--learning-rate",
+    "--leave-out",
+    "--loss-weighting",
+    "--max-failures",
+    "--minutes",
+    "--no-resume",
+    "--num-trainers",
+    "--out",
+    "--resume",
+    "--skip-bad",
+    "--threads",
+    "--workers",
+    "-h",
+}
 
 
 @pytest.fixture
@@ -48,6 +77,53 @@ def recipe(tmp_path):
 
 def train(recipe, data, *options):
     return run(["train", "--config", str(recipe), "--data", str(data), *map(str, options)])
+
+
+def test_the_option_list_is_frozen():
+    command = get_command(_application(verb))
+    names = [name for p in command.params for name in [*p.opts, *p.secondary_opts]]
+    assert {*names, "-h", "--help"} == OPTIONS
+
+
+def test_the_help_needs_no_torch():
+    code = (
+        "import sys; from jobs.cli import run; run(['train', '--help']); "
+        "heavy = {'ray', 'torch', 'cv2', 'av'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--threads", 0), "'--threads': Input should be greater than or equal to 1"),
+        (("--workers", -1), "'--workers': Input should be greater than or equal to 0"),
+        (("--num-trainers", 0), "'--num-trainers': Input should be greater than or equal to 1"),
+        (("--max-failures", -1), "'--max-failures': Input should be greater than or equal to 0"),
+        (("--device", "tpu"), "'--device': Value error, 'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (("--minutes", "long"), "'--minutes': Input should be a valid number"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_anything_is_read(data, capsys, option, message):
+    assert train(data / "no.yaml", data, *option) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_flag_takes_the_place_of_the_files_value_and_leaves_the_rest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sources, training = [{"kind": "boxes", "path": "park"}], {"epochs": 9, "batch": 2}
+    recipe = parse_recipe({"network": "small", "sources": sources, "training": training})
+    assert change(recipe, {}) == recipe
+    timed = change(recipe, {"minutes": 2.0}).training
+    assert (timed.minutes, timed.epochs, timed.batch) == (2.0, None, 2)
+    assert change(recipe, {"epochs": 4}).training.epochs == 4
+    given = {"learning_rate": 0.5, "loss_weighting": "mgda", "embedding_loss": "triplet"}
+    other = change(recipe, {**given, "initial": "start.pt"})
+    assert (other.weighting, other.embedding_loss) == ("mgda", "triplet")
+    assert (other.training.learning_rate, other.training.epochs) == (0.5, 9)
+    assert other.initial == str(tmp_path / "start.pt")
 
 
 def test_the_plan_is_printed_and_nothing_is_written(recipe, data, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +12,9 @@ import typer
 from rich.table import Table
 
 from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.console.flags import Given, takes
+from jde_ray.jobs.console.run_flags import FLAGS, choose
+from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
@@ -23,6 +27,12 @@ _STREETS = {"few": (6, 11), "many": (40, 12)}  # people at a time, and the seed
 _VISIBLE = 0.25  # rendered people less visible than this count neither as hits nor as misses
 
 
+_JOINT = replace(
+    FLAGS["weights"], text="Joint network: name of a shipped model, or path.", metavar=None
+)
+
+
+@takes(flags={"weights": _JOINT, **choose("precision", "threads")})
 def figure4(
     data: Annotated[
         list[Path] | None,
@@ -40,12 +50,8 @@ def figure4(
             "repeatable.",
         ),
     ] = None,
-    weights: Annotated[
-        str, typer.Option(help="Joint network: name of a shipped model, or path.")
-    ] = "small",
-    precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16", help="Precision of the joint network.")
-    ] = "auto",
+    *,
+    flags: Given,
     crowd: Annotated[
         float, typer.Option(min=0, help="People per frame at which a sequence counts as crowded.")
     ] = 10.0,
@@ -57,7 +63,6 @@ def figure4(
         Literal["wall", "cpu"],
         typer.Option(help="cpu counts processor time, for a busy machine; needs one thread."),
     ] = "wall",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each network.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for figure4.html and figure4.json.")] = Path(
         "runs/figure4"
     ),
@@ -66,8 +71,9 @@ def figure4(
     from jde_ray.jobs.bench.paper.comparison import check_clock, measure
 
     try:
+        threads = flags.get("threads", ResourceConfig().torch_threads)
         check_clock(clock, threads)
-        combinations = build_combinations(weights, precision, threads, config or [])
+        combinations = build_combinations(flags, config or [])
         footage = find_footage(data, out, max_frames)
         measured = [row for one in footage for row in measure(one, combinations, max_frames, clock)]
     except (ValueError, OSError) as error:
@@ -93,10 +99,13 @@ def figure4(
     typer.echo(f"drawn in {out / 'figure4.html'}")
 
 
-def build_combinations(
-    weights: str, precision: str, threads: int, files: Sequence[Path]
-) -> list[Combination]:
-    """Combine the joint and every declared detector with each embedding and with none."""
+def build_combinations(given: Given, files: Sequence[Path]) -> list[Combination]:
+    """Combine the joint and every declared detector with each embedding and with none.
+
+    Args:
+        given: What was typed for the joint network; all others run on as many threads.
+        files: Settings for `jde track`, whose weights are a separate detector and embedder.
+    """
     from jde_ray.jobs.bench.paper.combinations import (
         Combination,
         build_embedder,
@@ -105,8 +114,8 @@ def build_combinations(
     )
     from jde_ray.jobs.console.options import collect
 
-    given = {"weights": weights, "precision": precision, "threads": threads}
     settings = resolve_settings(collect(given, None))
+    weights, threads = settings.track.detection.weights, settings.resources.torch_threads
     joint = build_finder(Path(weights).stem, settings)
     finders = [joint]
     embedders: dict[str, Embedder] = {}
@@ -138,8 +147,6 @@ def build_combinations(
 
 def resolve_settings(values: Any) -> Settings:
     """Check the weights and resolve the precision."""
-    from dataclasses import replace
-
     from jde_ray.jobs.console.settings import check_weights
     from jde_ray.pipelines.detection.settings import resolve_precision
 
@@ -195,8 +202,6 @@ def row_of(one: Measured) -> dict[str, Any]:
 
 def group(measured: Sequence[Measured], crowd: float) -> list[dict[str, Any]]:
     """Rows as from `row_of`, over all sequences with few people and over all with many."""
-    from dataclasses import replace
-
     from jde_ray.models.metrics.tracking import SequenceScores
 
     grouped: dict[tuple[str, str, str], Measured] = {}

@@ -11,6 +11,8 @@ import typer
 from rich.table import Table
 
 from jde_ray.jobs.bench.machine import console, processor
+from jde_ray.jobs.console.flags import Given, takes
+from jde_ray.jobs.console.run_flags import ConfigFile, choose
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 _SCORES = ("MOTA", "IDF1", "HOTA", "MT", "PT", "ML", "IDs")
 
 
+NETWORK_FLAGS = choose("weights", "precision", "threads")
+
+
+@takes(flags=NETWORK_FLAGS)
 def speed(
     sources: Annotated[
         list[Path] | None,
@@ -28,23 +34,18 @@ def speed(
             r"\[default: two rendered streets]",
         ),
     ] = None,
-    weights: Annotated[str, typer.Option(help="Weights, as for jde track.")] = "small",
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE.yaml", help="Settings file, as for jde track.")
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16", help="Precision of the network.")
-    ] = "auto",
+    config: ConfigFile = None,
+    *,
+    flags: Given,
     max_frames: Annotated[int | None, typer.Option(min=6, help="Frames per source.")] = None,
     clock: Annotated[
         Literal["wall", "cpu"],
         typer.Option(help="cpu counts processor time, for a busy machine; needs one thread."),
     ] = "wall",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the network.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for speed.json.")] = Path("runs/speed"),
 ) -> None:
     """FPSD (network alone), FPSA (association alone) and FPS (whole system, decode included)."""
-    report = measure_speed(sources, weights, config, precision, max_frames, threads, out, clock)
+    report = measure_speed(sources, flags, config, max_frames, out, clock)
     out.mkdir(parents=True, exist_ok=True)
     (out / "speed.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     console().print(build_table(report))
@@ -53,15 +54,21 @@ def speed(
 
 def measure_speed(
     sources: Sequence[Path] | None,
-    weights: str,
+    given: Given,
     config: Path | None,
-    precision: str,
     max_frames: int | None,
-    threads: int,
     out: Path,
     clock: str = "wall",
 ) -> dict[str, Any]:
     """Measure the contents of `speed.json`: the machine, one row per source, and the overall row.
+
+    Args:
+        sources: Videos or sequences, None for two rendered streets.
+        given: Typed values by the names of `NETWORK_FLAGS`.
+        config: Settings file as for `jde track`, None for the defaults.
+        max_frames: Most frames per source, None for all.
+        out: Folder that streets are rendered into.
+        clock: `wall`, or `cpu` for processor time.
 
     Raises:
         RunError: If a source or the weights cannot be used.
@@ -78,11 +85,9 @@ def measure_speed(
     from jde_ray.jobs.console.options import collect
 
     try:
-        check_clock(clock, threads)
-        given: dict[str, Any] = {"threads": threads}
-        if config is None:
-            given |= {"weights": weights, "precision": precision}
         settings = resolve_settings(collect(given, config))
+        threads = settings.resources.torch_threads
+        check_clock(clock, threads)
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
         embedder = build_embedder(settings)
         combination = Combination(finder, None, False, finder.config)

@@ -10,6 +10,8 @@ import typer
 from rich.table import Table
 
 from jde_ray.jobs.bench.machine import console
+from jde_ray.jobs.console.flags import Given, takes
+from jde_ray.jobs.console.run_flags import choose
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 COLUMNS = ("Method", "Det", "Emb", "#box", "#id", "MOTA", "IDF1", "MT", "ML", "IDs", "FPSD",
@@ -33,6 +35,7 @@ PUBLISHED = (
 )  # fmt: skip
 
 
+@takes(flags=choose("weights", "threads"))
 def table3(
     measured: Annotated[
         list[Path] | None,
@@ -42,10 +45,8 @@ def table3(
         list[Path] | None,
         typer.Option(metavar="TREE", help="Sequences with ground truth, to measure now."),
     ] = None,
-    weights: Annotated[
-        str, typer.Option(help="Weights to measure now, as for jde track.")
-    ] = "small",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the network.")] = 1,
+    *,
+    flags: Given,
     max_frames: Annotated[int | None, typer.Option(min=6, help="Frames per sequence.")] = None,
 ) -> None:
     """The paper's Table 3 (online trackers, MOT-16 test), with rows measured here below it."""
@@ -53,7 +54,7 @@ def table3(
     if data:
         from jde_ray.jobs.bench.paper.speed import measure_speed
 
-        now = measure_speed(data, weights, None, "auto", max_frames, threads, Path("runs/speed"))
+        now = measure_speed(data, flags, None, max_frames, Path("runs/speed"))
         reports.append(("measured now", now))
     rows = [measured_row(name, report) for name, report in reports]
     console(140).print(build_table(rows))

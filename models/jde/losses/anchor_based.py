@@ -36,8 +36,8 @@ class AnchorLoss(nn.Module):
     Args:
         config: Configuration of a network with (background, foreground) scores.
         num_identities: Classes of the identity loss, 0 for none.
-        embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
-        weighting: One of `models.losses.weighting.WEIGHTINGS`.
+        embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
+        weighting: One of `models.losses.config.WEIGHTINGS`.
         margin: Margin of the embedding loss `triplet`.
 
     Raises:

@@ -57,8 +57,8 @@ class JointLoss(nn.Module):
     Args:
         config: Configuration of the network.
         num_identities: Classes of the identity loss, 0 for none.
-        embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
-        weighting: One of `models.losses.weighting.WEIGHTINGS`.
+        embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
+        weighting: One of `models.losses.config.WEIGHTINGS`.
         margin: Margin of the embedding loss `triplet`.
     """
 

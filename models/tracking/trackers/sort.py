@@ -14,14 +14,14 @@ from typing import Literal
 import numpy as np
 
 from jde_ray.models.tracking import area_kalman
-from jde_ray.models.tracking.config import check_range
+from jde_ray.models.tracking.config import OneThresholdConfig, check_range
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.stages import match_overlap
 from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 
 
 @dataclass(frozen=True, kw_only=True)
-class SortConfig:
+class SortConfig(OneThresholdConfig):
     """Settings of SORT; the defaults are the paper's and the authors'.
 
     Attributes:
@@ -42,20 +42,9 @@ class SortConfig:
     overlap_limit: float = 0.7
 
     def __post_init__(self) -> None:
-        check_range("track_buffer", self.track_buffer, 0, 1_000_000)
-        check_range("conf", self.high_score, 0.0, 1.0)
+        super().__post_init__()
         check_range("min_hits", self.min_hits, 0, 100)
         check_range("overlap_limit", self.overlap_limit, 0.0, 1.0)
-
-    @property
-    def least_score(self) -> float:
-        """Score below which detections change nothing."""
-        return self.high_score
-
-    def max_lost_frames(self, frames_per_second: float) -> int:
-        """Frames that a lost track is kept; the rate does not matter."""
-        del frames_per_second
-        return self.track_buffer
 
 
 def associate(store: TrackStore, frame: Frame, config: SortConfig, step: Step) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -134,6 +135,12 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
     def steps_per_epoch(self) -> int:
         """Steps in which as many images are drawn as there are."""
         return max(1, len(self.scenes) // self.batch)
+
+    def from_step(self, step: int) -> TrainingSet:
+        """The same stream, which starts with the batch of that step."""
+        stream = copy(self)  # the images are shared
+        stream.first_step = step
+        return stream
 
     def __iter__(self) -> Iterator[list[Example]]:
         worker: Any = torch.utils.data.get_worker_info()

@@ -1,51 +1,19 @@
-"""`jde bench sizing`, and the stand-ins that `pipeline`, `archive` and `long-video` run on."""
+"""The stand-ins that `jde bench pipeline`, `archive` and `long-video` run on."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
-from jde_ray.jobs.bench import app, stand_ins
+from jde_ray.jobs.bench import stand_ins
 from jde_ray.jobs.bench.memory import Memory
-from jde_ray.jobs.bench.pipeline import sizing_rows
 from jde_ray.pipelines.config import ResourceConfig
-from jde_ray.pipelines.errors import RunError
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking import reference
 from jde_ray.pipelines.tracking.attempts import Progress
-
-SUMMARY = {"frames": 1000, "seconds": {"decode": 10.0, "associate": 2.5, "detect": 99.0}}
-
-
-def test_cores_follow_from_the_seconds_of_a_run() -> None:
-    assert sizing_rows(SUMMARY, [400.0]) == [
-        {
-            "gpu_frames_per_second": 400.0,
-            "decode_cores": 4.0,
-            "association_cores": 1.0,
-            "cores": 5.0,
-        }
-    ]
-
-
-def test_the_sizing_is_read_from_a_finished_run(tmp_path: Path) -> None:
-    (tmp_path / "summary.json").write_text(json.dumps(SUMMARY))
-    for named in (str(tmp_path), str(tmp_path / "summary.json")):
-        result = CliRunner().invoke(app.app, ["sizing", named, "--gpu-fps", "100", "--json"])
-        assert [row["decode_cores"] for row in json.loads(result.stdout)] == [1.0]
-    assert "association" in CliRunner().invoke(app.app, ["sizing", str(tmp_path)]).stdout
-
-
-def test_a_partitions_summary_is_named_by_its_file(tmp_path: Path) -> None:
-    (tmp_path / "summary-2-of-8.json").write_text(json.dumps(SUMMARY))
-    named = str(tmp_path / "summary-2-of-8.json")
-    result = CliRunner().invoke(app.app, ["sizing", named, "--gpu-fps", "100", "--json"])
-    assert [row["cores"] for row in json.loads(result.stdout)] == [1.25]
 
 
 def test_the_course_of_a_run_is_told_by_tenths(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,14 +30,6 @@ def test_the_course_of_a_run_is_told_by_tenths(capsys: pytest.CaptureFixture[str
     assert memory.rates("frames") == [80.0] * 5 + [40.0] * 5
     said = capsys.readouterr().err.splitlines()
     assert [line.split()[0] for line in said] == [str(10 * tenth) for tenth in range(1, 11)]
-
-
-@pytest.mark.parametrize("content", [None, "{}", json.dumps(SUMMARY | {"frames": 0})])
-def test_without_figures_there_is_no_sizing(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / "summary.json").write_text(content)
-    result = CliRunner().invoke(app.app, ["sizing", str(tmp_path)])
-    assert isinstance(result.exception, RunError)
 
 
 def test_stand_ins_give_the_same_frames_whole_and_in_parts(tmp_path: Path) -> None:

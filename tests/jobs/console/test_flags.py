@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,15 @@ class Settings:
     shaped: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Required:
+    """Cannot be built without a value."""
+
+    name: str
+    count: int = 3
+    limit: float | None = None
+
+
 FLAGS = {
     "count": Flag(config=Settings, field="count", text="Number of things.", aliases=("n",)),
     "max_limit": Flag(config=Settings, field="limit", text="Limit.", default="none"),
@@ -32,7 +42,7 @@ FLAGS = {
 def typed(*words: str) -> Given:
     seen: list[tuple[str, Given]] = []
 
-    @takes(FLAGS)
+    @takes(flags=FLAGS)
     def verb(place: str, *, flags: Given) -> None:
         """Do it."""
         seen.append((place, flags))
@@ -59,7 +69,7 @@ def test_a_verb_receives_what_was_typed_and_nothing_else(words, expected):
 
 
 def test_type_choices_and_default_come_from_the_field(capsys):
-    @takes(FLAGS)
+    @takes(flags=FLAGS)
     def verb(*, flags: Given) -> None:
         """Do it."""
 
@@ -71,3 +81,43 @@ def test_type_choices_and_default_come_from_the_field(capsys):
     assert "--no-fast" not in text
     assert run_verb(verb, "verb", ["--count", "many"]) == 2
     assert run_verb(verb, "verb", ["--no-fast"]) == 2
+
+
+def test_what_no_file_can_hold_is_refused_by_typer(capsys):
+    strict = {
+        "count": Flag(config=Settings, field="count", text="Number of things.", least=1),
+        "kind": Flag(config=Settings, field="kind", text="Kind of thing.", strict=True),
+    }
+
+    @takes(flags=strict)
+    def verb(*, flags: Given) -> None:
+        """Do it."""
+
+    assert run_verb(verb, "verb", ["--count", "1", "--kind", "b"]) == 0
+    assert run_verb(verb, "verb", ["--count", "0"]) == 2
+    assert "'--count': Input should be greater than or equal to 1" in capsys.readouterr().err
+    assert run_verb(verb, "verb", ["--kind", "c"]) == 2
+    assert "'--kind': Value error, 'c' is not one of 'a', 'b'" in capsys.readouterr().err
+
+
+def test_groups_of_flags_stand_where_the_verb_has_them_and_arrive_apart():
+    seen: list[tuple[Given, bool, Given]] = []
+
+    @takes(first={"count": FLAGS["count"]}, second={"fast": FLAGS["fast"]})
+    def verb(*, first: Given, between: bool = False, second: Given) -> None:
+        """Do it."""
+        seen.append((first, between, second))
+
+    assert list(inspect.signature(verb).parameters) == ["count", "between", "fast"]
+    assert run_verb(verb, "verb", ["--fast", "--count", "5", "--between"]) == 0
+    assert run_verb(verb, "verb", []) == 0
+    assert seen == [({"count": 5}, True, {"fast": True}), ({}, False, {})]
+
+
+def test_the_default_of_a_field_is_not_shown_where_a_file_decides():
+    def help_of(field: str, default: str | None = None) -> str:
+        return Flag(config=Required, field=field, text="Text.", default=default).help()
+
+    assert help_of("count") == r"Text. \[default: 3]"
+    assert help_of("count", default="") == "Text."
+    assert help_of("limit") == "Text."

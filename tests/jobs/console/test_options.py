@@ -128,7 +128,7 @@ def refused(**flags: object) -> str:
     return str(caught.value)
 
 
-@takes(FLAGS)
+@takes(flags=FLAGS)
 def typed_flags(*, flags: Given) -> Given:
     return flags
 

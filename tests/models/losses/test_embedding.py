@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
+from jde_ray.models.losses.config import EMBEDDING_LOSSES
 from jde_ray.models.losses.embedding import (
-    EMBEDDING_LOSSES,
     EmbeddingLoss,
     embedding_scale,
     triplet,

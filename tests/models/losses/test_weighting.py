@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch.autograd import gradcheck
 
-from jde_ray.models.losses.weighting import WEIGHTINGS, TaskGroup, build_weighting, min_norm
+from jde_ray.models.losses.config import WEIGHTINGS
+from jde_ray.models.losses.weighting import TaskGroup, build_weighting, min_norm
 
 GROUP = TaskGroup(("box", "identity"), (0,), (True, False), (0.0, 0.0))
 

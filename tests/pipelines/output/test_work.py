@@ -28,6 +28,8 @@ from jde_ray.pipelines.output.row_writer import record_failure, write_error
 from jde_ray.pipelines.output.run_record import open_out
 from jde_ray.pipelines.output.summary import Summary, summarize
 from jde_ray.pipelines.output.work import Work, accept, plan_work
+from jde_ray.pipelines.sources.discovery import find_videos
+from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
@@ -144,8 +146,10 @@ def test_a_run_that_is_refused_removes_nothing(
     source, out = [str(tmp_path / "in")], str(tmp_path / "out")
     with pytest.raises(RunError, match="no such cluster"):
         offline.track(source, out, fakes.CONFIG, components=fakes.COMPONENTS, overwrite=True)
+    saved = find_saved([out])
+    config = from_detections.resolve_settings(TrackConfig(), saved)
     with pytest.raises(RunError, match="no such cluster"):
-        from_detections.track([out], out, TrackConfig(), overwrite=True)
+        from_detections.track(saved, out, config, overwrite=True)
     assert len(before) == 6
     assert contents(tmp_path, "tracks", "mot", "detections") == before
 
@@ -404,7 +408,7 @@ def test_partitions_leave_each_others_summaries_and_one_run_over_all_knows_them(
     with monkeypatch.context() as patch:
         patch.setattr("jde_ray.pipelines.output.work.read_row", None)  # no file is opened
         assert reference.track(source, out, fakes.CONFIG, **given).folder.frames == 27
-    ((video, *_), _) = reference.find_videos(source)
+    ((video, *_), _) = find_videos(source)
     for share, left in (((1, 3), ["summary-2-of-3.json"]), ((1, 1), [])):
         store.put("summary-2-of-3.json", b"")
         work = plan_work(store, [video], [], overwrite=True, retry_errors=False)

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fakes
 import pytest
@@ -14,10 +15,18 @@ from fakes import Script
 from jde_ray.models.tracking.registry import build_config
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.output.summary import Summary
+from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.tracking import from_detections, offline, reference
 
 OUTPUTS = OutputConfig(save_detections=True, save_embeddings=True, save_mot=True)
 SMALL = ResourceConfig(chunk_frames=5, num_detectors=1, num_associators=2)
+
+
+def track_again(folder: Path, out: Path, config: TrackConfig, **settings: Any) -> Summary:
+    saved = find_saved([str(folder)])
+    config = from_detections.resolve_settings(config, saved)
+    return from_detections.track(saved, str(out), config, **settings)
 
 
 def products(out: Path) -> dict[str, bytes]:
@@ -52,12 +61,12 @@ def test_the_same_settings_give_the_same_bytes_without_the_videos(
     shutil.copy(direct / "run.json", copy)
     config = TrackConfig()
     out = tmp_path / "out"
-    summary = from_detections.track([str(copy)], str(out), config, resources=SMALL, outputs=OUTPUTS)
+    summary = track_again(copy, out, config, resources=SMALL, outputs=OUTPUTS)
     assert summary.exit_code == ExitCode.DONE
     assert (summary.videos_done, summary.frames) == (2, 55)
     assert len(products(out)) == 6
     assert products(out) == products(direct)
-    again = from_detections.track([str(copy)], str(out), config, resources=SMALL)
+    again = track_again(copy, out, config, resources=SMALL)
     assert (again.videos_done, again.videos_skipped) == (0, 2)
 
 
@@ -75,7 +84,7 @@ def test_every_association_gives_what_its_direct_run_and_the_reference_give(
     reference.track(
         source, str(tmp_path / "a"), config, components=fakes.COMPONENTS, outputs=outputs
     )
-    from_detections.track([str(direct)], str(tmp_path / "c"), config, **settings)
+    track_again(direct, tmp_path / "c", config, **settings)
     expected = products(tmp_path / "a")
     assert len(expected) == 2
     if name == "deepsort":  # the one with a state of its own
@@ -96,7 +105,7 @@ def test_one_bad_file_is_one_failed_video_and_mot_text_needs_no_run(
         (tmp_path / name / "det" / "det.txt").write_text("".join(lines) + text)
     out = tmp_path / "out"
     config = TrackConfig(tracking=build_config("sort"))
-    summary = from_detections.track([str(tmp_path)], str(out), config, resources=SMALL)
+    summary = track_again(tmp_path, out, config, resources=SMALL)
     assert summary.exit_code == ExitCode.SOME_FAILED
     assert (summary.videos_done, summary.rows, summary.tracks) == (1, 20, 1)
     (error,) = summary.errors
@@ -104,13 +113,11 @@ def test_one_bad_file_is_one_failed_video_and_mot_text_needs_no_run(
     assert "det.txt:21" in error["detail"]
     other = TrackConfig(tracking=build_config("bytetrack"))
     with pytest.raises(RunError, match=r"tracking\.association: sort there") as refused:
-        from_detections.track([str(tmp_path)], str(out), other, resources=SMALL)
+        track_again(tmp_path, out, other, resources=SMALL)
     assert refused.value.exit_code == ExitCode.OTHER_CONFIGURATION
 
 
 def settle(config: TrackConfig, *folders: Path) -> TrackConfig:
-    from jde_ray.pipelines.sources.saved_detections import find_saved
-
     return from_detections.resolve_settings(config, find_saved([str(folder) for folder in folders]))
 
 
@@ -160,9 +167,7 @@ def test_detections_that_do_not_go_together_are_refused(direct: Path, tmp_path: 
     with pytest.raises(RunError, match=r"alone and .*one come from different"):
         settle(TrackConfig(), one, alone.parent)
     with pytest.raises(RunError, match="save-video"):
-        from_detections.track(
-            [str(one)], str(tmp_path / "o"), TrackConfig(), outputs=OutputConfig(save_video=True)
-        )
+        track_again(one, tmp_path / "o", TrackConfig(), outputs=OutputConfig(save_video=True))
     for number, wrong in enumerate(({"vid_stride": 1.5}, {"vid_stride": None}, {"max_frames": "x"},
                                     {"detection": {"weights": 7}}, {"detection": {"size": 3}},
                                     {"detection": []})):  # fmt: skip

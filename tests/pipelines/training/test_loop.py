@@ -14,14 +14,20 @@ from jde_ray.models.jde.config import CONFIGURATIONS, SMALL_SHUFFLENET
 from jde_ray.models.jde.losses.anchor_free import JointLoss
 from jde_ray.models.jde.losses.task_aligned import Labels
 from jde_ray.models.jde.network import JDE
-from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training import loop
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.initialization import initialise, initialise_backbone
 from jde_ray.pipelines.training.loop import NonFiniteLossError, fit
 from jde_ray.pipelines.training.process_group import ProcessGroup
-from jde_ray.pipelines.training.schedule import TrainingPlan
-from jde_ray.pipelines.training.settings import TrainingConfig, ValidationConfig
+from jde_ray.pipelines.training.recipe import Recipe
+from jde_ray.pipelines.training.run import TrainingRun
+from jde_ray.pipelines.training.schedule import Schedule
+from jde_ray.pipelines.training.settings import (
+    Source,
+    TrainerConfig,
+    TrainingConfig,
+    ValidationConfig,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -54,15 +60,16 @@ def network():
     return JDE(SMALL_SHUFFLENET)
 
 
-def plan(validation=None, **changes):
+def run(out, validation=None, **changes):
     settings = {"minutes": 1000.0, "warmup_steps": 5, "precision": "fp32", **changes}
-    return TrainingPlan(
-        config=TrainingConfig(**settings),
-        num_identities=2,
-        steps_per_epoch=4,
+    recipe = Recipe(
+        network="small-shufflenet",
+        sources=(Source(kind="boxes", path="park"),),
+        training=TrainingConfig(**settings),
         validation=validation,
-        notes={"licence": "test only"},
+        licence="test only",
     )
+    return TrainingRun(recipe=recipe, root=out, out=str(out), num_identities=2, steps_per_epoch=4)
 
 
 def rows(path):
@@ -71,15 +78,14 @@ def rows(path):
 
 
 def test_training_writes_weights_curves_and_goes_on_from_its_checkpoint(tmp_path):
-    store = open_store(str(tmp_path))
     lines = []
-    fit(network(), plan(), some(2), store, show=lines.append)
+    fit(network(), run(tmp_path), some(2), show=lines.append)
     assert weights.metadata(tmp_path / "weights.safetensors")["licence"] == "test only"
     first = rows(tmp_path / "curves.csv")
     assert [row["step"] for row in first] == ["2"]
     assert len(lines) == 3  # what is trained, a head and a line
     assert lines[0] == "training 1000 minutes on cpu (one trainer, fp32); an epoch has 4 steps"
-    fit(network(), plan(), some(4), store, show=lines.append)
+    fit(network(), run(tmp_path), some(4), show=lines.append)
     both = rows(tmp_path / "curves.csv")
     assert [row["step"] for row in both] == ["2", "4", "6"]
     assert float(both[2]["total"]) < float(both[0]["total"])
@@ -88,17 +94,17 @@ def test_training_writes_weights_curves_and_goes_on_from_its_checkpoint(tmp_path
 
 
 def test_curves_of_steps_that_are_done_again_are_not_there_twice(tmp_path):
-    store = open_store(str(tmp_path))
-    fit(network(), plan(), some(2), store)
+    fit(network(), run(tmp_path), some(2))
     text = (tmp_path / "curves.csv").read_text()
     extra = text.splitlines()[1].replace("2,", "4,", 1)
     (tmp_path / "curves.csv").write_text(text + extra + "\n")  # written, then died
-    fit(network(), plan(), some(4), store)
+    fit(network(), run(tmp_path), some(4))
     assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["2", "4", "6"]
 
 
 def test_epochs_end_training_and_its_rate_falls_at_the_given_ones(tmp_path):
-    learning = plan(
+    learning = run(
+        tmp_path,
         minutes=None,
         epochs=30,
         optimiser="sgd",
@@ -108,14 +114,15 @@ def test_epochs_end_training_and_its_rate_falls_at_the_given_ones(tmp_path):
         warmup_steps=1000,
         warmup_power=4,
     )
-    rates = [learning.lr(step, learning.fraction(step, 0.0)) for step in range(4 * 30)]
+    schedule = learning.schedule
+    rates = [schedule.lr(step, schedule.fraction(step, 0.0)) for step in range(4 * 30)]
     # warm-up lasts an epoch of four steps at most, to the fourth power
     assert rates[:5] == pytest.approx([0.01 * (i / 4) ** 4 for i in (1, 2, 3, 4)] + [0.01])
     assert [rates[4 * e] for e in (14, 15, 22, 23, 29)] == pytest.approx(
         [0.01, 0.001, 0.001, 0.0001, 0.0001]
     )
-    short = plan(minutes=None, epochs=2, optimiser="sgd", ema_steps=0.0)
-    fit(network(), short, some(100), open_store(str(tmp_path)))
+    short = run(tmp_path, minutes=None, epochs=2, optimiser="sgd", ema_steps=0.0)
+    fit(network(), short, some(100))
     state = torch.load(tmp_path / "latest.pt", weights_only=True)
     assert state["step"] == 8
     for name, value in state["model"].items():  # no moving average: the weights themselves
@@ -123,7 +130,7 @@ def test_epochs_end_training_and_its_rate_falls_at_the_given_ones(tmp_path):
 
 
 def test_training_ends_with_its_time_budget(tmp_path):
-    result = fit(network(), plan(minutes=1e-9), some(1000), open_store(str(tmp_path)))
+    result = fit(network(), run(tmp_path, minutes=1e-9), some(1000))
     assert isinstance(result, JDE)
     assert torch.load(tmp_path / "latest.pt", weights_only=True)["step"] == 1
 
@@ -133,7 +140,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_files(tmp_path):
     with torch.no_grad():
         model.heads[0].box.weight.fill_(float("nan"))
     with pytest.raises(NonFiniteLossError, match=r"loss is nan at step 0; the batch: a.jpg, b.jpg"):
-        fit(model, plan(), some(1), open_store(str(tmp_path)))
+        fit(model, run(tmp_path), some(1))
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_path):
@@ -141,7 +148,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_p
     model.heads[0].box.weight.register_hook(lambda g: g * float("inf"))
     before = {name: value.clone() for name, value in model.named_parameters()}
     with pytest.raises(NonFiniteLossError, match=r"gradient is .* at step 0; .* a.jpg, b.jpg"):
-        fit(model, plan(), some(1), open_store(str(tmp_path)))
+        fit(model, run(tmp_path), some(1))
     for name, value in model.named_parameters():
         torch.testing.assert_close(value, before[name])
 
@@ -149,23 +156,22 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_p
 def test_frozen_norms_keep_scale_and_shift(tmp_path):
     model = network()
     norm = model.neck.trunks[0][0][1]
-    fit(model, plan(freeze_norms=True), some(3), open_store(str(tmp_path)))
+    fit(model, run(tmp_path, freeze_norms=True), some(3))
     torch.testing.assert_close(norm.weight.detach(), torch.ones_like(norm.weight))
     assert norm.running_mean.abs().sum() > 0
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
-    store = open_store(str(tmp_path))
-    fit(network(), plan(), some(1), store)
-    other = TrainingPlan(config=plan().config, num_identities=9, steps_per_epoch=4)
+    fit(network(), run(tmp_path), some(1))
+    other = replace(run(tmp_path), num_identities=9)
     with pytest.raises(ValueError, match=r"latest.pt was written by another configuration"):
-        fit(network(), other, some(1), store)
-    fit(network(), other, some(1), store, resume=False)
+        fit(network(), other, some(1))
+    replace(other, trainers=TrainerConfig(resume=False)).begin()
+    fit(network(), other, some(1))
 
 
 def test_checkpoints_from_before_the_weightings_are_read(tmp_path):
-    store = open_store(str(tmp_path))
-    fit(network(), plan(), some(2), store)
+    fit(network(), run(tmp_path), some(2))
     state = torch.load(tmp_path / "latest.pt", weights_only=True)
     old = {"identity.classifier": "classifier", "weighting.s": "uncertainty"}
     for new, name in old.items():
@@ -173,7 +179,7 @@ def test_checkpoints_from_before_the_weightings_are_read(tmp_path):
     del state["best"], state["validated"]
     assert "uncertainty.score" in state["loss"]
     torch.save(state, tmp_path / "latest.pt")
-    fit(network(), plan(), some(1), store)
+    fit(network(), run(tmp_path), some(1))
     assert torch.load(tmp_path / "latest.pt", weights_only=True)["step"] == 3
 
 
@@ -189,9 +195,8 @@ def test_validation_is_asked_each_epoch_and_the_best_weights_are_kept(tmp_path):
     lines = []
     fit(
         network(),
-        plan(validation=config, minutes=None, epochs=3),
+        run(tmp_path, validation=config, minutes=None, epochs=3),
         some(100),
-        open_store(str(tmp_path)),
         validate=validate,
         show=lines.append,
     )
@@ -211,9 +216,8 @@ def test_a_score_that_is_no_number_keeps_nothing_and_says_so(tmp_path):
     lines = []
     fit(
         network(),
-        plan(validation=config),
+        run(tmp_path, validation=config),
         some(1),
-        open_store(str(tmp_path)),
         validate=lambda model: {"OVERALL": {"ap": math.nan}},
         show=lines.append,
     )
@@ -224,7 +228,7 @@ def test_a_score_that_is_no_number_keeps_nothing_and_says_so(tmp_path):
 def test_a_training_shorter_than_a_row_has_curves_too(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "LOG_STEPS", 20)
     lines = []
-    fit(network(), plan(), some(1), open_store(str(tmp_path)), show=lines.append)
+    fit(network(), run(tmp_path), some(1), show=lines.append)
     assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["1"]
     assert lines[-1].split()[0] == "1"
 
@@ -233,7 +237,7 @@ def test_slow_steps_are_shown_before_twenty_of_them_are_done(tmp_path, monkeypat
     monkeypatch.setattr(loop, "LOG_STEPS", 20)
     monkeypatch.setattr(loop, "LOG_SECONDS", 0.0)
     lines = []
-    fit(network(), plan(), some(2), open_store(str(tmp_path)), show=lines.append)
+    fit(network(), run(tmp_path), some(2), show=lines.append)
     assert [line.split()[0] for line in lines[2:]] == ["1", "2"]
 
 
@@ -241,9 +245,9 @@ def test_slow_steps_are_shown_before_twenty_of_them_are_done(tmp_path, monkeypat
 def test_precision_is_by_default_what_tracking_takes(tmp_path, monkeypatch, found):
     monkeypatch.setattr(loop, "quick_precision", lambda device: found)
     lines = []
-    learning = plan(precision="auto")
+    learning = run(tmp_path, precision="auto")
     assert TrainingConfig(epochs=1).precision == "auto"
-    fit(network(), learning, some(1), open_store(str(tmp_path)), show=lines.append)
+    fit(network(), learning, some(1), show=lines.append)
     assert f"one trainer, {found}" in lines[0]
 
 
@@ -270,28 +274,27 @@ def test_trainers_follow_one_clock_while_the_first_validates(tmp_path, monkeypat
     """Each by its own clock they would differ by the seconds of the validations."""
     barrier, values = threading.Barrier(2), [None, None]
     rates = {0: [], 1: []}
-    taken = TrainingPlan.lr
+    taken = Schedule.lr
 
     def lr(self, step, fraction):
         value = taken(self, step, fraction)
         rates[int(threading.current_thread().name)].append(value)
         return value
 
-    monkeypatch.setattr(TrainingPlan, "lr", lr)
+    monkeypatch.setattr(Schedule, "lr", lr)
 
     def validate(model):
         time.sleep(0.3)
         return {"OVERALL": {"ap": 0.5}}
 
     config = ValidationConfig(sequences=("SEQ",), every_minutes=0.2 / 60)
-    learning = plan(config, minutes=0.6 / 60)
+    learning = run(tmp_path, config, minutes=0.6 / 60)
 
     def train(rank):
         fit(
             network(),
             learning,
             some(1000),
-            open_store(str(tmp_path)),
             ranks=Together(rank, barrier, values),
             validate=validate,
         )
@@ -345,10 +348,10 @@ def test_a_published_checkpoint_can_be_the_start(published_file, tmp_path):
         initialise(network(), tmp_path / "bad.pt")
 
 
-def test_the_identity_loss_can_start_with_a_classifier(tmp_path):
+def test_the_identity_loss_can_start_with_a_classifier(tmp_path, monkeypatch):
     start = {"weight": torch.randn(2, SMALL_SHUFFLENET.embedding_dim), "bias": torch.randn(2)}
-    started = replace(plan(learning_rate=1e-9, warmup_steps=1), classifier=start)
-    fit(network(), started, some(1), open_store(str(tmp_path)))
+    monkeypatch.setattr(TrainingRun, "classifier", lambda self: start)
+    fit(network(), run(tmp_path, learning_rate=1e-9, warmup_steps=1), some(1))
     loss = torch.load(tmp_path / "latest.pt", weights_only=True)["loss"]
     for leaf, value in start.items():
         torch.testing.assert_close(loss[f"identity.classifier.{leaf}"], value)

@@ -16,6 +16,7 @@ from jde_ray.pipelines.training.loop import NonFiniteLossError
 from jde_ray.pipelines.training.ray_train import ray_storage, train_on_ray
 from jde_ray.pipelines.training.recipe import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun
+from jde_ray.pipelines.training.settings import TrainerConfig
 
 pytestmark = pytest.mark.ray
 EPOCHS, BATCH, IMAGES = 8, 4, 8
@@ -65,6 +66,7 @@ def prepared(root, out, **changes):
         out=str(out),
         num_identities=found.num_identities,
         steps_per_epoch=images.steps_per_epoch,
+        trainers=TrainerConfig(num_trainers=2, device="cpu"),
     )
     return run, images
 
@@ -110,7 +112,7 @@ def test_a_killed_trainer_costs_no_finished_epoch(ray_cluster, data, tmp_path):
     killer = threading.Thread(target=kill_a_trainer_after, args=(out, 4, over))
     killer.start()
     try:
-        train_on_ray(run, images, 2, device="cpu", show=lines.append)
+        train_on_ray(run, images, show=lines.append)
     finally:
         over.set()
         killer.join()
@@ -128,5 +130,5 @@ def test_a_loss_that_is_not_finite_is_not_tried_again(ray_cluster, data, tmp_pat
     run, images = prepared(data, tmp_path / "out", learning_rate=1e38, clip_norm=None)
     lines = []
     with pytest.raises(NonFiniteLossError, match=r"at step \d+; the batch: .*CAM/images/\d.jpg"):
-        train_on_ray(run, images, 2, device="cpu", show=lines.append)
+        train_on_ray(run, images, show=lines.append)
     assert sum("M parameters" in line for line in lines) == 1

@@ -80,9 +80,9 @@ def pair_of(folder, detector, weights_from=None):
 def test_embedders_of_one_name_are_refused_and_one_embedder_is_measured_once(tmp_path):
     first, other = pair_of(tmp_path / "a", "one"), pair_of(tmp_path / "b", "two")
     with pytest.raises(ValueError, match=r"two embedders of the name reid .*a/reid.*b/reid"):
-        figure4.build_combinations("small", "fp32", 1, [first, other])
+        figure4.build_combinations({"precision": "fp32"}, [first, other])
     same = pair_of(tmp_path / "c", "two", weights_from=tmp_path / "a")
-    found = figure4.build_combinations("small", "fp32", 1, [first, same])
+    found = figure4.build_combinations({"precision": "fp32"}, [first, same])
     pairs = [(one.finder.name, one.embedding) for one in found]
     assert len(set(pairs)) == len(pairs)
     assert {("small", "reid"), ("one", "reid"), ("two", "reid")} <= set(pairs)
@@ -148,6 +148,14 @@ def test_a_separate_pair_has_its_crops_in_the_networks_share(street, separate, t
     assert report["is_separate"]
     network = overall["seconds"]["detect"] + overall["seconds"]["embed"]
     assert overall["FPSD"] == pytest.approx(overall["frames"] / network)
+
+
+def test_a_flag_wins_over_the_file(street, separate, tmp_path):
+    arguments = ["speed", str(street), "--config", str(separate), "--weights", "small"]
+    result = CliRunner().invoke(app.app, [*arguments, "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "speed.json").read_text())
+    assert (report["weights"], report["is_separate"]) == ("small", False)
 
 
 def test_a_measured_row_has_a_dash_for_what_was_not_measured():

@@ -94,8 +94,9 @@ def test_a_batch_depends_on_seed_and_step_alone():
 
 
 def test_data_processes_together_make_the_same_batches_in_order():
-    stream = training_set()
-    stream.first_step = 2
+    whole = training_set()
+    stream = whole.from_step(2)
+    assert whole.first_step == 0
     loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2, collate_fn=list)
     iterator = iter(loader)
     for step in (2, 3, 4, 5):

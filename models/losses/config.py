@@ -1,0 +1,18 @@
+"""Names and limits of the losses, for those who check a configuration without torch."""
+
+from __future__ import annotations
+
+EMBEDDING_LOSSES = ("cross_entropy", "triplet", "upper_bound")
+WEIGHTINGS = ("uncertainty", "uniform", "fixed", "loss_norm", "mgda")
+
+
+def check_margin(kind: str, margin: float) -> None:
+    """Refuse a margin that cosines cannot have, or that another loss would not heed.
+
+    Raises:
+        ValueError: One line with what is accepted.
+    """
+    if not 0 <= margin < 2:
+        raise ValueError(f"margin: got {margin}, expected 0 to 2 (of cosines)")
+    if margin and kind != "triplet":
+        raise ValueError(f"margin: got {margin} with {kind}, expected embedding_loss triplet")

@@ -1,0 +1,106 @@
+"""A trainer: what one process of a training does, and a training by one process alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import cv2
+import torch
+
+from jde_ray.models.jde.network import JDE
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.training.data.batches import Batch, TrainingSet, collate
+from jde_ray.pipelines.training.initialization import describe, initialise
+from jde_ray.pipelines.training.loop import Batches, fit
+from jde_ray.pipelines.training.process_group import ProcessGroup
+from jde_ray.pipelines.training.run import TrainingRun
+from jde_ray.pipelines.training.validation import Validation
+
+OUTLIVES_SECONDS = 20.0  # by which a worker survives SIGTERM
+
+
+def train_share(
+    run: TrainingRun,
+    batches: Batches,
+    ranks: ProcessGroup,
+    show: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Train this process's share; arguments as for `pipelines.training.loop.fit`.
+
+    Raises:
+        NonFiniteLossError: If the loss is no longer finite.
+        ValueError: If the checkpoint or the initial weights do not fit.
+    """
+    torch.set_num_threads(run.trainers.threads)
+    recipe = run.recipe
+    torch.manual_seed(recipe.training.seed)
+    model = JDE(recipe.config)
+    if recipe.initial:
+        initialise(model, run.root / recipe.initial)
+    if ranks.rank == 0:
+        show(describe(recipe.config, model))
+    validation = recipe.validation and Validation(recipe.validation, run.root)
+    fit(model, run, batches, ranks=ranks, validate=validation or None, show=show)
+
+
+def _leave_signals_to_the_trainer(_worker: int) -> None:
+    """Forked workers would raise what the trainer raises on SIGINT and SIGTERM.
+
+    Service managers and `kill` by name send SIGTERM to all processes at once. A worker outlives it
+    for some seconds, in which the trainer keeps its place and ends it: batches of a worker that is
+    gone cannot be read, and of one that a signal has killed torch raises an error in the trainer.
+    """
+
+    def end_later(*_: object) -> None:
+        if not signal.getitimer(signal.ITIMER_REAL)[0]:
+            signal.setitimer(signal.ITIMER_REAL, OUTLIVES_SECONDS)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, end_later)
+
+
+def train_here(
+    run: TrainingRun,
+    images: TrainingSet,
+    *,
+    device: str,
+    show: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Train in this process, fed by processes of its own (`TrainerConfig.workers`).
+
+    Errors as of `train_share`.
+    """
+    workers = run.trainers.workers
+    # As many as a forked worker asks for: another number there would wait for ever for threads of
+    # OpenCV that the fork did not take along.
+    cv2.setNumThreads(1)
+
+    def batches(first_step: int) -> Iterator[tuple[int, Batch]]:
+        loader = torch.utils.data.DataLoader(
+            images.from_step(first_step),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            collate_fn=collate,
+            worker_init_fn=_leave_signals_to_the_trainer,
+        )
+        try:
+            yield from enumerate(iter(loader), first_step)
+        except ValueError as error:  # of a worker, it carries its whole traceback
+            reason = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+            raise ValueError(reason) from None
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            reason = " ".join(str(error).split())
+            raise RunError(
+                f"training: a process that augments died ({reason}); run the same "
+                f"command to continue from {run.out}",
+                ExitCode.INTERNAL,
+            ) from None
+
+    run.begin()
+    train_share(run, batches, ProcessGroup(device), show)
