@@ -150,7 +150,7 @@ def train(
                     _show(line)
                 return
             people = sum(int((~image.ignore).sum()) for image in images.images)
-            known = f"{images.num_identities} identities"
+            known = f"{images.num_identities} identities (people that the embedding tells apart)"
             _show(f"{len(images.images)} images, {people} people, {known}")
             _start(run, stream)
     except Interrupted as signal:
@@ -161,7 +161,7 @@ def train(
         raise RunError(str(error), ExitCode.INTERNAL) from error
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
-    _show(f"wrote {out}/weights.safetensors")
+    _show(f"wrote {out}/weights.safetensors; {out}/curves.png shows the training")
 
 
 def _show(line: str) -> None:

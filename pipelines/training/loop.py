@@ -23,6 +23,7 @@ from jde_ray.pipelines.training.checkpoint import (
 )
 from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Table
 from jde_ray.pipelines.training.data.batches import Batch
+from jde_ray.pipelines.training.plot import plot_curves
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
 
@@ -69,7 +70,8 @@ def fit(
 
     A checkpoint in `run.out` is continued; `TrainingRun.begin` removes an unwanted one. `run.out`
     receives `latest.pt` (to resume, tensors only), `weights.safetensors` (the moving
-    average), `curves.csv` and `validation.csv`, every two minutes, after each epoch and at the end.
+    average), `curves.csv` and `validation.csv`, every two minutes, after each epoch and at the end,
+    and `curves.png` at the end.
 
     Args:
         model: Initial weights.
@@ -89,6 +91,8 @@ def fit(
         loop.train(batches)
     except KeyboardInterrupt:
         loop.keep()
+        if loop.ranks.rank == 0:
+            show(f"step {loop.state.step} is kept")
         raise
     loop.finish()
     return loop.state.average.model
@@ -170,7 +174,7 @@ class _Loop:
                 f"training {schedule.budget} on {self.ranks.device.type} ({of}, {self.precision}); "
                 f"an epoch has {schedule.steps_per_epoch} steps"
             )
-        lr = 0.0
+        lr, first = 0.0, state.step + 1
         for step, batch in batches(state.step):
             # by the clock of process 0 alone: with rates of their own, or with one step more for
             # one of them, the replicas would be different networks from then on
@@ -181,7 +185,8 @@ class _Loop:
             self.learn(step, batch)
             state.step = step + 1
             self.images += len(batch.images) * self.ranks.count
-            if state.step % LOG_STEPS == 0 or time.monotonic() - self.logged > LOG_SECONDS:
+            is_late = time.monotonic() - self.logged > LOG_SECONDS
+            if state.step == first or state.step % LOG_STEPS == 0 or is_late:
                 self.log(lr)
             self.after_step()
             if schedule.fraction(step + 1, elapsed_s) >= 1:
@@ -310,3 +315,5 @@ class _Loop:
         if self.validate is not None and self.state.validated[0] < self.state.step:
             self.score()
         self.keep()
+        if self.ranks.rank == 0:
+            plot_curves(self.store)

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from itertools import count, repeat
 
+import cv2
 import pytest
 import torch
 from published_checkpoint import build_state
@@ -82,13 +83,13 @@ def test_training_writes_weights_curves_and_goes_on_from_its_checkpoint(tmp_path
     fit(network(), run(tmp_path), some(2), show=lines.append)
     assert weights.metadata(tmp_path / "weights.safetensors")["licence"] == "test only"
     first = rows(tmp_path / "curves.csv")
-    assert [row["step"] for row in first] == ["2"]
-    assert len(lines) == 3  # what is trained, a head and a line
+    assert [row["step"] for row in first] == ["1", "2"]
+    assert len(lines) == 4  # what is trained, a head and two lines
     assert lines[0] == "training 1000 minutes on cpu (one trainer, fp32); an epoch has 4 steps"
     fit(network(), run(tmp_path), some(4), show=lines.append)
     both = rows(tmp_path / "curves.csv")
-    assert [row["step"] for row in both] == ["2", "4", "6"]
-    assert float(both[2]["total"]) < float(both[0]["total"])
+    assert [row["step"] for row in both] == ["1", "2", "3", "4", "6"]
+    assert float(both[4]["total"]) < float(both[0]["total"])
     assert float(both[0]["weight_identity"]) == pytest.approx(math.exp(-2) / 2, rel=0.05)
     assert any("going on after step 2" in line for line in lines)
 
@@ -96,10 +97,10 @@ def test_training_writes_weights_curves_and_goes_on_from_its_checkpoint(tmp_path
 def test_curves_of_steps_that_are_done_again_are_not_there_twice(tmp_path):
     fit(network(), run(tmp_path), some(2))
     text = (tmp_path / "curves.csv").read_text()
-    extra = text.splitlines()[1].replace("2,", "4,", 1)
+    extra = text.splitlines()[2].replace("2,", "4,", 1)
     (tmp_path / "curves.csv").write_text(text + extra + "\n")  # written, then died
     fit(network(), run(tmp_path), some(4))
-    assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["2", "4", "6"]
+    assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["1", "2", "3", "4", "6"]
 
 
 def test_epochs_end_training_and_its_rate_falls_at_the_given_ones(tmp_path):
@@ -231,6 +232,22 @@ def test_a_training_shorter_than_a_row_has_curves_too(tmp_path, monkeypatch):
     fit(network(), run(tmp_path), some(1), show=lines.append)
     assert [row["step"] for row in rows(tmp_path / "curves.csv")] == ["1"]
     assert lines[-1].split()[0] == "1"
+
+
+def test_the_end_is_drawn_and_a_training_that_is_stopped_says_what_is_kept(tmp_path):
+    lines = []
+    fit(network(), run(tmp_path), some(3), show=lines.append)
+    picture = cv2.imread(str(tmp_path / "curves.png"))
+    assert picture.shape[1] > 2 * picture.shape[0]
+    assert (picture < 128).any()
+
+    def stopped(first):
+        yield from some(2)(first)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), run(tmp_path), stopped, show=lines.append)
+    assert lines[-1] == "step 5 is kept"
 
 
 def test_slow_steps_are_shown_before_twenty_of_them_are_done(tmp_path, monkeypatch):
