@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.letterbox import Letterbox
-from jde_ray.models.structures import Detections, FloatArray, check_frames
+from jde_ray.models.structures import Detections, check_frames
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
 from jde_ray.pipelines.detection.networks import (
     FoundInFrame,
-    FrameModel,
+    Model,
     ModelBuilder,
-    PictureModel,
     load_network,
 )
 from jde_ray.pipelines.errors import Reason, VideoError
@@ -47,13 +45,13 @@ class Detector:
         resources: ResourceConfig,
         build_model: ModelBuilder = load_network,
     ) -> None:
-        self._model: FrameModel | PictureModel = build_model(config, resources)
+        self._model: Model = build_model(config, resources)
 
     def detect(self, chunk: FrameChunk) -> DetectionChunk:
         """Detections of the valid frames of a chunk; an error of the chunk is passed on.
 
-        A `FrameModel` sees the padding too, so that its arithmetic does not depend on how many
-        frames of the last chunk are real.
+        The model gets the padding too, so that its arithmetic does not depend on how many frames
+        of the last chunk are real.
         """
         found: list[Detections] = []
         error, num_capped = chunk.error, 0
@@ -107,29 +105,14 @@ class Detector:
             )
         height, width = frames.shape[1:3]
         letterboxes = [Letterbox(info.width, info.height, width, height) for info in infos]
-        results: list[FoundInFrame] = []
-        if isinstance(self._model, PictureModel):
-            for box, group in groupby(range(len(infos)), letterboxes.__getitem__):
-                pictures = box.pictures(frames[list(group)])
-                results += self._model.find_in_pictures(pictures)
-            boxes = [
-                box.picture_to_source(np.asarray(result.tlbr, np.float32))
-                for box, result in zip(letterboxes, results, strict=True)
-            ]
-        else:
-            results += self._model(frames)[: len(infos)] if infos else []
-            boxes = [
-                box.to_source(np.asarray(result.tlbr, np.float32))
-                for box, result in zip(letterboxes, results, strict=True)
-            ]
+        results = self._model.detect(frames, letterboxes) if infos else []
         found = [
-            _check(int(frame), result, tlbr)
-            for frame, result, tlbr in zip(frame_index, results, boxes, strict=True)
+            _check(int(frame), result) for frame, result in zip(frame_index, results, strict=True)
         ]
         return found, sum(result.num_capped for result in results)
 
 
-def _check(frame: int, result: FoundInFrame, tlbr: FloatArray) -> Detections:
+def _check(frame: int, result: FoundInFrame) -> Detections:
     """Detections of a frame, as they travel.
 
     Raises:
@@ -138,6 +121,7 @@ def _check(frame: int, result: FoundInFrame, tlbr: FloatArray) -> Detections:
     if not all(np.isfinite(v).all() for v in (result.tlbr, result.scores, result.embeddings)):
         raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", frame)
     scores = np.asarray(result.scores, np.float32)
+    tlbr = np.asarray(result.tlbr, np.float32)
     return Detections(tlbr, scores, np.asarray(result.embeddings, np.float16))
 
 
