@@ -25,6 +25,7 @@ from jde_ray.models.tracking.postprocessing.trajectories import (
     drop_short,
     interpolate,
 )
+from jde_ray.pipelines.formats.file_facts import FRAME_RATE, FileFacts, facts_of_refined
 from jde_ray.pipelines.formats.mot import format_results
 from jde_ray.pipelines.formats.parquet_file import encode_parquet
 from jde_ray.pipelines.formats.track_files import find_tracks
@@ -231,11 +232,12 @@ def _refine_file(path: Path, *, out: str, config: RefineConfig, stride: int) -> 
 
 def _rate(path: Path, metadata: dict[bytes, bytes]) -> float:
     try:
-        rate = float(metadata.get(b"frames_per_second", b"30"))
+        facts = FileFacts(metadata)
+        rate = facts.frames_per_second if facts.has_frame_rate else 30.0
     except ValueError:
         rate = 0.0
     if not 0 < rate < 1e6:
-        got = metadata[b"frames_per_second"]
+        got = metadata[FRAME_RATE]
         raise ValueError(f"{path}: frames_per_second: got {got!r}, expected a number above 0")
     return rate
 
@@ -244,11 +246,5 @@ def _parquet(
     table: pa.Table, after: Trajectories, metadata: dict[bytes, bytes], config: RefineConfig
 ) -> bytes:
     """A file of `tracks/` with the columns of `table` and the refined rows."""
-    kept = {
-        key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
-        for key, value in metadata.items()
-        if key != b"ARROW:schema"
-    }
-    kept |= {"num_tracks": str(len(np.unique(after.track_id)))} if "num_tracks" in kept else {}
-    kept["refined"] = json.dumps(config.to_dict())
+    kept = facts_of_refined(metadata, len(np.unique(after.track_id)), config.to_dict())
     return encode_parquet(replace_rows(table, after), ROW_GROUP_ROWS, kept)

@@ -19,8 +19,9 @@ from typing import NoReturn
 import numpy as np
 from made_videos import read_number
 
-from jde_ray.models.letterbox import PAD_VALUE
+from jde_ray.models.letterbox import PAD_VALUE, Letterbox
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.detection.networks import FoundInFrame, in_source_pixels
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video, VideoInfo
 from jde_ray.pipelines.tracking.components import Components
@@ -173,8 +174,10 @@ class ColourModel:
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
         self._folder = Path(config.weights)
 
-    def __call__(self, frames: np.ndarray) -> Sequence[SimpleNamespace]:
-        return [self._find(frame) for frame in frames]
+    def detect(
+        self, frames: np.ndarray, letterboxes: Sequence[Letterbox]
+    ) -> Sequence[FoundInFrame]:
+        return in_source_pixels([self._find(frame) for frame in frames], letterboxes)
 
     def _find(self, frame: np.ndarray) -> SimpleNamespace:
         if (frame[0, 0] == EXIT).all() or ((frame[0, 0] == EXIT_ONCE).all() and self._is_first()):
@@ -208,8 +211,10 @@ class NumberModel:
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
         pass
 
-    def __call__(self, frames: np.ndarray) -> Sequence[SimpleNamespace]:
-        return [self._find(read_number(frame)) for frame in frames]
+    def detect(
+        self, frames: np.ndarray, letterboxes: Sequence[Letterbox]
+    ) -> Sequence[FoundInFrame]:
+        return in_source_pixels([self._find(read_number(frame)) for frame in frames], letterboxes)
 
     def _find(self, number: int) -> SimpleNamespace:
         left = np.arange(3) * 25 + number % 40

@@ -15,7 +15,7 @@ import typer
 
 from jde_ray.jobs.bench.archive import archive, long_video
 from jde_ray.jobs.bench.association import association
-from jde_ray.jobs.bench.machine import AsJson, console, processor
+from jde_ray.jobs.bench.machine import AsJson, Weights, console, processor
 from jde_ray.jobs.bench.paper.figure3 import figure3
 from jde_ray.jobs.bench.paper.figure4 import figure4
 from jde_ray.jobs.bench.paper.speed import speed
@@ -113,9 +113,7 @@ def network(
 @app.command()
 def precision(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE", show_default=False)],
-    weights: Annotated[
-        str, typer.Option(help="Name of a shipped model, or path of a weight file.")
-    ] = "small",
+    weights: Weights = "small",
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Input size of the network.")
     ] = None,

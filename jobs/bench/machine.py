@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+Weights = Annotated[str, typer.Option(help="Name of a shipped model, or path of a weight file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jde_ray.jobs.bench.machine import AsJson, console, processor
+from jde_ray.jobs.bench.machine import AsJson, Weights, console, processor
 
 if TYPE_CHECKING:
     from jde_ray.pipelines.config import ResourceConfig, TrackConfig
@@ -33,9 +33,7 @@ def pipeline(
             metavar="SOURCE", help=r"Videos to process. \[default: stand-ins for all stages]"
         ),
     ] = None,
-    weights: Annotated[
-        str, typer.Option(help="Name of a shipped model, or path of a weight file.")
-    ] = "small",
+    weights: Weights = "small",
     max_frames: Annotated[int, typer.Option(min=32, help="Frames per video.")] = 400,
     num_detectors: Annotated[int | None, typer.Option(min=1, help="Number of detectors.")] = None,
     as_json: AsJson = False,

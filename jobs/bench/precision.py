@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jde_ray.models.boxes import iou_matrix
+from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.structures import Detections, FloatArray, Tracks
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, Segment, Video
+from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.detection.networks import FoundInFrame, in_source_pixels
+from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.video.chunks import decode_segment
 
@@ -71,9 +75,14 @@ def watch(video: Video, config: TrackConfig, models: dict[str, JDE]) -> dict[str
     resources = ResourceConfig(chunk_frames=4)
     seen: dict[str, list[Seen]] = {name: [] for name in models}
     trackers: dict[str, JDETracker] = {}
+    loaded = {name: _Loaded(model, config.detection) for name, model in models.items()}
+    detectors = {
+        name: Detector(config.detection, resources, lambda *_, model=model: model)
+        for name, model in loaded.items()
+    }
     for chunk in frame_chunks(decode_segment, Segment(video), config, resources):
-        for name, model in models.items():
-            found = _detect(model, chunk, config)
+        for name in models:
+            found = detectors[name].detect(chunk)
             if found.error is not None:
                 raise found.error
             tracker = trackers.setdefault(
@@ -85,24 +94,21 @@ def watch(video: Video, config: TrackConfig, models: dict[str, JDE]) -> dict[str
     return seen
 
 
-def _detect(model: JDE, chunk: FrameChunk, config: TrackConfig) -> DetectionChunk:
-    """Detect as the dataflow's detector does, with the given model."""
-    import torch
+@dataclass(frozen=True)
+class _Loaded:
+    """A network that is loaded already, as the dataflow's detector takes it."""
 
-    from jde_ray.pipelines.detection.detector import Detector
+    network: JDE
+    config: DetectionConfig
 
-    detection = config.detection
+    def detect(
+        self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
+    ) -> Sequence[FoundInFrame]:
+        import torch
 
-    class Loaded(Detector):
-        def __init__(self) -> None:
-            self._model = lambda frames: model.detect(
-                torch.tensor(frames),
-                detection.threshold,
-                detection.nms_threshold,
-                detection.max_detections,
-            )
-
-    return Loaded().detect(chunk)
+        config = self.config
+        limits = (config.threshold, config.nms_threshold, config.max_detections)
+        return in_source_pixels(self.network.detect(torch.tensor(frames), *limits), letterboxes)
 
 
 def compare(reference: Sequence[Seen], other: Sequence[Seen]) -> dict[str, Any]:

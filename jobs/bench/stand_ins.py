@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.detection.networks import FoundInFrame, in_source_pixels
 from jde_ray.pipelines.structures import FrameChunk, Segment, VideoInfo
 from jde_ray.pipelines.tracking.components import Components
 
@@ -112,10 +114,12 @@ class WalkersModel:
         self._looks = looks / np.linalg.norm(looks, axis=1, keepdims=True)
         self._scores = np.full(count, 0.9, np.float32)
 
-    def __call__(self, frames: NDArray[np.uint8]) -> Sequence[_Found]:
+    def detect(
+        self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
+    ) -> Sequence[FoundInFrame]:
         """The people of every frame, which follow from the number in its pixels."""
         numbers = frames.reshape(len(frames), -1)[:, :8].copy().view(np.int64)[:, 0]
-        return [self._find(int(number)) for number in numbers]
+        return in_source_pixels([self._find(int(number)) for number in numbers], letterboxes)
 
     def _find(self, number: int) -> _Found:
         # there and back again, so that nobody leaves however long the video is

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +16,10 @@ from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.structures import Detections, FloatArray, check_frames
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
 from jde_ray.pipelines.detection.networks import (
+    Embedder,
     FoundInFrame,
-    FrameModel,
+    Model,
     ModelBuilder,
-    PictureModel,
-    SeparateModel,
-    TorchModel,
     load_network,
 )
 from jde_ray.pipelines.errors import Reason, VideoError
@@ -49,13 +46,13 @@ class Detector:
         resources: ResourceConfig,
         build_model: ModelBuilder = load_network,
     ) -> None:
-        self._model: FrameModel | PictureModel = build_model(config, resources)
+        self._model: Model = build_model(config, resources)
 
     def detect(self, chunk: FrameChunk) -> DetectionChunk:
         """Detections of the valid frames of a chunk; an error of the chunk is passed on.
 
-        A `FrameModel` sees the padding too, so that its arithmetic does not depend on how many
-        frames of the last chunk are real.
+        The model gets the padding too, so that its arithmetic does not depend on how many frames
+        of the last chunk are real.
         """
         found: list[Detections] = []
         error, num_capped = chunk.error, 0
@@ -109,24 +106,9 @@ class Detector:
             )
         height, width = frames.shape[1:3]
         letterboxes = [Letterbox(info.width, info.height, width, height) for info in infos]
-        results: list[FoundInFrame] = []
-        if isinstance(self._model, PictureModel):
-            for box, group in groupby(range(len(infos)), letterboxes.__getitem__):
-                pictures = box.pictures(frames[list(group)])
-                results += self._model.find_in_pictures(pictures)
-            boxes = [
-                box.picture_to_source(np.asarray(result.tlbr, np.float32))
-                for box, result in zip(letterboxes, results, strict=True)
-            ]
-        else:
-            results += self._model(frames)[: len(infos)] if infos else []
-            boxes = [
-                box.to_source(np.asarray(result.tlbr, np.float32))
-                for box, result in zip(letterboxes, results, strict=True)
-            ]
+        results = self._model.detect(frames, letterboxes) if infos else []
         found = [
-            _check(int(frame), result, tlbr)
-            for frame, result, tlbr in zip(frame_index, results, boxes, strict=True)
+            _check(int(frame), result) for frame, result in zip(frame_index, results, strict=True)
         ]
         return found, sum(result.num_capped for result in results)
 
@@ -145,21 +127,16 @@ class Detector:
             ValueError: If the model cannot describe given boxes.
             VideoError: If a number is not finite.
         """
-        frames = box.apply(picture)[None]
-        if isinstance(self._model, SeparateModel):
-            small = box.pictures(frames)[0]
-            vectors = self._model.embed(small, box.source_to_picture(tlbr))
-        elif isinstance(self._model, TorchModel):
-            vectors = self._model.embed(frames, np.asarray(box.to_network(tlbr), np.float32))
-        else:
+        if not isinstance(self._model, Embedder):
             name = type(self._model).__name__
             raise ValueError(f"model: {name} cannot describe given boxes, expected shipped weights")
+        vectors = self._model.embed(box.apply(picture), box, tlbr)
         if not np.isfinite(vectors).all():
             raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", 0)
         return np.asarray(vectors, np.float32)
 
 
-def _check(frame: int, result: FoundInFrame, tlbr: FloatArray) -> Detections:
+def _check(frame: int, result: FoundInFrame) -> Detections:
     """Detections of a frame, as they travel.
 
     Raises:
@@ -168,6 +145,7 @@ def _check(frame: int, result: FoundInFrame, tlbr: FloatArray) -> Detections:
     if not all(np.isfinite(v).all() for v in (result.tlbr, result.scores, result.embeddings)):
         raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", frame)
     scores = np.asarray(result.scores, np.float32)
+    tlbr = np.asarray(result.tlbr, np.float32)
     return Detections(tlbr, scores, np.asarray(result.embeddings, np.float16))
 
 

@@ -6,6 +6,8 @@ Which it is follows from the weights: a YAML file declares the two (`models.sde.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,9 +19,11 @@ from jde_ray.pipelines.config import DetectionConfig, Device, ResourceConfig
 if TYPE_CHECKING:
     import torch
 
+    from jde_ray.models.letterbox import Letterbox
+
 
 class FoundInFrame(Protocol):
-    """Detections of one frame in network pixels, as `models.jde` returns them."""
+    """Detections of one frame."""
 
     @property
     def tlbr(self) -> FloatArray:
@@ -42,11 +46,21 @@ class FoundInFrame(Protocol):
         ...
 
 
-class FrameModel(Protocol):
-    """A model that takes letterboxed frames: all T frames in, T results out."""
+class Model(Protocol):
+    """Finds people in letterboxed frames."""
 
-    def __call__(self, frames: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
-        """Find people in `(T, H, W, 3)` uint8 RGB frames (read-only).
+    def detect(
+        self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
+    ) -> Sequence[FoundInFrame]:
+        """Find people in the first n frames.
+
+        Args:
+            frames: `(T, H, W, 3)` uint8 RGB, read-only. Those behind the first n are padding: a
+                network may see them, so that its arithmetic does not depend on n.
+            letterboxes: How each of the n <= T frames was made from its source; at least one.
+
+        Returns:
+            n results in source pixels. The caller refuses one that is not finite.
 
         Raises:
             FloatingPointError: If the output is not finite.
@@ -55,16 +69,61 @@ class FrameModel(Protocol):
 
 
 @runtime_checkable
-class PictureModel(Protocol):
-    """A model that takes frames without the grey borders of the letterbox."""
+class Embedder(Protocol):
+    """A model that also describes people whose boxes are known; a run needs no such one."""
 
-    def find_in_pictures(self, pictures: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
-        """Find people in `(n, h, w, 3)` uint8 RGB pictures (read-only), in their pixels.
+    def embed(self, frame: NDArray[np.uint8], letterbox: Letterbox, tlbr: FloatArray) -> FloatArray:
+        """Appearance of people in a frame.
+
+        Args:
+            frame: `(H, W, 3)` uint8 RGB, letterboxed.
+            letterbox: How it was made from its source.
+            tlbr: `(N, 4)` corners in source pixels.
+
+        Returns:
+            `(N, D)` L2-normalised vectors; zeros where the model sees nobody.
 
         Raises:
-            FloatingPointError: If the output is not finite.
+            ValueError: If the weights hold no embedder.
         """
         ...
+
+
+@dataclass(frozen=True)
+class FoundInSource:
+    """Detections of one frame in source pixels.
+
+    Attributes:
+        tlbr: `(N, 4)` float32 corners.
+        scores: `(N,)` confidence.
+        embeddings: `(N, D)`, L2-normalised.
+        num_capped: Detections that `max_detections` left out.
+    """
+
+    tlbr: FloatArray
+    scores: FloatArray
+    embeddings: FloatArray
+    num_capped: int
+
+    @staticmethod
+    def of(found: FoundInFrame, to_source: Callable[[FloatArray], FloatArray]) -> FoundInSource:
+        """Detections whose corners are in other pixels, mapped by `to_source`.
+
+        Corners that are not finite stay as they are: mapped, -Inf would be clamped to the frame.
+        """
+        tlbr = np.asarray(found.tlbr, np.float32)
+        mapped = to_source(tlbr) if np.isfinite(tlbr).all() else tlbr
+        return FoundInSource(mapped, found.scores, found.embeddings, found.num_capped)
+
+
+def in_source_pixels(
+    found: Sequence[FoundInFrame], letterboxes: Sequence[Letterbox]
+) -> list[FoundInSource]:
+    """What was found in T frames in network pixels, for the n <= T frames with a letterbox."""
+    return [
+        FoundInSource.of(one, box.to_source)
+        for one, box in zip(found[: len(letterboxes)], letterboxes, strict=True)
+    ]
 
 
 class Upload:
@@ -121,8 +180,10 @@ class TorchModel:
             precision = quick_precision(resources.device)
         self._model = optimise(model, precision, compiled=config.compile)
 
-    def __call__(self, frames: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
-        """Run the network on all frames of a chunk at once."""
+    def detect(
+        self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
+    ) -> Sequence[FoundInFrame]:
+        """Run the network on all frames of a chunk at once, padding included."""
         config = self._config
         found: Sequence[FoundInFrame] = self._model.detect(
             self._upload(frames),
@@ -130,17 +191,18 @@ class TorchModel:
             config.nms_threshold,
             config.max_detections,
         )
-        return found
+        return in_source_pixels(found, letterboxes)
 
-    def embed(self, frames: NDArray[np.uint8], tlbr: FloatArray) -> FloatArray:
-        """`(N, D)` vectors of `(N, 4)` boxes, in network pixels, of `(1, H, W, 3)` RGB frames."""
+    def embed(self, frame: NDArray[np.uint8], letterbox: Letterbox, tlbr: FloatArray) -> FloatArray:
+        """Run the network, and read the embedding where it sees each person."""
         import torch
 
         from jde_ray.models.jde.person_cells import embeddings_of_boxes
 
         with torch.inference_mode():
-            candidates = self._model(self._model.normalise(self._upload(frames)))
-            boxes = torch.as_tensor(tlbr, device=candidates.boxes.device)
+            candidates = self._model(self._model.normalise(self._upload(frame[None])))
+            boxes = torch.as_tensor(letterbox.to_network(tlbr), dtype=torch.float32)
+            boxes = boxes.to(candidates.boxes.device)
             vectors: FloatArray = embeddings_of_boxes(candidates, boxes).cpu().numpy()
         return vectors
 
@@ -165,24 +227,27 @@ class SeparateModel:
             read_declaration(config.weights), resources.torch_threads, _onnx_device(resources)
         )
 
-    def find_in_pictures(self, pictures: NDArray[np.uint8]) -> Sequence[FoundInFrame]:
-        """Detect in each picture, then embed its crops."""
+    def detect(
+        self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
+    ) -> Sequence[FoundInFrame]:
+        """Detect in each frame without its grey borders, then embed its crops."""
         config = self._config
         limits = (config.threshold, config.nms_threshold, config.max_detections)
-        return [self._networks.detect(picture, *limits) for picture in pictures]
+        return [
+            FoundInSource.of(self._networks.detect(picture, *limits), box.picture_to_source)
+            for box, group in groupby(range(len(letterboxes)), letterboxes.__getitem__)
+            for picture in box.pictures(frames[list(group)])
+        ]
 
-    def embed(self, picture: NDArray[np.uint8], tlbr: FloatArray) -> FloatArray:
-        """`(N, D)` vectors of the crops of `(N, 4)` boxes, in pixels of the RGB picture.
-
-        Raises:
-            ValueError: If the weights name no embedder.
-        """
+    def embed(self, frame: NDArray[np.uint8], letterbox: Letterbox, tlbr: FloatArray) -> FloatArray:
+        """Embed the crop of each box, from the frame without its grey borders."""
         if self._networks.embedder is None:
             raise ValueError(f"weights: {self._config.weights} names no embedder, expected one")
-        return self._networks.embedder.embed(picture, tlbr)
+        (picture,) = letterbox.pictures(frame[None])
+        return self._networks.embedder.embed(picture, letterbox.source_to_picture(tlbr))
 
 
-ModelBuilder = Callable[[DetectionConfig, ResourceConfig], FrameModel | PictureModel]
+ModelBuilder = Callable[[DetectionConfig, ResourceConfig], Model]
 
 
 def is_separate(weights: str) -> bool:
@@ -190,7 +255,7 @@ def is_separate(weights: str) -> bool:
     return weights.lower().endswith((".yaml", ".yml"))
 
 
-def load_network(config: DetectionConfig, resources: ResourceConfig) -> FrameModel | PictureModel:
+def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     """The networks that the weights name, ready to run: the default `ModelBuilder`.
 
     Raises:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jde_ray.models.structures import IntArray
+from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.mot import GroundTruth
 from jde_ray.pipelines.output.layout import RUN_KEY, tracks_key
 
@@ -94,7 +95,7 @@ def _number_of(path: Path, out: Path, most: int | None) -> int | None:
     for file in (path, out / tracks_key(path.stem)):
         if file.suffix == ".parquet" and file.is_file():
             try:
-                return int((pq.read_metadata(file).metadata or {})[b"num_frames"])
+                return FileFacts.of(pq.read_metadata(file)).num_frames
             except (pa.ArrowException, OSError, KeyError, ValueError):
                 continue
     return None

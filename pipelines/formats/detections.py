@@ -7,7 +7,6 @@ names its columns. Rows of MOT text may be in any order, their ids are ignored, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +22,7 @@ from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import Detections, FloatArray
 from jde_ray.pipelines.config import TrackConfig, parse_score_map
 from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.mot import read_scored, read_sequence_info, sequence_info_path
 from jde_ray.pipelines.formats.parquet_file import binary_array, list_array, open_parquet
 from jde_ray.pipelines.storage.stores import open_store
@@ -110,12 +110,11 @@ def read_saved(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
 
 def _read_parquet(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Iterator[SavedFrame]]:
     file = open_parquet(open_store(saved.root), saved.key)
-    known = file.metadata.metadata or {}
-    if b"frames_per_second" not in known or "boxes" not in file.schema_arrow.names:
+    facts = FileFacts.of(file.metadata)
+    if not facts.has_frame_rate or "boxes" not in file.schema_arrow.names:
         raise ValueError(f"{saved.key}: no detections of a run (--save-detections)")
-    width, height = int(known[b"width"]), int(known[b"height"])
-    rate, num_frames = float(known[b"frames_per_second"]), file.metadata.num_rows
-    info = VideoInfo(width, height, rate, num_frames * config.vid_stride)
+    rate, num_frames = facts.frames_per_second, file.metadata.num_rows
+    info = VideoInfo(*facts.size, rate, num_frames * config.vid_stride)
     return info, _frames_of(file, np.float32(config.detection.threshold))
 
 
@@ -204,12 +203,6 @@ def _read_text(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
             yield index, index / info.frames_per_second, found
 
     return info, frames()
-
-
-def recorded_video(saved: pq.FileMetaData) -> Video | None:
-    """The video that a file of `detections/` says it is of."""
-    text = (saved.metadata or {}).get(b"source")
-    return None if text is None else Video(**json.loads(text))
 
 
 def detection_schema(embedding_dim: int) -> pa.Schema:

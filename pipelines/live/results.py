@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jde_ray.pipelines.formats import detections, tracks
+from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.output.layout import DETECTIONS_PREFIX, TRACKS_PREFIX
 from jde_ray.pipelines.storage.stores import open_store
@@ -56,7 +57,7 @@ def read_detections(out: str | os.PathLike[str]) -> pa.Table:
 
 
 def _detections(file: pq.ParquetFile, video_id: str) -> pa.Table:
-    video = detections.recorded_video(file.metadata) or Video(video_id, sequence_name(video_id))
+    video = FileFacts.of(file.metadata).video or Video(video_id, sequence_name(video_id))
     return tracks.with_video(detections.readable(file.read()), video)
 
 

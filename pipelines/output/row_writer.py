@@ -9,7 +9,6 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import TextIO
 
@@ -19,6 +18,7 @@ from jde_ray.models.structures import Detections
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import PASSING, VideoError
 from jde_ray.pipelines.formats.detections import SavedFrame, detection_schema, detection_table
+from jde_ray.pipelines.formats.file_facts import fact_of_detections
 from jde_ray.pipelines.formats.parquet_file import ParquetFile
 from jde_ray.pipelines.formats.tracks import ROW_GROUP_ROWS, mot_text, track_schema, track_table
 from jde_ray.pipelines.output.layout import (
@@ -180,8 +180,7 @@ class RowWriter:
         tracks = self._tracks.close(metadata)
         beside: dict[str, Body] = {}
         if self._detections is not None:
-            # whose they are, so that tracks of them go by the same id and name
-            found = self._detections.close({**metadata, "source": _identity(self._video)})
+            found = self._detections.close({**metadata, **fact_of_detections(self._video)})
             beside[detections_key(video_id)] = found
         if self._mot is not None:
             self._mot.close()
@@ -204,12 +203,6 @@ class RowWriter:
         if self._mot is not None:
             self._mot.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _identity(video: Video) -> str:
-    """Identity of a video as JSON, without what changes when its file is copied."""
-    names = [field.name for field in fields(video) if field.compare]
-    return json.dumps({name: getattr(video, name) for name in names})
 
 
 def _opened(path: Path) -> TextIO:

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from jde_ray.pipelines.errors import Reason, VideoError, error_from_dict
+from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.output import checkpoints
 from jde_ray.pipelines.output.layout import (
@@ -243,14 +244,14 @@ def read_row(store: ObjectStore, video_id: str) -> VideoRow:
     row = VideoRow(video_id=video_id, video="", status="skipped")
     try:
         file = open_parquet(store, key)
-        about = file.metadata.metadata or {}
+        facts = FileFacts.of(file.metadata)
         return replace(
             row,
-            frames=int(about[b"num_frames"]),
-            detections=int(about.get(b"num_detections", 0)),
-            tracks=int(about.get(b"num_tracks", 0)),
+            frames=facts.num_frames,
+            detections=facts.num_detections,
+            tracks=facts.num_tracks or 0,
             rows=file.metadata.num_rows,
-            version=about.get(b"video_version", b"").decode(),
+            version=facts.video_version,
         )
     except (OSError, ValueError, KeyError, VideoError, pa.ArrowException) as error:
         text = f"{type(error).__name__}: {error}"

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.formats.tracks import read_foot_points, read_times, read_uri
 from jde_ray.pipelines.output.layout import tracks_key
@@ -87,9 +88,8 @@ def read_tracked_video(
         KeyError: If it was not written by a run.
     """
     file = open_parquet(store, tracks_key(video_id))
-    about = file.metadata.metadata or {}
-    width, height, num_frames = (int(about[k]) for k in (b"width", b"height", b"num_frames"))
-    rate = float(about[b"frames_per_second"])
+    facts = FileFacts.of(file.metadata)
+    (width, height), num_frames, rate = facts.size, facts.num_frames, facts.frames_per_second
     if not min(width, height, num_frames, rate) > 0:
         raise ValueError(f"metadata: got {width} x {height}, {num_frames} frames, {rate} frames/s")
     total = file.num_row_groups
@@ -117,7 +117,7 @@ def read_tracked_video(
         duration_s=num_frames * vid_stride / rate,
         people=np.interp(every, known, people[known]) if len(known) else people.astype(np.float64),
         num_rows=file.metadata.num_rows,
-        num_tracks=int(about.get(b"num_tracks", len(rows))),
+        num_tracks=len(rows) if facts.num_tracks is None else facts.num_tracks,
         rows=rows,
         share=(len(groups), total),
         paths=_paths(file, groups.tolist(), rows),

@@ -15,7 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.formats.detections import SavedVideo, recorded_video
+from jde_ray.pipelines.formats.detections import SavedVideo
+from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.mot import sequence_rate
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.names import sequence_name
@@ -129,12 +130,12 @@ def _parquet(root: str, key: str) -> SavedVideo:
             version = _version(os.path.join(root, key))
     except (OSError, pa.ArrowException) as error:
         raise _refused(f"{root}/{key} is no readable Parquet file ({error})") from error
-    video = recorded_video(metadata)
+    facts = FileFacts.of(metadata)
+    video = facts.video
     if video is None:  # of a version that did not say
         name = sequence_name(Path(key).stem)
         video = Video(f"{root}/{key}", name)
-    of_video = (metadata.metadata or {}).get(b"video_version", b"").decode()
-    return SavedVideo(replace(video, version=f"{of_video}|{version}"), root, key)
+    return SavedVideo(replace(video, version=f"{facts.video_version}|{version}"), root, key)
 
 
 def _version(path: str) -> str:

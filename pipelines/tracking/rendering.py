@@ -21,6 +21,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.formats.tracks import has_embeddings, mot_text
 from jde_ray.pipelines.output.layout import (
@@ -65,7 +66,7 @@ def render(
     configure(s3_endpoint)
     store = open_store(out)
     file = open_parquet(store, tracks_key(video.video_id))
-    rate = float(file.metadata.metadata[b"frames_per_second"]) / config.vid_stride
+    rate = FileFacts.of(file.metadata).frames_per_second / config.vid_stride
     seen = (frame for frame in read_frames(video) if frame[0] % config.vid_stride == 0)
     with tempfile.TemporaryDirectory(prefix="jde-video-") as folder:
         path = Path(folder) / "video.mp4"

@@ -19,6 +19,7 @@ from jde_ray.jobs.console.runner import _application
 from jde_ray.jobs.train import _labels_folder, change
 from jde_ray.jobs.train import train as verb
 from jde_ray.pipelines.training.recipe import parse_recipe
+from jde_ray.pipelines.training.settings import TrainerConfig
 
 WRONG = "a.jpg,1,2,30\n"
 # The options of `jde train`. A new one is a promise: add it here on purpose.
@@ -231,6 +232,24 @@ def test_options_that_cannot_be_are_refused(recipe, data, capsys, monkeypatch, o
         recipe.write_text(yaml.safe_dump({**settings, "sampling": "pairs"}))
     assert train(recipe, data, *options) == 2
     assert message in capsys.readouterr().err
+
+
+def test_several_trainers_are_started_on_ray_with_what_was_typed(
+    recipe, data, tmp_path, monkeypatch
+):
+    started = []
+
+    def start(run, images, *, show):
+        started.append((run.trainers, images.batch, run.out))
+
+    monkeypatch.setattr("jde_ray.pipelines.training.ray_train.train_on_ray", start)
+    out = tmp_path / "out"
+    options = ("--num-trainers", 2, "--max-failures", 0, "--no-resume", "--threads", 3)
+    assert train(recipe, data, "--out", out, *options) == 0
+    typed = TrainerConfig(num_trainers=2, max_failures=0, resume=False, threads=3)
+    assert started == [(typed, 2, str(out))]
+    assert train(recipe, data, "--out", out, "--address", "auto") == 0
+    assert started[1][0] == TrainerConfig(address="auto")
 
 
 def test_labels_of_an_out_that_is_no_folder_lie_in_the_users_own_cache(monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from jde_ray.jobs.bench.machine import AsJson, console, processor
+from jde_ray.jobs.bench.machine import AsJson, Weights, console, processor
 from jde_ray.jobs.bench.serving import empty_service
 from jde_ray.jobs.bench.serving.loads import (
     Load,
@@ -40,9 +40,7 @@ def serve(
     detectors: Annotated[
         int | None, typer.Option(min=1, help=r"Number of detectors. \[default: one per core]")
     ] = None,
-    weights: Annotated[
-        str, typer.Option(help="Name of a shipped model, or path of a weight file.")
-    ] = "small",
+    weights: Weights = "small",
     precision: Annotated[
         str, typer.Option(metavar="auto|fp32|bf16", help="Precision of the network.")
     ] = "auto",

@@ -22,6 +22,7 @@ from jde_ray.models.tracking.reporting import left_out
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.formats.file_facts import facts_of_video
 from jde_ray.pipelines.output.checkpoints import Checkpoint, belonging, clear, put_parts, save
 from jde_ray.pipelines.output.row_writer import RowWriter, record_failure, remove_results
 from jde_ray.pipelines.storage.base import ObjectStore
@@ -291,12 +292,8 @@ class VideoSession:
         if self._writer is None:
             self.fail(VideoError(Reason.EMPTY, "no frame could be decoded"))
             return
-        values = {"width": info.width, "height": info.height, "num_frames": self._counts.frames}
-        values |= {"num_detections": self._counts.detections, "num_tracks": self._counts.tracks}
-        numbers = {name: str(value) for name, value in values.items()}
-        numbers["video_version"] = self.video.source_version
-        numbers["frames_per_second"] = f"{info.frames_per_second:.10g}"
-        create = self._writer.seal({**numbers, **self._metadata})
+        facts = facts_of_video(self.video, info, self._counts)
+        create = self._writer.seal({**facts, **self._metadata})
         self._writer = None
         if self._background is None:
             self._create(create)

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import fakes
@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 from fakes import Script
 
+from jde_ray.models.letterbox import Letterbox
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
-from jde_ray.pipelines.detection.networks import ModelBuilder, load_network, quick_precision
+from jde_ray.pipelines.detection.networks import (
+    ModelBuilder,
+    in_source_pixels,
+    load_network,
+    quick_precision,
+)
 from jde_ray.pipelines.detection.settings import resolve_settings
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.run_record import open_out, recorded_precision
@@ -40,9 +46,9 @@ def detector(build_model: ModelBuilder = fakes.ColourModel) -> Detector:
 
 
 class Watching(fakes.ColourModel):
-    def __call__(self, frames: np.ndarray) -> Any:
+    def detect(self, frames: np.ndarray, letterboxes: Sequence[Letterbox]) -> Any:
         SEEN.append(frames.shape)
-        return super().__call__(frames)
+        return super().detect(frames, letterboxes)
 
 
 class AcceleratorError(RuntimeError):
@@ -53,24 +59,28 @@ class Failing(fakes.ColourModel):
     def __init__(self, failure: Exception) -> None:
         self.failure = failure
 
-    def __call__(self, frames: np.ndarray) -> Any:
+    def detect(self, frames: np.ndarray, letterboxes: Sequence[Letterbox]) -> Any:
         raise self.failure
 
 
 class Capping(fakes.ColourModel):
-    def __call__(self, frames: np.ndarray) -> Any:
-        return [
-            SimpleNamespace(**{**vars(found), "num_capped": 2})
-            for found in super().__call__(frames)
-        ]
+    def detect(self, frames: np.ndarray, letterboxes: Sequence[Letterbox]) -> Any:
+        return [replace(found, num_capped=2) for found in super().detect(frames, letterboxes)]
+
+
+class Infinite(fakes.ColourModel):
+    def detect(self, frames: np.ndarray, letterboxes: Sequence[Letterbox]) -> Any:
+        everywhere = [self._find(frame) for frame in frames]
+        everywhere[3].tlbr[0, 0] = -np.inf
+        return in_source_pixels(everywhere, letterboxes)
 
 
 def test_boxes_are_in_source_pixels_and_embeddings_rounded(tmp_path: Path) -> None:
     chunk = frames(tmp_path, seed=1)[0]
     found = detector().detect(chunk)
+    model = fakes.ColourModel(fakes.CONFIG.detection, ResourceConfig())
     assert [len(d) for d in found.detections] == [
-        len(fakes.ColourModel(fakes.CONFIG.detection, ResourceConfig())([frame])[0].scores)
-        for frame in chunk.frames
+        len(model._find(frame).scores) for frame in chunk.frames
     ]
     first = found.detections[0]
     assert first.tlbr.dtype == np.float32
@@ -112,6 +122,12 @@ def test_nan_in_a_frame_is_that_videos_error(tmp_path: Path) -> None:
     assert len(found.frame_index) == len(found.time_s) == 0
 
 
+def test_a_corner_at_infinity_is_not_clamped_to_the_frame(tmp_path: Path) -> None:
+    found = detector(Infinite).detect(frames(tmp_path)[0])
+    assert found.error is not None
+    assert (found.error.reason, found.error.frame) == (Reason.NON_FINITE_OUTPUT, 3)
+
+
 @pytest.mark.parametrize(
     ("failure", "told"),
     [
@@ -137,14 +153,12 @@ def test_a_broken_device_is_no_videos_error(tmp_path: Path) -> None:
 
 def test_an_error_of_the_decoder_is_passed_on_without_the_model(tmp_path: Path) -> None:
     chunk = replace(frames(tmp_path)[0], error=VideoError(Reason.DECODE, "bad"))
-    own = detector()
-    own._model = None  # type: ignore[assignment]
+    own = detector(lambda *_: Failing(AssertionError("asked")))
     assert own.detect(chunk).error == chunk.error
 
 
 def test_capped_detections_are_counted(tmp_path: Path) -> None:
-    own = detector()
-    own._model = Capping(fakes.CONFIG.detection, ResourceConfig())
+    own = detector(Capping)
     assert own.detect(frames(tmp_path)[0]).num_capped == 16
 
 

@@ -20,7 +20,7 @@ from jde_ray.pipelines.config import (
     TrackConfig,
 )
 from jde_ray.pipelines.detection.detector import Detector
-from jde_ray.pipelines.detection.networks import PictureModel, SeparateModel, Upload, load_network
+from jde_ray.pipelines.detection.networks import SeparateModel, Upload, load_network
 from jde_ray.pipelines.detection.settings import fingerprint, inspect, resolve_settings
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError
 from jde_ray.pipelines.structures import FrameChunk, VideoInfo
@@ -51,7 +51,6 @@ def test_a_yaml_file_names_separate_networks(tmp_path: Path) -> None:
     path = write_declaration(tmp_path)
     model = load_network(detection(path), ResourceConfig())
     assert isinstance(model, SeparateModel)
-    assert isinstance(model, PictureModel)
     facts = inspect(str(path))
     assert facts.size == (128, 64)
     assert facts.sha256 == fingerprint(str(path))
@@ -69,9 +68,10 @@ def test_a_compiled_network_finds_what_the_plain_one_finds(monkeypatch) -> None:
 
     monkeypatch.setattr(torch, "compile", compile_eagerly)  # the real one takes half a minute
     frames = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
+    box = Letterbox(96, 64, 96, 64)
     config = DetectionConfig(score_threshold=0.01, precision="fp32")
     plain, quick = (
-        load_network(replace(config, compile=wanted), ResourceConfig())(frames)[0]
+        load_network(replace(config, compile=wanted), ResourceConfig()).detect(frames, [box])[0]
         for wanted in (False, True)
     )
     assert len(compiled) == 1

@@ -347,13 +347,13 @@ def test_a_full_outage_ends_by_its_deadline_and_can_be_resumed(
     monkeypatch.setenv(s3_client.DEADLINE_VARIABLE, "3")
     proxy = FaultyProxy(swift, 0.0)
     monkeypatch.setenv(s3_client.ENDPOINT_VARIABLE, proxy.endpoint)
-    original = fakes.NumberModel.__call__
+    original = fakes.NumberModel.detect
 
-    def fail_from_here_on(self: Any, frames: Any) -> Any:
+    def fail_from_here_on(self: Any, *arguments: Any) -> Any:
         proxy.outage = "503"
-        return original(self, frames)
+        return original(self, *arguments)
 
-    monkeypatch.setattr(fakes.NumberModel, "__call__", fail_from_here_on)
+    monkeypatch.setattr(fakes.NumberModel, "detect", fail_from_here_on)
     summary = reference.track(source, out, fakes.CONFIG, **SETTINGS)
     assert summary.exit_code == ExitCode.SOME_FAILED
     assert {error["reason"] for error in summary.errors} == {"storage"}
@@ -362,7 +362,7 @@ def test_a_full_outage_ends_by_its_deadline_and_can_be_resumed(
     with pytest.raises(RunError, match=r"out: .* cannot be used .*503 SlowDown after"):
         reference.track([str(tmp_path / "in")], f"s3://{bucket}/out", fakes.CONFIG, **SETTINGS)
     proxy.outage = None
-    monkeypatch.setattr(fakes.NumberModel, "__call__", original)
+    monkeypatch.setattr(fakes.NumberModel, "detect", original)
     summary = reference.track(source, out, fakes.CONFIG, retry_errors=True, **SETTINGS)
     assert summary.exit_code == ExitCode.DONE
     assert summary.videos_done == len(details) >= 1

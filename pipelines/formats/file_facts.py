@@ -1,0 +1,124 @@
+"""What the ends of `tracks/*.parquet` and `detections/*.parquet` say of their video.
+
+No other module names a key of this metadata that is about one video; keys about the whole run are
+those of `pipelines.output.run_record.file_metadata`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from jde_ray.pipelines.structures import Counts, Video, VideoInfo
+
+FRAME_RATE = b"frames_per_second"
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """Facts about a video in the metadata of its file.
+
+    Each is read when it is asked for, since files of former versions lack some. A fact without a
+    default raises KeyError if it is missing, and a number ValueError if it is none.
+
+    Attributes:
+        metadata: Keys and values as pyarrow has them.
+    """
+
+    metadata: Mapping[bytes, bytes]
+
+    @staticmethod
+    def of(file: pq.FileMetaData) -> FileFacts:
+        """The facts in the metadata of a file."""
+        return FileFacts(file.metadata or {})
+
+    @property
+    def has_frame_rate(self) -> bool:
+        """Whether there is a frame rate, as in every file of a run."""
+        return FRAME_RATE in self.metadata
+
+    @property
+    def frames_per_second(self) -> float:
+        """Nominal rate of the video."""
+        return float(self.metadata[FRAME_RATE])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames in pixels."""
+        return int(self.metadata[b"width"]), int(self.metadata[b"height"])
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that were processed."""
+        return int(self.metadata[b"num_frames"])
+
+    @property
+    def num_detections(self) -> int:
+        """Detections that were associated; 0 if the file does not say."""
+        return int(self.metadata.get(b"num_detections", 0))
+
+    @property
+    def num_tracks(self) -> int | None:
+        """Tracks in the file; None if it does not say."""
+        number = self.metadata.get(b"num_tracks")
+        return None if number is None else int(number)
+
+    @property
+    def video_version(self) -> str:
+        """Changes with the content of the video; empty if the file does not say."""
+        return self.metadata.get(b"video_version", b"").decode()
+
+    @property
+    def video(self) -> Video | None:
+        """The video that a file of `detections/` is of; None if it does not say."""
+        text = self.metadata.get(b"source")
+        return None if text is None else Video(**json.loads(text))
+
+
+def facts_of_video(video: Video, info: VideoInfo, counts: Counts) -> dict[str, str]:
+    """Metadata of a video's files, read by `FileFacts`."""
+    numbers = {
+        "width": info.width,
+        "height": info.height,
+        "num_frames": counts.frames,
+        "num_detections": counts.detections,
+        "num_tracks": counts.tracks,
+    }
+    return {
+        **{name: str(number) for name, number in numbers.items()},
+        "video_version": video.source_version,
+        FRAME_RATE.decode(): f"{info.frames_per_second:.10g}",
+    }
+
+
+def fact_of_detections(video: Video) -> dict[str, str]:
+    """Further metadata of detections: whose they are, so that tracks of them have the same id.
+
+    What changes when the video's file is copied is left out.
+    """
+    names = [field.name for field in fields(video) if field.compare]
+    return {"source": json.dumps({name: getattr(video, name) for name in names})}
+
+
+def facts_of_refined(
+    metadata: Mapping[bytes, bytes], num_tracks: int, settings: Mapping[str, Any]
+) -> dict[str, str]:
+    """Metadata of a file of `tracks/` whose rows were refined.
+
+    Args:
+        metadata: That of the file before.
+        num_tracks: Tracks that are left; added only if the file counted them before.
+        settings: Those of the refinement.
+    """
+    kept = {
+        key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        for key, value in metadata.items()
+        if key != b"ARROW:schema"
+    }
+    if "num_tracks" in kept:
+        kept["num_tracks"] = str(num_tracks)
+    return {**kept, "refined": json.dumps(settings)}
