@@ -1,4 +1,4 @@
-"""Files of detections behind the sources that a user names. Only names and headers are read.
+"""Finds files of detections behind the sources that a user names; reads only names and headers.
 
 A source is the OUT of a run with `--save-detections`, a folder of its Parquet files, one of them,
 a MOT text file, a sequence folder (`NAME/det/det.txt`), a tree of those, or a glob.
@@ -29,7 +29,7 @@ def find_saved(sources: Source | Iterable[Source]) -> list[SavedVideo]:
     """Detections behind `sources`, sorted by video id.
 
     Raises:
-        RunError: If there are none, a file cannot be read, or a video has two of them.
+        RunError: If there are none, a file cannot be read, or a video has two files.
     """
     found: dict[str, SavedVideo] = {}
     for source in list_sources(sources):
@@ -46,7 +46,7 @@ def find_saved(sources: Source | Iterable[Source]) -> list[SavedVideo]:
 
 
 def run_folder(saved: SavedVideo) -> str | None:
-    """OUT of the run that a Parquet file lies in, None for another file."""
+    """OUT of the run that a Parquet file belongs to; None for other files."""
     if saved.is_text:
         return None
     if saved.key.startswith(DETECTIONS_PREFIX):
@@ -101,7 +101,7 @@ def _file(path: Path) -> SavedVideo:
     place = os.path.realpath(path)
     root, key = os.path.split(place)
     if path.suffix.lower() == ".txt":
-        # detections of a sequence are those of its images: the same id as `jde track NAME` gives
+        # the detections belong to the sequence's images: use the id that `jde track NAME` does
         is_sequence = os.path.basename(root) == "det"
         uri = os.path.dirname(root) if is_sequence else place
         name = os.path.basename(uri) if is_sequence else path.stem
@@ -130,7 +130,7 @@ def _parquet(root: str, key: str) -> SavedVideo:
     except (OSError, pa.ArrowException) as error:
         raise _refused(f"{root}/{key} is no readable Parquet file ({error})") from error
     video = recorded_video(metadata)
-    if video is None:  # of a version that did not say
+    if video is None:  # written by a version that did not record it
         name = sequence_name(Path(key).stem)
         video = Video(f"{root}/{key}", name)
     of_video = (metadata.metadata or {}).get(b"video_version", b"").decode()
@@ -138,7 +138,7 @@ def _parquet(root: str, key: str) -> SavedVideo:
 
 
 def _version(path: str) -> str:
-    """Changes with the detections, so that a checkpoint of others is not resumed."""
+    """Version that changes with the detections, so that no checkpoint of others is resumed."""
     status = os.stat(path)
     return f"detections-{status.st_size}-{status.st_mtime_ns}"
 
