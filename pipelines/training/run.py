@@ -1,4 +1,4 @@
-"""One training from a recipe: the network, its start, its validation; run in this process."""
+"""A training from a recipe: sets up the network, its initial weights and its validation."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.schedule import TrainingPlan
 from jde_ray.pipelines.training.validation import Validation
 
-OUTLIVES_SECONDS = 20.0  # by which a worker survives SIGTERM
+OUTLIVES_SECONDS = 20.0  # that a worker keeps running after SIGTERM
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """Settings of a training that every process receives; small, without the images.
+    """Settings of a training that every process receives; they do not include the images.
 
     Attributes:
         recipe: Network, sources, losses and budget.
-        root: Folder that the recipe's paths lie under.
+        root: Folder to which the recipe's paths are relative.
         out: Folder or `s3://` prefix of the result.
-        num_identities: People known by name in the images.
-        steps_per_epoch: Steps in a pass over the images.
-        threads: CPU threads of torch.
+        num_identities: Number of identities in the images.
+        steps_per_epoch: Steps per pass over the images.
+        threads: Number of CPU threads of torch.
         resume: Continue from the checkpoint in `out`, if there is one. Otherwise it is removed
             once, before the first step, so that a restarted group continues from its own.
     """
@@ -51,10 +51,10 @@ class TrainingRun:
     resume: bool = True
 
     def check(self) -> None:
-        """Refuse what would fail only after the start.
+        """Refuse settings that would fail only after the start.
 
         Raises:
-            ValueError: If a path of the recipe, or `out`, cannot be.
+            ValueError: If a path of the recipe, or `out`, cannot be used.
         """
         open_store(self.out)
         if self.recipe.initial:
@@ -78,7 +78,7 @@ class TrainingRun:
     def train(
         self, batches: Batches, ranks: ProcessGroup, show: Callable[[str], None] = lambda line: None
     ) -> None:
-        """Train this process's share; arguments as for `pipelines.training.loop.fit`.
+        """Train in this process; arguments are those of `pipelines.training.loop.fit`.
 
         Raises:
             NonFiniteLossError: If the loss is no longer finite.
@@ -119,11 +119,12 @@ class TrainingRun:
 
 
 def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """Forked workers would raise what the trainer raises on SIGINT and SIGTERM.
+    """Replace the trainer's handlers of SIGINT and SIGTERM, which forked workers inherit.
 
-    Service managers and `kill` by name send SIGTERM to all processes at once. A worker outlives it
-    for some seconds, in which the trainer keeps its place and ends it: batches of a worker that is
-    gone cannot be read, and of one that a signal has killed torch raises an error in the trainer.
+    Service managers and `kill` by name send SIGTERM to all processes at once. A worker survives it
+    for some seconds, in which the trainer writes its checkpoint and ends the worker. Batches of a
+    worker that has ended cannot be read, and if a signal kills one, torch raises an error in the
+    trainer.
     """
 
     def end_later(*_: object) -> None:
@@ -143,12 +144,12 @@ def train_here(
     device: str,
     show: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Train in this process, fed by `workers` processes of its own.
+    """Train in this process, with `workers` processes that augment images.
 
-    Errors as of `TrainingRun.train`.
+    Errors are those of `TrainingRun.train`.
     """
-    # As many as a forked worker asks for: another number there would wait for ever for threads of
-    # OpenCV that the fork did not take along.
+    # The same number as in forked workers: changing it there would wait forever for threads of
+    # OpenCV that do not exist after the fork.
     cv2.setNumThreads(1)
 
     def batches(first_step: int) -> Iterator[tuple[int, Batch]]:
@@ -163,7 +164,7 @@ def train_here(
         )
         try:
             yield from enumerate(iter(loader), first_step)
-        except ValueError as error:  # of a worker, it carries its whole traceback
+        except ValueError as error:  # that of a worker contains its traceback
             reason = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
             raise ValueError(reason) from None
         except RuntimeError as error:

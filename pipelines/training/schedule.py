@@ -13,18 +13,18 @@ from jde_ray.pipelines.training.settings import TrainingConfig, ValidationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """Everything that a training loop needs beside its batches.
+    """Settings of a training loop.
 
     Attributes:
-        config: Budget and rates.
+        config: Budget and learning rates.
         num_identities: Classes of the identity loss.
-        steps_per_epoch: Steps in a pass over the images.
+        steps_per_epoch: Steps per pass over the images.
         embedding_loss: One of `models.losses.embedding.EMBEDDING_LOSSES`.
         weighting: One of `models.losses.weighting.WEIGHTINGS`.
         margin: Margin of the embedding loss `triplet`, a difference of cosines.
-        validation: When to validate, None for never.
+        validation: Schedule of validation; None for never.
         notes: Metadata of the weight file.
-        classifier: `weight` and `bias` that the identity loss starts with, None for random ones.
+        classifier: Initial `weight` and `bias` of the identity loss; None for random ones.
     """
 
     config: TrainingConfig
@@ -39,7 +39,7 @@ class TrainingPlan:
 
     @property
     def budget(self) -> str:
-        """`28 epochs, 840 steps` or `60 minutes`."""
+        """Text such as `28 epochs, 840 steps` or `60 minutes`."""
         if self.config.minutes is not None:
             return f"{self.config.minutes:g} minutes"
         assert self.config.epochs is not None  # noqa: S101 - one of both is set
@@ -56,7 +56,7 @@ class TrainingPlan:
         """Learning rate of a step: warm-up, then half a cosine to 2 %, or a tenth at each decay."""
         config = self.config
         steps = config.warmup_steps
-        if config.schedule == "steps":  # never longer than the first epoch, as published
+        if config.schedule == "steps":  # warm-up ends with the first epoch, as published
             steps = min(steps, self.steps_per_epoch)
         warm = min(1.0, (step + 1) / steps) ** config.warmup_power
         if config.schedule == "cosine":
