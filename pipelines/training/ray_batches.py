@@ -58,7 +58,7 @@ class BatchDataset:
         ]
 
     def build(self) -> Dataset:
-        """Dataset of the remaining batches, as rows of `to_table`; runs nothing until it is read."""
+        """Dataset of the remaining batches as rows of `to_table`; runs nothing until it is read."""
         spans = self.spans() or [{"first": 0, "count": 0}]  # Ray cannot make an empty dataset
         context = DataContext.get_current().copy()
         context.target_max_block_size = 1  # block = row = batch
