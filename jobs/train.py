@@ -20,32 +20,34 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 if TYPE_CHECKING:
     from jde_ray.pipelines.training.recipe import Recipe
 
-Config = Annotated[Path, typer.Option(help="YAML like jobs/recipes/train_small.yaml")]
-Data = Annotated[Path, typer.Option(help="folder that the configuration's paths lie under")]
+Config = Annotated[Path, typer.Option(help="YAML like jobs/recipes/train_small.yaml.")]
+Data = Annotated[
+    Path, typer.Option(help="Folder to which the paths in the configuration are relative.")
+]
 Out = Annotated[
     str | None,
-    typer.Option(help="folder or s3:// prefix for weights, checkpoint and curves"),
+    typer.Option(help="Folder or s3:// prefix for weights, checkpoint and curves."),
 ]
 Weighting = Annotated[
-    str | None, typer.Option(help="uncertainty | uniform | fixed | loss_norm | mgda")
+    str | None, typer.Option(help="uncertainty | uniform | fixed | loss_norm | mgda.")
 ]
-EmbeddingLoss = Annotated[str | None, typer.Option(help="cross_entropy | triplet | upper_bound")]
-Workers = Annotated[int, typer.Option(min=0, help="processes that augment")]
+EmbeddingLoss = Annotated[str | None, typer.Option(help="cross_entropy | triplet | upper_bound.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that augment images.")]
 NumTrainers = Annotated[
-    int, typer.Option(min=1, help="processes that train together (DDP), on Ray")
+    int, typer.Option(min=1, help="Processes that train together (DDP), on Ray.")
 ]
 MaxFailures = Annotated[int, typer.Option(min=0, help="How many trainer crashes to recover from.")]
 Initial = Annotated[
-    Path | None, typer.Option(help="weights to start from, instead of the file's `initial`")
+    Path | None, typer.Option(help="Weights to start from; overrides `initial` in the file.")
 ]
 LeaveOut = Annotated[
-    list[str] | None, typer.Option(help="path of a source that is not learned from; repeatable")
+    list[str] | None, typer.Option(help="Path of a source to leave out; repeatable.")
 ]
 SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="leave out and count wrong rows and images")
+    bool, typer.Option("--skip-bad", help="Leave out and count wrong rows and images.")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="check the data and print the plan; train nothing")
+    bool, typer.Option("--dry-run", help="Check the data and print the plan, without training.")
 ]
 
 
@@ -53,28 +55,32 @@ def train(
     config: Config,
     data: Data,
     out: Out = None,
-    minutes: Annotated[float | None, typer.Option(help="time budget instead of the file's")] = None,
-    epochs: Annotated[int | None, typer.Option(help="epochs instead of the file's budget")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Budget in minutes; overrides the file.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Budget in epochs; overrides the file.")
+    ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="highest rate, instead of the file's")
+        float | None, typer.Option(help="Peak learning rate; overrides the file.")
     ] = None,
     loss_weighting: Weighting = None,
     embedding_loss: EmbeddingLoss = None,
     initial: Initial = None,
     leave_out: LeaveOut = None,
-    threads: Annotated[int, typer.Option(min=1, help="torch threads of a trainer")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads per trainer.")] = 1,
     workers: Workers = 1,
     num_trainers: NumTrainers = 1,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="where the network runs")
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Device that the network runs on.")
     ] = "auto",
-    address: Annotated[str, typer.Option(help="Ray to run on, for --num-trainers")] = "local",
+    address: Annotated[str, typer.Option(help="Ray to run on: local, auto, HOST:PORT.")] = "local",
     max_failures: MaxFailures = 3,
-    resume: Annotated[bool, typer.Option(help="continue from OUT/latest.pt")] = True,
+    resume: Annotated[bool, typer.Option(help="Continue from OUT/latest.pt.")] = True,
     skip_bad: SkipBad = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Train a network; OUT/weights.safetensors is the result."""
+    """Train a network; the result is OUT/weights.safetensors."""
     from jde_ray.pipelines.cluster import Interrupted, interruptible
     from jde_ray.pipelines.training.data.batches import share_of_batch
     from jde_ray.pipelines.training.data.image_set import read_images

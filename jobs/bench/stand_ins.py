@@ -51,7 +51,7 @@ def decode(
     resize: str = "fast",
     rect: bool = False,
 ) -> Iterator[FrameChunk]:
-    """As `pipelines.video.chunks.decode_segment`; arguments about pixels are ignored."""
+    """Like `pipelines.video.chunks.decode_segment`; ignores arguments about pixels."""
     total = int(Path(segment.video.uri).read_text())
     wanted = range(0, total, vid_stride)[:max_frames]
     step = chunk_frames * vid_stride
@@ -77,7 +77,7 @@ def decode(
 def split(
     segment: Segment, *, segment_frames: int, step: int, max_frames: int | None = None
 ) -> list[Segment]:
-    """As `pipelines.video.splitting.split_segment`."""
+    """Like `pipelines.video.splitting.split_segment`."""
     total = int(Path(segment.video.uri).read_text())
     length = -(-segment_frames // step) * step
     starts = list(range(segment.start_frame, min(total, max_frames or total), length))
@@ -106,7 +106,7 @@ class WalkersModel:
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
         count = int(config.weights)
         rng = np.random.default_rng(0)
-        self._start = rng.uniform((22, 2), (66, 38), (count, 2))  # nobody comes to the border
+        self._start = rng.uniform((22, 2), (66, 38), (count, 2))  # away from the border
         self._speed = rng.uniform((-0.1, 0), (0.1, 0), (count, 2))
         looks = rng.normal(size=(count, _DIM)).astype(np.float32)
         self._looks = looks / np.linalg.norm(looks, axis=1, keepdims=True)
@@ -118,7 +118,7 @@ class WalkersModel:
         return [self._find(int(number)) for number in numbers]
 
     def _find(self, number: int) -> _Found:
-        # there and back again, so that nobody leaves however long the video is
+        # back and forth, so that people stay in the frame for any number of frames
         phase = abs(number % 400 - 200)
         corner = self._start + self._speed * phase
         tlbr = np.concatenate([corner, corner + np.array([8.0, 24.0])], axis=1).astype(np.float32)

@@ -170,7 +170,7 @@ FLAGS: dict[str, Flag] = {
         config=ResourceConfig,
         field="num_associators",
         panel=_MACHINE,
-        text="Number of association actors.",
+        text="Number of association shards.",
         metavar="auto|N",
         default="auto",
     ),

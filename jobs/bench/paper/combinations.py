@@ -28,7 +28,7 @@ NOTHING, OWN = "none", "joint"
 
 @dataclass(frozen=True)
 class Footage:
-    """A video with its ground truth, None where there is none."""
+    """A video and its ground truth, None if there is none."""
 
     video: Video
     truth: GroundTruth | None
@@ -57,7 +57,7 @@ class Embedder:
         return self.declared.file.stem
 
     def gives_the_same(self, other: Embedder) -> bool:
-        """Whether a detector with either makes the same combination."""
+        """Whether either embedder makes the same combination with a detector."""
         return self.declared == other.declared and self.config.tracking == other.config.tracking
 
 
