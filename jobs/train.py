@@ -177,7 +177,7 @@ def _read(
 
 
 def _labels_folder(out: str) -> Path:
-    """Where teachers' labels are kept: in OUT; where that is no folder, in the user's own cache."""
+    """Folder for the teachers' labels: in OUT if that is a folder, else in the user's cache."""
     if "://" not in out:
         return Path(out) / "labels"
     caches = os.environ.get("XDG_CACHE_HOME")

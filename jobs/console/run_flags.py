@@ -144,7 +144,7 @@ FLAGS: dict[str, Flag] = {
         config=OutputConfig,
         field="save_detections",
         panel=_OUTPUT,
-        text="Write detections with embeddings, as they are before association.",
+        text="Write the detections and their embeddings, before association.",
     ),
     "device": Flag(
         config=ResourceConfig,

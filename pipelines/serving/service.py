@@ -108,7 +108,7 @@ class Service:
         """Read a whole body, within its time and size. It needs no slot of the queue yet.
 
         Args:
-            owner: Who sends it.
+            owner: Digest of the caller's token.
             parts: The body in pieces, as they arrive.
             max_bytes: Largest body; None: the limit on images.
 
