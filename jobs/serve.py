@@ -47,7 +47,7 @@ ConfigFile = Annotated[
 ]
 
 
-# Where settings of a configuration stand in the service's arguments.
+# Paths of a configuration's settings in the service's arguments.
 _PLACES: dict[type[Any], str] = {
     DetectionConfig: "track.detection.",
     TrackingConfig: "track.tracking.",
@@ -259,7 +259,7 @@ def _fitting(device: str) -> int:
 
 @contextmanager
 def _stopped() -> Iterator[Callable[[], int]]:
-    """A function that returns when SIGINT or SIGTERM has come, and says which."""
+    """A function that waits for SIGINT or SIGTERM and returns which one came."""
     stop, came = threading.Event(), [0]
 
     def note(number: int, _frame: FrameType | None) -> None:

@@ -65,7 +65,7 @@ class DetectionConfig:
             (`models.letterbox.fitted_size`). Not for networks whose anchors belong to one size.
         score_threshold: Detections up to this score are dropped. None: the `least_score` of the
             tracker, which lies below `--conf`; `TrackConfig` fills it in.
-        nms_threshold: Of two boxes whose IoU exceeds this, NMS drops the lower-scoring one.
+        nms_threshold: IoU above which NMS drops the lower-scoring of two boxes.
         max_detections: Detections kept per frame, by score; the dropped ones are counted.
         precision: Numeric precision of the network; `auto` is resolved before a run starts.
         compile: Run the network through `torch.compile`, which takes up to a minute per input
@@ -155,7 +155,7 @@ class TrackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputConfig:
-    """Outputs to write beside the tracks; they do not affect rows."""
+    """Outputs to write in addition to the tracks; they do not affect rows."""
 
     save_video: bool = False
     save_mot: bool = False

@@ -123,7 +123,7 @@ class Refined:
 def refine(
     source: Path, out: str, config: RefineConfig, address: str | None = None
 ) -> list[Refined]:
-    """Refine all tracks of a run, or MOT text files, into a folder of their own.
+    """Refine all tracks of a run, or MOT text files, into a separate folder.
 
     Args:
         source: OUT of the run, a folder of its Parquet files or of MOT text, or one such file.

@@ -96,7 +96,7 @@ class _Found:
 
 
 class WalkersModel:
-    """People on straight paths, each with an embedding of their own.
+    """People on straight paths, each with a different embedding.
 
     Args:
         config: Its `weights` is the number of people.

@@ -46,7 +46,7 @@ class ImportReport:
 
     Attributes:
         taken: Number of tensors that went into the network.
-        left: What did not, one text each.
+        left: One text for each thing that was left out.
     """
 
     taken: int

@@ -14,7 +14,7 @@ CANDIDATE_IOU = 0.5
 
 
 def person_rows(config: JDEConfig, candidates: Candidates, tlbr: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of candidates that stand for people of the first image.
+    """Rows of candidates that represent people of the first image.
 
     A network of the published layout is read as its authors read it: on each scale whose most
     similar anchor overlaps the person by more than .6 (width and height alone), at the cell under

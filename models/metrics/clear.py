@@ -2,7 +2,7 @@
 
 TrackEval is MOTChallenge's official kit; these figures equal its figures to the digit.
 py-motmetrics agrees wherever a person has one candidate. Where several boxes compete it differs by
-a few, since it keeps a pair of earlier frames even over a gap and whatever that costs the others.
+a few, since it keeps a pair of earlier frames even over a gap, at the expense of other pairs.
 Its MOTP is a mean distance (lower is better), TrackEval's a mean IoU; its mostly tracked starts at
 80 %, TrackEval's above 80 %; it counts fragmentations up to the end of a person's truth, TrackEval
 counts every new beginning but the first.
@@ -137,7 +137,7 @@ class _People:
         self.matched = np.zeros(count, np.int64)
         self.beginnings = np.zeros(count, np.int64)
         self.num_switches = 0
-        self._last = np.full(count, -1)  # track of the last match, however long ago
+        self._last = np.full(count, -1)  # track of the last match, in any frame
         self._now = np.full(count, -1)  # track in the last frame that was matched
 
     def match(

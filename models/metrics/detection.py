@@ -40,7 +40,7 @@ class DetectionScores:
             average precisions. It leaves out images without truth or without detections, and ranks
             few scores per image, so it is larger than `average_precision`. NaN without any image.
         num_published_images: Number of images in that mean.
-        recall: Recall of all detections, whatever their score.
+        recall: Recall of all detections, at any score.
         precision: Precision of all detections; NaN without any.
         num_truth: Boxes to be found.
         num_detections: Boxes found.

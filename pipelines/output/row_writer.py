@@ -83,7 +83,7 @@ class RowWriter:
         folder: Local folder for this writer only; it is removed at the end.
         video: The video that the rows belong to.
         embedding_dim: Width D of the detector's embeddings.
-        outputs: Files to write beside the tracks.
+        outputs: Files to write in addition to the tracks.
         has_checkpoints: Whether `checkpoint` will be called.
     """
 

@@ -64,7 +64,7 @@ class AdmissionQueue:
         """Hold a slot for one frame while the block runs.
 
         Args:
-            owner: Whose frame it is.
+            owner: Owner of the frame.
             unbounded: Wait in the unbounded line of the sockets, and never be refused.
 
         Raises:

@@ -29,7 +29,7 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it, clo
 _FOLDER_PREFIX = "jde-streams-"
 _NEARBY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call what listens there
 # What Ray Serve reads from the environment. Replicas call each other without the object store and
-# without threads of their own in between.
+# without intermediate threads.
 _SERVE_SETTINGS = {
     # a busy machine takes longer than Serve's 5 s to start a proxy, which would then be restarted
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",

@@ -31,7 +31,7 @@ class PassedOver:
 
 
 def media_kind(name: str) -> str | None:
-    """Kind, by its name, of a file or key that is no accepted video; None if it is not reported."""
+    """Kind of a file or key that is not an accepted video, by its name; None if not reported."""
     suffix = os.path.splitext(name)[1].lower()
     if name.rpartition("/")[2].startswith("."):
         return None

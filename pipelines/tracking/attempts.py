@@ -73,7 +73,7 @@ class Attempts:
     Args:
         store: The opened OUT.
         config: Settings that affect rows.
-        outputs: Files to write beside the tracks.
+        outputs: Files to write in addition to the tracks.
         num_skipped: Videos committed by earlier runs, for the progress.
         progress: Called with every receipt.
         resources: Frames per chunk and per checkpoint, endpoint of S3.

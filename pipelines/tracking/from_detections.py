@@ -62,7 +62,7 @@ def track(
         out: Folder or `s3://` prefix of the run.
         config: The association; `resolve_settings` takes the network from the detections.
         resources: Pools and Ray's address.
-        outputs: Files to write beside the tracks, except drawn videos.
+        outputs: Files to write in addition to the tracks, except drawn videos.
         overwrite: Track committed videos again.
         retry_errors: Track failed videos again.
         progress: Called with every receipt.
@@ -110,7 +110,7 @@ def resolve_settings(
 
     Raises:
         RunError: If the detections come from runs that differ, or were saved with another stride
-            or frame limit than is asked for.
+            or frame limit than requested.
     """
     least = config.tracking.least_score if least is None else least
     folders = {one: run_folder(one) for one in saved}

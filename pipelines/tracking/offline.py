@@ -119,7 +119,7 @@ def track(
         out: Folder or `s3://` prefix of the run.
         config: Settings that affect rows; an `out` with other settings is refused.
         resources: Pools, device, Ray's address. Joins the Ray of this process if there is one.
-        outputs: Files to write beside the tracks.
+        outputs: Files to write in addition to the tracks.
         components: Functions that decode, split and detect.
         overwrite: Track committed videos again.
         retry_errors: Track failed videos again.

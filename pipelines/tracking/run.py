@@ -55,7 +55,7 @@ class Run:
         config: Settings that affect rows, fully resolved.
         found: Videos, and sources without a video; the run takes its share of both.
         resources: Share, Ray's address, endpoint of S3.
-        outputs: Files to write beside the tracks.
+        outputs: Files to write in addition to the tracks.
         started: Start of the call, by `time.perf_counter`.
         overwrite: Track committed videos again.
         retry_errors: Track failed videos again.

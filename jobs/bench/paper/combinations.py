@@ -36,7 +36,7 @@ class Footage:
 
 @dataclass(frozen=True)
 class Finder:
-    """A detector. Without embeddings of its own its detections carry vectors of width 0."""
+    """A detector; if it computes no embeddings, its detections have vectors of width 0."""
 
     name: str
     config: TrackConfig

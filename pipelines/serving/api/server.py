@@ -104,7 +104,7 @@ class Listener:
 
 
 class _Connection(HttpToolsProtocol):
-    """Closes connections whose request's head is slow or long; uvicorn would wait for ever.
+    """Closes connections whose request's head is slow or long; uvicorn would wait forever.
 
     It does the same with the rest of a body whose request was refused.
     """

@@ -77,7 +77,7 @@ class ClientStream:
         self.close()
 
     def close(self) -> None:
-        """End the stream. If that fails, it ends by itself when it has been idle."""
+        """End the stream. If that fails, the service ends it once it has been idle."""
         self._disconnect()
         with suppress(ServiceError, OSError, HTTPException):
             self._client.call_once("DELETE", f"/v1/streams/{self.name}")

@@ -66,7 +66,7 @@ class Decoders:
         """A frame ready for the detector, and the seconds that decoding took.
 
         Args:
-            owner: Whose image it is.
+            owner: Owner of the image.
             data: Bytes of the image.
             detection: Size and shape of the network's input.
             limits: Limits on pixels, scans and time.

@@ -61,12 +61,12 @@ class ShardStats:
 
 
 class AssociationShard:
-    """Many `VideoSession`s behind one interface; a plain class, so that tests need no Ray.
+    """Holds the `VideoSession`s of many videos; a plain class, so that tests need no Ray.
 
     Args:
         out: Address of the run's store.
         config: Association and filters; its hash decides which checkpoints are accepted.
-        outputs: Files to write beside the tracks.
+        outputs: Files to write in addition to the tracks.
         metadata: Key-value metadata of every Parquet file.
         segments: Videos of this shard from the start; chunks of any other are STALE.
         checkpoints: Interval at which the state of a long video is saved; None for never.

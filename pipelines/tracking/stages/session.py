@@ -60,8 +60,8 @@ class VideoSession:
         video: The video to track.
         attempt: Chunks of another attempt are refused.
         config: Association and filters.
-        outputs: Files to write beside the tracks.
-        store: Where the rows are committed.
+        outputs: Files to write in addition to the tracks.
+        store: Store in which the rows are committed.
         metadata: Key-value metadata of the Parquet file: model, weights_sha256, config_hash,
             version.
         folder: Local folder for this session only.
