@@ -49,7 +49,7 @@ def _why(path: Path, error: Exception) -> str:
     if suffix == DARKNET:
         return f"is a Darknet file, not a PyTorch one; give it the suffix {DARKNET}"
     if suffix != PYTORCH:
-        return "is no PyTorch file (it is neither a zip archive nor a pickle)"
+        return "is not a PyTorch file (it is neither a zip archive nor a pickle)"
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
     if named:
         return f"would run code when read ({named[1]}); expected a file of tensors only"

@@ -174,7 +174,7 @@ def read_darknet(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
     data = path.read_bytes()
     if not looks_like_darknet(data[:8]):
         raise CheckpointError(
-            f"weights: {path} is no Darknet file (it starts with {data[:8].hex(' ')}, "
+            f"weights: {path} is not a Darknet file (it starts with {data[:8].hex(' ')}, "
             "expected version 0.1 or 0.2)"
         )
     header = HEADER_BYTES[data[4]]
@@ -201,7 +201,7 @@ def darknet_state(
     needed = sum(wanted[key].numel() for layer in layers for key in _darknet_keys(layer))
     if is_all and len(stream) > needed:
         raise CheckpointError(
-            f"weights: {path} goes on for {len(stream) - needed} numbers after "
+            f"weights: {path} holds {len(stream) - needed} more numbers after "
             f"conv_{layers[-1].index}, the last layer of a published network"
         )
     state, used = {}, 0
@@ -213,7 +213,7 @@ def darknet_state(
                 where = "inside" if used < len(stream) else "before"
                 raise CheckpointError(
                     f"weights: {path} ends {where} conv_{layer.index} ({key}): it holds "
-                    f"{len(stream)} numbers, expected are {needed}"
+                    f"{len(stream)} numbers, expected {needed}"
                 )
             state[key] = torch.from_numpy(stream[used:end].astype(np.float32)).view(shape)
             used = end

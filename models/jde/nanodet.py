@@ -143,7 +143,7 @@ def _read_graph_model(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         raise CheckpointError(f"weights: {error.filename}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"weights: {path} is no TensorFlow.js model ({reason})") from None
+        raise CheckpointError(f"weights: {path} is not a TensorFlow.js model ({reason})") from None
     if used != len(content):
-        raise CheckpointError(f"weights: {path}: its weights go on for {len(content) - used} bytes")
+        raise CheckpointError(f"weights: {path}: got {len(content) - used} bytes after the weights")
     return arrays

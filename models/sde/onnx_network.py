@@ -50,7 +50,7 @@ def open_session(path: Path, threads: int, device: Literal["cpu", "cuda"] = "cpu
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # noqa: BLE001  its exceptions have no common class
         reason = str(error).splitlines()[0]
-        raise DeclarationError(f"weights: {path} is no usable ONNX file ({reason})") from None
+        raise DeclarationError(f"weights: {path} is not a usable ONNX file ({reason})") from None
 
 
 class OnnxNetwork:

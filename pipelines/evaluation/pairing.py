@@ -85,7 +85,7 @@ def pair(predictions: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list
             raise ValueError(f"gt: {gt} is one sequence, beside tracks of {len(predictions)}")
         return [Pairing(name, path, gt) for name, path in predictions.items()], []
     if not gt.is_dir():
-        raise ValueError(f"gt: {gt} is no folder and no file")
+        raise ValueError(f"gt: {gt} is neither a folder nor a file")
     truths = find_truths(gt)
     named = by_all_names(truths)
     pairings: list[Pairing] = []

@@ -80,8 +80,8 @@ def to_scores(raw: FloatArray, score_map: str = "auto") -> FloatArray:
     if score_map == "none" or (score_map == "auto" and within):
         if not within:
             raise ValueError(
-                f"score-map: got scores {raw.min():g} to {raw.max():g}, accepted without a map is"
-                " 0 to 1"
+                f"score-map: got scores {raw.min():g} to {raw.max():g}, expected 0 to 1 without a"
+                " map"
             )
         return raw.astype(np.float32)
     if score_map == "auto":

@@ -128,7 +128,7 @@ def _parquet(root: str, key: str) -> SavedVideo:
         if "://" not in root:
             version = _version(os.path.join(root, key))
     except (OSError, pa.ArrowException) as error:
-        raise _refused(f"{root}/{key} is no readable Parquet file ({error})") from error
+        raise _refused(f"{root}/{key} is not a readable Parquet file ({error})") from error
     video = recorded_video(metadata)
     if video is None:  # written by a version that did not record it
         name = sequence_name(Path(key).stem)

@@ -149,7 +149,7 @@ def call(what: str, request: Callable[[], R]) -> R:
                 again += time.monotonic() - begun  # assume that the next try takes as long
             if again >= limit:
                 _broken.set()
-                reason = f"nobody answers at {_address()}" if is_away else _short(error)
+                reason = f"no answer from {_address()}" if is_away else _short(error)
                 text = f"{what}: {reason} after {tries} tries in {spent:.0f} s"
                 raise StorageError(text) from error
             time.sleep(pause)

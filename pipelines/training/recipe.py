@@ -88,7 +88,7 @@ class Recipe:
             from_published and self.embedding_loss == "cross_entropy"
         ):
             raise ValueError(
-                "initial_classifier: got true, accepted with a darknet53 network, embedding_loss "
+                "initial_classifier: got true, expected a darknet53 network, embedding_loss "
                 "cross_entropy and a published checkpoint as initial"
             )
         mine = {source.path for source in self.sources if source.kind == "sequence"}

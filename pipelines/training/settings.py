@@ -169,7 +169,7 @@ class Source:
             raise ValueError(f"source {self.path}: got video {self.video!r}, expected true | false")
         if self.video and self.kind not in (*VIDEOS, "list"):
             got = f"got video of kind {self.kind}"
-            raise ValueError(f"source {self.path}: {got}, accepted: {' | '.join(VIDEOS)} | list")
+            raise ValueError(f"source {self.path}: {got}, expected {' | '.join(VIDEOS)} | list")
         if self.largest_gap is not None and self.largest_gap < 1:
             got = f"largest_gap {self.largest_gap}"
             raise ValueError(f"source {self.path}: got {got}, expected 1 or more")

@@ -98,7 +98,9 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
     ) -> None:
         self.scenes = [image for image in images if image.group not in crop_groups]
         if not self.scenes:
-            raise ValueError("training data: there is no image but crops of people")
+            raise ValueError(
+                "training data: got only crops of people, expected images of scenes too"
+            )
         crops: dict[int, list[LabelledImage]] = {}
         for image in images:
             if image.group in crop_groups:

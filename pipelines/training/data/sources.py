@@ -206,7 +206,7 @@ def _read_list(
             problems.add(listed, line, "missing image", f"there is no {path}")
             continue
         if not _is_file(labels):
-            wanted = f"there is no {labels} (an empty one says that nobody is there)"
+            wanted = f"there is no {labels} (an empty file means no people)"
             problems.add(listed, line, "missing label file", wanted)
             continue
         rows = read_jde_rows(labels, problems, source.identities)
