@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 
 .PHONY: help demo test test-slow test-gpu check bench clean
 
-help: ## what there is
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed ## render three videos, track them on a local Ray, score them
 	$(BIN)/jde demo --out runs/demo
 
-test: $(VENV)/.installed ## the whole suite but `slow` and `gpu`
+test: $(VENV)/.installed ## all tests except `slow` and `gpu`
 	$(BIN)/pytest
 
 test-slow: $(VENV)/.installed ## the tests left out of `make test`, by name
@@ -31,7 +31,7 @@ check: $(VENV)/.installed ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed ## the association beside a plain loop
+bench: $(VENV)/.installed ## the association compared with a plain loop
 	$(BIN)/jde bench association
 
 clean: ## remove .venv and runs

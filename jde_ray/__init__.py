@@ -4,8 +4,8 @@
 
     summary = track("recordings/", "runs/archive")
 
-`jde_ray.models`, `jde_ray.pipelines` and `jde_ray.jobs` are the three folders beside this one; in
-a checkout links lead to them. Nothing is imported before it is asked for.
+`jde_ray.models`, `jde_ray.pipelines` and `jde_ray.jobs` are the three folders; in a checkout this
+folder holds links to them. Nothing is imported until it is used.
 """
 
 from __future__ import annotations

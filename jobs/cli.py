@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]  # of the checkout, behind the links of jde_ray/
+ROOT = Path(__file__).resolve().parents[1]  # of the checkout, resolving the links of jde_ray/
 
 # verb -> module, name in it, one line of help
 VERBS: dict[str, tuple[str, str, str]] = {

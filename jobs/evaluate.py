@@ -193,7 +193,7 @@ def choose_scores(
 
 
 def describe_partial_runs(pairings: list[Pairing]) -> list[str]:
-    """One line naming the sequences of which the run processed only some frames, if any."""
+    """One line naming the sequences that the run processed only in part, if any."""
     from jde_ray.pipelines.evaluation.frames_seen import frames_seen
 
     partly = {

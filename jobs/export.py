@@ -44,7 +44,7 @@ def export(
     """
     if out.suffix in SUFFIXES.values() and out.suffix != SUFFIXES[kind]:
         raise RunError(
-            f"out: got {out}, accepted for {kind} is the suffix {SUFFIXES[kind]}", ExitCode.REFUSED
+            f"out: got {out}, expected the suffix {SUFFIXES[kind]} for {kind}", ExitCode.REFUSED
         )
     if half and kind != "safetensors":
         raise RunError(f"half: got --format {kind}, expected safetensors", ExitCode.REFUSED)

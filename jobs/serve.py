@@ -47,7 +47,7 @@ ConfigFile = Annotated[
 ]
 
 
-# Where settings of a configuration stand in the service's arguments.
+# Paths of a configuration's settings in the service's arguments.
 _PLACES: dict[type[Any], str] = {
     DetectionConfig: "track.detection.",
     TrackingConfig: "track.tracking.",
@@ -181,7 +181,7 @@ def _read_serve_file(path: Path, content: dict[str, Any]) -> tuple[Any, dict[str
         raise RunError(f"config: {path} holds several applications, expected one", ExitCode.REFUSED)
     options, application = content.get("http_options") or {}, applications[0]
     if not isinstance(options, dict) or not isinstance(application, dict):
-        raise RunError(f"config: {path} is no file of Ray Serve", ExitCode.REFUSED)
+        raise RunError(f"config: {path} is not a Ray Serve file", ExitCode.REFUSED)
     http = {name: options[name] for name in ("host", "port") if name in options}
     for name, kind in (("host", str), ("port", int)):
         if name in http and type(http[name]) is not kind:
@@ -248,7 +248,7 @@ def _number(name: str, text: str | None) -> int | None:
 
 
 def _fitting(device: str) -> int:
-    """Detectors that this machine carries: one a GPU, else one a core."""
+    """Number of detectors for this machine: one per GPU, else one per core."""
     if device != "cpu":
         import torch
 
@@ -259,7 +259,7 @@ def _fitting(device: str) -> int:
 
 @contextmanager
 def _stopped() -> Iterator[Callable[[], int]]:
-    """A function that returns when SIGINT or SIGTERM has come, and says which."""
+    """A function that waits for SIGINT or SIGTERM and returns which one came."""
     stop, came = threading.Event(), [0]
 
     def note(number: int, _frame: FrameType | None) -> None:

@@ -25,34 +25,36 @@ if TYPE_CHECKING:
     from jde_ray.pipelines.training.data.batches import TrainingSet
     from jde_ray.pipelines.training.run import TrainingRun
 
-Config = Annotated[Path, typer.Option(help="YAML like jobs/recipes/train_small.yaml")]
-Data = Annotated[Path, typer.Option(help="folder that the configuration's paths lie under")]
+Config = Annotated[Path, typer.Option(help="YAML like jobs/recipes/train_small.yaml.")]
+Data = Annotated[
+    Path, typer.Option(help="Folder to which the paths in the configuration are relative.")
+]
 Out = Annotated[
     str | None,
-    typer.Option(help="folder or s3:// prefix for weights, checkpoint and curves"),
+    typer.Option(help="Folder or s3:// prefix for weights, checkpoint and curves."),
 ]
 LeaveOut = Annotated[
-    list[str] | None, typer.Option(help="path of a source that is not learned from; repeatable")
+    list[str] | None, typer.Option(help="Path of a source to leave out; repeatable.")
 ]
 SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="leave out and count wrong rows and images")
+    bool, typer.Option("--skip-bad", help="Leave out and count wrong rows and images.")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="check the data and print the plan; train nothing")
+    bool, typer.Option("--dry-run", help="Check the data and print the plan, without training.")
 ]
 
 # Flags that replace a value of the configuration, which therefore is their default.
 CHANGES = {
     "minutes": Flag(
-        config=TrainingConfig, field="minutes", text="time budget instead of the file's"
+        config=TrainingConfig, field="minutes", text="budget in minutes; overrides the file"
     ),
     "epochs": Flag(
-        config=TrainingConfig, field="epochs", text="epochs instead of the file's budget"
+        config=TrainingConfig, field="epochs", text="budget in epochs; overrides the file"
     ),
     "learning_rate": Flag(
         config=TrainingConfig,
         field="learning_rate",
-        text="highest rate, instead of the file's",
+        text="peak learning rate; overrides the file",
         default="",
     ),
     "loss_weighting": Flag(
@@ -64,17 +66,17 @@ CHANGES = {
     "initial": Flag(
         config=Recipe,
         field="initial",
-        text="weights to start from, instead of the file's `initial`",
+        text="weights to start from; overrides `initial` in the file",
         metavar="<path>",
     ),
 }
 
 # Flags that only the command line has.
 TRAINERS = {
-    "threads": Flag(
-        config=TrainerConfig, field="threads", text="torch threads of a trainer", least=1
+    "threads": Flag(config=TrainerConfig, field="threads", text="CPU threads per trainer", least=1),
+    "workers": Flag(
+        config=TrainerConfig, field="workers", text="processes that augment images", least=0
     ),
-    "workers": Flag(config=TrainerConfig, field="workers", text="processes that augment", least=0),
     "num_trainers": Flag(
         config=TrainerConfig,
         field="num_trainers",
@@ -116,7 +118,7 @@ def train(
     skip_bad: SkipBad = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Train a network; OUT/weights.safetensors is the result."""
+    """Train a network; the result is OUT/weights.safetensors."""
     from jde_ray.pipelines.cluster import Interrupted, interruptible
     from jde_ray.pipelines.training.data.batches import share_of_batch
     from jde_ray.pipelines.training.data.image_set import read_images
@@ -200,7 +202,7 @@ def _start(run: TrainingRun, images: TrainingSet) -> None:
 
 
 def _labels_folder(out: str) -> Path:
-    """Where teachers' labels are kept: in OUT; where that is no folder, in the user's own cache."""
+    """Folder for the teachers' labels: in OUT if that is a folder, else in the user's cache."""
     if "://" not in out:
         return Path(out) / "labels"
     caches = os.environ.get("XDG_CACHE_HOME")

@@ -241,7 +241,7 @@ def _show(tuning: Tuning) -> None:
         "left out: each sequence scored with the settings that are best on the others; if that is"
         " no better than `as it was`, the choice fits these sequences only"
         if left_out is not None
-        else "one sequence: there is no telling whether the choice holds for another"
+        else "one sequence: it is unknown whether the choice holds for others"
     )
 
 

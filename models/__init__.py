@@ -1,1 +1,1 @@
-"""Networks, losses, trackers and metrics: what computes."""
+"""Computation: networks, losses, trackers and metrics."""

@@ -1,7 +1,7 @@
 """Boxes as arrays: conversions between the four forms, and overlap.
 
 Forms: `tlbr` corners (x1, y1, x2, y2); `tlwh` corner and size; `xyah` centre, aspect w/h and
-height (Kalman measurement); `cxcywh` centre and size (network). All in one pixel frame.
+height (Kalman measurement); `cxcywh` centre and size (network). All use one pixel frame.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ def iou_matrix(a: FloatArray, b: FloatArray, *, pixel: float = 0.0) -> FloatArra
     Args:
         a: `(M, 4)` tlbr.
         b: `(N, 4)` tlbr, same frame of reference.
-        pixel: Added to every width and height: 1 means the inclusive-pixel overlap of the
-            published tracker, 0 the continuous one.
+        pixel: Added to every width and height: 1 for the inclusive-pixel overlap of the published
+            tracker, 0 for the continuous one.
 
     Returns:
-        `(M, N)` in [0, 1]; boxes without area overlap nothing.
+        `(M, N)` in [0, 1]; 0 for boxes without area.
     """
     width = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
     height = np.minimum(a[:, None, 3], b[None, :, 3]) - np.maximum(a[:, None, 1], b[None, :, 1])

@@ -1,4 +1,4 @@
-"""The letterbox: a frame scaled into the network's size with grey bars, and boxes mapped back."""
+"""The letterbox: fits a frame into the network's size with grey borders, and maps boxes back."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from jde_ray.models.structures import FloatArray
 
 PAD_VALUE = 128  # the original pads with 127.5, which OpenCV stores as 128 in uint8
-_STRIDE = 32  # of the network's coarsest map: sides are multiples of it
-_SPARE_AREA = 1.03  # how much more than asked a fitted input may cost
+_STRIDE = 32  # stride of the network's coarsest map; sides are multiples of it
+_SPARE_AREA = 1.03  # largest area of a fitted input, relative to the given size
 
 
 def fitted_size(source_width: int, source_height: int, size: tuple[int, int]) -> tuple[int, int]:
-    """The network's input for frames of one shape: little border at the cost of `size`.
+    """The input size that suits frames of one shape: little border, about the area of `size`.
 
     A tall or very wide frame in a fixed 16:9 input is mostly border, and its people are small.
-    Of all inputs whose sides are multiples of 32 and whose area is at most 3 % above that of
-    `size`, this is the one that shows the frame largest, and of those the smallest.
+    Among inputs whose sides are multiples of 32 and whose area is at most 3 % above that of
+    `size`, this is the smallest of those that show the frame largest.
 
     Args:
         source_width: Width of the frames in pixels, after display rotation.
-        source_height: Height of the frames in pixels.
-        size: Width and height in pixels of the input whose area is to be kept, multiples of 32.
+        source_height: Height of the frames in pixels, after display rotation.
+        size: Width and height in pixels that set the area, multiples of 32.
 
     Returns:
         Width and height in pixels.
@@ -38,7 +38,7 @@ def fitted_size(source_width: int, source_height: int, size: tuple[int, int]) ->
     shapes = [(width, most // width // _STRIDE * _STRIDE) for width in widths]
     best = max(shapes, key=lambda wh: _ratio(source_width, source_height, *wh))
     ratio = _ratio(source_width, source_height, *best)
-    # what the scaled frame does not need is cut off again, in whole strides
+    # remove the border again, in full strides
     width, height = (
         min(side, max(1, -(-round(source * ratio) // _STRIDE)) * _STRIDE)
         for side, source in zip(best, (source_width, source_height), strict=True)
@@ -52,7 +52,7 @@ def _ratio(width: int, height: int, network_width: int, network_height: int) -> 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where a `source` frame lies inside a `network` frame (geometry of the original exactly).
+    """Position of a `source` frame inside a `network` frame, with exactly the original's geometry.
 
     Attributes:
         source_width: Width of the frame in pixels, after display rotation.
@@ -97,8 +97,8 @@ class Letterbox:
     def to_source(self, tlbr: FloatArray) -> FloatArray:
         """Map `(N, 4)` boxes from network pixels to source pixels.
 
-        The padding is taken unrounded and only negative coordinates are clamped, as the
-        original's inverse does.
+        Like the original's inverse, this uses the unrounded padding and clamps only negative
+        coordinates.
         """
         pad_x = (self.network_width - self.source_width * self.ratio) / 2
         pad_y = (self.network_height - self.source_height * self.ratio) / 2
@@ -107,7 +107,7 @@ class Letterbox:
         return mapped
 
     def pictures(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The `(n, h, w, 3)` views of letterboxed frames `(n, H, W, 3)` without their borders."""
+        """Letterboxed frames `(n, H, W, 3)` without their borders, as `(n, h, w, 3)` views."""
         left, top = self.offset
         width, height = self.scaled_size
         return frames[:, top : top + height, left : left + width]
@@ -127,7 +127,7 @@ class Letterbox:
         return mapped
 
     def to_network(self, tlbr: FloatArray) -> FloatArray:
-        """Map `(N, 4)` boxes from source pixels to network pixels (real, rounded geometry)."""
+        """Map `(N, 4)` boxes from source pixels to network pixels, with the rounded geometry."""
         left, top = self.offset
         width, height = self.scaled_size
         scale = np.array([width / self.source_width, height / self.source_height] * 2)
@@ -143,6 +143,9 @@ class Letterbox:
         return canvas
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Letterbox `(H, W, 3)` as the published system does: OpenCV's INTER_AREA, any channels."""
+        """Letterbox `(H, W, 3)` like the published system, with OpenCV's INTER_AREA.
+
+        The order of channels does not matter.
+        """
         scaled = cv2.resize(image, self.scaled_size, interpolation=cv2.INTER_AREA)
         return self.place(np.asarray(scaled, np.uint8))

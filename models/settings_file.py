@@ -1,4 +1,4 @@
-"""YAML files of settings, read so that whatever is wrong with one is a line."""
+"""Reading YAML files of settings; every fault of a file is reported in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def read_yaml(path: Path) -> Any:
     """The plain values of a YAML file.
 
     Raises:
-        ValueError: If it is missing or no YAML, in one line with the file.
+        ValueError: If it is missing or not YAML, in one line that names the file.
     """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))

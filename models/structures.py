@@ -1,4 +1,4 @@
-"""Values that cross module borders: detections of a frame, tracks of a frame. numpy only."""
+"""Values shared by all modules: detections of a frame and tracks of a frame. Imports only numpy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 
-# A tracker's whole state under plain names: numbers and fixed-width text only, so that npz and
-# Arrow hold it without pickle.
+# A tracker's complete state by name: only numbers and fixed-width text, so that npz and Arrow can
+# store it without pickle.
 TrackerState = dict[str, NDArray[Any]]
 
 
@@ -32,13 +32,14 @@ def _check_shape(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) 
 
 
 def check_frames(frames: Any) -> None:
-    """Refuse what is no batch of letterboxed frames.
+    """Refuse anything but a batch of letterboxed frames.
 
     Args:
-        frames: Array or tensor, to be `(T, H, W, 3)` uint8 RGB with sides that are multiples of 32.
+        frames: Array or tensor, expected to be `(T, H, W, 3)` uint8 RGB with H and W multiples of
+            32.
 
     Raises:
-        ValueError: In one line with what it is instead.
+        ValueError: If it is not, naming its type and shape.
     """
     shape, kind = tuple(frames.shape), str(frames.dtype).removeprefix("torch.")
     fits = len(shape) == 4 and shape[3] == 3 and all(n and not n % 32 for n in shape[1:3])
@@ -83,7 +84,7 @@ class Detections:
 
     @staticmethod
     def empty(embedding_dim: int) -> Detections:
-        """No detection: arrays of shape `(0, 4)`, `(0,)`, `(0, embedding_dim)`."""
+        """No detections: arrays of shape `(0, 4)`, `(0,)`, `(0, embedding_dim)`."""
         return Detections(
             np.zeros((0, 4), np.float32),
             np.zeros(0, np.float32),
@@ -107,7 +108,7 @@ class Tracks:
         track_id: `(M,)` int64, 1, 2, ... unique within a video.
         tlbr: `(M, 4)` float64 corners in source pixels.
         score: `(M,)` float32 confidence of the detection last matched.
-        detection_index: `(M,)` int64 row of this frame's detections that each track took.
+        detection_index: `(M,)` int64 row of this frame's detections that each track matched.
 
     Raises:
         ValueError: If the lengths or shapes disagree.
@@ -142,7 +143,7 @@ class Tracks:
 
     @staticmethod
     def empty() -> Tracks:
-        """No track: arrays of length 0."""
+        """No tracks: arrays of length 0."""
         return Tracks(
             np.zeros(0, np.int64),
             np.zeros((0, 4), np.float64),
@@ -151,7 +152,7 @@ class Tracks:
         )
 
     def to_mot(self, frame_index: int) -> list[str]:
-        """Lines of MOTChallenge text: frame, id and box origin count from 1.
+        """Lines of MOTChallenge text, in which frames, ids and pixels count from 1.
 
         Args:
             frame_index: 0-based frame number.

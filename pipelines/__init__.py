@@ -1,1 +1,1 @@
-"""What moves: videos to tracks, streams to answers, images to weights."""
+"""Movement of data: videos to tracks, streams to answers, images to weights."""

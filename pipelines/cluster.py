@@ -1,4 +1,4 @@
-"""The Ray under a run: started or joined, measured, and left as it was found."""
+"""Start or join the Ray of a run, measure its resources, and leave it as it was found."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from jde_ray.pipelines import own_ray
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.processes import Process, children, end
 
-# A user reads our lines, not Ray's. The level is that of its C++ part, which calls it an error that
-# Ray Data's own actors have arguments in the object store.
+# Users read our messages, not Ray's. The level is that of Ray's C++ code, which reports as an error
+# that Ray Data's own actors have arguments in the object store.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
-_ANSWER_S = 10.0  # to a first word of a Ray that is joined
-# the first bytes of HTTP/2, which Ray's servers speak: hello and empty settings. A server answers
+_ANSWER_S = 10.0  # seconds to wait for the first answer of a Ray that is joined
+# Ray's servers speak HTTP/2. These bytes open a connection with empty settings; a server answers
 # with a frame of type 4, its own settings
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _HTTP2_SETTINGS = b"\x04"
@@ -39,7 +39,7 @@ _OPEN_FILES = 1024
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM; what is committed stays, the rest can be resumed."""
+    """SIGINT or SIGTERM was received; committed results stay, and the same command continues."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -49,7 +49,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """A Ray to run on: the one this process has joined already, else `address`.
+    """Connect to Ray for a run: the one this process has already joined, else the one at `address`.
 
     Raises:
         RunError: If there is no Ray at the address, or none can be started here.
@@ -59,9 +59,9 @@ def connected(address: str) -> Iterator[None]:
     for name in ("ray.data", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for handler in logging.getLogger("ray.data").handlers:
-        if type(handler).__name__ == "PlainRayHandler":  # its log file keeps the traces
+        if type(handler).__name__ == "PlainRayHandler":  # tracebacks remain in Ray's log file
             handler.setLevel(logging.CRITICAL)
-    # a run of one chunk has workers to spare, which is nothing a user can act on
+    # a run of one chunk leaves workers idle; users can do nothing about that
     for kind in ("minimum number of concurrent actors", "maximum number of concurrent tasks"):
         warnings.filterwarnings("ignore", message=f"The {kind}")
     if ray.is_initialized():
@@ -84,7 +84,7 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _start_own(before: set[Process]) -> None:
-    """Start a Ray here; on a busy machine its parts may miss each other's deadlines once.
+    """Start Ray on this machine; try twice, since its processes may time out on a busy machine.
 
     Raises:
         RunError: If it does not start.
@@ -126,14 +126,14 @@ def _no_ray(address: str, why: str) -> RunError:
 
 
 def check_address(address: str) -> None:
-    """Refuse an address where no Ray listens, in seconds; Ray itself tries for a quarter hour.
+    """Refuse an address where no Ray listens within seconds; Ray itself tries for 15 minutes.
 
     Args:
-        address: `auto`, `HOST:PORT` or `ray://HOST:PORT`. `auto` means `RAY_ADDRESS`, or else what
-            Ray finds running here.
+        address: `auto`, `HOST:PORT` or `ray://HOST:PORT`. `auto` is `RAY_ADDRESS`, or else the Ray
+            that runs on this machine.
 
     Raises:
-        RunError: If it is none of these, nobody answers there, or something that is no Ray.
+        RunError: If the address has another form, nothing answers there, or something else does.
     """
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "auto")
@@ -163,7 +163,7 @@ def check_address(address: str) -> None:
 
 
 def _check_open_files() -> None:
-    """Refuse to start a Ray that would die of too few file descriptors, each time elsewhere.
+    """Refuse to start Ray with too few file descriptors, without which it dies at random places.
 
     Raises:
         RunError: If this process may not open enough files.
@@ -181,7 +181,7 @@ def _check_open_files() -> None:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Keep what Ray's C++ part says about its own log level from the user's terminal."""
+    """Hide the message of Ray's C++ code about its own log level from the terminal."""
     sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

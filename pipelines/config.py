@@ -13,8 +13,8 @@ from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import AssociationConfig
 
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
-# Raise it when the meaning of a row of tracks/ or of its metadata changes. Every format is read;
-# a run continues only in an OUT of its own format.
+# Raise this when the meaning of a row of tracks/ or of its metadata changes. All formats can be
+# read; a run continues only in an OUT of its own format.
 #   1  ids with 8 hex digits
 #   2  ids with 16 hex digits and the letters of all languages; `num_tracks`, `num_detections` and
 #      `video_version` in the metadata, which is the Arrow schema's too; no wide boxes in
@@ -65,7 +65,7 @@ class DetectionConfig:
             (`models.letterbox.fitted_size`). Not for networks whose anchors belong to one size.
         score_threshold: Detections up to this score are dropped. None: the `least_score` of the
             tracker, which lies below `--conf`; `TrackConfig` fills it in.
-        nms_threshold: Of two boxes whose IoU exceeds this, NMS drops the lower-scoring one.
+        nms_threshold: IoU above which NMS drops the lower-scoring of two boxes.
         max_detections: Detections kept per frame, by score; the dropped ones are counted.
         precision: Numeric precision of the network; `auto` is resolved before a run starts.
         compile: Run the network through `torch.compile`, which takes up to a minute per input
@@ -75,7 +75,7 @@ class DetectionConfig:
             `MIDPOINT/SCALE` (`pipelines.formats.detections.to_scores`).
 
     Raises:
-        ValueError: If a value is out of range; the message names what is accepted.
+        ValueError: If a value is out of range; the message names what is expected.
     """
 
     weights: str = "small"
@@ -155,7 +155,7 @@ class TrackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputConfig:
-    """Outputs to write beside the tracks; they do not affect rows."""
+    """Outputs to write in addition to the tracks; they do not affect rows."""
 
     save_video: bool = False
     save_mot: bool = False
@@ -174,7 +174,7 @@ class ResourceConfig:
         chunk_frames: Frames per chunk, the batch of the network and the unit of delivery.
         num_detectors: Detector actors. None: one per GPU, or without GPUs as many as the CPUs
             can run beside decoding.
-        num_associators: Association actors. None: chosen by the size of the cluster.
+        num_associators: Association shards. None: chosen by the size of the cluster.
         num_decoders: Parallel decode tasks. None: as many as the CPUs can run beside detectors.
         gpus_per_detector: GPUs per detector; 0.25 puts four on one GPU.
         torch_threads: CPU threads per detector (`--threads`). Fixed, since sums depend on it.
@@ -183,7 +183,7 @@ class ResourceConfig:
         cut_bytes: Files smaller than this are not split, and are processed several per task.
         checkpoint_frames: Frames between two checkpoints of a video's association.
         address: `local` starts a private Ray; otherwise the address of a cluster.
-        s3_endpoint: Endpoint of an S3 store other than AWS. None: as the environment says.
+        s3_endpoint: Endpoint of an S3 store other than AWS. None: taken from the environment.
         partition: `k/K` processes only the k-th of K shares of the videos, by hash of their ids.
     """
 

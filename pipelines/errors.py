@@ -7,7 +7,7 @@ from typing import Any
 
 
 def one_line(text: str) -> str:
-    r"""A message in one line: other people's file names must not steer a terminal or end a text.
+    r"""A message in one line, in which file names cannot control a terminal or break the line.
 
     >>> print(one_line("no such file:\n a\x1b[2J\0.mp4"))
     no such file: a\x1b[2J\x00.mp4
@@ -16,7 +16,7 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with what cannot be printed escaped: control characters, changes of direction."""
+    """The text with unprintable characters escaped: control characters, changes of direction."""
     if text.isprintable():
         return text
     shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -45,8 +45,8 @@ class Reason(StrEnum):
     INTERNAL = "internal"
 
 
-# These say nothing about a video's content: the next try may succeed. Tracks that are there already
-# are not given up for them.
+# These do not depend on a video's content, so the next attempt may succeed. Existing tracks are
+# kept when a video fails for one of them.
 PASSING = frozenset(
     {
         Reason.NOT_FOUND,
@@ -61,16 +61,16 @@ PASSING = frozenset(
 
 
 class VideoError(Exception):
-    """One video cannot be tracked; the run goes on.
+    """One video cannot be tracked; the run continues.
 
     Args:
-        reason: Why, from the closed list.
-        detail: One line for the user: which value, what is accepted.
-        frame: 0-based frame at which it happened, if it is known.
+        reason: Reason from the closed list.
+        detail: One line for the user, with the value and what was expected.
+        frame: 0-based frame at which it happened; None if unknown.
     """
 
     def __init__(self, reason: Reason, detail: str, frame: int | None = None) -> None:
-        super().__init__(reason, detail, frame)  # all three, so that it survives pickling
+        super().__init__(reason, detail, frame)  # all three, for pickling
         self.reason = reason
         self.detail = one_line(detail)
         self.frame = frame
@@ -81,7 +81,7 @@ class VideoError(Exception):
 
 
 class RunError(Exception):
-    """The whole run is refused or ends: one line, and the exit code that says what kind it is."""
+    """The run is refused or ends early: a message of one line and the exit code."""
 
     def __init__(self, message: str, exit_code: ExitCode) -> None:
         super().__init__(message, exit_code)

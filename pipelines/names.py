@@ -1,4 +1,4 @@
-"""How videos are named: ids that are legal as file names, S3 keys and in pages, and readable."""
+"""Ids of videos: readable, and legal as file names, as S3 keys and in web pages."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import hashlib
 import re
 import unicodedata
 
-MOST_NAME_BYTES = 200  # file systems take 255 for a name, of which the hash and a suffix want some
-HASH_DIGITS = 16  # of a million videos of one name, two share an id once in 37 million archives
+MOST_NAME_BYTES = 200  # file systems allow 255 for a name; hash and suffix need some of them
+HASH_DIGITS = 16  # among a million videos of one name, two share an id in 1 of 37 million archives
 _HASH = re.compile(r"-(?:[0-9a-f]{16}|[0-9a-f]{8})\Z")  # ids had 8 digits before
 _NOT_IN_KEYS = re.compile(r"[^\w.\-]+", re.ASCII)
-# letters and marks that nobody sees: fillers, joiners, selectors of a variant
+# invisible letters and marks: fillers, joiners, variation selectors
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
 
 def make_id(name: str, uri: str) -> str:
-    """Id of a video: its name, made safe for keys, and the hash of where it is.
+    """Id of a video: its name, made safe for keys, and the hash of its URI.
 
     Args:
-        name: Of the video, any text.
-        uri: Canonical, valid Unicode.
+        name: Name of the video, any text.
+        uri: Canonical URI of the video, valid Unicode.
 
     Returns:
         At most 217 bytes of UTF-8, so that every suffix of OUT still fits into a file name.
@@ -33,10 +33,10 @@ def make_id(name: str, uri: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """The letters, digits, `_`, `-` and `.` of a name, in any script; `-` where others were.
+    """The letters, digits, `_`, `-` and `.` of a name, in any script; `-` replaces all others.
 
-    Composed (NFC), cut to `MOST_NAME_BYTES`, without `.` or `-` in front: such files are hidden, or
-    taken for options. A safe name comes back unchanged.
+    The result is composed (NFC), cut to `MOST_NAME_BYTES`, and does not start with `.` or `-`, as
+    such files are hidden or taken for options. A safe name is returned unchanged.
 
     >>> safe_name("MOT16-11"), safe_name("駅前 (1)"), safe_name("../<b>"), safe_name("?")
     ('MOT16-11', '駅前-1', 'b', 'video')
@@ -46,8 +46,8 @@ def safe_name(name: str) -> str:
     else:
         composed = _INVISIBLE.sub("", unicodedata.normalize("NFC", name))
         kinds = ((letter, unicodedata.category(letter)) for letter in composed)
-        # what only steers how text is shown (Cf) leaves no gap; among it is what turns the
-        # direction of writing round, so that the name reads as another one
+        # format characters (Cf) are dropped without a gap; some reverse the direction of writing,
+        # so that a name reads as another one
         text = "".join(c if _is_kept(c, kind) else "/" for c, kind in kinds if kind != "Cf")
         parts = unicodedata.normalize("NFC", text).split("/")
     safe = "-".join(filter(None, parts)).lstrip(".-")

@@ -1,9 +1,9 @@
-"""A Ray that this process started: watched, and ended when it falls.
+"""A watchdog for a Ray that this process started.
 
-Without its raylet or its control process (gcs) Ray waits for up to a minute, or ends this process
-at once without a word, and leaves agents behind. So a process that outlives this one looks after
-them: `python -m` this module PROCESS..., each as NUMBER-START. It says why if this one dies with
-its Ray, and leaves nothing behind.
+If its raylet or its control process (gcs) dies, Ray waits for up to a minute, or ends this process
+at once without a message, and leaves agents behind. Therefore a process that outlives this one
+watches them: `python -m` this module PROCESS..., each as NUMBER-START. If Ray dies, the watchdog
+prints the reason and ends all processes of that Ray.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from jde_ray.pipelines.processes import (
     sweep,
 )
 
-SPOOL_PREFIX = "jde-associate-"  # of the association actors' folders in the temporary folder
+SPOOL_PREFIX = "jde-associate-"  # of the association shards' folders in the temporary folder
 _MODULE = "jde_ray.pipelines.own_ray"
 _VITAL = {"gcs_server": "its control process (gcs)", "raylet": "its raylet"}
-_OVER = b"over"  # what the watchdog is told when Ray may end
-_FALLEN = 3  # the watchdog's exit code if Ray has fallen
-_LOOK_S, _LOOK_AT_ALL = 0.5, 2  # all descendants every so many looks
-_LAST_LOOK_S = 0.2  # until then the raylet that this process has missed has ended
+_OVER = b"over"  # tells the watchdog that Ray may end
+_FALLEN = 3  # the watchdog's exit code if Ray has died
+_LOOK_S, _LOOK_AT_ALL = 0.5, 2  # interval of looks; every second one lists all descendants
+_LAST_LOOK_S = 0.2  # within this time a raylet that this process misses has ended
 
 
 @contextmanager
 def watched(before: set[Process]) -> Iterator[None]:
-    """End this process with one line if the Ray that it has started falls.
+    """End this process with a message of one line if the Ray that it started dies.
 
     Args:
         before: Children of this process before it started Ray.
@@ -60,7 +60,7 @@ def watched(before: set[Process]) -> Iterator[None]:
         yield
     finally:
         assert watchdog.stdin is not None  # noqa: S101 - it is a pipe
-        with suppress(BrokenPipeError):  # somebody has killed it
+        with suppress(BrokenPipeError):  # the watchdog was killed
             watchdog.stdin.write(_OVER)
             watchdog.stdin.close()
         thread.join()
@@ -75,14 +75,14 @@ def _wait(watchdog: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> int:
-    """Watch until the other end of standard input is closed, or Ray falls."""
+    """Watch until standard input is closed or Ray dies."""
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(ignored, signal.SIG_IGN)  # the process that started this one decides
+        signal.signal(ignored, signal.SIG_IGN)  # the parent process decides when to end
     own = {_process(text) for text in sys.argv[1:]}
     vital = {process: _VITAL[name] for process in own if (name := name_of(process)) in _VITAL}
     family, looks, is_over = set(own), 0, False
     while not (fallen := _fallen(vital)) and not is_over:
-        if looks % _LOOK_AT_ALL == 0:  # an orphan is no descendant any more: remember it before
+        if looks % _LOOK_AT_ALL == 0:  # remember descendants before they are orphaned
             family = {process for process in family if is_alive(process)} | descendants(own)
         looks += 1
         is_over = bool(select.select([0], [], [], _LOOK_S)[0])
@@ -104,7 +104,7 @@ def _process(text: str) -> Process:
 
 
 def _fallen(vital: dict[Process, str]) -> str | None:
-    """The part of Ray that has ended."""
+    """Name of the part of Ray that has ended; None if all are alive."""
     return next((what for process, what in vital.items() if not is_alive(process)), None)
 
 
@@ -112,7 +112,7 @@ def _say(what: str) -> None:
     line = (
         f"jde: error: Ray has ended: {what} was killed or crashed; run the same command to continue"
     )
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar may have hidden it
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
     with suppress(OSError):
         os.write(2, f"{show_cursor}{line}\n".encode())
 

@@ -1,11 +1,11 @@
-"""The same work for each of several items: in this process, or each a Ray task."""
+"""Call one function for each of several items, in this process or as Ray tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-MOST_IN_PROCESS = 16  # items; a sequence takes .7 s, to start a Ray 5 to 20 s and its workers more
+MOST_IN_PROCESS = 16  # a sequence takes .7 s; starting Ray takes 5 to 20 s, plus its workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -14,19 +14,19 @@ Result = TypeVar("Result")
 def for_each(
     work: Callable[[Item], Result], items: Sequence[Item], address: str | None = None
 ) -> list[Result]:
-    """Call `work` with every item; the same in any order.
+    """Call `work` with every item; the order of execution does not matter.
 
     Args:
-        work: A function of a module, or a `functools.partial` of one.
-        items: What it is called with; every node must see the files they name.
+        work: A function at the top of a module, or a `functools.partial` of one.
+        items: Arguments of the calls; every node must see the files they name.
         address: Ray to run on (`local`, `auto`, `HOST:PORT`). None runs up to
-            `MOST_IN_PROCESS` items in this process and more on a local Ray.
+            `MOST_IN_PROCESS` items in this process, and more on a local Ray.
 
     Returns:
-        What `work` gave, in the order of `items`.
+        Results of `work`, in the order of `items`.
 
     Raises:
-        ValueError: The first refusal in that order.
+        ValueError: The first one that `work` raised, in that order.
         RunError: If there is no Ray at the address.
     """
     if address is None and len(items) <= MOST_IN_PROCESS:
@@ -47,7 +47,7 @@ def for_each(
 
 
 def _attempt(work: Callable[[Item], Result], item: Item) -> Result | ValueError:
-    """What `work` gives, or its refusal as a value: Ray would wrap it in a traceback."""
+    """The result of `work`, or its ValueError as a value, which Ray would wrap in a traceback."""
     try:
         return work(item)
     except (ValueError, OSError) as error:

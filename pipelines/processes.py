@@ -1,8 +1,8 @@
-"""Processes of this machine: their families, and marks that say which one made a file or folder.
+"""Processes of this machine: their descendants, and marks in the names of their temporary files.
 
-A process that is killed leaves its temporary files behind; a mark lets a later one clear up after
-it. A mark holds the machine (this boot, this container), the number of the process and when it
-began: numbers are given out again.
+A killed process leaves temporary files behind; their marks let a later process remove them. A mark
+holds the machine (this boot, this container), the process number and, since numbers are reused,
+the start of the process.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _MARK = re.compile(r"([0-9a-f]{8})-(\d+)-(\d+)(?=-|$)")
-_FOREIGN_S = 7 * 86_400.0  # a machine that we cannot ask has forgotten what is so old
-_PATIENCE_S = 5.0  # for processes that were told to end
+_FOREIGN_S = 7 * 86_400.0  # files of other machines count as left behind after this time
+_PATIENCE_S = 5.0  # for processes that were killed to end
 
 Process = tuple[int, int]  # number and start
 
 
 def mark() -> str:
-    """Of this process, for names: machine, number, start."""
+    """Mark of this process, for file names: machine, number, start."""
     pid = os.getpid()
     return f"{_machine()}-{pid}-{started_at(pid) or 0}"
 
 
 def started_at(pid: int) -> int | None:
-    """When a process of this machine began, in ticks since the boot; None if it has ended."""
+    """Start of a process of this machine, in ticks since the boot; None if it has ended."""
     try:
         text = (_PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    fields = text.rpartition(")")[2].split()  # the process name before ")" may contain anything
     return None if fields[0] in "ZX" else int(fields[19])
 
 
 def is_alive(process: Process) -> bool:
-    """Whether it has not ended."""
+    """Whether the process is still running."""
     return started_at(process[0]) == process[1]
 
 
 def name_of(process: Process) -> str:
-    """What it goes by, at most 15 characters; empty if it has ended."""
+    """Name of the process, at most 15 characters; empty if it has ended."""
     with suppress(OSError):
         return (_PROC / str(process[0]) / "comm").read_text().strip()
     return ""
@@ -76,7 +76,7 @@ def descendants(ancestors: set[Process]) -> set[Process]:
 
 
 def end(family: set[Process]) -> None:
-    """Kill these processes and what they have started, and wait for their ends."""
+    """Kill these processes and their descendants, and wait until they have ended."""
     family = family | descendants(family)
     deadline = time.monotonic() + _PATIENCE_S
     while (left := {process for process in family if is_alive(process)}) and (
@@ -91,23 +91,23 @@ def end(family: set[Process]) -> None:
 def is_left(path: Path, prefix: str) -> bool:
     """Whether a file or folder, named `prefix` + `mark()` + anything, was left by a dead process.
 
-    Where its process cannot be looked for (another machine that shares the folder, another
-    container, a name without a mark) it counts as left when nothing has changed it for a week.
+    If its process cannot be checked (another machine that shares the folder, another container, a
+    name without a mark), it counts as left once it has not changed for a week.
     """
     found = _MARK.match(path.name.removeprefix(prefix))
     if found is not None and found[1] == _machine() and _PROC.is_dir():
         return started_at(int(found[2])) != int(found[3])
     try:
         return time.time() - _last_change(path) > _FOREIGN_S
-    except OSError:  # gone meanwhile
+    except OSError:  # removed in the meantime
         return False
 
 
 def sweep(folder: Path, prefix: str) -> int:
-    """Remove what dead processes have left in `folder` under names with `prefix`.
+    """Remove files and folders of dead processes from `folder` whose names start with `prefix`.
 
     Returns:
-        How many files and folders were removed; another user's stay.
+        Number of files and folders removed; those of other users stay.
     """
     num_removed = 0
     for path in folder.glob(f"{prefix}*"):
@@ -125,14 +125,14 @@ def sweep(folder: Path, prefix: str) -> int:
 
 
 def _last_change(path: Path) -> float:
-    """Of a file, or of anything in a folder."""
+    """Time of the last change to a file, or to anything in a folder."""
     inside = path.rglob("*") if path.is_dir() else ()
     return float(max(one.lstat().st_mtime for one in (path, *inside)))
 
 
 @cache
 def _machine() -> str:
-    """8 hex digits of what numbers of processes belong to: this boot of this container."""
+    """8 hex digits that identify this boot of this container, for which process numbers hold."""
     parts = [socket.gethostname()]
     try:
         parts.append((_PROC / "sys/kernel/random/boot_id").read_text())

@@ -1,7 +1,8 @@
 """Refine the tracks of finished videos offline: join, filter, fill and smooth them.
 
-A run's own rows are never changed: refined ones go to a folder of their own, where each video's
-file is created once, as a run does it. See docs/decisions for why this is no part of a run.
+A run's own rows never change: refined rows go to a separate folder, where each video's file is
+created once, as in a run. docs/decisions/0009-refinement-is-a-verb.md explains why a run does not
+refine.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class RefineConfig:
     """Steps of a refinement, in this order; each is off by default.
 
     Attributes:
-        relink: Join broken tracks by embedding, None for no.
+        relink: Limits for joining broken tracks by embedding; None joins none.
         min_track_length: Leave out tracks seen in fewer frames.
         interpolate: Fill gaps of up to this many frames.
         smooth: Smooth boxes over all frames of their track.
@@ -73,11 +74,11 @@ class RefineConfig:
 
     @property
     def does_nothing(self) -> bool:
-        """Whether all of it is off."""
+        """Whether all steps are off."""
         return self == RefineConfig()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `run.json` holds them."""
+        """Plain values, as stored in `run.json`."""
         values: dict[str, Any] = asdict(self)
         return values
 
@@ -106,9 +107,9 @@ class Refined:
     """Result for one video.
 
     Attributes:
-        is_new: False where its file was there already.
-        emptied: Columns that somebody added: nobody knows what they are for the new rows, so that
-            they are null in all of them.
+        is_new: False if its file existed already.
+        emptied: Columns that were added to the file after the run; they are null in all rows, since
+            their values for new rows are unknown.
     """
 
     name: str
@@ -123,11 +124,11 @@ class Refined:
 def refine(
     source: Path, out: str, config: RefineConfig, address: str | None = None
 ) -> list[Refined]:
-    """Refine all tracks of a run, or MOT text files, into a folder of their own.
+    """Refine all tracks of a run, or MOT text files, into a separate folder.
 
     Args:
         source: OUT of the run, a folder of its Parquet files or of MOT text, or one such file.
-        out: Folder or `s3://` prefix for `tracks/` and a `run.json` that says what was done.
+        out: Folder or `s3://` prefix for `tracks/` and a `run.json` that records the steps.
         config: Steps to apply.
         address: Address of the Ray cluster; None for this process if there are few videos.
 
@@ -135,8 +136,8 @@ def refine(
         One result per video, by name.
 
     Raises:
-        ValueError: If there are no tracks, a file cannot be read, it has no embeddings to relink
-            by, or `out` holds other tracks.
+        ValueError: If there are no tracks, a file cannot be read or lacks the embeddings for
+            relinking, or `out` holds other tracks.
         RunError: If there is no Ray at the address.
     """
     files = find_tracks(source)
@@ -158,7 +159,7 @@ def _check_embeddings(files: list[Path]) -> None:
     """Refuse tracks that cannot be relinked, before anything is written.
 
     Raises:
-        ValueError: If a file has no embeddings or is no Parquet.
+        ValueError: If a file has no embeddings or is not Parquet.
     """
     for path in files:
         schema = pa.schema([])
@@ -173,7 +174,7 @@ def _check_embeddings(files: list[Path]) -> None:
 
 
 def _source_record(source: Path) -> dict[str, Any]:
-    """`run.json` of the run that the tracks are of, empty where there is none."""
+    """`run.json` of the run that wrote the tracks, empty if there is none."""
     for folder in (source, source.parent, source.parent.parent):
         if (folder / RUN_KEY).is_file():
             try:
@@ -187,10 +188,10 @@ def _source_record(source: Path) -> dict[str, Any]:
 
 
 def _begin(store: ObjectStore, record: dict[str, Any], source: Path, config: RefineConfig) -> None:
-    """Create `run.json`, or check the one that is there.
+    """Create `run.json`, or check the existing one.
 
-    It is that of the run with `refined` in its configuration, so that `jde track` into the same
-    folder is refused.
+    It is the run's `run.json` with `refined` added to the configuration, so that `jde track`
+    refuses this folder.
     """
     refined = config.to_dict()
     text = json.dumps([record.get("config_hash"), refined], sort_keys=True)

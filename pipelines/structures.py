@@ -18,32 +18,32 @@ DEFAULT_RATE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One input. `uri` is canonical (absolute path or s3://...); `name` goes into the id."""
+    """One input. `uri` is canonical (absolute path or s3://...); `name` becomes part of the id."""
 
     uri: str
     name: str
     is_image_folder: bool = False
-    frames_per_second: float | None = None  # from seqinfo.ini; None: the container's
-    num_bytes: int = field(default=0, compare=False)  # of the file when it was listed; 0: unknown
-    version: str = field(default="", compare=False)  # likewise: what changes with its content
+    frames_per_second: float | None = None  # from seqinfo.ini; None: that of the container
+    num_bytes: int = field(default=0, compare=False)  # size of the listed file; 0: unknown
+    version: str = field(default="", compare=False)  # of the listed file; changes with its content
 
     @property
     def video_id(self) -> str:
-        """The name, key-safe, and 16 hex digits of the hash of the URI; see `pipelines.names`."""
+        """The key-safe name and 16 hex digits of the hash of the URI; see `pipelines.names`."""
         return make_id(self.name, self.uri)
 
     @property
     def source_version(self) -> str:
-        """Of `version` what is the video's own; behind it that of its saved detections follows."""
+        """The video's part of `version`; the version of its saved detections may follow it."""
         return self.version.partition("|")[0]
 
 
 @dataclass(frozen=True)
 class Keyframe:
-    """Where decoding can start: the frame's rank among all frames of its video, and its stamp.
+    """A frame at which decoding can start.
 
     Attributes:
-        frame: 0-based number.
+        frame: 0-based rank among all frames of the video.
         pts: Presentation time stamp, in the stream's own unit.
     """
 
@@ -53,21 +53,21 @@ class Keyframe:
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of frames of one video, the input row of the dataflow. By default all of them.
+    """A range of frames of one video, the input row of the dataflow; by default all its frames.
 
     Attributes:
-        video: Whose frames.
-        attempt: Number of the try at this video; older attempts are fenced off.
-        start_frame: First frame taken, on a border of chunks.
-        stop_frame: Frame behind the last one, on a border of chunks; None goes to the end.
-        seek: Where decoding starts, at `start_frame` or before; None: at the beginning.
-        stop_pts: Stamp of `stop_frame`, which proves that no frame was counted wrongly.
-        num_frames: Of the whole video, for the last segment's proof; None: not known.
-        version: Of what was cut, or of what was listed if a checkpoint is gone on from; another
-            one is refused. Empty: any.
-        checkpoint: Key in OUT from which the association goes on; empty: none.
-        may_cut: It may be parted into several segments.
-        replaces: Results of an earlier run may be in OUT; they go when there are new ones.
+        video: The video that the frames belong to.
+        attempt: Number of the attempt at this video; older attempts are fenced off.
+        start_frame: First frame, at a chunk boundary.
+        stop_frame: Frame after the last one, at a chunk boundary; None for the end of the video.
+        seek: Keyframe at which decoding starts, not after `start_frame`; None for the beginning.
+        stop_pts: Stamp of `stop_frame`, which verifies the numbering of frames.
+        num_frames: Frames in the whole video, which verifies the last segment; None if unknown.
+        version: Version of the file when it was split, or when it was listed if a checkpoint is
+            resumed; a file of another version is refused. Empty for any.
+        checkpoint: Key in OUT of the checkpoint that the association resumes; empty for none.
+        may_cut: Whether it may be split into several segments.
+        replaces: Whether OUT may hold results of an earlier run; new results replace them.
     """
 
     video: Video
@@ -84,20 +84,20 @@ class Segment:
 
     @property
     def is_part(self) -> bool:
-        """Whether frames before or behind it belong to other segments."""
+        """Whether frames before or after it belong to other segments."""
         return self.start_frame > 0 or self.stop_frame is not None
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the decoder knows of a video when it has seen its frames.
+    """Properties of a video as the decoder found them.
 
     Attributes:
-        width: Of a frame in source pixels, after display rotation.
-        height: Likewise.
+        width: Frame width in source pixels, after display rotation.
+        height: Frame height in source pixels, after display rotation.
         frames_per_second: Nominal rate, for the lost-track buffer.
-        num_frames: As the container tells before they are counted, 0 if it does not: for the time
-            that is left, and nothing else.
+        num_frames: Number of frames that the container states, 0 if it states none; used only to
+            estimate the remaining time.
     """
 
     width: int
@@ -111,18 +111,18 @@ class FrameChunk:
     """T frames of one video, letterboxed for the network: one row of the dataset.
 
     Attributes:
-        video_id: Whose frames.
-        attempt: Of the segment.
-        chunk_index: 0, 1, ... over the whole video.
+        video_id: Id of the video that the frames belong to.
+        attempt: Attempt of the segment.
+        chunk_index: Number 0, 1, ... over the whole video.
         frame_index: `(n,)` int64 0-based source frame numbers, n <= T.
         time_s: `(n,)` float64 presentation times in seconds.
         frames: `(T, H, W, 3)` uint8 RGB; rows from n on are padding.
         info: Size and rate of the video.
-        is_last: No chunk follows.
-        error: The decoder gave up here; then n is 0 and no chunk follows.
+        is_last: Whether no chunk follows.
+        error: Error at which decoding ended; then n is 0 and no chunk follows.
         num_damaged: Frames of this chunk in which the decoder concealed missing data.
-        decode_whole: The frames are not the ones that the packets promised when the video was
-            split: it has to be decoded again as one segment. `error` is set too; no user sees it.
+        decode_whole: The frames differ from the packets by which the video was split, so it must be
+            decoded again as one segment. `error` is set too, but no user sees it.
     """
 
     video_id: str
@@ -140,14 +140,12 @@ class FrameChunk:
 
 @dataclass(frozen=True)
 class DetectionChunk:
-    """What a detector delivers to the association: `FrameChunk` without pixels.
+    """A detector's delivery to the association: a `FrameChunk` with detections instead of pixels.
 
     Attributes:
-        detections: One a frame, in the order of `frame_index`.
+        detections: One value per frame, in the order of `frame_index`.
         num_capped: Detections dropped by `max_detections` in this chunk.
-        error: From the decoder or the detector; then `detections` is empty.
-        num_damaged: As in `FrameChunk`.
-        decode_whole: As in `FrameChunk`.
+        error: Error of the decoder or the detector; then `detections` is empty.
     """
 
     video_id: str
@@ -166,7 +164,7 @@ class DetectionChunk:
 
 @dataclass(frozen=True)
 class TrackedFrame:
-    """Tracks of one frame, as a session hands them to the sink."""
+    """Tracks of one frame, as a session passes them to the row writer."""
 
     frame_index: int
     time_s: float
@@ -176,10 +174,10 @@ class TrackedFrame:
 
 @dataclass(slots=True)
 class Counts:
-    """What happened in one video (or, added up, in a run). Every drop has a name here."""
+    """Counts of one video or, added up, of a run; all that is dropped is counted by cause."""
 
     frames: int = 0
-    damaged: int = 0  # of the frames, those with missing data that the decoder concealed
+    damaged: int = 0  # frames with missing data that the decoder concealed
     detections: int = 0
     rows: int = 0
     tracks: int = 0
@@ -199,16 +197,16 @@ class Counts:
 
 
 class Verdict(Enum):
-    """How an association shard answers a worker that announces or delivers a chunk."""
+    """Answer of an association shard to a worker that announces or delivers a chunk."""
 
     TAKEN = "taken"
-    """Announced: go ahead. Delivered: it was accepted."""
+    """The announced chunk may be decoded, or the delivered one was accepted."""
     DUPLICATE = "duplicate"
-    """It was delivered before."""
+    """The chunk was delivered before."""
     STALE = "stale"
-    """It belongs to an attempt that is over, or to a video of another shard."""
+    """The chunk belongs to an earlier attempt, or to a video of another shard."""
     ENDED = "ended"
-    """Its video has ended."""
+    """The chunk's video has ended."""
     HALTED = "halted"
     """The shard cannot write any more."""
     LOST = "lost"
@@ -217,12 +215,12 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DecodeGrant:
-    """Whether a task shall decode a segment.
+    """Permission for a task to decode a segment.
 
     Attributes:
-        go: If not, decoding has killed its workers too often, or the video has ended.
-        num_chunks: Chunks that an earlier try made; a refused task yields at least one more, since
-            a replay must not be shorter than what was read of it.
+        go: False if decoding has killed its workers too often, or the video has ended.
+        num_chunks: Chunks that an earlier try produced; a refused task yields at least one more,
+            since a replay must not be shorter than the part already read.
     """
 
     go: bool
@@ -231,13 +229,13 @@ class DecodeGrant:
 
 @dataclass(frozen=True, slots=True)
 class VideoOutcome:
-    """How one video ended in this run: committed tracks, or an error record.
+    """Result of one video in this run: committed tracks, or an error record.
 
     Attributes:
-        video: Which one.
-        counts: What was seen and written; what was dropped, by cause.
+        video: The video.
+        counts: Frames, detections and rows; what was dropped, by cause.
         seconds: Time spent in association and writing.
-        error: Why there are no tracks, None if there are.
+        error: Why there are no tracks; None if there are.
     """
 
     video: Video
@@ -247,13 +245,13 @@ class VideoOutcome:
 
 
 class Decoded(NamedTuple):
-    """How far the decoding of a segment has come.
+    """Progress of decoding a segment.
 
     Attributes:
-        video_id: Of the segment.
-        start_frame: Likewise.
-        num_chunks: Chunks made so far.
-        has_ended: No chunk follows.
+        video_id: Id of the segment's video.
+        start_frame: First frame of the segment.
+        num_chunks: Chunks produced so far.
+        has_ended: Whether no chunk follows.
     """
 
     video_id: str

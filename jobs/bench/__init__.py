@@ -1,1 +1,1 @@
-"""`jde bench`: the parts measured on this machine."""
+"""`jde bench`: measures the parts of jde-ray on this machine."""

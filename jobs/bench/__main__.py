@@ -1,4 +1,4 @@
-"""`python -m jobs.bench`, as `jde bench`."""
+"""Makes `python -m jobs.bench` the same as `jde bench`."""
 
 from jde_ray.jobs.bench.app import app
 from jde_ray.jobs.console.runner import main

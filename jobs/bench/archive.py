@@ -1,7 +1,7 @@
-"""`jde bench archive` and `jde bench long-video`: many short videos, one long one.
+"""`jde bench archive` and `jde bench long-video`: many short videos, or a long one.
 
-They measure the dataflow itself, with a stand-in for the network: its speed and memory, and that
-a finished run started again decodes nothing.
+They measure the speed and memory of the dataflow itself, with a stand-in for the network, and check
+that a repeated run decodes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jde_ray.jobs.bench.memory import MIB, Memory
 if TYPE_CHECKING:
     from jde_ray.pipelines.output.summary import Summary
 
-_COURSE = ("videos_per_second_by_tenth", "driver_mib_by_tenth")  # over the course of a run
+_COURSE = ("videos_per_second_by_tenth", "driver_mib_by_tenth")  # figures over time
 
 
 def archive(

@@ -1,4 +1,4 @@
-"""Shared by the measurements: the machine they report, the form of their output."""
+"""The processor's name and the output format that all measurements share."""
 
 from __future__ import annotations
 

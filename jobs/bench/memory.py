@@ -62,7 +62,7 @@ class Memory:
         times = [at for at, _ in self._done]
         counts = [float(getattr(progress, kind)) for _, progress in self._done]
         borders = np.linspace(counts[0], counts[-1], 11)
-        # of several receipts with the same count, the first
+        # use the first of several receipts with the same count
         at = np.interp(borders, *_rising(counts, times))
         return [round(float(rate), 1) for rate in np.diff(borders) / np.maximum(np.diff(at), 1e-9)]
 
@@ -83,7 +83,7 @@ def _rising(counts: list[float], times: list[float]) -> tuple[list[float], list[
 
 
 def _used() -> dict[str, float]:
-    """Memory in use by kind of process, read from /proc; zeros where there is none."""
+    """Memory in use by kind of process, read from /proc; zeros on systems without it."""
     own = os.getpid()
     used = {"driver": sum(_resident(own)) / MIB, "association": 0.0, "workers": 0.0}
     for process in _descendants(own):
@@ -91,7 +91,7 @@ def _used() -> dict[str, float]:
             title = Path(f"/proc/{process}/cmdline").read_bytes()
             # shared memory is the object store, which has a fixed size
             private = _resident(process)[0] / MIB
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         if title.startswith(b"ray::"):
             used["workers"] += private

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from jde_ray.models.jde.network import JDE
 
 LIMIT_SECONDS = 1.5  # a shorter probe is often too low on a busy machine
-CANDIDATES = 50  # per frame, that reach NMS and the embedding gather
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}  # with their names in torch
+CANDIDATES = 50  # boxes per frame that reach NMS and the embedding gather
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}  # name -> name in torch
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkBench:
-    """Networks to measure, and how.
+    """Networks to measure, and the settings of the measurement.
 
     Attributes:
         names: Names of network configurations.
@@ -147,7 +147,7 @@ def _time(bench: NetworkBench, call: Callable[[int], None]) -> _Runs:
     best, until = float("inf"), perf_counter() + bench.seconds
     while best == float("inf") or perf_counter() < until:
         started = perf_counter()
-        call(times)  # ends with a copy to the host: nothing is left running
+        call(times)  # ends with a copy to the host, which waits for the device
         best = min(best, (perf_counter() - started) / times)
     return _Runs(best, peak_bytes(bench.device))
 
@@ -192,12 +192,12 @@ def reset_peak(device: str) -> None:
         return
     try:
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # no Linux, or not allowed: the peak is then that of the process so far
+    except OSError:  # not Linux, or not permitted; the peak then covers the process so far
         return
 
 
 def peak_bytes(device: str) -> int:
-    """Highest memory since `reset_peak`: of the GPU's tensors, or of the whole process."""
+    """Highest memory since `reset_peak`: of the GPU's tensors, or of the process."""
     if device == "cuda":
         import torch
 

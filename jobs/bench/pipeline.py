@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jde_ray.pipelines.tracking.pools import Pools
     from jde_ray.pipelines.tracking.stages.decode import Decoder
 
-_CHUNKS_KEPT = 24  # chunks of frames that the detection stage is fed in a loop
+_CHUNKS_KEPT = 24  # chunks of frames that are fed to the detection stage in a loop
 
 
 def pipeline(

@@ -115,7 +115,7 @@ def compare(reference: Sequence[Seen], other: Sequence[Seen]) -> dict[str, Any]:
     """Compare one mode with the reference over the same frames.
 
     Returns:
-        `detections`: number in the reference; `lost`, `gained`: detections only in one of the two.
+        `detections`: number in the reference; `lost`, `gained`: detections in only one of the two.
         `moved_median_px`, `moved_mean_px`, `moved_p99_px`, `moved_max_px`: largest change of any
         coordinate of a box, in source pixels (a box moves far where NMS prefers another candidate
         of the same person). `embedding_distance`: mean distance. `rows`, `rows_lost`,

@@ -53,7 +53,7 @@ def decode(
     resize: str = "fast",
     rect: bool = False,
 ) -> Iterator[FrameChunk]:
-    """As `pipelines.video.chunks.decode_segment`; arguments about pixels are ignored."""
+    """Like `pipelines.video.chunks.decode_segment`; ignores arguments about pixels."""
     total = int(Path(segment.video.uri).read_text())
     wanted = range(0, total, vid_stride)[:max_frames]
     step = chunk_frames * vid_stride
@@ -79,7 +79,7 @@ def decode(
 def split(
     segment: Segment, *, segment_frames: int, step: int, max_frames: int | None = None
 ) -> list[Segment]:
-    """As `pipelines.video.splitting.split_segment`."""
+    """Like `pipelines.video.splitting.split_segment`."""
     total = int(Path(segment.video.uri).read_text())
     length = -(-segment_frames // step) * step
     starts = list(range(segment.start_frame, min(total, max_frames or total), length))
@@ -98,7 +98,7 @@ class _Found:
 
 
 class WalkersModel:
-    """People on straight paths, each with an embedding of their own.
+    """People on straight paths, each with a different embedding.
 
     Args:
         config: Its `weights` is the number of people.
@@ -108,7 +108,7 @@ class WalkersModel:
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
         count = int(config.weights)
         rng = np.random.default_rng(0)
-        self._start = rng.uniform((22, 2), (66, 38), (count, 2))  # nobody comes to the border
+        self._start = rng.uniform((22, 2), (66, 38), (count, 2))  # away from the border
         self._speed = rng.uniform((-0.1, 0), (0.1, 0), (count, 2))
         looks = rng.normal(size=(count, _DIM)).astype(np.float32)
         self._looks = looks / np.linalg.norm(looks, axis=1, keepdims=True)
@@ -122,7 +122,7 @@ class WalkersModel:
         return in_source_pixels([self._find(int(number)) for number in numbers], letterboxes)
 
     def _find(self, number: int) -> _Found:
-        # there and back again, so that nobody leaves however long the video is
+        # back and forth, so that people stay in the frame for any number of frames
         phase = abs(number % 400 - 200)
         corner = self._start + self._speed * phase
         tlbr = np.concatenate([corner, corner + np.array([8.0, 24.0])], axis=1).astype(np.float32)

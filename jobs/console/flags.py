@@ -28,7 +28,7 @@ class Flag:
     Attributes:
         config: The frozen dataclass; its default is shown in the help.
         field: The field to set.
-        text: What the setting does, for the help.
+        text: Help text of the setting.
         panel: Heading in the help; None: the verb's own options.
         metavar: Accepted values, for the help; None: by the type of the field.
         default: Default to show in place of the field's; empty: none, since a file holds it.

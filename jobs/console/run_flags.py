@@ -144,7 +144,7 @@ FLAGS: dict[str, Flag] = {
         config=OutputConfig,
         field="save_detections",
         panel=_OUTPUT,
-        text="Write detections with embeddings, as they are before association.",
+        text="Write the detections and their embeddings, before association.",
     ),
     "device": Flag(
         config=ResourceConfig,
@@ -170,7 +170,7 @@ FLAGS: dict[str, Flag] = {
         config=ResourceConfig,
         field="num_associators",
         panel=_MACHINE,
-        text="Number of association actors.",
+        text="Number of association shards.",
         metavar="auto|N",
         default="auto",
     ),

@@ -1,4 +1,4 @@
-"""Runs a verb: an error is one line on stderr, and the exit code says its kind.
+"""Runs a verb; an error becomes one line on stderr and an exit code for its kind.
 
 `JDE_DEBUG=1` shows the traceback too.
 """

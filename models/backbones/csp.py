@@ -1,9 +1,9 @@
 """CSP network: 2.9 M parameters of dense convolutions, the small model's backbone.
 
 Wang et al., "CSPNet: A New Backbone that can Enhance Learning Capability of CNN" (2020), in the
-arrangement of the NanoDet-g detector, so that its published weights can be taken over. Those come
-with their batch norms folded into the convolutions, so here a convolution has a bias and no norm:
-this network is meant to start from such weights, not to be trained from scratch.
+arrangement of the NanoDet-g detector, whose published weights therefore fit. Their batch norms are
+folded into the convolutions, so a convolution here has a bias and no norm: this network is meant
+to start from such weights, not to be trained from scratch.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class CspUnit(nn.Module):
         self.expand = convolution(channels // 2, channels // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W)` to the same shape."""
+        """Map `(B, C, H, W)` to the same shape."""
         half = self.reduce(x)
         return torch.cat((self.expand(half), half), 1)
 
 
 class CspStage(nn.Module):
-    """A convolution, whose output is concatenated with the same passed through some units."""
+    """A convolution whose output is concatenated with itself after `units` units."""
 
     def __init__(self, channels: int, units: int, stride: int) -> None:
         super().__init__()
@@ -62,8 +62,9 @@ class CspNet(nn.Module):
         self.stem = convolution(3, 32, 2)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.stages = nn.ModuleList(CspStage(*stage) for stage in STAGES)
-        for name, values in (("mean", MEAN), ("std", STD)):  # not part of a weight file, so
-            value = torch.tensor(values, device="cpu").view(3, 1, 1)  # never on the meta device
+        for name, values in (("mean", MEAN), ("std", STD)):
+            # weight files do not hold these, so they must not be on the meta device
+            value = torch.tensor(values, device="cpu").view(3, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,7 +29,7 @@ class DarkUnit(nn.Module):
         self.expand = conv_bn(channels // 2, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W)` to the same shape."""
+        """Map `(B, C, H, W)` to the same shape."""
         out: Tensor = x + self.expand(self.reduce(x))
         return out
 

@@ -1,7 +1,7 @@
 """Feature extractors.
 
-Each is a module `images (B, 3, H, W) -> (c8, c16, c32)` at strides 8, 16 and 32 with an attribute
-`channels` naming their widths in that order.
+Each is a module `images (B, 3, H, W) -> (c8, c16, c32)` at strides 8, 16 and 32; its attribute
+`channels` holds their widths in that order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """ResNet-50 and ResNet-101, the paper's other backbones beside Darknet-53.
 
 He et al., "Deep Residual Learning for Image Recognition" (2016), with the stride on the 3x3
-convolution of a unit. Modules have the names of torchvision's files, which load as they are.
+convolution of a unit. Modules are named as in torchvision's files, which load unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1x1 to `hidden` channels, 3x3, 1x1 to four times as many, the (projected) input added."""
+    """1x1 to `hidden` channels, 3x3, 1x1 to `4 hidden`, and the (projected) input added."""
 
     def __init__(self, inputs: int, hidden: int, stride: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, inputs, H, W)` to `(B, 4 hidden, H / stride, W / stride)`."""
+        """Map `(B, inputs, H, W)` to `(B, 4 hidden, H / stride, W / stride)`."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -48,7 +48,7 @@ class ResNet(nn.Module):
     """`(B, 3, H, W)` to features of 512, 1024 and 2048 channels at strides 8, 16 and 32.
 
     Args:
-        units: Bottlenecks of the four stages.
+        units: Number of bottlenecks in each of the four stages.
     """
 
     channels = (512, 1024, 2048)
@@ -65,8 +65,9 @@ class ResNet(nn.Module):
         self.layer2 = self._stage(256, 128, units[1], 2)
         self.layer3 = self._stage(512, 256, units[2], 2)
         self.layer4 = self._stage(1024, 512, units[3], 2)
-        for name, values in (("mean", MEAN), ("std", STD)):  # not part of a weight file, so
-            value = torch.tensor(values, device="cpu").view(3, 1, 1)  # never on the meta device
+        for name, values in (("mean", MEAN), ("std", STD)):
+            # weight files do not hold these, so they must not be on the meta device
+            value = torch.tensor(values, device="cpu").view(3, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
     @staticmethod

@@ -1,8 +1,8 @@
 """ShuffleNet V2 at half width: 0.15 M parameters, the small model's backbone.
 
 Ma et al., "ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design" (2018),
-in the arrangement of the FastestDet detector, so that its published weights can be taken over:
-the channel shuffle stands at the entry of a unit and splits even from odd channels.
+in the arrangement of the FastestDet detector, whose published weights therefore fit: the channel
+shuffle comes first in a unit and separates even from odd channels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _convolution(
 
 
 class ShuffleUnit(nn.Module):
-    """Half of the channels pass, half are convolved; with stride 2 both halves are convolved."""
+    """Half of the channels pass unchanged, half are convolved; with stride 2 both are convolved."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

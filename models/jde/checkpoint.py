@@ -1,4 +1,4 @@
-"""Reading files that come from elsewhere: nothing in them is run, and every refusal is one line."""
+"""Reading foreign checkpoints: no code in them is run, and every refusal is one line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PYTORCH, DARKNET = ".pt", ".weights"  # suffixes, by which the reader is chosen
+PYTORCH, DARKNET = ".pt", ".weights"  # the suffix decides which reader is used
 
 
 class CheckpointError(ValueError):
-    """A weight file is refused; one line with the file, the first wrong key, what is accepted."""
+    """A weight file is refused; one line with the file, the first wrong key, what is expected."""
 
 
 def one_line(error: Exception) -> str:
@@ -26,10 +26,11 @@ def one_line(error: Exception) -> str:
 def read_pickle(path: Path) -> dict[str, Any]:
     """Read a file of `torch.save`, restricted to tensors and plain values (`weights_only`).
 
-    There is no fallback: a file that names anything else is refused and nothing of it is called.
+    A file that names anything else is refused, and nothing in it is called.
 
     Raises:
-        CheckpointError: If the file is cut off, of another kind, no dictionary, or would run code.
+        CheckpointError: If the file is truncated, of another kind, not a dictionary, or would run
+            code.
     """
     try:
         with warnings.catch_warnings():
@@ -48,7 +49,7 @@ def _why(path: Path, error: Exception) -> str:
     if suffix == DARKNET:
         return f"is a Darknet file, not a PyTorch one; give it the suffix {DARKNET}"
     if suffix != PYTORCH:
-        return "is no PyTorch file (it is neither a zip archive nor a pickle)"
+        return "is not a PyTorch file (it is neither a zip archive nor a pickle)"
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
     if named:
         return f"would run code when read ({named[1]}); expected a file of tensors only"
@@ -61,7 +62,7 @@ def _why(path: Path, error: Exception) -> str:
 
 
 def fitting_suffix(path: Path) -> str | None:
-    """The suffix of the kind that the file's first bytes say; None if they say none of these."""
+    """The suffix that fits the file's first bytes; None if they belong to neither kind."""
     with path.open("rb") as file:
         start = file.read(8)
     if looks_like_darknet(start):
@@ -77,7 +78,7 @@ def looks_like_darknet(start: bytes) -> bool:
 
 
 def check_keys(path: Path, got: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None:
-    """Demand exactly the keys and shapes of `wanted`, and numbers that are finite.
+    """Require exactly the keys and shapes of `wanted`, and finite numbers.
 
     Raises:
         CheckpointError: Naming the first key that is missing, of another shape, unknown or not

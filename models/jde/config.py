@@ -16,23 +16,23 @@ class JDEConfig:
     """Architecture of one network.
 
     Attributes:
-        name: Name of the configuration, for people.
+        name: Name of the configuration, for display.
         size: Width and height in pixels it was trained for, multiples of 32.
-        backbone: Which feature extractor (a key of `models.backbones.registry.BACKBONES`).
-        neck_channels: Width of the pyramid at strides 32, 16, 8.
+        backbone: A key of `models.backbones.registry.BACKBONES`.
+        neck_channels: Channels of the pyramid at strides 32, 16, 8.
         neck_block: `conv5` is the published stack of five convolutions, `residual` a 1x1
             convolution and `neck_depth` residual units of two 3x3 convolutions.
         neck_depth: Residual units at strides 32, 16, 8 (only for `residual`).
         activation: Activation after every convolution with batch norm outside the backbone.
-        head_expansion: Width of the box head's hidden layer over the neck's.
+        head_expansion: Channels of the box head's hidden layer, as a multiple of the neck's.
         embedding_dim: D, length of an appearance vector.
         embedding_hidden: Whether a hidden 3x3 convolution precedes the embedding layer.
-        anchors: For strides 32, 16, 8 the (width, height) of each anchor in network pixels.
-        cell_offset: Where in its cell an anchor stands: 0 is the published corner, .5 the centre.
+        anchors: (width, height) of each anchor in network pixels, for strides 32, 16, 8.
+        cell_offset: Position of an anchor in its cell: 0 the corner (as published), .5 the centre.
         score: `softmax` over a (background, foreground) pair as published, or one `sigmoid`.
 
     Raises:
-        ValueError: If the parts do not fit together.
+        ValueError: If the size is no multiple of 32 or the strides differ in number of anchors.
     """
 
     name: str
@@ -58,24 +58,24 @@ class JDEConfig:
 
     @property
     def num_anchors(self) -> int:
-        """Anchors of a cell."""
+        """Anchors per cell."""
         return len(self.anchors[0])
 
     @property
     def score_channels(self) -> int:
-        """Channels that an anchor's score takes: 2 logits or 1."""
+        """Logits per anchor: 2 for `softmax`, 1 for `sigmoid`."""
         return 2 if self.score == "softmax" else 1
 
     @property
     def has_published_layout(self) -> bool:
         """Whether neck, heads and decoding are the published ones.
 
-        Such a network is fed exactly `size`: its anchors were chosen for it.
+        Such a network takes exactly `size`, for which its anchors were chosen.
         """
         return self.neck_block == "conv5" and self.score == "softmax"
 
     def to_json(self) -> str:
-        """Canonical text, as kept in the metadata of a weight file."""
+        """Canonical text, as stored in the metadata of a weight file."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @staticmethod
@@ -115,7 +115,7 @@ SMALL = JDEConfig(
     score="sigmoid",
 )
 
-# The first `small`: 5.0 M parameters, of which 0.15 M are the backbone
+# The first `small`: 5.0 M parameters, 0.15 M of them in the backbone
 SMALL_SHUFFLENET = replace(
     SMALL,
     name="small-shufflenet",

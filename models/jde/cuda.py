@@ -1,7 +1,7 @@
-"""A network on a GPU at full speed: pinned double buffers, one CUDA graph a batch shape.
+"""A network on a GPU at full speed: pinned double buffers, one CUDA graph per batch shape.
 
 `JDE.detect` does the same work step by step. Here the host copies the next batch into pinned memory
-and sends it off while the GPU computes this one, and the network is launched as one recorded graph.
+and uploads it while the GPU computes this one, and the network is launched as one recorded graph.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jde_ray.models.jde.network import JDE
 
 @dataclass(frozen=True)
 class _Slot:
-    """A batch on its way: pinned on the host, on the device, and when it has arrived."""
+    """A batch being uploaded: its pinned buffer, its device buffer, the event of its arrival."""
 
     pinned: Tensor
     device: Tensor
@@ -36,13 +36,13 @@ class _Graph:
 
 
 class CudaRunner:
-    """Detects in batch after batch of one shape or a few.
+    """Detects in a stream of batches that have one shape or a few.
 
     Args:
         model: On its CUDA device, optimised for inference (`models.jde.fusion.optimise`).
 
     Raises:
-        ValueError: If the model is elsewhere.
+        ValueError: If the model is not on a CUDA device.
     """
 
     def __init__(self, model: JDE) -> None:
@@ -62,9 +62,9 @@ class CudaRunner:
         nms_threshold: float = 0.4,
         max_detections: int = 300,
     ) -> Iterator[list[FrameDetections]]:
-        """Results of each `(B, H, W, 3)` uint8 batch on the host, in order, one batch behind.
+        """Detect in `(B, H, W, 3)` uint8 batches on the host; results come one batch late.
 
-        Thresholds as in `JDE.detect`.
+        Thresholds are those of `JDE.detect`.
         """
 
         def finish(maps: list[ScaleMaps]) -> list[FrameDetections]:
@@ -73,12 +73,12 @@ class CudaRunner:
 
         running: list[ScaleMaps] | None = None
         for number, frames in enumerate(batches):
-            # Slot `number % 2` is free: its last batch was finished in the turn before.
+            # Slot `number % 2` is free: its last batch was finished in the previous iteration.
             slot = self._upload(frames, number % 2)
             found = None if running is None else finish(running)
-            running = self._launch(slot)  # a graph's maps are written over: not before `finish`
+            running = self._launch(slot)  # overwrites the graph's maps, so only after `finish`
             if found is not None:
-                yield found  # the GPU works while the caller does
+                yield found  # the GPU computes while the caller works on these
         if running is not None:
             yield finish(running)
 

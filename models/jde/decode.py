@@ -1,4 +1,4 @@
-"""From raw maps to boxes: candidates of every cell, threshold, NMS, embeddings where it counts."""
+"""From raw maps to detections: candidates, threshold, NMS, embeddings of the boxes that remain."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from jde_ray.models.jde.head import ScaleMaps
 from jde_ray.models.losses import box_coding
 from jde_ray.models.structures import FloatArray
 
-MAX_CANDIDATES = 4096  # of an image, into NMS
-MAX_PAIRS = MAX_CANDIDATES**2  # of candidates compared at once, over all images
+MAX_CANDIDATES = 4096  # per image, that reach NMS
+MAX_PAIRS = MAX_CANDIDATES**2  # candidate pairs compared at once, over all images
 
 
 @dataclass(frozen=True)
 class Candidates:
     """Every anchor of every cell, in the published row order.
 
-    Rows run over strides 32, 16, 8; inside a stride anchor-major, then row, then column.
+    Rows are ordered by stride (32, 16, 8), then by anchor, row and column.
 
     Attributes:
         boxes: `(B, N, 4)` cx, cy, w, h in network pixels, float32.
@@ -39,10 +39,10 @@ class Candidates:
     def embeddings(self, image: int | Tensor, rows: Tensor) -> Tensor:
         """L2-normalised `(K, D)` vectors of candidate rows, on the device.
 
-        Only the cells asked for are read; the dense maps are never copied or normalised.
+        Only these cells are read; the dense maps are never copied or normalised.
 
         Args:
-            image: Index of the image, or `(K,)` one per row.
+            image: Index of the image, or `(K,)` indices, one per row.
             rows: `(K,)` int64.
         """
         width = self.embedding_maps[0].shape[1]
@@ -66,10 +66,10 @@ class FrameDetections:
     """Detections of one frame in network pixels, on the host.
 
     Attributes:
-        tlbr: `(N, 4)` float32 corners in network pixels, by falling score.
+        tlbr: `(N, 4)` float32 corners in network pixels, in order of falling score.
         scores: `(N,)` float32.
         embeddings: `(N, D)` float32, L2-normalised.
-        num_capped: Detections left out by the cap on their number.
+        num_capped: Detections left out because there were more than `max_detections`.
     """
 
     tlbr: FloatArray
@@ -112,7 +112,7 @@ def decode_scale(config: JDEConfig, scale: int, maps: ScaleMaps) -> tuple[Tensor
 
 
 def decode(config: JDEConfig, maps: Sequence[ScaleMaps]) -> Candidates:
-    """All candidates of a batch, see `Candidates`."""
+    """All candidates of a batch."""
     decoded = [decode_scale(config, scale, m) for scale, m in enumerate(maps)]
     return Candidates(
         boxes=torch.cat([boxes for boxes, _ in decoded], 1),
@@ -124,12 +124,12 @@ def decode(config: JDEConfig, maps: Sequence[ScaleMaps]) -> Candidates:
 def nms(tlbr: Tensor, threshold: float) -> Tensor:
     """Greedy non-maximum suppression, class-agnostic, continuous IoU (no added pixel).
 
-    A box goes when it overlaps a kept box of higher score by more than `threshold`. Greedy
+    A box is suppressed when it overlaps a kept box of higher score by more than `threshold`. Greedy
     suppression is the fixed point of "kept unless a kept, earlier box suppresses it"; iterating
     that rule on the whole matrix converges in a few steps and runs on the device.
 
     Args:
-        tlbr: `(..., N, 4)` corners by falling score.
+        tlbr: `(..., N, 4)` corners in order of falling score.
         threshold: IoU in [0, 1].
 
     Returns:
@@ -152,10 +152,10 @@ def nms(tlbr: Tensor, threshold: float) -> Tensor:
 def select(
     candidates: Candidates, score_threshold: float, nms_threshold: float, max_detections: int
 ) -> list[FrameDetections]:
-    """Keep the detections of each image: score above the threshold, NMS, the highest scores.
+    """Keep each image's boxes that score above the threshold and survive NMS, highest scores first.
 
-    Images are selected together, so that a GPU waits for the host a few times per batch, and the
-    detections are copied to the host at once.
+    All images are processed together, so that a batch needs few synchronisations with the GPU and
+    one copy to the host.
 
     Raises:
         FloatingPointError: If a score or a kept box is not finite, naming the image.
@@ -189,7 +189,7 @@ class _Chunk:
 
 
 def _by_score(candidates: Candidates, chunk: _Chunk) -> tuple[Tensor, Tensor]:
-    """`(I, K)` rows of each image by falling score, and their scores; -1 where it has fewer."""
+    """`(I, K)` rows of each image by falling score, and their scores; padded with -1."""
     counts = torch.bincount(chunk.image - chunk.first, minlength=chunk.last - chunk.first)
     width = int(counts.max())
     place = torch.arange(len(chunk.row), device=chunk.row.device)
@@ -198,7 +198,7 @@ def _by_score(candidates: Candidates, chunk: _Chunk) -> tuple[Tensor, Tensor]:
     scores = candidates.scores.new_full((len(counts), width), -1.0)
     rows[chunk.image - chunk.first, place] = chunk.row
     scores[chunk.image - chunk.first, place] = candidates.scores[chunk.image, chunk.row]
-    # NMS of thousands of weak candidates is quadratic; far above any cap on detections
+    # NMS is quadratic in the candidates; the cap lies far above any cap on detections
     scores, order = torch.sort(scores, dim=1, descending=True, stable=True)
     return rows.gather(1, order)[:, :MAX_CANDIDATES], scores[:, :MAX_CANDIDATES]
 

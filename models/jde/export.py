@@ -16,20 +16,20 @@ OPSET = 17
 
 
 class _Flat(nn.Module):
-    """The network's candidates as a tuple, which is what ONNX knows."""
+    """The network's candidates as a tuple, since ONNX has no dataclasses."""
 
     def __init__(self, model: JDE) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Tensors by the names of `OUTPUTS`."""
+        """Tensors in the order of `OUTPUTS`."""
         candidates = self.model(images)
         return (candidates.boxes, candidates.scores, *candidates.embedding_maps)
 
 
 def write_onnx(model: JDE, path: Path, notes: dict[str, str] | None = None) -> None:
-    """Write a float32 ONNX file of any batch at the network's size; its folder is created.
+    """Write a float32 ONNX file for any batch size at the network's input size.
 
     Input `images` `(B, 3, H, W)` RGB in [0, 1]. Outputs, before NMS: `boxes` `(B, N, 4)` cx, cy, w,
     h in network pixels and `scores` `(B, N)`, in the order of `models.jde.decode.Candidates`; and
@@ -38,7 +38,7 @@ def write_onnx(model: JDE, path: Path, notes: dict[str, str] | None = None) -> N
 
     Args:
         model: Network in float32; its batch norms are folded in place.
-        path: File to write.
+        path: File to write; its folder is created.
         notes: Text metadata such as `licence`; the configuration is added.
 
     Raises:

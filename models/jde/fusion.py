@@ -1,4 +1,4 @@
-"""Making a loaded network fast: batch norms folded into convolutions, bfloat16, compilation.
+"""Speeding up a loaded network: batch norms folded into convolutions, bfloat16, compilation.
 
 `docs/measurements/performance.md` measures how each of these changes the results.
 """
@@ -15,16 +15,16 @@ from jde_ray.models.jde.network import JDE
 
 
 def fold_batch_norms(module: nn.Module) -> int:
-    """Multiply each batch norm's scale into the convolution before it; returns how many.
+    """Fold each batch norm into the convolution before it; return their number.
 
-    A norm stands directly behind its convolution in every network of this project, also in the
-    order of the modules' names.
+    In every network of this project a norm directly follows its convolution, also in the order of
+    module names.
 
     Args:
-        module: Module in evaluation mode, changed in place, with its state dict.
+        module: Module in evaluation mode; it and its state dict are changed in place.
 
     Raises:
-        ValueError: If the module is in training mode, in which norms use the batch's statistics.
+        ValueError: If the module is in training mode, where norms use the batch's statistics.
     """
     if module.training:
         raise ValueError("fold: got a module in training mode, expected evaluation mode")
@@ -42,22 +42,22 @@ def fold_batch_norms(module: nn.Module) -> int:
 
 
 def optimise(model: JDE, precision: Literal["fp32", "bf16"], *, compiled: bool = False) -> JDE:
-    """A network for inference only: norms folded, channels last, in the precision asked for.
+    """Prepare a network for inference only: norms folded, channels last, the given precision.
 
-    In `bf16` the convolutions and their weights are bfloat16; the last layer of the boxes and
-    scores stays float32, since it holds pixels. In `fp32` a GPU computes in float32, where torch
-    would take TF32 with its 10 bits of mantissa; that is set for the whole process.
+    In `bf16` the convolutions and their weights are bfloat16; the last layer of boxes and scores
+    stays float32, since its values are pixels. In `fp32` a GPU computes in float32 instead of
+    torch's default TF32 with its 10-bit mantissa; this is set for the whole process.
 
     Args:
         model: Loaded network, changed in place.
         precision: Arithmetic of the convolutions.
-        compiled: Let `torch.compile` fuse what is left (needs a C++ compiler, or Triton on a GPU;
-            takes up to minutes for each new batch shape).
+        compiled: Let `torch.compile` fuse the remaining operations (needs a C++ compiler, or Triton
+            on a GPU; takes up to minutes for each new batch shape).
     """
     fold_batch_norms(model)
     if precision == "fp32":
         torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False  # as torch has it
+        torch.backends.cuda.matmul.allow_tf32 = False  # torch's default
     if precision == "bf16":
         model.to(torch.bfloat16)
         for head in model.heads:

@@ -19,7 +19,7 @@ class ScaleMaps(NamedTuple):
     Attributes:
         box: `(B, A, 4, H, W)` dx, dy, dw, dh.
         score: `(B, A, S, H, W)` logits; S is 2 (background, foreground) or 1.
-        embedding: `(B, D, H, W)`, one vector a cell, shared by its anchors.
+        embedding: `(B, D, H, W)`, one vector per cell, shared by its anchors.
     """
 
     box: Tensor
@@ -52,7 +52,7 @@ class ResidualUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, C, H, W)` to the same shape."""
+        """Map `(B, C, H, W)` to the same shape."""
         out: Tensor = x + self.convolutions(x)
         return out
 
@@ -72,7 +72,7 @@ def _trunk(config: JDEConfig, inputs: int, channels: int, depth: int) -> nn.Sequ
 
 
 class FeaturePyramid(nn.Module):
-    """Coarse features are upsampled and joined to finer ones, twice."""
+    """Upsamples coarse features and joins them to finer ones, twice."""
 
     def __init__(self, config: JDEConfig, backbone_channels: tuple[int, int, int]) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class FeaturePyramid(nn.Module):
         )
 
     def forward(self, c8: Tensor, c16: Tensor, c32: Tensor) -> list[Tensor]:
-        """Features at strides 32, 16, 8 of the widths `neck_channels`."""
+        """Features at strides 32, 16, 8 with `neck_channels` channels."""
         outputs = [self.trunks[0](c32)]
         for trunk, reduce, tap in zip(list(self.trunks)[1:], self.reduce, (c16, c8), strict=True):
             coarse = F.interpolate(reduce(outputs[-1]), scale_factor=2.0, mode="nearest")
@@ -108,7 +108,7 @@ class PredictionHead(nn.Module):
             conv_bn(config, channels, channels, 3) if config.embedding_hidden else nn.Identity()
         )
         self.embedding = nn.Conv2d(channels, config.embedding_dim, 3, padding=1)
-        if config.score == "sigmoid":  # start as if people were in 1 cell of 100
+        if config.score == "sigmoid":  # start with a probability of 1 % in every cell
             nn.init.normal_(self.box.weight, std=0.01)
             nn.init.zeros_(self.box.bias)  # type: ignore[arg-type]
             bias = self.box.bias.detach().view(self.num_anchors, -1)  # type: ignore[union-attr]

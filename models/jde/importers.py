@@ -1,7 +1,8 @@
-"""Weight files of other projects onto our modules: published JDE, Darknet binaries, torchvision.
+"""Loading other projects' weight files into our modules: published JDE, Darknet, torchvision.
 
-Shapes are strict, and a report lists the tensors that were taken and left. Layer numbers are those
-of the published checkpoints (`module_list.{i}`), in which Darknet files also keep their order.
+Shapes must match exactly, and a report lists the tensors that were taken and left. Layers are
+numbered as in the published checkpoints (`module_list.{i}`), which is also the order of Darknet
+files.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ HEAD_LAYERS = (  # per stride 32, 16, 8: trunk, hidden box layer, box, embedding
 )
 REDUCE_LAYERS = (87, 102)
 TASK_WEIGHTS = ("s_c", "s_r", "s_id")
-# Of Darknet's versions 0.1 and 0.2: major, minor, revision, images seen as one word or two
+# Darknet versions 0.1 and 0.2: major, minor, revision, images seen as one word or two
 HEADER_BYTES = {1: 16, 2: 20}
 STATISTICS = ("bias", "weight", "running_mean", "running_var")  # in the order of Darknet files
 
@@ -44,8 +45,8 @@ class ImportReport:
     """Tensors of a file that were taken and left.
 
     Attributes:
-        taken: Tensors that went into the network.
-        left: Each thing that did not, and why.
+        taken: Number of tensors that went into the network.
+        left: One text for each thing that was left out.
     """
 
     taken: int
@@ -76,7 +77,7 @@ def backbone_layers() -> Iterator[Layer]:
             for offset, part in enumerate(("reduce", "expand")):
                 prefix = f"{name}.{unit}.{part}"
                 yield Layer(index + offset, f"{prefix}.0", f"{prefix}.1")
-            index += 3  # the sum has a number too
+            index += 3  # two convolutions and the sum, which has a number too
 
 
 def published_layers() -> list[Layer]:
@@ -95,7 +96,7 @@ def published_layers() -> list[Layer]:
 
 
 def published_names() -> dict[str, str]:
-    """Key in a published checkpoint -> key in our state dict; what we have no use for is absent."""
+    """Map keys of a published checkpoint to keys of our state dict; unused ones are absent."""
     names = {}
     for layer in published_layers():
         start = f"module_list.{layer.index}"
@@ -113,17 +114,16 @@ def published_state(
 ) -> tuple[dict[str, Tensor], ImportReport]:
     """Our state dict from the `model` entry of a published checkpoint.
 
-    Left out: the identity classifier (of the training identities; `published_classifier` reads it)
-    and the loss's task weights, which inference has no use for. `num_batches_tracked` may be
-    missing.
+    The classifier of training identities (`published_classifier` reads it) and the loss's task
+    weights are left out: inference does not use them. `num_batches_tracked` may be missing.
 
     Args:
-        path: Path of the file, for messages.
-        state: Its entry `model`.
+        path: Path of the file, for error messages.
+        state: The file's entry `model`.
         wanted: `JDE(config).state_dict()` of a Darknet-53 configuration.
 
     Raises:
-        CheckpointError: Naming the first wrong key as it stands in the file.
+        CheckpointError: Naming the first wrong key as the file spells it.
     """
     names = published_names()
     expected = {theirs: wanted[ours] for theirs, ours in names.items()}
@@ -150,11 +150,11 @@ def published_classifier(path: Path, num_identities: int, width: int) -> dict[st
 
     Args:
         path: Published checkpoint.
-        num_identities: Number of classes that it must have.
+        num_identities: Expected number of classes.
         width: Length of an embedding.
 
     Raises:
-        CheckpointError: If the file holds none, or one of another shape.
+        CheckpointError: If the file holds no classifier, or one of another shape.
     """
     content = read_pickle(path).get("model")
     state = content if isinstance(content, dict) else {}
@@ -166,15 +166,15 @@ def published_classifier(path: Path, num_identities: int, width: int) -> dict[st
 
 
 def read_darknet(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The numbers of a Darknet binary, behind its header of five 32-bit words (four in 0.1).
+    """The numbers of a Darknet binary after its header of five 32-bit words (four in 0.1).
 
     Raises:
-        CheckpointError: If the file does not start like one, or ends inside a number.
+        CheckpointError: If the file has no Darknet header, or ends within a number.
     """
     data = path.read_bytes()
     if not looks_like_darknet(data[:8]):
         raise CheckpointError(
-            f"weights: {path} is no Darknet file (it starts with {data[:8].hex(' ')}, "
+            f"weights: {path} is not a Darknet file (it starts with {data[:8].hex(' ')}, "
             "expected version 0.1 or 0.2)"
         )
     header = HEADER_BYTES[data[4]]
@@ -186,22 +186,22 @@ def read_darknet(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
 def darknet_state(
     path: Path, layers: list[Layer], wanted: dict[str, Tensor], *, is_all: bool = False
 ) -> tuple[dict[str, Tensor], int]:
-    """Our state dict from a Darknet binary, and how many numbers it holds beyond.
+    """Our state dict from a Darknet binary, and how many numbers follow these layers.
 
     Args:
         path: Darknet file.
         layers: Convolutions in the order of the file.
         wanted: Our state dict, for names and shapes.
-        is_all: Whether nothing may follow these layers.
+        is_all: Whether the file must end after these layers.
 
     Raises:
-        CheckpointError: If it ends early, naming the layer, or is longer than the layers.
+        CheckpointError: If the file ends early, naming the layer, or is too long.
     """
     stream = read_darknet(path)
     needed = sum(wanted[key].numel() for layer in layers for key in _darknet_keys(layer))
     if is_all and len(stream) > needed:
         raise CheckpointError(
-            f"weights: {path} goes on for {len(stream) - needed} numbers after "
+            f"weights: {path} holds {len(stream) - needed} more numbers after "
             f"conv_{layers[-1].index}, the last layer of a published network"
         )
     state, used = {}, 0
@@ -213,7 +213,7 @@ def darknet_state(
                 where = "inside" if used < len(stream) else "before"
                 raise CheckpointError(
                     f"weights: {path} ends {where} conv_{layer.index} ({key}): it holds "
-                    f"{len(stream)} numbers, expected are {needed}"
+                    f"{len(stream)} numbers, expected {needed}"
                 )
             state[key] = torch.from_numpy(stream[used:end].astype(np.float32)).view(shape)
             used = end
@@ -231,10 +231,10 @@ def _darknet_keys(layer: Layer) -> list[str]:
 def whole_darknet_state(
     path: Path, wanted: dict[str, Tensor]
 ) -> tuple[dict[str, Tensor], ImportReport]:
-    """Our state dict from a `.weights` file of the whole published network.
+    """Our state dict from a `.weights` file of the complete published network.
 
     Raises:
-        CheckpointError: If the file is shorter or longer than that.
+        CheckpointError: If the file is shorter or longer than that network.
     """
     state, _ = darknet_state(path, published_layers(), wanted, is_all=True)
     check_keys(path, state, wanted)
@@ -242,13 +242,13 @@ def whole_darknet_state(
 
 
 def load_backbone(model: JDE, path: Path) -> ImportReport:
-    """Start a network from a backbone trained elsewhere.
+    """Load the weights of a backbone trained elsewhere.
 
     Args:
-        model: Over Darknet-53 (`darknet53.conv.74`, or any Darknet file that starts with those 52
-            convolutions), over a ResNet (a torchvision state dict; `fc` is left) or over a CSP
-            network (`nanodet.json` of NanoDet-g; neck and heads are left).
-        path: Weights of the backbone.
+        model: Network whose backbone is filled.
+        path: For Darknet-53, `darknet53.conv.74` or any Darknet file that starts with those 52
+            convolutions; for a ResNet, a torchvision state dict (`fc` is left); for a CSP network,
+            `nanodet.json` of NanoDet-g (neck and heads are left).
 
     Raises:
         CheckpointError: If the file does not fit the backbone, naming the first wrong key.

@@ -1,9 +1,9 @@
 """NanoDet-g, a detector of COCO's 80 classes: the small model's start and a teacher of training.
 
 https://github.com/RangiLyu/nanodet, configuration `nanodet_g.yml` (Apache-2.0; 22.9 mAP on COCO at
-416x416). Read from its TensorFlow.js form (`nanodet.json`, `nanodet.bin`), in which it lies on npm
-with batch norms folded and numbers in float16: see `docs/training.md`. Of other detectors
-nothing is read here: they go as ONNX files into `models.sde`.
+416x416). It is read from its TensorFlow.js form (`nanodet.json`, `nanodet.bin`), published on npm
+with batch norms folded and numbers in float16: see `docs/training.md`. Other detectors are used as
+ONNX files, through `models.sde`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from jde_ray.models.jde.checkpoint import CheckpointError
 
 STRIDES = (8, 16, 32)
 WIDTH, CLASSES, BINS = 128, 80, 11
-PERSON = 0  # its class
+PERSON = 0  # class number
 _HEAD_CONVOLUTIONS = (28, 29, 30, 31, 32, 33)  # a 3x3 and a 1x1 at each stride
 
 
 class NanoDet(nn.Module):
-    """Backbone, pyramid of sums, one small head a stride.
+    """Backbone, pyramid of sums, one small head per stride.
 
-    An edge of a box lies the mean of a distribution over `BINS` distances, in strides, from the
-    centre of its cell (Li et al., "Generalized Focal Loss", 2020).
+    The distance of a box edge from the cell's centre, in strides, is the mean of a predicted
+    distribution over `BINS` distances (Li et al., "Generalized Focal Loss", 2020).
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class NanoDet(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """People of `(B, 3, H, W)` RGB images in [0, 1]: `(B, N, 4)` corners, `(B, N)` scores.
 
-        H and W are multiples of 32; corners are in input pixels, before any suppression.
+        H and W are multiples of 32; corners are in input pixels, before NMS.
         """
         taps = self.backbone(images)
         p8, p16, p32 = (lateral(tap) for lateral, tap in zip(self.laterals, taps, strict=True))
@@ -83,10 +83,10 @@ def _scaled(features: Tensor, factor: float) -> Tensor:
 def read_nanodet(path: Path) -> NanoDet:
     """The detector of a `nanodet.json` and the `.bin` file beside it, for inference.
 
-    It was trained on BGR, ours reads RGB: the first convolution's inputs are turned.
+    It was trained on BGR; the input channels of the first convolution are swapped for RGB.
 
     Raises:
-        CheckpointError: If a file is missing, or of another network.
+        CheckpointError: If a file is missing or belongs to another network.
     """
     arrays = _read_graph_model(path)
     model = NanoDet()
@@ -122,7 +122,7 @@ def _read_graph_model(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     """The weights of a TensorFlow.js graph model, float16 ones as float32.
 
     Raises:
-        CheckpointError: If it is no such model, or its weights are cut off or packed otherwise.
+        CheckpointError: If it is no such model, or its weights are truncated or packed otherwise.
     """
     try:
         manifest = json.loads(path.read_text())["weightsManifest"]
@@ -143,7 +143,7 @@ def _read_graph_model(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         raise CheckpointError(f"weights: {error.filename}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"weights: {path} is no TensorFlow.js model ({reason})") from None
+        raise CheckpointError(f"weights: {path} is not a TensorFlow.js model ({reason})") from None
     if used != len(content):
-        raise CheckpointError(f"weights: {path}: its weights go on for {len(content) - used} bytes")
+        raise CheckpointError(f"weights: {path}: got {len(content) - used} bytes after the weights")
     return arrays

@@ -39,7 +39,7 @@ class JDE(nn.Module):
         return self.predict(self.features(images))
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Inputs of the heads at strides 32, 16, 8; images as for `maps`."""
+        """Inputs of the heads at strides 32, 16, 8; images are those of `maps`."""
         shared: list[Tensor] = self.neck(*self.backbone(images))
         return shared
 
@@ -54,7 +54,7 @@ class JDE(nn.Module):
             images: `(B, 3, H, W)` float RGB in [0, 1]; H and W multiples of 32.
 
         Raises:
-            ValueError: If the shape is another.
+            ValueError: If the images have another shape.
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(
@@ -71,16 +71,16 @@ class JDE(nn.Module):
         nms_threshold: float = 0.4,
         max_detections: int = 300,
     ) -> list[FrameDetections]:
-        """People in letterboxed frames; one result a frame, whatever the batch.
+        """People in letterboxed frames, one result per frame; the batch size does not affect them.
 
         Args:
             frames: `(B, H, W, 3)` uint8 RGB, on any device.
             score_threshold: Candidates must score above it.
-            nms_threshold: IoU above which the lower score goes.
-            max_detections: Highest scores kept in a frame.
+            nms_threshold: IoU above which the box of lower score is suppressed.
+            max_detections: Number of highest scores kept per frame.
 
         Raises:
-            ValueError: If the frames are no such tensor.
+            ValueError: If `frames` has another shape or type.
             FloatingPointError: If the network's output is not finite.
         """
         check_frames(frames)
@@ -91,7 +91,7 @@ class JDE(nn.Module):
     def normalise(self, frames: Tensor) -> Tensor:
         """`(B, H, W, 3)` uint8 as `(B, 3, H, W)` in [0, 1] on the network's device, channels last.
 
-        Bytes travel, not floats: they become the network's own number type on its device.
+        Bytes are uploaded, not floats; the device converts them to the network's number type.
         """
         weight = next(self.parameters())
         pixels = frames.to(weight.device, non_blocking=True).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""The cells that describe people whose boxes are known: embeddings are scored there."""
+"""The cells whose embeddings describe people with known boxes; `jde eval` scores these."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.decode import Candidates
 from jde_ray.models.jde.losses.task_aligned import pair_iou
 
-SHAPE_IOU = 0.6  # of a person with an anchor, compared by width and height alone
+SHAPE_IOU = 0.6  # least overlap of person and anchor, by width and height alone
 CANDIDATE_IOU = 0.5
 
 
 def person_rows(config: JDEConfig, candidates: Candidates, tlbr: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of candidates that stand for people of the first image.
+    """Rows of candidates that represent people of the first image.
 
-    A network of the published layout is read as its authors read it: on each scale where the
-    anchor most like the person overlaps it by more than .6 (width and height alone), at the cell
-    under the person's centre; of people who share cell and anchor the most alike one. So a
-    person has up to three rows. Any other network is read at the candidate that overlaps the
-    person most, by half at least.
+    A network of the published layout is read as its authors read it: on each scale whose most
+    similar anchor overlaps the person by more than .6 (width and height alone), at the cell under
+    the person's centre. A person therefore has up to three rows; if people share a cell and an
+    anchor, the most similar one gets the row. Any other network is read at the candidate that
+    overlaps the person most, by at least half.
 
     Args:
         config: Configuration of the network.
         candidates: Candidates of one or more images.
-        tlbr: `(G, 4)` corners of people in network pixels, of the first image.
+        tlbr: `(G, 4)` corners of the first image's people in network pixels.
 
     Returns:
-        `(K,)` which person and `(K,)` which row of the candidates.
+        `(K,)` person and `(K,)` row of `candidates`.
     """
     if not len(tlbr):
         nothing = torch.zeros(0, dtype=torch.int64, device=tlbr.device)
@@ -78,7 +78,7 @@ def _published(config: JDEConfig, candidates: Candidates, tlbr: Tensor) -> tuple
         limit = tlbr.new_tensor([width - 1, height - 1])
         cell = (centre / STRIDES[scale]).clamp(min=0).minimum(limit).floor().long()
         row = start + (anchor * height + cell[:, 1]) * width + cell[:, 0]
-        # the most alike of each row first, then only the first of each row
+        # sort each row's people by similarity, then keep the first of each row
         order = torch.argsort(best, descending=True, stable=True)
         order = order[best[order] > SHAPE_IOU]
         taken: dict[int, int] = {}

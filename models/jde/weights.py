@@ -1,7 +1,7 @@
-"""Weight files: ours, and those of others by way of `models.jde.importers`.
+"""Weight files: our own, and those of other projects through `models.jde.importers`.
 
-Ours are safetensors whose metadata holds the network's configuration. A file of another project
-does not say its input size: that is asked for.
+Our own are safetensors whose metadata holds the network's configuration. Files of other projects do
+not state their input size, so the caller gives it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PICKLES = (PYTORCH, ".pth")  # suffixes of what torch.save wrote
 
 
 def resolve(weights: str | Path) -> Path:
-    """Path of a shipped model's name or of a file.
+    """Path of a weight file, given its path or the name of a shipped model.
 
     Raises:
         CheckpointError: If neither exists.
@@ -53,16 +53,16 @@ def resolve(weights: str | Path) -> Path:
 
 
 def sha256(weights: str | Path) -> str:
-    """64 hex digits over the file's bytes."""
+    """SHA-256 of the file, 64 hex digits."""
     with resolve(weights).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def metadata(weights: str | Path) -> dict[str, str]:
-    """Text metadata of a weight file: `config`, `licence`, what else was saved.
+    """Text metadata of a weight file: `config`, `licence` and the other notes saved with it.
 
     Raises:
-        CheckpointError: If the file is no safetensors file, `.pt` or `.weights`.
+        CheckpointError: If the file is neither a safetensors file nor `.pt` nor `.weights`.
     """
     path = resolve(weights)
     if path.suffix == DARKNET:
@@ -88,13 +88,14 @@ def metadata(weights: str | Path) -> dict[str, str]:
 def save(
     model: JDE, path: Path, notes: dict[str, str] | None = None, *, half: bool = False
 ) -> None:
-    """Write a network's parameters and buffers, its configuration and `notes` as metadata.
+    """Write a network's parameters and buffers, with its configuration and `notes` as metadata.
 
     Args:
         model: The network.
         path: File to write; its folder is created.
         notes: Text metadata such as `licence`.
-        half: Round convolution kernels to float16, which halves the file; norms and biases stay.
+        half: Round convolution kernels to float16, which halves the file; norms and biases stay
+            float32.
     """
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     if half:
@@ -104,32 +105,32 @@ def save(
 
 
 def save_torch(model: JDE, path: Path, notes: dict[str, str] | None = None) -> None:
-    """As `save`, by `torch.save`: a dictionary of `config` (JSON text), `notes` and `model`."""
+    """Like `save`, with `torch.save`: a dictionary of `config` (JSON text), `notes` and `model`."""
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"config": model.config.to_json(), "notes": notes or {}, "model": state}, path)
 
 
 def load(weights: str | Path, size: tuple[int, int] | None = None) -> JDE:
-    """A network ready for inference on the CPU, see `load_reported`."""
+    """A network ready for inference on the CPU; arguments and errors of `load_reported`."""
     return load_reported(weights, size)[0]
 
 
 def load_reported(
     weights: str | Path, size: tuple[int, int] | None = None
 ) -> tuple[JDE, ImportReport]:
-    """A network ready for inference on the CPU, and what of the file went into it.
+    """A network ready for inference on the CPU, and a report of the tensors taken from the file.
 
     Args:
-        weights: Name of a shipped model, or path of a file: safetensors written by `save`, `.pt`
-            of a published checkpoint or by `save_torch`, `.weights` of a whole Darknet network.
-        size: Width and height it will be fed; None for what it was trained for. Published files do
-            not say theirs, so it must be given. A network of the published layout is refused at any
-            size but its own; others are fed what is asked for. Anchors do not follow the size.
+        weights: Name of a shipped model, or path of a file: safetensors written by `save`, a
+            published `.pt` checkpoint or one of `save_torch`, a complete Darknet `.weights` file.
+        size: Width and height of its inputs; None for the size it was trained for. Published files
+            do not state theirs, so it must be given. A network of the published layout is refused
+            at any size but its own; others take any. Anchors do not follow the size.
 
     Raises:
-        CheckpointError: If the file is missing, truncated, of another kind or of another shape, or
-            if the size does not fit.
+        CheckpointError: If the file is missing, truncated, of another kind or shape, or if the size
+            does not fit.
     """
     path = resolve(weights)
     if size is not None and any(side < 32 or side % 32 for side in size):
@@ -200,7 +201,7 @@ def _text(size: tuple[int, ...]) -> str:
 
 
 def _empty(config: JDEConfig) -> JDE:
-    with torch.device("meta"):  # shapes only: random numbers for 65 million weights take a second
+    with torch.device("meta"):  # shapes only: initialising 65 million weights takes a second
         return JDE(config)
 
 
@@ -215,7 +216,7 @@ def _build(
     model = _empty(config)
     wanted = (
         model.state_dict()
-    )  # float16 kernels become float32; nothing stays in the file's memory
+    )  # converts float16 kernels to float32; no tensor refers to the file's memory afterwards
     copies = {key: value.to(wanted[key].dtype, copy=True) for key, value in state.items()}
     model.load_state_dict(copies, assign=True)
     logger.info("%s: %s", config.name, report)

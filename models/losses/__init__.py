@@ -1,1 +1,1 @@
-"""Losses and weightings that all networks share."""
+"""Losses and loss weightings that all networks share."""

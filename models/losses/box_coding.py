@@ -1,4 +1,4 @@
-"""Box coding: the offsets from an anchor that a box head predicts, and the boxes they stand for.
+"""Box coding: conversion between boxes and the offsets from an anchor that a box head predicts.
 
 Girshick et al., "Rich feature hierarchies for accurate object detection" (2014), appendix C:
 `dx = (gx - ax) / aw`, `dw = ln(gw / aw)`, and the same for y and h.
@@ -27,13 +27,13 @@ def encode(tlbr: Tensor, anchors: Tensor, centres: Tensor) -> Tensor:
 
 
 def decode(offsets: Tensor, anchors: Tensor, centres: Tensor, dim: int = -1) -> Tensor:
-    """Boxes that offsets stand for.
+    """Boxes from offsets; the inverse of `encode`.
 
     Args:
         offsets: dx, dy, dw, dh along `dim`.
-        anchors: Width and height of the anchors in pixels along `dim`, of a shape that broadcasts.
-        centres: x and y of the anchors in pixels along `dim`, of a shape that broadcasts.
-        dim: Dimension of the four numbers.
+        anchors: Width and height of the anchors in pixels along `dim`, broadcast to `offsets`.
+        centres: x and y of the anchors in pixels along `dim`, broadcast to `offsets`.
+        dim: Dimension that holds the four numbers.
 
     Returns:
         cx, cy, w, h in pixels along `dim`, in the shape of `offsets`.

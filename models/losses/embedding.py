@@ -1,8 +1,8 @@
 """The paper's three losses of the appearance embedding (equations 1 to 4).
 
-Embeddings are normalised first. The paper's formulas take plain products `f . g`, which for
-vectors of length one are too flat to learn from; as its published code does for equation 4, all
-three multiply them by an embedding scale.
+Embeddings are normalised first. The paper's formulas use plain products `f . g`, whose softmax over
+unit vectors is too flat to learn from. The published code multiplies the products of equation 4 by
+an embedding scale; here all three losses do.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from jde_ray.models.losses.config import EMBEDDING_LOSSES, check_margin
 
 
 def embedding_scale(num_identities: int) -> float:
-    """`sqrt(2) ln(K - 1)` of the published code, at least that of three identities."""
+    """The published code's `sqrt(2) ln(K - 1)` for K identities, with K at least 3."""
     return math.sqrt(2) * math.log(max(3, num_identities) - 1)
 
 
 def _margins(embedding: Tensor, identity: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The pairs that equations 1 and 2 compare, with every embedding in turn as the anchor.
+    """Margins that equations 1 and 2 compare; every embedding is the anchor of one row.
 
     Returns:
-        `(N, N)` of `f . f_i - f . f+`, where `f+` is the hardest positive, that of the smallest
-        product; `(N, N)` bool, true where `f_i` is a negative; `(N,)` bool, true where the anchor
-        has a positive.
+        `(N, N)` values of `f . f_i - f . f+`, where `f+` is the hardest positive, the one with the
+        smallest product; `(N, N)` bool, true where `f_i` is a negative; `(N,)` bool, true where the
+        anchor has a positive.
     """
     similarity = scale * embedding @ embedding.T
     same = identity[:, None] == identity[None]
@@ -39,17 +39,17 @@ def _margins(embedding: Tensor, identity: Tensor, scale: float) -> tuple[Tensor,
 
 
 def triplet(embedding: Tensor, identity: Tensor, scale: float, least: float = 0.0) -> Tensor:
-    """Equation 1: all negatives of the batch, its hardest positive; mean over anchors.
+    """Equation 1, all negatives of the batch against the hardest positive; mean over anchors.
 
-    The paper neglects the margin of the loss "for convenience". Without one, embeddings that lie
-    nearly in one place, in the right order by a hair, cost nothing.
+    The paper neglects the margin of the loss "for convenience". Without one, embeddings that are
+    almost equal cost nothing as long as they are in the right order.
 
     Args:
         embedding: `(N, D)`, L2-normalised.
         identity: `(N,)`, all known.
         scale: Factor of the products.
-        least: Margin: by how much the cosine of the positive must be larger than that of each
-            negative; 0 for the equation as it is printed.
+        least: Margin by which the positive's cosine must exceed each negative's; 0 for the equation
+            as printed.
 
     Returns:
         A scalar, 0 where no identity occurs twice.
@@ -62,26 +62,26 @@ def triplet(embedding: Tensor, identity: Tensor, scale: float, least: float = 0.
 
 
 def upper_bound(embedding: Tensor, identity: Tensor, scale: float) -> Tensor:
-    """Equation 2, the smooth upper bound of `triplet`; arguments and result as there."""
+    """Equation 2, the smooth upper bound of `triplet`, with its arguments and result."""
     if not len(identity):
         return embedding.sum() * 0
     margin, negative, valid = _margins(embedding, identity, scale)
-    zero = margin.new_zeros(len(margin), 1)  # exp(0) = 1 of the formula
+    zero = margin.new_zeros(len(margin), 1)  # the formula's 1 = exp(0)
     per_anchor = torch.cat((zero, margin.masked_fill(~negative, -math.inf)), 1).logsumexp(1)
     return (per_anchor * valid).sum() / valid.sum().clamp(min=1)
 
 
 class EmbeddingLoss(nn.Module):
-    """One of the three losses; with `cross_entropy` it owns the classifier all scales share.
+    """One of the three losses; `cross_entropy` owns the classifier that all scales share.
 
     Args:
         kind: One of `EMBEDDING_LOSSES`.
         width: D, length of an embedding.
-        num_identities: Classes, 0 for none.
-        margin: Of `triplet`, see there.
+        num_identities: Number of classes; 0 for none.
+        margin: The argument `least` of `triplet`; 0 for the other losses.
 
     Raises:
-        ValueError: If the kind is another, or the margin is not for it.
+        ValueError: If the kind is unknown, or the margin does not fit it.
     """
 
     def __init__(self, kind: str, width: int, num_identities: int, margin: float = 0.0) -> None:
@@ -98,8 +98,8 @@ class EmbeddingLoss(nn.Module):
     def forward(self, embedding: Tensor, identity: Tensor) -> Tensor:
         """Loss of `(N, D)` normalised embeddings with `(N,)` identities, -1 for unknown.
 
-        Without a known identity it is 0, never NaN, and still reaches every parameter, which
-        distributed training asks for.
+        Without a known identity it is 0, never NaN, and still gives every parameter a gradient,
+        which distributed training requires.
         """
         known = identity >= 0
         embedding, identity = embedding[known], identity[known]

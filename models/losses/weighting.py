@@ -1,6 +1,6 @@
-"""How the losses of several tasks become one: the strategies the paper compares (Table 2).
+"""Strategies that combine the losses of several tasks; the paper compares them in Table 2.
 
-Tasks have names. A group is a prediction head, that is, the tasks that read the same feature maps.
+A group of tasks is a prediction head: its tasks read the same feature maps.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class TaskGroup:
     """Tasks that learn from the same features.
 
     Attributes:
-        tasks: Their names.
+        tasks: Names of the tasks.
         maps: Indices of the feature maps they read.
-        detects: For each task whether it is one of detection, not of appearance.
-        start: For each task the first value of its learned uncertainty.
+        detects: For each task, true for detection and false for appearance.
+        start: For each task, the initial value of its learned uncertainty.
     """
 
     tasks: tuple[str, ...]
@@ -37,7 +37,7 @@ class TaskGroup:
 
 
 class Weighting(nn.Module):
-    """Common to all strategies: the names of the tasks, and the weights last used.
+    """Base of all strategies: holds the names of the tasks and the weights last used.
 
     Args:
         groups: All tasks.
@@ -53,17 +53,17 @@ class Weighting(nn.Module):
         """The total loss.
 
         Args:
-            losses: A scalar a task.
-            features: The maps that the heads read, still attached to the graph.
+            losses: One scalar per task.
+            features: The maps that the heads read, attached to the graph.
         """
         raise NotImplementedError
 
     def current_weights(self) -> dict[str, float]:
-        """The factor that each task's loss was last multiplied by."""
+        """The factor by which each task's loss was last multiplied."""
         return dict(self.weights)
 
     def weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Losses times `weights`, summed."""
+        """Sum of the losses times `weights`."""
         return torch.stack([self.weights[task] * losses[task] for task in self.tasks]).sum()
 
 
@@ -90,7 +90,7 @@ class FixedWeighting(Weighting):
 
 
 class UncertaintyWeighting(Weighting):
-    """Learned task uncertainty: `sum of (exp(-s) L + s) / 2`, one s a head and task (eq. 6)."""
+    """Learned task uncertainty: `sum of (exp(-s) L + s) / 2`, one s per head and task (eq. 6)."""
 
     def __init__(self, groups: Sequence[TaskGroup]) -> None:
         super().__init__(groups)
@@ -113,7 +113,7 @@ class UncertaintyWeighting(Weighting):
 
 
 class NormalisedWeighting(Weighting):
-    """Each loss over its moving average (the paper's Loss.Norm); a loss of 0 does not count."""
+    """Divides each loss by its moving average (the paper's Loss.Norm); ignores losses of 0."""
 
     average: Tensor
     updates: Tensor
@@ -130,7 +130,7 @@ class NormalisedWeighting(Weighting):
         moved = self.average.lerp(values, 1 - AVERAGE_MOMENTUM)
         self.average.copy_(torch.where(moves, moved, self.average))
         self.updates += moves
-        # the average starts at 0: what it lacks of its first steps is divided out
+        # the average starts at 0; this division removes the bias of its first steps
         unbiased = self.average / (1 - AVERAGE_MOMENTUM**self.updates).clamp(min=1e-12)
         weights = torch.where(self.updates > 0, 1 / unbiased.clamp(min=1e-12), 1.0)
         self.weights = dict(zip(self.tasks, weights.tolist(), strict=True))
@@ -145,14 +145,15 @@ class NormalisedWeighting(Weighting):
 def min_norm(gram: Tensor) -> Tensor:
     """Weights of the shortest vector in the convex hull of some gradients.
 
-    Exact: the shortest vector over every subset of the gradients, all weights positive. A head has
-    a handful of tasks; for many, Sener & Koltun (2018) use Frank-Wolfe instead.
+    The solution is exact: the shortest vector over all subsets of the gradients whose weights are
+    positive. A head has few tasks; for many, Sener & Koltun (2018) use Frank-Wolfe instead.
 
     Args:
         gram: `(T, T)` products of the gradients, T at most 8.
 
     Returns:
-        `(T,)` weights of sum 1. Gradients of length 0 take no part; if all are, weights are equal.
+        `(T,)` weights with sum 1. Gradients of length 0 are left out; if all have length 0, the
+        weights are equal.
     """
     products = gram.detach().cpu().double()
     present = [task for task in range(len(products)) if float(products[task, task]) > 0]
@@ -168,7 +169,7 @@ def min_norm(gram: Tensor) -> Tensor:
 
 
 def _stationary(products: Tensor) -> Tensor:
-    """Weights of sum 1 at which the norm is stationary, whatever their sign."""
+    """Weights with sum 1 and any sign at which the norm is stationary."""
     ones = torch.ones(len(products), 1).double()
     scale = products.diagonal().mean()
     system = torch.cat(
@@ -181,14 +182,14 @@ def _stationary(products: Tensor) -> Tensor:
 
 
 class MinNormWeighting(Weighting):
-    """MGDA-UB, Sener & Koltun (2018): of each head, the shortest common direction.
+    """MGDA-UB, Sener & Koltun (2018): the shortest common direction of each head's tasks.
 
     Gradients are taken with respect to the features that a head's tasks share, which needs one
-    short backward pass a task and none through the backbone.
+    short backward pass per task and none through the backbone.
     """
 
     def forward(self, losses: Mapping[str, Tensor], features: Sequence[Tensor]) -> Tensor:
-        """See `Weighting`; outside training the last weights hold."""
+        """See `Weighting`; outside training it keeps the last weights."""
         if self.training and torch.is_grad_enabled():
             for group in self.groups:
                 shared = [features[index] for index in group.maps]
@@ -214,10 +215,10 @@ class MinNormWeighting(Weighting):
 
 
 def build_weighting(name: str, groups: Sequence[TaskGroup]) -> Weighting:
-    """The strategy of that name.
+    """The strategy with this name, a key of `WEIGHTINGS`.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If the name is unknown.
     """
     if name == "uncertainty":
         return UncertaintyWeighting(groups)

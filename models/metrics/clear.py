@@ -1,11 +1,11 @@
 """CLEAR MOT (Bernardin and Stiefelhagen, 2008), matched and counted as TrackEval does.
 
-TrackEval is MOTChallenge's official kit, and its figures are these to the digit. py-motmetrics
-counts the same wherever a person has one candidate; where several boxes compete it differs by a
-few, since it keeps a pair of earlier frames even over a gap and without asking what that costs
-the others. Its MOTP is a mean distance (lower is better), TrackEval's a mean IoU; its mostly
-tracked starts at 80 %, TrackEval's above 80 %; its fragmentations end with the truth of a person,
-TrackEval's count every new beginning but the first.
+TrackEval is MOTChallenge's official kit; these figures equal its figures to the digit.
+py-motmetrics agrees wherever a person has one candidate. Where several boxes compete it differs by
+a few, since it keeps a pair of earlier frames even over a gap, at the expense of other pairs.
+Its MOTP is a mean distance (lower is better), TrackEval's a mean IoU; its mostly tracked starts at
+80 %, TrackEval's above 80 %; it counts fragmentations up to the end of a person's truth, TrackEval
+counts every new beginning but the first.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from jde_ray.models.metrics.rows import BoxRows, by_frame
 from jde_ray.models.structures import FloatArray, IntArray
 
 IOU_THRESHOLD = 0.5
-MOSTLY_TRACKED, MOSTLY_LOST = 0.8, 0.2  # shares of a person's boxes: above, below
+MOSTLY_TRACKED, MOSTLY_LOST = 0.8, 0.2  # above and below these shares of a person's boxes
 _EPSILON = float(np.finfo(float).eps)
-_KEEP = 1000.0  # worth of staying with the track of the last frame; above any sum of IoU there
+_KEEP = 1000.0  # reward for keeping the track of the last frame; above any sum of IoU in a frame
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class ClearCounts:
     Attributes:
         num_matches: Boxes of people that a track found (IoU at least .5).
         num_misses: Boxes of people that no track found (FN).
-        num_false_positives: Boxes of tracks on nobody (FP).
-        num_switches: Matches of a person to another track than the last one (IDs).
-        num_fragmentations: Times that a person is found again after a gap (Frag).
+        num_false_positives: Boxes of tracks that match no person (FP).
+        num_switches: Matches of a person to a track other than the last one (IDs).
+        num_fragmentations: Number of times a person is found again after a gap (Frag).
         mostly_tracked: People found in more than 80 % of their boxes (MT).
-        partly_tracked: Those between (PT).
+        partly_tracked: People found in 20 to 80 % of their boxes (PT).
         mostly_lost: People found in less than 20 % of their boxes (ML).
         overlap: Sum of IoU over the matches.
     """
@@ -79,7 +79,7 @@ class ClearCounts:
 
     @property
     def precision(self) -> float:
-        """Share of the tracks' boxes that are right."""
+        """Share of the tracks' boxes that match a person."""
         return self._of_truth(
             self.num_matches / max(1, self.num_matches + self.num_false_positives)
         )
@@ -97,8 +97,8 @@ def clear_counts(truth: BoxRows, tracks: BoxRows) -> ClearCounts:
     """Compare the tracks of a sequence with its truth, frame by frame.
 
     Args:
-        truth: People to be found; an id has at most one box a frame.
-        tracks: People found, likewise, without those on distractors.
+        truth: People to be found; an id has at most one box per frame.
+        tracks: People found, without those on distractors; an id has at most one box per frame.
     """
     people, person = np.unique(truth.track_id, return_inverse=True)
     known, known_track = np.unique(tracks.track_id, return_inverse=True)
@@ -108,7 +108,7 @@ def clear_counts(truth: BoxRows, tracks: BoxRows) -> ClearCounts:
     for _, (i, j) in by_frame(truth, tracks):
         state.boxes[person[i]] += 1
         if not len(i) or not len(j):
-            continue  # TrackEval forgets nothing in a frame without truth or without tracks
+            continue  # like TrackEval, keep the state in a frame without truth or without tracks
         iou = iou_matrix(truth.tlbr[i], tracks.tlbr[j])
         rows, columns = state.match(iou, person[i], known_track[j])
         overlap += float(iou[rows, columns].sum())
@@ -130,14 +130,14 @@ def clear_counts(truth: BoxRows, tracks: BoxRows) -> ClearCounts:
 
 
 class _People:
-    """State of each of `count` people while frames are matched; -1 is no track."""
+    """State of `count` people while frames are matched; -1 stands for no track."""
 
     def __init__(self, count: int) -> None:
         self.boxes = np.zeros(count, np.int64)
         self.matched = np.zeros(count, np.int64)
         self.beginnings = np.zeros(count, np.int64)
         self.num_switches = 0
-        self._last = np.full(count, -1)  # track of the last match, however long ago
+        self._last = np.full(count, -1)  # track of the last match, in any frame
         self._now = np.full(count, -1)  # track in the last frame that was matched
 
     def match(
@@ -151,7 +151,7 @@ class _People:
         return rows[matched], columns[matched]
 
     def take(self, person: IntArray, track: IntArray) -> None:
-        """Note the matches of a frame."""
+        """Record the matches of a frame."""
         before = self._last[person]
         self.num_switches += int(((before >= 0) & (before != track)).sum())
         self.matched[person] += 1

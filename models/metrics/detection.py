@@ -1,4 +1,4 @@
-"""Average precision of detections, over a set of images and as the published JDE reports it."""
+"""Average precision of detections: over a set of images, and as the published JDE reports it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from jde_ray.models.structures import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """The curve of ranked detections, best score first; a point a detection.
+    """Precision-recall curve of detections ranked by score, one point per detection.
 
     Attributes:
-        scores: `(m,)` falling; the point is reached by taking detections from this score on.
+        scores: `(m,)` falling; a point counts all detections with at least this score.
         precision: `(m,)` in [0, 1], as counted (not made monotone).
         recall: `(m,)` in [0, 1], rising.
         average_precision: Area under the curve with precision made monotone ("every point"
@@ -37,14 +37,14 @@ class DetectionScores:
     Attributes:
         average_precision: Over all images ranked together, in [0, 1]; NaN without truth.
         published_mean: The figure that the published JDE calls AP: the mean of the images' own
-            average precisions. Images without truth or without detections are no part of that
-            mean, and on one image few scores are ranked, so that it is the larger one.
-        num_published_images: Images in that mean; it is NaN without any.
-        recall: Recall of all detections, whatever their score.
+            average precisions. It leaves out images without truth or without detections, and ranks
+            few scores per image, so it is larger than `average_precision`. NaN without any image.
+        num_published_images: Number of images in that mean.
+        recall: Recall of all detections, at any score.
         precision: Precision of all detections; NaN without any.
         num_truth: Boxes to be found.
         num_detections: Boxes found.
-        curve: Over all images together.
+        curve: Curve over all images together.
     """
 
     average_precision: float
@@ -64,17 +64,17 @@ def score_detections(
     *,
     iou_threshold: float = 0.5,
 ) -> DetectionScores:
-    """Compare detections with the truth, best scores first, each truth taken once.
+    """Compare detections with the truth, best scores first; each true box is matched once.
 
-    A detection is right when the free box of the truth that it overlaps most is overlapped by
-    `iou_threshold` at least. The published figure asks the box overlapped most of all, free or
-    not, and more than `iou_threshold`.
+    A detection is right if its IoU with the free true box it overlaps most is at least
+    `iou_threshold`. The published figure takes the box it overlaps most, free or not, and requires
+    more than `iou_threshold`.
 
     Args:
         truths: Per image, `(n, 4)` tlbr boxes to be found.
         boxes: Per image, `(m, 4)` tlbr boxes found.
         scores: Per image, `(m,)` scores of the boxes found.
-        iou_threshold: Least IoU of a match.
+        iou_threshold: Smallest IoU of a match.
 
     Raises:
         ValueError: If the sequences differ in length.
@@ -108,11 +108,11 @@ def score_detections(
 
 
 def rank(right: NDArray[np.bool_], scores: FloatArray, num_truth: int) -> PrecisionRecall:
-    """Precision and recall while detections are taken by falling score.
+    """Precision and recall as detections are added in order of falling score.
 
     Args:
-        right: `(m,)` whether a detection is right; each truth makes one right at most.
-        scores: `(m,)` in any order; equal ones keep theirs.
+        right: `(m,)` whether a detection is right; each true box makes at most one right.
+        scores: `(m,)` in any order; equal ones keep their order.
         num_truth: Boxes to be found.
     """
     order = np.argsort(-scores, kind="stable")
@@ -125,7 +125,7 @@ def rank(right: NDArray[np.bool_], scores: FloatArray, num_truth: int) -> Precis
 
 
 def _right(iou: FloatArray, order: IntArray, iou_threshold: float) -> NDArray[np.bool_]:
-    """`(m,)` which detections take a box, of `(m, n)` overlaps."""
+    """`(m,)` which detections match a box, given the `(m, n)` overlaps."""
     right = np.zeros(iou.shape[0], bool)
     if not iou.size:
         return right

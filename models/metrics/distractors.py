@@ -1,4 +1,4 @@
-"""The rule of MOT16, 17 and 20: who follows a distractor is neither right nor wrong."""
+"""The rule of MOT16, 17 and 20: a track on a distractor is neither right nor wrong."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def without_distractors(
 ) -> BoxRows:
     """Leave out the tracks that follow a distractor.
 
-    In each frame the tracks are matched to all annotated boxes together (greatest sum of IoU,
+    In each frame the tracks are matched to all annotated boxes together (largest sum of IoU,
     each at least .5); tracks matched to a distractor are left out.
 
     Args:
         truth: People to be found.
         tracks: People found.
         ignore: Distractors: people on vehicles, standing images, reflections and the like.
-        other: Annotated boxes that are neither; they only take part in the matching.
+        other: Other annotated boxes; they only take part in the matching.
 
     Returns:
         The remaining rows of `tracks`.
@@ -34,7 +34,7 @@ def without_distractors(
 
 
 def on_distractor(truth: BoxRows, tracks: BoxRows, ignore: BoxRows, other: BoxRows) -> IntArray:
-    """`(n,)` bool, which rows of `tracks` the rule leaves out, see `without_distractors`."""
+    """`(n,)` bool, true for rows of `tracks` that `without_distractors` leaves out."""
     annotated = BoxRows.concatenate([truth, ignore, other])
     is_distractor = np.zeros(len(annotated), bool)
     is_distractor[len(truth) : len(truth) + len(ignore)] = True

@@ -1,8 +1,8 @@
 """How well embeddings tell people apart: true positive rate at given false accept rates.
 
-Every pair of embeddings is compared once (1:N, as the paper reports it): a pair of one person is
-to be accepted, any other to be refused. Pairs are counted into fine bins of similarity block by
-block, so that memory does not grow with the number of pairs.
+Every pair of embeddings is compared once (1:N, as in the paper): pairs of one person should be
+accepted, all others refused. Pairs are counted in fine bins of similarity, block by block, so
+memory does not grow with the number of pairs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jde_ray.models.structures import FloatArray, IntArray
 
 FALSE_ACCEPT_RATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 BLOCK_ROWS = 2048
-_BINS = 1 << 21  # of similarity over [-1, 1]: 1e-6 wide, the rounding of a float32 product
+_BINS = 1 << 21  # over similarities in [-1, 1]: 1e-6 wide, the rounding of a float32 product
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class EmbeddingScores:
 
     Attributes:
         false_accept_rates: `(k,)` shares of pairs of different people that are accepted.
-        true_positive_rates: `(k,)` shares of pairs of one person that are accepted then, on the
-            line between the two nearest points of the curve; NaN without pairs of both kinds.
+        true_positive_rates: `(k,)` shares of pairs of one person that are accepted at those rates,
+            interpolated linearly on the ROC curve; NaN without pairs of both kinds.
         num_embeddings: Vectors compared.
         num_identities: People they belong to.
         num_positive_pairs: Pairs of one person.
@@ -45,7 +45,7 @@ class EmbeddingScores:
         """TPR at one of `false_accept_rates`.
 
         Raises:
-            ValueError: If it is none of them.
+            ValueError: If it is not one of them.
         """
         found = np.flatnonzero(np.isclose(self.false_accept_rates, false_accept_rate, atol=0))
         if not len(found):
@@ -61,13 +61,13 @@ def score_embeddings(
     false_accept_rates: tuple[float, ...] = FALSE_ACCEPT_RATES,
     block_rows: int = BLOCK_ROWS,
 ) -> EmbeddingScores:
-    """Compare every pair of embeddings, and read the ROC curve at some rates.
+    """Compare every pair of embeddings by cosine similarity, and read the ROC curve at some rates.
 
     Args:
-        embeddings: `(n, D)`, of any length (cosine similarity); float16 takes half the memory.
+        embeddings: `(n, D)` vectors of any length; float16 takes half the memory.
         identities: `(n,)` unique over all sequences; negative ones are unknown and left out.
-        false_accept_rates: Where the curve is read.
-        block_rows: Vectors compared with as many others at once.
+        false_accept_rates: Rates at which the curve is read.
+        block_rows: Side of the blocks of pairs that are compared at once.
 
     Raises:
         ValueError: If the shapes disagree or a number is not finite.
@@ -75,7 +75,7 @@ def score_embeddings(
     if embeddings.ndim != 2 or identities.shape != embeddings.shape[:1]:
         got = (embeddings.shape, identities.shape)
         raise ValueError(f"embeddings, identities: got shapes {got}, expected (n, D), (n,)")
-    # people side by side: only blocks near the diagonal can hold pairs of one person
+    # sort by person: only blocks near the diagonal can hold pairs of one person
     order = np.argsort(identities, kind="stable")
     order = order[identities[order] >= 0]
     known = identities[order]
@@ -118,7 +118,7 @@ def _count(
     same: bool,
     counts: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> None:
-    """Add the pairs of a block to the bins of (one person, different people)."""
+    """Add the pairs of a block to the bins (pairs of one person, pairs of different people)."""
     similarity += 1.0
     similarity *= _BINS / 2
     np.clip(similarity, 0, _BINS - 1, out=similarity)
@@ -127,7 +127,7 @@ def _count(
     if same:
         row, column = np.triu_indices(len(first), 1)
         bins, one = bins[row, column], first[row] == first[column]
-    elif first[-1] < second[0]:  # nobody is in both
+    elif first[-1] < second[0]:  # no person is in both
         counts[1][:] += np.bincount(bins.ravel(), minlength=_BINS)
         return
     else:
@@ -139,13 +139,13 @@ def _count(
 def _read_curve(
     positive: NDArray[np.int64], negative: NDArray[np.int64], rates: FloatArray
 ) -> FloatArray:
-    """TPR at `rates`, on straight lines between the points of the curve."""
+    """TPR at `rates`, interpolated linearly between the points of the curve."""
     if not positive.any() or not negative.any():
         return np.full(len(rates), np.nan)
-    occupied = np.flatnonzero(positive + negative)[::-1]  # most alike first
+    occupied = np.flatnonzero(positive + negative)[::-1]  # highest similarity first
     true_rate = np.cumsum(positive[occupied]) / positive.sum()
     false_rate = np.cumsum(negative[occupied]) / negative.sum()
-    # where the curve rises straight up, its highest point counts
+    # where the curve is vertical, its highest point counts
     highest = np.append(np.diff(false_rate) > 0, True)
     x, y = false_rate[highest], true_rate[highest]
     if x[0] > 0:

@@ -12,7 +12,7 @@ from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.metrics.rows import BoxRows, by_frame, check_unique
 from jde_ray.models.structures import FloatArray, IntArray
 
-ALPHAS = np.arange(0.05, 0.99, 0.05)  # thresholds of IoU: .05 to .95
+ALPHAS = np.arange(0.05, 0.99, 0.05)  # IoU thresholds .05 to .95
 _EPSILON = float(np.finfo(float).eps)
 
 
@@ -20,11 +20,11 @@ _EPSILON = float(np.finfo(float).eps)
 class HotaCounts:
     """Counts that HOTA is computed from; arrays are `(19,)`, one value per threshold (`ALPHAS`).
 
-    Counts of sequences add up with `+`; identities stay the sequences' own.
+    Counts of sequences add up with `+`; identities of different sequences stay distinct.
 
     Attributes:
         true_positives: Matched boxes.
-        false_negatives: Boxes of the truth without a match.
+        false_negatives: True boxes without a match.
         false_positives: Boxes of tracks without a match.
         association: Sum over matched boxes of their association accuracy.
         localisation: Sum over matched boxes of their IoU.
@@ -41,7 +41,7 @@ class HotaCounts:
 
     @staticmethod
     def zero() -> HotaCounts:
-        """Of nothing."""
+        """Counts of no sequence."""
         return HotaCounts(*(np.zeros(len(ALPHAS)) for _ in fields(HotaCounts)))
 
     @property
@@ -112,7 +112,7 @@ def hota_counts(truth: BoxRows, tracks: BoxRows) -> HotaCounts:
         frames.append((pairs, iou))
     boxes_truth = np.bincount(truth_number, minlength=shape[0])[:, None]
     boxes_tracks = np.bincount(track_number, minlength=shape[1])[None, :]
-    # how well two identities agree over the sequence decides whom a box is matched to
+    # identities that agree better over the sequence are preferred in the matching
     alignment = potential / np.maximum(boxes_truth + boxes_tracks - potential, _EPSILON)
     found, theirs, overlap = _assign(frames, alignment)
     pair = found * shape[1] + theirs
@@ -134,7 +134,7 @@ def hota_counts(truth: BoxRows, tracks: BoxRows) -> HotaCounts:
 def _assign(
     frames: Sequence[tuple[tuple[IntArray, ...], FloatArray]], alignment: FloatArray
 ) -> tuple[IntArray, IntArray, FloatArray]:
-    """Person, track and IoU of every pair matched in any frame, whatever its IoU."""
+    """Person, track and IoU of every pair matched in any frame, without an IoU threshold."""
     people, tracks, overlaps = [], [], []
     for pairs, iou in frames:
         rows, columns = linear_sum_assignment(-(alignment[pairs] * iou))

@@ -1,8 +1,7 @@
 """Identity scores (Ristani et al., 2016), by motmetrics on our own overlaps.
 
-Each person is given at most one track for the whole sequence, so that the boxes they share are as
-many as possible. The best number of shared boxes is one number, whoever computes it: motmetrics
-and TrackEval agree.
+Each person is assigned at most one track for the whole sequence, so that person and track share as
+many boxes as possible. That number is unique, so motmetrics and TrackEval agree.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ class IdentityCounts:
     Ratios are 0 where nothing was tracked and NaN where there is no truth.
 
     Attributes:
-        true_positives: Boxes of people that their own track found.
-        false_negatives: Boxes of people that it did not.
-        false_positives: Boxes of tracks that are not on their own person.
+        true_positives: Boxes of people that their assigned track found.
+        false_negatives: Boxes of people that their assigned track did not find.
+        false_positives: Boxes of tracks that are not on their assigned person.
     """
 
     true_positives: int = 0
@@ -49,12 +48,12 @@ class IdentityCounts:
 
     @property
     def idp(self) -> float:
-        """Share of the tracks' boxes that are on their own person."""
+        """Share of the tracks' boxes that are on their assigned person."""
         return self._ratio(1.0, self.false_positives)
 
     @property
     def idr(self) -> float:
-        """Share of the people's boxes that their own track found."""
+        """Share of the people's boxes that their assigned track found."""
         return self._ratio(1.0, self.false_negatives)
 
     def _ratio(self, weight: float, wrong: int) -> float:
@@ -67,8 +66,8 @@ def identity_counts(truth: BoxRows, tracks: BoxRows) -> IdentityCounts:
     """Compare the tracks of a sequence with its truth.
 
     Args:
-        truth: People to be found; an id has at most one box a frame.
-        tracks: People found, likewise, without those on distractors.
+        truth: People to be found; an id has at most one box per frame.
+        tracks: People found, without those on distractors; an id has at most one box per frame.
     """
     if not len(truth) or not len(tracks):
         return IdentityCounts(0, len(truth), len(tracks))

@@ -1,4 +1,4 @@
-"""Boxes with ids over the frames of a sequence: what the metrics compare."""
+"""Boxes with ids over the frames of a sequence, as the metrics compare them."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class BoxRows:
 
     @staticmethod
     def empty() -> BoxRows:
-        """No row."""
+        """A table without rows."""
         return BoxRows(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)))
 
     @staticmethod
     def concatenate(parts: list[BoxRows]) -> BoxRows:
-        """Rows of all parts, one after another."""
+        """Rows of all parts in order."""
         return BoxRows(
             np.concatenate([part.frame for part in parts]),
             np.concatenate([part.track_id for part in parts]),
@@ -57,13 +57,13 @@ class BoxRows:
 
 
 def by_frame(*tables: BoxRows) -> Iterator[tuple[int, list[IntArray]]]:
-    """For every frame in which any table has a row: the row numbers of each table, rising frames.
+    """Row numbers of each table, frame by frame; frames without rows in any table are skipped.
 
     Args:
         tables: Tables of one sequence.
 
     Yields:
-        Frame and, per table, `(k,)` indices of its rows in that frame.
+        Frame number, rising, and the `(k,)` indices of each table's rows in that frame.
     """
     orders = [np.argsort(table.frame, kind="stable") for table in tables]
     sorted_frames = [table.frame[order] for table, order in zip(tables, orders, strict=True)]
@@ -83,7 +83,7 @@ def check_unique(name: str, rows: BoxRows) -> None:
     """Refuse an identity that has two boxes in one frame.
 
     Raises:
-        ValueError: Naming the first such frame and id.
+        ValueError: If there is one, naming the first frame and id.
     """
     order = np.lexsort((rows.track_id, rows.frame))
     frame, track_id = rows.frame[order], rows.track_id[order]

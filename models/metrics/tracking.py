@@ -12,7 +12,7 @@ from jde_ray.models.metrics.identity import IdentityCounts, identity_counts
 from jde_ray.models.metrics.rows import BoxRows, check_unique
 
 OVERALL = "OVERALL"
-# the official names, in the order of the table: ratios (in percent there), then counts
+# official names in the order of the table: ratios, shown in percent, then counts
 RATIOS = (
     "HOTA", "DetA", "AssA", "LocA", "MOTA", "MOTP", "IDF1", "IDP", "IDR", "Prcn", "Rcll",
 )  # fmt: skip
@@ -21,7 +21,7 @@ COUNTS = ("IDs", "FP", "FN", "MT", "PT", "ML", "Frag")
 
 @dataclass(frozen=True)
 class SequenceScores:
-    """Scores of one sequence; those of several add up with `+`, identities staying apart."""
+    """Scores of one sequence; several add up with `+`, and their identities stay distinct."""
 
     clear: ClearCounts = field(default_factory=ClearCounts)
     identity: IdentityCounts = field(default_factory=IdentityCounts)
@@ -33,9 +33,9 @@ class SequenceScores:
         )
 
     def figures(self) -> dict[str, float]:
-        """Figures under their official names, `RATIOS` in percent, then `COUNTS`.
+        """Figures by their official names, `RATIOS` in percent, then `COUNTS`.
 
-        All are TrackEval's to the digit. Ratios are NaN where there is no truth at all.
+        All equal TrackEval's to the digit. Ratios are NaN where there is no truth at all.
         """
         clear, identity, hota = self.clear, self.identity, self.hota
         ratios = (
@@ -67,7 +67,7 @@ def score_sequence(
         truth: People to be found.
         tracks: People found.
         ignore: Distractors, which may be tracked or not (see `without_distractors`).
-        other: Annotated boxes that are neither.
+        other: Annotated boxes that are neither people to be found nor distractors.
 
     Raises:
         ValueError: If an id has two boxes in one frame.
@@ -82,7 +82,7 @@ def score_sequence(
 
 
 def summarize(scores: Mapping[str, SequenceScores]) -> dict[str, SequenceScores]:
-    """Scores by sequence in the order given, and `OVERALL` over all of them as one."""
+    """Scores by sequence in the given order, followed by `OVERALL` for all of them together."""
     if not scores:
         return {}
     return {**scores, OVERALL: sum(scores.values(), SequenceScores())}

@@ -1,1 +1,1 @@
-"""Separate detection and embedding: two ONNX networks in place of the joint one."""
+"""Separate detection and embedding: two ONNX networks instead of the joint one."""

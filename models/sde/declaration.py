@@ -1,18 +1,18 @@
 """The YAML declaration of two ONNX files: their paths, their inputs and their outputs.
 
 ```yaml
-frames: 960x544             # frames reach the networks in this size; crops are cut from them
+frames: 960x544             # frames are resized to this; crops are cut from them
 detector:
   file: fastestdet_coco.onnx  # beside this file, or an absolute path
   layout: fastestdet        # one of models.sde.layouts.LAYOUTS
-  size: 352x352             # width x height; needed where the file does not fix it
+  size: 352x352             # width x height; required if the file does not fix it
   colour: bgr               # rgb | bgr
   divide_by: 255            # a pixel becomes (value / divide_by - mean) / std
   mean: [0, 0, 0]           # in the order of `colour`
   std: [1, 1, 1]
   fit: stretch              # stretch | letterbox
-  views: whole              # whole | halves: a wide picture's two halves too
-  person: 0                 # its class
+  views: whole              # whole | halves: also search the two halves of a wide picture
+  person: 0                 # class number
 embedder:                   # left out: boxes are associated by motion and overlap only
   file: osnet_x0_25_msmt17.onnx
   size: 128x256
@@ -41,18 +41,18 @@ class DeclarationError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkDeclaration:
-    """One ONNX file and the pixels it takes.
+    """One ONNX file and the form of its input.
 
     Attributes:
-        file: The ONNX file.
-        size: Width and height of its input in pixels, None for what the file fixes.
+        file: Path of the ONNX file.
+        size: Width and height of its input in pixels; None if the file fixes them.
         colour: Order of its input's channels.
         divide_by: Divisor of pixel values from 0 to 255, applied before mean and std.
         mean: Subtracted next, per channel in the order of `colour`.
         std: Divisor applied last, per channel.
 
     Raises:
-        ValueError: If a value is not accepted, naming it and what is.
+        ValueError: If a value is out of range, naming it and what is expected.
     """
 
     file: Path
@@ -74,10 +74,10 @@ class NetworkDeclaration:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorDeclaration(NetworkDeclaration):
-    """The detector.
+    """A detector's ONNX file, its input and the meaning of its output.
 
     Attributes:
-        layout: Meaning of its output, a key of `LAYOUTS`.
+        layout: Layout of its output, a key of `LAYOUTS`.
         fit: Whether a picture is stretched to the input or letterboxed into it.
         views: `halves` also searches the left and the right 55 % of a wide picture, which finds
             smaller people at three times the cost.
@@ -100,12 +100,12 @@ class DetectorDeclaration(NetworkDeclaration):
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """The whole file.
+    """Content of a declaration file.
 
     Attributes:
-        detector: Finds the boxes.
-        embedder: Gives each box's crop its appearance vector; None for none.
-        frames: Width and height in which frames reach the networks, multiples of 32.
+        detector: Network that finds the boxes.
+        embedder: Network that computes the appearance vector of each box's crop; None for none.
+        frames: Width and height of the frames that the networks are given, multiples of 32.
     """
 
     detector: DetectorDeclaration
@@ -119,7 +119,7 @@ class Declaration:
             raise ValueError(f"frames: got {got}, expected multiples of 32, nearest is {nearest}")
 
     def sha256(self) -> str:
-        """64 hex digits over both files' bytes and what is declared of them, not where they lie.
+        """SHA-256 over both files' bytes and their declarations without paths, 64 hex digits.
 
         Raises:
             DeclarationError: If a file cannot be read.
@@ -136,7 +136,7 @@ def read_declaration(path: str | Path) -> Declaration:
     """Read and check the file; the ONNX files are not opened.
 
     Raises:
-        DeclarationError: If it is missing, no YAML, or has a value that is not accepted.
+        DeclarationError: If it is missing, not YAML, or holds a wrong value.
     """
     path = Path(path)
     try:

@@ -1,7 +1,7 @@
-"""Output layouts of detectors: raw arrays to boxes in input pixels and scores of one class.
+"""Output layouts of detectors: from raw arrays to boxes in input pixels and scores of one class.
 
-Each layout names the shape it takes; a file of another shape is refused when it is opened. C is
-the number of classes, N of boxes, `person` one of the classes.
+Each layout states the shape it takes; a file of another shape is refused when it is opened. C is
+the number of classes, N the number of boxes, `person` the number of a class.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from jde_ray.models.structures import FloatArray
 
 Outputs = Sequence[NDArray[Any]]
 Found = tuple[FloatArray, FloatArray]  # (N, 4) tlbr in input pixels, (N,) scores
-MAX_CANDIDATES = 1000  # that reach non-maximum suppression, which is quadratic
+MAX_CANDIDATES = 1000  # number that reaches non-maximum suppression, which is quadratic
 _YOLOX_STRIDES = (8, 16, 32)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One meaning.
+    """How one family of detectors encodes boxes and scores.
 
     Attributes:
-        shape: Shape of the outputs it takes, as text for messages.
-        num_classes: Classes of outputs of these shapes for an input of `(width, height)`; None if
-            the shapes do not fit.
+        shape: Shape of the outputs it takes, as text for error messages.
+        num_classes: Number of classes, given the outputs' shapes and the input's
+            `(width, height)`; None if the shapes do not fit.
         decode: `(outputs, (width, height), person)` to boxes and scores.
     """
 
@@ -41,13 +41,13 @@ class Layout:
         """Refuse outputs of another shape.
 
         Args:
-            name: Name of the layout, for messages.
+            name: Name of the layout, for error messages.
             outputs: Outputs for any picture.
             size: Width and height of the input.
-            person: The class looked for.
+            person: Number of the class person.
 
         Raises:
-            ValueError: Naming the shapes and what the layout takes.
+            ValueError: If they do not fit, naming the shapes and what the layout takes.
         """
         shapes = [output.shape for output in outputs]
         classes = self.num_classes(shapes, size)
@@ -59,9 +59,9 @@ class Layout:
 
 
 def decode_fastestdet(outputs: Outputs, size: tuple[int, int], person: int) -> Found:
-    """FastestDet: a cell's objectness, centre by tanh, size by sigmoid, class probabilities.
+    """FastestDet: per cell objectness, centre (tanh), size (sigmoid), class probabilities.
 
-    The score is objectness^.6 * class^.4 where the class is the cell's likeliest, else 0.
+    The score is objectness^.6 * class^.4 if the class is the cell's most probable one, else 0.
     """
     raw = outputs[0][0]
     rows, columns = raw.shape[1:]
@@ -76,19 +76,19 @@ def decode_fastestdet(outputs: Outputs, size: tuple[int, int], person: int) -> F
 
 
 def decode_yolov5(outputs: Outputs, size: tuple[int, int], person: int) -> Found:
-    """YOLOv5 to v7 as exported: centre and size in pixels, objectness, class probabilities."""
+    """Exported YOLOv5 to v7: centre and size in pixels, objectness, class probabilities."""
     rows = outputs[0][0]
     return cxcywh_to_tlbr(rows[:, :4]), rows[:, 4] * rows[:, 5 + person]
 
 
 def decode_yolov8(outputs: Outputs, size: tuple[int, int], person: int) -> Found:
-    """YOLOv8 and later: as v5 without objectness, boxes in the last axis."""
+    """YOLOv8 and later: like v5 without objectness, with boxes along the last axis."""
     columns = outputs[0][0]
     return cxcywh_to_tlbr(columns[:4].T), columns[4 + person]
 
 
 def decode_yolox(outputs: Outputs, size: tuple[int, int], person: int) -> Found:
-    """YOLOX without its decoding: offsets in cells and log sizes, strides 8, 16, 32."""
+    """YOLOX exported without decoding: offsets in cells and log sizes, strides 8, 16, 32."""
     rows = outputs[0][0]
     cells, strides = [], []
     for stride in _YOLOX_STRIDES:
@@ -102,7 +102,7 @@ def decode_yolox(outputs: Outputs, size: tuple[int, int], person: int) -> Found:
 
 
 def decode_end2end(outputs: Outputs, size: tuple[int, int], person: int) -> Found:
-    """Detectors that end in their own suppression: corners in pixels, score, class."""
+    """Detectors that include their own NMS: corners in pixels, score, class."""
     rows = outputs[0][0]
     return rows[:, :4], rows[:, 4] * (np.rint(rows[:, 5]) == person)
 
@@ -118,7 +118,7 @@ def _grid(shapes: list[tuple[int, ...]], size: tuple[int, int]) -> int | None:
 
 
 def _rows(shapes: list[tuple[int, ...]], size: tuple[int, int]) -> int | None:
-    # more columns than boxes is the transposed layout, yolov8
+    # with more columns than boxes it is the transposed layout, yolov8
     fits = len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][0] == 1
     return shapes[0][2] - 5 if fits and 5 < shapes[0][2] <= shapes[0][1] else None
 
@@ -136,7 +136,7 @@ def _yolox_rows(shapes: list[tuple[int, ...]], size: tuple[int, int]) -> int | N
 
 def _six(shapes: list[tuple[int, ...]], size: tuple[int, int]) -> int | None:
     fits = len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][0] == 1 and shapes[0][2] == 6
-    return 1 << 30 if fits else None  # a class is a number in the row: there is no count
+    return 1 << 30 if fits else None  # the class is a number in the row, so no shape limits it
 
 
 def _two(shapes: list[tuple[int, ...]], size: tuple[int, int]) -> int | None:
@@ -159,12 +159,12 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def suppress(tlbr: FloatArray, scores: FloatArray, threshold: float) -> NDArray[np.intp]:
-    """Rows kept by greedy non-maximum suppression, by falling score.
+    """Rows kept by greedy non-maximum suppression, in order of falling score.
 
     Args:
         tlbr: `(N, 4)` corners.
         scores: `(N,)`.
-        threshold: IoU above which the lower score goes.
+        threshold: IoU above which the box of lower score is suppressed.
     """
     order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
     suppresses = iou_matrix(tlbr[order], tlbr[order]) > threshold

@@ -1,4 +1,4 @@
-"""The two networks at work: boxes of a picture, and a vector of each box from its crop."""
+"""Running the two networks: boxes of a picture, and the appearance vector of each box's crop."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from jde_ray.models.sde.onnx_network import OnnxNetwork
 from jde_ray.models.structures import FloatArray
 
 Device = Literal["cpu", "cuda"]
-# On a CPU one crop at a time is quickest: OSNet takes 2.6 ms for one and 4.4 ms a crop for 16 at
-# once, which no longer fit its cache.
+# On a CPU one crop at a time is fastest: OSNet takes 2.6 ms for one crop, and 4.4 ms per crop for
+# 16 at once, which no longer fit the cache.
 _CROPS_AT_ONCE = {"cpu": 1, "cuda": 32}
-_WIDE = 1.2  # a picture wider than this times its height has two halves worth a look
-_HALVES = (0.55, 0.45)  # of the width: where the left one ends, the right one begins
+_WIDE = 1.2  # pictures wider than this times their height are also searched in halves
+_HALVES = (0.55, 0.45)  # end of the left half and start of the right one, as shares of the width
 
 
 def views_of(width: int, height: int) -> list[tuple[int, int]]:
-    """Left and right edges in pixels of the views: the whole picture, and a wide one's halves.
+    """Left and right edges in pixels of the views: the full picture, and its halves if it is wide.
 
     Args:
         width: Picture width in pixels.
@@ -42,15 +42,15 @@ def views_of(width: int, height: int) -> list[tuple[int, int]]:
 
 
 class PersonDetector:
-    """People of a picture, by a detector of a declared layout.
+    """Finds the people in a picture, by a detector of a declared layout.
 
     Args:
         declaration: File, input and layout of the detector.
-        threads: CPU threads.
+        threads: Number of CPU threads.
         device: Device that it runs on.
 
     Raises:
-        DeclarationError: If the file is not as declared; it is run once to see.
+        DeclarationError: If the file is not as declared; a trial run checks this.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class PersonDetector:
         Args:
             picture: `(H, W, 3)` uint8 RGB.
             score_threshold: Boxes must score above it.
-            nms_threshold: IoU above which the lower score goes.
+            nms_threshold: IoU above which the box of lower score is suppressed.
 
         Returns:
-            `(N, 4)` tlbr in the picture's pixels, clipped to it, and `(N,)` scores, falling.
+            `(N, 4)` tlbr in the picture's pixels, clipped to it, and `(N,)` falling scores.
 
         Raises:
             FloatingPointError: If a score or a kept box is not finite.
@@ -119,18 +119,18 @@ class PersonDetector:
 
 
 class AppearanceEmbedder:
-    """An L2-normalised vector of each box of a picture, from its crop.
+    """Computes an L2-normalised appearance vector for each box of a picture, from its crop.
 
     Args:
         declaration: File and input of the re-identification network.
-        threads: CPU threads.
-        device: Where it runs.
+        threads: Number of CPU threads.
+        device: Device that it runs on.
 
     Attributes:
         width: D, the length of a vector.
 
     Raises:
-        DeclarationError: If the file is not as declared; it is run once to see.
+        DeclarationError: If the file is not as declared; a trial run checks this.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class AppearanceEmbedder:
 
 @dataclass(frozen=True)
 class FrameFound:
-    """Detections of one frame, in the frame's pixels; fields as those of `Detections`."""
+    """Detections of one frame in the frame's pixels, with the fields of `Detections`."""
 
     tlbr: FloatArray
     scores: FloatArray
@@ -179,11 +179,11 @@ class FrameFound:
 
 
 class SeparateNetworks:
-    """Detector and embedder one after the other, a picture at a time.
+    """Runs detector and embedder one after the other, on one picture at a time.
 
     Args:
         declaration: Files and inputs of both networks.
-        threads: CPU threads.
+        threads: Number of CPU threads.
         device: Device that they run on.
 
     Raises:
@@ -205,7 +205,7 @@ class SeparateNetworks:
     ) -> FrameFound:
         """People of one `(H, W, 3)` uint8 RGB picture, with their appearance.
 
-        Without an embedder the vectors have no dimensions.
+        Without an embedder the vectors have length 0.
 
         Raises:
             FloatingPointError: If an output is not finite.
@@ -220,7 +220,7 @@ class SeparateNetworks:
 
 
 def _probe(network: OnnxNetwork) -> list[NDArray[np.generic]]:
-    """Outputs of the network for a grey picture: files do not have to state their shapes."""
+    """Outputs of the network for a grey picture, since files need not state their output shapes."""
     width, height = network.size
     grey = np.full((height, width, 3), 128, np.uint8)
     try:

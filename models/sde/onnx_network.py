@@ -1,7 +1,7 @@
-"""One ONNX file as a function of pictures: opened, asked what it takes, fed.
+"""One ONNX file as a function of pictures.
 
-A picture is resized by OpenCV (bilinear) and becomes `(value / divide_by - mean) / std` as one
-multiplication and one addition a channel.
+OpenCV resizes a picture (bilinear); `(value / divide_by - mean) / std` is computed as one
+multiplication and one addition per channel.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def open_session(path: Path, threads: int, device: Literal["cpu", "cuda"] = "cpu
 
     Args:
         path: ONNX file.
-        threads: CPU threads; they sleep between calls, since there is more than one session.
+        threads: Number of CPU threads; they sleep between calls, since sessions share the CPU.
         device: `cuda` needs onnxruntime's build for it.
 
     Raises:
-        DeclarationError: If onnxruntime is not installed, the file is missing or no ONNX file, or
-            there is no such device.
+        DeclarationError: If onnxruntime is not installed, the file is missing or not an ONNX file,
+            or the device is not available.
     """
     try:
         import onnxruntime
@@ -44,26 +44,26 @@ def open_session(path: Path, threads: int, device: Literal["cpu", "cuda"] = "cpu
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # a failure is raised; what it prints besides helps nobody
+    options.log_severity_level = 3  # failures are raised; onnxruntime's own output adds nothing
     providers = [CUDA] * (device == "cuda") + ["CPUExecutionProvider"]
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # noqa: BLE001  its exceptions have no common class
         reason = str(error).splitlines()[0]
-        raise DeclarationError(f"weights: {path} is no usable ONNX file ({reason})") from None
+        raise DeclarationError(f"weights: {path} is not a usable ONNX file ({reason})") from None
 
 
 class OnnxNetwork:
     """An opened ONNX file.
 
     Args:
-        declaration: Which file, and its pixels.
-        threads: CPU threads.
-        device: Where it runs.
+        declaration: Path and input of the file.
+        threads: Number of CPU threads.
+        device: Device that it runs on.
 
     Attributes:
         size: Width and height of its input.
-        batch: Pictures it takes at once: 1, or None for any number.
+        batch: Number of pictures it takes at once: 1, or None for any.
 
     Raises:
         DeclarationError: If the file cannot be used as declared.
@@ -118,7 +118,7 @@ class OnnxNetwork:
         """Outputs of a batch.
 
         Args:
-            pictures: `(H, W, 3)` uint8 RGB of the input's size; as many as `batch` allows.
+            pictures: `(H, W, 3)` uint8 RGB of the input's size, at most `batch` of them.
         """
         stacked = np.stack(pictures)
         if self._is_bgr:

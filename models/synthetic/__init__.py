@@ -1,1 +1,1 @@
-"""Synthetic street scenes with people whose boxes and ids are known. numpy and OpenCV only."""
+"""Synthetic street scenes with ground truth, drawn with numpy and OpenCV."""

@@ -1,4 +1,4 @@
-"""How a synthetic person looks: build, skin, hair, clothes and what they carry."""
+"""Appearance of a synthetic person: build, skin, hair, clothes and bag."""
 
 from __future__ import annotations
 
@@ -67,21 +67,21 @@ class Appearance:
     Attributes:
         height_m: Standing height.
         girth: Width of body and limbs, 1 is average.
-        skin: Colour.
-        hair: How it is worn.
+        skin: Colour of the skin.
+        hair: Hairstyle or headwear.
         hair_colour: Colour of the hair, cap or hood.
         top: Colour of the shirt or jacket.
         top_second: Second colour of its pattern, or of the shirt under an open jacket.
         pattern: Pattern of the top.
-        open_jacket: The second colour shows at the front.
-        coat_m: How far the top reaches below the hip.
-        long_sleeves: Sleeves to the wrist.
+        open_jacket: Whether the second colour shows at the front.
+        coat_m: Length of the top below the hip.
+        long_sleeves: Whether sleeves reach to the wrist.
         legwear: Trousers, skirt, ...
         bottom: Colour of the legwear.
-        shoes: Colour.
+        shoes: Colour of the shoes.
         bag: Kind of bag carried.
         bag_colour: Colour of the bag.
-        arm_swing: 1 is a full swing, 0 hands in the pockets.
+        arm_swing: Amplitude of the arms: 1 is a full swing, 0 is hands in the pockets.
         stride: Length of the steps, 1 is average.
         seed: Seeds the folds in the cloth.
     """

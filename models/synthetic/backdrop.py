@@ -1,4 +1,4 @@
-"""The street itself: sky, facades or greenery, pavement and road, on one canvas a scene."""
+"""The background of a scene: sky, facades or greenery, pavement and road, on one canvas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jde_ray.models.synthetic.scene import Camera, Layout, StreetScene
 
 
 def margin_px(scene: StreetScene, camera: Camera) -> tuple[int, int]:
-    """How far the canvas reaches over the frame, left and right, and above and below."""
+    """How far the canvas extends beyond the frame: horizontally and vertically, on each side."""
     shake = int(4 * camera.shake_px) + 4
     return int(camera.pan_px) + shake, shake
 

@@ -31,7 +31,7 @@ def walking_pose(appearance: Appearance, phase: float) -> Pose:
 
     Args:
         appearance: Gives height, arm swing and stride.
-        phase: In [0, 1): 0 is the left heel's strike; negative stands still.
+        phase: In [0, 1), 0 is the left heel strike; negative for standing still.
     """
     unit = appearance.height_m / 1.75
     stands = phase < 0

@@ -1,6 +1,6 @@
 """Seeded scenes for the association: boxes, scores and embeddings of people, without pixels.
 
-The scenes `t20`, `t100` and `t300` are those the published tracker's speed was measured on.
+The published tracker's speed was measured on the scenes `t20`, `t100` and `t300`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class EmbeddingScene:
 
     Attributes:
         seed: Seed of the PCG64 generator.
-        num_people: People in the scene, present or not.
+        num_people: Number of people in the scene, visible or not.
         num_frames: Length of the scene.
         embedding_dim: D, length of an embedding.
         width: Frame width in pixels.
         height: Frame height in pixels.
         miss: Share of visible people that are not detected.
-        false_positives: Mean number a frame.
-        dense: Small people who are always present and never hidden, no look-alikes.
+        false_positives: Mean number per frame.
+        dense: Whether people are small, always present, never hidden and without look-alikes.
 
     Raises:
         ValueError: If a scene that is not dense has fewer than 2 people or 11 frames.
@@ -59,13 +59,13 @@ SCENES = {
     "t100": EmbeddingScene(22, 100, 60),
     "t300": EmbeddingScene(23, 300, 30, width=3840, height=2160),
 }
-_BOX_NOISE = 0.02  # of the height
+_BOX_NOISE = 0.02  # as a share of the height
 _EMBEDDING_NOISE = 0.45
 
 
 def build_scene(scene: EmbeddingScene) -> list[Detections]:
-    """Detections of every frame; embeddings are rounded to float16 on the way to float32."""
-    # the order of the draws is part of the format: a scene is known by its seed
+    """Detections of every frame; embeddings are rounded to float16 and returned as float32."""
+    # the order of the draws must not change: a scene is identified by its seed
     rng, count = np.random.Generator(np.random.PCG64(scene.seed)), scene.num_people
     extent = np.array([scene.width, scene.height])
     height = rng.uniform(80, 300, count) * (0.5 if scene.dense else 1)

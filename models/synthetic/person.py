@@ -1,4 +1,4 @@
-"""A dressed person drawn at one gait phase and heading: the sprite that frames are made of."""
+"""Sprites of a dressed person, one per gait phase and heading."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Sprite:
     """A picture to stand on the ground.
 
     Attributes:
-        levels: Premultiplied RGBA `(h, w, 4)` uint8; each level has half the size of the last.
+        levels: Premultiplied RGBA `(h, w, 4)` uint8; each level has half the size of the previous.
         px_per_m: Resolution of level 0.
         foot: Column and row of the point on the ground, in pixels of level 0.
-        extent: tlbr of what is drawn, in pixels of level 0.
-        area: Pixels drawn in level 0.
+        extent: tlbr of the drawn part, in pixels of level 0.
+        area: Number of drawn pixels in level 0.
     """
 
     levels: tuple[NDArray[np.uint8], ...]
@@ -37,7 +37,7 @@ class Sprite:
 
 
 def make_sprite(rgba: NDArray[np.uint8], px_per_m: float, foot: tuple[float, float]) -> Sprite:
-    """Sprite of a premultiplied RGBA image `(h, w, 4)`; halves it down to 16 pixels."""
+    """Sprite from a premultiplied RGBA image `(h, w, 4)`, halved down to 16 pixels."""
     levels = [rgba]
     while min(levels[-1].shape[:2]) >= 32:
         height, width = levels[-1].shape[:2]
@@ -61,7 +61,7 @@ def draw_person(
     """Sprite of a person.
 
     Args:
-        appearance: Who.
+        appearance: Body and clothes.
         phase: Phase of the gait in [0, 1), negative for standing.
         heading: Radians: 0 is away from the camera, pi / 2 to the right.
         light: Unit vector to the light: right, up, towards the camera.
@@ -104,7 +104,7 @@ def _draw_legs(canvas: SolidCanvas, who: Appearance, pose: Pose) -> None:
     shoe = plain(who.shoes)
     for s in "lr":
         knee, foot = j[f"knee_{s}"], j[f"ankle_{s}"]
-        hip = j[f"hip_{s}"] * 0.88 + knee * 0.12  # lower, or it pokes out of the shirt
+        hip = j[f"hip_{s}"] * 0.88 + knee * 0.12  # lowered so that it stays under the shirt
         middle = hip * 0.35 + knee * 0.65
         canvas.limb(hip, middle, thigh * g, thigh * g * 0.88, upper)
         above = upper if lower is cloth else lower

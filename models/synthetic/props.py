@@ -1,4 +1,4 @@
-"""Things in the street that are not people: lamps, bins, signs, trees, cars and the like."""
+"""Objects in the street other than people: lamps, bins, signs, trees, cars and the like."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SIZES_M: dict[PropKind, tuple[float, float]] = {
 
 
 class _Drawing:
-    """A picture in metres, origin at the middle of its foot, drawn at twice its resolution."""
+    """A drawing in metres with its origin at the centre of the foot, at twice the resolution."""
 
     def __init__(self, width_m: float, height_m: float, px_per_m: float) -> None:
         self._scale = 2 * px_per_m
@@ -66,7 +66,7 @@ class _Drawing:
 
 
 def draw_prop(kind: PropKind, seed: int, px_per_m: float) -> Sprite:
-    """Sprite of a prop, the same for the same seed."""
+    """Sprite of a prop; equal seeds give equal sprites."""
     rng = np.random.default_rng(seed)
     drawing = _Drawing(*_SIZES_M[kind], px_per_m)
     colour = np.clip(rng.uniform(0.15, 0.7) + rng.normal(0, 0.12, 3), 0.06, 0.9)

@@ -1,7 +1,7 @@
-"""Frames of a synthetic street with the truth about everybody in them.
+"""Renders frames of a synthetic street, with ground truth.
 
-Sprites of people are drawn once for each gait phase and heading, then scaled onto a canvas from
-the back to the front; who covers whom is kept beside, so that visibility is counted in pixels.
+Sprites of people are drawn once per gait phase and heading, then scaled onto a canvas from back to
+front. A second image records the owner of each pixel, from which visibility is counted.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from jde_ray.models.synthetic.scene import Layout, StreetScene, Walker, build_la
 
 _NUM_PHASES = 16
 _NUM_HEADINGS = 24
-_MIN_INSIDE = 0.1  # of a box; people further out of the picture are not in the truth
+_MIN_INSIDE = 0.1  # smallest share of a box inside the frame for a person in the truth
 _Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Who is where in one frame.
+    """Ground truth of one frame.
 
     Attributes:
-        track_id: `(n,)` int64, 1, 2, ... one number a person for the whole clip.
+        track_id: `(n,)` int64, 1, 2, ... one number per person for the whole clip.
         tlbr: `(n, 4)` float32 box of the whole body, hidden parts too, clipped to the frame.
         visibility: `(n,)` float32 share of the body's pixels that can be seen, in [0, 1].
     """
@@ -44,13 +44,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A sprite standing in a frame; `owner` is a track id, or -1 for things."""
+    """A sprite placed in a frame; `owner` is a track id, or -1 for objects."""
 
     sprite: Sprite
     owner: int
     z: float
-    scale: float  # frame pixels for one pixel of level 0
-    x: float  # frame pixel of the foot
+    scale: float  # frame pixels per pixel of level 0
+    x: float  # position of the foot in frame pixels
     y: float
 
     @property
@@ -68,7 +68,7 @@ class _Placed:
 
 @dataclass
 class _Cast:
-    """Sprites of one clip, drawn when first needed."""
+    """Sprites of one clip, drawn on first use."""
 
     layout: Layout
     finest_px_per_m: float
@@ -94,7 +94,7 @@ class _Cast:
         return self.things[index]
 
     def _px_per_m(self, nearest_m: float) -> float:
-        """Resolution needed at the nearest point, so that sprites are hardly ever enlarged."""
+        """Resolution needed at the nearest point, so that sprites are rarely enlarged."""
         scale = self.layout.camera.scale(max(nearest_m, self.layout.near_m * 0.9))
         return min(max(scale, 30.0), self.finest_px_per_m)
 
@@ -103,7 +103,7 @@ def render(scene: StreetScene) -> Iterator[tuple[_Image, Truth]]:
     """Frames of a clip in order.
 
     Args:
-        scene: Scene to draw; the same scene always has the same bytes.
+        scene: Scene to draw; equal scenes give equal bytes.
 
     Yields:
         `(H, W, 3)` uint8 RGB and the truth of that frame.
@@ -137,7 +137,7 @@ def _shifted(
 def _place(
     scene: StreetScene, layout: Layout, cast: _Cast, time_s: float, offset: tuple[float, float]
 ) -> list[_Placed]:
-    """Everything that stands in the frame, from the back to the front."""
+    """Everything in the frame, from back to front."""
     camera, placed = layout.camera, []
     for index, prop in enumerate(layout.props):
         half = 1.5 * (scene.width / 2 + camera.pan_px) / camera.scale(prop.z) + 3
@@ -166,7 +166,7 @@ def _place(
 
 
 def _warped(item: _Placed, shape: tuple[int, int]) -> tuple[tuple[slice, slice], _Image] | None:
-    """The sprite at its size, cut to the frame: where, and premultiplied RGBA."""
+    """The scaled sprite clipped to the frame: its place there and its premultiplied RGBA."""
     left, top, right, bottom = item.tlbr
     x0, y0 = max(0, math.floor(left) - 1), max(0, math.floor(top) - 1)
     x1, y1 = min(shape[1], math.ceil(right) + 1), min(shape[0], math.ceil(bottom) + 1)
@@ -175,7 +175,7 @@ def _warped(item: _Placed, shape: tuple[int, int]) -> tuple[tuple[slice, slice],
     level = min(max(0, math.floor(-math.log2(item.scale))), len(item.sprite.levels) - 1)
     source, s = item.sprite.levels[level], item.scale * 2**level
     fx, fy = (value / 2**level for value in item.sprite.foot)
-    # pixel centres lie at .5, while warpAffine counts them whole
+    # our pixel centres are at .5, those of warpAffine at integers
     shift_x = item.x - x0 - fx * s + 0.5 * s - 0.5
     shift_y = item.y - y0 - fy * s + 0.5 * s - 0.5
     matrix = np.array([[s, 0, shift_x], [0, s, shift_y]], np.float64)
@@ -195,7 +195,7 @@ def _blend(image: _Image, owners: NDArray[np.int16], item: _Placed) -> None:
 
 
 def _cast_shadow(image: _Image, item: _Placed, light: tuple[float, float, float]) -> None:
-    """Darkens the ground: the outline laid down away from the light, and a blot at the feet."""
+    """Darken the ground: the outline projected away from the light, and a spot at the feet."""
     left, top, right, bottom = item.tlbr
     height, width = bottom - top, right - left
     if height < 6 or right < -height or left > image.shape[1] + height:
@@ -203,7 +203,7 @@ def _cast_shadow(image: _Image, item: _Placed, light: tuple[float, float, float]
     level = min(2, len(item.sprite.levels) - 1)
     source = item.sprite.levels[level][..., 3]
     s, slope = item.scale * 2**level, -light[0] / max(light[1], 0.2)
-    fall = 0.16 + 0.3 * light[2]  # light from the camera's side throws shadows backwards
+    fall = 0.16 + 0.3 * light[2]  # light from the camera's side casts shadows backwards
     reach = abs(slope) * height * 0.7
     x0, x1 = max(0, int(left - reach - 4)), min(image.shape[1], int(right + reach + 4))
     y0 = max(0, int(item.y - fall * height - 6))
@@ -226,7 +226,7 @@ def _cast_shadow(image: _Image, item: _Placed, light: tuple[float, float, float]
 
 
 class _Finish:
-    """The camera's own doing: exposure, colour, softness, noise."""
+    """The camera's effects: exposure, colour, softness, noise."""
 
     def __init__(self, scene: StreetScene) -> None:
         self._rng = np.random.default_rng([scene.seed, 3])

@@ -1,7 +1,7 @@
-"""A synthetic street: the camera, who walks where and when, the things that stand around.
+"""A synthetic street: the camera, the paths of people, the objects in the street.
 
-World frame: X to the right, Z away from the camera, in metres on a flat ground. The camera is
-level, its picture shifted, so that verticals stay vertical and the horizon is one row of pixels.
+World frame: X to the right, Z away from the camera, in metres on a flat ground. The camera is level
+and its image shifted, so that verticals stay vertical and the horizon is one row of pixels.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ PropKind = Literal["lamp", "bin", "sign", "tree", "car", "bollard", "pillar", "b
 
 @dataclass(frozen=True)
 class StreetScene:
-    """One synthetic clip; everything in it follows from these values.
+    """Settings of one synthetic clip, which determine every pixel.
 
     Attributes:
-        seed: Chooses the place, the light, the people and their ways.
+        seed: Seed of the place, the light, the people and their paths.
         width: Frame width in pixels.
         height: Frame height in pixels.
         frames_per_second: Rate of the clip.
-        num_frames: Its length.
-        num_people: People present at a time, about; who leaves is replaced by somebody new.
+        num_frames: Length of the clip.
+        num_people: Approximate number of people present; a new person replaces one who leaves.
 
     Raises:
-        ValueError: If a value is out of range, naming it and what is accepted.
+        ValueError: If a value is out of range, naming it and what is expected.
     """
 
     seed: int
@@ -57,7 +57,7 @@ class StreetScene:
 
 @dataclass(frozen=True)
 class Camera:
-    """Projection of the ground to pixels, and how the picture moves.
+    """Projection of the ground to pixels, and motion of the image.
 
     Attributes:
         centre_x: Principal column in pixels.
@@ -80,20 +80,20 @@ class Camera:
     shake_px: float
 
     def scale(self, z: float) -> float:
-        """Pixels a metre at depth `z` metres."""
+        """Pixels per metre at depth `z` metres."""
         return self.focal_px / z
 
     def project(self, x: float, z: float) -> tuple[float, float]:
-        """Pixel of a ground point, before the picture's movement."""
+        """Pixel of a ground point, before the motion of the image."""
         scale = self.scale(z)
         return self.centre_x + x * scale, self.horizon_y + self.height_m * scale
 
     def depth_of_row(self, row: float) -> float:
-        """Depth in metres of the ground seen in a pixel row below the horizon."""
+        """Depth in metres of the ground in a pixel row below the horizon."""
         return self.focal_px * self.height_m / (row - self.horizon_y)
 
     def offset(self, time_s: float) -> tuple[float, float]:
-        """Shift of the picture in pixels; sums of sines, so that it is smooth and repeatable."""
+        """Shift of the image in pixels: a sum of sines, smooth and reproducible."""
         pan = self.pan_px * math.sin(2 * math.pi * time_s / self.pan_period_s + self.pan_phase)
         x = sum(math.sin(2 * math.pi * f * time_s + p) for f, p in ((0.7, 1), (1.9, 2), (4.3, 4)))
         y = sum(math.sin(2 * math.pi * f * time_s + p) for f, p in ((0.9, 3), (2.3, 5), (5.1, 6)))
@@ -102,18 +102,18 @@ class Camera:
 
 @dataclass(frozen=True)
 class Walker:
-    """One person and their way: a straight line with a bend and perhaps a stop.
+    """One person and their path: a straight line with a bend and perhaps a stop.
 
     Attributes:
         track_id: 1, 2, ... in the order of `start_s`.
         appearance: Body and clothes, the same for the whole clip.
         start: World (X, Z) in metres at `start_s`.
-        end: World (X, Z) at the end of the way.
-        start_s: Time in seconds; may lie before the clip.
-        speed: Metres a second along the line.
-        bend_m: Sideways swing half way.
-        pause_at: Fraction of the way where the person stops.
-        pause_s: For how long.
+        end: World (X, Z) in metres at the end of the path.
+        start_s: Start time in seconds; may be before the clip.
+        speed: Speed along the line in metres per second.
+        bend_m: Sideways deviation halfway.
+        pause_at: Fraction of the path at which the person stops.
+        pause_s: Duration of the stop.
     """
 
     track_id: int
@@ -128,16 +128,16 @@ class Walker:
 
     @property
     def length_m(self) -> float:
-        """Of the straight line."""
+        """Length of the straight line."""
         return math.dist(self.start, self.end)
 
     @property
     def end_s(self) -> float:
-        """Time in seconds at which the way ends."""
+        """Time in seconds at the end of the path."""
         return self.start_s + self.length_m / self.speed + self.pause_s
 
     def progress(self, time_s: float) -> tuple[float, bool]:
-        """Fraction of the way at a time, and whether the person is walking."""
+        """Fraction of the path covered at a time, and whether the person is walking."""
         walked = (time_s - self.start_s) * self.speed / self.length_m
         if walked < self.pause_at:
             return walked, True
@@ -145,28 +145,28 @@ class Walker:
         return max(walked, self.pause_at), walked >= self.pause_at
 
     def position(self, fraction: float) -> tuple[float, float]:
-        """World (X, Z) in metres after a fraction of the way."""
+        """World (X, Z) in metres after a fraction of the path."""
         (x0, z0), (x1, z1) = self.start, self.end
         bend = self.bend_m * math.sin(math.pi * fraction) / self.length_m
         x = x0 + (x1 - x0) * fraction - (z1 - z0) * bend
         return x, z0 + (z1 - z0) * fraction + (x1 - x0) * bend
 
     def heading(self, fraction: float) -> float:
-        """Angle of the walk in radians: 0 is away from the camera, pi / 2 to the right."""
+        """Walking direction in radians: 0 is away from the camera, pi / 2 to the right."""
         (x0, z0), (x1, z1) = self.position(fraction), self.position(fraction + 0.01)
         return math.atan2(x1 - x0, z1 - z0)
 
 
 @dataclass(frozen=True)
 class Prop:
-    """A thing that is not a person: it stands (or, a car, drives) and hides who is behind.
+    """An object other than a person; it hides people behind it. Cars move, all others stand.
 
     Attributes:
         kind: Lamp, bin, car, ...
         x: World X in metres at time 0.
         z: World Z in metres.
-        seed: Chooses its looks.
-        speed: Metres a second to the right.
+        seed: Seed of its appearance.
+        speed: Speed to the right in metres per second.
     """
 
     kind: PropKind
@@ -178,16 +178,16 @@ class Prop:
 
 @dataclass(frozen=True)
 class Layout:
-    """The scene drawn from its seed.
+    """Content of a scene, generated from its seed.
 
     Attributes:
         camera: Projection and motion of the camera.
         walkers: People, in the order of track ids.
-        props: Everything that is not a person.
-        near_m: Depth seen at the bottom row.
+        props: Objects other than people.
+        near_m: Depth at the bottom row.
         far_m: Depth of the facades.
         light: Unit vector towards the light: right, up, towards the camera.
-        road: Depths in metres between which the ground is a road, None for none.
+        road: Depths in metres of the road's edges; None for no road.
     """
 
     camera: Camera
@@ -200,7 +200,7 @@ class Layout:
 
 
 def build_layout(scene: StreetScene) -> Layout:
-    """Everything the seed decides, except textures."""
+    """Generate everything that the seed decides, except textures."""
     rng = np.random.default_rng([scene.seed, 1])
     camera = _sample_camera(scene, rng)
     near = camera.depth_of_row(scene.height)
@@ -232,7 +232,7 @@ def _sample_camera(scene: StreetScene, rng: np.random.Generator) -> Camera:
 
 
 def half_view_m(scene: StreetScene, camera: Camera, z: float) -> float:
-    """Half the width in metres of what the camera ever sees at depth `z`."""
+    """Half the width in metres of the area that the camera ever sees at depth `z`."""
     return (scene.width / 2 + camera.pan_px + 4 * camera.shake_px) / camera.scale(z)
 
 
@@ -264,7 +264,7 @@ def _sample_walker(
 ) -> Walker:
     depths = np.exp(rng.uniform(math.log(near * 0.98), math.log(far - 1.5), 2))
     z0, z1 = float(depths[0]), float(depths[1])
-    if rng.random() < 0.7:  # across the view, nearly at one depth: these cross and hide each other
+    if rng.random() < 0.7:  # across the view at nearly constant depth: such people hide each other
         z1 = float(np.clip(z0 + rng.normal(0, 0.8), near * 0.95, far - 1))
         side = rng.choice([-1.0, 1.0])
         start = (-side * (half_view_m(scene, camera, z0) + 0.7), z0)
@@ -291,7 +291,7 @@ def _sample_walker(
 
 
 def _beside(friend: Walker, walker: Walker, rng: np.random.Generator) -> Walker:
-    """The same way, an arm's length further back: people who walk together."""
+    """A walker on the same path, an arm's length further back: people who walk together."""
     gap = float(rng.uniform(0.3, 0.7))
     (x0, z0), (x1, z1) = friend.start, friend.end
     start = (x0 + float(rng.uniform(-0.4, 0.4)), z0 + gap)

@@ -1,6 +1,6 @@
-"""A small rasteriser of rounded solids: tapered limbs, ellipsoids, lofted trunks, with light.
+"""A small rasteriser of lit, rounded solids: tapered limbs, ellipsoids, lofted trunks.
 
-Everything is orthographic, seen from a heading; shapes hide each other by a depth buffer.
+The projection is orthographic for a given heading; a depth buffer decides which shape is visible.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from jde_ray.models.structures import FloatArray
 
 @dataclass(frozen=True)
 class Surface:
-    """The pixels of a solid, as a colour function receives them; arrays of one shape.
+    """The pixels of a solid, passed to a colour function; all arrays have one shape.
 
     Attributes:
-        along: Position on the axis of a limb, or height over the ground of a trunk, in metres.
-        side: Component of the surface normal (or of the point on a trunk) to the person's left.
+        along: Position on the axis of a limb, or height of a trunk's point over the ground, in
+            metres.
+        side: Component of the surface normal (for a trunk, of the point) to the person's left.
         front: Component of the normal to the front.
         up: Component of the normal upwards.
     """
@@ -35,18 +36,18 @@ Paint = Callable[[Surface], FloatArray]
 
 
 def plain(colour: tuple[float, float, float]) -> Paint:
-    """One colour all over."""
+    """A paint of one colour."""
     value = np.array(colour, np.float32)
     return lambda surface: np.broadcast_to(value, (*surface.along.shape, 3))
 
 
 class SolidCanvas:
-    """Draws solids seen under one heading into an image with alpha.
+    """Draws solids, seen at one heading, into an image with alpha.
 
     Args:
-        width_m: Canvas width in metres; the person stands in its middle.
-        height_m: Canvas height in metres; the ground is `margin_m` over its lower edge.
-        margin_m: Room under the ground.
+        width_m: Canvas width in metres; the person stands in its centre.
+        height_m: Canvas height in metres; the ground is `margin_m` above its lower edge.
+        margin_m: Space below the ground.
         px_per_m: Resolution.
         heading: Angle of the person's front: 0 is away from the camera, pi / 2 to the right.
         light: Unit vector to the light: right, up, towards the camera.
@@ -75,7 +76,7 @@ class SolidCanvas:
         self._depth = np.full(self.shape, -1e9, np.float32)
 
     def view(self, point: FloatArray) -> tuple[float, float, float]:
-        """Body frame metres to pixel column, pixel row, metres towards the camera."""
+        """Map body-frame metres to pixel column, pixel row and metres towards the camera."""
         right = point[0] * self._side[0] + point[1] * self._front[0]
         nearer = point[0] * self._side[1] + point[1] * self._front[1]
         x, y = self._origin
@@ -84,7 +85,7 @@ class SolidCanvas:
     def limb(
         self, a: FloatArray, b: FloatArray, radius_a: float, radius_b: float, paint: Paint
     ) -> None:
-        """A tapered capsule from `a` to `b`, body frame metres."""
+        """Draw a tapered capsule from `a` to `b`, in body-frame metres."""
         (ax, ay, az), (bx, by, bz) = self.view(a), self.view(b)
         ra, rb = radius_a * self._px_per_m, radius_b * self._px_per_m
         reach = max(ra, rb) + 2
@@ -108,7 +109,7 @@ class SolidCanvas:
     def ellipsoid(
         self, centre: FloatArray, radii: tuple[float, float, float], paint: Paint
     ) -> None:
-        """An ellipsoid with radii to the side, front and up in metres."""
+        """Draw an ellipsoid with radii to the side, front and up in metres."""
         cx, cy, cz = self.view(centre)
         half = self._px_per_m * math.hypot(radii[0] * self._side[0], radii[1] * self._front[0])
         deep = math.hypot(radii[0] * self._side[1], radii[1] * self._front[1])
@@ -125,12 +126,12 @@ class SolidCanvas:
         self._paint((rows, columns), inside, cz + nz * deep, (nx, ny, nz), ny * radii[2], paint)
 
     def trunk(self, rings: FloatArray, paint: Paint) -> None:
-        """A loft through ellipses.
+        """Draw a loft through ellipses.
 
         Args:
-            rings: `(n, 5)` rows of height over the ground, side and front of the centre,
-                half width and half depth, in metres, by rising height.
-            paint: Its colour.
+            rings: `(n, 5)` rows of height over the ground, side and front of the centre, half width
+                and half depth, in metres, in order of rising height.
+            paint: Colour function of the surface.
         """
         px, heights = self._px_per_m, rings[:, 0]
         top, bottom = self._origin[1] - heights[-1] * px, self._origin[1] - heights[0] * px
@@ -177,7 +178,7 @@ class SolidCanvas:
     ) -> None:
         coverage = np.clip(inside_px + 0.5, 0, 1)
         wins = (coverage > 0) & ((depth > self._depth[window]) | (coverage > self.alpha[window]))
-        # a soft edge may not cut a hole of background into the shape behind it
+        # soft edges must not cut holes of background into the shape behind
         wins &= (coverage >= 0.5) | (coverage > self.alpha[window])
         if not wins.any():
             return

@@ -1,1 +1,1 @@
-"""Online association: detections of one frame after the other to tracks."""
+"""Online association: turns detections into tracks, frame by frame."""

@@ -3,8 +3,8 @@
 Bewley et al. 2016, section 3.2: the state is (u, v, s, r, u', v', s') with centre u, v in pixels,
 area s in square pixels and aspect r = width / height, which has no velocity. Noise is constant, as
 in the authors' release: Q = diag(1, 1, 1, 1, .01, .01, .0001), R = diag(1, 1, 10, 10), and a new
-track's P is 10, with 10,000 for velocities. Coordinates stay apart, so the layout is that of
-`kalman`: `(20, M)`, and `kalman.correct` serves both.
+track's P is 10, or 10,000 for velocities. Coordinates are independent, so the layout `(20, M)` is
+that of `kalman`, and `kalman.correct` serves both filters.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def measure(xyah: State) -> State:
 
 
 def initiate(measured: State) -> State:
-    """State `(20, N)` of tracks that start at `(4, N)` measurements, at rest."""
+    """State `(20, N)` of tracks that start at `(4, N)` measurements with velocity 0."""
     state = np.zeros((STATE_ROWS, measured.shape[1]))
     state[POSITION] = measured
     state[POSITION_VARIANCE] = _INITIAL_POSITION
@@ -48,7 +48,7 @@ def initiate(measured: State) -> State:
 
 
 def predict(state: State, dt: float = 1.0) -> None:
-    """Move the states `dt` frames ahead, in place; an area that would vanish stays as it is."""
+    """Move the states `dt` frames ahead, in place; an area that would become negative stays."""
     state[6] *= state[2] + dt * state[6] > 0
     covariance, velocity_variance = state[COVARIANCE], state[VELOCITY_VARIANCE]
     position_noise, velocity_noise = process_noise(dt)
@@ -66,7 +66,7 @@ def innovation_variance(state: State) -> State:
 
 
 def to_tlbr(state: State) -> State:
-    """Boxes of the states' positions, `(4, M)` corners in pixels."""
+    """Boxes at the states' positions, `(4, M)` corners in pixels."""
     area, aspect = np.maximum(state[2], _LEAST_AREA), np.maximum(state[3], _LEAST_AREA)
     width = np.sqrt(area * aspect)
     half = np.stack([width, area / width]) * 0.5

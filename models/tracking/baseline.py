@@ -1,6 +1,6 @@
-"""The published association as a plain loop: one filterpy object a track, dense costs, lap.
+"""The published association as a plain loop: one filterpy object per track, dense costs, lap.
 
-The oracle of mode `published` and the yardstick of `jde bench association`; nothing else uses it.
+Tests compare mode `published` with it, and `jde bench association` measures against it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _deviations(position: float, aspect: float, velocity: float, drift: float) -
 
 
 def build_filter(xyah: FloatArray) -> Any:
-    """Build filterpy's filter for a track that starts at the measurement `(4,)`."""
+    """Build a filterpy filter for a track that starts at the measurement `(4,)`."""
     height = xyah[3]
     kalman = KalmanFilter(dim_x=8, dim_z=4)
     kalman.x = np.concatenate([xyah, np.zeros(4)])[:, None]
@@ -36,13 +36,13 @@ def build_filter(xyah: FloatArray) -> Any:
 
 
 def predict_filter(kalman: Any) -> None:
-    """One step, noise in proportion to the height before it."""
+    """Predict one frame ahead; the noise is proportional to the height before the step."""
     height = kalman.x[3, 0]
     kalman.predict(Q=np.diag(_deviations(height / 20, 1e-2, height / 160, 1e-5) ** 2))
 
 
 def measurement_noise(height: float) -> FloatArray:
-    """`(4, 4)` R of a track of this height."""
+    """`(4, 4)` measurement noise R of a track with this height."""
     return np.diag(np.array([height / 20, height / 20, 1e-1, height / 20]) ** 2)
 
 
@@ -61,12 +61,12 @@ class LoopTrack:
 
     @property
     def tlbr(self) -> FloatArray:
-        """`(4,)` box of the state."""
+        """`(4,)` corners of the state's box."""
         box: FloatArray = xyah_to_tlbr(self.kalman.x[None, :4, 0])[0]
         return box
 
     def gating(self, xyah: FloatArray) -> FloatArray:
-        """Squared Mahalanobis distance of measurements `(N, 4)`."""
+        """Squared Mahalanobis distances `(N,)` of measurements `(N, 4)`."""
         noise = measurement_noise(self.kalman.x[3, 0])
         covariance = _MEASURE @ self.kalman.P @ _MEASURE.T + noise
         offset = xyah - self.kalman.x[:4, 0]
@@ -76,18 +76,18 @@ class LoopTrack:
     def update(
         self, xyah: FloatArray, score: float, embedding: FloatArray, detection: int, frame: int
     ) -> None:
-        """Take a detection."""
+        """Update the track with its matched detection."""
         self.kalman.update(xyah[:, None], R=measurement_noise(self.kalman.x[3, 0]))
         smooth = np.float32(0.9) * self.embedding + np.float32(0.1) * embedding
         self.embedding = smooth / np.linalg.norm(smooth)
         if self.status != TrackStatus.LOST:
-            self.score = score  # the original leaves the score of a track found again
+            self.score = score  # the original does not update the score of a track found again
         self.status, self.confirmed = TrackStatus.TRACKED, True
         self.last_frame, self.detection = frame, detection
 
 
 def solve(cost: FloatArray, limit: float) -> tuple[list[tuple[int, int]], list[int], list[int]]:
-    """Run lap's assignment with a cost limit: pairs, tracks left over, detections left over."""
+    """Run lap's assignment with a cost limit: pairs, unmatched tracks, unmatched detections."""
     if not cost.size:
         return [], list(range(cost.shape[0])), list(range(cost.shape[1]))
     _, row_to_column, column_to_row = lap.lapjv(cost, extend_cost=True, cost_limit=limit)
@@ -106,8 +106,8 @@ class LoopTracker:
     """`JDETracker` in mode `published`, written plainly.
 
     Args:
-        birth_score: A detection starts a track from this score on.
-        max_lost: Frames that a lost track is kept.
+        birth_score: Lowest score at which a detection starts a track.
+        max_lost: Number of frames that a lost track is kept.
     """
 
     def __init__(self, birth_score: float = 0.5, max_lost: int = 30) -> None:
@@ -119,10 +119,10 @@ class LoopTracker:
         self.removed: list[LoopTrack] = []
 
     def update(self, boxes: FloatArray, scores: FloatArray, embeddings: FloatArray) -> Tracks:
-        """Associate one frame; arguments as `JDETracker.update`."""
+        """Associate one frame; arguments are those of `JDETracker.update`."""
         self.frame += 1
         norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        sizes = tlbr_to_tlwh(boxes).astype(float)  # rounded as the input is, like the original
+        sizes = tlbr_to_tlwh(boxes).astype(float)  # in the input's precision, like the original
         detections = (tlbr_to_xyah(tlwh_to_tlbr(sizes)), scores, embeddings / norms)
         confirmed = [track for track in self.tracked if track.confirmed]
         tentative = [track for track in self.tracked if not track.confirmed]

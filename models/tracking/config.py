@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-_BIRTH_MARGIN = 0.1  # a person who appears must be surer than one who is followed
+_BIRTH_MARGIN = 0.1  # starting a track takes a higher score than extending one
 _BUFFER = {"default": 60, "published": 30}
 _SHARED = (
     "association",
@@ -13,41 +13,42 @@ _SHARED = (
     "track_buffer",
     "high_score",
     "birth_score",
-)  # what `published` has too
+)  # settings that mode `published` has too
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
     """Settings of our own association; the defaults track best on the measured videos.
 
-    Limits of overlap are costs, 1 - IoU: the larger, the less overlap a match needs.
+    Overlap limits are costs, 1 - IoU: the larger the limit, the less overlap a match needs.
 
     Attributes:
-        association: Its name; the others are in `models.tracking.registry`.
-        mode: `default`, or `published` for the original's behaviour row for row, which has
-            `track_buffer`, `high_score` and `birth_score` only.
-        track_buffer: Frames at 30 frames a second that a lost track is kept (scaled by fps / 30);
-            None is 60, and the original's 30 in `published`.
-        high_score: Detections below are weak: they take part in the last stage only, where they
-            may extend a tracked track. In `published` there are none (`--conf`).
-        weak_share: Weak detections reach down to this share of `high_score`.
-        birth_score: A detection starts a track from this score on; None is .1 above `high_score`
-            (as in ByteTrack), in `published` `high_score` itself.
-        appearance_limit: Largest cost of the appearance stage: embedding distance, a little motion.
+        association: Name of the association; the others are in `models.tracking.registry`.
+        mode: `default`, or `published` for the original's behaviour row for row, which uses only
+            `track_buffer`, `high_score` and `birth_score`.
+        track_buffer: Frames that a lost track is kept at 30 frames a second (scaled by fps / 30);
+            None is 60, or the original's 30 in `published`.
+        high_score: The flag `--conf`. Detections below are weak: only the last stage uses them, to
+            extend tracked tracks. `published` ignores them.
+        weak_share: Lowest score of weak detections, as a share of `high_score`.
+        birth_score: Lowest score at which a detection starts a track; None is .1 above `high_score`
+            (as in ByteTrack), or `high_score` itself in `published`.
+        appearance_limit: Largest cost of a match by appearance: embedding distance and some motion.
         motion_share: Share of the squared Mahalanobis distance in that cost.
-        overlap_limit: Largest cost of the overlap stage for tracks seen in the last frame.
-        lost_overlap_limit: The same for lost tracks; 0 leaves them to appearance.
-        lost_growth: Without embeddings, boxes of lost tracks and what they are matched with grow
-            by this share of their size on every side for each 1/30 s that a step takes beyond the
-            first, up to .6: at low frame rates people move further than their track foretells.
-        low_overlap_limit: The same for tracks seen in the last frame and low detections; 0: off.
-        tentative_overlap_limit: The same for tentative tracks.
-        birth_overlap: A detection that overlaps a tracked box by more IoU starts no track.
+        overlap_limit: Largest cost of a match by overlap, for tracks seen in the last frame.
+        lost_overlap_limit: The same for lost tracks; 0 matches them by appearance only.
+        lost_growth: Without embeddings, boxes of lost tracks and their candidates grow on every
+            side by this share of their size for each 1/30 s of a time step after the first 1/30 s,
+            up to .6: at low frame rates people move further than predicted.
+        low_overlap_limit: Overlap limit for tracks seen in the last frame and weak detections; 0
+            turns this stage off.
+        tentative_overlap_limit: Overlap limit for tentative tracks.
+        birth_overlap: A detection whose IoU with a tracked box is larger starts no track.
         embedding_momentum: Share of the old embedding in a track's smoothed one.
-        min_hits: Detections a track needs before it is reported (but for those of frame 1).
+        min_hits: Detections a track needs before it is reported (tracks of the first frame need 1).
 
     Raises:
-        ValueError: If a value is out of range, naming it and what is accepted.
+        ValueError: If a value is out of range, naming it and what is expected.
     """
 
     association: Literal["jde"] = "jde"
@@ -72,7 +73,7 @@ class TrackingConfig:
             raise ValueError(f"mode: got {self.mode!r}, expected default | published")
         if self.track_buffer is not None:
             check_range("track_buffer", self.track_buffer, 0, 1_000_000)
-        check_range("conf", self.high_score, 0.0, 1.0)  # the flag's name: people set it there
+        check_range("conf", self.high_score, 0.0, 1.0)  # named after the flag that sets it
         check_range("birth_score", self.first_score, 0.0, 1.0)
         check_range("appearance_limit", self.appearance_limit, 0.0, 3.0)
         check_range("min_hits", self.min_hits, 1, 100)
@@ -89,7 +90,7 @@ class TrackingConfig:
 
     @property
     def first_score(self) -> float:
-        """Score from which on a detection starts a track."""
+        """Lowest score at which a detection starts a track."""
         if self.birth_score is not None:
             return self.birth_score
         margin = _BIRTH_MARGIN if self.mode == "default" else 0.0
@@ -97,13 +98,13 @@ class TrackingConfig:
 
     @property
     def least_score(self) -> float:
-        """Score below which detections change nothing: what a detector should hand over."""
+        """Score below which detections change nothing; a detector need not return them."""
         if self.mode == "published" or self.low_overlap_limit == 0:
             return self.high_score
         return round(self.weak_share * self.high_score, 6)
 
     def max_lost_frames(self, frames_per_second: float) -> int:
-        """Frames that a lost track is kept at this rate."""
+        """Number of frames that a lost track is kept at this rate."""
         buffer = _BUFFER[self.mode] if self.track_buffer is None else self.track_buffer
         return int(frames_per_second / 30 * buffer)
 
@@ -146,7 +147,7 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     """Refuse a value outside its limits.
 
     Raises:
-        ValueError: Naming the setting, the value and what is accepted.
+        ValueError: Naming the setting, the value and what is expected.
     """
     if not low <= value <= high:
         raise ValueError(f"{name}: got {value}, expected {low} to {high}")

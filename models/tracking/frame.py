@@ -1,4 +1,4 @@
-"""Detections of one frame as the association wants them: checked, in columns, unit embeddings."""
+"""Detections of one frame prepared for association: checked, in columns, unit embeddings."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Frame:
         xyah: `(4, N)` float64 Kalman measurements.
         tlbr: `(4, N)` float64 corners in pixels.
         scores: `(N,)`.
-        embeddings: `(N, D)` float32, L2-normalised (an all-zero one stays so).
-        source: `(N,)` row of the caller's arrays, None if all are usable.
+        embeddings: `(N, D)` float32, L2-normalised (zero vectors stay zero).
+        source: `(N,)` rows of the caller's arrays; None if all are usable.
         num_degenerate: Boxes left out because they have no area.
     """
 
@@ -38,12 +38,12 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The time of a frame; the unit is a frame at the nominal rate.
+    """The time of a frame, in frames at the nominal rate.
 
     Attributes:
-        now: Of this frame, `default.FIRST_FRAME` for the first one; in mode `published` its number.
-        dt: Since the last frame.
-        max_lost: After so much of it a track not seen is forgotten.
+        now: Time of this frame, 1 for the first one; in mode `published` the frame's number.
+        dt: Time since the last frame.
+        max_lost: Time after which an unmatched track is forgotten.
         frames_per_second: Nominal rate.
     """
 
@@ -59,16 +59,16 @@ def build_frame(
     embeddings: ArrayLike | None,
     least_score: float = 0.0,
 ) -> Frame:
-    """Check the arrays of one frame and bring them into columns.
+    """Check the arrays of one frame and arrange them in columns.
 
     Args:
-        boxes: `(N, 4)` tlbr in pixels. Of nobody, every array may be empty in any shape.
+        boxes: `(N, 4)` tlbr in pixels. Without detections the arrays may be empty in any shape.
         scores: `(N,)` in [0, 1].
-        embeddings: `(N, D)`, any length of vector; D may be 0, which None means.
-        least_score: Detections below are left out.
+        embeddings: `(N, D)` vectors of any length; None means D = 0.
+        least_score: Detections below this score are left out.
 
     Raises:
-        ValueError: If shapes disagree, a number is not finite, or a score is no share.
+        ValueError: If shapes disagree, a number is not finite, or a score is outside [0, 1].
     """
     boxes = _as_float(boxes)
     scores = _as_float(scores)
@@ -92,7 +92,7 @@ def build_frame(
     squares = np.vecdot(embeddings, embeddings)
     if not math.isfinite(squares.dot(squares)):
         _refuse("embeddings", embeddings)
-    # sizes in the precision of the input, as the original has them: this decides its last digits
+    # sizes in the input's precision, like the original, since they affect the last digits
     size = (boxes[:, 2:] - boxes[:, :2]).T.astype(np.float64)
     tlbr = boxes.T.astype(np.float64)
     if not math.isfinite(np.vdot(tlbr, tlbr)):
@@ -118,7 +118,7 @@ def _warn_of_corners(wrong: int, count: int) -> None:
     warnings.warn(
         f"boxes: {wrong} of {count} end before they begin and are left out, expected "
         "x1, y1, x2, y2 (no width and height)",
-        stacklevel=4,  # who calls the tracker
+        stacklevel=4,  # points to the caller of the tracker
     )
 
 

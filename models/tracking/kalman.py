@@ -1,13 +1,13 @@
 """The constant-velocity Kalman filter of M tracks at once, in closed form.
 
-The measurement is a box as `xyah` (centre x, centre y, aspect w / h, height; pixels but for the
-aspect), the state that and its velocity per frame. Transition, noise and measurement treat the
-four coordinates alike and apart, so the 8x8 covariance never leaves its block-diagonal form: per
-coordinate a 2x2 block (position variance, covariance, velocity variance). Predicting, updating
-and gating M tracks are then a few elementwise operations on `(4, M)` arrays, without a matrix
-solve, and equal the textbook filter to rounding.
+The measurement is a box as `xyah` (centre x, centre y, aspect w / h, height; in pixels except the
+aspect); the state is the measurement and its velocity per frame. Transition, noise and measurement
+treat the four coordinates alike and independently, so the 8x8 covariance stays block-diagonal, with
+a 2x2 block per coordinate (position variance, covariance, velocity variance). Predicting, updating
+and gating M tracks therefore take a few elementwise operations on `(4, M)` arrays, without a matrix
+solve, and equal the textbook filter up to rounding.
 
-Layout: `state` is `(20, M)` float64, one column a track, five blocks of four rows (x, y, a, h):
+Layout: `state` is `(20, M)` float64, one column per track, five blocks of four rows (x, y, a, h):
 position, velocity, position variance, covariance, velocity variance.
 """
 
@@ -45,16 +45,12 @@ _INITIAL_SCALE[[2, 6]] = 0
 
 
 def measure(xyah: State) -> State:
-    """Measurements `(4, N)` of boxes as `xyah`: the same."""
+    """Measurements `(4, N)` of boxes as `xyah`; here they are the same."""
     return xyah
 
 
 def initiate(xyah: State) -> State:
-    """State of tracks that start at `(4, N)` measurements, at rest.
-
-    Returns:
-        `(20, N)`.
-    """
+    """State `(20, N)` of tracks that start at `(4, N)` measurements with velocity 0."""
     state = np.zeros((STATE_ROWS, xyah.shape[1]))
     state[POSITION] = xyah
     variance = xyah[3] ** 2 * _INITIAL_SCALE + _PROCESS_FLOOR
@@ -66,8 +62,8 @@ def initiate(xyah: State) -> State:
 def predict(state: State, dt: float = 1.0) -> None:
     """Move the states `dt` frames ahead, in place.
 
-    The noise of `dt` frames is what `dt` steps of one frame add up to (height held): for a whole
-    number of frames the covariance equals that of as many single steps, and dt = 1 is the plain
+    The noise of `dt` frames is the sum over `dt` steps of one frame at constant height. For an
+    integer `dt` the covariance therefore equals that of `dt` single steps, and dt = 1 is the plain
     filter, P = F P F' + Q.
 
     Args:
@@ -98,10 +94,10 @@ def predict(state: State, dt: float = 1.0) -> None:
 
 
 def process_noise(dt: float) -> tuple[float, float]:
-    """Share of one frame's velocity noise that `dt` frames carry into position and covariance.
+    """Factors by which one frame's velocity noise enters position variance and covariance.
 
     Returns:
-        Sum of k^2 and sum of k over k = 0 .. dt - 1, continued to real dt; 0, 0 for dt = 1.
+        Sum of k^2 and sum of k over k = 0 .. dt - 1, extended to real dt; 0, 0 for dt = 1.
 
     >>> process_noise(3.0)
     (5.0, 3.0)
@@ -110,7 +106,7 @@ def process_noise(dt: float) -> tuple[float, float]:
 
 
 def innovation_variance(state: State) -> State:
-    """Diagonal of S = H P H' + R for every track, `(4, M)`; S has no other entries."""
+    """Diagonal of S = H P H' + R for every track, `(4, M)`; S is diagonal."""
     height = state[3]
     variance: State = (height * height) * _MEASUREMENT_SCALE
     variance += state[POSITION_VARIANCE]
@@ -119,12 +115,12 @@ def innovation_variance(state: State) -> State:
 
 
 def correct(state: State, xyah: State, variance: State) -> None:
-    """Update the states with a measurement each, in place.
+    """Update each state with its measurement, in place.
 
     Args:
         state: `(20, M)`, contiguous.
         xyah: `(4, M)` measurements.
-        variance: `(4, M)` of `innovation_variance` for the same states.
+        variance: `(4, M)` `innovation_variance` of the same states.
     """
     spread = state[8:16].reshape(2, 4, -1)  # P H': position variance, covariance
     innovation = xyah - state[POSITION]
@@ -138,12 +134,12 @@ def gating_matrix(state: State, variance: State, xyah: State) -> State:
     """Squared Mahalanobis distance of every measurement to every track.
 
     Args:
-        state: `(20, M)` predicted.
-        variance: `(4, M)` of `innovation_variance`.
+        state: `(20, M)` predicted states.
+        variance: `(4, M)` `innovation_variance` of these states.
         xyah: `(4, N)` measurements.
 
     Returns:
-        `(M, N)`, compared with `GATE`.
+        `(M, N)` distances; a pair is plausible below `GATE`.
     """
     # sum (z - m)^2 / S expanded into one matrix product: [1/S, m/S, sum m^2/S] . [z^2, -2 z, 1]
     position = state[POSITION]
@@ -160,7 +156,7 @@ def gating_matrix(state: State, variance: State, xyah: State) -> State:
 
 
 def to_tlbr(state: State) -> State:
-    """Boxes of the states' positions, `(4, M)` corners in pixels."""
+    """Boxes at the states' positions, `(4, M)` corners in pixels."""
     size = np.empty((2, state.shape[1]))
     np.multiply(state[2], state[3], out=size[0])
     size[1] = state[3]

@@ -1,7 +1,7 @@
-"""Costs of (track, detection) pairs, and the assignment over those that are allowed.
+"""Costs of (track, detection) pairs, and the assignment over the allowed pairs.
 
-A stage names its candidate pairs only: row (track), column (detection) and cost of every pair
-below the stage's limit. Few pairs survive the gate, so most are alone in their row and column.
+A stage lists only its candidate pairs: row (track), column (detection) and cost of every pair below
+the stage's limit. Few pairs pass the gate, so most are alone in their row and column.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def assign(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> 
     """One-to-one partial matching that maximises the sum of (limit - cost) over its pairs.
 
     Args:
-        rows: `(P,)` track of each candidate pair; a pair is named at most once.
+        rows: `(P,)` track of each candidate pair; pairs are unique.
         columns: `(P,)` detection of each candidate pair.
-        costs: `(P,)` all below `limit`; any other pair is forbidden.
+        costs: `(P,)` all below `limit`; pairs not listed are forbidden.
         limit: Cost of leaving a track unmatched.
 
     Returns:
-        `(K,)` which of the pairs are matched, ascending.
+        `(K,)` ascending indices of the matched pairs.
 
     Raises:
         ValueError: If a cost is not below the limit (or is NaN).
@@ -54,13 +54,13 @@ def _solve(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> 
     dense[compact_rows, compact_columns] = costs
     pair = np.full((num_rows, num_columns), -1)
     pair[compact_rows, compact_columns] = np.arange(len(rows))
-    # capped at the limit, an unwanted pair costs as much as none: same optimum as with cost_limit
+    # a forbidden pair costs the limit, as much as no pair: same optimum as lap's cost_limit
     chosen: Indices = pair[linear_sum_assignment(dense)]
     return chosen[chosen >= 0]
 
 
 def _compact(labels: Indices) -> tuple[Indices, int]:
-    """Labels renumbered 0, 1, ... without gaps, and how many there are."""
+    """Labels renumbered 0, 1, ... without gaps, and their number."""
     occurs = np.zeros(int(labels.max()) + 1, np.intp)
     occurs[labels] = 1
     number = occurs.cumsum()
@@ -89,7 +89,7 @@ def embedding_distance(
     Returns:
         `(P,)` float32 distance in [0, 2]; 0 means the same direction.
     """
-    # one product of all pairs costs less than gathering the vectors of more than a tenth of them
+    # one product over all pairs is cheaper than gathering the vectors of over a tenth of them
     if 10 * len(rows) > len(tracks) * len(detections):
         cosine = (tracks @ detections.T)[rows, columns]
     else:

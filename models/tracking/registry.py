@@ -1,4 +1,4 @@
-"""The associations by name: a row each holds all that the tracker and the settings need of it."""
+"""The associations by name, with all that the tracker and the settings need to know of each."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Association(NamedTuple):
     """Description of an association; a new one is one more row of `ASSOCIATIONS`.
 
     Attributes:
-        config: Its settings, a frozen dataclass with a default for each; that of the field
-            `association` is its name.
+        config: Class of its settings, a frozen dataclass with a default for each field; the default
+            of `association` is its name.
         advance: Advances the tracks by one frame; afterwards the `TRACKED` ones are reported.
-        motion: The filter of its tracks.
-        gallery: Embeddings it keeps of a track beside the smoothed one.
+        motion: Kalman filter of its tracks.
+        gallery: Number of embeddings kept per track in addition to the smoothed one.
     """
 
     config: type[Any]
@@ -53,11 +53,11 @@ CONFIGS: dict[str, type[Any]] = {name: row.config for name, row in ASSOCIATIONS.
 
 
 def build_config(association: str = "jde", **settings: Any) -> AssociationConfig:
-    """Settings of the association of that name.
+    """Settings of an association, given its name.
 
     Args:
         association: One of `CONFIGS`.
-        settings: Its fields; the others keep their defaults.
+        settings: Values of its fields; the others keep their defaults.
 
     Raises:
         ValueError: If there is no such association, it has no such setting, or a value is out of
@@ -76,7 +76,7 @@ def build_config(association: str = "jde", **settings: Any) -> AssociationConfig
 
 
 def build_store(config: AssociationConfig, embedding_dim: int) -> TrackStore:
-    """An empty table of tracks as the association wants it."""
+    """An empty table of tracks for the association."""
     row = ASSOCIATIONS[config.association]
     return TrackStore(embedding_dim, motion=row.motion, gallery=row.gallery)
 
@@ -85,9 +85,9 @@ def associate(store: TrackStore, frame: Frame, config: AssociationConfig, step: 
     """Advance the tracks by one frame; afterwards the `TRACKED` ones are to be reported.
 
     Args:
-        store: Of `build_store`.
+        store: Table from `build_store`.
         frame: Detections of this frame.
-        config: Which association, and its limits.
-        step: The time that has passed.
+        config: Settings that choose the association.
+        step: Time of this frame.
     """
     ASSOCIATIONS[config.association].advance(store, frame, config, step)

@@ -1,4 +1,4 @@
-"""Which tracked boxes of a frame become rows: the last filter of every way that tracks leave."""
+"""Decides which tracked boxes of a frame become rows, for every way in which tracks are output."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import AssociationConfig
 
-SMALL, WIDE = "min_box_area", "aspect"  # causes, as they are counted
+SMALL, WIDE = "min_box_area", "aspect"  # causes, under which the boxes are counted
 
-_MOST_ASPECT = 1.6  # width over height, of the original
+_MOST_ASPECT = 1.6  # the original's limit of width / height
 
 
 def left_out(
     tlbr: FloatArray, config: AssociationConfig, min_box_area: float
 ) -> dict[str, NDArray[np.bool_]]:
-    """Counts of what is not reported, by cause.
+    """Boxes that are not reported, by cause.
 
     Args:
         tlbr: `(M, 4)` tracked boxes in source pixels.
-        config: Of the association. Mode `published` also leaves out boxes of just `min_box_area`,
-            and those more than 1.6 times as wide as high, as the original does when it writes.
+        config: Settings of the association. Like the original, mode `published` also leaves out
+            boxes of exactly `min_box_area` and boxes wider than 1.6 times their height.
         min_box_area: Smaller boxes are left out, in square pixels.
 
     Returns:
-        `(M,)` masks that do not overlap.
+        `(M,)` bool masks that do not overlap.
     """
     width, height = tlbr[:, 2] - tlbr[:, 0], tlbr[:, 3] - tlbr[:, 1]
     area = width * height
@@ -37,7 +37,7 @@ def left_out(
 
 
 def reported(tlbr: FloatArray, config: AssociationConfig, min_box_area: float) -> NDArray[np.bool_]:
-    """`(M,)` mask of the boxes that become rows; arguments as `left_out`."""
+    """`(M,)` mask of the boxes that become rows; arguments are those of `left_out`."""
     kept = np.ones(len(tlbr), np.bool_)
     for mask in left_out(tlbr, config, min_box_area).values():
         kept &= ~mask

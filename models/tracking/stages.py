@@ -1,4 +1,4 @@
-"""The two ways a stage matches tracks with detections: by appearance and by overlap."""
+"""The two ways in which a stage matches tracks with detections: by appearance and by overlap."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def match_appearance(
     """Match by embedding distance, with a share of the motion gate's distance (equation 7).
 
     Args:
-        store: Predicted tracks, of which the first M take part.
+        store: Predicted tracks; the first M take part.
         frame: N detections.
         variance: `(4, M)` `innovation_variance` of those tracks.
-        motion_share: Weight of the squared Mahalanobis distance; 1 minus it is the embedding's.
-        limit: Largest cost.
-        pair_allowed: `(M,)` tracks and `(N,)` detections that take part; None: all.
+        motion_share: Weight w of the squared Mahalanobis distance; that of the embedding is 1 - w.
+        limit: Largest cost of a match.
+        pair_allowed: `(M,)` and `(N,)` masks of the tracks and detections that take part; None for
+            all.
 
     Returns:
         `(K,)` tracks and `(K,)` their detections.
@@ -71,12 +72,12 @@ def match_overlap(
     Args:
         store: The tracks.
         frame: The detections.
-        tracks: `(M,)` those that take part.
-        detections: `(N,)` those that take part.
-        limit: Largest cost.
-        pixel: As in `overlap_matrix`.
+        tracks: `(M,)` indices of the tracks that take part.
+        detections: `(N,)` indices of the detections that take part.
+        limit: Largest cost of a match.
+        pixel: Added to widths and heights, see `overlap_matrix`.
         fuse_scores: Multiply overlaps by the detection's score (ByteTrack).
-        growth: Share of their size that both boxes grow by on every side.
+        growth: Share of their size by which both boxes grow on every side.
 
     Returns:
         `(K,)` tracks and `(K,)` their detections.
@@ -93,6 +94,6 @@ def match_overlap(
 
 
 def _grown(boxes: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """`(4, N)` corners with this share of the size more on every side (buffered IoU)."""
+    """`(4, N)` corners, extended on every side by this share of the size (buffered IoU)."""
     margin = share * (boxes[2:] - boxes[:2])
     return np.concatenate([boxes[:2] - margin, boxes[2:] + margin])

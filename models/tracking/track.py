@@ -13,7 +13,7 @@ from jde_ray.models.tracking import area_kalman, kalman
 from jde_ray.models.tracking.frame import Frame
 from jde_ray.models.tracking.kalman import STATE_ROWS, State, correct
 
-STORE_ARRAYS = ("table", "embeddings", "gallery", "counters", "motion")  # of a store's state
+STORE_ARRAYS = ("table", "embeddings", "gallery", "counters", "motion")  # names in a saved state
 
 _START_CAPACITY = 64
 _FIELDS = (
@@ -34,20 +34,20 @@ _STATUS, _TRACK_ID, _SCORE, _ORDER, _FIRST_FRAME, _LAST_FRAME, _HITS, _DETECTION
 
 
 class TrackStatus(IntEnum):
-    """Where a track is in its life; a removed track has no column."""
+    """State in the life of a track; a removed track has no column."""
 
-    TENTATIVE = 0  # seen too little to be reported
+    TENTATIVE = 0  # matched too few times to be reported
     TRACKED = 1  # matched in the last frame
     LOST = 2  # not matched, may be found again
     REMOVED = 3  # forgotten
 
 
-# plain numbers for comparison with arrays: looking up a member of an enum takes as long as numpy
+# plain ints for comparison with arrays: looking up an enum member takes as long as the comparison
 TENTATIVE, TRACKED, LOST, _ = (int(status) for status in TrackStatus)
 
 
 class MotionModel(Protocol):
-    """A filter as a table uses it; the modules `kalman` and `area_kalman` are the two."""
+    """Functions of a filter that a table uses; the modules `kalman` and `area_kalman` have them."""
 
     def measure(self, xyah: State, /) -> State:
         """`(4, N)` measurements of boxes."""
@@ -66,32 +66,32 @@ _MOTIONS: dict[str, MotionModel] = {"height": kalman, "area": area_kalman}
 
 
 class TrackStore:
-    """Tracks of one video in columns `0 .. count - 1`; the order of columns means nothing.
+    """Tracks of one video in columns `0 .. count - 1`, in no particular order.
 
-    The fields are rows of one float64 table (ids and frame numbers are exact far beyond any
-    video), so that moving a track is one copy. Views are renewed when the table grows: read them
-    from the store, keep none.
+    The fields are rows of one float64 table, which is exact for the ids and frame numbers of any
+    video; moving a track is therefore one copy. Growing the table replaces the views, so always
+    read them from the store.
 
     Args:
         embedding_dim: Width D of the embeddings.
         motion: The filter, `kalman` or `area_kalman`.
-        gallery: Embeddings kept a track beside the smoothed one.
+        gallery: Number of embeddings kept per track in addition to the smoothed one.
 
     Attributes:
         count: Number of live tracks.
-        state: `(20, capacity)` of the filter.
-        embeddings: `(capacity, D)` float32 smoothed, L2-normalised.
-        gallery: `(capacity, G, D)` float32 the last G embeddings, of which the first `hits` slots
-            are filled; they are written in turn.
-        status: `(capacity,)` of `TrackStatus`.
-        track_id: `(capacity,)`, 0 until the track is reported.
-        score: `(capacity,)` of the detection last matched.
-        order: `(capacity,)` rank in which tracks are listed, unique.
-        first_frame: `(capacity,)` time of birth in frames.
-        last_frame: `(capacity,)` time of the last match in frames.
-        hits: `(capacity,)` number of detections matched.
-        detection: `(capacity,)` the detection matched in `last_frame`.
-        retired: `(capacity,)` 1 for a track that outlived its time once (`published` only).
+        state: `(20, capacity)` filter states.
+        embeddings: `(capacity, D)` float32 smoothed embeddings, L2-normalised.
+        gallery: `(capacity, G, D)` float32 last G embeddings, a ring buffer whose first `hits`
+            slots are filled.
+        status: `(capacity,)` values of `TrackStatus`.
+        track_id: `(capacity,)` ids, 0 until the track is reported.
+        score: `(capacity,)` scores of the detections last matched.
+        order: `(capacity,)` unique ranks by which tracks are listed.
+        first_frame: `(capacity,)` times of birth in frames.
+        last_frame: `(capacity,)` times of the last match in frames.
+        hits: `(capacity,)` numbers of detections matched.
+        detection: `(capacity,)` detections matched in `last_frame`.
+        retired: `(capacity,)` 1 for a track that once exceeded the buffer (`published` only).
     """
 
     status: NDArray[np.float64]
@@ -122,7 +122,7 @@ class TrackStore:
             setattr(self, name, self._table[row])
 
     def get_state(self) -> TrackerState:
-        """Everything that the next frame depends on, as named arrays that share no memory."""
+        """Everything on which the next frame depends, as named arrays that share no memory."""
         return {
             "table": self._table[:, : self.count].copy(),
             "embeddings": self.embeddings[: self.count].copy(),
@@ -132,7 +132,7 @@ class TrackStore:
         }
 
     def set_state(self, state: TrackerState) -> None:
-        """Become what `get_state` was asked of; the arrays are copied.
+        """Restore a state of `get_state`; the arrays are copied.
 
         Raises:
             ValueError: If the arrays are not such a state.
@@ -152,14 +152,14 @@ class TrackStore:
         self.motion = _MOTIONS[str(motion)]
         self._ranks, self._next_id, capacity = (int(number) for number in counters)
         self.count = table.shape[1]
-        # as many columns as before: sums over columns must not see another layout
+        # keep the saved number of columns, so that sums over columns round the same way
         capacity = max(_START_CAPACITY, self.count, capacity)
         self._allocate(capacity, embeddings.shape[1], gallery.shape[1])
         self._table[:, : self.count] = table
         self.embeddings[: self.count] = embeddings
         self.gallery[: self.count] = gallery
 
-    # the fields are views of the table: a pickle of both would part them
+    # a plain pickle would copy the views, so that they no longer refer to the table
     __getstate__ = get_state
     __setstate__ = set_state
 
@@ -170,20 +170,20 @@ class TrackStore:
 
     @property
     def is_unused(self) -> bool:
-        """Whether no track was ever begun, so that nothing depends on the width."""
+        """Whether no track was ever started, so that nothing depends on the width."""
         return self._ranks == 0
 
     @property
     def capacity(self) -> int:
-        """Columns allocated; grows with the largest number of tracks alive at once."""
+        """Number of allocated columns; it grows with the largest number of live tracks."""
         return self._table.shape[1]
 
     def boxes(self, columns: NDArray[np.intp]) -> State:
-        """`(4, K)` corners of these tracks as they stand."""
+        """`(4, K)` corners of these tracks in their current state."""
         return self.motion.to_tlbr(self.state.take(columns, axis=1))
 
     def take_ranks(self, number: int) -> NDArray[np.float64]:
-        """The next `(number,)` values of `order`, behind all given out so far."""
+        """The next `(number,)` values of `order`, after all earlier ones."""
         start = self._ranks
         self._ranks += number
         return np.arange(start, self._ranks, dtype=np.float64)
@@ -196,13 +196,13 @@ class TrackStore:
         status: int,
         now: float,
     ) -> None:
-        """Add a track for each of K detections, behind the others.
+        """Add a track for each of K detections, in the columns after the others.
 
         Args:
-            frame: Where the detections are.
-            detections: `(K,)` their indices.
-            ranks: `(K,)` of `take_ranks`.
-            status: Status that all of them get.
+            frame: Frame of the detections.
+            detections: `(K,)` indices of the detections.
+            ranks: `(K,)` values from `take_ranks`.
+            status: Status of all new tracks.
             now: Time in frames.
         """
         if not len(detections):
@@ -220,7 +220,7 @@ class TrackStore:
         self.state[:, added] = self.motion.initiate(measured)
         self.embeddings[added] = frame.embeddings[detections]
         if self.gallery.size:
-            self.gallery[added] = 0.0  # of the track that had the column before
+            self.gallery[added] = 0.0  # clear the gallery of the column's previous track
             self.gallery[added, 0] = frame.embeddings[detections]
         self.status[added] = status
         self.score[added] = frame.scores[detections]
@@ -240,13 +240,13 @@ class TrackStore:
         momentum: float,
         now: float,
     ) -> None:
-        """Correct K tracks by the detection each has matched; they become `TRACKED`.
+        """Correct K tracks by their matched detections; they become `TRACKED`.
 
         Args:
-            frame: Where the detections are.
-            columns: `(K,)` the tracks, without repetition.
-            detections: `(K,)` their detections.
-            variance: `(4, K)` `innovation_variance` of these tracks, of the table's filter.
+            frame: Frame of the detections.
+            columns: `(K,)` unique columns of the tracks.
+            detections: `(K,)` indices of their detections.
+            variance: `(4, K)` `innovation_variance` of these tracks, from the table's filter.
             momentum: Share of the old embedding that is kept.
             now: Time in frames.
         """
@@ -274,10 +274,10 @@ class TrackStore:
             self.embeddings[columns] = smooth
 
     def report(self, source: NDArray[np.intp] | None) -> Tracks:
-        """Tracks that are `TRACKED`, in their order; those reported first get their id now.
+        """Tracks that are `TRACKED`, by rank; those reported for the first time get an id.
 
         Args:
-            source: Row of the caller's detections for each of the frame's, None if the same.
+            source: Row of the caller's detections for each of the frame's; None if they are equal.
         """
         columns = (self.status[: self.count] == TRACKED).nonzero()[0]
         if not len(columns):
@@ -299,10 +299,10 @@ class TrackStore:
         )
 
     def remove(self, gone: NDArray[np.bool_]) -> None:
-        """Forget tracks; the last ones move into the gaps.
+        """Remove tracks; the last columns move into the gaps.
 
         Args:
-            gone: `(count,)` mask.
+            gone: `(count,)` mask of the tracks to remove.
         """
         holes = gone.nonzero()[0]
         if not len(holes):

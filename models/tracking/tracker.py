@@ -17,25 +17,25 @@ from jde_ray.models.tracking.track import STORE_ARRAYS, TrackStore
 from jde_ray.models.tracking.trackers.jde import FIRST_FRAME
 
 _STATE_KIND = "jde-tracker 2"  # raise the number when the meaning of a state changes
-_JITTER = 0.05  # of a frame: containers round time stamps, to 1/1000 s for example
+_JITTER = 0.05  # in frames: containers round time stamps, to 1/1000 s for example
 
 
 class JDETracker:
     """Keeps the identities of the people of one video from frame to frame.
 
-    It keeps time and the table of tracks; which association works on them is the settings' matter.
-    Ids count from 1 in order of first appearance and belong to the instance. Memory is bounded by
-    the largest number of tracks alive at once, however long the video.
+    It holds the clock and the table of tracks; the settings choose the association that updates
+    them. Each instance counts its ids from 1 in order of first appearance. Memory depends on the
+    largest number of live tracks, not on the length of the video.
 
     Args:
-        config: Settings: `TrackingConfig` for our own association, or those of another
+        config: `TrackingConfig` for our own association, or the settings of another one
             (`models.tracking.registry`).
-        frames_per_second: Nominal rate of the video: the unit of time of the motion model and of
-            the lost-track buffer.
+        frames_per_second: Nominal rate of the video, which sets the unit of time of the motion
+            model and of the lost-track buffer.
 
     Attributes:
-        num_frames: Frames seen.
-        num_degenerate: Detections ignored because their box has no area.
+        num_frames: Number of frames seen.
+        num_degenerate: Number of detections ignored because their box has no area.
 
     Raises:
         ValueError: If the rate is not positive and finite.
@@ -64,13 +64,14 @@ class JDETracker:
         """Associate the detections of the next frame.
 
         Args:
-            boxes: `(N, 4)` tlbr in source pixels. Those without area are left out and counted, with
-                a warning if they end before they begin.
+            boxes: `(N, 4)` tlbr in source pixels. Boxes without area are left out and counted, with
+                a warning if x2 < x1 or y2 < y1.
             scores: `(N,)` confidence in [0, 1].
-            embeddings: `(N, D)` appearance; D may be 0, which None means, and stays the same for a
-                video. A frame of nobody (three empty arrays of any shape) fixes nothing.
-            time_s: Presentation time of the frame: the motion model then steps by the real time
-                since the last frame. None, and mode `published`: one frame at the nominal rate.
+            embeddings: `(N, D)` appearance; None means D = 0. D is the same for all frames of a
+                video; a frame without detections (three empty arrays of any shape) may come first.
+            time_s: Presentation time of the frame in seconds; the motion model advances by the real
+                time since the last frame. With None, and in mode `published`, it advances by one
+                frame at the nominal rate.
 
         Returns:
             Tracks present in this frame.
@@ -90,18 +91,18 @@ class JDETracker:
         if isinstance(self.config, TrackingConfig):
             if self.config.mode == "published":
                 now = float(self.num_frames)
-            else:  # a single step of up to a second ends no track, however short the buffer
+            else:  # a single step of up to a second ends no track, even if the buffer is shorter
                 max_lost = max(max_lost, min(dt, self.frames_per_second))
         associate(store, frame, self.config, Step(now, dt, max_lost, self.frames_per_second))
         return store.report(frame.source)
 
     def get_state(self) -> TrackerState:
-        """The whole state between two frames, for a checkpoint.
+        """The complete state between two frames, for a checkpoint.
 
         Returns:
-            Arrays that share no memory with the tracker; `np.savez` and `np.load` without pickle
-            keep them. Settings are not among them: `set_state` of a tracker with the same ones
-            continues as this one would, row for row.
+            Arrays that share no memory with the tracker and that `np.savez` stores without pickle.
+            Settings are not included: a tracker with the same settings that restores this state
+            with `set_state` continues exactly like this one.
         """
         state: TrackerState = {
             "kind": np.array(self._kind),
@@ -117,14 +118,14 @@ class JDETracker:
         return state if self._store is None else state | self._store.get_state()
 
     def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Become the tracker that gave this state; what was seen so far is forgotten.
+        """Replace the tracker's state by a saved one.
 
         Args:
-            state: Of `get_state`; the arrays are copied.
+            state: Arrays from `get_state`; they are copied.
 
         Raises:
-            ValueError: If it is no such state, or one of another association, mode or frame rate;
-                the tracker is unchanged.
+            ValueError: If they are no such state, or the state of another association, mode or
+                frame rate; the tracker is unchanged.
         """
         kind = self._kind
         known = str(state["kind"]) if "kind" in state else "no state of a tracker"
@@ -144,10 +145,10 @@ class JDETracker:
         self.num_frames, self.num_degenerate = (int(value) for value in state["frames"])
 
     def _store_for(self, frame: Frame, is_of_nobody: bool) -> TrackStore:
-        """The table of tracks, as wide as the embeddings; a frame of nobody takes its width.
+        """The table of tracks for the width of this frame's embeddings; an empty frame fits any.
 
         Raises:
-            ValueError: If there have been tracks of another width.
+            ValueError: If earlier tracks have another width.
         """
         store, width = self._store, frame.embeddings.shape[1]
         if store is None or (store.is_unused and not is_of_nobody and width != store.width):
@@ -162,13 +163,13 @@ class JDETracker:
 
     @property
     def _kind(self) -> str:
-        """Kind of a state: the state of another association cannot be read."""
+        """Kind of a state: states of other associations and modes are refused."""
         config = self.config
         name = config.mode if isinstance(config, TrackingConfig) else config.association
         return f"{_STATE_KIND} {name}"
 
     def _step(self, time_s: float | None) -> float:
-        """Frames since the last frame, and the clock advanced by them."""
+        """Advance the clock to this frame; return the time since the last one, in frames."""
         dt = 1.0
         if time_s is not None and self._time_s is not None:
             dt = _whole_if_close((time_s - self._time_s) * self.frames_per_second)
@@ -182,10 +183,10 @@ class JDETracker:
 
 
 def _whole_if_close(frames: float) -> float:
-    """A step of time without the rounding of time stamps.
+    """A time step without the rounding of time stamps.
 
-    A constant rate makes it exactly 1, which is the plain filter; so does a clock that stands
-    still or goes back.
+    At a constant rate it is exactly 1, which is the plain filter; it is also 1 if the clock stands
+    still or runs backwards.
 
     >>> _whole_if_close(0.99), _whole_if_close(1.4), _whole_if_close(-3.0)
     (1.0, 1.4, 1.0)

@@ -1,1 +1,1 @@
-"""Frames to detections: loaded networks and their settings."""
+"""Detection: loaded networks, their settings, and detections in source pixels."""

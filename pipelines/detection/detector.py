@@ -1,7 +1,7 @@
-"""Detector: the model, loaded once; chunks of letterboxed frames in, boxes in source pixels out.
+"""Detector: loads a model once, and turns chunks of letterboxed frames into source-pixel boxes.
 
-`Detector` serves the reference loop and online use. `DetectorStage` is the same inside the
-dataflow: it hands its detections to the video's association shard and returns only a receipt.
+The reference loop and the service use `Detector` directly. In the dataflow it runs inside
+`pipelines.tracking.stages.detect.DetectorStage`.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ logger = logging.getLogger(__name__)
 
 
 class Detector:
-    """Load once, detect often.
+    """A loaded network that detects people in chunks of frames.
 
-    On a CPU it sets the threads of torch (or of OpenCV, for ONNX files) to
-    `resources.torch_threads` **for the whole process**: sums depend on their number.
+    On a CPU it sets the number of threads of torch (or of OpenCV, for ONNX files) to
+    `resources.torch_threads` **for the entire process**, since sums depend on it.
 
     Args:
         config: Settings of the network; its `size` is that of the chunks' frames.
         resources: Device and threads.
-        build_model: Loads the network; another one than the default brings a model of your own.
+        build_model: Function that loads the network; pass your own to use your own model.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Detector:
         self._model: Model = build_model(config, resources)
 
     def detect(self, chunk: FrameChunk) -> DetectionChunk:
-        """Detections of the valid frames of a chunk; an error of the chunk is passed on.
+        """Detections in the valid frames of a chunk; an error of the chunk is passed on.
 
         The model gets the padding too, so that its arithmetic does not depend on how many frames
         of the last chunk are real.
@@ -88,15 +88,16 @@ class Detector:
 
         Args:
             frames: `(T, H, W, 3)` uint8 letterboxed RGB.
-            infos: Source video of each of the n <= T frames that are no padding.
-            frame_index: Their numbers, for errors.
+            infos: Source video of each of the first n <= T frames; the others are padding.
+            frame_index: Their frame numbers, for error messages.
 
         Returns:
-            n detections in source pixels, and how many boxes `max_detections` left out.
+            Detections of the n frames in source pixels, and the number of boxes that
+            `max_detections` left out.
 
         Raises:
-            ValueError: If the frames are no such array, or fewer than `infos`.
-            VideoError: If a number is not finite.
+            ValueError: If the frames have another shape or type, or are fewer than `infos`.
+            VideoError: If an output is not finite.
         """
         check_frames(frames)
         if not len(infos) == len(frame_index) <= len(frames):
@@ -150,13 +151,13 @@ def _check(frame: int, result: FoundInFrame) -> Detections:
 
 
 def _to_video_error(failure: Exception, frame: int) -> VideoError:
-    """The error of the video for a failure of the model.
+    """The video's error for a failure of the model.
 
     Raises:
-        Exception: The failure itself if the device is broken, which is no video's fault.
+        Exception: The failure itself if the device is broken, which is not the video's fault.
     """
     name, detail = type(failure).__name__, str(failure)
-    if name == "AcceleratorError":  # torch's; this process can use the device no more
+    if name == "AcceleratorError":  # raised by torch; this process can no longer use the device
         raise failure
     if isinstance(failure, FloatingPointError):
         return VideoError(Reason.NON_FINITE_OUTPUT, detail, frame)

@@ -1,6 +1,6 @@
-"""The networks that find people: the joint one on its device, or two of ONNX files.
+"""The networks that find people: the joint one, or two separate ones from ONNX files.
 
-Which it is follows from the weights: a YAML file declares the two (`models.sde.declaration`).
+The weights decide: a YAML file declares separate networks (`models.sde.declaration`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FoundInFrame(Protocol):
 
     @property
     def num_capped(self) -> int:
-        """Detections that `max_detections` left out."""
+        """Number of detections that `max_detections` left out."""
         ...
 
 
@@ -127,14 +127,14 @@ def in_source_pixels(
 
 
 class Upload:
-    """Frames from the host to the network's device, as the bytes they are.
+    """Uploads frames as bytes from the host to the network's device.
 
-    To a GPU they go by way of pinned memory that is reused: the last frames have arrived when the
-    results of their network are on the host, so one buffer is enough.
+    Uploads to a GPU use one pinned buffer. It can be reused, since the previous frames have arrived
+    once their results are on the host.
 
     Args:
         device: Device of the network.
-        pinned: Copy by way of pinned memory.
+        pinned: Whether to copy through pinned memory.
     """
 
     def __init__(self, device: torch.device, *, pinned: bool) -> None:
@@ -142,7 +142,7 @@ class Upload:
         self._buffer: torch.Tensor | None = None
 
     def __call__(self, frames: NDArray[np.uint8]) -> torch.Tensor:
-        """`(T, H, W, 3)` uint8 on the device; pinned, only until the next call."""
+        """`(T, H, W, 3)` uint8 on the device; with pinned memory valid until the next call."""
         import torch
 
         if not self._pinned:
@@ -158,7 +158,7 @@ class TorchModel:
     """The JDE network on its device, with its thresholds.
 
     Args:
-        config: Weights, thresholds, precision.
+        config: Weights, thresholds and precision.
         resources: Device and threads.
     """
 
@@ -208,10 +208,10 @@ class TorchModel:
 
 
 class SeparateModel:
-    """A detector and an embedder of ONNX files, see `models.sde`; frame by frame, in float32.
+    """A detector and an embedder from ONNX files (`models.sde`), run per frame in float32.
 
     Args:
-        config: Names the declaration; thresholds.
+        config: Path of the declaration, and thresholds.
         resources: Device and threads.
     """
 
@@ -221,7 +221,7 @@ class SeparateModel:
         from jde_ray.models.sde.declaration import read_declaration
         from jde_ray.models.sde.network import SeparateNetworks
 
-        cv2.setNumThreads(resources.torch_threads)  # which resizes the crops
+        cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops
         self._config = config
         self._networks = SeparateNetworks(
             read_declaration(config.weights), resources.torch_threads, _onnx_device(resources)
@@ -277,15 +277,15 @@ def _onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
 
 
 def quick_precision(device: Device) -> Literal["fp32", "bf16"]:
-    """`bf16` where this machine has units for it (a GPU, AMX, AVX512_BF16), else `fp32`.
+    """`bf16` if this machine has units for it (a GPU, AMX, AVX512_BF16), else `fp32`.
 
-    A run on a cluster is settled on the machine that starts it.
+    For a run on a cluster, the machine that starts it decides.
     """
     import torch
 
     if device != "cpu" and torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device == "cuda":  # on the cluster's machines, not on this one
+    if device == "cuda":  # the cluster has GPUs, this machine has none
         return "bf16"
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11
     units = ("amx_bf16", "avx512_bf16")

@@ -27,9 +27,9 @@ class NetworkFacts:
     Attributes:
         size: Width and height of the frames in pixels.
         sha256: Fingerprint of the weight file, or of both ONNX files and their declaration.
-        has_one_size: Frames of another size are refused: the anchors were chosen for this one.
-        rect: Whether frames get each video's own shape by default: if no size was asked for and
-            the weights take more than one.
+        has_one_size: Whether other sizes are refused, since the anchors were chosen for this one.
+        rect: Whether the input follows each video's shape by default: true if no size was given
+            and the weights accept several sizes.
     """
 
     size: tuple[int, int]
@@ -39,11 +39,11 @@ class NetworkFacts:
 
 
 def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
-    """Load the weights once, so that their errors come before any other work.
+    """Load the weights once, so that their errors are reported before any other work.
 
     Args:
-        weights: As `DetectionConfig.weights`.
-        size: Of the frames, None for what the weights say.
+        weights: Weights in the form of `DetectionConfig.weights`.
+        size: Width and height of the frames; None for the size in the weights.
 
     Raises:
         ValueError: If they cannot be used.
@@ -72,13 +72,13 @@ def detection_for(
     rect: bool | None = None,
     compile: bool = False,  # noqa: A002  the name of the field
 ) -> DetectionConfig:
-    """Settings for weights, as `jde track --weights WEIGHTS` makes them.
+    """Settings for weights, equal to those of `jde track --weights WEIGHTS`.
 
     Args:
-        weights: As `DetectionConfig.weights`.
-        size: Of the frames, None for what the weights say.
-        rect: Whether frames get each video's own shape, None for what suits the weights.
-        compile: As `DetectionConfig.compile`.
+        weights: Weights in the form of `DetectionConfig.weights`.
+        size: Width and height of the frames; None for the size in the weights.
+        rect: Whether the input follows each video's shape; None for the default of the weights.
+        compile: Run the network through `torch.compile`.
 
     Raises:
         ValueError: If the weights cannot be used, or not with these settings.
@@ -105,18 +105,18 @@ def detection_for(
 def resolve_precision(
     detection: DetectionConfig, device: Device, recorded: Precision | None = None
 ) -> DetectionConfig:
-    """Settings with the precision that the network will run in.
+    """Replace the precision `auto` by the one in which the network will run.
 
-    ONNX files run in float32. `auto` becomes `recorded`, so that a run can be resumed on another
-    machine; without it, what is fast on this machine.
+    ONNX files run in float32. Otherwise `auto` becomes `recorded`, so that a run can continue on
+    another machine, or without `recorded` the fast precision of this machine.
 
     Args:
-        detection: Settings as the user gave them.
-        device: Where the network runs.
-        recorded: Precision that OUT was begun with, see `run_record.recorded_precision`.
+        detection: Settings given by the user.
+        device: Device that the network runs on.
+        recorded: Precision of the run in OUT, see `run_record.recorded_precision`.
 
     Raises:
-        ValueError: If ONNX files are asked to run in bf16.
+        ValueError: If ONNX files are to run in bf16.
     """
     if is_separate(detection.weights):
         if detection.precision == "bf16":
@@ -128,10 +128,10 @@ def resolve_precision(
 
 
 def fingerprint(weights: str) -> str:
-    """The fingerprint alone, without loading anything.
+    """Fingerprint of weights, without loading them.
 
     Raises:
-        ValueError: If there are no such weights.
+        ValueError: If the weights do not exist.
     """
     if is_separate(weights):
         from jde_ray.models.sde.declaration import read_declaration
@@ -151,14 +151,14 @@ def resolve_settings(
     """Fill in the settings that guard OUT: fingerprint of the weights and precision.
 
     Args:
-        config: Settings as the user gave them.
-        build_model: The weights are read only if this is `load_network`.
-        resources: Where the run takes place.
-        recorded: Precision that OUT was begun with, None for a new one.
+        config: Settings given by the user.
+        build_model: Model builder; weights are read only for the default, `load_network`.
+        resources: Device and cluster of the run.
+        recorded: Precision of the run in OUT; None for a new OUT.
 
     Raises:
-        RunError: If there are no such weights, they cannot run in that precision, or there is no
-            GPU here for a local run that asks for one (2).
+        RunError: If the weights do not exist or cannot run in that precision, or a local run asks
+            for a GPU that this machine does not have (2).
     """
     detection = config.detection
     is_ours = build_model is load_network

@@ -1,1 +1,1 @@
-"""`jde eval` and `jde tune`: tracks, detections and embeddings scored against ground truth."""
+"""`jde eval` and `jde tune`: score tracks, detections and embeddings against ground truth."""

@@ -1,9 +1,9 @@
-"""Detections and their embeddings against ground truth, from what `--save-detections` left.
+"""Scores the detections of `--save-detections`, and their embeddings, against ground truth.
 
-Embeddings are judged over ground-truth boxes: a box takes the embedding of the detection that
-found it (IoU of at least .5, pairs of greatest sum), and boxes that nobody found have none: these
-are the embeddings that the association sees. The published protocol reads the network at every
-box instead, found or not: `pipelines.evaluation.embedding_protocol`.
+A ground-truth box takes the embedding of its matched detection (IoU of at least .5, largest sum of
+IoU); boxes without a match have none. These are the embeddings that the association sees. The
+published protocol reads the network at every box instead, found or not:
+`pipelines.evaluation.embedding_protocol`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OVERALL = "OVERALL"
 
 @dataclass(frozen=True)
 class ImageBoxes:
-    """Boxes a frame: `(n, 4)` of people, `(m, 4)` found and their `(m,)` scores."""
+    """Lists with one item per frame: `(n, 4)` people, `(m, 4)` detections, their `(m,)` scores."""
 
     truths: list[FloatArray]
     boxes: list[FloatArray]
@@ -50,7 +50,7 @@ def collect_boxes(pairing: Pairing, rules: TruthRules = TruthRules()) -> ImageBo
 
 
 def image_boxes(truth: GroundTruth, found: DetectionRows) -> ImageBoxes:
-    """The same of rows in memory."""
+    """People and detections frame by frame, like `collect_boxes`, from data in memory."""
     keep = ~on_distractor(truth.people, found.rows, truth.ignore, truth.other)
     rows, scores = found.rows[keep], found.scores[keep]
     images = ImageBoxes([], [], [])

@@ -1,8 +1,7 @@
-"""The published protocols for a network by itself, from frames and ground truth in one step.
+"""The published protocols that score a network directly on frames with ground truth.
 
-Embeddings are read at the boxes of the ground truth: every person, detected or not, which saved
-detections cannot give. Detections are taken at the protocol's own threshold and overlap, not at
-those of a run.
+Embeddings are read at the ground-truth boxes of all people, detected or not, which saved detections
+do not contain. Detections use the protocol's own thresholds, not those of a run.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import Segment
 from jde_ray.pipelines.video.chunks import decode_frames
 
-PUBLISHED_SCORE = 0.3  # of the original's `test.py`, which its AP comes from
+PUBLISHED_SCORE = 0.3  # threshold in the original's `test.py`, which computes its AP
 PUBLISHED_NMS = 0.45
 
 
@@ -42,7 +41,7 @@ def find_frames(place: Path) -> dict[str, Path]:
     """Videos and image folders below `place`, by name, sorted.
 
     Raises:
-        ValueError: If two have one name.
+        ValueError: If two have the same name.
         RunError: If there are none.
     """
     found: dict[str, Path] = {}
@@ -63,10 +62,10 @@ def sample_embeddings(
     """Embeddings of the people of the ground truth, chosen by `models.jde.person_cells`.
 
     Args:
-        pairing: Frames (a video or an image folder) and their truth.
-        rules: How ground truth is read.
+        pairing: Frames (a video or an image folder) and their ground truth.
+        rules: Rules for reading ground truth.
         weights: Name or path of the network.
-        size: Width and height of its input, None for the size it was trained for.
+        size: Width and height of its input; None for the size it was trained for.
         every: Process every n-th frame.
 
     Raises:
@@ -96,13 +95,13 @@ def find_boxes(
     size: tuple[int, int] | None = None,
     every: int = 1,
 ) -> ImageBoxes:
-    """People of the ground truth and what the network finds, as published: from score .3, NMS .45.
+    """People of the ground truth and detections, with the published score of .3 and NMS of .45.
 
     Args:
-        pairing: Frames (a video or an image folder) and their truth.
-        rules: How ground truth is read.
+        pairing: Frames (a video or an image folder) and their ground truth.
+        rules: Rules for reading ground truth.
         weights: Name or path of the network, or of the YAML of separate ones.
-        size: Width and height of its input, None for the size in the weights.
+        size: Width and height of its input; None for the size in the weights.
         every: Process every n-th frame.
 
     Raises:
@@ -145,7 +144,7 @@ def find_boxes(
 def _read(
     model: JDE, frames: Path, people: BoxRows, every: int
 ) -> Iterator[tuple[FloatArray, IntArray]]:
-    """`(k, D)` float16 vectors and `(k,)` ids of every frame with people."""
+    """`(k, D)` float16 vectors and `(k,)` ids, for every frame with people."""
     (video,) = find_videos([str(frames)])[0]
     wanted = set(people.frame[people.frame % every == 0].tolist())
     for frame, box, candidates in run_network(model, video, wanted.__contains__):

@@ -1,4 +1,4 @@
-"""How well embeddings tell people apart: TPR at a false accept rate, over known people."""
+"""Scores embeddings of known people: TPR at given false accept rates."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from jde_ray.pipelines.formats.detections import read_detections
 
 @dataclass(frozen=True)
 class KnownEmbeddings:
-    """`(n, D)` float16 embeddings of people, and the `(n,)` ids of the ground truth."""
+    """`(n, D)` float16 embeddings of people, and their `(n,)` ground-truth ids."""
 
     embeddings: FloatArray
     identities: IntArray
 
 
 def collect_embeddings(pairing: Pairing, rules: TruthRules = TruthRules()) -> KnownEmbeddings:
-    """Embeddings of the detections that found somebody, with that person's id.
+    """Embeddings of the detections that match a person, with the person's id.
 
     Raises:
         ValueError: If a file cannot be read or has no embeddings, in one line.
@@ -56,7 +56,7 @@ def collect_embeddings(pairing: Pairing, rules: TruthRules = TruthRules()) -> Kn
 
 
 def embedding_scores(known: Mapping[str, KnownEmbeddings]) -> dict[str, EmbeddingScores]:
-    """TPR at FAR by sequence, and `OVERALL` with people of different sequences told apart too.
+    """TPR at FAR by sequence, and `OVERALL`, which also compares people of different sequences.
 
     Raises:
         ValueError: If embeddings of two sequences differ in width.

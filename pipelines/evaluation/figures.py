@@ -1,4 +1,4 @@
-"""Scores as figures: the columns, curves and charts of `jde eval`."""
+"""Turns scores into the columns, curves and charts of `jde eval`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from jde_ray.pipelines.evaluation.ground_truth import TruthRules
     from jde_ray.pipelines.evaluation.pairing import Pairing
     from jde_ray.pipelines.report.scores import Chart
-MOST_CURVE_POINTS = 1000  # of the curve in the JSON file
+MOST_CURVE_POINTS = 1000  # per curve in the JSON file
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of one kind, ready to show.
+    """Scores of one kind, ready for display.
 
     Attributes:
         title: Title of the HTML page.
-        figures: By sequence, the one over all last.
-        columns: Columns of the table, in groups that may be tables of their own.
+        figures: Figures by sequence, those over all sequences last.
+        columns: Columns of the table, in groups that may be separate tables.
         headline: Columns shown large on the page.
         charts: Charts on the page.
-        curves: Written as JSON beside the figures.
+        curves: Curves for the JSON file.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Scored:
 
 
 def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
-    """The page of `--html`."""
+    """Text of the page of `--html`; `place` names predictions and truth."""
     from jde_ray.pipelines.report.scores import score_page
 
     return score_page(
@@ -47,7 +47,7 @@ def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
 
 
 def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
-    """Figures of the official kit; curves over its thresholds of IoU."""
+    """Figures of the official kit, and curves over its IoU thresholds."""
     from jde_ray.models.metrics.hota import ALPHAS
     from jde_ray.models.metrics.tracking import COUNTS, OVERALL, RATIOS, summarize
     from jde_ray.pipelines.evaluation.pairing import for_each_pairing
@@ -77,7 +77,7 @@ def score_detections(pairings: list[Pairing], rules: TruthRules, address: str | 
 
 
 def show_boxes(images: dict[str, ImageBoxes]) -> Scored:
-    """Average precision at IoU .5, and the published mean over images beside it."""
+    """Average precision at IoU .5, and the published mean over images."""
     from jde_ray.models.metrics.tracking import OVERALL
     from jde_ray.pipelines.evaluation.detections import detection_scores
     from jde_ray.pipelines.report.scores import detection_charts
@@ -109,7 +109,7 @@ def show_boxes(images: dict[str, ImageBoxes]) -> Scored:
 
 
 def score_embeddings(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
-    """True positive rates at false accept rates, of every pair of saved embeddings."""
+    """True positive rates at given false accept rates, over all pairs of saved embeddings."""
     from jde_ray.pipelines.evaluation.embeddings import collect_embeddings
     from jde_ray.pipelines.evaluation.pairing import for_each_pairing
 
@@ -124,7 +124,7 @@ def score_network(
     network: dict[str, Any],
     of_boxes: bool,
 ) -> Scored:
-    """Boxes or embeddings of a network as published: looked for, or read at the true boxes."""
+    """Scores of a network by the published protocols, for its boxes or its embeddings."""
     from jde_ray.pipelines.evaluation.embedding_protocol import find_boxes, sample_embeddings
     from jde_ray.pipelines.evaluation.pairing import for_each_pairing
 
@@ -136,7 +136,7 @@ def score_network(
 
 
 def show_embeddings(known: dict[str, KnownEmbeddings]) -> Scored:
-    """Compare every pair, by sequence and over all."""
+    """True positive rates over all pairs, by sequence and over all sequences."""
     from jde_ray.models.metrics.tracking import OVERALL
     from jde_ray.pipelines.evaluation.embeddings import embedding_scores
     from jde_ray.pipelines.report.scores import embedding_charts

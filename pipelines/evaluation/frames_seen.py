@@ -1,6 +1,6 @@
-"""The frames of a video that a run processed, if its settings left some out.
+"""The frames of a video that a run with `--max-frames` or `--vid-stride` processed.
 
-A run with `--max-frames` or `--vid-stride` has not missed the people of the other frames.
+Evaluation uses only these frames, so that people in the others do not count as missed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from jde_ray.pipelines.output.layout import RUN_KEY, tracks_key
 
 @dataclass(frozen=True)
 class FramesSeen:
-    """Every `stride`-th frame from the first on, `number` of them; None: to the end."""
+    """Every `stride`-th frame from the first one, `number` of them; None for all to the end."""
 
     number: int | None
     stride: int
 
     def truth(self, whole: GroundTruth) -> GroundTruth:
-        """The ground truth of these frames alone."""
+        """The ground truth of these frames only."""
         people, ignore, other = (
             self._has(rows.frame) for rows in (whole.people, whole.ignore, whole.other)
         )
@@ -37,7 +37,7 @@ class FramesSeen:
         )
 
     def has(self, frame: int) -> bool:
-        """Whether the frame of this number (from 0) is among them."""
+        """Whether the frame with this number (from 0) is one of them."""
         return len(self._has(np.array([frame]))) == 1
 
     def _has(self, frames: IntArray) -> IntArray:
@@ -56,13 +56,13 @@ def frames_seen(path: Path) -> FramesSeen | None:
     """The frames that a run processed for one of its files.
 
     Args:
-        path: A file of `tracks/`, `detections/` or `mot/` of OUT, or any other.
+        path: A file of `tracks/`, `detections/` or `mot/` in OUT, or any other file.
 
     Returns:
-        None for all frames, and if there is no `run.json`.
+        None for all frames, also if there is no `run.json`.
 
     Raises:
-        ValueError: If there is one that cannot be read, in one line.
+        ValueError: If `run.json` cannot be read, in one line.
     """
     record = path.resolve().parent.parent / RUN_KEY
     if not record.is_file():
@@ -77,12 +77,12 @@ def frames_seen(path: Path) -> FramesSeen | None:
 
 
 def limited(number: int | None, stride: int, most: int | None) -> FramesSeen | None:
-    """The frames of a video that settings leave; None for all of it.
+    """The frames of a video that the settings select; None for all.
 
     Args:
-        number: Frames that were processed, None if not known.
+        number: Number of processed frames; None if unknown.
         stride: Every n-th frame is processed.
-        most: `--max-frames`. A video with fewer frames was processed to its end.
+        most: `--max-frames`; a video with fewer frames was processed to its end.
     """
     has_ended = most is None or (number is not None and number < most)
     left = None if has_ended else most

@@ -1,4 +1,4 @@
-"""Ground truth of MOTChallenge and KITTI trees: where it is, and which rows count."""
+"""Finds and reads ground truth in MOTChallenge and KITTI trees."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.pipelines.formats.mot import Benchmark, GroundTruth, read_ground_truth
 from jde_ray.pipelines.formats.tracks import read_tracks
 
-_NOT_SEARCHED = frozenset({"img1", "det"})  # of a MOTChallenge sequence: many files, no truth
+_NOT_SEARCHED = frozenset({"img1", "det"})  # in a MOTChallenge sequence: many files, no truth
 
 
 @dataclass(frozen=True)
 class TruthRules:
-    """How ground truth is read.
+    """Rules for reading ground truth.
 
     Attributes:
-        benchmark: Whose rules for classes and distractors, see `read_ground_truth`.
-        min_visibility: People seen less than that are neither right nor wrong to track. The
+        benchmark: Benchmark whose rules for classes and distractors apply, see
+            `read_ground_truth`.
+        min_visibility: Tracks on people below this visibility are neither right nor wrong. The
             benchmarks count everyone (0).
     """
 

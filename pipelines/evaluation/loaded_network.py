@@ -1,4 +1,4 @@
-"""A loaded network judged by itself: boxes and embeddings of frames with ground truth."""
+"""Detections and embeddings of a loaded network on frames with ground truth."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from jde_ray.pipelines.formats.mot import GroundTruth, rows_of_frames
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.video.chunks import decode_frames
 
-MOST_BOXES = 300  # detections of a frame that are judged
+MOST_BOXES = 300  # scored detections per frame
 
 
 @torch.inference_mode()
 def run_network(
     model: JDE, video: Video, wanted: Callable[[int], bool]
 ) -> Iterator[tuple[int, Letterbox, Candidates]]:
-    """Run a network on frames of a video, one at a time, in the shape that tracking gives them.
+    """Run a network on frames of a video, one at a time, with the input size used by tracking.
 
     Args:
-        model: In evaluation mode, on any device.
+        model: Network in evaluation mode, on any device.
         video: A video file or an image folder.
-        wanted: Whether the frame of a number (from 0) is read.
+        wanted: Tells by its number (from 0) whether a frame is processed.
 
     Yields:
         Number of the frame, its letterbox, and all candidates of the network.
@@ -56,7 +56,7 @@ def run_network(
 def person_embeddings(
     model: JDE, candidates: Candidates, box: Letterbox, people: BoxRows
 ) -> tuple[FloatArray, IntArray]:
-    """Embeddings of the people of one frame, read as `models.jde.person_cells` says.
+    """Embeddings of the people of one frame, at the cells that `models.jde.person_cells` chooses.
 
     Args:
         model: The network.
@@ -65,7 +65,7 @@ def person_embeddings(
         people: People of the frame, boxes in source pixels.
 
     Returns:
-        `(k, D)` float16 embeddings and the `(k,)` ids of whom they show.
+        `(k, D)` float16 embeddings and the `(k,)` ids of their people.
     """
     tlbr = torch.as_tensor(box.to_network(people.tlbr), dtype=torch.float32)
     who, rows = person_rows(model.config, candidates, tlbr.to(candidates.boxes.device))
@@ -82,14 +82,14 @@ def judge_network(
     score_threshold: float,
     nms_threshold: float,
 ) -> tuple[ImageBoxes, KnownEmbeddings]:
-    """Detections and embeddings of a network beside the truth, from one pass over the frames.
+    """Detections and embeddings of a network with the ground truth, in one pass over the frames.
 
     Args:
-        model: In evaluation mode, on any device.
+        model: Network in evaluation mode, on any device.
         video: A video file or an image folder.
         truth: Ground truth of the whole video.
-        seen: Frames to judge.
-        score_threshold: Detections above this score are judged.
+        seen: Frames to score.
+        score_threshold: Detections above this score count.
         nms_threshold: IoU above which a weaker detection is suppressed.
 
     Raises:

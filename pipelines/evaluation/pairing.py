@@ -1,4 +1,4 @@
-"""Predictions of a sequence beside its ground truth."""
+"""Pairs the predictions of a sequence with its ground truth."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Pairing:
     Attributes:
         name: Name of the sequence in the table of scores.
         predictions: File of tracks or of detections, or the frames (a video or an image folder)
-            in which a network is to find people.
-        truth: File of ground truth, None where there is none.
+            on which a network is run.
+        truth: File of ground truth; None if there is none.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Pairing:
 
 @contextmanager
 def local_copy(place: str, folder: str = "tracks") -> Iterator[Path]:
-    """A local path as it is; of OUT in S3 a temporary local copy of one folder.
+    """A local path unchanged, or a temporary local copy of one folder of OUT in S3.
 
     Args:
         place: A path, or `s3://bucket/prefix`.
         folder: Subfolder of OUT: `tracks` or `detections`.
 
     Raises:
-        ValueError: If the address is of another kind, or the folder is empty.
+        ValueError: If the address has another form, or the folder is empty.
         OSError: If the store does not answer.
     """
     if "://" not in place:
@@ -77,21 +77,21 @@ def pair(predictions: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list
         but without predictions.
 
     Raises:
-        ValueError: If `gt` is missing, is one file beside several sequences, or holds two truths
-            of one sequence.
+        ValueError: If `gt` is missing, is one file for several sequences, or has two files for one
+            sequence.
     """
     if gt.is_file():
         if len(predictions) > 1:
             raise ValueError(f"gt: {gt} is one sequence, beside tracks of {len(predictions)}")
         return [Pairing(name, path, gt) for name, path in predictions.items()], []
     if not gt.is_dir():
-        raise ValueError(f"gt: {gt} is no folder and no file")
+        raise ValueError(f"gt: {gt} is neither a folder nor a file")
     truths = find_truths(gt)
     named = by_all_names(truths)
     pairings: list[Pairing] = []
     owners: dict[Path, Path] = {}
     for shown, path in predictions.items():
-        # the whole name first: what looks like the hash of an id may be a date
+        # the full name first, since a date looks like the hash of an id
         names = (_names_of(path)[0], shown, sequence_name(shown))
         name = next((name for name in names if name in named), None)
         if name is None:
@@ -115,19 +115,19 @@ def for_each_pairing(
     rules: TruthRules = TruthRules(),
     address: str | None = None,
 ) -> dict[str, Result]:
-    """Call a function for every sequence, each in a task of its own (`pipelines.parallel`).
+    """Call a function for every sequence, each in a separate task (`pipelines.parallel`).
 
     Args:
         work: Function at the top of a module; it is called with a pairing and `rules`.
         pairings: Sequences with ground truth.
-        rules: How ground truth is read.
+        rules: Rules for reading ground truth.
         address: Address of the Ray cluster; None for this process if there are few sequences.
 
     Returns:
         Results of `work` by sequence, in the order of `pairings`.
 
     Raises:
-        ValueError: If `work` refuses a file.
+        ValueError: If `work` raises it.
         RunError: If there is no Ray at the address.
     """
     results = for_each(partial(work, rules=rules), pairings, address)

@@ -1,4 +1,4 @@
-"""Settings to try while tuning: ranges and lists of values, and grids of them."""
+"""Settings to try when tuning: ranges and lists of values, and their grid."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Setting = bool | int | float | str
 Settings = dict[str, Setting]
 
 MOST_TRIALS = 10_000
-_GRID_STEPS = 5  # values of a range without a number of its own
+_GRID_STEPS = 5  # default number of values per range
 
 
 @dataclass(frozen=True)
 class Span:
-    """A setting's range, both ends included; whole numbers if both ends are.
+    """Range of a setting, including both ends; integers if both ends are.
 
     Attributes:
-        low: Least value.
-        high: Greatest value.
-        steps: Values of a grid, evenly spaced.
+        low: Smallest value.
+        high: Largest value.
+        steps: Number of evenly spaced values in a grid.
     """
 
     low: float
@@ -32,18 +32,18 @@ class Span:
 
     @property
     def is_whole(self) -> bool:
-        """Whether values are whole numbers."""
+        """Whether the values are integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def values(self) -> list[Setting]:
-        """Values of a grid, ascending."""
+        """Values for a grid, ascending."""
         spaced = np.linspace(self.low, self.high, self.steps)
         if self.is_whole:
             return sorted({round(value) for value in spaced})
         return [round(float(value), 6) for value in spaced]
 
 
-Space = Mapping[str, Span | list[Setting]]  # setting of the association -> what to try
+Space = Mapping[str, Span | list[Setting]]  # setting of the association -> values to try
 
 
 def listed_values(values: Span | list[Setting]) -> list[Setting]:
@@ -70,6 +70,6 @@ def grid(space: Space) -> list[Settings]:
 
 
 def ends(space: Space) -> list[Settings]:
-    """Least and greatest values of all ranges: if these are valid, all between them are."""
+    """The smallest and the largest value of every range; if both are valid, all in between are."""
     lists = {name: listed_values(values) for name, values in space.items()}
     return [{name: listed[end] for name, listed in lists.items()} for end in (0, -1)]

@@ -1,4 +1,4 @@
-"""Tracks against ground truth, one task per sequence."""
+"""Scores tracks against ground truth, one task per sequence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jde_ray.pipelines.formats.tracks import read_tracks
 
 
 def score_pairing(pairing: Pairing, rules: TruthRules = TruthRules()) -> SequenceScores:
-    """Scores of one sequence that has ground truth, in the frames that its run processed.
+    """Scores of one sequence with ground truth, over the frames that its run processed.
 
     Raises:
         ValueError: If a file cannot be read, in one line.

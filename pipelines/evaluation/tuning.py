@@ -1,7 +1,7 @@
-"""Settings of an association tried on saved detections, side by side over Ray Tune.
+"""Tunes the settings of an association on saved detections, in parallel with Ray Tune.
 
-A trial is a whole set of sequences associated and scored; nothing is decoded or written. Scores are
-kept by sequence, so that what was chosen can be judged on sequences it was not chosen on.
+A trial associates and scores all sequences; it decodes and writes nothing. Scores are kept by
+sequence, so that a choice can be scored on sequences that were not used to make it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Trial:
     scores: dict[str, SequenceScores]
 
     def figure(self, metric: str, without: str | None = None) -> float:
-        """The metric over all sequences as one, or over all but one."""
+        """The metric over all sequences together, optionally without one."""
         kept = [score for name, score in self.scores.items() if name != without]
         return sum(kept, SequenceScores()).figures()[metric]
 
@@ -71,8 +71,8 @@ class Tuning:
 
     Attributes:
         metric: Figure that was maximised.
-        trials: Best first; among equals the one tried first.
-        start: Trial of the configuration's own settings.
+        trials: All trials, best first; of equal ones the earlier comes first.
+        start: Trial with the configuration's own settings.
     """
 
     metric: str
@@ -81,7 +81,7 @@ class Tuning:
 
     @property
     def best(self) -> Trial:
-        """The trial with the greatest figure; the start, if no trial's is greater."""
+        """The trial with the largest figure, or the start if no trial exceeds it."""
         return self._best()
 
     def _best(self, without: str | None = None) -> Trial:
@@ -89,15 +89,15 @@ class Tuning:
         return max(everyone, key=lambda trial: _comparable(trial.figure(self.metric, without)))
 
     def looks_from(self, config: TrackConfig) -> float:
-        """Least score that any trial uses; `config` as for `tune`."""
+        """Lowest score that any trial uses; `config` is that of `tune`."""
         tried = (with_settings(config, trial.settings) for trial in (self.start, *self.trials))
         return min(one.tracking.least_score for one in tried)
 
     def left_out(self) -> SequenceScores | None:
-        """Scores of each sequence under the settings that are best on the others, added up.
+        """Sum of each sequence's scores with the settings that are best on the other sequences.
 
-        Far below the best trial's they say that the choice fits these sequences alone. None for
-        a single sequence.
+        If they are far below those of the best trial, its settings fit only these sequences. None
+        for a single sequence.
         """
         names = list(self.start.scores)
         if len(names) < 2:
@@ -107,7 +107,7 @@ class Tuning:
 
 
 def score_settings(config: TrackConfig, sequences: Sequence[Loaded]) -> dict[str, SequenceScores]:
-    """Associate and score sequences with a configuration; what `jde track` and `jde eval` say."""
+    """Associate and score sequences with a configuration; equals `jde track` and `jde eval`."""
     return {one.name: _score(config, one) for one in sequences}
 
 
@@ -137,7 +137,7 @@ def load_sequences(
             frames = list(saved)
             truth = read_truth(Path(one.truth), rules)
             seen = limited(len(frames), config.vid_stride, config.max_frames)
-            truth = truth if seen is None else seen.truth(truth)  # as `jde eval` of the run
+            truth = truth if seen is None else seen.truth(truth)  # as `jde eval` does
             is_text = one.saved.is_text
             loaded.append(Loaded(one.name, is_text, info, frames, truth))
         except (ValueError, OSError) as error:
@@ -147,7 +147,7 @@ def load_sequences(
 
 def _score(config: TrackConfig, sequence: Loaded) -> SequenceScores:
     tracker = JDETracker(config.tracking, sequence.info.frames_per_second)
-    # a direct run hands over what scores above this; of MOT text everything goes to the tracker
+    # a run passes only detections above this score to the tracker, but all rows of MOT text
     threshold = -1.0 if sequence.is_text else config.detection.threshold
     parts = [BoxRows.empty()]
     for frame, time_s, found in sequence.frames:
@@ -155,7 +155,7 @@ def _score(config: TrackConfig, sequence: Loaded) -> SequenceScores:
         looks = seen.embeddings.astype(np.float32)
         tracks = tracker.update(seen.tlbr, seen.scores, looks, time_s=time_s)
         keep = reported(tracks.tlbr, config.tracking, config.min_box_area)
-        tlbr = tracks.tlbr[keep].astype(np.float32).astype(np.float64)  # as the rows have them
+        tlbr = tracks.tlbr[keep].astype(np.float32).astype(np.float64)  # in the rows' precision
         ids = tracks.track_id[keep].astype(np.int64)
         parts.append(BoxRows(np.full(len(ids), frame, np.int64), ids, tlbr))
     truth = sequence.truth
@@ -169,7 +169,7 @@ def _above(found: Detections, threshold: np.float32) -> Detections:
 
 
 def with_settings(config: TrackConfig, settings: Mapping[str, Setting]) -> TrackConfig:
-    """The configuration with these settings of its association.
+    """A copy of the configuration with these settings of its association.
 
     Raises:
         ValueError: If there is no such setting or a value is out of range.
@@ -193,24 +193,24 @@ def tune(
     rules: TruthRules = TruthRules(),
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuning:
-    """Try settings over Ray Tune.
+    """Try settings with Ray Tune.
 
     Args:
-        config: Settled for these detections, see
-            `pipelines.tracking.from_detections.resolve_settings`; its `score_threshold` is
-            the least score that was saved.
+        config: Settings resolved for these detections by
+            `pipelines.tracking.from_detections.resolve_settings`; its `score_threshold` is the
+            lowest saved score.
         sets: Sequences; every node must see their files.
         space: Values to try by setting.
-        metric: Official name of a figure, the greater the better.
+        metric: Official name of the figure to maximise.
         search: `grid` tries everything; `optuna` searches in `samples` trials.
         samples: Number of trials with `optuna`.
         seed: Seed of `optuna`; a grid does not use it.
         address: Address of the Ray cluster.
-        rules: How ground truth is read.
-        progress: Called with trials done and trials in all.
+        rules: Rules for reading ground truth.
+        progress: Called with the numbers of finished and of all trials.
 
     Raises:
-        RunError: If a trial cannot be built, something cannot be read, or Optuna is missing.
+        RunError: If settings are invalid, a file cannot be read, or Optuna is missing.
     """
     listed = grid(space) if search == "grid" else ends(space)
     total = len(listed) if search == "grid" else samples
@@ -247,8 +247,8 @@ def _run(
     seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> list[Trial]:
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # nothing of Tune's stays behind
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # a table of ours is printed in the end
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # leave no files of Tune behind
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our own table is printed at the end
     from ray import tune as ray_tune
 
     class Collector(ray_tune.Callback):
@@ -299,7 +299,7 @@ _FIGURE = "figure"
 def _attempt(
     settings: Settings, config: TrackConfig, loaded: list[Loaded], metric: str
 ) -> dict[str, Any]:
-    """One trial, in a worker. Numbers have the digits that a file will have."""
+    """Run one trial in a worker, with numbers rounded to the digits that a file will have."""
     tried = {n: round(v, 6) if isinstance(v, float) else v for n, v in settings.items()}
     trial = Trial(tried, score_settings(with_settings(config, tried), loaded))
     return {_FIGURE: _comparable(trial.figure(metric)), "trial": trial}

@@ -1,1 +1,1 @@
-"""File formats: one module per format, the only place that names its columns."""
+"""File formats: one module per format; no other module names its columns."""

@@ -30,8 +30,8 @@ from jde_ray.pipelines.structures import DEFAULT_RATE, Video, VideoInfo
 
 SavedFrame = tuple[int, float, Detections]
 
-# Raw scores to [0, 1]: midpoint and scale of a logistic curve. At the midpoint half of the boxes
-# are people, by what was measured on the public detections (docs/association.md).
+# Logistic curves that map raw scores to [0, 1]: midpoint and scale. At the midpoint half of the
+# boxes are people, as measured on the public detections (docs/association.md).
 SVM_SCORES = (0.25, 0.35)  # margins of DPM, about -1 to 5
 BOOST_SCORES = (30.0, 15.0)  # sums of boosted trees such as ACF, about -10 to 150
 _MOST_MARGIN = 15.0
@@ -43,8 +43,8 @@ class SavedVideo:
 
     Attributes:
         video: The video in which they were found; its tracks get its id.
-        root: Folder or `s3://` prefix.
-        key: The file below `root`: MOT text if it ends in .txt, else Parquet.
+        root: Folder or `s3://` prefix that holds the file.
+        key: Key of the file below `root`: MOT text if it ends in .txt, else Parquet.
     """
 
     video: Video
@@ -58,20 +58,20 @@ class SavedVideo:
 
 
 def to_scores(raw: FloatArray, score_map: str = "auto") -> FloatArray:
-    """Scores in [0, 1] of what a detector says.
+    """Map the raw scores of a detector to [0, 1].
 
     Args:
-        raw: `(n,)` of one file.
-        score_map: `auto` leaves scores in [0, 1] as they are; others become
+        raw: `(n,)` scores of one file.
+        score_map: `auto` keeps scores that are in [0, 1] already; others become
             1 / (1 + exp((midpoint - raw) / scale)), with midpoint and scale for margins of a
             support vector machine (DPM) if none is above 15, else for boosted trees (ACF).
-            `none` takes them as they are; `MIDPOINT/SCALE` says the curve.
+            `none` keeps them unchanged; `MIDPOINT/SCALE` sets the curve.
 
     Returns:
         `(n,)` float32, in the same order.
 
     Raises:
-        ValueError: If the map cannot be read, or scores outside [0, 1] are left.
+        ValueError: If the map cannot be parsed, or scores outside [0, 1] remain.
 
     >>> to_scores(np.array([0.2, 1.0])).tolist(), to_scores(np.array([0.0, 40.0]), "40/10")[1]
     ([0.20000000298023224, 1.0], np.float32(0.5))
@@ -80,8 +80,8 @@ def to_scores(raw: FloatArray, score_map: str = "auto") -> FloatArray:
     if score_map == "none" or (score_map == "auto" and within):
         if not within:
             raise ValueError(
-                f"score-map: got scores {raw.min():g} to {raw.max():g}, accepted without a map is"
-                " 0 to 1"
+                f"score-map: got scores {raw.min():g} to {raw.max():g}, expected 0 to 1 without a"
+                " map"
             )
         return raw.astype(np.float32)
     if score_map == "auto":
@@ -96,12 +96,12 @@ def to_scores(raw: FloatArray, score_map: str = "auto") -> FloatArray:
 def read_saved(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Iterator[SavedFrame]]:
     """Size and rate of a video, and its frames with the detections that the run uses.
 
+    A Parquet file is read row group by row group while the iterator advances.
+
     Raises:
         ValueError: If MOT text cannot be read, with file and line.
         OSError: If the file cannot be read.
-        pyarrow.ArrowException: If it is no Parquet file.
-
-    A file of a run is read row group by row group while its frames are taken.
+        pyarrow.ArrowException: If it is not a Parquet file.
     """
     info, frames = _read_text(saved, config) if saved.is_text else _read_parquet(saved, config)
     wanted = (frame for frame in frames if frame[0] % config.vid_stride == 0)
@@ -126,16 +126,16 @@ def _frames_of(file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFra
         for row, frame in enumerate(columns.frame):
             own = slice(int(ends[row]), int(ends[row + 1]))
             found = Detections(columns.tlbr[own], columns.scores[own], columns.embeddings[own])
-            keep = found.scores > threshold  # as a detector of this threshold hands over
+            keep = found.scores > threshold  # as a detector with this threshold does
             yield int(frame), float(times[row]), found if keep.all() else found[keep]
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Columns of F frames with n detections in all, as the file has them.
+    """Columns of F frames with n detections in all, in the file's precision.
 
     Attributes:
-        frame: `(F,)`.
+        frame: `(F,)` 0-based frame numbers.
         counts: `(F,)` detections per frame.
         tlbr: `(n, 4)` float32.
         scores: `(n,)` float32.
@@ -152,7 +152,7 @@ class _Columns:
 def _read_columns(columns: Mapping[str, pa.Array]) -> _Columns:
     scores = columns["scores"].flatten().to_numpy(zero_copy_only=False)
     embeddings = np.zeros((len(scores), 0), np.float16)
-    if "embeddings" in columns:  # a detector of boxes alone saves none
+    if "embeddings" in columns:  # a detector without embedder saves none
         embeddings = _vectors(columns["embeddings"].flatten())
     return _Columns(
         columns["frame"].to_numpy(),
@@ -164,7 +164,7 @@ def _read_columns(columns: Mapping[str, pa.Array]) -> _Columns:
 
 
 def _vectors(column: pa.Array) -> NDArray[np.float16]:
-    """`(n, D)` of a column of binary; a run writes values of fixed size."""
+    """`(n, D)` vectors of a binary column; runs write values of fixed size, others may not."""
     if not pa.types.is_fixed_size_binary(column.type):
         joined = b"".join(column.to_pylist())
         return np.frombuffer(joined, np.float16).reshape(len(column), -1 if joined else 0)
@@ -206,25 +206,25 @@ def _read_text(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
 
 
 def detection_schema(embedding_dim: int) -> pa.Schema:
-    """Arrow schema of `detections/*.parquet`: one row per frame, also if it has no detections.
+    """Arrow schema of `detections/*.parquet`: one row per frame, even without detections.
 
     Args:
-        embedding_dim: Width D of the float16 embeddings, 0 for no such column.
+        embedding_dim: Width D of the float16 embeddings; 0 for no such column.
     """
     box = pa.list_(pa.float32(), 4)
     columns: list[Any] = [("frame", pa.int32()), ("time_s", pa.float64())]
     columns += [("boxes", pa.list_(box)), ("scores", pa.list_(pa.float32()))]
-    if embedding_dim:  # a detector of boxes alone has none; Parquet has no values of no bytes
+    if embedding_dim:  # Parquet has no values of 0 bytes
         columns.append(("embeddings", pa.list_(pa.binary(2 * embedding_dim))))
     return pa.schema(columns)
 
 
 def detection_table(frames: Sequence[SavedFrame], embedding_dim: int) -> pa.Table:
-    """Rows of successive frames: one per frame, with a list per column of its detections.
+    """Rows of successive frames: one per frame, whose columns hold lists with one item a detection.
 
     Args:
         frames: Frame number, time in seconds and detections, in the order of frames.
-        embedding_dim: As for `detection_schema`.
+        embedding_dim: Width D of the embeddings; 0 for no such column.
     """
     numbers, times, found = zip(*frames, strict=True)
     tlbr = np.concatenate([one.tlbr for one in found]).astype(np.float32, copy=False)
@@ -249,8 +249,8 @@ class DetectionRows:
 
     Attributes:
         rows: Frames and boxes; ids are row numbers.
-        scores: `(n,)` as the file has them.
-        embeddings: `(n, D)` float16, None where the file has none.
+        scores: `(n,)` unchanged from the file.
+        embeddings: `(n, D)` float16; None if the file has none.
     """
 
     rows: BoxRows
@@ -259,7 +259,7 @@ class DetectionRows:
 
 
 def read_detections(path: Path) -> DetectionRows:
-    """Detections from a file of `detections/`, or from a MOT `det.txt`.
+    """Read detections from a file of `detections/` or from a MOT `det.txt`.
 
     Raises:
         ValueError: If they cannot be read, in one line with the file.

@@ -1,4 +1,4 @@
-"""Rows of label files, checked one by one; errors name the file and line."""
+"""Reads label files; checks every row, and errors name the file and line."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.formats.mot import LONGEST, parse_rows
 
 SHOWN = 10  # errors named in one message
-LARGEST = 4.0  # sides of a box over those of the image; beyond, it is in other units
+LARGEST = 4.0  # largest side of a box relative to the image; larger boxes are in other units
 CSV_COLUMNS = ("image", "x1", "y1", "x2", "y2", "id")
 
 
 class BadDataError(ValueError):
-    """Training data is refused; one line that names the first problems and counts all."""
+    """Training data is refused; one line names the first errors and counts all."""
 
 
 @dataclass
 class LabelErrors:
-    """Errors of the label files, collected over all files.
+    """Errors collected over all label files.
 
     Attributes:
         found: `file:line: reason`, in the order of reading.
-        counts: How often each kind of reason came up.
+        counts: Number of errors of each kind.
     """
 
     found: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class LabelErrors:
 
         Args:
             path: File with the error.
-            line: 1-based line, None for an error of the whole file.
+            line: 1-based line; None if the error concerns the file.
             kind: Group in which `--skip-bad` counts it.
             detail: The value and what was expected, for the user.
         """
@@ -50,10 +50,10 @@ class LabelErrors:
         self.counts[kind] += 1
 
     def refuse(self) -> None:
-        """Stop if there is any error.
+        """Raise if any error was collected.
 
         Raises:
-            BadDataError: With the first problems.
+            BadDataError: Naming the first errors.
         """
         if self.found:
             more = len(self.found) - SHOWN
@@ -74,11 +74,11 @@ def _numbers(cells: Sequence[str]) -> list[float] | None:
 
 
 def check_identity(value: float, limit: int | None) -> str | None:
-    """Why an identity is not accepted, None if it is.
+    """Why an identity is wrong; None if it is right.
 
     Args:
-        value: Identity as read from the file.
-        limit: How many identities the source declares, None for no limit.
+        value: Identity read from the file.
+        limit: Number of identities that the source declares; None for no limit.
     """
     if value != int(value) or not -1 <= value < 2**31:
         return f"got {value:g}, expected -1 or 0, 1, ..."
@@ -89,10 +89,10 @@ def check_identity(value: float, limit: int | None) -> str | None:
 
 
 def outside(box: Sequence[float], width: float, height: float) -> str | None:
-    """Why `x1, y1, x2, y2` is no box in an image of that size, None if it is one.
+    """Why `x1, y1, x2, y2` is not a box in an image of that size; None if it is.
 
-    Boxes may leave the image, as those of half hidden people do, but not lie beside it, nor be
-    larger than `LARGEST` of it.
+    Boxes may extend beyond the image, as those of partly hidden people do, but must overlap it and
+    be at most `LARGEST` times as large.
     """
     x1, y1, x2, y2 = box
     if x2 <= x1 or y2 <= y1:
@@ -106,10 +106,10 @@ def outside(box: Sequence[float], width: float, height: float) -> str | None:
 
 
 def read_mot_rows(path: Path, problems: LabelErrors, limit: int | None = None) -> FloatArray:
-    """`(R, 10)` of a MOTChallenge `gt.txt`: its nine numbers and the line they come from.
+    """`(R, 10)` rows of a MOTChallenge `gt.txt`: its nine numbers and the line number.
 
-    Files of MOT15 have ten columns and no class; theirs are returned as class 1, visibility 1.
-    A box whose identity is wrong is returned as of nobody known.
+    MOT15 files have ten columns and no class; their rows get class 1 and visibility 1. A wrong
+    identity is replaced by -1, unknown.
     """
 
     def leave_out(line: int, reason: str) -> None:
@@ -131,7 +131,7 @@ def read_csv_rows(
 ) -> dict[str, list[tuple[int, list[float]]]]:
     """Line and `x1, y1, x2, y2, id` of every row of an `image,x1,y1,x2,y2,id` file, by image.
 
-    A box whose identity is wrong is returned as of nobody known.
+    A wrong identity is replaced by -1, unknown.
     """
     by_image: dict[str, list[tuple[int, list[float]]]] = {}
     accepted = f"expected {','.join(CSV_COLUMNS)}"
@@ -162,9 +162,9 @@ def read_csv_rows(
 def read_jde_rows(path: Path, problems: LabelErrors, limit: int | None) -> FloatArray:
     """`(G, 5)` x1, y1, x2, y2, identity of a label file of the unified JDE format.
 
-    Its rows are `class identity xc yc w h`, boxes over the width and height of the image. As in
-    other layouts a box may leave the image, even with its centre. A box whose identity is wrong is
-    returned as of nobody known.
+    Its rows are `class identity xc yc w h`, with boxes relative to the image's width and height. As
+    in other layouts a box, and even its centre, may lie beyond the image. A wrong identity is
+    replaced by -1, unknown.
     """
     rows = []
     for line, text in read_lines(path, problems):
@@ -190,7 +190,7 @@ def read_jde_rows(path: Path, problems: LabelErrors, limit: int | None) -> Float
 
 
 def _text(path: Path, problems: LabelErrors) -> str | None:
-    """The file's text, None if it cannot be read or is none."""
+    """The file's text; None if it cannot be read or is not text."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -202,7 +202,7 @@ def _text(path: Path, problems: LabelErrors) -> str | None:
 
 
 def read_lines(path: Path, problems: LabelErrors) -> Iterator[tuple[int, str]]:
-    """Lines of a text file that are not empty, stripped, with their numbers from 1."""
+    """Stripped lines of a text file and their numbers from 1, without empty lines."""
     for number, text in enumerate((_text(path, problems) or "").split("\n"), 1):
         if text.strip():
             yield number, text.strip()

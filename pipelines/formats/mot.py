@@ -1,7 +1,8 @@
-"""MOTChallenge text to rows and back. Only this module and `Tracks.to_mot` count from 1.
+"""Conversion between MOTChallenge text and rows.
 
-In files frames, ids and the origin of boxes count from 1 and boxes are left, top, width, height;
-in memory frames count from 0 and boxes are corners in pixels from 0.
+In files, frames, ids and pixels count from 1 and boxes are left, top, width, height; in memory
+frames and pixels count from 0 and boxes are corners. Only this module and `Tracks.to_mot` count
+from 1.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jde_ray.models.structures import FloatArray
 PEDESTRIAN = 1
 DISTRACTORS = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
 _NON_MOTOR_VEHICLE = 6  # a distractor of MOT20 only
-LONGEST = 100  # letters of a line shown in an error
+LONGEST = 100  # characters of a line shown in an error
 _RESULT_COLUMNS = (7, 10)  # frame, id, left, top, width, height, score [, x, y, z]
 Benchmark = Literal["auto", "MOT15", "MOT16", "MOT17", "MOT20"]
 BENCHMARKS = get_args(Benchmark)
@@ -34,9 +35,9 @@ class GroundTruth:
 
     Attributes:
         people: People to be found.
-        visibility: `(n,)` of `people` in [0, 1]; 1 if the file does not say.
+        visibility: `(n,)` visibility of `people` in [0, 1]; 1 if the file has none.
         ignore: Distractors, which may be tracked or not.
-        other: Everything else that is annotated: vehicles, occluders, people not counted.
+        other: All other annotations: vehicles, occluders, people not counted.
     """
 
     people: BoxRows
@@ -69,17 +70,17 @@ class SequenceInfo:
 def read_ground_truth(path: Path, benchmark: Benchmark = "auto") -> GroundTruth:
     """Read a `gt.txt` of MOT15 (10 columns) or MOT16, 17, 20 (9 columns).
 
-    Rows marked 0 in column 7 are nobody to be found. MOT15 leaves them out; the others match
-    tracks to them too, and tracks on those of a distractor class are neither right nor wrong.
-    In MOT20 the classes of distractors have riders' vehicles among them.
+    Rows with 0 in column 7 are not people to be found. MOT15 leaves them out; the other benchmarks
+    match tracks to them too, and tracks on a distractor class are neither right nor wrong. In MOT20
+    the distractor classes include non-motorised vehicles.
 
     Args:
         path: The `gt.txt`.
-        benchmark: Whose rules apply; `auto` takes those of MOT15 for other than 9 columns, those of
-            MOT20 where a folder of the path is called so, else those of MOT16 and MOT17.
+        benchmark: Benchmark whose rules apply. `auto` is MOT15 for other than 9 columns, MOT20 if a
+            folder of the path has that name, else MOT16 and MOT17.
 
     Raises:
-        ValueError: If a line cannot be read or has an id twice in a frame, in one line with the
+        ValueError: If a line cannot be parsed or repeats an id in a frame, in one line with the
             file and the line's number.
     """
     table, numbers = _read_table(path, least=7)
@@ -103,7 +104,7 @@ def read_scored(path: Path) -> ScoredRows:
     """Read a `det.txt` or a file of results.
 
     Raises:
-        ValueError: If a line cannot be read, in one line with the file and the line's number.
+        ValueError: If a line cannot be parsed, in one line with the file and the line's number.
     """
     table, _ = _read_table(path, least=7)
     return ScoredRows(_rows(table), table[:, 6])
@@ -113,8 +114,9 @@ def read_results(path: Path) -> ScoredRows:
     """Read a tracker's results as strictly as a benchmark's server would.
 
     Raises:
-        ValueError: Other than 7 or 10 columns, an id below 0 or not whole, or an id twice in a
-            frame, in one line with the file and the line's number; and what `read_scored` raises.
+        ValueError: If a line has other than 7 or 10 columns, an id that is negative or not an
+            integer, or repeats an id in a frame, in one line with the file and the line's number;
+            also for the reasons of `read_scored`.
     """
     table, numbers = _read_table(path, least=7, accepted=_RESULT_COLUMNS)
     bad = np.flatnonzero((table[:, 1] < 0) | (table[:, 1] != np.round(table[:, 1])))
@@ -126,27 +128,27 @@ def read_results(path: Path) -> ScoredRows:
 
 
 def format_results(rows: BoxRows, scores: FloatArray) -> str:
-    """Lines `frame,id,left,top,width,height,score,-1,-1,-1`, by frame and id.
+    """Lines `frame,id,left,top,width,height,score,-1,-1,-1`, sorted by frame and id.
 
     Args:
-        rows: Tracks.
-        scores: `(n,)`.
+        rows: Boxes of the tracks.
+        scores: `(n,)` scores of the rows.
     """
     return _lines(rows, [f"{score:.4f},-1,-1,-1" for score in scores])
 
 
 def format_ground_truth(rows: BoxRows, visibility: FloatArray) -> str:
-    """Lines `frame,id,left,top,width,height,1,1,visibility`, by frame and id.
+    """Lines `frame,id,left,top,width,height,1,1,visibility`, sorted by frame and id.
 
     Args:
-        rows: People.
+        rows: Boxes of the people.
         visibility: `(n,)` in [0, 1].
     """
     return _lines(rows, [f"1,{PEDESTRIAN},{share:.3f}" for share in visibility])
 
 
 def _lines(rows: BoxRows, endings: list[str]) -> str:
-    """Text of rows by frame and id; `endings` are what stands behind each box."""
+    """Lines of rows sorted by frame and id; `endings` holds the text after each box."""
     tlwh = tlbr_to_tlwh(rows.tlbr)
     return "".join(
         f"{rows.frame[i] + 1},{rows.track_id[i]},{tlwh[i, 0] + 1:.2f},{tlwh[i, 1] + 1:.2f},"
@@ -189,7 +191,7 @@ def format_sequence_info(info: SequenceInfo) -> str:
 
 
 def _rows(table: NDArray[np.float64]) -> BoxRows:
-    tlbr = tlwh_to_tlbr(table[:, 2:6]) - 1.0  # sizes are kept, only the origin moves
+    tlbr = tlwh_to_tlbr(table[:, 2:6]) - 1.0  # moves the origin, keeps the sizes
     return BoxRows(table[:, 0].astype(np.int64) - 1, table[:, 1].astype(np.int64), tlbr)
 
 
@@ -209,7 +211,7 @@ def _check_once(path: Path, table: NDArray[np.float64], numbers: list[int]) -> N
 def _read_table(
     path: Path, least: int, accepted: tuple[int, ...] = ()
 ) -> tuple[NDArray[np.float64], list[int]]:
-    """`(n, columns)` numbers of a file whose lines all have as many, and the lines' numbers."""
+    """`(n, columns)` values of a file, and the numbers of its lines; all have equal columns."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -241,17 +243,17 @@ def parse_rows(
     least: int = 7,
     accepted: tuple[int, ...] = (),
 ) -> Iterator[tuple[int, list[float]]]:
-    """Parse lines of MOTChallenge text, whose numbers stand between commas or blanks.
+    """Parse lines of MOTChallenge text, in which commas or blanks separate the numbers.
 
     Args:
         lines: Number and text of each line that is not empty.
         refuse: Called with a line's number and the reason why it is left out. A strict caller
             raises here, a lenient one collects the reasons.
-        least: Fewest columns of a line.
-        accepted: Numbers of columns that a line may have, empty for any from `least` on.
+        least: Smallest number of columns.
+        accepted: Numbers of columns that a line may have; empty for any from `least`.
 
     Yields:
-        Number of the line and its values: finite, the first one a whole number from 1.
+        Number of the line and its values: finite, the first one an integer from 1.
     """
     for number, line in lines:
         text = line.strip().rstrip(",")
@@ -271,7 +273,7 @@ def parse_rows(
 
 
 def rows_of_frames(frames: Iterable[tuple[int, Any, FloatArray]]) -> BoxRows:
-    """Rows of `(frame_index, (n,) ids, (n, 4) tlbr)`, one item a frame."""
+    """Rows from `(frame_index, (n,) ids, (n, 4) tlbr)`, one item per frame."""
     parts = [
         BoxRows(np.full(len(ids), index, np.int64), np.asarray(ids, np.int64), np.asarray(tlbr))
         for index, ids, tlbr in frames
@@ -280,7 +282,7 @@ def rows_of_frames(frames: Iterable[tuple[int, Any, FloatArray]]) -> BoxRows:
 
 
 def sequence_rate(folder: Path) -> float | None:
-    """`frameRate` of a MOT sequence's seqinfo.ini, None if it is no positive number."""
+    """`frameRate` in a MOT sequence's seqinfo.ini; None if it is not a positive number."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(folder / "seqinfo.ini", encoding="utf-8")
@@ -291,6 +293,6 @@ def sequence_rate(folder: Path) -> float | None:
 
 
 def sequence_info_path(text: Path) -> Path | None:
-    """The `seqinfo.ini` of MOT text: of `NAME/det/det.txt` in NAME, else beside the file."""
+    """The `seqinfo.ini` of MOT text: in NAME for `NAME/det/det.txt`, else beside the file."""
     folder = text.parent.parent if text.parent.name == "det" else text.parent
     return folder / "seqinfo.ini" if (folder / "seqinfo.ini").is_file() else None

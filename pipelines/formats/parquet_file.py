@@ -1,7 +1,7 @@
-"""A Parquet file that is written row group by row group, in memory while it is small. No Ray.
+"""A Parquet file that is written row group by row group, and kept in memory while it is small.
 
-The bytes depend on the rows and the metadata only. Files are opened where they lie, so that a
-reader holds a row group and not the file.
+The bytes depend only on the rows and the metadata. Files are read in place, so that a reader holds
+one row group and not the file. Works without Ray.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from jde_ray.pipelines.storage.base import Body, ObjectStore
 
 
 def open_parquet(store: ObjectStore, key: str) -> pq.ParquetFile:
-    """A Parquet file of a store, of which only the row groups that are asked for are read.
+    """Open a Parquet file of a store; row groups are read on demand.
 
     Raises:
-        OSError: If it cannot be read; FileNotFoundError if there is none.
-        pyarrow.ArrowException: If it is no Parquet file.
+        OSError: If it cannot be read; FileNotFoundError if it does not exist.
+        pyarrow.ArrowException: If it is not a Parquet file.
     """
     if store.uri.startswith("s3://"):
         from jde_ray.pipelines.storage.s3_file import open_object
@@ -38,11 +38,11 @@ def open_parquet(store: ObjectStore, key: str) -> pq.ParquetFile:
 
 
 def with_schema(schema: pa.Schema, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Metadata of a file, for `add_key_value_metadata`, that is its Arrow schema's metadata too.
+    """Metadata for `add_key_value_metadata` that includes an Arrow schema with the same metadata.
 
-    The schema that a writer stores when it opens the file cannot hold what is known at the end
-    only (`num_frames`); the one given here takes its place, for readers that look there
-    (`pq.read_schema(path).metadata`, `pq.read_table(path).schema.metadata`).
+    A writer stores its schema when it opens the file, before values such as `num_frames` are known.
+    The schema given here replaces it, for readers of `pq.read_schema(path).metadata` and
+    `pq.read_table(path).schema.metadata`.
     """
     schema = schema.remove_metadata().with_metadata(dict(metadata))
     stored = base64.b64encode(schema.serialize().to_pybytes()).decode()
@@ -50,7 +50,7 @@ def with_schema(schema: pa.Schema, metadata: Mapping[str, str]) -> dict[str, str
 
 
 def binary_array(vectors: NDArray[Any]) -> pa.Array:
-    """Vectors `(n, D)` as float16 in fixed-size binary of 2 D bytes."""
+    """Vectors `(n, D)` as float16, in a fixed-size binary column of 2 D bytes."""
     count, width = vectors.shape
     content = np.ascontiguousarray(vectors, np.float16)
     buffers = [None, pa.py_buffer(content.tobytes())]
@@ -68,7 +68,7 @@ def list_array(vectors: NDArray[Any]) -> pa.Array:
 
 
 def encode_parquet(table: pa.Table, group_rows: int, metadata: Mapping[str, str]) -> bytes:
-    """A whole Parquet file with the settings of `ParquetFile`.
+    """A complete Parquet file with the settings of `ParquetFile`.
 
     Args:
         table: All rows.
@@ -83,18 +83,18 @@ def encode_parquet(table: pa.Table, group_rows: int, metadata: Mapping[str, str]
 
 
 class ParquetFile:
-    """A Parquet file of fixed-size row groups, whose metadata comes at the end.
+    """A Parquet file of fixed-size row groups, whose metadata is given when it is closed.
 
-    It is metadata of the file (`pq.read_metadata(path).metadata`) and of its Arrow schema
-    (`pq.read_schema(path).metadata`). A file of one row group never sees the disk. With
-    `has_parts` the rows since the last call of `take_part` lie in a file of their own too, for a
-    checkpoint.
+    The metadata is stored for the file (`pq.read_metadata(path).metadata`) and for its Arrow schema
+    (`pq.read_schema(path).metadata`). A file of one row group is never written to disk. With
+    `has_parts`, the rows since the last call of `take_part` are also written to a file of their
+    own, for a checkpoint.
 
     Args:
-        path: Where it is written once it has a full row group; a part's file lies beside it.
+        path: Path of the file once it has a full row group; files of parts are beside it.
         schema: Arrow schema of the rows.
         group_rows: Rows per row group.
-        has_parts: `take_part` will be called.
+        has_parts: Whether `take_part` will be called.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, group_rows: int, has_parts: bool) -> None:
@@ -104,17 +104,17 @@ class ParquetFile:
         self._num_waiting = 0
         self._has_parts = has_parts
         self._part: pq.ParquetWriter | None = None
-        self._num_parted = 0  # of the waiting rows, those that a part holds already
+        self._num_parted = 0  # number of waiting rows that a part holds already
 
     def append(self, table: pa.Table) -> None:
-        """Append rows of the file's schema; full row groups are written."""
+        """Append rows of the file's schema and write the row groups that are full."""
         self._waiting.append(table)
         self._num_waiting += table.num_rows
         if self._num_waiting >= self._group_rows:
             self._flush(self._num_waiting - self._num_waiting % self._group_rows)
 
     def take_part(self) -> Path | None:
-        """The file of the rows since the last call, None if there are none."""
+        """Path of a file with the rows since the last call; None if there are none."""
         if self._num_waiting > self._num_parted:
             self._write_part(pa.concat_tables(self._waiting), self._num_waiting)
         if self._part is None:
@@ -124,7 +124,7 @@ class ParquetFile:
         return self._part_path
 
     def restore(self, part: io.BytesIO) -> None:
-        """Append rows that lie in a part already."""
+        """Append the rows of a part."""
         file, has_parts = pq.ParquetFile(part), self._has_parts
         self._has_parts = False
         for group in range(file.num_row_groups):
@@ -132,7 +132,7 @@ class ParquetFile:
         self._has_parts, self._num_parted = has_parts, self._num_waiting
 
     def close(self, metadata: Mapping[str, str]) -> Body:
-        """End the file; returns its content, or its path if it is on disk."""
+        """Close the file; return its content, or its path if it is on disk."""
         self._has_parts = False
         memory = io.BytesIO() if self._writer is None else None
         if memory is not None:
@@ -145,7 +145,7 @@ class ParquetFile:
         return self._path if memory is None else memory.getvalue()
 
     def abandon(self) -> None:
-        """Let go of what is open."""
+        """Close all open files without completing them."""
         for writer in (self._writer, self._part):
             if writer is not None:
                 writer.close()
@@ -169,7 +169,7 @@ class ParquetFile:
         self._num_waiting = rest.num_rows
 
     def _write_part(self, table: pa.Table, rows: int) -> None:
-        """Into the part: the waiting rows up to `rows` that no part holds yet."""
+        """Write to the part those of the first `rows` waiting rows that no part holds yet."""
         new = table.slice(self._num_parted, rows - self._num_parted)
         if new.num_rows <= 0:
             return

@@ -1,4 +1,4 @@
-"""Files of tracks and detections by the name of their sequence."""
+"""Finds files of tracks and detections by the name of their sequence."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jde_ray.pipelines.names import safe_name, sequence_name
 def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:
     """Files of tracks by the name of their sequence, sorted.
 
-    The name is the file's, without the hash of a video id. A date looks like one, so that files
-    of one name go by all of their own.
+    The name is the file's name without the hash of a video id. A date looks like such a hash, so if
+    two names become equal without it, the full names are used.
 
     Args:
-        place: OUT of a run, a folder of Parquet or of MOT text files (also one with them in
-            `data/`, as TrackEval has it), or one such file. Of `detections` also a tree of
+        place: OUT of a run, a folder of Parquet or MOT text files (also in its subfolder `data/`,
+            TrackEval's layout), or one such file. For `detections` also a tree of
             NAME/det/det.txt.
         folder: Subfolder of OUT: `tracks` or `detections`.
 
     Raises:
-        ValueError: If there are none, or two of one name.
+        ValueError: If there are no files, or two have one name.
     """
     files = _list_tracks(place, folder)
     numbers = Counter(_names_of(path)[-1] for path in files)
@@ -53,7 +53,7 @@ def _list_tracks(place: Path, folder: str) -> list[Path]:
 
 
 def _names_of(path: Path) -> tuple[str, ...]:
-    """Names of the sequence: NAME of NAME/det/det.txt; else the file's own, and without a hash."""
+    """Names of the sequence: NAME for NAME/det/det.txt, else the file's, with and without hash."""
     folder = path.parent
     if folder.name == "det":
         return (folder.resolve().parent.name,)
@@ -79,7 +79,7 @@ def _list_public(root: Path) -> list[Path]:
 
 
 def by_all_names(truths: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
-    """Ground truth also by what an id makes of its name, and by its own id's name.
+    """Ground truth also by the form that its name has in an id, and by the name in its own id.
 
     Args:
         truths: Files by name, as `find_truths` returns them.

@@ -31,7 +31,7 @@ def track_schema(embedding_dim: int | None = None) -> pa.Schema:
     """Arrow schema of `tracks/*.parquet` (docs/architecture.md, "What a run leaves behind").
 
     Args:
-        embedding_dim: Width D of the float16 embedding column, None or 0 for no such column.
+        embedding_dim: Width D of the float16 embedding column; None or 0 for no such column.
     """
     text = pa.dictionary(pa.int32(), pa.string())
     columns: list[Any] = [(name, text) for name in _OF_VIDEO]
@@ -45,12 +45,13 @@ def track_schema(embedding_dim: int | None = None) -> pa.Schema:
 def track_table(
     video: Video, frames: Sequence[TrackedFrame], embedding_dim: int | None = None
 ) -> pa.Table:
-    """Rows of successive frames with at least one track in all; each frame's are sorted by id.
+    """Rows of successive frames, sorted by frame and id.
 
     Args:
         video: The video that the frames belong to.
-        frames: Tracks in the order of frames, with embeddings if they are stored.
-        embedding_dim: As for `track_schema`.
+        frames: Tracks in the order of frames, with embeddings if they are stored; at least one
+            track in all.
+        embedding_dim: Width D of the embedding column; None or 0 for no such column.
     """
     orders = [np.argsort(frame.tracks.track_id, kind="stable") for frame in frames]
     each = list(zip(frames, orders, strict=True))
@@ -84,8 +85,8 @@ class TrackRows:
     """Rows of a file of `tracks/`, in the file's precision, sorted by frame.
 
     Attributes:
-        frame: `(n,)` 0-based source frames, not falling.
-        track_id: `(n,)`.
+        frame: `(n,)` 0-based source frames, in ascending order.
+        track_id: `(n,)` ids.
         tlbr: `(n, 4)` corners in source pixels.
         score: `(n,)` in [0, 1].
     """
@@ -97,7 +98,7 @@ class TrackRows:
 
     @staticmethod
     def from_table(table: pa.Table) -> TrackRows:
-        """Rows of a table whose own rows may be in any order."""
+        """Sort the rows of a table, which may be in any order."""
         frame = table.column("frame").to_numpy()
         order = np.argsort(frame, kind="stable")
         ids, score = (table.column(name).to_numpy()[order] for name in ("track_id", "score"))
@@ -123,19 +124,19 @@ def mot_text(table: pa.Table) -> str:
 
 
 def read_times(file: pq.ParquetFile, group: int) -> tuple[IntArray, NDArray[np.float64], IntArray]:
-    """`(n,)` frame, time in seconds and track id of the rows of a row group."""
+    """`(n,)` frames, times in seconds and track ids of the rows of a row group."""
     frame, time_s, track_id = _group_columns(file, group, ("frame", "time_s", "track_id"))
     return frame, time_s, track_id
 
 
 def read_foot_points(file: pq.ParquetFile, group: int) -> tuple[IntArray, FloatArray]:
-    """`(n,)` track ids of a row group, and `(n, 2)` middles of the lower sides of their boxes."""
+    """`(n,)` track ids of a row group, and `(n, 2)` centres of the lower edges of their boxes."""
     track_id, left, right, bottom = _group_columns(file, group, ("track_id", "x1", "x2", "y2"))
     return track_id, np.stack([(left + right) / 2, bottom], axis=1)
 
 
 def read_uri(file: pq.ParquetFile) -> str:
-    """Address of the video that the rows belong to, empty if there are no rows."""
+    """URI of the video that the rows belong to; empty if there are no rows."""
     if not file.num_row_groups:
         return ""
     (uris,) = _group_columns(file, 0, ("video",))
@@ -153,7 +154,7 @@ def has_embeddings(schema: pa.Schema) -> bool:
 
 
 def read_embeddings(table: pa.Table) -> FloatArray | None:
-    """`(n, D)` float16 embeddings of the rows of a table, None if it stores none."""
+    """`(n, D)` float16 embeddings of the rows of a table; None if it stores none."""
     if not has_embeddings(table.schema):
         return None
     content = b"".join(table.column("embedding").to_pylist())
@@ -196,7 +197,7 @@ def file_name(uri: str) -> str:
 
 
 def added_columns(schema: pa.Schema) -> tuple[str, ...]:
-    """Columns that no run writes."""
+    """Columns that runs do not write, added by someone else."""
     known = track_schema(1).names
     return tuple(name for name in schema.names if name not in known)
 
@@ -204,7 +205,7 @@ def added_columns(schema: pa.Schema) -> tuple[str, ...]:
 def replace_rows(table: pa.Table, tracks: Trajectories) -> pa.Table:
     """A table with the columns of `table` and the rows of `tracks`, by frame and id.
 
-    Times are interpolated between the frames of `table`. Columns that no run writes are null.
+    Times are interpolated between the frames of `table`. Columns that runs do not write are null.
     """
     order = np.lexsort((tracks.track_id, tracks.frame))
     frame = tracks.frame[order]
@@ -239,17 +240,17 @@ def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 
 def read_tracks(path: Path) -> BoxRows:
-    """Tracks of a sequence, from MOT text or a file of `tracks/`.
+    """Read the tracks of a sequence from MOT text or a file of `tracks/`.
 
     Raises:
-        ValueError: If they cannot be read, in one line with the file, and the line of a text file
-            or the row (from 0) of Parquet.
+        ValueError: If they cannot be read, in one line with the file and the text line or Parquet
+            row (from 0).
     """
     return read_scored_tracks(path)[0]
 
 
 def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
-    """As `read_tracks`, with the `(n,)` scores; 1 where a Parquet has none."""
+    """Like `read_tracks`, with the `(n,)` scores; 1 if a Parquet file has none."""
     if path.suffix != ".parquet":
         results = read_results(path)
         return results.rows, results.scores

@@ -1,1 +1,1 @@
-"""The folder of a run: its layout, records, checkpoints and commits."""
+"""OUT, the folder of a run: layout, records, checkpoints and commits."""

@@ -1,12 +1,12 @@
-"""Checkpoints of long videos, in OUT, so that any node can resume where an actor was lost.
+"""Checkpoints of long videos in OUT, from which any node can resume after an actor was lost.
 
-    checkpoints/<video_id>/<token>/<frame>/tracks.parquet       rows since the checkpoint before
-                                          /detections.parquet   likewise, with --save-detections
+    checkpoints/<video_id>/<token>/<frame>/tracks.parquet       rows since the last checkpoint
+                                          /detections.parquet   with --save-detections
                                           /state.npz            the tracker, written last
 
 Each attempt has its own token, so that two attempts never write the same object. A state names
-the files of rows that belong to it, also those of the attempt that it resumed. Nothing here is a
-commit: whatever cannot be read is a reason to start at frame 0.
+the files of rows that belong to it, including those of the attempt that it resumed. Checkpoints
+are optional: if one cannot be read, the video starts at frame 0.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from jde_ray.pipelines.structures import Counts, Video, VideoInfo
 
 _STATE = "state.npz"
 _FORMAT = 1
-_TRACKER = "tracker."  # before the names of the tracker's arrays
+_TRACKER = "tracker."  # prefix of the names of the tracker's arrays
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A video's association between two chunks.
+    """State of a video's association between two chunks.
 
     Attributes:
-        belongs: Video, its version, configuration, outputs: what must be equal to resume.
+        belongs: Video, its version, configuration and outputs, which must be equal to resume.
         next_frame: Source frame that follows.
         next_chunk: Chunk that follows.
-        chunk_frames: Frames of a chunk.
+        chunk_frames: Frames per chunk.
         info: Size and rate of the video.
         embedding_dim: Width of the detector's embeddings.
-        counts: What was seen and written.
+        counts: Counts of the frames so far.
         seconds: Time spent so far.
         track_ids: `(n,)` int64 ids that have rows.
-        parts: Keys of the rows so far, in order: one mapping of kind to key a checkpoint.
+        parts: Keys of the rows so far: for each checkpoint in order, a mapping of kind to key.
         tracker: State of the tracker.
     """
 
@@ -62,7 +62,7 @@ class Checkpoint:
     tracker: TrackerState
 
     def dump(self) -> bytes:
-        """As npz, nothing pickled."""
+        """Bytes of an npz file without pickled objects."""
         plain = ("belongs", "next_frame", "next_chunk", "chunk_frames", "embedding_dim", "seconds")
         header = {name: getattr(self, name) for name in (*plain, "parts")}
         header |= {"format": _FORMAT, "info": vars(self.info), "counts": asdict(self.counts)}
@@ -78,7 +78,7 @@ class Checkpoint:
         """Inverse of `dump`.
 
         Raises:
-            ValueError: If it is of another format, or damaged.
+            ValueError: If the content is damaged or has another format.
         """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
@@ -98,7 +98,7 @@ class Checkpoint:
         return found
 
     def _check(self) -> None:
-        """Refuse values of other types, which npz and JSON let through."""
+        """Refuse values of wrong types, which npz and JSON do not check."""
         numbers = ("next_frame", "next_chunk", "chunk_frames", "embedding_dim")
         counted = [getattr(self, name) for name in numbers]
         counted += [value for name, value in asdict(self.counts).items() if name != "dropped"]
@@ -125,12 +125,12 @@ def belonging(video: Video, config_hash: str, outputs: Mapping[str, Any]) -> dic
 
 
 def part_key(video_id: str, token: str, frame: int, kind: str) -> str:
-    """Where an attempt puts rows of a checkpoint."""
+    """Key of an attempt's rows of one kind in a checkpoint."""
     return f"{CHECKPOINTS_PREFIX}{video_id}/{token}/{frame:012d}/{kind}.parquet"
 
 
 def save(store: ObjectStore, video_id: str, token: str, checkpoint: Checkpoint) -> str:
-    """Put the state, whose rows are stored already; returns its key."""
+    """Store the state and return its key; its rows must be stored already."""
     key = f"{CHECKPOINTS_PREFIX}{video_id}/{token}/{checkpoint.next_frame:012d}/{_STATE}"
     store.put(key, checkpoint.dump())
     return key
@@ -139,7 +139,7 @@ def save(store: ObjectStore, video_id: str, token: str, checkpoint: Checkpoint) 
 def put_parts(
     store: ObjectStore, video_id: str, token: str, frame: int, files: Mapping[str, Path]
 ) -> dict[str, str]:
-    """Put the rows since the last checkpoint; returns their keys by kind."""
+    """Store the rows since the last checkpoint and return their keys by kind."""
     keys = {kind: part_key(video_id, token, frame, kind) for kind in files}
     for kind, path in files.items():
         store.put(keys[kind], path)
@@ -147,17 +147,17 @@ def put_parts(
 
 
 def find_states(store: ObjectStore) -> dict[str, list[str]]:
-    """Keys of the states of every video that has one, the furthest first."""
+    """Keys of the states of every video that has any, the most advanced first."""
     found: dict[str, list[tuple[str, str]]] = {}
     for key in store.list(CHECKPOINTS_PREFIX):
         place = key.removeprefix(CHECKPOINTS_PREFIX).split("/")
-        if len(place) == 4 and place[3] == _STATE:  # whatever else lies here is none of ours
+        if len(place) == 4 and place[3] == _STATE:  # ignore other objects
             found.setdefault(place[0], []).append((place[2], key))
     return {video: [key for _, key in sorted(keys)[::-1]] for video, keys in found.items()}
 
 
 def find_videos(store: ObjectStore) -> set[str]:
-    """Ids of the videos that have anything here."""
+    """Ids of the videos that have any object below `checkpoints/`."""
     return {
         key.removeprefix(CHECKPOINTS_PREFIX).partition("/")[0]
         for key in store.list(CHECKPOINTS_PREFIX)
@@ -165,7 +165,7 @@ def find_videos(store: ObjectStore) -> set[str]:
 
 
 def clear(store: ObjectStore, video_id: str) -> None:
-    """Remove every checkpoint of a video, those of other attempts too, and unfinished uploads."""
+    """Remove all checkpoints of a video, of all attempts, and their unfinished uploads."""
     for key in list(store.list(f"{CHECKPOINTS_PREFIX}{video_id}/")):
         store.delete(key)
     store.abort_uploads(f"{CHECKPOINTS_PREFIX}{video_id}/")

@@ -1,9 +1,9 @@
-"""Where the objects of a run lie in OUT, a folder or a prefix of a bucket.
+"""Keys of a run's objects in OUT, a folder or a prefix of a bucket.
 
 run.json                     configuration of the run
 summary.json                 result of the last call; summary-k-of-K.json of each partition
-report.html
-tracks/<video_id>.parquet    rows of a video: it is committed if this object exists
+report.html                  page about the run
+tracks/<video_id>.parquet    rows of a video, which is committed once this object exists
 errors/<video_id>.json       why a video has no tracks
 detections/<video_id>.parquet, mot/<video_id>.txt, videos/<video_id>.mp4
 checkpoints/<video_id>/      see `pipelines.output.checkpoints`
@@ -19,7 +19,7 @@ SUMMARY_PREFIX = "summary"
 TRACKS_PREFIX, ERRORS_PREFIX, DETECTIONS_PREFIX = "tracks/", "errors/", "detections/"
 MOT_PREFIX, VIDEOS_PREFIX, CHECKPOINTS_PREFIX = "mot/", "videos/", "checkpoints/"
 
-# the suffix of the one object per video, by prefix; the commit first
+# suffix of a video's object below each prefix; the commit comes first
 _SUFFIXES = {
     TRACKS_PREFIX: ".parquet",
     ERRORS_PREFIX: ".json",
@@ -40,7 +40,7 @@ def error_key(video_id: str) -> str:
 
 
 def detections_key(video_id: str) -> str:
-    """Key of the detections in a video's frames."""
+    """Key of a video's detections."""
     return _key(DETECTIONS_PREFIX, video_id)
 
 
@@ -55,18 +55,18 @@ def video_key(video_id: str) -> str:
 
 
 def summary_key(share: tuple[int, int]) -> str:
-    """Key of a run's summary; each of several partitions has its own."""
+    """Key of a run's summary; with several partitions each has its own."""
     part, of = share
     return f"{SUMMARY_PREFIX}.json" if of == 1 else f"{SUMMARY_PREFIX}-{part}-of-{of}.json"
 
 
 def result_keys(video_id: str) -> list[str]:
-    """Keys of everything but checkpoints that a run may have written for a video, tracks first."""
+    """Keys of all objects except checkpoints that a run may write for a video, tracks first."""
     return [_key(prefix, video_id) for prefix in _SUFFIXES]
 
 
 def list_ids(store: ObjectStore, prefix: str) -> set[str]:
-    """Ids of the videos that have their object below a prefix, one of those of this module."""
+    """Ids of the videos that have an object below one of this module's prefixes."""
     suffix = _SUFFIXES[prefix]
     return {
         key.removeprefix(prefix).removesuffix(suffix)
@@ -76,7 +76,7 @@ def list_ids(store: ObjectStore, prefix: str) -> set[str]:
 
 
 def ids_with_results(store: ObjectStore) -> set[str]:
-    """Ids of the videos that have anything in the store but checkpoints."""
+    """Ids of the videos that have any object except checkpoints in the store."""
     found: set[str] = set()
     for prefix in _SUFFIXES:
         found |= list_ids(store, prefix)

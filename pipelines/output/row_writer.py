@@ -1,6 +1,6 @@
-"""One video's rows: spooled to local disk, then created in the store once. No Ray.
+"""Writes one video's rows: spools them to local disk, then creates the object once. Without Ray.
 
-The bytes depend on the rows only: fixed codec and row-group size, no clock, no attempt number.
+The bytes depend only on the rows: fixed codec and row-group size, no clock, no attempt number.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from jde_ray.pipelines.output.layout import (
 from jde_ray.pipelines.storage.base import Body, ObjectStore
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
-_FRAME_GROUP_ROWS = 256  # a row of detections/ is a whole frame
-_TABLE_ROWS = 4096  # of tracks/, that become an Arrow table at once
+_FRAME_GROUP_ROWS = 256  # rows of detections/, each of which is a frame
+_TABLE_ROWS = 4096  # rows of tracks/ that are converted to Arrow at once
 
 
 def remove_results(store: ObjectStore, video_id: str) -> None:
-    """Remove all that is known of a video.
+    """Remove all results of a video.
 
-    Its tracks go first: whatever ends the process on the way, a video without tracks is done
-    again by the next run, and what is left beside them does not pass for its.
+    Its tracks are removed first: if the process ends in between, the next run tracks the video
+    again and replaces the remaining objects.
     """
     for key in result_keys(video_id):
         store.delete(key)
@@ -53,12 +53,12 @@ def record_failure(
     Args:
         store: OUT.
         video: The video that failed.
-        error: The reason.
-        replaces: Results of an earlier run may be there. They are removed, unless the error is a
-            passing one: then tracks are kept, and there is no record.
+        error: Error with which it failed.
+        replaces: Whether results of an earlier run may exist. They are removed, unless the error is
+            temporary; then existing tracks are kept, and no record is written.
 
     Returns:
-        The error, which says so if tracks were kept.
+        The error; its detail says so if tracks were kept.
     """
     if replaces and error.reason in PASSING and store.exists(tracks_key(video.video_id)):
         detail = f"{error.detail}; its earlier tracks were kept"
@@ -70,21 +70,21 @@ def record_failure(
 
 
 def write_error(store: ObjectStore, video: Video, error: VideoError) -> bool:
-    """Create a video's error record; False if it has one already."""
+    """Create a video's error record; return False if it has one already."""
     record = {"video": video.uri, "reason": str(error.reason), "detail": error.detail}
     text = json.dumps(record | {"frame": error.frame}, indent=1, ensure_ascii=False)
     return store.put_if_absent(error_key(video.video_id), f"{text}\n".encode())
 
 
 class RowWriter:
-    """Rows of one video, in order of frames; memory stays below one row group.
+    """Writes the rows of one video, in order of frames; holds less than one row group in memory.
 
     Args:
-        folder: Local folder of this writer alone; it is removed at the end.
+        folder: Local folder for this writer only; it is removed at the end.
         video: The video that the rows belong to.
         embedding_dim: Width D of the detector's embeddings.
-        outputs: Files to write beside the tracks.
-        has_checkpoints: `checkpoint` will be called.
+        outputs: Files to write in addition to the tracks.
+        has_checkpoints: Whether `checkpoint` will be called.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class RowWriter:
             path = folder / "detections.parquet"
             self._detections = ParquetFile(path, schema, _FRAME_GROUP_ROWS, has_checkpoints)
         self._mot = _opened(folder / "mot.txt") if outputs.save_mot else None
-        # rows and frames that are not in an Arrow table yet: many cost as much as one
+        # rows and frames that wait for conversion to Arrow, where many cost as much as one
         self._rows: list[TrackedFrame] = []
         self._found: list[SavedFrame] = []
         self._num_rows = 0
@@ -124,7 +124,7 @@ class RowWriter:
             self._flush_rows()
 
     def write_detections(self, frame_index: int, time_s: float, found: Detections) -> None:
-        """Append what the detector saw in one frame, also when that is nothing."""
+        """Append the detections of one frame, even if there are none."""
         if self._detections is None:
             return
         self._found.append((frame_index, time_s, found))
@@ -155,7 +155,7 @@ class RowWriter:
         return {kind: path for kind, path in parts.items() if path is not None}
 
     def restore(self, parts: Iterable[Mapping[str, bytes]]) -> None:
-        """Write the rows of checkpoints, in order, as if they had been written one by one."""
+        """Write the rows of checkpoints in order, as if they had been written one by one."""
         for part in parts:
             if "tracks" in part:
                 self._tracks.restore(io.BytesIO(part["tracks"]))
@@ -165,7 +165,7 @@ class RowWriter:
                 self._detections.restore(io.BytesIO(part["detections"]))
 
     def commit(self, store: ObjectStore, metadata: Mapping[str, str]) -> bool:
-        """Create the video's objects, its tracks last; False if another attempt was first.
+        """Create the video's objects, its tracks last; return False if another attempt was first.
 
         Raises:
             OSError: If the disk is full.
@@ -173,7 +173,7 @@ class RowWriter:
         return self.seal(metadata)(store)
 
     def seal(self, metadata: Mapping[str, str]) -> Callable[[ObjectStore], bool]:
-        """End the files; returns a function that creates the video's objects, in any thread."""
+        """Close the files; return a function that creates the video's objects in any thread."""
         video_id = self._video.video_id
         self._flush_rows()
         self._flush_found()
@@ -196,7 +196,7 @@ class RowWriter:
         return create
 
     def abandon(self) -> None:
-        """Throw everything away."""
+        """Discard all files."""
         self._tracks.abandon()
         if self._detections is not None:
             self._detections.abandon()

@@ -80,12 +80,12 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
             )
         keys = _differences(before["config"], config.to_dict())
         names = {key for key, _, _ in keys}
-        if "tracking.association" in names:  # which brings settings of its own
+        if "tracking.association" in names:  # each association has its own settings
             follows = ("tracking.", "detection.score_threshold")
             keys = [
                 k for k in keys if k[0].endswith(".association") or not k[0].startswith(follows)
             ]
-        elif "tracking.high_score" in names:  # --conf, of which the detector's threshold follows
+        elif "tracking.high_score" in names:  # --conf, which also sets the detector's threshold
             keys = [k for k in keys if k[0] != "detection.score_threshold"]
         said = {"tracking.high_score": "conf"}
         text = "; ".join(f"{said.get(key, key)}: {old} there, {new} here" for key, old, new in keys)
@@ -101,7 +101,7 @@ def parse_record(content: bytes) -> dict[str, Any]:
     """Parse `run.json`: a mapping with a `config_hash` and the mapping `config`.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If the content is anything else.
     """
     record = json.loads(content)
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
@@ -112,13 +112,13 @@ def parse_record(content: bytes) -> dict[str, Any]:
 
 
 def recorded_precision(out: str) -> Precision | None:
-    """Arithmetic of the run that OUT belongs to, None for a new OUT or one that cannot be read."""
+    """Precision of the run that OUT belongs to; None for a new or an unreadable OUT."""
     try:
         before = json.loads(open_store(out).get(RUN_KEY))
         recorded: Precision = before["config"]["detection"]["precision"]
         DetectionConfig(precision=recorded)
     except (ValueError, OSError, KeyError, TypeError):
-        return None  # open_out says what is wrong with it
+        return None  # open_out reports the error
     return recorded
 
 
@@ -144,7 +144,7 @@ def _differences(
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """Sums over the videos of a folder that have tracks, and the number of those that failed."""
+    """Sums over the videos with tracks in a folder, and the number of failed videos."""
 
     videos: int = 0
     failed: int = 0
@@ -174,9 +174,10 @@ def _row(outcome: VideoOutcome) -> VideoRow:
 
 
 def committed_outcome(store: ObjectStore, video: Video) -> VideoOutcome | None:
-    """Outcome of a video as the store has it, None if it has neither tracks nor an error.
+    """Outcome of a video according to the store; None if it has neither tracks nor an error.
 
-    For videos whose association actor died after the commit: what was dropped is not known then.
+    It is used for videos whose association shard died after the commit; the counts of dropped
+    detections are then unknown.
     """
     video_id = video.video_id
     if store.exists(tracks_key(video_id)):

@@ -1,4 +1,4 @@
-"""`summary.json`: what a call did, and what the folder holds."""
+"""`summary.json`: result of a call and content of the folder."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ logger = logging.getLogger(__name__)
 class Summary:
     """Result of one call, and the content of OUT after it.
 
-    Counts are of this call; those of all calls are in `folder`.
+    Counts refer to this call; `folder` holds those of all calls.
 
     Attributes:
         run_id: Random id of this call.
-        started: When it began, UTC, ISO 8601.
-        ended: When it ended, likewise.
-        videos_failed: Of this call, sources without a video included.
-        videos_skipped: Videos that had tracks.
-        videos_failed_before: Videos left alone because they failed in an earlier call.
-        videos_drawn: Of `--save-video`, videos of earlier calls included.
-        damaged: Of the frames, those with missing data that the decoder concealed.
-        dropped: What was left out, by cause.
-        seconds: Wall clock of the run, and working time of decode, detect and associate added up
-            over all their workers.
-        frames_per_second: Frames over those seconds.
-        frames_seen: Frames that came out of the network, those of unfinished videos included.
-        folder: Sums over all videos in the folder (of the partition, where there are several).
-        videos: A line for each video of the call, sorted by id.
-        others: A line for each video in the folder that was no source of this call.
-        errors: A failed video's `video`, `reason`, `detail` and `frame`; of this call.
-        changed: Videos that were skipped though their file has changed since it was tracked.
-        redone: Ids of videos done by a run with `--overwrite` that was interrupted: the same
-            command continues with the others.
-        passes: How often unfinished videos were planned.
+        started: Start of the call, UTC, ISO 8601.
+        ended: End of the call, UTC, ISO 8601.
+        videos_failed: Videos that failed in this call, including sources without a video.
+        videos_skipped: Videos that had tracks already.
+        videos_failed_before: Videos not tried because they failed in an earlier call.
+        videos_drawn: Videos drawn for `--save-video`, including those of earlier calls.
+        damaged: Frames with missing data that the decoder concealed.
+        dropped: Number of rows and detections left out, by cause.
+        seconds: Wall-clock time of the run, and working time of decode, detect and associate, each
+            summed over its workers.
+        frames_per_second: Frames divided by those seconds.
+        frames_seen: Frames processed by the network, including those of unfinished videos.
+        folder: Sums over all videos in the folder (over the partition, if there are several).
+        videos: One line per video of the call, sorted by id.
+        others: One line per video in the folder that was not a source of this call.
+        errors: `video`, `reason`, `detail` and `frame` of each video that failed in this call.
+        changed: Skipped videos whose file has changed since it was tracked.
+        redone: Ids of videos done by an interrupted run with `--overwrite`; the same command
+            continues with the others.
+        passes: Number of times that unfinished videos were planned.
     """
 
     out: str
@@ -94,18 +94,18 @@ def summarize(
     overwrite: bool = False,
     interrupted: ExitCode | None = None,
 ) -> Summary:
-    """Add up the outcomes of a run that ends now.
+    """Summary of a run that ends now.
 
     Args:
         out: Address of the store.
-        work: As planned at the start.
+        work: Plan made at the start.
         outcomes: Outcomes of the videos that ended in this run.
-        seconds: By stage; that of `associate` is added here.
-        passes: How often unfinished videos were planned.
-        frames_seen: Frames that came out of the network.
-        videos_drawn: Videos whose tracks were drawn on them.
-        overwrite: The run does videos again that have tracks.
-        interrupted: The exit code if the run did not come to its end.
+        seconds: Working time by stage; that of `associate` is added here.
+        passes: Number of times that unfinished videos were planned.
+        frames_seen: Frames processed by the network.
+        videos_drawn: Number of videos whose tracks were drawn.
+        overwrite: Whether the run repeats videos that have tracks.
+        interrupted: Exit code of a run that was interrupted.
     """
     ended = sorted([*outcomes, *work.failed], key=lambda outcome: outcome.video.video_id)
     total, rows, errors = Counts(), [], []
@@ -159,7 +159,7 @@ def summarize(
 
 
 def put_summary(store: ObjectStore, summary: Summary, share: tuple[int, int]) -> None:
-    """Put `summary.json`, replacing the one before.
+    """Write `summary.json`, replacing the previous one.
 
     Raises:
         RunError: If it cannot be written, and the run was not interrupted.

@@ -1,7 +1,7 @@
-"""Plan a run: videos left to do in OUT, and results of earlier runs. No video is opened.
+"""Plan a run: the videos left to do and the results of earlier runs in OUT. Opens no video.
 
-Results of earlier runs come from their `summary.json`. For a video in no summary (its run was
-killed) they come from the footer of its file of tracks.
+Results of earlier runs are read from their `summary.json`. For a video in no summary, since its run
+was killed, they are read from the footer of its file of tracks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 
 logger = logging.getLogger(__name__)
 
-_READERS = 16  # threads that read the ends of files
+_READERS = 16  # threads that read the footers of files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ class VideoRow:
     """One line of the summary.
 
     Attributes:
-        status: `done` and `failed` in this call; `skipped` and `failed before`: by an earlier one.
-        version: Changes with the content of the video's file; empty if not known.
+        status: `done` or `failed` in this call, `skipped` or `failed before` in an earlier one.
+        version: Version that changes with the content of the video's file; empty if unknown.
     """
 
     video_id: str
@@ -66,14 +66,14 @@ class Work:
 
     Attributes:
         todo: Videos to track.
-        skipped: Videos that have tracks.
+        skipped: Videos that have tracks already.
         failed: Sources of this call without a video.
-        failed_before: Videos that failed in an earlier call and are left alone.
-        stale: Ids of the videos to track of which there are results, to be replaced.
+        failed_before: Videos that failed in an earlier call and are not tried again.
+        stale: Ids of videos in `todo` that have results, which will be replaced.
         afresh: Ids of videos to track from frame 0 although they have checkpoints.
-        known: Rows by id of videos that have tracks, also of others in the folder.
-        changed: Skipped videos whose file has changed since.
-        redone: Ids done by an interrupted run with `--overwrite`, which this one continues.
+        known: Rows by id of all videos in the folder that have tracks.
+        changed: Skipped videos whose file has changed since they were tracked.
+        redone: Ids of videos done by an interrupted run with `--overwrite` that this run continues.
     """
 
     todo: list[Video]
@@ -96,15 +96,15 @@ def plan_work(
     retry_errors: bool,
     share: tuple[int, int] = (1, 1),
 ) -> Work:
-    """Split videos by what OUT says of them. Nothing that a run has done is removed.
+    """Sort videos by their state in OUT; removes no results.
 
     Args:
         store: OUT.
         videos: All videos of this call.
-        failures: Sources in which no video was found; they get their error record here, unless
+        failures: Sources in which no video was found; their error records are written here, unless
             they have tracks.
-        overwrite: Do all of these videos, whatever there is of them.
-        retry_errors: Do those that failed again.
+        overwrite: Track all videos again, including those that have results.
+        retry_errors: Track videos that failed before again.
         share: The partition.
     """
     committed = list_ids(store, TRACKS_PREFIX)
@@ -125,10 +125,10 @@ def plan_work(
         else:
             work.todo.append(video)
             continue
-        if video_id in kept:  # of a run that ended before it could
+        if video_id in kept:  # the run ended before it could remove them
             checkpoints.clear(store, video_id)
     for video, failure in failures:
-        if video.video_id not in committed:  # tracks of an earlier call stay what is known of it
+        if video.video_id not in committed:  # existing tracks take precedence
             store.delete(error_key(video.video_id))
             write_error(store, video, failure)
         work.failed.append(VideoOutcome(video, Counts(), 0.0, failure))
@@ -146,10 +146,10 @@ def plan_work(
 
 
 def accept(store: ObjectStore, work: Work, share: tuple[int, int]) -> None:
-    """A run begins for good: what would be wrong by its first video's end is removed.
+    """Remove objects that the run makes obsolete, when it is certain to start.
 
-    These are checkpoints that are not gone on from, and summaries that tell of videos which are
-    done anew. Tracks stay where they are until there are new ones, each video's for itself.
+    These are checkpoints that the run will not resume, and summaries of videos that it tracks
+    again. Tracks stay until they are replaced, video by video.
     """
     for video_id in work.afresh:
         checkpoints.clear(store, video_id)
@@ -161,7 +161,7 @@ def accept(store: ObjectStore, work: Work, share: tuple[int, int]) -> None:
 
 
 def known_failure(store: ObjectStore, video_id: str) -> VideoError:
-    """The error that a video's record holds; another one if the record cannot be read."""
+    """The error in a video's record; a different one if the record cannot be read."""
     key = error_key(video_id)
     try:
         error = error_from_dict(json.loads(store.get(key)))
@@ -181,14 +181,14 @@ def _is_changed(video: Video, known: dict[str, VideoRow]) -> bool:
 
 @dataclass(frozen=True)
 class _Before:
-    """Content of all summaries: rows of videos with tracks, and videos redone by `--overwrite`."""
+    """Content of all summaries: rows of videos with tracks, and ids redone by `--overwrite`."""
 
     rows: dict[str, VideoRow]
     redone: frozenset[str]
 
     @staticmethod
     def read(store: ObjectStore, share: tuple[int, int]) -> _Before:
-        """Of all partitions. One that cannot be read says nothing; all of it is elsewhere."""
+        """Read the summaries of all partitions; unreadable ones are ignored and logged."""
         rows: dict[str, VideoRow] = {}
         redone: frozenset[str] = frozenset()
         for key in store.list(SUMMARY_PREFIX):
@@ -203,7 +203,7 @@ class _Before:
         return _Before(rows, redone)
 
     def has_redone(self, video: Video) -> bool:
-        """Whether an interrupted `--overwrite` has done this video, and its file is the same."""
+        """Whether an interrupted `--overwrite` has done this video and its file has not changed."""
         if video.video_id not in self.redone or video.video_id not in self.rows:
             return False
         return self.rows[video.video_id].version == video.source_version
@@ -213,7 +213,7 @@ def _row_from(values: dict[str, Any]) -> VideoRow | None:
     """A row of a video with tracks.
 
     Raises:
-        ValueError: If a value is of another type.
+        ValueError: If a value has a wrong type.
     """
     if values["status"] not in ("done", "skipped") or values["error"] is not None:
         return None
@@ -228,7 +228,7 @@ def _row_from(values: dict[str, Any]) -> VideoRow | None:
 def _rows(
     store: ObjectStore, wanted: Collection[str], before: dict[str, VideoRow]
 ) -> dict[str, VideoRow]:
-    """Rows of videos that have tracks: of the last summary, else from the ends of their files."""
+    """Rows of videos with tracks, from the last summary, else from the footers of their files."""
     unknown = sorted(video_id for video_id in wanted if video_id not in before)
     rows = {video_id: before[video_id] for video_id in wanted if video_id in before}
     if unknown:
@@ -239,7 +239,7 @@ def _rows(
 
 
 def read_row(store: ObjectStore, video_id: str) -> VideoRow:
-    """The line of a video that has tracks, from the end of their file; `error` if there is none."""
+    """Row of a video with tracks, from its file's footer; an unreadable file sets `error`."""
     key = tracks_key(video_id)
     row = VideoRow(video_id=video_id, video="", status="skipped")
     try:

@@ -1,1 +1,1 @@
-"""`report.html`: one page that shows a run, with nothing to load and nothing to install."""
+"""`report.html`: one self-contained page that shows a run."""

@@ -1,4 +1,4 @@
-"""Charts of scores: lines, bars and points over a grid, as SVG text without a script."""
+"""Charts of scores: lines, bars and points over a grid, as SVG text without scripts."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 
 from jde_ray.models.structures import FloatArray
 
-# told apart by people who see colours otherwise, too (Okabe and Ito); legible on light and dark
+# distinguishable with colour vision deficiency (after Okabe and Ito), legible on light and dark
 PALETTE = ("#2f7fd6", "#e08a1e", "#1a9e77", "#cc5f9c", "#8a6fd1", "#c9a400", "#d4503e", "#5b8f9c")
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 12, 10, 36
-_LETTER = 6.8  # width of a letter of a chart's text, about
-_MAX_POINTS = 400  # of a line; more cannot be seen
+_LETTER = 6.8  # approximate width of a letter of a chart's text
+_MAX_POINTS = 400  # per line; more are not visible
 
 
 @dataclass(frozen=True)
 class Line:
-    """One named curve: `(n,)` x rising, `(n,)` y. A line of no name has no key."""
+    """One curve: rising `(n,)` x and `(n,)` y. A line without a name has no key."""
 
     name: str
     x: FloatArray
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """From `low` to `high` with a grid line at each of `ticks`, which are written as `text`."""
+    """Axis from `low` to `high` with a grid line at each of `ticks`, labelled by `text`."""
 
     title: str
     low: float
@@ -39,7 +39,7 @@ class Axis:
     text: Mapping[float, str] = field(default_factory=dict)
 
     def share(self, value: FloatArray) -> FloatArray:
-        """Where values lie between the ends, in [0, 1]."""
+        """Position of values between the ends, in [0, 1]."""
         low, high = self.low, self.high
         if self.is_log:
             value, low, high = np.log10(value), np.log10(low), np.log10(high)
@@ -51,7 +51,7 @@ PERCENT = Axis("", 0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1), text={k / 5: f"{20 * k}" fo
 
 
 def colour(number: int) -> str:
-    """Of the line or bar with this number."""
+    """Colour of the line or bar with this number."""
     return PALETTE[number % len(PALETTE)]
 
 
@@ -80,13 +80,13 @@ def line_chart(lines: Sequence[Line], x: Axis, y: Axis, width: int = 460, height
 def bar_chart(
     names: Sequence[str], groups: Mapping[str, Sequence[float]], y: Axis, height: int = 260
 ) -> str:
-    """A bar a group beside each other for every name.
+    """For every name, one bar per group, side by side.
 
     Args:
-        names: Below the bars.
+        names: Labels below the bars.
         groups: Values by group, in the order of `names`, in units of `y`; NaN has no bar.
-        y: The scale; negative values end at its foot.
-        height: In pixels.
+        y: Vertical axis; negative values are drawn as its lower end.
+        height: Height of the chart in pixels.
     """
     width = max(460, _LEFT + _RIGHT + 74 * len(names))
     x = Axis("", 0, len(names), ())
@@ -117,9 +117,9 @@ def bar_chart(
 def point_chart(
     points: Mapping[str, tuple[float, float]], x: Axis, y: Axis, curves: Sequence[Line] = ()
 ) -> str:
-    """Named points over a grid and faint curves, which are named where they leave the grid.
+    """Named points over a grid and faint curves, which are labelled where they leave the grid.
 
-    Names stand beside their points where there is room; the key below has all of them.
+    Names are written beside their points if there is room; the key below lists all of them.
     """
     width, height = 460, 290
     parts = [_grid(x, y, width, height)]
@@ -147,7 +147,7 @@ def point_chart(
 def _names_beside(
     names: Sequence[str], places: Sequence[tuple[float, float]], right: float, foot: float
 ) -> list[str]:
-    """Names at the right, at the left, above or below their points, if nothing else is there."""
+    """Names to the right or left of, above or below their points, where there is room."""
     taken = [(a - 6.0, b - 6.0, a + 6.0, b + 6.0) for a, b in places]
     texts = []
     for name, (across, down) in zip(names, places, strict=True):

@@ -1,8 +1,8 @@
-"""`report.html`: one page that shows a run, with nothing to load and nothing to install.
+"""`report.html`: one self-contained page that shows a run.
 
-Its size is bounded, however large the archive is: at most `MAX_LISTED` videos are listed and
-`MAX_DRAWN` drawn, and the page says which. Everything that came from outside is escaped, and the
-page's policy lets no script run but its own.
+Its size is bounded for archives of any size: at most `MAX_LISTED` videos are listed and `MAX_DRAWN`
+drawn, and the page says which. All external text is escaped, and the page's content security policy
+allows only its own script.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _ENDINGS = {
 
 
 def write_report(store: ObjectStore, summary: Summary) -> bool:
-    """Put `report.html` into the store, unless the one that is there says all there is to say.
+    """Put `report.html` into the store, unless the existing page is up to date.
 
     Args:
         store: OUT with its `run.json`.
         summary: Summary of this run; videos of earlier runs in the store are shown too.
 
     Returns:
-        Whether it was written. A page is not worth a run: what goes wrong is logged in one line.
+        Whether it was written. Errors are logged in one line; they do not fail the run.
     """
     did_nothing = not (summary.videos_done or summary.videos_failed or summary.videos_drawn)
     try:
@@ -76,7 +76,7 @@ def build_report(
     max_drawn: int = MAX_DRAWN,
     max_listed: int = MAX_LISTED,
 ) -> str:
-    """The page. Equal inputs give equal text, but for the seconds of the summary."""
+    """Text of the page; equal inputs give equal text, except for the seconds of the summary."""
     record = json.loads(store.get(RUN_KEY))
     rows = _all_rows(store, summary)
     shown = _shown(rows, max_listed)
@@ -104,13 +104,13 @@ def build_report(
 
 
 def _script_hash(page: str) -> str:
-    """The one script that the policy in the page's head lets run."""
+    """Hash of the page's own script, the only one that its policy allows."""
     script = page.partition("<script>")[2].partition("</script>")[0]
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _all_rows(store: ObjectStore, summary: Summary) -> list[VideoRow]:
-    """Videos of this run and of earlier ones, the failed first, then by id."""
+    """Videos of this run and of earlier ones, sorted by failure first, then by id."""
     rows = {row.video_id: row for row in [*summary.others, *summary.videos]}
     for prefix, status in ((TRACKS_PREFIX, "skipped"), (ERRORS_PREFIX, "failed before")):
         for video_id in list_ids(store, prefix):
@@ -123,7 +123,7 @@ def _all_rows(store: ObjectStore, summary: Summary) -> list[VideoRow]:
 
 
 def _shown(rows: list[VideoRow], most: int) -> list[VideoRow]:
-    """The first rows; the failed ones take half the room where there is not enough for all."""
+    """The first `most` rows; if there are more, failed videos take at most half of them."""
     failed = sum(row.status.startswith("failed") for row in rows)
     others = len(rows) - failed
     room = max(most // 2, most - others)

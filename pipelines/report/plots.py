@@ -1,7 +1,7 @@
-"""Two charts of a committed video: people over time, and where they walked. SVG as text.
+"""Two charts of a committed video, as SVG text: people over time, and their paths.
 
-Row groups are read one after the other; kept are one number per frame, and for each track its
-time span and a few points. Of a long video at most `MAX_GROUPS` row groups are read, evenly over
+Row groups are read one after the other; memory holds one number per frame and, for each track, its
+time span and a few points. For a long video at most `MAX_GROUPS` row groups are read, evenly over
 its length.
 """
 
@@ -21,10 +21,10 @@ from jde_ray.pipelines.output.layout import tracks_key
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.video.drawing import Point, track_colour
 
-MAX_GROUPS = 24  # row groups that are read of a video: an hour of five people, whole
-MAX_PATHS = 80  # of a video, the longest ones
-_PATH_POINTS = 40  # of a track, evenly over its rows, and its last one
-_COLUMNS = 320  # of the chart over time
+MAX_GROUPS = 24  # row groups read per video, enough for a full hour with five people
+MAX_PATHS = 80  # paths drawn per video, the longest ones
+_PATH_POINTS = 40  # points per track, evenly over its rows, plus the last one
+_COLUMNS = 320  # columns of the chart over time
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 
 
@@ -33,17 +33,18 @@ class TrackedVideo:
     """Data of a committed video for its charts.
 
     Attributes:
-        uri: Address of the video, empty if it has no rows.
+        uri: URI of the video; empty if it has no rows.
         width: Width of a frame in source pixels.
         height: Height of a frame in source pixels.
-        duration_s: At the nominal frame rate.
+        duration_s: Duration at the nominal frame rate.
         people: `(num_frames,)` float64, tracks present in each processed frame; interpolated
             linearly between the row groups that were read.
-        num_rows: Rows in the whole file.
-        num_tracks: Tracks in the whole file; in row format 1, those in the groups that were read.
-        rows: By track id: number of rows, first and last time in seconds, as far as they were read.
-        share: How many row groups were read, and of how many.
-        paths: Foot points in source pixels by track id, in order of time; the longest tracks only.
+        num_rows: Rows in the file.
+        num_tracks: Tracks in the file; for row format 1, tracks in the row groups that were read.
+        rows: Number of rows, first and last time in seconds by track id, in the row groups that
+            were read.
+        share: Number of row groups that were read, and of all row groups.
+        paths: Foot points in source pixels by track id, in order of time; only the longest tracks.
     """
 
     uri: str
@@ -64,7 +65,7 @@ class TrackedVideo:
 
     @property
     def median_track_s(self) -> float | None:
-        """Median time from a track's first row to its last one, None where it is not known."""
+        """Median time from a track's first row to its last one; None if it is unknown."""
         if self.is_sample:
             return None
         spans = [last - first for _, first, last in self.rows.values()]
@@ -78,13 +79,13 @@ def read_tracked_video(
 
     Args:
         store: OUT.
-        video_id: A committed video.
+        video_id: Id of a committed video.
         vid_stride: The run processed every n-th frame.
-        max_groups: Row groups read at most.
+        max_groups: Maximum number of row groups to read.
 
     Raises:
         OSError: If the object cannot be read.
-        ValueError: If it is no Parquet file.
+        ValueError: If it is not a Parquet file.
         KeyError: If it was not written by a run.
     """
     file = open_parquet(store, tracks_key(video_id))
@@ -101,7 +102,7 @@ def read_tracked_video(
         frame, time_s, track_id = read_times(file, group)
         seen = np.clip(frame // vid_stride, 0, len(people) - 1)
         people += np.bincount(seen, minlength=len(people))
-        if len(seen):  # the frames at its ends may go on in the groups beside it
+        if len(seen):  # rows of its first and last frame may be in the neighbouring groups
             is_known[seen[0] + 1 : seen[-1]] = True
         ids, first, count = np.unique(track_id, return_index=True, return_counts=True)
         last = len(track_id) - 1 - np.unique(track_id[::-1], return_index=True)[1]
@@ -181,7 +182,7 @@ def draw_paths(video: TrackedVideo, width: int = 400, height: int = 250) -> str:
     for track_id, path in video.paths.items():
         points = " ".join(f"{x * scale:.0f},{y * scale:.0f}" for x, y in path)
         if len(path) == 1:
-            points = f"{points} {points}"  # a round line cap makes a dot of it
+            points = f"{points} {points}"  # the round line cap draws a dot
         _, first, last = video.rows[track_id]
         colour = "#{:02x}{:02x}{:02x}".format(*track_colour(track_id))
         x, y = path[-1]
@@ -197,7 +198,7 @@ def draw_paths(video: TrackedVideo, width: int = 400, height: int = 250) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """As people write it.
+    """A duration in the usual notation.
 
     >>> format_seconds(9.25), format_seconds(75), format_seconds(7384)
     ('9.2 s', '1:15', '2:03:04')

@@ -1,4 +1,4 @@
-"""The page of `jde eval --html`: a table of scores and their charts, with nothing to load."""
+"""The self-contained page of `jde eval --html`: a table of scores and their charts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_DRAWN = 24  # sequences in a chart; the table has all of them
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with its heading and what it shows, in one sentence."""
+    """A drawing with its title and a caption of one sentence."""
 
     title: str
     drawing: str
@@ -41,15 +41,15 @@ def score_page(
     subject: str = "sequence",
     headline: Sequence[str] = (),
 ) -> str:
-    """The whole page as text; equal inputs give equal text.
+    """Text of the page; equal inputs give equal text.
 
     Args:
-        title: Of the page.
-        place: What was scored against what.
-        figures: Figures by sequence, the one over all last.
+        title: Title of the page.
+        place: Predictions and ground truth, as text.
+        figures: Figures by sequence, those over all sequences last.
         left_out: Sequences without ground truth.
-        charts: Below the table.
-        subject: What a line of the table is.
+        charts: Charts below the table.
+        subject: Heading of the column that names the lines.
         headline: Columns whose last figure is shown large above the table.
     """
     folder = Path(__file__).parent
@@ -108,7 +108,7 @@ def _chart(chart: Chart) -> str:
 
 
 def tracking_charts(scores: Mapping[str, SequenceScores]) -> list[Chart]:
-    """HOTA and its parts over the thresholds, detection against association, and bars."""
+    """HOTA and its components over the IoU thresholds, DetA against AssA, and bars by sequence."""
     whole, own = scores[OVERALL], _drawn(scores)
     overlap = Axis("IoU a match needs", 0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1))
     parts = {"HOTA": whole.hota.hota_curve, "DetA": whole.hota.detection_curve,
@@ -127,10 +127,10 @@ def tracking_charts(scores: Mapping[str, SequenceScores]) -> list[Chart]:
     return [
         Chart("HOTA and its parts, all sequences",
               line_chart(lines, overlap, replace(PERCENT, title="%")),
-              "Falling early: boxes lie badly. AssA below DetA: identities are the weaker side."),
+              "An early fall means inaccurate boxes; AssA below DetA, that identities are weaker."),
         Chart("Detection against association", point_chart(
               points, replace(PERCENT, title="DetA"), replace(PERCENT, title="AssA"), _same_hota()),
-              "Faint lines join equal HOTA."),
+              "Faint lines connect points of equal HOTA."),
         Chart("HOTA of each sequence", line_chart(each, overlap, replace(PERCENT, title="HOTA")),
               "Over the IoU that a match needs."),
         Chart("Sequences side by side", bar_chart(list(own), bars, replace(PERCENT, title="%")),
@@ -139,7 +139,7 @@ def tracking_charts(scores: Mapping[str, SequenceScores]) -> list[Chart]:
 
 
 def detection_charts(scores: Mapping[str, DetectionScores]) -> list[Chart]:
-    """Precision over recall, of each sequence and of all frames ranked together."""
+    """Precision over recall for each sequence, and for all frames ranked together."""
     recall = replace(PERCENT, title="recall, %")
     precision = replace(PERCENT, title="precision, %")
     drawn = [*_drawn(scores).items(), (OVERALL, scores[OVERALL])]
@@ -148,8 +148,8 @@ def detection_charts(scores: Mapping[str, DetectionScores]) -> list[Chart]:
     ]
     drawing = line_chart(lines, recall, precision)
     caption = (
-        "Best scores first. A curve ends where the detector's own threshold cut it off; what "
-        "lies beyond counts as not found."
+        "Detections are ranked by score. A curve ends at the detector's own threshold; people "
+        "beyond it count as not found."
     )
     return [Chart("Precision over recall", drawing, caption)]
 
@@ -166,7 +166,7 @@ def embedding_charts(scores: Mapping[str, EmbeddingScores]) -> list[Chart]:
         for name, one in drawn
     ]
     caption = (
-        "Of the pairs of one person, how many are accepted at a threshold that accepts this "
+        "Share of the pairs of one person that are accepted at a threshold which accepts this "
         "share of the pairs of different people."
     )
     return [

@@ -1,4 +1,4 @@
-"""The parts of the page, as HTML. What came from outside is escaped here and nowhere else."""
+"""Sections of the page, as HTML. External text is escaped here and nowhere else."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class Listed:
-    """A line of the table of videos; `tracked` where it was read."""
+    """A line of the table of videos; `tracked` holds the video's data if it was read."""
 
     row: VideoRow
     tracked: TrackedVideo | None = None
 
 
 def tiles(summary: Summary) -> str:
-    """Headline figures of all that the folder holds."""
+    """Headline figures of the folder."""
     folder = summary.folder
     tiles = [
         ("videos with tracks", folder.videos, ""),
@@ -58,7 +58,7 @@ def tiles(summary: Summary) -> str:
 
 
 def lead(summary: Summary, rows: Sequence[VideoRow]) -> str:
-    """What the headline figures mean, and what the last call did."""
+    """Explanation of the headline figures, and the result of the last call."""
     failed = sum(row.status.startswith("failed") for row in rows)
     text = f"The folder holds {_count(len(rows) - failed, 'video')} with tracks and "
     text += f"{_count(failed, 'error record')}, of all calls. "
@@ -67,7 +67,7 @@ def lead(summary: Summary, rows: Sequence[VideoRow]) -> str:
     text += "A person who leaves and is not recognised on return counts as another track.</p>"
     wall = summary.seconds.get("wall", 0.0)
     rate = f", {summary.frames / wall:,.1f} frames/s" if wall > 0 else ""
-    text += f'<p class="soft">The last call that did something, run {escape(summary.run_id)}, '
+    text += f'<p class="soft">The last call that did any work, run {escape(summary.run_id)}, '
     text += f"from {escape(summary.started)} to {escape(summary.ended)}: "
     text += f"{_count(summary.videos_done, 'video')} done, {_number(summary.videos_failed)} failed,"
     text += f" {_number(summary.videos_skipped)} done before, "
@@ -94,7 +94,7 @@ def stages(summary: Summary) -> str:
     if work < wall / 2:
         verdict = (
             f"Bottleneck: <b>start-up and waiting</b>; the stages worked for {work:,.1f} s of "
-            f"{wall:,.1f} s. Of the working time most went to <b>{most}</b>."
+            f"{wall:,.1f} s. Most of the working time went to <b>{most}</b>."
         )
     return (
         f"<p>{verdict}</p><table><thead><tr><th>stage</th><th></th><th class=n>working time</th>"
@@ -106,7 +106,7 @@ def stages(summary: Summary) -> str:
 
 
 def losses(summary: Summary) -> str:
-    """Every video, frame and box of the call in one place each; shares of a group are 100 %."""
+    """Every video, frame and box of the call, each counted once; shares of a group add to 100 %."""
     reasons = Counter(sorted(str(error["reason"]) for error in summary.errors))
     failed = [row for row in summary.videos if row.status == "failed"]
     done = [row for row in summary.videos if row.status == "done"]
@@ -131,11 +131,11 @@ def losses(summary: Summary) -> str:
              "they are tracked like the others."]  # fmt: skip
     notes.append(
         "Boxes are counted after non-maximum suppression, weak ones too: those below --conf start "
-        "no track and only help to keep one, so that many in no confirmed track are no loss."
+        "no track and only help to keep one, so a large number in no confirmed track is not a loss."
     )
     if unknown:
         notes.append(
-            f"Of {_count(len(unknown), 'video')}, committed by a worker that died afterwards, "
+            f"For {_count(len(unknown), 'video')}, committed by a worker that died afterwards, "
             "only the rows are known; their boxes are left out here."
         )
     return (
@@ -161,7 +161,7 @@ def _loss_group(name: str, kept: dict[str, int], dropped: dict[str, int]) -> str
 
 
 def video_table(listed: Sequence[Listed], total: int) -> str:
-    """A line a listed video, of `total`; the script of the page sorts it."""
+    """Table with a line per listed video, of `total`; the page's script sorts it."""
     if not listed:
         return "<p>There are no videos.</p>"
     heads = [("video", ""), ("status", "")]
@@ -175,8 +175,8 @@ def video_table(listed: Sequence[Listed], total: int) -> str:
     text = ""
     if len(listed) < total:
         text = (
-            f'<p class="soft">Listed are {_number(len(listed))} of {_count(total, "video")}: those '
-            "that failed, then by id. The others are in summary.json and in tracks/.</p>"
+            f'<p class="soft">The table lists {_number(len(listed))} of {_count(total, "video")}: '
+            "first those that failed, then by id. The others are in summary.json and tracks/.</p>"
         )
     return (
         f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{text}'
@@ -211,14 +211,14 @@ def _names(listed: Sequence[Listed]) -> dict[str, str]:
 
 
 def plots(store: ObjectStore, listed: Sequence[Listed], total: int) -> str:
-    """Both charts of the videos that were read."""
+    """Both charts of each video that was read."""
     drawn = [one for one in listed if one.tracked is not None]
-    text = f"Drawn are the first {len(drawn)} of {_count(total, 'video')}, by id. "
+    text = f"The charts show the first {len(drawn)} of {_count(total, 'video')}, by id. "
     names = _names(listed)
     if not drawn:
         text = "No video has tracks. "
-    text += f"Paths are those of people's feet, at most {MAX_PATHS} a video, the longest; a dot is"
-    text += " a path's end, and a path tells its track and time to the pointer."
+    text += f"Paths follow people's feet; the longest {MAX_PATHS} per video are drawn. A dot marks "
+    text += "the end of a path; point at a path for its track and time."
     return f'<p class="soft">{text}</p>' + "".join(
         _plot(store, one, names[one.row.video_id]) for one in drawn
     )
@@ -238,7 +238,7 @@ def _plot(store: ObjectStore, one: Listed, name: str) -> str:
     named = " &middot; ".join(f'<a href="{escape(quote(key))}">{text}</a>' for key, text in links)
     most = round(video.people.max())
     read, parts = video.share
-    sample = f"; from {read} of {parts} parts of the rows" if video.is_sample else ""
+    sample = f"; from {read} of {parts} row groups" if video.is_sample else ""
     return (
         f'<article class="card video"><h3>{escape(name)} {_pill(row)}</h3>'
         f'<p class="soft place">{escape(row.video)} &middot; {video.width} x {video.height} '

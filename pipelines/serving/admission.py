@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 
-OPEN_OWNER = "everybody"  # owner of all streams where no token is asked for
+OPEN_OWNER = "everybody"  # owner of all streams if no token is required
 _TOKEN = re.compile(r"[\x21-\x7e]{16,512}\Z")
 
 
@@ -20,7 +20,7 @@ def read_tokens(path: str) -> tuple[str, ...]:
     """The tokens of a file, one per line; skips empty lines and lines that begin with #.
 
     Raises:
-        ValueError: If it cannot be read, or holds no token or a malformed one, which is not quoted.
+        ValueError: If it cannot be read, or holds no token or a malformed one (not quoted).
     """
     try:
         lines = Path(path).read_text(encoding="ascii").splitlines()
@@ -39,7 +39,7 @@ def read_tokens(path: str) -> tuple[str, ...]:
             )
         tokens.append(token)
     if not tokens:
-        raise ValueError(f"token-file: {path} holds no token, expected one a line")
+        raise ValueError(f"token-file: {path} holds no token, expected one per line")
     return tuple(tokens)
 
 
@@ -109,5 +109,5 @@ class Rates:
         while len(self._buckets) > self._max_owners:
             self._buckets.popitem(last=False)
         if not taken:
-            text = f"expected {self._rate:g} frames a second of a token"
+            text = f"expected {self._rate:g} frames per second and token"
             raise Refusal(Cause.TOO_MANY_FRAMES, text, retry_after_s=(1 - level) / self._rate)

@@ -1,4 +1,4 @@
-"""The queue in front of the detectors, shared out between tokens so that none takes all of it."""
+"""The queue in front of the detectors, shared among tokens so that none takes all of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 
-_SPARE = 1  # slots that an owner who uses its whole share leaves to others
+_SPARE = 1  # slots that an owner who uses its full share leaves to others
 _Turn = asyncio.Future[None]
 
 
@@ -64,7 +64,7 @@ class AdmissionQueue:
         """Hold a slot for one frame while the block runs.
 
         Args:
-            owner: Whose frame it is.
+            owner: Owner of the frame.
             unbounded: Wait in the unbounded line of the sockets, and never be refused.
 
         Raises:
@@ -138,7 +138,7 @@ class _Line:
         return len(self._turns.get(owner, ()))
 
     def append(self, owner: str, turn: _Turn) -> None:
-        """Add a frame behind the others of its owner."""
+        """Add a frame after the others of its owner."""
         self._turns.setdefault(owner, deque()).append(turn)
 
     def remove(self, owner: str, turn: _Turn) -> None:
@@ -150,7 +150,7 @@ class _Line:
             self._turns.pop(owner, None)
 
     def pop(self, may_run: Callable[[str], bool]) -> str | None:
-        """Admit the next frame; returns its owner, who moves to the end, None if none may run."""
+        """Admit the next frame; return its owner, who moves to the end, or None if none may run."""
         for owner in list(self._turns):
             if not may_run(owner):
                 continue

@@ -1,4 +1,4 @@
-"""The service's interface to detectors and sessions, wherever they run."""
+"""The service's interface to detectors and sessions, local or remote."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class ServeConfig:
     Attributes:
         track: Network, association and filters, as offline, with `resize` as `RESIZE`.
         build_model: Builds another network than that of `track`, for tests; None: that one.
-        device: Where the network runs; `auto` takes a GPU if Ray has one.
+        device: Device that the network runs on; `auto` uses a GPU if Ray has one.
         torch_threads: Threads of a detector on the CPU.
         num_detectors: Detector replicas; with autoscaling, the maximum.
         min_detectors: Minimum of detector replicas; None: no autoscaling.

@@ -38,7 +38,7 @@ class NetworkFrame:
 
 
 def check_content_type(content_type: str | None, encoding: str | None) -> None:
-    """Refuse a body whose headers say that it is no image, before it is read.
+    """Refuse a body whose headers show that it is not an image, before it is read.
 
     Raises:
         Refusal: `unsupported_type`.

@@ -1,4 +1,4 @@
-"""Start the service on this machine or on a cluster, and drain it in the end."""
+"""Start the service on this machine or on a cluster, and drain it at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it, clo
 _FOLDER_PREFIX = "jde-streams-"
 _NEARBY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call what listens there
 # What Ray Serve reads from the environment. Replicas call each other without the object store and
-# without threads of their own in between.
+# without intermediate threads.
 _SERVE_SETTINGS = {
     # a busy machine takes longer than Serve's 5 s to start a proxy, which would then be restarted
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
@@ -69,7 +69,7 @@ def check_door(host: str, port: int, token_file: str | None, *, insecure: bool) 
     if host not in LOOPBACK_HOSTS and token_file is None and not insecure:
         raise RunError(
             f"host: got {host} without tokens, expected 127.0.0.1, or --token-file FILE, or "
-            "--insecure, which lets everybody in",
+            "--insecure, which accepts everyone",
             ExitCode.REFUSED,
         )
     if not 1 <= port <= 65535:
@@ -111,7 +111,7 @@ def _wait_for_listener(host: str, port: int) -> None:
             socket.create_connection((_NEARBY.get(host, host), port), timeout=5).close()
         except OSError as error:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"nobody listens on {host}:{port}") from error
+                raise TimeoutError(f"nothing listens on {host}:{port}") from error
             time.sleep(0.1)
         else:
             return
@@ -175,7 +175,7 @@ def _relayed(path: Path) -> Iterator[None]:
 def running(
     args: Mapping[str, Any], *, host: str = "127.0.0.1", port: int = 8000, address: str = "local"
 ) -> Iterator[Running]:
-    """Start the service, and drain it in the end.
+    """Start the service, and drain it at the end.
 
     Args:
         args: Arguments of `deployments.build`.

@@ -33,7 +33,7 @@ COUNTERS: dict[str, tuple[tuple[str, ...], str]] = {
 GAUGES: dict[str, str] = {
     "jde_streams": "Open streams",
     "jde_streams_resumed": "Streams read from a snapshot, by the replicas alive",
-    "jde_streams_expired": "Streams that ended because nobody used them, by the replicas alive",
+    "jde_streams_expired": "Streams that ended because they were idle, by the replicas alive",
     "jde_snapshots_failed": "Snapshots that could not be kept, by the replicas alive",
     "jde_frames_running": "Frames on their way through the detectors, in the ingress asked",
     "jde_frames_waiting": "Frames waiting behind them, in the ingress asked",

@@ -22,7 +22,7 @@ class _Reader:
 
 
 class ConcurrencyLimit:
-    """Limits how many things of a kind are held at once, in all and by one owner.
+    """Limits the number of things of one kind that are held at once, in total and per owner.
 
     Args:
         what: The kind, for the text of a refusal: `too many WHAT`.
@@ -59,7 +59,7 @@ class ConcurrencyLimit:
 
 
 class MemoryBudget:
-    """Limits the bytes of images that have arrived and are not answered, in all and by one owner.
+    """Limits the bytes of unanswered images, in total and per owner.
 
     Readers continue while their owner is below its share. Above it they wait until images are
     answered. Partial messages must not wait for each other, though: an owner that holds nothing
@@ -125,7 +125,7 @@ class MemoryBudget:
         return self.may_read_on(owner, key)
 
     def may_read_on(self, owner: str, key: object) -> bool:
-        """Whether `key` is the reader that may finish its message, although there is no room."""
+        """Whether `key` is the reader that may finish its message despite the limit."""
         return self._held[owner] == self._partial[owner] and self._first(owner) is key
 
     def leave(self, owner: str, key: object) -> None:

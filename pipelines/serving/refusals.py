@@ -85,7 +85,7 @@ class Refusal(Exception):  # noqa: N818  it is an answer
         return values
 
     def to_json(self) -> bytes:
-        """The body of the answer as it is sent."""
+        """The body of the answer as JSON bytes."""
         return json.dumps(self.to_dict()).encode()
 
     def headers(self) -> dict[str, str]:

@@ -108,7 +108,7 @@ class Service:
         """Read a whole body, within its time and size. It needs no slot of the queue yet.
 
         Args:
-            owner: Who sends it.
+            owner: Digest of the caller's token.
             parts: The body in pieces, as they arrive.
             max_bytes: Largest body; None: the limit on images.
 
@@ -180,10 +180,10 @@ class Service:
         """Decode an image and find the people in it.
 
         Args:
-            owner: Whose image it is.
+            owner: Owner of the image.
             body: The image.
-            unbounded: Wait for a slot however many frames do already, with the image decoded
-                meanwhile. A call that may be refused is decoded once it has its slot.
+            unbounded: Wait for a slot even if many frames already do, and decode the image in the
+                meantime. The image of a call that may be refused is decoded once it has its slot.
             call: Name under which the frame is counted, `detect` or `frame`.
 
         Raises:

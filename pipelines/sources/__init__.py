@@ -1,1 +1,1 @@
-"""Sources of a run: files, folders, globs, lists and S3 prefixes to videos."""
+"""Finds the videos behind the sources of a run: files, folders, globs, lists and S3 prefixes."""

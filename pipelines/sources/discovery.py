@@ -1,4 +1,4 @@
-"""From what a user names to the videos there are. Nothing is decoded here.
+"""Finds the videos behind the sources that a user names; decodes nothing.
 
 A source is a video file, a folder, a glob, a list (`@list.txt`, or a `.csv` with a column
 `source`), an image, a folder of images, or any of the first three on S3.
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
-    """Videos, and the sources in which there is none, each with its error; sorted by URI."""
+    """Videos, and sources without a video with their errors; both sorted by URI."""
 
     videos: list[Video]
     failures: list[Failure]
@@ -32,12 +32,12 @@ def find_videos(sources: Sources) -> Found:
     """Videos behind `sources`, sorted by URI, each once.
 
     A folder is searched recursively for files with a video suffix and for MOTChallenge sequences
-    (`img1/` and `seqinfo.ini`, named by the sequence's folder); other files, hidden ones and
-    links to folders are passed over, and so are videos that a run drew into its OUT. A folder
-    with neither, but with images, is one video. One line in the log says what was passed over.
+    (`img1/` and `seqinfo.ini`, named by the sequence's folder). Other files, hidden ones, links to
+    folders, and videos that a run drew into its OUT are skipped. A folder of images with neither
+    is one video. One line in the log summarises what was skipped.
 
     Args:
-        sources: As typed: one, or several. What was found before is given back.
+        sources: One source or several, as typed. A `Found` is returned unchanged.
 
     Raises:
         RunError: If there is no video at all, a source is of a kind that cannot be read, or two
@@ -69,7 +69,7 @@ def find_videos(sources: Sources) -> Found:
 
 
 def _check_ids(videos: Sequence[Video]) -> None:
-    """Everything of a run goes by the ids; one for two videos would lose one of them."""
+    """Refuse two videos with one id, since the results of one would replace the other's."""
     owners: dict[str, str] = {}
     for video in videos:
         owner = owners.setdefault(video.video_id, video.uri)

@@ -1,4 +1,4 @@
-"""Lists of sources as text. Whoever writes a list is not trusted: reading one always ends."""
+"""Reads lists of sources from text files; their content is not trusted."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ MOST_LIST_BYTES = 64 << 20  # half a million paths
 
 
 def read_entries(path: Path, *, is_nested: bool = False) -> Iterator[tuple[int, str]]:
-    """Sources that a list names, each with the number of its line.
+    """Sources in a list, each with its line number.
 
-    A `.csv` has a column `source`; in other text every line is a source, but for empty ones and
-    those that begin with `#`.
+    A `.csv` has a column `source`; in other text every line is a source, except empty lines and
+    those that start with `#`.
 
     Args:
-        path: The file with the list.
-        is_nested: Another list names it. It must then have the suffix of a list, or a list could
-            have any file that its reader may read copied into OUT, line by line.
+        path: File that holds the list.
+        is_nested: Whether another list names it. It must then have the suffix of a list; otherwise
+            a list could copy any readable file into OUT, line by line.
 
     Raises:
-        VideoError: `unsupported_format` if it is no regular file (or, where the user named it, no
-            pipe), too large, not in UTF-8, or of another suffix although nested.
+        VideoError: `unsupported_format` if it is not a regular file (or, if the user named it, a
+            pipe), too large, not UTF-8, or nested and without the suffix of a list.
         RunError: If a `.csv` that the user named has no column `source`.
         OSError: If it cannot be read.
     """
@@ -42,7 +42,7 @@ def read_entries(path: Path, *, is_nested: bool = False) -> Iterator[tuple[int, 
     if path.suffix.lower() == ".csv":
         try:
             yield from _read_csv(path, text)
-        except RunError as error:  # its text is the first line of what may be anybody's file
+        except RunError as error:  # its message quotes the first line, which may be private
             if not is_nested:
                 raise
             raise _unsupported(f"{path}: no column `source`") from error
@@ -70,11 +70,11 @@ def _read_csv(path: Path, text: str) -> Iterator[tuple[int, str]]:
 
 
 def _read(path: Path, *, may_wait: bool) -> bytes:
-    """All of a regular file; of a pipe (`@<(command)`) only where the user waits for it."""
+    """Content of a regular file, or of a pipe (`@<(command)`) if the user named it."""
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or (may_wait and stat.S_ISFIFO(mode))):
         raise _unsupported(f"{path}: no regular file, thus no list")
-    # what was regular a moment ago may be a pipe now, whose opening waits for a writer
+    # the file may have been replaced by a pipe, and opening a pipe waits for a writer
     number = os.open(path, os.O_RDONLY | (0 if stat.S_ISFIFO(mode) else os.O_NONBLOCK))
     with os.fdopen(number, "rb") as file:
         if stat.S_IFMT(os.fstat(number).st_mode) != stat.S_IFMT(mode):

@@ -1,4 +1,4 @@
-"""Things in a searched folder that are no sources, by kind, so that nothing is left out unsaid."""
+"""Counts files in searched folders that are not used as sources, for a line in the log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 PICTURE, FOLDER_LINK, DRAWN = "picture", "link to a folder", "drawn video of a run"
 
-# media that somebody may expect to be taken; text, sound and the like are not worth a word
+# media that users may expect to be tracked; text, sound and the like are not reported
 _PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic"})
 _OTHER_VIDEOS = frozenset(
     {".gif", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".vob", ".mxf", ".3g2"}
@@ -23,7 +23,7 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A number of things of one kind in one folder."""
+    """Number of files of one kind in one folder that were not used."""
 
     kind: str
     folder: str
@@ -31,7 +31,7 @@ class PassedOver:
 
 
 def media_kind(name: str) -> str | None:
-    """Kind of a file or key that is no accepted video, by its name; None if nobody misses it."""
+    """Kind of a file or key that is not an accepted video, by its name; None if not reported."""
     suffix = os.path.splitext(name)[1].lower()
     if name.rpartition("/")[2].startswith("."):
         return None
@@ -41,13 +41,13 @@ def media_kind(name: str) -> str | None:
 
 
 def describe(found: Iterable[PassedOver]) -> str:
-    """One line with the numbers by kind, and how they are taken; empty if there is nothing.
+    """One line with the numbers by kind, and how to track them; empty if there are none.
 
     >>> describe([PassedOver("picture", "a", 70), PassedOver(".gif file", "a")])
     'passed over: 70 pictures, 1 .gif file (a folder of pictures is a video if you name it)'
     """
     counts: dict[str, int] = {}
-    for one in set(found):  # folders may be searched twice
+    for one in set(found):  # a folder may have been searched twice
         counts[one.kind] = counts.get(one.kind, 0) + one.count
     if not counts:
         return ""

@@ -1,4 +1,4 @@
-"""Videos behind an `s3://` address: an object, all of a prefix, or a glob. Listed, never opened."""
+"""Lists videos behind an `s3://` address: an object, a prefix or a glob. Opens no object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jde_ray.pipelines.storage.s3 import list_objects
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.video.containers import VIDEO_SUFFIXES
 
-MOST_DEEP = 2  # `**` in a glob; the time of a search is multiplied by the depth with each
+MOST_DEEP = 2  # `**` in a glob; each multiplies the time of a search by the depth
 TOO_DEEP = f"got a glob with too many **, expected {MOST_DEEP}"
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -24,12 +24,12 @@ def find_objects(source: str) -> Iterator[Video | tuple[Video, VideoError] | Pas
     """Video objects behind a source, in the order of their keys.
 
     Args:
-        source: `s3://bucket/key`, `s3://bucket/prefix` (everything below it with the suffix of a
-            video), or a glob, in which `*` and `?` stay inside a part of the key and `**` does
-            not. An object or prefix whose own key has such characters is taken literally too.
+        source: `s3://bucket/key`, `s3://bucket/prefix` (all keys below it with the suffix of a
+            video), or a glob, in which `*` and `?` do not match `/` and `**` does. It also matches
+            an object or prefix whose key contains these characters literally.
 
     Yields:
-        Videos, and what was passed over; one failure if there is none.
+        Videos and skipped objects; one failure if there is no video.
 
     Raises:
         RunError: If the address names no bucket.
@@ -42,7 +42,7 @@ def find_objects(source: str) -> Iterator[Video | tuple[Video, VideoError] | Pas
     if key.count("**") > MOST_DEEP:
         raise VideoError(Reason.UNSUPPORTED_FORMAT, f"{source}: {TOO_DEEP}")
     magic = _MAGIC.search(key)
-    # keys may have line breaks, which `.` does not match by itself
+    # keys may contain line breaks, which `.` matches only with DOTALL
     below = re.compile(f"(?:{re.escape(key.rstrip('/'))})(/.*)?", re.DOTALL)
     pattern = below if magic is None else re.compile(_glob_to_regex(key), re.DOTALL)
     is_all = not key.strip("/")
@@ -72,10 +72,10 @@ def find_objects(source: str) -> Iterator[Video | tuple[Video, VideoError] | Pas
 
 
 class _DrawnVideos:
-    """Which keys are videos that a run drew: `videos/NAME.mp4` beside `tracks/NAME.parquet`.
+    """Recognises videos that a run drew: `videos/NAME.mp4` beside `tracks/NAME.parquet`.
 
-    Keys come sorted, so that of an OUT `run.json` comes first, then its tracks. If only the
-    videos were asked for, nothing is known of a run, and they are sources like others.
+    Keys come sorted: `run.json` of an OUT first, then its tracks, then its videos. If only the
+    videos are listed, no run is seen, and they are sources like others.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class _DrawnVideos:
         self._tracks: set[str] = set()
 
     def see(self, key: str) -> bool:
-        """Take note of the next key; whether it is such a video."""
+        """Record the next key; return whether it is such a video."""
         folder, _, name = key.rpartition("/")
         out, _, kind = f"/{folder}".rpartition("/")
         if name == RUN_KEY:
@@ -94,7 +94,7 @@ class _DrawnVideos:
 
 
 def _is_video(key: str, is_named: bool) -> bool:
-    """Named in full it may have any suffix; hidden ones and folders' markers are passed over."""
+    """Whether a key is a video: by its suffix, or any object named in full, but no hidden ones."""
     if key.endswith("/"):
         return False
     path = PurePosixPath(key)
@@ -102,7 +102,7 @@ def _is_video(key: str, is_named: bool) -> bool:
 
 
 def _glob_to_regex(pattern: str) -> str:
-    r"""A glob over keys as a regular expression, which takes no longer on keys made to confuse it.
+    r"""A glob over keys as a regular expression that malicious keys cannot slow down.
 
     >>> _glob_to_regex("a/**/*.mp4")
     'a/(?:.*/)?[^/]*\\.mp4'
@@ -113,19 +113,19 @@ def _glob_to_regex(pattern: str) -> str:
 
 
 def _part(pattern: str) -> str:
-    """What stands between slashes."""
+    """Regular expression for the part of a glob between two slashes."""
     if "**" in pattern:
         return ".*".join(_part(piece) for piece in pattern.split("**"))
     first, *pieces = _fixed(pattern)
     if not pieces:
         return first
     *middle, last = pieces
-    # the first place where a piece fits is as good as any later one, so it is never left again
+    # the first match of a piece is as good as any later one, so backtracking is switched off
     return first + "".join(f"(?>[^/]*?{piece})" for piece in middle) + f"[^/]*{last}"
 
 
 def _fixed(pattern: str) -> list[str]:
-    """Pieces between the `*` of a part of a pattern; each matches texts of one length."""
+    """Pieces between the `*` in a part of a pattern; each matches texts of one length."""
     pieces, position = [""], 0
     while position < len(pattern):
         letter, end = pattern[position], pattern.find("]", position + 2)

@@ -1,4 +1,4 @@
-"""Files of detections behind the sources that a user names. Only names and headers are read.
+"""Finds files of detections behind the sources that a user names; reads only names and headers.
 
 A source is the OUT of a run with `--save-detections`, a folder of its Parquet files, one of them,
 a MOT text file, a sequence folder (`NAME/det/det.txt`), a tree of those, or a glob.
@@ -30,7 +30,7 @@ def find_saved(sources: Source | Iterable[Source]) -> list[SavedVideo]:
     """Detections behind `sources`, sorted by video id.
 
     Raises:
-        RunError: If there are none, a file cannot be read, or a video has two of them.
+        RunError: If there are none, a file cannot be read, or a video has two files.
     """
     found: dict[str, SavedVideo] = {}
     for source in list_sources(sources):
@@ -47,7 +47,7 @@ def find_saved(sources: Source | Iterable[Source]) -> list[SavedVideo]:
 
 
 def run_folder(saved: SavedVideo) -> str | None:
-    """OUT of the run that a Parquet file lies in, None for another file."""
+    """OUT of the run that a Parquet file belongs to; None for other files."""
     if saved.is_text:
         return None
     if saved.key.startswith(DETECTIONS_PREFIX):
@@ -102,7 +102,7 @@ def _file(path: Path) -> SavedVideo:
     place = os.path.realpath(path)
     root, key = os.path.split(place)
     if path.suffix.lower() == ".txt":
-        # detections of a sequence are those of its images: the same id as `jde track NAME` gives
+        # the detections belong to the sequence's images: use the id that `jde track NAME` does
         is_sequence = os.path.basename(root) == "det"
         uri = os.path.dirname(root) if is_sequence else place
         name = os.path.basename(uri) if is_sequence else path.stem
@@ -139,7 +139,7 @@ def _parquet(root: str, key: str) -> SavedVideo:
 
 
 def _version(path: str) -> str:
-    """Changes with the detections, so that a checkpoint of others is not resumed."""
+    """Version that changes with the detections, so that no checkpoint of others is resumed."""
     status = os.stat(path)
     return f"detections-{status.st_size}-{status.st_mtime_ns}"
 

@@ -1,4 +1,4 @@
-"""Videos behind one source: a path, a glob, a list, or an address of S3."""
+"""Finds the videos behind one source: a path, a glob, a list or an S3 address."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ Source = str | os.PathLike[str]
 Failure = tuple[Video, VideoError]
 Found = Video | Failure | PassedOver
 
-_MAX_LIST_DEPTH = 4  # a list may name lists
+_MAX_LIST_DEPTH = 4  # of lists that name lists
 _MOST_ENTRIES = 1_000_000  # in all lists together
-_MOST_FAILURES = 10_000  # of a list, that are told one by one
-_LONGEST_SOURCE = 4096  # characters; longer paths exist nowhere
+_MOST_FAILURES = 10_000  # per list that are reported one by one
+_LONGEST_SOURCE = 4096  # characters; no system allows longer paths
 
 
 def list_sources(sources: Source | Iterable[Source]) -> list[str]:
-    """A source, or several, as texts: a text is one source and not its characters."""
+    """One source or several, as a list of texts; a text counts as one source."""
     if isinstance(sources, str | bytes | os.PathLike):
         return [os.fsdecode(sources)]
     return [os.fsdecode(source) for source in sources]
 
 
 class SourceSearch:
-    """Expands sources; no list is read twice, however often lists name each other."""
+    """Expands sources into videos; lists may name each other, but none is read twice."""
 
     def __init__(self) -> None:
         self._read: set[str] = set()
-        self._open: list[str] = []  # lists that are being read, the one named by the user first
+        self._open: list[str] = []  # lists that are being read, outermost first
         self._num_entries = 0
 
     def expand(self, source: str) -> Iterator[Found]:
-        """Videos of a source, in any order and maybe twice; what cannot be read, with its error.
+        """Videos of a source, unordered and maybe repeated; unreadable parts with their errors.
 
         Raises:
             RunError: If the source is of a kind that is not accepted.
@@ -110,10 +110,10 @@ class SourceSearch:
             self._open.pop()
 
     def _lines(self, path: Path, is_nested: bool) -> Iterator[Found]:
-        """What the lines of a list stand for.
+        """Videos and failures behind the lines of a list.
 
-        Lines of a list that only another list names are not repeated in errors, which go into
-        OUT: it may be anybody's file.
+        Lines of a list that is named only by another list may be private, so errors, which are
+        written to OUT, do not quote them.
         """
         untold: list[int] = []
         num_told = 0
@@ -145,7 +145,7 @@ class SourceSearch:
 
 
 def _beside(path: Path, entry: str) -> str:
-    """Written where the shell stood, or beside the videos: the first that exists."""
+    """Resolve an entry against the working directory, then the list's folder; first that exists."""
     if "://" in entry:
         return entry
     beside = path.parent / entry
@@ -162,7 +162,7 @@ def _glob(pattern: str) -> Iterator[Found]:
         if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
             by_folder.setdefault(path.parent, []).append(path.name)
     found: list[Found] = []
-    named = os.path.dirname(pattern)  # with magic in it no folder has this name
+    named = os.path.dirname(pattern)  # no folder has this name if it contains wildcards
     for folder, names in by_folder.items():
         found += _videos(folder, names, is_named=folder == Path(named))
     for path in matches:
@@ -202,7 +202,7 @@ def _folder(folder: Path, *, is_named: bool) -> list[Found]:
         found += _videos(here, videos, is_named=is_named and here == folder)
         kinds = Counter(kind for file in files if (kind := media_kind(file)))
         kinds[FOLDER_LINK] = sum((here / f).is_symlink() for f in folders)
-        if videos or RUN_KEY in files:  # thumbnails, or a run's own
+        if videos or RUN_KEY in files:  # images here are thumbnails, or belong to a run
             del kinds[PICTURE]
         if any(kinds.values()):
             place = os.path.realpath(here)
@@ -211,7 +211,7 @@ def _folder(folder: Path, *, is_named: bool) -> list[Found]:
 
 
 def _videos(folder: Path, names: list[str], *, is_named: bool) -> Iterator[Found]:
-    """Videos of a folder, but for those that a run drew, unless the folder itself was named."""
+    """Videos of a folder, without those drawn by a run unless the folder itself was named."""
     drawn = frozenset() if is_named else _drawn_videos(folder).intersection(names)
     if drawn:
         yield PassedOver(DRAWN, os.path.realpath(folder), len(drawn))
@@ -223,9 +223,9 @@ def _is_video(file: str) -> bool:
 
 
 def _drawn_videos(folder: Path) -> frozenset[str]:
-    """Names of the videos that a run drew here: in `videos` of its OUT, with tracks of that name.
+    """Names of videos here that a run drew: in `videos` of its OUT, with tracks of that name.
 
-    OUT may lie below its own source; what it drew is no recording.
+    OUT may be below its own source, and its drawn videos are not recordings.
     """
     out = folder.parent
     if f"{folder.name}/" != VIDEOS_PREFIX or not (out / RUN_KEY).is_file():
@@ -243,12 +243,12 @@ def _unreadable(error: OSError) -> Failure:
 
 
 def _canonical(path: Path) -> str:
-    """Absolute, with the links in its folder resolved; the file keeps the name it goes by."""
+    """Absolute path with links resolved in its folder; the file name itself is kept."""
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def _named_file(path: Path) -> Video | Failure:
-    """A file that is named itself may have any suffix, but text is no video."""
+    """The video of a file named by the user, which may have any suffix but must not be text."""
     if not (_is_video(path.name) or is_image(path.name)) and _is_text_file(path):
         detail = f"{_shown(str(path))} is a text, no video; a list of sources is named @{path.name}"
         return _failure(str(path), VideoError(Reason.UNSUPPORTED_FORMAT, detail))
@@ -256,7 +256,7 @@ def _named_file(path: Path) -> Video | Failure:
 
 
 def _is_text_file(path: Path) -> bool:
-    """By its first bytes: UTF-8 without control characters."""
+    """Whether the first bytes are UTF-8 without control characters."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
@@ -277,7 +277,7 @@ def _file(path: Path) -> Video | Failure:
         return Video(uri, path.stem, True, version=_images_version(uri))
     try:
         status = path.stat()
-    except OSError:  # a broken link: decoding says so
+    except OSError:  # a broken link; decoding reports the error
         return Video(uri, path.stem)
     version = f"{status.st_size}-{status.st_mtime_ns}"
     return Video(uri, path.stem, num_bytes=status.st_size, version=version)
@@ -294,7 +294,7 @@ def _images(folder: Path) -> Video | Failure:
 def _images_version(uri: str) -> str:
     try:
         return images_version(uri)
-    except OSError:  # decoding says so
+    except OSError:  # decoding reports the error
         return ""
 
 
@@ -307,7 +307,7 @@ def _is_text(uri: str) -> bool:
 
 
 def _detail(source: str, error: OSError) -> str:
-    """What went wrong; S3's errors say what was asked themselves."""
+    """One line with the source and the error; errors of S3 name the request already."""
     if error.errno is None:
         return str(error)
     known = to_video_error(error)
@@ -316,12 +316,12 @@ def _detail(source: str, error: OSError) -> str:
 
 
 def _shown(source: str) -> str:
-    """A source in a message: it may be a line of a list, thus anything."""
+    """A source shortened for a message, since it may be any line of a list."""
     return source if len(source) <= 300 else f"{source[:300]}..."
 
 
 def _failure(source: str, error: VideoError) -> Failure:
-    """The error of a source; as a video it goes by the absolute path, or by what was typed."""
+    """The error of a source, with a video named by the absolute path or by the typed text."""
     is_object = source.startswith("s3://")
     text = printable(_shown(source) if len(source) > _LONGEST_SOURCE else source)
     uri = text if is_object else os.path.abspath(text.removeprefix("@"))

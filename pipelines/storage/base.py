@@ -1,4 +1,4 @@
-"""What the pipeline asks of a store: nothing beyond create-if-absent, which every one honours."""
+"""The interface of a store; its strongest guarantee is create-if-absent, which all stores give."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
-Body = bytes | Path  # small values in memory, a video's rows as a local file
+Body = bytes | Path  # small values in memory, a video's rows in a local file
 
 
 class ObjectStore(Protocol):
@@ -14,23 +14,23 @@ class ObjectStore(Protocol):
 
     @property
     def uri(self) -> str:
-        """Address that `open_store` opens again, on any machine that can reach it."""
+        """Address with which `open_store` opens this store on any machine that can reach it."""
         ...
 
     def get(self, key: str) -> bytes:
         """Content of an object.
 
         Raises:
-            FileNotFoundError: If there is none.
+            FileNotFoundError: If it does not exist.
         """
         ...
 
     def put(self, key: str, body: Body) -> None:
-        """Write an object, replacing what is there; readers see the old or the new one whole."""
+        """Write an object, atomically replacing an existing one."""
         ...
 
     def put_if_absent(self, key: str, body: Body) -> bool:
-        """Create an object in one step; False, and nothing written, if there is one already."""
+        """Create an object atomically; return False, and write nothing, if it exists already."""
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -38,18 +38,18 @@ class ObjectStore(Protocol):
         ...
 
     def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
+        """Whether the object exists."""
         ...
 
     def abort_uploads(self, prefix: str = "", keys: Collection[str] | None = None) -> int:
-        """Throw away what was begun for keys that start with `prefix` and never finished.
+        """Abort unfinished uploads of keys that start with `prefix`.
 
         Args:
-            prefix: Of the keys.
-            keys: Only these of them; others may belong to a run that is still at work.
+            prefix: Prefix of the keys.
+            keys: Only these keys, since others may belong to a run in progress; None for all.
         """
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens if there is none."""
+        """Remove an object if it exists."""
         ...

@@ -1,4 +1,4 @@
-"""A folder as an object store: what is visible is whole, what is committed survives a power cut."""
+"""A folder as an object store: visible files are complete, committed ones survive a power cut."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         absolute = root.absolute()
-        # `..` as the system sees it, behind links; a folder without it keeps the name it goes by
+        # resolve `..` through links, as the system does; other paths are kept as given
         self._root = Path(os.path.realpath(absolute)) if ".." in absolute.parts else absolute
         self._swept: set[Path] = set()
 
@@ -31,24 +31,24 @@ class LocalStore:
         return str(self._root)
 
     def get(self, key: str) -> bytes:
-        """Content of the file; FileNotFoundError if there is none."""
+        """Content of the file; FileNotFoundError if it does not exist."""
         return self._path(key).read_bytes()
 
     def put(self, key: str, body: Body) -> None:
-        """Temporary file, fsync, rename over."""
+        """Write a temporary file, fsync it, and rename it over the target."""
         target = self._path(key)
         with self._temporary(target, body) as temporary:
             os.replace(temporary, target)
             _sync_folder(target.parent)
 
     def put_if_absent(self, key: str, body: Body) -> bool:
-        """File without a name, fsync, then a link, which fails if the name is taken.
+        """Write a file without a name, fsync it, and link it, which fails if the name is taken.
 
-        A writer that is killed leaves nothing. Where the file system knows no files without names
-        (NFS), it is a temporary one, which the next writer in that folder removes.
+        A killed writer leaves nothing behind. On file systems without nameless files (NFS) it is a
+        temporary file, which the next writer in that folder removes.
         """
         target = self._path(key)
-        if target.is_dir():  # or it would pass for an object that another writer was first with
+        if target.is_dir():  # otherwise it would look like another writer's object
             raise IsADirectoryError(21, "is a folder", str(target))
         if target.exists():
             return False
@@ -69,15 +69,15 @@ class LocalStore:
         return iter(sorted(key for key in keys if key.startswith(prefix)))
 
     def exists(self, key: str) -> bool:
-        """Whether there is such a file."""
+        """Whether the file exists."""
         return self._path(key).is_file()
 
     def delete(self, key: str) -> None:
-        """Remove the file if it is there."""
+        """Remove the file if it exists."""
         self._path(key).unlink(missing_ok=True)
 
     def abort_uploads(self, prefix: str = "", keys: Collection[str] | None = None) -> int:
-        """Nothing: its writer removes an unfinished file, or the next one in its folder does."""
+        """Do nothing: unfinished files are removed by their writer, or by the next one there."""
         return 0
 
     def _path(self, key: str) -> Path:
@@ -86,7 +86,7 @@ class LocalStore:
         return self._root / key
 
     def _make_folder(self, folder: Path) -> None:
-        """And clear it, once, of unfinished files whose writer was killed."""
+        """Create a folder and, once, remove unfinished files of killed writers from it."""
         folder.mkdir(parents=True, exist_ok=True)
         if folder not in self._swept:
             self._swept.add(folder)
@@ -105,31 +105,31 @@ class LocalStore:
 
 
 def _open_nameless(folder: Path) -> int | None:
-    """Descriptor of a new file that has no name yet; None where there is no such thing."""
+    """Descriptor of a new file without a name; None if the file system does not support it."""
     if not hasattr(os, "O_TMPFILE"):
         return None
     try:
         return os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o644)
-    except OSError:  # if for another reason, a file with a name fails too, and says why
+    except OSError:  # for other reasons, creating a named file fails too and reports them
         return None
 
 
 def _fill(file: BinaryIO, body: Body) -> None:
-    """Write all of it and wait until it would survive a power cut."""
+    """Write the body and fsync it."""
     if isinstance(body, Path):
         with body.open("rb") as source:
             shutil.copyfileobj(source, file, 1 << 20)
     else:
         file.write(body)
-    os.fchmod(file.fileno(), 0o644)  # mkstemp makes it private
+    os.fchmod(file.fileno(), 0o644)  # mkstemp makes files private
     file.flush()
     os.fsync(file.fileno())
 
 
 def _linked(unfinished: Path, target: Path) -> bool:
-    """Give a finished file its name; False if that is taken."""
+    """Link a finished file to its name; return False if the name is taken."""
     folder = os.open(target.parent, os.O_RDONLY)
-    try:  # with a folder's descriptor Python takes linkat, which follows /proc/self/fd to the file
+    try:  # with a folder descriptor Python calls linkat, which follows /proc/self/fd to the file
         os.link(unfinished, target, src_dir_fd=folder, follow_symlinks=True)
         os.fsync(folder)
     except FileExistsError:

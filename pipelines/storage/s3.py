@@ -1,7 +1,7 @@
 """An S3 prefix as an object store. Commits are single PUTs with `If-None-Match: *`.
 
-Large files that commit nothing (drawn videos, detections, checkpoints) go up in parts; an upload
-that does not come to its end is aborted, by its own process or by the next one that writes the key.
+Large files that commit nothing (drawn videos, detections, checkpoints) are uploaded in parts. An
+unfinished upload is aborted by its own process, or by the next one that writes the key.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class S3Store:
 
     Args:
         bucket: Name of the bucket.
-        prefix: Key prefix without slashes at its ends, may be empty.
-        client: A boto3 S3 client, for tests; None takes that of the process.
+        prefix: Key prefix without leading and trailing slashes; may be empty.
+        client: A boto3 S3 client, for tests; None for that of the process.
     """
 
     def __init__(self, bucket: str, prefix: str, client: Any = None) -> None:
@@ -46,7 +46,7 @@ class S3Store:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def get(self, key: str) -> bytes:
-        """Content of the object; FileNotFoundError if there is none."""
+        """Content of the object; FileNotFoundError if it does not exist."""
 
         def read() -> bytes:
             content: bytes = self._client.get_object(**self._place(key))["Body"].read()
@@ -55,17 +55,17 @@ class S3Store:
         return self._call("get", key, read)
 
     def put(self, key: str, body: Body) -> None:
-        """One PUT, or an upload in parts for a file that is larger than `PART_BYTES`."""
+        """Write with one PUT, or an upload in parts for a file larger than `PART_BYTES`."""
         if isinstance(body, Path) and body.stat().st_size > PART_BYTES:
             self._upload(key, body)
         else:
             self._put(key, body)
 
     def put_if_absent(self, key: str, body: Body) -> bool:
-        """One PUT that the store refuses if the key is taken (412); a race (409) is tried again.
+        """Create with one PUT, which the store refuses if the key exists (412); retry a race (409).
 
-        Never in parts: not every store honours the condition when completing an upload. A PUT
-        whose answer was lost may have created the object: the next try then says False.
+        It never uploads in parts, since not every store honours the condition when completing an
+        upload. If the response to a PUT that created the object is lost, the retry returns False.
         """
         if isinstance(body, Path) and body.stat().st_size > _LARGEST_PUT:
             raise StorageError(f"put {self.uri}/{key}: larger than the 5 GB of one PUT")
@@ -76,13 +76,13 @@ class S3Store:
         return True
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys that start with `prefix`, sorted, a thousand a request."""
+        """Keys that start with `prefix`, sorted, a thousand per request."""
         start = len(self._key(""))
         for item in list_objects(self._bucket, self._key(prefix), self._given_client):
             yield item["Key"][start:]
 
     def exists(self, key: str) -> bool:
-        """Whether there is such an object (HEAD)."""
+        """Whether the object exists (HEAD)."""
         try:
             self._call("head", key, lambda: self._client.head_object(**self._place(key)))
         except FileNotFoundError:
@@ -90,14 +90,14 @@ class S3Store:
         return True
 
     def delete(self, key: str) -> None:
-        """DELETE, which says nothing about a missing object."""
+        """Remove the object (DELETE), which succeeds for a missing one too."""
         try:
             self._call("delete", key, lambda: self._client.delete_object(**self._place(key)))
-        except FileNotFoundError:  # some stores do say
+        except FileNotFoundError:  # raised by some stores
             return
 
     def abort_uploads(self, prefix: str = "", keys: Collection[str] | None = None) -> int:
-        """Abort unfinished uploads in parts of keys that start with `prefix`; of `keys` alone."""
+        """Abort unfinished uploads in parts of keys that start with `prefix` (only of `keys`)."""
         count = 0
         wanted: dict[str, str] = {"Bucket": self._bucket, "Prefix": self._key(prefix)}
         while True:
@@ -140,8 +140,8 @@ class S3Store:
         self._call("put", key, put)
 
     def _upload(self, key: str, path: Path) -> None:
-        """In parts. Another writer of the key may take ours for a leftover; then once more."""
-        self.abort_uploads(key)  # of a process that was killed
+        """Upload in parts; retry once if another writer of the key aborts it as a leftover."""
+        self.abort_uploads(key)  # leftovers of killed processes
         for tries in range(_UPLOAD_TRIES):
             try:
                 self._upload_once(key, path)
@@ -171,10 +171,10 @@ class S3Store:
             raise
 
     def _complete(self, key: str, upload: dict[str, str], parts: Sequence[dict[str, Any]]) -> None:
-        """A completion whose answer was lost leaves no upload to complete a second time.
+        """Complete an upload; if the response to an earlier try was lost, check the object instead.
 
         Raises:
-            FileNotFoundError: If the upload is gone, and the object is not the one uploaded.
+            FileNotFoundError: If the upload no longer exists, and the object is a different one.
         """
         whole = {"MultipartUpload": {"Parts": parts}}
         try:
@@ -197,7 +197,7 @@ class S3Store:
 def list_objects(bucket: str, prefix: str, client: Any = None) -> Iterator[dict[str, Any]]:
     """Objects of a bucket whose keys start with `prefix`: `Key`, `Size`, `ETag`; sorted by key.
 
-    Pages are asked for one by one, each with its own retries.
+    Pages are requested one by one, each with its own retries.
     """
     token: dict[str, str] = {}
     while True:
@@ -214,7 +214,7 @@ def list_objects(bucket: str, prefix: str, client: Any = None) -> Iterator[dict[
 
 
 def _etag_of(parts: Sequence[dict[str, Any]]) -> str | None:
-    """ETag of an object of these parts; None where a store's ETags are no MD5 sums."""
+    """ETag of an object uploaded in these parts; None if a store's ETags are not MD5 sums."""
     try:
         sums = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in parts)
     except ValueError:
@@ -223,7 +223,7 @@ def _etag_of(parts: Sequence[dict[str, Any]]) -> str | None:
 
 
 def _md5(body: Body) -> str:
-    """So that the store refuses what was changed on the way."""
+    """MD5 sum of a body, with which the store detects changes in transit."""
     if isinstance(body, Path):
         with body.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))

@@ -1,8 +1,8 @@
-"""Calls to S3 that end: retried with jitter until a deadline, and errors that say what was asked.
+"""Calls to S3 with retries, jitter and a deadline; errors name the request.
 
-Endpoint, region, credentials and profile are those of the usual AWS environment, files or
-instance role. `configure` sets an endpoint for this process and, through the environment, for
-processes started later.
+Endpoint, region, credentials and profile come from the usual AWS environment, files or instance
+role. `configure` sets an endpoint for this process and, through the environment, for processes
+started later.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from urllib.parse import urlsplit
 
 R = TypeVar("R")
 
-ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_S3"  # boto3 reads it itself
-DEADLINE_VARIABLE = "JDE_STORAGE_DEADLINE_S"  # of a call with all its tries
-TIMEOUT_VARIABLE = "JDE_STORAGE_TIMEOUT_S"  # of a connection that says nothing
+ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL_S3"  # read by boto3
+DEADLINE_VARIABLE = "JDE_STORAGE_DEADLINE_S"  # limit of a call with all its retries
+TIMEOUT_VARIABLE = "JDE_STORAGE_TIMEOUT_S"  # limit of a silent connection
 _DEADLINE_S, _TIMEOUT_S = 120.0, 20.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 8.0
 
 _RETRIED_STATUS = frozenset({409, 429, 500, 502, 503, 504})
 _RETRIED_CODES = frozenset({"RequestTimeout", "SlowDown", "InternalError", "BadDigest"})
 
-_BROKEN_S = 5.0  # limit of a call to a store that has let the last one down
-_FIRST_CONTACT_S = 15.0  # how long a command tries to connect to a store that it has not met yet
+_BROKEN_S = 5.0  # limit of a call after one that has reached its deadline
+_FIRST_CONTACT_S = 15.0  # limit for a command's first connection to a store
 
 _lock = threading.Lock()
-_broken = threading.Event()  # the last call came to its deadline: the next ones give up sooner
-_unmet = threading.Event()  # a user waits, and no store has answered yet: its address may be wrong
+_broken = threading.Event()  # the last call reached its deadline, so the next ones give up sooner
+_unmet = threading.Event()  # a user waits and no store has answered yet; its address may be wrong
 _clients: dict[tuple[int, str | None], Any] = {}
 
 
 class StorageError(OSError):
-    """A store that does not answer, or answers with errors, until the deadline."""
+    """A store did not answer, or answered only with errors, until the deadline."""
 
 
 def configure(endpoint: str | None) -> None:
-    """Use this endpoint from now on; None leaves things as they are.
+    """Use this endpoint from now on; None changes nothing.
 
     Raises:
-        ValueError: If it is no http address.
+        ValueError: If it is not an http address.
     """
     if endpoint is None:
         return
@@ -54,16 +54,16 @@ def configure(endpoint: str | None) -> None:
 
 
 def expect_first_contact() -> None:
-    """Give up after 15 seconds where nobody listens, until a store has answered once.
+    """Give up after 15 seconds if nothing listens at the address, until a store has answered once.
 
-    For the process that a user has started: a mistyped address is told soon. Workers, which may be
-    started while a store is away, are patient from the first call on.
+    For the process that a user starts, so that a mistyped address is reported soon. Workers may
+    start while a store is down, so they wait until the deadline from the first call on.
     """
     _unmet.set()
 
 
 def client() -> Any:
-    """The boto3 client of this process and endpoint; it may be shared by threads."""
+    """The boto3 client of this process and endpoint; threads may share it."""
     place = (os.getpid(), os.environ.get(ENDPOINT_VARIABLE))
     with _lock:
         if place not in _clients:
@@ -80,12 +80,12 @@ def _build_client() -> Any:
     config = Config(
         connect_timeout=min(timeout, 10.0),
         read_timeout=timeout,
-        retries={"total_max_attempts": 1},  # ours have a deadline
-        request_checksum_calculation="when_required",  # stores beside AWS refuse the trailers
+        retries={"total_max_attempts": 1},  # our own retries have a deadline
+        request_checksum_calculation="when_required",  # other stores than AWS refuse trailers
         response_checksum_validation="when_required",
     )
-    session = Session()  # the default one keeps the first credentials it found
-    region = session.region_name or "us-east-1"  # stores beside AWS have none
+    session = Session()  # the default session keeps the first credentials it finds
+    region = session.region_name or "us-east-1"  # other stores than AWS have no region
     try:
         return session.client("s3", config=config, region_name=region)
     except (BotoCoreError, ValueError) as error:
@@ -100,25 +100,25 @@ def _seconds(variable: str, default: float) -> float:
 
 
 def deadline_s() -> float:
-    """Seconds that a call with all its tries may take."""
+    """Seconds that a call may take with all its retries."""
     return _seconds(DEADLINE_VARIABLE, _DEADLINE_S)
 
 
 def call(what: str, request: Callable[[], R]) -> R:
-    """Do a request until it succeeds, fails for good, or the deadline is over.
+    """Repeat a request until it succeeds, fails permanently, or reaches the deadline.
 
-    429, 500, 503 and their like, resets, stalls and cut bodies are tried again after a random
-    pause that doubles. 403 and 404 are not.
+    Responses such as 429, 500 and 503, resets, stalls and truncated bodies are retried after a
+    random pause whose range doubles; 403 and 404 are not.
 
     Args:
-        what: For messages, such as `get s3://bucket/key`.
-        request: Repeatable.
+        what: Name of the request for error messages, such as `get s3://bucket/key`.
+        request: Function that does the request; it is called repeatedly.
 
     Raises:
-        FileNotFoundError: There is no such object or bucket.
-        PermissionError: It may not be read or written, or there are no credentials.
-        ConditionError: A condition of the request does not hold.
-        StorageError: Anything else, also when the deadline is over.
+        FileNotFoundError: If the object or bucket does not exist.
+        PermissionError: If access is denied or there are no credentials.
+        ConditionError: If a condition of the request does not hold.
+        StorageError: For any other failure, and at the deadline.
     """
     limit = deadline_s()
     if _broken.is_set():
@@ -139,28 +139,28 @@ def call(what: str, request: Callable[[], R]) -> R:
                 _unmet.clear()
             if final is not None:
                 raise final from error
-            # full jitter: many workers that failed together do not come back together
+            # full jitter: workers that failed together do not retry together
             pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(tries, 10))
             pause *= random.random()  # noqa: S311
             spent = time.monotonic() - started
             again = spent + pause
             if _unmet.is_set():
                 limit = min(limit, _FIRST_CONTACT_S)
-                again += time.monotonic() - begun  # the next try takes as long
+                again += time.monotonic() - begun  # assume that the next try takes as long
             if again >= limit:
                 _broken.set()
-                reason = f"nobody answers at {_address()}" if is_away else _short(error)
+                reason = f"no answer from {_address()}" if is_away else _short(error)
                 text = f"{what}: {reason} after {tries} tries in {spent:.0f} s"
                 raise StorageError(text) from error
             time.sleep(pause)
 
 
 class ConditionError(OSError):
-    """The object is not, or not any more, what the request asked for (412)."""
+    """The object does not, or no longer, meet the condition of the request (412)."""
 
 
 def _final(what: str, error: Exception) -> OSError | None:
-    """The error to raise at once; None for one that may pass."""
+    """The error to raise at once; None if a retry may succeed."""
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
@@ -185,7 +185,7 @@ def _final(what: str, error: Exception) -> OSError | None:
     passing = (HTTPClientError, IncompleteReadError, ResponseStreamingError)
     if isinstance(error, passing) or _nobody_listens(error):
         return None
-    if isinstance(error, BotoCoreError):  # a name that no bucket can have, and such
+    if isinstance(error, BotoCoreError):  # for example an invalid bucket name
         return StorageError(f"{what}: {error}")
     if _is_transport(error):
         return None
@@ -202,7 +202,7 @@ _MEANINGS = {
 
 
 def _nobody_listens(error: Exception) -> bool:
-    """No connection came about: nobody is at the address, or not at the moment."""
+    """Whether no connection was established: nothing listens at the address."""
     from botocore.exceptions import (
         ConnectTimeoutError,
         EndpointConnectionError,
@@ -218,7 +218,7 @@ def _address() -> str:
 
 
 def _is_transport(error: Exception) -> bool:
-    """Resets and time-outs while a body is read reach us as they are."""
+    """Whether it is a reset or time-out while reading a body, which boto3 does not wrap."""
     import urllib3
 
     return isinstance(error, ConnectionError | TimeoutError | urllib3.exceptions.HTTPError)

@@ -1,4 +1,4 @@
-"""An object of S3 as a seekable file: read by ranges, and the same object from open to close."""
+"""An S3 object as a seekable file; it is read in ranges, and must not change while it is open."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.storage import s3_client
 from jde_ray.pipelines.storage.s3_client import ConditionError
 
-_FIRST_WINDOW, _LARGEST_WINDOW = 256 << 10, 8 << 20  # bytes of a request
+_FIRST_WINDOW, _LARGEST_WINDOW = 256 << 10, 8 << 20  # bytes per request
 
 
 class S3File(io.RawIOBase):
-    """Reads ahead, more the longer it is read without a seek; the ETag is pinned.
+    """Reads one version (ETag) of an object; reads ahead more the longer there is no seek.
 
     Args:
         bucket: Name of the bucket.
-        key: Of the object.
-        client: A boto3 S3 client, for tests; None takes that of the process.
+        key: Key of the object.
+        client: A boto3 S3 client, for tests; None for that of the process.
 
     Attributes:
-        version: The ETag.
-        num_requests: Range requests so far.
+        version: ETag of the object.
+        num_requests: Number of range requests so far.
 
     Raises:
-        FileNotFoundError: If there is no such object.
-        PermissionError: If it may not be read.
+        FileNotFoundError: If the object does not exist.
+        PermissionError: If access is denied.
         StorageError: If the store does not answer.
     """
 
@@ -53,7 +53,7 @@ class S3File(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place; nothing is requested before it is read."""
+        """Set the position; nothing is requested before the next read."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
             raise OSError(22, "seek before the start of the file")
@@ -61,15 +61,15 @@ class S3File(io.RawIOBase):
         return self._position
 
     def tell(self) -> int:
-        """Where the next byte is read."""
+        """Position of the next byte to read."""
         return self._position
 
     def readinto(self, buffer: Buffer) -> int:
-        """Fill the buffer as far as the current block goes, requesting one if needed.
+        """Fill the buffer up to the end of the current block, requesting a block if needed.
 
         Raises:
-            VideoError: `changed_during_read` if the object is another one by now.
-            StorageError: If the store does not answer until the deadline.
+            VideoError: `changed_during_read` if the object has been replaced.
+            StorageError: If the store does not answer before the deadline.
         """
         view = memoryview(buffer).cast("B")
         offset = self._position - self._block_start
@@ -106,6 +106,6 @@ class S3File(io.RawIOBase):
 
 
 def open_object(uri: str) -> io.BufferedReader:
-    """A buffered file over `s3://bucket/key`; errors as of `S3File`."""
+    """A buffered file for `s3://bucket/key`; errors are those of `S3File`."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return io.BufferedReader(S3File(bucket, key), 1 << 18)

@@ -1,4 +1,4 @@
-"""Objects of a run: read, written, and created only if absent (the commit)."""
+"""Opens the store of a folder or an S3 prefix."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def open_store(uri: str | os.PathLike[str]) -> ObjectStore:
     """Store of a folder or of an S3 prefix.
 
     Args:
-        uri: A local path, `file://...` or `s3://bucket/prefix`. Keys are taken literally, as those
-            of sources are: `#`, `?` and `%` mean themselves.
+        uri: A local path, `file://...` or `s3://bucket/prefix`. Keys are taken literally, also
+            `#`, `?` and `%`.
 
     Raises:
-        ValueError: If the scheme is another one.
+        ValueError: If the scheme is unknown.
     """
     text = os.fspath(uri)
     if text.startswith("s3://"):

@@ -1,7 +1,7 @@
 """Attempts at the videos of a run: each one runs the dataflow; unfinished videos are planned again.
 
-An attempt ends early for a video whose association shard died. It has shards of its own, so that a
-late call of an earlier attempt finds nobody.
+An attempt ends early for a video whose association shard died. Each attempt has its own shards, so
+that a late call of an earlier attempt reaches none of them.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from jde_ray.pipelines.tracking.time_left import ExpectedFrames
 
 logger = logging.getLogger(__name__)
 
-MAX_TRIES = 3  # attempts at a video that was under way in each of them
-MAX_IDLE = 3  # attempts in a row that end no video
+MAX_TRIES = 3  # attempts during which a video was being tracked
+MAX_IDLE = 3  # attempts in a row that finish no video
 BATCH_VIDEOS = 20_000
-_ANSWER_S = 60.0  # beyond the store's deadline: a shard that has not answered by then is lost
+_ANSWER_S = 60.0  # after the store's deadline; a shard that has not answered by then is lost
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
         videos: Number of videos to track in this run.
@@ -72,15 +72,15 @@ class Attempts:
 
     Args:
         store: The opened OUT.
-        config: What changes rows.
-        outputs: What is written beside the tracks.
+        config: Settings that affect rows.
+        outputs: Files to write in addition to the tracks.
         num_skipped: Videos committed by earlier runs, for the progress.
         progress: Called with every receipt.
         resources: Frames per chunk and per checkpoint, endpoint of S3.
-        stale: Ids of the videos whose results of an earlier run are to be replaced.
+        stale: Ids of the videos whose earlier results will be replaced.
 
     Attributes:
-        outcomes: How the videos ended, by id.
+        outcomes: Outcomes of the videos, by id.
         seconds: Seconds of work by stage.
         count: Attempts begun.
         frames: Frames detected.
@@ -107,19 +107,19 @@ class Attempts:
         self._num_videos, self.frames = 0, 0
         self._arrived: set[str] = set()
         self._expected = ExpectedFrames([], config)
-        self._first_frames: tuple[float, int] | None = None  # when they came, and how many
+        self._first_frames: tuple[float, int] | None = None  # time of the first ones, and number
         self._started = time.perf_counter()
         self._trouble: Exception | None = None
         self._halted: str | None = None  # why nothing can be written
         self._is_stuck = False  # the last dataset failed and ended no video
-        self._begun: set[str] = set()  # videos that were under way in this attempt
-        self._tries: Counter[str] = Counter()  # attempts that a video was under way in, without end
+        self._begun: set[str] = set()  # videos that were being tracked in this attempt
+        self._tries: Counter[str] = Counter()  # attempts that did not finish a video
 
     def plan(self, videos: Sequence[Video]) -> Iterator[tuple[str, list[Segment]]]:
-        """Yield the attempts to run: an id that no other run has, and what is left of each video.
+        """Yield the attempts to run: an id that no other run has, and the rest of each video.
 
-        A video fails when it was under way in `MAX_TRIES` attempts that did not end it; one that
-        only waited behind others is never to blame.
+        A video fails if it was being tracked in `MAX_TRIES` attempts that did not finish it; a
+        video that only waited is never blamed.
 
         Raises:
             RunError: If the dataflow itself keeps failing, or its rows are on another machine.
@@ -209,7 +209,7 @@ class Attempts:
         """Run one attempt: start its association shards, read the receipts, collect the outcomes.
 
         Raises:
-            RunError: If the rows cannot be written, or nothing can move any more.
+            RunError: If the rows cannot be written, or no progress is possible.
         """
         out, metadata = self._store.uri, file_metadata(self._config)
         shards = start_shards(
@@ -241,9 +241,9 @@ class Attempts:
             finally:
                 watch.moved("the association shards write their last videos")
                 self._collect(shards, {one.video.video_id: one.video for one in segments})
-        if self._halted is not None:  # a commit that was still on its way
+        if self._halted is not None:  # a commit in the background failed
             raise RunError(self._halted, ExitCode.INTERNAL)
-        if self._trouble is None:  # else it was no video's fault
+        if self._trouble is None:  # otherwise no video is to blame
             # a video whose segments did not fit together was stopped on purpose
             self._tries.update(self._begun - (self._uncuttable - uncuttable_before))
 

@@ -1,4 +1,4 @@
-"""What Ray's errors mean for a run: whether another attempt may help, and one line for the user."""
+"""Interprets Ray's errors: whether another attempt may help, and one line for the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jde_ray.pipelines.tracking.stalls import StalledError
 
 
 def answer_of(call: Any) -> Any:
-    """The answer of a call that was waited for; the error if its shard is lost or silent."""
+    """The answer of a finished call; the error if its shard is lost or does not answer."""
     try:
         return ray.get(call, timeout=0)
     except (RayError, GetTimeoutError) as error:
@@ -46,5 +46,5 @@ def may_succeed_again(error: BaseException | None) -> bool:
 
 
 def to_run_error(error: Exception) -> RunError:
-    """The error that ends the run after the dataflow has failed for good."""
+    """The error that ends the run after the dataflow has failed permanently."""
     return RunError(f"the dataflow failed: {last_line(error)}", ExitCode.INTERNAL)

@@ -61,7 +61,7 @@ def track(
         out: Folder or `s3://` prefix of the run.
         config: The association, with the network of the detections, from `resolve_settings`.
         resources: Pools and Ray's address.
-        outputs: What is written beside the tracks; drawn videos are not.
+        outputs: Files to write in addition to the tracks, except drawn videos.
         overwrite: Track committed videos again.
         retry_errors: Track failed videos again.
         progress: Called with every receipt.
@@ -103,17 +103,17 @@ def resolve_settings(
     Args:
         config: Its association counts; network and decoding are those of the detections.
         saved: All videos of the run.
-        least: Least score of the detections to read; None: the least one that the association uses.
+        least: Lowest score of the detections to read; None for the association's lowest.
 
     Raises:
         RunError: If the detections come from runs that differ, or were saved with another stride
-            or frame limit than is asked for.
+            or frame limit than requested.
     """
     least = config.tracking.least_score if least is None else least
     folders = {one: run_folder(one) for one in saved}
     known = {folder: _record(folder) for folder in sorted(set(filter(None, folders.values())))}
     records = {folder: record for folder, record in known.items() if record is not None}
-    # without a `run.json`: one place each, since nothing says that they belong together
+    # without a `run.json` each is a separate place, since nothing shows that they belong together
     unknown = [
         "MOT text" if one.is_text else f"{one.root}/{one.key}"
         for one, folder in folders.items()
@@ -132,7 +132,7 @@ def resolve_settings(
     others = [other for other, record in records.items() if record != first]
     if others or unknown:
         second = [*others, *unknown][0]
-        told = "" if others or second == "MOT text" else ", of which no run.json tells,"
+        told = "" if others or second == "MOT text" else " (without a run.json)"
         raise RunError(
             f"from-detections: {folder} and {second}{told} come from different detectors or"
             " settings; name one",
@@ -161,7 +161,7 @@ def _frames(name: str, recorded: Any, wanted: Any) -> Any:
 
 
 def _record(out: str) -> dict[str, Any] | None:
-    """The settings of a run that decided its detections; None without a `run.json`."""
+    """The settings of a run that affect its detections; None without a `run.json`."""
     try:
         config = parse_record(open_store(out).get(RUN_KEY))["config"]
         record = {name: config[name] for name in ("detection", *_FRAME_LIMITS)}
@@ -180,7 +180,7 @@ def _detection(values: Mapping[str, Any]) -> DetectionConfig:
     """The settings of the network in `run.json`.
 
     Raises:
-        ValueError: If a value is of another type, or out of range.
+        ValueError: If a value has a wrong type or is out of range.
     """
     own, settings = DetectionConfig(), dict[str, Any]()
     own = replace(own, score_threshold=own.threshold)  # a run has resolved it
@@ -198,7 +198,7 @@ def _detection(values: Mapping[str, Any]) -> DetectionConfig:
 
 
 def _check_limits(record: Mapping[str, Any]) -> None:
-    """Refuse a stride or frame limit of another type or out of range (ValueError)."""
+    """Refuse a stride or frame limit of a wrong type or out of range (ValueError)."""
     for name in _FRAME_LIMITS:
         if record[name] is not None and type(record[name]) is not int:
             raise ValueError(f"{name}: got {record[name]!r}, expected a number")
@@ -216,7 +216,7 @@ def build(
     Args:
         attempt: Segments, one per video, pools, and the id of the association shards.
         places: Saved detections by video id.
-        config: What changes rows.
+        config: Settings that affect rows.
         resources: Frames per chunk.
 
     Returns:
@@ -246,7 +246,7 @@ def read_rows(
 ) -> Iterator[pa.Table]:
     """Read the detections of one video and deliver them to its shard; yields a receipt per chunk.
 
-    The shard gives up a video that keeps killing its reader, as in `decode_rows`.
+    The shard gives up on a video that keeps killing its reader, as in `decode_rows`.
     """
     (segment,) = wire_format.segments_from_table(table)
     root, key = (table.column(name)[0].as_py() for name in ("root", "key"))
@@ -279,7 +279,7 @@ def saved_chunks(
     Args:
         saved: Place of the detections.
         segment: Video, attempt, and the first frame that is not associated yet.
-        config: Stride, frame limit, least score and score map.
+        config: Stride, frame limit, lowest score and score map.
         chunk_frames: T, the frames per chunk; the last one may have fewer.
     """
     number = segment.start_frame // (chunk_frames * config.vid_stride)

@@ -4,9 +4,9 @@
                               |
                               +--> association shards --> tracks/<video_id>.parquet
 
-A row of the dataset is a chunk of T frames, or several small ones. The detectors hand their
-detections straight to the video's association shard, an actor, so the dataset carries only
-receipts past them. Everything that Ray does may happen twice; a video's object is created once.
+A row of the dataset is a chunk of T frames, or several small ones. The detectors deliver their
+detections directly to the video's association shard, an actor, so the dataset carries only receipts
+after them. Ray may execute anything twice; a video's object is created once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jde_ray.pipelines.tracking.stages.detect import DetectorStage
 from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 from jde_ray.pipelines.tracking.stalls import streaming_context
 
-# what a decode task holds: libav's buffers and a few chunks. Asking for memory also keeps Ray Data
+# memory of a decode task: libav's buffers and a few chunks. Requesting memory also keeps Ray Data
 # from fusing the stage into the detectors, as it does with stages of equal resources
 _DECODER_BYTES = 256 << 20
 _CUTTER_BYTES = 128 << 20
@@ -48,7 +48,7 @@ def build(
 
     Args:
         attempt: Segments, one per video, pools, and the id of the association shards.
-        config: What changes rows.
+        config: Settings that affect rows.
         resources: Frames per chunk, threads, device.
         components: Functions that decode, split and detect.
 
@@ -64,7 +64,7 @@ def build(
             [wire_format.segments_to_row(part) for part in packs], override_num_blocks=len(packs)
         )
         if any(is_cut(segment, resources) for segment in attempt.segments):
-            # one long video -> its parts, which are decoded side by side
+            # one long video -> its segments, which are decoded in parallel
             rows = rows.map_batches(
                 partial(cut_rows, components.split, config, resources),
                 batch_size=1,
@@ -73,7 +73,7 @@ def build(
                 num_cpus=pools.decoder_cpus,
                 memory=_CUTTER_BYTES,
             )
-        # 2. segments -> rows of their chunks; tasks, since nothing is kept from video to video
+        # 2. segments -> rows of their chunks; tasks, since no state is kept between videos
         chunks = rows.map_batches(
             partial(decode_rows, components.decode, config, resources, shards),
             batch_size=1,
@@ -113,9 +113,9 @@ def track(
         sources: A file, folder, glob or list, or several (see `pipelines.sources.discovery`), or
             the result of `find_videos`.
         out: Folder or `s3://` prefix of the run.
-        config: What changes rows; another one into the same `out` is refused.
+        config: Settings that affect rows; an `out` with other settings is refused.
         resources: Pools, device, Ray's address. Joins the Ray of this process if there is one.
-        outputs: What is written beside the tracks.
+        outputs: Files to write in addition to the tracks.
         components: Functions that decode, split and detect.
         overwrite: Track committed videos again.
         retry_errors: Track failed videos again.

@@ -1,4 +1,4 @@
-"""Videos to tasks: a job's share of an archive, and short videos that share a task."""
+"""Divides an archive among jobs, and packs short videos into shared tasks."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def take_share(
 def pack(segments: Sequence[Segment], resources: ResourceConfig) -> list[list[Segment]]:
     """Input rows of the dataflow: short videos of a large archive share a row.
 
-    A row costs the driver one task, whatever it holds. In a small archive every video has its own
-    row, so that all decoders have work; so have large videos and those of unknown size.
+    Each row costs the driver one task. In a small archive every video has its own row, so that all
+    decoders have work; large videos and those of unknown size always have their own.
     """
     most = max(1, min(_MOST_IN_PACK, len(segments) // _FEWEST_PACKS))
     packs: list[list[Segment]] = []

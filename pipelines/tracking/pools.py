@@ -1,4 +1,4 @@
-"""How many workers of each kind a cluster has room for."""
+"""Sizes the pools of workers for a cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 
 @dataclass(frozen=True, kw_only=True)
 class Pools:
-    """How many workers of each kind a run has, and the CPUs and GPUs that each of them requests."""
+    """Number of workers of each kind, and the CPUs and GPUs that each of them requests."""
 
     num_detectors: int
     detector_cpus: float
@@ -35,11 +35,11 @@ def size_pools(
     Args:
         resources: Pool sizes; None means as many as fit.
         cluster: Total `CPU` and `GPU`; None asks the connected Ray.
-        before: Pools of the attempt before: a run that began on GPUs does not continue without
+        before: Pools of the previous attempt: a run that began on GPUs does not continue without
             one, since sums would differ.
 
     Raises:
-        RunError: If a GPU is asked for and there is none.
+        RunError: If a GPU is requested and the cluster has none.
     """
     if cluster is None:
         cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -54,16 +54,16 @@ def size_pools(
     on_gpu = gpus > 0 and resources.device != "cpu"
     if on_gpu:
         fitting = max(1, int(gpus / resources.gpus_per_detector))
-    else:  # a frame costs a CPU about ten times as much to detect as to decode
+    else:  # on a CPU, detection takes about ten times as long as decoding
         fitting = max(1, round(0.85 * cpus / resources.torch_threads))
     num_detectors = resources.num_detectors or fitting
-    # on one core each stage takes a half: neither may keep the other from starting
+    # on one core each stage requests half, so that neither prevents the other from starting
     decoder_cpus = 1.0 if cpus >= 2 else 0.5
     wanted = 1.0 if on_gpu else float(resources.torch_threads)
     share = math.floor(100 * max(cpus - decoder_cpus, 0.1) / num_detectors) / 100
     detector_cpus = max(0.01, min(wanted, share))
-    # decoders leave the detectors their CPUs: a detector that restarts would wait for ever for a
-    # decoder, which waits for a detector to take its frames
+    # decoders leave the detectors' CPUs free: otherwise a detector that restarts would wait forever
+    # for a decoder, which waits for a detector to take its frames
     spare = cpus - num_detectors * detector_cpus + 1e-6
     return Pools(
         num_detectors=num_detectors,

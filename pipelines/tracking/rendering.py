@@ -61,7 +61,7 @@ def render(
         video: A committed video.
         config: Its stride and frame limit decide which frames are drawn.
         read_frames: Called as `pipelines.video.chunks.read_frames`.
-        s3_endpoint: URL of an S3 store that is not AWS.
+        s3_endpoint: URL of an S3 store other than AWS.
     """
     configure(s3_endpoint)
     store = open_store(out)
@@ -82,14 +82,14 @@ def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
         if key in committed and text_key not in written:
             try:
                 table = open_parquet(store, key).read()
-            except pa.ArrowException as error:  # the end of the run says what to do
+            except pa.ArrowException as error:  # the end of the run reports it
                 logger.info("%s cannot be read: %s", key, error)
                 continue
             store.put(text_key, mot_text(table).encode())
 
 
 def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
-    """The committed videos among these that were not drawn yet."""
+    """Those of the videos that are committed and not drawn yet."""
     committed, rendered = set(store.list(TRACKS_PREFIX)), set(store.list(VIDEOS_PREFIX))
     return [
         video
@@ -99,19 +99,19 @@ def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
 
 
 def without_detections(store: ObjectStore, video_ids: Sequence[str]) -> list[str]:
-    """The committed videos among these that have no saved detections."""
+    """Those of the videos that are committed and have no saved detections."""
     there = set(store.list(DETECTIONS_PREFIX))
     return [video_id for video_id in video_ids if detections_key(video_id) not in there]
 
 
 def without_embeddings(store: ObjectStore, video_ids: Sequence[str]) -> list[str]:
-    """The committed videos among these whose tracks hold no embeddings; only headers are read."""
+    """Those of the videos whose committed tracks have no embeddings; reads only headers."""
 
     def has_none(video_id: str) -> bool:
         try:
             schema = open_parquet(store, tracks_key(video_id)).schema_arrow
         except (OSError, pa.ArrowException):
-            return False  # another line says that it cannot be read
+            return False  # the unreadable file is reported elsewhere
         return not has_embeddings(schema)
 
     with ThreadPoolExecutor(_READERS) as readers:
@@ -130,7 +130,7 @@ def render_all(
     """Draw the missing videos, as Ray tasks of `cpus` CPUs each; returns the number of videos.
 
     Raises:
-        RunError: If a video could not be drawn; the others are.
+        RunError: If a video could not be drawn, after the others were.
     """
     task: Any = ray.remote(render).options(num_cpus=cpus, max_retries=2)
     tasks = {

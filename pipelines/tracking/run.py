@@ -1,4 +1,4 @@
-"""One run over an OUT: what is left to do, the attempts at it, and the summary at its end.
+"""One run over an OUT: the work left to do, the attempts at it, and the summary.
 
 The dataflow, the reference loop and the association of saved detections share it.
 """
@@ -38,12 +38,12 @@ from jde_ray.pipelines.tracking.rendering import (
 
 @dataclass(frozen=True)
 class Attempt:
-    """One pass of the dataflow over what is left.
+    """One pass of the dataflow over the unfinished videos.
 
     Attributes:
         attempt_id: Names its association shards; unique over all runs of a cluster.
-        segments: What is left of each video.
-        pools: How many workers of each kind; a node may have been lost since the last attempt.
+        segments: The rest of each unfinished video.
+        pools: Pools of workers, sized for the nodes that are alive.
     """
 
     attempt_id: str
@@ -56,11 +56,11 @@ class Run:
 
     Args:
         out: Folder or `s3://` prefix of the run.
-        config: What changes rows, with nothing left to resolve.
+        config: Settings that affect rows, fully resolved.
         found: Videos, and sources without a video; the run takes its share of both.
         resources: Share, Ray's address, endpoint of S3.
-        outputs: What is written beside the tracks.
-        started: When the call began, by `time.perf_counter`.
+        outputs: Files to write in addition to the tracks.
+        started: Start of the call, by `time.perf_counter`.
         overwrite: Track committed videos again.
         retry_errors: Track failed videos again.
         progress: Called with every receipt.
@@ -69,7 +69,7 @@ class Run:
         config: What changes rows.
         videos: This run's share.
         store: The opened OUT.
-        work: What is left to do there.
+        work: The videos left to do, and those done before.
         attempts: Outcomes, and seconds by stage.
 
     Raises:
@@ -113,7 +113,7 @@ class Run:
         return self._outputs.save_video and bool(missing(self.store, self.work.skipped))
 
     def begin(self) -> None:
-        """Remove what would be wrong as soon as the first video has ended."""
+        """Remove objects that the run makes obsolete, see `pipelines.output.work.accept`."""
         accept(self.store, self.work, self._resources.share)
 
     @contextmanager
@@ -123,10 +123,10 @@ class Run:
         A signal ends the block; `finish` then reports the run as interrupted.
 
         Args:
-            resources: Pools to fit to the cluster, before every attempt anew.
+            resources: Pools, which are fitted to the cluster before every attempt.
 
         Raises:
-            RunError: If there is no Ray, or it lacks the GPU that is asked for.
+            RunError: If there is no Ray at the address, or it lacks a requested GPU.
         """
         with connected(self._resources.address), interruptible():
             pools = size_pools(resources)
@@ -147,7 +147,7 @@ class Run:
         """Run the dataflow of an attempt to its end.
 
         Raises:
-            RunError: If rows cannot be written, or nothing can move any more.
+            RunError: If rows cannot be written, or no progress is possible.
         """
         self.attempts.run(attempt.attempt_id, attempt.segments, receipts, attempt.pools)
 
@@ -155,7 +155,7 @@ class Run:
         """Draw the committed videos that were not drawn yet, as Ray tasks.
 
         Raises:
-            RunError: If a video could not be drawn; the others are.
+            RunError: If a video could not be drawn, after the others were.
         """
         self.num_drawn = render_all(
             self.store,

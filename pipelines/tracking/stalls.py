@@ -1,9 +1,8 @@
-"""The watch over a dataflow: it reports who waits for what, and ends a dataflow that is stuck.
+"""Reports a dataflow without progress, and ends one that is stuck.
 
-Ray waits for ever for resources that were lost with a node: restarted detectors wait for CPUs that
-decoders hold, which wait for detectors. Ray Data's loop calls `Steps` several times a second, in a
-thread of its own; `Watch` checks the clock in another thread, since that loop may be the one that
-waits.
+Ray waits forever for resources that were lost with a node: restarted detectors wait for CPUs that
+decoders hold, which wait for detectors. Ray Data's loop calls `Steps` several times a second in its
+own thread; `Watch` checks the clock in another thread, since that loop may itself be waiting.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ FIRST_WORD_S = 60.0
 _MOST_SILENCE_S = 900.0
 _STARTING_S = 300.0  # on a busy machine a worker takes minutes to import its network
 _LOOK_S = 1.0
-_ANSWER_S = 10.0  # for Ray to tell its resources
+_ANSWER_S = 10.0  # for Ray to report its resources
 _WORK = {
     "cut_rows": "cutting",
     "decode_rows": "decoding",
@@ -89,7 +88,7 @@ def judge(
     stages: list[Stage],
     silent_s: float = math.inf,
 ) -> Exception | None:
-    """Decide whether a dataflow in which nothing moves is stuck.
+    """Decide whether a dataflow without progress is stuck.
 
     Args:
         pools: The pools of the attempt.
@@ -99,7 +98,7 @@ def judge(
         silent_s: Seconds without a receipt.
 
     Returns:
-        RunError if no worker can run any more; StalledError if pools of another size may help;
+        RunError if no worker can run; StalledError if pools of another size may help;
         None if the dataflow may only be slow, or if others hold the machines.
     """
     kinds = ("CPU", "GPU") if pools.detector_gpus else ("CPU",)
@@ -124,17 +123,17 @@ def judge(
 
 
 class Steps(ExecutionCallback):
-    """Ray Data's callback: shows the running dataset to the watch, and ends it on its behalf."""
+    """Ray Data's callback, which passes the running dataset to the watch and ends it if told to."""
 
     watch: Watch | None = None  # of the attempt that runs in this process
 
     def before_execution_starts(self, executor: Any) -> None:
-        """Show the executor to the watch."""
+        """Pass the executor to the watch."""
         if Steps.watch is not None:
             Steps.watch.executor = weakref.ref(executor)
 
     def on_execution_step(self, executor: Any) -> None:
-        """End the execution if the watch says so.
+        """End the execution if the watch has a verdict.
 
         Raises:
             StalledError: The verdict of the watch, to the reader of the dataset.
@@ -145,11 +144,11 @@ class Steps(ExecutionCallback):
 
 
 class Watch:
-    """Reports after a minute without progress who waits for what, and again later, while entered.
+    """While entered, reports after a minute without progress which stages wait for what.
 
     Args:
         pools: The pools of the attempt.
-        say: Takes a line of text.
+        say: Called with each line of text.
         clock: Returns seconds.
 
     Attributes:
@@ -192,10 +191,10 @@ class Watch:
             Steps.watch = None
 
     def moved(self, doing: str = "") -> None:
-        """Note progress.
+        """Record progress.
 
         Args:
-            doing: The work that follows, for messages; empty: as before.
+            doing: The work that follows, for messages; empty for no change.
         """
         now = self._clock()
         if self._has_moved:  # the first rows waited for workers to start
@@ -255,7 +254,7 @@ def _machines() -> Machines:
 
 
 def _stages(executor: Any) -> list[Stage]:
-    """The stages of a running dataset that have not ended; numbers may be of different moments."""
+    """The unfinished stages of a running dataset; numbers may be from different moments."""
     found = []
     topology: Mapping[Any, Any] = getattr(executor, "_topology", None) or {}
     for operator, state in list(topology.items()):

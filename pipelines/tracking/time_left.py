@@ -1,4 +1,4 @@
-"""How many frames of a run are still to come, estimated from file headers and sizes."""
+"""Estimates the remaining frames of a run from file headers and sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jde_ray.pipelines.structures import Video
 class ExpectedFrames:
     """Frames that a run will track: opened videos count by their headers, others by file size.
 
-    No video is opened for the estimate. A wrong header makes the time left wrong and nothing else.
+    No video is opened for the estimate. A wrong header affects only the remaining time shown.
 
     Args:
         videos: All videos to track.
@@ -25,7 +25,7 @@ class ExpectedFrames:
         self._opened = self._bytes_opened = self._frames = self._done_before = 0
 
     def learn(self, video_id: str, num_frames: int) -> None:
-        """Note that a video was opened, and its number of frames by its header."""
+        """Record that a video was opened, and the number of frames in its header."""
         num_bytes = self._unopened.pop(video_id, None)
         if num_bytes is None:
             return
@@ -36,7 +36,7 @@ class ExpectedFrames:
         self._bytes_unopened -= num_bytes
 
     def continue_from(self, start_frame: int) -> None:
-        """Note that a video continues from a checkpoint; earlier frames are not seen again."""
+        """Record that a video continues from a checkpoint, without its earlier frames."""
         self._done_before += -(-start_frame // self._stride)
 
     def left(self, frames: int) -> int | None:
@@ -45,7 +45,7 @@ class ExpectedFrames:
             return None
         by_bytes = self._bytes_opened and self._bytes_unopened
         share = self._bytes_unopened / self._bytes_opened if by_bytes else 0.0
-        if not by_bytes:  # sizes are not known: by their number
+        if not by_bytes:  # without sizes, estimate by the number of videos
             share = len(self._unopened) / self._opened
         total = self._frames * (1 + share)
         return max(0, round(total - self._done_before - frames))

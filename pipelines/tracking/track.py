@@ -1,4 +1,4 @@
-"""The run in one call, with the words and defaults of `jde track`: `from jde_ray import track`."""
+"""A run in one call, with the names and defaults of `jde track`: `from jde_ray import track`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def track(
     retry_errors: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Track people in all videos of `sources`; a run that was stopped continues where it was.
+    """Track people in all videos of `sources`, continuing where an earlier run stopped.
 
     For every other setting build a `TrackConfig` and call `pipelines.tracking.offline.track`.
 
@@ -43,10 +43,10 @@ def track(
         out: Folder or `s3://` prefix; `out/tracks/*.parquet` is the result.
         weights: Name of a shipped network, a weight file, or a YAML file of ONNX networks.
         size: Width and height of the network's input in pixels; None for the size of the weights.
-        association: How detections become tracks: `jde`, `sort`, `deepsort` or `bytetrack`.
+        association: Tracking algorithm: `jde`, `sort`, `deepsort` or `bytetrack`.
         conf: Confidence threshold in [0, 1]; None for the association's own.
         max_frames: Frames to track in each video; None for all.
-        device: Where the network runs; `auto` takes a GPU where there is one.
+        device: Device that the network runs on; `auto` uses a GPU if there is one.
         address: Ray to run on: `local`, `auto` or `HOST:PORT`.
         save_video: Write videos with the tracks drawn.
         save_mot: Write MOTChallenge text files.
@@ -54,7 +54,7 @@ def track(
         save_detections: Write detections and their embeddings.
         overwrite: Track committed videos again.
         retry_errors: Track failed videos again.
-        progress: Called whenever frames are done.
+        progress: Called with every receipt.
 
     Returns:
         Counts, errors and times of the run; `exit_code` says how it ended.

@@ -1,1 +1,1 @@
-"""`jde train`: labelled images to weights, on one or many trainers."""
+"""`jde train`: trains weights on labelled images, with one or more trainers."""

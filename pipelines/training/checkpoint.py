@@ -1,4 +1,4 @@
-"""Checkpoints of a training: networks, optimiser, moving average, place in the data."""
+"""Checkpoints of a training: network, loss, optimiser, moving average, position in the data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jde_ray.pipelines.training.settings import TrainingConfig
 
 CHECKPOINT, PLACE = "latest.pt", "latest.json"
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
-# names that checkpoints used before there were several losses and weightings
+# names in checkpoints from before there were several losses and weightings
 _RENAMED = {"classifier.": "identity.classifier.", "uncertainty.": "weighting.s."}
 
 
@@ -31,7 +31,7 @@ class MovingAverage:
 
     Args:
         model: Network to follow.
-        steps: Time constant; 0 copies.
+        steps: Time constant in steps; 0 copies the network.
     """
 
     def __init__(self, model: JDE, steps: float) -> None:
@@ -41,7 +41,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: JDE) -> None:
-        """Move towards `model`, fast at first."""
+        """Move towards `model`, faster during the first steps."""
         self.updates += 1
         decay = 0.0
         if self.steps:
@@ -55,7 +55,7 @@ class MovingAverage:
 def build_optimiser(
     model: JDE, loss: JointLoss | AnchorLoss, config: TrainingConfig
 ) -> torch.optim.Optimizer:
-    """AdamW or SGD over network and loss; `rate` of a group multiplies the schedule's rate."""
+    """AdamW or SGD over network and loss; a group's `rate` multiplies the schedule's rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in [*model.named_parameters(), *loss.named_parameters()]:
         rate = config.backbone_rate if name.startswith("backbone.") else 1.0
@@ -72,16 +72,16 @@ def build_optimiser(
 
 @dataclass
 class TrainingState:
-    """All that a checkpoint holds.
+    """Content of a checkpoint.
 
     Attributes:
         model: Network that is trained.
-        loss: Its classifier and task weights are trained too.
-        optimiser: Holds the parameters of the network and the loss.
+        loss: Loss, whose classifier and task weights are trained too.
+        optimiser: Optimiser of the parameters of network and loss.
         average: Moving average of the network, the result.
         step: Steps done.
         elapsed_s: Seconds of training done, without validation.
-        best: Best validation score, minus infinity before the first.
+        best: Best validation score, minus infinity before the first validation.
         validated: Step and seconds of training at the last validation.
     """
 
@@ -95,7 +95,7 @@ class TrainingState:
     validated: tuple[int, float] = (0, 0.0)
 
     def keep(self, store: ObjectStore, notes: dict[str, str] | None) -> None:
-        """Write the checkpoint, then where it stands, then the weights; each replaces the last."""
+        """Write the checkpoint, then its step, then the weights; each replaces the previous one."""
         content = {
             "model": self.model.state_dict(),
             "loss": self.loss.state_dict(),
@@ -122,10 +122,10 @@ class TrainingState:
             store.put(key, path)
 
     def restore(self, store: ObjectStore) -> bool:
-        """Go on from the store's checkpoint; False if there is none.
+        """Continue from the store's checkpoint; return False if there is none.
 
         Raises:
-            ValueError: If it is of another network or another number of identities.
+            ValueError: If it belongs to another network or another number of identities.
         """
         try:
             content = store.get(CHECKPOINT)
@@ -150,7 +150,7 @@ class TrainingState:
 
 
 def forget(store: ObjectStore) -> None:
-    """Remove the checkpoint, so that training begins anew; the weights stay until others come."""
+    """Remove the checkpoint, so that training starts over; weights stay until they are replaced."""
     store.delete(PLACE)
     store.delete(CHECKPOINT)
 
@@ -161,7 +161,7 @@ def _present(key: str) -> str:
 
 
 def step_done(store: ObjectStore) -> int:
-    """Steps that the store's checkpoint holds, 0 without one; reads a few bytes."""
+    """Number of steps in the store's checkpoint, 0 without one; reads only a few bytes."""
     try:
         return int(json.loads(store.get(PLACE))["step"])
     except FileNotFoundError:

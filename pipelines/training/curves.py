@@ -1,4 +1,4 @@
-"""Figures of a training as they come: a line on the screen, a row of `curves.csv`."""
+"""Progress of a training: lines on the screen and rows of `curves.csv`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from jde_ray.pipelines.storage.base import ObjectStore
 
 CURVES, VALIDATION = "curves.csv", "validation.csv"
 FLUSH_SECONDS = 15.0
-HEAD_EVERY = 20  # lines of the live table under one head
+HEAD_EVERY = 20  # lines of the live table between two headings
 
 
 class Table:
-    """A CSV object that grows, and is written again whole: stores cannot append.
+    """A growing CSV object; it is always rewritten completely, since stores cannot append.
 
     Args:
-        store: Where it goes.
-        key: Its name.
-        last_step: Rows behind it, of steps that are done again, are dropped.
+        store: Store that holds the object.
+        key: Key of the object.
+        last_step: Rows of later steps are dropped, since those steps are repeated.
     """
 
     def __init__(self, store: ObjectStore, key: str, last_step: int) -> None:
@@ -30,7 +30,7 @@ class Table:
         self.written = 0.0
 
     def add(self, row: Mapping[str, float | int | str]) -> None:
-        """Append a row and write the table, but not every time."""
+        """Append a row, and write the table from time to time."""
         self.rows.append({name: _text(value) for name, value in row.items()})
         if time.monotonic() - self.written > FLUSH_SECONDS:
             self.flush()
@@ -49,7 +49,7 @@ class Table:
 
 
 def read_table(store: ObjectStore, key: str) -> list[dict[str, str]]:
-    """Rows of a table, none if it is not there."""
+    """Rows of a table; none if it does not exist."""
     try:
         text = store.get(key).decode()
     except FileNotFoundError:
@@ -62,7 +62,7 @@ def _text(value: float | int | str) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """`1:02:03`."""
+    """A duration such as `1:02:03`."""
     if not math.isfinite(seconds):
         return "?"
     minutes, rest = divmod(round(seconds), 60)
@@ -70,11 +70,11 @@ def _clock(seconds: float) -> str:
 
 
 class LiveTable:
-    """Lines of equal width, with the head repeated; made for a terminal and for a log alike.
+    """A table printed line by line with repeated headings, for terminals and logs.
 
     Args:
-        show: Takes a line.
-        tasks: Names of the losses; many heads are summed up task by task.
+        show: Called with each line.
+        tasks: Names of the losses; the losses of several heads are summed by task.
     """
 
     def __init__(self, show: Callable[[str], None], tasks: tuple[str, ...]) -> None:
@@ -91,15 +91,15 @@ class LiveTable:
         speed: float,
         left: float,
     ) -> None:
-        """One line.
+        """Print one line.
 
         Args:
             step: Steps done.
-            fraction: Part of the budget that is used.
+            fraction: Fraction of the budget that is used.
             lr: Learning rate.
             losses: `total` and one per task.
-            speed: Images a second.
-            left: Seconds until the budget is spent; infinite if nobody knows.
+            speed: Images per second.
+            left: Seconds until the budget is spent; infinite if unknown.
         """
         if self.lines % HEAD_EVERY == 0:
             heads = "".join(f"{kind:>12}" for kind in ("total", *self.kinds))

@@ -18,11 +18,11 @@ from jde_ray.pipelines.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes, of one trainer; measured on tensors without content.
+    """Memory of one trainer in bytes, measured with tensors on the meta device.
 
     Attributes:
         images: Images kept in memory.
-        weights: Parameters, gradients, optimiser, moving average.
+        weights: Parameters, gradients, optimiser state and moving average.
         activations: Tensors that the forward pass keeps for the backward pass of one batch.
     """
 
@@ -34,10 +34,10 @@ class MemoryEstimate:
 def estimate_memory(
     recipe: Recipe, images: TrainingImages, num_trainers: int, precision: str
 ) -> MemoryEstimate:
-    """Memory of a trainer; the classifier of the identities is among the weights."""
+    """Estimate the memory of a trainer; weights include the classifier of the identities."""
     with torch.device("meta"):
         model = JDE(recipe.config).train()
-    model = model.to("meta")  # constants of a backbone that no weight file holds are on the CPU
+    model = model.to("meta")  # moves a backbone's constants, which are created on the CPU
     parameters = sum(p.numel() for p in model.parameters())
     if recipe.embedding_loss == "cross_entropy":
         parameters += recipe.config.embedding_dim * max(1, images.num_identities)
@@ -45,7 +45,7 @@ def estimate_memory(
     saved: dict[int, Any] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
-        saved[tensor.untyped_storage()._cdata] = tensor  # a storage counts once
+        saved[tensor.untyped_storage()._cdata] = tensor  # count each storage once
         return tensor
 
     batch = max(1, recipe.training.batch // num_trainers)
@@ -63,7 +63,7 @@ def estimate_memory(
 def describe_plan(
     recipe: Recipe, images: TrainingImages, num_trainers: int, device: Device = "cpu"
 ) -> list[str]:
-    """Lines on images, boxes, identities, steps and memory."""
+    """Lines that describe images, boxes, identities, steps and memory."""
     training, found = recipe.training, images.images
     people = sum(int((~image.ignore).sum()) for image in found)
     ignored = sum(int(image.ignore.sum()) for image in found)

@@ -1,4 +1,4 @@
-"""Where a training starts from: random numbers, a backbone trained elsewhere, a whole network."""
+"""Initial weights of a training: random, a backbone trained elsewhere, or a complete network."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from jde_ray.models.jde.weights import PICKLES, load
 
 
 def initialise(model: JDE, path: Path) -> int:
-    """Start from trained weights; returns the tensors taken.
+    """Load trained weights into a network; return the number of tensors taken.
 
-    A backbone comes from NanoDet-g's TensorFlow.js file (CSP), a FastestDet-layout state dict
-    (ShuffleNet), a Darknet file (Darknet-53) or a torchvision state dict (ResNet); a whole network
-    from a `.safetensors` of the same configuration or, for Darknet-53, from a published checkpoint.
+    A backbone is read from NanoDet-g's TensorFlow.js file (CSP), a FastestDet-layout state dict
+    (ShuffleNet), a Darknet file (Darknet-53) or a torchvision state dict (ResNet); a complete
+    network from a `.safetensors` of the same configuration or, for Darknet-53, a published
+    checkpoint.
 
     Raises:
         ValueError: If the file is missing or does not fit.
@@ -37,9 +38,10 @@ def initialise(model: JDE, path: Path) -> int:
 
 
 def initialise_backbone(model: JDE, path: Path) -> int:
-    """Load a FastestDet-layout state dict into a ShuffleNet backbone; returns the tensors taken.
+    """Load a FastestDet state dict into a ShuffleNet backbone; return the number of tensors taken.
 
-    That detector was trained on BGR, ours reads RGB: the first convolution's inputs are turned.
+    That detector was trained on BGR; the input channels of the first convolution are swapped for
+    RGB.
 
     Raises:
         ValueError: If a tensor is missing or of another shape.
@@ -56,6 +58,6 @@ def initialise_backbone(model: JDE, path: Path) -> int:
 
 
 def describe(config: JDEConfig, model: JDE) -> str:
-    """One line on a network's size."""
+    """One line with a network's name, number of parameters and input size."""
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     return f"{config.name}: {millions:.2f} M parameters, {config.size[0]}x{config.size[1]}"

@@ -28,18 +28,18 @@ from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
 
 CHECKPOINT_SECONDS = 120.0
-LOG_STEPS, LOG_SECONDS = 20, 10.0  # between two rows of the curves, whichever comes first
+LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row of the curves is written after either
 
-Batches = Callable[[int], Iterator[tuple[int, Batch]]]  # from a step on: steps and their batches
+Batches = Callable[[int], Iterator[tuple[int, Batch]]]  # first step -> steps and their batches
 Scores = Mapping[str, Mapping[str, float]]  # by sequence, `OVERALL` last
 
 
 class NonFiniteLossError(FloatingPointError):
-    """The loss or its gradient is no number; names the step and the files of the batch."""
+    """The loss or its gradient is NaN or infinite; names the step and the files of the batch."""
 
 
 class _Trainee(nn.Module):
-    """Network and loss as one module, since distributed training wraps one."""
+    """Network and loss as one module, since distributed training wraps a single module."""
 
     def __init__(self, model: JDE, loss: JointLoss | AnchorLoss, precision: str) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class _Trainee(nn.Module):
         self.in_bf16 = precision == "bf16"
 
     def forward(self, images: Tensor, labels: Labels) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss and its parts of `(B, H, W, 3)` uint8 images."""
+        """Total loss and its parts for `(B, H, W, 3)` uint8 images."""
         pixels = images.permute(0, 3, 1, 2).float() / 255
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bf16):
@@ -83,7 +83,7 @@ def fit(
 
     Raises:
         NonFiniteLossError: If the loss is no longer finite, naming step and files.
-        ValueError: If the checkpoint is of another configuration.
+        ValueError: If the checkpoint belongs to another configuration.
     """
     loop = _Loop(model, run, ranks or ProcessGroup(), validate, show)
     loop.resume()
@@ -149,7 +149,7 @@ class _Loop:
                 self.show(f"going on after step {self.state.step}")
 
     def resume_at(self, step: int, elapsed_s: float) -> None:
-        """Set the clock and the tables to a step of the run."""
+        """Set the clock and the tables to a step of the training."""
         self.curves = Table(self.store, CURVES, step)
         self.scores = Table(self.store, VALIDATION, step)
         self.live = LiveTable(self.show, self.tasks)
@@ -176,8 +176,8 @@ class _Loop:
             )
         lr, first = 0.0, state.step + 1
         for step, batch in batches(state.step):
-            # by the clock of process 0 alone: with rates of their own, or with one step more for
-            # one of them, the replicas would be different networks from then on
+            # use the clock of process 0: with different learning rates or numbers of steps, the
+            # replicas would diverge
             elapsed_s = self.ranks.first(self.elapsed_s)
             lr = schedule.lr(step, schedule.fraction(step, elapsed_s))
             for group in state.optimiser.param_groups:
@@ -191,11 +191,11 @@ class _Loop:
             self.after_step()
             if schedule.fraction(step + 1, elapsed_s) >= 1:
                 break
-        if self.recent:  # a short training has curves, too
+        if self.recent:  # the remaining steps, so that a short training has curves too
             self.log(lr)
 
     def learn(self, step: int, batch: Batch) -> None:
-        """One step."""
+        """Do one training step."""
         device, state = self.ranks.device, self.state
         labels = Labels(**{name: v.to(device) for name, v in vars(batch.labels).items()})
         total, parts = self.trainee(batch.images.to(device, non_blocking=True), labels)
@@ -205,14 +205,14 @@ class _Loop:
         total.backward()
         limit = self.config.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.parameters, limit)
-        if not bool(torch.isfinite(norm)):  # of averaged gradients: all processes see the same
+        if not bool(torch.isfinite(norm)):  # the averaged gradients are equal in all processes
             self.refuse(step, batch, float(norm), "gradient")
         state.optimiser.step()
         state.average.update(state.model)
         self.recent.append({"total": total.detach(), **{k: v.detach() for k, v in parts.items()}})
 
     def refuse(self, step: int, batch: Batch, value: float, what: str) -> None:
-        """Stop, naming the files of those processes whose figure is not finite.
+        """Stop, naming the files of the processes whose value is not finite.
 
         Raises:
             NonFiniteLossError: Always.
@@ -252,7 +252,7 @@ class _Loop:
         self.live.add(state.step, fraction, lr, means, speed, self.seconds_left(fraction))
 
     def seconds_left(self, fraction: float) -> float:
-        """Until the budget is spent, at the pace of this call; infinite before a step is done."""
+        """Seconds until the budget is spent, at the pace so far; infinite before the first step."""
         fraction_before, elapsed_before = self.began
         gained = fraction - fraction_before
         return (
@@ -260,7 +260,7 @@ class _Loop:
         )
 
     def after_step(self) -> None:
-        """Validate and keep, when it is time."""
+        """Validate and write a checkpoint if it is time."""
         if self.ranks.rank:
             return
         if self.validate is not None and self.is_time_to_validate():
@@ -281,7 +281,7 @@ class _Loop:
         return state.step % every == 0
 
     def score(self) -> None:
-        """Measure the moving average; the clock of training stands still meanwhile."""
+        """Validate the moving average; the training clock is stopped meanwhile."""
         assert self.validate is not None  # noqa: S101 - asked for by the callers
         state, since = self.state, time.monotonic()
         self.show(f"validating after step {state.step}")
@@ -311,7 +311,7 @@ class _Loop:
         self.kept = time.monotonic()
 
     def finish(self) -> None:
-        """Validate what was not validated yet, and keep."""
+        """Validate if the last step was not validated yet, and write the final files."""
         if self.validate is not None and self.state.validated[0] < self.state.step:
             self.score()
         self.keep()

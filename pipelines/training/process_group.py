@@ -1,4 +1,4 @@
-"""The processes that train together, as the training loop sees them."""
+"""Communication between the processes that train together, as the training loop uses it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class ProcessGroup:
-    """The processes that train together; this one is alone.
+    """A group of one process; `DistributedProcessGroup` is the group of several.
 
     Attributes:
         rank: Number of this process, from 0.
@@ -25,13 +25,13 @@ class ProcessGroup:
         return module
 
     def any(self, *flags: bool) -> list[bool]:
-        """For each flag whether any process raises it."""
+        """For each flag, whether it is set in any process."""
         return list(flags)
 
     def gather(self, value: Any) -> list[Any]:
-        """The value of every process."""
+        """The values of all processes, by rank."""
         return [value]
 
     def first(self, value: float) -> float:
-        """The value of process 0, for values that all must agree on, such as the clock."""
+        """The value of process 0, for values that must be equal in all, such as the clock."""
         return float(self.gather(value)[0])

@@ -1,7 +1,7 @@
-"""Batches made by Ray Data: one trainer's batches as a dataset, a row of which is a batch.
+"""Batches made by Ray Data: a dataset per trainer, with one batch per row.
 
-Every trainer reads a dataset of its own, so that the batches of a trainer do not depend on
-which one is faster, and an interrupted training continues with the batches it has not seen.
+Every trainer reads its own dataset, so that its batches do not depend on the speed of the others,
+and an interrupted training continues with the batches it has not seen.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import step_done
 from jde_ray.pipelines.training.data.batches import Batch, TrainingSet, collate
 
-SPAN_STEPS = 32  # batches that one task makes: what a task that dies makes again at most
-MOST_SPANS = 1024  # rows of a dataset; with more steps, tasks make more batches each
+SPAN_STEPS = 32  # batches made by one task, which are repeated if the task dies
+MOST_SPANS = 1024  # tasks of a dataset; for more steps, each task makes more batches
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchDataset:
-    """The batches of one trainer as a Ray dataset, built anew after every restart.
+    """The batches of one trainer as a Ray dataset, rebuilt after every restart.
 
     Attributes:
         images: Object reference of the `TrainingSet`; its pixels are shared by all tasks of a node.
-        out: Folder or prefix whose checkpoint says how many steps are done.
-        num_steps: Steps of the whole training, None if a time budget ends it.
+        out: Folder or prefix whose checkpoint holds the number of steps done.
+        num_steps: Number of steps of the training; None if a time budget ends it.
         rank: Number of the trainer, which chooses its part of every step's batch.
         num_ranks: Number of trainers that share a step's batch.
         workers: Tasks that make batches at the same time.
@@ -58,11 +58,8 @@ class BatchDataset:
         ]
 
     def build(self) -> Dataset:
-        """Dataset of the batches that are not learned from yet; nothing runs until it is read.
-
-        Rows are those of `to_table`.
-        """
-        spans = self.spans() or [{"first": 0, "count": 0}]  # Ray makes no dataset of nothing
+        """Dataset of the remaining batches as rows of `to_table`; runs nothing until it is read."""
+        spans = self.spans() or [{"first": 0, "count": 0}]  # Ray cannot make an empty dataset
         context = DataContext.get_current().copy()
         context.target_max_block_size = 1  # block = row = batch
         context.enable_progress_bars = False
@@ -79,7 +76,7 @@ class BatchDataset:
 
 
 def make_batches(images: Any, rank: int, num_ranks: int, spans: pa.Table) -> Iterator[pa.Table]:
-    """The batches of some spans, one table each."""
+    """The batches of some spans, one table per batch."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     stream: TrainingSet = ray.get(images) if isinstance(images, ray.ObjectRef) else images
@@ -89,7 +86,7 @@ def make_batches(images: Any, rank: int, num_ranks: int, spans: pa.Table) -> Ite
 
 
 def to_table(step: int, batch: Batch) -> pa.Table:
-    """A batch as one row: step, pixels, labels by name, all as bytes, and the files behind it."""
+    """A batch as one row: step, pixels and labels by name, all as bytes, and its source files."""
     arrays = {"images": batch.images, **vars(batch.labels)}
     columns: dict[str, Any] = {"step": [step], "origins": [list(batch.origins)]}
     for name, tensor in arrays.items():
@@ -113,14 +110,14 @@ def from_table(table: pa.Table) -> tuple[int, Batch]:
 
 
 def read_batches(shard: DataIterator, first_step: int) -> Iterator[tuple[int, Batch]]:
-    """Steps and batches of a trainer's dataset; with a time budget they repeat at its end.
+    """Steps and batches of a trainer's dataset; with a time budget it is repeated at its end.
 
-    Steps before `first_step` are passed over.
+    Steps before `first_step` are skipped.
     """
     passed = 0
     while True:
         count = 0
-        options: dict[str, Any] = {"batch_size": None}  # a block, that is, a row
+        options: dict[str, Any] = {"batch_size": None}  # one block, which is one row
         for table in shard.iter_batches(batch_format="pyarrow", prefetch_batches=2, **options):
             step, batch = from_table(table)
             count += 1

@@ -1,8 +1,8 @@
-"""Training by several processes on Ray Train: data parallel, fed by Ray Data, restarted on death.
+"""Data-parallel training in several processes with Ray Train, fed by Ray Data.
 
-A trainer that dies takes its group with it; Ray starts the group again, and it continues from the
-last checkpoint in `out`, which is written after every epoch and every two minutes. Checkpoints lie
-in our own store, so that one process and many read and write the same.
+If a trainer dies, its group ends; Ray restarts the group, which continues from the last checkpoint
+in `out`, written after every epoch and every two minutes. Checkpoints are in our own store and the
+same for one process and for many.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from jde_ray.pipelines.training.ray_batches import BatchDataset, read_batches
 from jde_ray.pipelines.training.run import TrainingRun
 from jde_ray.pipelines.training.trainer import train_share
 
-SECONDS_ALONE = 3600  # for which the others wait while trainer 0 validates
+SECONDS_ALONE = 3600  # that the other trainers wait while trainer 0 validates
 
 
 class DistributedProcessGroup(ProcessGroup):
@@ -50,19 +50,19 @@ class DistributedProcessGroup(ProcessGroup):
         return DistributedDataParallel(module, device_ids=devices)
 
     def any(self, *flags: bool) -> list[bool]:
-        """For each flag whether any process raises it, by an all-reduce."""
+        """For each flag, whether it is set in any process; uses an all-reduce."""
         raised = torch.tensor(flags, dtype=torch.float32, device=self.device)
         torch.distributed.all_reduce(raised, torch.distributed.ReduceOp.MAX)
         return [bool(flag) for flag in raised.tolist()]
 
     def first(self, value: float) -> float:
-        """The value of process 0, by a broadcast."""
+        """The value of process 0, sent by a broadcast."""
         first = torch.tensor(value, dtype=torch.float64, device=self.device)
         torch.distributed.broadcast(first, src=0)
         return float(first)
 
     def gather(self, value: Any) -> list[Any]:
-        """The value of every process, by rank."""
+        """The values of all processes, by rank."""
         values: list[Any] = [None] * self.count
         torch.distributed.all_gather_object(values, value)
         return values
@@ -70,7 +70,7 @@ class DistributedProcessGroup(ProcessGroup):
 
 @ray.remote(num_cpus=0)
 class _Lines:
-    """Lines of trainer 0 until the driver takes them, and why the training stopped, if it did."""
+    """Holds the lines of trainer 0 for the driver, and the reason if the training stopped."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -102,14 +102,14 @@ def train_on_ray(
     least one per trainer; the device `auto` takes one GPU per trainer if the cluster has enough.
 
     Args:
-        run: Settings; every node must see its root and `out`.
+        run: Settings of the training; every node must see its root and `out`.
         images: Images of all sources; Ray's object store holds one copy per node.
         show: Takes the lines of the live table.
 
     Raises:
         NonFiniteLossError: If the loss is no longer finite.
         ValueError: If the checkpoint or the initial weights do not fit.
-        RunError: If trainers died more often than `max_failures`, or there is no such Ray.
+        RunError: If trainers died more often than `max_failures`, or no Ray is at the address.
     """
     trainers = run.trainers
     num_trainers, device = trainers.num_trainers, trainers.device
@@ -148,10 +148,10 @@ def train_on_ray(
 
 
 def ray_storage(out: str) -> dict[str, Any]:
-    """Where Ray keeps its own notes on a training, as options of `RunConfig`: beside ours.
+    """Options of `RunConfig` that put Ray's own files on a training beside ours.
 
-    Ray reads object stores through pyarrow, which does not know the variables that name an
-    endpoint to boto3.
+    Ray accesses object stores through pyarrow, which does not know the environment variables that
+    set boto3's endpoint.
     """
     if not out.startswith("s3://"):
         return {"storage_path": str(Path(out.removeprefix("file://")).absolute())}
@@ -191,7 +191,7 @@ def _shard(rank: int) -> str:
 
 
 def _fit(trainer: TorchTrainer, lines: Any, show: Callable[[str], None]) -> None:
-    """Run to the end, passing on the lines of trainer 0.
+    """Run the training to its end and show the lines of trainer 0.
 
     Raises:
         RunError: If Ray gave up.
@@ -228,14 +228,14 @@ def _train_one(config: dict[str, Any]) -> None:
         ray.get(config["lines"].add.remote(line))
 
     def stop(kind: str, error: Exception) -> None:
-        if ranks.rank == 0:  # all have the same: no reason for Ray to start them again
+        if ranks.rank == 0:  # all trainers have this error, so Ray must not restart them
             ray.get(config["lines"].stop.remote(kind, str(error)))
 
     try:
         train_share(run, lambda first: read_batches(shard, first), ranks, show)
     except NonFiniteLossError as error:
         stop("not finite", error)
-    except ray.exceptions.RayTaskError:  # of one trainer's data: the group must end with it
+    except ray.exceptions.RayTaskError:  # one trainer's data failed, so the group must end
         raise
     except ValueError as error:
         stop("refused", error)

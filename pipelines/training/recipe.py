@@ -1,4 +1,4 @@
-"""A training configuration: what is learned, from what, how long; checked before the start."""
+"""A training configuration: network, sources, losses and budget, checked before the start."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All of a training configuration; paths lie below the data root.
+    """A training configuration; paths are relative to the data root.
 
     Attributes:
         network: Name of a configuration (`models.jde.config.CONFIGURATIONS`).
-        sources: Where images come from.
-        training: Budget and rates.
+        sources: Sources of images.
+        training: Budget and learning rates.
         augmentation: Ranges of the random changes.
         validation: Sequences that are scored during training, None for none.
         embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
@@ -39,18 +39,18 @@ class Recipe:
         sampling: How images are drawn for a batch (`pipelines.training.data.batches.TrainingSet`).
         initial: Backbone weights (NanoDet-g, FastestDet, Darknet, torchvision) or a whole network's
             file, for Darknet-53 also a published checkpoint.
-        initial_classifier: Take the identity classifier of that published checkpoint too, which is
-            otherwise left: for the very identities that it was trained on.
-        detector_teacher: Finds people in unlabelled frames: FastestDet's ONNX file or NanoDet-g's
-            `nanodet.json`.
-        appearance_teacher: ONNX file that appearance is distilled from.
-        longest_side: Images are shrunk to it.
+        initial_classifier: Also load the identity classifier of that published checkpoint, for
+            training on exactly the same identities.
+        detector_teacher: Network that finds people in unlabelled frames: FastestDet's ONNX file or
+            NanoDet-g's `nanodet.json`.
+        appearance_teacher: ONNX file of the network from which appearance is distilled.
+        longest_side: Images with a longer side are shrunk to this many pixels.
         collage_share: Share of the images that are collages of crops.
-        aspects: Widths over heights of the batches, none for that of the network.
+        aspects: Aspect ratios (width / height) of the batches; none for that of the network.
         licence: Licence of the weights, written into their file.
 
     Raises:
-        ValueError: If a value is not accepted.
+        ValueError: If a value is wrong.
     """
 
     network: str
@@ -87,7 +87,7 @@ class Recipe:
             from_published and self.embedding_loss == "cross_entropy"
         ):
             raise ValueError(
-                "initial_classifier: got true, accepted with a darknet53 network, embedding_loss "
+                "initial_classifier: got true, expected a darknet53 network, embedding_loss "
                 "cross_entropy and a published checkpoint as initial"
             )
         mine = {source.path for source in self.sources if source.kind == "sequence"}
@@ -97,13 +97,13 @@ class Recipe:
             raise ValueError(f"validation sequences: got {min(both)}, {text}")
 
     def without(self, paths: Sequence[str]) -> Recipe:
-        """The recipe less some of its sources, as for leave-one-sequence-out validation.
+        """The recipe without some of its sources, as for leave-one-sequence-out validation.
 
         Args:
-            paths: Each the `path` of a source, or the last part of it.
+            paths: Paths of sources, or the last parts of their paths.
 
         Raises:
-            ValueError: If a path is that of no source, or nothing is left.
+            ValueError: If no source has such a path, or no source is left.
         """
         left = self.sources
         for path in paths:
@@ -128,7 +128,7 @@ def _build(kind: type[Value], name: str, values: Any) -> Value:
     """A dataclass from a mapping of the file.
 
     Raises:
-        ValueError: If it is no mapping, or a key is unknown or missing.
+        ValueError: If it is not a mapping, or a key is unknown or missing.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: got {values!r}, expected a mapping of settings")
@@ -138,8 +138,8 @@ def _build(kind: type[Value], name: str, values: Any) -> Value:
         raise ValueError(f"{name}: got {unknown[0]!r}, expected {', '.join(known)}")
     tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
-        kind(**tuples)  # its own words for what it checks itself
-    except (TypeError, AttributeError) as error:  # a key is missing, or something of another type
+        kind(**tuples)  # raises its own messages first
+    except (TypeError, AttributeError) as error:  # a key is missing, or a value has a wrong type
         _check_types(kind, name, tuples)
         raise ValueError(f"{name}: {error}") from None
     return kind(**_check_types(kind, name, tuples))
@@ -151,7 +151,7 @@ def _check_types(kind: type[Any], name: str, values: dict[str, Any]) -> dict[str
 
 
 def _typed(name: str, hint: Any, value: Any) -> Any:
-    """The value as the field has it; what is no plain value was built before."""
+    """The value converted to the type of its field; values of dataclasses were built before."""
     from pydantic import TypeAdapter, ValidationError
 
     if is_dataclass(value) or (isinstance(value, tuple) and any(map(is_dataclass, value))):
@@ -167,7 +167,7 @@ def parse_recipe(settings: Any) -> Recipe:
     """A recipe from the plain values of its file.
 
     Raises:
-        ValueError: If a key or value is not accepted; one line.
+        ValueError: If a key or value is wrong; one line.
     """
     if not isinstance(settings, Mapping):
         raise ValueError("training configuration: expected a mapping of settings")
@@ -188,7 +188,7 @@ def read_recipe(path: Path) -> Recipe:
     """The recipe of a YAML file.
 
     Raises:
-        ValueError: If it is missing, no YAML, or a value is not accepted; one line.
+        ValueError: If it is missing, not YAML, or holds a wrong value; one line.
     """
     try:
         settings = read_yaml(path)

@@ -20,11 +20,11 @@ from jde_ray.pipelines.training.validation import Validation
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """Settings of a training that every process receives; small, without the images.
+    """Settings of a training that every process receives; they do not include the images.
 
     Attributes:
         recipe: Network, sources, losses and budget.
-        root: Folder that the recipe's paths lie under.
+        root: Folder to which the recipe's paths are relative.
         out: Folder or `s3://` prefix of the result.
         num_identities: People known by name in the images.
         steps_per_epoch: Steps in a pass over the images.
@@ -50,10 +50,10 @@ class TrainingRun:
         return {"licence": self.recipe.licence, "sources": sources}
 
     def check(self) -> None:
-        """Refuse what would fail only after the start.
+        """Refuse settings that would fail only after the start.
 
         Raises:
-            ValueError: If a path of the recipe, or `out`, cannot be.
+            ValueError: If a path of the recipe, or `out`, cannot be used.
         """
         open_store(self.out)
         if self.recipe.initial:

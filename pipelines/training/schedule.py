@@ -22,7 +22,7 @@ class Schedule:
 
     @property
     def budget(self) -> str:
-        """`28 epochs, 840 steps` or `60 minutes`."""
+        """Text such as `28 epochs, 840 steps` or `60 minutes`."""
         if self.config.minutes is not None:
             return f"{self.config.minutes:g} minutes"
         assert self.config.epochs is not None  # noqa: S101 - one of both is set
@@ -39,7 +39,7 @@ class Schedule:
         """Learning rate of a step: warm-up, then half a cosine to 2 %, or a tenth at each decay."""
         config = self.config
         steps = config.warmup_steps
-        if config.schedule == "steps":  # never longer than the first epoch, as published
+        if config.schedule == "steps":  # warm-up ends with the first epoch, as published
             steps = min(steps, self.steps_per_epoch)
         warm = min(1.0, (step + 1) / steps) ** config.warmup_power
         if config.schedule == "cosine":

@@ -12,39 +12,38 @@ from jde_ray.pipelines.video.frame_numbers import follow
 
 Sampling = Literal["weights", "epoch", "pairs"]
 SAMPLINGS = ("weights", "epoch", "pairs")
-VIDEOS = ("sequence", "synthetic")  # kinds whose pictures follow each other
+VIDEOS = ("sequence", "synthetic")  # kinds whose pictures are consecutive frames
 KINDS = ("sequence", "boxes", "backgrounds", "crops", "list", "frames", "synthetic")
 SCORES = ("ap", "tpr_at_far", "mota", "idf1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How long and how fast to learn.
+    """Budget, optimiser and learning rate of a training.
 
     Attributes:
         minutes: Wall-clock budget without validation; the schedule ends with it.
         epochs: Budget in passes over the images, instead of minutes.
-        batch: Images in a step, over all trainers.
+        batch: Images per step, over all trainers.
         optimiser: `adamw` or `sgd`.
-        learning_rate: Peak.
+        learning_rate: Peak learning rate.
         momentum: Momentum of SGD; AdamW ignores it.
-        backbone_rate: Learning rate of the backbone over the peak.
-        weight_decay: Decay of kernels.
-        decay_all: Decay norms, biases and task weights too.
+        backbone_rate: Learning rate of the backbone, relative to the peak.
+        weight_decay: Weight decay of kernels.
+        decay_all: Apply weight decay to norms, biases and task weights too.
         schedule: `cosine` falls to 2 %, `steps` to a tenth at each of `decay_epochs`.
         decay_epochs: Epochs after which `steps` divides the rate by ten.
-        warmup_steps: Steps of the rise to the peak.
-        warmup_power: 1 for a line; 4 in the published code.
-        clip_norm: Length that gradients are cut to, None for none.
-        freeze_norms: Leave scale and shift of every batch norm as they are.
+        warmup_steps: Number of steps until the peak.
+        warmup_power: Exponent of the warm-up: 1 for linear; 4 in the published code.
+        clip_norm: Norm to which gradients are clipped; None for no clipping.
+        freeze_norms: Do not train the scale and shift of batch norms.
         ema_steps: Time constant of the moving average that is saved; 0 saves the plain weights.
-        precision: `bf16` runs the network under autocast; `auto` does where the machine has units
-            for it, as tracking does (`pipelines.detection.networks.quick_precision`), else it is
-            `fp32`.
-        seed: Seeds initial weights, the order of images and augmentation.
+        precision: `bf16` runs the network under autocast. `auto` is `bf16` if the machine has units
+            for it, as in tracking (`pipelines.detection.networks.quick_precision`), else `fp32`.
+        seed: Seed of initial weights, order of images and augmentation.
 
     Raises:
-        ValueError: If a value is not accepted.
+        ValueError: If a value is wrong.
     """
 
     minutes: float | None = None
@@ -84,18 +83,18 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """When and on which sequences a network is scored during training.
+    """Schedule and sequences of validation during training.
 
     Attributes:
         sequences: MOT sequences (`img1`, `gt/gt.txt`) below the data root.
-        every_minutes: Time between two validations.
-        every_epochs: Epochs between two, instead of minutes.
-        every: AP and TPR@FAR are measured on every n-th frame; tracking takes all frames.
-        max_frames: Frames per sequence, None for all.
-        keep_best: Score whose best weights are kept as `best.safetensors`, None for none.
+        every_minutes: Minutes between two validations.
+        every_epochs: Epochs between two validations, instead of minutes.
+        every: AP and TPR@FAR are measured on every n-th frame; tracking uses all frames.
+        max_frames: Frames per sequence; None for all.
+        keep_best: Score whose best weights are kept as `best.safetensors`; None for none.
 
     Raises:
-        ValueError: If a value is not accepted.
+        ValueError: If a value is wrong.
     """
 
     sequences: tuple[str, ...]
@@ -170,19 +169,20 @@ class Source:
         kind: `sequence` (MOT layout), `boxes`, `backgrounds`, `crops` (a folder `images/` and one
             table), `list` (a `.train` file of the unified JDE format), `frames` (unlabelled) or
             `synthetic` (rendered; then `path` is the number of scenes).
-        path: Below the data root.
+        path: Path below the data root.
         weight: Share of the images drawn, relative to the other sources.
         every: Take every n-th frame.
-        squashed: Its images were stretched to a square, so that its people are too thin.
+        squashed: Whether its images were stretched to a square, so that its people are too thin.
         identities: Number of identities that the labels may use, numbered from 0; None for no
             limit. Declared numbers are kept (`with_unique_identities`).
-        video: Whether neighbouring pictures are frames of a video, which `sampling: pairs` asks
-            for. None means so for `sequence` and `synthetic` alone.
-        largest_gap: Frames between two neighbours that are a pair; None for `every`. Of a list the
-            numbers in file names count, see `pipelines.video.frame_numbers.follow`.
+        video: Whether neighbouring pictures are frames of a video, which `sampling: pairs`
+            requires. None means true for `sequence` and `synthetic` only.
+        largest_gap: Largest distance in frames of two neighbours that form a pair; None for
+            `every`. In a list the numbers in file names count, see
+            `pipelines.video.frame_numbers.follow`.
 
     Raises:
-        ValueError: If a value is not accepted.
+        ValueError: If a value is wrong.
     """
 
     kind: str
@@ -209,18 +209,18 @@ class Source:
             raise ValueError(f"source {self.path}: got video {self.video!r}, expected true | false")
         if self.video and self.kind not in (*VIDEOS, "list"):
             got = f"got video of kind {self.kind}"
-            raise ValueError(f"source {self.path}: {got}, accepted: {' | '.join(VIDEOS)} | list")
+            raise ValueError(f"source {self.path}: {got}, expected {' | '.join(VIDEOS)} | list")
         if self.largest_gap is not None and self.largest_gap < 1:
             got = f"largest_gap {self.largest_gap}"
             raise ValueError(f"source {self.path}: got {got}, expected 1 or more")
 
     @property
     def is_video(self) -> bool:
-        """Whether its pictures follow each other."""
+        """Whether its pictures are consecutive frames."""
         return self.kind in VIDEOS if self.video is None else self.video
 
     def runs(self, paths: Sequence[Path]) -> list[str]:
-        """For each picture, in order, the run of frames that it belongs to; empty for none."""
+        """The run of frames that each picture, in order, belongs to; empty for none."""
         if not self.is_video:
             return [""] * len(paths)
         return follow(paths, self.largest_gap or self.every)
@@ -228,36 +228,35 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Ranges of the random changes; sizes are those of a batch, drawn anew for each.
+    """Ranges of the random changes to images.
 
     Attributes:
         mosaic: Share of the images that are mosaics of four.
         copy_paste: Share of the images into which cut-out people are pasted.
-        multi_scale: Factors of the batch's size, one drawn for each batch.
-        fit: Scale that `scale` multiplies: the one at which the image covers the canvas, or the one
-            at which it fits into it (the paper's letterbox).
+        multi_scale: Factors of the input size, one of which is drawn for each batch.
+        fit: Scale that `scale` multiplies: with `cover` the image covers the canvas, with
+            `letterbox` it fits into the canvas, as in the paper.
         scale: Smallest and largest factor of the scale.
         aspect: Logarithm of the largest stretch.
         hue: Largest relative change of the hue.
         saturation: Largest relative change of the saturation.
         value: Largest relative change of the brightness.
-        blur: Share of the images blurred a little.
-        rotation_degrees: Largest angle.
-        shear_degrees: Largest angle, each axis.
-        translation: Largest shift over the canvas's width and height; None for wherever image and
-            canvas still cover each other.
-        flip: Share of the images mirrored.
-        hull: Boxes become the hull of their turned corners, shrunk a little by the angle as in the
-            published code; otherwise they keep their size and follow their centre.
-        min_height_px: Smaller boxes are ignored regions.
-        min_visible: So are boxes of which less is left inside the canvas.
-        published: Make views as the published code does, see
-            `pipelines.training.data.published_augmentation`; then `fit`, `aspect`,
-            `hue`, `blur`, `hull`, `min_height_px` and `min_visible` do not
-            count.
+        blur: Share of the images that are slightly blurred.
+        rotation_degrees: Largest angle of rotation.
+        shear_degrees: Largest angle of shear along each axis.
+        translation: Largest shift relative to the canvas's width and height; None for any shift at
+            which image and canvas cover each other.
+        flip: Share of the images that are mirrored.
+        hull: Replace a box by the hull of its rotated corners, shrunk slightly with the angle as in
+            the published code; otherwise boxes keep their size and follow their centre.
+        min_height_px: Boxes of smaller height become ignored regions.
+        min_visible: Boxes with a smaller share inside the canvas become ignored regions.
+        published: Make views like the published code, see
+            `pipelines.training.data.published_augmentation`. Then `fit`, `aspect`, `hue`, `blur`,
+            `hull`, `min_height_px` and `min_visible` have no effect.
 
     Raises:
-        ValueError: If a value is not accepted.
+        ValueError: If a value is wrong.
     """
 
     mosaic: float = 0.5

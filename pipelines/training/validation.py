@@ -1,4 +1,4 @@
-"""How good a network is while it learns: boxes, embeddings and tracks on sequences left out."""
+"""Scores a network during training: boxes, embeddings and tracks on validation sequences."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from jde_ray.pipelines.training.settings import ValidationConfig
 from jde_ray.pipelines.video.image_folder import list_images
 
 FALSE_ACCEPT_RATE = 0.1
-LEAST_SCORE = 0.05  # detections below it do not count for average precision
+LEAST_SCORE = 0.05  # detections below this score do not count for average precision
 
 
 class Validation:
     """Scores a network: AP at IoU .5, TPR at FAR .1, MOTA, IDF1.
 
-    Boxes, embeddings and tracks are judged by `pipelines.evaluation`, as `jde eval` judges them:
-    detections on distractors do not count, and embeddings are read at the boxes of the ground
-    truth (`models.jde.person_cells`).
+    Boxes, embeddings and tracks are scored by `pipelines.evaluation`, like `jde eval` scores them:
+    detections on distractors do not count, and embeddings are read at the ground-truth boxes
+    (`models.jde.person_cells`).
 
     Args:
-        config: Sequences, and how many of their frames.
-        root: Folder that they lie under.
+        config: Sequences, and the number of their frames to use.
+        root: Folder that contains them.
 
     Raises:
         ValueError: If a sequence or its ground truth is missing or cannot be read.
@@ -58,7 +58,7 @@ class Validation:
             self.truths.append(FramesSeen(config.max_frames, 1).truth(read_ground_truth(truth)))
 
     def __call__(self, model: JDE) -> dict[str, dict[str, float]]:
-        """Scores in [0, 1] by sequence, and `OVERALL` of all frames together."""
+        """Scores in [0, 1] by sequence, and `OVERALL` for all frames together."""
         was_training = model.training
         model.eval()
         boxes: dict[str, ImageBoxes] = {}
@@ -86,7 +86,7 @@ class Validation:
     def judge(
         self, model: JDE, folder: Path, truth: GroundTruth
     ) -> tuple[ImageBoxes, KnownEmbeddings]:
-        """Detections and embeddings of every n-th frame, beside the truth."""
+        """Detections and embeddings of every n-th frame, with the ground truth."""
         every, most = self.config.every, self.config.max_frames
         seen = FramesSeen(None if most is None else -(-most // every), every)
         video = Video(str(folder), folder.name, is_image_folder=True)
@@ -100,7 +100,7 @@ class Validation:
     def _track(
         self, model: JDE, folder: Path, truth: GroundTruth, weights: Path, out: Path
     ) -> SequenceScores:
-        """The sequence tracked as `jde track` does it, in this process."""
+        """Track the sequence as `jde track` does, but in this process, and score the tracks."""
         config = TrackConfig(
             detection=DetectionConfig(
                 weights=str(weights),
@@ -126,5 +126,5 @@ def _ratios(scores: SequenceScores) -> dict[str, float]:
 
 
 def headline(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """`ap 61.2  tpr_at_far 80.1  mota 40.0  idf1 50.0` over all sequences, percent."""
+    """Scores over all sequences in percent: `ap 61.2  tpr_at_far 80.1  mota 40.0  idf1 50.0`."""
     return "  ".join(f"{name} {100 * value:.1f}" for name, value in scores[OVERALL].items())

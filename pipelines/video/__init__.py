@@ -1,1 +1,1 @@
-"""Videos and image folders: found, opened, split, decoded and drawn."""
+"""Opening, splitting, decoding, drawing and encoding videos and image folders."""

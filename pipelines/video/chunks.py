@@ -1,7 +1,7 @@
-"""Decode a video: into chunks of letterboxed frames, or into its frames in full size.
+"""Decode a video into chunks of letterboxed frames, or into frames in full size.
 
-`decode_segment` never raises: what goes wrong becomes a last chunk with an error, so that one
-video cannot end the run and a replay returns the same number of rows.
+`decode_segment` never raises: an error becomes a last chunk that holds it, so that one video cannot
+end the run and a replay returns the same number of rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jde_ray.pipelines.video.frame import Frame
 from jde_ray.pipelines.video.image_folder import decode_images
 from jde_ray.pipelines.video.video_file import MiscountError, decode_file
 
-UNKNOWN_INFO = VideoInfo(0, 0, 0.0)  # of a video that could not be opened
+UNKNOWN_INFO = VideoInfo(0, 0, 0.0)  # for a video that could not be opened
 
 
 def decode_segment(
@@ -36,20 +36,20 @@ def decode_segment(
     """Decode, letterbox and pack the frames of a segment.
 
     Args:
-        segment: What to decode.
+        segment: Segment to decode.
         size: Width and height of the network's input in pixels.
         resize: `fast` (one swscale pass to the letterboxed size) or `published` (RGB in full
-            size, then OpenCV's INTER_AREA). Images, and frames that are enlarged, are resized by
-            OpenCV in both.
-        chunk_frames: T, the frames of a chunk.
-        vid_stride: Every n-th frame is taken; `frame_index` stays the source's.
+            size, then OpenCV's INTER_AREA). With either, OpenCV resizes images and frames that are
+            enlarged.
+        chunk_frames: T, the number of frames per chunk.
+        vid_stride: Take every n-th frame; `frame_index` counts all frames of the source.
         max_frames: Stop after this many taken frames.
         rect: Fit the input to the shape of the video's first frame, with the area of `size`.
 
     Yields:
-        Chunks of exactly T frames, numbered over the whole video; the last one is padded with
-        zeros, and has `is_last` at the end of the video. After an error that chunk has n = 0;
-        frames decoded since the last full chunk are left out.
+        Chunks of exactly T frames, numbered over the whole video. The last one is padded with
+        zeros; at the end of the video it has `is_last`. After an error the last chunk has n = 0,
+        and frames decoded since the last full chunk are left out.
     """
     taken_before = -(-segment.start_frame // vid_stride)
     first_chunk = taken_before // chunk_frames
@@ -72,7 +72,7 @@ def read_frames(video: Video) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """Frame number, time in seconds and upright RGB `(H, W, 3)` of every frame in source pixels.
 
     Raises:
-        VideoError: Where the video cannot be read on; other exceptions are mapped to it.
+        VideoError: If the video cannot be read to its end; other exceptions are mapped to it.
     """
     index = 0
     try:
@@ -95,7 +95,7 @@ def _every(frames: Iterator[Frame], stride: int) -> Iterator[Frame]:
 
 def _letterbox_fast(frame: Frame, size: tuple[int, int]) -> NDArray[np.uint8]:
     letterbox = Letterbox(frame.info.width, frame.info.height, *size)
-    if letterbox.ratio >= 1:  # enlarged: OpenCV is quicker (docs/decisions/0005)
+    if letterbox.ratio >= 1:  # OpenCV enlarges faster (docs/decisions/0005)
         return _letterbox_published(frame, size)
     return letterbox.place(frame.scaled(*letterbox.scaled_size))
 
@@ -106,7 +106,7 @@ def _letterbox_published(frame: Frame, size: tuple[int, int]) -> NDArray[np.uint
 
 
 class _Packer:
-    """Packs frames into chunks, one chunk behind so that the last one can be marked."""
+    """Packs frames into chunks; it holds back one chunk so that the last one can be marked."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class _Packer:
         self._start_chunk()
 
     def fit(self, frame: Frame) -> None:
-        """Take the shape of the input from the first frame, if that is wanted."""
+        """Set the input size from the first frame if `rect` is set."""
         if self._to_fit:
             self.size = fitted_size(frame.info.width, frame.info.height, self.size)
             self._to_fit = False
@@ -139,7 +139,7 @@ class _Packer:
         self._num_damaged = 0
 
     def add(self, frame: Frame, pixels: NDArray[np.uint8]) -> Iterator[FrameChunk]:
-        """Take one more frame; yields the full chunk before it, if there is one."""
+        """Add a frame; yield the full chunk before it, if any."""
         if len(self._index) == self._chunk_frames:
             yield self._chunk(is_last=False)
             self._start_chunk()

@@ -1,8 +1,8 @@
-"""Is a file as long as its own structure says? Reads a few headers, decodes nothing.
+"""Check from a few headers whether a file is as long as its structure states; decodes nothing.
 
-A cut-off AVI or Matroska file decodes without any error from libav, so the promise of the
-container is compared with the bytes there. Only promises about bytes count: frame counts and
-durations in headers are wrong in many good files.
+libav decodes a truncated AVI or Matroska file without any error, so the length stated by the
+container is compared with the file. Only stated lengths in bytes count: frame counts and durations
+in headers are wrong in many good files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from jde_ray.pipelines.video.iso_samples import samples_of_fragment, samples_of_index
 
-_MAX_BOXES = 100_000  # a hostile file may claim millions of tiny ones
+_MAX_BOXES = 100_000  # a malicious file may contain millions of tiny ones
 _MAX_MOOV_BYTES = 64 << 20
 _ISO_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof")
 _ISO_BOXES = frozenset(_ISO_FIRST_BOXES) | {
@@ -26,17 +26,16 @@ _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
 @dataclass(frozen=True)
 class Structure:
-    """What the outermost structure of a file says.
+    """Properties of a file according to its top-level structure.
 
     Attributes:
         container: `iso` (mp4, mov), `avi`, `matroska`, `mpegts`, or `` for anything else.
-        promised_bytes: Length the file must have for its media data to be complete, 0 if unknown.
-        has_index: False for an iso file without its whole index (`moov`): which frames there
-            are is not known.
-        is_fragmented: An iso file in fragments, whose sample index is not all in `moov`.
-        is_encrypted: Samples are encrypted (iso common encryption).
-        samples: Of the tracks of an iso file, as far as its tables tell, by track number.
-        is_damaged: An iso file with a fragment of no track, or with something unknown between.
+        promised_bytes: Length that the file needs for its media data to be complete, 0 if unknown.
+        has_index: False for an iso file without a complete index (`moov`); its frames are unknown.
+        is_fragmented: Whether an iso file is fragmented, so that `moov` does not index all samples.
+        is_encrypted: Whether samples are encrypted (iso common encryption).
+        samples: Number of samples by track number of an iso file, where its tables state it.
+        is_damaged: Whether an iso file has a fragment of no track, or unknown data between boxes.
     """
 
     container: str = ""
@@ -49,10 +48,10 @@ class Structure:
 
 
 def read_structure(file: BinaryIO, num_bytes: int) -> Structure:
-    """Look at the outermost structure of a file.
+    """Read the top-level structure of a file.
 
     Args:
-        file: Seekable, any position.
+        file: Seekable file, at any position.
         num_bytes: Length of the file.
     """
     head = _read(file, 0, 200)
@@ -74,7 +73,7 @@ def _read(file: BinaryIO, position: int, count: int) -> bytes:
 
 
 def _iso_boxes(file: BinaryIO, num_bytes: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start and end of every top-level box; an end may lie behind the file's end."""
+    """Type, start and end of every top-level box; its end may be beyond the end of the file."""
     position = 0
     for _ in range(_MAX_BOXES):
         header = _read(file, position, 16)
@@ -83,7 +82,7 @@ def _iso_boxes(file: BinaryIO, num_bytes: int) -> Iterator[tuple[bytes, int, int
         size, kind = struct.unpack(">I4s", header[:8])
         if size == 1 and len(header) == 16:
             size = int.from_bytes(header[8:], "big")
-        elif size == 0:  # reaches to the end of the file
+        elif size == 0:  # the box extends to the end of the file
             size = num_bytes - position
         if size < 8:
             return
@@ -123,10 +122,10 @@ def _iso(file: BinaryIO, num_bytes: int) -> Structure:
 
 
 def _avi_promise(file: BinaryIO, num_bytes: int) -> int:
-    """End of the last `movi` list; a recorder that crashed leaves 0 there: no promise.
+    """End of the last `movi` list; 0 if a recorder that crashed did not fill in the length.
 
-    Before the first one the whole file is promised. What follows the last one may be missing: it
-    is only an index, and the frames are there without it.
+    Without a complete list the length in the RIFF header counts. Only an index follows the last
+    list; it may be missing.
     """
     position, promised = 0, 0
     whole = 8 + int.from_bytes(_read(file, 4, 4), "little")
@@ -136,7 +135,7 @@ def _avi_promise(file: BinaryIO, num_bytes: int) -> int:
             return promised or whole
         name, size = struct.unpack("<4sI", header[:8])
         if name == b"RIFF":
-            position += 12  # down into it: its chunks follow
+            position += 12  # enter the list; its chunks follow
             continue
         if name == b"LIST" and header[8:] == b"movi" and 4 < size < 0xFFFFFFFF:
             promised = max(promised, position + 8 + size)
@@ -147,7 +146,7 @@ def _avi_promise(file: BinaryIO, num_bytes: int) -> int:
 
 
 def _matroska_promise(file: BinaryIO) -> int:
-    """End of the segment, 0 where it was written without a length (live recordings)."""
+    """End of the segment; 0 if it has no length (live recordings)."""
     head = _read(file, 0, 16)
     start, size = _ebml_size(head, 4)
     if size is None or start is None:
@@ -161,7 +160,7 @@ def _matroska_promise(file: BinaryIO) -> int:
 
 
 def _ebml_size(data: bytes, position: int) -> tuple[int | None, int | None]:
-    """Position behind a variable-length size, and the size (None: unknown or cut off)."""
+    """Position after a variable-length size, and the size (None: unknown or truncated)."""
     if position >= len(data) or data[position] == 0:
         return None, None
     length = 9 - data[position].bit_length()

@@ -1,7 +1,7 @@
-"""Video files opened and checked before anything is decoded; library errors given a reason.
+"""Open and check video files before decoding, and map library errors to reasons.
 
-Only demuxers and decoders of the lists below are ever tried: libav also reads playlists and
-scripts that name other files.
+Only the demuxers and decoders listed below are used, since libav also reads playlists and scripts
+that refer to other files.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ CODECS = (
     *("mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4", "h263", "mjpeg", "png", "prores", "dnxhd"),
     *("ffv1", "huffyuv", "rawvideo", "wmv2"),
 )
-IMAGE_CODECS = ("mjpeg", "png")  # not decoded while a file is opened: packets are checked first
+IMAGE_CODECS = ("mjpeg", "png")  # packets are checked first, so opening a file decodes none
 DEFAULT_RATE = 30.0
-_HIGHEST_RATE = 240.0  # that a header is believed; libav takes the unit of the stamps for a rate
-_MOST_MEASURED = 240  # packets
+_HIGHEST_RATE = 240.0  # higher rates in headers are ignored: libav may use the unit of the stamps
+_MOST_MEASURED = 240  # packets read to measure the frame rate
 
-# libav's exceptions, most special first. Only `detail` below reaches the user.
+# libav's exceptions, most specific first. Users see only the text in the last column.
 _REASONS: tuple[tuple[type[BaseException], Reason, str], ...] = (
     (FileNotFoundError, Reason.NOT_FOUND, "no such file"),
     (PermissionError, Reason.ACCESS_DENIED, "no permission to read it"),
-    # libav's own checks answer with these two when a damaged header asks for gigabytes, or points
-    # behind the end; trouble with the disk or with memory arrives as Python's exceptions
+    # libav's own checks raise these two if a damaged header asks for gigabytes or points beyond the
+    # end of the file; disk and memory errors are raised as Python's exceptions
     (av.error.MemoryError, Reason.DECODE, "invalid data (a header that asks for too much)"),
     (av.error.OSError, Reason.DECODE, "invalid data (a header that points outside)"),
     (MemoryError, Reason.OUT_OF_MEMORY, "not enough memory to decode it"),
@@ -56,11 +56,11 @@ _REASONS: tuple[tuple[type[BaseException], Reason, str], ...] = (
 
 
 def to_video_error(error: BaseException, frame: int | None = None) -> VideoError:
-    """The reason and one line for any exception of a library.
+    """Map any exception of a library to a reason and a detail of one line.
 
     Args:
-        error: What was raised while a video was read.
-        frame: Frames decoded before.
+        error: Exception raised while a video was read.
+        frame: Number of frames decoded before.
     """
     if isinstance(error, VideoError):
         return error
@@ -76,19 +76,19 @@ def to_video_error(error: BaseException, frame: int | None = None) -> VideoError
 
 @dataclass
 class Opened:
-    """An open container with what is needed to read its frames."""
+    """An open container and the data needed to read its frames."""
 
     container: Any
     stream: Any
     structure: Structure
     num_bytes: int
     rate: float
-    walk: Walk | None = None  # of a Matroska file
+    walk: Walk | None = None  # for a Matroska file
 
 
 @contextmanager
 def opened(file: BinaryIO, video: Video) -> Iterator[Opened]:
-    """A container whose first video stream may be decoded: format, codec and size are accepted.
+    """Open a container and check format, codec and size of its first video stream.
 
     Raises:
         VideoError: `empty`, `encrypted`, `unsupported_format`, `unsupported_codec`,
@@ -131,31 +131,31 @@ def opened(file: BinaryIO, video: Video) -> Iterator[Opened]:
 
 
 def packets(source: Opened, *, from_start: bool = True) -> Iterator[Any]:
-    """Packets of the video; an empty one at the end makes the decoder give its last frames.
+    """Packets of the video; an empty one at the end makes the decoder return its last frames.
 
     Args:
-        source: Where they are read.
-        from_start: No seek came before: all of them are read.
+        source: Container to read.
+        from_start: Whether all packets are read, without a seek before.
 
     Raises:
-        VideoError: `decode`: libav says that this is the end, and the file's index has more.
+        VideoError: `decode`, if libav reports the end before the end of the file's index.
     """
     count, is_shown_whole = 0, source.stream.id in source.structure.samples
     while True:
         try:
             for packet in source.container.demux(source.stream):
-                # an edit list leaves packets out; where it shows all, damaged stamps do
+                # an edit list may discard packets; if it shows all, damaged stamps discard them
                 count += bool(packet.size) and not (packet.is_discard and is_shown_whole)
                 yield packet
             break
-        except IndexError:  # PyAV on a packet of a stream that was not there at the start (TS)
+        except IndexError:  # PyAV raises it for a packet of a stream that starts later (TS)
             continue
     if from_start:
         _refuse_missing(source, count)
 
 
 def _refuse_missing(source: Opened, count: int) -> None:
-    """Libav ends, or steps over, what it cannot read in a damaged file without a word."""
+    """Refuse a damaged file, at which libav stops or from which it skips data without an error."""
     promised, where = 0, "index"
     if source.walk is not None:
         if source.walk.damage:
@@ -167,7 +167,7 @@ def _refuse_missing(source: Opened, count: int) -> None:
             raise VideoError(Reason.DECODE, "invalid data (its fragments are damaged)", count)
         entries = source.stream.index_entries
         promised = source.structure.samples.get(source.stream.id, 0)
-        if count < max(promised, len(entries)):  # a sample without bytes is no packet
+        if count < max(promised, len(entries)):  # samples without bytes are not packets
             num_empty = sum(entry.size == 0 for entry in entries)
             promised = max(promised, len(entries)) - num_empty
     if count < promised:
@@ -176,7 +176,7 @@ def _refuse_missing(source: Opened, count: int) -> None:
 
 
 def _num_blocks(source: Opened, walk: Walk) -> int:
-    """Blocks of the stream; 0 where it is not known which track it is."""
+    """Number of blocks of the stream; 0 if its track is not known."""
     streams = _pictures(source.container)
     tracks = walk.video_tracks
     if len(tracks) != len(streams):
@@ -185,8 +185,8 @@ def _num_blocks(source: Opened, walk: Walk) -> int:
 
 
 def _refusal(error: Exception, structure: Structure, num_bytes: int) -> VideoError:
-    """Why a container cannot be decoded; a file that is cut off says so first."""
-    if not isinstance(error, av.error.FFmpegError | VideoError):  # of the file, not what it holds
+    """Why a container cannot be decoded; truncation takes precedence over other reasons."""
+    if not isinstance(error, av.error.FFmpegError | VideoError):  # reading failed, not decoding
         return to_video_error(error)
     if structure.promised_bytes > num_bytes:
         return VideoError(Reason.TRUNCATED, cut_detail(structure, num_bytes), 0)
@@ -197,12 +197,12 @@ def _refusal(error: Exception, structure: Structure, num_bytes: int) -> VideoErr
 
 
 def cut_detail(structure: Structure, num_bytes: int) -> str:
-    """How much of a file is missing, in one line."""
+    """One line with the length of a truncated file and the length it should have."""
     return f"the file has {num_bytes} bytes, its structure says {structure.promised_bytes}"
 
 
 def _pictures(container: Any) -> list[Any]:
-    """Video streams, without the cover of a sound file."""
+    """Video streams, without the cover art of a sound file."""
     return [s for s in container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
 
 
@@ -224,7 +224,7 @@ def _video_stream(container: Any) -> Any:
 
 
 def promised_frames(source: Opened) -> int:
-    """Frames of the video by its header, 0 where that says nothing; nobody relies on it."""
+    """Number of frames stated by the header, 0 if it states none; only an estimate."""
     stream, container = source.stream, source.container
     if stream.frames > 0:
         return int(stream.frames)
@@ -240,7 +240,7 @@ _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC: cover art of a sound f
 
 
 def _read_only(container: Any, stream: Any) -> None:
-    """Leave the other streams out: a sound that is missing would end the pictures with it."""
+    """Discard the other streams, since missing sound would end the video too."""
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all
@@ -255,7 +255,7 @@ def _nominal_rate(stream: Any) -> float | None:
 
 @contextmanager
 def _another_look(file: BinaryIO, options: dict[str, str]) -> Iterator[Any]:
-    """The same file opened once more; the container that is open already reads on where it was."""
+    """Open the same file again; the container that is already open keeps its position."""
     position = file.tell()
     file.seek(0)
     try:
@@ -266,7 +266,7 @@ def _another_look(file: BinaryIO, options: dict[str, str]) -> Iterator[Any]:
 
 
 def _measured_rate(file: BinaryIO, options: dict[str, str], index: int) -> float | None:
-    """Frames per second of the first packets (browsers write files that state no rate)."""
+    """Frames per second measured on the first packets; files written by browsers state no rate."""
     stamps: list[int] = []
     with suppress(av.error.FFmpegError, OSError), _another_look(file, options) as container:
         stream = container.streams[index]
@@ -283,12 +283,12 @@ def _measured_rate(file: BinaryIO, options: dict[str, str], index: int) -> float
 
 
 def _check_declared_size(file: BinaryIO, options: dict[str, str], index: int) -> None:
-    """Refuse what is too large by its header: libav forgets a size that it was told to refuse.
+    """Refuse a video whose header states too large a size, before libav drops that information.
 
     Raises:
         VideoError: `too_large`.
     """
-    blind = {**options, "codec_whitelist": "none"}  # so that no decoder looks at it
+    blind = {**options, "codec_whitelist": "none"}  # without any decoder
     with suppress(av.error.FFmpegError, OSError), _another_look(file, blind) as container:
         stream = container.streams[index]
         check_size(stream.width, stream.height)

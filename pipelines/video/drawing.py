@@ -1,4 +1,4 @@
-"""Tracks drawn on a video, and videos written as H.264 that a browser plays."""
+"""Draw tracks on frames and on videos."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def track_colour(track_id: int) -> Colour:
 
 
 class Trails:
-    """Where the feet of each track were lately.
+    """Recent foot points of each track.
 
     Args:
-        num_frames: Points kept for a track; a track not seen for this many frames is forgotten.
+        num_frames: Points kept per track; a track not seen for this many frames is forgotten.
     """
 
     def __init__(self, num_frames: int) -> None:
@@ -44,7 +44,7 @@ class Trails:
         self.points: dict[int, deque[Point]] = {}
 
     def update(self, track_ids: IntArray, tlbr: FloatArray) -> Mapping[int, Sequence[Point]]:
-        """Add the boxes `(n, 4)` of one frame; returns all trails, oldest point first."""
+        """Add the boxes `(n, 4)` of one frame; return all trails, oldest point first."""
         self._clock += 1
         for track_id, (x1, _, x2, y2) in zip(track_ids.tolist(), tlbr.tolist(), strict=True):
             trail = self.points.setdefault(track_id, deque(maxlen=self._num_frames))
@@ -67,15 +67,15 @@ def draw_tracks(
 
     Args:
         image: `(H, W, 3)` uint8 RGB.
-        track_ids: `(n,)`.
+        track_ids: `(n,)` ids.
         tlbr: `(n, 4)` corners in pixels.
         scores: `(n,)` in [0, 1].
         trails: Foot points by track id, oldest first; those of the given tracks are drawn.
-        caption: Written in the upper left corner.
+        caption: Text in the upper left corner.
     """
     canvas = np.ascontiguousarray(image).copy()
     line = max(1, round(image.shape[0] / 480))
-    order = np.argsort(tlbr[:, 3], kind="stable")  # the nearest last, over the others
+    order = np.argsort(tlbr[:, 3], kind="stable")  # the nearest last, on top of the others
     for i in order:
         _draw_trail(canvas, (trails or {}).get(int(track_ids[i]), ()), int(track_ids[i]), line)
     for i in order:
@@ -99,7 +99,7 @@ def _draw_trail(canvas: Image, trail: Sequence[Point], track_id: int, line: int)
 def _draw_label(
     canvas: Image, text: str, corner: Point, colour: Colour, *, at_top: bool = False
 ) -> None:
-    """Text on a filled plate above `corner`, moved inside the frame where it would leave it."""
+    """Text on a filled rectangle above `corner`, moved into the frame if it would leave it."""
     height, width = canvas.shape[:2]
     scale = max(0.36, height / 1500)
     weight = 2 if height >= 900 else 1
@@ -126,7 +126,7 @@ def annotate(
     Args:
         frames: Frame index from 0, presentation time in seconds and `(H, W, 3)` uint8 RGB.
         rows: Table of `tracks/*.parquet`, in any order.
-        out: The mp4 file; it appears when it is complete.
+        out: Path of the mp4 file, which appears once it is complete.
         frames_per_second: Nominal rate, for players and the length of trails.
 
     Returns:

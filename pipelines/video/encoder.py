@@ -15,7 +15,7 @@ import numpy as np
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.video.frame import Image
 
-_TICKS = 90_000  # a second: every usual frame rate is a whole number of these
+_TICKS = 90_000  # per second; frames of all usual rates last an integer number of ticks
 _ENCODERS = ("libx264", "libopenh264")
 _QUALITY = {
     "libx264": {"crf": "23", "preset": "veryfast"},
@@ -27,9 +27,9 @@ def write_video(frames: Iterable[tuple[float, Image]], out: Path, frames_per_sec
     """Write frames as H.264 (yuv420p, constant quality, index in front) that a browser plays.
 
     Args:
-        frames: Presentation time in seconds, rising, and `(H, W, 3)` uint8 RGB of one size. An
-            odd size grows by a repeated row or column, since the format wants even ones.
-        out: The mp4 file; it appears when it is complete.
+        frames: Presentation time in seconds, rising, and `(H, W, 3)` uint8 RGB of one size. Odd
+            sizes grow by a repeated row or column, since the format requires even ones.
+        out: Path of the mp4 file, which appears once it is complete.
         frames_per_second: Nominal rate, for players.
 
     Returns:

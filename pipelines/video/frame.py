@@ -1,4 +1,4 @@
-"""One decoded frame, wherever it comes from: upright RGB in the size asked for, on demand."""
+"""One decoded frame of any source, converted on demand to upright RGB of a given size."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MAX_PIXELS = 36_000_000
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded frame that is converted when asked, so that frames left out cost no conversion.
+    """A decoded frame, converted on demand so that skipped frames cost no conversion.
 
     Attributes:
         frame_index: 0-based rank in decode output order.
         time_s: Presentation time in seconds from the start of the video, strictly rising.
-        info: Size and rate of the video: those of its first frame.
-        scaled: `scaled(width, height)` is the upright frame `(height, width, 3)` RGB uint8, in
-            one pass.
-        is_damaged: The decoder concealed missing data in it.
+        info: Size and rate of the video; the size is that of its first frame.
+        scaled: `scaled(width, height)` returns the upright frame `(height, width, 3)` RGB uint8,
+            in one pass.
+        is_damaged: Whether the decoder concealed missing data in it.
     """
 
     frame_index: int

@@ -1,4 +1,4 @@
-"""Find images that are frames of one video, by the numbers in their names."""
+"""Recognise images that are frames of one video by the numbers in their names."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ _NUMBER = re.compile(r"[0-9]+")
 
 
 def frame_order(path: PurePath) -> tuple[str, list[str], list[int], str]:
-    """Key that sorts images folder by folder, numbers in names as numbers."""
+    """Key that sorts images by folder, and numbers in names as numbers."""
     return str(path.parent), _NUMBER.split(path.name), _numbers(path), path.name
 
 
 def follow(paths: Sequence[PurePath], largest_gap: int) -> list[str]:
-    """For each image the run of frames that it belongs to.
+    """The run of frames that each image belongs to.
 
-    An image continues the run of the one before it if it lies in the same folder, its name
-    differs in one number only, the same one throughout the run, and that has grown by at most
-    `largest_gap`. So `set00_V000_9.png` and `set00_V000_10.png` are frames of one video,
+    An image continues the run of the previous one if it is in the same folder, its name differs
+    only in one number, the same one throughout the run, and that number has grown by at most
+    `largest_gap`. For example, `set00_V000_9.png` and `set00_V000_10.png` are frames of one video,
     `set00_V000_9.png` and `set00_V001_0.png` are not, nor are `s5.jpg` and `s870.jpg`.
 
     Args:
-        paths: In the order of `frame_order`.
-        largest_gap: Frames between two neighbours, at least 1.
+        paths: Images in the order of `frame_order`.
+        largest_gap: Largest difference of two neighbours' numbers, at least 1.
 
     Returns:
-        A name for each, the same within a run: that of its first image.
+        For each image, the name of the first image in its run.
     """
     runs: list[str] = []
     run, place = "", None
@@ -42,7 +42,7 @@ def follow(paths: Sequence[PurePath], largest_gap: int) -> list[str]:
 
 
 def _step(first: PurePath, second: PurePath, largest_gap: int) -> int | None:
-    """Which of its numbers counts from one image to the next, None if they do not follow."""
+    """Index of the number that counts from one image to the next; None if they do not follow."""
     if (first.parent, _NUMBER.split(first.name)) != (second.parent, _NUMBER.split(second.name)):
         return None
     pairs = list(zip(_numbers(first), _numbers(second), strict=True))

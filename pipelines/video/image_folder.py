@@ -1,6 +1,6 @@
-"""Videos stored as one image a frame: MOTChallenge sequences and plain folders.
+"""Videos stored as one image per frame: MOTChallenge sequences and plain folders.
 
-EXIF orientation is ignored: labels of such sequences are in stored pixels.
+EXIF orientation is ignored, since labels of such sequences refer to stored pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 
 
 def is_image(name: str) -> bool:
-    """Whether a file name says that it is an image (hidden files never are)."""
+    """Whether a file name has the suffix of an image; hidden files do not count."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
@@ -46,7 +46,7 @@ def images_version(uri: str) -> str:
     """Version of the frames of `list_images(uri)`: names, sizes and times, and the rate.
 
     Raises:
-        OSError: If the folder cannot be read, or an image vanished meanwhile.
+        OSError: If the folder cannot be read, or an image has disappeared in the meantime.
     """
     images = list_images(uri)
     digest = hashlib.sha256(f"{sequence_rate(Path(uri))}\n".encode())
@@ -62,14 +62,14 @@ def _frame_order(name: str) -> tuple[list[tuple[int, str]], str]:
 
 
 def decode_images(segment: Segment) -> Iterator[Frame]:
-    """Frames of an image folder in order; an image is read when its pixels are asked for.
+    """Frames of an image folder in order; an image is read when its pixels are requested.
 
     Args:
-        segment: Which frames of which folder.
+        segment: Folder and range of frames.
 
     Raises:
         VideoError: `not_found`, `empty`, `access_denied`, `changed_during_read`, `too_large` or
-            `decode`; reading an image later may raise the last two too.
+            `decode`; requesting the pixels may also raise the last two.
     """
     video = segment.video
     _refuse_changed(segment)
@@ -104,10 +104,9 @@ def read_image_file(
     """Read an image file, checked before it is decoded: the only reader of images from disk.
 
     Args:
-        path: JPEG, PNG or BMP by its content, whatever its suffix.
-        frame: Frame number for the errors.
-        apply_orientation: Turn the image as its EXIF orientation says; otherwise the pixels are
-            returned as stored.
+        path: File with the content of a JPEG, PNG or BMP, with any suffix.
+        frame: Frame number for error messages.
+        apply_orientation: Apply the EXIF orientation; otherwise return the pixels as stored.
 
     Returns:
         `(H, W, 3)` uint8 RGB.

@@ -1,8 +1,8 @@
-"""Headers of images, read before any memory for pixels is taken.
+"""Read and check the headers of images before any memory for pixels is allocated.
 
-Some good-looking images of a megabyte keep a decoder busy for minutes: a JPEG of thousands of
+Some harmless-looking images of a megabyte keep a decoder busy for minutes: a JPEG with thousands of
 scans, each of which passes over all pixels, and a PNG whose compressed texts unpack to gigabytes.
-`check_image` refuses the first and takes the texts from the second.
+`check_image` refuses the former and removes the texts from the latter.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ MAX_SCANS = 64  # progressive encoders write about ten
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# not a byte FF of compressed data (00 follows it), a restart, or one of several FF before a marker
+# excludes FF in compressed data (followed by 00), restarts, and repeated FF before a marker
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
-_MAX_SEGMENTS = 100_000  # a hostile file may hold millions that are empty
+_MAX_SEGMENTS = 100_000  # a malicious file may contain millions of empty ones
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class ImageHeader:
     """Kind and size of an image.
 
     Attributes:
-        kind: By its first bytes, whatever its name or content type says.
-        width: In stored pixels, before any EXIF rotation.
-        height: Height in pixels.
-        is_animated: An APNG or an animated WebP.
+        kind: Format according to the first bytes, not to the name or content type.
+        width: Width in stored pixels, before any EXIF rotation.
+        height: Height in stored pixels.
+        is_animated: Whether it is an APNG or an animated WebP.
     """
 
     kind: ImageKind
@@ -43,7 +43,7 @@ class ImageHeader:
 
 
 def read_header(data: bytes) -> ImageHeader | None:
-    """Header of a JPEG, PNG, WebP or BMP, None for anything else or a header that is cut off."""
+    """Header of a JPEG, PNG, WebP or BMP; None for anything else and for truncated headers."""
     if data[:8] == _PNG:
         return _png_header(data)
     if data[:2] == _JPEG:
@@ -57,7 +57,7 @@ def read_header(data: bytes) -> ImageHeader | None:
 
 
 def reaches_its_end(data: bytes) -> bool:
-    """Whether the end marker is there: OpenCV fills a cut-off image with grey without a word."""
+    """Whether the end marker is present; OpenCV silently fills truncated images with grey."""
     if data[:2] == _JPEG:
         end = data.rfind(_END)
         return end >= 0 and data.find(_SCAN, end) < 0
@@ -67,19 +67,19 @@ def reaches_its_end(data: bytes) -> bool:
 
 
 def check_image(data: bytes, max_scans: int = MAX_SCANS, frame: int | None = None) -> bytes:
-    """The bytes of an image that a decoder may have; its time is then bounded by its pixels.
+    """The bytes of an image that are safe to decode: the time is then bounded by its pixels.
 
     Args:
-        data: A whole image of any kind.
-        max_scans: Passes over the pixels of a JPEG that are accepted.
-        frame: Number of the frame that it is, for the error.
+        data: A complete image of any format.
+        max_scans: Largest number of scans of a JPEG, each of which passes over all pixels.
+        frame: Frame number for the error message.
 
     Returns:
-        `data`; of a PNG only the chunks that make up its picture: the rest (texts, profiles,
-        times) does not change the pixels that OpenCV returns.
+        `data`; for a PNG only the chunks of the picture, since the others (texts, profiles, times)
+        do not change the pixels that OpenCV returns.
 
     Raises:
-        VideoError: `too_large`: a JPEG of more scans.
+        VideoError: `too_large`, if a JPEG has more scans.
     """
     if data[:8] == _PNG:
         return _picture_chunks(data)
@@ -89,9 +89,9 @@ def check_image(data: bytes, max_scans: int = MAX_SCANS, frame: int | None = Non
 
 
 def check_packet(data: bytes, frame: int) -> bytes:
-    """As `check_image`, of a frame of an MJPEG or PNG video: libav's decoder does the work there.
+    """Like `check_image`, for a frame of an MJPEG or PNG video, which libav decodes.
 
-    It takes two bytes for a scan wherever they stand, so they are counted wherever they stand.
+    libav takes the marker of a scan for one at any position, so all positions are counted.
 
     Raises:
         VideoError: `too_large`.
@@ -108,7 +108,7 @@ def _too_many_scans(most: int, frame: int | None) -> VideoError:
 
 
 def _has_more_scans(data: bytes, most: int) -> bool:
-    """Count scans as libjpeg meets them: what stands inside segments or behind the end is none."""
+    """Count scans like libjpeg, which ignores markers inside segments and after the end."""
     if data.count(_SCAN) <= most:
         return False
     position, num_scans = 2, 0
@@ -120,13 +120,13 @@ def _has_more_scans(data: bytes, most: int) -> bool:
         if num_scans > most:
             return True
         position = found.end()
-        if found[0] != b"\xff\x01":  # the only one left that stands alone
+        if found[0] != b"\xff\x01":  # the only remaining marker without a segment
             position += int.from_bytes(data[position : position + 2], "big")
     return True
 
 
 def _picture_chunks(data: bytes) -> bytes:
-    """A PNG without its ancillary chunks (a small letter says so), but with its transparency."""
+    """A PNG without ancillary chunks (named with a small first letter), except transparency."""
     kept, position = [_PNG], 8
     while position + 8 <= len(data):
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
@@ -166,7 +166,7 @@ def _jpeg_header(data: bytes) -> ImageHeader | None:
 
 
 def _webp_header(data: bytes) -> ImageHeader | None:
-    """Of the three layouts: lossy `VP8 `, lossless `VP8L`, extended `VP8X` (RFC 9649)."""
+    """Header of any layout: lossy `VP8 `, lossless `VP8L` or extended `VP8X` (RFC 9649)."""
     if len(data) < 30:
         return None
     layout, body = data[12:16], data[20:30]

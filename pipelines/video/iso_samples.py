@@ -1,4 +1,4 @@
-"""How many samples an mp4 or mov file has of each track, by its own tables; nothing is decoded."""
+"""Number of samples per track of an mp4 or mov file, according to its tables; decodes nothing."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _IN_TRACK = frozenset(
         *(b"saiz", b"saio", b"senc", b"uuid", b"free"),
     }
 )
-_MOST_BOXES = 10_000  # in a box: a hostile one may claim millions
+_MOST_BOXES = 10_000  # per box; a malicious file may contain millions
 
 
 def samples_of_index(moov: bytes) -> dict[int, int | None]:
-    """Samples of every track.
+    """Number of samples by track.
 
-    Two tables count them, and the larger number holds: damage makes one smaller. Of a track of
-    which an edit list shows a part it is None, since libav leaves out the rest.
+    Two tables count them; the larger number is used, since damage makes one smaller. It is None
+    for a track that an edit list shows only in part, since libav leaves out the rest.
 
     Args:
-        moov: The whole box.
+        moov: Bytes of the complete box.
     """
     movie_scale = 0
     found: dict[int, int | None] = {}
@@ -43,10 +43,10 @@ def samples_of_index(moov: bytes) -> dict[int, int | None]:
 
 
 def samples_of_fragment(moof: bytes) -> tuple[Counter[int], bool]:
-    """Samples of every track in a fragment, and whether its boxes are sound.
+    """Number of samples by track in a fragment, and whether its boxes are intact.
 
     Args:
-        moof: The whole box.
+        moof: Bytes of the complete box.
     """
     found: Counter[int] = Counter()
     kinds, is_sound = set(), _is_filled(moof[8:])
@@ -64,7 +64,7 @@ def samples_of_fragment(moof: bytes) -> tuple[Counter[int], bool]:
 
 
 def _run_size(run: bytes) -> int:
-    """Bytes that a table of samples has by its own flags."""
+    """Length in bytes of a table of samples, according to its flags."""
     flags = _number(run, 0) & 0xFFFFFF
     columns = (flags >> 8 & 0xF).bit_count()
     return 8 + 4 * (flags & 1) + (flags & 4) + 4 * columns * _number(run, 4)
@@ -84,7 +84,7 @@ def _is_trimmed(track: bytes, movie_scale: int) -> bool:
     for place in range(8, min(len(edits), 8 + _number(edits, 4) * (2 * width + 4)), 2 * width + 4):
         length = int.from_bytes(edits[place : place + width], "big")
         start = int.from_bytes(edits[place + width : place + 2 * width], "big", signed=True)
-        if start != -1:  # else it says how long to wait
+        if start != -1:  # -1 marks an initial delay
             entries.append((length, start))
     if len(entries) != 1:
         return True
@@ -103,7 +103,7 @@ def _is_trimmed(track: bytes, movie_scale: int) -> bool:
 
 
 def _table(box: bytes) -> NDArray[np.int64]:
-    """Rows of two numbers, `(n, 2)`."""
+    """The `(n, 2)` rows of a table with two numbers per row."""
     count = min(_number(box, 4), max(0, len(box) - 8) // 8)
     return np.frombuffer(box, ">u4", 2 * count, 8 if count else 0).reshape(-1, 2).astype(np.int64)
 
@@ -119,12 +119,12 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _is_filled(data: bytes) -> bool:
-    """Whether the boxes end where what holds them ends."""
+    """Whether the last box ends at the end of the data."""
     return sum(8 + len(content) for _, content in _boxes(data)) == len(data)
 
 
 def _inside(data: bytes, *path: bytes) -> bytes:
-    """Content of the first box of each kind, one in the other; empty if there is none."""
+    """Content of the first box at a path of nested boxes; empty if there is none."""
     for wanted in path:
         data = next((content for kind, content in _boxes(data) if kind == wanted), b"")
     return data

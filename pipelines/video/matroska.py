@@ -1,8 +1,8 @@
-"""The structure of a Matroska file, followed while somebody else reads it: is it sound to its end?
+"""Check the structure of a Matroska file while libav reads it.
 
-libav steps over a damaged element to the next cluster, or ends there, without a word. Its own
-reading is watched here, so that nothing is read twice, which over S3 would cost a request a
-cluster. Where it leaps, the walk waits until the bytes behind its last element come by.
+libav silently skips a damaged element up to the next cluster, or stops there. The bytes it reads
+are therefore parsed here too, so that nothing is read twice, which over S3 would cost a request per
+cluster. When libav seeks ahead, the walk waits until the bytes after its last element are read.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _IN_CLUSTER = _ANYWHERE | {
 }
 _KNOWN = {_SEGMENT: _IN_SEGMENT, _CLUSTER: _IN_CLUSTER}
 _MASTERS = frozenset({_SEGMENT, _CLUSTER, _TRACKS, _TRACK, _GROUP})
-_HEAD = 24  # bytes: id, size and what is read of a content
+_HEAD = 24  # bytes of an element that are read: id, size and start of the content
 _VIDEO = 1
 
 
 class Walk:
-    """Where the next element starts, and what the ones before were.
+    """Position and result of walking the elements of a file.
 
     Args:
         num_bytes: Length of the file.
 
     Attributes:
-        damage: What is wrong with the structure, empty: nothing so far.
-        blocks: Of each track, that hold anything.
+        damage: Fault of the structure found so far; empty for none.
+        blocks: Number of blocks with content, by track.
     """
 
     def __init__(self, num_bytes: int) -> None:
@@ -46,21 +46,21 @@ class Walk:
         self._numbers: list[int] = []
         self._types: list[int] = []
         self._next, self._rest = 0, b""
-        self._open: list[tuple[int, int | None]] = []  # masters around `_next`, and their ends
+        self._open: list[tuple[int, int | None]] = []  # masters that contain `_next`, their ends
         self._has_ended = False
 
     @property
     def video_tracks(self) -> list[int]:
-        """Numbers of the tracks that hold pictures."""
+        """Numbers of the video tracks."""
         pairs = zip(self._numbers, self._types, strict=False)
         return [number for number, kind in pairs if kind == _VIDEO]
 
     def see(self, position: int, data: bytes) -> None:
-        """Take bytes that were read.
+        """Parse bytes that were read.
 
         Args:
-            position: Where in the file.
-            data: The bytes.
+            position: Position of the bytes in the file.
+            data: Bytes that were read.
         """
         is_end = position + len(data) >= self._num_bytes
         if self._next < position <= self._next + len(self._rest):
@@ -84,14 +84,14 @@ class Walk:
         name, at = _vint(head, 0, keep_marker=True)
         size, start = _vint(head, at) if name is not None and at <= 4 else (None, 0)
         if name is None or start == 0:
-            self._has_ended = 0 < len(head) < _HEAD and head[0] != 0  # cut off: no more of it
+            self._has_ended = 0 < len(head) < _HEAD and head[0] != 0  # truncated: the file ends
             if not self._has_ended:
                 self.damage = f"no element at byte {self._next}"
             return
         is_unknown = size == (1 << 7 * (start - at)) - 1
         self._leave_endless(name)
         parent, end = self._open[-1] if self._open else (0, None)
-        if name == _EBML and self._open:  # another recording behind one without a length
+        if name == _EBML and self._open:  # another recording after one without a length
             self._has_ended = True
             return
         content = self._next + start
@@ -113,7 +113,7 @@ class Walk:
             self._has_ended = name == _SEGMENT
 
     def _leave_endless(self, name: int) -> None:
-        """A cluster without a length ends where something of the segment begins."""
+        """Close a cluster without a length, which ends at the next element of the segment."""
         if self._open and self._open[-1] == (_CLUSTER, None) and name in _IN_SEGMENT - _ANYWHERE:
             self._open.pop()
 
@@ -131,11 +131,11 @@ class Walk:
 
 
 class Watched(io.RawIOBase):
-    """A file whose reader is watched by a `Walk`.
+    """A file that passes all bytes read from it to a `Walk`.
 
     Args:
-        file: Seekable; at its start.
-        num_bytes: Its length.
+        file: Seekable file, at its start.
+        num_bytes: Length of the file.
     """
 
     def __init__(self, file: Any, num_bytes: int) -> None:
@@ -173,7 +173,7 @@ def _is_over(stop: int | None, end: int | None) -> bool:
 
 
 def _vint(data: bytes, at: int, *, keep_marker: bool = False) -> tuple[int | None, int]:
-    """A number of variable length and where it ends; None and 0 where there is none."""
+    """A variable-length number and the position after it; None and 0 if there is none."""
     if at >= len(data) or data[at] == 0:
         return None, 0
     length = 9 - data[at].bit_length()

@@ -1,4 +1,4 @@
-"""The bytes of a source, wherever they lie, and proof that they stayed the same while read."""
+"""Open a source on disk or S3 as a file, and verify that it does not change while it is read."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from jde_ray.pipelines.video.containers import to_video_error
 
 @contextmanager
 def source_file(uri: str, version: str = "") -> Iterator[BinaryIO]:
-    """Bytes of a source, seekable; written to while it is read, it fails.
+    """Open a source as a seekable file; reading fails if the source is changed meanwhile.
 
     Args:
         uri: A path, or `s3://bucket/key`.
-        version: As `file_version` gave it before; empty accepts any.
+        version: Expected result of `file_version`; empty for any.
 
     Raises:
         VideoError: `not_found`, `access_denied`, `bad_key`, `unsupported_format` (not a regular
@@ -34,7 +34,7 @@ def source_file(uri: str, version: str = "") -> Iterator[BinaryIO]:
         try:
             yield file
         except (VideoError, av.error.FFmpegError, OSError):
-            _check_unchanged(file, before)  # a file still being written looks cut off
+            _check_unchanged(file, before)  # a file that is still being written looks truncated
             raise
         _check_unchanged(file, before)
 

@@ -1,9 +1,9 @@
-"""Split a long video at keyframes into segments that decode in parallel.
+"""Split a long video at keyframes into segments that are decoded in parallel.
 
-Only the packets are read, nothing is decoded. A video is split only if its container numbers
-frames reliably (mp4, mov, mkv, webm; every packet with a stamp of its own); any other is one
-segment. Segments start and end on borders of chunks, so that the chunks, and with them what the
-network sees, are the same as those of the whole video.
+Only packets are read; nothing is decoded. A video is split only if its container numbers frames
+reliably (mp4, mov, mkv, webm, with a distinct stamp per packet); any other becomes one segment.
+Segments start and end at chunk boundaries, so the chunks, and with them the network's input, are
+the same as for an unsplit video.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def split_segment(
     """Split the frames of a segment from its `start_frame` on.
 
     Args:
-        segment: All that is left to do of a video.
-        segment_frames: Wanted length of a segment; a video shorter than two is not split.
+        segment: The remaining frames of a video.
+        segment_frames: Desired length of a segment; a video shorter than two is not split.
         step: Source frames per chunk; segments start at multiples of it.
-        max_frames: Number of source frames that are wanted, None for all.
+        max_frames: Number of source frames to process; None for all.
 
     Returns:
         Segments in order, the last one without an end; `[segment]` if it cannot be split.
@@ -49,7 +49,7 @@ def split_segment(
                     return [segment]
                 index = _read_index(source)
     except (VideoError, av.error.FFmpegError, OSError, ValueError):
-        return [segment]  # decoding it tells what is wrong
+        return [segment]  # decoding will report the error
     if index is None:
         return [segment]
     segments = list(_segments(segment, index, segment_frames, step, max_frames))
@@ -74,7 +74,7 @@ def _split_folder(
 
 
 def _is_worth_it(source: Opened, segment: Segment, segment_frames: int) -> bool:
-    """By what the header says of the duration, so that short videos are not read for this."""
+    """Whether the duration in the header is long enough; avoids reading short videos."""
     if source.structure.container not in _CONTAINERS:
         return False
     if source.structure.promised_bytes > source.num_bytes:
@@ -90,7 +90,7 @@ class _Index:
     """Stamps of all frames of a video.
 
     Attributes:
-        pts: `(n,)` in the order of display.
+        pts: `(n,)` stamps in display order.
         keys: Frames at which decoding can start, ascending.
     """
 
@@ -99,7 +99,7 @@ class _Index:
 
 
 def _read_index(source: Opened) -> _Index | None:
-    """Read all packets; None if their stamps do not tell the number of every frame."""
+    """Read all packets; None if their stamps do not determine the number of every frame."""
     stamps: list[int] = []
     key_stamps: list[int] = []
     latest = -(2**63)
@@ -108,7 +108,7 @@ def _read_index(source: Opened) -> _Index | None:
             continue
         if packet.pts is None or packet.is_corrupt:
             return None
-        # what is decoded before a keyframe must be shown before it
+        # frames decoded before a keyframe must be shown before it
         if packet.is_keyframe and packet.pts > latest:
             key_stamps.append(packet.pts)
         latest = max(latest, packet.pts)
@@ -142,7 +142,7 @@ def _segments(
 def _starts(
     first: int, keys: list[Keyframe], wanted: int, segment_frames: int, step: int
 ) -> Iterator[int]:
-    """First frames of the segments: borders of chunks, each the first after a keyframe."""
+    """First frames of the segments: chunk boundaries, each the first one after a keyframe."""
     last = first
     yield first
     for key in keys:

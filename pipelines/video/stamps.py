@@ -1,7 +1,7 @@
-"""Time stamps of a file: when each frame is shown, and which frames are missing.
+"""Time stamps of a file: the time of each frame, and the frames that are missing.
 
-A time depends on the frame before and the frame behind only, and where all stamps rise on nothing
-but its own stamp. So a video that is split into segments, or resumed, has the times of the whole.
+A time depends only on the neighbouring frames, and if all stamps rise only on the frame's own
+stamp. Splitting a video into segments or resuming it therefore does not change the times.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import av
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.video.containers import Opened
 
-# Codecs of which a packet is a frame. Others have packets that are never shown (VP8), or that say
-# "as before" (MPEG-4), and only these two containers hold a frame in a packet for certain.
+# Codecs in which every packet is a frame. Others have packets that are never shown (VP8) or that
+# repeat the previous frame (MPEG-4). Only these two containers guarantee one frame per packet.
 _FRAME_CODECS = ("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9", "libvpx-vp9", "mjpeg")
 _FRAME_CONTAINERS = ("iso", "matroska")
-_RESTART_S = 1.0  # a stamp so far behind begins another recording
+_RESTART_S = 1.0  # a stamp this far behind the last one starts another recording
 
 
 class Clock:
     """Presentation times in seconds from the container's start, strictly rising.
 
-    A stamp is believed if it lies behind the last time and not behind the next stamp. Any other
-    frame gets a time between them, so that what follows has the times of its own stamps. A file
-    without stamps has `frame / rate`.
+    A stamp is used if it is later than the last time and not later than the next stamp. Any other
+    frame gets a time in between, so that the following frames keep their own stamps. In a file
+    without stamps the times are `frame / rate`.
 
     Args:
-        opened: Whose frames are timed.
+        opened: Container whose frames are timed.
     """
 
     def __init__(self, opened: Opened) -> None:
@@ -38,25 +38,25 @@ class Clock:
         self._base = float(opened.stream.time_base or 0)
         self._start = (opened.container.start_time or 0) / av.time_base
         container = opened.structure.container
-        # AVI stores no presentation times: with reordered frames libav passes decode times on
+        # AVI stores no presentation times: for reordered frames libav returns decode times
         has_times = not (container == "avi" and opened.stream.codec_context.has_b_frames)
         self._has_times = has_times and self._base > 0
-        # recordings of transport streams are joined, and each begins where it likes; the others
-        # have one time line, and are the ones that are split into segments
+        # transport streams may be joined from recordings that start at any time; the other
+        # containers have one time line, and only they are split into segments
         self._may_restart = container not in _FRAME_CONTAINERS
         self._last = self._anchor = -math.inf
         self._repeats = self._count = 0
 
     def timed(self, frames: Iterator[Any]) -> Iterator[tuple[Any, float, bool]]:
-        """Frames in order, each with its time and whether that is the one of its stamp.
+        """Frames in order, each with its time and whether that is its own stamp.
 
-        A frame is held back until the next one is there; an error comes behind it.
+        A frame is held back until the next one is decoded; an error is raised after it.
 
         Args:
-            frames: In the decoder's order.
+            frames: Frames in the decoder's order.
 
         Raises:
-            VideoError: That of `frames`.
+            VideoError: If `frames` raises it.
         """
         held = None
         try:
@@ -91,7 +91,7 @@ class Clock:
         return None if pts is None or not self._has_times else pts * self._base - self._start
 
     def _between(self, own: float | None, following: float | None) -> float:
-        """A time for a frame without a good stamp of its own."""
+        """A time for a frame whose own stamp cannot be used."""
         if not self._has_times:
             return self._count / self._rate
         if self._count == 0:
@@ -103,22 +103,23 @@ class Clock:
         if self._may_restart and own < self._last - _RESTART_S:
             self._start -= self._last + 1 / self._rate - own
             return self._last + 1 / self._rate
-        self._repeats += 1  # below any later stamp, however many there are
+        self._repeats += 1  # the time stays below all later stamps, for any number of repeats
         return self._anchor + self._base * self._repeats / (self._repeats + 1)
 
 
 class Unseen:
-    """Stamps of packets that went into the decoder, and of which no frame came out.
+    """Stamps of packets for which the decoder has returned no frame.
 
-    A decoder leaves out frames that it cannot decode, often without an error. Not all that stay
-    away are lost: a recording may start between keyframes, and pictures that are shown before its
-    first keyframe may refer to some that are not there.
+    A decoder leaves out frames that it cannot decode, often without an error. Not all of them are
+    lost: a recording may start between keyframes, and frames that are shown before its first
+    keyframe may refer to frames that were not recorded.
 
     Args:
-        opened: What is decoded; where a packet need not be a frame, nothing is noticed.
+        opened: Container that is decoded; nothing is counted if its packets need not be frames.
 
     Attributes:
-        is_from_key: The first packet is a keyframe, by the container: it must be decodable.
+        is_from_key: Whether the container marks the first packet as a keyframe, which must then be
+            decodable.
     """
 
     def __init__(self, opened: Opened) -> None:
@@ -133,7 +134,7 @@ class Unseen:
         self._num_sent = 0
 
     def sent(self, packet: Any) -> None:
-        """Take note of a packet before it is decoded."""
+        """Record a packet before it is decoded."""
         if not packet.size or packet.is_discard or packet.pts is None:
             return
         if self._num_sent == 0 and self._has_keys and self._is_key(packet):
@@ -145,13 +146,13 @@ class Unseen:
     def _is_key(self, packet: Any) -> bool:
         if packet.is_keyframe:
             return True
-        first = self._index[0] if len(self._index) else None  # the flag of a damaged one is lost
+        first = self._index[0] if len(self._index) else None  # a damaged packet loses its flag
         return (
             first is not None and first.is_keyframe and first.timestamp in (packet.pts, packet.dts)
         )
 
     def got(self, frame: Any) -> None:
-        """Take note of a frame; two fields in packets of their own make one."""
+        """Record a decoded frame; two fields in separate packets form one frame."""
         if frame.pts is None or frame.interlaced_frame:
             self._is_exact = False
         elif self._start is None:
@@ -159,10 +160,10 @@ class Unseen:
         self._waiting.discard(frame.pts)
 
     def count(self, before: int | None = None) -> int:
-        """Frames that are lost for certain.
+        """Number of frames that are certainly lost.
 
         Args:
-            before: A stamp that came out; later ones may still come.
+            before: Count only frames before this stamp; later ones may still be returned.
         """
         start = self._start
         if not self._is_exact or start is None:

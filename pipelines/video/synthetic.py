@@ -1,4 +1,4 @@
-"""Rendered street scenes as videos with their truth: data on a machine that has none."""
+"""Write rendered street scenes as videos with ground truth, for machines without data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def render_street(scene: StreetScene, path: Path, folder: Path) -> None:
-    """Write a video, and who is where in it as MOTChallenge text.
+    """Write a video and its ground truth as MOTChallenge text.
 
     Args:
-        scene: What happens.
-        path: The video to write; its stem is the sequence's name.
-        folder: Folder of the sequence; gets `gt/gt.txt` and, last, `seqinfo.ini`.
+        scene: Scene to render.
+        path: Video to write; its stem is the sequence's name.
+        folder: Folder of the sequence, for `gt/gt.txt` and, written last, `seqinfo.ini`.
     """
     import numpy as np
 
@@ -49,4 +49,4 @@ def render_street(scene: StreetScene, path: Path, folder: Path) -> None:
     truth_path.write_text(format_ground_truth(rows, visibility))
     size = (scene.width, scene.height)
     info = SequenceInfo(path.stem, rate, scene.num_frames, *size, "img1", ".jpg")
-    (folder / "seqinfo.ini").write_text(format_sequence_info(info))  # last: it is complete
+    (folder / "seqinfo.ini").write_text(format_sequence_info(info))  # marks it as complete

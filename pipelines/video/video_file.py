@@ -1,15 +1,15 @@
-"""Frames of a video file, one after the other, upright and with times that rise.
+"""Frames of a video file in order, upright and with rising times.
 
-* One thread decodes, and no hardware: the same file yields the same pixels.
+* Decoding uses one thread and no hardware, so that the same file yields the same pixels.
 * The frame number is the rank in decode output order. The container's own frame count and rate
-  are not believed; they lie where the rate varies.
-* The time is the presentation time stamp from the container's start. Where it is missing or does
-  not rise, a time between its neighbours' is taken (`pipelines.video.stamps`).
-* A frame that the decoder left out is an error where it can be known: a video is whole or failed.
-* Display rotation and mirroring are applied. Non-square pixels stay as they are stored.
-* A size that changes on the way is scaled to that of the first frame, as players do.
-* Pixels are as swscale sees their tags: BT.709, BT.2020 or BT.601 matrix and limited or full
-  range; without a tag BT.601 limited, as OpenCV does.
+  are not used, since they are wrong at variable rates.
+* The time is the presentation time stamp from the container's start. If it is missing or does not
+  rise, the time lies between those of the neighbours (`pipelines.video.stamps`).
+* If the decoder is known to have left out a frame, the video fails: no video is tracked in part.
+* Display rotation and mirroring are applied. Non-square pixels stay as stored.
+* Frames of another size are scaled to the size of the first one, as players do.
+* swscale converts colours by their tags: BT.709, BT.2020 or BT.601 matrix and limited or full
+  range; without a tag BT.601 limited, like OpenCV.
 """
 
 from __future__ import annotations
@@ -42,21 +42,20 @@ from jde_ray.pipelines.video.image_headers import check_packet
 from jde_ray.pipelines.video.source_file import source_file
 from jde_ray.pipelines.video.stamps import Clock, Unseen
 
-_LEAD_IN_PACKETS = 1000  # a recording may start between keyframes: this many may fail to decode
+_LEAD_IN_PACKETS = 1000  # may fail to decode at a start between keyframes
 _INTERPOLATION = Interpolation.AREA
 
 
 def decode_file(segment: Segment) -> Iterator[Frame]:
     """Frames of a segment of a video file in decode output order, from its `start_frame`.
 
-    A segment's frames, numbers and times are those of the whole file: after a seek the decoder
-    must give the expected keyframe first, else it starts at the beginning and counts; and the
-    frame behind the last one must carry the expected stamp.
+    Frames, numbers and times are the same as in the whole file: after a seek the decoder must
+    return the expected keyframe first, else decoding starts at the beginning and counts; and the
+    frame after the last one must have the expected stamp.
 
     Raises:
-        VideoError: Of any reason that says why the file cannot be read to its end, with the
-            number of frames decoded before.
-        MiscountError: A frame was numbered wrongly: the packets are not what the frames are.
+        VideoError: If the file cannot be read to its end, with the number of frames decoded before.
+        MiscountError: If a frame was numbered wrongly, because packets and frames differ.
     """
     with source_file(segment.video.uri, segment.version) as file:
         if segment.seek is not None:
@@ -73,7 +72,7 @@ def decode_file(segment: Segment) -> Iterator[Frame]:
 
 
 class MiscountError(Exception):
-    """A segment's frames are not the ones that its packets promised; decode the video whole."""
+    """A segment's frames differ from its packets; the video must be decoded as one segment."""
 
 
 class _Decoding:
@@ -85,19 +84,19 @@ class _Decoding:
         self._scaler = VideoReformatter()
         self._info: VideoInfo | None = None
         self._orientation = _UPRIGHT
-        self._count = 0  # of frames that have left; one more has been decoded
+        self._count = 0  # frames returned; one more has been decoded
         self._num_decoded = 0
         self._num_undecodable = 0
-        self._is_end_damaged = False  # of what was seen last
+        self._is_end_damaged = False  # whether the last packet or frame was damaged
 
     def seek(self, target: Keyframe) -> Iterator[Any] | None:
-        """Go to a keyframe; its number is that of the next frame.
+        """Seek to a keyframe, which becomes the next frame.
 
-        The first frame of the file is decoded before, since its size and orientation are those
+        The first frame of the file is decoded before, since it determines the size and orientation
         of the video.
 
         Returns:
-            Frames from the keyframe on; None if the decoder does not give it.
+            Frames from the keyframe on; None if the decoder does not return it.
         """
         frames, container = self.frames(), self._opened.container
         try:
@@ -109,22 +108,22 @@ class _Decoding:
             for frame in frames:
                 if frame.pts is None or frame.pts > target.pts:
                     return None
-                if frame.pts == target.pts:  # those before are of the group before, or lead it
+                if frame.pts == target.pts:  # earlier frames belong to the previous group
                     is_clean = frame.key_frame and frame.pict_type == PictureType.I
                     if not is_clean or frame.is_corrupt:
                         return None
                     self._count, self._num_decoded = target.frame, target.frame + 1
                     return chain((frame,), frames)
         except (StopIteration, VideoError, av.error.FFmpegError):
-            pass  # decoding from the beginning says what is wrong
+            pass  # decoding from the beginning will report the error
         return None
 
     def segment_frames(self, segment: Segment, frames: Iterator[Any]) -> Iterator[Frame]:
         """Frames of a segment, upright.
 
         Args:
-            segment: Which frames.
-            frames: From `segment.seek` on, or from the beginning.
+            segment: Range of frames.
+            frames: Frames from `segment.seek` on, or from the beginning.
         """
         is_cut = segment.seek is not None or segment.stop_pts is not None
         for frame, time_s, is_own_time in self._clock.timed(frames):
@@ -132,7 +131,7 @@ class _Decoding:
                 if frame.pts != segment.stop_pts or self._unseen.count(frame.pts):
                     raise MiscountError
                 return
-            # what the decoder conceals with, and an invented time, depend on what came before
+            # concealed data and interpolated times depend on earlier frames
             if is_cut and (frame.is_corrupt or not is_own_time):
                 raise MiscountError
             decoded = self._to_frame(frame, time_s)
@@ -150,7 +149,7 @@ class _Decoding:
             raise MiscountError if is_cut else VideoError(Reason.DECODE, detail, self._count)
 
     def frames(self, *, from_start: bool = True) -> Iterator[Any]:
-        """Frames that the decoder returns from here on."""
+        """Frames that the decoder returns from the current position on."""
         for packet in self._packets(from_start):
             self._unseen.sent(packet)
             for frame in self._decode(packet):
@@ -160,7 +159,7 @@ class _Decoding:
                 yield frame
 
     def refuse_cut_file(self) -> None:
-        """Fail before anything is decoded: the frames that are there would be thrown away."""
+        """Refuse a truncated file before decoding, since its frames would be thrown away."""
         opened = self._opened
         structure = opened.structure
         if structure.promised_bytes <= opened.num_bytes:
@@ -169,7 +168,7 @@ class _Decoding:
             entries = opened.stream.index_entries
             present = sum(entry.pos + entry.size <= opened.num_bytes for entry in entries)
             if len(entries) and present == len(entries):
-                return  # every frame is there, only the box around them says more
+                return  # all frames are present; only the enclosing box states more
         else:
             present = self._count_packets()
         raise VideoError(Reason.TRUNCATED, cut_detail(structure, opened.num_bytes), present)
@@ -177,7 +176,7 @@ class _Decoding:
     def _count_packets(self) -> int:
         count = 0
         try:
-            for packet in packets(self._opened, from_start=False):  # what is missing is known
+            for packet in packets(self._opened, from_start=False):  # the file is known to be cut
                 count += bool(packet.size) and not packet.is_corrupt
         except (av.error.FFmpegError, OSError):
             return count
@@ -189,7 +188,7 @@ class _Decoding:
                 if packet.size:
                     self._is_end_damaged = packet.is_corrupt
                 yield packet
-        except av.error.InvalidDataError as error:  # libav: the next sample is not in the file
+        except av.error.InvalidDataError as error:  # the next sample is not in the file
             raise VideoError(
                 Reason.TRUNCATED, "the file ends too early", self._num_decoded
             ) from error
@@ -210,7 +209,7 @@ class _Decoding:
         return frames
 
     def _checked(self, packet: Any) -> Any:
-        """An image as a packet, without what would hold its decoder."""
+        """A packet; one that is an image is checked and stripped of data that slows decoding."""
         data = bytes(packet)
         checked = check_packet(data, self._num_decoded)
         if len(checked) == len(data):
@@ -221,7 +220,7 @@ class _Decoding:
         return lighter
 
     def _after_invalid_data(self, error: Exception) -> list[Any]:
-        """Nothing at the start of a recording that begins between keyframes, else an error."""
+        """Return no frames at the start of a recording between keyframes, else raise an error."""
         self._num_undecodable += 1
         is_lead_in = self._num_decoded == 0 and self._num_undecodable <= _LEAD_IN_PACKETS
         if is_lead_in and not self._unseen.is_from_key:
@@ -240,7 +239,7 @@ class _Decoding:
         return Frame(index, time_s, info, scaled, bool(frame.is_corrupt))
 
     def _learn(self, frame: Any) -> VideoInfo:
-        """Size and orientation of the video are those of its first frame."""
+        """Take the size and orientation of the video from its first frame."""
         if self._info is None:
             self._orientation = _orientation(frame)
             sides = (frame.width, frame.height)
@@ -267,7 +266,7 @@ class _Decoding:
 
 @dataclass(frozen=True)
 class _Orientation:
-    """How a stored frame is turned for display: transposed first, then mirrored."""
+    """Orientation of a stored frame for display: transpose first, then mirror."""
 
     is_transposed: bool = False
     is_mirrored_x: bool = False
@@ -284,7 +283,7 @@ _UPRIGHT = _Orientation()
 
 
 def _orientation(frame: Any) -> _Orientation:
-    """From the display matrix; angles that are no quarter turn are left as they are."""
+    """Orientation by the display matrix; angles other than quarter turns are ignored."""
     matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
     if matrix is None:
         return _UPRIGHT

@@ -165,7 +165,7 @@ def test_help_names_what_to_install(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "onnx", "--out", "x.pt"], "accepted for onnx is the suffix .onnx"),
+        (["--format", "onnx", "--out", "x.pt"], "expected the suffix .onnx for onnx"),
         (["--format", "torch", "--out", "x.pt", "--size", "128x64"], "expected 96x64"),
         (["--format", "torch", "--out", "x.pt", "--size", "big"], "WIDTHxHEIGHT"),
         (["--format", "caffe", "--out", "x"], "'caffe' is not one of"),

@@ -28,7 +28,7 @@ NOTHING, OWN = "none", "joint"
 
 @dataclass(frozen=True)
 class Footage:
-    """A video with its ground truth, None where there is none."""
+    """A video and its ground truth, None if there is none."""
 
     video: Video
     truth: GroundTruth | None
@@ -36,7 +36,7 @@ class Footage:
 
 @dataclass(frozen=True)
 class Finder:
-    """A detector. Without embeddings of its own its detections carry vectors of width 0."""
+    """A detector; if it computes no embeddings, its detections have vectors of width 0."""
 
     name: str
     config: TrackConfig
@@ -57,7 +57,7 @@ class Embedder:
         return self.declared.file.stem
 
     def gives_the_same(self, other: Embedder) -> bool:
-        """Whether a detector with either makes the same combination."""
+        """Whether either embedder makes the same combination with a detector."""
         return self.declared == other.declared and self.config.tracking == other.config.tracking
 
 

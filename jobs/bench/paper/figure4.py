@@ -125,16 +125,16 @@ def build_combinations(given: Given, files: Sequence[Path]) -> list[Combination]
         settings = resolve_settings(values)
         finder = build_finder(Path(settings.track.detection.weights).stem, settings)
         if finder.name in [one.name for one in finders]:
-            raise ValueError(f"config: two of the name {finder.name}, expected different ones")
+            raise ValueError(f"config: two are named {finder.name}, expected different names")
         finders.append(finder)
         embedder = build_embedder(settings)
         if embedder is not None:
             known = embedders.setdefault(embedder.name, embedder)
             if not known.gives_the_same(embedder):
                 raise ValueError(
-                    f"config: two embedders of the name {embedder.name} or of other settings beside"
-                    f" it ({known.declared.file}, {embedder.declared.file}), expected different"
-                    " names"
+                    f"config: two embedders are named {embedder.name} but differ in file or"
+                    f" settings ({known.declared.file}, {embedder.declared.file}), expected"
+                    " different names"
                 )
             if known is embedder:  # otherwise it is combined with the joint network already
                 combinations.append(with_embedder(joint, embedder))

@@ -135,17 +135,17 @@ def row_of(name: str, measured: Sequence[Measured]) -> dict[str, Any]:
 
 
 def build_table(report: dict[str, Any]) -> Table:
-    """A line a source, and one over all."""
+    """Format the report as a table: one line per source, and one over all."""
     table = Table(
         title=f"{report['weights']}, {report['precision']}, {report['machine']}, "
         f"{report['threads']} threads",
-        caption=f"Frames a second ({report['clock']} time), one frame at a time, one part after "
-        "the other, warm-up left out. "
-        "FPSD: network alone, crops and embeddings included. FPSA: association alone. FPS: whole, "
-        "with decoding. A run over many cores is quicker: docs/measurements/performance.md.",
+        caption=f"Frames per second ({report['clock']} time), one frame at a time, one part after "
+        "the other, without warm-up. FPSD: network alone, including crops and embeddings. "
+        "FPSA: association alone. FPS: all, including decoding. A run on many cores is faster: "
+        "docs/measurements/performance.md.",
     )
     table.add_column("source", no_wrap=True)
-    for name in ("frames", "boxes a frame", "FPSD", "FPSA", "FPS", "MOTA"):
+    for name in ("frames", "boxes/frame", "FPSD", "FPSA", "FPS", "MOTA"):
         table.add_column(name, justify="right")
     rows = report["rows"] if len(report["rows"]) == 1 else [*report["rows"], report["overall"]]
     for row in rows:

@@ -1,4 +1,4 @@
-"""A service that does nothing: what the listener and its clients cost, for `jde bench serve`."""
+"""A service that does nothing, to measure the cost of listener and clients in `jde bench serve`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Empty:
     """
 
     async def __init__(self, address: str) -> None:  # type: ignore[misc]  # Ray awaits it
-        # not when `jde bench` is only imported
+        # imported here, since importing `jde bench` must stay cheap
         from jde_ray.pipelines.serving.api.server import Listener
         from jde_ray.pipelines.serving.config import Limits
 

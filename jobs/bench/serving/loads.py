@@ -1,4 +1,4 @@
-"""Loads for `jde bench serve`, and what their clients measure."""
+"""Loads for `jde bench serve`, and the measurements of their clients."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Client:
         Args:
             path: Path of the call.
             body: Encoded image.
-            wanted: Right answer, ignoring the stream's name; None: any answer will do.
+            wanted: Expected answer, ignoring the stream's name; None for any answer.
         """
         status = 0
         values: dict[str, Any] = {}
@@ -299,7 +299,7 @@ def slow_senders(port: int, number: int) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port on which nothing listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The service's processes as `jde bench serve` measures and kills them from outside."""
+"""Measures and kills the service's processes from outside, for `jde bench serve`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _service_processes() -> list[Path]:
         try:
             name, _, state = (folder / "stat").read_text().rpartition(")")
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # it has ended in the meantime
         parents[int(folder.name)] = (int(state.split()[1]), name.partition("(")[2])
     found = []
     for pid, (_, name) in parents.items():

@@ -223,8 +223,8 @@ def _soak_promises(parts: list[Row], minutes: float) -> list[Row]:
     rises = {name: growth(parts, name, minutes) for name in ("memory_mib", "descriptors")}
     later = [row["streams"] for row in parts[len(parts) // 2 :]]
     return [
-        _promise("soak: MiB of memory more a minute", rises["memory_mib"], 1),
-        _promise("soak: descriptors more a minute", rises["descriptors"], 1),
+        _promise("soak: growth of memory in MiB per minute", rises["memory_mib"], 1),
+        _promise("soak: growth of descriptors per minute", rises["descriptors"], 1),
         _promise("soak: most / fewest open streams in the second half", _ratio(later), 2),
         _promise("soak: calls failed", sum(row["failed"] for row in parts), 0),
     ]

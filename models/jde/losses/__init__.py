@@ -1,1 +1,1 @@
-"""Training losses of the two JDE heads, with their assignment of people to cells."""
+"""Training losses of anchor-based and anchor-free JDE heads; assignment of people to cells."""

@@ -1,7 +1,7 @@
-"""The paper's joint loss: for networks with anchors and (background, foreground) scores.
+"""The paper's joint loss, for networks with anchors and (background, foreground) scores.
 
-Its values are those of the published code (`tests/golden/training.npz`), except that two defects
-are fixed: the embedding loss of a batch without identities is 0 instead of NaN, and a head with one
+Its values are those of the published code (`tests/golden/training.npz`), with two defects fixed:
+the embedding loss of a batch without identities is 0 instead of NaN, and a head with a single
 foreground cell learns from it.
 """
 
@@ -21,17 +21,17 @@ from jde_ray.models.losses.embedding import EmbeddingLoss
 from jde_ray.models.losses.weighting import TaskGroup, build_weighting
 
 ANCHOR_TASKS = ("score", "box", "identity")
-# First uncertainties of the published code: weights begin near 32, 64 and 5
+# Initial uncertainties of the published code: weights start near 32, 64 and 5
 PUBLISHED_START = (-4.15, -4.85, -2.3)
 
 
 def _full(maps: Tensor) -> Tensor:
-    """At least float32: what autocast left in half is too coarse for a loss."""
+    """Maps in float32 at least: the half precision of autocast is too coarse for a loss."""
     return maps.float() if maps.dtype in (torch.bfloat16, torch.float16) else maps
 
 
 class AnchorLoss(nn.Module):
-    """The paper's loss, for each head: cross-entropy, smooth L1, embedding loss (section 3).
+    """The paper's loss per head: cross-entropy, smooth L1, embedding loss (section 3).
 
     Args:
         config: Configuration of a network with (background, foreground) scores.
@@ -41,7 +41,7 @@ class AnchorLoss(nn.Module):
         margin: Margin of the embedding loss `triplet`.
 
     Raises:
-        ValueError: If the scores are of another form.
+        ValueError: If the network's scores are sigmoids.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class AnchorLoss(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss and its unweighted parts, `score_32`, `box_32`, ... by head and task.
 
-        Arguments as for `JointLoss`. A head without foreground has a box and an identity loss of
-        0, still attached to its maps.
+        Arguments are those of `JointLoss`. For a head without foreground the box and identity
+        losses are 0, still attached to its maps.
         """
         parts: dict[str, Tensor] = {}
         for scale, (stride, of_scale) in enumerate(zip(STRIDES, maps, strict=True)):
@@ -95,7 +95,7 @@ def _names(stride: int) -> tuple[str, ...]:
 
 
 def score_loss(logits: Tensor, kind: Tensor) -> Tensor:
-    """Mean cross-entropy of the anchors that learn; 0 if none does.
+    """Mean cross-entropy over the anchors that learn; 0 if none does.
 
     Args:
         logits: `(B, A, 2, H, W)` of background and foreground.
@@ -106,5 +106,5 @@ def score_loss(logits: Tensor, kind: Tensor) -> Tensor:
 
 
 def box_loss(encoded: Tensor, target: Tensor) -> Tensor:
-    """Smooth L1 (beta 1) of `(F, 4)` offsets, the mean over all; 0 without foreground."""
+    """Mean smooth L1 (beta 1) of `(F, 4)` offsets; 0 without foreground."""
     return F.smooth_l1_loss(encoded, target, reduction="sum") / max(1, target.numel())

@@ -1,6 +1,6 @@
-"""Joint loss of the small model's anchor-free heads, and which loss a network is made for.
+"""Joint loss of the small model's anchor-free heads, and the choice of loss for a network.
 
-Detection is learned by a varifocal score loss and complete IoU, appearance from identities and from
+Detection learns from a varifocal score loss and complete IoU, appearance from identities and from
 a teacher. Embedding losses and weighting are those of the paper's `AnchorLoss`.
 """
 
@@ -41,9 +41,9 @@ def complete_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def varifocal(logits: Tensor, quality: Tensor, counted: Tensor) -> Tensor:
-    """Varifocal loss, Zhang et al. (2021), summed over counted cells.
+    """Varifocal loss, Zhang et al. (2021), summed over the counted cells.
 
-    Positives are weighted by their target, negatives by .75 p^2.
+    Positives are weighted by their target score, negatives by .75 p^2.
     """
     with torch.no_grad():
         weight = torch.where(quality > 0, quality, 0.75 * logits.sigmoid().pow(2)) * counted
@@ -120,7 +120,7 @@ class JointLoss(nn.Module):
 
 
 def _appearance(embedding: Tensor, target: Tensor) -> Tensor:
-    """Mean of 1 - cosine to the teacher's vectors, where there is one."""
+    """Mean of 1 - cosine to the teacher's vectors, over the boxes that have one."""
     known = target.abs().sum(1) > 0
     if not known.any():
         return embedding.sum() * 0
@@ -134,6 +134,6 @@ def build_loss(
     weighting: str = "uncertainty",
     margin: float = 0.0,
 ) -> JointLoss | AnchorLoss:
-    """The loss that a network's heads are made for; arguments as for both."""
+    """The loss that fits the network's heads; arguments are those of the two losses."""
     kind = AnchorLoss if config.score == "softmax" else JointLoss
     return kind(config, num_identities, embedding_loss, weighting, margin)

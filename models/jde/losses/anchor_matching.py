@@ -1,6 +1,6 @@
-"""Which anchors learn which person: overlap with fixed anchors, as the paper and its code do it.
+"""Assignment of people to fixed anchors by overlap, as in the paper and its code.
 
-A scale at a time and a person at a time, without a forced best match: a person may be the
+Scales and people are handled independently, without a forced best match: a person may be the
 foreground of several scales, of several cells, or of none.
 """
 
@@ -22,14 +22,14 @@ BACKGROUND_IOU = 0.4
 
 @dataclass(frozen=True)
 class AnchorTargets:
-    """Targets of the anchors of one scale, for a batch of `B` images.
+    """Targets of one scale's anchors, for a batch of `B` images.
 
     Attributes:
         kind: `(B, A, H, W)` int64: 1 foreground, 0 background, -1 not learned.
         row: `(B, A, H, W)` int64 row of `Labels` at foreground anchors, else -1.
         box: `(F, 4)` dx, dy, dw, dh of the foreground, in the order of `torch.nonzero(row >= 0)`.
-        identity: `(B, H, W)` int64 of each cell, -1 for none. The anchors of a cell share one
-            embedding; where they belong to several people the larger number wins.
+        identity: `(B, H, W)` int64 identity of each cell, -1 for none. The anchors of a cell share
+            one embedding; if they belong to several people, the larger number wins.
     """
 
     kind: Tensor
@@ -39,7 +39,7 @@ class AnchorTargets:
 
 
 def _at_centres(tlbr: Tensor, stride: int, height: int, width: int) -> Tensor:
-    """The boxes with their centres moved into the grid, as the published code compares them."""
+    """The boxes with their centres clamped into the grid, as the published code compares them."""
     half = (tlbr[:, 2:] - tlbr[:, :2]) / 2
     limit = tlbr.new_tensor([(width - 1) * stride, (height - 1) * stride])
     middle = ((tlbr[:, 2:] + tlbr[:, :2]) / 2).clamp(min=0).minimum(limit)
@@ -50,13 +50,13 @@ def _at_centres(tlbr: Tensor, stride: int, height: int, width: int) -> Tensor:
 def assign_anchors(
     config: JDEConfig, scale: int, labels: Labels, height: int, width: int
 ) -> AnchorTargets:
-    """Foreground where the best overlap is above .5, background below .4, between not learned.
+    """Foreground where the best overlap is above .5, background below .4; no learning in between.
 
-    Anchors that overlap an ignored box by .4 or stand in one are not learned either, unless they
-    are somebody's foreground; nor are those of images that teach no detection.
+    Anchors that overlap an ignored box by .4 or lie in one do not learn either, unless they are
+    foreground; nor do those of images that teach no detection.
 
     Args:
-        config: Configuration of the network, for its anchors.
+        config: Configuration that holds the anchors.
         scale: 0, 1, 2 for strides 32, 16, 8.
         labels: Ground truth of the batch.
         height: Grid height in cells.
@@ -92,5 +92,5 @@ def assign_anchors(
     box = encode(truth[row[of_image, anchor]], shapes[anchor], centres[anchor])
     shape = (batch, len(sizes), height, width)
     row = row.view(shape)
-    known = torch.cat((labels.identity, labels.identity.new_full((1,), -1)))  # row -1 has none
+    known = torch.cat((labels.identity, labels.identity.new_full((1,), -1)))  # -1 for row -1
     return AnchorTargets(kind.view(shape), row, box, known[row].amax(1))

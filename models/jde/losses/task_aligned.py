@@ -1,8 +1,8 @@
-"""Which cells learn which person: task-aligned assignment.
+"""Task-aligned assignment of people to cells.
 
 Feng et al., "TOOD: Task-aligned One-stage Object Detection" (2021), in the form that one-stage
-detectors use today: a cell inside a box is a candidate; those whose score and overlap agree
-best become its positives.
+detectors use today: cells inside a box are its candidates; those with the best product of score
+and overlap become its positives.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-TOP_CELLS = 10  # positives of a person at most
+TOP_CELLS = 10  # maximum positives per person
 SCORE_POWER = 0.5
 OVERLAP_POWER = 6.0
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Ground truth of a batch, all images' boxes in one list.
+    """Ground truth of a batch; the boxes of all images in one list.
 
     Attributes:
         image: `(G,)` int64 index of the image in the batch.
         tlbr: `(G, 4)` float32 corners in network pixels.
         identity: `(G,)` int64 class of the person, -1 for unknown.
         ignore: `(G,)` bool, neither a person to find nor background.
-        appearance: `(G, D)` float32 unit vectors of the teacher, zeros where there is none.
+        appearance: `(G, D)` float32 unit vectors of the teacher, zeros where it has none.
         learns_detection: `(B,)` bool, false for images that only teach appearance.
     """
 
@@ -40,10 +40,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Outcome for a batch of `B` images with `N` candidates.
+    """Targets of `N` candidates in each of `B` images.
 
     Attributes:
-        label: `(B, N)` int64 row of `Labels`, -1 where the cell is no positive.
+        label: `(B, N)` int64 row of `Labels`, -1 where the cell is not a positive.
         quality: `(B, N)` target score: 0 for background, else the overlap, scaled by alignment.
         counted: `(B, N)` bool, false where the score is not learned.
     """
@@ -71,12 +71,12 @@ def _inside(centres: Tensor, tlbr: Tensor) -> Tensor:
 
 @torch.no_grad()
 def assign(tlbr: Tensor, scores: Tensor, centres: Tensor, labels: Labels) -> Assignment:
-    """Positives, their target scores, and what is left out.
+    """Choose the positives, their target scores, and the cells that do not learn.
 
     Args:
         tlbr: `(B, N, 4)` predicted corners in network pixels.
         scores: `(B, N)` predicted scores in [0, 1].
-        centres: `(N, 2)` of the candidates' cells in network pixels.
+        centres: `(N, 2)` centres of the candidates' cells in network pixels.
         labels: Ground truth.
     """
     batch, count = scores.shape
@@ -95,7 +95,7 @@ def assign(tlbr: Tensor, scores: Tensor, centres: Tensor, labels: Labels) -> Ass
         alignment = scores[image].pow(SCORE_POWER) * overlap.pow(OVERLAP_POWER) * inside
         best, cells = alignment.topk(min(TOP_CELLS, count), dim=1)
         chosen = torch.zeros_like(inside).scatter_(1, cells, best > 1e-12)
-        # a cell wanted by several people goes to the one it overlaps most
+        # a cell chosen by several people goes to the one whose box it overlaps most
         owner = (overlap * chosen).argmax(0)
         positive = chosen.any(0)
         columns = torch.nonzero(positive).squeeze(1)

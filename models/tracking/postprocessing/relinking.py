@@ -1,7 +1,7 @@
-"""Broken tracks joined again: one that ends and a later one that looks the same become one.
+"""Relinking: joins a track that ends with a later one of the same appearance.
 
-The tracker drops a lost person after its buffer of frames and cannot look ahead. When the whole
-video is known, the mean embedding of a track identifies a person better than the running one.
+The tracker drops a lost person after its buffer of frames and cannot look ahead. Once all frames
+are known, the mean embedding of a track identifies a person better than the running one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class RelinkLimits:
     """Which tracks may be joined.
 
     Attributes:
-        max_gap_s: Seconds between the end of one and the start of the other, at most.
-        max_distance: Euclidean distance of their mean embeddings, at most (0 to 2).
-        max_speed: Way between the last box and the first, in heights of the smaller a second, at
-            most; one height is always allowed.
-        min_rows: Shorter tracks have no mean worth comparing and stay as they are.
+        max_gap_s: Maximum seconds between the end of one and the start of the other.
+        max_distance: Maximum Euclidean distance of their mean embeddings (0 to 2).
+        max_speed: Maximum speed from the last box to the first, in heights of the smaller box per
+            second; a distance of one height is always allowed.
+        min_rows: Shorter tracks are not joined, since their mean embedding is unreliable.
 
     Raises:
         ValueError: If a value is out of range.
@@ -45,16 +45,15 @@ class RelinkLimits:
 
 
 def relink(tracks: Trajectories, limits: RelinkLimits, frames_per_second: float) -> Trajectories:
-    """Join tracks that are one person's, as far as their embeddings tell.
+    """Join tracks whose embeddings indicate the same person.
 
-    Each track is followed by at most one other and follows at most one; of all ways to join them
-    the one with the least total distance against `max_distance` is taken. A joined track has the
-    lowest of its ids. No box changes.
+    Each track has at most one successor and one predecessor; the assignment maximises the sum of
+    `max_distance` - distance. A joined track takes the lowest of its ids. Boxes do not change.
 
     Args:
         tracks: Tracks of one video, with embeddings.
-        limits: Which may be joined.
-        frames_per_second: Rate of the video, which turns frame numbers into time.
+        limits: Which tracks may be joined.
+        frames_per_second: Frame rate of the video.
 
     Raises:
         ValueError: If the tracks have no embeddings.
@@ -91,7 +90,7 @@ def _distances(units: FloatArray) -> FloatArray:
 
 
 def _in_heights(last: FloatArray, first: FloatArray) -> FloatArray:
-    """`(k, k)` distance of centres in heights of the smaller box."""
+    """`(k, k)` distances of centres in heights of the smaller box."""
     centre_last, centre_first = (last[:, :2] + last[:, 2:]) / 2, (first[:, :2] + first[:, 2:]) / 2
     apart = np.linalg.norm(centre_last[:, None] - centre_first[None], axis=2)
     height = np.minimum((last[:, 3] - last[:, 1])[:, None], (first[:, 3] - first[:, 1])[None])
@@ -100,7 +99,7 @@ def _in_heights(last: FloatArray, first: FloatArray) -> FloatArray:
 
 
 def _renumber(tracks: Trajectories, before: IntArray, after: IntArray) -> Trajectories:
-    """Every track that follows another one takes its id; chains take their first one's."""
+    """Give every track of a chain the id of the chain's first track."""
     starts, ends = tracks.spans()
     ids = tracks.track_id[starts].copy()
     group = np.arange(len(ids))

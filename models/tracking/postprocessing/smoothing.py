@@ -1,7 +1,7 @@
-"""Boxes of finished tracks smoothed over all frames: the Rauch-Tung-Striebel smoother of filterpy.
+"""Smoothing the boxes of finished tracks over all frames, with filterpy's Rauch-Tung-Striebel.
 
-Unlike the tracker's filter it also uses the frames that follow: jitter goes, and a box lost
-and found again is reached gradually.
+Unlike the tracker's filter, the smoother also uses later frames: it removes jitter, and boxes move
+gradually to the place where a lost person is found again.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from jde_ray.models.boxes import tlbr_to_xyah, xyah_to_tlbr
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories, with_boxes
 
-# Standard deviations as shares of the box's height, a frame: how far a box may lie off, and by how
-# much a velocity may change. Measured in docs/measurements/accuracy.md.
+# Standard deviations per frame as shares of the box's height: error of a measured box, and change
+# of a velocity. Measured in docs/measurements/accuracy.md.
 MEASUREMENT = 1 / 20
 ACCELERATION = 1 / 160
-_ASPECT_MEASUREMENT, _ASPECT_ACCELERATION = 0.05, 1e-3  # of width / height, which has no unit
+_ASPECT_MEASUREMENT, _ASPECT_ACCELERATION = 0.05, 1e-3  # of width / height, without unit
 
 
 def smooth(tracks: Trajectories, *, stride: int = 1) -> Trajectories:
     """Replace each box by the best estimate from all boxes of its track.
 
-    Frames without a box are passed over in the filter and get no row.
+    The filter skips frames without a box; they get no row.
 
     Args:
         tracks: Tracks of one video; boxes have a positive height.
-        stride: Every n-th frame was tracked: the unit of time.
+        stride: Every n-th frame was tracked; this is the unit of time.
     """
     tlbr = tracks.tlbr.copy()
     for start, end in zip(*tracks.spans(), strict=True):
@@ -39,7 +39,7 @@ def smooth(tracks: Trajectories, *, stride: int = 1) -> Trajectories:
 
 
 def _smooth_one(step: IntArray, tlbr: FloatArray) -> FloatArray:
-    """Smoothed `(n, 4)` boxes of one track at `(n,)` rising steps of time."""
+    """Smoothed `(n, 4)` boxes of one track at `(n,)` rising time steps."""
     xyah = tlbr_to_xyah(tlbr)
     when = step - step[0]
     count = int(when[-1]) + 1
@@ -72,7 +72,7 @@ def _velocity_std(height: float) -> NDArray[np.float64]:
 
 
 def _process_noise(height: float) -> NDArray[np.float64]:
-    """Covariance `(8, 8)` of a step in which each velocity changes evenly by its deviation."""
+    """Covariance `(8, 8)` of a step with constant random acceleration of each coordinate."""
     variance = _velocity_std(height) ** 2
     noise = np.zeros((8, 8))
     index = np.arange(4)

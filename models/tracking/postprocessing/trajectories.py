@@ -1,6 +1,6 @@
-"""Finished tracks of a whole video, and what can be done to them when all frames are known.
+"""All finished tracks of a video, and the refinements that need all frames.
 
-Nothing here is part of tracking itself: a video's tracks go in whole, other tracks come out.
+These functions run after tracking: they take all tracks of a video and return new ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Trajectories:
         track_id: `(n,)` int64, rising.
         tlbr: `(n, 4)` float64 corners in pixels.
         score: `(n,)` float64.
-        embeddings: `(n, D)`, None where there are none.
+        embeddings: `(n, D)`; None if the tracks have none.
 
     Raises:
         ValueError: If lengths or shapes disagree, or rows are out of order.
@@ -65,13 +65,13 @@ class Trajectories:
         score: FloatArray,
         embeddings: FloatArray | None = None,
     ) -> Trajectories:
-        """Rows in any order, put into ours."""
+        """Trajectories from rows in any order."""
         order = np.lexsort((frame, track_id))
         own = None if embeddings is None else embeddings[order]
         return Trajectories(frame[order], track_id[order], tlbr[order], score[order], own)
 
     def spans(self) -> tuple[IntArray, IntArray]:
-        """`(k,)` first row of each of the k tracks, and `(k,)` the row behind its last one."""
+        """`(k,)` first row of each of the k tracks, and `(k,)` row after its last one."""
         edges = np.flatnonzero(np.diff(self.track_id)) + 1
         if not len(self):
             return edges, edges
@@ -86,13 +86,13 @@ def drop_short(tracks: Trajectories, min_length: int) -> Trajectories:
 
 
 def interpolate(tracks: Trajectories, max_gap: int, *, stride: int = 1) -> Trajectories:
-    """Fill gaps within tracks by boxes on a straight line between their two ends.
+    """Fill gaps within tracks by linear interpolation of the boxes.
 
-    A filled row has the lower score of the two and the embedding of the one before the gap.
+    A new row has the lower of the two scores and the embedding of the row before the gap.
 
     Args:
         tracks: Tracks of one video.
-        max_gap: Gaps of more missing frames stay.
+        max_gap: Maximum number of missing frames; longer gaps stay.
         stride: Every n-th frame was tracked; only those are filled.
     """
     step = np.diff(tracks.frame) // stride

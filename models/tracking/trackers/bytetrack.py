@@ -1,9 +1,9 @@
-"""ByteTrack: every detection box counts, weak ones in a second pass (Zhang et al., ECCV 2022).
+"""ByteTrack: uses every detection box, weak ones in a second pass (Zhang et al., ECCV 2022).
 
-First tracked and lost tracks take strong detections by overlap (times the detection's score, as
-the authors' release has it), then tracked ones that are left take weak detections, then tentative
-tracks what is left of the strong ones. Only strong detections above `birth_score` start tracks. Of
-a tracked and a lost track on one another the younger is dropped.
+First, tracked and lost tracks are matched with strong detections by overlap (times the detection's
+score, as in the authors' release); then the remaining tracked ones with weak detections; then
+tentative tracks with the remaining strong ones. Only strong detections above `birth_score` start
+tracks. If a tracked and a lost track overlap, the shorter one is dropped.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ _BIRTH_MARGIN = 0.1
 class ByteTrackConfig:
     """Settings of ByteTrack; the defaults are the paper's and the authors'.
 
-    Limits of overlap are costs: 1 - IoU, or 1 - IoU x score where scores are fused.
+    Overlap limits are costs: 1 - IoU, or 1 - IoU x score where scores are fused.
 
     Attributes:
-        association: Its name.
-        track_buffer: Frames at 30 frames a second that a lost track is kept.
-        high_score: From this score on a detection is strong.
-        low_score: From this score on a detection is weak; others are ignored.
-        birth_score: A detection starts a track from this score on; None is .1 above `high_score`.
+        association: Name of the association.
+        track_buffer: Frames that a lost track is kept at 30 frames a second.
+        high_score: Lowest score of a strong detection.
+        low_score: Lowest score of a weak detection; others are ignored.
+        birth_score: Lowest score at which a detection starts a track; None is .1 above
+            `high_score`.
         overlap_limit: Largest cost of the first pass.
         low_overlap_limit: Largest cost of the second pass, with weak detections (never fused).
         tentative_overlap_limit: Largest cost for tentative tracks.
@@ -67,7 +68,7 @@ class ByteTrackConfig:
 
     @property
     def first_score(self) -> float:
-        """Score from which on a detection starts a track."""
+        """Lowest score at which a detection starts a track."""
         if self.birth_score is not None:
             return self.birth_score
         return min(1.0, round(self.high_score + _BIRTH_MARGIN, 6))
@@ -78,12 +79,12 @@ class ByteTrackConfig:
         return min(self.low_score, self.high_score)
 
     def max_lost_frames(self, frames_per_second: float) -> int:
-        """Frames that a lost track is kept at this rate."""
+        """Number of frames that a lost track is kept at this rate."""
         return int(frames_per_second / 30 * self.track_buffer)
 
 
 def associate(store: TrackStore, frame: Frame, config: ByteTrackConfig, step: Step) -> None:
-    """Advance the tracks by one frame; arguments as `associations.associate`."""
+    """Advance the tracks by one frame; arguments are those of `registry.associate`."""
     now, dt, max_lost = step.now, step.dt, step.max_lost
     count = store.count
     status = store.status[:count].copy()
@@ -110,10 +111,10 @@ def _match(
     status: NDArray[np.float64],
     now: float,
 ) -> Indices:
-    """The three passes, and the update of what they matched.
+    """Run the three passes and update the matched tracks.
 
     Returns:
-        Strong detections left over, ascending.
+        Unmatched strong detections, ascending.
     """
     strong = frame.scores >= config.high_score
     free, waiting = np.ones(len(frame), np.bool_), np.ones(len(status), np.bool_)
@@ -136,7 +137,7 @@ def _match(
 
 
 def _mark_duplicates(store: TrackStore, gone: NDArray[np.bool_]) -> None:
-    """Mark in `gone` the shorter of every tracked and lost track that lie on one another."""
+    """Mark in `gone` the shorter of every overlapping pair of a tracked and a lost track."""
     status = store.status[: store.count]
     tracked = ((status == TRACKED) & ~gone).nonzero()[0]
     lost = ((status == LOST) & ~gone).nonzero()[0]

@@ -1,9 +1,9 @@
 """DeepSORT: a matching cascade by appearance within a motion gate (Wojke et al., ICIP 2017).
 
-Confirmed tracks choose first, those seen most recently before those lost for longer: by the
-smallest cosine distance to the track's last 100 embeddings, among the detections inside the gate
-of the squared Mahalanobis distance. What is left is matched by overlap with tentative tracks and
-with tracks seen in the last frame. Without embeddings the cascade takes the motion distance itself
+Confirmed tracks are matched first, recently seen ones before those lost for longer: by the smallest
+cosine distance to the track's last 100 embeddings, among detections within the gate of the squared
+Mahalanobis distance. The remaining detections are matched by overlap with tentative tracks and
+with tracks seen in the last frame. Without embeddings the cascade uses the motion distance itself
 (lambda = 1 in equation 5).
 """
 
@@ -23,7 +23,7 @@ from jde_ray.models.tracking.matching import Indices, assign, pairs_below
 from jde_ray.models.tracking.stages import match_overlap
 from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 
-GALLERY = 100  # embeddings that a track is matched by
+GALLERY = 100  # embeddings per track
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class DeepSortConfig(OneThresholdConfig):
     """Settings of DeepSORT; the defaults are the paper's and the authors'.
 
     Attributes:
-        association: Its name.
+        association: Name of the association.
         track_buffer: Frames of the video that a confirmed track is kept without a match.
         high_score: Detections below this score are ignored.
         min_hits: Detections a track needs before it is confirmed and reported.
@@ -57,7 +57,7 @@ class DeepSortConfig(OneThresholdConfig):
 
 
 def associate(store: TrackStore, frame: Frame, config: DeepSortConfig, step: Step) -> None:
-    """Advance the tracks by one frame; arguments as `associations.associate`."""
+    """Advance the tracks by one frame; arguments are those of `registry.associate`."""
     now, dt, max_lost = step.now, step.dt, step.max_lost
     count = store.count
     status = store.status[:count].copy()
@@ -92,7 +92,7 @@ def _cascade(
     variance: NDArray[np.float64],
     now: float,
 ) -> tuple[Indices, Indices]:
-    """Listing 1 of the paper: confirmed tracks, one age after the other.
+    """Listing 1 of the paper: match confirmed tracks in order of time since their last match.
 
     Returns:
         `(K,)` tracks and `(K,)` their detections.
@@ -130,8 +130,8 @@ def gallery_distance(
 
     Args:
         store: Tracks with their galleries.
-        tracks: `(M,)` those that take part.
-        embeddings: `(N, D)` L2-normalised, of the detections.
+        tracks: `(M,)` indices of the tracks that take part.
+        embeddings: `(N, D)` L2-normalised embeddings of the detections.
 
     Returns:
         `(M, N)` in [0, 2].

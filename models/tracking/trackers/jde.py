@@ -1,10 +1,10 @@
 """One frame of the association that tracks best on real video (mode `default`).
 
-Against `published`: everyone of the first frame is reported at once; tentative tracks are
-predicted; lost tracks may be found by overlap too, without embeddings and at low rates with grown
-boxes; weak detections may extend a track; nobody is born on top of a tracked box; a lost track ends
-when its time is over; overlaps are continuous; steps of time may differ. Why, in figures:
-docs/decisions/0003-default-association.md and docs/measurements/accuracy.md.
+Differences from `published`: detections of the first frame are reported at once; tentative tracks
+are predicted; lost tracks can also be found by overlap (without embeddings and at low frame rates,
+with enlarged boxes); weak detections can extend a track; no track starts on top of a tracked box; a
+lost track ends exactly when its buffer is over; overlaps are continuous; time steps may vary.
+Measured reasons: docs/decisions/0003-default-association.md and docs/measurements/accuracy.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_GROWTH = 0.6
 
 
 def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Step) -> None:
-    """Advance the tracks by one frame; arguments as `associations.associate`."""
+    """Advance the tracks by one frame; arguments are those of `registry.associate`."""
     now, dt = step.now, step.dt
     store.remove(now - store.last_frame[: store.count] > step.max_lost)
     count = store.count
@@ -58,10 +58,10 @@ def _match(
     now: float,
     growth: float,
 ) -> Indices:
-    """The stages, and the update of what they matched.
+    """Run the stages and update the matched tracks.
 
     Returns:
-        High detections left over, ascending.
+        Unmatched detections with a high score, ascending.
     """
     high = frame.scores >= config.high_score
     count = len(status)
@@ -109,12 +109,13 @@ def _match(
 def _outside_tracked(
     store: TrackStore, frame: Frame, births: Indices, most_overlap: float
 ) -> Indices:
-    """Those of the detections `births` that are not on top of a tracked track.
+    """The detections of `births` that do not overlap a tracked track by more than `most_overlap`.
 
-    That is one seen in this frame, or in the last one and not in this (it becomes `LOST` only
-    afterwards): what lies on it, but not enough for a match, is rather that person than a new one.
-    At the default limits such a pair is a match; with an `overlap_limit` of .3 births beside
-    tracks that were not seen cost .3 HOTA and a third more switches on MOT16-11's DPM boxes.
+    Tracks count if they were seen in this frame or in the last one (then they become `LOST` only
+    afterwards): a detection that overlaps one, but too little for a match, is more likely that
+    person than a new one. At the default limits such a pair is a match. With an `overlap_limit` of
+    .3, starting tracks on unmatched ones cost .3 HOTA and a third more switches on MOT16-11's DPM
+    boxes.
     """
     tracked = (store.status[: store.count] == TRACKED).nonzero()[0]
     if not len(births) or not len(tracked):

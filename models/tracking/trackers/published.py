@@ -1,9 +1,9 @@
-"""One frame of the original's association, accidents included (mode `published`).
+"""One frame of the original's association, including its accidents (mode `published`).
 
-Kept from the original: a track is reported from its second frame on and must be matched in it;
-tentative tracks are not predicted; a lost track that has outlived the buffer can be found for
-one frame more, and is dropped at its next loss; a track found again keeps its old score; overlaps
-count inclusive pixels.
+Kept from the original: a track is reported from its second frame on and must be matched in that
+frame; tentative tracks are not predicted; a lost track that has exceeded the buffer can be found
+for one more frame, and is dropped at its next loss; a track found again keeps its old score;
+overlaps count inclusive pixels.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 _MOMENTUM = 0.9
 _MOTION_SHARE = 0.02
 _APPEARANCE_LIMIT = 0.7
-_OVERLAP_LIMIT = 0.5  # of 1 - IoU, tracked tracks
+_OVERLAP_LIMIT = 0.5  # largest 1 - IoU for tracked tracks
 _TENTATIVE_LIMIT = 0.7
 _DUPLICATE_OVERLAP = 0.85
 _PIXEL = 1.0
 
 
 def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Step) -> None:
-    """Advance the tracks by one frame; arguments as `associations.associate`.
+    """Advance the tracks by one frame; arguments are those of `registry.associate`.
 
     The tentative tracks, all born in the last frame, are the table's last columns.
     """
@@ -78,10 +78,10 @@ def _match(
     num_pool: int,
     now: float,
 ) -> tuple[Indices, Indices]:
-    """The three stages, and the update of what they matched.
+    """Run the three stages and update the matched tracks.
 
     Returns:
-        `(K,)` matched tracks and `(N - K,)` detections left over, ascending.
+        `(K,)` matched tracks and `(N - K,)` unmatched detections, ascending.
     """
     count, free = len(status), np.ones(len(frame), np.bool_)
     if not count or not len(frame):
@@ -121,7 +121,7 @@ def _drop_duplicates(
     """Mark in `gone` the younger track of every (tracked, lost) pair that overlaps.
 
     Returns:
-        The births that stay: one on top of a lost track does not.
+        The births without those on top of a lost track.
     """
     status = store.status[: store.count]
     lost = ((status == LOST) & ~gone).nonzero()[0]

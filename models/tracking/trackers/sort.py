@@ -1,9 +1,10 @@
-"""SORT: a Kalman filter a box, and the Hungarian method on overlap (Bewley et al., ICIP 2016).
+"""SORT: a Kalman filter per box and the Hungarian method on overlap (Bewley et al., ICIP 2016).
 
-A track is reported while it is matched, once it was matched in `min_hits` frames in a row after
-its birth (or after a miss); in the first `min_hits` frames of a video everybody is. One miss more
-than `track_buffer` ends it. The authors assign first and reject small overlaps afterwards; here
-small overlaps are no candidates, which can only match more.
+A track is reported while it is matched, once it has been matched in `min_hits` frames in a row
+after its birth or a miss; in the first `min_hits` frames of a video every matched track is
+reported. More than `track_buffer` misses in a row end it. The authors assign first and reject small
+overlaps afterwards; here pairs with small overlaps are excluded beforehand, which can only match
+more.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class SortConfig(OneThresholdConfig):
     """Settings of SORT; the defaults are the paper's and the authors'.
 
     Attributes:
-        association: Its name.
+        association: Name of the association.
         track_buffer: Frames of the video that a track may go unmatched.
         high_score: Detections below this score are ignored.
         min_hits: Matches in a row before a track is reported.
@@ -48,11 +49,11 @@ class SortConfig(OneThresholdConfig):
 
 
 def associate(store: TrackStore, frame: Frame, config: SortConfig, step: Step) -> None:
-    """Advance the tracks by one frame; arguments as `associations.associate`."""
+    """Advance the tracks by one frame; arguments are those of `registry.associate`."""
     now, dt, max_lost = step.now, step.dt, step.max_lost
     count = store.count
     area_kalman.predict(store.state[:, :count], dt)
-    store.hits[:count][store.status[:count] == LOST] = 0.0  # hits are a row of matches here
+    store.hits[:count][store.status[:count] == LOST] = 0.0  # SORT counts matches in a row
     everyone = np.arange(len(frame))
     matched, taken = match_overlap(store, frame, np.arange(count), everyone, config.overlap_limit)
     variance = area_kalman.innovation_variance(store.state[:, :count])

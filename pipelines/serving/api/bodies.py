@@ -80,7 +80,7 @@ class RefusalAnswer(BaseModel):
     """A call that is refused."""
 
     error: str = Field(description="name of the cause, from a closed list")
-    detail: str = Field(description="one line: what, which value, what is accepted")
+    detail: str = Field(description="one line: what, which value, what is expected")
     expected: int | None = Field(None, description="number of the stream's next frame")
 
 

@@ -63,10 +63,10 @@ class Guard:
     """Checks every call before `app` sees it.
 
     Attributes:
-        app: The application behind it.
+        app: The application that it protects.
         tokens: The accepted tokens.
         limits: Limits on the size of bodies.
-        metrics: Where calls are counted.
+        metrics: Receives the counts of calls.
         queue: The queue of frames. A call to detect that would find it full is refused here:
             under overload most are, and refusing them later would cost more.
         log: Receives a line per call.

@@ -1,8 +1,8 @@
 """An HTTP and WebSocket server inside an ingress, which clients reach without Serve's proxy.
 
 All ingresses of a machine listen on one port (SO_REUSEPORT), and the kernel spreads connections
-over the living ones. A proxy would cost more than the session does, and most of the time under
-overload.
+over those that are alive. A proxy would cost more than the session, and under overload most of the
+time.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Listener:
 
 
 class _Connection(HttpToolsProtocol):
-    """Closes connections whose request's head is slow or long; uvicorn would wait for ever.
+    """Closes connections whose request's head is slow or long; uvicorn would wait forever.
 
     It does the same with the rest of a body whose request was refused.
     """
@@ -160,7 +160,7 @@ class _Connection(HttpToolsProtocol):
 class _Socket(WebSocketsSansIOProtocol):
     """Counts the bytes it holds, and stops reading above its owner's share: TCP slows the client.
 
-    Whoever takes an image from it takes over the bytes counted for it.
+    The receiver of an image takes over the bytes counted for it.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -222,7 +222,7 @@ class _Socket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def keepalive_timeout(self) -> None:
-        """The client's pong may lie behind the bytes that are not read."""
+        """Ignore a missing pong while reading is paused, since unread bytes may precede it."""
         if not self._is_waiting:
             super().keepalive_timeout()
             return
@@ -273,7 +273,7 @@ def _metered(memory: MemoryBudget, message_s: float) -> Any:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to Ray, whose process it is in."""
+    """A server that leaves signals to Ray, in whose process it runs."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

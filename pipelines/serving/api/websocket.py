@@ -77,7 +77,7 @@ async def _serve(service: Service, socket: WebSocket, stream: str) -> None:
 
 
 class _SocketSession:
-    """One socket: a task that reads images beside a task that answers them."""
+    """One socket: a task reads images, and another one answers them."""
 
     def __init__(
         self, service: Service, socket: WebSocket, stream: str, owner: str, expected: int

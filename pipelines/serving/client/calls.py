@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
-# causes that a later try may not meet
+# causes that may be gone at a later try
 PASSING = frozenset({"overloaded", "unavailable", "too_many_frames", "too_many_streams"})
 
 
@@ -52,7 +52,7 @@ class Calls:
 
         Raises:
             ServiceError: If it is refused.
-            OSError: If there is no service.
+            OSError: If the service does not answer.
         """
         since = time.monotonic()
         while True:
@@ -73,7 +73,7 @@ class Calls:
         return self.patience_s if self.has_answered else min(self.connect_s, self.patience_s)
 
     def explain(self, broken: BaseException) -> str:
-        """One line that says that there is no service, and why."""
+        """One line that says that the service does not answer, and why."""
         reason = getattr(broken, "reason", None) or broken
         return f"no service at {self.url}: {str(reason) or type(reason).__name__}"
 
@@ -82,7 +82,7 @@ class Calls:
 
         Raises:
             ServiceError: If it is refused.
-            OSError: If there is no service.
+            OSError: If the service does not answer.
             HTTPException: If the answer is cut.
         """
         headers = dict(self.headers())

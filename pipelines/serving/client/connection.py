@@ -1,7 +1,7 @@
 """A small client of the service: frames in, tracks out, through lost connections and replicas.
 
 ```python
-from pipelines.online import connect
+from jde_ray.pipelines.serving.client.connection import connect
 
 with connect("http://127.0.0.1:8000", token).stream(frames_per_second=25) as stream:
     for tracks in stream.track(frames):  # (H, W, 3) uint8 RGB, or bytes of a JPEG, PNG or WebP
@@ -45,7 +45,7 @@ def connect(
         ca_file: Certificates (PEM) to trust instead of the system's.
 
     Raises:
-        ValueError: If the address is no `http://` or `https://` one.
+        ValueError: If the address does not start with `http://` or `https://`.
         OSError: If the certificates cannot be read.
     """
     parts = urlsplit(url)
@@ -58,7 +58,7 @@ def connect(
 
 
 class Client(Calls):
-    """A service; `connect` makes one."""
+    """A client of one service; `connect` makes it."""
 
     def detect(self, image: Image, *, embeddings: bool = False) -> Detections:
         """People in one image.
@@ -89,14 +89,14 @@ class Client(Calls):
             frames_per_second: Nominal rate of the stream.
             encoding: Format in which arrays are sent; `png` is exact, `jpeg` is smaller.
             ahead: Frames that may be sent ahead of their answers.
-            on_new_ids: If the service loses the stream for good, as by a restart without
-                `--snapshots FOLDER`, a new one is opened and this called with the number of the
-                first frame in it, counted from 0: ids begin at 1 again there. Without it, that is
-                a `ServiceError`.
+            on_new_ids: If the service loses the stream permanently, as after a restart without
+                `--snapshots FOLDER`, a new stream is opened and this is called with the number of
+                its first frame, counted from 0; ids start at 1 again there. Without it, a
+                `ServiceError` is raised.
 
         Raises:
             ServiceError: If it is refused.
-            OSError: If there is no service.
+            OSError: If the service does not answer.
         """
         stream = ClientStream(self, frames_per_second, encoding, ahead, on_new_ids)
         stream.open()

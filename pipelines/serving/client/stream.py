@@ -77,7 +77,7 @@ class ClientStream:
         self.close()
 
     def close(self) -> None:
-        """End the stream. If that fails, it ends by itself when it has been idle."""
+        """End the stream. If that fails, the service ends it once it has been idle."""
         self._disconnect()
         with suppress(ServiceError, OSError, HTTPException):
             self._client.call_once("DELETE", f"/v1/streams/{self.name}")
@@ -93,9 +93,9 @@ class ClientStream:
                 stream's rate.
 
         Raises:
-            ServiceError: If a frame is refused for good, or the session is lost for good.
-            ValueError: If there are fewer times than frames, or a frame is no image.
-            OSError: If the service is not there, or its certificate is not accepted.
+            ServiceError: If a frame is refused, or the session is lost permanently.
+            ValueError: If there are fewer times than frames, or a frame is not an image.
+            OSError: If the service does not answer, or its certificate is not accepted.
         """
         source = _with_times(iter(frames), None if times_s is None else iter(times_s))
         is_over = False

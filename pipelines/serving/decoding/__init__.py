@@ -1,1 +1,1 @@
-"""Images decoded in processes that can be ended."""
+"""Decodes images in processes that can be killed."""

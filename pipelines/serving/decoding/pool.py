@@ -1,7 +1,7 @@
 """Decodes images in processes, which are killed when an image takes too long.
 
-A decoder written in C cannot be stopped in a thread, whatever a hostile image does to it. A process
-can, and its memory is freed with it. Owners share the processes, and none gets all of them.
+A decoder written in C cannot be stopped in a thread, not even by a time limit. A process can, and
+its memory is freed with it. Owners share the processes, and none gets all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ logger = logging.getLogger("ray.serve")
 
 _MODULE = "jde_ray.pipelines.serving.decoding.process"
 _START_S = 60.0
-_MAX_PIXEL_BYTES = 256 << 20  # of address space; memory is taken by what is used of it
+_MAX_PIXEL_BYTES = 256 << 20  # of address space; only the used part takes memory
 
 
 class Decoders:
@@ -66,7 +66,7 @@ class Decoders:
         """A frame ready for the detector, and the seconds that decoding took.
 
         Args:
-            owner: Whose image it is.
+            owner: Owner of the image.
             data: Bytes of the image.
             detection: Size and shape of the network's input.
             limits: Limits on pixels, scans and time.
@@ -112,7 +112,7 @@ class Decoders:
 
 
 def _take_result(use: asyncio.Task[tuple[NetworkFrame, float]]) -> None:
-    """Mark an error as seen: nobody waits for the result."""
+    """Mark an error as seen, since no caller waits for the result."""
     if not use.cancelled():
         use.exception()
 
@@ -141,8 +141,8 @@ class _Process:
     ) -> tuple[NetworkFrame, float]:
         """Decode in the process; see `Decoders.decode`.
 
-        A process that ends is replaced and asked again: whoever ends an ingress may end its
-        processes first. An image at which two of them end is to blame itself.
+        A process that ends is replaced and asked again, since a shutdown of the ingress may end its
+        processes first. If two processes end at one image, the image is to blame.
         """
         since, ended = time.perf_counter(), None
         for _ in range(2):

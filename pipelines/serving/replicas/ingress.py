@@ -64,7 +64,7 @@ class IngressReplica:
             )
             await self._listener.open()
         gc.collect()
-        gc.freeze()  # what lives as long as this process is not looked through again
+        gc.freeze()  # exclude long-lived objects from garbage collection
         self._pushing = asyncio.ensure_future(self._push())
 
     def __serve_build_asgi_app__(self) -> App:
@@ -102,7 +102,7 @@ def _give_memory_back() -> None:
 
 
 def _trim_memory() -> None:
-    """Return what nobody uses any more to the system, which takes some 30 ms."""
-    gc.collect()  # closed connections are cycles, and hold what had arrived
+    """Return unused memory to the system, which takes some 30 ms."""
+    gc.collect()  # closed connections are reference cycles and hold received bytes
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

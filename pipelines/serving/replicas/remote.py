@@ -62,7 +62,7 @@ class RemoteBackend:
         snapshot_actor: Handle of the snapshot actor.
 
     Attributes:
-        metrics: Where retries are counted.
+        metrics: Receives the counts of retries.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ class SessionEndpoint:
 
 
 class SessionReplica(SessionEndpoint):
-    """A session in a process of its own."""
+    """A session in a separate process."""
 
     async def __del__(self) -> None:
         await self.close()

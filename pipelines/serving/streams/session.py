@@ -32,7 +32,7 @@ class Session:
 
     Args:
         config: Association, filters, limits and how often a snapshot is taken.
-        snapshots: Where the snapshots are kept.
+        snapshots: Store of the snapshots.
         number: Number of this session, which the ids of its streams begin with.
 
     Attributes:

@@ -64,7 +64,7 @@ def load(content: bytes, config: TrackConfig) -> Stream:
         config: Settings of the association, the same as for `dump`.
 
     Raises:
-        ValueError: If it is no snapshot, or one with other settings.
+        ValueError: If it is not a snapshot, or has other settings.
     """
     try:
         arrays = safetensors.load(content)

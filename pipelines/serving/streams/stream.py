@@ -111,8 +111,8 @@ class Stream:
             min_box_area: Smaller boxes are not reported, in square pixels, as offline.
 
         Raises:
-            Refusal: `size_changed`, or `invalid` for a time that is no number. The stream does not
-                change then.
+            Refusal: `size_changed`, or `invalid` for a time that is not a number; the stream then
+                does not change.
         """
         if self.size is not None and size != self.size:
             got, wanted = (f"{w}x{h}" for w, h in (size, self.size))
@@ -145,7 +145,7 @@ def _answer(seq: int, tracks: Tracks, keep: NDArray[np.bool_]) -> Answer:
 
 
 def session_of(stream: str) -> int | None:
-    """Number of the session that a stream's id names, None if it is no stream's id."""
+    """Number of the session in a stream's id; None if it is not a stream's id."""
     match = _STREAM.match(stream)
     return None if match is None else int(match[1], 16)
 
@@ -252,5 +252,5 @@ class StreamTable:
 
 
 def lost(detail: str) -> Refusal:
-    """The refusal of a stream of which nothing is left: its track ids cannot be continued."""
+    """The refusal of a stream that is lost, so that its track ids cannot be continued."""
     return Refusal(Cause.SESSION_LOST, detail, expected=0)

@@ -1,8 +1,8 @@
 """The association shard: an actor with the sessions of all videos that hash to it.
 
 It handles one call at a time, never waits for a chunk and never imports torch. When it dies, its
-unfinished videos are planned again: a new shard knows no video, so nothing is ever continued from
-half a state.
+unfinished videos are planned again: a new shard knows no video, so no video continues from a
+partial state.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class ShardStats:
         open_videos: Videos with a session.
         ended_videos: Videos that are committed or failed.
         duplicates: Chunks that were delivered more than once.
-        halted: Why nothing can be written; None: it can.
-        uncuttable: Ids of the videos that must be decoded whole.
+        halted: Why rows cannot be written; None if they can.
+        uncuttable: Ids of the videos that must be decoded as one segment.
     """
 
     open_videos: int
@@ -61,16 +61,16 @@ class ShardStats:
 
 
 class AssociationShard:
-    """Many `VideoSession`s behind one interface; a plain class, so that tests need no Ray.
+    """Holds the `VideoSession`s of many videos; a plain class, so that tests need no Ray.
 
     Args:
         out: Address of the run's store.
         config: Association and filters; its hash decides which checkpoints are accepted.
-        outputs: What is written beside the tracks.
+        outputs: Files to write in addition to the tracks.
         metadata: Key-value metadata of every Parquet file.
         segments: Videos of this shard from the start; chunks of any other are STALE.
-        checkpoints: How often the state of a long video is saved; None: never.
-        s3_endpoint: URL of an S3 store that is not AWS.
+        checkpoints: Interval at which the state of a long video is saved; None for never.
+        s3_endpoint: URL of an S3 store other than AWS.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class AssociationShard:
         self._outcomes: dict[str, VideoOutcome] = {}
         self._tries: Counter[tuple[str, int]] = Counter()
         self._decoding: dict[tuple[str, int], _Decoding] = {}
-        self._parted: set[str] = set()  # whose decoding is remembered: a replay is no shorter
+        self._parted: set[str] = set()  # keeps decode counts, since replays must not be shorter
         self._uncuttable: set[str] = set()
         self._duplicates = 0
         self._halted: str | None = None
@@ -107,7 +107,7 @@ class AssociationShard:
         self._segments |= {segment.video.video_id: segment for segment in segments}
 
     def begin(self, video_id: str, attempt: int, chunk_index: int) -> Verdict:
-        """Note that a detector starts on a chunk; the video fails after `MAX_TRIES` lost ones."""
+        """Record that a detector starts on a chunk; after `MAX_TRIES` lost ones the video fails."""
         session = self._session(video_id, attempt)
         if session is None:
             return self._closed(video_id, attempt)
@@ -120,22 +120,22 @@ class AssociationShard:
         return Verdict.ENDED
 
     def begin_all(self, chunks: Sequence[tuple[str, int, int]]) -> list[Verdict] | None:
-        """Note that a detector starts on several chunks.
+        """Record that a detector starts on several chunks.
 
         Returns:
-            A verdict per chunk, as of `begin`. None if one of them was begun before and never
-            delivered: begin them one by one, to find the chunk that kills its worker.
+            A verdict per chunk, like `begin`. None if one of them was begun before and never
+            delivered; then begin them one by one, to find the chunk that kills its worker.
         """
         if any((video_id, index) in self._tries for video_id, _, index in chunks):
             return None
         answers = [self.begin(*chunk) for chunk in chunks]
         for (video_id, _, index), answer in zip(chunks, answers, strict=True):
             if answer == Verdict.TAKEN:
-                self._tries[video_id, index] = 0  # not this one's fault, until it is alone
+                self._tries[video_id, index] = 0  # blame a chunk only when it is begun alone
         return answers
 
     def deliver_all(self, packed: Sequence[wire_format.Packed]) -> list[Verdict]:
-        """Deliver several chunks; returns a verdict per chunk."""
+        """Deliver several chunks; return a verdict per chunk."""
         return [self.deliver(one) for one in packed]
 
     def deliver(self, packed: wire_format.Packed) -> Verdict:
@@ -165,13 +165,13 @@ class AssociationShard:
         return answer if self._halted is None else Verdict.HALTED
 
     def begin_decode(self, segment: Segment) -> DecodeGrant:
-        """Note that a decode task starts on a segment, and say whether it shall."""
+        """Record that a decode task starts on a segment, and grant or refuse it."""
         video_id = segment.video.video_id
         place = (video_id, segment.start_frame)
         if segment.is_part:
             self._parted.add(video_id)
         if segment.is_part and video_id not in self._segments and place not in self._decoding:
-            # its video has ended, and nobody has read anything of this segment
+            # its video has ended, and nothing of this segment has been read
             return DecodeGrant(go=False)
         state = self._decoding.setdefault(place, _Decoding())
         state.tries, state.is_begun = state.tries + 1, True
@@ -183,18 +183,18 @@ class AssociationShard:
         return DecodeGrant(go=False, num_chunks=state.num_chunks)
 
     def begin_decode_all(self, segments: Sequence[Segment]) -> list[DecodeGrant] | None:
-        """Note that a decode task starts on several segments.
+        """Record that a decode task starts on several segments.
 
         Returns:
-            A grant per segment. None if one of them was begun before and never ended: begin them
-            one by one, to find the segment that kills its worker.
+            A grant per segment. None if one of them was begun before and never ended; then begin
+            them one by one, to find the segment that kills its worker.
         """
         places = [(segment.video.video_id, segment.start_frame) for segment in segments]
         if any(place in self._decoding and self._decoding[place].is_begun for place in places):
             return None
         answers = [self.begin_decode(segment) for segment in segments]
         for state in filter(None, map(self._decoding.get, places)):
-            state.tries = 0  # not this one's fault, until it is alone
+            state.tries = 0  # blame a segment only when it is begun alone
         return answers
 
     def reached(self, video_id: str, attempt: int) -> int | None:
@@ -203,7 +203,7 @@ class AssociationShard:
         return None if session is None else session.next_chunk
 
     def decoded(self, progress: Iterable[Decoded]) -> None:
-        """Note how far decoding has come; a segment that ended may be decoded again at no risk."""
+        """Record the progress of decoding; a segment that has ended no longer counts as a try."""
         for video_id, start_frame, num_chunks, has_ended in progress:
             state = self._decoding.setdefault((video_id, start_frame), _Decoding())
             state.num_chunks = max(state.num_chunks, num_chunks)
@@ -213,7 +213,7 @@ class AssociationShard:
     def finish(self) -> list[VideoOutcome]:
         """End the attempt and return the outcomes of its videos; unfinished ones are dropped.
 
-        If something could not be written, `stats` says so afterwards.
+        If rows could not be written, `stats` has the reason afterwards.
         """
         self._await_commits(0)
         self._background.shutdown()
@@ -225,7 +225,7 @@ class AssociationShard:
         return list(self._outcomes.values())
 
     def stats(self) -> ShardStats:
-        """Counts for monitoring, and why nothing can be written."""
+        """Counts for monitoring, and the reason if rows cannot be written."""
         return ShardStats(
             len(self._sessions),
             len(self._outcomes),

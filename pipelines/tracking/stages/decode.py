@@ -54,18 +54,18 @@ def decode_rows(
     shards: ShardClient,
     table: pa.Table,
 ) -> Iterator[pa.Table]:
-    """Decode a row's segments, and report to the association shards how far each has come.
+    """Decode a row's segments, and report the progress of each to the association shards.
 
-    Ray repeats a task whose worker died, without end. The shard counts: a segment that keeps
-    killing its decoder becomes error chunks instead, at least as many as there were chunks, since
-    a replay must not be shorter than what was read of it. For the same reason the number of chunks
-    in a row depends on the configuration only.
+    Ray retries a task whose worker died indefinitely. The shard counts the tries: a segment that
+    keeps killing its decoder becomes error chunks instead, at least as many as there were chunks,
+    since a replay must not be shorter than the part already read. For the same reason the number of
+    chunks per row depends only on the configuration.
 
     Args:
         decode: Called as `pipelines.video.chunks.decode_segment`.
-        config: What changes rows.
+        config: Settings that affect rows.
         resources: Frames per chunk, bytes per row.
-        shards: Where progress is reported, and suspicious segments are refused.
+        shards: The association shards, which receive progress and refuse suspicious segments.
         table: One row with segments.
 
     Yields:
@@ -89,7 +89,7 @@ def decode_rows(
             count = grant.num_chunks + 1
             chunks = (_nothing(segment, first_chunk + index) for index in range(count))
         yield from row.fill(segment, chunks, is_reported=grant.go)
-        if grants is None:  # one by one, so that it is known which one ends its worker
+        if grants is None:  # one by one, to find the segment that kills its worker
             row.report()
     yield from row.flush()
 
@@ -98,7 +98,7 @@ class _Row:
     """Chunks of the next row, and the progress to report before that row can be read.
 
     Args:
-        shards: Where progress is reported.
+        shards: The association shards, which receive progress.
         most: Chunks per row.
     """
 
@@ -111,7 +111,7 @@ class _Row:
     def fill(
         self, segment: Segment, chunks: Iterable[FrameChunk], *, is_reported: bool
     ) -> Iterator[pa.Table]:
-        """Add the chunks of a segment; yields every row that is full."""
+        """Add the chunks of a segment; yield every full row."""
         place = (segment.video.video_id, segment.start_frame)
         started, num_chunks = time.perf_counter(), 0
         for chunk in chunks:
@@ -122,7 +122,7 @@ class _Row:
                 self._progress[segment.video.video_id] = Decoded(*place, num_chunks, False)
             if len(self._chunks) == self._most:
                 yield self._take()
-            started = time.perf_counter()  # what the dataflow made it wait is not decoding
+            started = time.perf_counter()  # exclude the time that the dataflow made it wait
         if is_reported:
             self._progress[segment.video.video_id] = Decoded(*place, num_chunks, True)
 
@@ -133,7 +133,7 @@ class _Row:
         self.report()
 
     def report(self) -> None:
-        """Report to the shards now how far decoding has come."""
+        """Report the progress of decoding to the shards now."""
         self.shards.decoded(self._progress.values())
         self._progress.clear()
 
@@ -145,10 +145,10 @@ class _Row:
 
 
 def chunks_in_row(config: TrackConfig, resources: ResourceConfig, num_segments: int) -> int:
-    """Number of chunks per row: several where they are small.
+    """Number of chunks per row: several if they are small.
 
-    The cost of a row does not depend on its size up to some megabytes. Rows of a large archive, in
-    which short videos share a task, may be larger: there all workers have work.
+    Up to some megabytes the cost of a row does not depend on its size. Rows of a large archive, in
+    which short videos share a task, may be larger, since all workers have work there.
     """
     width, height = config.detection.size
     num_bytes = 3 * width * height * resources.chunk_frames
@@ -162,11 +162,11 @@ def cut_rows(
     resources: ResourceConfig,
     table: pa.Table,
 ) -> Iterator[pa.Table]:
-    """Split a long video: one row with its segment in, one row per part out.
+    """Split a long video: takes one row with its segment, yields one row per part.
 
     Args:
         split: Called as `pipelines.video.splitting.split_segment`.
-        config: What changes rows.
+        config: Settings that affect rows.
         resources: Frames per chunk and per part.
         table: One row with segments; several short videos stay together.
 
@@ -187,7 +187,7 @@ def cut_rows(
 
 
 def chunk_step(config: TrackConfig, resources: ResourceConfig) -> int:
-    """Source frames per chunk, the ones that the stride skips included."""
+    """Source frames per chunk, including those that the stride skips."""
     return resources.chunk_frames * config.vid_stride
 
 

@@ -23,7 +23,7 @@ class DetectorStage:
     """A `Detector` as an actor of the pool: one batch is one row, of a chunk or several small ones.
 
     Args:
-        config: The network, and which detections are kept.
+        config: Settings of the network and of its detections.
         resources: Device and threads.
         build_model: Loads the network.
         shards: The association shards that take the detections.
@@ -38,7 +38,7 @@ class DetectorStage:
     ) -> None:
         self._detector = Detector(config, resources, build_model)
         self._shards = shards
-        self._detect_s, self._num_detections = 0.0, 0  # of the row at hand
+        self._detect_s, self._num_detections = 0.0, 0  # of the current row
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Detect, deliver, and return a receipt of one row."""
@@ -52,7 +52,7 @@ class DetectorStage:
         )
 
     def _together(self, chunks: Sequence[FrameChunk]) -> list[Verdict] | None:
-        """Verdicts of the shards; None if the chunks have to be begun one by one."""
+        """Verdicts of the shards; None if the chunks must be begun one by one."""
         begun = self._shards.begin_all(chunks)
         if begun is None:
             return None
@@ -72,7 +72,7 @@ class DetectorStage:
         try:
             found = self._detector.detect(chunk)
         except Exception:
-            logger.exception("the device is broken; Ray starts this detector anew")
+            logger.exception("the device is broken; Ray restarts this detector")
             os._exit(1)
         self._detect_s += time.perf_counter() - started
         self._num_detections += sum(len(frame) for frame in found.detections)

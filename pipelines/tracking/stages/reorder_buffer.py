@@ -1,4 +1,4 @@
-"""Chunks back in order: a bounded window in memory, the rest on local disk. No Ray."""
+"""Restores the order of chunks: a bounded window in memory, the rest on local disk. Without Ray."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ P = TypeVar("P")
 
 
 class ReorderBuffer(Generic[P]):
-    """Takes numbered payloads in any order and yields them in order, none left out.
+    """Takes numbered payloads in any order and yields all of them in order.
 
-    `offer` never waits: a payload outside the window goes to disk, since making its sender wait
-    would stop the very worker that has to produce the missing one.
+    `offer` never waits: a payload outside the window goes to disk, since a waiting sender may be
+    the worker that has to produce the missing payload.
 
     Args:
         folder: Local folder for payloads outside the window; created when needed.
         dump: Serialises a payload.
         load: Inverse of `dump`.
-        window: Most payloads held in memory.
+        window: Maximum number of payloads in memory.
         first: Index of the first payload; earlier ones count as taken.
     """
 
@@ -59,7 +59,7 @@ class ReorderBuffer(Generic[P]):
         return index < self._next or index in self._memory or index in self._spooled
 
     def offer(self, index: int, payload: P) -> bool:
-        """Take a payload; False if it was taken before.
+        """Take a payload; return False if it was taken before.
 
         Raises:
             ValueError: If the index is negative.

@@ -43,10 +43,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """How often a session saves its state in the store, and under which name.
+    """Interval and name of the checkpoints that a session saves in the store.
 
     Attributes:
-        token: Names the checkpoints of this attempt alone.
+        token: Names the checkpoints of this attempt.
         every_frames: Frames between two checkpoints; a shorter video has none.
     """
 
@@ -61,21 +61,21 @@ class VideoSession:
         video: The video to track.
         attempt: Chunks of another attempt are refused.
         config: Association and filters.
-        outputs: What is written beside the tracks.
-        store: Where the rows are committed.
+        outputs: Files to write in addition to the tracks.
+        store: Store in which the rows are committed.
         metadata: Key-value metadata of the Parquet file: model, weights_sha256, config_hash,
             version.
-        folder: Local folder of this session alone.
-        checkpoints: How often the state is saved in the store; None: never.
-        background: Threads that create the video's objects, so that nobody waits for the store;
+        folder: Local folder for this session only.
+        checkpoints: Interval at which the state is saved in the store; None for never.
+        background: Threads that create the video's objects, so that no call waits for the store;
             None: the `deliver` of the last chunk creates them before it returns.
-        window: Most chunks held in memory while an earlier one is missing.
-        replaces: Results of an earlier run may be in the store. They stay there until the new ones
-            are complete.
+        window: Maximum number of chunks in memory while an earlier one is missing.
+        replaces: Whether results of an earlier run may be in the store. They stay there until the
+            new ones are complete.
 
     Attributes:
-        outcome: How the video ended; None: it has not.
-        committing: The creation of its objects in the background; None: there is none.
+        outcome: Outcome of the video; None while it has not ended.
+        committing: The creation of its objects in the background; None if there is none.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class VideoSession:
                 {kind: self._store.get(key) for kind, key in part.items()}
                 for part in checkpoint.parts
             )
-        except (AttributeError, LookupError, TypeError) as error:  # arrays or columns of others
+        except (AttributeError, LookupError, TypeError) as error:  # unexpected arrays or columns
             text = f"checkpoint of {self.video.uri}: {type(error).__name__}: {error}"
             raise ValueError(text) from error
         self._counts, self._seconds = deepcopy(checkpoint.counts), checkpoint.seconds
@@ -150,8 +150,8 @@ class VideoSession:
         """Take a chunk in any order, and track all chunks that are next in order.
 
         Returns:
-            TAKEN; DUPLICATE if it was delivered before, STALE if it is of another attempt, ENDED
-            if the video has ended.
+            TAKEN; DUPLICATE if it was delivered before, STALE if it belongs to another attempt,
+            ENDED if the video has ended.
 
         Raises:
             OSError: If the spool or the store cannot be written; the video has not ended then.
@@ -304,7 +304,7 @@ class VideoSession:
     def _create(self, create: Callable[[ObjectStore], bool]) -> None:
         if self._replaces:
             remove_results(self._store, self.video.video_id)
-        create(self._store)  # a lost race leaves the rows of the other attempt: the same ones
+        create(self._store)  # if another attempt was first, its rows are the same
         if self._parts:
             clear(self._store, self.video.video_id)
 

@@ -1,6 +1,6 @@
-"""How a worker calls the association shard of a video: by name, without waiting on order.
+"""Calls of a worker to the association shard of a video: by name, without waiting for an order.
 
-Every attempt has shards of its own, so a call that is late by an attempt finds nobody.
+Every attempt has its own shards, so a late call of an earlier attempt reaches none of them.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _POLL_S = 0.5
 def shard_of(video_id: str, num_shards: int, attempt_id: str = "") -> int:
     """Index of the association shard of a video; the same on every machine.
 
-    Each attempt assigns the videos anew, so that what one dead shard has left is spread over all
-    shards of the next attempt.
+    Each attempt assigns the videos differently, so that the videos of a dead shard are spread over
+    all shards of the next attempt.
     """
-    # no CRC: names that share one value of it would share a shard, whatever is put before them
+    # not a CRC: names with equal CRCs would share a shard for any prefix
     digest = hashlib.blake2b(f"{attempt_id}/{video_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) % num_shards
 
@@ -49,7 +49,7 @@ class ShardClient:
 
     Args:
         attempt_id: Names the shards.
-        num_shards: How many shards the attempt has.
+        num_shards: Number of shards of the attempt.
     """
 
     def __init__(self, attempt_id: str, num_shards: int) -> None:
@@ -59,7 +59,7 @@ class ShardClient:
     def begin(self, chunk: FrameChunk) -> Verdict:
         """Announce work on a chunk; with any verdict but TAKEN it need not be done.
 
-        The shard counts, so that a chunk which kills its workers is given up in the end.
+        The shard counts the tries, and gives up on a chunk that keeps killing its workers.
         """
         key = (chunk.video_id, chunk.attempt, chunk.chunk_index)
         answer: Verdict = self._ask(chunk.video_id, "begin", *key)
@@ -69,8 +69,8 @@ class ShardClient:
         """Announce work on several chunks at once.
 
         Returns:
-            A verdict per chunk; None asks to announce them one by one, since a worker has died
-            over some of them, and nobody knows yet over which.
+            A verdict per chunk. None asks to announce them one by one, since a worker has died
+            over one of them, and it is not known over which.
         """
         values = [(chunk.video_id, chunk.attempt, chunk.chunk_index) for chunk in chunks]
         owned = [chunk.video_id for chunk in chunks]
@@ -78,14 +78,14 @@ class ShardClient:
         return answers
 
     def deliver(self, chunk: DetectionChunk) -> Verdict:
-        """Hand over a chunk that was begun; may be repeated. LOST if its shard is dead."""
+        """Deliver a chunk that was begun; may be repeated. LOST if its shard is dead."""
         answer: Verdict = self._ask(
             chunk.video_id, "deliver", wire_format.pack(chunk), lost=Verdict.LOST
         )
         return answer
 
     def deliver_all(self, chunks: Sequence[DetectionChunk]) -> list[Verdict]:
-        """Hand over several chunks that were begun; returns a verdict per chunk."""
+        """Deliver several chunks that were begun; return a verdict per chunk."""
         values = [wire_format.pack(chunk) for chunk in chunks]
         owned = [chunk.video_id for chunk in chunks]
         return self._ask_all(owned, "deliver_all", values, lost=Verdict.LOST) or []
@@ -111,7 +111,7 @@ class ShardClient:
         """Wait while a segment is too far ahead of the chunk that its video waits for.
 
         Chunks that arrive early fill the shard's disk. The wait is limited: the missing chunk may
-        need the very slot that waits here.
+        need the slot that is waiting here.
         """
         video_id, end = segment.video.video_id, time.monotonic() + _PATIENCE_S
         while time.monotonic() < end:
@@ -121,7 +121,7 @@ class ShardClient:
             time.sleep(_POLL_S)
 
     def decoded(self, progress: Iterable[Decoded]) -> None:
-        """Report how far decoding has come, without waiting for an answer."""
+        """Report the progress of decoding, without waiting for an answer."""
         by_shard: dict[int, list[Decoded]] = {}
         for one in progress:
             by_shard.setdefault(
@@ -144,7 +144,7 @@ class ShardClient:
     def _ask_all(
         self, owned: Sequence[str], method: str, values: Sequence[Any], lost: Any = Verdict.STALE
     ) -> Any:
-        """One call per shard; returns an answer per value, None if a shard answers None."""
+        """Make one call per shard; return an answer per value, or None if a shard answers None."""
         places: dict[int, list[int]] = {}
         for place, video_id in enumerate(owned):
             places.setdefault(shard_of(video_id, self._num_shards, self._attempt_id), []).append(

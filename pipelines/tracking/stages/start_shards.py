@@ -26,9 +26,9 @@ def start_shards(
 ) -> list[Any]:
     """Start the association shards of an attempt, each with its videos.
 
-    They ask for no CPU, so that the smallest machine can run them beside its detector, and are
-    spread over the nodes. Ray never repeats a method (`max_task_retries=0`): a restarted actor
-    would continue with an empty state.
+    They request no CPU, so that the smallest machine can run them in addition to its detector, and
+    are spread over the nodes. Ray never repeats a method (`max_task_retries=0`), since a restarted
+    actor would continue with an empty state.
     """
     owned: list[list[Segment]] = [[] for _ in range(num_shards)]
     for segment in segments:

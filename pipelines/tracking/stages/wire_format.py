@@ -1,6 +1,6 @@
-"""Chunks as they travel: frames as an Arrow table of one row, detections as a few flat arrays.
+"""Serialises chunks: frames as an Arrow table of one row, detections as a few flat arrays.
 
-Arrow and npz only, never pickle; the pixels are not copied on the way in or out.
+It uses Arrow and npz, never pickle, and copies no pixels.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def receipt(
     decode_s: float = 0.0,
     detect_s: float = 0.0,
 ) -> pa.Table:
-    """The row that the dataset carries past the delivery: counts over the chunks of one row.
+    """The row that the dataset carries after the delivery: counts over the chunks of one row.
 
     Args:
         chunks: All chunks of the row.

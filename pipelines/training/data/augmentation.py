@@ -1,4 +1,4 @@
-"""Random views of labelled images: colour, geometry, and boxes that follow."""
+"""Random changes of colour and geometry of labelled images, including their boxes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jde_ray.pipelines.training.settings import Augmentation
 
 
 def jitter_colour(image: Image, augmentation: Augmentation, rng: np.random.Generator) -> Image:
-    """`(H, W, 3)` RGB with hue, saturation and value scaled at random, some blurred."""
+    """`(H, W, 3)` RGB with hue, saturation and value scaled at random; some images are blurred."""
     gains = 1 + rng.uniform(-1, 1, 3) * (
         augmentation.hue,
         augmentation.saturation,
@@ -40,10 +40,10 @@ def warp(
     augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[Image, FloatArray]:
-    """The image on a canvas under a random scale, aspect, rotation, shear, shift and flip.
+    """Put the image on a canvas with random scale, aspect, rotation, shear, shift and flip.
 
     Returns:
-        The canvas `(height, width, 3)` and the boxes `(G, 4)` on it, not cut at its border.
+        The canvas `(height, width, 3)` and the boxes `(G, 4)` on it, not clipped at its border.
     """
     image = labelled.image
     linear, scale_xy = _linear_part(labelled, width, height, augmentation, rng)
@@ -55,7 +55,7 @@ def warp(
     else:
         shift = rng.uniform(-1, 1, 2) * augmentation.translation * canvas
     matrix = np.column_stack([linear, canvas / 2 + shift - linear @ centre])
-    if np.abs(scale_xy).min() < 0.5:  # warpAffine aliases when it shrinks a lot: shrink first
+    if np.abs(scale_xy).min() < 0.5:  # warpAffine aliases at small scales, so shrink first
         image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
         turned = matrix @ np.diag([2.0, 2.0, 1.0])
     else:
@@ -97,7 +97,7 @@ def _follow(
     else:
         corners = tlbr[:, [[0, 1], [2, 1], [2, 3], [0, 3]]] @ linear.T + shift
         low, high = corners.min(1), corners.max(1)
-        # the hull of a turned box is larger than the person in it
+        # the hull of a rotated box is larger than the person in it
         turned = linear / np.linalg.norm(linear, axis=0)
         shrink = np.sqrt(np.abs(turned[:, 1]).max())
         middle, half = (low + high) / 2, (high - low) / 2 * shrink
@@ -106,7 +106,7 @@ def _follow(
 
 @dataclass(frozen=True)
 class Example:
-    """One augmented image of a batch; fields as in `LabelledImage`."""
+    """One augmented image of a batch, with the fields of `LabelledImage`."""
 
     image: Image
     tlbr: FloatArray
@@ -120,7 +120,7 @@ class Example:
 def clipped(
     example: Example, left: int, top: int, right: int, bottom: int, augmentation: Augmentation
 ) -> Example:
-    """Boxes cut at the window; small rests are ignored, what is outside goes."""
+    """Clip boxes at a window: small remainders become ignored, boxes outside are dropped."""
     before = (example.tlbr[:, 2:] - example.tlbr[:, :2]).prod(1)
     tlbr = example.tlbr.copy()
     tlbr[:, 0::2] = tlbr[:, 0::2].clip(left, right)

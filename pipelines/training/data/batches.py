@@ -31,7 +31,7 @@ class Batch:
     Attributes:
         images: `(B, H, W, 3)` uint8 RGB.
         labels: People in the images.
-        origins: File of each image, for messages.
+        origins: File of each image, for error messages.
     """
 
     images: torch.Tensor
@@ -40,10 +40,10 @@ class Batch:
 
 
 def share_of_batch(batch: int, num_ranks: int, sampling: Sampling) -> int:
-    """Images of a step that each of `num_ranks` trainers learns from.
+    """Number of images per step for each of `num_ranks` trainers.
 
     Raises:
-        ValueError: If they cannot be shared out evenly, or a pair would be torn.
+        ValueError: If they cannot be divided evenly, or a pair would be separated.
     """
     if batch % num_ranks:
         text = f"expected a multiple of --num-trainers {num_ranks}"
@@ -56,29 +56,30 @@ def share_of_batch(batch: int, num_ranks: int, sampling: Sampling) -> int:
 
 
 class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
-    """An endless stream of augmented batches. A batch depends on its step alone.
+    """An endless stream of augmented batches, each of which depends only on its step.
 
-    It is therefore the same whichever process makes it and in whatever order, and an interrupted
-    training continues with the batches it has not seen.
+    A batch is therefore the same in any process and any order, and an interrupted training
+    continues with the batches it has not seen.
 
     Args:
-        images: All labelled images; those of `crops` groups teach appearance only.
+        images: All labelled images; those of `crops` groups teach only appearance.
         weights: Weight of each group when a source is drawn.
         crop_groups: Groups whose images are cut-out people.
         size: Width and height of the largest batch, see `Augmentation.multi_scale`.
-        aspects: Widths over heights of frames to come, since inputs follow the video's shape
-            (`models.letterbox.fitted_size`). A batch takes one of them; none means that of `size`.
-        batch: Images in a step, over all trainers.
+        aspects: Aspect ratios (width / height) of batches, one of which is drawn for each batch,
+            since inputs follow the video's shape (`models.letterbox.fitted_size`); empty for that
+            of `size` only.
+        batch: Images per step, over all trainers.
         augmentation: Ranges of the random changes.
         collage_share: Share of the images that are collages of crops.
         sampling: `weights` draws a source by its weight, then one of its images; `epoch` takes
-            every image once in random order, and again; `pairs` draws as `weights`, half a batch,
-            each with the frame that follows it, as the triplet losses ask for.
-        seed: Seeds all random numbers.
-        skip_bad: Draw another image where one cannot be read; otherwise that stops training.
+            every image once per epoch in random order; `pairs` draws half a batch like `weights`
+            and adds the frame after each, as the triplet losses require.
+        seed: Seed of all random numbers.
+        skip_bad: Replace an image that cannot be read by another one; otherwise training stops.
 
     Raises:
-        ValueError: If there is no image, no pair, or the batch is odd and pairs are asked for.
+        ValueError: If there are no images or no pairs, or the batch is odd with `pairs`.
     """
 
     def __init__(
@@ -98,7 +99,9 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
     ) -> None:
         self.scenes = [image for image in images if image.group not in crop_groups]
         if not self.scenes:
-            raise ValueError("training data: there is no image but crops of people")
+            raise ValueError(
+                "training data: got only crops of people, expected images of scenes too"
+            )
         crops: dict[int, list[LabelledImage]] = {}
         for image in images:
             if image.group in crop_groups:
@@ -116,7 +119,7 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
         self.first_step = 0
 
     def _pairable(self, batch: int) -> IntArray:
-        """Rows of the frames that another one of their sequence follows."""
+        """Rows of frames that are followed by another frame of their sequence."""
         share_of_batch(batch, 1, "pairs")
         follows = [
             bool(first.sequence)
@@ -133,7 +136,7 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which as many images are drawn as there are."""
+        """Number of steps that draw as many images as the set holds."""
         return max(1, len(self.scenes) // self.batch)
 
     def from_step(self, step: int) -> TrainingSet:
@@ -151,7 +154,7 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
             step += worker.num_workers if worker else 1
 
     def batch_at(self, step: int, rank: int = 0, num_ranks: int = 1) -> list[Example]:
-        """The batch of a step, or the part of it that trainer `rank` of `num_ranks` learns from.
+        """The part of a step's batch for trainer `rank` of `num_ranks`.
 
         All images of a step have one size.
         """
@@ -166,7 +169,7 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
         return [self.example(int(row), width, height, rng) for row in mine]
 
     def _rows(self, step: int, rng: np.random.Generator) -> IntArray:
-        """Which scenes a step starts from."""
+        """Rows of the scenes from which a step's images are made."""
         if self.sampling == "epoch":
             epoch, number = divmod(step, self.steps_per_epoch)
             order = np.random.default_rng((self.seed, epoch, 2, 0)).permutation(len(self.scenes))
@@ -191,7 +194,7 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
             return self._open(self._draw(rng), rng)
 
     def example(self, row: int, width: int, height: int, rng: np.random.Generator) -> Example:
-        """One augmented image of `(height, width)`: a scene, a mosaic or a collage."""
+        """One augmented image of `(height, width)`: a scene, a mosaic or a collage of crops."""
         kind = rng.random()
         if kind < self.collage_share:
             return self._collage(width, height, rng)
@@ -243,7 +246,7 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
         )
 
     def _collage(self, width: int, height: int, rng: np.random.Generator) -> Example:
-        """A grid of cut-out people, two pictures of each: appearance only."""
+        """A grid of cut-out people, two pictures of each, which teaches only appearance."""
         tall = int(np.exp(rng.uniform(np.log(min(48, height / 2)), np.log(height / 1.6))))
         wide = max(16, int(tall * rng.uniform(0.4, 0.55)))
         columns, rows = width // wide, height // tall

@@ -1,4 +1,4 @@
-"""People cut out of one image and pasted into another: crowds where there were none."""
+"""Pastes people cut out of one image into another, which makes crowds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.pipelines.training.data.augmentation import Example
 from jde_ray.pipelines.training.data.labelled_image import Image, LabelledImage
 
-MIN_CUT_PX = 32  # height of a person worth cutting out
+MIN_CUT_PX = 32  # smallest height of a person to cut out
 MAX_PASTED = 4
-COVERED = 0.6  # people hidden by more are ignored from then on
+COVERED = 0.6  # people of whom a larger share is hidden become ignored regions
 
 
 def paste_people(
@@ -22,14 +22,14 @@ def paste_people(
 ) -> Example:
     """Paste up to `most` people of `donor` onto an augmented image.
 
-    Each is the donor's box, sized like the people that are there, with an elliptic edge that fades
-    out. Whom it covers by more than .6 becomes an ignored region.
+    Each pasted person is the donor's box, scaled like the people already present, with an elliptic
+    edge that fades out. People of whom it covers more than .6 become ignored regions.
 
     Args:
-        example: Finished but for this; it teaches detection.
-        donor: Where people are cut out; those that are ignored, small or overlapped are not.
+        example: Augmented image that teaches detection.
+        donor: Image to cut people from, except those that are ignored, small or overlapped.
         rng: Random numbers.
-        most: People pasted.
+        most: Maximum number of people to paste.
     """
     candidates = _worth_cutting(donor)
     if not len(candidates):
@@ -42,7 +42,7 @@ def paste_people(
 
 
 def _worth_cutting(donor: LabelledImage) -> IntArray:
-    """Rows of people who are tall enough, whole in their image and not overlapped."""
+    """Rows of people who are tall enough, entirely inside their image and not overlapped."""
     tlbr = donor.tlbr
     if not len(tlbr):
         return np.zeros(0, np.int64)
@@ -62,7 +62,7 @@ def _paste(
     row: int,
     rng: np.random.Generator,
 ) -> Example:
-    """Draw one person onto `image`; returns the labels with that person."""
+    """Draw one person onto `image`; return the labels with that person."""
     left, top, right, bottom = np.rint(donor.tlbr[row]).astype(int)
     cut = donor.image[top:bottom, left:right]
     canvas_height, canvas_width = image.shape[:2]
@@ -98,7 +98,7 @@ def _ellipse(width: int, height: int) -> FloatArray:
 
 
 def _covered(tlbr: FloatArray, box: FloatArray) -> FloatArray:
-    """`(G,)` share of each box that `(4,)` covers."""
+    """`(G,)` share of each box that `box` `(4,)` covers."""
     corner = np.maximum(tlbr[:, :2], box[:2])
     size = np.maximum(np.minimum(tlbr[:, 2:], box[2:]) - corner, 0)
     area = np.maximum((tlbr[:, 2:] - tlbr[:, :2]).prod(1), 1e-6)

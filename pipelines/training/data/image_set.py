@@ -1,4 +1,4 @@
-"""All images of a recipe: read, taught, and their identities numbered."""
+"""Reads all images of a recipe, adds teachers' labels and numbers the identities."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TrainingImages:
     problems: LabelErrors
 
     def build_set(self, recipe: Recipe, *, skip_bad: bool = False) -> TrainingSet:
-        """The stream of batches that a recipe makes of them."""
+        """The stream of batches for a recipe."""
         return TrainingSet(
             self.images,
             [source.weight for source in recipe.sources],
@@ -59,11 +59,11 @@ def read_images(
     """Read every source, add the labels of teachers, number the identities.
 
     Args:
-        recipe: Names the sources and teachers.
-        root: Folder that its paths lie under.
-        cache: Folder for the labels of teachers, which take minutes; None leaves the teachers out.
+        recipe: Recipe with the sources and teachers.
+        root: Folder to which its paths are relative.
+        cache: Folder for the teachers' labels, which take minutes to compute; None uses no teacher.
         skip_bad: Leave out wrong rows and images; otherwise one of them stops the training.
-        show: Takes one line per source.
+        show: Called with one line per source.
 
     Raises:
         BadDataError: If rows are wrong, naming the first ones with file and line.

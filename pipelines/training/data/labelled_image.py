@@ -1,4 +1,4 @@
-"""Labelled images in memory or on disk, and what teachers add to them."""
+"""Labelled images in memory or on disk, and the numbering of their identities."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class LabelledImage:
     Attributes:
         image: `(H, W, 3)` uint8 RGB.
         tlbr: `(G, 4)` float32 corners in its pixels.
-        identity: `(G,)` int64, unique over the whole training set, -1 for unknown.
+        identity: `(G,)` int64, unique over the training set, -1 for unknown.
         ignore: `(G,)` bool, neither person nor background.
         group: Index of its source; sources are drawn by weight.
         squashed: Whether the image was stretched to a square, so that its people are too thin.
-        appearance: `(G, D)` float32 teacher vectors, zeros where there is none.
-        origin: File (and frame) it comes from, for messages.
-        sequence: Name of the video that it is a frame of, empty for a single image. The frames of
-            a video follow each other.
+        appearance: `(G, D)` float32 teacher vectors, zeros for boxes without one.
+        origin: File (and frame) it comes from, for error messages.
+        sequence: Name of the video that it is a frame of; empty for a single image. The frames of a
+            video are consecutive.
     """
 
     image: Image
@@ -45,7 +45,7 @@ class LabelledImage:
     sequence: str = ""
 
     def open(self) -> LabelledImage:
-        """Return the image itself, which is in memory already."""
+        """Return the image, which is in memory already."""
         return self
 
 
@@ -57,7 +57,7 @@ class ListedImage:
 
     Attributes:
         path: JPEG, PNG or BMP file.
-        tlbr: `(G, 4)` float32 corners over its width and height.
+        tlbr: `(G, 4)` float32 corners relative to its width and height.
         longest_side: Limit in pixels; a larger image is shrunk to it.
     """
 
@@ -72,14 +72,14 @@ class ListedImage:
 
     @property
     def origin(self) -> str:
-        """Path of the file, for messages."""
+        """Path of the file, for error messages."""
         return str(self.path)
 
     def open(self) -> LabelledImage:
         """Read the image.
 
         Raises:
-            ValueError: If the file is missing, no image, cut off or too large.
+            ValueError: If the file is missing, not an image, truncated or too large.
         """
         image, _ = read_image(self.path, self.longest_side)
         size = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
@@ -101,11 +101,11 @@ TrainingImage = LabelledImage | ListedImage
 def read_image(path: Path, longest_side: int) -> tuple[Image, float]:
     """RGB image with its longest side at most `longest_side`, and the scale applied.
 
-    The image is upright by its EXIF orientation, as annotation tools show it, and passes the
-    checks of tracking (kind, size, scans) before it is decoded.
+    The EXIF orientation is applied, as in annotation tools, and the image passes the checks of
+    tracking (format, size, scans) before it is decoded.
 
     Raises:
-        ValueError: If the file is missing, no image, cut off or too large.
+        ValueError: If the file is missing, not an image, truncated or too large.
     """
     try:
         loaded = read_image_file(path, apply_orientation=True)
@@ -113,7 +113,7 @@ def read_image(path: Path, longest_side: int) -> tuple[Image, float]:
         if error.reason in (Reason.TOO_LARGE, Reason.TRUNCATED):
             raise ValueError(f"training image: {path} is refused ({error.detail})") from error
         raise ValueError(f"training image: {path} is missing or no image") from error
-    except (OSError, ValueError) as error:  # or a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an impossible file name
         raise ValueError(f"training image: {path} is missing or no image") from error
     return shrink(loaded, longest_side)
 
@@ -131,15 +131,15 @@ def shrink(image: Image, longest_side: int) -> tuple[Image, float]:
 def with_unique_identities(
     groups: Sequence[Sequence[TrainingImage]], declared: Sequence[int | None] | None = None
 ) -> tuple[list[TrainingImage], int]:
-    """Number identities over all sources; a number means one person in one source.
+    """Number identities over all sources; in one source a number means one person.
 
-    Where a source declares how many it uses, its numbers stay what they are, behind those of the
-    sources before it, and there is one class more than numbers: as in the published code, whose
-    classifier fits then. The people of other sources are numbered in the order in which they occur.
+    If a source declares how many identities it uses, its numbers are kept, offset by those of
+    earlier sources, and there is one class more than identities, as in the published code, so that
+    the published classifier fits. People of other sources are numbered in order of occurrence.
 
     Args:
-        groups: The images of each source, in order.
-        declared: How many numbers each source uses, None for a source that does not declare it.
+        groups: Images of each source, in order.
+        declared: Number of identities that each source declares; None if it declares none.
 
     Returns:
         The images of all sources, and the number of classes.

@@ -1,9 +1,9 @@
-"""Random views exactly as the published code makes them (`augmentation: {published: true}`).
+"""Random views exactly like those of the published code (`augmentation: {published: true}`).
 
-Against `pipelines.training.data.augmentation` the scale is drawn evenly, colour changes before
-there is a border, shifts follow the other axis, shear has its fixed point in the corner, and a box
-of which too little
-is left becomes background instead of an ignored region.
+Differences from `pipelines.training.data.augmentation`: the scale is drawn from a uniform
+distribution, colours change before the border is added, shifts are relative to the other axis,
+shear is relative to the corner, and a box of which too little remains becomes background instead of
+an ignored region.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jde_ray.pipelines.training.data.labelled_image import Image, LabelledImage
 from jde_ray.pipelines.training.settings import Augmentation
 
 MIN_SIDE_PX = 4.0
-MIN_AREA_LEFT = 0.1  # of the box before the warp
+MIN_AREA_LEFT = 0.1  # smallest remaining share of the area before the warp
 MAX_ASPECT = 10.0
 
 
@@ -30,10 +30,10 @@ def published_view(
     augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> Example:
-    """A scene on a canvas of `(height, width)`, its boxes cut at the border.
+    """A scene on a canvas of `(height, width)`, with boxes clipped at the border.
 
-    Of `augmentation` the ranges of saturation, value, scale, rotation, shear and translation count,
-    and the share of flips. Nine numbers are drawn, in the order of the published code.
+    It uses the ranges of saturation, value, scale, rotation, shear and translation in
+    `augmentation`, and the share of flips. Nine numbers are drawn, in the published order.
     """
 
     def between(low: float, high: float) -> float:
@@ -52,7 +52,7 @@ def published_view(
     turn[:2] = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
     reach = augmentation.translation or 0.0
     move = np.eye(3)
-    move[0, 2] = between(-reach, reach) * height  # by the other side, as published
+    move[0, 2] = between(-reach, reach) * height  # relative to the other side, as published
     move[1, 2] = between(-reach, reach) * width
     lean = np.eye(3)
     lean[0, 1] = np.tan(np.deg2rad(between(-shear, shear)))
@@ -60,7 +60,7 @@ def published_view(
     matrix = lean @ move @ turn
     grey = (PAD_VALUE,) * 3
     warped = cv2.warpPerspective(canvas, matrix, (width, height), borderValue=grey)
-    # half of what the scaled picture leaves, as published: up to half a pixel from where it lies
+    # half of the space beside the scaled picture, up to half a pixel off, as published
     wide, tall = box.scaled_size
     border = [(width - wide) / 2, (height - tall) / 2] * 2
     before = labelled.tlbr.astype(np.float64) * box.ratio + border
@@ -82,7 +82,7 @@ def published_view(
 
 
 def _coloured(image: Image, saturation: float, value: float) -> Image:
-    """`(H, W, 3)` RGB with saturation and value multiplied, cut at 255."""
+    """`(H, W, 3)` RGB with saturation and value multiplied, clipped at 255."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     for channel, gain in ((1, saturation), (2, value)):
         table = np.clip(np.arange(256, dtype=np.float32) * np.float32(gain), 0, 255)
@@ -91,7 +91,7 @@ def _coloured(image: Image, saturation: float, value: float) -> Image:
 
 
 def _hulls(tlbr: FloatArray, matrix: FloatArray, angle: float) -> FloatArray:
-    """Hulls of `(G, 4)` boxes under an affine map, a little smaller the more it turns."""
+    """Hulls of `(G, 4)` boxes under an affine map, shrunk slightly with the angle of rotation."""
     corners = tlbr[:, [[0, 1], [2, 1], [2, 3], [0, 3]]] @ matrix[:2, :2].T + matrix[:2, 2]
     low, high = corners.min(1), corners.max(1)
     radians = np.deg2rad(angle)
@@ -101,7 +101,7 @@ def _hulls(tlbr: FloatArray, matrix: FloatArray, angle: float) -> FloatArray:
 
 
 def _enough_left(before: FloatArray, tlbr: FloatArray) -> NDArray[np.bool_]:
-    """`(G,)` bool: boxes that are large enough still, and of a person's shape."""
+    """`(G,)` bool, true for boxes that are still large enough and have the shape of a person."""
     wide, tall = (tlbr[:, 2:] - tlbr[:, :2]).T
     area = (before[:, 2:] - before[:, :2]).prod(1)
     aspect = np.maximum(wide / (tall + 1e-16), tall / (wide + 1e-16))

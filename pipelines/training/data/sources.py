@@ -1,4 +1,4 @@
-"""Where training images come from: sequences, tables of boxes, lists, videos, rendered scenes."""
+"""Reads training images: sequences, tables of boxes, lists, videos, rendered scenes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_source(
     """All images of one source.
 
     Args:
-        root: Folder that its path lies under.
+        root: Folder to which its path is relative.
         source: Kind, path and options of the source.
         group: Index of the source in the recipe.
         longest_side: Limit in pixels; larger images are shrunk to it.
@@ -121,13 +121,13 @@ def _read_sequence(
 def _inside(
     rows: FloatArray, image: Image, scale: float, truth: Path, problems: LabelErrors
 ) -> FloatArray:
-    """Those rows of a frame whose box lies in its image, if only in part."""
+    """Rows of a frame whose box overlaps the image."""
     height, width = (side / scale for side in image.shape[:2])
     kept = []
     for row in rows:
         left, top = row[2] - 1, row[3] - 1
         wrong = outside((left, top, left + row[4], top + row[5]), width, height)
-        counts = row[6] > 0 and row[7] == 1 and row[8] > 0  # of a hidden person nothing is asked
+        counts = row[6] > 0 and row[7] == 1 and row[8] > 0  # boxes of hidden people are not checked
         if wrong and counts:
             problems.add(truth, int(row[9]), "box outside the image", wrong)
         kept.append(wrong is None)
@@ -158,7 +158,7 @@ def _read_boxes(
             else:
                 kept.append(values)
         if source.kind == "crops" and not kept:
-            continue  # nobody in it to learn from
+            continue  # a crop without a person teaches nothing
         rows = np.array(kept, np.float64).reshape(-1, 5)
         images.append(
             LabelledImage(
@@ -175,9 +175,9 @@ def _read_boxes(
 
 
 def label_path(image: Path) -> Path:
-    """Label file of an image in the unified JDE format: `labels_with_ids` instead of `images`.
+    """Label file of an image in the unified JDE format: `labels_with_ids` replaces `images`.
 
-    Only the last folder of that name is replaced, so that the root may be called anything.
+    Only the last folder of that name is replaced, so that the root may have any name.
     """
     parts = list(image.parts)
     for index in range(len(parts) - 2, -1, -1):
@@ -190,7 +190,7 @@ def label_path(image: Path) -> Path:
 def _read_list(
     root: Path, source: Source, group: int, longest_side: int, problems: LabelErrors
 ) -> list[ListedImage]:
-    """Images named by a list of the unified JDE format, a path below `root` on each line."""
+    """Images in a list of the unified JDE format, which has a path below `root` on each line."""
     listed = root / source.path
     if not listed.is_file():
         problems.add(listed, None, "missing file", "expected a list of images below --data")
@@ -206,7 +206,7 @@ def _read_list(
             problems.add(listed, line, "missing image", f"there is no {path}")
             continue
         if not _is_file(labels):
-            wanted = f"there is no {labels} (an empty one says that nobody is there)"
+            wanted = f"there is no {labels} (an empty file means no people)"
             problems.add(listed, line, "missing label file", wanted)
             continue
         rows = read_jde_rows(labels, problems, source.identities)
@@ -225,10 +225,10 @@ def _read_list(
 
 
 def _is_file(path: Path) -> bool:
-    """Whether a path is a file; False for a name that no file can have."""
+    """Whether a path is a file; False for impossible file names."""
     try:
         return path.is_file()
-    except (OSError, ValueError):  # too long, or with a NUL
+    except (OSError, ValueError):  # too long, or with a NUL byte
         return False
 
 
@@ -237,8 +237,8 @@ def _read_video(
 ) -> list[LabelledImage]:
     """Every n-th frame of an unlabelled video file, or every image of a folder.
 
-    Videos are decoded as for tracking: allowed containers and codecs only, upright, limited in
-    size. The frames before an error stay.
+    Videos are decoded as for tracking: only allowed containers and codecs, upright, limited in
+    size. Frames before an error are kept.
     """
 
     def unlabelled(image: Image, origin: str) -> LabelledImage:
@@ -262,9 +262,9 @@ def _read_video(
 
 
 def render_scenes(num_scenes: int, group: int) -> list[LabelledImage]:
-    """Four moments of each of `num_scenes` synthetic streets, seconds apart.
+    """Four frames of each of `num_scenes` synthetic streets, seconds apart.
 
-    The seeds begin at 10,000, so that no scene of the demo or the tests is among them.
+    Seeds start at 10,000, so that no scene of the demo or the tests is used.
     """
     images = []
     for number in range(num_scenes):

@@ -1,8 +1,8 @@
-"""Teachers: labels and appearance targets from other networks, used only while training.
+"""Teachers: other networks that provide labels and appearance targets during training.
 
-A person detector finds people in unlabelled frames (and unlabelled people in partly labelled
-ones); a re-identification network adds to every box, with or without an identity, the appearance
-vector that our embedding is distilled from.
+A person detector finds people in unlabelled frames, and unlabelled people in partly labelled ones.
+A re-identification network adds to every box, with or without an identity, an appearance vector,
+from which our embedding is distilled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jde_ray.models.structures import FloatArray
 
 __all__ = ["AppearanceEmbedder", "DetectorTeacher", "open_appearance", "open_detector"]
 
-NANODET_SIZE = (640, 384)  # its input has this area and the picture's shape
+NANODET_SIZE = (640, 384)  # sets the area of its input, which has the picture's shape
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -39,7 +39,7 @@ class DetectorTeacher(Protocol):
 
 
 class NanoDetTeacher:
-    """NanoDet-g (COCO) on the whole picture and, where it is wide, on its two halves.
+    """NanoDet-g (COCO) on the full picture and, if it is wide, on its two halves.
 
     Args:
         network: The detector.
@@ -76,9 +76,9 @@ class NanoDetTeacher:
 
 
 def open_detector(path: Path) -> DetectorTeacher:
-    """NanoDet-g (`.json`) or FastestDet (`.onnx`), both trained on COCO; one CPU thread.
+    """Open NanoDet-g (`.json`) or FastestDet (`.onnx`), both trained on COCO, with one CPU thread.
 
-    Both search the whole picture and, if it is wide, its two halves.
+    Both search the full picture and, if it is wide, its two halves.
 
     Raises:
         ValueError: If the file cannot be used, or onnxruntime is needed and not installed.
@@ -91,7 +91,7 @@ def open_detector(path: Path) -> DetectorTeacher:
 
 
 def open_appearance(path: Path) -> AppearanceEmbedder:
-    """OSNet: an L2-normalised 512-vector of each box; one CPU thread.
+    """Open OSNet, which computes an L2-normalised 512-vector per box, with one CPU thread.
 
     Raises:
         ValueError: If onnxruntime is not installed or the file cannot be used.
@@ -102,9 +102,9 @@ def open_appearance(path: Path) -> AppearanceEmbedder:
 def principal_directions(vectors: FloatArray, width: int) -> tuple[FloatArray, FloatArray]:
     """Mean and the `(512, width)` directions of largest variance of teacher vectors.
 
-    Projected and normalised again, they keep the teacher's similarities in fewer dimensions. Each
-    direction points to where its largest component is positive, so that the same vectors always
-    give the same ones.
+    Vectors that are projected on them and normalised again keep the teacher's similarities in fewer
+    dimensions. The sign of each direction makes its largest component positive, so that equal
+    vectors always give equal directions.
     """
     mean = vectors.mean(0)
     _, _, found = np.linalg.svd(vectors - mean, full_matrices=False)

@@ -1,4 +1,4 @@
-"""Labels that teachers add: boxes and appearance of people that nobody labelled."""
+"""Adds the labels of teachers: boxes of unlabelled people, and appearance vectors."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from jde_ray.pipelines.training.data.teachers import DetectorTeacher
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.settings import Source
 
-SURE = 0.42  # score from which a teacher's box in an unlabelled frame is a person
-ENOUGH_VECTORS = 4  # of a teacher for each dimension that they are projected on
+SURE = 0.42  # lowest score at which a teacher's box in an unlabelled frame counts as a person
+ENOUGH_VECTORS = 4  # teacher vectors needed per dimension of the projection
 _CACHED = ("tlbr", "identity", "ignore", "appearance")
 
 
 def add_pseudo_labels(
     image: LabelledImage, detector: DetectorTeacher, sure: float
 ) -> LabelledImage:
-    """Add what a detector sees: people where nothing is labelled, ignored where it is unsure.
+    """Add a detector's boxes that are not labelled: people, or ignored regions if it is unsure.
 
     Args:
-        image: Labelled by hand or not at all.
+        image: Image with manual labels or without labels.
         detector: The teacher.
         sure: Score above which a detection becomes a person; 1 makes all of them ignored.
     """
@@ -60,10 +60,10 @@ def teach_appearance(image: LabelledImage, teacher: AppearanceEmbedder) -> Label
 def add_teacher_labels(
     recipe: Recipe, source: Source, images: list[TrainingImage], root: Path, cache: Path
 ) -> list[TrainingImage]:
-    """The images with their teachers' boxes and vectors, read from `cache` where they are kept."""
+    """The images with their teachers' boxes and vectors, read from `cache` if it holds them."""
     group = [image for image in images if isinstance(image, LabelledImage)]
     if len(group) < len(images):
-        return images  # lists are read as they are drawn: no teacher sees them
+        return images  # images of lists are read when they are drawn, so no teacher sees them
     finds = bool(recipe.detector_teacher) and source.kind in ("boxes", "frames")
     if not finds and not recipe.appearance_teacher:
         return images
@@ -86,14 +86,14 @@ def add_teacher_labels(
 
 
 def _fingerprint(group: list[LabelledImage], teachers: list[Path], kind: str) -> str:
-    """Hash of all that the teachers' answers depend on: pixels, annotations, the teachers' files.
+    """Hash of everything that the teachers' labels depend on: pixels, annotations, teachers' files.
 
-    By content: a corrected annotation, another picture or another teacher of the same name must not
-    be answered from the cache.
+    It covers their content, so that the cache is not used for a corrected annotation, or for
+    another picture or teacher with the same name.
     """
     seen = hashlib.sha256(f"1 {kind}".encode())
     for teacher in teachers:
-        for file in (teacher, teacher.with_suffix(".bin")):  # of NanoDet: graph and weights
+        for file in (teacher, teacher.with_suffix(".bin")):  # NanoDet has a graph and weights
             content = file.read_bytes() if file.is_file() else b""
             seen.update(f"{file.name} {len(content)}".encode() + content)
     for image in group:
@@ -104,7 +104,7 @@ def _fingerprint(group: list[LabelledImage], teachers: list[Path], kind: str) ->
 
 
 def _read_cache(path: Path, group: list[LabelledImage]) -> list[LabelledImage] | None:
-    """The group as the teachers left it; None if that is not kept, or not whole."""
+    """The group with the teachers' labels; None if the cache does not hold all of them."""
     try:
         with np.load(path) as saved:
             splits = np.cumsum(saved["counts"])[:-1]
@@ -126,7 +126,7 @@ def _write_cache(path: Path, group: list[LabelledImage]) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             np.savez(file, counts=[len(image.tlbr) for image in group], **arrays)
-        os.replace(unfinished, path)  # whole or not at all
+        os.replace(unfinished, path)  # atomic
     except BaseException:
         Path(unfinished).unlink(missing_ok=True)
         raise
@@ -145,9 +145,9 @@ def project_appearance(
 ) -> list[list[TrainingImage]]:
     """Teacher vectors in the network's dimensions: centred, projected, normalised again.
 
-    The directions follow from the `fixed` groups alone (people in many places), where they hold
-    enough: so a training that starts from another one's weights with other sequences, or
-    without one of them, keeps the meaning of every dimension.
+    The directions are computed only from the `fixed` groups (people in many places), if these hold
+    enough vectors. A training that starts from another one's weights, with other sequences or
+    without one of them, therefore keeps the meaning of every dimension.
     """
     alone = [group for group, is_fixed in zip(groups, fixed, strict=True) if is_fixed]
     rows = _known_vectors(alone, width)
@@ -161,7 +161,7 @@ def project_appearance(
     mean, directions = pseudo_labels.principal_directions(rows, width)
 
     def project(image: TrainingImage) -> FloatArray:
-        if image.appearance.shape[1] != len(mean):  # nobody in it, or no teacher saw it
+        if image.appearance.shape[1] != len(mean):  # without people, or not seen by a teacher
             return np.zeros((len(image.tlbr), width), np.float32)
         projected = (image.appearance - mean) @ directions
         projected /= np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)

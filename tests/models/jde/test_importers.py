@@ -213,7 +213,7 @@ def test_a_whole_darknet_file_equals_the_checkpoint(tmp_path, state):
     assert "does not say its input size" in refused(path, None)
     with path.open("ab") as file:
         file.write(bytes(8))
-    assert "goes on for 2 numbers after conv_113" in refused(path)
+    assert "holds 2 more numbers after conv_113" in refused(path)
 
 
 def test_the_backbone_of_imagenet_is_taken_and_the_rest_left_alone(tmp_path, state):
@@ -262,7 +262,7 @@ def test_files_under_the_wrong_suffix_are_told_apart(tmp_path, state):
     assert "is a Darknet file, not a PyTorch one; give it the suffix .weights" in refused(path)
     other = tmp_path / "jde.weights"
     torch.save({"model": {}}, other)
-    assert "is no Darknet file (it starts with 50 4b" in refused(other)
+    assert "is not a Darknet file (it starts with 50 4b" in refused(other)
     other.write_bytes(struct.pack("<iii", 0, 2, 5))
     assert "is cut off" in refused(other)
     for suffix in (".ckpt", ".safetensors", ""):

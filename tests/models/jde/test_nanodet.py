@@ -93,7 +93,7 @@ def forget(content):
     [
         (rename, "lacks PartitionedCall/split or unknown_0 of NanoDet-g"),
         (reshape, r"split is \(3, 3, 1, 96\), NanoDet-g has \(3, 3, 3, 32\)"),
-        (shorten, "go on for 248 bytes"),
+        (shorten, "248 bytes after the weights"),
         (forget, "no TensorFlow.js model"),
     ],
 )

@@ -124,7 +124,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path, detector_file):
     free = save(tmp_path / "free.onnx", *_identity(), [1, 3, "height", "width"])
     cases = [
         (tmp_path / "none.onnx", {}, "none.onnx is missing"),
-        (text, {}, "no usable ONNX file"),
+        (text, {}, "not a usable ONNX file"),
         (grey, {}, r"takes tensor\(float\) \[1, 1, 32, 64\], expected one float input"),
         (four, {}, "takes 4 pictures at once, expected 1 or any"),
         (free, {}, "fixes no input size: declare `size`"),

@@ -185,7 +185,7 @@ def test_what_cannot_be_told_apart_or_found_is_refused(tmp_path: Path) -> None:
     assert "does not exist" in refused(tmp_path / "missing")
     assert "does not exist" in refused(tmp_path / "missing" / "*.txt")
     (tmp_path / "bad.parquet").write_text("no")
-    assert "no readable Parquet" in refused(tmp_path / "bad.parquet")
+    assert "not a readable Parquet" in refused(tmp_path / "bad.parquet")
     (tmp_path / "out" / "detections").mkdir(parents=True)
     assert "--save-detections" in refused(tmp_path / "out")
     assert "from-detections: gs://" in refused("gs://bucket/run").replace("out: got 'gs", "gs")

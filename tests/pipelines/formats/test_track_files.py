@@ -111,7 +111,7 @@ def test_pairs_and_what_is_left(tmp_path):
     assert only[0].truth == b
     with pytest.raises(ValueError, match=r"is one sequence, beside tracks of 2"):
         pair(tracks, b)
-    with pytest.raises(ValueError, match=r"is no folder and no file"):
+    with pytest.raises(ValueError, match=r"is neither a folder nor a file"):
         pair(tracks, tmp_path / "nowhere")
     touch(gt / "other" / "A" / "gt" / "gt.txt")
     with pytest.raises(ValueError, match=r"are both of A"):

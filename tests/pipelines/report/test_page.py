@@ -148,7 +148,7 @@ def test_a_long_video_costs_no_more_than_so_many_row_groups(
     page = Page(build_report(store, summary))
     assert row.rows > 8 * 3 * MAX_GROUPS
     assert len(set(reads)) == MAX_GROUPS
-    assert f"from {MAX_GROUPS} of {-(-row.rows // 8)} parts of the rows" in page.text
+    assert f"from {MAX_GROUPS} of {-(-row.rows // 8)} row groups" in page.text
     assert page.line("a.mp4")[2:7] == [str(row.tracks), "8 s", "200", "-", str(row.rows)]
 
 
@@ -229,8 +229,8 @@ def test_the_page_stays_small_and_says_what_it_leaves_out(tmp_path: Path) -> Non
     scripts |= {f"w{i}": Script(error_at=3) for i in range(4)}
     summary, store = run(tmp_path, **scripts)
     page = Page(build_report(store, summary, max_drawn=2, max_listed=5))
-    assert "Drawn are the first 2 of 10 videos" in page.text
-    assert "Listed are 5 of 10 videos" in page.text
+    assert "The charts show the first 2 of 10 videos" in page.text
+    assert "The table lists 5 of 10 videos" in page.text
     assert page.tags.count("article") == 2
     listed = [line[0] for line in page.lines if re.match(r"[vw]\d.mp4", line[0])]
     assert [name[:2] for name in listed] == ["w0", "w1", "v0", "v1", "v2"]
@@ -322,7 +322,7 @@ def test_only_failed_videos(tmp_path: Path) -> None:
 
 
 def test_losses_that_nobody_knows_are_left_out_and_said(tmp_path: Path) -> None:
-    """A video whose association actor died after the commit has rows, but no detections."""
+    """A video whose association shard died after the commit has rows, but no detections."""
     _, store = run(tmp_path, a=Script())
     outcomes = [
         VideoOutcome(Video("/a", "a"), Counts(9, 2, 50, 40, 4, {"min_box_area": 6}), 0.5),
@@ -334,7 +334,7 @@ def test_losses_that_nobody_knows_are_left_out_and_said(tmp_path: Path) -> None:
     assert page.line("Boxes of the network")[2] == "50"
     assert page.line("rows of tracks")[2:] == ["40", "80.0 %"]
     assert page.line("in no confirmed track")[2] == "4"
-    assert "Of 1 video, committed by a worker that died afterwards" in page.text
+    assert "For 1 video, committed by a worker that died afterwards" in page.text
     assert "2 frames had missing data" in page.text
 
 

@@ -160,7 +160,7 @@ def test_detections_that_do_not_go_together_are_refused(direct: Path, tmp_path: 
         settle(TrackConfig(), one, tmp_path / "x.txt")
     alone = tmp_path / "alone" / "detections"  # of another run, whose run.json is not there
     shutil.copytree(other / "detections", alone)
-    with pytest.raises(RunError, match=r"one and .*alone.*, of which no run\.json tells, come"):
+    with pytest.raises(RunError, match=r"one and .*alone.* \(without a run\.json\) come"):
         settle(TrackConfig(), one, alone)
     shutil.copy(other / "run.json", alone.parent)  # sorts before `one`, and is the one that differs
     (tmp_path / "aaa").mkdir()

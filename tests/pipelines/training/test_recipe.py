@@ -93,7 +93,7 @@ def changed(**changes):
         ),
         (
             changed(network="darknet53-576x320", initial_classifier=True),
-            "initial_classifier: got true, accepted with a darknet53 network",
+            "initial_classifier: got true, expected a darknet53 network",
         ),
     ],
 )

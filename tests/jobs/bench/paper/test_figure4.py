@@ -79,7 +79,7 @@ def pair_of(folder, detector, weights_from=None):
 
 def test_embedders_of_one_name_are_refused_and_one_embedder_is_measured_once(tmp_path):
     first, other = pair_of(tmp_path / "a", "one"), pair_of(tmp_path / "b", "two")
-    with pytest.raises(ValueError, match=r"two embedders of the name reid .*a/reid.*b/reid"):
+    with pytest.raises(ValueError, match=r"two embedders are named reid .*a/reid.*b/reid"):
         figure4.build_combinations({"precision": "fp32"}, [first, other])
     same = pair_of(tmp_path / "c", "two", weights_from=tmp_path / "a")
     found = figure4.build_combinations({"precision": "fp32"}, [first, same])

@@ -152,7 +152,7 @@ def test_pairs_are_neighbouring_frames_of_one_sequence():
     [
         ({"sampling": "pairs", "batch": 5}, "batch: got 5, expected an even number"),
         ({"sampling": "pairs"}, "no source has two frames of one video .*`video: true`"),
-        ({"images": [picture(1, 3)]}, "no image but crops"),
+        ({"images": [picture(1, 3)]}, "got only crops of people"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(changes, message):

@@ -69,7 +69,7 @@ def test_a_source_of_an_unknown_kind_is_refused():
     ("changes", "message"),
     [
         ({"video": "yes"}, "source a: got video 'yes', expected true | false"),
-        ({"kind": "boxes", "video": True}, "got video of kind boxes, accepted: sequence | syn"),
+        ({"kind": "boxes", "video": True}, "got video of kind boxes, expected sequence | syn"),
         ({"largest_gap": 0}, "source a: got largest_gap 0, expected 1 or more"),
         ({"identities": "many"}, "source a: got identities 'many', expected 0 or more"),
     ],
