@@ -50,6 +50,18 @@ class Difference:
         """Whether 0 lies outside the interval."""
         return self.has_interval and not self.low <= 0 <= self.high
 
+    def text(self, is_count: bool = False) -> str:
+        """With its sign, the interval in brackets: `+1.2 [-0.3, +2.6]`; `-` if there is no value.
+
+        Args:
+            is_count: Write whole numbers instead of tenths.
+        """
+        if not np.isfinite(self.value):
+            return "-"
+        digits = 0 if is_count else 1
+        value, low, high = (f"{one:+.{digits}f}" for one in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]" if self.has_interval else value
+
 
 def differences(
     results: Mapping[str, Mapping[str, SequenceScores]],

@@ -4,7 +4,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from jde_ray.pipelines.report.charts import PERCENT, Axis, Line, bar_chart, line_chart, point_chart
+from jde_ray.pipelines.report.canvas import PERCENT, Axis
+from jde_ray.pipelines.report.charts import Line, bar_chart, line_chart, point_chart
 
 NARROW = Axis("x", 0, 1, (0, 1))
 
