@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Tracks = Annotated[
     list[str],
     typer.Argument(
-        metavar="TRACKS...",
+        metavar="TRACKS",
         show_default=False,
         help="OUT of a run (also s3://), a folder of its Parquet files, or MOT text files from "
         "any tracker. Several are scored side by side and compared with the first.",
@@ -82,6 +82,7 @@ PerSequence = Annotated[
     bool,
     typer.Option(
         "--per-sequence",
+        metavar="",
         help="Show every sequence when several results are scored; a single one always does.",
     ),
 ]

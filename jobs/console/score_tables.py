@@ -83,12 +83,33 @@ def _marks(console: Console) -> bool:
 def _print_in_parts(
     console: Console, parts: Sequence[Sequence[str]], table_of: Callable[[Sequence[str]], Table]
 ) -> None:
-    whole = table_of([name for part in parts for name in part])
-    if console.measure(whole).minimum <= console.width:
-        console.print(whole)
-        return
-    for part in parts:
-        console.print(table_of(part), crop=False, no_wrap=True)
+    whole = [name for part in parts for name in part]
+    fits = _width(table_of(whole)) <= console.width
+    if not console.is_terminal and not fits:
+        console, fits = Console(width=_width(table_of(whole))), True
+    groups = [whole] if fits else parts
+    for group in groups:
+        for columns in _fitting(console, group, table_of):
+            table = table_of(columns)
+            width = _width(table)
+            (console if width <= console.width else Console(width=width)).print(table)
+
+
+def _fitting(
+    console: Console, columns: Sequence[str], table_of: Callable[[Sequence[str]], Table]
+) -> list[Sequence[str]]:
+    """The columns in as few groups, of about the same size, as fit the width."""
+    for size in range(len(columns), 1, -1):
+        even = -(-len(columns) // -(-len(columns) // size))
+        groups = [columns[at : at + even] for at in range(0, len(columns), even)]
+        if all(_width(table_of(group)) <= console.width for group in groups):
+            return groups
+    return [[column] for column in columns]
+
+
+def _width(table: Table) -> int:
+    """Columns of the terminal that the table needs; a console measures no more than it has."""
+    return Console(width=10_000).measure(table).maximum
 
 
 def _results_table(

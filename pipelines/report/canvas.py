@@ -107,22 +107,19 @@ def draw_grid(x: Axis, y: Axis, width: int, height: int) -> str:
 
 def svg(parts: Sequence[str], width: float, height: float, left: float = 0) -> str:
     """The drawing; `left` is room for what has negative places across."""
-    box = f"{-left:.0f} 0 {width + left:.0f} {height:.0f}"
+    box = f"{0 - left:.0f} 0 {width + left:.0f} {height:.0f}"
     return f'<svg viewBox="{box}" role="img">{"".join(parts)}</svg>'
 
 
 def line_key(number: int) -> str:
     """CSS of the key's mark for the line with this number."""
-    dashes = dash_of(number).split()
-    if not dashes:
-        return f"background:{colour(number)}"
     at, stops = 0.0, []
-    for index, length in enumerate(dashes):
+    for index, length in enumerate(dash_of(number).split() or ["1"]):
         end = at + float(length)
-        shade = "transparent" if index % 2 else colour(number)
-        stops.append(f"{shade} {at:g}px {end:g}px")
+        stops.append(f"{'transparent' if index % 2 else colour(number)} {at:g}px {end:g}px")
         at = end
-    return f"background:repeating-linear-gradient(90deg,{','.join(stops)})"
+    pattern = ",".join(stops)
+    return f"width:26px;height:4px;background:repeating-linear-gradient(90deg,{pattern})"
 
 
 def bar_key(number: int) -> str:

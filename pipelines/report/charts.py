@@ -155,7 +155,7 @@ def interval_chart(
         first: Number of the first row's colour.
         width: In pixels.
     """
-    named = [shortened(one.name, 30) for rows in groups.values() for one in rows]
+    named = [shortened(one.name, 40) for rows in groups.values() for one in rows]
     left = max(60.0, LETTER * max(map(len, [*groups, *named])) + 12)
     across = left + x.share(np.array([*x.ticks, 0.0])) * (width - left - 20)
     height = sum(24 + 22 * len(rows) for rows in groups.values()) + 40
@@ -182,7 +182,7 @@ def interval_chart(
 def _interval(
     one: Interval, number: int, x: Axis, ends: tuple[float, float], down: float
 ) -> list[str]:
-    shown = escape(shortened(one.name, 30))
+    shown = escape(shortened(one.name, 40))
     parts = [f'<text x="{ends[0] - 12:.0f}" y="{down + 4:.0f}" text-anchor="end">{shown}</text>']
     places = ends[0] + x.share(np.array([one.value, one.low, one.high])) * (ends[1] - ends[0])
     value, low, high = places.tolist()

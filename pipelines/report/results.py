@@ -20,7 +20,7 @@ from jde_ray.pipelines.report.charts import (
     line_chart,
     point_chart,
 )
-from jde_ray.pipelines.report.scores import Chart, bars, cell, drawn_of, fill_page, same_hota
+from jde_ray.pipelines.report.scores import Chart, cell, drawn_of, fill_page, same_hota
 
 
 def results_page(
@@ -45,7 +45,7 @@ def results_page(
     """
     *_, overall = figures
     folded = _results_table({name: one for name, one in figures.items() if name != overall}, {})
-    said = "".join(f'<p class="soft">{escape(note)}</p>' for note in notes)
+    said = "".join(f'<p class="soft">{escape(note[:1].upper() + note[1:])}</p>' for note in notes)
     table = _results_table({overall: figures[overall]}, places)
     tables = "".join(
         (
@@ -107,55 +107,70 @@ def results_charts(
         scores: By sequence, `OVERALL` last, by result.
         differences: From the first result, by column, by result.
     """
-    first, whole = next(iter(scores)), {name: own[OVERALL] for name, own in scores.items()}
+    whole = {name: own[OVERALL] for name, own in scores.items()}
     drawn = dict(list(whole.items())[:NUM_STYLES])
     overlap = Axis("IoU a match needs", 0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1))
     lines = [Line(name, ALPHAS, one.hota.hota_curve) for name, one in drawn.items()]
-    points = {
-        name: (one.hota.detection_accuracy, one.hota.association_accuracy)
-        for name, one in drawn.items()
-    }
-    found, linked = zip(*points.values(), strict=True)
-    named = {
+    shares = {
         "HOTA": [one.hota.hota for one in whole.values()],
         "MOTA": [one.clear.mota for one in whole.values()],
         "IDF1": [one.identity.idf1 for one in whole.values()],
     }
+    return [
+        _difference_chart(next(iter(scores)), differences, list(shares)),
+        Chart("HOTA of each result", line_chart(lines, overlap, replace(PERCENT, title="HOTA")),
+              "Over the IoU that a match needs, all sequences."),
+        _accuracy_chart(drawn),
+        *_bar_charts(shares, scores),
+    ]  # fmt: skip
+
+
+def _difference_chart(
+    first: str, differences: Mapping[str, Mapping[str, Difference]], columns: Sequence[str]
+) -> Chart:
     rows = {
         column: [
             Interval(name, own[column].value, own[column].low, own[column].high)
             for name, own in differences.items()
         ]
-        for column in named
+        for column in columns
     }
     ends = [end for own in rows.values() for one in own for end in (one.value, one.low, one.high)]
-    charts = [
-        Chart(f"Differences from {first}", interval_chart(
-              rows, fitted_axis("percentage points", [0.0, *ends]), first=1),
-              "An interval that leaves out 0 is more than the choice of these sequences.",
-              is_wide=True),
-        Chart("HOTA of each result", line_chart(lines, overlap, replace(PERCENT, title="HOTA")),
-              "Over the IoU that a match needs, all sequences."),
-        Chart("Detection against association", point_chart(
-              points, fitted_axis("DetA", found, 100), fitted_axis("AssA", linked, 100),
-              same_hota(np.arange(0.02, 1, 0.02))),
-              "Faint lines join equal HOTA, all sequences."),
-        bars("Results side by side", list(whole), named),
-    ]  # fmt: skip
-    return charts + _sequence_bars(scores)
+    drawing = interval_chart(rows, fitted_axis("percentage points", [0.0, *ends]), first=1)
+    caption = "Where an interval leaves out 0, the choice of sequences alone hardly explains it."
+    return Chart(f"Differences from {first}", drawing, caption, is_wide=True)
 
 
-def _sequence_bars(scores: Mapping[str, Mapping[str, SequenceScores]]) -> list[Chart]:
-    """HOTA of each sequence by result, as far as colours and room go."""
+def _accuracy_chart(drawn: Mapping[str, SequenceScores]) -> Chart:
+    found = {name: one.hota.detection_accuracy for name, one in drawn.items()}
+    linked = {name: one.hota.association_accuracy for name, one in drawn.items()}
+    x = fitted_axis("DetA", list(found.values()), 100)
+    y = fitted_axis("AssA", list(linked.values()), 100)
+    ends = [
+        float(np.sqrt(max(0.0, one * other))) for one, other in ((x.low, y.low), (x.high, y.high))
+    ]
+    levels = [level for level in fitted_axis("", ends, 100).ticks if 0 < level <= 1]
+    points = {name: (found[name], linked[name]) for name in drawn}
+    drawing = point_chart(points, x, y, same_hota(levels))
+    return Chart("Detection against association", drawing,
+                 "Faint lines join equal HOTA, all sequences.")  # fmt: skip
+
+
+def _bar_charts(
+    shares: Mapping[str, Sequence[float]], scores: Mapping[str, Mapping[str, SequenceScores]]
+) -> list[Chart]:
+    """All sequences together, and HOTA of each, as far as colours and room go."""
     first, *_ = scores.values()
     names, results = list(drawn_of(first)), list(scores)[: len(PALETTE)]
-    sizes = {one: [scores[one][name].hota.hota for name in names] for one in results}
-    left = len(scores) - len(results), len(first) - 1 - len(names)
-    caption = "".join(
-        f" {number} more {what} in the table above." if number else ""
-        for number, what in zip(left, ("results are", "sequences are"), strict=True)
-    )
-    is_wide = len(names) * len(results) > 15
-    drawing = bar_chart(names, sizes, replace(PERCENT, title="HOTA"), 1080 if is_wide else 460)
-    text = f"HOTA of each result.{caption}"
-    return [Chart("Every sequence", drawing, text, is_wide=is_wide)]
+    own = {one: [scores[one][name].hota.hota for name in names] for one in results}
+    is_wide = max(len(names) * len(results), 3 * len(scores)) > 15
+    width = 1080 if is_wide else 460
+    together = bar_chart(list(scores), shares, replace(PERCENT, title="%"), width)
+    each = bar_chart(names, own, replace(PERCENT, title="HOTA"), width)
+    more = (len(scores) - len(results), "results"), (len(first) - 1 - len(names), "sequences")
+    left = [f"{number} more {what}" for number, what in more if number]
+    caption = "HOTA of each result." + (f" Not drawn: {' and '.join(left)}." if left else "")
+    return [
+        Chart("Results side by side", together, "A MOTA below 0 is drawn as 0.", is_wide),
+        Chart("Every sequence", each, caption, is_wide),
+    ]
