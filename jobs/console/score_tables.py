@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -109,7 +110,8 @@ def _fitting(
 
 def _width(table: Table) -> int:
     """Columns of the terminal that the table needs; a console measures no more than it has."""
-    return Console(width=10_000).measure(table).maximum
+    console = Console()
+    return Measurement.get(console, console.options.update(width=10_000), table).maximum
 
 
 def _results_table(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jde_ray.models.metrics.bootstrap import (
     CONFIDENCE,
+    FEW_SEQUENCES,
     LEAST_SEQUENCES,
     NUM_RESAMPLES,
     Difference,
@@ -58,9 +59,11 @@ class Comparison:
                 f"Differences from {first}. {number} {are} too few to estimate an interval from; "
                 f"expected at least {LEAST_SEQUENCES}."
             )
+        few = f" Intervals from fewer than {FEW_SEQUENCES} sequences are too narrow."
         return (
             f"Differences from {first}, in brackets their {100 * CONFIDENCE:.0f} % intervals from "
             f"{NUM_RESAMPLES} resamples of the {number} sequences; marked where 0 lies outside."
+            f"{few if number < FEW_SEQUENCES else ''}"
         )
 
     def notes(self, left_out: Sequence[str]) -> list[str]:

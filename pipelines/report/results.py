@@ -109,6 +109,7 @@ def results_charts(
     """
     whole = {name: own[OVERALL] for name, own in scores.items()}
     drawn = dict(list(whole.items())[:NUM_STYLES])
+    left = _not_drawn(len(whole) - len(drawn))
     overlap = Axis("IoU a match needs", 0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1))
     lines = [Line(name, ALPHAS, one.hota.hota_curve) for name, one in drawn.items()]
     shares = {
@@ -119,8 +120,8 @@ def results_charts(
     return [
         _difference_chart(next(iter(scores)), differences, list(shares)),
         Chart("HOTA of each result", line_chart(lines, overlap, replace(PERCENT, title="HOTA")),
-              "Over the IoU that a match needs, all sequences."),
-        _accuracy_chart(drawn),
+              "Over the IoU that a match needs, all sequences." + left),
+        _accuracy_chart(drawn, left),
         *_bar_charts(shares, scores),
     ]  # fmt: skip
 
@@ -137,11 +138,15 @@ def _difference_chart(
     }
     ends = [end for own in rows.values() for one in own for end in (one.value, one.low, one.high)]
     drawing = interval_chart(rows, fitted_axis("percentage points", [0.0, *ends]), first=1)
-    caption = "Where an interval leaves out 0, the choice of sequences alone hardly explains it."
+    caption = "Too few sequences for intervals."
+    if any(np.isfinite(one.low) for own in rows.values() for one in own):
+        caption = (
+            "Where an interval leaves out 0, the choice of sequences alone hardly explains it."
+        )
     return Chart(f"Differences from {first}", drawing, caption, is_wide=True)
 
 
-def _accuracy_chart(drawn: Mapping[str, SequenceScores]) -> Chart:
+def _accuracy_chart(drawn: Mapping[str, SequenceScores], left: str) -> Chart:
     found = {name: one.hota.detection_accuracy for name, one in drawn.items()}
     linked = {name: one.hota.association_accuracy for name, one in drawn.items()}
     x = fitted_axis("DetA", list(found.values()), 100)
@@ -151,9 +156,9 @@ def _accuracy_chart(drawn: Mapping[str, SequenceScores]) -> Chart:
     ]
     levels = [level for level in fitted_axis("", ends, 100).ticks if 0 < level <= 1]
     points = {name: (found[name], linked[name]) for name in drawn}
-    drawing = point_chart(points, x, y, same_hota(levels))
+    drawing = point_chart(points, x, y, same_hota(levels, x.low, x.high))
     return Chart("Detection against association", drawing,
-                 "Faint lines join equal HOTA, all sequences.")  # fmt: skip
+                 "Faint lines join equal HOTA, all sequences." + left)  # fmt: skip
 
 
 def _bar_charts(
@@ -167,10 +172,16 @@ def _bar_charts(
     width = 1080 if is_wide else 460
     together = bar_chart(list(scores), shares, replace(PERCENT, title="%"), width)
     each = bar_chart(names, own, replace(PERCENT, title="HOTA"), width)
-    more = (len(scores) - len(results), "results"), (len(first) - 1 - len(names), "sequences")
-    left = [f"{number} more {what}" for number, what in more if number]
-    caption = "HOTA of each result." + (f" Not drawn: {' and '.join(left)}." if left else "")
+    caption = "HOTA of each result." + _not_drawn(
+        len(scores) - len(results), len(first) - 1 - len(names)
+    )
     return [
         Chart("Results side by side", together, "A MOTA below 0 is drawn as 0.", is_wide),
         Chart("Every sequence", each, caption, is_wide),
     ]
+
+
+def _not_drawn(results: int, sequences: int = 0) -> str:
+    left = {"results": results, "sequences": sequences}
+    said = [f"{number} more {what}" for what, number in left.items() if number]
+    return f" Not drawn: {' and '.join(said)}." if said else ""

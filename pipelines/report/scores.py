@@ -204,10 +204,12 @@ def drawn_of(scores: Mapping[str, Scores]) -> dict[str, Scores]:
     return {name: scores[name] for name in names[:MAX_DRAWN]}
 
 
-def same_hota(levels: Iterable[float] = (0.2, 0.4, 0.6, 0.8)) -> list[Line]:
-    """Curves of equal HOTA over detection accuracy."""
+def same_hota(
+    levels: Iterable[float] = (0.2, 0.4, 0.6, 0.8), low: float = 0, high: float = 1
+) -> list[Line]:
+    """Curves of equal HOTA over the detection accuracies from `low` to `high`."""
     lines = []
     for hota in levels:
-        detection = np.linspace(hota**2, 1, 60)
+        detection = np.linspace(max(low, hota**2), max(high, hota**2), 60)
         lines.append(Line(f"HOTA {100 * hota:.0f}", detection, hota**2 / detection))
     return lines

@@ -356,6 +356,25 @@ def test_a_terminal_shows_the_best_in_bold(results, capsys, monkeypatch):
     assert all(len(line.rstrip()) <= 80 for line in plain.splitlines() if "resamples" not in line)
 
 
+def test_a_terminal_without_styles_has_stars(results, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    assert side_by_side() == 0
+    output = capsys.readouterr().out
+    assert "100.0*" in output
+    assert "\x1b" not in output
+
+
+def test_one_sequence_of_two_files_goes_by_its_ground_truth(results, capsys):
+    for name in ("all", "less"):
+        (results / name / "data" / "S1.txt").rename(results / f"{name}.txt")
+    truth = "gt/S1/gt/gt.txt"
+    assert run(["eval", "all.txt", "less.txt", "--gt", truth, "--per-sequence"]) == 0
+    output = capsys.readouterr().out
+    assert ["S1", "all"] in [line.split()[:2] for line in output.splitlines()]
+    assert "1 sequence is too few to estimate an interval from" in output
+
+
 def test_what_is_not_in_all_results_is_said_and_left_out(results, capsys):
     (results / "less" / "data" / "S3.txt").unlink()
     for name in ("all", "same", "less"):

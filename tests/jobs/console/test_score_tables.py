@@ -29,6 +29,15 @@ def test_figures_are_never_cut_however_narrow_the_terminal(capsys, monkeypatch, 
     assert max(map(len, heads)) - min(map(len, heads)) < len(COUNTS)  # no column is left alone
 
 
+def test_figures_are_not_cut_on_a_terminal_without_styles(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")  # rich takes it as 80 columns wide
+    print_scores({"S": FIGURES, "OVERALL": FIGURES}, [], (RATIOS, COUNTS))
+    output = capsys.readouterr().out
+    assert "…" not in output
+    assert output.count("123456") == 2 * len(COUNTS)
+
+
 def test_a_name_wider_than_the_terminal_is_shown_whole(capsys, monkeypatch):
     output = shown(capsys, monkeypatch, 30, "n" * 50)
     assert "n" * 50 in output

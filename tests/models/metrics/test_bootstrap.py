@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jde_ray.models.metrics.bootstrap import (
+    FEW_SEQUENCES,
     LEAST_SEQUENCES,
     Difference,
     differences,
@@ -125,6 +126,31 @@ def test_the_interval_is_that_of_the_draws():
     )
     found = differences({"a": ours, "b": theirs}, num_resamples=400, seed=5)["b"]["IDF1"]
     assert (found.low, found.high) == pytest.approx(np.quantile(gap, (0.025, 0.975)))
+
+
+def one_of(boxes, matched):
+    """Scores of a sequence with one person, found in so many boxes."""
+    truth = BoxRows(np.arange(boxes), np.zeros(boxes, int), np.tile([0.0, 0, 9, 9], (boxes, 1)))
+    return score_sequence(truth, truth[:matched])
+
+
+def test_intervals_of_few_sequences_are_too_narrow_by_as_much_as_is_said():
+    """Of 10 sequences, 95 % intervals hold the true difference in about 90 % of cases."""
+    rng = np.random.default_rng(0)
+    scored = [one_of(20, matched) for matched in range(21)]
+    truth = 100 * 0.5  # each result finds so many boxes on average, so that they differ by 0
+    held = []
+    for number in (5, FEW_SEQUENCES):
+        inside = []
+        for seed in range(40):
+            ours, theirs = (
+                {str(n): scored[k] for n, k in enumerate(rng.binomial(20, truth / 100, number))}
+                for _ in range(2)
+            )
+            found = differences({"a": ours, "b": theirs}, num_resamples=100, seed=seed)["b"]["Rcll"]
+            inside.append(found.low <= 0 <= found.high)
+        held.append(np.mean(inside))
+    assert 0.7 < held[0] <= held[1] < 0.98
 
 
 @pytest.mark.parametrize("names", ["", "a", "ab"])
