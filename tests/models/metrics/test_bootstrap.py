@@ -184,3 +184,10 @@ def test_an_interval_that_touches_0_is_not_clear():
     assert Difference(1.0, 0.5, 2.0).is_clear
     assert Difference(-1.0, -2.0, -0.5).is_clear
     assert not Difference(1.0).is_clear
+
+
+def test_a_difference_is_written_with_its_sign_and_interval():
+    assert Difference(1.24, -0.3, 2.6).text() == "+1.2 [-0.3, +2.6]"
+    assert Difference(-12.0, -30.0, 4.0).text(is_count=True) == "-12 [-30, +4]"
+    assert Difference(0.0).text() == "+0.0"
+    assert Difference(math.nan).text() == "-"

@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from places import DATA
 
 from jde_ray.models.metrics.bootstrap import differences
 from jde_ray.models.metrics.tracking import OVERALL, summarize
@@ -12,6 +13,7 @@ from jde_ray.pipelines.evaluation.comparison import compare
 from jde_ray.pipelines.evaluation.pairing import Pairing, for_each_pairing
 from jde_ray.pipelines.evaluation.tracks import score_pairing
 
+MOT17 = DATA / "text_gt_det" / "MOT17"
 NUM_FRAMES = 8
 
 
@@ -139,3 +141,31 @@ def test_results_of_different_frames_are_compared_on_those_that_all_have(place):
     ]
     alone = compare({"some": some, "again": some})
     assert alone.figures()["some"]["A"] == score_pairing(some[0]).figures()
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not MOT17.is_dir(), reason=f"no MOT17 text under JDE_TEST_DATA ({DATA})")
+def test_a_published_result_is_clearly_better_than_itself_with_gaps(tmp_path):
+    names = ("MOT17-02", "MOT17-05", "MOT17-11")
+    results = {"published": [], "gaps": []}
+    for name in names:
+        published = MOT17 / name / "reference_results" / "MPNTrack_FRCNN.txt"
+        rows = published.read_text().splitlines(keepends=True)
+        gaps = tmp_path / f"{name}.txt"
+        gaps.write_text("".join(row for row in rows if int(float(row.split(",")[0])) % 4))
+        for result, path in (("published", published), ("gaps", gaps)):
+            results[result].append(Pairing(name, path, MOT17 / name / "gt" / "gt.txt"))
+    comparison = compare(results)
+    overall = comparison.figures()["published"][OVERALL]
+    official = {"IDs": 25 + 20 + 10, "FP": 133 + 380 + 146, "FN": 9635 + 2602 + 2660}
+    assert {name: overall[name] for name in official} == official
+    boxes = 8946 + 9635 + 4315 + 2602 + 6776 + 2660
+    assert overall["MOTA"] == pytest.approx(100 * (1 - sum(official.values()) / boxes))
+    assert overall["IDF1"] == pytest.approx(
+        100 * 2 * (7591 + 3671 + 6258)
+        / (2 * (7591 + 3671 + 6258) + 10990 + 3246 + 3178 + 1488 + 1024 + 664)
+    )  # fmt: skip
+    for name in ("HOTA", "MOTA", "IDF1", "Rcll"):
+        one = comparison.differences["gaps"][name]
+        assert one.low <= one.value <= one.high < 0
+        assert one.is_clear
