@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,12 +29,12 @@ if TYPE_CHECKING:
 
 
 Tracks = Annotated[
-    str,
+    list[str],
     typer.Argument(
         metavar="TRACKS",
         show_default=False,
         help="OUT of a run (also s3://), a folder of its Parquet files, or MOT text files from "
-        "any tracker.",
+        "any tracker. Several are scored side by side and compared with the first.",
     ),
 ]
 Truth = Annotated[
@@ -76,6 +78,14 @@ Address = Annotated[
 ]
 
 
+PerSequence = Annotated[
+    bool,
+    typer.Option(
+        "--per-sequence",
+        metavar="",
+        help="Show every sequence when several results are scored; a single one always does.",
+    ),
+]
 Html = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts.")
 ]
@@ -128,43 +138,144 @@ def evaluate(
     csv: Csv = None,
     html: Html = None,
     skip_missing: SkipMissing = False,
+    per_sequence: PerSequence = False,
     benchmark: BenchmarkName = "auto",
     min_visibility: MinVisibility = 0.0,
     address: Address = None,
 ) -> None:
-    """Score tracks with HOTA, CLEAR and identity metrics, equal to MOTChallenge's official kit."""
-    from jde_ray.jobs.console.score_tables import print_scores, write_csv, write_json
-    from jde_ray.pipelines.evaluation.pairing import local_copy
+    """Score tracks with HOTA, CLEAR and identity metrics, equal to MOTChallenge's official kit.
 
-    try:
+    Several results stand side by side, with 95 % intervals of their differences from the first.
+    """
+    from jde_ray.pipelines.evaluation.ground_truth import rules_of
+
+    with _refused():
         score = choose_scores(detections, embeddings, weights, size, every)
-        rules = truth_rules(benchmark, min_visibility)
-        folder = "detections" if detections or embeddings else "tracks"
-        if "://" in tracks and address not in (None, "local"):
+        asked = _Asked(gt, rules_of(benchmark, min_visibility), skip_missing, address)
+        if address not in (None, "local") and any("://" in one for one in tracks):
             raise ValueError(f"address: got {address}, tracks of a store are scored here")
-        with local_copy(tracks, folder) as place:
-            files = find_scored(place, folder, weights is not None)
-            pairings, left_out, unscored = pair_all(files, gt, skip_missing)
-            scored = score(pairings, rules, address)
-            partly = [] if weights is not None else describe_partial_runs(pairings)
-    except (ValueError, OSError) as error:
-        raise RunError(str(error), ExitCode.REFUSED) from error
-    if unscored:  # a mean over the easy half looks good
-        names = ", ".join(unscored[:8]) + (", ..." if len(unscored) > 8 else "")
-        typer.echo(f"jde: ground truth without tracks, not scored: {names}", err=True)
-    for line in partly:
-        typer.echo(line, err=True)
+        if len(tracks) > 1 and (detections or embeddings):
+            kind = "detections" if detections else "embeddings"
+            raise ValueError(f"{kind}: got {len(tracks)} results, expected one with --{kind}")
+    files = _Files(json, csv, html)
+    if len(tracks) > 1:
+        score_side_by_side(tracks, asked, files, per_sequence)
+        return
+    folder = "detections" if detections or embeddings else "tracks"
+    score_one(tracks[0], asked, files, score, folder=folder, of_frames=weights is not None)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What results are scored against, and where."""
+
+    gt: Path
+    rules: TruthRules
+    skip_missing: bool
+    address: str | None
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Files to write besides the table."""
+
+    json: Path | None
+    csv: Path | None
+    html: Path | None
+
+
+def score_one(
+    tracks: str,
+    asked: _Asked,
+    files: _Files,
+    score: Callable[..., Scored],
+    *,
+    folder: str,
+    of_frames: bool,
+) -> None:
+    """Score a single result, and show every sequence of it."""
+    from jde_ray.jobs.console.score_tables import print_scores, write_csv, write_json
+    from jde_ray.pipelines.evaluation.pairing import local_copy, pair_all
+
+    with _refused(), local_copy(tracks, folder) as place:
+        found = find_scored(place, folder, of_frames)
+        pairings, left_out, unscored = pair_all(found, asked.gt, asked.skip_missing)
+        scored = score(pairings, asked.rules, asked.address)
+        partly = [] if of_frames else describe_partial_runs(pairings)
+    _say(_without_tracks(unscored), *partly)
     print_scores(scored.figures, left_out, scored.columns)
-    try:
-        if json is not None:
+    with _refused("cannot write: ", (OSError,)):
+        if files.json is not None:
             more = {"without_ground_truth": left_out, "curves": scored.curves}
-            write_json(json, scored.figures, more)
-        if csv is not None:
-            write_csv(csv, scored.figures)
-        if html is not None:
-            html.write_text(page_of(scored, f"{tracks} against {gt}", left_out), encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"cannot write: {error}", ExitCode.REFUSED) from error
+            write_json(files.json, scored.figures, more)
+        if files.csv is not None:
+            write_csv(files.csv, scored.figures)
+        if files.html is not None:
+            page = page_of(scored, f"{tracks} against {asked.gt}", left_out)
+            files.html.write_text(page, encoding="utf-8")
+
+
+def score_side_by_side(
+    tracks: Sequence[str], asked: _Asked, files: _Files, per_sequence: bool
+) -> None:
+    """Score several results on the sequences that all have, and compare them with the first."""
+    from jde_ray.jobs.console import score_tables
+    from jde_ray.models.metrics.tracking import COUNTS, OVERALL, RATIOS
+    from jde_ray.pipelines.evaluation.comparison import compare
+    from jde_ray.pipelines.evaluation.figures import DIFFERENCE_COLUMNS, page_of_results
+    from jde_ray.pipelines.evaluation.pairing import local_copy, pair_all
+    from jde_ray.pipelines.evaluation.result_names import name_results
+
+    results: dict[str, list[Pairing]] = {}
+    left_out: dict[str, None] = {}
+    unscored: list[list[str]] = []
+    with _refused(), ExitStack() as copies:
+        places = name_results(tracks)
+        for name, place in places.items():
+            local = copies.enter_context(local_copy(place, "tracks"))
+            found = find_scored(local, "tracks", of_frames=False)
+            results[name], without, missing = pair_all(found, asked.gt, asked.skip_missing)
+            left_out |= dict.fromkeys(without)
+            unscored.append(missing)
+        comparison = compare(results, asked.rules, asked.address)
+    nowhere = [name for name in unscored[0] if all(name in missing for missing in unscored)]
+    _say(_without_tracks(nowhere), *comparison.notes(list(left_out)))
+    figures = comparison.figures()
+    shown = [*comparison.sequences, OVERALL] if per_sequence else [OVERALL]
+    by_sequence = {name: {one: own[name] for one, own in figures.items()} for name in shown}
+    score_tables.print_results(by_sequence, (RATIOS, COUNTS))
+    score_tables.print_differences(comparison, DIFFERENCE_COLUMNS)
+    with _refused("cannot write: ", (OSError,)):
+        if files.json is not None:
+            score_tables.write_comparison(files.json, comparison, places, list(left_out))
+        if files.csv is not None:
+            score_tables.write_results_csv(files.csv, figures)
+        if files.html is not None:
+            page = page_of_results(comparison, places, str(asked.gt), list(left_out))
+            files.html.write_text(page, encoding="utf-8")
+
+
+@contextmanager
+def _refused(
+    before: str = "", kinds: tuple[type[Exception], ...] = (ValueError, OSError)
+) -> Iterator[None]:
+    """Turn errors into refusals of one line."""
+    try:
+        yield
+    except kinds as error:
+        raise RunError(f"{before}{error}", ExitCode.REFUSED) from error
+
+
+def _say(*lines: str) -> None:
+    for line in filter(None, lines):
+        typer.echo(f"jde: {line}", err=True)
+
+
+def _without_tracks(unscored: Sequence[str]) -> str:
+    """Names ground truth that is not scored: a mean over the easy half looks good."""
+    from jde_ray.pipelines.names import listed
+
+    return f"ground truth without tracks, not scored: {listed(unscored)}" if unscored else ""
 
 
 def choose_scores(
@@ -195,30 +306,15 @@ def choose_scores(
 def describe_partial_runs(pairings: list[Pairing]) -> list[str]:
     """One line naming the sequences that the run processed only in part, if any."""
     from jde_ray.pipelines.evaluation.frames_seen import frames_seen
+    from jde_ray.pipelines.names import listed
 
     partly = {
         one.name: seen for one in pairings if (seen := frames_seen(one.predictions)) is not None
     }
     if not partly:
         return []
-    names = ", ".join(f"{name} ({seen})" for name, seen in list(partly.items())[:8])
-    more = ", ..." if len(partly) > 8 else ""
-    return [f"jde: scored on the frames that the run processed: {names}{more}"]
-
-
-def truth_rules(benchmark: str, min_visibility: float) -> TruthRules:
-    """Check the rules for ground truth.
-
-    Raises:
-        ValueError: If the benchmark is unknown or the visibility out of range.
-    """
-    from jde_ray.pipelines.evaluation.ground_truth import TruthRules
-    from jde_ray.pipelines.formats.mot import BENCHMARKS
-
-    for known in BENCHMARKS:
-        if benchmark.lower() == known.lower():
-            return TruthRules(known, min_visibility)
-    raise ValueError(f"benchmark: got {benchmark}, expected {' | '.join(BENCHMARKS)}")
+    names = listed([f"{name} ({seen})" for name, seen in partly.items()])
+    return [f"scored on the frames that the run processed: {names}"]
 
 
 def find_scored(place: Path, folder: str, of_frames: bool) -> dict[str, Path]:
@@ -234,34 +330,6 @@ def find_scored(place: Path, folder: str, of_frames: bool) -> dict[str, Path]:
     from jde_ray.pipelines.formats.track_files import find_tracks
 
     return find_tracks(place, folder)
-
-
-def pair_all(
-    files: dict[str, Path], gt: Path, skip_missing: bool
-) -> tuple[list[Pairing], list[str], list[str]]:
-    """Pair files with ground truth.
-
-    Returns:
-        The pairings, names of sequences skipped for lack of ground truth, and names of ground
-        truth without tracks.
-
-    Raises:
-        ValueError: If ground truth is missing without `skip_missing`, or for all sequences.
-    """
-    from jde_ray.pipelines.evaluation.pairing import pair
-
-    pairings, unscored = pair(files, gt)
-    missing = [pairing.name for pairing in pairings if pairing.truth is None]
-    if missing and not skip_missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ValueError(
-            f"gt: no {missing[0]}/gt/gt.txt, {missing[0]}.gt.txt or {missing[0]}.parquet below "
-            f"{gt}{more}; --skip-missing leaves out what has no ground truth"
-        )
-    found = [pairing for pairing in pairings if pairing.truth is not None]
-    if not found:
-        raise ValueError(f"gt: no ground truth below {gt} for any sequence")
-    return found, missing, unscored
 
 
 def _read_size(text: str | None) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Sequence
 
 MOST_NAME_BYTES = 200  # file systems allow 255 for a name; hash and suffix need some of them
 HASH_DIGITS = 16  # among a million videos of one name, two share an id in 1 of 37 million archives
@@ -65,3 +66,12 @@ def sequence_name(video_id: str) -> str:
     ('MOT16-11', 'MOT16-11')
     """
     return _HASH.sub("", video_id)
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The first names as they stand in a message, with `...` for those beyond.
+
+    >>> listed(["a", "b"]), listed(["a", "b", "c"], most=2)
+    ('a, b', 'a, b, ...')
+    """
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,16 +1,31 @@
-"""Scores per sequence as a table on the terminal, as JSON and as CSV."""
+"""Scores per sequence or per result as a table on the terminal, as JSON and as CSV."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
+
+from jde_ray.models.metrics.bootstrap import (
+    CONFIDENCE,
+    LEAST_SEQUENCES,
+    NUM_RESAMPLES,
+    Difference,
+)
+from jde_ray.models.metrics.tracking import COUNTS, best_results
+
+if TYPE_CHECKING:
+    from jde_ray.pipelines.evaluation.comparison import Comparison
 
 Figures = Mapping[str, float]  # by the column's name: counts are int, ratios float, in percent
 _WITHOUT_TERMINAL = 200  # columns: a file or a pipe has no width, and figures are never cut
@@ -26,15 +41,120 @@ def print_scores(
         left_out: Sequences without ground truth; each gets a line that says so.
         parts: Column names in groups, which become separate tables on a narrow terminal.
     """
+    _print_in_parts(_console(), parts, lambda columns: _table(scores, left_out, columns))
+
+
+def print_results(
+    scores: Mapping[str, Mapping[str, Figures]], parts: Sequence[Sequence[str]]
+) -> None:
+    """Print one line per result, or per sequence and result; the best of each column in bold.
+
+    Where nothing is bold (a file, a pipe, a plain terminal) the best has a `*`.
+
+    Args:
+        scores: Figures by sequence, by result; a single sequence is not named.
+        parts: Column names in groups, which become separate tables on a narrow terminal.
+    """
+    console = _console()
+    _print_in_parts(
+        console, parts, lambda columns: _results_table(scores, columns, _marks(console))
+    )
+
+
+def print_differences(comparison: Comparison, parts: Sequence[Sequence[str]]) -> None:
+    """Print by how much results differ from the first, with intervals if there are any."""
+    console = _console()
+    _print_in_parts(
+        console,
+        parts,
+        lambda columns: _differences_table(comparison.differences, columns, _marks(console)),
+    )
+    console.print(Text(f"  {comparison.explanation}", style="dim"))
+
+
+def _console() -> Console:
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WITHOUT_TERMINAL)
-    whole = _table(scores, left_out, [name for part in parts for name in part])
-    if console.measure(whole).minimum <= console.width:
-        console.print(whole)
-        return
-    for part in parts:
-        console.print(_table(scores, left_out, part), crop=False, no_wrap=True)
+    return console if console.is_terminal else Console(width=_WITHOUT_TERMINAL)
+
+
+def _marks(console: Console) -> bool:
+    return not console.is_terminal or console.color_system is None
+
+
+def _print_in_parts(
+    console: Console, parts: Sequence[Sequence[str]], table_of: Callable[[Sequence[str]], Table]
+) -> None:
+    whole = [name for part in parts for name in part]
+    fits = _width(table_of(whole)) <= console.width
+    if not console.is_terminal and not fits:
+        console, fits = Console(width=_width(table_of(whole))), True
+    groups = [whole] if fits else parts
+    for group in groups:
+        for columns in _fitting(console, group, table_of):
+            table = table_of(columns)
+            width = _width(table)
+            (console if width <= console.width else Console(width=width)).print(table)
+
+
+def _fitting(
+    console: Console, columns: Sequence[str], table_of: Callable[[Sequence[str]], Table]
+) -> list[Sequence[str]]:
+    """The columns in as few groups, of about the same size, as fit the width."""
+    for size in range(len(columns), 1, -1):
+        even = -(-len(columns) // -(-len(columns) // size))
+        groups = [columns[at : at + even] for at in range(0, len(columns), even)]
+        if all(_width(table_of(group)) <= console.width for group in groups):
+            return groups
+    return [[column] for column in columns]
+
+
+def _width(table: Table) -> int:
+    """Columns of the terminal that the table needs; a console measures no more than it has."""
+    console = Console()
+    return Measurement.get(console, console.options.update(width=10_000), table).maximum
+
+
+def _results_table(
+    scores: Mapping[str, Mapping[str, Figures]], columns: Sequence[str], marks: bool
+) -> Table:
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    is_named = len(scores) > 1
+    for title in ("sequence", "result") if is_named else ("result",):
+        table.add_column(title, no_wrap=True)
+    for column in columns:
+        table.add_column(column + " " * marks, justify="right", no_wrap=True)
+    for sequence, results in scores.items():
+        best = {column: best_results(results, column) for column in columns}
+        for number, (result, figures) in enumerate(results.items()):
+            cells = (
+                _marked(_cell(figures[column]), result in best[column], marks) for column in columns
+            )
+            named = [Text("" if number else sequence)] if is_named else []
+            table.add_row(*named, Text(result), *cells)
+        table.add_section()
+    return table
+
+
+def _differences_table(
+    found: Mapping[str, Mapping[str, Difference]], columns: Sequence[str], marks: bool
+) -> Table:
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("result", no_wrap=True)
+    for column in columns:
+        table.add_column(column + " " * marks, justify="right", no_wrap=True)
+    for result, figures in found.items():
+        cells = (
+            _marked(figures[column].text(column in COUNTS), figures[column].is_clear, marks)
+            for column in columns
+        )
+        table.add_row(Text(result), *cells)
+    return table
+
+
+def _marked(text: str, is_marked: bool, marks: bool) -> Text:
+    if marks:
+        return Text(text + ("*" if is_marked else " "))
+    return Text(text, style="bold" if is_marked else "")
 
 
 def _table(scores: Mapping[str, Figures], left_out: Sequence[str], columns: Sequence[str]) -> Table:
@@ -60,7 +180,7 @@ def _cell(value: float) -> str:
 
 
 def write_json(path: Path, scores: Mapping[str, Figures], more: Mapping[str, object]) -> None:
-    """Write figures by sequence and overall; NaN becomes null.
+    """Write figures by sequence and overall, and what is in `more`; NaN becomes null.
 
     Args:
         path: File to write.
@@ -70,14 +190,56 @@ def write_json(path: Path, scores: Mapping[str, Figures], more: Mapping[str, obj
     Raises:
         OSError: If the file cannot be written.
     """
-    plain = {
-        name: {column: None if _is_nan(value) else value for column, value in figures.items()}
-        for name, figures in scores.items()
-    }
-    overall = plain.popitem()[1]
-    content = {"sequences": plain, "overall": overall, **more}
+    content = {**_by_sequence(scores), **more}
     text = json.dumps(content, indent=1, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_comparison(
+    path: Path, comparison: Comparison, places: Mapping[str, str], left_out: Sequence[str]
+) -> None:
+    """Write the figures of all results and their differences as JSON; NaN becomes null.
+
+    Args:
+        path: File to write.
+        comparison: Scores and differences by result.
+        places: Where the results are.
+        left_out: Sequences without ground truth.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    first = next(iter(comparison.scores))
+    content = {
+        "results": {
+            result: {"tracks": places[result], **_by_sequence(figures)}
+            for result, figures in comparison.figures().items()
+        },
+        "differences": {
+            "from": first,
+            "confidence": CONFIDENCE,
+            "resamples": NUM_RESAMPLES if len(comparison.sequences) >= LEAST_SEQUENCES else 0,
+            "results": {
+                result: {column: _plain(asdict(one)) for column, one in figures.items()}
+                for result, figures in comparison.differences.items()
+            },
+        },
+        "not_in_all_results": comparison.missing,
+        "without_ground_truth": list(left_out),
+        "frames": comparison.frames,
+    }
+    text = json.dumps(content, indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _by_sequence(scores: Mapping[str, Figures]) -> dict[str, object]:
+    plain = {name: _plain(figures) for name, figures in scores.items()}
+    overall = plain.popitem()[1]
+    return {"sequences": plain, "overall": overall}
+
+
+def _plain(figures: Figures) -> dict[str, float | None]:
+    return {column: None if _is_nan(value) else value for column, value in figures.items()}
 
 
 def write_csv(path: Path, scores: Mapping[str, Figures]) -> None:
@@ -86,13 +248,31 @@ def write_csv(path: Path, scores: Mapping[str, Figures]) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
+    _write_lines(path, ("sequence",), {(name,): figures for name, figures in scores.items()})
+
+
+def write_results_csv(path: Path, scores: Mapping[str, Mapping[str, Figures]]) -> None:
+    """Write one line per result and sequence, the overall one of each result last.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    lines: dict[tuple[str, ...], Figures] = {
+        (result, name): figures for result, own in scores.items() for name, figures in own.items()
+    }
+    _write_lines(path, ("result", "sequence"), lines)
+
+
+def _write_lines(
+    path: Path, titles: Sequence[str], lines: Mapping[tuple[str, ...], Figures]
+) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        columns = list(next(iter(scores.values())))
-        writer.writerow(["sequence", *columns])
-        for name, figures in scores.items():
+        columns = list(next(iter(lines.values())))
+        writer.writerow([*titles, *columns])
+        for names, figures in lines.items():
             cells = (figures[column] for column in columns)
-            writer.writerow([name, *("" if _is_nan(value) else value for value in cells)])
+            writer.writerow([*names, *("" if _is_nan(value) else value for value in cells)])
 
 
 def _is_nan(value: float) -> bool:

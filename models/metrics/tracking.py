@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ RATIOS = (
     "HOTA", "DetA", "AssA", "LocA", "MOTA", "MOTP", "IDF1", "IDP", "IDR", "Prcn", "Rcll",
 )  # fmt: skip
 COUNTS = ("IDs", "FP", "FN", "MT", "PT", "ML", "Frag")
+_LESS_IS_BETTER = frozenset({"IDs", "FP", "FN", "ML", "Frag"})
+_NO_BEST = frozenset({"PT"})  # partly tracked people may come from either side
 
 
 @dataclass(frozen=True)
@@ -86,3 +89,22 @@ def summarize(scores: Mapping[str, SequenceScores]) -> dict[str, SequenceScores]
     if not scores:
         return {}
     return {**scores, OVERALL: sum(scores.values(), SequenceScores())}
+
+
+def best_results(figures: Mapping[str, Mapping[str, float]], name: str) -> frozenset[str]:
+    """The results that are best in a figure, to a tenth, as tables show it.
+
+    Args:
+        figures: Figures by result.
+        name: One of `RATIOS` and `COUNTS`.
+
+    Returns:
+        Several if they are equally good; none if all are, or if the figure has no better side.
+    """
+    shown = {
+        result: round(own[name], 1) for result, own in figures.items() if not math.isnan(own[name])
+    }
+    if name in _NO_BEST or len(set(shown.values())) < 2:
+        return frozenset()
+    best = (min if name in _LESS_IS_BETTER else max)(shown.values())
+    return frozenset(result for result, value in shown.items() if value == best)

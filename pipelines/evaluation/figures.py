@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jde_ray.pipelines.evaluation.comparison import Comparison
     from jde_ray.pipelines.evaluation.detections import ImageBoxes
     from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings
     from jde_ray.pipelines.evaluation.ground_truth import TruthRules
     from jde_ray.pipelines.evaluation.pairing import Pairing
     from jde_ray.pipelines.report.scores import Chart
 MOST_CURVE_POINTS = 1000  # per curve in the JSON file
+DIFFERENCE_COLUMNS = (("HOTA", "MOTA", "IDF1"), ("DetA", "AssA", "IDs"))  # from another result
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,37 @@ def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
 
     return score_page(
         scored.title, place, scored.figures, left_out, scored.charts, headline=scored.headline
+    )
+
+
+def page_of_results(
+    comparison: Comparison, places: Mapping[str, str], gt: str, left_out: Sequence[str]
+) -> str:
+    """The page of `--html` of several results.
+
+    Args:
+        comparison: Scores and differences by result.
+        places: Where the results are.
+        gt: Where the ground truth is.
+        left_out: Sequences without ground truth.
+    """
+    from jde_ray.pipelines.report.results import results_charts, results_page
+
+    figures = comparison.figures()
+    sequences = next(iter(figures.values()))
+    shown = [column for part in DIFFERENCE_COLUMNS for column in part]
+    differences = {
+        result: {column: own[column] for column in shown}
+        for result, own in comparison.differences.items()
+    }
+    return results_page(
+        f"against {gt}",
+        {name: {result: own[name] for result, own in figures.items()} for name in sequences},
+        differences,
+        comparison.explanation,
+        places,
+        results_charts(comparison.scores, differences),
+        comparison.notes(left_out),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import IntArray
 from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.mot import GroundTruth
@@ -35,6 +36,10 @@ class FramesSeen:
         return GroundTruth(
             whole.people[people], whole.visibility[people], whole.ignore[ignore], whole.other[other]
         )
+
+    def rows(self, whole: BoxRows) -> BoxRows:
+        """The rows of these frames alone."""
+        return whole[self._has(whole.frame)]
 
     def has(self, frame: int) -> bool:
         """Whether the frame with this number (from 0) is one of them."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jde_ray.models.metrics.rows import BoxRows
-from jde_ray.pipelines.formats.mot import Benchmark, GroundTruth, read_ground_truth
+from jde_ray.pipelines.formats.mot import BENCHMARKS, Benchmark, GroundTruth, read_ground_truth
 from jde_ray.pipelines.formats.tracks import read_tracks
 
 _NOT_SEARCHED = frozenset({"img1", "det"})  # in a MOTChallenge sequence: many files, no truth
@@ -34,6 +34,18 @@ class TruthRules:
             raise ValueError(f"min-visibility: got {self.min_visibility}, expected 0 to 1")
 
 
+def rules_of(benchmark: str, min_visibility: float) -> TruthRules:
+    """Rules for ground truth, from the name of a benchmark in any case.
+
+    Raises:
+        ValueError: If the benchmark is unknown or the visibility out of range.
+    """
+    for known in BENCHMARKS:
+        if benchmark.lower() == known.lower():
+            return TruthRules(known, min_visibility)
+    raise ValueError(f"benchmark: got {benchmark}, expected {' | '.join(BENCHMARKS)}")
+
+
 def find_truths(root: Path) -> dict[str, list[Path]]:
     """Files of ground truth by the name of their sequence.
 
@@ -45,16 +57,18 @@ def find_truths(root: Path) -> dict[str, list[Path]]:
         subfolders[:] = sorted(set(subfolders) - _NOT_SEARCHED)
         here = Path(folder)
         for file in sorted(files):
-            if file == "gt.txt" and here.name == "gt":
-                name = here.resolve().parent.name
-            elif file.endswith(".gt.txt"):
-                name = file.removesuffix(".gt.txt")
-            elif file.endswith(".parquet"):
-                name = Path(file).stem
-            else:
-                continue
-            found.setdefault(name, []).append(here / file)
+            if (name := truth_name(here / file)) is not None:
+                found.setdefault(name, []).append(here / file)
     return found
+
+
+def truth_name(path: Path) -> str | None:
+    """Name of the sequence whose ground truth the file is; None if it is called otherwise."""
+    if path.name == "gt.txt" and path.parent.name == "gt":
+        return path.parent.resolve().parent.name
+    if path.name.endswith(".gt.txt"):
+        return path.name.removesuffix(".gt.txt")
+    return path.stem if path.name.endswith(".parquet") else None
 
 
 def read_truth(path: Path, rules: TruthRules = TruthRules()) -> GroundTruth:

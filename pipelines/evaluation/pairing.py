@@ -109,6 +109,38 @@ def pair(predictions: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list
     )
 
 
+def pair_all(
+    files: Mapping[str, Path], gt: Path, skip_missing: bool
+) -> tuple[list[Pairing], list[str], list[str]]:
+    """Pair files with ground truth, which each of them needs.
+
+    Args:
+        files: Files by the name of their sequence.
+        gt: Ground truth, see `pair`.
+        skip_missing: Leave out sequences without ground truth.
+
+    Returns:
+        The pairings, names of sequences skipped for lack of ground truth, and names of ground
+        truth without tracks.
+
+    Raises:
+        ValueError: If ground truth is missing without `skip_missing`, or for all sequences; and
+            what `pair` raises.
+    """
+    pairings, unscored = pair(files, gt)
+    missing = [pairing.name for pairing in pairings if pairing.truth is None]
+    if missing and not skip_missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ValueError(
+            f"gt: no {missing[0]}/gt/gt.txt, {missing[0]}.gt.txt or {missing[0]}.parquet below "
+            f"{gt}{more}; --skip-missing leaves out what has no ground truth"
+        )
+    found = [pairing for pairing in pairings if pairing.truth is not None]
+    if not found:
+        raise ValueError(f"gt: no ground truth below {gt} for any sequence")
+    return found, missing, unscored
+
+
 def for_each_pairing(
     work: Callable[..., Result],
     pairings: Sequence[Pairing],

@@ -1,19 +1,35 @@
-"""Charts of scores: lines, bars and points over a grid, as SVG text without scripts."""
+"""Charts of scores: lines, bars, points and intervals over a grid, as SVG text without scripts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
 from jde_ray.models.structures import FloatArray
+from jde_ray.pipelines.report.canvas import (
+    BOTTOM,
+    LEFT,
+    LETTER,
+    RIGHT,
+    TOP,
+    Axis,
+    bar_key,
+    colour,
+    dash_of,
+    draw_grid,
+    draw_keys,
+    draw_point,
+    line_key,
+    place_points,
+    point_key,
+    shortened,
+    svg,
+)
 
-# distinguishable with colour vision deficiency (after Okabe and Ito), legible on light and dark
-PALETTE = ("#2f7fd6", "#e08a1e", "#1a9e77", "#cc5f9c", "#8a6fd1", "#c9a400", "#d4503e", "#5b8f9c")
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 12, 10, 36
-_LETTER = 6.8  # approximate width of a letter of a chart's text
+_SLANT = 50  # degrees of names that are too long for their place
 _MAX_POINTS = 400  # per line; more are not visible
 
 
@@ -27,37 +43,9 @@ class Line:
     is_bold: bool = False
 
 
-@dataclass(frozen=True)
-class Axis:
-    """Axis from `low` to `high` with a grid line at each of `ticks`, labelled by `text`."""
-
-    title: str
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-    is_log: bool = False
-    text: Mapping[float, str] = field(default_factory=dict)
-
-    def share(self, value: FloatArray) -> FloatArray:
-        """Position of values between the ends, in [0, 1]."""
-        low, high = self.low, self.high
-        if self.is_log:
-            value, low, high = np.log10(value), np.log10(low), np.log10(high)
-        inside: FloatArray = np.clip((np.asarray(value) - low) / (high - low), 0, 1)
-        return inside
-
-
-PERCENT = Axis("", 0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1), text={k / 5: f"{20 * k}" for k in range(6)})
-
-
-def colour(number: int) -> str:
-    """Colour of the line or bar with this number."""
-    return PALETTE[number % len(PALETTE)]
-
-
 def line_chart(lines: Sequence[Line], x: Axis, y: Axis, width: int = 460, height: int = 290) -> str:
     """Curves over a grid, with a key of their names."""
-    parts = [_grid(x, y, width, height)]
+    parts = [draw_grid(x, y, width, height)]
     keys: list[tuple[str, str]] = []
     for number, line in enumerate(lines):
         known = np.isfinite(line.x) & np.isfinite(line.y)
@@ -66,52 +54,146 @@ def line_chart(lines: Sequence[Line], x: Axis, y: Axis, width: int = 460, height
         chosen = np.flatnonzero(known)
         if len(chosen) > _MAX_POINTS:
             chosen = chosen[np.linspace(0, len(chosen) - 1, _MAX_POINTS).astype(np.int64)]
-        across, down = _place(x, y, line.x[chosen], line.y[chosen], width, height)
+        across, down = place_points(x, y, line.x[chosen], line.y[chosen], width, height)
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, down, strict=True))
-        style = f'stroke="{colour(number)}"' + (' stroke-width="3.5"' if line.is_bold else "")
+        style = f'stroke="{colour(number)}"'
+        if dash := dash_of(number):
+            style += f' stroke-dasharray="{dash}"'
         if line.is_bold:
             style = f'style="stroke-width:3.5" {style}'
         title = f"<title>{escape(line.name)}</title>"
         parts.append(f'<polyline class="line" points="{points}" {style}>{title}</polyline>')
-        keys.append((line.name, colour(number)))
-    return _svg(parts, width, height) + _keys(keys)
+        keys.append((line.name, line_key(number)))
+    return svg(parts, width, height) + draw_keys(keys)
 
 
 def bar_chart(
-    names: Sequence[str], groups: Mapping[str, Sequence[float]], y: Axis, height: int = 260
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[float]],
+    y: Axis,
+    width: int = 460,
+    height: int = 260,
 ) -> str:
     """For every name, one bar per group, side by side.
 
     Args:
-        names: Labels below the bars.
-        groups: Values by group, in the order of `names`, in units of `y`; NaN has no bar.
-        y: Vertical axis; negative values are drawn as its lower end.
-        height: Height of the chart in pixels.
+        names: Below the bars, slanted if they are too long to stand beside each other.
+        groups: Values by group, in the order of `names`, in units of `y`; NaN has no bar. Groups
+            beyond `PALETTE` have colours that are there already.
+        y: The scale; negative values end at its foot.
+        width: In pixels; names take more at the left if they are slanted.
+        height: In pixels, without room for slanted names.
     """
-    width = max(460, _LEFT + _RIGHT + 74 * len(names))
     x = Axis("", 0, len(names), ())
-    parts = [_grid(x, y, width, height)]
-    slot = (width - _LEFT - _RIGHT) / len(names)
+    parts = [draw_grid(x, y, width, height)]
+    slot = (width - LEFT - RIGHT) / len(names)
     wide = min(22.0, 0.8 * slot / len(groups))
-    foot = height - _BOTTOM
+    gap = min(2.0, wide / 6)
+    foot = height - BOTTOM
     for index, name in enumerate(names):
-        middle = _LEFT + (index + 0.5) * slot
+        middle = LEFT + (index + 0.5) * slot
         for number, (group, values) in enumerate(groups.items()):
             if not np.isfinite(values[index]):
                 continue
-            tall = float(y.share(np.asarray(values[index]))) * (foot - _TOP)
+            tall = float(y.share(np.asarray(values[index]))) * (foot - TOP)
             at = middle + (number - len(groups) / 2) * wide
             parts.append(
-                f'<rect x="{at:.1f}" y="{foot - tall:.1f}" width="{wide - 2:.1f}" '
-                f'height="{tall:.1f}" rx="2" fill="{colour(number)}">'
-                f"<title>{escape(name)}: {group} {100 * values[index]:.1f}</title></rect>"
+                f'<rect x="{at:.1f}" y="{foot - tall:.1f}" width="{wide - gap:.1f}" '
+                f'height="{tall:.1f}" rx="{gap:.1f}" fill="{colour(number)}">'
+                f"<title>{escape(name)}: {escape(group)} {100 * values[index]:.1f}</title></rect>"
             )
-        shown = name if len(name) <= 11 else name[:5] + "…" + name[-5:]
+    below, (left, more) = _names_below(names, slot, foot)
+    keys = [(group, bar_key(number)) for number, group in enumerate(groups)]
+    return svg(parts + below, width, height + more, left) + draw_keys(keys)
+
+
+def _names_below(
+    names: Sequence[str], slot: float, foot: float
+) -> tuple[list[str], tuple[float, float]]:
+    """Names below their slots, and the room that they need at the left and below the chart."""
+    shown = [shortened(name) for name in names]
+    longest = LETTER * max(map(len, shown))
+    is_slanted = longest > slot - 4
+    texts = []
+    for index, (name, text) in enumerate(zip(names, shown, strict=True)):
+        middle = LEFT + (index + 0.5) * slot
+        place = f'x="{middle:.1f}" y="{foot + 15}" text-anchor="middle"'
+        if is_slanted:
+            place = (
+                f'transform="translate({middle + 4:.1f} {foot + 12}) rotate({-_SLANT})" '
+                'text-anchor="end"'
+            )
+        texts.append(f"<text {place}>{escape(text)}<title>{escape(name)}</title></text>")
+    if not is_slanted:
+        return texts, (0.0, 0.0)
+    slant = np.deg2rad(_SLANT)
+    over = max(
+        LETTER * len(text) * np.cos(slant) - LEFT - (index + 0.5) * slot
+        for index, text in enumerate(shown)
+    )
+    return texts, (max(0.0, over), max(0.0, longest * np.sin(slant) + 18 - BOTTOM))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A named value with its interval; the ends are NaN if it has none."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+def interval_chart(
+    groups: Mapping[str, Sequence[Interval]], x: Axis, first: int = 0, width: int = 1080
+) -> str:
+    """Values as points on their intervals, a row each, beside a line at 0.
+
+    Args:
+        groups: Rows below a heading each; rows of the same place in a group have one colour.
+        x: The scale.
+        first: Number of the first row's colour.
+        width: In pixels.
+    """
+    named = [shortened(one.name, 40) for rows in groups.values() for one in rows]
+    left = max(60.0, LETTER * max(map(len, [*groups, *named])) + 12)
+    across = left + x.share(np.array([*x.ticks, 0.0])) * (width - left - 20)
+    height = sum(24 + 22 * len(rows) for rows in groups.values()) + 40
+    parts = [
+        f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="4" y2="{height - 34}"/>'
+        f'<text x="{at:.1f}" y="{height - 20}" text-anchor="middle">'
+        f"{x.text.get(tick, f'{tick:g}')}</text>"
+        for tick, at in zip(x.ticks, across[:-1].tolist(), strict=True)
+    ]
+    zero = across[-1]
+    parts.append(f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="4" y2="{height - 34}"/>')
+    parts.append(f'<text x="{left + (width - left - 20) / 2:.0f}" y="{height - 4}" '
+                 f'text-anchor="middle">{escape(x.title)}</text>')  # fmt: skip
+    down = 4.0
+    for heading, rows in groups.items():
+        parts.append(f'<text class="group" x="0" y="{down + 16:.0f}">{escape(heading)}</text>')
+        down += 24
+        for number, one in enumerate(rows, first):
+            parts += _interval(one, number, x, (left, width - 20.0), down + 11)
+            down += 22
+    return f'<div class="scroll">{svg(parts, width, height)}</div>'
+
+
+def _interval(
+    one: Interval, number: int, x: Axis, ends: tuple[float, float], down: float
+) -> list[str]:
+    shown = escape(shortened(one.name, 40))
+    parts = [f'<text x="{ends[0] - 12:.0f}" y="{down + 4:.0f}" text-anchor="end">{shown}</text>']
+    places = ends[0] + x.share(np.array([one.value, one.low, one.high])) * (ends[1] - ends[0])
+    value, low, high = places.tolist()
+    if np.isfinite((one.low, one.high)).all():
         parts.append(
-            f'<text x="{middle:.1f}" y="{foot + 15}" text-anchor="middle">{escape(shown)}'
-            f"<title>{escape(name)}</title></text>"
+            f'<path class="interval" stroke="{colour(number)}" '
+            f'd="M{low:.1f} {down}H{high:.1f}M{low:.1f} {down - 5}v10M{high:.1f} {down - 5}v10"/>'
         )
-    return _svg(parts, width, height) + _keys([(g, colour(k)) for k, g in enumerate(groups)])
+    if np.isfinite(one.value):
+        parts.append(draw_point(value, down, number, f"{one.name}: {one.value:+.1f}"))
+    return parts
 
 
 def point_chart(
@@ -122,36 +204,49 @@ def point_chart(
     Names are written beside their points if there is room; the key below lists all of them.
     """
     width, height = 460, 290
-    parts = [_grid(x, y, width, height)]
+    parts = [draw_grid(x, y, width, height)]
+    ends: list[tuple[str, float, float]] = []
     for curve in curves:
-        across, down = _place(x, y, curve.x, curve.y, width, height)
+        inside = (x.low <= curve.x) & (curve.x <= x.high) & (y.low <= curve.y) & (curve.y <= y.high)
+        if inside.sum() < 2:
+            continue
+        across, down = place_points(x, y, curve.x[inside], curve.y[inside], width, height)
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, down, strict=True))
         parts.append(f'<polyline class="faint" points="{path}"/>')
-        parts.append(f'<text class="over" x="{across[-1] - 2:.1f}" y="{down[-1] + 3:.1f}" '
-                     f'text-anchor="end">{escape(curve.name)}</text>')  # fmt: skip
+        ends.append((curve.name, float(across[-1]) - 2, float(down[-1]) + 3))
     known = {name: at for name, at in points.items() if np.isfinite(at).all()}
     at = np.array(list(known.values()), np.float64).reshape(-1, 2)
-    placed = _place(x, y, at[:, 0], at[:, 1], width, height)
+    placed = place_points(x, y, at[:, 0], at[:, 1], width, height)
     places = list(zip(placed[0].tolist(), placed[1].tolist(), strict=True))
-    colours = {name: colour(number) for number, name in enumerate(points)}
+    numbers = {name: number for number, name in enumerate(points)}
     for name, (centre_x, centre_y) in zip(known, places, strict=True):
-        parts.append(
-            f'<circle class="point" cx="{centre_x:.1f}" cy="{centre_y:.1f}" r="5.5" '
-            f'fill="{colours[name]}"><title>{escape(name)}</title></circle>'
-        )
-    parts += _names_beside(list(known), places, width - _RIGHT, height - _BOTTOM)
-    keys = [(name, colours[name]) for name in known]
-    return _svg(parts, width, height) + _keys(keys)
+        parts.append(draw_point(centre_x, centre_y, numbers[name], name))
+    taken: list[tuple[float, ...]] = [(a - 6.0, b - 6.0, a + 6.0, b + 6.0) for a, b in places]
+    names = _names_beside(list(known), places, width - RIGHT, height - BOTTOM, taken)
+    for name, right, foot in ends:  # what has no room beside the points and their names is left out
+        box = (right - LETTER * len(name), foot - 9, right, foot + 3)
+        if not any(_meet(box, other) for other in taken):
+            taken.append(box)
+            parts.append(f'<text class="over" x="{right:.1f}" y="{foot:.1f}" '
+                         f'text-anchor="end">{escape(name)}</text>')  # fmt: skip
+    keys = [(name, point_key(numbers[name])) for name in known]
+    return svg(parts + names, width, height) + draw_keys(keys)
 
 
 def _names_beside(
-    names: Sequence[str], places: Sequence[tuple[float, float]], right: float, foot: float
+    names: Sequence[str],
+    places: Sequence[tuple[float, float]],
+    right: float,
+    foot: float,
+    taken: list[tuple[float, ...]],
 ) -> list[str]:
-    """Names to the right or left of, above or below their points, where there is room."""
-    taken = [(a - 6.0, b - 6.0, a + 6.0, b + 6.0) for a, b in places]
+    """Names to the right or left of, above or below their points, where there is room.
+
+    Boxes of what is there are in `taken`; those of the names are added.
+    """
     texts = []
     for name, (across, down) in zip(names, places, strict=True):
-        wide = _LETTER * len(name)
+        wide = LETTER * len(name)
         for anchor, at, left, middle in (
             ("start", across + 9, across + 9, down),
             ("end", across - 9, across - 9 - wide, down),
@@ -159,7 +254,7 @@ def _names_beside(
             ("middle", across, across - wide / 2, down + 14),
         ):
             box = (left, middle - 6, left + wide, middle + 6)
-            inside = box[0] > _LEFT and box[1] > _TOP and box[2] < right and box[3] < foot
+            inside = box[0] > LEFT and box[1] > TOP and box[2] < right and box[3] < foot
             if inside and not any(_meet(box, other) for other in taken):
                 taken.append(box)
                 texts.append(
@@ -172,43 +267,3 @@ def _names_beside(
 
 def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _place(
-    x: Axis, y: Axis, at_x: FloatArray, at_y: FloatArray, width: int, height: int
-) -> tuple[FloatArray, FloatArray]:
-    across = _LEFT + x.share(at_x) * (width - _LEFT - _RIGHT)
-    return across, height - _BOTTOM - y.share(at_y) * (height - _TOP - _BOTTOM)
-
-
-def _grid(x: Axis, y: Axis, width: int, height: int) -> str:
-    foot, end = height - _BOTTOM, width - _RIGHT
-    parts = [f'<line class="grid" x1="{_LEFT}" x2="{end}" y1="{foot}" y2="{foot}"/>']
-    for tick in y.ticks:
-        _, down = _place(x, y, np.array([x.low]), np.array([tick]), width, height)
-        parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{end}" y1="{down[0]:.1f}" y2="{down[0]:.1f}"/>'
-            f'<text x="{_LEFT - 6}" y="{down[0] + 4:.1f}" text-anchor="end">'
-            f"{y.text.get(tick, f'{tick:g}')}</text>"
-        )
-    for tick in x.ticks:
-        across, _ = _place(x, y, np.array([tick]), np.array([y.low]), width, height)
-        parts.append(
-            f'<line class="grid" x1="{across[0]:.1f}" x2="{across[0]:.1f}" y1="{_TOP}" '
-            f'y2="{foot}"/><text x="{across[0]:.1f}" y="{foot + 15}" text-anchor="middle">'
-            f"{x.text.get(tick, f'{tick:g}')}</text>"
-        )
-    parts.append(f'<text x="{(_LEFT + end) / 2:.0f}" y="{height - 4}" text-anchor="middle">'
-                 f"{escape(x.title)}</text>")  # fmt: skip
-    parts.append(f'<text transform="translate(11 {(_TOP + foot) / 2:.0f}) rotate(-90)" '
-                 f'text-anchor="middle">{escape(y.title)}</text>')  # fmt: skip
-    return "".join(parts)
-
-
-def _svg(parts: Sequence[str], width: int, height: int) -> str:
-    return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(parts)}</svg>'
-
-
-def _keys(keys: Sequence[tuple[str, str]]) -> str:
-    texts = (f'<span><i style="background:{c}"></i>{escape(name)}</span>' for name, c in keys)
-    return f'<p class="keys">{"".join(texts)}</p>'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -16,7 +16,13 @@ from jde_ray.models.metrics.detection import DetectionScores
 from jde_ray.models.metrics.embedding import EmbeddingScores
 from jde_ray.models.metrics.hota import ALPHAS
 from jde_ray.models.metrics.tracking import OVERALL, SequenceScores
-from jde_ray.pipelines.report.charts import PERCENT, Axis, Line, bar_chart, line_chart, point_chart
+from jde_ray.pipelines.report.canvas import PERCENT, Axis
+from jde_ray.pipelines.report.charts import (
+    Line,
+    bar_chart,
+    line_chart,
+    point_chart,
+)
 
 Scores = TypeVar("Scores")
 MAX_DRAWN = 24  # sequences in a chart; the table has all of them
@@ -52,13 +58,20 @@ def score_page(
         subject: Heading of the column that names the lines.
         headline: Columns whose last figure is shown large above the table.
     """
+    table = _table(figures, left_out, subject)
+    tables = f'<section class="card scroll" style="margin-top: 20px">{table}</section>'
+    return fill_page(title, place, _tiles(figures, headline), tables, charts)
+
+
+def fill_page(title: str, place: str, tiles: str, tables: str, charts: Sequence[Chart]) -> str:
+    """The page of these parts, of which `tiles` and `tables` are HTML already."""
     folder = Path(__file__).parent
     return Template((folder / "scores.html").read_text(encoding="utf-8")).substitute(
         style=(folder / "style.css").read_text(encoding="utf-8"),
         title=escape(title),
         place=escape(place),
-        tiles=_tiles(figures, headline),
-        table=_table(figures, left_out, subject),
+        tiles=tiles,
+        tables=tables,
         charts="".join(map(_chart, charts)),
     )
 
@@ -68,7 +81,7 @@ def _tiles(figures: Mapping[str, Mapping[str, float]], headline: Sequence[str]) 
         return ""
     last = list(figures.values())[-1]
     tiles = "".join(
-        f'<div class="card tile"><b>{_cell(last[name])}</b><span>{escape(name)}</span></div>'
+        f'<div class="card tile"><b>{cell(last[name])}</b><span>{escape(name)}</span></div>'
         for name in headline
     )
     return f'<div class="tiles">{tiles}</div>'
@@ -81,7 +94,7 @@ def _table(
     head = "".join(f'<th class="n">{escape(column)}</th>' for column in columns)
     lines = [
         f"<tr{' class=group' if name == OVERALL else ''}><td>{escape(name)}</td>"
-        + "".join(f'<td class="n">{_cell(of[column])}</td>' for column in columns)
+        + "".join(f'<td class="n">{cell(of[column])}</td>' for column in columns)
         + "</tr>"
         for name, of in figures.items()
     ]
@@ -93,7 +106,8 @@ def _table(
     )
 
 
-def _cell(value: float) -> str:
+def cell(value: float) -> str:
+    """A figure as tables show it: a ratio in tenths of a percent, a count whole."""
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.1f}"
     return f"{value:,}"
@@ -108,8 +122,8 @@ def _chart(chart: Chart) -> str:
 
 
 def tracking_charts(scores: Mapping[str, SequenceScores]) -> list[Chart]:
-    """HOTA and its components over the IoU thresholds, DetA against AssA, and bars by sequence."""
-    whole, own = scores[OVERALL], _drawn(scores)
+    """HOTA and its parts over the thresholds, detection against association, and bars."""
+    whole, own = scores[OVERALL], drawn_of(scores)
     overlap = Axis("IoU a match needs", 0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1))
     parts = {"HOTA": whole.hota.hota_curve, "DetA": whole.hota.detection_curve,
              "AssA": whole.hota.association_curve}  # fmt: skip
@@ -119,7 +133,7 @@ def tracking_charts(scores: Mapping[str, SequenceScores]) -> list[Chart]:
         name: (one.hota.detection_accuracy, one.hota.association_accuracy)
         for name, one in [*own.items(), (OVERALL, whole)]
     }
-    bars = {
+    sizes = {
         "HOTA": [one.hota.hota for one in own.values()],
         "MOTA": [one.clear.mota for one in own.values()],
         "IDF1": [one.identity.idf1 for one in own.values()],
@@ -129,20 +143,26 @@ def tracking_charts(scores: Mapping[str, SequenceScores]) -> list[Chart]:
               line_chart(lines, overlap, replace(PERCENT, title="%")),
               "An early fall means inaccurate boxes; AssA below DetA, that identities are weaker."),
         Chart("Detection against association", point_chart(
-              points, replace(PERCENT, title="DetA"), replace(PERCENT, title="AssA"), _same_hota()),
-              "Faint lines connect points of equal HOTA."),
+              points, replace(PERCENT, title="DetA"), replace(PERCENT, title="AssA"), same_hota()),
+              "Faint lines join equal HOTA."),
         Chart("HOTA of each sequence", line_chart(each, overlap, replace(PERCENT, title="HOTA")),
               "Over the IoU that a match needs."),
-        Chart("Sequences side by side", bar_chart(list(own), bars, replace(PERCENT, title="%")),
-              "A MOTA below 0 is drawn as 0.", is_wide=len(own) > 5),
+        bars("Sequences side by side", list(own), sizes),
     ]  # fmt: skip
+
+
+def bars(title: str, names: list[str], groups: Mapping[str, Sequence[float]]) -> Chart:
+    """Shares by group for every name, over the whole width if there are many."""
+    is_wide = len(names) * len(groups) > 15
+    drawing = bar_chart(names, groups, replace(PERCENT, title="%"), 1080 if is_wide else 460)
+    return Chart(title, drawing, "A MOTA below 0 is drawn as 0.", is_wide=is_wide)
 
 
 def detection_charts(scores: Mapping[str, DetectionScores]) -> list[Chart]:
     """Precision over recall for each sequence, and for all frames ranked together."""
     recall = replace(PERCENT, title="recall, %")
     precision = replace(PERCENT, title="precision, %")
-    drawn = [*_drawn(scores).items(), (OVERALL, scores[OVERALL])]
+    drawn = [*drawn_of(scores).items(), (OVERALL, scores[OVERALL])]
     lines = [
         Line(name, one.curve.recall, one.curve.precision, name == OVERALL) for name, one in drawn
     ]
@@ -160,7 +180,7 @@ def embedding_charts(scores: Mapping[str, EmbeddingScores]) -> list[Chart]:
     text = {float(rate): f"{rate:.0e}".replace("e-0", "e-") for rate in rates}
     accepted = Axis("false accept rate", float(rates.min()), float(rates.max()), tuple(text),
                     is_log=True, text=text)  # fmt: skip
-    drawn = [*_drawn(scores).items(), (OVERALL, scores[OVERALL])]
+    drawn = [*drawn_of(scores).items(), (OVERALL, scores[OVERALL])]
     lines = [
         Line(name, one.false_accept_rates, one.true_positive_rates, name == OVERALL)
         for name, one in drawn
@@ -178,14 +198,18 @@ def embedding_charts(scores: Mapping[str, EmbeddingScores]) -> list[Chart]:
     ]
 
 
-def _drawn(scores: Mapping[str, Scores]) -> dict[str, Scores]:
+def drawn_of(scores: Mapping[str, Scores]) -> dict[str, Scores]:
+    """The sequences that are drawn, without the one over all."""
     names = [name for name in scores if name != OVERALL]
     return {name: scores[name] for name in names[:MAX_DRAWN]}
 
 
-def _same_hota() -> list[Line]:
+def same_hota(
+    levels: Iterable[float] = (0.2, 0.4, 0.6, 0.8), low: float = 0, high: float = 1
+) -> list[Line]:
+    """Curves of equal HOTA over the detection accuracies from `low` to `high`."""
     lines = []
-    for hota in (0.2, 0.4, 0.6, 0.8):
-        detection = np.linspace(hota**2, 1, 60)
+    for hota in levels:
+        detection = np.linspace(max(low, hota**2), max(high, hota**2), 60)
         lines.append(Line(f"HOTA {100 * hota:.0f}", detection, hota**2 / detection))
     return lines

@@ -1,6 +1,10 @@
 import csv
 import json
+import re
+import shutil
+import subprocess
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,7 +12,9 @@ import pytest
 
 from jde_ray.jobs.cli import run
 from jde_ray.models.metrics.tracking import COUNTS, RATIOS
+from jde_ray.pipelines.report.canvas import PALETTE
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LINES = "1,1,1,1,10,20,1,-1,-1,-1\n2,1,2,1,10,20,1,-1,-1,-1\n"
 
 
@@ -247,3 +253,212 @@ def test_a_network_is_read_only_with_embeddings_and_at_a_size(finished_run, caps
     assert "size: got 'big', expected WIDTHxHEIGHT" in capsys.readouterr().err
     assert evaluate(finished_run, "--embeddings", "--weights", "small", tracks="nowhere") == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+NUM_SEQUENCES = 4
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Ground truth of four sequences, and three results: all found, the same again, and less."""
+    boxes = [f"{frame},1,{frame},1,10,20,1," for frame in range(1, 7)]
+    for number in range(NUM_SEQUENCES):
+        name = f"S{number}"
+        (tmp_path / "gt" / name / "gt").mkdir(parents=True)
+        gt = "".join(f"{box}1,1\n" for box in boxes)
+        (tmp_path / "gt" / name / "gt" / "gt.txt").write_text(gt)
+        tracks = [f"{box}-1,-1,-1\n" for box in boxes]
+        kept = {"all": tracks, "same": tracks, "less": tracks[: number + 2]}
+        for result, lines in kept.items():
+            (tmp_path / result / "data").mkdir(parents=True, exist_ok=True)
+            (tmp_path / result / "data" / f"{name}.txt").write_text("".join(lines))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def side_by_side(*more, names=("all", "same", "less")):
+    return run(["eval", *names, "--gt", "gt", *map(str, more)])
+
+
+def test_several_results_are_scored_side_by_side(results, capsys):
+    assert side_by_side("--json", "scores.json", "--csv", "scores.csv") == 0
+    output, said = capsys.readouterr()
+    assert not said
+    lines = {line.split()[0]: line.split() for line in output.splitlines() if line.strip()}
+    assert next(iter(lines)) == "result"
+    assert not {"S0", "OVERALL"} & set(lines)  # nothing per sequence unless asked
+    rows = [line.split() for line in output.splitlines() if line.split()[:1] == ["all"]]
+    assert len(rows) == 1  # the first result is compared with itself nowhere
+    assert rows[0][1] == "100.0*"
+    assert "95 % intervals from 2000 resamples of the 4 sequences" in output
+    written = json.loads((results / "scores.json").read_text())
+    assert list(written["results"]) == ["all", "same", "less"]
+    assert written["results"]["less"]["tracks"] == "less"
+    assert written["results"]["all"]["overall"]["MOTA"] == 100
+    assert list(written["results"]["less"]["sequences"]) == ["S0", "S1", "S2", "S3"]
+    found = written["differences"]
+    assert (found["from"], found["confidence"], found["resamples"]) == ("all", 0.95, 2000)
+    for one in found["results"]["same"].values():
+        assert one == {"value": 0, "low": 0, "high": 0}
+    gap = found["results"]["less"]["MOTA"]
+    assert gap["low"] < gap["value"] < gap["high"] < 0
+    assert gap["value"] == written["results"]["less"]["overall"]["MOTA"] - 100
+    with (results / "scores.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [(line["result"], line["sequence"]) for line in table[4:6]] == [
+        ("all", "OVERALL"),
+        ("same", "S0"),
+    ]
+    assert len(table) == 3 * (NUM_SEQUENCES + 1)
+
+
+def test_results_in_a_store_stand_beside_those_of_a_folder(results, capsys):
+    place = (results / "less").as_uri()
+    (results / "less" / "data").rename(results / "less" / "tracks")
+    assert side_by_side("--json", "scores.json", names=("all", place)) == 0
+    written = json.loads((results / "scores.json").read_text())
+    assert list(written["results"]) == ["all", "less"]
+    assert written["results"]["less"]["tracks"] == place
+    assert side_by_side("--address", "auto", names=("all", place)) == 2
+    assert "tracks of a store are scored here" in capsys.readouterr().err
+
+
+def test_the_same_call_gives_the_same_intervals(results):
+    for name in ("a", "b"):
+        assert side_by_side("--json", f"{name}.json", "--html", f"{name}.html") == 0
+    for suffix in ("json", "html"):
+        assert (results / f"a.{suffix}").read_text() == (results / f"b.{suffix}").read_text()
+
+
+def test_sequences_are_shown_on_demand(results, capsys):
+    assert side_by_side("--per-sequence", names=("less", "all")) == 0
+    shown = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert ["S0", "less"] in shown
+    assert ["OVERALL", "less"] in shown
+    assert side_by_side("--per-sequence", names=("all",)) == 0  # as without
+    alone = capsys.readouterr().out
+    assert side_by_side(names=("all",)) == 0
+    assert capsys.readouterr().out == alone
+
+
+def test_a_terminal_shows_the_best_in_bold(results, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert side_by_side() == 0
+    output = capsys.readouterr().out
+    assert "\x1b[1m100.0\x1b[0m" in output
+    assert "*" not in output
+    plain = re.sub(r"\x1b\[[\d;]*m", "", output)
+    tables = [line for line in plain.splitlines() if line.split()[:1] == ["result"]]
+    assert len(tables) == 5  # three of figures, two of differences
+    assert all(len(line.rstrip()) <= 80 for line in plain.splitlines() if "resamples" not in line)
+
+
+def test_a_terminal_without_styles_has_stars(results, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    assert side_by_side() == 0
+    output = capsys.readouterr().out
+    assert "100.0*" in output
+    assert "\x1b" not in output
+
+
+def test_one_sequence_of_two_files_goes_by_its_ground_truth(results, capsys):
+    for name in ("all", "less"):
+        (results / name / "data" / "S1.txt").rename(results / f"{name}.txt")
+    truth = "gt/S1/gt/gt.txt"
+    assert run(["eval", "all.txt", "less.txt", "--gt", truth, "--per-sequence"]) == 0
+    output = capsys.readouterr().out
+    assert ["S1", "all"] in [line.split()[:2] for line in output.splitlines()]
+    assert "1 sequence is too few to estimate an interval from" in output
+
+
+def test_what_is_not_in_all_results_is_said_and_left_out(results, capsys):
+    (results / "less" / "data" / "S3.txt").unlink()
+    for name in ("all", "same", "less"):
+        (results / name / "data" / "S2.txt").unlink()
+    assert side_by_side("--json", "scores.json") == 0
+    output, said = capsys.readouterr()
+    assert "jde: ground truth without tracks, not scored: S2\n" in said
+    assert "jde: not in all results, not compared: S3 (not in less)\n" in said
+    assert "2 sequences are too few to estimate an interval from" in output
+    assert "[" not in output
+    written = json.loads((results / "scores.json").read_text())
+    assert written["not_in_all_results"] == {"S3": ["less"]}
+    assert written["differences"]["resamples"] == 0
+    assert written["differences"]["results"]["less"]["HOTA"]["low"] is None
+    assert list(written["results"]["all"]["sequences"]) == ["S0", "S1"]
+
+
+def test_a_sequence_without_truth_is_refused_side_by_side_too(results, capsys):
+    (results / "same" / "data" / "X.txt").write_text("")
+    assert side_by_side() == 2
+    assert "gt: no X/gt/gt.txt" in capsys.readouterr().err
+    assert side_by_side("--skip-missing", "--json", "scores.json") == 0
+    assert "jde: without ground truth, not scored: X\n" in capsys.readouterr().err
+    assert json.loads((results / "scores.json").read_text())["without_ground_truth"] == ["X"]
+
+
+@pytest.mark.parametrize(
+    ("names", "more", "message"),
+    [
+        (("all", "./all"), (), "tracks: got ./all twice, expected different results"),
+        (("all", "nix"), (), "tracks: nix does not exist"),
+        (("all", "less"), ("--detections",), "detections: got 2 results, expected one"),
+        (("all", "less"), ("--embeddings",), "embeddings: got 2 results, expected one"),
+        (("all", "less"), ("--json", "no/x.json"), "cannot write: "),
+        (("all", "wrong"), (), "wrong/S0.txt:1"),
+        (("all", "only"), (), "no sequence is in all results, got all: S0, S1; only: S3"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, tuple) else "",
+)
+def test_what_cannot_be_compared_is_one_line_and_code_2(results, capsys, names, more, message):
+    for name, text in (("wrong/S0", "0,1,1,1,10,20,1,-1,-1,-1\n"), ("only/S3", "")):
+        (results / name).parent.mkdir()
+        (results / f"{name}.txt").write_text(text)
+    for number in (2, 3):
+        (results / "all" / "data" / f"S{number}.txt").unlink()
+    assert side_by_side(*more, names=names) == 2
+    error = capsys.readouterr().err
+    assert message in error.splitlines()[-1]
+    assert len([line for line in error.splitlines() if "error" in line]) == 1
+
+
+def test_help_shows_that_several_results_are_taken(capsys):
+    assert run(["eval", "--help"]) == 0
+    said = " ".join(re.sub(r"[│\n]", " ", capsys.readouterr().out).split())
+    assert "jde eval [OPTIONS] {TRACKS}..." in said
+    assert "--per-sequence" in said
+    assert "compared with the first" in said
+
+
+def test_the_page_of_several_results_has_their_tables_charts_and_notes(results):
+    (results / "less" / "data" / "S3.txt").unlink()
+    (results / "all").rename("<i>all")
+    assert side_by_side("--html", "page.html", names=("<i>all", "less")) == 0
+    text = (results / "page.html").read_text()
+    assert text.count("<svg") == 5
+    assert "<i>all" not in text
+    assert "&lt;i&gt;all" in text
+    assert '<td class="n best">100.0</td>' in text
+    assert "Not in all results, not compared: S3 (not in less)" in text
+    assert "resamples of the 3 sequences" in text
+    assert "<script" not in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+def test_the_page_of_several_results_can_be_looked_at(results):
+    assert side_by_side("--html", "page.html") == 0
+    picture = results / "page.png"
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+               f"--user-data-dir={results / 'profile'}", f"--screenshot={picture}",
+               "--window-size=1200,2200", (results / "page.html").as_uri()]  # fmt: skip
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    shown = cv2.imread(str(picture))
+    assert shown.shape == (2200, 1200, 3)
+    for number in range(3):  # each result has its colour
+        red, green, blue = (int(PALETTE[number][at : at + 2], 16) for at in (1, 3, 5))
+        assert (shown == (blue, green, red)).all(axis=-1).sum() > 100

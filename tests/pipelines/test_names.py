@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jde_ray.pipelines.names import MOST_NAME_BYTES, make_id, safe_name, sequence_name
+from jde_ray.pipelines.names import MOST_NAME_BYTES, listed, make_id, safe_name, sequence_name
 from jde_ray.pipelines.output.checkpoints import part_key
 from jde_ray.pipelines.output.layout import error_key, mot_key, tracks_key, video_key
 
@@ -80,3 +80,10 @@ def test_ids_of_older_versions_are_read():
     assert sequence_name("Stra-e-K-ln-8ca29d62") == "Stra-e-K-ln"
     assert sequence_name("a-0123456789ABCDEF") == "a-0123456789ABCDEF"
     assert sequence_name("a-0123abcd\n") == "a-0123abcd\n"
+
+
+def test_many_names_are_cut_in_messages():
+    assert listed([]) == ""
+    assert listed(["a", "b"]) == "a, b"
+    assert listed([str(n) for n in range(9)]) == "0, 1, 2, 3, 4, 5, 6, 7, ..."
+    assert listed(["a", "b", "c"], most=2) == "a, b, ..."

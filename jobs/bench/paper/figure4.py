@@ -275,7 +275,8 @@ def build_table(report: dict[str, Any]) -> Table:
 
 def draw(report: dict[str, Any]) -> str:
     """Draw MOTA over milliseconds as a page, with one chart for few people and one for many."""
-    from jde_ray.pipelines.report.charts import Axis, point_chart
+    from jde_ray.pipelines.report.canvas import Axis
+    from jde_ray.pipelines.report.charts import point_chart
     from jde_ray.pipelines.report.scores import Chart, score_page
 
     slowest = max(row["total_ms"] for row in report["groups"])

@@ -8,6 +8,7 @@ from jde_ray.models.metrics.tracking import (
     COUNTS,
     RATIOS,
     SequenceScores,
+    best_results,
     score_sequence,
     summarize,
 )
@@ -72,3 +73,35 @@ def test_by_frame_walks_the_union_of_frames():
 def test_rows_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match=r"rows: got shapes \(\(2,\), \(1,\), \(1, 4\)\)"):
         BoxRows(np.zeros(2, int), np.zeros(1, int), np.zeros((1, 4)))
+
+
+def test_the_best_of_a_column_is_its_better_side_as_shown():
+    table = {
+        "a": {"HOTA": 50.04, "IDs": 7, "PT": 3, "MOTA": math.nan, "FN": 2},
+        "b": {"HOTA": 49.96, "IDs": 9, "PT": 5, "MOTA": 10.0, "FN": 2},
+        "c": {"HOTA": 41.0, "IDs": 7, "PT": 1, "MOTA": -3.0, "FN": 2},
+    }
+    assert best_results(table, "HOTA") == {"a", "b"}  # both are shown as 50.0
+    assert best_results(table, "IDs") == {"a", "c"}
+    assert best_results(table, "MOTA") == {"b"}
+    assert not best_results(table, "PT")  # neither more nor less is better
+    assert not best_results(table, "FN")  # all are equal
+    assert not best_results({"a": {"MOTA": math.nan}}, "MOTA")
+
+
+def test_every_figure_has_a_better_side_or_none():
+    truth = make(*[(f, i, 100 * i + f) for f in range(5) for i in (1, 2)])
+    perfect = score_sequence(truth, truth).figures()
+    half = truth[truth.track_id == 1]
+    poor = score_sequence(
+        truth,
+        BoxRows(
+            np.append(half.frame, 9),
+            np.append(half.track_id + half.frame // 3, 9),
+            np.vstack([half.tlbr + 1.0, [0, 0, 9, 9]]),
+        ),
+    ).figures()
+    results = {"perfect": perfect, "poor": poor}
+    for name in (*RATIOS, *COUNTS):
+        assert best_results(results, name) <= {"perfect"}, name
+    assert best_results(results, "HOTA") == best_results(results, "IDs") == {"perfect"}
