@@ -94,7 +94,7 @@ def forget(content):
         (rename, "lacks PartitionedCall/split or unknown_0 of NanoDet-g"),
         (reshape, r"split is \(3, 3, 1, 96\), NanoDet-g has \(3, 3, 3, 32\)"),
         (shorten, "248 bytes after the weights"),
-        (forget, "no TensorFlow.js model"),
+        (forget, "not a TensorFlow.js model"),
     ],
 )
 def test_other_files_are_refused_in_a_line(written, tmp_path, edit, words):
@@ -106,7 +106,7 @@ def test_other_files_are_refused_in_a_line(written, tmp_path, edit, words):
 def test_missing_and_cut_off_weights_are_refused(written, tmp_path):
     copy = change(written[1], tmp_path, lambda content: None)
     (tmp_path / "b.bin").write_bytes((tmp_path / "b.bin").read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match=r"no TensorFlow\.js model"):
+    with pytest.raises(CheckpointError, match=r"not a TensorFlow\.js model"):
         read_nanodet(copy)
     (tmp_path / "b.bin").unlink()
     with pytest.raises(CheckpointError, match=r"b\.bin: No such file"):
