@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[1]
 # Workers import the fakes too; the root comes first since tests/ has a folder called models.
 WORKER_PATH = f"{ROOT}:{ROOT / 'tests'}"
 
+# torch's threads wait for each other without spinning: beside a Ray, or anything else, they would
+# take each other's cores, and a training of ten steps lasts a minute
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")  # on a busy machine
