@@ -32,13 +32,15 @@ class Clock:
     """Time that passes only while the client pauses before another try."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
+        self.now, self.num_pauses = 0.0, 0
         for module in (calls, stream):
             fake = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
             monkeypatch.setattr(module, "time", fake)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+        self.num_pauses += 1
+        assert self.num_pauses < 1000, "it tries for ever"
 
 
 @pytest.fixture
