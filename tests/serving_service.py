@@ -209,12 +209,12 @@ def running(
 
     thread = threading.Thread(target=asyncio.run, args=(build(),), daemon=True)
     thread.start()
-    assert started.wait(20)
+    assert started.wait(HANG_S)
     try:
         yield Running(kept["port"], kept["backend"], kept["service"])
     finally:
         kept["stop"]()
-        thread.join(10)
+        thread.join(HANG_S)
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

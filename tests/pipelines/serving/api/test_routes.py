@@ -165,7 +165,7 @@ def test_many_clients_get_their_own_answers(service):
 
 
 def raw(port: int, text: bytes) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=HANG_S)
     connection.sendall(text)
     return connection
 
@@ -188,7 +188,7 @@ def test_a_body_over_the_limit_is_refused_by_its_length_or_its_first_byte_too_ma
             connection.settimeout(0.2)
             with pytest.raises(TimeoutError):
                 connection.recv(4096)
-            connection.settimeout(20)
+            connection.settimeout(HANG_S)
             connection.sendall(b"1\r\n\0\r\n")
             assert b" 413 " in connection.recv(4096)
         for length in ("-5", "5x", "1e3", "9" * 5000):

@@ -222,7 +222,7 @@ def answering(parts: list[bytes | None], context: ssl.SSLContext | None = None):
     finally:
         listening.shutdown(socket.SHUT_RDWR)
         listening.close()
-        thread.join(10)
+        thread.join(60)
 
 
 def test_nobody_there_is_told_within_seconds_and_a_restart_is_waited_for(clock, monkeypatch):
