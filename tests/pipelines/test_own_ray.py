@@ -27,8 +27,17 @@ quiet["stdout"] = subprocess.PIPE
 script = "sleep 60 >/dev/null & echo $!; wait"
 raylet = subprocess.Popen([sys.argv[1], "-c", script], **quiet)
 agent = raylet.stdout.readline().decode().strip()
+
+def is_watching():  # the watchdog ignores SIGTERM before its first look, and sleeps after it
+    for pid, _ in children(os.getpid()) - before:
+        lines = (line.split() for line in open(f"/proc/{pid}/status"))
+        status = {line[0]: line[1] for line in lines if len(line) > 1}
+        if int(status["SigIgn:"], 16) >> 14 & 1 and status["State:"] == "S":
+            return True
+
 with own_ray.watched(before):
-    time.sleep(1.2)
+    while not is_watching():
+        time.sleep(0.02)
     print(stranger.pid, raylet.pid, agent, flush=True)
     time.sleep(0.3 if sys.argv[2] == "end" else 60)
 print("ended well", flush=True)
