@@ -12,14 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 # Workers import the fakes too; the root comes first since tests/ has a folder called models.
 WORKER_PATH = f"{ROOT}:{ROOT / 'tests'}"
 
+# torch's threads wait for each other without spinning: beside a Ray, or anything else, they would
+# take each other's cores, and a training of ten steps lasts a minute
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")  # on a busy machine
+
+# an example of a test may take as long as it takes
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

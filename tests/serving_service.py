@@ -10,7 +10,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import load_network
+from jde_ray.pipelines.serving import service as service_module
 from jde_ray.pipelines.serving.admission import Tokens
 from jde_ray.pipelines.serving.api.routes import build_api
 from jde_ray.pipelines.serving.api.server import Listener
@@ -39,6 +40,9 @@ from jde_ray.pipelines.structures import VideoInfo
 TRACK = replace(fakes.CONFIG, detection=replace(fakes.CONFIG.detection, resize="published"))
 CONFIG = ServeConfig(track=TRACK, build_model=fakes.ColourModel, device="cpu", request_log="none")
 logging.getLogger("ray.serve").setLevel(logging.WARNING)  # a line a call is too much here
+
+HANG_S = 60.0  # no test waits as long, unless something hangs
+service_module._PROBE_S = HANG_S  # a busy machine is not one that answers nobody
 
 TOKEN = "a-token-for-the-tests"  # noqa: S105 - of nothing
 OTHER_TOKEN = "another-token-of-the-tests"  # noqa: S105
@@ -61,7 +65,10 @@ class MemorySnapshots:
 
 
 class LocalBackend:
-    """Detector and sessions called directly; `pause_s` makes the detector slow."""
+    """Detector and sessions called directly; `pause_s` makes the detector slow.
+
+    While `may_detect` is cleared, the frame that it has and those behind it wait.
+    """
 
     def __init__(self, config: ServeConfig, *, with_snapshots: bool = True) -> None:
         self._config = config
@@ -69,6 +76,8 @@ class LocalBackend:
         self._detector = Detector(config.track.detection, ResourceConfig(), build_model)
         self.snapshots = MemorySnapshots() if with_snapshots else NoSnapshots()
         self.metrics, self.pause_s, self.num_detected = Metrics(), 0.0, 0
+        self.may_detect = threading.Event()
+        self.may_detect.set()
         self._lock = asyncio.Lock()  # one frame at a time, as a network does
         self.lose_session()
 
@@ -79,6 +88,8 @@ class LocalBackend:
     async def detect(self, frame: NetworkFrame) -> TimedDetections:
         async with self._lock:
             await asyncio.sleep(self.pause_s)
+            while not self.may_detect.is_set():
+                await asyncio.sleep(0.005)
             self.num_detected += 1
             info = VideoInfo(frame.width, frame.height, 1.0)
             found, _ = self._detector.find(frame.pixels[None], [info], [0])
@@ -149,7 +160,7 @@ def call(
     kind: str = "image/png",
     **headers: str,
 ) -> tuple[int, Any, dict[str, str]]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_S)
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     if body is not None:
         sent.setdefault("content-type", kind)
@@ -176,6 +187,7 @@ def running(
     **limits: Any,
 ) -> Iterator[Running]:
     """A service in a thread of this process."""
+    limits = {"decode_s": HANG_S, "request_s": HANG_S, **limits}
     config = replace(config, limits=replace(config.limits, **limits))
     started = threading.Event()
     kept: dict[str, Any] = {}
@@ -203,12 +215,20 @@ def running(
 
     thread = threading.Thread(target=asyncio.run, args=(build(),), daemon=True)
     thread.start()
-    assert started.wait(20)
+    assert started.wait(HANG_S)
     try:
         yield Running(kept["port"], kept["backend"], kept["service"])
     finally:
         kept["stop"]()
-        thread.join(10)
+        thread.join(HANG_S)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Poll until it is so."""
+    deadline = time.monotonic() + HANG_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def frame(number: int, seed: int = 0) -> np.ndarray:

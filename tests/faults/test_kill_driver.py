@@ -61,7 +61,8 @@ def test_a_run_killed_at_half_of_its_videos_goes_on_to_the_same_bytes(
     if own_ray:
         assert start(source, out, address).wait() == ExitCode.DONE
     else:
-        settings = {"components": fakes.COMPONENTS, "resources": ResourceConfig(chunk_frames=8)}
+        resources = ResourceConfig(chunk_frames=8, num_detectors=1, num_decoders=1)
+        settings = {"components": fakes.COMPONENTS, "resources": resources}
         summary = offline.track([str(source)], str(out), fakes.CONFIG, **settings)
         assert summary.exit_code == ExitCode.DONE
         assert summary.videos_skipped >= NUM_VIDEOS // 2

@@ -154,7 +154,9 @@ def test_settling_fills_in_the_fingerprint_and_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("embedder", [True, False], ids=["embedder", "boxes-only"])
+@pytest.mark.parametrize(
+    "embedder", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["embedder", "boxes-only"]
+)
 def test_the_dataflow_gives_the_bytes_of_the_reference_loop(
     ray_cluster: str, tmp_path: Path, embedder: bool
 ) -> None:

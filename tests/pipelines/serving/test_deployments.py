@@ -56,8 +56,10 @@ def clips(tmp_path_factory):
 
 def test_eight_streams_over_rest_give_the_offline_rows(port, clips):
     images, wanted = clips
-    rows = over_rest(port, images)
-    check_rows(rows, wanted)
+    num_frames = 12  # a call each, and rows do not depend on what comes behind them
+    rows = over_rest(port, [clip[:num_frames] for clip in images])
+    first = {name: [row for row in part if row[0] < num_frames] for name, part in wanted.items()}
+    check_rows(rows, first)
     assert sum(map(len, rows)) > 300
 
 
@@ -94,13 +96,9 @@ def play_while_killing(port: int, clips, kinds: tuple[str, ...]) -> None:
     assert not failures
 
 
-def test_killed_sessions_detectors_and_ingresses_change_no_answer(port, clips):
-    play_while_killing(port, clips, ("sessions-0", "detectors", "ingress", "sessions-1"))
-    wait_until_ready(port)
-
-
-def test_a_killed_keeper_changes_no_answer(port, clips):
-    play_while_killing(port, clips, ("keeper",))
+def test_killed_sessions_detectors_ingresses_and_keepers_change_no_answer(port, clips):
+    kinds = ("sessions-0", "detectors", "ingress", "sessions-1", "keeper")
+    play_while_killing(port, clips, kinds)
     wait_until_ready(port)
     assert "jde_frames_total" in call(port, "GET", "/metrics")[1].decode()
 

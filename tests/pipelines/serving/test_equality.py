@@ -23,7 +23,7 @@ from jde_ray.pipelines.serving.client.connection import connect
 from jde_ray.pipelines.serving.deployments import resolve_settings
 from jde_ray.pipelines.tracking import reference
 
-RATE, NUM_FRAMES = 25, 25
+RATE, NUM_FRAMES = 25, 12
 Row = tuple[int, int, float, float, float, float, float]  # frame, track_id, tlbr, score
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from faults.attack_service import text_bomb
 from made_videos import write_images
 
 from jde_ray.pipelines.serving.client import connection
@@ -61,6 +62,19 @@ def test_the_limit_of_pixels_is_exact_and_looks_at_the_header_only():
     assert cause(check_image, data, 999_999) is Cause.TOO_MANY_PIXELS
     bomb = data[:16] + (8192).to_bytes(4, "big") * 2 + data[24:]
     assert cause(check_image, bomb, 36_000_000) is Cause.TOO_MANY_PIXELS
+
+
+def test_a_decoder_gets_nothing_of_a_png_but_its_picture(monkeypatch):
+    decode_it, sizes = cv2.imdecode, []
+
+    def imdecode(data: np.ndarray, flags: int) -> np.ndarray:
+        sizes.append(len(data))
+        return decode_it(data, flags)
+
+    monkeypatch.setattr(cv2, "imdecode", imdecode)
+    for num_texts in (0, 2, 4):
+        assert decode_image(text_bomb(num_texts), PIXELS).shape == (64, 64, 3)
+    assert sizes == [len(text_bomb(0))] * 3
 
 
 @pytest.mark.parametrize("kind", ["image/png", "image/jpeg; q=1", "application/octet-stream", None])

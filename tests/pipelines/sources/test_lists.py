@@ -81,7 +81,7 @@ def test_what_is_no_regular_file_is_no_list(folder: Path, name: str) -> None:
     work = threading.Thread(target=lambda: result.append(search(f"good.mp4\n@{name}\n")))
     work.daemon = True
     work.start()
-    work.join(20)
+    work.join(60)
     (found,) = result  # it came to its end
     assert [video.name for video in found.videos] == ["good"]
     assert [error.reason for _, error in found.failures] == [Reason.UNSUPPORTED_FORMAT]

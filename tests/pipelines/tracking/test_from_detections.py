@@ -71,7 +71,9 @@ def test_the_same_settings_give_the_same_bytes_without_the_videos(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("name", ["sort", "deepsort", "bytetrack"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("sort", marks=pytest.mark.slow), "deepsort", "bytetrack"]
+)
 def test_every_association_gives_what_its_direct_run_and_the_reference_give(
     ray_cluster: str, archive: Path, direct: Path, tmp_path: Path, name: str
 ) -> None:

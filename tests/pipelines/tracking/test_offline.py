@@ -381,7 +381,11 @@ def test_an_out_that_cannot_be_written_ends_the_run_and_blames_no_video(
     (tmp_path / "tracks").write_text("where a folder should be")
     with pytest.raises(RunError, match="cannot write to") as failed:
         offline.track(
-            [str(archive / "v0.mp4")], str(tmp_path), fakes.CONFIG, components=fakes.COMPONENTS
+            [str(archive / "v0.mp4")],
+            str(tmp_path),
+            fakes.CONFIG,
+            components=fakes.COMPONENTS,
+            resources=SMALL,
         )
     assert failed.value.exit_code == ExitCode.INTERNAL
     assert not (tmp_path / "errors").exists()

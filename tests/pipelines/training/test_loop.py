@@ -1,9 +1,9 @@
 import csv
 import math
 import threading
-import time
 from dataclasses import replace
 from itertools import count, repeat
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -299,9 +299,20 @@ def test_trainers_follow_one_clock_while_the_first_validates(tmp_path, monkeypat
         return value
 
     monkeypatch.setattr(Schedule, "lr", lr)
+    clocks = {"0": 0.0, "1": 100.0}  # of each trainer; the second's is slower
+
+    def monotonic():
+        name = threading.current_thread().name
+        clocks[name] += 0.02 / (1 + int(name))
+        return clocks[name]
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=monotonic))
+    num_validations = 0
 
     def validate(model):
-        time.sleep(0.3)
+        nonlocal num_validations
+        num_validations += 1
+        clocks["0"] += 0.3
         return {"OVERALL": {"ap": 0.5}}
 
     config = ValidationConfig(sequences=("SEQ",), every_minutes=0.2 / 60)
@@ -320,8 +331,9 @@ def test_trainers_follow_one_clock_while_the_first_validates(tmp_path, monkeypat
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
-    assert len(rates[0]) > 1
+        thread.join(300)
+    assert num_validations > 1
+    assert len(rates[0]) > 2
     assert rates[0] == rates[1]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from serving_service import free_port
+from serving_service import HANG_S, free_port
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -66,19 +66,19 @@ def listening(
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     try:
-        assert opened.wait(10)
+        assert opened.wait(HANG_S)
         if failures:
             raise failures[0]
         yield stop
     finally:
         stop.set()
         app.let_go.set()
-        thread.join(10)
+        thread.join(HANG_S)
         assert not thread.is_alive()
 
 
 def get(port: int, path: str = "/") -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_S)
     try:
         connection.request("GET", path)
         return connection.getresponse().read().decode()
@@ -104,25 +104,25 @@ def test_what_has_arrived_is_answered_at_the_end():
     with listening(app, f"127.0.0.1:{port}") as stop:
         caller = threading.Thread(target=lambda: answers.append(get(port, "/slow")))
         caller.start()
-        assert app.has_asked.wait(10)
+        assert app.has_asked.wait(HANG_S)
         stop.set()
         while True:  # nobody new is let in meanwhile
             try:
-                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                socket.create_connection(("127.0.0.1", port), timeout=HANG_S).close()
             except (ConnectionRefusedError, ConnectionResetError):
                 break
         assert not answers
         app.let_go.set()
-        caller.join(10)
+        caller.join(HANG_S)
     assert answers == ["a"]
 
 
 def test_an_end_does_not_wait_longer_than_it_may():
     app, port = App("a"), free_port()
     with listening(app, f"127.0.0.1:{port}", within_s=0.2) as stop:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_S)
         connection.request("GET", "/slow")
-        assert app.has_asked.wait(10)
+        assert app.has_asked.wait(HANG_S)
         stop.set()
         assert connection.getresponse().status == 500  # as the loop ends, with all that is in it
 
@@ -134,10 +134,10 @@ def test_open_sockets_are_told_to_go_elsewhere():
         connect(f"ws://127.0.0.1:{port}/", compression=None) as talk,
     ):
         talk.send(b"x" * 1500)  # above the limit: for the app to refuse, in its own words
-        assert talk.recv(timeout=10) == b"x" * 1500
+        assert talk.recv(timeout=HANG_S) == b"x" * 1500
         stop.set()
         with pytest.raises(ConnectionClosed) as closed:
-            talk.recv(timeout=10)
+            talk.recv(timeout=HANG_S)
     assert closed.value.rcvd.code == 1012
 
 
@@ -146,7 +146,7 @@ def test_a_head_that_is_slow_or_long_ends_its_connection():
     with listening(App("a"), f"127.0.0.1:{port}", idle_s=0.5):
         request = b"GET / HTTP/1.1\r\nHost: x\r\n"
         for beginning in (b"", request, request + b"\r\n" + request):
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
+            with socket.create_connection(("127.0.0.1", port), timeout=HANG_S) as slow:
                 slow.sendall(beginning)
                 answer = b""
                 while part := slow.recv(4096):
@@ -154,7 +154,7 @@ def test_a_head_that_is_slow_or_long_ends_its_connection():
                 assert answer.count(b"200 OK") == beginning.count(b"\r\n\r\n")
     with (
         listening(App("a"), f"127.0.0.1:{port}"),
-        socket.create_connection(("127.0.0.1", port), timeout=10) as endless,
+        socket.create_connection(("127.0.0.1", port), timeout=HANG_S) as endless,
     ):
         endless.sendall(request)
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
@@ -167,7 +167,7 @@ def test_a_refused_body_is_read_to_its_end_but_not_for_ever():
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length
     with (
         listening(App("a"), f"127.0.0.1:{port}", idle_s=0.5),
-        socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
+        socket.create_connection(("127.0.0.1", port), timeout=HANG_S) as connection,
     ):
         for _ in range(2):  # the app answers at once and reads nothing
             connection.sendall(head + bytes(length))
@@ -187,12 +187,12 @@ def receive_until(connection: socket.socket, end: bytes) -> bytes:
 def test_a_slow_answer_and_a_quiet_socket_are_no_slow_heads():
     app, port = App("a"), free_port()
     with listening(app, f"127.0.0.1:{port}", idle_s=0.3):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_S)
         connection.request("GET", "/slow")
         with connect(f"ws://127.0.0.1:{port}/", compression=None) as talk:
             time.sleep(0.8)
             talk.send(b"x")
-            assert talk.recv(timeout=10) == b"x"
+            assert talk.recv(timeout=HANG_S) == b"x"
         app.let_go.set()
         assert connection.getresponse().read() == b"a"
 
@@ -200,7 +200,7 @@ def test_a_slow_answer_and_a_quiet_socket_are_no_slow_heads():
 def test_an_upgrade_that_is_no_get_is_an_ordinary_call():
     port = free_port()
     with listening(App("a"), f"127.0.0.1:{port}", idle_s=0.5):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as odd:
+        with socket.create_connection(("127.0.0.1", port), timeout=HANG_S) as odd:
             odd.sendall(
                 b"POST / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
                 b"Content-Length: 100\r\n\r\nabc"

@@ -6,14 +6,13 @@ import base64
 import json
 import socket as socket_module
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import cv2
 import numpy as np
 import pytest
-from serving_service import CONFIG, OTHER_TOKEN, TOKEN, frame, png, running
+from serving_service import CONFIG, HANG_S, OTHER_TOKEN, TOKEN, frame, png, running, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -28,11 +27,11 @@ def service():
 
 def open_socket(service, stream: str, **options) -> ClientConnection:
     url = f"ws://127.0.0.1:{service.port}/v1/streams/{stream}/ws"
-    return connect(url, open_timeout=10, **options)
+    return connect(url, open_timeout=HANG_S, **options)
 
 
 def receive(socket: ClientConnection) -> dict:
-    return json.loads(socket.recv(timeout=10))
+    return json.loads(socket.recv(timeout=HANG_S))
 
 
 def test_answers_are_those_of_rest(service):
@@ -119,7 +118,7 @@ def test_frames_of_sockets_are_counted_as_calls_and_refusals():
 def closed(socket: ClientConnection) -> tuple[int, str]:
     try:
         while True:
-            socket.recv(timeout=10)
+            socket.recv(timeout=HANG_S)
     except ConnectionClosed as ended:
         return ended.rcvd.code, ended.rcvd.reason
 
@@ -136,26 +135,27 @@ def test_text_that_says_nothing_known_ends_the_socket(service, text):
         assert closed(socket)[0] == 1008
 
 
-def test_floods_big_messages_and_silence_end_the_socket():
-    with running(max_unanswered=5, max_body_bytes=20_000, idle_s=0.7) as service:
-        service.backend.pause_s = 0.2
+def test_floods_and_big_messages_end_the_socket():
+    with running(max_unanswered=5, max_body_bytes=20_000) as service:
+        service.backend.may_detect.clear()
         with open_socket(service, service.open()) as socket:
             receive(socket)
             with suppress(ConnectionClosed):  # before the last one, on a busy machine
                 for _ in range(7):
                     socket.send(PNG)
             assert closed(socket)[0] == 1008
+        service.backend.may_detect.set()
         with open_socket(service, service.open()) as socket:
             receive(socket)
             socket.send(bytes(20_001))
             assert closed(socket)[0] == 1009
-        with open_socket(service, service.open()) as socket:
-            receive(socket)
-            assert closed(socket)[0] == 1001
-        deadline = time.monotonic() + 5
-        while service.service.queue.running:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: service.service.queue.running == 0)
+
+
+def test_silence_ends_the_socket():
+    with running(idle_s=0.3) as service, open_socket(service, service.open()) as socket:
+        receive(socket)
+        assert closed(socket)[0] == 1001
 
 
 def refusal(service, stream: str, **options) -> dict:
@@ -262,6 +262,13 @@ def test_sockets_are_read_no_more_above_the_bytes_of_their_token():
 def test_a_message_that_never_ends_makes_room_after_its_time():
     image = cv2.imencode(".png", np.zeros((300, 300, 3), np.uint8), (16, 0))[1].tobytes()
     with running(max_image_bytes=len(image), body_s=0.5) as service, ExitStack() as stack:
+        has_taken, take = threading.Event(), service.service.memory.take
+
+        def noted(*owner_and_number, **options) -> None:
+            take(*owner_and_number, **options)
+            has_taken.set()
+
+        service.service.memory.take = noted
         for stream in [service.open() for _ in range(3)]:
             raw = stack.enter_context(socket_module.create_connection(("127.0.0.1", service.port)))
             raw.sendall(
@@ -271,10 +278,7 @@ def test_a_message_that_never_ends_makes_room_after_its_time():
             )
             assert b"101" in raw.recv(4096)
             raw.sendall(b"\x82\xff" + (10 * len(image)).to_bytes(8, "big") + bytes(4) + image)
-        deadline = time.monotonic() + 10
-        while not service.service.memory.held:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        assert has_taken.wait(HANG_S)
         with open_socket(service, service.open()) as socket:
             receive(socket)
             socket.send(image)
