@@ -88,14 +88,11 @@ def main() -> int:
         is_over = bool(select.select([0], [], [], _LOOK_S)[0])
     if is_over and os.read(0, len(_OVER)) == _OVER:
         return 0
-    if not fallen:
-        time.sleep(_LAST_LOOK_S)
-        fallen = _fallen(vital)
-    if fallen:
-        _say(fallen)
+    # the run died without a word. Ray's own processes die with it, so the reason cannot be seen
+    _say(f"Ray has ended: {fallen} was killed or crashed" if fallen else _DIED)
     end(family)
     sweep(Path(tempfile.gettempdir()), SPOOL_PREFIX)
-    return _FALLEN if fallen else 0
+    return _FALLEN
 
 
 def _process(text: str) -> Process:
@@ -109,10 +106,8 @@ def _fallen(vital: dict[Process, str]) -> str | None:
 
 
 def _say(what: str) -> None:
-    line = (
-        f"jde: error: Ray has ended: {what} was killed or crashed; run the same command to continue"
-    )
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
+    line = f"jde: error: {what}; run the same command to continue"
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar may have hidden it
     with suppress(OSError):
         os.write(2, f"{show_cursor}{line}\n".encode())
 

@@ -204,7 +204,7 @@ class Campaign:
                 chosen = chosen[1:]
                 next_kill = now + pauses[len(hit)]
             if now - started > END_S:
-                self.found.wrong.append(f"{name}: after {hit} it hangs")
+                self._wrong(f"{name}: after {hit} it hangs")
                 return [None]
             time.sleep(0.05)
         codes: list[int | None] = []
@@ -215,11 +215,10 @@ class Campaign:
             self.log(f"{name}: {hit} -> exit {one.returncode} {time.monotonic() - started:.0f} s")
             allowed = {0}.union(*(ENDS.get(kind, set()) for kind in hit))
             lines = [line for line in said.splitlines() if line.startswith("jde: error:")]
-            needed = 0 if one.returncode in (0, -signal.SIGKILL) else 1
-            if one.returncode not in allowed or len(lines) != needed or "internal:" in str(lines):
-                self.found.wrong.append(
-                    f"{name}: after {hit} exit {one.returncode}: {said[-1500:]}"
-                )
+            needed = {0: {0}, -signal.SIGKILL: {0, 1}}.get(one.returncode, {1})
+            is_explained = len(lines) in needed and "internal:" not in str(lines)
+            if one.returncode not in allowed or not is_explained:
+                self._wrong(f"{name}: after {hit} exit {one.returncode}: {said[-1500:]}")
         return codes
 
     def _note(self, name: str, drivers: list[subprocess.Popen[str]], out: Path) -> None:
@@ -233,7 +232,7 @@ class Campaign:
             if self._inodes.setdefault(path.name, inode) != inode:
                 self._inodes[path.name] = inode
                 if "(overwrite)" not in name:
-                    self.found.wrong.append(f"{name}: {path.name} was committed twice")
+                    self._wrong(f"{name}: {path.name} was committed twice")
 
     def _victims(self, driver: subprocess.Popen[str], kind: str) -> list[int]:
         own = processes.started_at(driver.pid)
@@ -270,13 +269,18 @@ class Campaign:
             return False
         return True
 
+    def _wrong(self, what: str) -> None:
+        """Something is not as promised."""
+        self.found.wrong.append(what)
+        self.log(f"WRONG {what}")
+
     def _look_between(self, name: str, out: Path) -> None:
         """Whether each older file is still there, or replaced by its successor."""
         found = committed(out)
         for key, older in self._older_bytes.items():
             if found.get(key) not in (older, self._bytes[key]):
                 state = "of other bytes" if key in found else "gone"
-                self.found.wrong.append(f"{name}: {key} is {state} between two runs")
+                self._wrong(f"{name}: {key} is {state} between two runs")
 
     def _look(self, name: str, out: Path, spools: Path) -> None:
         """The oracle."""
@@ -307,7 +311,8 @@ class Campaign:
         for path in _SHARED_MEMORY.iterdir():
             if pids & set(path.name.replace("_", "-").split("-")):
                 wrong.append(f"{path} is left")
-        self.found.wrong += [f"{name}: {one}" for one in wrong]
+        for one in wrong:
+            self._wrong(f"{name}: {one}")
 
     def _counts(self, out: Path, row: dict[str, object]) -> list[str]:
         """What the summary says of a video against its rows, and against the plain loop's."""
