@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,7 +36,7 @@ _VITAL = {"gcs_server": "its control process (gcs)", "raylet": "its raylet"}
 _OVER = b"over"  # tells the watchdog that Ray may end
 _FALLEN = 3  # the watchdog's exit code if Ray has died
 _LOOK_S, _LOOK_AT_ALL = 0.5, 2  # interval of looks; every second one lists all descendants
-_LAST_LOOK_S = 0.2  # within this time a raylet that this process misses has ended
+_DIED = "the run was killed, or ended by its Ray when that was killed or crashed"
 
 
 @contextmanager
@@ -80,15 +79,17 @@ def main() -> int:
         signal.signal(ignored, signal.SIG_IGN)  # the parent process decides when to end
     own = {_process(text) for text in sys.argv[1:]}
     vital = {process: _VITAL[name] for process in own if (name := name_of(process)) in _VITAL}
-    family, looks, is_over = set(own), 0, False
-    while not (fallen := _fallen(vital)) and not is_over:
-        if looks % _LOOK_AT_ALL == 0:  # remember descendants before they are orphaned
-            family = {process for process in family if is_alive(process)} | descendants(own)
+    family, looks, fallen = own | descendants(own), 0, None
+    while not _is_closed(_LOOK_S) and not fallen:
         looks += 1
-        is_over = bool(select.select([0], [], [], _LOOK_S)[0])
-    if is_over and os.read(0, len(_OVER)) == _OVER:
-        return 0
-    # the run died without a word. Ray's own processes die with it, so the reason cannot be seen
+        if looks % _LOOK_AT_ALL == 0:  # an orphan is no descendant any more: remember it before
+            family = {process for process in family if is_alive(process)} | descendants(own)
+        fallen = _fallen(vital)
+    if _is_closed(0.0):
+        if os.read(0, len(_OVER)) == _OVER:
+            return 0
+        fallen = None
+    # a run that dies takes Ray's processes along, so whether one of them died first is unknown
     _say(f"Ray has ended: {fallen} was killed or crashed" if fallen else _DIED)
     end(family)
     sweep(Path(tempfile.gettempdir()), SPOOL_PREFIX)
@@ -98,6 +99,11 @@ def main() -> int:
 def _process(text: str) -> Process:
     pid, _, start = text.partition("-")
     return int(pid), int(start)
+
+
+def _is_closed(within_s: float) -> bool:
+    """Whether the run has said something, or has died; waits for it."""
+    return bool(select.select([0], [], [], within_s)[0])
 
 
 def _fallen(vital: dict[Process, str]) -> str | None:

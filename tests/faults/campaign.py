@@ -300,6 +300,13 @@ class Campaign:
         for row in summary["videos"]:
             if row["status"] == "done":
                 wrong += self._counts(out, row)
+        wrong += self._left_behind(spools)
+        for one in wrong:
+            self._wrong(f"{name}: {one}")
+
+    def _left_behind(self, spools: Path) -> list[str]:
+        """Processes, spools and shared memory that are there a while after the end."""
+        wrong: list[str] = []
         deadline = time.monotonic() + LEFT_S
         while left := [_command(p[0]) for p in self._family if processes.is_alive(p)]:
             if time.monotonic() > deadline:
@@ -311,8 +318,7 @@ class Campaign:
         for path in _SHARED_MEMORY.iterdir():
             if pids & set(path.name.replace("_", "-").split("-")):
                 wrong.append(f"{path} is left")
-        for one in wrong:
-            self._wrong(f"{name}: {one}")
+        return wrong
 
     def _counts(self, out: Path, row: dict[str, object]) -> list[str]:
         """What the summary says of a video against its rows, and against the plain loop's."""
