@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -24,6 +25,13 @@ DATA = (
 )
 
 
+TRACKS_A_FRAME = """
+import numpy, jde_ray
+tracks = jde_ray.Tracker().update(numpy.zeros((64, 96, 3), numpy.uint8))
+print(jde_ray.__file__, jde_ray.__version__, len(tracks))
+"""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
@@ -35,7 +43,32 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-@pytest.mark.slow
+@dataclass(frozen=True)
+class Installed:
+    """The wheel in a folder of its own, and a user's folder that has a `models/` too."""
+
+    site: Path
+    work: Path
+
+    def run(self, *arguments: str) -> str:
+        """Output of Python in the user's folder, over the dependencies that are installed here."""
+        env = {**os.environ, "PYTHONPATH": str(self.site)}
+        command = [sys.executable, *arguments]
+        return subprocess.check_output(command, cwd=self.work, env=env, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    folder = tmp_path_factory.mktemp("installed")
+    site, work = folder / "site", folder / "work"
+    target = ["--quiet", "--no-deps", "--target", site]
+    subprocess.run([sys.executable, "-m", "pip", "install", *target, wheel], check=True)
+    for name in ("models", "pipelines", "jobs"):
+        (work / name).mkdir(parents=True)
+        (work / name / "__init__.py").write_text("raise ImportError('not ours')")
+    return Installed(site, work)
+
+
 def test_the_wheel_holds_one_package_and_its_data(wheel: Path):
     names = ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
@@ -43,28 +76,20 @@ def test_the_wheel_holds_one_package_and_its_data(wheel: Path):
     assert not [name for name in DATA if f"jde_ray/{name}" not in names]
 
 
+def test_installed_beside_a_folder_models_it_tracks_a_frame(installed: Installed):
+    said = installed.run("-c", TRACKS_A_FRAME).split()
+    assert said[0].startswith(str(installed.site))
+    assert said[1:] == ["0.1.0", "0"]
+
+
 @pytest.mark.slow
-def test_installed_beside_a_folder_models_it_runs_the_demo_and_the_readme(wheel, tmp_path: Path):
-    """Over the dependencies that are installed here, without the checkout."""
-    site, work = tmp_path / "site", tmp_path / "work"
-    target = ["--quiet", "--no-deps", "--target", site]
-    subprocess.run([sys.executable, "-m", "pip", "install", *target, wheel], check=True)
-    for name in ("models", "pipelines", "jobs"):
-        (work / name).mkdir(parents=True)
-        (work / name / "__init__.py").write_text("raise ImportError('not ours')")
-    env = {**os.environ, "PYTHONPATH": str(site)}
-
-    def run(*arguments: str) -> str:
-        command = [sys.executable, *arguments]
-        return subprocess.check_output(command, cwd=work, env=env, text=True, timeout=300)
-
-    where = run("-c", "import jde_ray; print(jde_ray.__file__, jde_ray.__version__)")
-    assert where.startswith(str(site))
-    run("-m", "jde_ray.jobs.cli", "demo", "--out", "runs/demo")
-    assert len(list((work / "runs/demo/tracks").glob("*.parquet"))) == 3
-    (work / "recordings").symlink_to(work / "runs/demo/archive")
+def test_it_runs_the_demo_and_the_block_of_the_readme(installed: Installed):
+    installed.run("-m", "jde_ray.jobs.cli", "demo", "--out", "runs/demo")
+    assert len(list((installed.work / "runs/demo/tracks").glob("*.parquet"))) == 3
+    (installed.work / "recordings").symlink_to(installed.work / "runs/demo/archive")
     block = next(block for block in blocks() if "from jde_ray import track" in block.text)
-    assert "3 600" in run("-c", f"if __name__ == '__main__':\n    {_indented(block.text)}")
+    code = f"if __name__ == '__main__':\n    {_indented(block.text)}"
+    assert "3 600" in installed.run("-c", code)
 
 
 def _indented(text: str) -> str:
