@@ -31,18 +31,18 @@ from jde_ray.pipelines.processes import (
     sweep,
 )
 
-SPOOL_PREFIX = "jde-associate-"  # of the association shards' folders in the temporary folder
+SPOOL_PREFIX = "jde-associate-"  # of association shards' folders in the temporary folder
 _MODULE = "jde_ray.pipelines.own_ray"
 _VITAL = {"gcs_server": "its control process (gcs)", "raylet": "its raylet"}
 _OVER = b"over"  # tells the watchdog that Ray may end
 _FALLEN = 3  # the watchdog's exit code if Ray has died
 _LOOK_S, _LOOK_AT_ALL = 0.5, 2  # interval of looks; every second one lists all descendants
-_LAST_LOOK_S = 0.2  # within this time a raylet that this process misses has ended
+_LAST_LOOK_S = 0.2  # a raylet that this process has lost ends within this time
 
 
 @contextmanager
 def watched(before: set[Process]) -> Iterator[None]:
-    """End this process with a message of one line if the Ray that it started dies.
+    """End this process with a one-line message if the Ray that it started dies.
 
     Args:
         before: Children of this process before it started Ray.
