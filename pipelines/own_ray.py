@@ -31,7 +31,7 @@ from jde_ray.pipelines.processes import (
     sweep,
 )
 
-SPOOL_PREFIX = "jde-associate-"  # of association shards' folders in the temporary folder
+SPOOL_PREFIX = "jde-associate-"  # prefix of association shards' temporary folders
 _MODULE = "jde_ray.pipelines.own_ray"
 _VITAL = {"gcs_server": "its control process (gcs)", "raylet": "its raylet"}
 _OVER = b"over"  # tells the watchdog that Ray may end

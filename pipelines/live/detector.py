@@ -109,7 +109,7 @@ class Detector:
         """Embed the people in given boxes.
 
         Args:
-            image: As for `detect`.
+            image: `(H, W, 3)` uint8 BGR, grey or BGRA, as for `detect`.
             boxes: `(N, 4)` corners x1, y1, x2, y2 in pixels of the image.
 
         Returns:

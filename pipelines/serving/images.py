@@ -18,7 +18,7 @@ from jde_ray.pipelines.video.image_headers import MAX_SCANS, reaches_its_end, re
 # programs that do not know the type send `application/octet-stream`; the first bytes decide
 CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 _CURLS_DEFAULT = (
-    "application/x-www-form-urlencoded"  # of --data-binary; pages of others are refused
+    "application/x-www-form-urlencoded"  # curl --data-binary; other sites' pages are refused
 )
 
 
