@@ -58,14 +58,14 @@ BenchmarkName = Annotated[
     typer.Option(
         "--benchmark",
         metavar="auto|MOT15|MOT16|MOT17|MOT20",
-        help="Benchmark whose rules for distractors apply; auto decides by columns and folders.",
+        help="Benchmark whose rules for distractors apply; auto goes by columns and folders.",
     ),
 ]
 MinVisibility = Annotated[
     float,
     typer.Option(
-        help="Ignore people who are less visible than this (0 to 1): neither a hit nor a miss. "
-        "The benchmarks count everyone."
+        help="Ignore people who are less visible than this (0 to 1): they are neither hits nor "
+        "misses. The benchmarks count everyone."
     ),
 ]
 Address = Annotated[
@@ -83,7 +83,7 @@ PerSequence = Annotated[
     typer.Option(
         "--per-sequence",
         metavar="",
-        help="Show every sequence when several results are scored; a single one always does.",
+        help="Show every sequence of several results; those of a single one are always shown.",
     ),
 ]
 Html = Annotated[
@@ -145,7 +145,7 @@ def evaluate(
 ) -> None:
     """Score tracks with HOTA, CLEAR and identity metrics, equal to MOTChallenge's official kit.
 
-    Several results stand side by side, with 95 % intervals of their differences from the first.
+    Several results are shown side by side, with 95 % intervals of their differences from the first.
     """
     from jde_ray.pipelines.evaluation.ground_truth import rules_of
 
@@ -153,7 +153,7 @@ def evaluate(
         score = choose_scores(detections, embeddings, weights, size, every)
         asked = _Asked(gt, rules_of(benchmark, min_visibility), skip_missing, address)
         if address not in (None, "local") and any("://" in one for one in tracks):
-            raise ValueError(f"address: got {address}, tracks of a store are scored here")
+            raise ValueError(f"address: got {address}, but tracks in a store are scored locally")
         if len(tracks) > 1 and (detections or embeddings):
             kind = "detections" if detections else "embeddings"
             raise ValueError(f"{kind}: got {len(tracks)} results, expected one with --{kind}")
@@ -167,7 +167,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What results are scored against, and where."""
+    """Ground truth, the rules for it, and the Ray to score on."""
 
     gt: Path
     rules: TruthRules
@@ -193,7 +193,7 @@ def score_one(
     folder: str,
     of_frames: bool,
 ) -> None:
-    """Score a single result, and show every sequence of it."""
+    """Score a single result and show all its sequences."""
     from jde_ray.jobs.console.score_tables import print_scores, write_csv, write_json
     from jde_ray.pipelines.evaluation.pairing import local_copy, pair_all
 
@@ -272,7 +272,7 @@ def _say(*lines: str) -> None:
 
 
 def _without_tracks(unscored: Sequence[str]) -> str:
-    """Names ground truth that is not scored: a mean over the easy half looks good."""
+    """Line naming ground truth that is not scored: the mean of an easy half would look good."""
     from jde_ray.pipelines.names import listed
 
     return f"ground truth without tracks, not scored: {listed(unscored)}" if unscored else ""
@@ -289,7 +289,7 @@ def choose_scores(
 
     Raises:
         RunError: If the flags contradict each other.
-        ValueError: If the size cannot be read.
+        ValueError: If the size cannot be parsed.
     """
     if detections and embeddings:
         raise RunError("got --detections and --embeddings, expected one", ExitCode.REFUSED)

@@ -1,7 +1,7 @@
 """`jde train`: learn boxes, scores and embeddings jointly. Also `python -m jobs.train`.
 
 Reads a configuration such as `jobs/recipes/train_small.yaml`, checks the data below `--data`, and
-trains: in this process, or with `--num-trainers` on Ray. Nothing is computed here.
+trains in this process, or with `--num-trainers` on Ray. It computes nothing itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check the data and print the plan, without training.")
 ]
 
-# Flags that replace a value of the configuration, which therefore is their default.
+# Flags that replace a value of the configuration; that value is their default.
 CHANGES = {
     "minutes": Flag(
         config=TrainingConfig, field="minutes", text="budget in minutes; overrides the file"
@@ -171,19 +171,19 @@ def _show(line: str) -> None:
 
 
 def change(recipe: Recipe, given: Given) -> Recipe:
-    """The recipe with what was typed instead.
+    """Replace values of a recipe by those typed on the command line.
 
     Args:
-        recipe: That of the file.
-        given: Values by the names of `CHANGES`; `initial` lies where it was typed, not below the
-            data root.
+        recipe: Recipe from the file.
+        given: Values by the names of `CHANGES`; `initial` is relative to the working directory, not
+            to the data root.
 
     Raises:
-        ValueError: If a value is not accepted.
+        ValueError: If a value is wrong.
     """
     values = {CHANGES[name].field: value for name, value in given.items()}
     training = {name: values.pop(name) for name in ("learning_rate",) if name in values}
-    if values.keys() & {"minutes", "epochs"}:  # one budget takes the place of the other
+    if values.keys() & {"minutes", "epochs"}:  # one budget replaces the other
         training |= {name: values.pop(name, None) for name in ("minutes", "epochs")}
     if "initial" in values:
         values["initial"] = str(Path(values["initial"]).resolve())
@@ -208,7 +208,7 @@ def _labels_folder(out: str) -> Path:
     caches = os.environ.get("XDG_CACHE_HOME")
     try:
         return Path(caches or Path("~/.cache").expanduser()) / "jde-ray" / "labels"
-    except RuntimeError:  # a user without a home
+    except RuntimeError:  # the user has no home folder
         return Path(tempfile.mkdtemp(prefix="jde-labels-"))
 
 

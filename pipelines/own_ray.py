@@ -30,7 +30,7 @@ from jde_ray.pipelines.processes import (
     sweep,
 )
 
-SPOOL_PREFIX = "jde-associate-"  # of the association shards' folders in the temporary folder
+SPOOL_PREFIX = "jde-associate-"  # prefix of association shards' temporary folders
 _MODULE = "jde_ray.pipelines.own_ray"
 _VITAL = {"gcs_server": "its control process (gcs)", "raylet": "its raylet"}
 _OVER = b"over"  # tells the watchdog that Ray may end
@@ -41,7 +41,7 @@ _DIED = "the run was killed, or ended by its Ray when that was killed or crashed
 
 @contextmanager
 def watched(before: set[Process]) -> Iterator[None]:
-    """End this process with a message of one line if the Ray that it started dies.
+    """End this process with a one-line message if the Ray that it started dies.
 
     Args:
         before: Children of this process before it started Ray.

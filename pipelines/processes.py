@@ -21,7 +21,7 @@ from pathlib import Path
 _PROC = Path("/proc")
 _MARK = re.compile(r"([0-9a-f]{8})-(\d+)-(\d+)(?=-|$)")
 _FOREIGN_S = 7 * 86_400.0  # files of other machines count as left behind after this time
-_PATIENCE_S = 5.0  # for processes that were killed to end
+_PATIENCE_S = 5.0  # longest wait for killed processes to end
 
 Process = tuple[int, int]  # number and start
 

@@ -1,4 +1,4 @@
-"""`jde bench sizing`: cores for a GPU, from the seconds of a finished run."""
+"""`jde bench sizing`: CPU cores that a GPU needs, from the working time of a finished run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sizing(
 
 
 def sizing_rows(summary: dict[str, Any], speeds: Sequence[float]) -> list[dict[str, float]]:
-    """Cores by GPU speed: a stage's seconds per frame times frames per second.
+    """Cores needed at each GPU speed: a stage's seconds per frame times frames per second.
 
     Args:
         summary: Contents of a run's `summary.json`.

@@ -1,9 +1,9 @@
 """Flags made from the fields of frozen configurations: one mechanism for all verbs.
 
-The configuration owns name, type, default and limits of a setting. A `Flag` adds how the command
-line shows it. A verb asks for the flags it takes with `takes`, and receives those that were typed.
-Values are checked by the configuration, in the words that it has for a file too; typer checks those
-that no file can hold (`strict`, `least`).
+The configuration defines the name, type, default and limits of a setting. A `Flag` defines how the
+command line shows it. A verb lists its flags with `takes`, and receives those that the user typed.
+The configuration checks the values, with the same messages as for a file; typer checks values
+that a file cannot set (`strict`, `least`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
-Given = dict[str, Any]  # name of a flag -> value as typed; flags that were not typed are left out
+Given = dict[str, Any]  # name of a flag -> typed value; flags that were not typed are left out
 Result = TypeVar("Result")
 
 
@@ -29,13 +29,14 @@ class Flag:
         config: The frozen dataclass; its default is shown in the help.
         field: The field to set.
         text: Help text of the setting.
-        panel: Heading in the help; None: the verb's own options.
-        metavar: Accepted values, for the help; None: by the type of the field.
-        default: Default to show in place of the field's; empty: none, since a file holds it.
-        aliases: Names that people know from other tools.
-        switch: Whether there is a `--no-NAME` too.
-        strict: Whether typer refuses what is none of the choices.
-        least: Smallest number that typer accepts, None for any.
+        panel: Heading in the help; None for the verb's own options.
+        metavar: Expected values, for the help; None derives them from the type of the field.
+        default: Default to show instead of the field's; an empty text shows none, since a file
+            sets the value.
+        aliases: Names of the flag in other tools.
+        switch: Whether `--no-NAME` exists too.
+        strict: Whether typer refuses values that are not among the choices.
+        least: Smallest number that typer accepts; None for no limit.
     """
 
     config: type[Any]
@@ -50,14 +51,14 @@ class Flag:
     least: int | None = None
 
     def help(self) -> str:
-        """The text with the default, in rich's markup."""
+        """Help text with the default, in rich's markup."""
         default: Any = self.default
         if default is None:
             default = next(one.default for one in fields(self.config) if one.name == self.field)
         return self.text + ("" if default in (None, False, "") else rf" \[default: {default}]")
 
     def parameter(self, name: str) -> inspect.Parameter:
-        """The flag as a parameter that typer understands."""
+        """The flag as a parameter for typer."""
         hint = get_type_hints(self.config)[self.field]
         kind, metavar = _command_line_type(hint, strict=self.strict)
         spelled = name.replace("_", "-")
@@ -79,14 +80,14 @@ class Flag:
         )
 
     def is_given(self, value: Any) -> bool:
-        """Whether it was typed: a flag that cannot be switched off is False when it was not."""
+        """Whether the user typed it; flags without `--no-NAME` are False if they were not typed."""
         return value is not None and (value is not False or self.switch)
 
 
 def takes(
     **groups: Mapping[str, Flag],
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Give a verb these flags, each group in place of the parameter of its name.
+    """Add flags to a verb; each group replaces the verb's parameter of the same name.
 
     `@takes(flags=FLAGS)` fills the parameter `flags: Given` of the verb.
 
@@ -117,15 +118,15 @@ def takes(
 
 
 def _command_line_type(hint: Any, *, strict: bool) -> tuple[Any, str | None]:
-    """How a field is typed on the command line, and its metavar.
+    """Type and metavar of a field on the command line.
 
-    Choices and other texts stay text, unless `strict`: the configuration refuses them in its own
-    words, as it does for a value from a file.
+    Choices and other texts are `str` unless `strict`, so that the configuration refuses wrong ones
+    with the same message as for a file.
     """
     if get_origin(hint) in (Union, types.UnionType):
         (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
     if get_origin(hint) is Literal:
         return (hint, None) if strict else (str, "|".join(get_args(hint)))
     if hint is bool:
-        return bool, ""  # `<bool>` would invite a value, which then is taken for a source
+        return bool, ""  # `<bool>` would suggest a value, which typer would take for a source
     return (hint if hint in (int, float) else str), None

@@ -1,4 +1,4 @@
-"""Scores per sequence or per result as a table on the terminal, as JSON and as CSV."""
+"""Writes scores per sequence or per result as a table on the terminal, as JSON and as CSV."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from jde_ray.models.metrics.tracking import COUNTS, best_results
 if TYPE_CHECKING:
     from jde_ray.pipelines.evaluation.comparison import Comparison
 
-Figures = Mapping[str, float]  # by the column's name: counts are int, ratios float, in percent
-_WITHOUT_TERMINAL = 200  # columns: a file or a pipe has no width, and figures are never cut
+Figures = Mapping[str, float]  # by column: counts as int, ratios as float in percent
+_WITHOUT_TERMINAL = 200  # columns; a file or pipe has no width, and figures are never cut
 
 
 def print_scores(
     scores: Mapping[str, Figures], left_out: Sequence[str], parts: Sequence[Sequence[str]]
 ) -> None:
-    """Print one line per sequence, the overall scores set apart.
+    """Print one line per sequence; the overall scores are set apart.
 
     Args:
         scores: Figures by sequence, the overall ones last.
@@ -47,12 +47,12 @@ def print_scores(
 def print_results(
     scores: Mapping[str, Mapping[str, Figures]], parts: Sequence[Sequence[str]]
 ) -> None:
-    """Print one line per result, or per sequence and result; the best of each column in bold.
+    """Print one line per result, or per sequence and result; the best of each column is bold.
 
-    Where nothing is bold (a file, a pipe, a plain terminal) the best has a `*`.
+    Where text cannot be bold (a file, a pipe, a plain terminal), the best has a `*`.
 
     Args:
-        scores: Figures by sequence, by result; a single sequence is not named.
+        scores: Figures by sequence and result; a single sequence is not named.
         parts: Column names in groups, which become separate tables on a narrow terminal.
     """
     console = _console()
@@ -62,7 +62,7 @@ def print_results(
 
 
 def print_differences(comparison: Comparison, parts: Sequence[Sequence[str]]) -> None:
-    """Print by how much results differ from the first, with intervals if there are any."""
+    """Print how much results differ from the first, with intervals if they are known."""
     console = _console()
     _print_in_parts(
         console,
@@ -99,7 +99,7 @@ def _print_in_parts(
 def _fitting(
     console: Console, columns: Sequence[str], table_of: Callable[[Sequence[str]], Table]
 ) -> list[Sequence[str]]:
-    """The columns in as few groups, of about the same size, as fit the width."""
+    """Split the columns into the fewest groups of about equal size that fit the width."""
     for size in range(len(columns), 1, -1):
         even = -(-len(columns) // -(-len(columns) // size))
         groups = [columns[at : at + even] for at in range(0, len(columns), even)]
@@ -109,7 +109,7 @@ def _fitting(
 
 
 def _width(table: Table) -> int:
-    """Columns of the terminal that the table needs; a console measures no more than it has."""
+    """Width in characters that the table needs, even if the console is narrower."""
     console = Console()
     return Measurement.get(console, console.options.update(width=10_000), table).maximum
 
@@ -180,7 +180,7 @@ def _cell(value: float) -> str:
 
 
 def write_json(path: Path, scores: Mapping[str, Figures], more: Mapping[str, object]) -> None:
-    """Write figures by sequence and overall, and what is in `more`; NaN becomes null.
+    """Write figures by sequence and overall, and further entries, as JSON; NaN becomes null.
 
     Args:
         path: File to write.
@@ -203,7 +203,7 @@ def write_comparison(
     Args:
         path: File to write.
         comparison: Scores and differences by result.
-        places: Where the results are.
+        places: Paths of the results by name.
         left_out: Sequences without ground truth.
 
     Raises:
@@ -243,7 +243,7 @@ def _plain(figures: Figures) -> dict[str, float | None]:
 
 
 def write_csv(path: Path, scores: Mapping[str, Figures]) -> None:
-    """Write one line per sequence, the overall one last; NaN becomes an empty cell.
+    """Write one line per sequence as CSV, the overall one last; NaN becomes an empty cell.
 
     Raises:
         OSError: If the file cannot be written.
@@ -252,7 +252,7 @@ def write_csv(path: Path, scores: Mapping[str, Figures]) -> None:
 
 
 def write_results_csv(path: Path, scores: Mapping[str, Mapping[str, Figures]]) -> None:
-    """Write one line per result and sequence, the overall one of each result last.
+    """Write one line per result and sequence as CSV, the overall one of each result last.
 
     Raises:
         OSError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Names and limits of the losses, for those who check a configuration without torch."""
+"""Names and limits of the losses, for checking a configuration without torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ WEIGHTINGS = ("uncertainty", "uniform", "fixed", "loss_norm", "mgda")
 
 
 def check_margin(kind: str, margin: float) -> None:
-    """Refuse a margin that cosines cannot have, or that another loss would not heed.
+    """Refuse a margin that cosines cannot have, or that the loss would ignore.
 
     Raises:
-        ValueError: One line with what is accepted.
+        ValueError: If the margin is refused; one line.
     """
     if not 0 <= margin < 2:
         raise ValueError(f"margin: got {margin}, expected 0 to 2 (of cosines)")

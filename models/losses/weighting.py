@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from jde_ray.models.losses.config import WEIGHTINGS
 
-APPROXIMATELY_OPTIMAL = (64.0, 0.1)  # of detection and embedding: the paper's "App. Opt"
-AVERAGE_MOMENTUM = 0.99  # of the moving averages of `loss_norm`
+APPROXIMATELY_OPTIMAL = (64.0, 0.1)  # weights of detection and embedding: the paper's "App. Opt"
+AVERAGE_MOMENTUM = 0.99  # momentum of the moving averages of `loss_norm`
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Differences between results with intervals, by a bootstrap over sequences.
+"""Differences between results and their intervals, by a bootstrap over sequences.
 
-Frames of a sequence resemble each other, and people in it are lost together; sequences are what
-another benchmark would have others of. So sequences are drawn with replacement, as many as there
-are, the same ones for every result, and the counts of each draw are pooled and scored again
-(Efron's percentile interval, paired).
+Frames of one sequence resemble each other and share their errors, and another benchmark would have
+other sequences. Therefore whole sequences are drawn with replacement, as many as there are and the
+same ones for every result. The counts of each draw are pooled and scored again (Efron's percentile
+interval, paired).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from jde_ray.models.structures import FloatArray, IntArray
 
 NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
-LEAST_SEQUENCES = 3  # two can be drawn in three ways: their interval would be their own two values
-FEW_SEQUENCES = 10  # of fewer, 95 % intervals hold the true difference in less than 90 % of cases
+LEAST_SEQUENCES = 3  # with two, the interval would end at their own values
+FEW_SEQUENCES = 10  # with fewer, 95 % intervals hold the true difference in less than 90 % of cases
 _NUM_CLEAR, _NUM_IDENTITY = len(fields(ClearCounts)), len(fields(IdentityCounts))
 
 
@@ -43,7 +43,7 @@ class Difference:
 
     @property
     def has_interval(self) -> bool:
-        """Whether there were sequences enough to estimate it from."""
+        """Whether enough sequences were compared to estimate an interval."""
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
     @property
@@ -52,7 +52,7 @@ class Difference:
         return self.has_interval and not self.low <= 0 <= self.high
 
     def text(self, is_count: bool = False) -> str:
-        """With its sign, the interval in brackets: `+1.2 [-0.3, +2.6]`; `-` if there is no value.
+        """Value with its sign, interval in brackets: `+1.2 [-0.3, +2.6]`; `-` if there is no value.
 
         Args:
             is_count: Write whole numbers instead of tenths.
@@ -72,18 +72,18 @@ def differences(
 ) -> dict[str, dict[str, Difference]]:
     """Compare the pooled figures of each result with those of the first.
 
-    The intervals depend neither on the order of the sequences nor on what other results there are.
+    The intervals depend neither on the order of the sequences nor on the other results.
 
     Args:
-        results: Scores by sequence, by result; every result has the same sequences.
+        results: Scores by result and sequence; every result has the same sequences.
         num_resamples: Number of draws.
-        seed: Of the draws; the same seed gives the same intervals.
+        seed: Seed of the draws; the same seed gives the same intervals.
 
     Returns:
-        Differences by the names of `SequenceScores.figures()`, by result without the first.
+        Differences by result, without the first, and by the names of `SequenceScores.figures()`.
 
     Raises:
-        ValueError: If the results differ in their sequences.
+        ValueError: If the results have different sequences.
     """
     first, *others = results
     names = sorted(results[first])
@@ -110,7 +110,7 @@ def differences(
 
 
 def draw_sequences(num_sequences: int, num_resamples: int, seed: int) -> IntArray:
-    """`(num_resamples, num_sequences)` how often each sequence is drawn; rows add up to all."""
+    """`(num_resamples, num_sequences)` counts of draws; each row adds up to `num_sequences`."""
     if not num_sequences:
         return np.zeros((num_resamples, 0), np.int64)
     even = np.full(num_sequences, 1 / num_sequences)
@@ -119,14 +119,14 @@ def draw_sequences(num_sequences: int, num_resamples: int, seed: int) -> IntArra
 
 
 def resampled_figures(scores: list[SequenceScores], draws: IntArray) -> dict[str, FloatArray]:
-    """Figures of each draw, from its sequences' counts added up.
+    """Figures of each draw, from the summed counts of its sequences.
 
     Args:
-        scores: Of `n` sequences.
-        draws: `(b, n)` how often each is drawn.
+        scores: Scores of `n` sequences.
+        draws: `(b, n)` number of times that each sequence is drawn.
 
     Returns:
-        `(b,)` by the names of `SequenceScores.figures()`.
+        `(b,)` figures by the names of `SequenceScores.figures()`.
     """
     different, number = np.unique(draws, axis=0, return_inverse=True)
     counts = np.stack([_pack(one) for one in scores])
@@ -139,7 +139,7 @@ def resampled_figures(scores: list[SequenceScores], draws: IntArray) -> dict[str
 
 def _difference(value: float, drawn: FloatArray | None) -> Difference:
     known = np.zeros(0) if drawn is None else drawn[np.isfinite(drawn)]
-    if not len(known):  # NaN: no sequence that was drawn has any truth
+    if not len(known):  # NaN: no drawn sequence has ground truth
         return Difference(value)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(known, (tail, 1 - tail))

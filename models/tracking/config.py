@@ -1,11 +1,11 @@
-"""Settings of our own association (`jde`), and what those of others share."""
+"""Settings of our own association (`jde`), and settings that SORT and DeepSORT share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import Literal
 
-_BIRTH_MARGIN = 0.1  # starting a track takes a higher score than extending one
+_BIRTH_MARGIN = 0.1  # a track needs a higher score to start than to continue
 _BUFFER = {"default": 60, "published": 30}
 _SHARED = (
     "association",
@@ -26,7 +26,7 @@ class TrackingConfig:
         association: Name of the association; the others are in `models.tracking.registry`.
         mode: `default`, or `published` for the original's behaviour row for row, which uses only
             `track_buffer`, `high_score` and `birth_score`.
-        track_buffer: Frames that a lost track is kept at 30 frames a second (scaled by fps / 30);
+        track_buffer: Frames that a lost track is kept at 30 frames/s (scaled by fps / 30);
             None is 60, or the original's 30 in `published`.
         high_score: The flag `--conf`. Detections below are weak: only the last stage uses them, to
             extend tracked tracks. `published` ignores them.
@@ -48,7 +48,7 @@ class TrackingConfig:
         min_hits: Detections a track needs before it is reported (tracks of the first frame need 1).
 
     Raises:
-        ValueError: If a value is out of range, naming it and what is expected.
+        ValueError: If a value is out of range; names it and the expected range.
     """
 
     association: Literal["jde"] = "jde"
@@ -85,7 +85,7 @@ class TrackingConfig:
                 value = getattr(self, setting.name)
                 if setting.name not in _SHARED and value != setting.default:
                     raise ValueError(
-                        f"{setting.name}: got {value}, mode published has the original's only"
+                        f"{setting.name}: got {value}, expected the original's in mode published"
                     )
 
     @property
@@ -111,10 +111,10 @@ class TrackingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OneThresholdConfig:
-    """What SORT and DeepSORT set alike: one threshold of scores, and no weak detections.
+    """Settings that SORT and DeepSORT share: one score threshold, no weak detections.
 
     Attributes:
-        association: Its name.
+        association: Name of the association.
         track_buffer: Frames of the video that a track is kept without a match.
         high_score: Detections below this score are ignored.
         min_hits: Detections a track needs before it is reported.
@@ -147,7 +147,7 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     """Refuse a value outside its limits.
 
     Raises:
-        ValueError: Naming the setting, the value and what is expected.
+        ValueError: If the value is outside; names the setting, the value and the range.
     """
     if not low <= value <= high:
         raise ValueError(f"{name}: got {value}, expected {low} to {high}")

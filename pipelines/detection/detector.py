@@ -103,7 +103,7 @@ class Detector:
         if not len(infos) == len(frame_index) <= len(frames):
             raise ValueError(
                 f"infos: got {len(infos)} and {len(frame_index)} numbers of {len(frames)} frames, "
-                "expected one of each a frame, and more frames only as padding"
+                "expected one of each per frame; only padding may follow"
             )
         height, width = frames.shape[1:3]
         letterboxes = [Letterbox(info.width, info.height, width, height) for info in infos]
@@ -114,15 +114,15 @@ class Detector:
         return found, sum(result.num_capped for result in results)
 
     def embed(self, picture: NDArray[np.uint8], box: Letterbox, tlbr: FloatArray) -> FloatArray:
-        """Appearance of people whose boxes are known.
+        """Embed people whose boxes are known.
 
         Args:
             picture: `(h, w, 3)` uint8 RGB, the source frame.
-            box: Where it lies in the network's input.
+            box: Letterbox that maps the frame to the network's input.
             tlbr: `(N, 4)` float32 corners in source pixels.
 
         Returns:
-            `(N, D)` float32 L2-normalised vectors; zeros where the network sees nobody.
+            `(N, D)` float32 L2-normalised vectors; zeros where the network finds no person.
 
         Raises:
             ValueError: If the model cannot describe given boxes.
@@ -138,7 +138,7 @@ class Detector:
 
 
 def _check(frame: int, result: FoundInFrame) -> Detections:
-    """Detections of a frame, as they travel.
+    """Detections of a frame in the form that chunks hold.
 
     Raises:
         VideoError: If a number is not finite.

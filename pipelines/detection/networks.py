@@ -55,12 +55,12 @@ class Model(Protocol):
         """Find people in the first n frames.
 
         Args:
-            frames: `(T, H, W, 3)` uint8 RGB, read-only. Those behind the first n are padding: a
-                network may see them, so that its arithmetic does not depend on n.
+            frames: `(T, H, W, 3)` uint8 RGB, read-only. Those after the first n are padding: a
+                network may process them, so that its arithmetic does not depend on n.
             letterboxes: How each of the n <= T frames was made from its source; at least one.
 
         Returns:
-            n results in source pixels. The caller refuses one that is not finite.
+            n results in source pixels. The caller refuses results that are not finite.
 
         Raises:
             FloatingPointError: If the output is not finite.
@@ -70,10 +70,10 @@ class Model(Protocol):
 
 @runtime_checkable
 class Embedder(Protocol):
-    """A model that also describes people whose boxes are known; a run needs no such one."""
+    """A model that also embeds people whose boxes are known; runs do not need this."""
 
     def embed(self, frame: NDArray[np.uint8], letterbox: Letterbox, tlbr: FloatArray) -> FloatArray:
-        """Appearance of people in a frame.
+        """Embed people in a frame.
 
         Args:
             frame: `(H, W, 3)` uint8 RGB, letterboxed.
@@ -81,7 +81,7 @@ class Embedder(Protocol):
             tlbr: `(N, 4)` corners in source pixels.
 
         Returns:
-            `(N, D)` L2-normalised vectors; zeros where the model sees nobody.
+            `(N, D)` L2-normalised vectors; zeros where the model finds no person.
 
         Raises:
             ValueError: If the weights hold no embedder.
@@ -109,7 +109,7 @@ class FoundInSource:
     def of(found: FoundInFrame, to_source: Callable[[FloatArray], FloatArray]) -> FoundInSource:
         """Detections whose corners are in other pixels, mapped by `to_source`.
 
-        Corners that are not finite stay as they are: mapped, -Inf would be clamped to the frame.
+        Corners that are not finite are not mapped, since that would clamp -Inf to the frame.
         """
         tlbr = np.asarray(found.tlbr, np.float32)
         mapped = to_source(tlbr) if np.isfinite(tlbr).all() else tlbr
@@ -119,7 +119,7 @@ class FoundInSource:
 def in_source_pixels(
     found: Sequence[FoundInFrame], letterboxes: Sequence[Letterbox]
 ) -> list[FoundInSource]:
-    """What was found in T frames in network pixels, for the n <= T frames with a letterbox."""
+    """Map detections of T frames from network to source pixels; only n <= T have letterboxes."""
     return [
         FoundInSource.of(one, box.to_source)
         for one, box in zip(found[: len(letterboxes)], letterboxes, strict=True)
@@ -194,7 +194,7 @@ class TorchModel:
         return in_source_pixels(found, letterboxes)
 
     def embed(self, frame: NDArray[np.uint8], letterbox: Letterbox, tlbr: FloatArray) -> FloatArray:
-        """Run the network, and read the embedding where it sees each person."""
+        """Run the network, and read the embedding of the candidate that overlaps each box most."""
         import torch
 
         from jde_ray.models.jde.person_cells import embeddings_of_boxes
@@ -256,7 +256,7 @@ def is_separate(weights: str) -> bool:
 
 
 def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
-    """The networks that the weights name, ready to run: the default `ModelBuilder`.
+    """Load the networks that the weights name; the default `ModelBuilder`.
 
     Raises:
         ValueError: If they cannot be used.
@@ -285,7 +285,7 @@ def quick_precision(device: Device) -> Literal["fp32", "bf16"]:
 
     if device != "cpu" and torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device == "cuda":  # the cluster has GPUs, this machine has none
+    if device == "cuda":  # the cluster has GPUs, but this machine has none
         return "bf16"
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11
     units = ("amx_bf16", "avx512_bf16")

@@ -70,7 +70,7 @@ def detection_for(
     size: tuple[int, int] | None = None,
     *,
     rect: bool | None = None,
-    compile: bool = False,  # noqa: A002  the name of the field
+    compile: bool = False,  # noqa: A002 - the field's name
 ) -> DetectionConfig:
     """Settings for weights, equal to those of `jde track --weights WEIGHTS`.
 
@@ -120,7 +120,7 @@ def resolve_precision(
     """
     if is_separate(detection.weights):
         if detection.precision == "bf16":
-            raise ValueError("precision: got bf16, ONNX files run in theirs; expected auto | fp32")
+            raise ValueError("precision: got bf16, ONNX files run in fp32; expected auto | fp32")
         return replace(detection, precision="fp32")
     if detection.precision == "auto":
         return replace(detection, precision=recorded or quick_precision(device))

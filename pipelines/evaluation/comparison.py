@@ -1,7 +1,7 @@
-"""Several results of the same sequences side by side.
+"""Compares several results on the same sequences.
 
-What not all results have is left out: a pooled figure over other sequences, or over other frames
-of one, says nothing of who tracks better.
+Sequences and frames that some results lack are left out of all: figures pooled over different
+sequences or frames do not show which tracker is better.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Comparison:
     """Results scored on the sequences, and in the frames, that all of them have.
 
     Attributes:
-        scores: By result in the order given, by sequence, `OVERALL` last.
-        differences: From the first result, by the name of the figure, by result without the first.
+        scores: Scores by result, in the given order, and by sequence, `OVERALL` last.
+        differences: Differences from the first result, by result (without the first) and figure.
         missing: Sequences that are not compared, each with the results that lack it.
-        frames: Sequences of which only some frames are compared, and which.
+        frames: Sequences of which only some frames are compared, with a text that names these.
     """
 
     scores: dict[str, dict[str, SequenceScores]]
@@ -51,7 +51,7 @@ class Comparison:
 
     @property
     def explanation(self) -> str:
-        """What the differences are and what their intervals say, or why there are none."""
+        """Text that explains the differences and their intervals, or why intervals are missing."""
         first, number = next(iter(self.scores)), len(self.sequences)
         if number < LEAST_SEQUENCES:
             are = "sequence is" if number == 1 else "sequences are"
@@ -61,13 +61,14 @@ class Comparison:
             )
         few = f" Intervals from fewer than {FEW_SEQUENCES} sequences are too narrow."
         return (
-            f"Differences from {first}, in brackets their {100 * CONFIDENCE:.0f} % intervals from "
-            f"{NUM_RESAMPLES} resamples of the {number} sequences; marked where 0 lies outside."
+            f"Differences from {first}. Brackets hold {100 * CONFIDENCE:.0f} % intervals from "
+            f"{NUM_RESAMPLES} resamples of the {number} sequences; a difference is marked if "
+            "its interval excludes 0."
             f"{few if number < FEW_SEQUENCES else ''}"
         )
 
     def notes(self, left_out: Sequence[str]) -> list[str]:
-        """Lines that say what is not compared.
+        """Lines that name the sequences and frames that are not compared.
 
         Args:
             left_out: Sequences without ground truth.
@@ -82,7 +83,7 @@ class Comparison:
         return [f"{what}: {listed(names)}" for what, names in said.items() if names]
 
     def figures(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Figures by result, by sequence, `OVERALL` last."""
+        """Figures by result and sequence, `OVERALL` last."""
         return {
             result: {name: one.figures() for name, one in own.items()}
             for result, own in self.scores.items()
@@ -102,11 +103,11 @@ def compare(
     rules: TruthRules = TruthRules(),
     address: str | None = None,
 ) -> Comparison:
-    """Score the sequences that all results have, each in a task of its own.
+    """Score the sequences that all results have, each in a separate task.
 
     Args:
-        results: Sequences with ground truth, by result; the first is compared with the others.
-        rules: How ground truth is read.
+        results: Sequences with ground truth, by result; the others are compared with the first.
+        rules: Rules for reading ground truth.
         address: Address of the Ray cluster; None for this process if there are few tasks.
 
     Raises:
@@ -159,7 +160,7 @@ def _score(task: _Task, rules: TruthRules) -> SequenceScores:
 
 
 def _name_sequences(found: Sequence[Mapping[Path, Pairing]]) -> dict[Path, str]:
-    """Names by ground truth: that of the results if they agree, else that of the ground truth."""
+    """Names by ground truth: the results' name if they agree, else that of the ground truth."""
     given: dict[Path, dict[str, None]] = {}
     for own in found:
         for truth, pairing in own.items():

@@ -65,7 +65,7 @@ def truth_of(pairing: Pairing) -> Path:
     """Path of the ground truth.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If the pairing has none.
     """
     if pairing.truth is None:
         raise ValueError(f"gt: no ground truth of {pairing.name}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jde_ray.pipelines.evaluation.pairing import Pairing
     from jde_ray.pipelines.report.scores import Chart
 MOST_CURVE_POINTS = 1000  # per curve in the JSON file
-DIFFERENCE_COLUMNS = (("HOTA", "MOTA", "IDF1"), ("DetA", "AssA", "IDs"))  # from another result
+DIFFERENCE_COLUMNS = (("HOTA", "MOTA", "IDF1"), ("DetA", "AssA", "IDs"))  # between results
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
 def page_of_results(
     comparison: Comparison, places: Mapping[str, str], gt: str, left_out: Sequence[str]
 ) -> str:
-    """The page of `--html` of several results.
+    """Text of the page of `--html` for several results.
 
     Args:
         comparison: Scores and differences by result.
-        places: Where the results are.
-        gt: Where the ground truth is.
+        places: Paths of the results by name.
+        gt: Path of the ground truth.
         left_out: Sequences without ground truth.
     """
     from jde_ray.pipelines.report.results import results_charts, results_page

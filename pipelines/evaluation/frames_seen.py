@@ -38,7 +38,7 @@ class FramesSeen:
         )
 
     def rows(self, whole: BoxRows) -> BoxRows:
-        """The rows of these frames alone."""
+        """The rows of these frames only."""
         return whole[self._has(whole.frame)]
 
     def has(self, frame: int) -> bool:

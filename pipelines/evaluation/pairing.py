@@ -112,7 +112,7 @@ def pair(predictions: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list
 def pair_all(
     files: Mapping[str, Path], gt: Path, skip_missing: bool
 ) -> tuple[list[Pairing], list[str], list[str]]:
-    """Pair files with ground truth, which each of them needs.
+    """Pair files with ground truth; every file needs some.
 
     Args:
         files: Files by the name of their sequence.
@@ -133,7 +133,7 @@ def pair_all(
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(
             f"gt: no {missing[0]}/gt/gt.txt, {missing[0]}.gt.txt or {missing[0]}.parquet below "
-            f"{gt}{more}; --skip-missing leaves out what has no ground truth"
+            f"{gt}{more}; --skip-missing leaves out sequences without ground truth"
         )
     found = [pairing for pairing in pairings if pairing.truth is not None]
     if not found:

@@ -12,13 +12,16 @@ _USUAL_FOLDERS = ("tracks", "data")  # they hold the files of every result
 
 
 def name_results(places: Sequence[str]) -> dict[str, str]:
-    """Places by the shortest part of their paths that tells them apart.
+    """Name places by the shortest part of their paths that tells them apart.
 
-    What all paths end with is left out, and so are `tracks`, `data` and the suffix of a file. Paths
-    that still end alike are named with the folders above, as far as needed.
+    The end that all paths share, `tracks`, `data` and the suffix of a file are left out. Paths that
+    still end alike get as many of the folders above as needed.
 
     Args:
         places: Paths, or `s3://bucket/prefix`.
+
+    Returns:
+        Places by name, in the same order.
 
     Raises:
         ValueError: If a place is given twice.

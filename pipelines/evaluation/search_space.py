@@ -62,7 +62,7 @@ def grid(space: Space) -> list[Settings]:
         listed = listed_values(values)
         if len(trials) * len(listed) > MOST_TRIALS:
             raise RunError(
-                f"param: got more than {MOST_TRIALS} combinations, expected as many",
+                f"param: got more than {MOST_TRIALS} combinations, expected at most as many",
                 ExitCode.REFUSED,
             )
         trials = [{**trial, name: value} for trial in trials for value in listed]

@@ -18,8 +18,8 @@ def score_pairing(
 
     Args:
         pairing: Tracks and ground truth.
-        rules: How ground truth is read.
-        others: Frames that other runs processed, to which the tracks are limited as well.
+        rules: Rules for reading ground truth.
+        others: Frames that other runs processed; the tracks are limited to these, too.
 
     Raises:
         ValueError: If a file cannot be read, in one line.

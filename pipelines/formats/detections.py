@@ -220,7 +220,7 @@ def detection_schema(embedding_dim: int) -> pa.Schema:
 
 
 def detection_table(frames: Sequence[SavedFrame], embedding_dim: int) -> pa.Table:
-    """Rows of successive frames: one per frame, whose columns hold lists with one item a detection.
+    """Rows of successive frames: one per frame; columns hold lists with one item per detection.
 
     Args:
         frames: Frame number, time in seconds and detections, in the order of frames.
@@ -287,7 +287,7 @@ def readable(table: pa.Table) -> pa.Table:
     """A file's table with one row per detection, corners as columns and embeddings as lists.
 
     Args:
-        table: Of a file of `detections/`. Frames without detections have no row in the result.
+        table: Table of a file of `detections/`; the result has no row for empty frames.
     """
     columns = _read_columns({n: table.column(n).combine_chunks() for n in table.column_names})
     arrays = {

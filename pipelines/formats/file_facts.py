@@ -1,7 +1,7 @@
-"""What the ends of `tracks/*.parquet` and `detections/*.parquet` say of their video.
+"""Facts about a video in the metadata of `tracks/*.parquet` and `detections/*.parquet`.
 
-No other module names a key of this metadata that is about one video; keys about the whole run are
-those of `pipelines.output.run_record.file_metadata`.
+No other module names these keys; `pipelines.output.run_record.file_metadata` has the keys about the
+whole run.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ FRAME_RATE = b"frames_per_second"
 class FileFacts:
     """Facts about a video in the metadata of its file.
 
-    Each is read when it is asked for, since files of former versions lack some. A fact without a
-    default raises KeyError if it is missing, and a number ValueError if it is none.
+    Properties read the metadata on access, since files of former versions lack some facts. A
+    missing fact without a default raises KeyError; a number that cannot be parsed raises
+    ValueError.
 
     Attributes:
-        metadata: Keys and values as pyarrow has them.
+        metadata: Keys and values from pyarrow, in bytes.
     """
 
     metadata: Mapping[bytes, bytes]
@@ -38,7 +39,7 @@ class FileFacts:
 
     @property
     def has_frame_rate(self) -> bool:
-        """Whether there is a frame rate, as in every file of a run."""
+        """Whether the file states a frame rate; every file of a run does."""
         return FRAME_RATE in self.metadata
 
     @property
@@ -69,12 +70,12 @@ class FileFacts:
 
     @property
     def video_version(self) -> str:
-        """Changes with the content of the video; empty if the file does not say."""
+        """Version of the video's content; empty if the file does not say."""
         return self.metadata.get(b"video_version", b"").decode()
 
     @property
     def video(self) -> Video | None:
-        """The video that a file of `detections/` is of; None if it does not say."""
+        """The video of a file of `detections/`; None if it does not say."""
         text = self.metadata.get(b"source")
         return None if text is None else Video(**json.loads(text))
 
@@ -96,9 +97,9 @@ def facts_of_video(video: Video, info: VideoInfo, counts: Counts) -> dict[str, s
 
 
 def fact_of_detections(video: Video) -> dict[str, str]:
-    """Further metadata of detections: whose they are, so that tracks of them have the same id.
+    """Further metadata of detections: their video, so that tracks from them have the same id.
 
-    What changes when the video's file is copied is left out.
+    Facts that change when the video's file is copied are left out.
     """
     names = [field.name for field in fields(video) if field.compare]
     return {"source": json.dumps({name: getattr(video, name) for name in names})}
@@ -110,9 +111,9 @@ def facts_of_refined(
     """Metadata of a file of `tracks/` whose rows were refined.
 
     Args:
-        metadata: That of the file before.
-        num_tracks: Tracks that are left; added only if the file counted them before.
-        settings: Those of the refinement.
+        metadata: Metadata of the original file.
+        num_tracks: Remaining tracks; added only if the original file has this number.
+        settings: Settings of the refinement.
     """
     kept = {
         key.decode("utf-8", "replace"): value.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Rows of tracks: `tracks/*.parquet` and MOT text, written and read.
+"""Reads and writes rows of tracks: `tracks/*.parquet` and MOT text.
 
 No other module names a column of `tracks/*.parquet`.
 """
@@ -164,11 +164,7 @@ def read_embeddings(table: pa.Table) -> FloatArray | None:
 
 
 def readable(table: pa.Table) -> pa.Table:
-    """A file's table as people want it: with the `name` of the video's file, embeddings as lists.
-
-    Args:
-        table: Of a file of `tracks/`.
-    """
+    """A table of `tracks/` with the `name` of the video's file, and embeddings as lists."""
     vectors = read_embeddings(table)
     if vectors is not None:
         place = table.schema.get_field_index("embedding")
@@ -197,7 +193,7 @@ def file_name(uri: str) -> str:
 
 
 def added_columns(schema: pa.Schema) -> tuple[str, ...]:
-    """Columns that runs do not write, added by someone else."""
+    """Columns that runs do not write; someone else added them."""
     known = track_schema(1).names
     return tuple(name for name in schema.names if name not in known)
 

@@ -1,1 +1,1 @@
-"""People in your own frames, in your own process: without Ray, files or a service."""
+"""Finds and tracks people in a program's own frames, without Ray, files or a service."""

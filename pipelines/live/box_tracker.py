@@ -1,4 +1,4 @@
-"""`BoxTracker`: the association alone, behind a detector of the caller's own."""
+"""`BoxTracker`: the association alone, for detections of the caller's own detector."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from jde_ray.models.tracking.tracker import JDETracker
 
 
 class BoxTracker:
-    """Keeps the ids of people whose boxes a detector of your own finds, frame after frame.
+    """Tracks people, frame by frame, from the boxes of your own detector.
 
     Args:
         association: How detections become tracks: `jde`, `sort`, `deepsort` or `bytetrack`.
         frames_per_second: Nominal rate of the frames.
-        settings: Settings of the association by name, such as `track_buffer` or `high_score`; the
-            table in docs/association.md has them all.
+        settings: Settings of the association by name, such as `track_buffer` or `high_score`;
+            docs/association.md lists them all.
 
     Raises:
-        ValueError: If there is no such association or setting, or a value is out of range.
+        ValueError: If an association or setting is unknown, or a value is out of range.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class BoxTracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everybody: the next frame is the first one of another video."""
+        """Forget all tracks: the next frame is the first of another video."""
         self._tracker = JDETracker(self.config, self._frames_per_second)
 
     def update(
@@ -43,21 +43,21 @@ class BoxTracker:
         *,
         time_s: float | None = None,
     ) -> Tracks:
-        """Tracks in the next frame, from its detections; call it for frames without any, too.
+        """Track the detections of the next frame; call this for frames without detections, too.
 
         Args:
             boxes: `(N, 4)` corners x1, y1, x2, y2 in pixels.
             scores: `(N,)` confidence from 0 to 1.
-            embeddings: `(N, D)` appearance vectors; None: overlap and motion alone.
-            time_s: When the frame was taken, in seconds; None: one frame after the last at the
-                nominal rate.
+            embeddings: `(N, D)` appearance vectors; None to use only overlap and motion.
+            time_s: Time of the frame in seconds; None for one frame after the last at the nominal
+                rate.
 
         Returns:
-            Ids, boxes and scores of the tracks in this frame; `detection_index` names the row of
-            `boxes` that each took.
+            Ids, boxes and scores of the tracks in this frame; `detection_index` holds the row of
+            `boxes` that each track matched.
 
         Raises:
-            ValueError: If the shapes disagree or a number is out of range. The tracker is unchanged
-                then.
+            ValueError: If the shapes disagree or a number is out of range; the tracker is then
+                unchanged.
         """
         return self._tracker.update(boxes, scores, embeddings, time_s=time_s)

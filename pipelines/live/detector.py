@@ -1,4 +1,4 @@
-"""`Detector`: people in images, for a caller's own program; `similarity` of two people."""
+"""`Detector` finds people in a program's own images; `similarity` compares two people."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ Image = NDArray[np.uint8]
 
 
 class Detector:
-    """Finds people in images, and describes how they look.
+    """Finds people in images and embeds their appearance.
 
-    The same network, sizes and thresholds as in `jde track`; nothing else of the process changes,
-    unless `threads` asks for it.
+    It uses the networks, sizes and thresholds of `jde track`. It changes nothing else in the
+    process, except the number of threads if `threads` is set.
 
     Args:
         weights: Name of a shipped network, a weight file, or a YAML file of ONNX networks.
         size: Width and height of the network's input in pixels, multiples of 32; None for the size
-            of the weights. Its area is kept and fitted to each image's shape, if the weights allow.
-        conf: Detections up to this score are left out, in [0, 1]. None: as many as a tracker can
-            use, which are more than most programs want to show.
+            of the weights. If the weights allow it, the input takes each image's shape and keeps
+            this area.
+        conf: Detections up to this score, in [0, 1], are left out. None keeps all that a tracker
+            can use, which are more than most programs want to show.
         nms: Of two boxes whose IoU exceeds this, the one with the lower score is left out.
-        device: `auto` takes a GPU where there is one.
+        device: `auto` uses a GPU if the machine has one.
         precision: Arithmetic of the network: `auto`, `fp32` or `bf16`.
         threads: CPU threads **of the whole process** (of torch, or of OpenCV for ONNX files); None
-            leaves them as they are. Sums differ in the last digits between numbers of threads.
-        build_model: Loads the network; another one than the default brings a model of your own.
+            keeps the current number. With another number, sums differ in the last digits.
+        build_model: Function that loads the network; pass your own to use your own model.
 
     Raises:
         ValueError: If the weights cannot be used, or a setting is out of range.
@@ -76,7 +77,7 @@ class Detector:
     def detect(self, images: Sequence[Image]) -> list[Detections]: ...
 
     def detect(self, images: Any) -> Detections | list[Detections]:
-        """People in an image, or in each of several images of any sizes.
+        """Find people in an image, or in each of several images of any sizes.
 
         Args:
             images: `(H, W, 3)` uint8 BGR, as OpenCV reads it (grey and BGRA are converted); or a
@@ -84,11 +85,11 @@ class Detector:
                 together.
 
         Returns:
-            Boxes as corners x1, y1, x2, y2 in pixels of the image, scores from 0 to 1, and
-            L2-normalised embeddings, by falling score; a list of them for several images.
+            Boxes as corners x1, y1, x2, y2 in pixels of the image, scores from 0 to 1 in descending
+            order, and L2-normalised embeddings; a list of these for several images.
 
         Raises:
-            ValueError: If an image is none, empty or of another type.
+            ValueError: If an image is empty or has another shape or type.
             VideoError: If the network gave a number that is not finite.
         """
         is_one = not isinstance(images, (list, tuple)) and np.ndim(images) < 4
@@ -105,19 +106,19 @@ class Detector:
         return ordered[0] if is_one else ordered
 
     def embed(self, image: Image, boxes: ArrayLike) -> FloatArray:
-        """How the people in given boxes look, for boxes of your own.
+        """Embed the people in given boxes.
 
         Args:
-            image: As for `detect`.
+            image: `(H, W, 3)` uint8 BGR, grey or BGRA, as for `detect`.
             boxes: `(N, 4)` corners x1, y1, x2, y2 in pixels of the image.
 
         Returns:
-            `(N, D)` float32 L2-normalised vectors, to be compared by `similarity`. The joint
-            network describes the people that it sees: a box that overlaps nothing of them by half
-            gets zeros. Separate networks describe what is in the box.
+            `(N, D)` float32 L2-normalised vectors; compare them with `similarity`. The joint
+            network gives the embedding of its own candidate that overlaps the box most, or zeros if
+            no IoU reaches .5. Separate networks embed the content of the box.
 
         Raises:
-            ValueError: If the image or the boxes are none, or the weights have no embedder.
+            ValueError: If the image or the boxes are wrong, or the weights have no embedder.
         """
         rgb = bgr_to_rgb(image)
         tlbr = np.asarray(boxes, np.float32)
@@ -135,21 +136,21 @@ class Detector:
 
 
 def similarity(one: ArrayLike, other: ArrayLike) -> Any:
-    """How alike two people look: the cosine of their embeddings, 1 for the same vector.
+    """How similar two people look: the cosine of their embeddings, 1 for the same vector.
 
-    Vectors of one network alone can be compared, and from which value on two are the same person
-    depends on it: `jde eval --embeddings` measures that on footage of your own.
+    Only vectors of the same network can be compared. The value above which two vectors show the
+    same person depends on the network; `jde eval --embeddings` measures it on your own footage.
 
     Args:
         one: `(D,)` vector, or `(N, D)`.
         other: `(D,)` vector, or `(M, D)`.
 
     Returns:
-        A number from -1 to 1; `(N, M)` of them for two arrays. A vector of zeros, which stands for
-        nothing known, has 0.
+        A number from -1 to 1; `(N, M)` of them for two arrays. A vector of zeros, which means
+        that no person was found, gives 0.
 
     Raises:
-        ValueError: If the vectors are of different lengths.
+        ValueError: If the vectors have different lengths.
 
     >>> similarity([1.0, 0.0], [0.6, 0.8])
     0.6
@@ -171,7 +172,7 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _threads_now(weights: str) -> int:
-    """Threads that the process has, so that loading a network changes nothing."""
+    """The process's current number of threads, which loading a network then keeps."""
     if is_separate(weights):
         import cv2
 

@@ -1,4 +1,4 @@
-"""Images that a caller's own program holds, checked before a network sees them."""
+"""Checks and converts images of the caller's own program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TO_RGB = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 
 
 def bgr_to_rgb(image: Any) -> NDArray[np.uint8]:
-    """An image as OpenCV has it, as the networks want it.
+    """Convert an image of OpenCV to the form that the networks expect.
 
     Args:
         image: `(H, W, 3)` uint8 BGR; also grey `(H, W)` or `(H, W, 1)`, and `(H, W, 4)` BGRA, whose
@@ -24,7 +24,7 @@ def bgr_to_rgb(image: Any) -> NDArray[np.uint8]:
         `(H, W, 3)` uint8 RGB, which shares no memory with `image`.
 
     Raises:
-        ValueError: If it is something else, empty, or has a side above 16,384 pixels.
+        ValueError: If it has another shape or type, is empty, or has a side above 16,384 pixels.
     """
     if image is None:
         raise ValueError(

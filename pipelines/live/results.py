@@ -1,4 +1,4 @@
-"""`read_tracks` and `read_detections`: what a run has written, as one table."""
+"""`read_tracks` and `read_detections`: the results of a run as one table."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SUFFIX = ".parquet"
 
 
 def read_tracks(out: str | os.PathLike[str]) -> pa.Table:
-    """All tracks of a run, or of one of its files, in memory.
+    """Read all tracks of a run, or of one of its files, into memory.
 
-    For more rows than fit there, let DuckDB or Polars read `OUT/tracks/*.parquet`.
+    If they do not fit into memory, read `OUT/tracks/*.parquet` with DuckDB or Polars.
 
     Args:
         out: OUT of a run, a folder or an `s3://` prefix, or a file of `OUT/tracks`.
@@ -32,16 +32,16 @@ def read_tracks(out: str | os.PathLike[str]) -> pa.Table:
         Table, sorted by video and frame, with the columns `name` of the video's file, `video_id`,
         `video` (its address), `frame` (from 0), `time_s`, `track_id` (from 1, unique in a video),
         `x1`, `y1`, `x2`, `y2` in pixels and `score`; `embedding` (lists of float32) if the run
-        stored them. `.to_pandas()` makes a data frame of it.
+        stored them. `.to_pandas()` converts it to a data frame.
 
     Raises:
-        ValueError: If there are no tracks.
+        ValueError: If no tracks are found.
     """
     return _read(out, TRACKS_PREFIX, lambda file, _: tracks.readable(file.read()))
 
 
 def read_detections(out: str | os.PathLike[str]) -> pa.Table:
-    """All detections of a run with `--save-detections`, or of one of its files, in memory.
+    """Read all detections of a run with `--save-detections`, or of one of its files.
 
     Args:
         out: OUT of a run, a folder or an `s3://` prefix, or a file of `OUT/detections`.
@@ -51,7 +51,7 @@ def read_detections(out: str | os.PathLike[str]) -> pa.Table:
         `read_tracks` without `track_id`. Frames without detections have no row.
 
     Raises:
-        ValueError: If there are no detections.
+        ValueError: If no detections are found.
     """
     return _read(out, DETECTIONS_PREFIX, _detections)
 

@@ -1,4 +1,4 @@
-"""`Tracker`: the people of a caller's own frames, one after the other, with their ids."""
+"""`Tracker`: tracks people in a program's own frames, one frame at a time."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from jde_ray.pipelines.live.detector import Detector
 
 
 class Tracker:
-    """Follows people from frame to frame of one video or camera.
+    """Tracks people from frame to frame of one video or camera.
 
-    Its rows are those of `jde track` for the same frames, network and number of threads, but for
-    the resize of the frames (`--resize published` is this one). Ids count from 1.
+    Its rows equal those of `jde track --resize published` for the same frames, network and number
+    of threads. Ids count from 1.
 
     Args:
         weights: Name of a shipped network, a weight file, a YAML file of ONNX networks, or a
             `Detector`, which several trackers may share.
         frames_per_second: Nominal rate of the frames.
         association: How detections become tracks: `jde`, `sort`, `deepsort` or `bytetrack`.
-        min_box_area: Smaller boxes are left out, in square pixels.
-        conf: Confidence threshold in [0, 1]; None for the association's own.
+        min_box_area: Boxes with a smaller area, in square pixels, are left out.
+        conf: Confidence threshold in [0, 1]; None for the association's default.
         tracking: Further settings of the association by name, such as `track_buffer`.
         options: Further settings of the `Detector`, such as `size`, `device` or `threads`.
 
     Attributes:
-        detections: Detections of the last frame; `tracks.detection_index` counts their rows.
+        detections: Detections of the last frame; `tracks.detection_index` holds their rows.
 
     Raises:
         ValueError: If a setting is wrong, or the weights cannot be used.
@@ -70,25 +70,25 @@ class Tracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everybody: the next frame is the first one of another video."""
+        """Forget all tracks: the next frame is the first of another video."""
         self._tracker.reset()
         self._size: tuple[int, int] | None = None
         self.detections: Detections | None = None
 
     def update(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> Tracks:
-        """People in the next frame.
+        """Track people in the next frame.
 
         Args:
             frame: `(H, W, 3)` uint8 BGR, as OpenCV reads it (grey and BGRA are converted).
-            time_s: When it was taken, in seconds; None: one frame after the last at the nominal
-                rate. Give it for a camera whose frames come irregularly.
+            time_s: Time of the frame in seconds; None for one frame after the last at the nominal
+                rate. Pass it for a camera whose frames come irregularly.
 
         Returns:
             Tracks in this frame: ids, boxes as corners x1, y1, x2, y2 in pixels, scores.
 
         Raises:
-            ValueError: If the frame is no image, or of another size than the first one. The tracker
-                is unchanged then.
+            ValueError: If the frame is not an image, or its size differs from that of the first
+                frame; the tracker is then unchanged.
             VideoError: If the network gave a number that is not finite.
         """
         found = self.detector.detect(frame)
@@ -97,7 +97,7 @@ class Tracker:
             (was_wide, was_high) = self._size
             raise ValueError(
                 f"frame: got {width}x{height}, expected {was_wide}x{was_high} as before; "
-                "reset() begins another video"
+                "call reset() for another video"
             )
         embeddings = found.embeddings.astype(np.float32)
         tracks = self._tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)

@@ -1,4 +1,4 @@
-"""Writes one video's rows: spools them to local disk, then creates the object once. Without Ray.
+"""Writes one video's rows without Ray: spools them to local disk, then creates the object once.
 
 The bytes depend only on the rows: fixed codec and row-group size, no clock, no attempt number.
 """
@@ -109,7 +109,7 @@ class RowWriter:
             path = folder / "detections.parquet"
             self._detections = ParquetFile(path, schema, _FRAME_GROUP_ROWS, has_checkpoints)
         self._mot = _opened(folder / "mot.txt") if outputs.save_mot else None
-        # rows and frames that wait for conversion to Arrow, where many cost as much as one
+        # rows and frames that wait for conversion to Arrow, since many cost as much as one
         self._rows: list[TrackedFrame] = []
         self._found: list[SavedFrame] = []
         self._num_rows = 0

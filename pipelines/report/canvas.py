@@ -1,4 +1,4 @@
-"""What charts are made of: axes with their grid, colours and shapes, keys, and the SVG itself."""
+"""Parts of charts: axes with a grid, colours and shapes, keys, and the SVG element."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 
 from jde_ray.models.structures import FloatArray
 
-# Told apart by people who see red, green or blue otherwise, too, and legible on light and dark:
-# found by search for the greatest least distance under all of these (the test measures it).
+# People with a colour vision deficiency can tell these apart too, on light and dark backgrounds. A
+# search maximised the smallest distance under all these conditions (the test measures it).
 PALETTE = ("#2f6fdb", "#e08a1e", "#980876", "#7bc5ab", "#965b55", "#e79ee7", "#a1110f", "#a7bd76")
-# Beyond eight, the colours come again with another dash and another shape.
+# After eight, the colours repeat with another dash and another shape.
 _DASHES = ("", "8 4", "2 4", "12 3 2 3")
 _SHAPES = ("circle", "square", "diamond", "triangle")
 NUM_STYLES = len(PALETTE) * len(_DASHES)  # lines and points that look different
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 10, 36
-LETTER = 6.8  # width of a letter of a chart's text, about
+LETTER = 6.8  # approximate width of a letter in a chart
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From `low` to `high` with a grid line at each of `ticks`, which are written as `text`."""
+    """Axis from `low` to `high`, with a grid line at each of `ticks`; `text` labels the ticks."""
 
     title: str
     low: float
@@ -33,7 +33,7 @@ class Axis:
     text: Mapping[float, str] = field(default_factory=dict)
 
     def share(self, value: FloatArray) -> FloatArray:
-        """Where values lie between the ends, in [0, 1]."""
+        """Positions of values between the ends, in [0, 1]."""
         low, high = self.low, self.high
         if self.is_log:
             value, low, high = np.log10(value), np.log10(low), np.log10(high)
@@ -45,12 +45,12 @@ PERCENT = Axis("", 0, 1, (0, 0.2, 0.4, 0.6, 0.8, 1), text={k / 5: f"{20 * k}" fo
 
 
 def colour(number: int) -> str:
-    """Of the line or bar with this number."""
+    """Colour of the line or bar with this number."""
     return PALETTE[number % len(PALETTE)]
 
 
 def dash_of(number: int) -> str:
-    """SVG's dashes of the line with this number; empty: none."""
+    """SVG's dashes of the line with this number; empty for a solid line."""
     return _DASHES[number // len(PALETTE) % len(_DASHES)]
 
 
@@ -58,8 +58,8 @@ def fitted_axis(title: str, values: Sequence[float], scale: float = 1.0) -> Axis
     """An axis from below the least to above the greatest value, with at most eight round steps.
 
     Args:
-        title: Of the axis.
-        values: What is drawn; NaN takes no room.
+        title: Title of the axis.
+        values: Values to show; NaN is ignored.
         scale: Units of the texts per unit of the values: 100 writes shares as percent.
     """
     known = [scale * value for value in values if np.isfinite(value)] or [0.0]
@@ -75,7 +75,7 @@ def fitted_axis(title: str, values: Sequence[float], scale: float = 1.0) -> Axis
 def place_points(
     x: Axis, y: Axis, at_x: FloatArray, at_y: FloatArray, width: int, height: int
 ) -> tuple[FloatArray, FloatArray]:
-    """`(n,)` places in the drawing, across and down, of `(n,)` values."""
+    """`(n,)` coordinates in the drawing, across and down, of `(n,)` values."""
     across = LEFT + x.share(at_x) * (width - LEFT - RIGHT)
     return across, height - BOTTOM - y.share(at_y) * (height - TOP - BOTTOM)
 
@@ -106,7 +106,7 @@ def draw_grid(x: Axis, y: Axis, width: int, height: int) -> str:
 
 
 def svg(parts: Sequence[str], width: float, height: float, left: float = 0) -> str:
-    """The drawing; `left` is room for what has negative places across."""
+    """The drawing; `left` is the room for parts with negative horizontal coordinates."""
     box = f"{0 - left:.0f} 0 {width + left:.0f} {height:.0f}"
     return f'<svg viewBox="{box}" role="img">{"".join(parts)}</svg>'
 
@@ -139,19 +139,19 @@ def point_key(number: int) -> str:
 
 
 def draw_keys(keys: Sequence[tuple[str, str]]) -> str:
-    """Names behind their marks, given as name and CSS."""
+    """A key: each name after its mark, from pairs of a name and the CSS of its mark."""
     texts = (f'<span><i style="{style}"></i>{escape(name)}</span>' for name, style in keys)
     return f'<p class="keys">{"".join(texts)}</p>'
 
 
 def shortened(name: str, most: int = 24) -> str:
-    """The name with at most so many letters, without those in its middle."""
+    """The name with at most `most` letters; a longer one loses its middle."""
     half = (most - 1) // 2
     return name if len(name) <= most else name[: most - 1 - half] + "…" + name[-half:]
 
 
 def draw_point(across: float, down: float, number: int, title: str) -> str:
-    """The mark of the point with this number at a place of the drawing."""
+    """The mark of the point with this number, at these coordinates of the drawing."""
     shape = _SHAPES[number // len(PALETTE) % len(_SHAPES)]
     style = f'class="point" fill="{colour(number)}"'
     text = f"<title>{escape(title)}</title>"

@@ -29,13 +29,13 @@ from jde_ray.pipelines.report.canvas import (
     svg,
 )
 
-_SLANT = 50  # degrees of names that are too long for their place
+_SLANT = 50  # angle in degrees of names that are too long for their slot
 _MAX_POINTS = 400  # per line; more are not visible
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: rising `(n,)` x and `(n,)` y. A line without a name has no key."""
+    """A curve: ascending `(n,)` x and `(n,)` y. A line without a name has no key."""
 
     name: str
     x: FloatArray
@@ -74,15 +74,15 @@ def bar_chart(
     width: int = 460,
     height: int = 260,
 ) -> str:
-    """For every name, one bar per group, side by side.
+    """Draw one bar per group for every name, side by side.
 
     Args:
-        names: Below the bars, slanted if they are too long to stand beside each other.
+        names: Names below the bars; they are slanted if they are too long for their slots.
         groups: Values by group, in the order of `names`, in units of `y`; NaN has no bar. Groups
-            beyond `PALETTE` have colours that are there already.
-        y: The scale; negative values end at its foot.
-        width: In pixels; names take more at the left if they are slanted.
-        height: In pixels, without room for slanted names.
+            beyond `PALETTE` repeat its colours.
+        y: Vertical axis; smaller values are drawn as its lower end.
+        width: Width in pixels; slanted names take additional room at the left.
+        height: Height in pixels, without the room for slanted names.
     """
     x = Axis("", 0, len(names), ())
     parts = [draw_grid(x, y, width, height)]
@@ -147,13 +147,13 @@ class Interval:
 def interval_chart(
     groups: Mapping[str, Sequence[Interval]], x: Axis, first: int = 0, width: int = 1080
 ) -> str:
-    """Values as points on their intervals, a row each, beside a line at 0.
+    """Draw values as points on their intervals, one per row, and a line at 0.
 
     Args:
-        groups: Rows below a heading each; rows of the same place in a group have one colour.
-        x: The scale.
+        groups: Rows by heading; the n-th rows of all groups have the same colour.
+        x: Horizontal axis.
         first: Number of the first row's colour.
-        width: In pixels.
+        width: Width in pixels.
     """
     named = [shortened(one.name, 40) for rows in groups.values() for one in rows]
     left = max(60.0, LETTER * max(map(len, [*groups, *named])) + 12)
@@ -199,7 +199,7 @@ def _interval(
 def point_chart(
     points: Mapping[str, tuple[float, float]], x: Axis, y: Axis, curves: Sequence[Line] = ()
 ) -> str:
-    """Named points over a grid and faint curves, which are labelled where they leave the grid.
+    """Draw named points over a grid and faint curves, whose labels are at the edge of the grid.
 
     Names are written beside their points if there is room; the key below lists all of them.
     """
@@ -223,7 +223,7 @@ def point_chart(
         parts.append(draw_point(centre_x, centre_y, numbers[name], name))
     taken: list[tuple[float, ...]] = [(a - 6.0, b - 6.0, a + 6.0, b + 6.0) for a, b in places]
     names = _names_beside(list(known), places, width - RIGHT, height - BOTTOM, taken)
-    for name, right, foot in ends:  # what has no room beside the points and their names is left out
+    for name, right, foot in ends:  # labels that would cover points or names are left out
         box = (right - LETTER * len(name), foot - 9, right, foot + 3)
         if not any(_meet(box, other) for other in taken):
             taken.append(box)
@@ -240,9 +240,9 @@ def _names_beside(
     foot: float,
     taken: list[tuple[float, ...]],
 ) -> list[str]:
-    """Names to the right or left of, above or below their points, where there is room.
+    """Names beside, above or below their points, wherever they have room.
 
-    Boxes of what is there are in `taken`; those of the names are added.
+    `taken` holds the boxes of everything drawn so far; the boxes of the names are added to it.
     """
     texts = []
     for name, (across, down) in zip(names, places, strict=True):

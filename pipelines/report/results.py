@@ -35,13 +35,13 @@ def results_page(
     """The page of several results side by side; equal inputs give equal text.
 
     Args:
-        place: What they were scored against.
-        figures: Figures by sequence (the one over all last), by result.
-        differences: From the first result, by column, by result.
-        explanation: What the differences are.
-        places: Where the results are.
-        charts: Below the tables.
-        notes: What is not compared.
+        place: Text that names the ground truth.
+        figures: Figures by sequence and result; those over all sequences come last.
+        differences: Differences from the first result, by result and column.
+        explanation: Text that explains the differences.
+        places: Paths of the results by name.
+        charts: Charts below the tables.
+        notes: Lines that name what is not compared.
     """
     *_, overall = figures
     folded = _results_table({name: one for name, one in figures.items() if name != overall}, {})
@@ -63,7 +63,7 @@ def results_page(
 def _results_table(
     figures: Mapping[str, Mapping[str, Mapping[str, float]]], places: Mapping[str, str]
 ) -> str:
-    """Figures by sequence, by result, the best in bold; a single sequence is not named."""
+    """Figures by sequence and result, the best in bold; a single sequence is not named."""
     columns = list(next(iter(next(iter(figures.values())).values())))
     first = ["sequence", "result"] if len(figures) > 1 or not places else ["result"]
     lines = []
@@ -104,8 +104,8 @@ def results_charts(
     """Differences with their intervals, and the curves, points and bars of each result.
 
     Args:
-        scores: By sequence, `OVERALL` last, by result.
-        differences: From the first result, by column, by result.
+        scores: Scores by result and sequence, `OVERALL` last.
+        differences: Differences from the first result, by result and column.
     """
     whole = {name: own[OVERALL] for name, own in scores.items()}
     drawn = dict(list(whole.items())[:NUM_STYLES])
@@ -140,9 +140,7 @@ def _difference_chart(
     drawing = interval_chart(rows, fitted_axis("percentage points", [0.0, *ends]), first=1)
     caption = "Too few sequences for intervals."
     if any(np.isfinite(one.low) for own in rows.values() for one in own):
-        caption = (
-            "Where an interval leaves out 0, the choice of sequences alone hardly explains it."
-        )
+        caption = "If an interval excludes 0, the choice of sequences alone hardly explains it."
     return Chart(f"Differences from {first}", drawing, caption, is_wide=True)
 
 
@@ -164,7 +162,7 @@ def _accuracy_chart(drawn: Mapping[str, SequenceScores], left: str) -> Chart:
 def _bar_charts(
     shares: Mapping[str, Sequence[float]], scores: Mapping[str, Mapping[str, SequenceScores]]
 ) -> list[Chart]:
-    """All sequences together, and HOTA of each, as far as colours and room go."""
+    """Bars over all sequences, and HOTA of each, as far as colours and room allow."""
     first, *_ = scores.values()
     names, results = list(drawn_of(first)), list(scores)[: len(PALETTE)]
     own = {one: [scores[one][name].hota.hota for name in names] for one in results}

@@ -1,4 +1,4 @@
-"""A frame of an annotated video, as a picture inside the page."""
+"""A frame of an annotated video, as a picture embedded in the page."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ logger = logging.getLogger(__name__)
 
 _WIDTH = 360  # pixels
 _QUALITY = 78
-_MOST_DECODED = 60  # frames; the nearest key frame may lie further back, then that has to do
+_MOST_DECODED = 60  # frames; a wanted frame further from its key frame is not reached
 
 
 def drawn_frame(store: ObjectStore, video_id: str, share: float) -> str | None:
-    """A frame of a video that a run drew, as the `src` of an image.
+    """A frame of an annotated video, as the `src` of an image.
 
     Args:
         store: OUT.
         video_id: A video with an object in `videos/`.
-        share: Where in the video, from 0 to 1.
+        share: Position in the video, from 0 to 1.
 
     Returns:
-        A `data:` address, None if the video cannot be read, which is logged.
+        A `data:` address; None if the video cannot be read, and the reason is logged.
     """
     try:
         with source_file(f"{store.uri.rstrip('/')}/{video_key(video_id)}") as file:

@@ -64,7 +64,7 @@ def score_page(
 
 
 def fill_page(title: str, place: str, tiles: str, tables: str, charts: Sequence[Chart]) -> str:
-    """The page of these parts, of which `tiles` and `tables` are HTML already."""
+    """The page with these parts; `tiles` and `tables` are HTML already."""
     folder = Path(__file__).parent
     return Template((folder / "scores.html").read_text(encoding="utf-8")).substitute(
         style=(folder / "style.css").read_text(encoding="utf-8"),
@@ -141,7 +141,7 @@ def tracking_charts(scores: Mapping[str, SequenceScores]) -> list[Chart]:
     return [
         Chart("HOTA and its parts, all sequences",
               line_chart(lines, overlap, replace(PERCENT, title="%")),
-              "An early fall means inaccurate boxes; AssA below DetA, that identities are weaker."),
+              "An early fall means inaccurate boxes; AssA below DetA means weaker identities."),
         Chart("Detection against association", point_chart(
               points, replace(PERCENT, title="DetA"), replace(PERCENT, title="AssA"), same_hota()),
               "Faint lines join equal HOTA."),
@@ -199,7 +199,7 @@ def embedding_charts(scores: Mapping[str, EmbeddingScores]) -> list[Chart]:
 
 
 def drawn_of(scores: Mapping[str, Scores]) -> dict[str, Scores]:
-    """The sequences that are drawn, without the one over all."""
+    """Scores of the sequences to draw, without `OVERALL`."""
     names = [name for name in scores if name != OVERALL]
     return {name: scores[name] for name in names[:MAX_DRAWN]}
 

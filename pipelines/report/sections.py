@@ -106,7 +106,7 @@ def stages(summary: Summary) -> str:
 
 
 def losses(summary: Summary) -> str:
-    """Every video, frame and box of the call, each counted once; shares of a group add to 100 %."""
+    """Every video, frame and box of the call, each counted once; a group's shares sum to 100 %."""
     reasons = Counter(sorted(str(error["reason"]) for error in summary.errors))
     failed = [row for row in summary.videos if row.status == "failed"]
     done = [row for row in summary.videos if row.status == "done"]
@@ -130,7 +130,7 @@ def losses(summary: Summary) -> str:
     notes = [f"{_count(summary.damaged, 'frame')} had missing data that the decoder concealed; "
              "they are tracked like the others."]  # fmt: skip
     notes.append(
-        "Boxes are counted after non-maximum suppression, weak ones too: those below --conf start "
+        "Boxes are counted after non-maximum suppression, weak ones too. Boxes below --conf start "
         "no track and only help to keep one, so a large number in no confirmed track is not a loss."
     )
     if unknown:

@@ -15,10 +15,10 @@ from jde_ray.pipelines.video import image_headers
 from jde_ray.pipelines.video.frame import MAX_SIDE
 from jde_ray.pipelines.video.image_headers import MAX_SCANS, reaches_its_end, read_header
 
-# programs that do not know send `application/octet-stream`; the first bytes decide anyway
+# programs that do not know the type send `application/octet-stream`; the first bytes decide
 CONTENT_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 _CURLS_DEFAULT = (
-    "application/x-www-form-urlencoded"  # of --data-binary; pages of others are refused
+    "application/x-www-form-urlencoded"  # curl --data-binary; other sites' pages are refused
 )
 
 
@@ -69,14 +69,16 @@ def check_image(data: bytes, max_pixels: int) -> tuple[int, int]:
         raise Refusal(Cause.BAD_IMAGE, "image: got 0 bytes, expected a JPEG, PNG or WebP")
     header = read_header(data)
     if header is None or header.kind == "bmp":
-        raise Refusal(Cause.UNSUPPORTED_TYPE, "image: no JPEG, PNG or WebP by its first bytes")
+        raise Refusal(
+            Cause.UNSUPPORTED_TYPE, "image: got another format, expected a JPEG, PNG or WebP"
+        )
     if header.is_animated:
-        raise Refusal(Cause.UNSUPPORTED_TYPE, "image: it is animated, expected one picture")
+        raise Refusal(Cause.UNSUPPORTED_TYPE, "image: got an animation, expected one picture")
     width, height = header.width, header.height
     if min(width, height) < 1:
         raise Refusal(Cause.BAD_IMAGE, f"image: got {width}x{height} pixels")
     if max(width, height) > MAX_SIDE or width * height > max_pixels:
-        text = f"got {width}x{height}, expected {max_pixels} pixels and sides to {MAX_SIDE}"
+        text = f"got {width}x{height}, expected at most {max_pixels} pixels, sides to {MAX_SIDE}"
         raise Refusal(Cause.TOO_MANY_PIXELS, f"image: {text}")
     if not reaches_its_end(data):
         raise Refusal(Cause.BAD_IMAGE, "image: it ends too early")
@@ -89,7 +91,7 @@ def decode_image(data: bytes, max_pixels: int, max_scans: int = MAX_SCANS) -> ND
     Args:
         data: The whole body.
         max_pixels: Largest decoded image.
-        max_scans: Most scans of a JPEG; each passes over all pixels.
+        max_scans: Maximum number of scans of a JPEG; each passes over all pixels.
 
     Raises:
         Refusal: Those of `check_image`, `too_many_scans`, and `bad_image` if decoding fails.
@@ -110,7 +112,7 @@ def decode_image(data: bytes, max_pixels: int, max_scans: int = MAX_SCANS) -> ND
 
 
 def network_size(width: int, height: int, size: tuple[int, int], *, rect: bool) -> tuple[int, int]:
-    """Width and height of the network's input for images of one size, as offline."""
+    """Width and height of the network's input for images of one size, as in offline runs."""
     return fitted_size(width, height, size) if rect else size
 
 
@@ -129,7 +131,7 @@ def to_network(
         size: Width and height of the network's input in pixels.
         max_pixels: Largest decoded image.
         rect: Choose the input's shape by that of the image, with the area of `size`.
-        max_scans: Most scans of a JPEG.
+        max_scans: Maximum number of scans of a JPEG.
 
     Raises:
         Refusal: Those of `decode_image`.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 
-METERED = "is_metered"  # in a socket's state: its messages are counted in the budget already
+METERED = "is_metered"  # key in a socket's state: the budget counts its messages already
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class MemoryBudget:
     def __init__(self, total: int, own: int) -> None:
         self._total, self._own = total, own
         self._held: Counter[str] = Counter()
-        self._partial: Counter[str] = Counter()  # of it, bytes of messages that are still arriving
+        self._partial: Counter[str] = Counter()  # the share of incomplete messages in it
         self._readers: dict[str, dict[object, _Reader]] = {}
         self.held = 0
 
@@ -112,7 +112,7 @@ class MemoryBudget:
     def wait(
         self, owner: str, key: object, resume: Callable[[], None], *, is_partial: bool = False
     ) -> bool:
-        """Register a reader that waits for room; returns whether it may read on all the same.
+        """Register a reader that waits for room; return whether it may read on anyway.
 
         Args:
             owner: Owner of the reader.

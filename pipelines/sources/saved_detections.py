@@ -94,7 +94,7 @@ def _sequence(folder: Path) -> SavedVideo:
     usual = [file for file in files if file.name == "det.txt"] or files
     if len(usual) > 1:
         names = ", ".join(file.name for file in usual)
-        raise _refused(f"{folder}/det has {names}; name one, or all of a kind by a glob")
+        raise _refused(f"{folder}/det has {names}; name one, or several with a glob")
     return _file(usual[0])
 
 
@@ -129,17 +129,17 @@ def _parquet(root: str, key: str) -> SavedVideo:
         if "://" not in root:
             version = _version(os.path.join(root, key))
     except (OSError, pa.ArrowException) as error:
-        raise _refused(f"{root}/{key} is no readable Parquet file ({error})") from error
+        raise _refused(f"{root}/{key} is not a readable Parquet file ({error})") from error
     facts = FileFacts.of(metadata)
     video = facts.video
-    if video is None:  # of a version that did not say
+    if video is None:  # written by a version that did not store it
         name = sequence_name(Path(key).stem)
         video = Video(f"{root}/{key}", name)
     return SavedVideo(replace(video, version=f"{facts.video_version}|{version}"), root, key)
 
 
 def _version(path: str) -> str:
-    """Version that changes with the detections, so that no checkpoint of others is resumed."""
+    """Version that changes with the detections, so that checkpoints of others are not resumed."""
     status = os.stat(path)
     return f"detections-{status.st_size}-{status.st_mtime_ns}"
 

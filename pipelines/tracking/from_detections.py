@@ -101,7 +101,7 @@ def resolve_settings(
     """The configuration completed by that of the detections' run, so that both have one hash.
 
     Args:
-        config: Its association counts; network and decoding are those of the detections.
+        config: Sets the association; network and decoding are those of the detections.
         saved: All videos of the run.
         least: Lowest score of the detections to read; None for the association's lowest.
 

@@ -66,7 +66,7 @@ class Run:
         progress: Called with every receipt.
 
     Attributes:
-        config: What changes rows.
+        config: Settings that affect rows.
         videos: This run's share.
         store: The opened OUT.
         work: The videos left to do, and those done before.

@@ -1,4 +1,4 @@
-"""The training loop, for one process and for many: schedule, steps, checkpoints, curves."""
+"""The training loop, for one or several processes: schedule, steps, checkpoints, curves."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def fit(
     Args:
         model: Initial weights.
         run: Recipe and `out`, into which only process 0 writes.
-        batches: Endless, or as long as the epochs are.
+        batches: Batches from a given step on; endless, or until the epochs end.
         ranks: The processes that train together.
         validate: Scores a network on sequences left out.
-        show: Takes the lines of the live table.
+        show: Called with each line of the live table.
 
     Raises:
         NonFiniteLossError: If the loss is no longer finite, naming step and files.
@@ -92,14 +92,14 @@ def fit(
     except KeyboardInterrupt:
         loop.keep()
         if loop.ranks.rank == 0:
-            show(f"step {loop.state.step} is kept")
+            show(f"saved step {loop.state.step}")
         raise
     loop.finish()
     return loop.state.average.model
 
 
 class _Loop:
-    """One call of `fit`: the state, the clock, and what is reported."""
+    """One call of `fit`: state, clock and reports."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _Loop:
         if self.state.restore(self.store):
             self.resume_at(self.state.step, self.state.elapsed_s)
             if self.ranks.rank == 0:
-                self.show(f"going on after step {self.state.step}")
+                self.show(f"continuing after step {self.state.step}")
 
     def resume_at(self, step: int, elapsed_s: float) -> None:
         """Set the clock and the tables to a step of the training."""
@@ -293,7 +293,7 @@ class _Loop:
         self.show(f"validation after step {state.step}: {text}")
         wanted = self.validation.keep_best if self.validation else None
         if wanted is not None and math.isnan(overall[wanted]):
-            self.show(f"{BEST} is not written: there was nothing to measure {wanted} on")
+            self.show(f"{BEST} is not written: no data to measure {wanted} on")
         if wanted is not None and overall[wanted] > state.best:
             state.best = overall[wanted]
             state.keep_weights(self.store, BEST, self.notes)

@@ -33,7 +33,7 @@ from jde_ray.pipelines.training.ray_batches import BatchDataset, read_batches
 from jde_ray.pipelines.training.run import TrainingRun
 from jde_ray.pipelines.training.trainer import train_share
 
-SECONDS_ALONE = 3600  # that the other trainers wait while trainer 0 validates
+SECONDS_ALONE = 3600  # longest time that other trainers wait while trainer 0 validates
 
 
 class DistributedProcessGroup(ProcessGroup):
@@ -104,7 +104,7 @@ def train_on_ray(
     Args:
         run: Settings of the training; every node must see its root and `out`.
         images: Images of all sources; Ray's object store holds one copy per node.
-        show: Takes the lines of the live table.
+        show: Called with each line of the live table.
 
     Raises:
         NonFiniteLossError: If the loss is no longer finite.
@@ -166,7 +166,7 @@ def ray_storage(out: str) -> dict[str, Any]:
 
 
 def _datasets(run: TrainingRun, images: Any) -> dict[str, Any]:
-    """A dataset a trainer, as functions: Ray calls them at each start of the group."""
+    """Functions that make one dataset per trainer; Ray calls them at each start of the group."""
     epochs = run.recipe.training.epochs
     num_steps = None if epochs is None else epochs * run.steps_per_epoch
     trainers = run.trainers

@@ -32,7 +32,7 @@ class Recipe:
         sources: Sources of images.
         training: Budget and learning rates.
         augmentation: Ranges of the random changes.
-        validation: Sequences that are scored during training, None for none.
+        validation: Sequences that are scored during training; None for none.
         embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
         weighting: One of `models.losses.config.WEIGHTINGS`.
         margin: Margin of the embedding loss `triplet`, a difference of cosines; 0 is equation 1.

@@ -1,4 +1,4 @@
-"""One training, as every process of it is told: the recipe, where it is learned, and the result."""
+"""Settings of one training that all its processes share: recipe, folders and trainers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class TrainingRun:
         recipe: Network, sources, losses and budget.
         root: Folder to which the recipe's paths are relative.
         out: Folder or `s3://` prefix of the result.
-        num_identities: People known by name in the images.
+        num_identities: Number of identities in the images.
         steps_per_epoch: Steps in a pass over the images.
-        trainers: The processes that learn.
+        trainers: Number, device and other settings of the trainers.
     """
 
     recipe: Recipe
@@ -68,7 +68,7 @@ class TrainingRun:
             forget(open_store(self.out))
 
     def classifier(self) -> dict[str, torch.Tensor] | None:
-        """`weight` and `bias` that the identity loss starts with, None for random ones.
+        """Initial `weight` and `bias` of the identity loss; None for random ones.
 
         Raises:
             ValueError: If the published checkpoint has no such classifier.

@@ -125,14 +125,14 @@ class TrainerConfig:
         threads: CPU threads of torch per trainer.
         workers: Processes that augment images, per trainer; 0 leaves it to the trainer.
         num_trainers: Processes that share each step's batch.
-        device: Where the network runs; `auto` takes GPUs if there are enough.
+        device: Where the network runs; `auto` uses GPUs if there are enough.
         address: Ray to run on; `local` starts one, if there is more than one trainer.
         max_failures: Trainer crashes to recover from.
         resume: Continue from the checkpoint in OUT, if there is one. Otherwise it is removed
             once, before the first step, so that a restarted group continues from its own.
 
     Raises:
-        ValueError: If a value is not accepted.
+        ValueError: If a value is wrong.
     """
 
     threads: int = 1
@@ -152,7 +152,7 @@ class TrainerConfig:
 
     @property
     def on_ray(self) -> bool:
-        """Whether the training needs Ray: for several trainers, or since an address says so."""
+        """Whether the training runs on Ray, because of several trainers or an address."""
         return self.num_trainers > 1 or self.address != "local"
 
 

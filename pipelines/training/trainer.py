@@ -1,4 +1,4 @@
-"""A trainer: what one process of a training does, and a training by one process alone."""
+"""A trainer, one process of a training; and a training in a single process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
 from jde_ray.pipelines.training.validation import Validation
 
-OUTLIVES_SECONDS = 20.0  # by which a worker survives SIGTERM
+OUTLIVES_SECONDS = 20.0  # time that a worker survives SIGTERM
 
 
 def train_share(
@@ -46,11 +46,11 @@ def train_share(
 
 
 def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """Forked workers would raise what the trainer raises on SIGINT and SIGTERM.
+    """Replace the signal handlers that a forked worker inherits from the trainer.
 
-    Service managers and `kill` by name send SIGTERM to all processes at once. A worker outlives it
-    for some seconds, in which the trainer keeps its place and ends it: batches of a worker that is
-    gone cannot be read, and of one that a signal has killed torch raises an error in the trainer.
+    Service managers and `kill` by name send SIGTERM to all processes at once. A worker survives it
+    for some seconds, in which the trainer writes its checkpoint and ends the worker. If the worker
+    ended first, its batches could not be read, and torch would raise an error in the trainer.
     """
 
     def end_later(*_: object) -> None:
@@ -69,13 +69,13 @@ def train_here(
     device: str,
     show: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Train in this process, fed by processes of its own (`TrainerConfig.workers`).
+    """Train in this process, with batches from `TrainerConfig.workers` further processes.
 
-    Errors as of `train_share`.
+    Raises the errors of `train_share`.
     """
     workers = run.trainers.workers
-    # As many as a forked worker asks for: another number there would wait for ever for threads of
-    # OpenCV that the fork did not take along.
+    # The number that forked workers set: if it differed, a worker would wait forever for OpenCV's
+    # threads, which the fork does not copy.
     cv2.setNumThreads(1)
 
     def batches(first_step: int) -> Iterator[tuple[int, Batch]]:
@@ -89,7 +89,7 @@ def train_here(
         )
         try:
             yield from enumerate(iter(loader), first_step)
-        except ValueError as error:  # of a worker, it carries its whole traceback
+        except ValueError as error:  # a worker's error contains its whole traceback
             reason = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
             raise ValueError(reason) from None
         except RuntimeError as error:

@@ -2,9 +2,9 @@
 
     python tests/faults/attack_service.py --seconds 60
 
-Starts the service itself, on 127.0.0.1 alone. Each attack runs for its seconds; a second token
-meanwhile asks for detections and plays a stream. Exits with 1 if one of its calls is not answered
-within 2 s, or the ingress keeps more than 100 MiB of what an attack sent.
+It starts the service on 127.0.0.1. Each attack runs for the given seconds; meanwhile a second token
+calls for detections and plays a stream. It exits with 1 if one of these calls is not answered
+within 2 s, or if the ingress keeps more than 100 MiB of an attack's data.
 """
 
 from __future__ import annotations

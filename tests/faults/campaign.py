@@ -1,8 +1,8 @@
-"""Random kills of everything a run consists of, and an oracle that looks at what is left.
+"""Random kills of all processes of a run, and an oracle that checks the output.
 
-A story is one OUT: disturbed runs of the same command until one of them ends well, and then all
-that the campaign promises is looked at. In some stories OUT holds tracks of older videos already,
-and the command has `--overwrite`. Only descendants of the campaign's own drivers are killed.
+A story is one OUT: runs of the same command are disturbed until one of them succeeds; then the
+oracle checks all promises. In some stories OUT already holds tracks of older videos, and the
+command has `--overwrite`. Only descendants of the campaign's own drivers are killed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Random requests and sockets against the service in this process: nothing is ever `internal`.
+"""Random requests and sockets against a service in this process: no answer is `internal`.
 
     python tests/faults/fuzz_service.py --seconds 300 --seed 7
 
-Heads, bodies and messages are made of good ones by a seeded hand: cut, doubled, flipped, in any
-order, over several connections at once. Afterwards the service answers as before, and nothing is
-left of what it held. The seed is printed; with it the same cases come again.
+A seeded generator cuts, doubles and flips valid heads, bodies and messages, and sends them in any
+order over several connections at once. Afterwards the service must answer as before and hold
+nothing. The seed is printed; the same seed repeats the cases.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Damaged clips, cut and uncut, against what was known of them before the damage.
+"""Damaged clips, split and unsplit, against the facts known before the damage.
 
-A result is all frames, or an error of the closed list. JDE_FUZZ_SEED chooses other damage.
+A clip gives all frames, or an error of the closed list. JDE_FUZZ_SEED chooses other damage.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Every file of a small OUT damaged in many ways: whoever reads it says one line, or does without.
+"""Damages every file of a small OUT in many ways: its readers print one line, or do without it.
 
-The seed is in the name of a test that fails, and the damage in its note.
+The name of a failing test holds the seed, and its note the damage.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Random requests and sockets: `fuzz_service.py` for a moment, and for minutes by name."""
+"""Runs `fuzz_service.py` for a moment, and for minutes if the slow test is named."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Sessions under shuffles, duplicates and restarts write the bytes of a quiet one.
+"""Sessions with shuffled and repeated chunks and restarts write the bytes of an undisturbed one.
 
-Each case is drawn from a seed that the failure names. A few run with the suite; by name
-(`pytest -m slow -s`) they run for `JDE_FUZZ_SECONDS`, 180 unless set, from a seed that is printed.
+Each case comes from a seed, which a failure names. A few cases run with the suite; with
+`pytest -m slow -s` they run for `JDE_FUZZ_SECONDS` (180 by default) from a seed that is printed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Flags and YAML of any kind: accepted, or refused with one line and exit 2; never a traceback.
+"""Random flags and YAML are accepted, or refused with one line and exit code 2; no tracebacks.
 
-What a command does with accepted settings is replaced, so that only its reading of them is tried.
-Some run with the suite; by name (`pytest -m slow -s`) they run for
-`JDE_FUZZ_SECONDS`, 180 unless set, from a seed that is printed. A failure names its seed.
+The work of the commands is replaced, so that only their reading of settings is tested. Some cases
+run with the suite; with `pytest -m slow -s` they run for `JDE_FUZZ_SECONDS` (180 by default) from a
+seed that is printed. A failure names its seed.
 """
 
 from __future__ import annotations

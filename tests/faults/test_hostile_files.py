@@ -1,4 +1,4 @@
-"""An archive of hostile files with good videos among them: one line each, and nothing for the rest.
+"""An archive of hostile files and good videos: every file gets tracks or a one-line error.
 
 JDE_FUZZ_SEED chooses other files.
 """

@@ -1,6 +1,6 @@
-"""`pytest -m slow tests/faults/test_kill_campaign.py`; JDE_KILLS=200 JDE_SEED=7 set how many.
+"""Runs the kill campaign: `JDE_KILLS=200 JDE_SEED=7 pytest -m slow <this file>`.
 
-The seed is printed; it decides who dies when, but not how far a run is by then.
+The seed is printed; it decides which process dies when, but not how far the run is by then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The campaign's oracle on outputs that were spoilt by hand; no Ray, no kill."""
+"""The campaign's oracle on outputs that were damaged by hand, without Ray or kills."""
 
 from __future__ import annotations
 

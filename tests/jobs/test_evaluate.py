@@ -58,7 +58,7 @@ def test_a_run_in_a_store_is_scored(finished_run, capsys):
     assert run(["eval", place, *gt]) == 0
     assert "100.0" in capsys.readouterr().out
     assert run(["eval", place, *gt, "--address", "auto"]) == 2
-    assert "tracks of a store are scored here" in capsys.readouterr().err
+    assert "tracks in a store are scored locally" in capsys.readouterr().err
     assert run(["eval", place + "/tracks", *gt]) == 2
     assert "tracks: no Parquet file" in capsys.readouterr().err
 
@@ -320,7 +320,7 @@ def test_results_in_a_store_stand_beside_those_of_a_folder(results, capsys):
     assert list(written["results"]) == ["all", "less"]
     assert written["results"]["less"]["tracks"] == place
     assert side_by_side("--address", "auto", names=("all", place)) == 2
-    assert "tracks of a store are scored here" in capsys.readouterr().err
+    assert "tracks in a store are scored locally" in capsys.readouterr().err
 
 
 def test_the_same_call_gives_the_same_intervals(results):

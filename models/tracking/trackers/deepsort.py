@@ -95,7 +95,7 @@ def _cascade(
     """Listing 1 of the paper: match confirmed tracks in order of time since their last match.
 
     Returns:
-        `(K,)` tracks and `(K,)` their detections.
+        `(K,)` tracks and their `(K,)` detections.
     """
     confirmed = (store.status[: store.count] != TENTATIVE).nonzero()[0]
     nothing = np.zeros(0, np.intp)

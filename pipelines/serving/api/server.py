@@ -197,7 +197,7 @@ class _Socket(WebSocketsSansIOProtocol):
             self._memory.take(owner, number)
         partial_bytes, self._partial = self._partial, 0
         self._memory.give(owner, partial_bytes, is_partial=True)
-        self._stop_waiting(owner)  # last: now another one may finish its message
+        self._stop_waiting(owner)  # last, since another one may now finish its message
 
     async def receive(self) -> Any:
         message = await super().receive()

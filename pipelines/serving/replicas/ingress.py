@@ -22,9 +22,9 @@ from jde_ray.pipelines.serving.service import Service
 logger = logging.getLogger("ray.serve")
 
 _DRAIN_S = 15.0  # less than the time that Serve gives a replica to stop
-_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+_M_MMAP_THRESHOLD = -3  # parameter of mallopt(3)
 _MMAP_FROM_BYTES = 1 << 20
-_FLOOD_BYTES = 32 << 20  # of images held; once they are released, memory is trimmed
+_FLOOD_BYTES = 32 << 20  # after more bytes of images than this, memory is trimmed
 
 
 class IngressReplica:
@@ -33,7 +33,7 @@ class IngressReplica:
     Args:
         config: Resolved settings.
         detectors: Handle of the detectors.
-        sessions: Handles of the sessions, by number; empty: the only session runs in here.
+        sessions: Handles of the sessions, by number; empty if the only session runs here.
         snapshot_actor: Handle of the snapshot actor.
     """
 

@@ -1,4 +1,4 @@
-"""The block of docs/serving.md for nginx, in a real nginx before a service of this process."""
+"""The nginx block of docs/serving.md, in a real nginx in front of a service in this process."""
 
 from __future__ import annotations
 
@@ -117,5 +117,5 @@ def test_a_body_as_large_as_the_service_takes_passes(folder: Path) -> None:
             capture_output=True,
             text=True,
         )
-        assert "no JPEG, PNG or WebP by its first bytes" in said.stdout
+        assert "got another format, expected a JPEG, PNG or WebP" in said.stdout
         assert call(service.port, "GET", "/readyz")[0] == 200

@@ -91,7 +91,7 @@ def test_training_writes_weights_curves_and_goes_on_from_its_checkpoint(tmp_path
     assert [row["step"] for row in both] == ["1", "2", "3", "4", "6"]
     assert float(both[4]["total"]) < float(both[0]["total"])
     assert float(both[0]["weight_identity"]) == pytest.approx(math.exp(-2) / 2, rel=0.05)
-    assert any("going on after step 2" in line for line in lines)
+    assert any("continuing after step 2" in line for line in lines)
 
 
 def test_curves_of_steps_that_are_done_again_are_not_there_twice(tmp_path):
@@ -222,7 +222,7 @@ def test_a_score_that_is_no_number_keeps_nothing_and_says_so(tmp_path):
         validate=lambda model: {"OVERALL": {"ap": math.nan}},
         show=lines.append,
     )
-    assert "best.safetensors is not written: there was nothing to measure ap on" in lines
+    assert "best.safetensors is not written: no data to measure ap on" in lines
     assert not (tmp_path / "best.safetensors").exists()
 
 
@@ -247,7 +247,7 @@ def test_the_end_is_drawn_and_a_training_that_is_stopped_says_what_is_kept(tmp_p
 
     with pytest.raises(KeyboardInterrupt):
         fit(network(), run(tmp_path), stopped, show=lines.append)
-    assert lines[-1] == "step 5 is kept"
+    assert lines[-1] == "saved step 5"
 
 
 def test_slow_steps_are_shown_before_twenty_of_them_are_done(tmp_path, monkeypatch):

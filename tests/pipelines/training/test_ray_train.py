@@ -118,7 +118,7 @@ def test_a_killed_trainer_costs_no_finished_epoch(ray_cluster, data, tmp_path):
         killer.join()
     state = torch.load(out / "latest.pt", weights_only=True)
     assert state["step"] == EPOCHS * IMAGES // BATCH
-    resumed = [line for line in lines if line.startswith("going on after step")]
+    resumed = [line for line in lines if line.startswith("continuing after step")]
     assert len(resumed) == 1, lines
     assert int(resumed[0].split()[-1]) >= 4
     assert int(resumed[0].split()[-1]) % 2 == 0
