@@ -238,12 +238,14 @@ class VideoOutcome:
         counts: What was seen and written; what was dropped, by cause.
         seconds: Time spent in association and writing.
         error: Why there are no tracks, None if there are.
+        length_s: From the video's start to the end of the last frame that was tracked, in seconds.
     """
 
     video: Video
     counts: Counts
     seconds: float
     error: VideoError | None = None
+    length_s: float = 0.0
 
 
 class Decoded(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -51,12 +51,15 @@ class Flag:
     def parameter(self, name: str) -> inspect.Parameter:
         """The flag as a parameter that typer understands."""
         kind, metavar = _command_line_type(get_type_hints(self.config)[self.field])
-        spelled = name.replace("_", "-")
+        spelled, shown = name.replace("_", "-"), self.metavar or metavar
+        # `jde|sort` are choices, `NAME|PATH` and `k/K` are not
+        choices = [word for word in (shown or "").split("|") if word.islower() and word.isalnum()]
         option = typer.Option(
             f"--{spelled}" + (f"/--no-{spelled}" if self.switch else ""),
             *(f"--{alias}" for alias in self.aliases),
             help=self.help(),
-            metavar=self.metavar or metavar,
+            metavar=shown,
+            autocompletion=_completion(choices) if choices else None,
             rich_help_panel=self.panel,
             show_default=False,
         )
@@ -98,6 +101,13 @@ def takes(flags: Mapping[str, Flag]) -> Callable[[Callable[..., Result]], Callab
         return run
 
     return decorate
+
+
+def _completion(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    def beginning_with(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return beginning_with
 
 
 def _command_line_type(hint: Any) -> tuple[Any, str | None]:

@@ -21,6 +21,7 @@ from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.output import checkpoints
 from jde_ray.pipelines.output.layout import (
     ERRORS_PREFIX,
+    RUN_KEY,
     SUMMARY_PREFIX,
     TRACKS_PREFIX,
     error_key,
@@ -45,6 +46,7 @@ class VideoRow:
     Attributes:
         status: `done` and `failed` in this call; `skipped` and `failed before`: by an earlier one.
         version: Changes with the content of the video's file; empty if not known.
+        length_s: Time that the tracked frames cover, in seconds; 0 if not known.
     """
 
     video_id: str
@@ -57,6 +59,7 @@ class VideoRow:
     tracks: int = 0
     error: str | None = None
     version: str = ""
+    length_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -216,9 +219,10 @@ def _row_from(values: dict[str, Any]) -> VideoRow | None:
     """
     if values["status"] not in ("done", "skipped") or values["error"] is not None:
         return None
+    values = {"length_s": 0.0, **values}  # summaries of earlier versions have none
     row = VideoRow(**{one.name: values[one.name] for one in fields(VideoRow)})
     for one in fields(VideoRow):
-        wanted = int if one.type == "int" else str
+        wanted = {"int": int, "float": float}.get(str(one.type), str)
         if one.name != "error" and type(getattr(row, one.name)) is not wanted:
             raise ValueError(f"{one.name}: got {getattr(row, one.name)!r}")
     return replace(row, status="skipped")
@@ -232,25 +236,43 @@ def _rows(
     rows = {video_id: before[video_id] for video_id in wanted if video_id in before}
     if unknown:
         with ThreadPoolExecutor(_READERS) as readers:
-            read: Iterator[VideoRow] = readers.map(partial(read_row, store), unknown)
+            read_one = partial(read_row, store, vid_stride=_vid_stride(store))
+            read: Iterator[VideoRow] = readers.map(read_one, unknown)
             rows |= {row.video_id: row for row in read}
     return rows
 
 
-def read_row(store: ObjectStore, video_id: str) -> VideoRow:
-    """The line of a video that has tracks, from the end of their file; `error` if there is none."""
+def _vid_stride(store: ObjectStore) -> int:
+    """The stride of the run that OUT belongs to; 1 if its record does not say."""
+    try:
+        return int(json.loads(store.get(RUN_KEY))["config"]["vid_stride"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+
+
+def read_row(store: ObjectStore, video_id: str, vid_stride: int | None = None) -> VideoRow:
+    """The line of a video that has tracks, from the end of their file; `error` if there is none.
+
+    Args:
+        store: OUT.
+        video_id: The video.
+        vid_stride: Stride of the run; None: as its record says.
+    """
     key = tracks_key(video_id)
     row = VideoRow(video_id=video_id, video="", status="skipped")
     try:
         file = open_parquet(store, key)
         about = file.metadata.metadata or {}
+        frames, rate = int(about[b"num_frames"]), float(about.get(b"frames_per_second", 0))
+        stride = _vid_stride(store) if vid_stride is None else vid_stride
         return replace(
             row,
-            frames=int(about[b"num_frames"]),
+            frames=frames,
             detections=int(about.get(b"num_detections", 0)),
             tracks=int(about.get(b"num_tracks", 0)),
             rows=file.metadata.num_rows,
             version=about.get(b"video_version", b"").decode(),
+            length_s=round(frames * stride / rate, 3) if rate > 0 else 0.0,
         )
     except (OSError, ValueError, KeyError, VideoError, pa.ArrowException) as error:
         text = f"{type(error).__name__}: {error}"

@@ -15,6 +15,7 @@ from places import ROOT
 
 from jde_ray.jobs import cli, doctor
 from jde_ray.jobs import track as track_job
+from jde_ray.jobs.console import progress as progress_module
 from jde_ray.jobs.console import runner
 from jde_ray.pipelines.config import VERSION, DetectionConfig, OutputConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -57,6 +58,12 @@ def summary(out: str, exit_code: ExitCode, rows: list[VideoRow]) -> Summary:
         errors=errors,
         exit_code=exit_code,
     )
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A slow machine prints no line about a step between what a test looks for."""
+    monkeypatch.setattr(progress_module, "PATIENCE_S", 3600.0)
 
 
 @pytest.fixture
@@ -213,7 +220,9 @@ def test_flags_reach_the_dataflow(run_track, capsys):
 
 def test_failed_videos_are_listed_a_line_each(run_track, capsys):
     rows = [
-        VideoRow(video_id="a-1", video="/v/a.mp4", status="done", frames=10, rows=3, tracks=1),
+        VideoRow(
+            video_id="a-1", video="/v/a.mp4", status="done", frames=10, rows=3, tracks=1, length_s=5
+        ),
         VideoRow(
             video_id="b-2", video="/v/b[1].mp4", status="failed", error="truncated: too short"
         ),
@@ -222,7 +231,7 @@ def test_failed_videos_are_listed_a_line_each(run_track, capsys):
     assert code == 3
     out, err = capsys.readouterr()
     assert "jde: /v/b[1].mp4: truncated: too short (frame 7)" in err.splitlines()
-    assert any(line.split() == ["a-1", "10", "1", "3", "done"] for line in out.splitlines())
+    assert any(line.split() == ["a-1", "1", "10", "0:05"] for line in out.splitlines())
     assert any(line.split() == ["b-2", "failed", "(truncated)"] for line in out.splitlines())
     assert "left out: 1 boxes of tracks, too small (--min-box-area)" in out
     assert "2 frames were damaged" in out

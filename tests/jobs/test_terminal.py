@@ -16,7 +16,8 @@ from fakes import Script
 
 RUN = """
 import sys, fakes
-from jobs.console.progress import Display, show_summary
+from jobs.console.progress import Display
+from jobs.console.results import show_summary
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.tracking.offline import track
 with Display() as display:

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from jde_ray.jobs.console import progress as _display
-from jde_ray.jobs.console.progress import MAX_NAMES, MAX_TABLE_ROWS, Display, describe, show_summary
+from jde_ray.jobs.console.progress import Display, describe
+from jde_ray.jobs.console.results import MAX_ERRORS, MAX_NAMES, show_summary
 from jde_ray.pipelines.errors import ExitCode
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.output.work import VideoRow
@@ -96,8 +97,8 @@ def test_many_failures_are_so_many_lines_and_a_number(capsys):
     rows = [VideoRow(video_id="a", video="a", status="skipped", error="tracks/a: bad")] * 9
     _, err = shown(capsys, videos_failed=1000, errors=[error] * 1000, videos=rows)
     lines = err.splitlines()
-    assert len(lines) == MAX_TABLE_ROWS + 1 + MAX_NAMES + 1
-    assert lines[MAX_TABLE_ROWS] == "jde: ... and 950 more failed, see summary.json"
+    assert len(lines) == MAX_ERRORS + 1 + MAX_NAMES + 1
+    assert lines[MAX_ERRORS] == "jde: ... and 950 more failed, see summary.json"
     assert lines[-1] == "jde: ... and 4 more like that"
 
 
