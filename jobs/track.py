@@ -129,10 +129,10 @@ def track(
             quiet=settings.console.quiet or settings.console.progress == "json",
             messages=messages,
         )
-    if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-        raise RunError(
-            f"interrupted; run the same command with --out {out} to continue", summary.exit_code
-        )
+        if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+            raise RunError(
+                f"interrupted; run the same command with --out {out} to continue", summary.exit_code
+            )
     return int(summary.exit_code)
 
 
@@ -176,7 +176,7 @@ def _count(videos: Sequence[Video]) -> str:
 
 
 def check_out(out: str) -> None:
-    """Ask the store of OUT for something: a wrong address is told before Ray starts.
+    """List something in OUT: a wrong store or missing credentials are told before Ray starts.
 
     Raises:
         RunError: If it cannot be read.
@@ -185,7 +185,7 @@ def check_out(out: str) -> None:
     from jde_ray.pipelines.storage.stores import open_store
 
     try:
-        open_store(out).exists(RUN_KEY)
+        next(iter(open_store(out).list(RUN_KEY)), None)
     except (ValueError, OSError) as error:
         raise RunError(f"out: {out} cannot be used ({error})", ExitCode.REFUSED) from error
 

@@ -6,6 +6,7 @@ torch and Ray are imported, which takes seconds.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_RECORDS = 60.0  # in a log file, which is kept
 PATIENCE_S = 0.5  # a step that is over sooner, as one that is refused, is not worth a line
-_NOT_LONGER = 1.1  # an end that moves away by less is held, so that the time left falls
+_NEWS = 1.5  # an estimate longer by more is no jitter: a long video was opened
+_DELAY = 0.5  # seconds that the end may move away per second, so that the time left falls
 
 
 def describe(progress: Progress, seconds_left: float | None = None) -> str:
@@ -83,17 +85,31 @@ class Countdown:
 
     def __init__(self) -> None:
         self._end: float | None = None
+        self._updated = 0.0
 
     def update(self, seconds_left: float | None, now: float) -> None:
         """Take a new estimate, made at the time `now` in seconds."""
-        if seconds_left is None or self._end is None:
-            self._end = None if seconds_left is None else now + seconds_left
-        elif not self._end <= now + seconds_left < now + (self._end - now) * _NOT_LONGER + 1:
+        before = self.left(now)
+        if seconds_left is None:
+            self._end = None
+        elif self._end is None or before is None or seconds_left > before * _NEWS + 1:
             self._end = now + seconds_left
+        else:
+            latest = self._end + (now - self._updated) * _DELAY
+            self._end = min(now + seconds_left, latest)
+        self._updated = now
 
     def left(self, now: float) -> float | None:
         """Seconds left at the time `now`; None if they are not known."""
         return None if self._end is None else max(0.0, self._end - now)
+
+
+def _own_stderr() -> Console:
+    """A terminal's standard error of its own: while Ray starts, that of the process is closed."""
+    if not sys.stderr.isatty():
+        return Console(stderr=True)
+    number, kind = os.dup(sys.stderr.fileno()), sys.stderr
+    return Console(file=os.fdopen(number, "w", encoding=kind.encoding, errors=kind.errors))
 
 
 class View(Protocol):
@@ -124,7 +140,7 @@ class Display:
         config: ConsoleConfig = ConsoleConfig(),
         messages: Messages | None = None,
     ) -> None:
-        console = console or Console(stderr=True)
+        console = console or _own_stderr()
         self.events = Events() if config.progress == "json" else None
         self._messages = messages
         self._last_record = -SECONDS_BETWEEN_RECORDS

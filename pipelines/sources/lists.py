@@ -72,6 +72,8 @@ def _read_csv(path: Path, text: str) -> Iterator[tuple[int, str]]:
 def _read(path: Path, *, may_wait: bool) -> bytes:
     """All of a regular file; of a pipe (`@<(command)`) only where the user waits for it."""
     mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise _unsupported(f"{path}: a folder, no list; it is searched if named without the @")
     if not (stat.S_ISREG(mode) or (may_wait and stat.S_ISFIFO(mode))):
         raise _unsupported(f"{path}: no regular file, thus no list")
     # what was regular a moment ago may be a pipe now, whose opening waits for a writer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -162,6 +163,113 @@ def test_flags_of_track_take_nothing(capsys):
     shown = [line for line in lines if any(f" {flag}" in line for flag in flags)]
     assert len(shown) >= 8
     assert not [line for line in shown if "<bool>" in line]
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_takes_h(verb, capsys):
+    assert cli.run([verb, "-h"]) == 0
+    assert f"Usage: jde {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        (["trak", "x.mp4"], "; did you mean track?"),
+        (["Serve"], "; did you mean serve?"),
+        (["--hlep"], "; did you mean --help?"),
+        (["version"], "; did you mean --version?"),
+        (["videos/x.mp4", "--out", "o"], "; did you mean jde track videos/x.mp4 --out o?"),
+        (["@list.txt"], "; did you mean jde track @list.txt?"),
+        (["zebra"], "doctor, --help"),
+        (["track", "x", "--ovrwrite"], "No such option: --ovrwrite; did you mean --overwrite?"),
+        (["track", "x", "--save-vidoe"], "did you mean --save-video?"),
+        (["bench", "netwrk"], "No such command 'netwrk'; did you mean 'network'?"),
+        (["track", "a.mp4", "--weights", "smal"], "(shipped: small); did you mean small?"),
+    ],
+)
+def test_a_misspelt_word_gets_the_nearest_one(arguments, end, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "a.mp4", 1)
+    assert cli.run(arguments) == ExitCode.REFUSED
+    assert one_error(capsys).endswith(end)
+
+
+def test_the_first_word_comes_before_torch_and_ray_are_imported(tmp_path):
+    """They take seconds each, on a busy machine half a minute."""
+    code = (
+        "import sys\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name in ('torch', 'ray'):\n"
+        "            import time; time.sleep(1)\n"
+        "            sys.exit(7)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "from jobs.cli import run\n"
+        "run(sys.argv[1:])"
+    )
+    video = write_video(tmp_path / "a.mp4", 1)
+    for more, said in (
+        (["--progress", "auto"], "1 video: loading the network, starting Ray"),
+        (["--quiet"], ""),
+    ):
+        command = [sys.executable, "-c", code, "track", str(video), "--out", str(tmp_path / "o")]
+        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, check=False)
+        assert done.returncode == 7, done.stderr
+        assert done.stderr.decode().splitlines()[-1:] == ([said] if said else [])
+        assert done.stdout == b""
+    assert not (tmp_path / "o").exists()  # nothing was written yet
+
+
+def test_an_out_that_cannot_be_reached_is_refused_before_anything_starts(capsys, run_track):
+    from jde_ray.pipelines.storage import s3_client
+
+    def nobody() -> None:
+        raise s3_client.StorageError("list s3://b/o/run.json: nobody answers at http://x:1")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3_client, "client", nobody)
+        code, calls = run_track("--out", "s3://b/o")
+    assert (code, calls) == (ExitCode.REFUSED, [])
+    said = one_error(capsys)
+    assert said.startswith("out: s3://b/o cannot be used (list s3://b/o/run.json: nobody answers")
+
+
+def test_json_is_all_that_a_run_prints_on_standard_output(run_track, capsys):
+    rows = [VideoRow(video_id="b", video="/b", status="failed", error="truncated: too short")]
+    code, _ = run_track(
+        "--out", "o", "--progress", "json", rows=rows, exit_code=ExitCode.SOME_FAILED
+    )
+    out, err = capsys.readouterr()
+    objects = [json.loads(line) for line in out.splitlines()]
+    assert [one["event"] for one in objects] == ["start", "progress", "video", "end"]
+    assert objects[-1]["exit_code"] == code == 3
+    assert objects[0]["videos"] == 1
+    assert err == "jde: /b: truncated: too short (frame 7)\n"
+    run_track("--out", "o", "--progress", "json", raises=RunError("out: no", ExitCode.REFUSED))
+    out, err = capsys.readouterr()
+    end = json.loads(out.splitlines()[-1])
+    assert (end["event"], end["exit_code"], end["error"]) == ("end", 2, "out: no")
+    assert err == "jde: error: out: no\n"
+
+
+def test_a_quiet_run_prints_errors_only(run_track, capsys, tmp_path):
+    rows = [VideoRow(video_id="b", video="/b", status="failed", error="truncated: too short")]
+    run_track("--out", "o", "--quiet", "--log-file", "run.log", rows=rows)
+    assert capsys.readouterr() == ("", "jde: /b: truncated: too short (frame 7)\n")
+    text = (tmp_path / "run.log").read_text()
+    assert "looking for videos in a.mp4" in text
+    assert "1/2 videos, 30 frames" in text
+    assert "report: o/report.html" in text
+    run_track("--out", "o", "--quiet", "--log-file", "run.log", raises=TypeError("inside"))
+    assert one_error(capsys) == "internal: TypeError: inside (JDE_DEBUG=1 shows where)"
+    assert (tmp_path / "run.log").read_text().endswith("ERROR inside\n")
+    assert run_track("--out", "o", "--log-file", "no/run.log")[0] == ExitCode.REFUSED
+    assert "log-file: no/run.log cannot be written" in one_error(capsys)
+
+
+def test_an_interrupt_is_in_the_log_file(run_track, tmp_path):
+    run_track("--out", "o", "--log-file", "run.log", exit_code=ExitCode.TERMINATED)
+    assert "ERROR interrupted; run the same command" in (tmp_path / "run.log").read_text()
 
 
 def test_help_imports_nothing_heavy():
