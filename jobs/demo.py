@@ -126,7 +126,7 @@ def run(
     console.print("tracking on a local Ray ...", highlight=False)
     sources = [str(out / "archive")]
     with Display() as display:
-        display.doing("loading the network, starting Ray")
+        display.doing("loading Ray")
         summary = track(
             sources,
             str(out),

@@ -145,8 +145,9 @@ def _from_videos(
     refuse_missing(values)
     check_out(out)
     display.started(out, len(found.videos))
-    display.doing(f"{_count(found.videos)}: loading the network, starting Ray")
+    display.doing(f"{_count(found.videos)}: loading the network")
     settings = check_weights(values)
+    display.doing("loading Ray")
 
     from jde_ray.pipelines.tracking import offline
 
@@ -160,7 +161,7 @@ def _from_saved(
     display.doing(f"looking for detections in {_some(saved)}")
     settings = check_saved(values, saved)
     check_out(out)
-    display.doing("starting Ray")
+    display.doing("loading Ray")
 
     from jde_ray.pipelines.tracking import from_detections
 

@@ -31,7 +31,20 @@ from jde_ray.pipelines.training.recipe import parse_recipe
 BLOCKS = blocks()
 DATA = {"text", "ini", "nginx", "http", "json"}  # this project neither reads nor runs these
 # programs of the reader's system, which are not checked
-SYSTEM = {"cd", "curl", "docker", "export", "git", "mkdir", "npm", "pip", "ray", "tar", "sudo"}
+SYSTEM = {
+    "cd",
+    "curl",
+    "docker",
+    "export",
+    "git",
+    "jq",
+    "mkdir",
+    "npm",
+    "pip",
+    "ray",
+    "tar",
+    "sudo",
+}
 
 
 def of_kind(*kinds: str) -> Any:
@@ -55,7 +68,9 @@ def test_command_lines_are_understood(block: Block):
 def check_command(words: list[str], block: Block) -> None:
     program, *arguments = words
     name = program.removeprefix(".venv/bin/")
-    if name == "jde":
+    if name == "jde" and arguments[0] in cli.COMPLETION_FLAGS:
+        assert len(arguments) < 3
+    elif name == "jde":
         parse(arguments)
     elif name == "make":
         targets = re.findall(r"^([a-z-]+):", Path(cli.ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task
 from rich.progress import Progress as Bar
+from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
@@ -30,6 +31,7 @@ SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_RECORDS = 60.0  # in a log file, which is kept
 PATIENCE_S = 0.5  # a step that is over sooner, as one that is refused, is not worth a line
 _NEWS = 1.5  # an estimate longer by more is no jitter: a long video was opened
+_LEAST_BAR, _MOST_BAR = 3, 40  # columns
 _DELAY = 0.5  # seconds that the end may move away per second, so that the time left falls
 
 
@@ -177,7 +179,7 @@ class Display:
         if self.events is not None:
             self.events.started(out, videos)
         if self._messages is not None:
-            self._messages.record(f"{videos} videos, to {out}")
+            self._messages.record(f"videos: {videos}, results: {out}")
 
     def __call__(self, progress: Progress) -> None:
         """Show the report; without a terminal, if the last one is some seconds old."""
@@ -241,15 +243,8 @@ class _BarView:
     """One line that is redrawn in place, and gone at the end."""
 
     def __init__(self, console: Console, countdown: Countdown) -> None:
-        bar = BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4))
-        self._bar = Bar(
-            bar,
-            _Line(table_column=Column(no_wrap=True, overflow="ellipsis")),
-            console=console,
-            transient=True,
-            expand=True,
-            redirect_stdout=False,
-        )
+        columns = (_FittedBar(console), _Line(console))
+        self._bar = Bar(*columns, console=console, transient=True, redirect_stdout=False)
         self._task = self._bar.add_task("", total=None, begun=time.monotonic())
         self._countdown = countdown
         self._bar.start()
@@ -275,10 +270,37 @@ class _BarView:
 class _Line(ProgressColumn):
     """The text beside the bar: a step with its seconds, or a report with the time left now."""
 
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        super().__init__(table_column=Column(no_wrap=True, overflow="ellipsis"))
+
     def render(self, task: Task) -> Text:
-        """Text of this moment."""
-        now, report = time.monotonic(), task.fields.get("report")
-        if report is None:
-            waited = now - task.fields["begun"]
-            return Text(f"{task.description} {length(waited)}" if waited >= 1 else task.description)
-        return Text(describe(report, task.fields["countdown"].left(now)))
+        """Text of this moment, the shorter one on a narrow terminal."""
+        return Text(_line(task, self._console.width - _LEAST_BAR - 1))
+
+
+class _FittedBar(BarColumn):
+    """A bar in the room that the text leaves."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        super().__init__()
+
+    def render(self, task: Task) -> ProgressBar:
+        """Bar of this moment."""
+        room = self._console.width - len(_line(task, self._console.width - _LEAST_BAR - 1)) - 1
+        self.bar_width = max(_LEAST_BAR, min(_MOST_BAR, room))
+        return super().render(task)
+
+
+def _line(task: Task, room: int) -> str:
+    now, report = time.monotonic(), task.fields.get("report")
+    if report is None:
+        waited = now - task.fields["begun"]
+        return f"{task.description} {length(waited)}" if waited >= 1 else task.description
+    left = task.fields["countdown"].left(now)
+    text = describe(report, left)
+    if len(text) <= room:
+        return text
+    shown = "?" if left is None else length(left)
+    return f"{report.videos_done}/{report.videos} videos, {shown} left"

@@ -143,12 +143,12 @@ def _totals(summary: Summary) -> list[str]:
     before = f"{summary.videos_skipped} done before"
     if summary.videos_failed_before:
         before += f", {summary.videos_failed_before} failed before"
-    lines = [
-        f"{summary.videos_done} done, {summary.videos_failed} failed, {before}; {frames} frames "
-        f"in {wall:.1f} s ({rate:.1f} frames/s)"
-    ]
+    lines = [f"{summary.videos_done} done, {summary.videos_failed} failed, {before}"]
+    if frames:
+        lines[0] += f"; {frames} frames in {wall:.1f} s ({rate:.1f} frames/s)"
     if summary.videos_drawn:
-        lines.append(f"{summary.videos_drawn} videos drawn, in {summary.out}/videos")
+        kind = "video" if summary.videos_drawn == 1 else "videos"
+        lines.append(f"{summary.videos_drawn} {kind} drawn, in {summary.out}/videos")
     if summary.damaged:
         lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")
     if summary.dropped:

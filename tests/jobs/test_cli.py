@@ -209,7 +209,7 @@ def test_the_first_word_comes_before_torch_and_ray_are_imported(tmp_path):
     )
     video = write_video(tmp_path / "a.mp4", 1)
     for more, said in (
-        (["--progress", "auto"], "1 video: loading the network, starting Ray"),
+        (["--progress", "auto"], "1 video: loading the network"),
         (["--quiet"], ""),
     ):
         command = [sys.executable, "-c", code, "track", str(video), "--out", str(tmp_path / "o")]

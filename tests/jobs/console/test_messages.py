@@ -54,7 +54,7 @@ def test_a_log_file_has_steps_progress_messages_and_the_error_with_their_time(
     lines = (tmp_path / "run.log").read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|ERROR) ", o) for o in lines)
     texts = [line.split(" ", 3)[3] for line in lines[: len(lines) // 2]]
-    assert texts[:2] == ["looking for videos in in/", "2 videos, to o"]
+    assert texts[:2] == ["looking for videos in in/", "videos: 2, results: o"]
     assert [text.split(",")[1] for text in texts[2:-2]] == [
         " 0 frames",
         " 60 frames",
