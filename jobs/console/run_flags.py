@@ -221,8 +221,8 @@ FLAGS: dict[str, Flag] = {
         config=ConsoleConfig,
         field="progress",
         panel=_MESSAGES,
-        text="How to show progress: a bar on a terminal and lines elsewhere, always lines, one "
-        "JSON object per line on standard output, or not at all.",
+        text="auto: a bar on a terminal, lines elsewhere. json: one object per line on standard "
+        "output, in place of the table.",
     ),
     "quiet": Flag(
         config=ConsoleConfig,
