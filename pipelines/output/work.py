@@ -37,6 +37,7 @@ from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 logger = logging.getLogger(__name__)
 
 _READERS = 16  # threads that read the ends of files
+_FEW = 20  # videos of which a summary does not say all, whose files are read for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +235,9 @@ def _rows(
     """Rows of videos that have tracks: of the last summary, else from the ends of their files."""
     unknown = sorted(video_id for video_id in wanted if video_id not in before)
     rows = {video_id: before[video_id] for video_id in wanted if video_id in before}
+    old = [video_id for video_id, row in rows.items() if row.frames and not row.length_s]
+    if len(old) <= _FEW:  # of a version that kept no lengths; of many it would take long
+        rows |= {one: replace(rows[one], length_s=read_row(store, one).length_s) for one in old}
     if unknown:
         with ThreadPoolExecutor(_READERS) as readers:
             read_one = partial(read_row, store, vid_stride=_vid_stride(store))
