@@ -1,4 +1,6 @@
 # Two commands for a new machine: `make demo` and `make test`. Both create .venv first.
+SHELL  := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -9,9 +11,14 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
-	touch $@
+	@echo "installing torch, Ray and the test tools into $(VENV): 2 to 3 GB on disk (more with torch's"
+	@echo "GPU libraries), once, some minutes. Of 10 MB and more:"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -c constraints.txt -e '.[dev]' | sed -unE \
+	  -e 's/^ *(Downloading|Using cached) ([^-]+)-([^-]+)-.* (\(([0-9]{2,}(\.[0-9]+)? MB|[0-9.]+ GB)\))/  \2 \3 \4/p' \
+	  -e 's/^Installing collected packages.*/  unpacking and compiling, a minute or two/p'
+	@echo "installed; the first start of each program takes longer than the next ones"
+	@touch $@
 
 demo: $(VENV)/.installed ## render three videos, track them on a local Ray, score them
 	$(BIN)/jde demo --out runs/demo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,9 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout, resolving the links of jde_ray/
+
+COMPLETION = "_JDE_COMPLETE"  # a variable by which the shell asks for words
+COMPLETION_FLAGS = ("--install-completion", "--show-completion")
 
 # verb -> module, name in it, one line of help
 VERBS: dict[str, tuple[str, str, str]] = {
@@ -60,6 +64,10 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
+    if COMPLETION in os.environ or (arguments and arguments[0].startswith(COMPLETION_FLAGS)):
+        from jde_ray.jobs.console.completion import complete
+
+        return complete(VERBS, arguments)
     if not arguments:
         print(usage(), file=sys.stderr)
         return 2
@@ -71,13 +79,26 @@ def run(arguments: Sequence[str]) -> int:
         print(version())
         return 0
     if verb not in VERBS:
-        accepted = ", ".join(VERBS)
-        print(f"jde: error: got {verb!r}, expected {accepted}, --help", file=sys.stderr)
+        print(f"jde: error: {_no_verb(verb, arguments)}", file=sys.stderr)
         return 2
     from jde_ray.jobs.console.runner import run_verb
 
     module, name, _ = VERBS[verb]
     return run_verb(getattr(import_module(module), name), verb, arguments[1:])
+
+
+def _no_verb(word: str, arguments: Sequence[str]) -> str:
+    """What a first word that is no verb was probably meant to be."""
+    from difflib import get_close_matches
+
+    accepted = ", ".join(VERBS)
+    text = f"got {word!r}, expected {accepted}, --help"
+    if nearest := get_close_matches(word.lower().lstrip("-"), [*VERBS, "help", "version"], 1):
+        verb = nearest[0]
+        return f"{text}; did you mean {verb if verb in VERBS else f'--{verb}'}?"
+    if "/" in word or word.startswith("@") or Path(word).exists():
+        return f"{text}; did you mean jde track {' '.join(arguments)}?"
+    return text
 
 
 def version() -> str:
@@ -104,7 +125,9 @@ People tracked in video archives, on Ray.
 
 {verbs}
 
-jde VERB --help shows the options. Example: jde track videos/ --out runs/first --save-video"""
+jde VERB --help shows the options. Example: jde track videos/ --out runs/first --save-video
+jde --install-completion: the Tab key completes verbs and options in this shell
+jde --version: version and commit"""
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jde_ray.jobs.console.runner import main
+from jde_ray.jobs.console.settings import refuse_missing
 from jde_ray.pipelines.video.synthetic import render_street
 
 if TYPE_CHECKING:
@@ -64,15 +65,23 @@ def demo(
     ] = "auto",
 ) -> int:
     """Render three street scenes, track the people and score the tracks against ground truth."""
+    console = Console(width=None if os.isatty(1) else 110)
     from jde_ray.pipelines.config import ResourceConfig, TrackConfig
-    from jde_ray.pipelines.detection.settings import detection_for
     from jde_ray.pipelines.errors import ExitCode, RunError
 
+    refuse_missing({("detection", "weights"): weights})
     try:
         resources = ResourceConfig(device=device)  # type: ignore[arg-type]  # it checks the value
+        console.print(
+            f"renders three street scenes of {seconds:g} s into {out}, tracks the people, scores"
+            " the tracks; takes a minute or two on an idle machine",
+            highlight=False,
+        )
+        from jde_ray.pipelines.detection.settings import detection_for  # imports torch
+
         # before rendering: report a wrong path at once
         config = TrackConfig(detection=detection_for(weights))
-        return run(out, config, resources, seconds, Console(width=None if os.isatty(1) else 110))
+        return run(out, config, resources, seconds, console)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
 
@@ -117,6 +126,7 @@ def run(
     console.print("tracking on a local Ray ...", highlight=False)
     sources = [str(out / "archive")]
     with Display() as display:
+        display.doing("loading Ray")
         summary = track(
             sources,
             str(out),

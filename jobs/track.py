@@ -6,7 +6,9 @@ Turns the command line into configurations, checks the weights, runs
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +17,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jde_ray.jobs.console.flags import Given, takes
+from jde_ray.jobs.console.messages import Messages
 from jde_ray.jobs.console.options import Settings, Values, build_settings, collect
+from jde_ray.jobs.console.progress import Display
+from jde_ray.jobs.console.results import show_summary
 from jde_ray.jobs.console.run_flags import DATA, FLAGS, ConfigFile
 from jde_ray.jobs.console.runner import main
-from jde_ray.jobs.console.settings import check_weights
+from jde_ray.jobs.console.settings import check_weights, refuse_missing
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.sources.discovery import find_videos
@@ -27,6 +32,9 @@ from jde_ray.pipelines.storage.s3_client import configure
 if TYPE_CHECKING:
     from jde_ray.pipelines.formats.detections import SavedVideo
     from jde_ray.pipelines.output.summary import Summary
+    from jde_ray.pipelines.structures import Video
+
+logger = logging.getLogger("jde_ray.jobs.track")  # `python -m jobs.track` has another name
 
 Sources = Annotated[
     list[str] | None,
@@ -96,39 +104,93 @@ def track(
     continue).
     """
     values = collect(flags, config)
-    configure(build_settings(values).resources.s3_endpoint)
+    settings = build_settings(values)
+    configure(settings.resources.s3_endpoint)
     named = _one_of(sources, from_detections)
-    # sources are listed once, since on S3 pages cost money, and before anything slow is imported
-    if from_detections:
-        settings, saved = check_saved(values, named)
-    else:
-        found = find_videos(named)
-        settings = check_weights(values)
     out = out or next_folder(named)
+    again = {"overwrite": overwrite, "retry_errors": retry_errors}
+    with Messages(settings.console) as messages:
+        with Display(config=settings.console, messages=messages) as display:
+            if from_detections:
+                settings, run = _from_saved(values, named, out, display)
+            else:
+                settings, run = _from_videos(values, named, out, display)
+            summary = run(
+                out,
+                settings.track,
+                resources=settings.resources,
+                outputs=settings.outputs,
+                progress=display,
+                **again,
+            )
+            display.ended(summary)
+        show_summary(
+            summary,
+            outputs=settings.outputs,
+            notes=_missing_outputs(summary, settings.outputs),
+            quiet=settings.console.quiet or settings.console.progress == "json",
+            messages=messages,
+        )
+        if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+            raise RunError(
+                f"interrupted; run the same command with --out {out} to continue", summary.exit_code
+            )
+    return int(summary.exit_code)
 
-    from jde_ray.jobs.console.progress import Display, show_summary
-    from jde_ray.pipelines.tracking import from_detections as reassociation
+
+def _from_videos(
+    values: Values, sources: list[str], out: str, display: Display
+) -> tuple[Settings, Callable[..., Summary]]:
+    """Settings and dataflow for videos; what cannot run is refused before torch is imported."""
+    display.doing(f"looking for videos in {_some(sources)}")
+    found = find_videos(sources)  # an archive is listed once: on S3 pages cost money
+    refuse_missing(values)
+    check_out(out)
+    display.started(out, len(found.videos))
+    display.doing(f"{_count(found.videos)}: loading the network")
+    settings = check_weights(values)
+    display.doing("loading Ray")
+
     from jde_ray.pipelines.tracking import offline
 
-    run = partial(reassociation.track, saved) if from_detections else partial(offline.track, found)
-    with Display() as display:
-        summary = run(
-            out,
-            settings.track,
-            resources=settings.resources,
-            outputs=settings.outputs,
-            overwrite=overwrite,
-            retry_errors=retry_errors,
-            progress=display,
-        )
-    show_summary(summary)
-    for line in _missing_outputs(summary, settings.outputs):
-        print(line)
-    if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-        raise RunError(
-            f"interrupted; run the same command with --out {out} to continue", summary.exit_code
-        )
-    return int(summary.exit_code)
+    return settings, partial(offline.track, found)
+
+
+def _from_saved(
+    values: Values, named: list[str], out: str, display: Display
+) -> tuple[Settings, Callable[..., Summary]]:
+    """Settings and dataflow for saved detections."""
+    display.doing(f"looking for detections in {_some(named)}")
+    settings, saved = check_saved(values, named)
+    check_out(out)
+    display.doing("loading Ray")
+
+    from jde_ray.pipelines.tracking import from_detections
+
+    return settings, partial(from_detections.track, saved)
+
+
+def _some(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _count(videos: Sequence[Video]) -> str:
+    return f"{len(videos)} videos" if len(videos) > 1 else "1 video"
+
+
+def check_out(out: str) -> None:
+    """List something in OUT: a wrong store or missing credentials are told before Ray starts.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
+    from jde_ray.pipelines.output.layout import RUN_KEY
+    from jde_ray.pipelines.storage.stores import open_store
+
+    try:
+        next(iter(open_store(out).list(RUN_KEY)), None)
+    except (ValueError, OSError) as error:
+        raise RunError(f"out: {out} cannot be used ({error})", ExitCode.REFUSED) from error
 
 
 def _missing_outputs(summary: Summary, outputs: OutputConfig) -> list[str]:
@@ -178,10 +240,12 @@ def check_saved(values: Values, named: list[str]) -> tuple[Settings, list[SavedV
     settled = resolve_settings(settings.track, saved)
     least, threshold = settled.tracking.least_score, settled.detection.threshold
     if threshold > least:
-        print(
-            f"note: detections were saved down to a score of {threshold:g}, but this algorithm uses"
-            f" them down to {least:g}; to match a direct run, save with --conf"
-            f" {settings.track.tracking.high_score:g}"
+        logger.warning(
+            "note: detections were saved down to a score of %g, but this algorithm uses them down"
+            " to %g; to match a direct run, save with --conf %g",
+            threshold,
+            least,
+            settings.track.tracking.high_score,
         )
     return replace(settings, track=settled), saved
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -11,6 +12,7 @@ import typer
 
 from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.options import Values, build_settings, collect, place_of, read_yaml
+from jde_ray.jobs.console.progress import Display
 from jde_ray.jobs.console.run_flags import FLAGS, ConfigFile, choose
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -92,32 +94,35 @@ def tune(
     settings = build_settings(collect(flags, config))
     given = {} if config is None else read_yaml(config)
 
-    from jde_ray.models.metrics.tracking import RATIOS
-    from jde_ray.pipelines.evaluation.tuning import tune as run
-    from jde_ray.pipelines.sources.saved_detections import find_saved
-    from jde_ray.pipelines.tracking.from_detections import resolve_settings
+    with Display() as display:
+        display.doing("loading Ray")
+        from jde_ray.models.metrics.tracking import RATIOS
+        from jde_ray.pipelines.evaluation.tuning import tune as run
+        from jde_ray.pipelines.sources.saved_detections import find_saved
+        from jde_ray.pipelines.tracking.from_detections import resolve_settings
 
-    for name, path in (("out", out), ("json", save)):
-        if path is not None and not path.parent.is_dir():  # report it before the trials
-            raise RunError(f"{name}: there is no folder {path.parent}", ExitCode.REFUSED)
-    metric = _known(metric, RATIOS, "metric")
-    search = _known(search, ("grid", "optuna"), "search")
-    saved = find_saved(detections)
-    sets = _pair(saved, gt)
-    space = _space(param)
-    # trials use detections down to the lowest score that was saved
-    settled = resolve_settings(settings.track, saved, least=0.0)
-    tuning = run(
-        settled,
-        sets,
-        space,
-        metric=metric,
-        search=cast("Search", search),
-        samples=samples,
-        seed=seed,
-        address=settings.resources.address,
-        progress=_progress,
-    )
+        for name, path in (("out", out), ("json", save)):
+            if path is not None and not path.parent.is_dir():  # report it before the trials
+                raise RunError(f"{name}: there is no folder {path.parent}", ExitCode.REFUSED)
+        metric = _known(metric, RATIOS, "metric")
+        search = _known(search, ("grid", "optuna"), "search")
+        saved = find_saved(detections)
+        sets = _pair(saved, gt)
+        space = _space(param)
+        # trials use detections down to the lowest score that was saved
+        settled = resolve_settings(settings.track, saved, least=0.0)
+        display.doing(f"trying settings on {len(sets)} videos")
+        tuning = run(
+            settled,
+            sets,
+            space,
+            metric=metric,
+            search=cast("Search", search),
+            samples=samples,
+            seed=seed,
+            address=settings.resources.address,
+            progress=_progress,
+        )
     _show(tuning)
     _say_what_is_missing(settled, tuning)
     _write(out, settled, tuning, given)
@@ -196,7 +201,7 @@ def _value(text: str) -> Setting:
 
 def _progress(done: int, total: int) -> None:
     if done == total or done % max(1, total // 10) == 0:
-        typer.echo(f"{done}/{total} trials", err=True)
+        print(f"{done}/{total} trials", file=sys.stderr, flush=True)  # above a bar
 
 
 def _figures(score: SequenceScores, metric: str) -> list[str]:

@@ -235,13 +235,15 @@ class VideoOutcome:
         video: The video.
         counts: Frames, detections and rows; what was dropped, by cause.
         seconds: Time spent in association and writing.
-        error: Why there are no tracks; None if there are.
+        error: Why there are no tracks, None if there are.
+        length_s: From the video's start to the end of the last frame that was tracked, in seconds.
     """
 
     video: Video
     counts: Counts
     seconds: float
     error: VideoError | None = None
+    length_s: float = 0.0
 
 
 class Decoded(NamedTuple):

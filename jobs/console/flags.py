@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -61,13 +61,16 @@ class Flag:
         """The flag as a parameter for typer."""
         hint = get_type_hints(self.config)[self.field]
         kind, metavar = _command_line_type(hint, strict=self.strict)
-        spelled = name.replace("_", "-")
+        spelled, shown = name.replace("_", "-"), self.metavar or metavar
+        # `jde|sort` are choices, `NAME|PATH` and `k/K` are not
+        choices = [word for word in (shown or "").split("|") if word.islower() and word.isalnum()]
         option = typer.Option(
             f"--{spelled}" + (f"/--no-{spelled}" if self.switch else ""),
             *(f"--{alias}" for alias in self.aliases),
             help=self.help(),
             min=self.least,
-            metavar=self.metavar or metavar,
+            metavar=shown,
+            autocompletion=_completion(choices) if choices else None,
             rich_help_panel=self.panel,
             show_default=False,
         )
@@ -115,6 +118,13 @@ def takes(
         return run
 
     return decorate
+
+
+def _completion(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    def beginning_with(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return beginning_with
 
 
 def _command_line_type(hint: Any, *, strict: bool) -> tuple[Any, str | None]:

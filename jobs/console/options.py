@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from jde_ray.jobs.console.flags import Flag, Given
+from jde_ray.jobs.console.messages import ConsoleConfig
 from jde_ray.jobs.console.run_flags import FLAGS
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import CONFIGS as ASSOCIATIONS
@@ -26,6 +27,7 @@ SECTIONS: dict[str, type[Any]] = {
     "tracking": TrackingConfig,
     "resources": ResourceConfig,
     "outputs": OutputConfig,
+    "console": ConsoleConfig,
 }
 
 
@@ -42,6 +44,7 @@ class Settings:
     track: TrackConfig
     resources: ResourceConfig
     outputs: OutputConfig
+    console: ConsoleConfig = ConsoleConfig()
 
 
 def collect(given: Given, file: Path | None) -> Values:
@@ -77,7 +80,8 @@ def build_settings(values: Values) -> Settings:
             **of("run"),
         )
         resources = ResourceConfig(**of("resources"))
-        return Settings(track, resources, OutputConfig(**of("outputs")))
+        outputs, console = OutputConfig(**of("outputs")), ConsoleConfig(**of("console"))
+        return Settings(track, resources, outputs, console)
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
 

@@ -1,82 +1,159 @@
-"""Shows a run to its user: progress while it works, then a table and the errors.
+"""Shows how a run gets on: a bar on a terminal, elsewhere a line every few seconds, or JSON.
 
-Progress goes to stderr, the table to stdout. On a terminal it is a bar; elsewhere plain lines,
-one every few seconds.
+The bar and the lines go to standard error, JSON to standard output. The first word comes before
+torch and Ray are imported, which takes seconds.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
-from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, TextColumn
+from rich.progress import BarColumn, ProgressColumn, Task
 from rich.progress import Progress as Bar
-from rich.table import Table
+from rich.progress_bar import ProgressBar
+from rich.table import Column
+from rich.text import Text
 
-from jde_ray.pipelines.errors import ExitCode
+from jde_ray.jobs.console.events import Events
+from jde_ray.jobs.console.messages import ConsoleConfig, Messages
 
 if TYPE_CHECKING:
     from jde_ray.pipelines.output.summary import Summary
-    from jde_ray.pipelines.output.work import VideoRow
     from jde_ray.pipelines.tracking.attempts import Progress
 
 SECONDS_BETWEEN_LINES = 5.0
-MAX_TABLE_ROWS = 50
-MAX_NAMES = 5  # in a line
-
-_CAUSES = {
-    "max_detections": "{} detections over the limit per frame (--max-detections)",
-    "degenerate_box": "{} detections without area",
-    "min_box_area": "{} boxes of tracks, too small (--min-box-area)",
-}
+SECONDS_BETWEEN_RECORDS = 60.0  # in a log file, which is kept
+PATIENCE_S = 0.5  # a step that is over sooner, as one that is refused, is not worth a line
+_NEWS = 1.5  # an estimate longer by more is no jitter: a long video was opened
+_LEAST_BAR, _MOST_BAR = 3, 40  # columns
+_DELAY = 0.5  # seconds that the end may move away per second, so that the time left falls
 
 
-def describe(progress: Progress) -> str:
-    """One line: videos, frames, frames/s and the time left."""
+def describe(progress: Progress, seconds_left: float | None = None) -> str:
+    """One line: videos, frames, frames/s and the time left.
+
+    Args:
+        progress: The report.
+        seconds_left: Time left to show; None: that of the report.
+    """
+    left = _time_left(progress) if seconds_left is None else length(seconds_left)
+    if progress.drawn is not None:
+        drawn, of = progress.drawn
+        return f"tracked; {drawn}/{of} videos drawn, {left} left"
     rate = progress.frames / progress.seconds if progress.seconds > 0 else 0.0
     skipped = f" ({progress.videos_skipped} done before)" if progress.videos_skipped else ""
     return (
         f"{progress.videos_done}/{progress.videos} videos{skipped}, {progress.frames} frames, "
-        f"{rate:.1f} frames/s, {_time_left(progress)} left"
+        f"{rate:.1f} frames/s, {left} left"
     )
 
 
 def _time_left(progress: Progress) -> str:
+    seconds = estimate(progress)
+    return "?" if seconds is None else length(seconds)
+
+
+def estimate(progress: Progress) -> float | None:
+    """Seconds left by a report; None if it cannot tell."""
     left = progress.videos - progress.videos_done
-    if not left:
-        seconds = 0
-    elif progress.seconds_left is not None:
-        seconds = round(progress.seconds_left)
-    elif progress.videos_done:  # no header states the length: estimate by videos done
-        seconds = round(progress.seconds / progress.videos_done * left)
-    else:
-        return "?"
-    minutes, seconds = divmod(seconds, 60)
+    if progress.drawn is None and not left:
+        return 0.0
+    if progress.seconds_left is not None:
+        return progress.seconds_left
+    if progress.drawn is None and progress.frames_left is None and progress.videos_done:
+        return progress.seconds / progress.videos_done * left  # no header states the length
+    return None
+
+
+def length(seconds: float) -> str:
+    """A length of time as M:SS or H:MM:SS.
+
+    >>> length(99.6), length(3601)
+    ('1:40', '1:00:01')
+    """
+    minutes, whole = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"
+
+
+class Countdown:
+    """The time left, falling with the clock between reports and over small changes of the pace."""
+
+    def __init__(self) -> None:
+        self._end: float | None = None
+        self._updated = 0.0
+
+    def update(self, seconds_left: float | None, now: float) -> None:
+        """Take a new estimate, made at the time `now` in seconds."""
+        before = self.left(now)
+        if seconds_left is None:
+            self._end = None
+        elif self._end is None or before is None or seconds_left > before * _NEWS + 1:
+            self._end = now + seconds_left
+        else:
+            latest = self._end + (now - self._updated) * _DELAY
+            self._end = min(now + seconds_left, latest)
+        self._updated = now
+
+    def left(self, now: float) -> float | None:
+        """Seconds left at the time `now`; None if they are not known."""
+        return None if self._end is None else max(0.0, self._end - now)
+
+
+def _own_stderr() -> Console:
+    """A terminal's standard error of its own: while Ray starts, that of the process is closed."""
+    if not sys.stderr.isatty():
+        return Console(stderr=True)
+    number, kind = os.dup(sys.stderr.fileno()), sys.stderr
+    return Console(file=os.fdopen(number, "w", encoding=kind.encoding, errors=kind.errors))
+
+
+class View(Protocol):
+    """A way to show a run."""
+
+    def doing(self, text: str) -> None:
+        """Say which step begins."""
+
+    def show(self, progress: Progress) -> None:
+        """Show a report."""
+
+    def close(self) -> None:
+        """Show the last report, and leave the terminal as it was."""
 
 
 class Display:
-    """Shows progress; call it with every report of a run."""
+    """Shows a run's steps and progress; call it with every report.
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
-        self._bar: Bar | None = None
-        self._last_line = -SECONDS_BETWEEN_LINES
-        self._last: Progress | None = None
-        self._is_last_printed = True
+    Args:
+        console: Where a bar is drawn; None: standard error.
+        config: Which way to show it.
+        messages: The log file; None: none.
+    """
+
+    def __init__(
+        self,
+        console: Console | None = None,
+        config: ConsoleConfig = ConsoleConfig(),
+        messages: Messages | None = None,
+    ) -> None:
+        console = console or _own_stderr()
+        self.events = Events() if config.progress == "json" else None
+        self._messages = messages
+        self._last_record = -SECONDS_BETWEEN_RECORDS
+        self._countdown = Countdown()
+        self._view: View | None = None
+        if config.progress == "lines" or (config.progress == "auto" and not config.quiet):
+            is_bar = console.is_terminal and not console.is_dumb_terminal
+            use_bar = is_bar and config.progress == "auto"
+            self._view = _BarView(console, self._countdown) if use_bar else _Lines(self._countdown)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            columns = (BarColumn(), TextColumn("{task.description}"))
-            self._bar = Bar(*columns, console=self._console, transient=True)
-            self._task = self._bar.add_task("starting Ray", total=None)
-            self._bar.start()
         return self
 
     def __exit__(
@@ -85,109 +162,145 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        elif self._last is not None and not self._is_last_printed:
-            self._line(self._last)
+        if self._view is not None:
+            self._view.close()
+        if self.events is not None and error is not None:
+            self.events.failed(error)
+
+    def doing(self, text: str) -> None:
+        """Say which step begins, such as `starting Ray`."""
+        if self._view is not None:
+            self._view.doing(text)
+        if self._messages is not None:
+            self._messages.record(text)
+
+    def started(self, out: str, videos: int) -> None:
+        """Say what is tracked: the number of videos found, and the folder of the run."""
+        if self.events is not None:
+            self.events.started(out, videos)
+        if self._messages is not None:
+            self._messages.record(f"videos: {videos}, results: {out}")
 
     def __call__(self, progress: Progress) -> None:
-        """Draw the report; without a terminal, print a line if the last one is some seconds old."""
-        self._last, self._is_last_printed = progress, False
-        if self._bar is not None:
-            text = describe(progress)
-            self._bar.update(
-                self._task, total=progress.videos, completed=progress.videos_done, description=text
-            )
-        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+        """Show the report; without a terminal, if the last one is some seconds old."""
+        now = time.monotonic()
+        self._countdown.update(estimate(progress), now)
+        if self._view is not None:
+            self._view.show(progress)
+        if self.events is not None:
+            self.events.progress(progress)
+        if self._messages is not None and now - self._last_record >= SECONDS_BETWEEN_RECORDS:
+            self._last_record = now
+            self._messages.record(describe(progress, self._countdown.left(now)))
+
+    def ended(self, summary: Summary) -> None:
+        """Say how the run ended, in JSON; people get a table."""
+        if self.events is not None:
+            self.events.ended(summary)
+
+
+class _Lines:
+    """A line per step that takes a while, and one per report every few seconds."""
+
+    def __init__(self, countdown: Countdown) -> None:
+        self._countdown = countdown
+        self._timer: threading.Timer | None = None
+        self._last_line = -SECONDS_BETWEEN_LINES
+        self._last: Progress | None = None
+
+    def doing(self, text: str) -> None:
+        self._stop_timer()
+        self._timer = threading.Timer(PATIENCE_S, _say, [text])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def show(self, progress: Progress) -> None:
+        self._stop_timer()
+        self._last = progress
+        if time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._line(progress)
 
+    def close(self) -> None:
+        self._stop_timer()
+        if self._last is not None:
+            self._line(self._last)
+
     def _line(self, progress: Progress) -> None:
-        self._last_line, self._is_last_printed = time.monotonic(), True
-        print(describe(progress), file=sys.stderr, flush=True)
+        now = time.monotonic()
+        self._last_line, self._last = now, None
+        _say(describe(progress, self._countdown.left(now)))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
-def show_summary(summary: Summary, console: Console | None = None) -> None:
-    """Print a table of the videos, one line per error, the totals and the result's place."""
-    if console is None:
-        console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table("video", box=None, pad_edge=False)
-    for name in ("frames", "tracks", "rows"):
-        table.add_column(name, justify="right")
-    table.add_column("status")
-    new = [row for row in summary.videos if row.status in ("done", "failed")]
-    for row in new[:MAX_TABLE_ROWS]:
-        table.add_row(escape(row.video_id), *_figures(row), _status(row))
-    if new:
-        console.print(table)
-    if len(new) > MAX_TABLE_ROWS:
-        console.print(f"... and {len(new) - MAX_TABLE_ROWS} more, see summary.json")
-    for line in _troubles(summary):
-        print(" ".join(line.split()), file=sys.stderr, flush=True)
-    for line in _totals(summary):
-        console.print(line, markup=False, highlight=False)
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
-def _troubles(summary: Summary) -> list[str]:
-    """One line per failure in this call and per unreadable result in OUT, up to a limit."""
-    lines = []
-    for error in summary.errors[:MAX_TABLE_ROWS]:
-        where = "" if error.get("frame") is None else f" (frame {error['frame']})"
-        lines.append(f"jde: {error['video']}: {error['reason']}: {error['detail']}{where}")
-    if len(summary.errors) > MAX_TABLE_ROWS:
-        more = len(summary.errors) - MAX_TABLE_ROWS
-        lines.append(f"jde: ... and {more} more failed, see summary.json")
-    unreadable = [
-        f"jde: {row.error}" for row in summary.videos if row.status == "skipped" and row.error
-    ]
-    lines += unreadable[:MAX_NAMES]
-    if len(unreadable) > MAX_NAMES:
-        lines.append(f"jde: ... and {len(unreadable) - MAX_NAMES} more like that")
-    return lines
+class _BarView:
+    """One line that is redrawn in place, and gone at the end."""
 
+    def __init__(self, console: Console, countdown: Countdown) -> None:
+        columns = (_FittedBar(console), _Line(console))
+        self._bar = Bar(*columns, console=console, transient=True, redirect_stdout=False)
+        self._task = self._bar.add_task("", total=None, begun=time.monotonic())
+        self._countdown = countdown
+        self._bar.start()
 
-def _figures(row: VideoRow) -> tuple[str, str, str]:
-    if row.status != "done":
-        return "", "", ""
-    return str(row.frames), str(row.tracks), str(row.rows)
+    def doing(self, text: str) -> None:
+        self._bar.update(self._task, description=text, begun=time.monotonic())
+        self._bar.refresh()
 
-
-def _status(row: VideoRow) -> str:
-    return f"failed ({row.error.partition(':')[0]})" if row.error else row.status
-
-
-def _totals(summary: Summary) -> list[str]:
-    wall = summary.seconds.get("wall", 0.0)
-    was_stopped = summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-    frames = summary.frames_seen if was_stopped else summary.frames
-    rate = frames / wall if wall > 0 else 0.0
-    before = f"{summary.videos_skipped} done before"
-    if summary.videos_failed_before:
-        before += f", {summary.videos_failed_before} failed before"
-    lines = [
-        f"{summary.videos_done} done, {summary.videos_failed} failed, {before}; {frames} frames "
-        f"in {wall:.1f} s ({rate:.1f} frames/s)"
-    ]
-    if summary.videos_drawn:
-        lines.append(f"{summary.videos_drawn} videos drawn, in {summary.out}/videos")
-    if summary.damaged:
-        lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")
-    if summary.dropped:
-        causes = (_CAUSES.get(cause, f"{{}} {cause}") for cause in summary.dropped)
-        texts = (text.format(n) for text, n in zip(causes, summary.dropped.values(), strict=True))
-        lines.append(f"left out: {'; '.join(texts)}")
-    if summary.changed:
-        lines.append(
-            f"{len(summary.changed)} done before have a changed file and keep their old tracks: "
-            f"{_some(summary.changed)}; --overwrite processes them again"
+    def show(self, progress: Progress) -> None:
+        done, total = progress.videos_done, progress.videos
+        if progress.drawn is not None:
+            done, total = progress.drawn
+        elif progress.frames_left is not None:
+            done, total = progress.frames, progress.frames + progress.frames_left
+        self._bar.update(
+            self._task, completed=done, total=total, report=progress, countdown=self._countdown
         )
-    if summary.videos_failed or summary.videos_failed_before:
-        lines.append("the next run skips failed videos; --retry-errors tries them again")
-    if was_stopped:
-        return lines  # no report yet; the caller says what to do next
-    return [*lines, f"written to {summary.out}; report.html there shows the run"]
+
+    def close(self) -> None:
+        self._bar.stop()
 
 
-def _some(names: Sequence[str]) -> str:
-    """The first names, and the number of the rest."""
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more
+class _Line(ProgressColumn):
+    """The text beside the bar: a step with its seconds, or a report with the time left now."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        super().__init__(table_column=Column(no_wrap=True, overflow="ellipsis"))
+
+    def render(self, task: Task) -> Text:
+        """Text of this moment, the shorter one on a narrow terminal."""
+        return Text(_line(task, self._console.width - _LEAST_BAR - 1))
+
+
+class _FittedBar(BarColumn):
+    """A bar in the room that the text leaves."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        super().__init__()
+
+    def render(self, task: Task) -> ProgressBar:
+        """Bar of this moment."""
+        room = self._console.width - len(_line(task, self._console.width - _LEAST_BAR - 1)) - 1
+        self.bar_width = max(_LEAST_BAR, min(_MOST_BAR, room))
+        return super().render(task)
+
+
+def _line(task: Task, room: int) -> str:
+    now, report = time.monotonic(), task.fields.get("report")
+    if report is None:
+        waited = now - task.fields["begun"]
+        return f"{task.description} {length(waited)}" if waited >= 1 else task.description
+    left = task.fields["countdown"].left(now)
+    text = describe(report, left)
+    if len(text) <= room:
+        return text
+    shown = "?" if left is None else length(left)
+    return f"{report.videos_done}/{report.videos} videos, {shown} left"

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from jde_ray.jobs.console.flags import Flag
+from jde_ray.jobs.console.messages import ConsoleConfig
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import CONFIGS as ASSOCIATIONS
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 
 _NETWORK, _TRACKS, _OUTPUT, _MACHINE = "Network", "Frames and tracks", "Output", "Machine"
 DATA = "Detections as data"
+_MESSAGES = "Messages"
 
 # Flags by name. This is the frozen list of settings.
 FLAGS: dict[str, Flag] = {
@@ -214,6 +216,26 @@ FLAGS: dict[str, Flag] = {
         panel=_MACHINE,
         text="Process only the k-th of K shares of the videos, to split them over several jobs.",
         metavar="k/K",
+    ),
+    "progress": Flag(
+        config=ConsoleConfig,
+        field="progress",
+        panel=_MESSAGES,
+        text="auto: a bar on a terminal, lines elsewhere. json: one object per line on standard "
+        "output, in place of the table.",
+    ),
+    "quiet": Flag(
+        config=ConsoleConfig,
+        field="quiet",
+        panel=_MESSAGES,
+        text="Print errors only.",
+    ),
+    "log_file": Flag(
+        config=ConsoleConfig,
+        field="log_file",
+        panel=_MESSAGES,
+        text="Append messages, progress, results and errors to this file, with the time.",
+        metavar="FILE",
     ),
 }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.errors import ExitCode, RunError, one_line
 from jde_ray.pipelines.storage.s3_client import StorageError, expect_first_contact
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -34,15 +34,17 @@ def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) ->
         return ExitCode.REFUSED
     expect_first_contact()
     try:
-        command = typer.main.get_command(_application(target))
-        result = command.main(list(arguments), prog_name=f"jde {verb}", standalone_mode=False)
+        command = typer.main.get_command(application(target))
+        result = command.main(
+            list(arguments), prog_name=f"jde {verb}".rstrip(), standalone_mode=False
+        )
         code = result if isinstance(result, int) else ExitCode.DONE
     except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last line of defence: no traceback for users
         if os.environ.get("JDE_DEBUG") == "1":
             traceback.print_exc()
-        return _explain(error)
+        return say(*explain(error))
     if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into an exit code silently
         say(
             "interrupted; run the same command to continue, with --out FOLDER if you gave none",
@@ -62,7 +64,8 @@ def say(message: str, code: int) -> int:
     return int(code)
 
 
-def _application(target: Callable[..., Any]) -> typer.Typer:
+def application(target: Callable[..., Any]) -> typer.Typer:
+    """A verb as a typer application of its own."""
     if isinstance(target, typer.Typer):
         return target
     app = typer.Typer(add_completion=False, context_settings=CONTEXT)
@@ -70,13 +73,21 @@ def _application(target: Callable[..., Any]) -> typer.Typer:
     return app
 
 
-def _explain(error: Exception) -> int:
+def explain(error: BaseException) -> tuple[str, ExitCode]:
+    """An error as one line for the user, and the exit code of its kind."""
     if isinstance(error, RunError):
-        return say(str(error), error.exit_code)
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", ExitCode.INTERRUPTED
     if isinstance(error, StorageError):
-        return say(f"{error}; run the same command to continue", ExitCode.INTERNAL)
+        return f"{error}; run the same command to continue", ExitCode.INTERNAL
     format_message = getattr(error, "format_message", None)
-    if format_message is not None:  # typer's usage errors, whichever click they come from
-        return say(format_message(), ExitCode.REFUSED)
-    message = f"internal: {type(error).__name__}: {error} (JDE_DEBUG=1 shows where)"
-    return say(message, ExitCode.INTERNAL)
+    if format_message is None:
+        text = f"internal: {type(error).__name__}: {error} (JDE_DEBUG=1 shows where)"
+        return one_line(text), ExitCode.INTERNAL
+    # typer's usage errors, whichever click they come from
+    if nearest := getattr(error, "possibilities", None):
+        text = f"{getattr(error, 'message', '')}; did you mean {nearest[0]}?"
+    else:
+        text = format_message().replace(". Did you mean", "; did you mean")
+    return text, ExitCode.REFUSED

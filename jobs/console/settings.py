@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jde_ray.jobs.console.options import Settings, Values, build_settings
@@ -15,6 +18,7 @@ def check_weights(values: Values) -> Settings:
     Raises:
         RunError: If the weights cannot be used, or not with the settings given.
     """
+    refuse_missing(values)
     from jde_ray.pipelines.detection.settings import detection_for
 
     def given(name: str, default: Any = None) -> Any:
@@ -32,3 +36,25 @@ def check_weights(values: Values) -> Settings:
     names = ("size", "rect", "weights_sha256")
     resolved: Values = {("detection", name): getattr(chosen, name) for name in names}
     return build_settings(values | resolved)
+
+
+def refuse_missing(values: Values) -> None:
+    """Refuse weights that do not exist, before torch is imported, which takes seconds.
+
+    Raises:
+        RunError: If the weights are neither a file nor a shipped model.
+    """
+    weights = str(values.get(("detection", "weights"), DetectionConfig().weights))
+    folder = files("jde_ray.models.jde") / "pretrained"
+    entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    suffix = ".safetensors"
+    shipped = sorted(name.removesuffix(suffix) for name in entries if name.endswith(suffix))
+    if weights in shipped or Path(weights).is_file():
+        return
+    nearest = get_close_matches(weights, shipped, 1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    names = ", ".join(shipped) or "none"
+    raise RunError(
+        f"weights: {weights} is neither a file nor a shipped model (shipped: {names}){hint}",
+        ExitCode.REFUSED,
+    )

@@ -38,9 +38,14 @@ def resolve(weights: str | Path) -> Path:
     """Path of a weight file, given its path or the name of a shipped model.
 
     Raises:
-        CheckpointError: If neither exists.
+        CheckpointError: If neither exists, or the file is one for other programs.
     """
     path = Path(weights)
+    if path.suffix.lower() == ".onnx" and path.is_file():
+        raise CheckpointError(
+            f"weights: {weights} is an ONNX file; expected a YAML file that declares such files, as"
+            " docs/separate-networks.md shows"
+        )
     shipped = PRETRAINED / f"{weights}.safetensors"
     if path.is_file():
         return path

@@ -22,6 +22,7 @@ from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.output import checkpoints
 from jde_ray.pipelines.output.layout import (
     ERRORS_PREFIX,
+    RUN_KEY,
     SUMMARY_PREFIX,
     TRACKS_PREFIX,
     error_key,
@@ -36,7 +37,8 @@ from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 
 logger = logging.getLogger(__name__)
 
-_READERS = 16  # threads that read the footers of files
+_READERS = 16  # threads that read the ends of files
+_FEW = 20  # videos whose files are read for what a summary does not say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class VideoRow:
     Attributes:
         status: `done` or `failed` in this call, `skipped` or `failed before` in an earlier one.
         version: Version that changes with the content of the video's file; empty if unknown.
+        length_s: Time that the tracked frames cover, in seconds; 0 if not known.
     """
 
     video_id: str
@@ -58,6 +61,7 @@ class VideoRow:
     tracks: int = 0
     error: str | None = None
     version: str = ""
+    length_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -217,9 +221,10 @@ def _row_from(values: dict[str, Any]) -> VideoRow | None:
     """
     if values["status"] not in ("done", "skipped") or values["error"] is not None:
         return None
+    values = {"length_s": 0.0, **values}  # summaries of earlier versions have none
     row = VideoRow(**{one.name: values[one.name] for one in fields(VideoRow)})
     for one in fields(VideoRow):
-        wanted = int if one.type == "int" else str
+        wanted = {"int": int, "float": float}.get(str(one.type), str)
         if one.name != "error" and type(getattr(row, one.name)) is not wanted:
             raise ValueError(f"{one.name}: got {getattr(row, one.name)!r}")
     return replace(row, status="skipped")
@@ -231,20 +236,40 @@ def _rows(
     """Rows of videos with tracks, from the last summary, else from the footers of their files."""
     unknown = sorted(video_id for video_id in wanted if video_id not in before)
     rows = {video_id: before[video_id] for video_id in wanted if video_id in before}
+    old = [video_id for video_id, row in rows.items() if row.frames and not row.length_s]
+    if len(old) <= _FEW:  # of a version that kept no lengths; of many it would take long
+        rows |= {one: replace(rows[one], length_s=read_row(store, one).length_s) for one in old}
     if unknown:
         with ThreadPoolExecutor(_READERS) as readers:
-            read: Iterator[VideoRow] = readers.map(partial(read_row, store), unknown)
+            read_one = partial(read_row, store, vid_stride=_vid_stride(store))
+            read: Iterator[VideoRow] = readers.map(read_one, unknown)
             rows |= {row.video_id: row for row in read}
     return rows
 
 
-def read_row(store: ObjectStore, video_id: str) -> VideoRow:
-    """Row of a video with tracks, from its file's footer; an unreadable file sets `error`."""
+def _vid_stride(store: ObjectStore) -> int:
+    """The stride of the run that OUT belongs to; 1 if its record does not say."""
+    try:
+        return int(json.loads(store.get(RUN_KEY))["config"]["vid_stride"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+
+
+def read_row(store: ObjectStore, video_id: str, vid_stride: int | None = None) -> VideoRow:
+    """Row of a video with tracks, from its file's footer; an unreadable file sets `error`.
+
+    Args:
+        store: OUT.
+        video_id: The video.
+        vid_stride: Stride of the run; None: as its record says.
+    """
     key = tracks_key(video_id)
     row = VideoRow(video_id=video_id, video="", status="skipped")
     try:
         file = open_parquet(store, key)
         facts = FileFacts.of(file.metadata)
+        rate = facts.frames_per_second if facts.has_frame_rate else 0.0
+        stride = _vid_stride(store) if vid_stride is None else vid_stride
         return replace(
             row,
             frames=facts.num_frames,
@@ -252,6 +277,7 @@ def read_row(store: ObjectStore, video_id: str) -> VideoRow:
             tracks=facts.num_tracks or 0,
             rows=file.metadata.num_rows,
             version=facts.video_version,
+            length_s=round(facts.num_frames * stride / rate, 3) if rate > 0 else 0.0,
         )
     except (OSError, ValueError, KeyError, VideoError, pa.ArrowException) as error:
         text = f"{type(error).__name__}: {error}"

@@ -72,6 +72,8 @@ def _read_csv(path: Path, text: str) -> Iterator[tuple[int, str]]:
 def _read(path: Path, *, may_wait: bool) -> bytes:
     """Content of a regular file, or of a pipe (`@<(command)`) if the user named it."""
     mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise _unsupported(f"{path}: a folder, no list; it is searched if named without the @")
     if not (stat.S_ISREG(mode) or (may_wait and stat.S_ISFIFO(mode))):
         raise _unsupported(f"{path}: no regular file, thus no list")
     # the file may have been replaced by a pipe, and opening a pipe waits for a writer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import glob
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
 from jde_ray.pipelines.formats.mot import sequence_rate
 from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX, VIDEOS_PREFIX
+from jde_ray.pipelines.sources.contents import refusal
 from jde_ray.pipelines.sources.lists import read_entries
 from jde_ray.pipelines.sources.passed_over import (
     DRAWN,
@@ -64,6 +64,9 @@ class SourceSearch:
                 ExitCode.REFUSED,
             )
         try:
+            if source in ("", "@"):  # `Path("")` would be the folder that the shell stands in
+                detail = f"got {source!r}, expected a name" + (" behind the @" if source else "")
+                raise VideoError(Reason.NOT_FOUND, detail)
             if len(source) > _LONGEST_SOURCE:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
             if "\0" in source:
@@ -116,7 +119,7 @@ class SourceSearch:
         written to OUT, do not quote them.
         """
         untold: list[int] = []
-        num_told = 0
+        num_told, number = 0, 0
         for number, entry in read_entries(path, is_nested=is_nested):
             self._num_entries += 1
             if self._num_entries > _MOST_ENTRIES:
@@ -133,15 +136,27 @@ class SourceSearch:
                         untold.append(number)
                         continue
                     num_told += isinstance(found, tuple)
-                    yield found
+                    is_list = source.startswith("@")  # which names its own lines
+                    yield found if is_nested or is_list else _on_line(found, path, number)
             except RunError as error:
                 if not is_nested:
                     raise RunError(f"{path}, line {number}: {error}", error.exit_code) from error
                 untold.append(number)
+        if not number and not is_nested:
+            detail = f"{path} names no source, expected one per line"
+            yield _failure(str(path), VideoError(Reason.EMPTY, detail))
         if untold:
             more = f"{len(untold)} lines" if len(untold) > 1 else "a line"
             detail = f"{path}: no video behind {more}, the first is line {untold[0]}"
             yield _failure(f"{path}:{untold[0]}", VideoError(Reason.NOT_FOUND, detail))
+
+
+def _on_line(found: Found, path: Path, number: int) -> Found:
+    """What was found; an error says on which line of the list."""
+    if not isinstance(found, tuple):
+        return found
+    video, error = found
+    return video, VideoError(error.reason, f"{path}, line {number}: {error.detail}", error.frame)
 
 
 def _beside(path: Path, entry: str) -> str:
@@ -248,25 +263,12 @@ def _canonical(path: Path) -> str:
 
 
 def _named_file(path: Path) -> Video | Failure:
-    """The video of a file named by the user, which may have any suffix but must not be text."""
-    if not (_is_video(path.name) or is_image(path.name)) and _is_text_file(path):
-        detail = f"{_shown(str(path))} is a text, no video; a list of sources is named @{path.name}"
-        return _failure(str(path), VideoError(Reason.UNSUPPORTED_FORMAT, detail))
-    return _file(path)
-
-
-def _is_text_file(path: Path) -> bool:
-    """Whether the first bytes are UTF-8 without control characters."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
-        with path.open("rb") as file:
-            start = file.read(1024)
-    except OSError:
-        return False
-    text = start.decode(errors="ignore")  # the last character may be cut
-    is_whole = len(start) - len(text.encode()) < 4
-    return bool(text) and is_whole and all(c.isprintable() or c.isspace() for c in text)
+    """A file that is named itself may have any suffix, but not any content."""
+    video = _file(path)
+    if not isinstance(video, Video) or _is_video(path.name) or is_image(path.name):
+        return video
+    error = refusal(video, _shown(str(path)))
+    return video if error is None else _failure(str(path), error)
 
 
 def _file(path: Path) -> Video | Failure:

@@ -207,6 +207,8 @@ def list_objects(bucket: str, prefix: str, client: Any = None) -> Iterator[dict[
             return used.list_objects_v2(Bucket=bucket, Prefix=prefix, **token)  # noqa: B023
 
         answer = s3_client.call(f"list s3://{bucket}/{prefix}", page)
+        if not answer.keys() & {"Contents", "Name", "KeyCount", "IsTruncated"}:
+            raise s3_client.no_store(f"list s3://{bucket}/{prefix}")
         yield from answer.get("Contents", ())
         if not answer.get("IsTruncated"):
             return

@@ -26,13 +26,15 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 8.0
 _RETRIED_STATUS = frozenset({409, 429, 500, 502, 503, 504})
 _RETRIED_CODES = frozenset({"RequestTimeout", "SlowDown", "InternalError", "BadDigest"})
 
-_BROKEN_S = 5.0  # limit of a call after one that has reached its deadline
-_FIRST_CONTACT_S = 15.0  # limit for a command's first connection to a store
+_BROKEN_S = 5.0  # limit of a call to a store that has let the last one down
+# How long a command tries to reach a store that it has not met yet, and waits for its connection
+# and its answer: with the start of Python a mistyped address is told within ten seconds.
+_FIRST_CONTACT_S, _FIRST_CONNECTION_S, _FIRST_ANSWER_S = 6.0, 3.0, 5.0
 
 _lock = threading.Lock()
-_broken = threading.Event()  # the last call reached its deadline, so the next ones give up sooner
-_unmet = threading.Event()  # a user waits and no store has answered yet; its address may be wrong
-_clients: dict[tuple[int, str | None], Any] = {}
+_broken = threading.Event()  # the last call came to its deadline: the next ones give up sooner
+_unmet = threading.Event()  # a user waits, and no store has answered yet: its address may be wrong
+_clients: dict[tuple[int, str | None, bool], Any] = {}
 
 
 class StorageError(OSError):
@@ -54,7 +56,7 @@ def configure(endpoint: str | None) -> None:
 
 
 def expect_first_contact() -> None:
-    """Give up after 15 seconds if nothing listens at the address, until a store has answered once.
+    """Give up after some seconds where nobody answers, until a store has answered once.
 
     For the process that a user starts, so that a mistyped address is reported soon. Workers may
     start while a store is down, so they wait until the deadline from the first call on.
@@ -63,25 +65,26 @@ def expect_first_contact() -> None:
 
 
 def client() -> Any:
-    """The boto3 client of this process and endpoint; threads may share it."""
-    place = (os.getpid(), os.environ.get(ENDPOINT_VARIABLE))
+    """The boto3 client of this process and endpoint; it may be shared by threads."""
+    is_unmet = _unmet.is_set()
+    place = (os.getpid(), os.environ.get(ENDPOINT_VARIABLE), is_unmet)
     with _lock:
         if place not in _clients:
-            _clients[place] = _build_client()
+            _clients[place] = _build_client(is_unmet)
         return _clients[place]
 
 
-def _build_client() -> Any:
+def _build_client(is_unmet: bool) -> Any:
     from boto3.session import Session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
     timeout = _seconds(TIMEOUT_VARIABLE, _TIMEOUT_S)
     config = Config(
-        connect_timeout=min(timeout, 10.0),
-        read_timeout=timeout,
-        retries={"total_max_attempts": 1},  # our own retries have a deadline
-        request_checksum_calculation="when_required",  # other stores than AWS refuse trailers
+        connect_timeout=min(timeout, _FIRST_CONNECTION_S if is_unmet else 10.0),
+        read_timeout=min(timeout, _FIRST_ANSWER_S) if is_unmet else timeout,
+        retries={"total_max_attempts": 1},  # ours have a deadline
+        request_checksum_calculation="when_required",  # stores beside AWS refuse the trailers
         response_checksum_validation="when_required",
     )
     session = Session()  # the default session keeps the first credentials it finds
@@ -135,7 +138,7 @@ def call(what: str, request: Callable[[], R]) -> R:
         except Exception as error:
             final = _final(what, error)
             is_away = _nobody_listens(error)
-            if not is_away:
+            if not (is_away or _is_silent(error) or _is_nameless(error)):
                 _unmet.clear()
             if final is not None:
                 raise final from error
@@ -149,7 +152,8 @@ def call(what: str, request: Callable[[], R]) -> R:
                 again += time.monotonic() - begun  # assume that the next try takes as long
             if again >= limit:
                 _broken.set()
-                reason = f"no answer from {_address()}" if is_away else _short(error)
+                is_lost = is_away or (_is_silent(error) and _unmet.is_set())
+                reason = f"nobody answers at {_address()}" if is_lost else _short(error)
                 text = f"{what}: {reason} after {tries} tries in {spent:.0f} s"
                 raise StorageError(text) from error
             time.sleep(pause)
@@ -170,6 +174,7 @@ def _final(what: str, error: Exception) -> OSError | None:
         PartialCredentialsError,
         ResponseStreamingError,
     )
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, ClientError):
         status, code = _answer(error)
@@ -179,6 +184,8 @@ def _final(what: str, error: Exception) -> OSError | None:
         kind |= {412: ConditionError}
         meaning = f"{_MEANINGS[code]} " if code in _MEANINGS else ""
         said = f"{meaning}({_said(status, code)})" if meaning else _said(status, code)
+        if code in ("", str(status)) and not what.startswith("head "):  # S3 gives its errors names
+            said += f"; is {_address()} an S3 store?"
         return kind.get(status, StorageError)(f"{what}: {said}")
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return PermissionError(f"{what}: no AWS credentials; set them, a profile, or a role")
@@ -189,7 +196,14 @@ def _final(what: str, error: Exception) -> OSError | None:
         return StorageError(f"{what}: {error}")
     if _is_transport(error):
         return None
+    if isinstance(error, ResponseParserError):
+        return no_store(what)
     raise error
+
+
+def no_store(what: str) -> StorageError:
+    """The error for an answer that no S3 store gives, such as a web page."""
+    return StorageError(f"{what}: {_address()} answers, but not as an S3 store")
 
 
 _MEANINGS = {
@@ -213,6 +227,13 @@ def _nobody_listens(error: Exception) -> bool:
     return isinstance(error, kinds)
 
 
+def _is_silent(error: Exception) -> bool:
+    """A connection came about, and no answer."""
+    from botocore.exceptions import ReadTimeoutError
+
+    return isinstance(error, ReadTimeoutError)
+
+
 def _address() -> str:
     return os.environ.get(ENDPOINT_VARIABLE) or os.environ.get("AWS_ENDPOINT_URL") or "AWS S3"
 
@@ -233,7 +254,13 @@ def _said(status: int, code: str) -> str:
     return str(status) if code in ("", str(status)) else f"{status} {code}"
 
 
+def _is_nameless(error: Exception) -> bool:
+    """A 500 without the name of an error, which boto also makes of a web page."""
+    return bool(getattr(error, "response", None)) and _answer(error) in ((500, ""), (500, "500"))
+
+
 def _short(error: Exception) -> str:
     if getattr(error, "response", None):
-        return _said(*_answer(error))
+        question = f"; is {_address()} an S3 store?" if _is_nameless(error) else ""
+        return _said(*_answer(error)) + question
     return type(error).__name__

@@ -35,7 +35,7 @@ from jde_ray.pipelines.tracking.failures import (
 from jde_ray.pipelines.tracking.pools import Pools
 from jde_ray.pipelines.tracking.stages.start_shards import start_shards
 from jde_ray.pipelines.tracking.stalls import Watch
-from jde_ray.pipelines.tracking.time_left import ExpectedFrames
+from jde_ray.pipelines.tracking.time_left import ExpectedFrames, Pace
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ class Progress:
         seconds: Time since the run started.
         seconds_left: Estimate from the rate since the first frames, the headers of the videos that
             were opened and the file sizes of the others; None before there is one.
+        frames_left: Frames still to come by that estimate; None before there is one.
+        drawn: Videos drawn so far, and videos to draw; None while the run tracks.
     """
 
     videos: int
@@ -65,6 +67,8 @@ class Progress:
     frames: int
     seconds: float
     seconds_left: float | None = None
+    frames_left: int | None = None
+    drawn: tuple[int, int] | None = None
 
 
 class Attempts:
@@ -107,7 +111,7 @@ class Attempts:
         self._num_videos, self.frames = 0, 0
         self._arrived: set[str] = set()
         self._expected = ExpectedFrames([], config)
-        self._first_frames: tuple[float, int] | None = None  # time of the first ones, and number
+        self._pace = Pace()
         self._started = time.perf_counter()
         self._trouble: Exception | None = None
         self._halted: str | None = None  # why nothing can be written
@@ -264,10 +268,7 @@ class Attempts:
 
     def _report(self) -> Progress:
         now = time.perf_counter()
-        if self._first_frames is None and self.frames:
-            self._first_frames = now, self.frames
-        since, first = self._first_frames or (now, self.frames)
-        rate = (self.frames - first) / (now - since) if now > since else 0.0
+        self._pace.note(now, self.frames)
         left = self._expected.left(self.frames)
         return Progress(
             self._num_videos,
@@ -275,8 +276,22 @@ class Attempts:
             self._num_skipped,
             self.frames,
             now - self._started,
-            left / rate if left is not None and rate > 0 else None,
+            None if left is None else self._pace.seconds_for(left),
+            left,
         )
+
+    def report_drawn(self, drawn: int, of: int, seconds: float) -> None:
+        """Report how many videos are drawn.
+
+        Args:
+            drawn: Videos that are drawn.
+            of: Videos to draw in this run.
+            seconds: Seconds since the first of them was begun.
+        """
+        if self._progress is not None:
+            left = seconds / drawn * (of - drawn) if drawn else None
+            report = replace(self._report(), seconds_left=left, frames_left=0, drawn=(drawn, of))
+            self._progress(report)
 
     def _collect(self, shards: Sequence[Any], videos: dict[str, Video]) -> None:
         """Collect the outcomes of the shards, with the run's own videos instead of their copies.

@@ -126,8 +126,11 @@ def render_all(
     read_frames: FrameReader,
     cpus: float,
     resources: ResourceConfig = ResourceConfig(),
+    report: Callable[[int, int], None] = lambda drawn, of: None,
 ) -> int:
     """Draw the missing videos, as Ray tasks of `cpus` CPUs each; returns the number of videos.
+
+    `report` is called with the numbers of videos that are drawn and that are to be drawn.
 
     Raises:
         RunError: If a video could not be drawn, after the others were.
@@ -140,6 +143,7 @@ def render_all(
     failed: list[str] = []
     waiting = list(tasks)
     while waiting:
+        report(len(tasks) - len(waiting), len(tasks))
         (done, *_), waiting = ray.wait(waiting)
         try:
             ray.get(done)

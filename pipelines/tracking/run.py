@@ -157,6 +157,11 @@ class Run:
         Raises:
             RunError: If a video could not be drawn, after the others were.
         """
+        began = time.perf_counter()
+
+        def report(drawn: int, of: int) -> None:
+            self.attempts.report_drawn(drawn, of, time.perf_counter() - began)
+
         self.num_drawn = render_all(
             self.store,
             self.videos,
@@ -164,6 +169,7 @@ class Run:
             read_frames,
             self._decoder_cpus,
             self._resources,
+            report,
         )
 
     def finish(self) -> Summary:

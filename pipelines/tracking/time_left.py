@@ -1,4 +1,4 @@
-"""Estimates the remaining frames of a run from file headers and sizes."""
+"""The time left of a run: frames still to come, by file headers and sizes, and their pace."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Sequence
 
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.structures import Video
+
+# In the first seconds the frames of several detectors arrive together, after they were loaded: a
+# pace measured then promises an end within seconds.
+_SETTLING_S = 2.0
 
 
 class ExpectedFrames:
@@ -49,3 +53,25 @@ class ExpectedFrames:
             share = len(self._unopened) / self._opened
         total = self._frames * (1 + share)
         return max(0, round(total - self._done_before - frames))
+
+
+class Pace:
+    """Frames per second since the first ones arrived, without the start of the workers."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None  # when they came, and how many
+        self._now, self._frames = 0.0, 0
+
+    def note(self, now: float, frames: int) -> None:
+        """Note that `frames` are done at the time `now`, in seconds."""
+        if self._first is None and frames:
+            self._first = now, frames
+        self._now, self._frames = now, frames
+
+    def seconds_for(self, frames: int) -> float | None:
+        """Seconds that so many frames will take; None before the pace is known."""
+        if self._first is None:
+            return None
+        since, first = self._first
+        passed, done = self._now - since, self._frames - first
+        return frames * passed / done if done > 0 and passed >= _SETTLING_S else None

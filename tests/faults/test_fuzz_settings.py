@@ -25,7 +25,7 @@ from typer.main import get_command
 
 from jde_ray.jobs import cli
 from jde_ray.jobs.console import options, run_flags
-from jde_ray.jobs.console.runner import _application
+from jde_ray.jobs.console.runner import application
 from jde_ray.models.tracking.registry import CONFIGS
 from jde_ray.pipelines.detection import settings as detection_settings
 from jde_ray.pipelines.errors import ExitCode
@@ -137,7 +137,7 @@ def service_file(dice: random.Random, folder: Path) -> Path:
 
 def flags(dice: random.Random, verb: str) -> list[str]:
     """Random flags of a verb, most of them there, with values that most of them do not want."""
-    command: Any = get_command(_application(getattr(*_place(verb))))
+    command: Any = get_command(application(getattr(*_place(verb))))
     known = sorted({o for p in command.params for o in p.opts if o.startswith("--")})
     known = [name for name in known if name not in ("--help", "--address", "--config")]
     arguments = [dice.choice(TEXTS) for _ in range(dice.choice((0, 1, 1, 2)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from places import ROOT
 
 from jde_ray.jobs import cli, doctor
 from jde_ray.jobs import track as track_job
+from jde_ray.jobs.console import progress as progress_module
 from jde_ray.jobs.console import runner
 from jde_ray.pipelines.config import VERSION, DetectionConfig, OutputConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -58,6 +60,12 @@ def summary(out: str, exit_code: ExitCode, rows: list[VideoRow]) -> Summary:
         errors=errors,
         exit_code=exit_code,
     )
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A slow machine prints no line about a step between what a test looks for."""
+    monkeypatch.setattr(progress_module, "PATIENCE_S", 3600.0)
 
 
 @pytest.fixture
@@ -181,6 +189,113 @@ def test_saved_detections_are_searched_once_and_handed_on(
     assert handed == [(["a"], "det.txt")]
 
 
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_takes_h(verb, capsys):
+    assert cli.run([verb, "-h"]) == 0
+    assert f"Usage: jde {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        (["trak", "x.mp4"], "; did you mean track?"),
+        (["Serve"], "; did you mean serve?"),
+        (["--hlep"], "; did you mean --help?"),
+        (["version"], "; did you mean --version?"),
+        (["videos/x.mp4", "--out", "o"], "; did you mean jde track videos/x.mp4 --out o?"),
+        (["@list.txt"], "; did you mean jde track @list.txt?"),
+        (["zebra"], "doctor, --help"),
+        (["track", "x", "--ovrwrite"], "No such option: --ovrwrite; did you mean --overwrite?"),
+        (["track", "x", "--save-vidoe"], "did you mean --save-video?"),
+        (["bench", "netwrk"], "No such command 'netwrk'; did you mean 'network'?"),
+        (["track", "a.mp4", "--weights", "smal"], "(shipped: small); did you mean small?"),
+    ],
+)
+def test_a_misspelt_word_gets_the_nearest_one(arguments, end, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "a.mp4", 1)
+    assert cli.run(arguments) == ExitCode.REFUSED
+    assert one_error(capsys).endswith(end)
+
+
+def test_the_first_word_comes_before_torch_and_ray_are_imported(tmp_path):
+    """They take seconds each, on a busy machine half a minute."""
+    code = (
+        "import sys\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name in ('torch', 'ray'):\n"
+        "            import time; time.sleep(1)\n"
+        "            sys.exit(7)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "from jobs.cli import run\n"
+        "run(sys.argv[1:])"
+    )
+    video = write_video(tmp_path / "a.mp4", 1)
+    for more, said in (
+        (["--progress", "auto"], "1 video: loading the network"),
+        (["--quiet"], ""),
+    ):
+        command = [sys.executable, "-c", code, "track", str(video), "--out", str(tmp_path / "o")]
+        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, check=False)
+        assert done.returncode == 7, done.stderr
+        assert done.stderr.decode().splitlines()[-1:] == ([said] if said else [])
+        assert done.stdout == b""
+    assert not (tmp_path / "o").exists()  # nothing was written yet
+
+
+def test_an_out_that_cannot_be_reached_is_refused_before_anything_starts(capsys, run_track):
+    from jde_ray.pipelines.storage import s3_client
+
+    def nobody() -> None:
+        raise s3_client.StorageError("list s3://b/o/run.json: nobody answers at http://x:1")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3_client, "client", nobody)
+        code, calls = run_track("--out", "s3://b/o")
+    assert (code, calls) == (ExitCode.REFUSED, [])
+    said = one_error(capsys)
+    assert said.startswith("out: s3://b/o cannot be used (list s3://b/o/run.json: nobody answers")
+
+
+def test_json_is_all_that_a_run_prints_on_standard_output(run_track, capsys):
+    rows = [VideoRow(video_id="b", video="/b", status="failed", error="truncated: too short")]
+    code, _ = run_track(
+        "--out", "o", "--progress", "json", rows=rows, exit_code=ExitCode.SOME_FAILED
+    )
+    out, err = capsys.readouterr()
+    objects = [json.loads(line) for line in out.splitlines()]
+    assert [one["event"] for one in objects] == ["start", "progress", "video", "end"]
+    assert objects[-1]["exit_code"] == code == 3
+    assert objects[0]["videos"] == 1
+    assert err == "jde: /b: truncated: too short (frame 7)\n"
+    run_track("--out", "o", "--progress", "json", raises=RunError("out: no", ExitCode.REFUSED))
+    out, err = capsys.readouterr()
+    end = json.loads(out.splitlines()[-1])
+    assert (end["event"], end["exit_code"], end["error"]) == ("end", 2, "out: no")
+    assert err == "jde: error: out: no\n"
+
+
+def test_a_quiet_run_prints_errors_only(run_track, capsys, tmp_path):
+    rows = [VideoRow(video_id="b", video="/b", status="failed", error="truncated: too short")]
+    run_track("--out", "o", "--quiet", "--log-file", "run.log", rows=rows)
+    assert capsys.readouterr() == ("", "jde: /b: truncated: too short (frame 7)\n")
+    text = (tmp_path / "run.log").read_text()
+    assert "looking for videos in a.mp4" in text
+    assert "1/2 videos, 30 frames" in text
+    assert "report: o/report.html" in text
+    run_track("--out", "o", "--quiet", "--log-file", "run.log", raises=TypeError("inside"))
+    assert one_error(capsys) == "internal: TypeError: inside (JDE_DEBUG=1 shows where)"
+    assert (tmp_path / "run.log").read_text().endswith("ERROR inside\n")
+    assert run_track("--out", "o", "--log-file", "no/run.log")[0] == ExitCode.REFUSED
+    assert "log-file: no/run.log cannot be written" in one_error(capsys)
+
+
+def test_an_interrupt_is_in_the_log_file(run_track, tmp_path):
+    run_track("--out", "o", "--log-file", "run.log", exit_code=ExitCode.TERMINATED)
+    assert "ERROR interrupted; run the same command" in (tmp_path / "run.log").read_text()
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from jobs.cli import run; run(['--help']); "
@@ -237,7 +352,9 @@ def test_flags_reach_the_dataflow(run_track, capsys):
 
 def test_failed_videos_are_listed_a_line_each(run_track, capsys):
     rows = [
-        VideoRow(video_id="a-1", video="/v/a.mp4", status="done", frames=10, rows=3, tracks=1),
+        VideoRow(
+            video_id="a-1", video="/v/a.mp4", status="done", frames=10, rows=3, tracks=1, length_s=5
+        ),
         VideoRow(
             video_id="b-2", video="/v/b[1].mp4", status="failed", error="truncated: too short"
         ),
@@ -246,7 +363,7 @@ def test_failed_videos_are_listed_a_line_each(run_track, capsys):
     assert code == 3
     out, err = capsys.readouterr()
     assert "jde: /v/b[1].mp4: truncated: too short (frame 7)" in err.splitlines()
-    assert any(line.split() == ["a-1", "10", "1", "3", "done"] for line in out.splitlines())
+    assert any(line.split() == ["a-1", "1", "10", "0:05"] for line in out.splitlines())
     assert any(line.split() == ["b-2", "failed", "(truncated)"] for line in out.splitlines())
     assert "left out: 1 boxes of tracks, too small (--min-box-area)" in out
     assert "2 frames were damaged" in out

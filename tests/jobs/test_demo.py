@@ -81,6 +81,19 @@ def test_a_refusal_is_one_line_before_any_work(tmp_path, capsys, arguments, mess
     assert not out.exists()
 
 
+def test_it_says_at_once_what_will_happen(tmp_path, capsys, monkeypatch):
+    from jde_ray.pipelines.detection import settings
+
+    def import_of_torch(weights):
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"renders three street scenes of 3 s into {tmp_path}" in said
+        raise ValueError("enough")
+
+    monkeypatch.setattr(settings, "detection_for", import_of_torch)
+    assert run_verb(demo, "demo", ["--out", str(tmp_path), "--seconds", "3"]) == 2
+    assert "enough" in capsys.readouterr().err
+
+
 @pytest.mark.ray
 def test_the_demo_runs_on_ray_and_names_what_it_wrote(tmp_path, ray_cluster):
     console = Console(record=True, width=100)

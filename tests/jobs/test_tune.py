@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jde_ray.jobs import cli
+from jde_ray.jobs.console import progress as progress_module
 from jde_ray.jobs.console.options import build_settings, collect
 from jde_ray.jobs.tune import _space
 from jde_ray.models.tracking.config import TrackingConfig
@@ -33,6 +34,12 @@ def tree(folder: Path) -> Path:
             text = "".join(lines).format(*values * 15)
             (folder / name / kind / f"{kind}.txt").write_text(text)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A slow machine prints no line about a step between what a test looks for."""
+    monkeypatch.setattr(progress_module, "PATIENCE_S", 3600.0)
 
 
 @pytest.mark.ray

@@ -107,6 +107,7 @@ class VideoSession:
         self._counts = Counts()
         self._track_ids: set[int] = set()
         self._seconds = 0.0
+        self._length_s = 0.0
         self._since = time.perf_counter()
         self._parts: list[dict[str, str]] = []
         self._kept_frames = 0  # at the last checkpoint
@@ -139,6 +140,7 @@ class VideoSession:
             raise ValueError(text) from error
         self._counts, self._seconds = deepcopy(checkpoint.counts), checkpoint.seconds
         self._track_ids = set(checkpoint.track_ids.tolist())
+        self._length_s = checkpoint.next_frame / checkpoint.info.frames_per_second
         self._parts, self._kept_frames = list(checkpoint.parts), self._counts.frames
         self._waiting = self._reorder_from(checkpoint.next_chunk)
 
@@ -225,6 +227,7 @@ class VideoSession:
         self._writer.write_detections(frame, time_s, found)
         self._writer.write(TrackedFrame(frame, time_s, tracks, kept))
         self._counts.frames += 1
+        self._length_s = time_s + self._config.vid_stride / info.frames_per_second
         self._counts.detections += len(found)
         self._counts.rows += len(tracks)
         self._track_ids.update(tracks.track_id.tolist())
@@ -312,7 +315,7 @@ class VideoSession:
         if self._tracker is not None:
             self._counts.drop("degenerate_box", self._tracker.num_degenerate)
         seconds = self._seconds + time.perf_counter() - self._since
-        self.outcome = VideoOutcome(self.video, self._counts, seconds, error)
+        self.outcome = VideoOutcome(self.video, self._counts, seconds, error, self._length_s)
         self.close()
         if self._parts and error is not None:
             clear(self._store, self.video.video_id)

@@ -19,7 +19,7 @@ from jde_ray.jobs.console.options import (
     place_of,
 )
 from jde_ray.jobs.console.run_flags import FLAGS
-from jde_ray.jobs.console.runner import _application
+from jde_ray.jobs.console.runner import application
 from jde_ray.jobs.console.settings import check_weights
 from jde_ray.jobs.track import track
 from jde_ray.models.tracking.config import TrackingConfig
@@ -42,6 +42,7 @@ TRACK_OPTIONS = {
     "--from-detections",
     "--gpus-per-detector",
     "--help",
+    "--log-file",
     "--imgsz",
     "--rect",
     "--no-rect",
@@ -57,6 +58,8 @@ TRACK_OPTIONS = {
     "--out",
     "--overwrite",
     "--precision",
+    "--progress",
+    "--quiet",
     "--resize",
     "--retry-errors",
     "--save-detections",
@@ -105,6 +108,9 @@ OTHER_VALUES = {
     "save_mot": (True, True),
     "save_embeddings": (True, True),
     "save_detections": (True, True),
+    "progress": ("json", "json"),
+    "quiet": (True, True),
+    "log_file": ("run.log", "run.log"),
 }
 
 
@@ -116,6 +122,7 @@ def get(settings: Settings, flag: str) -> object:
         "tracking": settings.track.tracking,
         "resources": settings.resources,
         "outputs": settings.outputs,
+        "console": settings.console,
     }[section]
     return getattr(config, field)
 
@@ -134,7 +141,7 @@ def typed_flags(*, flags: Given) -> Given:
 
 
 def test_the_option_list_is_frozen():
-    command = get_command(_application(track))
+    command = get_command(application(track))
     names = [
         name for p in command.params for name in [*p.opts, *p.secondary_opts] if name[0] == "-"
     ]

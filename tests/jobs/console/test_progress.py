@@ -8,10 +8,8 @@ import pytest
 from rich.console import Console
 
 from jde_ray.jobs.console import progress as _display
-from jde_ray.jobs.console.progress import MAX_NAMES, MAX_TABLE_ROWS, Display, describe, show_summary
-from jde_ray.pipelines.errors import ExitCode
-from jde_ray.pipelines.output.summary import Summary
-from jde_ray.pipelines.output.work import VideoRow
+from jde_ray.jobs.console.messages import ConsoleConfig
+from jde_ray.jobs.console.progress import Countdown, Display, describe
 from jde_ray.pipelines.tracking.attempts import Progress
 
 
@@ -68,44 +66,83 @@ def test_a_run_without_work_shows_no_progress(capsys):
     assert capsys.readouterr().err == ""
 
 
-def shown(capsys, **values) -> tuple[str, str]:
-    empty = dict.fromkeys(("frames", "damaged", "detections", "rows", "tracks"), 0)
-    counts = {f"videos_{name}": 0 for name in ("done", "failed", "skipped")}
-    given = {"out": "o", "dropped": {}, "seconds": {"wall": 2.0}, "frames_per_second": {}}
-    show_summary(Summary(**given | empty | counts | values))
-    return tuple(capsys.readouterr())
+def test_drawing_reports_itself():
+    report = Progress(4, 4, 0, 300, 10.0, seconds_left=61.0, frames_left=0, drawn=(1, 3))
+    assert describe(report) == "tracked; 1/3 videos drawn, 1:01 left"
 
 
-def test_ten_thousand_videos_of_earlier_calls_are_no_ten_thousand_lines(capsys):
-    rows = [VideoRow(video_id=f"v-{i}", video="", status="skipped") for i in range(5000)]
-    rows += [
-        VideoRow(video_id=f"w-{i}", video="", status="failed before", error="x") for i in range(99)
-    ]
-    changed = [f"/v/{i}.mp4" for i in range(900)]
-    counts = {"videos_skipped": 5000, "videos_failed_before": 99}
-    out, err = shown(capsys, videos=rows, changed=changed, **counts)
-    assert len(out.splitlines()) < 12
-    assert err == ""
-    assert "0 done, 0 failed, 5000 done before, 99 failed before" in out
-    assert "900 done before have a changed file" in out.replace("\n", " ")
-    assert "/v/4.mp4 and 895 more; --overwrite processes them again" in " ".join(out.split())
+def test_without_a_pace_the_frames_that_are_left_say_nothing_of_the_time():
+    assert describe(Progress(4, 1, 0, 300, 10.0, frames_left=900)).endswith("? left")
 
 
-def test_many_failures_are_so_many_lines_and_a_number(capsys):
-    error = {"video": "v", "reason": "decode", "detail": "x", "frame": None}
-    rows = [VideoRow(video_id="a", video="a", status="skipped", error="tracks/a: bad")] * 9
-    _, err = shown(capsys, videos_failed=1000, errors=[error] * 1000, videos=rows)
-    lines = err.splitlines()
-    assert len(lines) == MAX_TABLE_ROWS + 1 + MAX_NAMES + 1
-    assert lines[MAX_TABLE_ROWS] == "jde: ... and 950 more failed, see summary.json"
-    assert lines[-1] == "jde: ... and 4 more like that"
+def test_the_time_left_falls_with_the_clock_and_over_small_changes():
+    countdown, shown = Countdown(), []
+    for second in range(100):
+        jitter = 1.06 if second % 2 else 0.97  # the pace of a busy machine
+        countdown.update((100 - second) * jitter, second)
+        shown += [countdown.left(second), countdown.left(second + 0.5)]
+    assert shown == sorted(shown, reverse=True)
+    countdown.update(500.0, 100)  # a long video was opened: that is no jitter
+    assert countdown.left(100) == 500.0
+    assert countdown.left(700) == 0.0
+    countdown.update(None, 701)
+    assert countdown.left(701) is None
 
 
-def test_what_is_left_out_says_what_it_is_and_a_stopped_run_counts_its_frames(capsys):
-    dropped = {"min_box_area": 52, "max_detections": 3, "other": 1}
-    out, _ = shown(
-        capsys, dropped=dropped, frames=7, frames_seen=1602, exit_code=ExitCode.TERMINATED
-    )
-    assert "52 boxes of tracks, too small (--min-box-area)" in out
-    assert "1602 frames in 2.0 s (801.0 frames/s)" in out
-    assert "report.html" not in out
+def test_a_step_is_told_if_it_lasts_and_a_short_one_is_not(capsys, monkeypatch):
+    monkeypatch.setattr(_display, "PATIENCE_S", 3600.0)
+    with Display(Console(file=io.StringIO())) as display:
+        display.doing("looking for videos")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(_display, "PATIENCE_S", 0.0)
+    with Display(Console(file=io.StringIO())) as display:
+        display.doing("starting Ray")
+        display._view._timer.join()
+    assert capsys.readouterr().err == "starting Ray\n"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_bar_moves_with_frames_and_its_line_fits(width, monkeypatch):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=width, legacy_windows=False)
+    report = Progress(400, 12, 96, 123456, 122.0, seconds_left=4800.0, frames_left=123456)
+    with Display(console) as display:
+        display.doing("looking for videos in recordings/")
+        display(report)
+        task = display._view._bar.tasks[0]
+        assert (task.completed, task.total) == (123456, 2 * 123456)
+        display._view._bar.refresh()
+    text = screen.getvalue()
+    assert "looking for videos in recordings/" in text
+    line = "12/400 videos (96 done before), 123456 frames, 1011.9 frames/s, 1:20:00 left"
+    assert len(line) < 80
+    assert (line if width >= 80 else " 12/400 videos, 1:20:00 left") in text
+    assert "\u2026" not in text  # nothing is cut
+
+
+@pytest.mark.parametrize(
+    ("config", "lines"),
+    [
+        ({"progress": "none"}, 0),
+        ({"quiet": True}, 0),
+        ({"progress": "lines"}, 1),
+        ({"progress": "lines", "quiet": True}, 1),
+        ({"progress": "json"}, 0),
+    ],
+)
+def test_progress_can_be_switched_off_or_be_lines_on_a_terminal(config, lines, capsys):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100)
+    with Display(console, ConsoleConfig(**config)) as display:
+        display(progress(2, 40, 2.0))
+    assert screen.getvalue() == ""
+    assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+def test_a_dumb_terminal_gets_lines(capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    screen = io.StringIO()
+    with Display(Console(file=screen, force_terminal=True, width=100)) as display:
+        display(progress(2, 40, 2.0))
+    assert screen.getvalue() == ""
+    assert "2/4 videos" in capsys.readouterr().err

@@ -90,3 +90,10 @@ def test_keys_that_do_not_fit_are_named(saved, tmp_path, change, message):
 def test_a_size_that_is_no_multiple_of_32_is_refused(saved):
     with pytest.raises(weights.CheckpointError, match="multiples of 32"):
         weights.load(saved, (600, 320))
+
+
+def test_an_onnx_file_needs_its_declaration(tmp_path):
+    path = tmp_path / "detector.onnx"
+    path.write_bytes(b"\x08\x09" * 99)
+    with pytest.raises(weights.CheckpointError, match=r"is an ONNX file; expected a YAML file"):
+        weights.load(path)

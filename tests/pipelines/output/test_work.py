@@ -15,6 +15,7 @@ from fakes import Script
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
+from jde_ray.pipelines.output import work as work_module
 from jde_ray.pipelines.output.checkpoints import find_videos as with_checkpoints
 from jde_ray.pipelines.output.layout import (
     detections_key,
@@ -327,6 +328,32 @@ def test_the_folder_is_added_up_over_all_calls(tmp_path: Path) -> None:
         [str(tmp_path / "more")], str(tmp_path / "out"), fakes.CONFIG, components=fakes.COMPONENTS
     )
     assert (other.folder.videos, other.folder.frames, len(other.videos)) == (3, 60, 1)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_length_of_a_video_is_that_of_the_frames_tracked(
+    tmp_path: Path, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes.archive(tmp_path / "in", a=Script(frames=50))
+    config = replace(fakes.CONFIG, vid_stride=stride)
+    given: dict[str, Any] = {"components": fakes.COMPONENTS}
+    out, summary = tmp_path / "out", tmp_path / "out/summary.json"
+    lengths = []
+    for _ in range(2):
+        done = reference.track([str(tmp_path / "in")], str(out), config, **given)
+        lengths += [row.length_s for row in done.videos]
+    values = json.loads(summary.read_text())
+    del values["videos"][0]["length_s"]  # an earlier version wrote it
+    for few in (0, 1):
+        monkeypatch.setattr(work_module, "_FEW", few)
+        summary.write_text(json.dumps(values))
+        done = reference.track([str(tmp_path / "in")], str(out), config, **given)
+        assert [row.frames for row in done.videos] == [50 // stride]
+        lengths += [row.length_s for row in done.videos]
+    summary.unlink()
+    done = reference.track([str(tmp_path / "in")], str(out), config, **given)
+    lengths += [row.length_s for row in done.videos]
+    assert lengths == [2.0, 2.0, 0.0, 2.0, 2.0]
 
 
 def test_what_failed_before_is_no_failure_of_this_call(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from made_videos import write_images
+from made_videos import write_images, write_video
 
 from jde_ray.pipelines import names as names_module
 from jde_ray.pipelines.config import ResourceConfig
@@ -233,8 +233,44 @@ def test_a_text_is_no_video_but_may_be_a_list(archive, monkeypatch):
     Path("list.txt").write_text("cam1/a.mp4\n")
     with pytest.raises(RunError, match=r"list.txt is a text, no video; .* is named @list.txt"):
         find_videos("list.txt")
-    Path("recording").write_bytes(b"\x47\x40\x00\x10" * 100)  # no suffix, and no text
+    write_video(archive / "made.mp4", 2).rename("recording")  # no suffix
     assert [v.name for v in find_videos("recording").videos] == ["recording"]
+    content = Path("recording").read_bytes()
+    Path("cut.dat").write_bytes(content[: len(content) // 2])  # the run says what is wrong with it
+    assert [v.name for v in find_videos("cut.dat").videos] == ["cut"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "detail"),
+    [
+        ("letter.docx", b"PK\x03\x04" + bytes(500), "no video file; expected mp4, mov, mkv"),
+        ("model.onnx", bytes(range(256)) * 9, "no video file; expected mp4, mov, mkv"),
+        ("nothing.bin", b"", "the file has 0 bytes"),
+    ],
+)
+def test_what_is_no_video_is_refused_when_it_is_named(archive, monkeypatch, name, content, detail):
+    """Ray was started first, which takes half a minute."""
+    monkeypatch.chdir(archive)
+    Path(name).write_bytes(content)
+    with pytest.raises(RunError, match=f"no video found: {name}: {detail}") as caught:
+        find_videos(name)
+    assert caught.value.exit_code == ExitCode.REFUSED
+    found = find_videos([name, "cam1"])
+    assert len(found.videos) == len(found.failures) == 1
+
+
+def test_a_pipe_is_not_waited_for(archive, monkeypatch):
+    monkeypatch.chdir(archive)
+    os.mkfifo("pipe")
+    assert len(find_videos("pipe").videos) == 1
+
+
+def test_no_name_is_no_folder(archive, monkeypatch):
+    """`jde track "$UNSET"` tracked everything in the working directory."""
+    monkeypatch.chdir(archive)
+    for source, detail in (("", "got '', expected a name"), ("@", "expected a name behind the @")):
+        with pytest.raises(RunError, match=detail):
+            find_videos(source)
 
 
 def change_a_picture(folder):

@@ -183,3 +183,31 @@ def test_any_list_ends_with_videos_and_one_line_each(tmp_path_factory, lines, mo
         assert video.uri.isprintable()
         assert str(error).isprintable()
         json.dumps(video.uri).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("@list.txt", "", "list.txt names no source, expected one per line"),
+        ("@list.txt", "# all of them are comments\n\n", "list.txt names no source"),
+        ("list.csv", "source\n", "list.csv names no source"),
+        ("@list.txt", "\n# a\nno.mp4\nneither.mp4\n", "list.txt, line 3: no.mp4 does not exist"),
+        ("@none.txt", None, "none.txt: no such file"),
+        ("@.", None, "a folder, no list; it is searched if named without the @"),
+    ],
+)
+def test_a_list_without_a_video_says_why(
+    folder: Path, name: str, content: str | None, message: str
+) -> None:
+    if content is not None:
+        Path(name.removeprefix("@")).write_text(content)
+    with pytest.raises(RunError) as caught:
+        find_videos(name)
+    assert message in str(caught.value)
+
+
+def test_an_error_of_a_list_says_its_line_and_the_run_goes_on(folder: Path) -> None:
+    found = search("good.mp4\nno.mp4\n")
+    ((_, error),) = found.failures
+    assert str(error) == "not_found: list.txt, line 2: no.mp4 does not exist"
+    assert len(found.videos) == 1

@@ -3,10 +3,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -365,7 +368,7 @@ def test_a_wrong_address_is_told_soon_but_an_outage_is_waited_for(
     s3_client.expect_first_contact()
     with pytest.raises(StorageError, match=r"list b: no answer from http://x:1 after . tries"):
         s3_client.call("list b", failing(away * 99))
-    assert sum(clock) <= 15
+    assert sum(clock) <= 6
     s3_client._broken.clear()
     for answer in ([], [refusal(404)], [refusal(503)]):  # somebody is there
         s3_client.expect_first_contact()
@@ -386,6 +389,71 @@ def test_a_host_that_swallows_connections_is_told_soon_too(
     s3_client.expect_first_contact()
     with pytest.raises(StorageError, match=r"no answer from .* after 1 tries in 10 s"):
         s3_client.call("list b", request)
+
+
+def test_a_host_that_never_answers_is_told_soon_but_not_once_it_was_met(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database or an ssh server takes the connection and waits."""
+    monkeypatch.setenv(s3_client.ENDPOINT_VARIABLE, "http://x:22")
+    silent = [ReadTimeoutError(endpoint_url="http://x:22")]
+    s3_client.expect_first_contact()
+    with pytest.raises(StorageError, match="list b: nobody answers at http://x:22 after"):
+        s3_client.call("list b", failing(silent * 99))
+    assert sum(clock) <= 6
+    s3_client._broken.clear()
+    s3_client._unmet.clear()
+    clock.clear()
+    assert s3_client.call("list b", failing(silent * 12)) == "content"
+    assert sum(clock) > 60
+
+
+def test_the_first_contact_is_less_patient_than_those_that_follow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    s3_client.expect_first_contact()
+    first = s3_client.client()
+    s3_client._unmet.clear()
+    later = s3_client.client()
+    assert first.meta.config.connect_timeout + first.meta.config.read_timeout < 10
+    assert later.meta.config.read_timeout == 20
+    assert later is s3_client.client()
+
+
+@pytest.mark.parametrize("page", ["<html>hello</html>", "<html><br>hello</html>", None])
+def test_a_web_server_is_no_store(
+    page: str | None, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3_client.expect_first_contact()
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404 if page is None else 200)
+            self.end_headers()
+            self.wfile.write((page or "not here").encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    place = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv(s3_client.ENDPOINT_VARIABLE, place)
+    expected = {
+        "<html>hello</html>": f"{place} answers, but not as an S3 store",
+        "<html><br>hello</html>": f"500; is {place} an S3 store? after",  # boto calls it a 500
+        None: f"404; is {place} an S3 store?",
+    }[page]
+    try:
+        with pytest.raises(OSError, match=re.escape(expected)):
+            list(open_store("s3://bucket/out").list("run.json"))
+    finally:
+        server.shutdown()
+    assert sum(clock) <= 6
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from made_videos import write_video
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
-from jde_ray.pipelines.tracking.time_left import ExpectedFrames
+from jde_ray.pipelines.tracking.time_left import ExpectedFrames, Pace
 from jde_ray.pipelines.video.chunks import decode_segment
 
 VIDEOS = [Video(f"/v/{n}.mp4", str(n), num_bytes=100 * n) for n in (1, 2, 3)]
@@ -47,3 +47,32 @@ def test_a_header_tells_the_frames_of_files_and_of_folders(tmp_path: Path) -> No
         chunk = next(frame_chunks(decode_segment, Segment(video), fakes.CONFIG, ResourceConfig()))
         found.append(chunk.info.num_frames)
     assert found == [30, 30]
+
+
+def test_the_pace_is_not_told_before_it_has_settled() -> None:
+    """Frames of several detectors arrive together: the first estimates were `0:00 left`."""
+    pace = Pace()
+    assert pace.seconds_for(100) is None
+    pace.note(20.0, 16)  # the network was loaded for 20 s, which counts for nothing
+    assert pace.seconds_for(100) is None
+    pace.note(20.01, 32)
+    assert pace.seconds_for(100) is None
+    pace.note(24.0, 16 + 80)
+    assert pace.seconds_for(100) == 5.0
+
+
+def test_at_an_even_pace_the_time_left_falls_with_the_clock() -> None:
+    expected, pace = ExpectedFrames(VIDEOS, fakes.CONFIG), Pace()
+    for video in VIDEOS:
+        expected.learn(video.video_id, 1000)
+    left = []
+    for second in range(100):
+        frames = 30 * second + 16 * (second % 3)  # a chunk comes now and then
+        pace.note(float(second), frames)
+        remaining = expected.left(frames)
+        assert remaining is not None
+        left.append(pace.seconds_for(remaining))
+    known = [seconds for seconds in left[15:] if seconds is not None]
+    assert len(known) == 85
+    assert all(abs(seconds - (85 - i)) < 10 for i, seconds in enumerate(known))
+    assert all(later < sooner for sooner, later in zip(known[::6], known[6::6], strict=False))
