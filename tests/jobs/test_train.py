@@ -15,7 +15,7 @@ import yaml
 from typer.main import get_command
 
 from jde_ray.jobs.cli import run
-from jde_ray.jobs.console.runner import _application
+from jde_ray.jobs.console.runner import application
 from jde_ray.jobs.train import _labels_folder, change
 from jde_ray.jobs.train import train as verb
 from jde_ray.pipelines.training.recipe import parse_recipe
@@ -81,7 +81,7 @@ def train(recipe, data, *options):
 
 
 def test_the_option_list_is_frozen():
-    command = get_command(_application(verb))
+    command = get_command(application(verb))
     names = [name for p in command.params for name in [*p.opts, *p.secondary_opts]]
     assert {*names, "-h", "--help"} == OPTIONS
 
