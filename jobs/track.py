@@ -106,11 +106,11 @@ def track(
     values = collect(flags, config)
     settings = build_settings(values)
     configure(settings.resources.s3_endpoint)
-    named = _one_of(sources, from_detections)
-    out = out or next_folder(named)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
     with Messages(settings.console) as messages:
         with Display(config=settings.console, messages=messages) as display:
+            named = _one_of(sources, from_detections)
+            out = out or next_folder(named)
             if from_detections:
                 settings, run = _from_saved(values, named, out, display)
             else:
