@@ -68,7 +68,7 @@ def test_loads_count_what_the_service_answers(monkeypatch):
         assert client.post(f"{stream}/frames/0", images[0])["seq"] == 0
         assert client.post(f"{stream}/frames/7", images[0]) is None
         text = service.call("GET", "/metrics")[1].decode()
-    assert len(streams.accepted_s) == streams.calls > 4
+    assert len(streams.accepted_s) == streams.calls >= 2  # one of each stream
     assert calls.statuses.keys() == {200, 503}
     assert len(calls.refused_s) == calls.statuses[503]
     assert (few.calls, len(few.accepted_s), few.wrong, few.failed) == (5, 4, 1, 1)
