@@ -25,7 +25,7 @@ from jde_ray.jobs.console.run_flags import choose
 from jde_ray.jobs.console.runner import main, say
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.errors import ExitCode, RunError, one_line
 from jde_ray.pipelines.serving.config import ServeConfig
 
 _LEAVE_S = 2.0  # for which /readyz says 503 before the port is closed
@@ -236,6 +236,9 @@ def _put(args: dict[str, Any], place: str, value: Any) -> None:
     *sections, name = place.split(".")
     for section in sections:
         args = args.setdefault(section, {})
+        if not isinstance(args, dict):
+            text = f"{section}: got {args!r} in the file, expected a mapping of settings"
+            raise RunError(one_line(text), ExitCode.REFUSED)
     args[name] = value
 
 

@@ -62,6 +62,8 @@ class Flag:
         hint = get_type_hints(self.config)[self.field]
         kind, metavar = _command_line_type(hint, strict=self.strict)
         spelled, shown = name.replace("_", "-"), self.metavar or metavar
+        if (shown or "").startswith("auto|"):
+            kind = str  # the word or a number; whoever takes the value tells them apart
         # `jde|sort` are choices, `NAME|PATH` and `k/K` are not
         choices = [word for word in (shown or "").split("|") if word.islower() and word.isalnum()]
         option = typer.Option(

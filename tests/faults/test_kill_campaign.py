@@ -45,12 +45,15 @@ def test_a_node_of_two_is_lost_and_the_run_ends_on_what_is_left(tmp_path: Path) 
     [
         ("create-only", ["SIGSTOP"], 2, "committed twice"),
         ("retry", ["association"], 1, "missing"),
-        ("fencing", ["association"], 1, "exit 1|missing|hangs"),
     ],
 )
 def test_without_one_of_its_promises_the_oracle_finds_something(
     tmp_path: Path, mutation: str, kinds: list[str], twins: int, expected: str
 ) -> None:
+    """Fencing cannot be seen this way: what an old attempt delivers is the same, and is taken once.
+
+    `test_associate` holds it.
+    """
     campaign = Campaign(tmp_path, 1, {"JDE_MUTATION": mutation})
     for story in range(3):
         campaign.story(f"story-{story}", kinds, twins=twins)

@@ -13,6 +13,8 @@ import pytest
 from places import ROOT
 from serving_service import call, free_port
 
+from jde_ray.jobs import cli
+from jde_ray.jobs import serve as serve_module
 from jde_ray.jobs.serve import read_file, serve
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -33,6 +35,29 @@ def test_a_whole_file_of_serve_gives_the_address_and_says_what_is_not_used(tmp_p
     path.write_text("num_detectors: 3\n")
     assert read_file(path) == ({"num_detectors": 3}, {})
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("typed", "wanted"), [("2", 2), ("auto", 7)])
+def test_a_number_of_detectors_is_taken_from_the_command_line(typed, wanted, monkeypatch):
+    asked = []
+    monkeypatch.setattr(serve_module, "_serve", lambda args, *_: asked.append(args))
+    monkeypatch.setattr(serve_module, "_fitting", lambda device: 7)
+    assert cli.run(["serve", "--num-detectors", typed]) == ExitCode.DONE
+    assert asked[0]["num_detectors"] == wanted
+
+
+def test_a_section_of_the_file_that_is_none_is_refused(tmp_path, capsys):
+    path = tmp_path / "args.yaml"
+    path.write_text("track: 5\n")
+    assert cli.run(["serve", "--config", str(path), "--track-buffer", "9"]) == ExitCode.REFUSED
+    assert "track: got 5 in the file, expected a mapping" in capsys.readouterr().err
+
+
+def test_a_number_of_detectors_that_is_none_is_refused(capsys):
+    assert cli.run(["serve", "--num-detectors", "0"]) == ExitCode.REFUSED
+    assert (
+        capsys.readouterr().err == "jde: error: num-detectors: got '0', expected auto or from 1\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ class AssociationShard:
         self._store = open_store(out)
         self._checkpoints = checkpoints
         self._config, self._outputs, self._metadata = config, outputs, metadata
-        sweep(Path(tempfile.gettempdir()), SPOOL_PREFIX)  # of actors that were killed
+        _sweep_spools()
         self._spool = tempfile.TemporaryDirectory(prefix=f"{SPOOL_PREFIX}{mark()}-")
         self._segments: dict[str, Segment] = {}
         self._sessions: dict[str, VideoSession] = {}
@@ -222,6 +222,7 @@ class AssociationShard:
         self._sessions.clear()
         self._segments.clear()
         self._spool.cleanup()
+        _sweep_spools()  # some lost shards have ended only after this one started
         return list(self._outcomes.values())
 
     def stats(self) -> ShardStats:
@@ -315,3 +316,8 @@ class AssociationShard:
             self._decoding.pop((video_id, segment.start_frame), None)
         for key in [key for key in self._tries if key[0] == video_id]:
             del self._tries[key]
+
+
+def _sweep_spools() -> None:
+    """Remove what shards that were killed have left on this machine."""
+    sweep(Path(tempfile.gettempdir()), SPOOL_PREFIX)

@@ -18,13 +18,6 @@ def _break(name: str) -> None:
             return True
 
         LocalStore.put_if_absent = put_if_absent  # type: ignore[method-assign]
-    elif name == "fencing":
-        from jde_ray.pipelines.tracking.stages import shard_client, start_shards
-
-        def shard_name(attempt_id: str, shard: int) -> str:
-            return f"jde-associate-{shard}"
-
-        shard_client.shard_name = start_shards.shard_name = shard_name
     elif name == "retry":
         from jde_ray.pipelines.tracking import attempts
 
