@@ -42,6 +42,8 @@ def export(
     NMS, and one embedding map per stride; docs/export.md shows how to use it. Writing it needs two
     more packages: pip install -e '.\[onnx]'
     """
+    if out.is_dir():
+        raise RunError(f"out: {out} is a folder, expected a file", ExitCode.REFUSED)
     if out.suffix in SUFFIXES.values() and out.suffix != SUFFIXES[kind]:
         raise RunError(
             f"out: got {out}, expected the suffix {SUFFIXES[kind]} for {kind}", ExitCode.REFUSED

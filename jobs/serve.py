@@ -187,11 +187,12 @@ def _read_serve_file(path: Path, content: dict[str, Any]) -> tuple[Any, dict[str
         if name in http and type(http[name]) is not kind:
             text = f"config: {name} of {path}: got {http[name]!r}, expected a {kind.__name__}"
             raise RunError(text, ExitCode.REFUSED)
-    unused = sorted(content.keys() - {"applications", "http_options"})
-    unused += [f"http_options.{name}" for name in sorted(options.keys() - http.keys())]
-    unused += [f"applications.{name}" for name in sorted(application.keys() - {"args", "name"})]
+    unused = [str(name) for name in content.keys() - {"applications", "http_options"}]
+    unused += [f"http_options.{name}" for name in options.keys() - http.keys()]
+    unused += [f"applications.{name}" for name in application.keys() - {"args", "name"}]
     if unused:
-        text = f"jde: note: not used of {path}, it counts for serve deploy: {', '.join(unused)}"
+        names = ", ".join(sorted(unused))
+        text = f"jde: note: not used of {path}, it counts for serve deploy: {names}"
         print(text, file=sys.stderr, flush=True)
     return application.get("args") or {}, http
 
@@ -227,9 +228,16 @@ def _read(name: str, value: Any) -> Any:
         case "request_log":
             return _file_or_word(value)
         case "token_file":
-            return str(Path(value).resolve())
+            return _absolute(value)
         case _:
             return value
+
+
+def _absolute(path: str) -> str:
+    try:
+        return str(Path(path).resolve())
+    except ValueError as error:  # a NUL byte
+        raise RunError(f"token-file: got {path!r} ({error})", ExitCode.REFUSED) from error
 
 
 def _put(args: dict[str, Any], place: str, value: Any) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -81,6 +82,8 @@ def explain(error: BaseException) -> tuple[str, ExitCode]:
         return "interrupted", ExitCode.INTERRUPTED
     if isinstance(error, StorageError):
         return f"{error}; run the same command to continue", ExitCode.INTERNAL
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # nothing of ours is so
+        return one_line(f"{error.filename}: the name is too long for a file"), ExitCode.REFUSED
     format_message = getattr(error, "format_message", None)
     if format_message is None:
         text = f"internal: {type(error).__name__}: {error} (JDE_DEBUG=1 shows where)"

@@ -37,6 +37,14 @@ def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:
 
 
 def _list_tracks(place: Path, folder: str) -> list[Path]:
+    try:
+        return _found(place, folder)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ValueError(f"{folder}: {place} cannot be searched ({reason})") from error
+
+
+def _found(place: Path, folder: str) -> list[Path]:
     if not place.exists():
         raise ValueError(f"{folder}: {place} does not exist")
     if place.is_file():

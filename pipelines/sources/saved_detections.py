@@ -34,7 +34,7 @@ def find_saved(sources: Source | Iterable[Source]) -> list[SavedVideo]:
     """
     found: dict[str, SavedVideo] = {}
     for source in list_sources(sources):
-        for saved in _expand(source):
+        for saved in _searched(source):
             before = found.setdefault(saved.video.video_id, saved)
             if (before.root, before.key) != (saved.root, saved.key):
                 raise _refused(
@@ -44,6 +44,16 @@ def find_saved(sources: Source | Iterable[Source]) -> list[SavedVideo]:
     if not found:
         raise _refused("no source given")
     return [found[video_id] for video_id in sorted(found)]
+
+
+def _searched(source: str) -> list[SavedVideo]:
+    try:
+        return list(_expand(source))
+    except OSError as error:
+        if "://" in source:
+            raise
+        reason = error.strerror or type(error).__name__
+        raise _refused(f"{source} cannot be searched ({reason})") from error
 
 
 def run_folder(saved: SavedVideo) -> str | None:

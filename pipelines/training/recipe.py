@@ -139,7 +139,7 @@ def _build(kind: type[Value], name: str, values: Any) -> Value:
     tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
         kind(**tuples)  # raises its own messages first
-    except (TypeError, AttributeError) as error:  # a key is missing, or a value has a wrong type
+    except (TypeError, AttributeError, LookupError) as error:  # of a missing key or wrong type
         _check_types(kind, name, tuples)
         raise ValueError(f"{name}: {error}") from None
     return kind(**_check_types(kind, name, tuples))

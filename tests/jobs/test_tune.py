@@ -147,3 +147,11 @@ def test_what_cannot_run_is_refused_in_one_line(arguments, said, tmp_path, capsy
     assert said in error
     assert "\n" not in error
     assert not out.exists()
+
+
+def test_a_name_that_is_too_long_for_a_file_is_refused(capsys):
+    from jde_ray.jobs import cli
+    from jde_ray.pipelines.errors import ExitCode
+
+    assert cli.run(["tune", "é" * 200, "--gt", "gt", "--param", "conf=0.5"]) == ExitCode.REFUSED
+    assert capsys.readouterr().err.endswith("é: the name is too long for a file\n")
