@@ -154,4 +154,4 @@ def test_a_name_that_is_too_long_for_a_file_is_refused(capsys):
     from jde_ray.pipelines.errors import ExitCode
 
     assert cli.run(["tune", "é" * 200, "--gt", "gt", "--param", "conf=0.5"]) == ExitCode.REFUSED
-    assert capsys.readouterr().err.endswith("é: the name is too long for a file\n")
+    assert capsys.readouterr().err.endswith("é cannot be searched (File name too long)\n")
