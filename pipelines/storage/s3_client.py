@@ -153,7 +153,7 @@ def call(what: str, request: Callable[[], R]) -> R:
             if again >= limit:
                 _broken.set()
                 is_lost = is_away or (_is_silent(error) and _unmet.is_set())
-                reason = f"nobody answers at {_address()}" if is_lost else _short(error)
+                reason = f"no answer from {_address()}" if is_lost else _short(error)
                 text = f"{what}: {reason} after {tries} tries in {spent:.0f} s"
                 raise StorageError(text) from error
             time.sleep(pause)

@@ -248,7 +248,7 @@ def test_an_out_that_cannot_be_reached_is_refused_before_anything_starts(capsys,
     from jde_ray.pipelines.storage import s3_client
 
     def nobody() -> None:
-        raise s3_client.StorageError("list s3://b/o/run.json: nobody answers at http://x:1")
+        raise s3_client.StorageError("list s3://b/o/run.json: no answer from http://x:1")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(s3_client, "client", nobody)

@@ -398,7 +398,7 @@ def test_a_host_that_never_answers_is_told_soon_but_not_once_it_was_met(
     monkeypatch.setenv(s3_client.ENDPOINT_VARIABLE, "http://x:22")
     silent = [ReadTimeoutError(endpoint_url="http://x:22")]
     s3_client.expect_first_contact()
-    with pytest.raises(StorageError, match="list b: nobody answers at http://x:22 after"):
+    with pytest.raises(StorageError, match="list b: no answer from http://x:22 after"):
         s3_client.call("list b", failing(silent * 99))
     assert sum(clock) <= 6
     s3_client._broken.clear()
