@@ -56,7 +56,7 @@ def configure(endpoint: str | None) -> None:
 
 
 def expect_first_contact() -> None:
-    """Give up after some seconds where nobody answers, until a store has answered once.
+    """Give up after a few seconds without an answer, until a store has answered once.
 
     For the process that a user starts, so that a mistyped address is reported soon. Workers may
     start while a store is down, so they wait until the deadline from the first call on.

@@ -255,7 +255,7 @@ def test_an_out_that_cannot_be_reached_is_refused_before_anything_starts(capsys,
         code, calls = run_track("--out", "s3://b/o")
     assert (code, calls) == (ExitCode.REFUSED, [])
     said = one_error(capsys)
-    assert said.startswith("out: s3://b/o cannot be used (list s3://b/o/run.json: nobody answers")
+    assert said.startswith("out: s3://b/o cannot be used (list s3://b/o/run.json: no answer from")
 
 
 def test_json_is_all_that_a_run_prints_on_standard_output(run_track, capsys):

@@ -76,7 +76,9 @@ def test_another_video_begins_after_a_reset_and_not_before(clip: Path):
     images = [image for _, image in frames(clip)]
     first = [tracker.update(image).track_id.tolist() for image in images[:3]]
     assert first[0]
-    with pytest.raises(ValueError, match="frame: got 320x176, expected 640x352 as before; call reset"):
+    with pytest.raises(
+        ValueError, match="frame: got 320x176, expected 640x352 as before; call reset"
+    ):
         tracker.update(cv2.resize(images[3], (320, 176)))
     with pytest.raises(ValueError, match="image: got None"):
         tracker.update(None)  # type: ignore[arg-type]
