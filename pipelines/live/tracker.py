@@ -72,7 +72,7 @@ class Tracker:
     def reset(self) -> None:
         """Forget all tracks: the next frame is the first of another video."""
         self._tracker.reset()
-        self._size: tuple[int, int] | None = None
+        self._size: tuple[int, ...] | None = None  # width and height
         self.detections: Detections | None = None
 
     def update(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> Tracks:
@@ -91,16 +91,15 @@ class Tracker:
                 frame; the tracker is then unchanged.
             VideoError: If the network gave a number that is not finite.
         """
-        found = self.detector.detect(frame)
-        height, width = np.shape(frame)[:2]
-        if self._size is not None and self._size != (width, height):
-            (was_wide, was_high) = self._size
+        size = np.shape(frame)[:2][::-1]
+        if self._size is not None and len(size) == 2 and size != self._size:
+            got, wanted = ("x".join(map(str, one)) for one in (size, self._size))
             raise ValueError(
-                f"frame: got {width}x{height}, expected {was_wide}x{was_high} as before; "
-                "call reset() for another video"
+                f"frame: got {got}, expected {wanted} as before; call reset() for another video"
             )
+        found = self.detector.detect(frame)  # only now: it takes nearly all of the time
         embeddings = found.embeddings.astype(np.float32)
         tracks = self._tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)
-        self._size, self.detections = (width, height), found
+        self._size, self.detections = size, found
         kept = reported(tracks.tlbr, self._config.tracking, self._config.min_box_area)
         return tracks[kept]

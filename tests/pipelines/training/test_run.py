@@ -1,28 +1,9 @@
 """A training as every process of it is told, without images of its own."""
 
+from small_training import run
+
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import forget, step_done
-from jde_ray.pipelines.training.recipe import parse_recipe
-from jde_ray.pipelines.training.run import TrainingRun
-from jde_ray.pipelines.training.settings import TrainerConfig
-
-
-def run(out, resume):
-    recipe = parse_recipe(
-        {
-            "network": "small-shufflenet",
-            "sources": [{"kind": "boxes", "path": "park"}],
-            "training": {"epochs": 2, "batch": 2, "precision": "fp32"},
-        }
-    )
-    return TrainingRun(
-        recipe=recipe,
-        root=out,
-        out=str(out),
-        num_identities=2,
-        steps_per_epoch=1,
-        trainers=TrainerConfig(resume=resume),
-    )
 
 
 def test_only_a_run_that_does_not_resume_removes_the_checkpoint(tmp_path):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from small_training import run
 
 from jde_ray.models.jde.losses.task_aligned import Labels
 from jde_ray.pipelines.errors import RunError
@@ -16,28 +17,7 @@ from jde_ray.pipelines.training import trainer
 from jde_ray.pipelines.training.checkpoint import step_done
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.process_group import ProcessGroup
-from jde_ray.pipelines.training.recipe import parse_recipe
-from jde_ray.pipelines.training.run import TrainingRun
-from jde_ray.pipelines.training.settings import TrainerConfig
 from jde_ray.pipelines.training.trainer import train_here, train_share
-
-
-def run(out, resume=True):
-    recipe = parse_recipe(
-        {
-            "network": "small-shufflenet",
-            "sources": [{"kind": "boxes", "path": "park"}],
-            "training": {"epochs": 2, "batch": 2, "precision": "fp32"},
-        }
-    )
-    return TrainingRun(
-        recipe=recipe,
-        root=out,
-        out=str(out),
-        num_identities=2,
-        steps_per_epoch=1,
-        trainers=TrainerConfig(resume=resume),
-    )
 
 
 def batches(began, last=None):
