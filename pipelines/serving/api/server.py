@@ -27,6 +27,8 @@ from jde_ray.pipelines.serving.quotas import METERED, MemoryBudget
 _BACKLOG = 2048  # connections
 _MAX_HEAD_BYTES = 64 << 10
 _NO_LIMIT = 1 << 62
+_LOOK_EVERY_S = 0.5  # at the connection of a client that is not read from
+_ESTABLISHED = 1  # first byte of the kernel's struct tcp_info
 
 
 class Listener:
@@ -160,15 +162,20 @@ class _Connection(HttpToolsProtocol):
 class _Socket(WebSocketsSansIOProtocol):
     """Counts the bytes it holds, and stops reading above its owner's share: TCP slows the client.
 
-    The receiver of an image takes over the bytes counted for it.
+    The receiver of an image takes over the bytes counted for it. A connection that is not read from
+    never reports its end, so the kernel is asked: a client that has left has its images dropped
+    before they are decoded, and its memory is freed.
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _look: asyncio.TimerHandle | None = None
     _is_waiting = False
 
     def __init__(self, memory: MemoryBudget, message_s: float, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._memory, self._message_s = memory, message_s
+        # said before the first message: an app that waited for room would not take its own messages
+        self.app_state = {**self.app_state, METERED: True}
         self._partial = 0  # bytes of the message that is arriving
         self._whole: deque[int] = deque()  # bytes of each message that the app has not taken
 
@@ -181,11 +188,11 @@ class _Socket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         owner = self._owner
         if owner is not None:
-            self.scope["state"][METERED] = True
             self._partial += len(data)
             self._memory.take(owner, len(data), is_partial=True)
         super().data_received(data)
         self._wait_if_full()
+        self._watch_client()
 
     def send_receive_event_to_app(self) -> None:
         owner, number = self._owner, sum(map(len, self.frames))
@@ -209,9 +216,12 @@ class _Socket(WebSocketsSansIOProtocol):
             elif (number := self._whole.popleft()) and image is None:
                 self._memory.give(owner, number)
         self._wait_if_full()
+        self._watch_client()
         return message
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._look is not None:
+            self._look.cancel()
         owner = self._owner
         if owner is not None:
             self._stop_waiting(owner)
@@ -228,6 +238,20 @@ class _Socket(WebSocketsSansIOProtocol):
             return
         self.pong_timer = self.pending_ping_payload = None
         self.schedule_ping()
+
+    def _watch_client(self) -> None:
+        """Look at the connection from time to time while it is not read from."""
+        is_paused = not self.transport.is_reading() and not self.transport.is_closing()
+        if is_paused and self._look is None:
+            self._look = self.loop.call_later(_LOOK_EVERY_S, self._abort_if_left)
+
+    def _abort_if_left(self) -> None:
+        """Drop a client that has closed its side: none closes only that (RFC 6455, 7.1.1)."""
+        self._look = None
+        if self.transport.is_reading() or _is_established(self.transport.get_extra_info("socket")):
+            self._watch_client()
+        else:
+            self.transport.abort()
 
     def _wait_if_full(self) -> None:
         owner = self._owner
@@ -265,6 +289,16 @@ class _Socket(WebSocketsSansIOProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _is_established(connection: socket.socket) -> bool:
+    """Whether neither side has closed the connection; true where the system does not tell."""
+    if not hasattr(socket, "TCP_INFO"):
+        return True
+    with suppress(OSError):
+        state: int = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state == _ESTABLISHED
+    return True
 
 
 def _metered(memory: MemoryBudget, message_s: float) -> Any:

@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 
 from jde_ray.pipelines.serving.api.server import Listener
 from jde_ray.pipelines.serving.config import ServeConfig, split_address
+from jde_ray.pipelines.serving.quotas import METERED
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -239,3 +240,22 @@ def test_addresses(text, address):
 def test_what_is_no_address(text):
     with pytest.raises(ValueError, match="listen: got"):
         ServeConfig(listen=text)
+
+
+def test_sockets_are_metered_from_the_start():
+    """An app that learned it from the first message would wait for room before it took that one."""
+    states = []
+
+    class Noting(App):
+        async def __call__(self, scope, receive, send) -> None:
+            if scope["type"] == "websocket":
+                states.append(dict(scope["state"]))
+            await super().__call__(scope, receive, send)
+
+    port = free_port()
+    with (
+        listening(Noting("one"), f"127.0.0.1:{port}"),
+        connect(f"ws://127.0.0.1:{port}/", open_timeout=HANG_S),
+    ):
+        pass
+    assert states == [{METERED: True}]

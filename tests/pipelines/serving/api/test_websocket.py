@@ -16,6 +16,8 @@ from serving_service import CONFIG, HANG_S, OTHER_TOKEN, TOKEN, frame, png, runn
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from jde_ray.pipelines.serving.api import server
+
 PNG = png(frame(0))
 
 
@@ -283,3 +285,20 @@ def test_a_message_that_never_ends_makes_room_after_its_time():
             receive(socket)
             socket.send(image)
             assert receive(socket)["seq"] == 0
+
+
+def test_what_a_client_that_has_left_had_sent_is_dropped_before_it_is_decoded(monkeypatch):
+    # a missing pong ends it as well, but only after 40 s
+    monkeypatch.setattr(server._Socket, "schedule_ping", lambda self: None)
+    with running(max_image_bytes=len(PNG)) as service:
+        memory, backend = service.service.memory, service.backend
+        backend.may_detect.clear()
+        with suppress(ConnectionClosed), open_socket(service, service.open()) as socket:
+            receive(socket)
+            for _ in range(8):
+                socket.send(PNG)
+            wait_until(lambda: memory.held >= len(PNG))  # it is not read from now
+            socket.socket.shutdown(socket_module.SHUT_WR)
+            wait_until(lambda: memory.held == 0)
+        assert backend.num_detected == 0
+        backend.may_detect.set()
