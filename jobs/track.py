@@ -196,7 +196,7 @@ def check_out(out: str) -> None:
 def _missing_outputs(summary: Summary, outputs: OutputConfig) -> list[str]:
     """Outputs asked for now that videos finished earlier do not have, one line per kind."""
     from jde_ray.pipelines.storage.stores import open_store
-    from jde_ray.pipelines.tracking.rendering import without_detections, without_embeddings
+    from jde_ray.pipelines.tracking.later_outputs import without_detections, without_embeddings
 
     skipped = [row.video_id for row in summary.videos if row.status == "skipped" and not row.error]
     lines = []

@@ -11,15 +11,9 @@ from typing import Any, Literal
 
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import AssociationConfig
+from jde_ray.pipelines.row_format import ROW_FORMAT
 
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
-# Raise this when the meaning of a row of tracks/ or of its metadata changes. All formats can be
-# read; a run continues only in an OUT of its own format.
-#   1  ids with 8 hex digits
-#   2  ids with 16 hex digits and the letters of all languages; `num_tracks`, `num_detections` and
-#      `video_version` in the metadata, which is the Arrow schema's too; no wide boxes in
-#      `mode: published`
-ROW_FORMAT = 2
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]

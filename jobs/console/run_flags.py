@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,24 @@ from jde_ray.jobs.console.flags import Flag
 from jde_ray.jobs.console.messages import ConsoleConfig
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import CONFIGS as ASSOCIATIONS
+from jde_ray.models.tracking.registry import AssociationConfig
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 
 _NETWORK, _TRACKS, _OUTPUT, _MACHINE = "Network", "Frames and tracks", "Output", "Machine"
 DATA = "Detections as data"
 _MESSAGES = "Messages"
+
+
+def _defaults(setting: Callable[[AssociationConfig], float]) -> str:
+    """Default of a setting, and the associations in which it differs: `60 (bytetrack 30)`."""
+    usual = setting(TrackingConfig())
+    other: dict[float, list[str]] = {}
+    for name, config in ASSOCIATIONS.items():
+        if (value := setting(config())) != usual:
+            other.setdefault(value, []).append(name)
+    differing = "; ".join(f"{', '.join(names)} {value}" for value, names in other.items())
+    return f"{usual} ({differing})" if differing else f"{usual}"
+
 
 # Flags by name. This is the frozen list of settings.
 FLAGS: dict[str, Flag] = {
@@ -49,7 +63,7 @@ FLAGS: dict[str, Flag] = {
         panel=_NETWORK,
         text="Confidence threshold. Detections below it can extend a track but not start one; jde "
         "and bytetrack start tracks at 0.1 above it.",
-        default="0.5 (deepsort 0.3, bytetrack 0.6)",
+        default=_defaults(lambda config: config.high_score),
         aliases=("conf-thres",),
     ),
     "nms": Flag(
@@ -103,7 +117,7 @@ FLAGS: dict[str, Flag] = {
         panel=_TRACKS,
         text="How many frames to keep a lost track, counted at 30 frames/s (sort, deepsort: at the "
         "video's own rate).",
-        default="60 (deepsort, bytetrack 30; sort 1)",
+        default=_defaults(lambda config: config.max_lost_frames(30.0)),
     ),
     "min_box_area": Flag(
         config=TrackConfig,

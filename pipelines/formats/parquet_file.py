@@ -27,14 +27,7 @@ def open_parquet(store: ObjectStore, key: str) -> pq.ParquetFile:
         OSError: If it cannot be read; FileNotFoundError if it does not exist.
         pyarrow.ArrowException: If it is not a Parquet file.
     """
-    if store.uri.startswith("s3://"):
-        from jde_ray.pipelines.storage.s3_file import open_object
-
-        return pq.ParquetFile(open_object(f"{store.uri}/{key}"), pre_buffer=False)
-    path = Path(store.uri, key)
-    if path.is_dir():
-        raise IsADirectoryError(21, "is a folder", str(path))
-    return pq.ParquetFile(path, pre_buffer=False)
+    return pq.ParquetFile(store.open(key), pre_buffer=False)
 
 
 def with_schema(schema: pa.Schema, metadata: Mapping[str, str]) -> dict[str, str]:

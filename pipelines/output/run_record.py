@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from jde_ray.pipelines.config import (
-    ROW_FORMAT,
     VERSION,
     DetectionConfig,
     Precision,
@@ -21,6 +20,7 @@ from jde_ray.pipelines.config import (
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.output.layout import RUN_KEY, error_key, tracks_key
 from jde_ray.pipelines.output.work import VideoRow, known_failure, read_row
+from jde_ray.pipelines.row_format import ROW_FORMAT
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome

@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from jde_ray.pipelines.video.containers import VIDEO_SUFFIXES
+
 PICTURE, FOLDER_LINK, DRAWN = "picture", "link to a folder", "drawn video of a run"
 
 # media that users may expect to be tracked; text, sound and the like are not reported
 _PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic"})
-_OTHER_VIDEOS = frozenset(
+_VIDEOS = frozenset(
     {".gif", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".vob", ".mxf", ".3g2"}
     | {".divx", ".rm", ".rmvb", ".h264", ".h265", ".264", ".265", ".hevc", ".dav", ".y4m", ".mjpg"}
 )
@@ -37,7 +39,7 @@ def media_kind(name: str) -> str | None:
         return None
     if suffix in _PICTURES:
         return PICTURE
-    return f"{suffix} file" if suffix in _OTHER_VIDEOS else None
+    return f"{suffix} file" if suffix in _VIDEOS - VIDEO_SUFFIXES else None
 
 
 def describe(found: Iterable[PassedOver]) -> str:

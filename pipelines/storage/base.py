@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 Body = bytes | Path  # small values in memory, a video's rows in a local file
 
@@ -22,6 +22,15 @@ class ObjectStore(Protocol):
 
         Raises:
             FileNotFoundError: If it does not exist.
+        """
+        ...
+
+    def open(self, key: str) -> BinaryIO:
+        """An object as a seekable file; only what is read of it is fetched.
+
+        Raises:
+            FileNotFoundError: If it does not exist.
+            OSError: If it cannot be read.
         """
         ...
 

@@ -34,6 +34,13 @@ class LocalStore:
         """Content of the file; FileNotFoundError if it does not exist."""
         return self._path(key).read_bytes()
 
+    def open(self, key: str) -> BinaryIO:
+        """The open file; FileNotFoundError if it does not exist."""
+        path = self._path(key)
+        if path.is_dir():
+            raise IsADirectoryError(21, "is a folder", str(path))
+        return path.open("rb")
+
     def put(self, key: str, body: Body) -> None:
         """Write a temporary file, fsync it, and rename it over the target."""
         target = self._path(key)

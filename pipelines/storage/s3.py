@@ -11,11 +11,12 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from jde_ray.pipelines.storage import s3_client
 from jde_ray.pipelines.storage.base import Body
 from jde_ray.pipelines.storage.s3_client import ConditionError, StorageError
+from jde_ray.pipelines.storage.s3_file import S3File, buffered
 
 R = TypeVar("R")
 
@@ -53,6 +54,10 @@ class S3Store:
             return content
 
         return self._call("get", key, read)
+
+    def open(self, key: str) -> BinaryIO:
+        """The object, read in ranges; FileNotFoundError if it does not exist."""
+        return buffered(S3File(self._bucket, self._key(key), self._given_client))
 
     def put(self, key: str, body: Body) -> None:
         """Write with one PUT, or an upload in parts for a file larger than `PART_BYTES`."""

@@ -108,4 +108,9 @@ class S3File(io.RawIOBase):
 def open_object(uri: str) -> io.BufferedReader:
     """A buffered file for `s3://bucket/key`; errors are those of `S3File`."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return io.BufferedReader(S3File(bucket, key), 1 << 18)
+    return buffered(S3File(bucket, key))
+
+
+def buffered(file: S3File) -> io.BufferedReader:
+    """The object behind a buffer, so that short reads cost no request each."""
+    return io.BufferedReader(file, 1 << 18)

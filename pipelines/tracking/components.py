@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jde_ray.pipelines.detection import networks
-from jde_ray.pipelines.tracking.rendering import FrameReader
+from jde_ray.pipelines.tracking.later_outputs import FrameReader
 from jde_ray.pipelines.tracking.stages.decode import Decoder, Splitter
 from jde_ray.pipelines.video import chunks, splitting
 

@@ -13,7 +13,7 @@ from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.structures import Segment
 from jde_ray.pipelines.tracking.components import Components
-from jde_ray.pipelines.tracking.rendering import missing, render
+from jde_ray.pipelines.tracking.later_outputs import missing, render
 from jde_ray.pipelines.tracking.run import open_run
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import VideoSession

@@ -26,14 +26,14 @@ from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking.attempts import Attempts, Progress
 from jde_ray.pipelines.tracking.components import Components
-from jde_ray.pipelines.tracking.packing import take_share
-from jde_ray.pipelines.tracking.pools import Pools, size_pools
-from jde_ray.pipelines.tracking.rendering import (
+from jde_ray.pipelines.tracking.later_outputs import (
     FrameReader,
     missing,
     render_all,
     write_missing_mot,
 )
+from jde_ray.pipelines.tracking.packing import take_share
+from jde_ray.pipelines.tracking.pools import Pools, size_pools
 
 
 @dataclass(frozen=True)

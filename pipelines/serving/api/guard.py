@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,14 +44,6 @@ _SAFE_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-_CALLS = (
-    (re.compile(r"/v1/detect\Z"), "detect"),
-    (re.compile(r"/v1/streams\Z"), "open"),
-    (re.compile(r"/v1/streams/[^/]+\Z"), "stream"),
-    (re.compile(r"/v1/streams/[^/]+/frames/[^/]+\Z"), "frame"),
-    (re.compile(r"/v1/streams/[^/]+/ws\Z"), "socket"),
-    (re.compile(r"/(healthz|readyz|metrics|docs|openapi\.json)?\Z"), "operations"),
-)
 _STREAM = re.compile(r"/v1/streams/(?P<stream>[^/]{1,64})(?:/frames/(?P<seq>\d{1,16}))?(?:/ws)?\Z")
 _DETECT_PATH = "/v1/detect"
 _POLICY_VIOLATION = 1008
@@ -69,6 +61,7 @@ class Guard:
         metrics: Receives the counts of calls.
         queue: The queue of frames. A call to detect that would find it full is refused here:
             under overload most are, and refusing them later would cost more.
+        calls: Pattern of each path, and the name of its calls in metrics and in the request log.
         log: Receives a line per call.
         insecure: Without tokens, accept clients and hosts other than this machine too.
     """
@@ -78,6 +71,7 @@ class Guard:
     limits: Limits
     metrics: Metrics
     queue: AdmissionQueue
+    calls: Sequence[tuple[re.Pattern[str], str]]
     log: RequestLog = field(default_factory=RequestLog)
     insecure: bool = False
 
@@ -98,7 +92,9 @@ class Guard:
             logger.exception("request %s failed", request.request_id)
             await request.refuse(internal(request.request_id))
         finally:
-            request.log(self.log)
+            path = scope["path"]
+            call = next((name for shape, name in self.calls if shape.match(path)), "other")
+            request.log(self.log, call)
 
     def _admit(self, scope: Scope, headers: dict[str, str]) -> str:
         """The owner that the caller's token stands for.
@@ -185,10 +181,9 @@ class _Request:
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": refusal.to_json()})
 
-    def log(self, log: RequestLog) -> None:
+    def log(self, log: RequestLog, call: str) -> None:
         """Count the call, and write its log line, with a digest in place of the token."""
         path, seconds = self._scope["path"], time.perf_counter() - self._started_s
-        call = next((name for shape, name in _CALLS if shape.match(path)), "other")
         status = self._status or 499  # the client went away before an answer
         self._metrics.count("jde_requests", call, str(status))
         self._metrics.observe_call(call, str(status), seconds)

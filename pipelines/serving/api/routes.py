@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from jde_ray.pipelines.config import VERSION
 from jde_ray.pipelines.serving.api import description
@@ -48,6 +49,17 @@ _OPEN = {
     "requestBody": {
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenStream"}}}
     }
+}
+# name of the calls of each path, in metrics and in the request log
+_CALLS = {
+    "/v1/detect": "detect",
+    "/v1/streams": "open",
+    "/v1/streams/{stream}": "stream",
+    "/v1/streams/{stream}/frames/{seq}": "frame",
+    "/v1/streams/{stream}/ws": "socket",
+    **dict.fromkeys(
+        ("/", "/docs", "/healthz", "/readyz", "/metrics", "/openapi.json"), "operations"
+    ),
 }
 # the page is one file, which loads nothing from elsewhere
 PAGE_POLICY = (
@@ -100,6 +112,7 @@ def build_api(service: Service, log: RequestLog | None = None) -> App:
         service.limits,
         service.metrics,
         service.queue,
+        [(compile_path(path)[0], name) for path, name in _CALLS.items()],
         log or RequestLog(),
         insecure=service.config.insecure,
     )

@@ -18,7 +18,7 @@ from fakes import Script
 
 from jde_ray.jobs.cli import run
 from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits
-from jde_ray.pipelines.config import ROW_FORMAT, OutputConfig, TrackConfig
+from jde_ray.pipelines.config import OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.detections import read_saved
 from jde_ray.pipelines.formats.track_files import find_tracks
@@ -28,11 +28,12 @@ from jde_ray.pipelines.output.summary import summarize
 from jde_ray.pipelines.output.work import Work, read_row
 from jde_ray.pipelines.refinement import RefineConfig, refine
 from jde_ray.pipelines.report.page import build_report
+from jde_ray.pipelines.row_format import ROW_FORMAT
 from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import from_detections, reference
-from jde_ray.pipelines.tracking.rendering import render, write_missing_mot
+from jde_ray.pipelines.tracking.later_outputs import render, write_missing_mot
 
 GOLDEN = places.GOLDEN
 FORMATS = sorted(GOLDEN.glob("format_*"))

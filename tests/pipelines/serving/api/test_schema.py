@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from serving_service import HANG_S, TOKEN, frame, png, running
 
+from jde_ray.pipelines.serving.api.routes import build_api
+
 PNG = png(frame(0))
 
 
@@ -69,3 +71,11 @@ def test_five_thousand_generated_requests():
         statuses = play(service, 5000)
     assert sum(statuses.values()) >= 5000
     assert 500 not in statuses
+
+
+def test_calls_of_every_path_have_a_name_in_metrics_and_in_the_request_log():
+    with running() as service:
+        guard = build_api(service.service)
+    described = guard.app.openapi()["paths"]
+    for path in (*described, "/", "/docs", "/openapi.json", "/v1/streams/{stream}/ws"):
+        assert any(shape.match(path) for shape, _ in guard.calls), path

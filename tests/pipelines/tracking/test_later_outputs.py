@@ -14,7 +14,7 @@ from jde_ray.pipelines.output.layout import video_key
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import reference
-from jde_ray.pipelines.tracking.rendering import (
+from jde_ray.pipelines.tracking.later_outputs import (
     missing,
     render,
     render_all,
