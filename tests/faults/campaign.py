@@ -7,7 +7,6 @@ command has `--overwrite`. Only descendants of the campaign's own drivers are ki
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -20,27 +19,21 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import fakes
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from conftest import ROOT, WORKER_PATH
 from fakes import Script
+from oracle import command_of, committed, differences, left_behind, summary_errors
 from run_kills import OUTPUTS
 
 from jde_ray.pipelines import processes
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import ExitCode
 from jde_ray.pipelines.output.summary import Summary
-from jde_ray.pipelines.own_ray import SPOOL_PREFIX
 from jde_ray.pipelines.tracking import reference
 
 NUM_VIDEOS, NUM_FRAMES, FRAME_S = 5, 240, 0.012
 END_S = 600.0  # a run that takes longer hangs
-LEFT_S = 120.0  # Ray's agents look for their raylet every 40 s
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  nothing is made there
-_NO_SUMMARY: dict[str, Any] = {"videos_done": 0, "videos_skipped": 0, "videos": []}
 
 # what its processes go by
 WORKERS = {
@@ -240,7 +233,7 @@ class Campaign:
         if kind in RAYS or kind == "node":
             found = sorted(p for p in family if processes.name_of(p) == RAYS.get(kind, "raylet"))
             return [p[0] for p in found[1 if kind == "node" else 0 :]]
-        return [p[0] for p in sorted(family) if WORKERS[kind] in _command(p[0])]
+        return [p[0] for p in sorted(family) if WORKERS[kind] in command_of(p[0])]
 
     def _hit(self, driver: subprocess.Popen[str], kind: str) -> bool:
         """Send it; False if there is nobody of that kind at the moment."""
@@ -283,72 +276,6 @@ class Campaign:
                 self._wrong(f"{name}: {key} is {state} between two runs")
 
     def _look(self, name: str, out: Path, spools: Path) -> None:
-        """The oracle."""
-        wrong: list[str] = []
-        found = committed(out)
-        for key in sorted(self._bytes.keys() | found.keys()):
-            if self._bytes.get(key) != found.get(key):
-                state = "missing" if key not in found else "other bytes"
-                wrong.append(f"{key}: {state}")
-        wrong += [f"{path.name} is left" for path in out.rglob(".tmp-*")]
-        wrong += [f"checkpoint {path} is left" for path in out.glob("checkpoints/*/**/*.*")]
-        wrong += [f"error {path.name}" for path in out.glob("errors/*")]
-        path = out / "summary.json"
-        summary = json.loads(path.read_text()) if path.exists() else _NO_SUMMARY
-        if summary["videos_done"] + summary["videos_skipped"] != len(self._expected):
-            wrong.append(f"summary: {summary['videos_done']} done of {len(self._expected)}")
-        for row in summary["videos"]:
-            if row["status"] == "done":
-                wrong += self._counts(out, row)
-        wrong += self._left_behind(spools)
-        for one in wrong:
-            self._wrong(f"{name}: {one}")
-
-    def _left_behind(self, spools: Path) -> list[str]:
-        """Processes, spools and shared memory that are there a while after the end."""
-        wrong: list[str] = []
-        deadline = time.monotonic() + LEFT_S
-        while left := [_command(p[0]) for p in self._family if processes.is_alive(p)]:
-            if time.monotonic() > deadline:
-                wrong.append(f"processes are left: {left}")
-                break
-            time.sleep(0.5)
-        wrong += [f"{path.name} is left" for path in spools.glob(f"{SPOOL_PREFIX}*")]
-        pids = {str(pid) for pid, _ in self._family}
-        for path in _SHARED_MEMORY.iterdir():
-            if pids & set(path.name.replace("_", "-").split("-")):
-                wrong.append(f"{path} is left")
-        return wrong
-
-    def _counts(self, out: Path, row: dict[str, object]) -> list[str]:
-        """What the summary says of a video against its rows, and against the plain loop's."""
-        path = out / f"tracks/{row['video_id']}.parquet"
-        if not path.exists():
-            return [f"summary: {row['video_id']} is done, and has no rows"]
-        table = pq.read_table(path)
-        plain = self._expected[str(row["video_id"])]
-        counts = {
-            "frames": plain.frames,
-            "detections": plain.detections,
-            "rows": len(table),
-            "tracks": len(pc.unique(table["track_id"])),
-        }
-        said = {kind: row[kind] for kind in counts}
-        return [] if said == counts else [f"summary: {row['video_id']} {said}, it is {counts}"]
-
-
-def committed(out: Path) -> dict[str, bytes]:
-    """What a run has made for good."""
-    folders = ("tracks", "detections", "mot")
-    return {
-        f"{folder}/{path.name}": path.read_bytes()
-        for folder in folders
-        for path in out.glob(f"{folder}/[!.]*")
-    }
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-    except OSError:
-        return ""
+        wrong = differences(out, self._bytes) + summary_errors(out, self._expected)
+        for what in wrong + left_behind(spools, self._family):
+            self._wrong(f"{name}: {what}")
