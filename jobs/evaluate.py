@@ -327,7 +327,7 @@ def find_scored(place: Path, folder: str, of_frames: bool) -> dict[str, Path]:
         from jde_ray.pipelines.evaluation.embedding_protocol import find_frames
 
         return find_frames(place)
-    from jde_ray.pipelines.formats.track_files import find_tracks
+    from jde_ray.pipelines.sources.saved_tracks import find_tracks
 
     return find_tracks(place, folder)
 

@@ -29,7 +29,6 @@ from jde_ray.models.tracking.postprocessing.trajectories import (
 from jde_ray.pipelines.formats.file_facts import FRAME_RATE, FileFacts, facts_of_refined
 from jde_ray.pipelines.formats.mot import format_results
 from jde_ray.pipelines.formats.parquet_file import encode_parquet
-from jde_ray.pipelines.formats.track_files import find_tracks
 from jde_ray.pipelines.formats.tracks import (
     ROW_GROUP_ROWS,
     added_columns,
@@ -41,6 +40,7 @@ from jde_ray.pipelines.formats.tracks import (
 from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
 from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.parallel import for_each
+from jde_ray.pipelines.sources.saved_tracks import find_tracks
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
 

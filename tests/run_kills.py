@@ -8,6 +8,9 @@ It ends as `jde track` does: one line of error, and the exit code.
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from typing import Any
 
 import fakes
 
@@ -29,11 +32,23 @@ def kills(source: str, out: str, address: str, overwrite: str) -> int:
     head = {**NODE, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        cluster.add_node(**NODE)
+        lost = cluster.add_node(**NODE)
         cluster.wait_for_nodes()
+        threading.Thread(target=_reap, args=(lost,), daemon=True).start()
         return _run(source, out, cluster.address, overwrite == "yes")
     finally:
         cluster.shutdown()
+
+
+def _reap(node: Any) -> None:
+    """Collect the processes of a node that are killed, as the first process of a machine would.
+
+    Ray's workers end when their raylet is gone; while it is a zombie, they do not notice.
+    """
+    while True:
+        for one in node.all_processes.get("raylet", ()):
+            one.process.poll()
+        time.sleep(0.5)
 
 
 def _run(source: str, out: str, address: str, overwrite: bool) -> int:

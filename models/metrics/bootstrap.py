@@ -9,13 +9,10 @@ interval, paired).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from jde_ray.models.metrics.clear import ClearCounts
-from jde_ray.models.metrics.hota import ALPHAS, HotaCounts
-from jde_ray.models.metrics.identity import IdentityCounts
 from jde_ray.models.metrics.tracking import SequenceScores
 from jde_ray.models.structures import FloatArray, IntArray
 
@@ -23,7 +20,6 @@ NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
 LEAST_SEQUENCES = 3  # with two, the interval would end at their own values
 FEW_SEQUENCES = 10  # with fewer, 95 % intervals hold the true difference in less than 90 % of cases
-_NUM_CLEAR, _NUM_IDENTITY = len(fields(ClearCounts)), len(fields(IdentityCounts))
 
 
 @dataclass(frozen=True)
@@ -129,11 +125,11 @@ def resampled_figures(scores: list[SequenceScores], draws: IntArray) -> dict[str
         `(b,)` figures by the names of `SequenceScores.figures()`.
     """
     different, number = np.unique(draws, axis=0, return_inverse=True)
-    counts = np.stack([_pack(one) for one in scores])
+    counts = np.stack([one.counts() for one in scores])
     pooled = np.zeros((len(different), counts.shape[1]))
     for own, times in zip(counts, different.T, strict=True):  # whole numbers stay exact
         pooled += times[:, None] * own
-    rows = [_unpack(row).figures() for row in pooled]
+    rows = [SequenceScores.of(row).figures() for row in pooled]
     return {name: np.array([row[name] for row in rows], float)[number] for name in rows[0]}
 
 
@@ -144,19 +140,3 @@ def _difference(value: float, drawn: FloatArray | None) -> Difference:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(known, (tail, 1 - tail))
     return Difference(value, float(low), float(high))
-
-
-def _pack(scores: SequenceScores) -> FloatArray:
-    groups = (scores.clear, scores.identity, scores.hota)
-    values = (getattr(group, field.name) for group in groups for field in fields(group))
-    return np.concatenate([np.atleast_1d(np.asarray(value, np.float64)) for value in values])
-
-
-def _unpack(row: FloatArray) -> SequenceScores:
-    clear, identity, hota = np.split(row, (_NUM_CLEAR, _NUM_CLEAR + _NUM_IDENTITY))
-    *counts, overlap = clear.tolist()
-    return SequenceScores(
-        replace(ClearCounts(*map(round, counts)), overlap=overlap),
-        IdentityCounts(*map(round, identity.tolist())),
-        HotaCounts(*hota.reshape(-1, len(ALPHAS))),
-    )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
 
 from jde_ray.models.metrics.clear import ClearCounts, clear_counts
 from jde_ray.models.metrics.distractors import without_distractors
 from jde_ray.models.metrics.hota import HotaCounts, hota_counts
 from jde_ray.models.metrics.identity import IdentityCounts, identity_counts
 from jde_ray.models.metrics.rows import BoxRows, check_unique
+from jde_ray.models.structures import FloatArray
 
 OVERALL = "OVERALL"
 # official names in the order of the table: ratios, shown in percent, then counts
@@ -56,6 +60,28 @@ class SequenceScores:
             name: scale * value for name, value in zip(RATIOS, ratios, strict=True)
         }
         return named | dict(zip(COUNTS, counts, strict=True))
+
+    def counts(self) -> FloatArray:
+        """All counts as one vector, so that those of many sequences are added up at once."""
+        groups = (getattr(self, group.name) for group in fields(self))
+        values = (getattr(group, one.name) for group in groups for one in fields(group))
+        return np.concatenate([np.atleast_1d(np.asarray(value, np.float64)) for value in values])
+
+    @staticmethod
+    def of(counts: FloatArray) -> SequenceScores:
+        """Scores whose `counts()` are these."""
+        zero, first, groups = SequenceScores(), 0, []
+        for group in (getattr(zero, one.name) for one in fields(zero)):
+            values: list[Any] = []
+            for like in (getattr(group, one.name) for one in fields(group)):
+                part = counts[first : first + np.size(like)]
+                first += np.size(like)
+                if isinstance(like, int):
+                    values.append(round(part[0]))
+                else:
+                    values.append(part if np.ndim(like) else float(part[0]))
+            groups.append(type(group)(*values))
+        return SequenceScores(*groups)
 
 
 def score_sequence(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from jde_ray.pipelines.config import (
     DetectionConfig,
@@ -11,58 +11,9 @@ from jde_ray.pipelines.config import (
     ResourceConfig,
     TrackConfig,
 )
-from jde_ray.pipelines.detection.networks import (
-    ModelBuilder,
-    is_separate,
-    load_network,
-    quick_precision,
-)
+from jde_ray.pipelines.detection.networks import ModelBuilder, load_network, quick_precision
+from jde_ray.pipelines.detection.weights import fingerprint, inspect, only_precision
 from jde_ray.pipelines.errors import ExitCode, RunError
-
-
-@dataclass(frozen=True)
-class NetworkFacts:
-    """Facts about weights that are known before a run.
-
-    Attributes:
-        size: Width and height of the frames in pixels.
-        sha256: Fingerprint of the weight file, or of both ONNX files and their declaration.
-        has_one_size: Whether other sizes are refused, since the anchors were chosen for this one.
-        rect: Whether the input follows each video's shape by default: true if no size was given
-            and the weights accept several sizes.
-    """
-
-    size: tuple[int, int]
-    sha256: str
-    has_one_size: bool
-    rect: bool
-
-
-def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
-    """Load the weights once, so that their errors are reported before any other work.
-
-    Args:
-        weights: Weights in the form of `DetectionConfig.weights`.
-        size: Width and height of the frames; None for the size in the weights.
-
-    Raises:
-        ValueError: If they cannot be used.
-        OSError: If a file cannot be read.
-    """
-    if is_separate(weights):
-        from jde_ray.models.sde.declaration import read_declaration
-        from jde_ray.models.sde.network import SeparateNetworks
-
-        declaration = read_declaration(weights)
-        SeparateNetworks(declaration)
-        frames, digest = size or declaration.frames, declaration.sha256()
-        return NetworkFacts(frames, digest, has_one_size=False, rect=size is None)
-    from jde_ray.models.jde.weights import load, sha256
-
-    config = load(weights, size).config
-    has_one_size = config.has_published_layout
-    rect = size is None and not has_one_size
-    return NetworkFacts(size or config.size, sha256(weights), has_one_size, rect)
 
 
 def detection_for(
@@ -85,7 +36,7 @@ def detection_for(
         OSError: If a file cannot be read.
     """
     facts = inspect(weights, size)
-    if compile and is_separate(weights):
+    if compile and not facts.can_compile:
         raise ValueError(
             f"compile: got {weights}, which names ONNX files; expected weights of one network"
         )
@@ -118,28 +69,16 @@ def resolve_precision(
     Raises:
         ValueError: If ONNX files are to run in bf16.
     """
-    if is_separate(detection.weights):
-        if detection.precision == "bf16":
-            raise ValueError("precision: got bf16, ONNX files run in fp32; expected auto | fp32")
-        return replace(detection, precision="fp32")
+    if (only := only_precision(detection.weights)) is not None:
+        if detection.precision not in ("auto", only):
+            raise ValueError(
+                f"precision: got {detection.precision}, ONNX files run in {only}; expected auto | "
+                f"{only}"
+            )
+        return replace(detection, precision=only)
     if detection.precision == "auto":
         return replace(detection, precision=recorded or quick_precision(device))
     return detection
-
-
-def fingerprint(weights: str) -> str:
-    """Fingerprint of weights, without loading them.
-
-    Raises:
-        ValueError: If the weights do not exist.
-    """
-    if is_separate(weights):
-        from jde_ray.models.sde.declaration import read_declaration
-
-        return read_declaration(weights).sha256()
-    from jde_ray.models.jde.weights import sha256
-
-    return sha256(weights)
 
 
 def resolve_settings(

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths
-from jde_ray.pipelines.formats.track_files import _names_of, by_all_names
 from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.output.layout import RUN_KEY
 from jde_ray.pipelines.parallel import for_each
+from jde_ray.pipelines.sources.saved_tracks import _names_of, by_all_names
 from jde_ray.pipelines.storage.stores import open_store
 
 Result = TypeVar("Result")

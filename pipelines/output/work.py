@@ -31,7 +31,7 @@ from jde_ray.pipelines.output.layout import (
     summary_key,
     tracks_key,
 )
-from jde_ray.pipelines.output.row_writer import write_error
+from jde_ray.pipelines.output.result_files import write_error
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 

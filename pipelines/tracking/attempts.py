@@ -21,7 +21,7 @@ from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.checkpoints import Checkpoint, belonging, find_states
 from jde_ray.pipelines.output.layout import TRACKS_PREFIX, tracks_key
-from jde_ray.pipelines.output.row_writer import record_failure
+from jde_ray.pipelines.output.result_files import record_failure
 from jde_ray.pipelines.output.run_record import committed_outcome, file_metadata
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.s3_client import deadline_s

@@ -7,14 +7,11 @@ same for one process and for many.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import ray
 import ray.train
@@ -26,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from jde_ray.pipelines.cluster import connected
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.storage.ray_storage import ray_storage
 from jde_ray.pipelines.training.data.batches import TrainingSet
 from jde_ray.pipelines.training.loop import NonFiniteLossError
 from jde_ray.pipelines.training.process_group import ProcessGroup
@@ -145,24 +143,6 @@ def train_on_ray(
     if reason is not None:
         kind, text = reason
         raise NonFiniteLossError(text) if kind == "not finite" else ValueError(text)
-
-
-def ray_storage(out: str) -> dict[str, Any]:
-    """Options of `RunConfig` that put Ray's own files on a training beside ours.
-
-    Ray accesses object stores through pyarrow, which does not know the environment variables that
-    set boto3's endpoint.
-    """
-    if not out.startswith("s3://"):
-        return {"storage_path": str(Path(out.removeprefix("file://")).absolute())}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if not endpoint:
-        return {"storage_path": out}
-    from pyarrow.fs import S3FileSystem
-
-    parts = urlsplit(endpoint)
-    files = S3FileSystem(endpoint_override=parts.netloc, scheme=parts.scheme)
-    return {"storage_path": out.removeprefix("s3://"), "storage_filesystem": files}
 
 
 def _datasets(run: TrainingRun, images: Any) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings, embedding_s
 from jde_ray.pipelines.evaluation.frames_seen import FramesSeen
 from jde_ray.pipelines.evaluation.loaded_network import judge_network
 from jde_ray.pipelines.formats.mot import GroundTruth, read_ground_truth
-from jde_ray.pipelines.formats.track_files import find_tracks
 from jde_ray.pipelines.formats.tracks import read_tracks
+from jde_ray.pipelines.sources.saved_tracks import find_tracks
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import reference
 from jde_ray.pipelines.training.settings import ValidationConfig

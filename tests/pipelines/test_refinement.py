@@ -9,7 +9,7 @@ from jde_ray.models.structures import Tracks
 from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.formats.tracks import read_tracks
-from jde_ray.pipelines.output.row_writer import RowWriter
+from jde_ray.pipelines.output.result_files import RowWriter
 from jde_ray.pipelines.refinement import RefineConfig, refine
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import TrackedFrame, Video

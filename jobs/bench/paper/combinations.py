@@ -19,8 +19,8 @@ from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import is_separate
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths, read_truth
 from jde_ray.pipelines.formats.mot import GroundTruth
-from jde_ray.pipelines.formats.track_files import by_all_names
 from jde_ray.pipelines.sources.discovery import find_videos
+from jde_ray.pipelines.sources.saved_tracks import by_all_names
 from jde_ray.pipelines.structures import FrameChunk, Video
 
 NOTHING, OWN = "none", "joint"

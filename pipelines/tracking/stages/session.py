@@ -24,7 +24,7 @@ from jde_ray.pipelines.config import OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.file_facts import facts_of_video
 from jde_ray.pipelines.output.checkpoints import Checkpoint, belonging, clear, put_parts, save
-from jde_ray.pipelines.output.row_writer import RowWriter, record_failure, remove_results
+from jde_ray.pipelines.output.result_files import RowWriter, record_failure, remove_results
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import (
     Counts,

@@ -21,7 +21,8 @@ from jde_ray.pipelines.config import (
 )
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import SeparateModel, Upload, load_network
-from jde_ray.pipelines.detection.settings import fingerprint, inspect, resolve_settings
+from jde_ray.pipelines.detection.settings import resolve_settings
+from jde_ray.pipelines.detection.weights import fingerprint, inspect
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError
 from jde_ray.pipelines.structures import FrameChunk, VideoInfo
 from jde_ray.pipelines.tracking import offline, reference

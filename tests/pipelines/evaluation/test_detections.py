@@ -9,7 +9,7 @@ from jde_ray.pipelines.evaluation.detections import collect_boxes, detection_sco
 from jde_ray.pipelines.evaluation.embeddings import collect_embeddings, embedding_scores
 from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.formats.detections import read_detections
-from jde_ray.pipelines.output.row_writer import RowWriter
+from jde_ray.pipelines.output.result_files import RowWriter
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
 

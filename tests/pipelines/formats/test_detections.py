@@ -16,7 +16,7 @@ from jde_ray.pipelines.config import DetectionConfig, OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError
 from jde_ray.pipelines.formats.detections import SavedVideo, read_saved, to_scores
 from jde_ray.pipelines.output.layout import detections_key
-from jde_ray.pipelines.output.row_writer import RowWriter
+from jde_ray.pipelines.output.result_files import RowWriter
 from jde_ray.pipelines.sources.saved_detections import find_saved, run_folder
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Segment, Video

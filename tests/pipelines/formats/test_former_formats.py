@@ -21,7 +21,6 @@ from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits
 from jde_ray.pipelines.config import OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.detections import read_saved
-from jde_ray.pipelines.formats.track_files import find_tracks
 from jde_ray.pipelines.formats.tracks import read_tracks
 from jde_ray.pipelines.output.layout import mot_key, tracks_key, video_key
 from jde_ray.pipelines.output.summary import summarize
@@ -30,6 +29,7 @@ from jde_ray.pipelines.refinement import RefineConfig, refine
 from jde_ray.pipelines.report.page import build_report
 from jde_ray.pipelines.row_format import ROW_FORMAT
 from jde_ray.pipelines.sources.saved_detections import find_saved
+from jde_ray.pipelines.sources.saved_tracks import find_tracks
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import from_detections, reference

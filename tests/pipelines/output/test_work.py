@@ -25,7 +25,7 @@ from jde_ray.pipelines.output.layout import (
     tracks_key,
     video_key,
 )
-from jde_ray.pipelines.output.row_writer import record_failure, write_error
+from jde_ray.pipelines.output.result_files import record_failure, write_error
 from jde_ray.pipelines.output.run_record import open_out
 from jde_ray.pipelines.output.summary import Summary, summarize
 from jde_ray.pipelines.output.work import Work, accept, plan_work

@@ -134,7 +134,7 @@ def test_the_pictures_show_the_committed_rows(tmp_path: Path) -> None:
 def test_a_long_video_costs_no_more_than_so_many_row_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jde_ray.pipelines.output.row_writer.ROW_GROUP_ROWS", 8)
+    monkeypatch.setattr("jde_ray.pipelines.output.result_files.ROW_GROUP_ROWS", 8)
     summary, store = run(tmp_path, a=Script(frames=200))
     reads: list[int] = []
 

@@ -25,7 +25,7 @@ from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.formats.detections import read_saved
 from jde_ray.pipelines.names import make_id
 from jde_ray.pipelines.output.layout import tracks_key
-from jde_ray.pipelines.output.row_writer import RowWriter
+from jde_ray.pipelines.output.result_files import RowWriter
 from jde_ray.pipelines.output.work import plan_work
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.sources.saved_detections import find_saved

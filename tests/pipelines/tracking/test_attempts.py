@@ -23,7 +23,7 @@ from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.checkpoints import find_states
 from jde_ray.pipelines.output.layout import tracks_key
-from jde_ray.pipelines.output.row_writer import write_error
+from jde_ray.pipelines.output.result_files import write_error
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Counts, Segment, Video, VideoOutcome

@@ -95,7 +95,7 @@ def test_a_session_restored_again_and_again_gives_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, group_rows: int
 ) -> None:
     """After every checkpoint a new session goes on; the last attempt's clutter is removed."""
-    monkeypatch.setattr("jde_ray.pipelines.output.row_writer.ROW_GROUP_ROWS", group_rows)
+    monkeypatch.setattr("jde_ray.pipelines.output.result_files.ROW_GROUP_ROWS", group_rows)
     config = replace(fakes.CONFIG, tracking=TrackingConfig(mode=mode))  # type: ignore[arg-type]
     parts = chunks(tmp_path, frames=90)
     first = session(tmp_path / "first", config)

@@ -13,7 +13,7 @@ from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.detections import detection_schema
 from jde_ray.pipelines.formats.tracks import track_schema
-from jde_ray.pipelines.output import row_writer
+from jde_ray.pipelines.output import result_files
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
@@ -29,12 +29,12 @@ def tracked(frame: int, count: int, dim: int = 4) -> TrackedFrame:
 
 
 def write(folder: Path, frames: list[TrackedFrame], outputs: OutputConfig) -> Path:
-    writer = row_writer.RowWriter(folder / "spool", VIDEO, 4, outputs)
+    writer = result_files.RowWriter(folder / "spool", VIDEO, 4, outputs)
     for frame in frames:
         writer.write(frame)
     assert writer.commit(open_store(str(folder)), METADATA)
     assert not (folder / "spool").exists()
-    return folder / row_writer.tracks_key(VIDEO.video_id)
+    return folder / result_files.tracks_key(VIDEO.video_id)
 
 
 def test_rows_follow_the_schema_sorted_by_frame_and_id(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_video_without_people_has_a_file(tmp_path: Path) -> None:
 def test_row_groups_and_bytes_depend_on_rows_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_writer, "ROW_GROUP_ROWS", 64)
+    monkeypatch.setattr(result_files, "ROW_GROUP_ROWS", 64)
     frames = [tracked(i, i % 7) for i in range(100)]
     paths = [write(tmp_path / name, frames, OutputConfig()) for name in "ab"]
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -86,14 +86,14 @@ def test_row_groups_and_bytes_depend_on_rows_only(
 def test_the_second_attempt_leaves_the_first_ones_rows(tmp_path: Path) -> None:
     path = write(tmp_path, [tracked(0, 2)], OutputConfig())
     before = path.read_bytes()
-    writer = row_writer.RowWriter(tmp_path / "spool", VIDEO, 4, OutputConfig())
+    writer = result_files.RowWriter(tmp_path / "spool", VIDEO, 4, OutputConfig())
     assert not writer.commit(open_store(str(tmp_path)), METADATA)
     assert path.read_bytes() == before
 
 
 def test_nothing_is_visible_before_the_commit(tmp_path: Path) -> None:
     outputs = OutputConfig(save_mot=True, save_detections=True)
-    writer = row_writer.RowWriter(tmp_path / "spool", VIDEO, 4, outputs)
+    writer = result_files.RowWriter(tmp_path / "spool", VIDEO, 4, outputs)
     writer.write(tracked(0, 2))
     assert list(open_store(str(tmp_path)).list("tracks/")) == []
     writer.abandon()
@@ -102,7 +102,7 @@ def test_nothing_is_visible_before_the_commit(tmp_path: Path) -> None:
 
 def test_detections_keep_every_frame(tmp_path: Path) -> None:
     outputs = OutputConfig(save_detections=True)
-    writer = row_writer.RowWriter(tmp_path / "spool", VIDEO, 4, outputs)
+    writer = result_files.RowWriter(tmp_path / "spool", VIDEO, 4, outputs)
     rng = np.random.default_rng(0)
     vectors = rng.random((2, 4)).astype(np.float16)
     found = Detections(rng.random((2, 4), np.float32), rng.random(2, np.float32), vectors)
@@ -127,7 +127,7 @@ def test_mot_text_has_a_line_a_row(tmp_path: Path) -> None:
 
 def test_an_error_record_is_created_once(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    assert row_writer.write_error(store, VIDEO, VideoError(Reason.DECODE, "bad\nbyte", 3))
-    assert not row_writer.write_error(store, VIDEO, VideoError(Reason.EMPTY, "other"))
-    record = json.loads(store.get(row_writer.error_key(VIDEO.video_id)))
+    assert result_files.write_error(store, VIDEO, VideoError(Reason.DECODE, "bad\nbyte", 3))
+    assert not result_files.write_error(store, VIDEO, VideoError(Reason.EMPTY, "other"))
+    record = json.loads(store.get(result_files.error_key(VIDEO.video_id)))
     assert record == {"video": VIDEO.uri, "reason": "decode", "detail": "bad byte", "frame": 3}

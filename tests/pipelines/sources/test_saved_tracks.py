@@ -5,9 +5,9 @@ import pytest
 
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths, read_truth
 from jde_ray.pipelines.evaluation.pairing import pair
-from jde_ray.pipelines.formats.track_files import by_all_names, find_tracks
 from jde_ray.pipelines.formats.tracks import read_scored_tracks, read_tracks
 from jde_ray.pipelines.names import sequence_name
+from jde_ray.pipelines.sources.saved_tracks import by_all_names, find_tracks
 
 COLUMNS = ("frame", "track_id", "x1", "y1", "x2", "y2")
 

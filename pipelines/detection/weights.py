@@ -1,0 +1,79 @@
+"""Facts that weights state of themselves: size, fingerprint, and how their network can run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jde_ray.pipelines.config import Precision
+from jde_ray.pipelines.detection.networks import is_separate
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """Facts about weights that are known before a run.
+
+    Attributes:
+        size: Width and height of the frames in pixels.
+        sha256: Fingerprint of the weight file, or of both ONNX files and their declaration.
+        has_one_size: Whether other sizes are refused, since the anchors were chosen for this one.
+        can_compile: Whether torch.compile can run it.
+        rect: Whether the input follows each video's shape by default: true if no size was given
+            and the weights accept several sizes.
+    """
+
+    size: tuple[int, int]
+    sha256: str
+    has_one_size: bool
+    can_compile: bool
+    rect: bool
+
+
+def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
+    """Load the weights once, so that their errors are reported before any other work.
+
+    Args:
+        weights: Weights in the form of `DetectionConfig.weights`.
+        size: Width and height of the frames; None for the size in the weights.
+
+    Raises:
+        ValueError: If they cannot be used.
+        OSError: If a file cannot be read.
+    """
+    if is_separate(weights):
+        from jde_ray.models.sde.declaration import read_declaration
+        from jde_ray.models.sde.network import SeparateNetworks
+
+        declaration = read_declaration(weights)
+        SeparateNetworks(declaration)
+        frames, digest = size or declaration.frames, declaration.sha256()
+        return NetworkFacts(
+            frames, digest, has_one_size=False, can_compile=False, rect=size is None
+        )
+    from jde_ray.models.jde.weights import load, sha256
+
+    config = load(weights, size).config
+    has_one_size = config.has_published_layout
+    rect = size is None and not has_one_size
+    return NetworkFacts(
+        size or config.size, sha256(weights), has_one_size, can_compile=True, rect=rect
+    )
+
+
+def fingerprint(weights: str) -> str:
+    """Fingerprint of weights, without loading them.
+
+    Raises:
+        ValueError: If the weights do not exist.
+    """
+    if is_separate(weights):
+        from jde_ray.models.sde.declaration import read_declaration
+
+        return read_declaration(weights).sha256()
+    from jde_ray.models.jde.weights import sha256
+
+    return sha256(weights)
+
+
+def only_precision(weights: str) -> Precision | None:
+    """The only precision in which the network runs; None if there are several."""
+    return "fp32" if is_separate(weights) else None
