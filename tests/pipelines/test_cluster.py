@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -84,9 +85,9 @@ def test_sigterm_for_all_processes_leaves_those_of_ray_to_this_one(
     started: list[subprocess.Popen[bytes]] = []
 
     def init(**_: object) -> None:
-        started.append(subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL))
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
         signal.raise_signal(signal.SIGTERM)  # it is not lost, but waits until Ray has started
-        started.append(subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL))
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(Interrupted), interruptible():
