@@ -109,7 +109,7 @@ def _start_own(before: set[Process]) -> None:
 
 def _initialize(address: str, **options: Any) -> None:
     try:
-        with _without_stderr():
+        with _without_stderr(), _deaf_to_sigterm():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address == "local":
@@ -191,6 +191,21 @@ def _without_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(null)
+
+
+@contextmanager
+def _deaf_to_sigterm() -> Iterator[None]:
+    """Block SIGTERM, also for the processes started in the block; it is delivered after the block.
+
+    `timeout` and systemd send SIGTERM to all processes of a run at once. Ray's would end, and with
+    them what this process still has to answer or commit. It ends them itself. (Ray blocks SIGINT
+    for its processes in the same way.)
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -102,6 +102,9 @@ class LocalBackend:
     async def check_ready(self) -> None:
         return None
 
+    async def count_detectors(self) -> int:
+        return 1
+
     async def push(self, changes: Changes) -> None:
         self.metrics.add(changes)
 

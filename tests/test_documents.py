@@ -167,6 +167,10 @@ def test_settings_are_read(block: Block, tmp_path: Path):
     file.write_text(block.text)
     if "sources" in content:
         parse_recipe(content)
+    elif (
+        "groups" in content
+    ):  # rules of Prometheus, which tests/pipelines/serving/test_metrics.py reads
+        assert content["groups"]
     elif "detector" in content:
         for part in ("detector", "embedder"):
             (tmp_path / content[part]["file"]).touch()

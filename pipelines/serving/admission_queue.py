@@ -29,13 +29,18 @@ class AdmissionQueue:
     """
 
     def __init__(self, running: int, waiting: int, sockets_running: int | None = None) -> None:
-        self._limit, self._max_waiting = running, waiting
+        self._limit, self.max_waiting = running, waiting
         self._sockets_limit = sockets_running or running
         self._calls, self._sockets = _Line(), _Line()
         self._are_calls_next = True
         self._running: Counter[str] = Counter()  # by owner
         self._running_calls: Counter[str] = Counter()
         self.running = 0
+
+    @property
+    def max_running(self) -> int:
+        """Most frames that run at once, over all owners."""
+        return max(self._limit, self._sockets_limit) + _SPARE
 
     @property
     def waiting(self) -> int:
@@ -48,7 +53,7 @@ class AdmissionQueue:
         Raises:
             Refusal: `overloaded`.
         """
-        is_full = self._calls.of(owner) >= self._max_waiting
+        is_full = self._calls.of(owner) >= self.max_waiting
         if is_full and self._is_taken(owner, unbounded=False):
             text = "all detectors are busy and the queue is full; try again"
             raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)

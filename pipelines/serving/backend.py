@@ -44,6 +44,10 @@ class Backend(Protocol):
         """Raise `unavailable` unless a frame could be answered now."""
         ...
 
+    async def count_detectors(self) -> int | None:
+        """Number of detectors that run; None if that is not known now."""
+        ...
+
     async def push(self, changes: Changes) -> None:
         """Add counts to the sums over all ingresses."""
         ...

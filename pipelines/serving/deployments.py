@@ -29,6 +29,7 @@ from jde_ray.pipelines.serving.admission import read_tokens
 from jde_ray.pipelines.serving.config import ServeConfig, read_config
 from jde_ray.pipelines.serving.replicas.detector import DetectorReplica
 from jde_ray.pipelines.serving.replicas.ingress import IngressReplica
+from jde_ray.pipelines.serving.replicas.remote import DETECTORS
 from jde_ray.pipelines.serving.replicas.session import SessionReplica
 from jde_ray.pipelines.serving.replicas.snapshot_actor import SnapshotActor
 
@@ -110,7 +111,7 @@ def build_application(config: ServeConfig) -> serve.Application:
     snapshot_actor = _deployment(SnapshotActor, _SNAPSHOT_ACTOR).bind(
         config.limits.snapshot_lasts_s
     )
-    detectors = _deployment(DetectorReplica, "detectors", **pool).bind(config)
+    detectors = _deployment(DetectorReplica, DETECTORS, **pool).bind(config)
     sessions = [
         _deployment(SessionReplica, f"sessions-{number}").bind(config, number, snapshot_actor)
         for number in range(0 if config.has_session_inside else config.num_sessions)

@@ -1,16 +1,24 @@
 """Counts and times of the service for Prometheus, summed over its replicas.
 
 A replica sends its changes to the snapshot actor about once a second, so that the sums outlive it.
+Gauges are those of the ingress that answers, beside the limits that it enforces.
 """
 
 from __future__ import annotations
 
+import platform
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 
 from jde_ray.pipelines.config import VERSION
@@ -30,16 +38,26 @@ COUNTERS: dict[str, tuple[tuple[str, ...], str]] = {
     "jde_refusals": (("error",), "Calls refused, by cause"),
     "jde_retries": (("stage",), "Second tries inside the service, after a replica was lost"),
 }
+# counted by each session since its start, and therefore labelled with its number
+SESSION_COUNTERS: dict[str, str] = {
+    "jde_streams_resumed": "Streams read from a snapshot",
+    "jde_streams_expired": "Streams that ended because they were idle",
+    "jde_snapshots_failed": "Snapshots that could not be kept",
+}
 GAUGES: dict[str, str] = {
-    "jde_streams": "Open streams",
-    "jde_streams_resumed": "Streams read from a snapshot, by the replicas alive",
-    "jde_streams_expired": "Streams that ended because they were idle, by the replicas alive",
-    "jde_snapshots_failed": "Snapshots that could not be kept, by the replicas alive",
+    "jde_streams": "Open streams, of all sessions",
+    "jde_detectors": "Detectors that run; left out where Ray Serve's controller does not answer",
+    "jde_detectors_wanted": "Detectors that should run at least",
     "jde_frames_running": "Frames on their way through the detectors, in the ingress asked",
+    "jde_frames_running_limit": "Most of them at once",
     "jde_frames_waiting": "Frames waiting behind them, in the ingress asked",
+    "jde_frames_waiting_limit": "Frames of calls that may wait, per token; sockets have no limit",
     "jde_bodies_arriving": "Bodies being read, in the ingress asked",
+    "jde_bodies_arriving_limit": "Most of them at once",
     "jde_image_bytes": "Bytes of images that have arrived unanswered, in the ingress asked",
+    "jde_image_bytes_limit": "Bytes above which calls are refused and sockets are not read",
     "jde_sockets": "Open WebSockets, in the ingress asked",
+    "jde_sockets_limit": "Most of them at once",
 }
 _CALLS = "jde_call_seconds"
 _STAGES = "jde_stage_seconds"
@@ -88,23 +106,36 @@ class Metrics:
             if known == name and first in (None, label)
         )
 
-    def render(self, gauges: Mapping[str, float], model: str = "") -> bytes:
-        """Prometheus text (version 0.0.4) of the sums and of these gauges.
+    def render(
+        self,
+        gauges: Mapping[str, float | None],
+        sessions: Sequence[Mapping[str, float]] = (),
+        model: str = "",
+    ) -> bytes:
+        """Prometheus text (version 0.0.4) of the sums, of these values, and of this process.
 
         Args:
-            gauges: Values of `GAUGES`, by name.
+            gauges: Values of `GAUGES`, by name; those that are None or missing are left out.
+            sessions: Values of `SESSION_COUNTERS` of each session.
             model: Version of the model that answers.
         """
         registry = CollectorRegistry()
-        registry.register(_Families(dict(self._sums), gauges, model))
+        registry.register(_Families(dict(self._sums), gauges, sessions, model))
+        ProcessCollector(registry=registry)
         return generate_latest(registry)
 
 
 class _Families:
     """The collector interface of prometheus_client."""
 
-    def __init__(self, sums: Changes, gauges: Mapping[str, float], model: str) -> None:
-        self._sums, self._gauges, self._model = sums, gauges, model
+    def __init__(
+        self,
+        sums: Changes,
+        gauges: Mapping[str, float | None],
+        sessions: Sequence[Mapping[str, float]],
+        model: str,
+    ) -> None:
+        self._sums, self._gauges, self._sessions, self._model = sums, gauges, sessions, model
 
     def collect(self) -> Iterator[Metric]:
         for name, (labels, text) in COUNTERS.items():
@@ -117,11 +148,20 @@ class _Families:
             yield counter
         yield self._histogram(_STAGES, _STAGES_HELP, ("stage",))
         yield self._histogram(_CALLS, _CALLS_HELP, ("call", "status"))
+        for name, text in SESSION_COUNTERS.items():
+            counter = CounterMetricFamily(name, text, labels=("session",))
+            for number, values_ in enumerate(self._sessions):
+                counter.add_metric((str(number),), values_.get(name, 0.0))
+            yield counter
         for name, text in GAUGES.items():
-            yield GaugeMetricFamily(name, text, value=self._gauges.get(name, 0.0))
-        build = GaugeMetricFamily("jde_build", "1: what answers", labels=("version", "model"))
-        build.add_metric((VERSION, self._model), 1.0)
-        yield build
+            yield GaugeMetricFamily(name, text, value=self._gauges.get(name))
+        facts = {
+            "version": VERSION,
+            "model": self._model,
+            "ray": version("ray"),
+            "python": platform.python_version(),
+        }
+        yield InfoMetricFamily("jde", "Always 1; the labels say what answers", value=facts)
 
     def _histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Metric:
         """A histogram of sums whose label holds the values of `labels`, separated by blanks."""

@@ -31,7 +31,7 @@ class ConcurrencyLimit:
     """
 
     def __init__(self, what: str, most: int, share: float) -> None:
-        self._what, self._most, self._own = what, most, max(1, int(share * most))
+        self._what, self.most, self._own = what, most, max(1, int(share * most))
         self._numbers: Counter[str] = Counter()
         self.number = 0
 
@@ -42,9 +42,9 @@ class ConcurrencyLimit:
         Raises:
             Refusal: `overloaded`.
         """
-        if self.number >= self._most or self._numbers[owner] >= self._own:
-            whose = "" if self.number >= self._most else " of a token"
-            most = self._own if whose else self._most
+        if self.number >= self.most or self._numbers[owner] >= self._own:
+            whose = "" if self.number >= self.most else " of a token"
+            most = self._own if whose else self.most
             text = f"too many {self._what}, expected {most} at once{whose}; try again"
             raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
         self.number += 1
@@ -71,7 +71,7 @@ class MemoryBudget:
     """
 
     def __init__(self, total: int, own: int) -> None:
-        self._total, self._own = total, own
+        self.total, self._own = total, own
         self._held: Counter[str] = Counter()
         self._partial: Counter[str] = Counter()  # the share of incomplete messages in it
         self._readers: dict[str, dict[object, _Reader]] = {}
@@ -83,7 +83,7 @@ class MemoryBudget:
 
     def is_full(self, owner: str) -> bool:
         """Whether the owner has to wait."""
-        return self._held[owner] >= self._own or self.held >= self._total
+        return self._held[owner] >= self._own or self.held >= self.total
 
     def take(self, owner: str, number: int, *, is_partial: bool = False) -> None:
         """Count bytes that have arrived.

@@ -29,7 +29,7 @@ from jde_ray.pipelines.serving.streams.messages import (
     EndStream,
     GetAnswer,
     GetExpected,
-    GetGauges,
+    GetFigures,
     Message,
     OpenStream,
     Result,
@@ -285,18 +285,24 @@ class Service:
     async def render_metrics(self) -> bytes:
         """Metrics of all replicas as Prometheus text."""
         sums = await self.backend.merge(self.metrics.take())
-        gauges: dict[str, float] = {}
-        for part in await self._send_all(GetGauges()):
-            for name, value in part.items():
-                gauges[name] = gauges.get(name, 0.0) + value
-        own = {
+        sessions = await self._send_all(GetFigures())
+        config = self.config
+        gauges = {
+            "jde_streams": sum(session["jde_streams"] for session in sessions),
+            "jde_detectors": await self.backend.count_detectors(),
+            "jde_detectors_wanted": config.min_detectors or config.num_detectors,
             "jde_frames_running": self.queue.running,
+            "jde_frames_running_limit": self.queue.max_running,
             "jde_frames_waiting": self.queue.waiting,
+            "jde_frames_waiting_limit": self.queue.max_waiting,
             "jde_bodies_arriving": self.bodies.number,
-            "jde_sockets": self.sockets.number,
+            "jde_bodies_arriving_limit": self.bodies.most,
             "jde_image_bytes": self.memory.held,
+            "jde_image_bytes_limit": self.memory.total,
+            "jde_sockets": self.sockets.number,
+            "jde_sockets_limit": self.sockets.most,
         }
-        return sums.render({**gauges, **own}, self.config.model)
+        return sums.render(gauges, sessions, config.model)
 
     async def _send_all(self, message: Message[Result]) -> list[Result]:
         """The results of all sessions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from jde_ray.jobs import cli
 from jde_ray.jobs import serve as serve_module
 from jde_ray.jobs.serve import read_file, serve
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.processes import descendants, is_alive, started_at
 
 SHIPPED = ROOT / "jobs/recipes/serve.yaml"
 
@@ -185,3 +187,27 @@ def test_every_call_has_its_line_and_readyz_says_that_it_goes(tmp_path, where):
         assert len(line["token"]) == 16
     assert set(states[:100]) == {200}
     assert 503 in states[101:]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_sigterm_for_all_of_its_processes_drains_like_sigterm_for_one(tmp_path):
+    """As systemd sends it to a whole control group: calls are still answered for a while."""
+    port, states = free_port(), []
+    with (tmp_path / "err").open("wb") as err:
+        process = start(port, "--request-log", "none", stderr=err)
+        assert b"jde serves" in process.stdout.readline()
+        own = (process.pid, started_at(process.pid))
+        family = {own} | descendants({own})
+        assert len(family) > 8
+        for pid, _ in family:
+            os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(OSError):
+            while True:
+                states.append(call(port, "GET", "/readyz")[0])
+                time.sleep(0.05)
+        assert process.wait(120) == 0
+    assert (tmp_path / "err").read_text() == ""
+    assert states[-1] == 503
+    assert len(states) > 10
+    assert not [each for each in family if is_alive(each)]

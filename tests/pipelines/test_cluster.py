@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import pytest
 from jde_ray.pipelines.cluster import (
     Interrupted,
     _check_open_files,
+    _initialize,
     check_address,
     connected,
     interruptible,
@@ -72,6 +75,31 @@ def test_signals_interrupt_and_are_given_back(number: signal.Signals, code: Exit
         signal.raise_signal(number)
     assert caught.value.exit_code == code
     assert signal.getsignal(number) is before
+
+
+def test_sigterm_for_all_processes_leaves_those_of_ray_to_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    started: list[subprocess.Popen[bytes]] = []
+
+    def init(**_: object) -> None:
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        signal.raise_signal(signal.SIGTERM)  # it is not lost, but waits until Ray has started
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(Interrupted), interruptible():
+        _initialize("local")
+    assert len(started) == 2
+    for process in started:
+        process.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        started[0].wait(0.5)
+    for process in started:
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
 
 
 @pytest.mark.ray

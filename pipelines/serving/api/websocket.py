@@ -193,8 +193,10 @@ class _SocketSession:
             del task  # it holds the pixels
             state = self._socket.scope["state"]
             state["num_frames"] = state.get("num_frames", 0) + 1
+            seconds = time.perf_counter() - frame.arrived_s
             metrics.count("jde_requests", "frame", str(status))
-            metrics.observe("call", time.perf_counter() - frame.arrived_s)
+            metrics.observe("call", seconds)
+            metrics.observe_call("frame", str(status), seconds)
             await self._socket.send_text(to_json(values).decode())
 
 

@@ -14,6 +14,9 @@ from typing import Any
 # causes that may be gone at a later try
 PASSING = frozenset({"overloaded", "unavailable", "too_many_frames", "too_many_streams"})
 
+# what OpenSSL calls the answer of a server that does not speak TLS
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
+
 
 class ServiceError(Exception):
     """The service has refused a call.
@@ -74,8 +77,16 @@ class Calls:
 
     def explain(self, broken: BaseException) -> str:
         """One line that says that the service does not answer, and why."""
-        reason = getattr(broken, "reason", None) or broken
-        return f"no service at {self.url}: {str(reason) or type(reason).__name__}"
+        reason = _cause(broken)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return (
+                f"the certificate of {self.url} is not accepted ({reason.verify_message}), "
+                "expected one for this name by an authority of ca_file or ssl_context"
+            )
+        if isinstance(reason, ssl.SSLError) and reason.reason in _NO_TLS:
+            return f"no TLS at {self.url} ({reason.reason}), expected another port, or http://"
+        text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        return f"no service at {self.url}: {text}"
 
     def call_once(self, method: str, path: str, body: bytes | dict[str, Any] | None = None) -> Any:
         """The JSON answer to a call, tried once.
@@ -110,10 +121,15 @@ class Calls:
 
 def is_hopeless(broken: BaseException) -> bool:
     """Whether a second try would fail in the same way: certificates, TLS where there is none."""
-    reason = getattr(broken, "reason", None)
-    cause = reason if isinstance(reason, BaseException) else broken
+    cause = _cause(broken)
     passing = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
     return isinstance(cause, ssl.SSLError) and not isinstance(cause, passing)
+
+
+def _cause(broken: BaseException) -> BaseException:
+    """What urllib has wrapped, else the error itself."""
+    reason = getattr(broken, "reason", None)
+    return reason if isinstance(reason, BaseException) else broken
 
 
 def _error(text: bytes, status: int) -> ServiceError:

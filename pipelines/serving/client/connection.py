@@ -33,6 +33,7 @@ def connect(
     patience_s: float = 60.0,
     connect_s: float = 5.0,
     ca_file: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Client:
     """A client of the service at `url`; nothing is sent yet.
 
@@ -42,19 +43,35 @@ def connect(
         patience_s: Seconds for which a call or frame is tried again while the service is busy or
             away.
         connect_s: Seconds for which a service that has never answered is tried.
-        ca_file: Certificates (PEM) to trust instead of the system's.
+        ca_file: Certificates (PEM) of the authorities to trust instead of the system's, for calls
+            and sockets.
+        ssl_context: Settings of TLS in place of `ca_file`, such as a certificate of the client.
 
     Raises:
-        ValueError: If the address does not start with `http://` or `https://`.
-        OSError: If the certificates cannot be read.
+        ValueError: If the address does not start with `http://` or `https://`; if `ca_file` holds
+            no certificates; if TLS is set up twice, or for `http://`.
+        OSError: If `ca_file` cannot be read.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(f"url: got {url!r}, expected http://HOST:PORT or https://HOST")
-    context = None
+    if ca_file is not None and ssl_context is not None:
+        raise ValueError("ca_file: got ssl_context too, expected one of both")
     if parts.scheme == "https":
-        context = ssl.create_default_context(cafile=ca_file)
-    return Client(url.rstrip("/"), token, patience_s, connect_s, context)
+        ssl_context = ssl_context or _context(ca_file)
+    elif ca_file is not None or ssl_context is not None:
+        name = "ca_file" if ssl_context is None else "ssl_context"
+        raise ValueError(f"{name}: got the address {url}, expected https://HOST")
+    return Client(url.rstrip("/"), token, patience_s, connect_s, ssl_context)
+
+
+def _context(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError as error:
+        raise ValueError(f"ca_file: {ca_file} holds no certificates, expected PEM") from error
+    except OSError as error:
+        raise OSError(error.errno, f"ca_file: {error.strerror}", ca_file) from error
 
 
 class Client(Calls):

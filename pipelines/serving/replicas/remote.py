@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ray import serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
@@ -17,7 +18,7 @@ from jde_ray.pipelines.serving.config import MEMORY_PREFIX, ServeConfig
 from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.metrics import Changes, Metrics
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
-from jde_ray.pipelines.serving.streams.messages import GetGauges, Message, Result
+from jde_ray.pipelines.serving.streams.messages import GetFigures, Message, Result
 from jde_ray.pipelines.serving.streams.snapshots import (
     NoSnapshots,
     SharedMemorySnapshots,
@@ -28,6 +29,7 @@ from jde_ray.pipelines.storage.stores import open_store
 
 logger = logging.getLogger("ray.serve")
 
+DETECTORS = "detectors"  # the deployment
 _PAUSE_S = 0.05  # between tries
 _KEEP_S = 2.0  # how long a restarting snapshot actor may delay a frame
 _AWAY_S = 1.0  # how long after that other frames do not wait for it
@@ -98,10 +100,18 @@ class RemoteBackend:
                 # Serve's own check: it returns when a replica has answered
                 await asyncio.gather(
                     self._detectors.ready.remote(),
-                    *(call(self._config.model, GetGauges()) for call in self._sessions),
+                    *(call(self._config.model, GetFigures()) for call in self._sessions),
                 )
         except (TimeoutError, RayError, RayServeException) as error:
             raise blank from error
+
+    async def count_detectors(self) -> int | None:
+        """Number of running replicas of the detectors, as Serve's controller knows it."""
+        try:
+            async with asyncio.timeout(_KEEP_S):
+                return await asyncio.to_thread(_count_detectors)
+        except (TimeoutError, RayError, RayServeException):
+            return None
 
     async def merge(self, changes: Changes) -> Metrics:
         """Add counts to the snapshot actor's sums, and return them."""
@@ -136,6 +146,12 @@ class RemoteBackend:
                     raise result
             self.metrics.count("jde_retries", stage)
             await asyncio.sleep(_PAUSE_S)
+
+
+def _count_detectors() -> int:
+    application = serve.status().applications[serve.get_replica_context().app_name]
+    states = application.deployments[DETECTORS].replica_states
+    return sum(number for state, number in states.items() if state == "RUNNING")
 
 
 class ActorSnapshots:

@@ -125,7 +125,7 @@ class CountStreams(Message[int]):
 
 
 @dataclass(frozen=True)
-class GetGauges(Message[dict[str, float]]):
-    """Return the session's values by their names in `metrics.GAUGES`."""
+class GetFigures(Message[dict[str, float]]):
+    """Return the session's values by their names in `metrics`."""
 
-    stage = "gauges"
+    stage = "figures"

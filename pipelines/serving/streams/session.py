@@ -15,7 +15,7 @@ from jde_ray.pipelines.serving.streams.messages import (
     EndStream,
     GetAnswer,
     GetExpected,
-    GetGauges,
+    GetFigures,
     Message,
     OpenStream,
     Result,
@@ -58,7 +58,7 @@ class Session:
             TrackFrame: self._track,
             EndStream: self._end,
             CountStreams: self._count,
-            GetGauges: self._gauges,
+            GetFigures: self._figures,
         }
 
     async def execute(self, message: Message[Result]) -> Result:
@@ -107,7 +107,7 @@ class Session:
         await self.expire()
         return self.table.count(message.owner)
 
-    async def _gauges(self, _: GetGauges) -> dict[str, float]:
+    async def _figures(self, _: GetFigures) -> dict[str, float]:
         await self.expire()
         return {
             "jde_streams": len(self.table),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +19,7 @@ from serving_service import CONFIG, OTHER_TOKEN, TOKEN, running
 from jde_ray.models.structures import FloatArray
 
 WIDTH, HEIGHT, RATE, SECONDS = 640, 360, 10, 3
+NAME = "video.test"  # a name of this machine that is not localhost
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -30,7 +33,8 @@ def browser():
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
     with playwright.sync_playwright() as started:
         options = ["--no-sandbox", "--use-fake-device-for-media-stream",
-                   "--use-fake-ui-for-media-stream"]  # fmt: skip
+                   "--use-fake-ui-for-media-stream",
+                   f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]  # fmt: skip
         found = started.chromium.launch(executable_path=path, args=options)
         yield found
         found.close()
@@ -69,6 +73,18 @@ def wait(is_so: Callable[[], bool], seconds: float = 90.0) -> None:
         time.sleep(0.05)
 
 
+def keep_screenshot(page) -> None:
+    if os.environ.get("JDE_SCREENSHOT"):
+        page.screenshot(path=os.environ["JDE_SCREENSHOT"])
+
+
+def is_grey(page, selector: str) -> bool:
+    """Whether a button is grey; it says why in its title then."""
+    button = page.locator(selector)
+    assert (button.get_attribute("aria-disabled") == "true") == bool(button.get_attribute("title"))
+    return button.get_attribute("aria-disabled") == "true"
+
+
 def overlap(a: FloatArray, b: FloatArray) -> FloatArray:
     """Intersection over union of `(N, 4)` and `(M, 4)`."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
@@ -105,10 +121,9 @@ def test_a_dropped_video_is_tracked_and_its_tracks_can_be_downloaded(
         ".getImageData(0, 0, c.width, c.height).data; return new Set(p).size }"
     )
     assert painted > 50  # a picture, not a blank
-    wait(lambda: page.is_disabled("#stop"))
-    assert page.inner_text("#state") == "Done: street"
-    if os.environ.get("JDE_SCREENSHOT"):
-        page.screenshot(path=os.environ["JDE_SCREENSHOT"])
+    wait(lambda: is_grey(page, "#stop"))
+    assert re.fullmatch(r"Done: street.mp4, \d+ people", page.inner_text("#state"))
+    keep_screenshot(page)
     assert not faults
     assert page.inner_text("#message") == ""
     assert float(page.inner_text("#rate")) > 0
@@ -131,6 +146,48 @@ def test_a_dropped_video_is_tracked_and_its_tracks_can_be_downloaded(
     assert float(mot[2]) == pytest.approx(first["x1"] + 1, abs=0.01)
     assert table["video"].unique().to_pylist() == ["street"]
     _check_tracks(rows, truths)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_a_picture_gets_boxes_where_its_people_are(browser, clip, service, tmp_path, suffix):
+    path, truths = clip
+    video = cv2.VideoCapture(str(path))
+    frame = 20
+    for _ in range(frame + 1):
+        image = video.read()[1]
+    picture = tmp_path / f"corner.of.street.{suffix}"
+    cv2.imwrite(str(picture), image)
+    page = browser.new_page(accept_downloads=True)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    page.goto(service.url)
+    page.set_input_files("#file", str(picture))
+    wait(lambda: page.inner_text("#state").startswith("Done"))
+    colours = page.evaluate(
+        "() => { const c = document.querySelector('#picture'); const p = c.getContext('2d')"
+        ".getImageData(0, 0, c.width, c.height).data; return [c.width, c.height, new Set(p).size] }"
+    )
+    assert colours[:2] == [WIDTH, HEIGHT]
+    assert colours[2] > 50
+    number = int(page.inner_text("#people"))
+    assert page.inner_text("#state") == f"Done: {picture.name}, {number} people"
+    assert f"{number} people" in page.get_attribute("#picture", "aria-label")
+    assert is_grey(page, "#stop")
+    with page.expect_download() as download:
+        page.click("#parquet")
+    table = pq.read_table(io.BytesIO(Path(download.value.path()).read_bytes()))
+    with page.expect_download() as download:
+        page.click("#mot")
+    assert download.value.suggested_filename == "corner.of.street.txt"
+    lines = Path(download.value.path()).read_text().splitlines()
+    page.close()
+    assert not faults
+    assert "track_id" not in table.schema.names  # one picture has no tracks
+    assert all(line.startswith("1,-1,") for line in lines)
+    assert len(table) == len(lines) == number > 1
+    boxes = np.array([[row[k] for k in ("x1", "y1", "x2", "y2")] for row in table.to_pylist()])
+    assert (overlap(boxes, truths[frame]).max(1) > 0.4).mean() > 0.7
 
 
 def _check_tracks(rows: list[dict], truths: list[FloatArray]) -> None:
@@ -181,7 +238,7 @@ def test_a_lost_session_is_told_and_a_kept_one_goes_on(browser, clip):
             page.set_input_files("#file", str(clip[0]))
             wait(lambda page=page: int(page.inner_text("#frames")) >= 5)
             service.backend.lose_session()
-            wait(lambda page=page: page.is_disabled("#stop"))
+            wait(lambda page=page: is_grey(page, "#stop"))
             if with_snapshots:
                 assert page.inner_text("#message") == ""
                 assert int(page.inner_text("#frames")) == RATE * SECONDS
@@ -200,3 +257,110 @@ def test_the_camera_is_tracked_too(browser):
         page.click("#stop")
         assert page.inner_text("#message") == ""
         context.close()
+
+
+def test_the_keyboard_alone_chooses_starts_stops_and_downloads(browser, clip):
+    """The file is chosen before the token is asked for, and starts once it is entered."""
+    from jde_ray.pipelines.serving.deployments import resolve_settings
+
+    with running(config=resolve_settings({"device": "cpu"}), tokens=(TOKEN,)) as service:
+        service.wait_until_ready()
+        service.backend.pause_s = 0.2
+        page = browser.new_page(accept_downloads=True)
+        page.goto(service.url)
+        press = page.keyboard.press
+
+        def to(selector: str) -> None:
+            for _ in range(30):
+                if page.locator(selector).evaluate("it => it === document.activeElement"):
+                    break
+                press("Tab")
+            shown = page.locator(selector).evaluate(
+                "it => parseFloat(getComputedStyle(it.closest('label.button') || it).outlineWidth)"
+            )
+            assert shown >= 2, f"the focus of {selector} cannot be seen"
+
+        to("#file")
+        with page.expect_file_chooser() as chooser:
+            press("Enter")
+        chooser.value.set_files(str(clip[0]))
+        wait(lambda: "asks for a token" in page.inner_text("#message"))
+        assert "Then street.mp4 starts." in page.inner_text("#message")
+        assert page.locator("#token").evaluate("it => it === document.activeElement")
+        page.keyboard.type(TOKEN)
+        press("Enter")
+        wait(lambda: int(page.inner_text("#rows")) >= 5)
+        assert page.inner_text("#state").startswith("Tracking street.mp4")
+        assert not is_grey(page, "#stop")
+        to("#stop")
+        press("Enter")
+        assert page.inner_text("#state") == "Stopped"
+        assert page.locator("#stop").evaluate("it => it === document.activeElement")
+        press("Enter")  # it is grey now, and says why
+        assert page.inner_text("#state") == "Nothing is running."
+        to("#parquet")
+        with page.expect_download() as download:
+            press("Enter")
+        assert len(pq.read_table(io.BytesIO(Path(download.value.path()).read_bytes()))) >= 5
+        page.close()
+
+
+def test_what_cannot_be_used_says_why(browser):
+    """Names, roles and reasons; the camera needs https or localhost."""
+    with running(config=CONFIG, tokens=(TOKEN,)) as service:
+        page = browser.new_page()
+        page.goto(service.url)
+        assert not is_grey(page, "#camera")
+        assert page.inner_text(".camera-why") == ""
+        for selector in ("#stop", "#mot", "#parquet"):
+            assert is_grey(page, selector)
+        assert page.inner_text("#save-why") == "There are no boxes yet."
+        for selector, attribute, value in (
+            ("#state", "role", "status"),
+            ("#message", "role", "alert"),
+        ):
+            assert page.get_attribute(selector, attribute) == value
+        unnamed = page.locator("input, select, button").evaluate_all(
+            "all => all.filter(it => !it.textContent.trim() && !it.labels?.length"
+            " && !it.getAttribute('aria-labelledby')).map(it => it.outerHTML)"
+        )
+        assert unnamed == []
+        page.goto(f"http://{NAME}:{service.port}")
+        assert is_grey(page, "#camera")
+        assert "needs an address with https://, or localhost" in page.inner_text(".camera-why")
+        page.click("#camera", force=True)
+        assert "needs an address with https://" in page.inner_text("#state")
+        page.close()
+
+
+@pytest.mark.parametrize("width", [340, 768, 1280])
+def test_it_fits_phones_and_desks(browser, width):
+    with running(config=CONFIG, tokens=(TOKEN,)) as service:
+        page = browser.new_page(viewport={"width": width, "height": 700})
+        page.goto(f"http://{NAME}:{service.port}")  # with the longest invitation
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+        stage, frame = (page.locator(name).bounding_box() for name in ("#stage", "#drop"))
+        assert stage["y"] < frame["y"]
+        for part in page.locator("#drop > *").all():
+            box = part.bounding_box()
+            if box is not None:
+                assert frame["y"] <= box["y"]
+                assert box["y"] + box["height"] <= frame["y"] + frame["height"]
+        assert frame["y"] + frame["height"] < stage["y"] + stage["height"]
+        page.close()
+
+
+def test_a_busy_service_is_asked_again_for_a_picture(browser, tmp_path):
+    picture = tmp_path / "grey.png"
+    cv2.imwrite(str(picture), np.full((40, 60, 3), 128, np.uint8))
+    with running(config=CONFIG, frames_per_second=0.5) as service:
+        page = browser.new_page()
+        page.goto(service.url)
+        page.set_input_files("#file", str(picture))
+        wait(lambda: page.inner_text("#state") == "Done: grey.png, 0 people")
+        assert page.inner_text("#save-why") == "No people were found."
+        page.set_input_files("#file", str(picture))
+        wait(lambda: "slowing down" in page.inner_text("#message"))
+        wait(lambda: page.inner_text("#state") == "Done: grey.png, 0 people")
+        assert page.inner_text("#message") == ""
+        page.close()

@@ -568,6 +568,6 @@ def test_metrics_say_what_answers_and_how_long_each_call_took_by_status():
         lines = service.call("GET", "/metrics")[1].decode().splitlines()
     for status, number in ((200, 2), (415, 1)):
         assert f'jde_call_seconds_count{{call="detect",status="{status}"}} {number}.0' in lines
-    (build,) = (line for line in lines if line.startswith("jde_build{"))
-    assert f'model="{CONFIG.model}"' in build
-    assert build.endswith(" 1.0")
+    (info,) = (line for line in lines if line.startswith("jde_info{"))
+    assert f'model="{CONFIG.model}"' in info
+    assert info.endswith(" 1.0")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from documents import blocks
 from serving_service import CONFIG, TOKEN, frame, running
+from tls_front import certificate, in_front
 
 from jde_ray.pipelines.serving.client import calls, stream
 from jde_ray.pipelines.serving.client.calls import ServiceError
@@ -139,7 +139,7 @@ def test_time_stamps_reach_the_motion_model(service):
 
 
 def test_no_service_is_an_error_after_its_patience():
-    with pytest.raises(OSError, match="refused"):
+    with pytest.raises(OSError, match=r"^no service at http://127.0.0.1:9: Connection refused$"):
         connect("http://127.0.0.1:9", patience_s=0.1).stream()
 
 
@@ -149,35 +149,61 @@ def test_what_cannot_go_well_is_told_at_once(tmp_path, clock):
             connect(url)
     with running() as service:
         secure = connect(f"https://127.0.0.1:{service.port}")
-        with pytest.raises(ConnectionError, match=r"no service at https://127.0.0.1"):
+        with pytest.raises(ConnectionError, match=r"^no TLS at https://127.0.0.1:\d+ \(WRONG_"):
             secure.stream()
     assert clock.now == 0  # without another try
-    with pytest.raises(OSError, match="No such file"):
-        connect("https://localhost", ca_file=str(tmp_path / "missing"))
+    missing, empty = tmp_path / "missing", tmp_path / "empty"
+    empty.touch()
+    with pytest.raises(FileNotFoundError, match=r"ca_file: No such file .*missing"):
+        connect("https://localhost", ca_file=str(missing))
+    context = ssl.create_default_context()
+    for values, text in (
+        (("https://localhost", {"ca_file": str(empty)}), "ca_file: .* no certificates, expected"),
+        (("http://localhost", {"ca_file": str(empty)}), "ca_file: got the address http://"),
+        (("http://localhost", {"ssl_context": context}), "ssl_context: got the address http://"),
+        (
+            ("https://localhost", {"ssl_context": context, "ca_file": str(empty)}),
+            "ca_file: got ssl_context too",
+        ),
+    ):
+        with pytest.raises(ValueError, match=text):
+            connect(values[0], **values[1])
+
+
+def test_the_block_about_certificates_runs_and_its_sockets_speak_tls(tmp_path, capsys):
+    (block,) = (block for block in blocks() if "ssl_context=" in block.text)
+    text = block.text
+    with running(tokens=(TOKEN,)) as service:
+        key, public = certificate(tmp_path)
+        with in_front(service.port, key, public) as port:
+            for old, new in {
+                "https://video.example.com/people": f"https://localhost:{port}",
+                "authority.pem": str(public),
+            }.items():
+                assert old in text
+                text = text.replace(old, new)
+            exec(text, {"token": TOKEN, "frames": FRAMES[:5]})  # noqa: S102
+        with in_front(service.port, *certificate(tmp_path, "DNS:elsewhere.test")) as port:
+            client = connect(f"https://localhost:{port}", TOKEN, ca_file=str(public))
+            with pytest.raises(ConnectionError, match=r"Hostname mismatch.*'localhost'") as wrong:
+                client.stream()
+            assert "\n" not in str(wrong.value)
+    said = capsys.readouterr().out.split()
+    assert len(said) == 5
+    assert all(int(number) > 0 for number in said)
 
 
 def test_a_certificate_is_checked_and_another_authority_may_be_named(tmp_path, clock):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("there is no openssl to make a certificate with")
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *names),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    key, public = certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(public, key)
     answer = b'{"stream": "0-0", "model": "m", "expected": 0}'
     with answering([answer] * 3, context) as (port, asked):
-        with pytest.raises(ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+        wrong = r"^the certificate of https://127\S+ is not accepted \(self-signed [^\n]*, expected"
+        with pytest.raises(ConnectionError, match=wrong):
             connect(f"https://127.0.0.1:{port}").stream()
         assert clock.now == 0
-        client = connect(f"https://127.0.0.1:{port}", ca_file=str(certificate))
+        client = connect(f"https://127.0.0.1:{port}", ca_file=str(public))
         assert client.call("GET", "/v1/streams/0-0")["stream"] == "0-0"
         assert len(asked) == 1
 

@@ -26,7 +26,7 @@ from jde_ray.pipelines.serving.streams.messages import (
     EndStream,
     GetAnswer,
     GetExpected,
-    GetGauges,
+    GetFigures,
     OpenStream,
     TrackFrame,
 )
@@ -291,7 +291,7 @@ def test_idle_and_ended_streams_are_gone_with_their_snapshots():
                 session.execute(TrackFrame(stream, OWNER, 0, None, SIZE, found(0)))
             )
             assert refused.cause is Cause.STREAM_ENDED
-        assert (await session.execute(GetGauges()))["jde_streams_expired"] == 1
+        assert (await session.execute(GetFigures()))["jde_streams_expired"] == 1
 
     asyncio.run(main())
 
