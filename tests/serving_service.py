@@ -32,7 +32,7 @@ from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.metrics import Changes, Metrics
 from jde_ray.pipelines.serving.request_log import RequestLog
 from jde_ray.pipelines.serving.service import Service
-from jde_ray.pipelines.serving.streams.messages import Message, Result
+from jde_ray.pipelines.serving.streams.operations import Operation, Result
 from jde_ray.pipelines.serving.streams.session import Session
 from jde_ray.pipelines.serving.streams.snapshots import NoSnapshots
 from jde_ray.pipelines.structures import VideoInfo
@@ -95,9 +95,9 @@ class LocalBackend:
             found, _ = self._detector.find(frame.pixels[None], [info], [0])
             return TimedDetections(found[0], self.pause_s)
 
-    async def send(self, session: int, message: Message[Result]) -> Result:
+    async def send(self, session: int, operation: Operation[Result]) -> Result:
         assert session == 0
-        return await self.session.execute(message)
+        return await self.session.execute(operation)
 
     async def check_ready(self) -> None:
         return None

@@ -8,7 +8,7 @@ from typing import Protocol
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.metrics import Changes, Metrics
-from jde_ray.pipelines.serving.streams.messages import Message, Result
+from jde_ray.pipelines.serving.streams.operations import Operation, Result
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Backend(Protocol):
         """Find the people in one frame."""
         ...
 
-    async def send(self, session: int, message: Message[Result]) -> Result:
+    async def send(self, session: int, operation: Operation[Result]) -> Result:
         """Have a session execute an operation.
 
         Args:
             session: Number of the session.
-            message: The operation.
+            operation: The operation.
         """
         ...
 

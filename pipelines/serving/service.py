@@ -24,14 +24,14 @@ from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.metrics import Metrics
 from jde_ray.pipelines.serving.quotas import ConcurrencyLimit, MemoryBudget
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
-from jde_ray.pipelines.serving.streams.messages import (
+from jde_ray.pipelines.serving.streams.operations import (
     CountStreams,
     EndStream,
     GetAnswer,
     GetExpected,
     GetFigures,
-    Message,
     OpenStream,
+    Operation,
     Result,
     TrackFrame,
 )
@@ -216,18 +216,18 @@ class Service:
         async with self._deadline():
             return await self.backend.send(session, GetAnswer(stream, owner, seq))
 
-    async def associate(self, message: TrackFrame) -> Answer:
+    async def associate(self, operation: TrackFrame) -> Answer:
         """Tracks of a frame whose detections are known.
 
         Raises:
             Refusal: If the frame is not the stream's next one.
         """
-        session = self.check_stream(message.stream)
+        session = self.check_stream(operation.stream)
         with self._timed("associate"):
             async with self._deadline():
-                answer = await self.backend.send(session, message)
-        self._next[message.stream] = message.seq + 1
-        self._next.move_to_end(message.stream)
+                answer = await self.backend.send(session, operation)
+        self._next[operation.stream] = operation.seq + 1
+        self._next.move_to_end(operation.stream)
         while len(self._next) > _MAX_HINTS:
             self._next.popitem(last=False)
         self.metrics.count("jde_tracks", number=len(answer.track_ids))
@@ -304,10 +304,10 @@ class Service:
         }
         return sums.render(gauges, sessions, config.model)
 
-    async def _send_all(self, message: Message[Result]) -> list[Result]:
+    async def _send_all(self, operation: Operation[Result]) -> list[Result]:
         """The results of all sessions."""
         sessions = range(self.config.num_sessions)
-        return await asyncio.gather(*(self.backend.send(number, message) for number in sessions))
+        return await asyncio.gather(*(self.backend.send(number, operation) for number in sessions))
 
     async def _decode(self, owner: str, body: bytes) -> NetworkFrame:
         detection = self.config.track.detection

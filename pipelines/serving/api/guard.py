@@ -44,10 +44,10 @@ _SAFE_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-_STREAM = re.compile(r"/v1/streams/(?P<stream>[^/]{1,64})(?:/frames/(?P<seq>\d{1,16}))?(?:/ws)?\Z")
 _DETECT_PATH = "/v1/detect"
 _POLICY_VIOLATION = 1008
 _MAX_DIGITS = 15
+_MAX_STREAM = 64  # letters
 
 
 @dataclass
@@ -92,9 +92,14 @@ class Guard:
             logger.exception("request %s failed", request.request_id)
             await request.refuse(internal(request.request_id))
         finally:
-            path = scope["path"]
-            call = next((name for shape, name in self.calls if shape.match(path)), "other")
-            request.log(self.log, call)
+            request.log(self.log, *self._call(scope["path"]))
+
+    def _call(self, path: str) -> tuple[str, dict[str, str]]:
+        """Name of the call, and the parameters in its path."""
+        for shape, name in self.calls:
+            if (found := shape.match(path)) is not None:
+                return name, found.groupdict()
+        return "other", {}
 
     def _admit(self, scope: Scope, headers: dict[str, str]) -> str:
         """The owner that the caller's token stands for.
@@ -181,7 +186,7 @@ class _Request:
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": refusal.to_json()})
 
-    def log(self, log: RequestLog, call: str) -> None:
+    def log(self, log: RequestLog, call: str, parameters: dict[str, str]) -> None:
         """Count the call, and write its log line, with a digest in place of the token."""
         path, seconds = self._scope["path"], time.perf_counter() - self._started_s
         status = self._status or 499  # the client went away before an answer
@@ -190,7 +195,7 @@ class _Request:
         if call in ("frame", "detect"):
             self._metrics.observe("call", seconds)
         client, state = self._scope.get("client"), self._scope["state"]
-        named = _STREAM.match(path)
+        stream, seq = parameters.get("stream", ""), parameters.get("seq", "")
         line = {
             "request_id": self.request_id,
             "client": None if client is None else client[0],
@@ -198,8 +203,8 @@ class _Request:
             "call": call,
             "method": self._scope.get("method", "WS"),
             "path": path[:200],
-            "stream": named and named["stream"],
-            "seq": named and named["seq"] and int(named["seq"]),
+            "stream": stream if 0 < len(stream) <= _MAX_STREAM else None,
+            "seq": int(seq) if seq.isdecimal() and len(seq) <= _MAX_DIGITS else None,
             "status": status,
             "error": state.get("error"),
             "frames": state.get("num_frames"),

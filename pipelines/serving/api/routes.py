@@ -33,7 +33,7 @@ from jde_ray.pipelines.serving.images import check_content_type
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.request_log import RequestLog
 from jde_ray.pipelines.serving.service import Service
-from jde_ray.pipelines.serving.streams.messages import TrackFrame
+from jde_ray.pipelines.serving.streams.operations import TrackFrame
 
 _MAX_JSON_BYTES = 4096
 _IMAGE = {

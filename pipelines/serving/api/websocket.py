@@ -25,7 +25,7 @@ from jde_ray.pipelines.serving.api.guard import subprotocol
 from jde_ray.pipelines.serving.quotas import METERED
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
 from jde_ray.pipelines.serving.service import Service
-from jde_ray.pipelines.serving.streams.messages import TrackFrame
+from jde_ray.pipelines.serving.streams.operations import TrackFrame
 
 logger = logging.getLogger("ray.serve")
 

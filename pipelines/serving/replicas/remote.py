@@ -18,7 +18,7 @@ from jde_ray.pipelines.serving.config import MEMORY_PREFIX, ServeConfig
 from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.metrics import Changes, Metrics
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
-from jde_ray.pipelines.serving.streams.messages import GetFigures, Message, Result
+from jde_ray.pipelines.serving.streams.operations import GetFigures, Operation, Result
 from jde_ray.pipelines.serving.streams.snapshots import (
     NoSnapshots,
     SharedMemorySnapshots,
@@ -35,7 +35,9 @@ _KEEP_S = 2.0  # how long a restarting snapshot actor may delay a frame
 _AWAY_S = 1.0  # how long after that other frames do not wait for it
 _READY_S = 5.0
 
-SessionCall = Callable[[str, Message[Any]], Awaitable[Any]]  # model, message -> result or Refusal
+SessionCall = Callable[
+    [str, Operation[Any]], Awaitable[Any]
+]  # or a Refusal
 
 
 def direct(handle: Any) -> Any:
@@ -47,8 +49,8 @@ def session_call(handle: Any) -> SessionCall:
     """The call of a session replica's `execute`."""
     session = direct(handle)
 
-    def call(model: str, message: Message[Any]) -> Awaitable[Any]:
-        result: Awaitable[Any] = session.execute.remote(model, message)
+    def call(model: str, operation: Operation[Any]) -> Awaitable[Any]:
+        result: Awaitable[Any] = session.execute.remote(model, operation)
         return result
 
     return call
@@ -86,10 +88,10 @@ class RemoteBackend:
         )
         return found
 
-    async def send(self, session: int, message: Message[Result]) -> Result:
+    async def send(self, session: int, operation: Operation[Result]) -> Result:
         """Have a session execute an operation."""
         call, model = self._sessions[session], self._config.model
-        result: Result = await self._insist(message.stage, lambda: call(model, message))
+        result: Result = await self._insist(operation.stage, lambda: call(model, operation))
         return result
 
     async def check_ready(self) -> None:

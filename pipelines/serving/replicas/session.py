@@ -8,7 +8,7 @@ from typing import Any
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.refusals import CHANGING, Refusal
 from jde_ray.pipelines.serving.replicas.remote import build_snapshots
-from jde_ray.pipelines.serving.streams.messages import Message, Result
+from jde_ray.pipelines.serving.streams.operations import Operation, Result
 from jde_ray.pipelines.serving.streams.session import Session
 
 
@@ -29,19 +29,19 @@ class SessionEndpoint:
         self._model = config.model
         self._sweeping: asyncio.Task[None] | None = None
 
-    async def execute(self, model: str, message: Message[Result]) -> Result | Refusal:
+    async def execute(self, model: str, operation: Operation[Result]) -> Result | Refusal:
         """Execute an operation, or return why not: Serve would log an exception as a failure.
 
         Args:
             model: Version of the ingress that sends it.
-            message: The operation.
+            operation: The operation.
         """
         if self._sweeping is None or self._sweeping.done():
             self._sweeping = asyncio.ensure_future(self._sweep())
-        if message.needs_same_model and model != self._model:
+        if operation.needs_same_model and model != self._model:
             return CHANGING
         try:
-            return await self._session.execute(message)
+            return await self._session.execute(operation)
         except Refusal as refusal:
             return refusal
 

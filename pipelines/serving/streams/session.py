@@ -10,14 +10,14 @@ from typing import Any
 
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
-from jde_ray.pipelines.serving.streams.messages import (
+from jde_ray.pipelines.serving.streams.operations import (
     CountStreams,
     EndStream,
     GetAnswer,
     GetExpected,
     GetFigures,
-    Message,
     OpenStream,
+    Operation,
     Result,
     TrackFrame,
 )
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Session:
-    """Executes messages on the streams of one replica, and keeps their snapshots.
+    """Executes operations on the streams of one replica, and keeps their snapshots.
 
     Args:
         config: Association, filters, limits and how often a snapshot is taken.
@@ -51,7 +51,7 @@ class Session:
         self.table = StreamTable(
             config.track, config.model, number, idle_s=limits.idle_s, max_ids=limits.max_ids
         )
-        self._operations: dict[type[Message[Any]], Callable[[Any], Awaitable[Any]]] = {
+        self._operations: dict[type[Operation[Any]], Callable[[Any], Awaitable[Any]]] = {
             OpenStream: self._open,
             GetExpected: self._expected,
             GetAnswer: self._repeated,
@@ -61,51 +61,51 @@ class Session:
             GetFigures: self._figures,
         }
 
-    async def execute(self, message: Message[Result]) -> Result:
+    async def execute(self, operation: Operation[Result]) -> Result:
         """Execute one operation.
 
         Raises:
             Refusal: If the stream is not open, or the frame is neither the next one nor one of
                 those whose answers are kept.
         """
-        result: Result = await self._operations[type(message)](message)
+        result: Result = await self._operations[type(operation)](operation)
         return result
 
-    async def _open(self, message: OpenStream) -> str:
-        stream = self.table.open(message.owner, message.frames_per_second)
+    async def _open(self, operation: OpenStream) -> str:
+        stream = self.table.open(operation.owner, operation.frames_per_second)
         await self._keep(stream)
         return stream.name
 
-    async def _expected(self, message: GetExpected) -> int:
-        async with self._locks[message.stream]:
-            return (await self._find(message.stream, message.owner)).expected
+    async def _expected(self, operation: GetExpected) -> int:
+        async with self._locks[operation.stream]:
+            return (await self._find(operation.stream, operation.owner)).expected
 
-    async def _repeated(self, message: GetAnswer) -> Answer | None:
-        async with self._locks[message.stream]:
-            return (await self._find(message.stream, message.owner)).repeated(message.seq)
+    async def _repeated(self, operation: GetAnswer) -> Answer | None:
+        async with self._locks[operation.stream]:
+            return (await self._find(operation.stream, operation.owner)).repeated(operation.seq)
 
-    async def _track(self, message: TrackFrame) -> Answer:
+    async def _track(self, operation: TrackFrame) -> Answer:
         """Associate a frame, and keep its snapshot before it is answered."""
-        async with self._locks[message.stream]:
-            stream = await self._find(message.stream, message.owner)
-            answer = stream.repeated(message.seq)
+        async with self._locks[operation.stream]:
+            stream = await self._find(operation.stream, operation.owner)
+            answer = stream.repeated(operation.seq)
             if answer is None:
                 min_box_area = self._config.track.min_box_area
                 answer = stream.track(
-                    message.time_s, message.size, message.detections, min_box_area
+                    operation.time_s, operation.size, operation.detections, min_box_area
                 )
             if stream.expected - stream.snapshot_seq >= self._config.snapshot_every:
                 await self._keep(stream)
             return answer
 
-    async def _end(self, message: EndStream) -> None:
-        async with self._locks[message.stream]:
-            await self._find(message.stream, message.owner)
-            await self._forget(message.stream)
+    async def _end(self, operation: EndStream) -> None:
+        async with self._locks[operation.stream]:
+            await self._find(operation.stream, operation.owner)
+            await self._forget(operation.stream)
 
-    async def _count(self, message: CountStreams) -> int:
+    async def _count(self, operation: CountStreams) -> int:
         await self.expire()
-        return self.table.count(message.owner)
+        return self.table.count(operation.owner)
 
     async def _figures(self, _: GetFigures) -> dict[str, float]:
         await self.expire()

@@ -22,7 +22,7 @@ from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.replicas.session import SessionReplica
-from jde_ray.pipelines.serving.streams.messages import (
+from jde_ray.pipelines.serving.streams.operations import (
     EndStream,
     GetAnswer,
     GetExpected,

@@ -1,4 +1,4 @@
-"""Operations on streams, each one message that is sent to a session and executed there.
+"""Operations on streams, sent to a session and executed there.
 
 They cross processes, so they hold plain values and arrays only. Executing one twice is harmless:
 a session knows which frames it has answered.
@@ -15,7 +15,7 @@ from jde_ray.pipelines.serving.streams.stream import Answer
 Result = TypeVar("Result")
 
 
-class Message(Generic[Result]):
+class Operation(Generic[Result]):
     """One operation of a session, with the type of its result.
 
     Attributes:
@@ -29,7 +29,7 @@ class Message(Generic[Result]):
 
 
 @dataclass(frozen=True)
-class OpenStream(Message[str]):
+class OpenStream(Operation[str]):
     """Open a stream; the result is its id.
 
     Attributes:
@@ -44,7 +44,7 @@ class OpenStream(Message[str]):
 
 
 @dataclass(frozen=True)
-class GetExpected(Message[int]):
+class GetExpected(Operation[int]):
     """Return the number of the next frame of a stream.
 
     Attributes:
@@ -59,7 +59,7 @@ class GetExpected(Message[int]):
 
 
 @dataclass(frozen=True)
-class GetAnswer(Message[Answer | None]):
+class GetAnswer(Operation[Answer | None]):
     """Return the answer to a frame that was answered before; None if it is the next frame.
 
     Attributes:
@@ -76,7 +76,7 @@ class GetAnswer(Message[Answer | None]):
 
 
 @dataclass(frozen=True)
-class TrackFrame(Message[Answer]):
+class TrackFrame(Operation[Answer]):
     """Associate the next frame; a frame sent again gets its first answer.
 
     Attributes:
@@ -99,7 +99,7 @@ class TrackFrame(Message[Answer]):
 
 
 @dataclass(frozen=True)
-class EndStream(Message[None]):
+class EndStream(Operation[None]):
     """End a stream.
 
     Attributes:
@@ -113,7 +113,7 @@ class EndStream(Message[None]):
 
 
 @dataclass(frozen=True)
-class CountStreams(Message[int]):
+class CountStreams(Operation[int]):
     """Return how many streams of a token are open in the session.
 
     Attributes:
@@ -125,7 +125,7 @@ class CountStreams(Message[int]):
 
 
 @dataclass(frozen=True)
-class GetFigures(Message[dict[str, float]]):
+class GetFigures(Operation[dict[str, float]]):
     """Return the session's values by their names in `metrics`."""
 
     stage = "figures"
