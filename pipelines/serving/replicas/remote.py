@@ -35,9 +35,7 @@ _KEEP_S = 2.0  # how long a restarting snapshot actor may delay a frame
 _AWAY_S = 1.0  # how long after that other frames do not wait for it
 _READY_S = 5.0
 
-SessionCall = Callable[
-    [str, Operation[Any]], Awaitable[Any]
-]  # or a Refusal
+SessionCall = Callable[[str, Operation[Any]], Awaitable[Any]]  # model, operation
 
 
 def direct(handle: Any) -> Any:
