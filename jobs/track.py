@@ -99,9 +99,9 @@ def track(
 ) -> int:
     """Track people in videos and write OUT/tracks/*.parquet.
 
-    Exit codes: 0 done; 1 internal error; 2 refused before any work; 3 some videos failed in this
-    call; 4 OUT belongs to another configuration; 130, 143 interrupted (run the same command to
-    continue).
+    Exit codes: 0 done; 1 internal error; 2 refused before any work; 3 some videos failed or are
+    partial in this call; 4 OUT belongs to another configuration; 130, 143 interrupted (run the
+    same command to continue).
     """
     values = collect(flags, config)
     settings = build_settings(values)

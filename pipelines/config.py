@@ -149,12 +149,17 @@ class TrackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputConfig:
-    """Outputs to write in addition to the tracks; they do not affect rows."""
+    """Outputs to write in addition to the tracks; they do not affect rows of whole videos.
+
+    Attributes:
+        keep_partial: Keep the tracks of a truncated or damaged video up to the damage.
+    """
 
     save_video: bool = False
     save_mot: bool = False
     save_embeddings: bool = False
     save_detections: bool = False
+    keep_partial: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

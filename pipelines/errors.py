@@ -59,6 +59,9 @@ PASSING = frozenset(
     }
 )
 
+# Damage of a file, before which frames may have been read (`--keep-partial`).
+DAMAGE = frozenset({Reason.TRUNCATED, Reason.DECODE})
+
 
 class VideoError(Exception):
     """One video cannot be tracked; the run continues.
@@ -78,6 +81,23 @@ class VideoError(Exception):
     def __str__(self) -> str:
         where = "" if self.frame is None else f" (frame {self.frame})"
         return f"{self.reason}: {self.detail}{where}"
+
+    @staticmethod
+    def of_text(text: str) -> VideoError:
+        """An error with this text, which is that of another one (ValueError: of none)."""
+        reason, _, detail = text.partition(": ")
+        return VideoError(Reason(reason), detail)
+
+
+class CutShortError(VideoError):
+    """Damage that ends a video; all frames before it were read, none is missing among them."""
+
+    @staticmethod
+    def if_damage(error: VideoError, frame: int | None = None) -> VideoError:
+        """The error as this one if it is damage, with the number of frames before it."""
+        if error.reason not in DAMAGE:
+            return error
+        return CutShortError(error.reason, error.detail, error.frame if frame is None else frame)
 
 
 class RunError(Exception):

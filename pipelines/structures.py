@@ -68,6 +68,7 @@ class Segment:
         checkpoint: Key in OUT of the checkpoint that the association resumes; empty for none.
         may_cut: Whether it may be split into several segments.
         replaces: Whether OUT may hold results of an earlier run; new results replace them.
+        keep_partial: Whether a damaged video keeps the frames before the damage.
     """
 
     video: Video
@@ -81,6 +82,7 @@ class Segment:
     checkpoint: str = ""
     may_cut: bool = True
     replaces: bool = False
+    keep_partial: bool = False
 
     @property
     def is_part(self) -> bool:
@@ -123,6 +125,7 @@ class FrameChunk:
         num_damaged: Frames of this chunk in which the decoder concealed missing data.
         decode_whole: The frames differ from the packets by which the video was split, so it must be
             decoded again as one segment. `error` is set too, but no user sees it.
+        is_partial: The chunks so far hold all frames before `error`, and are kept.
     """
 
     video_id: str
@@ -136,6 +139,7 @@ class FrameChunk:
     error: VideoError | None = None
     num_damaged: int = 0
     decode_whole: bool = False
+    is_partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ class DetectionChunk:
     error: VideoError | None = None
     num_damaged: int = 0
     decode_whole: bool = False
+    is_partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,7 @@ class VideoOutcome:
         seconds: Time spent in association and writing.
         error: Why there are no tracks, None if there are.
         length_s: From the video's start to the end of the last frame that was tracked, in seconds.
+        partial: Damage that ended the video, in one line, if the tracks before it were kept.
     """
 
     video: Video
@@ -244,6 +250,7 @@ class VideoOutcome:
     seconds: float
     error: VideoError | None = None
     length_s: float = 0.0
+    partial: str = ""
 
 
 class Decoded(NamedTuple):

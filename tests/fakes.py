@@ -101,14 +101,18 @@ def decode(
     script = Script(**json.loads(Path(segment.video.uri).read_text()))
     wanted = list(range(0, script.frames, vid_stride))[:max_frames]
     stop = segment.stop_frame or script.frames
-    for number, start in enumerate(range(0, len(wanted), chunk_frames)):
+    for part, start in enumerate(range(0, len(wanted), chunk_frames)):
+        number = part
         if not segment.start_frame <= wanted[start] < stop:
             continue
         index = wanted[start : start + chunk_frames]
-        error = None
+        error, before = None, []
         if script.error_at is not None and index[-1] >= script.error_at:
             error = VideoError(Reason.TRUNCATED, "the script says so", script.error_at)
-            index = []
+            before, index = [frame for frame in index if frame < script.error_at], []
+        if error is not None and segment.keep_partial and before:
+            yield _before(script, segment, number, before, chunk_frames)
+            number += 1
         frames = np.zeros((chunk_frames, SIZE[1], SIZE[0], 3), np.uint8)
         for i, frame in enumerate(index):
             if frame == script.decode_exit_at:
@@ -128,9 +132,21 @@ def decode(
             VideoInfo(*SOURCE, 25.0),
             is_last,
             error,
+            is_partial=error is not None and segment.keep_partial,
         )
         if is_last:
             return
+
+
+def _before(
+    script: Script, segment: Segment, number: int, index: list[int], chunk_frames: int
+) -> FrameChunk:
+    """The chunk of the frames before damage."""
+    frames = np.zeros((chunk_frames, SIZE[1], SIZE[0], 3), np.uint8)
+    frames[: len(index)] = [draw(script, frame) for frame in index]
+    place = (segment.video.video_id, segment.attempt, number)
+    numbers, times = np.array(index, np.int64), np.array(index, np.float64) / 25
+    return FrameChunk(*place, numbers, times, frames, VideoInfo(*SOURCE, 25.0), False)
 
 
 def split(segment: Segment, *, segment_frames: int, step: int, max_frames: int | None):
@@ -146,10 +162,16 @@ def split(segment: Segment, *, segment_frames: int, step: int, max_frames: int |
     ]
 
 
-def read_frames(video: Video) -> Iterator[tuple[int, float, np.ndarray]]:
+def read_frames(
+    video: Video, *, keep_partial: bool = False
+) -> Iterator[tuple[int, float, np.ndarray]]:
     """As `pipelines.video.chunks.read_frames`, of a script."""
     script = Script(**json.loads(Path(video.uri).read_text()))
     for frame in range(script.frames):
+        if frame == script.error_at:
+            if keep_partial:
+                return
+            raise VideoError(Reason.TRUNCATED, "the script says so", frame)
         yield frame, frame / 25, draw(script, frame).repeat(2, 0).repeat(2, 1)
 
 

@@ -129,6 +129,41 @@ def write_sound(path: Path) -> Path:
     return path
 
 
+def write_flash(path: Path, codec: str, at_s: float, late_s: float = 0.0) -> Path:
+    """Two seconds that are dark and silent but for a flash with a tone of 1 kHz, of 0.2 s.
+
+    Args:
+        path: File to write; its suffix picks the container.
+        codec: Encoder of the sound.
+        at_s: Start of flash and tone.
+        late_s: Seconds that the sound is late.
+    """
+    rate, pitch = 25, 48000
+    time_s = np.arange(2 * pitch) / pitch
+    tone = 0.5 * np.sin(2000 * np.pi * time_s) * ((time_s >= at_s) & (time_s < at_s + 0.2))
+    form = {"libopus": "flt", "flac": "s16"}.get(codec, "fltp")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        sound = container.add_stream(codec, rate=pitch, layout="mono")
+        for number in range(2 * rate):
+            is_lit = at_s <= number / rate + 1e-9 < at_s + 0.2
+            image = np.full((64, 96, 3), 255 if is_lit else 0, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        for start in range(0, len(tone), 1024):
+            part = tone[None, start : start + 1024]
+            part = (part * 32767).astype(np.int16) if form == "s16" else part.astype(np.float32)
+            wave = av.AudioFrame.from_ndarray(part, format=form, layout="mono")
+            wave.sample_rate, wave.time_base = pitch, Fraction(1, pitch)
+            wave.pts = start + round(late_s * pitch)
+            container.mux(sound.encode(wave))
+        container.mux(sound.encode(None))
+    return path
+
+
 def _silence(number: int) -> av.AudioFrame:
     frame = av.AudioFrame.from_ndarray(
         np.zeros((1, 1024), np.float32), format="fltp", layout="mono"

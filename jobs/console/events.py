@@ -62,7 +62,7 @@ class Events:
             if row.status in ("done", "failed"):
                 _put("video", **_values(row))
         self._has_ended = True
-        names = ("done", "failed", "skipped", "failed_before", "drawn")
+        names = ("done", "partial", "failed", "skipped", "failed_before", "drawn")
         counts = {f"videos_{name}": getattr(summary, f"videos_{name}") for name in names}
         _put(
             "end",
@@ -87,7 +87,17 @@ class Events:
 
 
 def _values(row: VideoRow) -> dict[str, Any]:
-    names = ("video_id", "video", "status", "frames", "length_s", "tracks", "rows", "error")
+    names = (
+        "video_id",
+        "video",
+        "status",
+        "frames",
+        "length_s",
+        "tracks",
+        "rows",
+        "error",
+        "partial",
+    )
     return {name: getattr(row, name) for name in names}
 
 

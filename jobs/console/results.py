@@ -13,7 +13,7 @@ from rich.table import Table
 
 from jde_ray.jobs.console.progress import length
 from jde_ray.pipelines.config import OutputConfig
-from jde_ray.pipelines.errors import ExitCode
+from jde_ray.pipelines.errors import DAMAGE, ExitCode
 
 if TYPE_CHECKING:
     from jde_ray.jobs.console.messages import Messages
@@ -115,7 +115,8 @@ def _figures(rows: Sequence[VideoRow]) -> tuple[str, str, str]:
 def _status(row: VideoRow) -> str:
     if row.status == "failed":
         return f"failed ({(row.error or '').partition(':')[0]})"
-    return _STATUS.get(row.status, row.status)
+    partial = f"partial ({row.partial.partition(':')[0]})" if row.partial else ""
+    return ", ".join(filter(None, (_STATUS.get(row.status, row.status), partial)))
 
 
 def _troubles(summary: Summary) -> list[str]:
@@ -127,6 +128,13 @@ def _troubles(summary: Summary) -> list[str]:
     if len(summary.errors) > MAX_ERRORS:
         more = len(summary.errors) - MAX_ERRORS
         lines.append(f"jde: ... and {more} more failed, see summary.json")
+    partial = [row for row in summary.videos if row.status == "done" and row.partial]
+    lines += [
+        f"jde: {row.video}: {row.partial}; kept {row.frames} frames before it"
+        for row in partial[:MAX_ERRORS]
+    ]
+    if len(partial) > MAX_ERRORS:
+        lines.append(f"jde: ... and {len(partial) - MAX_ERRORS} more partial, see summary.json")
     unreadable = [
         f"jde: {row.error}" for row in summary.videos if row.status == "skipped" and row.error
     ]
@@ -143,7 +151,8 @@ def _totals(summary: Summary) -> list[str]:
     before = f"{summary.videos_skipped} done before"
     if summary.videos_failed_before:
         before += f", {summary.videos_failed_before} failed before"
-    lines = [f"{summary.videos_done} done, {summary.videos_failed} failed, {before}"]
+    partial = f" ({summary.videos_partial} partial)" if summary.videos_partial else ""
+    lines = [f"{summary.videos_done} done{partial}, {summary.videos_failed} failed, {before}"]
     if frames:
         lines[0] += f"; {frames} frames in {wall:.1f} s ({rate:.1f} frames/s)"
     if summary.videos_drawn:
@@ -162,6 +171,8 @@ def _totals(summary: Summary) -> list[str]:
         )
     if summary.videos_failed or summary.videos_failed_before:
         lines.append("the next run skips failed videos; --retry-errors tries them again")
+    if any(error["reason"] in DAMAGE for error in summary.errors):
+        lines.append("--keep-partial keeps the tracks of damaged videos up to the damage")
     return lines
 
 

@@ -142,7 +142,8 @@ FLAGS: dict[str, Flag] = {
         config=OutputConfig,
         field="save_video",
         panel=_OUTPUT,
-        text="Write annotated videos (H.264).",
+        text="Write annotated videos (H.264), with the source's sound if it is AAC, MP3, Opus or "
+        "AC-3.",
     ),
     "save_mot": Flag(
         config=OutputConfig,
@@ -161,6 +162,13 @@ FLAGS: dict[str, Flag] = {
         field="save_detections",
         panel=_OUTPUT,
         text="Write the detections and their embeddings, before association.",
+    ),
+    "keep_partial": Flag(
+        config=OutputConfig,
+        field="keep_partial",
+        panel=_OUTPUT,
+        text="Of a truncated or damaged video keep the tracks up to the damage, marked as partial. "
+        "Otherwise it fails. The exit code is 3 in both cases.",
     ),
     "device": Flag(
         config=ResourceConfig,

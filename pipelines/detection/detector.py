@@ -67,7 +67,7 @@ class Detector:
                 error = _to_video_error(failure, int(chunk.frame_index[:1].sum()))
         kept = (
             *("video_id", "attempt", "chunk_index"),
-            *("info", "is_last", "num_damaged", "decode_whole"),
+            *("info", "is_last", "num_damaged", "decode_whole", "is_partial"),
         )
         return DetectionChunk(
             **{name: getattr(chunk, name) for name in kept},

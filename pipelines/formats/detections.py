@@ -108,6 +108,18 @@ def read_saved(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
     return info, islice(wanted, config.max_frames)
 
 
+def read_damage(saved: SavedVideo) -> str:
+    """Damage of the video before which its detections end; empty for none.
+
+    Raises:
+        OSError: If the file cannot be read.
+        pyarrow.ArrowException: If it is not a Parquet file.
+    """
+    if saved.is_text:
+        return ""
+    return FileFacts.of(open_parquet(open_store(saved.root), saved.key).metadata).partial
+
+
 def _read_parquet(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Iterator[SavedFrame]]:
     file = open_parquet(open_store(saved.root), saved.key)
     facts = FileFacts.of(file.metadata)

@@ -1,6 +1,7 @@
 """Facts about a video in the metadata of `tracks/*.parquet` and `detections/*.parquet`.
 
-No other module names these keys; `pipelines.output.run_record.file_metadata` has the keys about the
+No other module names these keys. A key that readers may ignore, such as `partial`, needs no new row
+format; `pipelines.output.run_record.file_metadata` has the keys about the
 whole run.
 """
 
@@ -74,14 +75,21 @@ class FileFacts:
         return self.metadata.get(b"video_version", b"").decode()
 
     @property
+    def partial(self) -> str:
+        """Damage before which the frames were kept, in one line; empty for a whole video."""
+        return self.metadata.get(b"partial", b"").decode()
+
+    @property
     def video(self) -> Video | None:
         """The video of a file of `detections/`; None if it does not say."""
         text = self.metadata.get(b"source")
         return None if text is None else Video(**json.loads(text))
 
 
-def facts_of_video(video: Video, info: VideoInfo, counts: Counts) -> dict[str, str]:
-    """Metadata of a video's files, read by `FileFacts`."""
+def facts_of_video(
+    video: Video, info: VideoInfo, counts: Counts, partial: str = ""
+) -> dict[str, str]:
+    """Metadata of a video's files, read by `FileFacts`; a whole video has no key `partial`."""
     numbers = {
         "width": info.width,
         "height": info.height,
@@ -93,6 +101,7 @@ def facts_of_video(video: Video, info: VideoInfo, counts: Counts) -> dict[str, s
         **{name: str(number) for name, number in numbers.items()},
         "video_version": video.source_version,
         FRAME_RATE.decode(): f"{info.frames_per_second:.10g}",
+        **({"partial": partial} if partial else {}),
     }
 
 

@@ -29,6 +29,7 @@ from jde_ray.pipelines.structures import Counts, Video, VideoInfo
 _STATE = "state.npz"
 _FORMAT = 1
 _TRACKER = "tracker."  # prefix of the names of the tracker's arrays
+_WHATEVER = ("save_video", "keep_partial")  # outputs that do not change a checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ def belonging(video: Video, config_hash: str, outputs: Mapping[str, Any]) -> dic
         "video": video.uri,
         "version": video.version,
         "config_hash": config_hash,
-        "outputs": {name: value for name, value in outputs.items() if name != "save_video"},
+        "outputs": {name: value for name, value in outputs.items() if name not in _WHATEVER},
     }
 
 

@@ -170,6 +170,7 @@ def _row(outcome: VideoOutcome) -> VideoRow:
         error=None if outcome.error is None else str(outcome.error),
         version=outcome.video.source_version,
         length_s=round(outcome.length_s, 3),
+        partial=outcome.partial,
         **counts,
     )
 
@@ -186,7 +187,7 @@ def committed_outcome(store: ObjectStore, video: Video) -> VideoOutcome | None:
         counts = Counts(
             frames=row.frames, detections=row.detections, rows=row.rows, tracks=row.tracks
         )
-        return VideoOutcome(video, counts, 0.0, length_s=row.length_s)
+        return VideoOutcome(video, counts, 0.0, length_s=row.length_s, partial=row.partial)
     if store.exists(error_key(video_id)):
         return VideoOutcome(video, Counts(), 0.0, known_failure(store, video_id))
     return None

@@ -30,6 +30,7 @@ class Summary:
         run_id: Random id of this call.
         started: Start of the call, UTC, ISO 8601.
         ended: End of the call, UTC, ISO 8601.
+        videos_partial: Those of them whose tracks end at damage of the file (`--keep-partial`).
         videos_failed: Videos that failed in this call, including sources without a video.
         videos_skipped: Videos that had tracks already.
         videos_failed_before: Videos not tried because they failed in an earlier call.
@@ -55,6 +56,7 @@ class Summary:
     started: str = ""
     ended: str = ""
     videos_done: int
+    videos_partial: int = 0
     videos_failed: int
     videos_skipped: int
     videos_failed_before: int = 0
@@ -125,13 +127,16 @@ def summarize(
     now = datetime.now(UTC)
     began = now - timedelta(seconds=seconds.get("wall", 0.0))
     done = {outcome.video.video_id for outcome in ended if outcome.error is None}
+    num_partial = sum(bool(outcome.partial) for outcome in ended)
     is_redoing = overwrite and interrupted is not None
+    ending = ExitCode.SOME_FAILED if errors or num_partial else ExitCode.DONE
     return Summary(
         out=out,
         run_id=uuid.uuid4().hex[:12],
         started=began.isoformat(timespec="seconds"),
         ended=now.isoformat(timespec="seconds"),
         videos_done=len(ended) - len(errors),
+        videos_partial=num_partial,
         videos_failed=len(errors),
         videos_skipped=len(work.skipped),
         videos_failed_before=len(work.failed_before),
@@ -154,7 +159,7 @@ def summarize(
         changed=[video.uri for video in work.changed],
         redone=sorted(work.redone | done) if is_redoing else [],
         passes=passes,
-        exit_code=interrupted or (ExitCode.SOME_FAILED if errors else ExitCode.DONE),
+        exit_code=interrupted or ending,
     )
 
 

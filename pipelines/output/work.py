@@ -49,6 +49,7 @@ class VideoRow:
         status: `done` or `failed` in this call, `skipped` or `failed before` in an earlier one.
         version: Version that changes with the content of the video's file; empty if unknown.
         length_s: Time that the tracked frames cover, in seconds; 0 if not known.
+        partial: Damage that ended the video, if its tracks end there (`--keep-partial`).
     """
 
     video_id: str
@@ -62,6 +63,7 @@ class VideoRow:
     error: str | None = None
     version: str = ""
     length_s: float = 0.0
+    partial: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ def plan_work(
 ) -> Work:
     """Sort videos by their state in OUT; removes no results.
 
+    A video whose tracks end at damage is tracked again if its file has changed: it may be whole.
+
     Args:
         store: OUT.
         videos: All videos of this call.
@@ -139,6 +143,18 @@ def plan_work(
     todo = {video.video_id for video in work.todo}
     others = committed - todo if share == (1, 1) else set()
     known = _rows(store, {video.video_id for video in work.skipped} | others, before.rows)
+    mended = {
+        video.video_id
+        for video in work.skipped
+        if known[video.video_id].partial and _is_changed(video, known)
+    }
+    todo |= mended
+    work = replace(
+        work,
+        todo=[video for video in videos if video.video_id in todo],
+        skipped=[video for video in work.skipped if video.video_id not in mended],
+    )
+    known = {video_id: row for video_id, row in known.items() if video_id not in mended}
     return replace(
         work,
         stale=frozenset(todo & ids_with_results(store)),
@@ -221,7 +237,7 @@ def _row_from(values: dict[str, Any]) -> VideoRow | None:
     """
     if values["status"] not in ("done", "skipped") or values["error"] is not None:
         return None
-    values = {"length_s": 0.0, **values}  # summaries of earlier versions have none
+    values = {"length_s": 0.0, "partial": "", **values}  # as earlier versions had none
     row = VideoRow(**{one.name: values[one.name] for one in fields(VideoRow)})
     for one in fields(VideoRow):
         wanted = {"int": int, "float": float}.get(str(one.type), str)
@@ -277,6 +293,7 @@ def read_row(store: ObjectStore, video_id: str, vid_stride: int | None = None) -
             tracks=facts.num_tracks or 0,
             rows=file.metadata.num_rows,
             version=facts.video_version,
+            partial=facts.partial,
             length_s=round(facts.num_frames * stride / rate, 3) if rate > 0 else 0.0,
         )
     except (OSError, ValueError, KeyError, VideoError, pa.ArrowException) as error:

@@ -82,6 +82,8 @@ def build_report(
     shown = _shown(rows, max_listed)
     listed = _read(store, shown, record["config"]["vid_stride"], max_drawn)
     ending = _ENDINGS.get(summary.exit_code, summary.exit_code.name.lower())
+    if summary.videos_partial and not summary.videos_failed:
+        ending = "finished, some videos are partial"
     if not summary.exit_code and summary.videos_failed_before:
         ending = f"done; failed before: {summary.videos_failed_before}"
     name = summary.out.rstrip("/").rpartition("/")[2] or summary.out
@@ -158,6 +160,7 @@ def _read_one(store: ObjectStore, row: VideoRow, vid_stride: int) -> Listed:
         frames=len(tracked.people),
         tracks=tracked.num_tracks,
         rows=tracked.num_rows,
+        partial=tracked.partial,
     )
     return Listed(known, tracked)
 

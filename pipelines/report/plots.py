@@ -40,6 +40,7 @@ class TrackedVideo:
         people: `(num_frames,)` float64, tracks present in each processed frame; interpolated
             linearly between the row groups that were read.
         num_rows: Rows in the file.
+        partial: Damage at which the tracks end; empty for a whole video.
         num_tracks: Tracks in the file; for row format 1, tracks in the row groups that were read.
         rows: Number of rows, first and last time in seconds by track id, in the row groups that
             were read.
@@ -53,6 +54,7 @@ class TrackedVideo:
     duration_s: float
     people: NDArray[np.float64]
     num_rows: int
+    partial: str
     num_tracks: int
     rows: dict[int, tuple[int, float, float]]
     share: tuple[int, int]
@@ -118,6 +120,7 @@ def read_tracked_video(
         duration_s=num_frames * vid_stride / rate,
         people=np.interp(every, known, people[known]) if len(known) else people.astype(np.float64),
         num_rows=file.metadata.num_rows,
+        partial=facts.partial,
         num_tracks=len(rows) if facts.num_tracks is None else facts.num_tracks,
         rows=rows,
         share=(len(groups), total),

@@ -62,6 +62,12 @@ def lead(summary: Summary, rows: Sequence[VideoRow]) -> str:
     failed = sum(row.status.startswith("failed") for row in rows)
     text = f"The folder holds {_count(len(rows) - failed, 'video')} with tracks and "
     text += f"{_count(failed, 'error record')}, of all calls. "
+    partial = sum(bool(row.partial) for row in rows)
+    if partial:
+        text += (
+            f"{_count(partial, 'video')} with tracks {'is' if partial == 1 else 'are'} partial: "
+        )
+        text += "the file is damaged, and the tracks end before the damage. "
     if len(rows) - failed != summary.folder.videos:
         text += "Figures above are of this partition's videos. "
     text += "A person who leaves and is not recognised on return counts as another track.</p>"
@@ -118,7 +124,9 @@ def losses(summary: Summary) -> str:
     boxes += summary.dropped.get("max_detections", 0)
     rest = boxes - known - in_vain - sum(lost.values())
     groups = [
-        ("Videos", {"tracked": summary.videos_done, "done before": summary.videos_skipped},
+        ("Videos", {"tracked": summary.videos_done - summary.videos_partial,
+                    "tracked up to damage": summary.videos_partial,
+                    "done before": summary.videos_skipped},
          {f"failed: {reason}": number for reason, number in reasons.most_common()}
          | {"failed before": summary.videos_failed_before}),
         ("Frames", {"in videos with tracks": sum(row.frames for row in done)},
@@ -199,7 +207,7 @@ def _video_line(one: Listed, name: str) -> str:
     return (
         f'<tr><td title="{escape(row.video or row.video_id)}" data-v="{escape(row.video_id)}">'
         f"{escape(name)}</td><td>{_pill(row)}</td>{cells}"
-        f'<td class="error">{escape(row.error or "")}</td></tr>'
+        f'<td class="error">{escape(row.error or row.partial)}</td></tr>'
     )
 
 
@@ -275,7 +283,8 @@ def _value(value: Any) -> str:
 
 def _pill(row: VideoRow) -> str:
     mood = row.status.partition(" ")[0]
-    return f'<span class="pill {escape(mood)}">{_STATUS.get(row.status, row.status)}</span>'
+    text = f'<span class="pill {escape(mood)}">{_STATUS.get(row.status, row.status)}</span>'
+    return f'{text} <span class="pill failed">partial</span>' if row.partial else text
 
 
 def _bar(share: float) -> str:

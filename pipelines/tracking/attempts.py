@@ -191,7 +191,13 @@ class Attempts:
     def _remaining(self, video: Video, attempt: int, states: Sequence[str]) -> Segment:
         video_id = video.video_id
         may_cut, replaces = video_id not in self._uncuttable, video_id in self._stale
-        whole = Segment(video, attempt, may_cut=may_cut, replaces=replaces)
+        whole = Segment(
+            video,
+            attempt,
+            may_cut=may_cut,
+            replaces=replaces,
+            keep_partial=self._outputs.keep_partial,
+        )
         wanted = belonging(video, self._config.hash(), asdict(self._outputs))
         for key in states:
             try:

@@ -24,7 +24,12 @@ from ray.data import DataContext, Dataset, TaskPoolStrategy
 
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
-from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_saved
+from jde_ray.pipelines.formats.detections import (
+    SavedFrame,
+    SavedVideo,
+    read_damage,
+    read_saved,
+)
 from jde_ray.pipelines.output.layout import RUN_KEY
 from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.output.summary import Summary
@@ -274,7 +279,8 @@ def saved_chunks(
 ) -> Iterator[DetectionChunk]:
     """Chunks of a video's detections, as a detector would deliver them.
 
-    Never raises: an error is the last chunk, as in `pipelines.video.chunks.decode_segment`.
+    Never raises: an error is the last chunk, as in `pipelines.video.chunks.decode_segment`; so is
+    the damage at which the detections of a partial video end.
 
     Args:
         saved: Place of the detections.
@@ -285,15 +291,23 @@ def saved_chunks(
     number = segment.start_frame // (chunk_frames * config.vid_stride)
     try:
         info, frames = read_saved(saved, config)
+        damage = read_damage(saved)
         batch: list[SavedFrame] = []
+        count = 0
         for frame in frames:
+            count += 1
             if frame[0] < segment.start_frame:
                 continue
             if len(batch) == chunk_frames:
                 yield _chunk(segment, number, info, batch, is_last=False)
                 number, batch = number + 1, []
             batch.append(frame)
-        yield _chunk(segment, number, info, batch, is_last=True)
+        is_partial = bool(damage) and count != config.max_frames
+        yield _chunk(segment, number, info, batch, is_last=not is_partial)
+        if is_partial:
+            error = VideoError.of_text(damage)
+            end = _chunk(segment, number + 1, info, [], is_last=True, error=error)
+            yield replace(end, is_partial=True)
     except Exception as error:  # noqa: BLE001  the contract: an error is a row, never an end
         yield _chunk(segment, number, VideoInfo(0, 0, 0.0), [], is_last=True, error=_known(error))
 

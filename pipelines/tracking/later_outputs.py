@@ -39,12 +39,13 @@ from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.video.drawing import annotate
+from jde_ray.pipelines.video.encoder import copy_sound
 
 logger = logging.getLogger(__name__)
 
 _READERS = 16  # threads that read the headers of files
 # called as `pipelines.video.chunks.read_frames`
-FrameReader = Callable[[Video], Iterator[tuple[int, float, NDArray[np.uint8]]]]
+FrameReader = Callable[..., Iterator[tuple[int, float, NDArray[np.uint8]]]]
 
 
 def render(
@@ -53,8 +54,8 @@ def render(
     config: TrackConfig,
     read_frames: FrameReader,
     s3_endpoint: str | None = None,
-) -> None:
-    """Draw a video's committed tracks and put the mp4 into the store.
+) -> str:
+    """Draw a video's committed tracks and put the mp4 into the store, with the source's sound.
 
     Args:
         out: Address of the run's store.
@@ -62,16 +63,25 @@ def render(
         config: Its stride and frame limit decide which frames are drawn.
         read_frames: Called as `pipelines.video.chunks.read_frames`.
         s3_endpoint: URL of an S3 store other than AWS.
+
+    Returns:
+        Why it lacks sound, in one line; empty if it does not.
     """
     configure(s3_endpoint)
     store = open_store(out)
     file = open_parquet(store, tracks_key(video.video_id))
-    rate = FileFacts.of(file.metadata).frames_per_second / config.vid_stride
-    seen = (frame for frame in read_frames(video) if frame[0] % config.vid_stride == 0)
+    facts = FileFacts.of(file.metadata)
+    rate = facts.frames_per_second / config.vid_stride
+    # of a damaged video as many frames as were tracked, up to the damage
+    frames = read_frames(video, keep_partial=True) if facts.partial else read_frames(video)
+    most = facts.num_frames if facts.partial else config.max_frames
+    seen = (frame for frame in frames if frame[0] % config.vid_stride == 0)
     with tempfile.TemporaryDirectory(prefix="jde-video-") as folder:
         path = Path(folder) / "video.mp4"
-        annotate(islice(seen, config.max_frames), file.read(), path, rate)
+        annotate(islice(seen, most), file.read(), path, rate)
+        said = copy_sound(video, path)
         store.put(video_key(video.video_id), path)
+    return said
 
 
 def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
@@ -119,6 +129,12 @@ def without_embeddings(store: ObjectStore, video_ids: Sequence[str]) -> list[str
     return [video_id for video_id, lacks in zip(video_ids, lacking, strict=True) if lacks]
 
 
+def log_sound(video: Video, said: str) -> None:
+    """Log why a drawn video lacks sound, as `render` says it; nothing if it does not."""
+    if said:
+        logger.warning("save-video: no sound from %s: %s", video.uri, said)
+
+
 def render_all(
     store: ObjectStore,
     videos: Sequence[Video],
@@ -146,7 +162,7 @@ def render_all(
         report(len(tasks) - len(waiting), len(tasks))
         (done, *_), waiting = ray.wait(waiting)
         try:
-            ray.get(done)
+            log_sound(tasks[done], ray.get(done))
         except RayError as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
             failed.append(f"{tasks[done].uri}: {' '.join(str(cause).split())}")

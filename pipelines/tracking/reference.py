@@ -13,7 +13,7 @@ from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.structures import Segment
 from jde_ray.pipelines.tracking.components import Components
-from jde_ray.pipelines.tracking.later_outputs import missing, render
+from jde_ray.pipelines.tracking.later_outputs import log_sound, missing, render
 from jde_ray.pipelines.tracking.run import open_run
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import VideoSession
@@ -68,7 +68,8 @@ def track(
                 replaces=video.video_id in run.work.stale,
             )
             since = time.perf_counter()
-            for chunk in frame_chunks(components.decode, Segment(video), config, resources):
+            segment = Segment(video, keep_partial=outputs.keep_partial)
+            for chunk in frame_chunks(components.decode, segment, config, resources):
                 decoded = time.perf_counter()
                 detections = detector.detect(chunk)
                 attempts.seconds["decode"] += decoded - since
@@ -80,6 +81,7 @@ def track(
                 since = time.perf_counter()
     to_render = missing(run.store, run.videos) if outputs.save_video else []
     for video in to_render:
-        render(run.store.uri, video, config, components.read_frames, resources.s3_endpoint)
+        own = (video, config, components.read_frames, resources.s3_endpoint)
+        log_sound(video, render(run.store.uri, *own))
     run.num_drawn = len(to_render)
     return run.finish()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.letterbox import Letterbox, fitted_size
-from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.errors import CutShortError, Reason, VideoError
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video, VideoInfo
 from jde_ray.pipelines.video.containers import to_video_error
 from jde_ray.pipelines.video.frame import Frame
@@ -49,7 +49,8 @@ def decode_segment(
     Yields:
         Chunks of exactly T frames, numbered over the whole video. The last one is padded with
         zeros; at the end of the video it has `is_last`. After an error the last chunk has n = 0,
-        and frames decoded since the last full chunk are left out.
+        and frames decoded since the last full chunk are left out, unless the segment keeps the
+        frames before damage.
     """
     taken_before = -(-segment.start_frame // vid_stride)
     first_chunk = taken_before // chunk_frames
@@ -64,21 +65,32 @@ def decode_segment(
     except MiscountError:
         misfit = VideoError(Reason.INTERNAL, "its segments do not fit together", packer.num_seen)
         yield packer.fail(misfit, decode_whole=True)
+    except CutShortError as damage:
+        yield from packer.flush()
+        yield packer.fail(damage, is_partial=True)
     except Exception as error:  # noqa: BLE001  the contract: an error is a row, never an end
         yield packer.fail(to_video_error(error, packer.num_seen))
 
 
-def read_frames(video: Video) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+def read_frames(
+    video: Video, *, keep_partial: bool = False
+) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """Frame number, time in seconds and upright RGB `(H, W, 3)` of every frame in source pixels.
+
+    Args:
+        video: The video to read.
+        keep_partial: End at damage, after the frames before it.
 
     Raises:
         VideoError: If the video cannot be read to its end; other exceptions are mapped to it.
     """
     index = 0
     try:
-        for frame in decode_frames(Segment(video)):
+        for frame in decode_frames(Segment(video, keep_partial=keep_partial)):
             index = frame.frame_index
             yield index, frame.time_s, frame.rgb()
+    except CutShortError:
+        return
     except Exception as error:
         raise to_video_error(error, index) from error
 
@@ -150,16 +162,19 @@ class _Packer:
         self._info = frame.info
         self.num_seen = frame.frame_index + 1
 
+    def flush(self) -> Iterator[FrameChunk]:
+        """The frames since the last full chunk, as a chunk that is not the last one."""
+        if self._index:
+            yield self._chunk(is_last=False)
+
     def finish(self) -> FrameChunk:
         return self._chunk(is_last=self._segment.stop_frame is None)
 
-    def fail(self, error: VideoError, *, decode_whole: bool = False) -> FrameChunk:
+    def fail(self, error: VideoError, **how: bool) -> FrameChunk:
         self._start_chunk()
-        return self._chunk(is_last=True, error=error, decode_whole=decode_whole)
+        return self._chunk(is_last=True, error=error, **how)
 
-    def _chunk(
-        self, *, is_last: bool, error: VideoError | None = None, decode_whole: bool = False
-    ) -> FrameChunk:
+    def _chunk(self, *, is_last: bool, error: VideoError | None = None, **how: bool) -> FrameChunk:
         chunk = FrameChunk(
             video_id=self._segment.video.video_id,
             attempt=self._segment.attempt,
@@ -171,7 +186,7 @@ class _Packer:
             is_last=is_last,
             error=error,
             num_damaged=self._num_damaged,
-            decode_whole=decode_whole,
+            **how,
         )
         self._next_chunk += 1
         return chunk

@@ -111,7 +111,8 @@ def _iso(file: BinaryIO, num_bytes: int) -> Structure:
             content = _read(file, start, min(end - start, _MAX_MOOV_BYTES))
             found, is_sound = samples_of_fragment(content)
             fragments += found
-            is_damaged = is_damaged or not is_sound
+            is_cut = end > num_bytes  # then the file is truncated, not damaged
+            is_damaged = is_damaged or not (is_sound or is_cut)
     is_fragmented = b"moof" in kinds
     is_strange = bool(kinds - _ISO_BOXES or fragments.keys() - known.keys())
     is_damaged = is_fragmented and (is_damaged or is_strange)

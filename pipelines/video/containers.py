@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import av
 from av.stream import Discard
 
-from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.errors import CutShortError, Reason, VideoError
 from jde_ray.pipelines.storage.s3_client import StorageError
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.video.container_structure import Structure, read_structure
@@ -152,6 +152,55 @@ def packets(source: Opened, *, from_start: bool = True) -> Iterator[Any]:
             continue
     if from_start:
         _refuse_missing(source, count)
+
+
+def packets_before_damage(source: Opened, cut: VideoError | None = None) -> Iterator[Any]:
+    """All packets of the video, as `packets` yields them, or those before its damage.
+
+    The decoder is not made to return its last frames before the file was read to its end: in front
+    of them others may be missing.
+
+    Args:
+        source: Container to read from its start.
+        cut: The error of a file that is known to be truncated.
+
+    Raises:
+        CutShortError: At damage, if no packet is missing before it.
+        VideoError: At damage, if some may be missing; or for another reason.
+    """
+    count, last, ends = 0, None, []
+    try:
+        for packet in packets(source):
+            if cut is not None and (packet.is_corrupt or not packet.size):
+                raise cut
+            walk = source.walk
+            if walk is not None and walk.damage and (packet.pos or 0) >= walk.damage_at:
+                raise VideoError(Reason.DECODE, f"invalid data ({walk.damage})")
+            if packet.size:
+                count, last = count + (not packet.is_discard), packet
+                yield packet
+            else:
+                ends.append(packet)
+        yield from ends
+    except (VideoError, av.error.InvalidDataError) as error:  # the next sample is not in the file
+        if isinstance(error, VideoError):
+            damage = error
+        else:
+            damage = cut or VideoError(Reason.TRUNCATED, "the file ends too early")
+        if _are_first(source, count, last):
+            damage = CutShortError.if_damage(damage, count)
+        raise damage from error
+
+
+def _are_first(source: Opened, count: int, last: Any) -> bool:
+    """Whether `count` packets, up to the `last` one, are the first ones of the file."""
+    structure, index = source.structure, source.stream.index_entries
+    if source.walk is not None:
+        return count == _num_blocks(source, source.walk)  # up to damage that it has found
+    if structure.container != "iso":
+        return True  # nothing numbers their frames
+    is_indexed = 0 < count <= len(index) and not structure.is_damaged
+    return is_indexed and bool(index[count - 1].timestamp == last.dts)
 
 
 def _refuse_missing(source: Opened, count: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.errors import CutShortError, Reason, VideoError
 from jde_ray.pipelines.formats.mot import sequence_rate
 from jde_ray.pipelines.structures import DEFAULT_RATE, Segment, VideoInfo
 from jde_ray.pipelines.video.frame import Frame, RGBArray, check_size
@@ -83,7 +83,12 @@ def decode_images(segment: Segment) -> Iterator[Frame]:
         path = images[index]
 
         def scaled(width: int, height: int, path: Path = path, index: int = index) -> RGBArray:
-            image = read_image_file(path, index)
+            try:
+                image = read_image_file(path, index)
+            except VideoError as error:
+                if not segment.keep_partial:
+                    raise
+                raise CutShortError.if_damage(error) from error
             if image.shape[:2] == (height, width):
                 return image
             resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

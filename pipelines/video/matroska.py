@@ -36,12 +36,14 @@ class Walk:
 
     Attributes:
         damage: Fault of the structure found so far; empty for none.
+        damage_at: Byte at which the faulty element starts.
         blocks: Number of blocks with content, by track.
     """
 
     def __init__(self, num_bytes: int) -> None:
         self._num_bytes = num_bytes
         self.damage = ""
+        self.damage_at = 0
         self.blocks: Counter[int] = Counter()
         self._numbers: list[int] = []
         self._types: list[int] = []
@@ -86,7 +88,7 @@ class Walk:
         if name is None or start == 0:
             self._has_ended = 0 < len(head) < _HEAD and head[0] != 0  # truncated: the file ends
             if not self._has_ended:
-                self.damage = f"no element at byte {self._next}"
+                self._fault(f"no element at byte {self._next}")
             return
         is_unknown = size == (1 << 7 * (start - at)) - 1
         self._leave_endless(name)
@@ -97,15 +99,18 @@ class Walk:
         content = self._next + start
         stop = None if is_unknown else content + (size or 0)
         if name not in _KNOWN.get(parent, {name}):
-            self.damage = f"an unknown element at byte {self._next}"
+            self._fault(f"an unknown element at byte {self._next}")
         elif (stop is None and name not in (_SEGMENT, _CLUSTER)) or _is_over(stop, end):
-            self.damage = f"an element at byte {self._next} reaches beyond the one around it"
+            self._fault(f"an element at byte {self._next} reaches beyond the one around it")
         elif name in _MASTERS:
             self._open.append((name, stop))
             self._next = content
         else:
             self._take(name, head[start:], size or 0, _is_over(stop, self._num_bytes))
             self._next = stop or content
+
+    def _fault(self, damage: str) -> None:
+        self.damage, self.damage_at = damage, self._next
 
     def _close_masters(self) -> None:
         while self._open and self._open[-1][1] == self._next:
@@ -125,7 +130,7 @@ class Walk:
         elif (parent, name) in ((_CLUSTER, _SIMPLE_BLOCK), (_GROUP, _BLOCK)):
             number, start = _vint(content, 0)
             if number is None or number not in self._numbers:
-                self.damage = f"a block of no track at byte {self._next}"
+                self._fault(f"a block of no track at byte {self._next}")
             elif size > start + 3 and not is_cut:
                 self.blocks[number] += 1
 

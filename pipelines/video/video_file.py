@@ -5,7 +5,8 @@
   are not used, since they are wrong at variable rates.
 * The time is the presentation time stamp from the container's start. If it is missing or does not
   rise, the time lies between those of the neighbours (`pipelines.video.stamps`).
-* If the decoder is known to have left out a frame, the video fails: no video is tracked in part.
+* If the decoder is known to have left out a frame, the video fails: no frame has a wrong number.
+* Damage fails the video too, unless the segment keeps the frames before it.
 * Display rotation and mirroring are applied. Non-square pixels stay as stored.
 * Frames of another size are scaled to the size of the first one, as players do.
 * swscale converts colours by their tags: BT.709, BT.2020 or BT.601 matrix and limited or full
@@ -26,7 +27,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.errors import DAMAGE, CutShortError, Reason, VideoError
 from jde_ray.pipelines.structures import Keyframe, Segment, VideoInfo
 from jde_ray.pipelines.video.containers import (
     IMAGE_CODECS,
@@ -34,6 +35,7 @@ from jde_ray.pipelines.video.containers import (
     cut_detail,
     opened,
     packets,
+    packets_before_damage,
     promised_frames,
     to_video_error,
 )
@@ -55,18 +57,20 @@ def decode_file(segment: Segment) -> Iterator[Frame]:
 
     Raises:
         VideoError: If the file cannot be read to its end, with the number of frames decoded before.
+        CutShortError: If it is damaged, the segment keeps the frames before the damage, and they
+            were all yielded.
         MiscountError: If a frame was numbered wrongly, because packets and frames differ.
     """
     with source_file(segment.video.uri, segment.version) as file:
         if segment.seek is not None:
             with opened(file, segment.video) as source:
-                decoding = _Decoding(source)
+                decoding = _Decoding(source, keep_partial=segment.keep_partial)
                 frames = decoding.seek(segment.seek)
                 if frames is not None:
                     yield from decoding.segment_frames(segment, frames)
                     return
         with opened(file, segment.video) as source:
-            decoding = _Decoding(source)
+            decoding = _Decoding(source, keep_partial=segment.keep_partial)
             decoding.refuse_cut_file()
             yield from decoding.segment_frames(segment, decoding.frames())
 
@@ -78,8 +82,11 @@ class MiscountError(Exception):
 class _Decoding:
     """State of one pass over the frames of an open container."""
 
-    def __init__(self, opened: Opened) -> None:
-        self._opened = opened
+    def __init__(self, opened: Opened, *, keep_partial: bool) -> None:
+        self._opened, self._keep_partial = opened, keep_partial
+        self._cut: VideoError | None = None  # why a file whose frames are kept ends too early
+        self._may_lack = False  # whether frames before the damage may be missing
+        self._latest = -(2**63)  # stamp of the latest frame that was decoded
         self._clock, self._unseen = Clock(opened), Unseen(opened)
         self._scaler = VideoReformatter()
         self._info: VideoInfo | None = None
@@ -125,6 +132,31 @@ class _Decoding:
             segment: Range of frames.
             frames: Frames from `segment.seek` on, or from the beginning.
         """
+        found = self._segment_frames(segment, frames)
+        if not self._keep_partial:
+            yield from found
+            return
+        number, held = segment.start_frame, None
+        try:
+            for frame in found:
+                if held is not None:
+                    yield held
+                number = frame.frame_index + (not frame.is_damaged)
+                held = frame if frame.is_damaged else None
+                if held is None:
+                    yield frame
+            if held is not None:
+                yield held
+        except VideoError as error:  # a damaged frame before it belongs to the damage
+            if error.reason not in DAMAGE:
+                raise
+            if segment.seek is not None or segment.stop_pts is not None:
+                raise MiscountError from error  # where it ends depends on how it is decoded
+            if self._may_lack or self._unseen.count(self._latest):
+                raise
+            raise CutShortError.if_damage(error, number) from error
+
+    def _segment_frames(self, segment: Segment, frames: Iterator[Any]) -> Iterator[Frame]:
         is_cut = segment.seek is not None or segment.stop_pts is not None
         for frame, time_s, is_own_time in self._clock.timed(frames):
             if self._count == segment.stop_frame:
@@ -156,10 +188,12 @@ class _Decoding:
                 self._unseen.got(frame)
                 self._is_end_damaged = bool(frame.is_corrupt)
                 self._num_decoded += 1
+                if frame.pts is not None:
+                    self._latest = max(self._latest, frame.pts)
                 yield frame
 
     def refuse_cut_file(self) -> None:
-        """Refuse a truncated file before decoding, since its frames would be thrown away."""
+        """Refuse a truncated file before decoding, unless its frames are kept."""
         opened = self._opened
         structure = opened.structure
         if structure.promised_bytes <= opened.num_bytes:
@@ -169,9 +203,12 @@ class _Decoding:
             present = sum(entry.pos + entry.size <= opened.num_bytes for entry in entries)
             if len(entries) and present == len(entries):
                 return  # all frames are present; only the enclosing box states more
-        else:
+        elif not self._keep_partial:
             present = self._count_packets()
-        raise VideoError(Reason.TRUNCATED, cut_detail(structure, opened.num_bytes), present)
+        detail = cut_detail(structure, opened.num_bytes)
+        if not self._keep_partial:
+            raise VideoError(Reason.TRUNCATED, detail, present)
+        self._cut = VideoError(Reason.TRUNCATED, detail)
 
     def _count_packets(self) -> int:
         count = 0
@@ -183,11 +220,17 @@ class _Decoding:
         return count
 
     def _packets(self, from_start: bool) -> Iterator[Any]:
+        read = packets(self._opened, from_start=from_start)
+        if self._keep_partial and from_start:
+            read = packets_before_damage(self._opened, self._cut)
         try:
-            for packet in packets(self._opened, from_start=from_start):
+            for packet in read:
                 if packet.size:
                     self._is_end_damaged = packet.is_corrupt
                 yield packet
+        except VideoError as error:
+            self._may_lack = not isinstance(error, CutShortError)
+            raise
         except av.error.InvalidDataError as error:  # the next sample is not in the file
             raise VideoError(
                 Reason.TRUNCATED, "the file ends too early", self._num_decoded

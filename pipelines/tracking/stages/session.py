@@ -169,7 +169,7 @@ class VideoSession:
         for ready in self._waiting.drain():
             self._take(ready)
             if ready.is_last and self.outcome is None:
-                self._commit(ready.info)
+                self._commit(ready.info, ready.error)
             if self.outcome is not None:
                 break
             self._keep(ready)
@@ -195,7 +195,7 @@ class VideoSession:
         self._counts.damaged += chunk.num_damaged
         frame: int | None = None
         try:
-            if chunk.error is not None:
+            if chunk.error is not None and not (chunk.is_partial and self._counts.frames):
                 raise chunk.error
             for index, time_s, found in zip(
                 chunk.frame_index, chunk.time_s, chunk.detections, strict=True
@@ -291,18 +291,20 @@ class VideoSession:
             keep &= ~mask
         return tracks if keep.all() else tracks[keep]
 
-    def _commit(self, info: VideoInfo) -> None:
+    def _commit(self, info: VideoInfo, damage: VideoError | None) -> None:
+        """Create the video's objects; `damage` ended a video whose frames before it are kept."""
         if self._writer is None:
             self.fail(VideoError(Reason.EMPTY, "no frame could be decoded"))
             return
-        facts = facts_of_video(self.video, info, self._counts)
+        partial = "" if damage is None else str(damage)
+        facts = facts_of_video(self.video, info, self._counts, partial)
         create = self._writer.seal({**facts, **self._metadata})
         self._writer = None
         if self._background is None:
             self._create(create)
         else:
             self.committing = self._background.submit(self._create, create)
-        self._end(None)
+        self._end(None, partial)
 
     def _create(self, create: Callable[[ObjectStore], bool]) -> None:
         if self._replaces:
@@ -311,11 +313,12 @@ class VideoSession:
         if self._parts:
             clear(self._store, self.video.video_id)
 
-    def _end(self, error: VideoError | None) -> None:
+    def _end(self, error: VideoError | None, partial: str = "") -> None:
         if self._tracker is not None:
             self._counts.drop("degenerate_box", self._tracker.num_degenerate)
         seconds = self._seconds + time.perf_counter() - self._since
-        self.outcome = VideoOutcome(self.video, self._counts, seconds, error, self._length_s)
+        result = (error, self._length_s, partial)
+        self.outcome = VideoOutcome(self.video, self._counts, seconds, *result)
         self.close()
         if self._parts and error is not None:
             clear(self._store, self.video.video_id)

@@ -71,7 +71,7 @@ def _segment(values: dict[str, Any]) -> Segment:
 
 def _header(chunk: FrameChunk | DetectionChunk) -> dict[str, Any]:
     names = ("video_id", "attempt", "chunk_index", "is_last", "num_damaged", "decode_whole")
-    values = {name: getattr(chunk, name) for name in names}
+    values = {name: getattr(chunk, name) for name in (*names, "is_partial")}
     return values | {"info": vars(chunk.info), "error": error_to_dict(chunk.error)}
 
 

@@ -28,11 +28,12 @@ KEYS = {
         *("videos", "videos_done", "videos_skipped", "videos_drawn", "frames", "frames_left"),
         *("frames_per_second", "seconds", "seconds_left"),
     },
-    "video": {"video_id", "video", "status", "frames", "length_s", "tracks", "rows", "error"},
+    "video": {"video_id", "video", "status", "frames", "length_s", "tracks", "rows", "error"}
+    | {"partial"},
     "end": {
         *("exit_code", "error", "out", "videos_done", "videos_failed", "videos_skipped"),
         *("videos_failed_before", "videos_drawn", "frames", "detections", "tracks", "rows"),
-        "seconds",
+        *("seconds", "videos_partial"),
     },
 }
 ROWS = [

@@ -54,6 +54,27 @@ def test_ten_thousand_videos_of_earlier_calls_are_no_ten_thousand_lines(capsys):
     assert "/v/4.mp4 and 895 more; --overwrite processes them again" in " ".join(out.split())
 
 
+def test_a_partial_video_is_one_in_the_table_and_has_a_line(capsys):
+    damage = "truncated: the file ends too early (frame 100)"
+    videos = rows(1, partial=damage, rows=9) + rows(1, "skipped", partial=damage, rows=9)
+    out, err = shown(capsys, videos=videos, videos_done=1, videos_partial=1, videos_skipped=1)
+    assert (
+        err == "jde: : truncated: the file ends too early (frame 100); kept 100 frames before it\n"
+    )
+    assert [line.split("0:04")[1].strip() for line in out.splitlines()[1:3]] == [
+        "partial (truncated)",
+        "done before, partial (truncated)",
+    ]
+    assert "1 done (1 partial), 0 failed, 1 done before" in out
+
+
+def test_damage_names_the_flag_that_keeps_the_frames_before_it(capsys):
+    error = {"video": "v", "reason": "truncated", "detail": "x", "frame": 7}
+    assert "--keep-partial" in shown(capsys, videos_failed=1, errors=[error])[0]
+    gone = error | {"reason": "not_found"}
+    assert "--keep-partial" not in shown(capsys, videos_failed=1, errors=[gone])[0]
+
+
 def test_many_failures_are_so_many_lines_and_a_number(capsys):
     error = {"video": "v", "reason": "decode", "detail": "x", "frame": None}
     videos = [VideoRow(video_id="a", video="a", status="skipped", error="tracks/a: bad")] * 9

@@ -71,6 +71,27 @@ def test_the_same_settings_give_the_same_bytes_without_the_videos(
 
 
 @pytest.mark.ray
+def test_saved_detections_of_a_damaged_video_give_partial_tracks_again(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    source = fakes.archive(tmp_path / "in", a=Script(frames=40, error_at=21))
+    first, out = tmp_path / "first", tmp_path / "out"
+    reference.track(
+        [str(source)],
+        str(first),
+        fakes.CONFIG,
+        components=fakes.COMPONENTS,
+        resources=SMALL,
+        outputs=replace(OUTPUTS, keep_partial=True),
+    )
+    summary = track_again(first, out, TrackConfig(), resources=SMALL, outputs=OUTPUTS)
+    assert (summary.videos_partial, summary.exit_code) == (1, ExitCode.SOME_FAILED)
+    assert products(out) == products(first)
+    limited = track_again(first, tmp_path / "limited", TrackConfig(max_frames=9), resources=SMALL)
+    assert (limited.frames, limited.videos_partial) == (9, 0)
+
+
+@pytest.mark.ray
 @pytest.mark.parametrize(
     "name", [pytest.param("sort", marks=pytest.mark.slow), "deepsort", "bytetrack"]
 )

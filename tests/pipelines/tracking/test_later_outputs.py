@@ -7,6 +7,7 @@ import av
 import fakes
 import pytest
 from fakes import Script
+from made_videos import write_flash
 
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import RunError
@@ -21,6 +22,7 @@ from jde_ray.pipelines.tracking.later_outputs import (
     without_detections,
     without_embeddings,
 )
+from jde_ray.pipelines.video import chunks
 
 
 def committed(tmp_path: Path, **settings: int) -> tuple[str, Video]:
@@ -42,6 +44,29 @@ def test_a_committed_video_is_drawn_once(
     assert missing(store, [video, other]) == []
     with av.open(str(Path(out) / video_key(video.video_id))) as file:
         assert sum(1 for _ in file.decode(video=0)) == count
+
+
+def test_a_drawn_video_has_the_sound_of_the_part_that_was_tracked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = {"decode": chunks.decode_segment, "read_frames": chunks.read_frames}
+    write_flash(tmp_path / "a.mp4", "aac", 0.5)
+    write_flash(tmp_path / "b.mkv", "flac", 0.5)
+    reference.track(
+        [str(tmp_path)],
+        str(tmp_path / "out"),
+        replace(fakes.CONFIG, vid_stride=2, max_frames=15),
+        components=replace(fakes.COMPONENTS, **real),
+        outputs=OutputConfig(save_video=True),
+    )
+    ends = {}
+    for path in (tmp_path / "out/videos").iterdir():
+        with av.open(str(path)) as file:
+            ends[path.name[0]] = [float(s.duration * s.time_base) for s in file.streams]
+    assert ends["a"] == pytest.approx([1.2, 1.2], abs=0.05)
+    assert len(ends["b"]) == 1
+    (said,) = [text for text in caplog.messages if "save-video" in text]
+    assert said.endswith("b.mkv: got sound in flac, expected aac, mp3, opus, ac3, eac3")
 
 
 @pytest.mark.ray

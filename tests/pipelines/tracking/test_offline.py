@@ -132,6 +132,27 @@ def test_long_videos_in_parts_give_the_plain_loops_bytes(
     assert summary.frames > 100
 
 
+@pytest.mark.parametrize("segment_frames", [16, 1500])
+def test_the_tracks_before_damage_are_those_of_the_plain_loop(
+    ray_cluster: str, archive: Path, expected: dict[str, bytes], tmp_path: Path, segment_frames: int
+) -> None:
+    """Whole videos are not changed by the flag, in parts or in one piece."""
+    outputs = replace(OUTPUTS, keep_partial=True)
+    resources = replace(SMALL, segment_frames=segment_frames, cut_bytes=0)
+    given = {"components": fakes.COMPONENTS, "resources": resources, "outputs": outputs}
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    reference.track([str(archive)], str(plain), fakes.CONFIG, **given)
+    summary = offline.track([str(archive)], str(out), fakes.CONFIG, **given)
+    assert products(out) == products(plain)
+    added = products(out).keys() - expected.keys()
+    assert {name.partition("/")[0] for name in added} == {"tracks", "mot", "detections"}
+    same = products(out).keys() & expected.keys()
+    assert len(same) == len(expected) - 1
+    assert all(products(out)[name] == expected[name] for name in same)
+    assert (summary.videos_done, summary.videos_partial, summary.videos_failed) == (5, 1, 1)
+    assert summary.exit_code == ExitCode.SOME_FAILED
+
+
 def test_a_lost_association_actor_goes_on_from_its_checkpoints(
     ray_cluster: str, tmp_path: Path
 ) -> None:

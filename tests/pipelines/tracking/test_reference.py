@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import fakes
 import pyarrow.parquet as pq
 import pytest
@@ -10,6 +13,7 @@ from made_videos import write_video
 
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.tracking import offline, reference
 
 
@@ -25,8 +29,6 @@ def test_every_decoded_frame_is_counted(tmp_path: Path) -> None:
 
 
 def test_stride_and_limit_keep_the_sources_frame_numbers(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     source = fakes.archive(tmp_path / "in", a=Script(frames=40))
     config = replace(fakes.CONFIG, vid_stride=3, max_frames=6)
     reference.track([str(source)], str(tmp_path / "out"), config, components=fakes.COMPONENTS)
@@ -45,6 +47,84 @@ def test_the_chunk_size_changes_nothing(tmp_path: Path) -> None:
         )
         found.append(next(out.glob("tracks/*")).read_bytes())
     assert found[0] == found[1] == found[2]
+
+
+def keep(tmp_path: Path, **settings: object) -> tuple[Summary, Path]:
+    """A run with `--keep-partial` over the video `a`."""
+    out = tmp_path / "out"
+    summary = reference.track(
+        [str(tmp_path / "in")],
+        str(out),
+        fakes.CONFIG,
+        components=replace(fakes.COMPONENTS, read_frames=fakes.read_frames),
+        outputs=OutputConfig(keep_partial=True, save_video=True),
+        resources=ResourceConfig(chunk_frames=8),
+        **settings,
+    )
+    return summary, next(out.glob("tracks/*"))
+
+
+def test_the_frames_before_damage_are_kept_and_marked_everywhere(tmp_path: Path) -> None:
+    fakes.archive(tmp_path / "in", a=Script(frames=40, error_at=21))
+    summary, path = keep(tmp_path)
+    text = "truncated: the script says so (frame 21)"
+    metadata = pq.read_metadata(path).metadata
+    assert metadata[b"partial"].decode() == text
+    assert metadata[b"num_frames"] == b"21"  # not only whole chunks
+    assert max(pq.ParquetFile(path).read()["frame"].to_pylist()) == 20
+    assert (summary.videos_done, summary.videos_partial, summary.videos_failed) == (1, 1, 0)
+    assert (summary.exit_code, summary.errors) == (ExitCode.SOME_FAILED, [])
+    (row,) = json.loads((tmp_path / "out/summary.json").read_text())["videos"]
+    assert (row["status"], row["partial"], row["frames"]) == ("done", text, 21)
+    with av.open(str(next(tmp_path.glob("out/videos/*")))) as drawn:
+        assert sum(1 for _ in drawn.decode(video=0)) == 21
+    page = (tmp_path / "out/report.html").read_text()
+    assert "finished, some videos are partial (exit code 3)" in page
+    assert text in page
+
+
+def test_partial_tracks_stay_until_the_file_changes(tmp_path: Path) -> None:
+    fakes.archive(tmp_path / "in", a=Script(frames=40, error_at=21))
+    _, path = keep(tmp_path)
+    before = path.read_bytes()
+    again, _ = keep(tmp_path)
+    assert (again.videos_done, again.videos_skipped, again.exit_code) == (0, 1, ExitCode.DONE)
+    assert again.videos[0].partial.startswith("truncated")
+    (tmp_path / "out/summary.json").unlink()  # as after a kill: the footer says it
+    without = reference.track(
+        [str(tmp_path / "in")], str(tmp_path / "out"), fakes.CONFIG, components=fakes.COMPONENTS
+    )
+    assert (without.videos_skipped, without.exit_code) == (1, ExitCode.DONE)
+    assert without.videos[0].partial.startswith("truncated")
+    assert path.read_bytes() == before
+    Script(frames=40).write(tmp_path / "in", "a")  # the whole file has arrived
+    whole, _ = keep(tmp_path)
+    assert (whole.videos_done, whole.videos_partial, whole.exit_code) == (1, 0, ExitCode.DONE)
+    metadata = pq.read_metadata(path).metadata
+    assert metadata[b"num_frames"] == b"40"
+    assert b"partial" not in metadata
+    with av.open(str(next(tmp_path.glob("out/videos/*")))) as drawn:
+        assert sum(1 for _ in drawn.decode(video=0)) == 40
+
+
+def test_damage_before_the_first_frame_is_a_failure_and_a_limit_before_it_is_none(
+    tmp_path: Path,
+) -> None:
+    fakes.archive(tmp_path / "in", a=Script(error_at=0), b=Script(error_at=17))
+    outputs = OutputConfig(keep_partial=True)
+    for number, config in enumerate((fakes.CONFIG, replace(fakes.CONFIG, max_frames=9))):
+        summary = reference.track(
+            [str(tmp_path / "in")],
+            str(tmp_path / str(number)),
+            config,
+            components=fakes.COMPONENTS,
+            outputs=outputs,
+            resources=ResourceConfig(chunk_frames=8),
+        )
+        failed, kept = summary.videos
+        assert (failed.status, kept.status) == ("failed", "done")
+        assert (failed.partial, kept.frames) == ("", 17 - 8 * number)
+        assert summary.videos_partial == 1 - number
 
 
 def test_no_source_is_refused(tmp_path: Path) -> None:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
 from decoded import SIZE, corners, decode, failure, indices, numbers, times
+from hostile_files import GOOD
 from made_videos import (
     number_frame,
+    read_number,
     set_display_matrix,
     write_packets,
     write_video,
 )
 
 from jde_ray.pipelines.errors import Reason
-from jde_ray.pipelines.structures import Segment, Video, VideoInfo
+from jde_ray.pipelines.structures import FrameChunk, Segment, Video, VideoInfo
 from jde_ray.pipelines.video import video_file
 from jde_ray.pipelines.video.chunks import decode_segment, read_frames
 from jde_ray.pipelines.video.containers import opened
 from jde_ray.pipelines.video.source_file import source_file
+from jde_ray.pipelines.video.splitting import split_segment
 
 
 @pytest.mark.parametrize(
@@ -139,6 +143,82 @@ def test_a_file_still_being_written_is_told_apart(tmp_path):
     error = list(chunks)[-1].error
     assert error is not None
     assert error.reason is Reason.CHANGED_DURING_READ
+
+
+def kept(path: Path, keep_partial: bool) -> tuple[list[tuple[int, int]], FrameChunk]:
+    """Numbers of the frames, and those that their pixels show; and the last chunk."""
+    segment = Segment(Video(str(path), "x"), keep_partial=keep_partial)
+    chunks = list(decode_segment(segment, size=(96, 64), resize="fast", chunk_frames=7))
+    shown = [
+        (int(index), read_number(frame))
+        for chunk in chunks
+        for index, frame in zip(chunk.frame_index, chunk.frames, strict=False)
+    ]
+    return shown, chunks[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("front.mp4", 51), ("fragments.mp4", 54), ("h264.mkv", 52), ("vp9.webm", 56),
+     ("mpeg4.avi", 52), ("mjpeg.avi", 54), ("h264.ts", 54)],
+)  # fmt: skip
+def test_the_frames_before_a_cut_are_kept_on_request(tmp_path, name, least):
+    path = write_video(tmp_path / name, 60, gop=8, **GOOD[name])
+    whole = [(number, number) for number in range(60)]
+    assert kept(path, True)[0] == whole
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.9)])
+    shown, end = kept(path, True)
+    assert shown == whole[: len(shown)]
+    assert len(shown) >= least
+    assert end.is_partial
+    assert (end.error.reason, end.error.frame) == (Reason.TRUNCATED, len(shown))
+    _, end = kept(path, False)
+    assert end.error.reason == Reason.TRUNCATED
+    assert not end.is_partial
+
+
+def test_frames_after_damage_that_libav_skips_are_not_kept(tmp_path):
+    """A broken cluster in the middle: libav goes on behind it, with wrong numbers."""
+    path = write_video(tmp_path / "a.mkv", 60, gop=8, **GOOD["mpeg4.mkv"])
+    data = bytearray(path.read_bytes())
+    second = data.index(bytes.fromhex("1f43b675"), data.index(bytes.fromhex("1f43b675")) + 4)
+    data[second : second + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    shown, end = kept(path, True)
+    assert 0 < len(shown) < 30
+    assert shown == [(number, number) for number in range(len(shown))]
+    assert (end.is_partial, end.error.reason) == (True, Reason.DECODE)
+
+
+def test_a_damaged_part_of_a_long_video_is_decoded_again_in_one_piece(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 80, gop=8, **GOOD["front.mp4"])
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        at = [packet.pos for packet in container.demux(video=0) if packet.size][60]
+    data[at : at + 4] = b"\xff\xff\xff\xff"  # the length of a unit, beyond the packet
+    path.write_bytes(data)
+    segment = Segment(Video(str(path), "x"), keep_partial=True)
+    parts = split_segment(segment, segment_frames=20, step=7)
+    assert len(parts) > 2
+    ends = [
+        list(decode_segment(part, size=(96, 64), resize="fast", chunk_frames=7))[-1]
+        for part in parts
+    ]
+    assert [end.decode_whole for end in ends if end.error] == [True]
+    shown, end = kept(path, True)
+    assert end.is_partial
+    assert shown == [(number, number) for number in range(60)]
+
+
+def test_a_damaged_image_ends_a_partial_folder(tmp_path):
+    for number in range(9):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), number_frame(number)[:, :, ::-1])
+    whole = (tmp_path / "5.png").read_bytes()
+    (tmp_path / "5.png").write_bytes(whole[: len(whole) // 2])
+    segment = Segment(Video(str(tmp_path), "x", is_image_folder=True), keep_partial=True)
+    chunks = list(decode_segment(segment, size=(96, 64), resize="fast", chunk_frames=3))
+    assert [len(chunk.frame_index) for chunk in chunks] == [3, 2, 0]
+    assert (chunks[-1].is_partial, chunks[-1].error.frame) == (True, 5)
 
 
 def test_a_wrong_frame_count_in_the_header_harms_nothing(tmp_path):
