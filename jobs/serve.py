@@ -29,6 +29,8 @@ from jde_ray.pipelines.errors import ExitCode, RunError, one_line
 from jde_ray.pipelines.serving.config import ServeConfig
 
 _LEAVE_S = 2.0  # for which /readyz says 503 before the port is closed
+# Without clusters Ray takes 127.0.0.1 for the address of this machine, and listens there only
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 Host = Annotated[
     str | None,
     typer.Option(
@@ -117,6 +119,8 @@ def serve(
     if "num_detectors" not in args:
         args["num_detectors"] = _fitting(args.get("device", "auto"))
 
+    if address == "local":  # read by Ray when it is imported, which the next line does
+        os.environ.setdefault(_CLUSTERS, "0")
     from jde_ray.pipelines.cluster import Interrupted, interruptible
 
     door = {

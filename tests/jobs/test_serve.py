@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from places import ROOT
@@ -189,6 +190,22 @@ def test_every_call_has_its_line_and_readyz_says_that_it_goes(tmp_path, where):
     assert 503 in states[101:]
 
 
+def listening(pids: set[int]) -> list[str]:
+    """Addresses on which these processes listen, as the kernel writes them."""
+    sockets = set()
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                sockets.add(os.readlink(path))
+    found = []
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                found.append(fields[1])
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_sigterm_for_all_of_its_processes_drains_like_sigterm_for_one(tmp_path):
@@ -200,6 +217,10 @@ def test_sigterm_for_all_of_its_processes_drains_like_sigterm_for_one(tmp_path):
         own = (process.pid, started_at(process.pid))
         family = {own} | descendants({own})
         assert len(family) > 8
+        addresses = listening({pid for pid, _ in family})
+        assert f"0100007F:{port:04X}" in addresses
+        assert len(addresses) > 8
+        assert not [address for address in addresses if "0100007F:" not in address]  # 127.0.0.1
         for pid, _ in family:
             os.kill(pid, signal.SIGTERM)
         with contextlib.suppress(OSError):

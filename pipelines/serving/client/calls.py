@@ -128,7 +128,7 @@ def is_hopeless(broken: BaseException) -> bool:
 
 def _cause(broken: BaseException) -> BaseException:
     """What urllib has wrapped, else the error itself."""
-    reason = getattr(broken, "reason", None)
+    reason = broken.reason if isinstance(broken, urllib.error.URLError) else None
     return reason if isinstance(reason, BaseException) else broken
 
 

@@ -20,6 +20,7 @@ from jde_ray.pipelines.serving.backend import TimedDetections
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.images import network_size
 from jde_ray.pipelines.serving.refusals import CHANGING, Cause, Refusal
+from jde_ray.pipelines.serving.replicas.loopback import stay_on_loopback
 from jde_ray.pipelines.structures import VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class DetectorReplica:
     """
 
     def __init__(self, config: ServeConfig) -> None:
+        stay_on_loopback()
         self._config = config
         self._broken: str | None = None
         detection = config.track.detection

@@ -14,6 +14,7 @@ from jde_ray.pipelines.serving.api.guard import App
 from jde_ray.pipelines.serving.api.routes import build_api
 from jde_ray.pipelines.serving.api.server import Listener
 from jde_ray.pipelines.serving.config import ServeConfig
+from jde_ray.pipelines.serving.replicas.loopback import stay_on_loopback
 from jde_ray.pipelines.serving.replicas.remote import RemoteBackend, session_call
 from jde_ray.pipelines.serving.replicas.session import SessionEndpoint
 from jde_ray.pipelines.serving.request_log import RequestLog
@@ -40,6 +41,7 @@ class IngressReplica:
     async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, config: ServeConfig, detectors: Any, sessions: list[Any], snapshot_actor: Any
     ) -> None:
+        stay_on_loopback()
         _give_memory_back()
         tokens = () if config.token_file is None else read_tokens(config.token_file)
         calls = [session_call(session) for session in sessions]

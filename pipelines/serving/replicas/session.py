@@ -7,6 +7,7 @@ from typing import Any
 
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.refusals import CHANGING, Refusal
+from jde_ray.pipelines.serving.replicas.loopback import stay_on_loopback
 from jde_ray.pipelines.serving.replicas.remote import build_snapshots
 from jde_ray.pipelines.serving.streams.operations import Operation, Result
 from jde_ray.pipelines.serving.streams.session import Session
@@ -60,6 +61,10 @@ class SessionEndpoint:
 
 class SessionReplica(SessionEndpoint):
     """A session in a separate process."""
+
+    def __init__(self, config: ServeConfig, number: int, snapshot_actor: Any) -> None:
+        stay_on_loopback()
+        super().__init__(config, number, snapshot_actor)
 
     async def __del__(self) -> None:
         await self.close()

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 
 from jde_ray.pipelines.serving.metrics import Changes, Metrics
+from jde_ray.pipelines.serving.replicas.loopback import stay_on_loopback
 
 
 class SnapshotActor:
@@ -16,6 +17,7 @@ class SnapshotActor:
     """
 
     def __init__(self, lasts_s: float) -> None:
+        stay_on_loopback()
         self._lasts_s = lasts_s
         self._snapshots: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         self._metrics = Metrics()

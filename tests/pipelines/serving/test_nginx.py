@@ -23,9 +23,11 @@ FRAMES = [frame(number) for number in range(20)]
 
 
 @contextlib.contextmanager
-def proxy(folder: Path, service_port: int, **changes: str) -> Iterator[tuple[int, Path]]:
+def proxy(
+    folder: Path, service_port: int, upstream: str = "", **changes: str
+) -> Iterator[tuple[int, Path]]:
     """An nginx with the documented block; its port, and the certificate that it shows."""
-    (block,) = (block for block in blocks() if block.kind == "nginx")
+    (block,) = (block for block in blocks() if block.kind == "nginx" and "listen" in block.text)
     key, public = certificate(folder)
     port = free_port()
     text = block.text
@@ -39,6 +41,7 @@ def proxy(folder: Path, service_port: int, **changes: str) -> Iterator[tuple[int
     }.items():
         assert old in text
         text = text.replace(old, new)
+    text = upstream + text
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -105,3 +108,35 @@ def test_a_body_as_large_as_the_service_takes_passes(folder: Path) -> None:
         )
         assert "got another format, expected a JPEG, PNG or WebP" in said.stdout
         assert call(service.port, "GET", "/readyz")[0] == 200
+
+
+def test_a_stream_goes_on_in_the_other_service_while_one_restarts(folder: Path) -> None:
+    """The recipe of docs/serving.md; the services share their snapshots."""
+    (block,) = (block for block in blocks() if block.kind == "nginx" and "upstream" in block.text)
+    rows = []
+    with contextlib.ExitStack() as stack:
+        kept = [stack.enter_context(contextlib.ExitStack()) for _ in range(2)]
+        services = [each.enter_context(running(tokens=(TOKEN,))) for each in kept]
+        for service in services:
+            service.backend.snapshots = services[0].backend.snapshots
+            service.backend.lose_session()
+            service.wait_until_ready()
+        upstream = block.text
+        for old, service in zip(("127.0.0.1:8000", "127.0.0.1:8001"), services, strict=True):
+            assert old in upstream
+            upstream = upstream.replace(old, f"127.0.0.1:{service.port}")
+        with connect(services[1].url, TOKEN).stream(25, encoding="png") as stream:
+            wanted = [tracks.tlbr.tolist() for tracks in stream.track(FRAMES)]
+        changes = {f"http://127.0.0.1:{services[0].port}/": "http://people/"}
+        port, public = stack.enter_context(proxy(folder, services[0].port, upstream, **changes))
+        client = connect(f"https://localhost:{port}/people", TOKEN, ca_file=str(public))
+        with client.stream(25, encoding="png") as stream:
+            for tracks in stream.track(FRAMES):
+                rows.append(tracks.tlbr.tolist())
+                if len(rows) == 8:
+                    first = next(n for n in (0, 1) if len(services[n].backend.session.table))
+                    kept[first].close()  # as SIGTERM does: its port, then its sockets
+            other = services[1 - first].backend.session
+            assert other.num_resumed == 1
+            assert len(other.table) == 1
+    assert rows == wanted
