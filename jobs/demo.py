@@ -17,17 +17,26 @@ from rich.table import Table
 
 from jde_ray.jobs.console.runner import main
 from jde_ray.jobs.console.settings import refuse_missing
+from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.video.synthetic import render_street
 
 if TYPE_CHECKING:
     from jde_ray.models.metrics.tracking import SequenceScores
-    from jde_ray.models.synthetic.scene import StreetScene
     from jde_ray.pipelines.config import ResourceConfig, TrackConfig
+    from jde_ray.pipelines.live.tracker import Tracker
     from jde_ray.pipelines.output.summary import Summary
     from jde_ray.pipelines.tracking.components import Components
 
 VISIBLE = 0.25  # people less visible than this count neither as hits nor as misses
 SCENES = {"promenade": 14, "high_street": 25, "square": 24}  # seeds
+PICTURED = StreetScene(
+    SCENES["high_street"],
+    width=640,
+    height=360,
+    frames_per_second=20.0,
+    num_frames=41,
+    num_people=8,
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +72,19 @@ def demo(
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda", help="Device that the network runs on.")
     ] = "auto",
+    pictures: Annotated[
+        Path | None,
+        typer.Option(hidden=True, help="Only write the pictures of the README into this folder."),
+    ] = None,
 ) -> int:
     """Render three street scenes, track the people and score the tracks against ground truth."""
     console = Console(width=None if os.isatty(1) else 110)
+    if pictures is not None:
+        from jde_ray.pipelines.live.tracker import Tracker
+
+        write_pictures(pictures, Tracker(weights, frames_per_second=PICTURED.frames_per_second))
+        console.print(f"written to {pictures}", highlight=False, soft_wrap=True)
+        return 0
     from jde_ray.pipelines.config import ResourceConfig, TrackConfig
     from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -144,10 +163,34 @@ def run(
     return int(summary.exit_code)
 
 
+def write_pictures(folder: Path, tracker: Tracker, scene: StreetScene = PICTURED) -> None:
+    """Write the README's pictures: tracked people in a street, and the drawing of the dataflow.
+
+    Args:
+        folder: Folder of `people.webp` and `dataflow.svg`.
+        tracker: Tracks the people.
+        scene: The street; its last frame is the picture.
+    """
+    import cv2
+    import numpy as np
+
+    from jde_ray.models.synthetic.render import render
+    from jde_ray.pipelines.report.dataflow import dataflow_drawing
+    from jde_ray.pipelines.video.drawing import TRAIL_S, Trails, draw_tracks
+
+    folder.mkdir(parents=True, exist_ok=True)
+    trails = Trails(round(TRAIL_S * scene.frames_per_second))
+    for image, _ in render(scene):
+        tracks = tracker.update(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8))
+        points = trails.update(tracks.track_id, tracks.tlbr)
+        drawn = draw_tracks(image, tracks.track_id, tracks.tlbr, tracks.score, points)
+    picture = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(folder / "people.webp"), picture, (cv2.IMWRITE_WEBP_QUALITY, 90))
+    (folder / "dataflow.svg").write_text(dataflow_drawing(), encoding="utf-8")
+
+
 def plan_archive(out: Path, seconds: float) -> list[DemoVideo]:
     """List the videos of the demo without writing anything."""
-    from jde_ray.models.synthetic.scene import StreetScene
-
     base = StreetScene(0, width=640, height=360, frames_per_second=20.0, num_people=8)
     num_frames = max(1, round(seconds * base.frames_per_second))
     return [

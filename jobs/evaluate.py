@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jde_ray.jobs.console.options import parse_size
+from jde_ray.jobs.console.progress import working
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.evaluation.figures import (
@@ -183,6 +184,10 @@ class _Files:
     csv: Path | None
     html: Path | None
 
+    def progress(self) -> AbstractContextManager[None]:
+        """A line on a terminal while the block scores, but not for programs."""
+        return working("scoring", "sequences", is_quiet=self.json is not None)
+
 
 def score_one(
     tracks: str,
@@ -197,7 +202,7 @@ def score_one(
     from jde_ray.jobs.console.score_tables import print_scores, write_csv, write_json
     from jde_ray.pipelines.evaluation.pairing import local_copy, pair_all
 
-    with _refused(), local_copy(tracks, folder) as place:
+    with _refused(), files.progress(), local_copy(tracks, folder) as place:
         found = find_scored(place, folder, of_frames)
         pairings, left_out, unscored = pair_all(found, asked.gt, asked.skip_missing)
         scored = score(pairings, asked.rules, asked.address)
@@ -229,7 +234,7 @@ def score_side_by_side(
     results: dict[str, list[Pairing]] = {}
     left_out: dict[str, None] = {}
     unscored: list[list[str]] = []
-    with _refused(), ExitStack() as copies:
+    with _refused(), files.progress(), ExitStack() as copies:
         places = name_results(tracks)
         for name, place in places.items():
             local = copies.enter_context(local_copy(place, "tracks"))

@@ -9,6 +9,7 @@ import typer
 
 from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.options import parse_size
+from jde_ray.jobs.console.progress import working
 from jde_ray.jobs.console.run_flags import choose
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -60,12 +61,13 @@ def export(
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     try:
-        if kind == "safetensors":
-            files.save(model, out, notes, half=half)
-        elif kind == "torch":
-            files.save_torch(model, out, notes)
-        else:
-            onnx_file.write_onnx(model, out, notes)
+        with working(f"writing {out}"):
+            if kind == "safetensors":
+                files.save(model, out, notes, half=half)
+            elif kind == "torch":
+                files.save_torch(model, out, notes)
+            else:
+                onnx_file.write_onnx(model, out, notes)
     except ImportError as error:
         raise RunError(
             f"format: onnx needs the package {error.name}; pip install -e '.[onnx]'",

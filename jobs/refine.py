@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from jde_ray.jobs.console.progress import working
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -87,7 +88,8 @@ def refine(
             raise ValueError(
                 "got nothing to do, expected --relink, --min-track-length, --interpolate, --smooth"
             )
-        refined = refine_all(tracks, out, config, address)
+        with working("refining", "videos"):
+            refined = refine_all(tracks, out, config, address)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     for one in refined:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 MOST_IN_PROCESS = 16  # a sequence takes .7 s; starting Ray takes 5 to 20 s, plus its workers
 
+Report = Callable[[int, int], None]  # called with the numbers of items done, and of all
+_report: ContextVar[Report] = ContextVar("report", default=lambda done, of: None)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@contextmanager
+def reporting(report: Report) -> Iterator[None]:
+    """Call `report` at the start and after every item of each `for_each` inside the block."""
+    before = _report.set(report)
+    try:
+        yield
+    finally:
+        _report.reset(before)
 
 
 def for_each(
@@ -29,15 +44,25 @@ def for_each(
         ValueError: The first one that `work` raised, in that order.
         RunError: If there is no Ray at the address.
     """
+    report = _report.get()
+    report(0, len(items))
     if address is None and len(items) <= MOST_IN_PROCESS:
-        return [work(item) for item in items]
+        here: list[Result] = []
+        for item in items:
+            here.append(work(item))
+            report(len(here), len(items))
+        return here
     import ray
 
     from jde_ray.pipelines.cluster import connected
 
     with connected(address or "local"):
         task: Any = ray.remote(_attempt).options(num_cpus=1)
-        results: list[Result | ValueError] = ray.get([task.remote(work, item) for item in items])
+        tasks = waiting = [task.remote(work, item) for item in items]
+        while waiting:
+            _, waiting = ray.wait(waiting)
+            report(len(items) - len(waiting), len(items))
+        results: list[Result | ValueError] = ray.get(tasks)
     done: list[Result] = []
     for result in results:
         if isinstance(result, ValueError):

@@ -6,10 +6,13 @@ torch and Ray are imported, which takes seconds.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -22,6 +25,7 @@ from rich.text import Text
 
 from jde_ray.jobs.console.events import Events
 from jde_ray.jobs.console.messages import ConsoleConfig, Messages
+from jde_ray.pipelines.parallel import reporting
 
 if TYPE_CHECKING:
     from jde_ray.pipelines.output.summary import Summary
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_RECORDS = 60.0  # in a log file, which is kept
+PATIENCE_WITH_WORK_S = 2.0  # work that ends sooner shows no line
 PATIENCE_S = 0.5  # a step that is over sooner, as one that is refused, is not worth a line
 _NEWS = 1.5  # an estimate longer by more is no jitter: a long video was opened
 _LEAST_BAR, _MOST_BAR = 3, 40  # columns
@@ -197,6 +202,45 @@ class Display:
         """Say how the run ended, in JSON; people get a table."""
         if self.events is not None:
             self.events.ended(summary)
+
+
+@contextmanager
+def working(
+    what: str, units: str = "", *, is_quiet: bool = False, console: Console | None = None
+) -> Iterator[None]:
+    """Show a line on a terminal while the block works, if it takes more than a few seconds.
+
+    It has the seconds since the start, or the items done by `for_each` and the time left.
+
+    Args:
+        what: What is done, such as `scoring`.
+        units: What the items are, such as `sequences`.
+        is_quiet: Show nothing.
+        console: Where the line goes; None: standard error.
+    """
+    console = console or _own_stderr()
+    if is_quiet or not console.is_terminal or console.is_dumb_terminal:
+        yield
+        return
+    bar = Bar(_FittedBar(console), _Line(console), console=console, transient=True)
+    began = time.monotonic()
+    task = bar.add_task(what, total=None, begun=began)
+
+    def report(done: int, of: int) -> None:
+        left = length((time.monotonic() - began) / done * (of - done)) if done else "?"
+        text = f"{what}: {done}/{of} {units}, {left} left"
+        # the time left stands in for that since the start
+        bar.update(task, description=text, completed=done, total=of, begun=math.inf)
+
+    timer = threading.Timer(PATIENCE_WITH_WORK_S, bar.start)
+    timer.start()
+    try:
+        with reporting(report):
+            yield
+    finally:
+        timer.cancel()
+        timer.join()  # it may be starting the line
+        bar.stop()
 
 
 class _Lines:

@@ -90,8 +90,8 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
         said = {"tracking.high_score": "conf"}
         text = "; ".join(f"{said.get(key, key)}: {old} there, {new} here" for key, old, new in keys)
         raise RunError(
-            f"out: {out} belongs to another configuration ({text}); choose another folder"
-            " (--overwrite does not change that)",
+            f"out: {out} belongs to another configuration ({text}); choose another --out, or the"
+            " settings there (--overwrite does not change that)",
             ExitCode.OTHER_CONFIGURATION,
         )
     return store

@@ -130,7 +130,8 @@ def _merge(file: BinaryIO, path: Path, part: Path) -> str:
         "enable_drefs": "0",
     }
     damage: list[str] = []
-    with av.open(file, options=options, metadata_errors="replace", timeout=None) as source:
+    source: Any = av.open(file, options=options, metadata_errors="replace", timeout=None)
+    with source:
         sound = source.streams.best("audio")
         if sound is None:
             return ""
@@ -146,7 +147,7 @@ def _merge(file: BinaryIO, path: Path, part: Path) -> str:
             av.open(str(path)) as pictures,
             av.open(str(part), "w", format="mp4", container_options=_FASTSTART) as container,
         ):
-            drawn = pictures.streams.video[0]
+            drawn: Any = pictures.streams.video[0]
             end = float(((drawn.start_time or 0) + (drawn.duration or 0)) * drawn.time_base)
             streams = [container.add_stream_from_template(one) for one in (drawn, sound)]
             heard = _sound_packets(source, sound, start, end, damage)

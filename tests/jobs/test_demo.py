@@ -1,4 +1,8 @@
+from dataclasses import replace
+
+import cv2
 import fakes
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -7,6 +11,7 @@ from rich.console import Console
 
 from jde_ray.jobs.console.runner import run_verb
 from jde_ray.jobs.demo import (
+    PICTURED,
     annotated_path,
     demo,
     is_rendered,
@@ -15,9 +20,13 @@ from jde_ray.jobs.demo import (
     run,
     score_archive,
     tracks_path,
+    write_pictures,
 )
+from jde_ray.models.structures import Tracks
+from jde_ray.models.synthetic.render import render
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.formats.mot import read_ground_truth
+from jde_ray.pipelines.report.dataflow import dataflow_drawing
 from jde_ray.pipelines.tracking.components import Components
 
 
@@ -109,3 +118,26 @@ def test_the_demo_runs_on_ray_and_names_what_it_wrote(tmp_path, ray_cluster):
         assert annotated_path(video, tmp_path).exists()
         assert str(annotated_path(video, tmp_path)) in text.replace("\n", "")
     assert "MOTA" in text
+
+
+def test_the_pictures_of_the_readme_are_of_the_last_frame(tmp_path):
+    class Boxes:
+        """Finds one person, who moves one pixel per frame."""
+
+        frames = 0
+
+        def update(self, frame):
+            assert frame.shape == (90, 160, 3)
+            self.frames += 1
+            tlbr = np.array([[40.0 + self.frames, 30, 60 + self.frames, 80]])
+            return Tracks(np.array([1]), tlbr, np.array([0.5], np.float32), np.array([0]))
+
+    tracker = Boxes()
+    scene = replace(PICTURED, width=160, height=90, num_frames=3)
+    write_pictures(tmp_path / "new", tracker, scene)
+    assert tracker.frames == 3
+    drawn = cv2.imread(str(tmp_path / "new/people.webp"))
+    plain = [image for image, _ in render(scene)][-1][:, :, ::-1]
+    changed = np.abs(drawn.astype(int) - plain).max(axis=2)[40:75].mean(axis=0)
+    assert set(np.argsort(changed)[-2:].tolist()) == {43, 63}  # the sides of the last box
+    assert (tmp_path / "new/dataflow.svg").read_text("utf-8") == dataflow_drawing()

@@ -1,6 +1,6 @@
 import pytest
 
-from jde_ray.pipelines.parallel import for_each
+from jde_ray.pipelines.parallel import for_each, reporting
 
 
 def double(number):
@@ -15,6 +15,16 @@ def test_here_and_on_ray_alike(ray_cluster):
     assert for_each(double, numbers[:3]) == [0, 2, 4]
     assert for_each(double, numbers) == for_each(double, numbers, ray_cluster)
     assert for_each(double, [], ray_cluster) == []
+
+
+@pytest.mark.ray
+def test_every_item_is_reported_here_and_on_ray(ray_cluster):
+    for address in (None, ray_cluster):
+        seen = []
+        with reporting(lambda done, of, seen=seen: seen.append((done, of))):
+            for_each(double, [1, 2, 3], address)
+        for_each(double, [1], address)  # outside, nobody listens
+        assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 @pytest.mark.ray

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 
 import pytest
 from rich.console import Console
 
 from jde_ray.jobs.console import progress as _display
 from jde_ray.jobs.console.messages import ConsoleConfig
-from jde_ray.jobs.console.progress import Countdown, Display, describe
+from jde_ray.jobs.console.progress import Countdown, Display, describe, working
+from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.tracking.attempts import Progress
 
 
@@ -146,3 +149,44 @@ def test_a_dumb_terminal_gets_lines(capsys, monkeypatch):
         display(progress(2, 40, 2.0))
     assert screen.getvalue() == ""
     assert "2/4 videos" in capsys.readouterr().err
+
+
+def worked(console: Console, **how) -> None:
+    """Three items of work, of which the second one waits until the line was drawn."""
+    drawn = threading.Event()
+
+    def one(number: int) -> int:
+        drawn.wait(0.3 if number == 1 else 0)
+        return number
+
+    with working("scoring", "sequences", console=console, **how):
+        assert for_each(one, [0, 1, 2]) == [0, 1, 2]
+
+
+def test_work_has_a_line_that_counts_if_it_lasts(monkeypatch):
+    monkeypatch.setattr(_display, "PATIENCE_WITH_WORK_S", 0.0)
+    screen = io.StringIO()
+    worked(Console(file=screen, force_terminal=True, width=100, legacy_windows=False))
+    assert "scoring: 1/3 sequences, 0:00 left" in screen.getvalue()
+    monkeypatch.setattr(_display, "PATIENCE_WITH_WORK_S", 3600.0)
+    screen = io.StringIO()
+    worked(Console(file=screen, force_terminal=True, width=100))
+    assert screen.getvalue().strip() == ""
+
+
+def test_work_without_items_shows_its_seconds(monkeypatch):
+    monkeypatch.setattr(_display, "PATIENCE_WITH_WORK_S", 0.0)
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, legacy_windows=False)
+    with working("writing small.onnx", console=console):
+        time.sleep(1.3)
+    assert "writing small.onnx 0:01" in screen.getvalue()
+
+
+@pytest.mark.parametrize("how", ["piped", "quiet"])
+def test_work_says_nothing_in_a_pipe_or_to_programs(how, monkeypatch):
+    monkeypatch.setattr(_display, "PATIENCE_WITH_WORK_S", 0.0)
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=how == "quiet", width=100)
+    worked(console, is_quiet=how == "quiet")
+    assert screen.getvalue() == ""

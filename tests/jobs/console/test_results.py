@@ -75,6 +75,11 @@ def test_damage_names_the_flag_that_keeps_the_frames_before_it(capsys):
     assert "--keep-partial" not in shown(capsys, videos_failed=1, errors=[gone])[0]
 
 
+def test_videos_done_before_that_are_drawn_now_are_counted(capsys):
+    out, _ = shown(capsys, videos=rows(2, "skipped"), videos_skipped=2, videos_drawn=2)
+    assert "0 done, 0 failed, 2 done before\n2 videos drawn, in o/videos\n" in out
+
+
 def test_many_failures_are_so_many_lines_and_a_number(capsys):
     error = {"video": "v", "reason": "decode", "detail": "x", "frame": None}
     videos = [VideoRow(video_id="a", video="a", status="skipped", error="tracks/a: bad")] * 9

@@ -47,6 +47,7 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path: Path) -> N
     assert refused.value.exit_code == ExitCode.OTHER_CONFIGURATION
     assert f"detection.score_threshold: {before} there, 0.25 here" in str(refused.value)
     assert "vid_stride: 1 there, 2 here" in str(refused.value)
+    assert "choose another --out, or the settings there (--overwrite does" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
