@@ -131,10 +131,9 @@ def serve(
     try:
         with interruptible():
             _serve(args, address, door, is_up)
-    except (Interrupted, SystemExit) as stopped:  # the second is what Ray makes of SIGTERM
+    except Interrupted as stopped:
         if not is_up.is_set():
-            code = getattr(stopped, "exit_code", ExitCode.TERMINATED)
-            return say("interrupted before the service was up", code)
+            return say("interrupted before the service was up", stopped.exit_code)
     return ExitCode.DONE
 
 

@@ -80,7 +80,8 @@ def connected(address: str) -> Iterator[None]:
         with guard:
             yield
     finally:
-        ray.shutdown()
+        with _deaf_to_sigterm(), _own_sigterm():
+            ray.shutdown()
 
 
 def _start_own(before: set[Process]) -> None:
@@ -109,7 +110,7 @@ def _start_own(before: set[Process]) -> None:
 
 def _initialize(address: str, **options: Any) -> None:
     try:
-        with _without_stderr(), _deaf_to_sigterm():
+        with _without_stderr(), _deaf_to_sigterm(), _own_sigterm():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address == "local":
@@ -206,6 +207,21 @@ def _deaf_to_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM.
+
+    `ray.init` replaces it by one that exits with 1, and `ray.shutdown` resets it to the system's,
+    so that a second SIGTERM would end a run before it has said that it was interrupted.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from rich.table import Table
 from jde_ray.jobs.console.progress import length
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import DAMAGE, ExitCode
+from jde_ray.pipelines.output.layout import written_keys
 
 if TYPE_CHECKING:
     from jde_ray.jobs.console.messages import Messages
@@ -184,13 +185,7 @@ def _places(summary: Summary, outputs: OutputConfig) -> list[str]:
     """Where the results lie."""
     if _was_stopped(summary):
         return []  # no report yet; the caller says what to do next
-    kinds = {
-        "tracks/VIDEO.parquet": True,
-        "videos/VIDEO.mp4": outputs.save_video,
-        "mot/VIDEO.txt": outputs.save_mot,
-        "detections/VIDEO.parquet": outputs.save_detections,
-    }
-    places = ", ".join(place for place, is_there in kinds.items() if is_there)
+    places = ", ".join(written_keys("VIDEO", outputs))
     return [f"written to {summary.out}: {places}", f"report: {summary.out}/report.html"]
 
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from types import FrameType
 from typing import Any
 
 import typer
@@ -34,6 +37,7 @@ def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) ->
             run_verb(target, verb, ["--help"])
         return ExitCode.REFUSED
     expect_first_contact()
+    terminations = _interrupt_on_sigterm()
     try:
         command = typer.main.get_command(application(target))
         result = command.main(
@@ -47,11 +51,25 @@ def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) ->
             traceback.print_exc()
         return say(*explain(error))
     if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into an exit code silently
+        code = ExitCode.TERMINATED if terminations else code
         say(
             "interrupted; run the same command to continue, with --out FOLDER if you gave none",
             code,
         )
     return code
+
+
+def _interrupt_on_sigterm() -> list[int]:
+    """End the command on SIGTERM as on Ctrl-C; the list grows by every SIGTERM received."""
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+    return received
 
 
 def main(target: Callable[..., Any], verb: str) -> None:

@@ -11,6 +11,7 @@ checkpoints/<video_id>/      see `pipelines.output.checkpoints`
 
 from __future__ import annotations
 
+from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.storage.base import ObjectStore
 
 RUN_KEY = "run.json"
@@ -63,6 +64,17 @@ def summary_key(share: tuple[int, int]) -> str:
 def result_keys(video_id: str) -> list[str]:
     """Keys of all objects except checkpoints that a run may write for a video, tracks first."""
     return [_key(prefix, video_id) for prefix in _SUFFIXES]
+
+
+def written_keys(video_id: str, outputs: OutputConfig) -> list[str]:
+    """Keys of the objects that a run with these outputs writes for a video that it has tracked."""
+    optional = {
+        VIDEOS_PREFIX: outputs.save_video,
+        MOT_PREFIX: outputs.save_mot,
+        DETECTIONS_PREFIX: outputs.save_detections,
+    }
+    prefixes = [TRACKS_PREFIX, *(prefix for prefix, is_wanted in optional.items() if is_wanted)]
+    return [_key(prefix, video_id) for prefix in prefixes]
 
 
 def list_ids(store: ObjectStore, prefix: str) -> set[str]:

@@ -19,7 +19,7 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
-from jde_ray.pipelines.config import ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.parquet_file import open_parquet
@@ -84,8 +84,10 @@ def render(
     return said
 
 
-def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
-    """Write MOTChallenge text for the videos that were committed without it."""
+def write_missing(store: ObjectStore, videos: Sequence[Video], outputs: OutputConfig) -> None:
+    """Write the text of videos that were committed without it, if it is wanted now."""
+    if not outputs.save_mot:
+        return
     committed, written = set(store.list(TRACKS_PREFIX)), set(store.list(MOT_PREFIX))
     for video in videos:
         key, text_key = tracks_key(video.video_id), mot_key(video.video_id)
@@ -98,8 +100,10 @@ def write_missing_mot(store: ObjectStore, videos: Sequence[Video]) -> None:
             store.put(text_key, mot_text(table).encode())
 
 
-def missing(store: ObjectStore, videos: Sequence[Video]) -> list[Video]:
-    """Those of the videos that are committed and not drawn yet."""
+def missing(store: ObjectStore, videos: Sequence[Video], outputs: OutputConfig) -> list[Video]:
+    """Those of the videos that are committed and not drawn yet; none if none are to be drawn."""
+    if not outputs.save_video:
+        return []
     committed, rendered = set(store.list(TRACKS_PREFIX)), set(store.list(VIDEOS_PREFIX))
     return [
         video
@@ -135,10 +139,26 @@ def log_sound(video: Video, said: str) -> None:
         logger.warning("save-video: no sound from %s: %s", video.uri, said)
 
 
+def render_here(
+    store: ObjectStore,
+    videos: Sequence[Video],
+    config: TrackConfig,
+    outputs: OutputConfig,
+    read_frames: FrameReader,
+    s3_endpoint: str | None = None,
+) -> int:
+    """Draw the missing videos in this process; returns the number of videos."""
+    undrawn = missing(store, videos, outputs)
+    for video in undrawn:
+        log_sound(video, render(store.uri, video, config, read_frames, s3_endpoint))
+    return len(undrawn)
+
+
 def render_all(
     store: ObjectStore,
     videos: Sequence[Video],
     config: TrackConfig,
+    outputs: OutputConfig,
     read_frames: FrameReader,
     cpus: float,
     resources: ResourceConfig = ResourceConfig(),
@@ -151,10 +171,12 @@ def render_all(
     Raises:
         RunError: If a video could not be drawn, after the others were.
     """
+    if not outputs.save_video:
+        return 0
     task: Any = ray.remote(render).options(num_cpus=cpus, max_retries=2)
     tasks = {
         task.remote(store.uri, video, config, read_frames, resources.s3_endpoint): video
-        for video in missing(store, videos)
+        for video in missing(store, videos, outputs)
     }
     failed: list[str] = []
     waiting = list(tasks)

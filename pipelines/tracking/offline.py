@@ -143,6 +143,5 @@ def track(
         with run.on_ray(resources) as attempts:
             for attempt in attempts:
                 run.execute(attempt, build(attempt, config, resources, components))
-            if outputs.save_video:
-                run.draw(components.read_frames)
+            run.draw(components.read_frames)
     return run.finish()

@@ -13,7 +13,7 @@ from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.structures import Segment
 from jde_ray.pipelines.tracking.components import Components
-from jde_ray.pipelines.tracking.later_outputs import log_sound, missing, render
+from jde_ray.pipelines.tracking.later_outputs import render_here
 from jde_ray.pipelines.tracking.run import open_run
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import VideoSession
@@ -79,9 +79,6 @@ def track(
                     attempts.outcomes[video.video_id] = session.outcome
                     break
                 since = time.perf_counter()
-    to_render = missing(run.store, run.videos) if outputs.save_video else []
-    for video in to_render:
-        own = (video, config, components.read_frames, resources.s3_endpoint)
-        log_sound(video, render(run.store.uri, *own))
-    run.num_drawn = len(to_render)
+    drawing = (config, outputs, components.read_frames, resources.s3_endpoint)
+    run.num_drawn = render_here(run.store, run.videos, *drawing)
     return run.finish()

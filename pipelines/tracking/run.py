@@ -30,7 +30,7 @@ from jde_ray.pipelines.tracking.later_outputs import (
     FrameReader,
     missing,
     render_all,
-    write_missing_mot,
+    write_missing,
 )
 from jde_ray.pipelines.tracking.packing import take_share
 from jde_ray.pipelines.tracking.pools import Pools, size_pools
@@ -96,8 +96,7 @@ class Run:
         self.videos, failures = take_share(*found, share)
         again = {"overwrite": overwrite, "retry_errors": retry_errors}
         self.work = work = plan_work(self.store, self.videos, failures, **again, share=share)
-        if outputs.save_mot:
-            write_missing_mot(self.store, work.skipped)
+        write_missing(self.store, work.skipped, outputs)
         self.attempts = Attempts(
             self.store, config, outputs, len(work.skipped), progress, resources, stale=work.stale
         )
@@ -110,7 +109,7 @@ class Run:
         """Whether a video is left to track or to draw."""
         if self.work.todo:
             return True
-        return self._outputs.save_video and bool(missing(self.store, self.work.skipped))
+        return bool(missing(self.store, self.work.skipped, self._outputs))
 
     def begin(self) -> None:
         """Remove objects that the run makes obsolete, see `pipelines.output.work.accept`."""
@@ -166,6 +165,7 @@ class Run:
             self.store,
             self.videos,
             self.config,
+            self._outputs,
             read_frames,
             self._decoder_cpus,
             self._resources,

@@ -471,3 +471,28 @@ def test_doctor_names_versions_and_the_licence_of_the_weights(capsys, tmp_path, 
     (tmp_path / f"{name}.safetensors").write_bytes(b"broken")
     assert doctor.doctor(out=str(tmp_path)) == 1
     assert "FAIL" in capsys.readouterr().out
+
+
+def test_sigterm_at_any_time_is_one_line_and_its_own_exit_code():
+    program = (
+        "import sys, time\n"
+        "from jde_ray.jobs.console.runner import run_verb\n"
+        "def verb() -> int:\n"
+        "    print('up', flush=True)\n"
+        "    time.sleep(60)\n"
+        "sys.exit(run_verb(verb, 'verb', []))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout.readline() == "up\n"
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == ExitCode.TERMINATED
+    assert said.splitlines() == [
+        "jde: error: interrupted; run the same command to continue, with --out FOLDER if you gave none"
+    ]

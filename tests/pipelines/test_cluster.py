@@ -77,6 +77,29 @@ def test_signals_interrupt_and_are_given_back(number: signal.Signals, code: Exit
     assert signal.getsignal(number) is before
 
 
+def test_ray_does_not_change_what_this_process_does_on_sigterm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    def exits(*_: object) -> None:
+        raise SystemExit(1)
+
+    monkeypatch.setattr("jde_ray.pipelines.cluster.check_address", lambda address: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, exits))
+    monkeypatch.setattr(ray, "shutdown", lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    with pytest.raises(Interrupted), interruptible(), connected("192.0.2.1:6379"):
+        signal.raise_signal(signal.SIGTERM)
+    with interruptible():
+        try:
+            with connected("192.0.2.1:6379"):
+                pass
+        finally:
+            with pytest.raises(Interrupted):
+                signal.raise_signal(signal.SIGTERM)
+
+
 def test_sigterm_for_all_processes_leaves_those_of_ray_to_this_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

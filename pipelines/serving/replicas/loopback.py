@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 _ALL, _LOOPBACK = "[::]:0", "127.0.0.1:0"
@@ -13,11 +14,12 @@ def stay_on_loopback() -> None:
     Ray Serve always lets it listen on every address (`[::]:0`), once the replica is constructed.
     Other replicas call it at the node's address. On other nodes this does nothing.
     """
-    import ray.util
-    from ray.serve._private import replica
+    from ray.util import get_node_ip_address
 
-    if ray.util.get_node_ip_address() != "127.0.0.1":
+    node: str = get_node_ip_address()  # type: ignore[no-untyped-call]
+    if node != "127.0.0.1":
         return
+    replica: Any = import_module("ray.serve._private.replica")
     add_port = replica.add_port_to_grpc_server
 
     def add_loopback(server: Any, address: str) -> int:

@@ -33,7 +33,7 @@ from jde_ray.pipelines.sources.saved_tracks import find_tracks
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import from_detections, reference
-from jde_ray.pipelines.tracking.later_outputs import render, write_missing_mot
+from jde_ray.pipelines.tracking.later_outputs import render, write_missing
 
 GOLDEN = places.GOLDEN
 FORMATS = sorted(GOLDEN.glob("format_*"))
@@ -90,7 +90,7 @@ def test_the_page_and_the_pictures_show_it(former: Path) -> None:
     Script(frames=FRAMES).write(former, "clip")
     path.rename(former / tracks_key(video.video_id))  # by the id of today
     text = next((former / "mot").iterdir()).read_bytes()
-    write_missing_mot(store, [video])
+    write_missing(store, [video], OutputConfig(save_mot=True))
     assert store.get(mot_key(video.video_id)) == text
     render(str(former), video, fakes.CONFIG, fakes.read_frames)
     assert store.exists(video_key(video.video_id))

@@ -24,6 +24,8 @@ from jde_ray.pipelines.tracking.later_outputs import (
 )
 from jde_ray.pipelines.video import chunks
 
+DRAWN = OutputConfig(save_video=True)
+
 
 def committed(tmp_path: Path, **settings: int) -> tuple[str, Video]:
     source = fakes.archive(tmp_path / "in", a=Script(frames=30))
@@ -39,9 +41,9 @@ def test_a_committed_video_is_drawn_once(
     out, video = committed(tmp_path, **settings)
     store = open_store(out)
     other = Video("/archive/failed.mp4", "failed")
-    assert missing(store, [video, other]) == [video]
+    assert missing(store, [video, other], DRAWN) == [video]
     render(out, video, replace(fakes.CONFIG, **settings), fakes.read_frames)
-    assert missing(store, [video, other]) == []
+    assert missing(store, [video, other], DRAWN) == []
     with av.open(str(Path(out) / video_key(video.video_id))) as file:
         assert sum(1 for _ in file.decode(video=0)) == count
 
@@ -78,7 +80,7 @@ def test_a_video_that_cannot_be_drawn_is_told_and_the_others_are_drawn(
     gone = Video("/archive/gone.mp4", "gone")
     store.put(f"tracks/{gone.video_id}.parquet", store.get(f"tracks/{video.video_id}.parquet"))
     with pytest.raises(RunError, match="1 videos could not be written, the first is /archive/gone"):
-        render_all(store, [gone, video], fakes.CONFIG, fakes.read_frames, 1.0)
+        render_all(store, [gone, video], fakes.CONFIG, DRAWN, fakes.read_frames, 1.0)
     assert store.exists(video_key(video.video_id))
 
 
