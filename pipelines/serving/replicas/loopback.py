@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 _ALL, _LOOPBACK = "[::]:0", "127.0.0.1:0"
@@ -14,10 +15,10 @@ def stay_on_loopback() -> None:
     Other replicas call it at the node's address. On other nodes this does nothing.
     """
     import ray.util
-    from ray.serve._private import replica
 
-    if ray.util.get_node_ip_address() != "127.0.0.1":
+    if ray.util.get_node_ip_address() != "127.0.0.1":  # type: ignore[no-untyped-call]
         return
+    replica: Any = import_module("ray.serve._private.replica")
     add_port = replica.add_port_to_grpc_server
 
     def add_loopback(server: Any, address: str) -> int:
