@@ -14,10 +14,9 @@ def stay_on_loopback() -> None:
     Ray Serve always lets it listen on every address (`[::]:0`), once the replica is constructed.
     Other replicas call it at the node's address. On other nodes this does nothing.
     """
-    from ray.util import get_node_ip_address
+    import ray.util
 
-    node: str = get_node_ip_address()  # type: ignore[no-untyped-call]
-    if node != "127.0.0.1":
+    if ray.util.get_node_ip_address() != "127.0.0.1":  # type: ignore[no-untyped-call]
         return
     replica: Any = import_module("ray.serve._private.replica")
     add_port = replica.add_port_to_grpc_server
