@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from importlib import import_module
 from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ import ray
 
 from jde_ray.pipelines import own_ray
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.processes import Process, children, end
+from jde_ray.pipelines.processes import Process, children, descendants, end
 
 # Users read our messages, not Ray's. The level is that of Ray's C++ code, which reports as an error
 # that Ray Data's own actors have arguments in the object store.
@@ -81,7 +82,7 @@ def connected(address: str) -> Iterator[None]:
             yield
     finally:
         with _deaf_to_sigterm(), _own_sigterm():
-            ray.shutdown()
+            _shut_down()
 
 
 def _start_own(before: set[Process]) -> None:
@@ -106,6 +107,23 @@ def _start_own(before: set[Process]) -> None:
                 ) from error
         else:
             return
+
+
+def _shut_down() -> None:
+    """Leave Ray; kill the one that this process has started.
+
+    Ray asks its processes with SIGTERM first, which they block, and waits a second for each.
+    """
+    node: Any = import_module("ray._private.worker")._global_node
+    family: set[Process] = set()
+    if node is not None:
+        kill = node.kill_all_processes
+        node.kill_all_processes = lambda **_: kill(check_alive=False, allow_graceful=False)
+        own = {one.process.pid for kind in node.all_processes.values() for one in kind}
+        family = {one for one in children(os.getpid()) if one[0] in own}
+        family |= descendants(family)
+    ray.shutdown()
+    end(family)
 
 
 def _initialize(address: str, **options: Any) -> None:

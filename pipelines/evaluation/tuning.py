@@ -154,7 +154,7 @@ def _score(config: TrackConfig, sequence: Loaded) -> SequenceScores:
         seen = _above(found, np.float32(threshold))
         looks = seen.embeddings.astype(np.float32)
         tracks = tracker.update(seen.tlbr, seen.scores, looks, time_s=time_s)
-        keep = reported(tracks.tlbr, config.tracking, config.min_box_area)
+        keep = reported(tracks.tlbr, config)
         tlbr = tracks.tlbr[keep].astype(np.float32).astype(np.float64)  # in the rows' precision
         ids = tracks.track_id[keep].astype(np.int64)
         parts.append(BoxRows(np.full(len(ids), frame, np.int64), ids, tlbr))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from jde_ray.models.boxes import tlbr_to_tlwh, tlwh_to_tlbr
 from jde_ray.models.metrics.rows import BoxRows
-from jde_ray.models.structures import FloatArray
+from jde_ray.models.structures import FloatArray, IntArray, Tracks
 
 PEDESTRIAN = 1
 DISTRACTORS = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
@@ -125,6 +125,30 @@ def read_results(path: Path) -> ScoredRows:
         raise ValueError(f"{path}:{numbers[bad[0]]}: got id {got}, expected whole numbers from 0")
     _check_once(path, table, numbers)
     return ScoredRows(_rows(table), table[:, 6])
+
+
+def format_tracks(frame: IntArray, track_id: IntArray, tlbr: FloatArray, score: FloatArray) -> str:
+    """Text of the tracks of a run: one line per row, by frame.
+
+    Args:
+        frame: `(n,)` 0-based frames, in ascending order.
+        track_id: `(n,)` ids.
+        tlbr: `(n, 4)` corners in pixels.
+        score: `(n,)` in [0, 1].
+    """
+    lines: list[str] = []
+    for number, first, last in zip(*_runs(frame), strict=True):
+        own = slice(first, last)
+        index = np.arange(last - first)
+        tracks = Tracks(track_id[own], tlbr[own].astype(np.float64), score[own], index)
+        lines += tracks.to_mot(int(number))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _runs(values: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Each value of an ascending array, and the start and end of its run."""
+    found, first = np.unique(values, return_index=True)
+    return found, first, np.append(first[1:], len(values))
 
 
 def format_results(rows: BoxRows, scores: FloatArray) -> str:

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jde_ray.models.metrics.rows import BoxRows, check_unique
-from jde_ray.models.structures import FloatArray, IntArray, Tracks
+from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
-from jde_ray.pipelines.formats.mot import read_results
+from jde_ray.pipelines.formats.mot import format_tracks, read_results
 from jde_ray.pipelines.formats.parquet_file import binary_array, list_array
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
@@ -110,17 +110,9 @@ class TrackRows:
         own = slice(*np.searchsorted(self.frame, [frame_index, frame_index + 1]))
         return TrackRows(self.frame[own], self.track_id[own], self.tlbr[own], self.score[own])
 
-
-def mot_text(table: pa.Table) -> str:
-    """MOTChallenge text of a table of `tracks/`: one line per row, by frame."""
-    rows = TrackRows.from_table(table)
-    lines: list[str] = []
-    for frame in np.unique(rows.frame):
-        own = rows.in_frame(frame)
-        index = np.arange(len(own.frame))
-        tracks = Tracks(own.track_id, own.tlbr.astype(np.float64), own.score, index)
-        lines += tracks.to_mot(int(frame))
-    return "".join(f"{line}\n" for line in lines)
+    def to_mot(self) -> str:
+        """MOTChallenge text, one line per row."""
+        return format_tracks(self.frame, self.track_id, self.tlbr, self.score)
 
 
 def read_times(file: pq.ParquetFile, group: int) -> tuple[IntArray, NDArray[np.float64], IntArray]:

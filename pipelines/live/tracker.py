@@ -101,5 +101,5 @@ class Tracker:
         embeddings = found.embeddings.astype(np.float32)
         tracks = self._tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)
         self._size, self.detections = size, found
-        kept = reported(tracks.tlbr, self._config.tracking, self._config.min_box_area)
+        kept = reported(tracks.tlbr, self._config)
         return tracks[kept]

@@ -20,7 +20,7 @@ from jde_ray.pipelines.errors import PASSING, VideoError
 from jde_ray.pipelines.formats.detections import SavedFrame, detection_schema, detection_table
 from jde_ray.pipelines.formats.file_facts import fact_of_detections
 from jde_ray.pipelines.formats.parquet_file import ParquetFile
-from jde_ray.pipelines.formats.tracks import ROW_GROUP_ROWS, mot_text, track_schema, track_table
+from jde_ray.pipelines.formats.tracks import ROW_GROUP_ROWS, TrackRows, track_schema, track_table
 from jde_ray.pipelines.output.layout import (
     detections_key,
     error_key,
@@ -137,7 +137,7 @@ class RowWriter:
         table = track_table(self._video, self._rows, self._stored_dim)
         self._tracks.append(table)
         if self._mot is not None:
-            self._mot.write(mot_text(table))
+            self._mot.write(TrackRows.from_table(table).to_mot())
         self._rows, self._num_rows = [], 0
 
     def _flush_found(self) -> None:
@@ -160,7 +160,8 @@ class RowWriter:
             if "tracks" in part:
                 self._tracks.restore(io.BytesIO(part["tracks"]))
                 if self._mot is not None:
-                    self._mot.write(mot_text(pq.read_table(io.BytesIO(part["tracks"]))))
+                    rows = pq.read_table(io.BytesIO(part["tracks"]))
+                    self._mot.write(TrackRows.from_table(rows).to_mot())
             if self._detections is not None and "detections" in part:
                 self._detections.restore(io.BytesIO(part["detections"]))
 

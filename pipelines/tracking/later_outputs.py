@@ -23,7 +23,7 @@ from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.parquet_file import open_parquet
-from jde_ray.pipelines.formats.tracks import has_embeddings, mot_text
+from jde_ray.pipelines.formats.tracks import TrackRows, has_embeddings
 from jde_ray.pipelines.output.layout import (
     DETECTIONS_PREFIX,
     MOT_PREFIX,
@@ -97,7 +97,7 @@ def write_missing(store: ObjectStore, videos: Sequence[Video], outputs: OutputCo
             except pa.ArrowException as error:  # the end of the run reports it
                 logger.info("%s cannot be read: %s", key, error)
                 continue
-            store.put(text_key, mot_text(table).encode())
+            store.put(text_key, TrackRows.from_table(table).to_mot().encode())
 
 
 def missing(store: ObjectStore, videos: Sequence[Video], outputs: OutputConfig) -> list[Video]:

@@ -169,7 +169,7 @@ def _step(
             run.clock, run.tracker.update, detections.tlbr, detections.scores, rounded
         )
         told = run.combination.config
-        keep = reported(tracks.tlbr, told.tracking, told.min_box_area)
+        keep = reported(tracks.tlbr, told)
         count = int(keep.sum())
         run.rows.append(BoxRows(np.full(count, index), tracks.track_id[keep], tracks.tlbr[keep]))
         if is_timed:

@@ -90,9 +90,8 @@ class Session:
             stream = await self._find(operation.stream, operation.owner)
             answer = stream.repeated(operation.seq)
             if answer is None:
-                min_box_area = self._config.track.min_box_area
                 answer = stream.track(
-                    operation.time_s, operation.size, operation.detections, min_box_area
+                    operation.time_s, operation.size, operation.detections, self._config.track
                 )
             if stream.expected - stream.snapshot_seq >= self._config.snapshot_every:
                 await self._keep(stream)

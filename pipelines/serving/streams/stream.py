@@ -100,7 +100,7 @@ class Stream:
         time_s: float | None,
         size: tuple[int, int],
         found: Detections,
-        min_box_area: float,
+        config: TrackConfig,
     ) -> Answer:
         """Associate the next frame.
 
@@ -108,7 +108,7 @@ class Stream:
             time_s: When it was taken; None: its number divided by the stream's rate.
             size: Width and height of its image in pixels.
             found: Detections in source pixels.
-            min_box_area: Smaller boxes are not reported, in square pixels, as offline.
+            config: Decides which boxes are reported, as offline.
 
         Raises:
             Refusal: `size_changed`, or `invalid` for a time that is not a number; the stream then
@@ -126,7 +126,7 @@ class Stream:
             tracks = self.tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)
         except ValueError as error:
             raise Refusal(Cause.INVALID, str(error), expected=seq) from error
-        answer = _answer(seq, tracks, reported(tracks.tlbr, self.tracker.config, min_box_area))
+        answer = _answer(seq, tracks, reported(tracks.tlbr, config))
         self.size, self.expected, self.is_resumed = size, seq + 1, False
         self.answers[seq] = answer
         while len(self.answers) > REMEMBERED:

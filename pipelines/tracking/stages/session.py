@@ -285,7 +285,7 @@ class VideoSession:
     def _filter(self, tracks: Tracks) -> Tracks:
         """Drop the tracks that are not reported, and count them by cause."""
         keep = np.ones(len(tracks), np.bool_)
-        causes = left_out(tracks.tlbr, self._config.tracking, self._config.min_box_area)
+        causes = left_out(tracks.tlbr, self._config)
         for cause, mask in causes.items():
             self._counts.drop(cause, int(mask.sum()))
             keep &= ~mask

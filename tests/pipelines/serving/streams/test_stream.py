@@ -87,7 +87,7 @@ def test_answers_are_those_of_the_plain_tracker():
     stream = table.open(OWNER, 25.0)
     for seq in range(40):
         detections = found(seq)
-        answer = stream.track(None, SIZE, detections, config.min_box_area)
+        answer = stream.track(None, SIZE, detections, config)
         tracks = tracker.update(
             detections.tlbr,
             detections.scores,
