@@ -4,8 +4,8 @@ In files, frames, ids and pixels count from 1 and boxes are left, top, width, he
 frames and pixels count from 0 and boxes are corners. Only this module and `Tracks.to_mot` count
 from 1.
 
-A run writes the text of its tracks (`--save-mot`) under the key that `output.layout` gives it, through
-`output.result_files` while it tracks, and through `tracking.later_outputs` for earlier videos.
+A run writes the text of its tracks (`--save-mot`) under the key that `output.layout` gives it:
+`output.result_files` while it tracks, `tracking.later_outputs` for earlier videos.
 """
 
 from __future__ import annotations
