@@ -21,17 +21,17 @@ import numpy as np
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import load_network
-from jde_ray.pipelines.serving import service as service_module
+from jde_ray.pipelines.serving import calls
 from jde_ray.pipelines.serving.admission import Tokens
 from jde_ray.pipelines.serving.api.routes import build_api
 from jde_ray.pipelines.serving.api.server import Listener
 from jde_ray.pipelines.serving.backend import TimedDetections
+from jde_ray.pipelines.serving.calls import Service
 from jde_ray.pipelines.serving.config import Limits, ServeConfig
 from jde_ray.pipelines.serving.decoding.pool import Decoders
 from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.metrics import Changes, Metrics
 from jde_ray.pipelines.serving.request_log import RequestLog
-from jde_ray.pipelines.serving.service import Service
 from jde_ray.pipelines.serving.streams.operations import Operation, Result
 from jde_ray.pipelines.serving.streams.session import Session
 from jde_ray.pipelines.serving.streams.snapshots import NoSnapshots
@@ -42,7 +42,7 @@ CONFIG = ServeConfig(track=TRACK, build_model=fakes.ColourModel, device="cpu", r
 logging.getLogger("ray.serve").setLevel(logging.WARNING)  # a line a call is too much here
 
 HANG_S = 60.0  # no test waits as long, unless something hangs
-service_module._PROBE_S = HANG_S  # a busy machine is not one that answers nobody
+calls._PROBE_S = HANG_S  # a busy machine is not one that answers nobody
 
 TOKEN = "a-token-for-the-tests"  # noqa: S105 - of nothing
 OTHER_TOKEN = "another-token-of-the-tests"  # noqa: S105

@@ -29,10 +29,10 @@ from jde_ray.pipelines.serving.api.bodies import (
 )
 from jde_ray.pipelines.serving.api.guard import App, Guard, internal
 from jde_ray.pipelines.serving.api.websocket import MAX_TIME_S, serve_socket
+from jde_ray.pipelines.serving.calls import Service
 from jde_ray.pipelines.serving.images import check_content_type
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.request_log import RequestLog
-from jde_ray.pipelines.serving.service import Service
 from jde_ray.pipelines.serving.streams.operations import TrackFrame
 
 _MAX_JSON_BYTES = 4096

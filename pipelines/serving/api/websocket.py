@@ -22,9 +22,9 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from jde_ray.pipelines.serving.api.bodies import frame_answer, to_json
 from jde_ray.pipelines.serving.api.guard import subprotocol
+from jde_ray.pipelines.serving.calls import Service
 from jde_ray.pipelines.serving.quotas import METERED
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
-from jde_ray.pipelines.serving.service import Service
 from jde_ray.pipelines.serving.streams.operations import TrackFrame
 
 logger = logging.getLogger("ray.serve")

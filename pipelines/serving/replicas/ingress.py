@@ -13,12 +13,12 @@ from jde_ray.pipelines.serving.admission import Tokens, read_tokens
 from jde_ray.pipelines.serving.api.guard import App
 from jde_ray.pipelines.serving.api.routes import build_api
 from jde_ray.pipelines.serving.api.server import Listener
+from jde_ray.pipelines.serving.calls import Service
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.replicas.loopback import stay_on_loopback
 from jde_ray.pipelines.serving.replicas.remote import RemoteBackend, session_call
 from jde_ray.pipelines.serving.replicas.session import SessionEndpoint
 from jde_ray.pipelines.serving.request_log import RequestLog
-from jde_ray.pipelines.serving.service import Service
 
 logger = logging.getLogger("ray.serve")
 

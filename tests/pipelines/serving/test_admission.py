@@ -14,9 +14,9 @@ from serving_service import OTHER_TOKEN, TOKEN
 
 from jde_ray.pipelines.serving.admission import OPEN_OWNER, Rates, Tokens, read_tokens
 from jde_ray.pipelines.serving.admission_queue import AdmissionQueue
+from jde_ray.pipelines.serving.calls import Service
 from jde_ray.pipelines.serving.config import Limits, ServeConfig
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
-from jde_ray.pipelines.serving.service import Service
 
 
 def test_tokens_of_a_file(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from serving_service import CONFIG, HANG_S, OTHER_TOKEN, TOKEN, frame, png, runn
 
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
-from jde_ray.pipelines.serving import service as service_module
+from jde_ray.pipelines.serving import calls
 from jde_ray.pipelines.serving.admission import Rates
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.structures import VideoInfo
@@ -484,7 +484,7 @@ def test_opening_streams_keeps_its_deadline_for_every_caller(monkeypatch):
     num_running, num_away = 0, 0
     may_end = threading.Event()
 
-    class CountedDeadline(service_module._Deadline):
+    class CountedDeadline(calls._Deadline):
         async def __aenter__(self) -> None:
             nonlocal num_running
             num_running += 1
@@ -497,7 +497,7 @@ def test_opening_streams_keeps_its_deadline_for_every_caller(monkeypatch):
             await asyncio.sleep(0.005)
         raise Refusal(Cause.UNAVAILABLE, "the session is away")
 
-    monkeypatch.setattr(service_module, "_Deadline", CountedDeadline)
+    monkeypatch.setattr(calls, "_Deadline", CountedDeadline)
     with running() as service, ThreadPoolExecutor(5) as pool:
         service.backend.send = away
         opened = [

@@ -171,7 +171,7 @@ def test_another_tokens_calls_are_answered_while_one_sends_images_that_take_long
     slow_images: SlowImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The attacks of `tests/faults/attack_service.py`, with a fake network."""
-    monkeypatch.setattr("jde_ray.pipelines.serving.service._PROBE_S", HANG_S)
+    monkeypatch.setattr("jde_ray.pipelines.serving.calls._PROBE_S", HANG_S)
     with running(tokens=(TOKEN, OTHER_TOKEN), decode_s=HANG_S) as service:
         stop, answers = threading.Event(), []
 
@@ -199,7 +199,7 @@ def test_another_tokens_calls_are_answered_while_one_sends_images_that_take_long
 
 
 def test_readiness_says_when_no_frame_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    probe_s = "jde_ray.pipelines.serving.service._PROBE_S"
+    probe_s = "jde_ray.pipelines.serving.calls._PROBE_S"
     monkeypatch.setattr(probe_s, HANG_S)
     with running(tokens=(TOKEN,)) as service:
         assert service.call("GET", "/readyz")[0] == 200

@@ -1,4 +1,4 @@
-"""The steps of a frame through the service, for REST and WebSocket alike. Without Ray or HTTP."""
+"""One method per call, for REST and WebSocket alike: the steps of a frame. Without Ray or HTTP."""
 
 from __future__ import annotations
 
