@@ -41,7 +41,7 @@ def train_share(
         initialise(model, run.root / recipe.initial)
     if ranks.rank == 0:
         show(describe(recipe.config, model))
-    validation = recipe.validation and Validation(recipe.validation, run.root)
+    validation = recipe.validation and Validation(recipe.validation, run.root, show)
     fit(model, run, batches, ranks=ranks, validate=validation or None, show=show)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -40,13 +41,19 @@ class Validation:
     Args:
         config: Sequences, and the number of their frames to use.
         root: Folder that contains them.
+        show: Receives a line before each sequence, with the time left once a pace is known.
 
     Raises:
         ValueError: If a sequence or its ground truth is missing or cannot be read.
     """
 
-    def __init__(self, config: ValidationConfig, root: Path) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: ValidationConfig,
+        root: Path,
+        show: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.config, self._show = config, show
         self.folders = [root / name for name in config.sequences]
         self.truths: list[GroundTruth] = []
         for folder in self.folders:
@@ -59,7 +66,7 @@ class Validation:
 
     def __call__(self, model: JDE) -> dict[str, dict[str, float]]:
         """Scores in [0, 1] by sequence, and `OVERALL` for all frames together."""
-        was_training = model.training
+        was_training, began = model.training, time.monotonic()
         model.eval()
         boxes: dict[str, ImageBoxes] = {}
         known: dict[str, KnownEmbeddings] = {}
@@ -68,6 +75,7 @@ class Validation:
             weights = Path(scratch) / "network.safetensors"
             save(model, weights)
             for number, (folder, truth) in enumerate(zip(self.folders, self.truths, strict=True)):
+                self._show(_progress(folder.name, number, len(self.folders), began))
                 name, out = str(folder), Path(scratch) / str(number)
                 boxes[name], known[name] = self.judge(model, folder, truth)
                 tracks[name] = self._track(model, folder, truth, weights, out)
@@ -118,6 +126,14 @@ class Validation:
         for path in find_tracks(out).values():
             rows = read_tracks(path)
         return score_sequence(truth.people, rows, truth.ignore, truth.other)
+
+
+def _progress(name: str, number: int, of: int, began: float) -> str:
+    """`validating STREET-02, 2 of 4; about 30 s left`; `began` is a time of `time.monotonic`."""
+    line = f"validating {name}, {number + 1} of {of}"
+    if not number:
+        return line
+    return f"{line}; about {(time.monotonic() - began) / number * (of - number):.0f} s left"
 
 
 def _ratios(scores: SequenceScores) -> dict[str, float]:

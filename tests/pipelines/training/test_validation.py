@@ -16,7 +16,7 @@ from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.evaluation.detections import detection_scores
 from jde_ray.pipelines.formats.mot import SequenceInfo, format_ground_truth, format_sequence_info
 from jde_ray.pipelines.training.settings import ValidationConfig
-from jde_ray.pipelines.training.validation import Validation, headline
+from jde_ray.pipelines.training.validation import Validation, _progress, headline
 from jde_ray.pipelines.video.image_folder import list_images
 
 
@@ -49,7 +49,9 @@ def test_a_network_that_knows_nothing_finds_nobody_and_stays_as_it_was(root):
     torch.manual_seed(0)
     model = JDE(SMALL).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    scores = Validation(config(), root)(model)
+    lines: list[str] = []
+    scores = Validation(config(), root, lines.append)(model)
+    assert lines == ["validating STREET-01, 1 of 1"]
     assert list(scores) == ["STREET-01", "OVERALL"]
     assert set(scores["OVERALL"]) == {"ap", "tpr_at_far", "mota", "idf1"}
     assert scores["OVERALL"]["ap"] < 0.05
@@ -103,3 +105,8 @@ def test_a_limit_of_frames_cuts_the_truth_too(root):
 def test_sequences_that_are_missing_are_named(root):
     with pytest.raises(ValueError, match=r"NOWHERE lacks gt/gt.txt or img1"):
         Validation(config(sequences=("NOWHERE",)), root)
+
+
+def test_the_time_left_is_that_of_the_sequences_before(monkeypatch):
+    monkeypatch.setattr("time.monotonic", lambda: 110.0)
+    assert _progress("B", 1, 3, 100.0) == "validating B, 2 of 3; about 20 s left"
