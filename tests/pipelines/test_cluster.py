@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
 
@@ -88,7 +89,8 @@ def test_ray_does_not_change_what_this_process_does_on_sigterm(
     monkeypatch.setattr("jde_ray.pipelines.cluster.check_address", lambda address: None)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, exits))
-    monkeypatch.setattr(ray, "shutdown", lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    reset = partial(signal.signal, signal.SIGTERM, signal.SIG_DFL)  # as `ray.shutdown` does
+    monkeypatch.setattr("jde_ray.pipelines.cluster._shut_down", reset)
     with pytest.raises(Interrupted), interruptible(), connected("192.0.2.1:6379"):
         signal.raise_signal(signal.SIGTERM)
     with interruptible():
