@@ -173,7 +173,9 @@ def _totals(summary: Summary) -> list[str]:
     if summary.videos_failed or summary.videos_failed_before:
         lines.append("the next run skips failed videos; --retry-errors tries them again")
     if any(error["reason"] in DAMAGE for error in summary.errors):
-        lines.append("--keep-partial keeps the tracks of damaged videos up to the damage")
+        lines.append(
+            "--keep-partial --retry-errors keeps the tracks of damaged videos up to the damage"
+        )
     return lines
 
 

@@ -91,6 +91,8 @@ class Tracker:
                 frame; the tracker is then unchanged.
             VideoError: If the network gave a number that is not finite.
         """
+        if isinstance(frame, (list, tuple)) or np.ndim(frame) > 3:
+            raise ValueError("frame: got several images, expected one: (H, W, 3) uint8 BGR")
         size = np.shape(frame)[:2][::-1]
         if self._size is not None and len(size) == 2 and size != self._size:
             got, wanted = ("x".join(map(str, one)) for one in (size, self._size))

@@ -86,6 +86,13 @@ def test_another_video_begins_after_a_reset_and_not_before(clip: Path):
     assert [tracker.update(image).track_id.tolist() for image in images[:3]] == first
 
 
+def test_several_frames_at_once_are_refused():
+    tracker, frame = Tracker(), np.zeros((60, 80, 3), np.uint8)
+    for several in ([frame, frame], frame[None], (frame,)):
+        with pytest.raises(ValueError, match="frame: got several images, expected one"):
+            tracker.update(several)
+
+
 def test_trackers_share_a_detector_and_nothing_else(clip: Path):
     detector = Detector(conf=0.3)
     images = [image for _, image in frames(clip)][:3]
