@@ -232,14 +232,19 @@ def _own_sigterm() -> Iterator[None]:
     """Keep this process's handler of SIGTERM.
 
     `ray.init` replaces it by one that exits with 1, and `ray.shutdown` resets it to the system's,
-    so that a second SIGTERM would end a run before it has said that it was interrupted.
+    so that a second SIGTERM would end a run before it has said that it was interrupted. A SIGTERM
+    that Ray's handler took, as another thread received it, is handed to this process's afterwards.
     """
-    before = signal.getsignal(signal.SIGTERM)
+    before, was_taken = signal.getsignal(signal.SIGTERM), False
     try:
         yield
+    except SystemExit:
+        was_taken = True
     finally:
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+    if was_taken:
+        signal.raise_signal(signal.SIGTERM)
 
 
 @contextmanager

@@ -102,6 +102,20 @@ def test_ray_does_not_change_what_this_process_does_on_sigterm(
                 signal.raise_signal(signal.SIGTERM)
 
 
+def test_a_sigterm_that_ray_takes_while_it_starts_is_handed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    def init(**_: object) -> None:
+        raise SystemExit(signal.SIGTERM)  # as its handler does, which another thread has run
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(Interrupted) as stopped, interruptible():
+        _initialize("local")
+    assert stopped.value.exit_code == ExitCode.TERMINATED
+
+
 def test_sigterm_for_all_processes_leaves_those_of_ray_to_this_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
