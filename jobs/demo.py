@@ -29,14 +29,8 @@ if TYPE_CHECKING:
 
 VISIBLE = 0.25  # people less visible than this count neither as hits nor as misses
 SCENES = {"promenade": 14, "high_street": 25, "square": 24}  # seeds
-PICTURED = StreetScene(
-    SCENES["high_street"],
-    width=640,
-    height=360,
-    frames_per_second=20.0,
-    num_frames=41,
-    num_people=8,
-)
+_STREET = StreetScene(0, width=640, height=360, frames_per_second=20.0, num_people=8)
+PICTURED = replace(_STREET, seed=SCENES["high_street"], num_frames=41)
 
 
 @dataclass(frozen=True)
@@ -79,6 +73,7 @@ def demo(
 ) -> int:
     """Render three street scenes, track the people and score the tracks against ground truth."""
     console = Console(width=None if os.isatty(1) else 110)
+    refuse_missing({("detection", "weights"): weights})
     if pictures is not None:
         from jde_ray.pipelines.live.tracker import Tracker
 
@@ -88,7 +83,6 @@ def demo(
     from jde_ray.pipelines.config import ResourceConfig, TrackConfig
     from jde_ray.pipelines.errors import ExitCode, RunError
 
-    refuse_missing({("detection", "weights"): weights})
     try:
         resources = ResourceConfig(device=device)  # type: ignore[arg-type]  # it checks the value
         console.print(
@@ -191,14 +185,13 @@ def write_pictures(folder: Path, tracker: Tracker, scene: StreetScene = PICTURED
 
 def plan_archive(out: Path, seconds: float) -> list[DemoVideo]:
     """List the videos of the demo without writing anything."""
-    base = StreetScene(0, width=640, height=360, frames_per_second=20.0, num_people=8)
-    num_frames = max(1, round(seconds * base.frames_per_second))
+    num_frames = max(1, round(seconds * _STREET.frames_per_second))
     return [
         DemoVideo(
             name,
             out / "archive" / f"{name}.mp4",
             out / "truth" / name,
-            replace(base, seed=seed, num_frames=num_frames),
+            replace(_STREET, seed=seed, num_frames=num_frames),
         )
         for name, seed in SCENES.items()
     ]

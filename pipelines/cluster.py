@@ -81,7 +81,7 @@ def connected(address: str) -> Iterator[None]:
         with guard:
             yield
     finally:
-        with _deaf_to_sigterm(), _own_sigterm():
+        with _sigterm_blocked(), _sigterm_handler_kept():
             _shut_down()
 
 
@@ -128,7 +128,7 @@ def _shut_down() -> None:
 
 def _initialize(address: str, **options: Any) -> None:
     try:
-        with _without_stderr(), _deaf_to_sigterm(), _own_sigterm():
+        with _without_stderr(), _sigterm_blocked(), _sigterm_handler_kept():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address == "local":
@@ -213,7 +213,7 @@ def _without_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def _deaf_to_sigterm() -> Iterator[None]:
+def _sigterm_blocked() -> Iterator[None]:
     """Block SIGTERM, also for the processes started in the block; it is delivered after the block.
 
     `timeout` and systemd send SIGTERM to all processes of a run at once. Ray's would end, and with
@@ -228,7 +228,7 @@ def _deaf_to_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def _own_sigterm() -> Iterator[None]:
+def _sigterm_handler_kept() -> Iterator[None]:
     """Keep this process's handler of SIGTERM.
 
     `ray.init` replaces it by one that exits with 1, and `ray.shutdown` resets it to the system's,

@@ -14,7 +14,7 @@ from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths
 from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.output.layout import RUN_KEY
 from jde_ray.pipelines.parallel import for_each
-from jde_ray.pipelines.sources.saved_tracks import _names_of, by_all_names
+from jde_ray.pipelines.sources.saved_tracks import by_all_names, names_of
 from jde_ray.pipelines.storage.stores import open_store
 
 Result = TypeVar("Result")
@@ -92,7 +92,7 @@ def pair(predictions: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list
     owners: dict[Path, Path] = {}
     for shown, path in predictions.items():
         # the full name first, since a date looks like the hash of an id
-        names = (_names_of(path)[0], shown, sequence_name(shown))
+        names = (names_of(path)[0], shown, sequence_name(shown))
         name = next((name for name in names if name in named), None)
         if name is None:
             pairings.append(Pairing(shown, path, None))

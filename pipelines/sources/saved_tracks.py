@@ -25,10 +25,10 @@ def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:
         ValueError: If there are no files, or two have one name.
     """
     files = _list_tracks(place, folder)
-    numbers = Counter(_names_of(path)[-1] for path in files)
+    numbers = Counter(names_of(path)[-1] for path in files)
     found: dict[str, Path] = {}
     for path in files:
-        own, *short = _names_of(path)
+        own, *short = names_of(path)
         name = short[0] if short and numbers[short[0]] == 1 else own
         if name in found:
             raise ValueError(f"{folder}: {found[name]} and {path} are both of {name}")
@@ -60,7 +60,7 @@ def _found(place: Path, folder: str) -> list[Path]:
     raise ValueError(f"{folder}: no Parquet file and no MOT text file in {place}")
 
 
-def _names_of(path: Path) -> tuple[str, ...]:
+def names_of(path: Path) -> tuple[str, ...]:
     """Names of the sequence: NAME for NAME/det/det.txt, else the file's, with and without hash."""
     folder = path.parent
     if folder.name == "det":

@@ -73,7 +73,7 @@ def render(
     facts = FileFacts.of(file.metadata)
     rate = facts.frames_per_second / config.vid_stride
     # of a damaged video as many frames as were tracked, up to the damage
-    frames = read_frames(video, keep_partial=True) if facts.partial else read_frames(video)
+    frames = read_frames(video, keep_partial=bool(facts.partial))
     most = facts.num_frames if facts.partial else config.max_frames
     seen = (frame for frame in frames if frame[0] % config.vid_stride == 0)
     with tempfile.TemporaryDirectory(prefix="jde-video-") as folder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from fractions import Fraction
 from heapq import merge
 from pathlib import Path
@@ -47,16 +47,22 @@ def write_video(frames: Iterable[tuple[float, Image]], out: Path, frames_per_sec
         RunError: If this build of PyAV has no H.264 encoder.
         ValueError: If there are no frames.
     """
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
+    with _part_of(out) as part:
         count = _encode(frames, part, frames_per_second)
         if not count:
             raise ValueError(f"{out}: got no frames, expected at least one")
         os.replace(part, out)
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
     return count
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """A path beside `path` for its new content; a file that is left there is removed."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _encode(frames: Iterable[tuple[float, Image]], path: Path, frames_per_second: float) -> int:
@@ -109,17 +115,13 @@ def copy_sound(video: Video, path: Path) -> str:
     """
     if video.is_image_folder:
         return ""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with source_file(video.uri) as file:
+        with _part_of(path) as part, source_file(video.uri) as file:
             said = _merge(file, path, part)
-        if part.exists():
-            os.replace(part, path)
+            if part.exists():
+                os.replace(part, path)
     except Exception as error:  # noqa: BLE001  sound never costs the pictures
         return one_line(f"{type(error).__name__}: {error}")
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
     return said
 
 
