@@ -32,7 +32,8 @@ ARGS = {
     "num_sessions": 2,
     "num_ingresses": 2,
     "request_log": "none",
-    "limits": {"max_waiting": 8, "idle_s": 120.0},
+    # the limits in seconds are for the machine of a user, not for one that tests keep busy
+    "limits": {"max_waiting": 8, "idle_s": 120.0, "request_s": 120.0, "decode_s": 60.0},
 }
 
 
