@@ -80,9 +80,12 @@ def keep_screenshot(page) -> None:
 
 def is_grey(page, selector: str) -> bool:
     """Whether a button is grey; it says why in its title then."""
-    button = page.locator(selector)
-    assert (button.get_attribute("aria-disabled") == "true") == bool(button.get_attribute("title"))
-    return button.get_attribute("aria-disabled") == "true"
+    # both at once: the page may change between two questions
+    is_disabled, title = page.locator(selector).evaluate(
+        "button => [button.getAttribute('aria-disabled'), button.getAttribute('title')]"
+    )
+    assert (is_disabled == "true") == bool(title)
+    return bool(is_disabled == "true")
 
 
 def overlap(a: FloatArray, b: FloatArray) -> FloatArray:
