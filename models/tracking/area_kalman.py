@@ -19,8 +19,11 @@ from jde_ray.models.tracking.kalman import (
     VELOCITY,
     VELOCITY_VARIANCE,
     State,
+    correct,
     process_noise,
 )
+
+__all__ = ["correct", "initiate", "innovation_variance", "measure", "predict", "to_tlbr"]
 
 _POSITION_NOISE = np.ones((4, 1))
 _VELOCITY_NOISE = np.array([[1e-2], [1e-2], [1e-4], [0.0]])

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import TrackerState, Tracks
-from jde_ray.models.tracking import area_kalman, kalman
+from jde_ray.models.tracking import area_kalman, kalman, mean_velocity
 from jde_ray.models.tracking.frame import Frame
-from jde_ray.models.tracking.kalman import STATE_ROWS, State, correct
+from jde_ray.models.tracking.kalman import STATE_ROWS, State
 
 STORE_ARRAYS = ("table", "embeddings", "gallery", "counters", "motion")  # names in a saved state
 
@@ -47,7 +47,7 @@ TENTATIVE, TRACKED, LOST, _ = (int(status) for status in TrackStatus)
 
 
 class MotionModel(Protocol):
-    """Functions of a filter that a table uses; the modules `kalman` and `area_kalman` have them."""
+    """Functions that a table uses, such as those of the modules `kalman` and `area_kalman`."""
 
     def measure(self, xyah: State, /) -> State:
         """`(4, N)` measurements of boxes."""
@@ -57,12 +57,20 @@ class MotionModel(Protocol):
         """`(20, N)` states that start at measurements."""
         ...
 
+    def correct(self, state: State, measured: State, variance: State, /) -> None:
+        """Update `(20, M)` states with `(4, M)` measurements, in place."""
+        ...
+
     def to_tlbr(self, state: State, /) -> State:
         """`(4, M)` corners of states."""
         ...
 
 
-_MOTIONS: dict[str, MotionModel] = {"height": kalman, "area": area_kalman}
+_MOTIONS: dict[str, MotionModel] = {
+    "height": kalman,
+    "area": area_kalman,
+    "mean velocity": mean_velocity,
+}
 
 
 class TrackStore:
@@ -74,7 +82,7 @@ class TrackStore:
 
     Args:
         embedding_dim: Width D of the embeddings.
-        motion: The filter, `kalman` or `area_kalman`.
+        motion: `kalman`, `area_kalman` or `mean_velocity`.
         gallery: Number of embeddings kept per track in addition to the smoothed one.
 
     Attributes:
@@ -255,7 +263,7 @@ class TrackStore:
             slot = moved[_HITS].astype(np.intp) % self.gallery.shape[1]
             self.gallery[columns, slot] = frame.embeddings[detections]
         measured = self.motion.measure(frame.xyah.take(detections, axis=1))
-        correct(moved[:STATE_ROWS], measured, variance)
+        self.motion.correct(moved[:STATE_ROWS], measured, variance)
         moved[_STATUS] = TRACKED
         moved[_SCORE] = frame.scores[detections]
         moved[_LAST_FRAME] = now

@@ -13,7 +13,7 @@ from jde_ray.models.tracking.registry import ASSOCIATIONS, CONFIGS, AssociationC
 from jde_ray.models.tracking.tracker import JDETracker
 
 BOX = np.array([[100.0, 100.0, 140.0, 200.0]])
-OTHERS = ["sort", "deepsort", "bytetrack"]
+OTHERS = ["sort", "deepsort", "bytetrack", "cbiou"]
 
 
 def build(name, **settings_):
