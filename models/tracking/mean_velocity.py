@@ -10,8 +10,9 @@ before the last one, newest first; frames since the last observation; number of 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from jde_ray.models.tracking.kalman import POSITION, STATE_ROWS, VELOCITY, State
+from jde_ray.models.tracking.kalman import POSITION, STATE_ROWS, VELOCITY, State, scale_of
 
 MEMORY = 3  # velocities that take part in the mean; the state holds all but the newest
 
@@ -38,6 +39,17 @@ def predict(state: State, dt: float = 1.0) -> None:
     """Move the boxes `dt` frames ahead, in place."""
     state[POSITION] += dt * state[VELOCITY]
     state[_ELAPSED] += dt
+
+
+def move(state: State, motion: NDArray[np.float64]) -> None:
+    """Move the states with the picture when the camera moves, in place; see `kalman.move`."""
+    linear, scale = motion[:, :2], scale_of(motion)
+    state[:2] = linear @ state[:2] + motion[:, 2:]
+    state[2:4] *= scale
+    for block in (VELOCITY, _NEWER, _OLDER):
+        velocity = state[block]
+        velocity[:2] = linear @ velocity[:2]
+        velocity[2:] *= scale
 
 
 def correct(state: State, measured: State, variance: State) -> None:

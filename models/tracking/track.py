@@ -61,6 +61,10 @@ class MotionModel(Protocol):
         """Update `(20, M)` states with `(4, M)` measurements, in place."""
         ...
 
+    def move(self, state: State, motion: NDArray[np.float64], /) -> None:
+        """Move states with the picture, in place."""
+        ...
+
     def to_tlbr(self, state: State, /) -> State:
         """`(4, M)` corners of states."""
         ...
@@ -189,6 +193,10 @@ class TrackStore:
     def boxes(self, columns: NDArray[np.intp]) -> State:
         """`(4, K)` corners of these tracks in their current state."""
         return self.motion.to_tlbr(self.state.take(columns, axis=1))
+
+    def move(self, motion: NDArray[np.float64]) -> None:
+        """Move all tracks with the picture; `motion` is that of the camera, `(2, 3)`."""
+        self.motion.move(self.state[:, : self.count], motion)
 
     def take_ranks(self, number: int) -> NDArray[np.float64]:
         """The next `(number,)` values of `order`, after all earlier ones."""
