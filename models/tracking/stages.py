@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.frame import Frame
 from jde_ray.models.tracking.matching import (
@@ -16,6 +17,8 @@ from jde_ray.models.tracking.matching import (
 )
 from jde_ray.models.tracking.track import TrackStore
 
+Vectors = tuple[FloatArray, FloatArray]  # (M, D) of tracks and (N, D) of detections, unit length
+
 _GATE_INCLUSIVE = float(np.nextafter(kalman.GATE, np.inf))
 
 
@@ -26,6 +29,7 @@ def match_appearance(
     motion_share: float,
     limit: float,
     pair_allowed: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
+    vectors: Vectors | None = None,
 ) -> tuple[Indices, Indices]:
     """Match by embedding distance, with a share of the motion gate's distance (equation 7).
 
@@ -37,6 +41,7 @@ def match_appearance(
         limit: Largest cost of a match.
         pair_allowed: `(M,)` and `(N,)` masks of the tracks and detections that take part; None for
             all.
+        vectors: Embeddings to compare; None for those of the table and of the frame.
 
     Returns:
         `(K,)` tracks and `(K,)` their detections.
@@ -48,12 +53,41 @@ def match_appearance(
         kept = (pair_allowed[0][rows] & pair_allowed[1][columns]).nonzero()[0]
         rows, columns, cost = rows[kept], columns[kept], cost[kept]
     cost *= motion_share
-    distance = embedding_distance(store.embeddings, frame.embeddings, rows, columns)
+    own, found = (store.embeddings, frame.embeddings) if vectors is None else vectors
+    distance = embedding_distance(own, found, rows, columns)
     cost += (1 - motion_share) * distance
     allowed = (cost < limit).nonzero()[0]
     rows, columns = rows[allowed], columns[allowed]
     chosen = assign(rows, columns, cost[allowed], limit)
     return rows[chosen], columns[chosen]
+
+
+def match_sure(
+    store: TrackStore,
+    frame: Frame,
+    tracks: Indices,
+    detections: Indices,
+    overlap_limit: float,
+    vectors: Vectors,
+    limit: float,
+) -> tuple[Indices, Indices]:
+    """Match by overlap, but only pairs that also look alike.
+
+    Args:
+        store: The tracks.
+        frame: The detections.
+        tracks: `(M,)` indices of the tracks that take part.
+        detections: `(N,)` indices of the detections that take part.
+        overlap_limit: Largest cost of a match, 1 - IoU.
+        vectors: Embeddings to compare.
+        limit: Embedding distance that a pair must stay below.
+
+    Returns:
+        `(K,)` tracks and `(K,)` their detections.
+    """
+    matched, taken = match_overlap(store, frame, tracks, detections, overlap_limit)
+    alike = embedding_distance(*vectors, matched, taken) < limit
+    return matched[alike], taken[alike]
 
 
 def match_overlap(

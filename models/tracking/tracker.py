@@ -17,7 +17,7 @@ from jde_ray.models.tracking.registry import AssociationConfig, associate, build
 from jde_ray.models.tracking.track import STORE_ARRAYS, TrackStore
 from jde_ray.models.tracking.trackers.jde import FIRST_FRAME
 
-_STATE_KIND = "jde-tracker 2"  # raise the number when the meaning of a state changes
+_STATE_KIND = "jde-tracker 3"  # raise the number when the meaning of a state changes
 _JITTER = 0.05  # in frames: containers round time stamps, to 1/1000 s for example
 
 
