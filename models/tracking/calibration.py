@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking.frame import Frame
-from jde_ray.models.tracking.matching import overlap_matrix
+from jde_ray.models.tracking.matching import (
+    Indices,
+    overlap_of_pairs,
+    pair_products,
+    to_distance,
+)
 
 PRIOR_LIMIT = 0.7  # before anything is known
 DIFFERENT_BELOW = 0.02  # share of pairs of different people that are closer than the limit
@@ -27,9 +32,10 @@ _PRIOR_PAIRS = 100.0  # as many pairs count as much as the prior limit
 _PRIOR_VECTORS = 50.0  # as many embeddings count as much as a mean of zero
 _MOST_PER_FRAME = 12  # detections whose pairs are counted
 _MOST_OVERLAP = 0.1  # two boxes that overlap more may be one person
-_MEMORY = 20_000.0  # pairs and embeddings; older ones fade
-_ENOUGH = 2_000.0  # pairs after which only every n-th frame is counted
+_MEMORY = 20_000.0  # embeddings; older ones fade
+_ENOUGH = 500.0  # embeddings after which only every n-th frame is counted
 _EVERY = 8
+_FADING = 2.0  # how much faster than the share of new embeddings pairs fade
 
 
 class Calibration:
@@ -75,7 +81,7 @@ class Calibration:
             detections: `(K,)` indices of its sure detections.
         """
         self._frames += 1
-        if not len(detections) or (self._histogram.sum() >= _ENOUGH and self._frames % _EVERY):
+        if not len(detections) or (self._vectors >= _ENOUGH and self._frames % _EVERY):
             return
         if len(detections) > _MOST_PER_FRAME:
             chosen = np.arange(_MOST_PER_FRAME) * len(detections) // _MOST_PER_FRAME
@@ -83,6 +89,8 @@ class Calibration:
         vectors = frame.embeddings.take(detections, axis=0)
         self._sum += vectors.sum(axis=0, dtype=np.float64)
         self._vectors += len(vectors)
+        # distances around a young mean say little: early pairs fade as the mean settles
+        self._histogram *= max(0.0, 1.0 - _FADING * len(vectors) / self._vectors)
         if self._vectors > _MEMORY:
             self._sum *= _MEMORY / self._vectors
             self._vectors = _MEMORY
@@ -91,15 +99,11 @@ class Calibration:
         self._derive()
 
     def _count_pairs(self, vectors: FloatArray, tlbr: FloatArray) -> None:
-        centred = self.centred(vectors)
         first, second = np.triu_indices(len(vectors), 1)
-        apart = overlap_matrix(tlbr, tlbr, 0.0)[first, second] < _MOST_OVERLAP
-        cosine = np.clip((centred @ centred.T)[first[apart], second[apart]], -1.0, 1.0)
-        bins = (np.sqrt(2.0 - 2.0 * cosine) / _WIDTH).astype(np.intp)
+        apart = overlap_of_pairs(tlbr[:, first], tlbr[:, second]) < _MOST_OVERLAP
+        distance = self.distance(vectors, vectors, first[apart], second[apart])
+        bins = (distance / _WIDTH).astype(np.intp)
         self._histogram += np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
-        total = self._histogram.sum()
-        if total > _MEMORY:
-            self._histogram *= _MEMORY / total
 
     def _derive(self) -> None:
         self.mean = (self._sum / (self._vectors + _PRIOR_VECTORS)).astype(np.float32)
@@ -115,10 +119,28 @@ class Calibration:
                 (pairs * quantile + _PRIOR_PAIRS * PRIOR_LIMIT) / (pairs + _PRIOR_PAIRS)
             )
 
-    def centred(self, vectors: FloatArray) -> FloatArray:
-        """`(N, D)` unit vectors minus the mean, at unit length again."""
-        moved: FloatArray = vectors - self.mean
-        norms = np.sqrt(np.vecdot(moved, moved))
-        np.maximum(norms, np.float32(1e-12), out=norms)
-        moved *= np.reciprocal(norms)[:, None]
-        return moved
+    def distance(
+        self, tracks: FloatArray, detections: FloatArray, rows: Indices, columns: Indices
+    ) -> FloatArray:
+        """`embedding_distance` of the vectors minus the mean, at unit length again.
+
+        The vectors are not centred one by one: their products with each other and with the mean
+        are enough, and there are fewer pairs than numbers in the vectors.
+        """
+        mean, square = self.mean, float(self.mean @ self.mean)
+        own, found = tracks @ mean, detections @ mean
+        cosine = pair_products(tracks, detections, rows, columns)
+        cosine -= own[rows]
+        cosine -= found[columns]
+        cosine += square
+        cosine *= _inverse_norm(own, square)[rows]
+        cosine *= _inverse_norm(found, square)[columns]
+        return to_distance(cosine)
+
+
+def _inverse_norm(products: FloatArray, square: float) -> FloatArray:
+    """1 / |v - mean| of unit vectors v, given v . mean and mean . mean."""
+    squares = (1.0 + square) - 2.0 * products
+    np.maximum(squares, np.float32(1e-12), out=squares)
+    inverse: FloatArray = np.reciprocal(np.sqrt(squares, out=squares), out=squares)
+    return inverse

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking import kalman
+from jde_ray.models.tracking.calibration import Calibration
 from jde_ray.models.tracking.frame import Frame
 from jde_ray.models.tracking.matching import (
     Indices,
     assign,
     embedding_distance,
     overlap_matrix,
+    overlap_of_pairs,
     pairs_below,
+    uncontested,
+    without,
 )
-from jde_ray.models.tracking.track import TrackStore
-
-Vectors = tuple[FloatArray, FloatArray]  # (M, D) of tracks and (N, D) of detections, unit length
+from jde_ray.models.tracking.track import TRACKED, TrackStore
 
 _GATE_INCLUSIVE = float(np.nextafter(kalman.GATE, np.inf))
+
+
+@dataclass(frozen=True, slots=True)
+class LookLimits:
+    """What `match_looks` takes for the same person.
+
+    Attributes:
+        appearance: Largest cost.
+        motion_share: Share of the squared Mahalanobis distance in the cost.
+        sure_overlap: IoU from which a track seen in the last frame is matched first; 1 for never.
+        calibration: Distances are those around its mean; None compares the vectors as they are.
+    """
+
+    appearance: float
+    motion_share: float
+    sure_overlap: float
+    calibration: Calibration | None
 
 
 def match_appearance(
@@ -29,7 +49,6 @@ def match_appearance(
     motion_share: float,
     limit: float,
     pair_allowed: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
-    vectors: Vectors | None = None,
 ) -> tuple[Indices, Indices]:
     """Match by embedding distance, with a share of the motion gate's distance (equation 7).
 
@@ -41,7 +60,6 @@ def match_appearance(
         limit: Largest cost of a match.
         pair_allowed: `(M,)` and `(N,)` masks of the tracks and detections that take part; None for
             all.
-        vectors: Embeddings to compare; None for those of the table and of the frame.
 
     Returns:
         `(K,)` tracks and `(K,)` their detections.
@@ -53,8 +71,7 @@ def match_appearance(
         kept = (pair_allowed[0][rows] & pair_allowed[1][columns]).nonzero()[0]
         rows, columns, cost = rows[kept], columns[kept], cost[kept]
     cost *= motion_share
-    own, found = (store.embeddings, frame.embeddings) if vectors is None else vectors
-    distance = embedding_distance(own, found, rows, columns)
+    distance = embedding_distance(store.embeddings, frame.embeddings, rows, columns)
     cost += (1 - motion_share) * distance
     allowed = (cost < limit).nonzero()[0]
     rows, columns = rows[allowed], columns[allowed]
@@ -62,32 +79,65 @@ def match_appearance(
     return rows[chosen], columns[chosen]
 
 
-def match_sure(
+def match_looks(
     store: TrackStore,
     frame: Frame,
-    tracks: Indices,
-    detections: Indices,
-    overlap_limit: float,
-    vectors: Vectors,
-    limit: float,
+    variance: NDArray[np.float64],
+    pair_allowed: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    limits: LookLimits,
 ) -> tuple[Indices, Indices]:
-    """Match by overlap, but only pairs that also look alike.
+    """Match by appearance in two steps, both inside the motion gate.
+
+    A pair is possible if its cost, the embedding distance with a share of the gate's distance as in
+    `match_appearance`, is below the limit. Of several possible pairs of a track or a detection,
+    tracks seen in the last frame with a detection on them come first, so that nobody else can take
+    that detection because the sum of all costs is better. The cost decides about the rest.
 
     Args:
-        store: The tracks.
-        frame: The detections.
-        tracks: `(M,)` indices of the tracks that take part.
-        detections: `(N,)` indices of the detections that take part.
-        overlap_limit: Largest cost of a match, 1 - IoU.
-        vectors: Embeddings to compare.
-        limit: Embedding distance that a pair must stay below.
+        store: Predicted tracks; the first M take part.
+        frame: N detections.
+        variance: `(4, M)` `innovation_variance` of those tracks.
+        pair_allowed: `(M,)` and `(N,)` masks of the tracks and detections that take part.
+        limits: What is close enough.
 
     Returns:
         `(K,)` tracks and `(K,)` their detections.
     """
-    matched, taken = match_overlap(store, frame, tracks, detections, overlap_limit)
-    alike = embedding_distance(*vectors, matched, taken) < limit
-    return matched[alike], taken[alike]
+    candidates = store.state[:, : variance.shape[1]]
+    gate = kalman.gating_matrix(candidates, variance, frame.xyah)
+    rows, columns, motion = pairs_below(gate, _GATE_INCLUSIVE)
+    kept = (pair_allowed[0][rows] & pair_allowed[1][columns]).nonzero()[0]
+    rows, columns = rows[kept], columns[kept]
+    cost = motion[kept] * limits.motion_share
+    compare = embedding_distance if limits.calibration is None else limits.calibration.distance
+    looks = store.embeddings[: variance.shape[1]], frame.embeddings
+    cost += (1 - limits.motion_share) * compare(*looks, rows, columns)
+    close = (cost < limits.appearance).nonzero()[0]
+    rows, columns, cost = rows[close], columns[close], cost[close]
+    if not len(rows):
+        return rows, columns
+    matched, contested = uncontested(rows, columns)
+    if len(contested):
+        own, found, sums = rows[contested], columns[contested], cost[contested]
+        sure = _overlapping(store, frame, own, found, limits.sure_overlap)
+        left = without(own, found, sure)
+        others = left[assign(own[left], found[left], sums[left], limits.appearance)]
+        matched = np.concatenate((matched, contested[sure], contested[others]))
+    return rows[matched], columns[matched]
+
+
+def _overlapping(
+    store: TrackStore, frame: Frame, rows: Indices, columns: Indices, sure_overlap: float
+) -> Indices:
+    """`(K,)` of the P pairs: tracks seen in the last frame with the detections on them."""
+    recent = (store.status[rows] == TRACKED).nonzero()[0]
+    if sure_overlap >= 1 or not len(recent):
+        return recent[:0]
+    boxes = store.boxes(rows[recent])
+    apart = 1 - overlap_of_pairs(boxes, frame.tlbr.take(columns[recent], axis=1))
+    near = (apart < 1 - sure_overlap).nonzero()[0]
+    recent = recent[near]
+    return recent[assign(rows[recent], columns[recent], apart[near], 1 - sure_overlap)]
 
 
 def match_overlap(

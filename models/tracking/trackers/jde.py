@@ -16,7 +16,7 @@ from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.matching import Indices, overlap_matrix
-from jde_ray.models.tracking.stages import match_appearance, match_overlap, match_sure
+from jde_ray.models.tracking.stages import LookLimits, match_looks, match_overlap
 from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 
 FIRST_FRAME = 1.0
@@ -72,7 +72,9 @@ def _match(
     variance = kalman.innovation_variance(store.state[:, :count])
     free = high.copy()
     if frame.embeddings.shape[1]:
-        matched, taken = _match_embeddings(store, frame, config, variance, status, free)
+        matched, taken = match_looks(
+            store, frame, variance, (status != TENTATIVE, high), _limits(store, config)
+        )
     else:
         matched = taken = np.zeros(0, np.intp)
     free[taken] = False
@@ -105,39 +107,14 @@ def _match(
     return free.nonzero()[0]
 
 
-def _match_embeddings(
-    store: TrackStore,
-    frame: Frame,
-    config: TrackingConfig,
-    variance: NDArray[np.float64],
-    status: NDArray[np.float64],
-    high: NDArray[np.bool_],
-) -> tuple[Indices, Indices]:
-    """Match tracked and lost tracks with detections of a high score, with the help of appearance.
-
-    People who overlap with themselves and look like themselves come first, so that nobody else can
-    take their detection because of a better sum; appearance decides about the others.
-
-    Returns:
-        `(K,)` tracks and `(K,)` their detections.
-    """
-    limit = config.appearance_limit
-    vectors = store.embeddings[: len(status)], frame.embeddings
-    if limit is None:
-        limit = store.calibration.limit
-        vectors = store.calibration.centred(vectors[0]), store.calibration.centred(vectors[1])
-    known, free = status != TENTATIVE, high.copy()
-    tracked = (status == TRACKED).nonzero()[0]
-    sure = sure_taken = np.zeros(0, np.intp)
-    if config.sure_overlap < 1 and len(tracked):
-        sure, sure_taken = match_sure(
-            store, frame, tracked, high.nonzero()[0], 1 - config.sure_overlap, vectors, limit
-        )
-        known[sure], free[sure_taken] = False, False
-    matched, taken = match_appearance(
-        store, frame, variance, config.motion_share, limit, (known, free), vectors
+def _limits(store: TrackStore, config: TrackingConfig) -> LookLimits:
+    fixed = config.appearance_limit
+    return LookLimits(
+        store.calibration.limit if fixed is None else fixed,
+        config.motion_share,
+        config.sure_overlap,
+        store.calibration if fixed is None else None,
     )
-    return np.concatenate((sure, matched)), np.concatenate((sure_taken, taken))
 
 
 def _outside_tracked(
