@@ -122,8 +122,9 @@ def pair_products(
     # one product over all pairs is cheaper than gathering the vectors of over a tenth of them
     if 10 * len(rows) > len(tracks) * len(detections):
         products: FloatArray = (tracks @ detections.T)[rows, columns]
-        return products
-    return np.vecdot(tracks.take(rows, axis=0), detections.take(columns, axis=0))
+    else:
+        products = np.vecdot(tracks.take(rows, axis=0), detections.take(columns, axis=0))
+    return products
 
 
 def to_distance(cosine: FloatArray) -> FloatArray:

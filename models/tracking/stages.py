@@ -130,14 +130,15 @@ def _overlapping(
     store: TrackStore, frame: Frame, rows: Indices, columns: Indices, sure_overlap: float
 ) -> Indices:
     """`(K,)` of the P pairs: tracks seen in the last frame with the detections on them."""
-    recent = (store.status[rows] == TRACKED).nonzero()[0]
+    recent: Indices = (store.status[rows] == TRACKED).nonzero()[0]
     if sure_overlap >= 1 or not len(recent):
         return recent[:0]
     boxes = store.boxes(rows[recent])
     apart = 1 - overlap_of_pairs(boxes, frame.tlbr.take(columns[recent], axis=1))
     near = (apart < 1 - sure_overlap).nonzero()[0]
     recent = recent[near]
-    return recent[assign(rows[recent], columns[recent], apart[near], 1 - sure_overlap)]
+    chosen: Indices = recent[assign(rows[recent], columns[recent], apart[near], 1 - sure_overlap)]
+    return chosen
 
 
 def match_overlap(

@@ -33,9 +33,8 @@ def matched(tracks, detections, *, status=TRACKED, sure_overlap=0.5, limit=0.7):
     everyone = np.ones(len(born), np.bool_), np.ones(len(frame), np.bool_)
     variance = kalman.innovation_variance(store.state[:, : len(born)])
     limits = LookLimits(limit, 0.01, sure_overlap, None)
-    return sorted(
-        zip(*(index.tolist() for index in match_looks(store, frame, variance, everyone, limits)))
-    )
+    pairs = match_looks(store, frame, variance, everyone, limits)
+    return sorted(zip(*(index.tolist() for index in pairs), strict=True))
 
 
 def test_a_lost_look_alike_does_not_take_the_detection_of_a_track_on_it():

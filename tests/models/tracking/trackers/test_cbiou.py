@@ -92,5 +92,5 @@ def test_a_box_that_shrinks_away_keeps_a_side():
 
 
 def test_growth_of_the_second_pass_is_at_least_that_of_the_first():
-    with pytest.raises(ValueError, match="second_growth: got 0.2, expected 0.3 to"):
+    with pytest.raises(ValueError, match=r"second_growth: got 0\.2, expected 0\.3 to"):
         CBiouConfig(second_growth=0.2)
