@@ -54,6 +54,9 @@ class DetectionConfig:
         weights: Name of a shipped model, or path of a weight file or of a YAML file that declares
             separate networks (`models.sde.declaration`).
         weights_sha256: Fingerprint of the weights, filled in before a run starts.
+        reid: Path of a re-identification network, an ONNX file or the YAML file that declares one,
+            whose vectors are kept beside those of the weights; empty for none.
+        reid_sha256: Fingerprint of that network, filled in before a run starts.
         size: Width and height of the network's input in pixels, multiples of 32.
         rect: Fit the input to the shape of each video, with the area of `size`
             (`models.letterbox.fitted_size`). Not for networks whose anchors belong to one size.
@@ -74,6 +77,8 @@ class DetectionConfig:
 
     weights: str = "small"
     weights_sha256: str = ""
+    reid: str = ""
+    reid_sha256: str = ""
     size: tuple[int, int] = (576, 320)
     rect: bool = False
     score_threshold: float | None = None

@@ -40,6 +40,15 @@ FLAGS: dict[str, Flag] = {
         text="Name of a shipped model, a weight file, or a YAML file that declares ONNX networks.",
         metavar="NAME|PATH",
     ),
+    "reid": Flag(
+        config=DetectionConfig,
+        field="reid",
+        panel=_NETWORK,
+        text="Re-identification network for a second look at every box: an ONNX file, or a YAML "
+        "file that declares one. Its vectors are used beside the weights' own.",
+        metavar="FILE",
+        default="none",
+    ),
     "size": Flag(
         config=DetectionConfig,
         field="size",

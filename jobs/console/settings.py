@@ -30,10 +30,11 @@ def check_weights(values: Values) -> Settings:
             given("size"),
             rect=given("rect"),
             compile=bool(given("compile")),
+            reid=given("reid", ""),
         )
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
-    names = ("size", "rect", "weights_sha256")
+    names = ("size", "rect", "weights_sha256", "reid_sha256")
     resolved: Values = {("detection", name): getattr(chosen, name) for name in names}
     return build_settings(values | resolved)
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -124,12 +125,21 @@ class Declaration:
         Raises:
             DeclarationError: If a file cannot be read.
         """
-        parts: dict[str, Any] = {}
-        for name in ("detector", "embedder"):
-            network = getattr(self, name)
-            if network is not None:
-                parts[name] = asdict(network) | {"file": _digest(network.file)}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        networks = {"detector": self.detector, "embedder": self.embedder}
+        return sha256_of({name: one for name, one in networks.items() if one is not None})
+
+
+def sha256_of(networks: Mapping[str, NetworkDeclaration]) -> str:
+    """SHA-256 over files' bytes and their declarations without paths, 64 hex digits.
+
+    Raises:
+        DeclarationError: If a file cannot be read.
+    """
+    parts = {
+        name: asdict(network) | {"file": _digest(network.file)}
+        for name, network in networks.items()
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def read_declaration(path: str | Path) -> Declaration:
@@ -153,6 +163,27 @@ def read_declaration(path: str | Path) -> Declaration:
         return Declaration(**values)
     except (ValueError, TypeError) as error:
         raise DeclarationError(f"weights: {path}: {error}") from None
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def read_embedder(path: str | Path) -> NetworkDeclaration:
+    """A re-identification network alone: an ONNX file, or a YAML file like `embedder` above.
+
+    The input of an ONNX file is taken to be RGB with the mean and deviation of ImageNet, as usual
+    for such networks.
+
+    Raises:
+        DeclarationError: If it is missing or holds a wrong value; ONNX files are not opened.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".onnx":
+        return NetworkDeclaration(file=path, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    try:
+        return _network(path, "reid", read_yaml(path), NetworkDeclaration)
+    except (ValueError, TypeError) as error:
+        raise DeclarationError(f"reid: {path}: {error}") from None
 
 
 AnyNetwork = TypeVar("AnyNetwork", bound=NetworkDeclaration)

@@ -10,6 +10,7 @@ that of `kalman`, and `kalman.correct` serves both filters.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jde_ray.models.tracking.kalman import (
     COVARIANCE,
@@ -19,8 +20,20 @@ from jde_ray.models.tracking.kalman import (
     VELOCITY,
     VELOCITY_VARIANCE,
     State,
+    correct,
     process_noise,
+    scale_of,
 )
+
+__all__ = [
+    "correct",
+    "initiate",
+    "innovation_variance",
+    "measure",
+    "move",
+    "predict",
+    "to_tlbr",
+]
 
 _POSITION_NOISE = np.ones((4, 1))
 _VELOCITY_NOISE = np.array([[1e-2], [1e-2], [1e-4], [0.0]])
@@ -57,6 +70,17 @@ def predict(state: State, dt: float = 1.0) -> None:
     state[POSITION_VARIANCE] += dt * _POSITION_NOISE + position_noise * _VELOCITY_NOISE
     covariance += dt * velocity_variance + velocity_noise * _VELOCITY_NOISE
     velocity_variance += dt * _VELOCITY_NOISE
+
+
+def move(state: State, motion: NDArray[np.float64]) -> None:
+    """Move the states with the picture when the camera moves, in place; see `kalman.move`."""
+    linear, scale = motion[:, :2], scale_of(motion)
+    state[:2] = linear @ state[:2] + motion[:, 2:]
+    state[4:6] = linear @ state[4:6]
+    state[[2, 6]] *= scale**2
+    for block in (POSITION_VARIANCE, COVARIANCE, VELOCITY_VARIANCE):
+        state[block][:2] *= scale**2
+        state[block][2] *= scale**4
 
 
 def innovation_variance(state: State) -> State:

@@ -33,7 +33,11 @@ class TrackingConfig:
         weak_share: Lowest score of weak detections, as a share of `high_score`.
         birth_score: Lowest score at which a detection starts a track; None is .1 above `high_score`
             (as in ByteTrack), or `high_score` itself in `published`.
+        sure_overlap: A tracked track and a detection whose IoU is larger, and which look alike, are
+            matched before all others; 1 turns this stage off. It needs embeddings.
         appearance_limit: Largest cost of a match by appearance: embedding distance and some motion.
+            None learns it from the distances of different people in the video, with the mean of all
+            embeddings subtracted (`models.tracking.calibration`).
         motion_share: Share of the squared Mahalanobis distance in that cost.
         overlap_limit: Largest cost of a match by overlap, for tracks seen in the last frame.
         lost_overlap_limit: The same for lost tracks; 0 matches them by appearance only.
@@ -44,7 +48,8 @@ class TrackingConfig:
             turns this stage off.
         tentative_overlap_limit: Overlap limit for tentative tracks.
         birth_overlap: A detection whose IoU with a tracked box is larger starts no track.
-        embedding_momentum: Share of the old embedding in a track's smoothed one.
+        embedding_momentum: Largest share of the old embedding in a track's smoothed one; the first
+            sightings count alike.
         min_hits: Detections a track needs before it is reported (tracks of the first frame need 1).
 
     Raises:
@@ -57,7 +62,8 @@ class TrackingConfig:
     high_score: float = 0.5
     weak_share: float = 0.6
     birth_score: float | None = None
-    appearance_limit: float = 0.95
+    sure_overlap: float = 0.5
+    appearance_limit: float | None = None
     motion_share: float = 0.01
     overlap_limit: float = 0.7
     lost_overlap_limit: float = 0.7
@@ -75,10 +81,11 @@ class TrackingConfig:
             check_range("track_buffer", self.track_buffer, 0, 1_000_000)
         check_range("conf", self.high_score, 0.0, 1.0)  # named after the flag that sets it
         check_range("birth_score", self.first_score, 0.0, 1.0)
-        check_range("appearance_limit", self.appearance_limit, 0.0, 3.0)
+        if self.appearance_limit is not None:
+            check_range("appearance_limit", self.appearance_limit, 0.0, 3.0)
         check_range("min_hits", self.min_hits, 1, 100)
         for share in fields(self):
-            if share.type == "float" and share.name != "appearance_limit":
+            if share.type == "float":
                 check_range(share.name, getattr(self, share.name), 0.0, 1.0)
         if self.mode == "published":
             for setting in fields(self):

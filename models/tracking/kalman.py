@@ -13,6 +13,8 @@ position, velocity, position variance, covariance, velocity variance.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -91,6 +93,30 @@ def predict(state: State, dt: float = 1.0) -> None:
     position_variance += dt * noise[:4] + position_noise * noise[4:]
     covariance += velocity_noise * noise[4:]
     velocity_variance += dt * noise[4:]
+
+
+def move(state: State, motion: NDArray[np.float64]) -> None:
+    """Move the states with the picture when the camera moves, in place.
+
+    Position and velocity are mapped, heights and their velocities scaled; people keep their aspect.
+    Deviations scale too. Those of x and y are equal, so that this is exact for a similarity.
+
+    Args:
+        state: `(20, M)`.
+        motion: `(2, 3)`, maps pixels of the frame before to pixels of this frame.
+    """
+    linear, scale = motion[:, :2], scale_of(motion)
+    state[:2] = linear @ state[:2] + motion[:, 2:]
+    state[4:6] = linear @ state[4:6]
+    state[[3, 7]] *= scale
+    for block in (POSITION_VARIANCE, COVARIANCE, VELOCITY_VARIANCE):
+        state[block][[0, 1, 3]] *= scale * scale
+
+
+def scale_of(motion: NDArray[np.float64]) -> float:
+    """Length after a motion `(2, 3)` of what had length 1: the root of its change of area."""
+    area = motion[0, 0] * motion[1, 1] - motion[0, 1] * motion[1, 0]
+    return math.sqrt(abs(area))
 
 
 def process_noise(dt: float) -> tuple[float, float]:

@@ -35,8 +35,7 @@ def assign(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> 
         return _NONE
     if not costs.max() < limit:
         raise ValueError(f"costs: got {costs.max()}, expected below the limit {limit}")
-    crowd = np.bincount(rows)[rows]
-    crowd *= np.bincount(columns)[columns]
+    crowd = _crowd(rows, columns)
     contested = (crowd > 1).nonzero()[0]
     if not len(contested):
         return np.arange(len(rows))
@@ -44,6 +43,30 @@ def assign(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> 
     crowd[contested[chosen]] = 1
     matched: Indices = (crowd == 1).nonzero()[0]
     return matched
+
+
+def _crowd(rows: Indices, columns: Indices) -> Indices:
+    """`(P,)` 1 for pairs that are alone in their row and their column, more for the others."""
+    crowd: Indices = np.bincount(rows)[rows]
+    crowd *= np.bincount(columns)[columns]
+    return crowd
+
+
+def uncontested(rows: Indices, columns: Indices) -> tuple[Indices, Indices]:
+    """Of P > 0 pairs, those that are alone in their row and their column, and the others."""
+    crowd = _crowd(rows, columns)
+    return (crowd == 1).nonzero()[0], (crowd > 1).nonzero()[0]
+
+
+def without(rows: Indices, columns: Indices, chosen: Indices) -> Indices:
+    """Of P > 0 pairs, those that share no row and no column with the `chosen` ones."""
+    free = np.ones(len(rows), np.bool_)
+    if len(chosen):
+        for labels in (rows, columns):
+            taken = np.zeros(int(labels.max()) + 1, np.bool_)
+            taken[labels[chosen]] = True
+            free &= ~taken[labels]
+    return free.nonzero()[0]
 
 
 def _solve(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> Indices:
@@ -89,16 +112,40 @@ def embedding_distance(
     Returns:
         `(P,)` float32 distance in [0, 2]; 0 means the same direction.
     """
+    return to_distance(pair_products(tracks, detections, rows, columns))
+
+
+def pair_products(
+    tracks: FloatArray, detections: FloatArray, rows: Indices, columns: Indices
+) -> FloatArray:
+    """`(P,)` float32 scalar products of the embeddings of each pair."""
     # one product over all pairs is cheaper than gathering the vectors of over a tenth of them
     if 10 * len(rows) > len(tracks) * len(detections):
-        cosine = (tracks @ detections.T)[rows, columns]
+        products: FloatArray = (tracks @ detections.T)[rows, columns]
     else:
-        cosine = np.vecdot(tracks.take(rows, axis=0), detections.take(columns, axis=0))
+        products = np.vecdot(tracks.take(rows, axis=0), detections.take(columns, axis=0))
+    return products
+
+
+def to_distance(cosine: FloatArray) -> FloatArray:
+    """Euclidean distance of unit vectors with these cosines, which are overwritten."""
     cosine *= -2.0
     cosine += 2.0
     np.maximum(cosine, 0.0, out=cosine)
     distance: FloatArray = np.sqrt(cosine, out=cosine)
     return distance
+
+
+def overlap_of_pairs(a: FloatArray, b: FloatArray) -> FloatArray:
+    """`(P,)` intersection over union of boxes `(4, P)` with boxes `(4, P)`, one by one."""
+    shared = np.minimum(a[2:], b[2:])
+    shared -= np.maximum(a[:2], b[:2])
+    np.maximum(shared, 0.0, out=shared)
+    size_a, size_b = a[2:] - a[:2], b[2:] - b[:2]
+    both: FloatArray = shared[0] * shared[1]
+    union = size_a[0] * size_a[1] + size_b[0] * size_b[1] - both
+    both /= np.maximum(union, 1e-9)  # a predicted box may have lost its area
+    return both
 
 
 def overlap_matrix(a: FloatArray, b: FloatArray, pixel: float) -> FloatArray:

@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, NamedTuple, TypeAlias
 
-from jde_ray.models.tracking import area_kalman, kalman
+from jde_ray.models.tracking import area_kalman, kalman, mean_velocity
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.track import MotionModel, TrackStore
-from jde_ray.models.tracking.trackers import bytetrack, deepsort, jde, published, sort
+from jde_ray.models.tracking.trackers import bytetrack, cbiou, deepsort, jde, published, sort
 from jde_ray.models.tracking.trackers.bytetrack import ByteTrackConfig
+from jde_ray.models.tracking.trackers.cbiou import CBiouConfig
 from jde_ray.models.tracking.trackers.deepsort import GALLERY, DeepSortConfig
 from jde_ray.models.tracking.trackers.sort import SortConfig
 
-AssociationConfig: TypeAlias = TrackingConfig | SortConfig | DeepSortConfig | ByteTrackConfig
+AssociationConfig: TypeAlias = (
+    TrackingConfig | SortConfig | DeepSortConfig | ByteTrackConfig | CBiouConfig
+)
 
 
 class Association(NamedTuple):
@@ -25,7 +28,7 @@ class Association(NamedTuple):
         config: Class of its settings, a frozen dataclass with a default for each field; the default
             of `association` is its name.
         advance: Advances the tracks by one frame; afterwards the `TRACKED` ones are reported.
-        motion: Kalman filter of its tracks.
+        motion: Motion model of its tracks.
         gallery: Number of embeddings kept per track in addition to the smoothed one.
     """
 
@@ -47,6 +50,7 @@ ASSOCIATIONS: dict[str, Association] = {
         Association(SortConfig, sort.associate, area_kalman, gallery=0),
         Association(DeepSortConfig, deepsort.associate, kalman, gallery=GALLERY),
         Association(ByteTrackConfig, bytetrack.associate, kalman, gallery=0),
+        Association(CBiouConfig, cbiou.associate, mean_velocity, gallery=0),
     )
 }
 CONFIGS: dict[str, type[Any]] = {name: row.config for name, row in ASSOCIATIONS.items()}

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.tracking import kalman
+from jde_ray.models.tracking.calibration import Calibration
 from jde_ray.models.tracking.frame import Frame
 from jde_ray.models.tracking.matching import (
     Indices,
     assign,
     embedding_distance,
     overlap_matrix,
+    overlap_of_pairs,
     pairs_below,
+    uncontested,
+    without,
 )
-from jde_ray.models.tracking.track import TrackStore
+from jde_ray.models.tracking.track import TRACKED, TrackStore
 
 _GATE_INCLUSIVE = float(np.nextafter(kalman.GATE, np.inf))
+
+
+@dataclass(frozen=True, slots=True)
+class LookLimits:
+    """What `match_looks` takes for the same person.
+
+    Attributes:
+        appearance: Largest cost.
+        motion_share: Share of the squared Mahalanobis distance in the cost.
+        sure_overlap: IoU from which a track seen in the last frame is matched first; 1 for never.
+        calibration: Distances are those around its mean; None compares the vectors as they are.
+    """
+
+    appearance: float
+    motion_share: float
+    sure_overlap: float
+    calibration: Calibration | None
 
 
 def match_appearance(
@@ -54,6 +77,68 @@ def match_appearance(
     rows, columns = rows[allowed], columns[allowed]
     chosen = assign(rows, columns, cost[allowed], limit)
     return rows[chosen], columns[chosen]
+
+
+def match_looks(
+    store: TrackStore,
+    frame: Frame,
+    variance: NDArray[np.float64],
+    pair_allowed: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    limits: LookLimits,
+) -> tuple[Indices, Indices]:
+    """Match by appearance in two steps, both inside the motion gate.
+
+    A pair is possible if its cost, the embedding distance with a share of the gate's distance as in
+    `match_appearance`, is below the limit. Of several possible pairs of a track or a detection,
+    tracks seen in the last frame with a detection on them come first, so that nobody else can take
+    that detection because the sum of all costs is better. The cost decides about the rest.
+
+    Args:
+        store: Predicted tracks; the first M take part.
+        frame: N detections.
+        variance: `(4, M)` `innovation_variance` of those tracks.
+        pair_allowed: `(M,)` and `(N,)` masks of the tracks and detections that take part.
+        limits: What is close enough.
+
+    Returns:
+        `(K,)` tracks and `(K,)` their detections.
+    """
+    candidates = store.state[:, : variance.shape[1]]
+    gate = kalman.gating_matrix(candidates, variance, frame.xyah)
+    rows, columns, motion = pairs_below(gate, _GATE_INCLUSIVE)
+    kept = (pair_allowed[0][rows] & pair_allowed[1][columns]).nonzero()[0]
+    rows, columns = rows[kept], columns[kept]
+    cost = motion[kept] * limits.motion_share
+    compare = embedding_distance if limits.calibration is None else limits.calibration.distance
+    looks = store.embeddings[: variance.shape[1]], frame.embeddings
+    cost += (1 - limits.motion_share) * compare(*looks, rows, columns)
+    close = (cost < limits.appearance).nonzero()[0]
+    rows, columns, cost = rows[close], columns[close], cost[close]
+    if not len(rows):
+        return rows, columns
+    matched, contested = uncontested(rows, columns)
+    if len(contested):
+        own, found, sums = rows[contested], columns[contested], cost[contested]
+        sure = _overlapping(store, frame, own, found, limits.sure_overlap)
+        left = without(own, found, sure)
+        others = left[assign(own[left], found[left], sums[left], limits.appearance)]
+        matched = np.concatenate((matched, contested[sure], contested[others]))
+    return rows[matched], columns[matched]
+
+
+def _overlapping(
+    store: TrackStore, frame: Frame, rows: Indices, columns: Indices, sure_overlap: float
+) -> Indices:
+    """`(K,)` of the P pairs: tracks seen in the last frame with the detections on them."""
+    recent: Indices = (store.status[rows] == TRACKED).nonzero()[0]
+    if sure_overlap >= 1 or not len(recent):
+        return recent[:0]
+    boxes = store.boxes(rows[recent])
+    apart = 1 - overlap_of_pairs(boxes, frame.tlbr.take(columns[recent], axis=1))
+    near = (apart < 1 - sure_overlap).nonzero()[0]
+    recent = recent[near]
+    chosen: Indices = recent[assign(rows[recent], columns[recent], apart[near], 1 - sure_overlap)]
+    return chosen
 
 
 def match_overlap(

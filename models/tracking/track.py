@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import TrackerState, Tracks
-from jde_ray.models.tracking import area_kalman, kalman
+from jde_ray.models.tracking import area_kalman, kalman, mean_velocity
+from jde_ray.models.tracking.calibration import Calibration
 from jde_ray.models.tracking.frame import Frame
-from jde_ray.models.tracking.kalman import STATE_ROWS, State, correct
+from jde_ray.models.tracking.kalman import STATE_ROWS, State
 
-STORE_ARRAYS = ("table", "embeddings", "gallery", "counters", "motion")  # names in a saved state
+# names in a saved state
+STORE_ARRAYS = ("table", "embeddings", "gallery", "counters", "motion", "calibration")
 
 _START_CAPACITY = 64
 _FIELDS = (
@@ -47,7 +49,7 @@ TENTATIVE, TRACKED, LOST, _ = (int(status) for status in TrackStatus)
 
 
 class MotionModel(Protocol):
-    """Functions of a filter that a table uses; the modules `kalman` and `area_kalman` have them."""
+    """Functions that a table uses, such as those of the modules `kalman` and `area_kalman`."""
 
     def measure(self, xyah: State, /) -> State:
         """`(4, N)` measurements of boxes."""
@@ -57,12 +59,24 @@ class MotionModel(Protocol):
         """`(20, N)` states that start at measurements."""
         ...
 
+    def correct(self, state: State, measured: State, variance: State, /) -> None:
+        """Update `(20, M)` states with `(4, M)` measurements, in place."""
+        ...
+
+    def move(self, state: State, motion: NDArray[np.float64], /) -> None:
+        """Move states with the picture, in place."""
+        ...
+
     def to_tlbr(self, state: State, /) -> State:
         """`(4, M)` corners of states."""
         ...
 
 
-_MOTIONS: dict[str, MotionModel] = {"height": kalman, "area": area_kalman}
+_MOTIONS: dict[str, MotionModel] = {
+    "height": kalman,
+    "area": area_kalman,
+    "mean velocity": mean_velocity,
+}
 
 
 class TrackStore:
@@ -74,11 +88,12 @@ class TrackStore:
 
     Args:
         embedding_dim: Width D of the embeddings.
-        motion: The filter, `kalman` or `area_kalman`.
+        motion: `kalman`, `area_kalman` or `mean_velocity`.
         gallery: Number of embeddings kept per track in addition to the smoothed one.
 
     Attributes:
         count: Number of live tracks.
+        calibration: What this video has shown of its embeddings.
         state: `(20, capacity)` filter states.
         embeddings: `(capacity, D)` float32 smoothed embeddings, L2-normalised.
         gallery: `(capacity, G, D)` float32 last G embeddings, a ring buffer whose first `hits`
@@ -111,6 +126,7 @@ class TrackStore:
         self.motion = motion
         self._ranks = 0
         self._next_id = 1
+        self.calibration = Calibration(embedding_dim)
         self._allocate(_START_CAPACITY, embedding_dim, gallery)
 
     def _allocate(self, capacity: int, embedding_dim: int, gallery: int) -> None:
@@ -129,6 +145,7 @@ class TrackStore:
             "gallery": self.gallery[: self.count].copy(),
             "counters": np.array([self._ranks, self._next_id, self.capacity], np.int64),
             "motion": np.array(next(name for name, m in _MOTIONS.items() if m is self.motion)),
+            "calibration": self.calibration.get_state(),
         }
 
     def set_state(self, state: TrackerState) -> None:
@@ -137,7 +154,9 @@ class TrackStore:
         Raises:
             ValueError: If the arrays are not such a state.
         """
-        table, embeddings, gallery, counters, motion = (state[name] for name in STORE_ARRAYS)
+        table, embeddings, gallery, counters, motion, learned = (
+            state[name] for name in STORE_ARRAYS
+        )
         rows = STATE_ROWS + len(_FIELDS)
         fits = table.ndim == embeddings.ndim == 2 and gallery.ndim == 3 and counters.shape == (3,)
         if not (
@@ -149,7 +168,9 @@ class TrackStore:
             )
         if str(motion) not in _MOTIONS:
             raise ValueError(f"tracker state: got motion {motion}, expected {list(_MOTIONS)}")
-        self.motion = _MOTIONS[str(motion)]
+        calibration = Calibration(embeddings.shape[1])
+        calibration.set_state(learned)
+        self.motion, self.calibration = _MOTIONS[str(motion)], calibration
         self._ranks, self._next_id, capacity = (int(number) for number in counters)
         self.count = table.shape[1]
         # keep the saved number of columns, so that sums over columns round the same way
@@ -181,6 +202,10 @@ class TrackStore:
     def boxes(self, columns: NDArray[np.intp]) -> State:
         """`(4, K)` corners of these tracks in their current state."""
         return self.motion.to_tlbr(self.state.take(columns, axis=1))
+
+    def move(self, motion: NDArray[np.float64]) -> None:
+        """Move all tracks with the picture; `motion` is that of the camera, `(2, 3)`."""
+        self.motion.move(self.state[:, : self.count], motion)
 
     def take_ranks(self, number: int) -> NDArray[np.float64]:
         """The next `(number,)` values of `order`, after all earlier ones."""
@@ -237,7 +262,7 @@ class TrackStore:
         columns: NDArray[np.intp],
         detections: NDArray[np.intp],
         variance: NDArray[np.float64],
-        momentum: float,
+        momentum: float | NDArray[np.float32],
         now: float,
     ) -> None:
         """Correct K tracks by their matched detections; they become `TRACKED`.
@@ -247,7 +272,7 @@ class TrackStore:
             columns: `(K,)` unique columns of the tracks.
             detections: `(K,)` indices of their detections.
             variance: `(4, K)` `innovation_variance` of these tracks, from the table's filter.
-            momentum: Share of the old embedding that is kept.
+            momentum: Share of the old embedding that is kept, or `(K, 1)` shares.
             now: Time in frames.
         """
         moved = self._table.take(columns, axis=1)
@@ -255,7 +280,7 @@ class TrackStore:
             slot = moved[_HITS].astype(np.intp) % self.gallery.shape[1]
             self.gallery[columns, slot] = frame.embeddings[detections]
         measured = self.motion.measure(frame.xyah.take(detections, axis=1))
-        correct(moved[:STATE_ROWS], measured, variance)
+        self.motion.correct(moved[:STATE_ROWS], measured, variance)
         moved[_STATUS] = TRACKED
         moved[_SCORE] = frame.scores[detections]
         moved[_LAST_FRAME] = now
@@ -264,9 +289,9 @@ class TrackStore:
         self._table[:, columns] = moved
         if self.embeddings.shape[1]:
             smooth = self.embeddings.take(columns, axis=0)
-            smooth *= np.float32(momentum)
+            smooth *= np.asarray(momentum, np.float32)
             fresh = frame.embeddings.take(detections, axis=0)
-            fresh *= np.float32(1 - momentum)
+            fresh *= np.asarray(1 - momentum, np.float32)
             smooth += fresh
             norms = np.sqrt(np.vecdot(smooth, smooth))
             np.maximum(norms, np.float32(1e-12), out=norms)  # opposite vectors may cancel

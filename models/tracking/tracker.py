@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from jde_ray.models.structures import TrackerState, Tracks
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step, build_frame
+from jde_ray.models.tracking.kalman import scale_of
 from jde_ray.models.tracking.registry import AssociationConfig, associate, build_store
 from jde_ray.models.tracking.track import STORE_ARRAYS, TrackStore
 from jde_ray.models.tracking.trackers.jde import FIRST_FRAME
 
-_STATE_KIND = "jde-tracker 2"  # raise the number when the meaning of a state changes
+_STATE_KIND = "jde-tracker 3"  # raise the number when the meaning of a state changes
 _JITTER = 0.05  # in frames: containers round time stamps, to 1/1000 s for example
 
 
@@ -60,6 +61,7 @@ class JDETracker:
         embeddings: ArrayLike | None = None,
         *,
         time_s: float | None = None,
+        camera_motion: ArrayLike | None = None,
     ) -> Tracks:
         """Associate the detections of the next frame.
 
@@ -72,6 +74,9 @@ class JDETracker:
             time_s: Presentation time of the frame in seconds; the motion model advances by the real
                 time since the last frame. With None, and in mode `published`, it advances by one
                 frame at the nominal rate.
+            camera_motion: `(2, 3)` affine map from source pixels of the last frame to those of this
+                one; all tracks move with it before they are predicted. None and the identity move
+                none; mode `published` ignores it.
 
         Returns:
             Tracks present in this frame.
@@ -83,16 +88,19 @@ class JDETracker:
         frame = build_frame(boxes, scores, embeddings, self.config.least_score)
         if time_s is not None and not math.isfinite(time_s):
             raise ValueError(f"time_s: got {time_s}, expected a finite number")
+        motion = None if camera_motion is None else _checked_motion(camera_motion)
         store = self._store = self._store_for(frame, np.size(scores) == 0)
         dt = self._step(time_s)
         self.num_degenerate += frame.num_degenerate
         self.num_frames += 1
         now, max_lost = self._now, float(self._max_lost)
         if isinstance(self.config, TrackingConfig):
-            if self.config.mode == "published":
+            if self._is_published:
                 now = float(self.num_frames)
             else:  # a single step of up to a second ends no track, even if the buffer is shorter
                 max_lost = max(max_lost, min(dt, self.frames_per_second))
+        if motion is not None and not self._is_published:
+            store.move(motion)
         associate(store, frame, self.config, Step(now, dt, max_lost, self.frames_per_second))
         return store.report(frame.source)
 
@@ -162,6 +170,10 @@ class JDETracker:
         return store
 
     @property
+    def _is_published(self) -> bool:
+        return isinstance(self.config, TrackingConfig) and self.config.mode == "published"
+
+    @property
     def _kind(self) -> str:
         """Kind of a state: states of other associations and modes are refused."""
         config = self.config
@@ -180,6 +192,20 @@ class JDETracker:
         elif self._time_s is not None:
             self._time_s += 1 / self.frames_per_second
         return dt
+
+
+def _checked_motion(values: ArrayLike) -> NDArray[np.float64] | None:
+    """The camera's motion; None if it is the identity, which changes nothing.
+
+    Raises:
+        ValueError: If it is not six finite numbers, or not a map that has an inverse.
+    """
+    motion = np.asarray(values, np.float64)
+    if motion.shape != (2, 3) or not np.isfinite(motion).all():
+        raise ValueError(f"camera_motion: got {motion.tolist()}, expected (2, 3) finite numbers")
+    if not scale_of(motion) > 0:
+        raise ValueError(f"camera_motion: got {motion.tolist()}, expected a map with an inverse")
+    return None if np.array_equal(motion, np.eye(2, 3)) else motion
 
 
 def _whole_if_close(frames: float) -> float:

@@ -224,7 +224,7 @@ class SeparateModel:
         cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops
         self._config = config
         self._networks = SeparateNetworks(
-            read_declaration(config.weights), resources.torch_threads, _onnx_device(resources)
+            read_declaration(config.weights), resources.torch_threads, onnx_device(resources)
         )
 
     def detect(
@@ -261,12 +261,16 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     Raises:
         ValueError: If they cannot be used.
     """
-    if is_separate(config.weights):
-        return SeparateModel(config, resources)
-    return TorchModel(config, resources)
+    model = SeparateModel if is_separate(config.weights) else TorchModel
+    if not config.reid:
+        return model(config, resources)
+    from jde_ray.pipelines.detection.second_look import WithSecondLook
+
+    return WithSecondLook(model(config, resources), config, resources)
 
 
-def _onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
+def onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
+    """Device of ONNX files: a GPU if it is wanted and onnxruntime can use one."""
     import onnxruntime
 
     from jde_ray.models.sde.onnx_network import CUDA

@@ -12,7 +12,13 @@ from jde_ray.pipelines.config import (
     TrackConfig,
 )
 from jde_ray.pipelines.detection.networks import ModelBuilder, load_network, quick_precision
-from jde_ray.pipelines.detection.weights import fingerprint, inspect, only_precision
+from jde_ray.pipelines.detection.weights import (
+    fingerprint,
+    inspect,
+    inspect_reid,
+    only_precision,
+    reid_fingerprint,
+)
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 
@@ -22,6 +28,7 @@ def detection_for(
     *,
     rect: bool | None = None,
     compile: bool = False,  # noqa: A002 - the field's name
+    reid: str = "",
 ) -> DetectionConfig:
     """Settings for weights, equal to those of `jde track --weights WEIGHTS`.
 
@@ -30,6 +37,7 @@ def detection_for(
         size: Width and height of the frames; None for the size in the weights.
         rect: Whether the input follows each video's shape; None for the default of the weights.
         compile: Run the network through `torch.compile`.
+        reid: Path of a re-identification network; empty for none.
 
     Raises:
         ValueError: If the weights cannot be used, or not with these settings.
@@ -50,6 +58,8 @@ def detection_for(
         rect=facts.rect if rect is None else rect,
         compile=compile,
         weights_sha256=facts.sha256,
+        reid=reid,
+        reid_sha256=inspect_reid(reid) if reid else "",
     )
 
 
@@ -104,6 +114,8 @@ def resolve_settings(
     try:
         if is_ours and not detection.weights_sha256:
             detection = replace(detection, weights_sha256=fingerprint(detection.weights))
+        if is_ours and detection.reid and not detection.reid_sha256:
+            detection = replace(detection, reid_sha256=reid_fingerprint(detection.reid))
         _check_device(resources)
         if is_ours:
             detection = resolve_precision(detection, resources.device, recorded)

@@ -59,6 +59,30 @@ def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
     )
 
 
+def inspect_reid(path: str) -> str:
+    """Load a re-identification network once, and return its fingerprint.
+
+    Raises:
+        ValueError: If it cannot be used.
+    """
+    from jde_ray.models.sde.declaration import read_embedder
+    from jde_ray.models.sde.network import AppearanceEmbedder
+
+    AppearanceEmbedder(read_embedder(path))
+    return reid_fingerprint(path)
+
+
+def reid_fingerprint(path: str) -> str:
+    """Fingerprint of a re-identification network, without loading it.
+
+    Raises:
+        ValueError: If it does not exist.
+    """
+    from jde_ray.models.sde.declaration import read_embedder, sha256_of
+
+    return sha256_of({"reid": read_embedder(path)})
+
+
 def fingerprint(weights: str) -> str:
     """Fingerprint of weights, without loading them.
 

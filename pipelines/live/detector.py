@@ -39,6 +39,8 @@ class Detector:
         precision: Arithmetic of the network: `auto`, `fp32` or `bf16`.
         threads: CPU threads **of the whole process** (of torch, or of OpenCV for ONNX files); None
             keeps the current number. With another number, sums differ in the last digits.
+        reid: Re-identification network whose vectors are kept beside those of the weights: an ONNX
+            file, or a YAML file that declares one; empty for none.
         build_model: Function that loads the network; pass your own to use your own model.
 
     Raises:
@@ -56,13 +58,15 @@ class Detector:
         device: Device = "auto",
         precision: Precision = "auto",
         threads: int | None = None,
+        reid: str = "",
         build_model: ModelBuilder = load_network,
     ) -> None:
-        config = detection_for(weights, size) if build_model is load_network else DetectionConfig()
+        is_ours = build_model is load_network
+        config = detection_for(weights, size, reid=reid) if is_ours else DetectionConfig()
         config = replace(config, nms_threshold=nms, precision=precision)
         if conf is not None:
             config = replace(config, score_threshold=conf)
-        if build_model is load_network:
+        if is_ours:
             config = resolve_precision(config, device)
         self.config = config
         resources = ResourceConfig(

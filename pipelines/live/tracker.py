@@ -24,7 +24,8 @@ class Tracker:
         weights: Name of a shipped network, a weight file, a YAML file of ONNX networks, or a
             `Detector`, which several trackers may share.
         frames_per_second: Nominal rate of the frames.
-        association: How detections become tracks: `jde`, `sort`, `deepsort` or `bytetrack`.
+        association: How detections become tracks: `jde`, `sort`, `deepsort`, `bytetrack` or
+            `cbiou`.
         min_box_area: Boxes with a smaller area, in square pixels, are left out.
         conf: Confidence threshold in [0, 1]; None for the association's default.
         tracking: Further settings of the association by name, such as `track_buffer`.

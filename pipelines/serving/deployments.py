@@ -78,10 +78,18 @@ def resolve_settings(args: dict[str, Any]) -> ServeConfig:
         nested = (args.get("track") or {}).get("detection") or {}
         size = detection.size if "size" in args or "size" in nested else None
         own = detection_for(
-            detection.weights, size, rect=nested.get("rect"), compile=detection.compile
+            detection.weights,
+            size,
+            rect=nested.get("rect"),
+            compile=detection.compile,
+            reid=detection.reid,
         )
         detection = replace(
-            detection, size=own.size, rect=own.rect, weights_sha256=own.weights_sha256
+            detection,
+            size=own.size,
+            rect=own.rect,
+            weights_sha256=own.weights_sha256,
+            reid_sha256=own.reid_sha256,
         )
         detection = resolve_precision(detection, config.device)
     if detection.precision == "auto":

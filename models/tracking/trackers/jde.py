@@ -16,7 +16,7 @@ from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.matching import Indices, overlap_matrix
-from jde_ray.models.tracking.stages import match_appearance, match_overlap
+from jde_ray.models.tracking.stages import LookLimits, match_looks, match_overlap
 from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 
 FIRST_FRAME = 1.0
@@ -34,6 +34,8 @@ def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Ste
     state = store.state[:, :count]
     state[7] *= status != LOST  # a lost track keeps its height
     kalman.predict(state, dt)
+    if frame.embeddings.shape[1] and config.appearance_limit is None:
+        store.calibration.learn(frame, (frame.scores >= config.high_score).nonzero()[0])
     growth = 0.0
     if not frame.embeddings.shape[1]:
         growth = min(
@@ -68,14 +70,13 @@ def _match(
     if not count or not len(frame):
         return high.nonzero()[0]
     variance = kalman.innovation_variance(store.state[:, :count])
-    known = status != TENTATIVE
+    free = high.copy()
     if frame.embeddings.shape[1]:
-        matched, taken = match_appearance(
-            store, frame, variance, config.motion_share, config.appearance_limit, (known, high)
+        matched, taken = match_looks(
+            store, frame, variance, (status != TENTATIVE, high), _limits(store, config)
         )
     else:
         matched = taken = np.zeros(0, np.intp)
-    free = high.copy()
     free[taken] = False
     for wanted, limit, weak in (
         (TRACKED, config.overlap_limit, False),
@@ -97,13 +98,23 @@ def _match(
         if len(more):
             matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
             free[new] = False
-    store.absorb(
-        frame, matched, taken, variance.take(matched, axis=1), config.embedding_momentum, now
-    )
+    hits = store.hits[matched]
+    momentum = np.minimum(config.embedding_momentum, hits / (hits + 1))[:, None]
+    store.absorb(frame, matched, taken, variance.take(matched, axis=1), momentum, now)
     if config.min_hits > 2:
         young = matched[(status[matched] == TENTATIVE) & (store.hits[matched] < config.min_hits)]
         store.status[young] = TENTATIVE
     return free.nonzero()[0]
+
+
+def _limits(store: TrackStore, config: TrackingConfig) -> LookLimits:
+    fixed = config.appearance_limit
+    return LookLimits(
+        store.calibration.limit if fixed is None else fixed,
+        config.motion_share,
+        config.sure_overlap,
+        store.calibration if fixed is None else None,
+    )
 
 
 def _outside_tracked(

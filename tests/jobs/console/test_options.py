@@ -44,6 +44,7 @@ TRACK_OPTIONS = {
     "--help",
     "--log-file",
     "--imgsz",
+    "--reid",
     "--rect",
     "--no-rect",
     "--iou",
@@ -81,6 +82,7 @@ TRACK_OPTIONS = {
 # A value for every flag that is not its default, and what it becomes.
 OTHER_VALUES = {
     "weights": ("other.safetensors", "other.safetensors"),
+    "reid": ("reid.onnx", "reid.onnx"),
     "size": ("864x480", (864, 480)),
     "rect": (True, True),
     "compile": (True, True),

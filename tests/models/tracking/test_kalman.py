@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from filterpy.kalman import KalmanFilter
 
-from jde_ray.models.tracking import kalman
+from jde_ray.models.tracking import area_kalman, kalman
 from jde_ray.models.tracking.baseline import build_filter, measurement_noise, predict_filter
 
 
@@ -126,3 +126,53 @@ def test_boxes_come_back_as_corners():
 
 def test_filterpy_is_the_one_the_oracle_uses():
     assert isinstance(build_filter(np.array([1.0, 2.0, 0.5, 10.0])), KalmanFilter)
+
+
+MOTIONS = {"height": kalman, "area": area_kalman}
+TURN = np.array([[0.998, -0.06, 12.0], [0.06, 0.998, -7.0]]) * [[1.1, 1.1, 1.0]]
+
+
+@pytest.mark.parametrize("name", MOTIONS)
+def test_states_move_with_the_picture_and_back(name):
+    motion, rng = MOTIONS[name], np.random.default_rng(8)
+    state = motion.initiate(motion.measure(random_boxes(rng, 9)))
+    state[4:8] = rng.normal(0, 3, (4, 9))
+    motion.predict(state, 2.0)
+    moved = state.copy()
+    motion.move(moved, TURN)
+    scale = kalman.scale_of(TURN)
+    before, after = motion.to_tlbr(state), motion.to_tlbr(moved)
+    centres = (before[:2] + before[2:]) / 2
+    np.testing.assert_allclose((after[:2] + after[2:]) / 2, TURN[:, :2] @ centres + TURN[:, 2:])
+    np.testing.assert_allclose(after[2:] - after[:2], (before[2:] - before[:2]) * scale)
+    assert not np.allclose(moved[4:6], state[4:6])
+    full = np.vstack([TURN, [0, 0, 1]])
+    motion.move(moved, np.linalg.inv(full)[:2])
+    np.testing.assert_allclose(moved, state, rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", MOTIONS)
+def test_to_move_and_to_predict_is_to_predict_in_the_moved_picture(name):
+    motion, rng = MOTIONS[name], np.random.default_rng(9)
+    boxes = random_boxes(rng, 9)
+    speed = rng.normal(0, 3, (2, 9))
+    here = motion.initiate(motion.measure(boxes))
+    here[4:6] = speed
+    motion.move(here, TURN)
+    motion.predict(here)
+    there = boxes[:2] + speed
+    np.testing.assert_allclose(here[:2], TURN[:, :2] @ there + TURN[:, 2:])
+
+
+def test_a_moved_filter_is_that_of_full_matrices():
+    state = kalman.initiate(random_boxes(np.random.default_rng(1), 3))
+    kalman.predict(state, 1.5)
+    scale = kalman.scale_of(TURN)
+    matrix = np.zeros((8, 8))
+    for first in (0, 4):
+        matrix[first : first + 2, first : first + 2] = TURN[:, :2]
+        matrix[first + 2, first + 2], matrix[first + 3, first + 3] = 1.0, scale
+    wanted = [matrix @ covariance_of(state, column) @ matrix.T for column in range(3)]
+    kalman.move(state, TURN)
+    for column in range(3):
+        np.testing.assert_allclose(covariance_of(state, column), wanted[column], atol=1e-9)

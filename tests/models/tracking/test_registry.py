@@ -13,7 +13,7 @@ from jde_ray.models.tracking.registry import ASSOCIATIONS, CONFIGS, AssociationC
 from jde_ray.models.tracking.tracker import JDETracker
 
 BOX = np.array([[100.0, 100.0, 140.0, 200.0]])
-OTHERS = ["sort", "deepsort", "bytetrack"]
+OTHERS = ["sort", "deepsort", "bytetrack", "cbiou"]
 
 
 def build(name, **settings_):
@@ -166,3 +166,56 @@ def test_least_score_is_what_changes_tracks(name):
 def test_settings_that_are_none_are_refused_by_name(settings_, message):
     with pytest.raises(ValueError, match=message):
         build_config(**settings_)
+
+
+PAN = np.array([[1.0, 0.0, 70.0], [0.0, 1.0, 0.0]])  # farther than a box is wide
+
+
+def moved_by(pan, number):
+    return BOX + pan * number * np.array([1.0, 0, 1.0, 0])
+
+
+@pytest.mark.parametrize("name", ASSOCIATIONS)
+def test_who_stands_in_a_pan_keeps_the_id_if_the_motion_is_known(name):
+    def ids(camera_motion):
+        tracker = build(name)
+        for _ in range(4):
+            tracker.update(BOX, [0.9])
+        tracks = [
+            tracker.update(moved_by(70, step), [0.9], camera_motion=camera_motion)
+            for step in range(1, 6)
+        ]
+        return {track_id for found in tracks for track_id in found.track_id.tolist()}
+
+    assert ids(PAN) == {1}
+    assert ids(None) != {1}
+
+
+@pytest.mark.parametrize("name", ASSOCIATIONS)
+def test_the_identity_changes_nothing_bit_for_bit(name):
+    frames = build_scene(SCENES["crossing"])[:60]
+    plain, still = build(name), build(name)
+    for frame in frames:
+        one = plain.update(frame.tlbr, frame.scores, frame.embeddings)
+        other = still.update(frame.tlbr, frame.scores, frame.embeddings, camera_motion=np.eye(2, 3))
+        assert one.tlbr.tobytes() == other.tlbr.tobytes()
+        assert one.track_id.tolist() == other.track_id.tolist()
+
+
+def test_the_published_mode_ignores_the_camera():
+    frames = build_scene(SCENES["crossing"])[:40]
+    plain, moving = build("jde", mode="published"), build("jde", mode="published")
+    for frame in frames:
+        one = plain.update(frame.tlbr, frame.scores, frame.embeddings)
+        other = moving.update(frame.tlbr, frame.scores, frame.embeddings, camera_motion=PAN)
+        assert one.tlbr.tobytes() == other.tlbr.tobytes()
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.eye(3), np.full((2, 3), np.nan), np.zeros((2, 3))], ids=["shape", "nan", "flat"]
+)
+def test_a_motion_that_is_none_is_refused(wrong):
+    tracker = build("sort")
+    with pytest.raises(ValueError, match="camera_motion: got"):
+        tracker.update(BOX, [0.9], camera_motion=wrong)
+    assert tracker.num_frames == 0

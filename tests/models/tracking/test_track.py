@@ -11,7 +11,7 @@ from jde_ray.models.synthetic.embedding_scenes import SCENES, build_scene
 from jde_ray.models.tracking.registry import build_config
 from jde_ray.models.tracking.tracker import JDETracker
 
-MODES = ["default", "published", "sort", "deepsort", "bytetrack"]
+MODES = ["default", "published", "sort", "deepsort", "bytetrack", "cbiou"]
 RATE = 30.0
 
 
