@@ -37,21 +37,6 @@ PUBLISHED_SCORE = 0.3  # threshold in the original's `test.py`, which computes i
 PUBLISHED_NMS = 0.45
 
 
-def find_frames(place: Path) -> dict[str, Path]:
-    """Videos and image folders below `place`, by name, sorted.
-
-    Raises:
-        ValueError: If two have the same name.
-        RunError: If there are none.
-    """
-    found: dict[str, Path] = {}
-    for video in find_videos([str(place)])[0]:
-        if video.name in found:
-            raise ValueError(f"frames: {found[video.name]} and {video.uri} are both {video.name}")
-        found[video.name] = Path(video.uri)
-    return dict(sorted(found.items()))
-
-
 def sample_embeddings(
     pairing: Pairing,
     rules: TruthRules = TruthRules(),
