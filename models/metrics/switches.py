@@ -59,8 +59,9 @@ class Switch:
         kind: What happened, see the module.
         overlap_before: Largest IoU with another person of the truth at the last sighting.
         overlap_after: The same at the switch.
-        wrong_frames: Matches of the person under the id after, until the person's next switch; 0
-            if this is the first id that the person had, because the switch puts things right.
+        wrong_frames: Matches of the person under the id after, at once and later; 0 if the person
+            had this id before. So every match under another than a person's first id is the
+            consequence of one switch.
         camera_motion: Pixels by which the background at the person moved into this frame; None if
             unknown.
     """
@@ -192,13 +193,9 @@ class _Matches:
         return int(self.frame[row] - self.frame[last]) // stride
 
     def wrong_frames(self, row: int) -> int:
-        """Matches from this switch to the person's next one, unless it returns to the first id."""
-        own = np.flatnonzero(self.person == self.person[row])
-        if self.track[row] == self.track[own[0]]:
-            return 0
-        own = own[own >= row]
-        again = np.flatnonzero(self.switched[own[1:]])
-        return int(again[0]) + 1 if len(again) else len(own)
+        """Matches of the person under the track of this row, unless there are earlier ones."""
+        own = np.flatnonzero((self.person == self.person[row]) & (self.track == self.track[row]))
+        return len(own) if own[0] == row else 0
 
 
 def _kind(

@@ -174,8 +174,8 @@ def failure_tables(found: Mapping[str, SequenceFailures]) -> list[FigureTable]:
         FigureTable(
             "kinds", "Switches, by frames since the person was last matched", "what happened",
             {name: count_kinds(own) for name, own in switches.items()},
-            "Wrong frames: matches under the new id until the person's next switch; none where "
-            "the person returns to the first id.", is_long=True,
+            "Wrong frames: matches of the person under the new id, at once and later; none where "
+            "the person returns to an id.", is_long=True,
         ),
         FigureTable(
             "by_overlap", "By overlap with another person", "largest IoU",

@@ -187,9 +187,9 @@ def score_network(
 
 
 def show_embeddings(known: dict[str, KnownEmbeddings]) -> Scored:
-    """True positive rates over all pairs, by sequence and over all sequences."""
+    """True positive rates over all pairs, and by gap, by sequence and over all sequences."""
     from jde_ray.models.metrics.tracking import OVERALL
-    from jde_ray.pipelines.evaluation.embeddings import embedding_scores
+    from jde_ray.pipelines.evaluation.embeddings import embedding_scores, gap_table
     from jde_ray.pipelines.report.scores import embedding_charts
 
     scores = embedding_scores(known)
@@ -208,4 +208,5 @@ def show_embeddings(known: dict[str, KnownEmbeddings]) -> Scored:
         ("TPR@1e-1", "TPR@1e-3", "embeddings", "people"),
         embedding_charts(scores),
         {},
+        [] if (by_gap := gap_table(known)) is None else [by_gap],
     )

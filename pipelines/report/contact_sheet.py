@@ -102,5 +102,5 @@ def _nearest(frames: np.ndarray, wanted: int, allowed: np.ndarray) -> int | None
 
 def _draw_truth(canvas: Image, tlbr: FloatArray) -> None:
     left, top, right, bottom = np.round(tlbr).astype(int).tolist()
-    for colour, line in (((0, 0, 0), 5), ((255, 255, 255), 3)):
+    for colour, line in (((0, 0, 0), 4), ((255, 255, 255), 2)):
         cv2.rectangle(canvas, (left, top), (right, bottom), colour, line)

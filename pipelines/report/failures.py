@@ -110,7 +110,7 @@ def _sheet(cases: Sequence[Case]) -> str:
     if not pictured:
         return '<p class="soft">No frames were found, so no pictures are shown.</p>'
     intro = (
-        "Those after which a person is seen longest under a wrong id. White: the person in the "
+        "Those that put a person under a wrong id for longest. White: the person in the "
         "truth. Coloured: reported boxes with their ids; one colour is one id."
     )
     return f'<p class="soft">{intro}</p><div class="sheet">{"".join(map(_case, pictured))}</div>'
@@ -125,10 +125,10 @@ def _case(case: Case) -> str:
     )
     gap = "" if one.gap == 1 else f", last seen {one.gap} frames before"
     return (
-        f'<section class="card"><h3>{escape(case.sequence)}, person {one.person}: '
-        f'id {one.before} to {one.after} <span class="pill">{escape(one.kind)}</span></h3>'
-        f'<p class="soft">Frame {one.frame + 1}{gap}; overlap {one.overlap_before:.2f} before, '
-        f"{one.overlap_after:.2f} after; then {one.wrong_frames} frames under id {one.after}.</p>"
+        f'<section class="card"><div><h3>{escape(case.sequence)}</h3><p>Person {one.person}: '
+        f'id {one.before} to {one.after}<br><span class="pill">{escape(one.kind)}</span></p>'
+        f'<p class="soft">Frame {one.frame + 1}{gap}. Overlap {one.overlap_before:.2f} before, '
+        f"{one.overlap_after:.2f} after. {one.wrong_frames} frames under id {one.after}.</p></div>"
         f'<div class="shots">{figures}</div></section>'
     )
 
