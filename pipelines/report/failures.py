@@ -105,7 +105,7 @@ def _ceiling_chart(ceiling: FigureTable) -> Chart:
 
 def _sheet(cases: Sequence[Case]) -> str:
     if not cases:
-        return '<p class="soft">No person carries a wrong id after a switch.</p>'
+        return '<p class="soft">No person gets a wrong id.</p>'
     pictured = [case for case in cases if case.pictures]
     if not pictured:
         return '<p class="soft">No frames were found, so no pictures are shown.</p>'
