@@ -168,8 +168,8 @@ def test_frames_are_found_by_name_or_beside_the_truth(pairing, tmp_path):
     assert frames_of(Pairing("my-clip", folder, folder), named) == tmp_path / "b.mp4"
     assert frames_of(Pairing("ELSE", folder, folder), named) is None
     assert frames_of(Pairing("SEQ", folder, tmp_path / "SEQ.gt.txt")) is None
-    (folder / "seqinfo.ini").write_text("[Sequence]\nname=SEQ\nimDir=img1\nframeRate=25\n"
-                                        "seqLength=30\nimWidth=200\nimHeight=120\nimExt=.jpg\n")  # fmt: skip
+    facts = "name=SEQ\nimDir=img1\nframeRate=25\nseqLength=30\nimWidth=200\nimHeight=120\n"
+    (folder / "seqinfo.ini").write_text(f"[Sequence]\n{facts}imExt=.jpg\n")
     assert find_frames(tmp_path / "mot") == {"SEQ": folder}
 
 
