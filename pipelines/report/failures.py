@@ -133,12 +133,12 @@ def _case(case: Case) -> str:
     )
 
 
-def switch_columns(switches: Sequence[tuple[str, Switch]]) -> dict[str, list[str | int | float]]:
+def switch_columns(switches: Sequence[tuple[str, Switch]]) -> dict[str, list[str | float | None]]:
     """Columns of the list of switches; frames count from 1, as in MOT text.
 
-    `camera_motion` is left out if it is unknown everywhere.
+    `camera_motion` is left out if it is unknown everywhere, and None where it is unknown.
     """
-    columns: dict[str, list[str | int | float]] = {
+    columns: dict[str, list[str | float | None]] = {
         "sequence": [name for name, _ in switches],
         "frame": [one.frame + 1 for _, one in switches],
         "person": [one.person for _, one in switches],
@@ -152,25 +152,21 @@ def switch_columns(switches: Sequence[tuple[str, Switch]]) -> dict[str, list[str
     }
     motion = [one.camera_motion for _, one in switches]
     if any(moved is not None for moved in motion):
-        columns["camera_motion"] = ["" if moved is None else round(moved, 1) for moved in motion]
+        columns["camera_motion"] = [None if moved is None else round(moved, 1) for moved in motion]
     return columns
 
 
 def _list(switches: Sequence[tuple[str, Switch]]) -> str:
     if not switches:
         return ""
-    columns: Mapping[str, Sequence[str | int | float]] = switch_columns(switches[:MAX_LISTED])
+    columns: Mapping[str, Sequence[str | float | None]] = switch_columns(switches[:MAX_LISTED])
     texts = ("sequence", "kind")
     order = [*texts, *(name for name in columns if name not in texts)]
     lines = []
     for row in zip(*(columns[name] for name in order), strict=True):
-        named = zip(order, row, strict=True)
-        cells = (
-            f'<td class="n">{escape(str(value))}</td>'
-            if name not in texts
-            else f"<td>{escape(str(value))}</td>"
-            for name, value in named
-        )
+        shown = ["-" if value is None else escape(str(value)) for value in row]
+        cells = [f"<td>{text}</td>" for text in shown[: len(texts)]]
+        cells += [f'<td class="n">{text}</td>' for text in shown[len(texts) :]]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     more = len(switches) - len(lines)
     left = f'<p class="soft">{more} more are in switches.csv.</p>' if more else ""

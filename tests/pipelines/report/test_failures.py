@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,11 @@ def test_columns_count_from_1_and_have_the_motion_only_where_it_is_known():
     columns = switch_columns([("SEQ", SWITCH)])
     assert (columns["frame"], columns["gap"], columns["overlap_before"]) == ([41], [15], [0.25])
     assert "camera_motion" not in columns
+    moved = switch_columns([("SEQ", SWITCH), ("SEQ", replace(SWITCH, camera_motion=2.34))])
+    assert moved["camera_motion"] == [None, 2.3]
+    assert '<td class="n">-</td>' in page(
+        [("SEQ", replace(SWITCH, camera_motion=2.34)), ("SEQ", SWITCH)]
+    )
     assert switch_columns([])["frame"] == []
 
 
