@@ -259,5 +259,5 @@ def _pictures(
         here = tracks[tracks.frame == frame]
         for switch, shot in wanted[frame]:
             picture = picture_of(image, shot, shots[switch], here)
-            taken[switch].append((frame, f"{shot.label}, {frame + 1}", picture))
+            taken[switch].append((frame, f"{shot.label}, frame {frame + 1}", picture))
     return {one: [(caption, source) for _, caption, source in own] for one, own in taken.items()}

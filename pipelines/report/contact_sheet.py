@@ -81,7 +81,10 @@ def picture_of(image: Image, shot: Shot, shots: Sequence[Shot], tracks: BoxRows)
     sizes = np.array([one.tlbr[2:] - one.tlbr[:2] for one in shots])
     tall = max(_LEAST_HEIGHT, _MARGIN * max(sizes[:, 1].max(), sizes[:, 0].max() * HEIGHT / WIDTH))
     scale = HEIGHT / tall
-    corner = (shot.tlbr[:2] + shot.tlbr[2:]) / 2 - np.array([WIDTH, HEIGHT]) / scale / 2
+    size = np.array([WIDTH, HEIGHT]) / scale
+    room = np.array(image.shape[1::-1]) - size  # below 0 where the crop is larger than the frame
+    corner = (shot.tlbr[:2] + shot.tlbr[2:] - size) / 2
+    corner = np.clip(corner, np.minimum(room, 0), np.maximum(room, 0))
     affine = np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]]])
     crop = cv2.warpAffine(image, affine, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR,
                           borderValue=(96, 96, 96))  # fmt: skip

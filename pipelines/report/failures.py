@@ -13,7 +13,7 @@ from jde_ray.models.metrics.switches import Switch
 from jde_ray.models.metrics.tracking import OVERALL
 from jde_ray.pipelines.report.canvas import PERCENT
 from jde_ray.pipelines.report.charts import bar_chart
-from jde_ray.pipelines.report.scores import MAX_DRAWN, Chart, chart_card
+from jde_ray.pipelines.report.scores import MAX_DRAWN
 from jde_ray.pipelines.report.tables import FigureTable, cell, plain_table, table_card
 
 MAX_LISTED = 1000  # switches in the page; the CSV file has all
@@ -57,13 +57,12 @@ def failures_page(
     folder = Path(__file__).parent
     said = "".join(f'<p class="soft">{escape(note)}</p>' for note in notes)
     tables = "".join(map(table_card, recall))
-    charts = chart_card(_ceiling_chart(ceiling))
     return Template((folder / "failures.html").read_text(encoding="utf-8")).substitute(
         style=(folder / "style.css").read_text(encoding="utf-8"),
         place=escape(place),
         tiles=_tiles(ceiling, kinds),
         notes=said,
-        ceiling=f'{table_card(ceiling)}<div class="charts tables">{charts}</div>',
+        ceiling=table_card(ceiling) + _ceiling_chart(ceiling),
         sheet=_sheet(cases),
         switches=table_card(kinds) + _list(switches),
         recall=f'<div class="side">{tables}</div>',
@@ -88,7 +87,7 @@ def _tiles(ceiling: FigureTable, kinds: FigureTable) -> str:
     return f'<div class="tiles">{cards}</div>'
 
 
-def _ceiling_chart(ceiling: FigureTable) -> Chart:
+def _ceiling_chart(ceiling: FigureTable) -> str:
     names = [name for name in ceiling.figures if name != OVERALL][:MAX_DRAWN]
     shown = names if len(names) == 1 else [*names, OVERALL]
     groups = {
@@ -100,7 +99,10 @@ def _ceiling_chart(ceiling: FigureTable) -> Chart:
         "All ids at the same boxes. From the first bar to the second is what better association "
         "can win; the rest is missing boxes."
     )
-    return Chart("IDF1 by kind of ids", drawing, caption, is_wide=True)
+    return (
+        f'<section class="card tables"><h3>IDF1 by kind of ids</h3>{drawing}'
+        f'<p class="soft">{caption}</p></section>'
+    )
 
 
 def _sheet(cases: Sequence[Case]) -> str:

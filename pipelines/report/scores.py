@@ -75,7 +75,7 @@ def fill_page(title: str, place: str, tiles: str, tables: str, charts: Sequence[
         place=escape(place),
         tiles=tiles,
         tables=tables,
-        charts="".join(map(chart_card, charts)),
+        charts="".join(map(_chart, charts)),
     )
 
 
@@ -109,8 +109,7 @@ def _table(
     )
 
 
-def chart_card(chart: Chart) -> str:
-    """The chart as HTML."""
+def _chart(chart: Chart) -> str:
     kind = "card wide" if chart.is_wide else "card"
     return (
         f'<section class="{kind}"><h3>{escape(chart.title)}</h3>{chart.drawing}'

@@ -93,7 +93,12 @@ def test_files_and_pictures_are_written(pairing, tmp_path):
 def test_a_picture_shows_the_person_with_the_frame_around(pairing):
     (case, _) = gather_failures([pairing]).cases
     captions = [caption for caption, _ in case.pictures]
-    assert captions == ["before, 1", "last seen, 10", "switch, 11", "later, 21"]
+    assert captions == [
+        "before, frame 1",
+        "last seen, frame 10",
+        "switch, frame 11",
+        "later, frame 21",
+    ]
     data = base64.b64decode(case.pictures[1][1].partition(",")[2])
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
     height, width = picture.shape[:2]
@@ -139,7 +144,7 @@ def test_frames_may_be_a_video_elsewhere(tmp_path):
     short.mkdir()
     write_video(short / "SEQ.mp4", num_frames=12)
     failures = gather_failures([pairing], frames=short)
-    assert [caption for caption, _ in failures.cases[0].pictures][-1] == "switch, 11"
+    assert [caption for caption, _ in failures.cases[0].pictures][-1] == "switch, frame 11"
 
 
 def test_damaged_frames_are_named_and_the_tables_stay(pairing):
