@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from jde_ray.models.metrics.embedding import unit_rows
@@ -43,7 +44,7 @@ class Sightings:
     embeddings: FloatArray
     identities: IntArray
     frames: IntArray
-    is_clean: IntArray
+    is_clean: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
         n = len(self.embeddings)
@@ -193,7 +194,7 @@ def _draw(
 
 def _mean_vectors(vectors: FloatArray, rows: IntArray) -> FloatArray:
     """`(m, D)` float32 means of length 1 of the rows `(m, k)`, each first made as long as 1."""
-    means = np.zeros((len(rows), vectors.shape[1]), np.float32)
+    means: FloatArray = np.zeros((len(rows), vectors.shape[1]), np.float32)
     for start in range(0, len(rows), _BLOCK):
         own = rows[start : start + _BLOCK]
         unit = unit_rows(vectors[own.ravel()]).reshape(*own.shape, -1)
@@ -203,7 +204,7 @@ def _mean_vectors(vectors: FloatArray, rows: IntArray) -> FloatArray:
 
 def _similarities(vectors: FloatArray, a: IntArray, b: IntArray) -> FloatArray:
     """`(p,)` products of pairs of rows, block by block."""
-    parts = [np.zeros(0, np.float32)]
+    parts: list[FloatArray] = [np.zeros(0, np.float32)]
     for start in range(0, len(a), _BLOCK):
         block = slice(start, start + _BLOCK)
         parts.append(np.einsum("pd,pd->p", vectors[a[block]], vectors[b[block]]))

@@ -36,8 +36,8 @@ def match_rows(truth: BoxRows, found: BoxRows) -> tuple[IntArray, IntArray]:
     Returns:
         `(k,)` rows of `truth` and the `(k,)` rows of `found` that they match, by frame.
     """
-    nothing = np.zeros(0, np.int64)
-    people, boxes = [nothing], [nothing]
+    people: list[IntArray] = [np.zeros(0, np.int64)]
+    boxes: list[IntArray] = [np.zeros(0, np.int64)]
     for _, (i, j) in by_frame(truth, found):
         rows, columns = match_boxes(truth.tlbr[i], found.tlbr[j])
         people.append(i[rows])

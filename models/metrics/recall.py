@@ -10,7 +10,7 @@ import numpy as np
 from jde_ray.models.metrics.clear import clear_matches
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.switches import overlap_with_others
-from jde_ray.models.structures import FloatArray
+from jde_ray.models.structures import FloatArray, IntArray
 
 GOOD_OVERLAP = 0.7  # IoU of an accurate box
 OVERLAP_EDGES = (0.0, 0.3, 0.5)  # largest IoU with another person: none, and up to each next edge
@@ -85,12 +85,12 @@ def count_recall(truth: BoxRows, tracks: BoxRows) -> Recall:
     )
 
 
-def _counts(number: FloatArray, iou: FloatArray, size: int) -> ClassCounts:
+def _counts(number: IntArray, iou: FloatArray, size: int) -> ClassCounts:
+    """Counts of people by the number of their class; their IoU is NaN if they were not found."""
     found = ~np.isnan(iou)
-    return ClassCounts(
-        *(np.bincount(number, weights, size) for weights in
-          (np.ones(len(iou)), found, np.where(found, iou, 0), found & (iou > GOOD_OVERLAP)))
-    )  # fmt: skip
+    weights = (np.ones(len(iou)), found, np.where(found, iou, 0), found & (iou > GOOD_OVERLAP))
+    sums = (np.bincount(number, weight, size).astype(np.float64) for weight in weights)
+    return ClassCounts(*sums)
 
 
 def _percent(part: float, whole: float) -> float:

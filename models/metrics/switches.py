@@ -147,8 +147,8 @@ def count_kinds(switches: list[Switch]) -> dict[str, dict[str, int]]:
     Returns:
         Rows by kind, `all` last; columns by class, then `all` and the `wrong frames`.
     """
-    table = {kind: dict.fromkeys([*GAP_CLASSES, "all", "wrong frames"], 0) for kind in KINDS}
-    table["all"] = dict.fromkeys([*GAP_CLASSES, "all", "wrong frames"], 0)
+    columns = [*GAP_CLASSES, "all", "wrong frames"]
+    table: dict[str, dict[str, int]] = {row: dict.fromkeys(columns, 0) for row in (*KINDS, "all")}
     for one in switches:
         own = next(name for name, most in GAP_CLASSES.items() if most is None or one.gap <= most)
         for kind in (one.kind, "all"):

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.switches import Switch
-from jde_ray.models.structures import FloatArray
+from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.pipelines.video.drawing import draw_tracks
 from jde_ray.pipelines.video.frame import Image
 
@@ -97,7 +98,7 @@ def picture_of(image: Image, shot: Shot, shots: Sequence[Shot], tracks: BoxRows)
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
 
 
-def _nearest(frames: np.ndarray, wanted: int, allowed: np.ndarray) -> int | None:
+def _nearest(frames: IntArray, wanted: int, allowed: NDArray[np.bool_]) -> int | None:
     """Index of the allowed frame nearest to the wanted one; None if none is allowed."""
     at = np.flatnonzero(allowed)
     return int(at[np.argmin(np.abs(frames[at] - wanted))]) if len(at) else None
