@@ -78,7 +78,7 @@ def _tiles(ceiling: FigureTable, kinds: FigureTable) -> str:
         "HOTA": cell(ours["HOTA"]),
         "HOTA, true ids": cell(best["HOTA"]),
         "switches": cell(switches["all"]),
-        "frames under wrong ids": cell(switches["wrong frames"]),
+        "frames, wrong id": cell(switches["wrong frames"]),
     }
     cards = "".join(
         f'<div class="card tile"><b>{text}</b><span>{escape(name)}</span></div>'

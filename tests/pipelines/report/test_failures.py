@@ -36,7 +36,7 @@ def test_the_page_shows_figures_pictures_and_escapes_names():
     case = Case("<i>SEQ</i>", SWITCH, [("switch, 41", "data:image/jpeg;base64,AAAA")])
     text = page([("<i>SEQ</i>", SWITCH)], [case], ["Not <read>."])
     assert "<b>50.0</b><span>IDF1</span>" in text
-    assert "<b>1,234</b><span>frames under wrong ids</span>" in text
+    assert "<b>1,234</b><span>frames, wrong id</span>" in text
     assert "Person 3: id 7 to 9" in text
     assert "Frame 41, last seen 15 frames before. Overlap 0.25 before, 0.00 after" in text
     assert 'src="data:image/jpeg;base64,AAAA"' in text
