@@ -7,13 +7,32 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from jde_ray.jobs.console.options import parse_size
 from jde_ray.jobs.console.progress import working
 from jde_ray.jobs.console.runner import main
+from jde_ray.jobs.console.score_options import (
+    Address,
+    BenchmarkName,
+    Csv,
+    Every,
+    FailuresOut,
+    FramesPlace,
+    Html,
+    Json,
+    MinVisibility,
+    OfDetections,
+    OfEmbeddings,
+    PerSequence,
+    Size,
+    SkipMissing,
+    Tracks,
+    Truth,
+    Weights,
+)
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.evaluation.figures import (
     Scored,
@@ -25,106 +44,9 @@ from jde_ray.pipelines.evaluation.figures import (
 )
 
 if TYPE_CHECKING:
+    from jde_ray.pipelines.evaluation.failures import Failures
     from jde_ray.pipelines.evaluation.ground_truth import TruthRules
     from jde_ray.pipelines.evaluation.pairing import Pairing
-
-
-Tracks = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="TRACKS",
-        show_default=False,
-        help="OUT of a run (also s3://), a folder of its Parquet files, or MOT text files from "
-        "any tracker. Several are scored side by side and compared with the first.",
-    ),
-]
-Truth = Annotated[
-    Path,
-    typer.Option(
-        metavar="GT",
-        show_default=False,
-        help="Ground truth: a MOTChallenge tree (NAME/gt/gt.txt), NAME.gt.txt files, Parquet files "
-        "like those in tracks/, or one file.",
-    ),
-]
-Json = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")
-]
-Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores as CSV.")]
-SkipMissing = Annotated[
-    bool, typer.Option("--skip-missing", help="Skip sequences without ground truth.")
-]
-BenchmarkName = Annotated[
-    str,
-    typer.Option(
-        "--benchmark",
-        metavar="auto|MOT15|MOT16|MOT17|MOT20",
-        help="Benchmark whose rules for distractors apply; auto goes by columns and folders.",
-    ),
-]
-MinVisibility = Annotated[
-    float,
-    typer.Option(
-        help="Ignore people who are less visible than this (0 to 1): they are neither hits nor "
-        "misses. The benchmarks count everyone."
-    ),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        metavar="local|auto|HOST:PORT",
-        help=r"Ray to score on, one task per sequence. \[default: this process for up to 16 "
-        "sequences]",
-    ),
-]
-
-
-PerSequence = Annotated[
-    bool,
-    typer.Option(
-        "--per-sequence",
-        metavar="",
-        help="Show every sequence of several results; those of a single one are always shown.",
-    ),
-]
-Html = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts.")
-]
-OfDetections = Annotated[
-    bool,
-    typer.Option(
-        "--detections",
-        help="Score detections instead of tracks: average precision of OUT/detections (written by "
-        "--save-detections) or MOT det.txt files. With --weights, score a network by the "
-        "published protocol.",
-    ),
-]
-OfEmbeddings = Annotated[
-    bool,
-    typer.Option(
-        "--embeddings",
-        help="Score embeddings instead of tracks: how well those in OUT/detections tell people "
-        "apart. With --weights, score a network's embeddings at the ground truth's boxes.",
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|PATH",
-        show_default=False,
-        help="Network to score with --detections or --embeddings. TRACKS is then a folder of "
-        "frames.",
-    ),
-]
-Size = Annotated[
-    str | None,
-    typer.Option(
-        metavar="WxH",
-        show_default=False,
-        help="Input size of that network, if its file does not state one.",
-    ),
-]
-Every = Annotated[int, typer.Option(min=1, help="With --weights: use every n-th frame.")]
 
 
 def evaluate(
@@ -138,6 +60,8 @@ def evaluate(
     json: Json = None,
     csv: Csv = None,
     html: Html = None,
+    failures: FailuresOut = None,
+    frames: FramesPlace = None,
     skip_missing: SkipMissing = False,
     per_sequence: PerSequence = False,
     benchmark: BenchmarkName = "auto",
@@ -158,7 +82,8 @@ def evaluate(
         if len(tracks) > 1 and (detections or embeddings):
             kind = "detections" if detections else "embeddings"
             raise ValueError(f"{kind}: got {len(tracks)} results, expected one with --{kind}")
-    files = _Files(json, csv, html)
+        check_failures(failures, frames, len(tracks), detections or embeddings)
+    files = _Files(json, csv, html, failures, frames)
     if len(tracks) > 1:
         score_side_by_side(tracks, asked, files, per_sequence)
         return
@@ -183,6 +108,8 @@ class _Files:
     json: Path | None
     csv: Path | None
     html: Path | None
+    failures: Path | None = None
+    frames: Path | None = None
 
     def progress(self) -> AbstractContextManager[None]:
         """A line on a terminal while the block scores, but not for programs."""
@@ -199,19 +126,31 @@ def score_one(
     of_frames: bool,
 ) -> None:
     """Score a single result and show all its sequences."""
-    from jde_ray.jobs.console.score_tables import print_scores, write_csv, write_json
+    from jde_ray.jobs.console.score_tables import print_scores, print_table, write_csv, write_json
+    from jde_ray.pipelines.evaluation.figures import show_tracks
     from jde_ray.pipelines.evaluation.pairing import local_copy, pair_all
 
     with _refused(), files.progress(), local_copy(tracks, folder) as place:
         found = find_scored(place, folder, of_frames)
         pairings, left_out, unscored = pair_all(found, asked.gt, asked.skip_missing)
-        scored = score(pairings, asked.rules, asked.address)
+        failures = None
+        if files.failures is None:
+            scored = score(pairings, asked.rules, asked.address)
+        else:
+            failures = find_failures(pairings, asked, files.frames)
+            scored = show_tracks(failures.scores(), failures.tables())
         partly = [] if of_frames else describe_partial_runs(pairings)
-    _say(_without_tracks(unscored), *partly)
+    _say(_without_tracks(unscored), *partly, *(failures.notes if failures else ()))
     print_scores(scored.figures, left_out, scored.columns)
+    for table in scored.tables:
+        print_table(table)
     with _refused("cannot write: ", (OSError,)):
+        if files.failures is not None and failures is not None:
+            failures.write(files.failures, tracks, str(asked.gt))
+            _say(f"written: {files.failures / 'index.html'}")
         if files.json is not None:
             more = {"without_ground_truth": left_out, "curves": scored.curves}
+            more |= {table.key: table.plain() for table in scored.tables}
             write_json(files.json, scored.figures, more)
         if files.csv is not None:
             write_csv(files.csv, scored.figures)
@@ -308,6 +247,33 @@ def choose_scores(
     return score_detections if detections else score_embeddings if embeddings else score_tracks
 
 
+def check_failures(
+    failures: Path | None, frames: Path | None, num_results: int, is_other: bool
+) -> None:
+    """Refuse `--failures` where it cannot be answered, before anything is scored.
+
+    Raises:
+        ValueError: If there are several results or none of tracks, OUT is a file, or there is a
+            place of frames that nothing needs.
+    """
+    if failures is None:
+        if frames is not None:
+            raise ValueError(f"frames: got {frames}, expected it with --failures")
+    elif is_other:
+        raise ValueError("failures: got --detections or --embeddings, expected tracks")
+    elif num_results > 1:
+        raise ValueError(f"failures: got {num_results} results, expected one with --failures")
+    elif failures.exists() and not failures.is_dir():
+        raise ValueError(f"failures: {failures} is a file, expected a folder")
+
+
+def find_failures(pairings: list[Pairing], asked: _Asked, frames: Path | None) -> Failures:
+    """Where identities break, with pictures of the worst switches."""
+    from jde_ray.pipelines.evaluation.failures import gather_failures
+
+    return gather_failures(pairings, asked.rules, asked.address, frames)
+
+
 def describe_partial_runs(pairings: list[Pairing]) -> list[str]:
     """One line naming the sequences that the run processed only in part, if any."""
     from jde_ray.pipelines.evaluation.frames_seen import frames_seen
@@ -329,7 +295,7 @@ def find_scored(place: Path, folder: str, of_frames: bool) -> dict[str, Path]:
         ValueError: If there are none, or two have the same name.
     """
     if of_frames:
-        from jde_ray.pipelines.evaluation.embedding_protocol import find_frames
+        from jde_ray.pipelines.evaluation.frame_sources import find_frames
 
         return find_frames(place)
     from jde_ray.pipelines.sources.saved_tracks import find_tracks

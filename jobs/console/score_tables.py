@@ -26,6 +26,7 @@ from jde_ray.models.metrics.tracking import COUNTS, best_results
 
 if TYPE_CHECKING:
     from jde_ray.pipelines.evaluation.comparison import Comparison
+    from jde_ray.pipelines.report.tables import FigureTable
 
 Figures = Mapping[str, float]  # by column: counts as int, ratios as float in percent
 _WITHOUT_TERMINAL = 200  # columns; a file or pipe has no width, and figures are never cut
@@ -70,6 +71,28 @@ def print_differences(comparison: Comparison, parts: Sequence[Sequence[str]]) ->
         lambda columns: _differences_table(comparison.differences, columns, _marks(console)),
     )
     console.print(Text(f"  {comparison.explanation}", style="dim"))
+
+
+def print_table(table: FigureTable) -> None:
+    """Print a further table under its title, with the lines of the sequences shown at first."""
+    console = _console()
+    console.print(Text(f"  {table.title}", style="bold"))
+    _print_in_parts(console, [table.columns], lambda columns: _lines_table(table, columns))
+
+
+def _lines_table(table: FigureTable, columns: Sequence[str]) -> Table:
+    shown = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    is_named = len(table.sequences) > 1
+    for title in ("sequence", table.heading) if is_named else (table.heading,):
+        shown.add_column(title, no_wrap=True)
+    for column in columns:
+        shown.add_column(column, justify="right", no_wrap=True)
+    for sequence in table.sequences:
+        for number, (line, figures) in enumerate(table.figures[sequence].items()):
+            named = [Text("" if number else sequence)] if is_named else []
+            shown.add_row(*named, Text(line), *(_cell(figures[column]) for column in columns))
+        shown.add_section()
+    return shown
 
 
 def _console() -> Console:

@@ -10,16 +10,18 @@ counts every new beginning but the first.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from jde_ray.models.boxes import iou_matrix
+from jde_ray.models.metrics.matching import IOU_THRESHOLD
 from jde_ray.models.metrics.rows import BoxRows, by_frame
 from jde_ray.models.structures import FloatArray, IntArray
 
-IOU_THRESHOLD = 0.5
 MOSTLY_TRACKED, MOSTLY_LOST = 0.8, 0.2  # above and below these shares of a person's boxes
 _EPSILON = float(np.finfo(float).eps)
 _KEEP = 1000.0  # reward for keeping the track of the last frame; above any sum of IoU in a frame
@@ -93,6 +95,44 @@ class ClearCounts:
         return ratio if self.num_boxes else float("nan")
 
 
+@dataclass(frozen=True)
+class FrameMatches:
+    """Matches of one frame.
+
+    Attributes:
+        frame: Number of the frame.
+        people: `(k,)` rows of the truth.
+        tracks: `(k,)` rows of the tracks that found them.
+        overlap: `(k,)` their IoU.
+        switched: `(k,)` bool, whether the person had another track when it was matched last (IDs).
+    """
+
+    frame: int
+    people: IntArray
+    tracks: IntArray
+    overlap: FloatArray
+    switched: NDArray[np.bool_]
+
+
+def clear_matches(truth: BoxRows, tracks: BoxRows) -> Iterator[FrameMatches]:
+    """Matches that CLEAR counts, frame by frame; frames without truth or tracks are skipped.
+
+    Args:
+        truth: People to be found; an id has at most one box per frame.
+        tracks: People found, without those on distractors; an id has at most one box per frame.
+    """
+    people, person = np.unique(truth.track_id, return_inverse=True)
+    known_track = np.unique(tracks.track_id, return_inverse=True)[1]
+    state = _People(len(people))
+    for frame, (i, j) in by_frame(truth, tracks):
+        if not len(i) or not len(j):
+            continue  # like TrackEval, keep the state in a frame without truth or without tracks
+        iou = iou_matrix(truth.tlbr[i], tracks.tlbr[j])
+        rows, columns = state.match(iou, person[i], known_track[j])
+        switched = state.take(person[i][rows], known_track[j][columns])
+        yield FrameMatches(frame, i[rows], j[columns], iou[rows, columns], switched)
+
+
 def clear_counts(truth: BoxRows, tracks: BoxRows) -> ClearCounts:
     """Compare the tracks of a sequence with its truth, frame by frame.
 
@@ -101,27 +141,27 @@ def clear_counts(truth: BoxRows, tracks: BoxRows) -> ClearCounts:
         tracks: People found, without those on distractors; an id has at most one box per frame.
     """
     people, person = np.unique(truth.track_id, return_inverse=True)
-    known, known_track = np.unique(tracks.track_id, return_inverse=True)
-    del known
-    state = _People(len(people))
-    overlap = 0.0
-    for _, (i, j) in by_frame(truth, tracks):
-        state.boxes[person[i]] += 1
-        if not len(i) or not len(j):
-            continue  # like TrackEval, keep the state in a frame without truth or without tracks
-        iou = iou_matrix(truth.tlbr[i], tracks.tlbr[j])
-        rows, columns = state.match(iou, person[i], known_track[j])
-        overlap += float(iou[rows, columns].sum())
-        state.take(person[i][rows], known_track[j][columns])
-    num_matches = int(state.matched.sum())
-    share = state.matched / np.maximum(1, state.boxes)
+    boxes = np.bincount(person, minlength=len(people))
+    matched, beginnings = np.zeros_like(boxes), np.zeros_like(boxes)
+    num_switches, overlap = 0, 0.0
+    found_before = np.zeros(len(people), bool)
+    for one in clear_matches(truth, tracks):
+        here = np.zeros(len(people), bool)
+        here[person[one.people]] = True
+        matched += here
+        beginnings += here & ~found_before
+        found_before = here
+        num_switches += int(one.switched.sum())
+        overlap += float(one.overlap.sum())
+    num_matches = int(matched.sum())
+    share = matched / np.maximum(1, boxes)
     mostly, at_all = int((share > MOSTLY_TRACKED).sum()), int((share >= MOSTLY_LOST).sum())
     return ClearCounts(
         num_matches=num_matches,
         num_misses=len(truth) - num_matches,
         num_false_positives=len(tracks) - num_matches,
-        num_switches=state.num_switches,
-        num_fragmentations=int(np.maximum(state.beginnings - 1, 0).sum()),
+        num_switches=num_switches,
+        num_fragmentations=int(np.maximum(beginnings - 1, 0).sum()),
         mostly_tracked=mostly,
         partly_tracked=at_all - mostly,
         mostly_lost=len(people) - at_all,
@@ -130,13 +170,9 @@ def clear_counts(truth: BoxRows, tracks: BoxRows) -> ClearCounts:
 
 
 class _People:
-    """State of `count` people while frames are matched; -1 stands for no track."""
+    """Tracks of `count` people while frames are matched; -1 stands for none."""
 
     def __init__(self, count: int) -> None:
-        self.boxes = np.zeros(count, np.int64)
-        self.matched = np.zeros(count, np.int64)
-        self.beginnings = np.zeros(count, np.int64)
-        self.num_switches = 0
         self._last = np.full(count, -1)  # track of the last match, in any frame
         self._now = np.full(count, -1)  # track in the last frame that was matched
 
@@ -150,12 +186,11 @@ class _People:
         matched = worth[rows, columns] > _EPSILON
         return rows[matched], columns[matched]
 
-    def take(self, person: IntArray, track: IntArray) -> None:
-        """Record the matches of a frame."""
+    def take(self, person: IntArray, track: IntArray) -> NDArray[np.bool_]:
+        """Record the matches of a frame; `(k,)` whether each person has changed its track."""
         before = self._last[person]
-        self.num_switches += int(((before >= 0) & (before != track)).sum())
-        self.matched[person] += 1
-        self.beginnings[person[self._now[person] < 0]] += 1
         self._last[person] = track
         self._now[:] = -1
         self._now[person] = track
+        switched: NDArray[np.bool_] = (before >= 0) & (before != track)
+        return switched

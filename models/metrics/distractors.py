@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from jde_ray.models.boxes import iou_matrix
+from jde_ray.models.metrics.matching import match_boxes
 from jde_ray.models.metrics.rows import BoxRows, by_frame
 from jde_ray.models.structures import IntArray
-
-IOU_THRESHOLD = 0.5
-_EPSILON = float(np.finfo(float).eps)
 
 
 def without_distractors(
@@ -44,16 +40,6 @@ def on_distractor(truth: BoxRows, tracks: BoxRows, ignore: BoxRows, other: BoxRo
     for _, (of_annotated, of_tracks) in by_frame(annotated, tracks):
         if not is_distractor[of_annotated].any() or not len(of_tracks):
             continue
-        rows, columns = _match(annotated, of_annotated, tracks, of_tracks)
+        rows, columns = match_boxes(annotated.tlbr[of_annotated], tracks.tlbr[of_tracks])
         gone[of_tracks[columns[is_distractor[of_annotated[rows]]]]] = True
     return gone
-
-
-def _match(
-    annotated: BoxRows, of_annotated: IntArray, tracks: BoxRows, of_tracks: IntArray
-) -> tuple[IntArray, IntArray]:
-    iou = iou_matrix(annotated.tlbr[of_annotated], tracks.tlbr[of_tracks])
-    iou[iou < IOU_THRESHOLD - _EPSILON] = 0
-    rows, columns = linear_sum_assignment(-iou)
-    matched = iou[rows, columns] > 0
-    return rows[matched], columns[matched]

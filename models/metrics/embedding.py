@@ -81,10 +81,10 @@ def score_embeddings(
     known = identities[order]
     positive, negative = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
     for start in range(0, len(order), block_rows):
-        rows = _unit(embeddings[order[start : start + block_rows]])
+        rows = unit_rows(embeddings[order[start : start + block_rows]])
         for other in range(start, len(order), block_rows):
             same = other == start
-            columns = rows if same else _unit(embeddings[order[other : other + block_rows]])
+            columns = rows if same else unit_rows(embeddings[order[other : other + block_rows]])
             people = known[start : start + block_rows], known[other : other + block_rows]
             _count(rows @ columns.T, people, same, (positive, negative))
     rates = np.asarray(false_accept_rates, np.float64)
@@ -98,7 +98,7 @@ def score_embeddings(
     )
 
 
-def _unit(rows: FloatArray) -> FloatArray:
+def unit_rows(rows: FloatArray) -> FloatArray:
     """Rows as float32 of length 1.
 
     Raises:

@@ -23,7 +23,7 @@ from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.settings import detection_for
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.evaluation.detections import ImageBoxes, image_boxes, truth_of
-from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings
+from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings, clean_sightings
 from jde_ray.pipelines.evaluation.frames_seen import FramesSeen
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, read_truth
 from jde_ray.pipelines.evaluation.loaded_network import person_embeddings, run_network
@@ -35,21 +35,6 @@ from jde_ray.pipelines.video.chunks import decode_frames
 
 PUBLISHED_SCORE = 0.3  # threshold in the original's `test.py`, which computes its AP
 PUBLISHED_NMS = 0.45
-
-
-def find_frames(place: Path) -> dict[str, Path]:
-    """Videos and image folders below `place`, by name, sorted.
-
-    Raises:
-        ValueError: If two have the same name.
-        RunError: If there are none.
-    """
-    found: dict[str, Path] = {}
-    for video in find_videos([str(place)])[0]:
-        if video.name in found:
-            raise ValueError(f"frames: {found[video.name]} and {video.uri} are both {video.name}")
-        found[video.name] = Path(video.uri)
-    return dict(sorted(found.items()))
 
 
 def sample_embeddings(
@@ -71,20 +56,26 @@ def sample_embeddings(
     Raises:
         ValueError: If the weights, the frames or the truth cannot be read, in one line.
     """
-    people = read_truth(truth_of(pairing), rules).people
+    truth = read_truth(truth_of(pairing), rules)
+    people = truth.people
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load(weights, size).to(device).eval()
-    vectors, identities = [], []
+    vectors, identities, frames = [], [], []
     try:
-        for of_frame, own in _read(model, pairing.predictions, people, every):
+        for frame, of_frame, own in _read(model, pairing.predictions, people, every):
             vectors.append(of_frame)
             identities.append(own)
+            frames.append(np.full(len(own), frame))
     except VideoError as error:
         raise ValueError(f"{pairing.predictions}: {error}") from error
-    width = model.config.embedding_dim
+    nothing = np.zeros(0, np.int64)
+    known, seen = (np.concatenate([nothing, *parts]) for parts in (identities, frames))
+    clean = dict(zip(_keys(people), clean_sightings(truth).tolist(), strict=True))
     return KnownEmbeddings(
-        np.concatenate([np.zeros((0, width), np.float16), *vectors]),
-        np.concatenate([np.zeros(0, np.int64), *identities]),
+        np.concatenate([np.zeros((0, model.config.embedding_dim), np.float16), *vectors]),
+        known,
+        seen,
+        np.array([clean[key] for key in zip(seen.tolist(), known.tolist(), strict=True)], bool),
     )
 
 
@@ -143,9 +134,13 @@ def find_boxes(
 
 def _read(
     model: JDE, frames: Path, people: BoxRows, every: int
-) -> Iterator[tuple[FloatArray, IntArray]]:
-    """`(k, D)` float16 vectors and `(k,)` ids, for every frame with people."""
+) -> Iterator[tuple[int, FloatArray, IntArray]]:
+    """Frame, `(k, D)` float16 vectors and `(k,)` ids, for every frame with people."""
     (video,) = find_videos([str(frames)])[0]
     wanted = set(people.frame[people.frame % every == 0].tolist())
     for frame, box, candidates in run_network(model, video, wanted.__contains__):
-        yield person_embeddings(model, candidates, box, people[people.frame == frame])
+        yield frame, *person_embeddings(model, candidates, box, people[people.frame == frame])
+
+
+def _keys(people: BoxRows) -> Iterator[tuple[int, int]]:
+    return zip(people.frame.tolist(), people.track_id.tolist(), strict=True)

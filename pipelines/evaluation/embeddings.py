@@ -6,25 +6,46 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+from numpy.typing import NDArray
 
-from jde_ray.models.boxes import iou_matrix
-from jde_ray.models.metrics.distractors import IOU_THRESHOLD
 from jde_ray.models.metrics.embedding import EmbeddingScores, score_embeddings
-from jde_ray.models.metrics.rows import by_frame
+from jde_ray.models.metrics.embedding_gaps import (
+    FALSE_ACCEPT_RATES,
+    FIVE,
+    GAPS,
+    GapSimilarities,
+    Sightings,
+    compare_by_gap,
+)
+from jde_ray.models.metrics.matching import match_rows
+from jde_ray.models.metrics.switches import overlap_with_others
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.pipelines.evaluation.detections import OVERALL, truth_of
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, read_truth
 from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.formats.detections import read_detections
+from jde_ray.pipelines.formats.mot import GroundTruth
+from jde_ray.pipelines.report.tables import FigureTable
+
+CLEAN_OVERLAP, CLEAN_VISIBILITY = 0.2, 0.5  # most IoU with another person, least visibility
+SIGHTINGS = {"one": 1, "five": FIVE}  # sightings in a mean, by their name in the table
 
 
 @dataclass(frozen=True)
 class KnownEmbeddings:
-    """`(n, D)` float16 embeddings of people, and their `(n,)` ground-truth ids."""
+    """Embeddings of people.
+
+    Attributes:
+        embeddings: `(n, D)` float16.
+        identities: `(n,)` ids in the ground truth.
+        frames: `(n,)` frames from 0; None if unknown, so that nothing is compared by gap.
+        is_clean: `(n,)` whether the person was well visible (`clean_sightings`), likewise.
+    """
 
     embeddings: FloatArray
     identities: IntArray
+    frames: IntArray | None = None
+    is_clean: NDArray[np.bool_] | None = None
 
 
 def collect_embeddings(pairing: Pairing, rules: TruthRules = TruthRules()) -> KnownEmbeddings:
@@ -40,19 +61,23 @@ def collect_embeddings(pairing: Pairing, rules: TruthRules = TruthRules()) -> Kn
             f"{pairing.predictions}: no embeddings, expected files of detections/ of a run whose"
             " network gives them"
         )
-    taken, identities = [], []
-    for _, (i, j) in by_frame(truth.people, found.rows):
-        iou = iou_matrix(truth.people.tlbr[i], found.rows.tlbr[j])
-        iou[iou < IOU_THRESHOLD] = 0
-        rows, columns = linear_sum_assignment(-iou)
-        matched = iou[rows, columns] > 0
-        taken.append(j[columns[matched]])
-        identities.append(truth.people.track_id[i[rows[matched]]])
-    nothing = np.zeros(0, np.int64)
+    people, boxes = match_rows(truth.people, found.rows)
     return KnownEmbeddings(
-        found.embeddings[np.concatenate([nothing, *taken])],
-        np.concatenate([nothing, *identities]),
+        found.embeddings[boxes],
+        truth.people.track_id[people],
+        truth.people.frame[people],
+        clean_sightings(truth)[people],
     )
+
+
+def clean_sightings(truth: GroundTruth) -> NDArray[np.bool_]:
+    """`(n,)` whether each row of `truth.people` shows its person and hardly anybody else.
+
+    The person overlaps every other by an IoU of at most .2, and is visible by at least half where
+    the ground truth says so.
+    """
+    clean: NDArray[np.bool_] = overlap_with_others(truth.people) <= CLEAN_OVERLAP
+    return clean & (truth.visibility >= CLEAN_VISIBILITY)
 
 
 def embedding_scores(known: Mapping[str, KnownEmbeddings]) -> dict[str, EmbeddingScores]:
@@ -76,3 +101,43 @@ def embedding_scores(known: Mapping[str, KnownEmbeddings]) -> dict[str, Embeddin
         vectors, np.concatenate([np.zeros(0, np.int64), *identities])
     )
     return scores
+
+
+def gap_table(known: Mapping[str, KnownEmbeddings]) -> FigureTable | None:
+    """How well embeddings tell people apart by the time between two sightings.
+
+    `OVERALL` takes the sampled pairs of all sequences together, each of people of one sequence.
+
+    Returns:
+        None if the frames of a sequence are unknown.
+    """
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    whole: dict[str, GapSimilarities] = {}
+    for name, one in known.items():
+        if one.frames is None or one.is_clean is None:
+            return None
+        sightings = Sightings(one.embeddings, one.identities, one.frames, one.is_clean)
+        own: dict[str, GapSimilarities] = {}
+        for word, number in SIGHTINGS.items():
+            found = compare_by_gap(sightings, number=number)
+            own |= {f"{word}, {a}-{b}": pairs for (a, b), pairs in zip(GAPS, found, strict=True)}
+        figures[name] = {line: _gap_figures(pairs) for line, pairs in own.items()}
+        whole = {line: whole[line] + pairs if whole else pairs for line, pairs in own.items()}
+    figures[OVERALL] = {line: _gap_figures(pairs) for line, pairs in whole.items()}
+    return FigureTable(
+        "by_gap",
+        "By the frames between two sightings",
+        "sightings, frames",
+        figures,
+        "One sighting against one, or the mean of five clean ones within 20 frames against another "
+        "such mean. TPR: share of the pairs of one person above the threshold that this share of "
+        "the pairs of different people exceeds; pairs: those of one person that were compared.",
+    )
+
+
+def _gap_figures(pairs: GapSimilarities) -> dict[str, float]:
+    rates = {
+        f"TPR@{rate:.0e}".replace("e-0", "e-"): 100 * pairs.accepted(rate)
+        for rate in FALSE_ACCEPT_RATES
+    }
+    return {"AUC": 100 * pairs.area, **rates, "pairs": len(pairs.same)}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jde_ray.models.metrics.tracking import SequenceScores
     from jde_ray.pipelines.evaluation.comparison import Comparison
     from jde_ray.pipelines.evaluation.detections import ImageBoxes
     from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings
     from jde_ray.pipelines.evaluation.ground_truth import TruthRules
     from jde_ray.pipelines.evaluation.pairing import Pairing
     from jde_ray.pipelines.report.scores import Chart
+    from jde_ray.pipelines.report.tables import FigureTable
+
 MOST_CURVE_POINTS = 1000  # per curve in the JSON file
 DIFFERENCE_COLUMNS = (("HOTA", "MOTA", "IDF1"), ("DetA", "AssA", "IDs"))  # between results
 
@@ -29,6 +32,7 @@ class Scored:
         headline: Columns shown large on the page.
         charts: Charts on the page.
         curves: Curves for the JSON file.
+        tables: Further tables.
     """
 
     title: str
@@ -37,6 +41,7 @@ class Scored:
     headline: Sequence[str]
     charts: list[Chart]
     curves: dict[str, Any]
+    tables: list[FigureTable] = field(default_factory=list)
 
 
 def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
@@ -44,7 +49,13 @@ def page_of(scored: Scored, place: str, left_out: list[str]) -> str:
     from jde_ray.pipelines.report.scores import score_page
 
     return score_page(
-        scored.title, place, scored.figures, left_out, scored.charts, headline=scored.headline
+        scored.title,
+        place,
+        scored.figures,
+        left_out,
+        scored.charts,
+        headline=scored.headline,
+        more=scored.tables,
     )
 
 
@@ -81,13 +92,19 @@ def page_of_results(
 
 def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None) -> Scored:
     """Figures of the official kit, and curves over its IoU thresholds."""
-    from jde_ray.models.metrics.hota import ALPHAS
-    from jde_ray.models.metrics.tracking import COUNTS, OVERALL, RATIOS, summarize
     from jde_ray.pipelines.evaluation.pairing import for_each_pairing
     from jde_ray.pipelines.evaluation.tracks import score_pairing
+
+    return show_tracks(for_each_pairing(score_pairing, pairings, rules, address))
+
+
+def show_tracks(own: Mapping[str, SequenceScores], tables: Sequence[FigureTable] = ()) -> Scored:
+    """Figures and curves of tracks from the scores of each sequence."""
+    from jde_ray.models.metrics.hota import ALPHAS
+    from jde_ray.models.metrics.tracking import COUNTS, OVERALL, RATIOS, summarize
     from jde_ray.pipelines.report.scores import tracking_charts
 
-    scores = summarize(for_each_pairing(score_pairing, pairings, rules, address))
+    scores = summarize(own)
     hota = scores[OVERALL].hota
     curves = {"IoU": ALPHAS, "HOTA": hota.hota_curve, "DetA": hota.detection_curve,
               "AssA": hota.association_curve}  # fmt: skip
@@ -98,6 +115,7 @@ def score_tracks(pairings: list[Pairing], rules: TruthRules, address: str | None
         ("HOTA", "MOTA", "IDF1", "IDs"),
         tracking_charts(scores),
         {name: curve.round(6).tolist() for name, curve in curves.items()},
+        list(tables),
     )
 
 
@@ -169,9 +187,9 @@ def score_network(
 
 
 def show_embeddings(known: dict[str, KnownEmbeddings]) -> Scored:
-    """True positive rates over all pairs, by sequence and over all sequences."""
+    """True positive rates over all pairs, and by gap, by sequence and over all sequences."""
     from jde_ray.models.metrics.tracking import OVERALL
-    from jde_ray.pipelines.evaluation.embeddings import embedding_scores
+    from jde_ray.pipelines.evaluation.embeddings import embedding_scores, gap_table
     from jde_ray.pipelines.report.scores import embedding_charts
 
     scores = embedding_scores(known)
@@ -190,4 +208,5 @@ def show_embeddings(known: dict[str, KnownEmbeddings]) -> Scored:
         ("TPR@1e-1", "TPR@1e-3", "embeddings", "people"),
         embedding_charts(scores),
         {},
+        [] if (by_gap := gap_table(known)) is None else [by_gap],
     )

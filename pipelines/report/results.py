@@ -20,7 +20,8 @@ from jde_ray.pipelines.report.charts import (
     line_chart,
     point_chart,
 )
-from jde_ray.pipelines.report.scores import Chart, cell, drawn_of, fill_page, same_hota
+from jde_ray.pipelines.report.scores import Chart, drawn_of, fill_page, same_hota
+from jde_ray.pipelines.report.tables import cell, plain_table
 
 
 def results_page(
@@ -77,7 +78,7 @@ def _results_table(
                 kind = "n best" if result in best[column] else "n"
                 cells += f'<td class="{kind}">{cell(own[column])}</td>'
             lines.append(f"<tr>{cells}</tr>")
-    return _plain_table(first, columns, lines)
+    return plain_table(first, columns, lines)
 
 
 def _differences(differences: Mapping[str, Mapping[str, Difference]]) -> str:
@@ -88,13 +89,7 @@ def _differences(differences: Mapping[str, Mapping[str, Difference]]) -> str:
             for column, one in figures.items()
         )
         lines.append(f"<tr><td>{escape(result)}</td>{cells}</tr>")
-    return _plain_table(["result"], list(next(iter(differences.values()))), lines)
-
-
-def _plain_table(first: Sequence[str], columns: Sequence[str], lines: Sequence[str]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in first)
-    head += "".join(f'<th class="n">{escape(column)}</th>' for column in columns)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return plain_table(["result"], list(next(iter(differences.values()))), lines)
 
 
 def results_charts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -23,6 +22,7 @@ from jde_ray.pipelines.report.charts import (
     line_chart,
     point_chart,
 )
+from jde_ray.pipelines.report.tables import FigureTable, cell, table_card
 
 Scores = TypeVar("Scores")
 MAX_DRAWN = 24  # sequences in a chart; the table has all of them
@@ -46,6 +46,7 @@ def score_page(
     charts: Sequence[Chart],
     subject: str = "sequence",
     headline: Sequence[str] = (),
+    more: Sequence[FigureTable] = (),
 ) -> str:
     """Text of the page; equal inputs give equal text.
 
@@ -57,9 +58,11 @@ def score_page(
         charts: Charts below the table.
         subject: Heading of the column that names the lines.
         headline: Columns whose last figure is shown large above the table.
+        more: Further tables.
     """
     table = _table(figures, left_out, subject)
     tables = f'<section class="card scroll" style="margin-top: 20px">{table}</section>'
+    tables += "".join(map(table_card, more))
     return fill_page(title, place, _tiles(figures, headline), tables, charts)
 
 
@@ -104,13 +107,6 @@ def _table(
         f"<table><thead><tr><th>{escape(subject)}</th>{head}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table>"
     )
-
-
-def cell(value: float) -> str:
-    """A figure as tables show it: a ratio in tenths of a percent, a count whole."""
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.1f}"
-    return f"{value:,}"
 
 
 def _chart(chart: Chart) -> str:

@@ -59,7 +59,7 @@ def draw_tracks(
     image: Image,
     track_ids: IntArray,
     tlbr: FloatArray,
-    scores: FloatArray,
+    scores: FloatArray | None,
     trails: Mapping[int, Sequence[Point]] | None = None,
     caption: str = "",
 ) -> Image:
@@ -69,7 +69,7 @@ def draw_tracks(
         image: `(H, W, 3)` uint8 RGB.
         track_ids: `(n,)` ids.
         tlbr: `(n, 4)` corners in pixels.
-        scores: `(n,)` in [0, 1].
+        scores: `(n,)` in [0, 1], written beside the ids; None to write the ids alone.
         trails: Foot points by track id, oldest first; those of the given tracks are drawn.
         caption: Text in the upper left corner.
     """
@@ -82,7 +82,7 @@ def draw_tracks(
         track_id, corners = int(track_ids[i]), np.round(tlbr[i] * 8).astype(int).tolist()
         colour = track_colour(track_id)
         cv2.rectangle(canvas, corners[:2], corners[2:], colour, line, cv2.LINE_AA, 3)
-        text = f"{track_id}  {scores[i]:.2f}"
+        text = str(track_id) if scores is None else f"{track_id}  {scores[i]:.2f}"
         _draw_label(canvas, text, (float(tlbr[i, 0]), float(tlbr[i, 1])), colour)
     if caption:
         _draw_label(canvas, caption, (4.0, 1e9), (24, 24, 24), at_top=True)

@@ -9,9 +9,9 @@ from jde_ray.pipelines.evaluation.detections import detection_scores
 from jde_ray.pipelines.evaluation.embedding_protocol import (
     PUBLISHED_SCORE,
     find_boxes,
-    find_frames,
     sample_embeddings,
 )
+from jde_ray.pipelines.evaluation.frame_sources import find_frames
 from jde_ray.pipelines.evaluation.pairing import Pairing
 
 SCENE = StreetScene(seed=3, width=640, height=360, frames_per_second=2.0, num_frames=4)

@@ -1,0 +1,121 @@
+"""The arguments and options of `jde eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Tracks = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TRACKS",
+        show_default=False,
+        help="OUT of a run (also s3://), a folder of its Parquet files, or MOT text files from "
+        "any tracker. Several are scored side by side and compared with the first.",
+    ),
+]
+Truth = Annotated[
+    Path,
+    typer.Option(
+        metavar="GT",
+        show_default=False,
+        help="Ground truth: a MOTChallenge tree (NAME/gt/gt.txt), NAME.gt.txt files, Parquet files "
+        "like those in tracks/, or one file.",
+    ),
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")
+]
+Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores as CSV.")]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Skip sequences without ground truth.")
+]
+BenchmarkName = Annotated[
+    str,
+    typer.Option(
+        "--benchmark",
+        metavar="auto|MOT15|MOT16|MOT17|MOT20",
+        help="Benchmark whose rules for distractors apply; auto goes by columns and folders.",
+    ),
+]
+MinVisibility = Annotated[
+    float,
+    typer.Option(
+        help="Ignore people who are less visible than this (0 to 1): they are neither hits nor "
+        "misses. The benchmarks count everyone."
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local|auto|HOST:PORT",
+        help=r"Ray to score on, one task per sequence. \[default: this process for up to 16 "
+        "sequences]",
+    ),
+]
+PerSequence = Annotated[
+    bool,
+    typer.Option(
+        "--per-sequence",
+        metavar="",
+        help="Show every sequence of several results; those of a single one are always shown.",
+    ),
+]
+Html = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts.")
+]
+OfDetections = Annotated[
+    bool,
+    typer.Option(
+        "--detections",
+        help="Score detections instead of tracks: average precision of OUT/detections (written by "
+        "--save-detections) or MOT det.txt files. With --weights, score a network by the "
+        "published protocol.",
+    ),
+]
+OfEmbeddings = Annotated[
+    bool,
+    typer.Option(
+        "--embeddings",
+        help="Score embeddings instead of tracks: how well those in OUT/detections tell people "
+        "apart. With --weights, score a network's embeddings at the ground truth's boxes.",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|PATH",
+        show_default=False,
+        help="Network to score with --detections or --embeddings. TRACKS is then a folder of "
+        "frames.",
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WxH",
+        show_default=False,
+        help="Input size of that network, if its file does not state one.",
+    ),
+]
+Every = Annotated[int, typer.Option(min=1, help="With --weights: use every n-th frame.")]
+FailuresOut = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="OUT",
+        show_default=False,
+        help="Show where identities break, too: the best ids that are possible at these boxes, "
+        "every switch, who is found. Writes index.html, failures.json and switches.csv into OUT.",
+    ),
+]
+FramesPlace = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PLACE",
+        show_default=False,
+        help=r"With --failures: videos or image folders by the name of their sequence. "
+        r"\[default: img1/ beside the ground truth]",
+    ),
+]
