@@ -1,0 +1,148 @@
+"""How much two stretches of a video speak for one person, by their embeddings.
+
+The scale is the video's own: stretches of one track show one person (mostly), people who are in
+view together are different ones. A logistic regression between the two gives a log-likelihood
+ratio, whatever network the embeddings come from and however fast a person's looks change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.models.tracking.postprocessing.glimpses import Glimpses, distance, unit
+
+NEAR = 3  # glimpses beside a gap that are compared with those on its other side
+_SAMPLES = 2500  # pairs of stretches of one track that the regression sees
+_LONGEST = 40  # glimpses in a sampled stretch
+_FEWEST = 50  # pairs of each kind; below, the coefficients stay as they are
+_PULL = 1e-3  # towards the usual coefficients, per pair
+# of six sequences with the embeddings of the shipped network; only where a video has few pairs
+_USUAL = np.array([4.7, -4.5, -2.5, -0.3, 1.0, -0.5])
+
+
+@dataclass(frozen=True)
+class AppearanceEvidence:
+    """Log-likelihood ratio of two stretches showing one person or two.
+
+    Attributes:
+        weights: `(6,)` of 1, the distance near the gap, the distance of the whole stretches, and
+            of each of these times the logarithm of the gap in seconds.
+    """
+
+    weights: FloatArray
+
+    def ratio(self, near: FloatArray, whole: FloatArray, gap_s: FloatArray) -> FloatArray:
+        """`(n,)` natural logarithms; above 0 speaks for one person.
+
+        Args:
+            near: `(n,)` distances of the means of the glimpses next to the gap.
+            whole: `(n,)` distances of the means of the whole stretches.
+            gap_s: `(n,)` seconds between them.
+        """
+        result: FloatArray = _features(near, whole, gap_s) @ self.weights
+        return result
+
+
+def calibrate(glimpses: Glimpses, pieces: IntArray, frames_per_second: float) -> AppearanceEvidence:
+    """Learn from a video what distances one person has, and what distances two.
+
+    Args:
+        glimpses: With embeddings.
+        pieces: `(p, 2)` first glimpse of each stretch that shows one person, and the one after its
+            last.
+        frames_per_second: Rate of the video.
+    """
+    same, other = _sample(glimpses, pieces)
+    if min(len(same), len(other)) < _FEWEST:
+        return AppearanceEvidence(_USUAL)
+    features = np.concatenate(
+        [_measure(glimpses, pairs, frames_per_second) for pairs in (same, other)]
+    )
+    is_same = np.append(np.ones(len(same)), np.zeros(len(other)))
+    share = np.where(is_same == 1, 0.5 / len(same), 0.5 / len(other))
+    return AppearanceEvidence(_logistic(features, is_same, share))
+
+
+def _features(near: FloatArray, whole: FloatArray, gap_s: FloatArray) -> FloatArray:
+    time = np.log(np.asarray(gap_s, np.float64) + 0.1)
+    columns = [np.ones_like(time), near, whole, time, near * time, whole * time]
+    return np.stack(columns, axis=-1)
+
+
+def _sample(glimpses: Glimpses, pieces: IntArray) -> tuple[IntArray, IntArray]:
+    """Quadruples of glimpses: a stretch `[a, b)`, and one after it `[c, d)`.
+
+    In the first array both are of one piece; in the second the later one is of another piece that
+    is in view at the same time as the first piece.
+    """
+    none = np.zeros((0, 4), np.int64)
+    length = pieces[:, 1] - pieces[:, 0]
+    chance = np.maximum(length - 1, 0).astype(np.float64)
+    if not chance.sum():
+        return none, none
+    dice = np.random.default_rng(0)
+    u = dice.random((6, _SAMPLES))
+    piece = dice.choice(len(pieces), _SAMPLES, p=chance / chance.sum())
+    low, high = pieces[piece].T
+
+    def part(share: FloatArray, most: IntArray) -> IntArray:
+        chosen: IntArray = np.floor(share * most).astype(np.int64)
+        return chosen
+
+    b = low + 1 + part(u[0], high - low - 1)
+    # gaps of all lengths: uniform on a logarithmic scale
+    c = b + np.floor(np.exp(u[1] * np.log(high - b))).astype(np.int64) - 1
+    a = b - 1 - part(u[2], np.minimum(b - low, _LONGEST))
+    same = np.stack([a, b, c, c + 1 + part(u[3], np.minimum(high - c, _LONGEST))], axis=1)
+
+    by_time = np.argsort(glimpses.first_frame, kind="stable")
+    times = glimpses.first_frame[by_time]
+    first = np.searchsorted(times, glimpses.first_frame[c], "left")
+    after = np.searchsorted(times, glimpses.last_frame[c], "right")
+    other = by_time[np.minimum(first + part(u[4], after - first), len(times) - 1)]
+    of_glimpse = np.repeat(np.arange(len(pieces)), length)
+    valid = (of_glimpse[other] != piece) & (
+        glimpses.first_frame[other] > glimpses.last_frame[b - 1]
+    )
+    valid &= glimpses.first_frame[other] <= glimpses.last_frame[high - 1]
+    most = np.minimum(pieces[of_glimpse[other], 1] - other, _LONGEST)
+    different = np.stack([a, b, other, other + 1 + part(u[5], most)], axis=1)
+    return same, different[valid]
+
+
+def _measure(glimpses: Glimpses, pairs: IntArray, frames_per_second: float) -> FloatArray:
+    """`(n, 6)` features of quadruples."""
+    a, b, c, d = pairs.T
+    sums = glimpses.sums
+    assert sums is not None  # noqa: S101
+    near = [
+        distance(mean_of(sums, max(i, j - NEAR), j), mean_of(sums, k, min(m, k + NEAR)))
+        for i, j, k, m in pairs.tolist()
+    ]
+    whole = [
+        distance(mean_of(sums, i, j), mean_of(sums, k, m)) for i, j, k, m in pairs.tolist()
+    ]
+    gap_s = (glimpses.first_frame[c] - glimpses.last_frame[b - 1]) / frames_per_second
+    return _features(np.array(near), np.array(whole), gap_s)
+
+
+def mean_of(sums: FloatArray, start: int, end: int) -> FloatArray:
+    """`(D,)` unit vector: mean direction of the glimpses from `start` to before `end`."""
+    return unit(sums[start:end].sum(axis=0, dtype=np.float64))
+
+
+def _logistic(features: FloatArray, is_same: FloatArray, share: FloatArray) -> FloatArray:
+    """Coefficients of a logistic regression, by Newton's method, pulled towards the usual ones."""
+    weights = _USUAL.copy()
+    for _ in range(30):
+        chance = 1 / (1 + np.exp(-np.clip(features @ weights, -30, 30)))
+        slope = features.T @ (share * (is_same - chance)) - _PULL * (weights - _USUAL)
+        curvature = (features * (share * chance * (1 - chance))[:, None]).T @ features
+        step = np.linalg.solve(curvature + _PULL * np.eye(len(weights)), slope)
+        weights = weights + step
+        if np.abs(step).max() < 1e-6:
+            break
+    return weights
