@@ -1,13 +1,14 @@
 """Merging chains of pieces over a whole video: agglomeration, the surest pair first.
 
-Two chains may be merged if nobody would be in two places at once. What speaks for it is summed over
-the places in time where the one would meet the other, and the means of all that is known of both are
+Two chains may be merged if nobody would be in two places at once. The evidence is summed over the
+moments at which one chain would pass to the other, and the means of all that is known of both are
 compared. After every merge the pairs of the new chain are judged anew.
 """
 
 from __future__ import annotations
 
 import heapq
+from itertools import pairwise
 
 import numpy as np
 
@@ -109,8 +110,10 @@ class _Agglomeration:
                 heapq.heappush(self._heap, (-total, pair))
 
     def _meet(self, a: int, b: int) -> _Meeting | None:
-        """Contacts between two chains, and contacts within each that they end; None if both are
-        somewhere at once."""
+        """Contacts between two chains, and the contacts within each that those replace.
+
+        None if both are somewhere at once.
+        """
         one, two = self._chains[a], self._chains[b]
         first, last = self._evidence.first, self._evidence.last
         if last[one[-1]] < first[two[0]]:
@@ -125,7 +128,7 @@ class _Agglomeration:
         changes = np.flatnonzero(side[1:] != side[:-1])
         new = [(int(pieces[k]), int(pieces[k + 1])) for k in changes]
         old = []
-        for left, right in zip(changes[:-1], changes[1:], strict=True):
+        for left, right in pairwise(changes):
             # between two changes lies a stretch of one side, within a gap of the other
             old.append((int(pieces[left]), int(pieces[right + 1])))
         return new, old

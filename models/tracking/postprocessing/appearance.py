@@ -18,7 +18,7 @@ NEAR = 3  # glimpses beside a gap that are compared with those on its other side
 _SAMPLES = 2500  # pairs of stretches of one track that the regression sees
 _LONGEST = 40  # glimpses in a sampled stretch
 _FEWEST = 50  # pairs of each kind; below, the coefficients stay as they are
-_PULL = 1e-3  # towards the usual coefficients, per pair
+_PULL = 1e-4  # towards the usual coefficients, per pair
 # of six sequences with the embeddings of the shipped network; only where a video has few pairs
 _USUAL = np.array([4.7, -4.5, -2.5, -0.3, 1.0, -0.5])
 
@@ -30,9 +30,12 @@ class AppearanceEvidence:
     Attributes:
         weights: `(6,)` of 1, the distance near the gap, the distance of the whole stretches, and
             of each of these times the logarithm of the gap in seconds.
+        most: Greatest ratio. Of n pairs of people none was ever so much alike, so that less than
+            3 / n are (the rule of three); no distance says more than that.
     """
 
     weights: FloatArray
+    most: float
 
     def ratio(self, near: FloatArray, whole: FloatArray, gap_s: FloatArray) -> FloatArray:
         """`(n,)` natural logarithms; above 0 speaks for one person.
@@ -42,7 +45,7 @@ class AppearanceEvidence:
             whole: `(n,)` distances of the means of the whole stretches.
             gap_s: `(n,)` seconds between them.
         """
-        result: FloatArray = _features(near, whole, gap_s) @ self.weights
+        result: FloatArray = np.minimum(_features(near, whole, gap_s) @ self.weights, self.most)
         return result
 
 
@@ -56,14 +59,16 @@ def calibrate(glimpses: Glimpses, pieces: IntArray, frames_per_second: float) ->
         frames_per_second: Rate of the video.
     """
     same, other = _sample(glimpses, pieces)
+    ids = glimpses.track_id[other[:, [0, 2]]]
+    most = float(np.log(max(len(np.unique(np.sort(ids, axis=1), axis=0)), _FEWEST) / 3))
     if min(len(same), len(other)) < _FEWEST:
-        return AppearanceEvidence(_USUAL)
+        return AppearanceEvidence(_USUAL, most)
     features = np.concatenate(
         [_measure(glimpses, pairs, frames_per_second) for pairs in (same, other)]
     )
     is_same = np.append(np.ones(len(same)), np.zeros(len(other)))
     share = np.where(is_same == 1, 0.5 / len(same), 0.5 / len(other))
-    return AppearanceEvidence(_logistic(features, is_same, share))
+    return AppearanceEvidence(_logistic(features, is_same, share), most)
 
 
 def _features(near: FloatArray, whole: FloatArray, gap_s: FloatArray) -> FloatArray:
@@ -115,23 +120,28 @@ def _sample(glimpses: Glimpses, pieces: IntArray) -> tuple[IntArray, IntArray]:
 
 def _measure(glimpses: Glimpses, pairs: IntArray, frames_per_second: float) -> FloatArray:
     """`(n, 6)` features of quadruples."""
+    assert glimpses.sums is not None  # noqa: S101
     a, b, c, d = pairs.T
-    sums = glimpses.sums
-    assert sums is not None  # noqa: S101
-    near = [
-        distance(mean_of(sums, max(i, j - NEAR), j), mean_of(sums, k, min(m, k + NEAR)))
-        for i, j, k, m in pairs.tolist()
-    ]
-    whole = [
-        distance(mean_of(sums, i, j), mean_of(sums, k, m)) for i, j, k, m in pairs.tolist()
+    means = [
+        unit(sum_ranges(glimpses.sums, start, end))
+        for start, end in (
+            (np.maximum(a, b - NEAR), b),
+            (c, np.minimum(d, c + NEAR)),
+            (a, b),
+            (c, d),
+        )
     ]
     gap_s = (glimpses.first_frame[c] - glimpses.last_frame[b - 1]) / frames_per_second
-    return _features(np.array(near), np.array(whole), gap_s)
+    return _features(distance(means[0], means[1]), distance(means[2], means[3]), gap_s)
 
 
-def mean_of(sums: FloatArray, start: int, end: int) -> FloatArray:
-    """`(D,)` unit vector: mean direction of the glimpses from `start` to before `end`."""
-    return unit(sums[start:end].sum(axis=0, dtype=np.float64))
+def sum_ranges(sums: FloatArray, start: IntArray, end: IntArray) -> FloatArray:
+    """`(n, D)` sums of the rows from each start to before each end; ranges may overlap."""
+    total = np.zeros((len(start), sums.shape[1]))
+    for offset in range(int((end - start).max(initial=0))):
+        rows = np.flatnonzero(start + offset < end)
+        total[rows] += sums[start[rows] + offset]
+    return total
 
 
 def _logistic(features: FloatArray, is_same: FloatArray, share: FloatArray) -> FloatArray:

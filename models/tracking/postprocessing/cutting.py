@@ -17,6 +17,7 @@ from jde_ray.models.tracking.postprocessing.appearance import (
     NEAR,
     AppearanceEvidence,
     calibrate,
+    sum_ranges,
 )
 from jde_ray.models.tracking.postprocessing.glimpses import Glimpses, distance, unit
 
@@ -76,7 +77,9 @@ def _changes(
     for first, end in _ranges(begins).tolist():
         if end - first < 2:
             continue
-        total = np.concatenate([np.zeros((1, sums.shape[1])), np.cumsum(sums[first:end], axis=0, dtype=np.float64)])
+        total = np.concatenate(
+            [np.zeros((1, sums.shape[1])), np.cumsum(sums[first:end], axis=0, dtype=np.float64)]
+        )
         at = np.arange(1, end - first)
         low, high = np.maximum(0, at - NEAR), np.minimum(end - first, at + NEAR)
         apart = distance(unit(total[at] - total[low]), unit(total[high] - total[at]))
@@ -89,9 +92,7 @@ def _changes(
     return found
 
 
-def _pieces(
-    glimpses: Glimpses, begins: NDArray[np.bool_], after_gap: NDArray[np.bool_]
-) -> Pieces:
+def _pieces(glimpses: Glimpses, begins: NDArray[np.bool_], after_gap: NDArray[np.bool_]) -> Pieces:
     ranges = _ranges(begins)
     rows = np.zeros_like(ranges)
     if len(ranges):
@@ -105,12 +106,10 @@ def _ranges(begins: NDArray[np.bool_]) -> IntArray:
     return np.stack([start, np.append(start[1:], len(begins))[: len(start)]], axis=1)
 
 
-def piece_means(
-    sums: FloatArray, pieces: Pieces
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def piece_means(sums: FloatArray, pieces: Pieces) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Of each piece `(p, D)` unit means of its first and last few glimpses, and its sum."""
-    ranges = pieces.glimpses.tolist()
-    head = np.array([sums[a : min(b, a + NEAR)].sum(axis=0) for a, b in ranges])
-    tail = np.array([sums[max(a, b - NEAR) : b].sum(axis=0) for a, b in ranges])
-    whole = np.array([sums[a:b].sum(axis=0) for a, b in ranges])
+    start, end = pieces.glimpses.T
+    head = sum_ranges(sums, start, np.minimum(end, start + NEAR))
+    tail = sum_ranges(sums, np.maximum(start, end - NEAR), end)
+    whole = np.add.reduceat(sums, start, axis=0) if len(start) else sums[:0]
     return unit(head), unit(tail), whole

@@ -1,10 +1,10 @@
 """Linking: whose are the pieces of a video's tracks?
 
-Every pair of pieces that may follow each other has a log-likelihood ratio: of motion, which speaks in
-short gaps, of appearance, and of the chance that somebody comes back after such a time. Short gaps
-are closed first, all at once, by the assignment with the greatest sum. The chains that result have
-better means; they are merged by agglomeration over the whole video, the surest first. Nobody is
-ever twice in a frame.
+Every pair of pieces that may follow each other has a log-likelihood ratio: of motion, which speaks
+in short gaps, of appearance, and of the chance that somebody comes back after such a time. Short
+gaps are closed first, all at once, by the assignment with the greatest sum. The chains that result
+have better means; they are merged by agglomeration over the whole video, the surest first. Nobody
+is ever twice in a frame.
 """
 
 from __future__ import annotations

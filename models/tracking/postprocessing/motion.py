@@ -77,7 +77,8 @@ def observe(tracks: Trajectories, pieces: IntArray, frames_per_second: float) ->
 
     Args:
         tracks: Tracks of the video, at least one row.
-        pieces: `(p, 2)` first row of each stretch that shows one person, and the row after its last.
+        pieces: `(p, 2)` first row of each stretch that shows one person, and the one after its
+            last.
         frames_per_second: Rate of the video.
     """
     before, after = _velocities(tracks, pieces, max(3, round(_VELOCITY_S * frames_per_second)))
