@@ -9,8 +9,6 @@ import numpy as np
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
 
-WIDTH = 16  # of the embeddings
-
 
 @dataclass
 class Crowd:
@@ -18,9 +16,11 @@ class Crowd:
 
     Args:
         noise: Of the embeddings, whose people are orthogonal.
+        width: Of the embeddings: the number of people there can be.
     """
 
     noise: float = 0.15
+    width: int = 16
     rows: list[tuple[int, int, int, float, float]] = field(default_factory=list)
     _dice: np.random.Generator = field(default_factory=lambda: np.random.default_rng(5))
 
@@ -36,8 +36,8 @@ class Crowd:
         frame, track_id, person, x, y = np.array(self.rows, float).T
         jitter = self._dice.normal(0, 0.3, (len(frame), 4))
         tlbr = np.stack([x, y, x + 20, y + 40], axis=1) + jitter
-        looks = np.eye(WIDTH)[person.astype(int)]
-        looks = looks + self.noise * self._dice.normal(size=(len(frame), WIDTH))
+        looks = np.eye(self.width)[person.astype(int)]
+        looks = looks + self.noise * self._dice.normal(size=(len(frame), self.width))
         rows = np.arange(len(frame)) if order is None else order
         tracks = Trajectories.sort(
             frame.astype(np.int64)[rows],

@@ -17,6 +17,7 @@ from jde_ray.models.tracking.postprocessing.glimpses import Glimpses, distance, 
 NEAR = 3  # glimpses beside a gap that are compared with those on its other side
 _SAMPLES = 2500  # pairs of stretches of one track that the regression sees
 _LONGEST = 40  # glimpses in a sampled stretch
+_RULE = 3.0  # of three: of n without an exception, less than 3 / n are exceptions (at 95 %)
 _FEWEST = 50  # pairs of each kind; below, the coefficients stay as they are
 _PULL = 1e-4  # towards the usual coefficients, per pair
 # of six sequences with the embeddings of the shipped network; only where a video has few pairs
@@ -60,7 +61,7 @@ def calibrate(glimpses: Glimpses, pieces: IntArray, frames_per_second: float) ->
     """
     same, other = _sample(glimpses, pieces)
     ids = glimpses.track_id[other[:, [0, 2]]]
-    most = float(np.log(max(len(np.unique(np.sort(ids, axis=1), axis=0)), _FEWEST) / 3))
+    most = float(np.log(max(len(np.unique(np.sort(ids, axis=1), axis=0)), _FEWEST) / _RULE))
     if min(len(same), len(other)) < _FEWEST:
         return AppearanceEvidence(_USUAL, most)
     features = np.concatenate(

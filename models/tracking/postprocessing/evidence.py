@@ -13,7 +13,8 @@ from jde_ray.models.tracking.postprocessing.glimpses import distance, unit
 from jde_ray.models.tracking.postprocessing.motion import MotionEvidence, in_heights
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
 
-_MOTION_S = 2.0  # in gaps of this many seconds motion counts 1/e
+_MOTION_S = 2.0  # in gaps of this many seconds a likely place counts 1/e
+_ODD_PLACE_S = 10.0  # ... and an unlikely one
 _REACH, _SPEED = 1.0, 3.0  # heights, and heights per second, that somebody may move in a gap
 _LEAST_MOTION = -8.0  # boxes of half-hidden people jump: motion alone rules nothing out
 
@@ -107,8 +108,9 @@ class Evidence:
         possible = (gap > 0) & (gap <= settings.max_gap_s)
         possible &= in_heights(self._tracks, last, first) <= _REACH + _SPEED * gap
         moved = np.maximum(self._motion.ratio(last, first), _LEAST_MOTION)
-        # people come and go in the same places, so a likely place says little after a while
-        moved = np.where(moved > 0, moved * np.exp(-gap / _MOTION_S), moved)
+        # people come and go in the same places, so a likely place says little after a while; an
+        # unlikely one says something for longer
+        moved = moved * np.exp(-gap / np.where(moved > 0, _MOTION_S, _ODD_PLACE_S))
         odds = moved - settings.doubt - settings.absence * np.log1p(np.maximum(gap, 0))
         odds += self._trust * (self.continues[after] & (after == before + 1))
         result: FloatArray = np.where(possible, odds, -np.inf)

@@ -52,17 +52,27 @@ def test_a_track_that_changes_to_another_person_without_a_gap_is_cut() -> None:
     assert sorted(len(shown) for shown in people_by_id(after, person).values()) == [1] * 6
 
 
-def test_who_comes_back_after_minutes_keeps_the_id() -> None:
-    crowd = Crowd()
-    bystanders(crowd, 1800)
-    crowd.walk(8, 20, range(100), 50)
-    crowd.walk(9, 21, range(600, 700), 60)  # somebody else, in the same place
-    crowd.walk(8, 22, range(1500, 1600), 700)
+def test_who_looks_like_nobody_else_keeps_the_id_after_a_while() -> None:
+    crowd = Crowd(width=48)
+    for number in range(40):  # so many that a likeness means something
+        crowd.walk(number, 100 + number, range(130), 200.0 * number, y=300)
+    crowd.walk(45, 20, range(40), 50)
+    crowd.walk(46, 21, range(50, 80), 60)  # somebody else, in the same place
+    crowd.walk(45, 22, range(90, 130), 120)
     after, person = joined(crowd)
-    assert ids_by_person(after, person)[8] == {20}
-    assert ids_by_person(after, person)[9] == {21}
-    strict, person = joined(crowd, max_gap_s=60)
-    assert ids_by_person(strict, person)[8] == {20, 22}
+    assert ids_by_person(after, person)[45] == {20}
+    assert ids_by_person(after, person)[46] == {21}
+    strict, person = joined(crowd, max_gap_s=4)
+    assert ids_by_person(strict, person)[45] == {20, 22}
+
+
+def test_among_few_people_no_likeness_is_proof() -> None:
+    crowd = Crowd()
+    bystanders(crowd)
+    crowd.walk(8, 20, range(40), 50)
+    crowd.walk(8, 22, range(160, 200), 120)
+    after, person = joined(crowd)
+    assert ids_by_person(after, person)[8] == {20, 22}
 
 
 def test_nobody_comes_back_from_where_they_cannot_be() -> None:
