@@ -12,7 +12,6 @@ from fakes import Script
 
 from jde_ray.jobs import cli
 from jde_ray.jobs import track as track_job
-from jde_ray.jobs.console.messages import ConsoleConfig
 from jde_ray.jobs.console.options import Settings
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.tracking import offline, reference
@@ -28,7 +27,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def check(values: dict) -> Settings:
         built = track_job.build_settings(values)
-        return Settings(fakes.CONFIG, ResourceConfig(), built.outputs, ConsoleConfig())
+        return Settings(fakes.CONFIG, ResourceConfig(), built.outputs, built.console)
 
     monkeypatch.setattr(offline, "track", run)
     monkeypatch.setattr(track_job, "check_weights", check)

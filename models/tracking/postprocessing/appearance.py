@@ -19,6 +19,7 @@ _SAMPLES = 2500  # pairs of stretches of one track that the regression sees
 _LONGEST = 40  # glimpses in a sampled stretch
 _RULE = 3.0  # of three: of n without an exception, less than 3 / n are exceptions (at 95 %)
 _FEWEST = 50  # pairs of each kind; below, the coefficients stay as they are
+_LEAST = -10.0  # where no pair lies between the two, the regression is steep
 _PULL = 1e-4  # towards the usual coefficients, per pair
 # of six sequences with the embeddings of the shipped network; only where a video has few pairs
 _USUAL = np.array([4.7, -4.5, -2.5, -0.3, 1.0, -0.5])
@@ -46,7 +47,9 @@ class AppearanceEvidence:
             whole: `(n,)` distances of the means of the whole stretches.
             gap_s: `(n,)` seconds between them.
         """
-        result: FloatArray = np.minimum(_features(near, whole, gap_s) @ self.weights, self.most)
+        result: FloatArray = np.clip(
+            _features(near, whole, gap_s) @ self.weights, _LEAST, self.most
+        )
         return result
 
 

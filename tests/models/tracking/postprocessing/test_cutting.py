@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from planted_tracks import Crowd
 
+from jde_ray.models.tracking.postprocessing.appearance import _RULE as RULE
 from jde_ray.models.tracking.postprocessing.appearance import calibrate, sum_ranges
 from jde_ray.models.tracking.postprocessing.cutting import cut, piece_means
 from jde_ray.models.tracking.postprocessing.glimpses import take_glimpses
@@ -57,20 +58,16 @@ def test_means_of_a_piece_are_of_its_ends_and_of_all() -> None:
 
 
 def test_a_video_sets_its_own_scale_of_appearance() -> None:
-    """The same distance speaks for one person where looks are noisy, and against it elsewhere."""
-    ratios = []
-    for noise in (0.05, 0.6):
+    """What is far for one embedding is near for another."""
+    for noise, near, far in ((0.05, 0.1, 0.6), (0.6, 0.6, 1.3)):
         tracks, looks, _ = crowd_of(8, noise).build()
         glimpses = take_glimpses(tracks, looks)
         whole = np.stack([np.arange(0, 240, 30), np.arange(30, 270, 30)], axis=1)
         evidence = calibrate(glimpses, whole, 10)
-        gap_s = np.array([1.0])
-        assert evidence.ratio(NEAR, NEAR, gap_s)[0] > 0 > evidence.ratio(FAR, FAR, gap_s)[0]
-        assert evidence.ratio(0 * NEAR, 0 * NEAR, gap_s)[0] <= evidence.most
-        assert evidence.most == pytest.approx(np.log(50 / 3))  # 28 pairs are too few to count
-        middle = np.array([0.8])
-        ratios.append(evidence.ratio(middle, middle, gap_s)[0])
-    assert ratios[0] < ratios[1]
+        same, other, gap_s = np.array([near]), np.array([far]), np.array([1.0])
+        assert evidence.ratio(same, same, gap_s)[0] > 0 > evidence.ratio(other, other, gap_s)[0]
+        assert evidence.ratio(0 * same, 0 * same, gap_s)[0] <= evidence.most
+        assert evidence.most == pytest.approx(np.log(50 / RULE))  # 28 pairs are too few to count
 
 
 def test_walks_go_on_and_people_do_not_jump() -> None:
