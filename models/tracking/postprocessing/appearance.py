@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
 
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.postprocessing.glimpses import Glimpses, distance, unit
@@ -17,7 +18,6 @@ from jde_ray.models.tracking.postprocessing.glimpses import Glimpses, distance, 
 NEAR = 3  # glimpses beside a gap that are compared with those on its other side
 _SAMPLES = 2500  # pairs of stretches of one track that the regression sees
 _LONGEST = 40  # glimpses in a sampled stretch
-_RULE = 3.0  # of three: of n without an exception, less than 3 / n are exceptions (at 95 %)
 _FEWEST = 50  # pairs of each kind; below, the coefficients stay as they are
 _LEAST = -10.0  # where no pair lies between the two, the regression is steep
 _PULL = 1e-4  # towards the usual coefficients, per pair
@@ -32,8 +32,8 @@ class AppearanceEvidence:
     Attributes:
         weights: `(6,)` of 1, the distance near the gap, the distance of the whole stretches, and
             of each of these times the logarithm of the gap in seconds.
-        most: Greatest ratio. Of n pairs of people none was ever so much alike, so that less than
-            3 / n are (the rule of three); no distance says more than that.
+        most: Greatest ratio: log(n) of the n pairs of people that the video shows together. Their
+            distances cannot tell what is rarer than 1 / n.
     """
 
     weights: FloatArray
@@ -64,7 +64,7 @@ def calibrate(glimpses: Glimpses, pieces: IntArray, frames_per_second: float) ->
     """
     same, other = _sample(glimpses, pieces)
     ids = glimpses.track_id[other[:, [0, 2]]]
-    most = float(np.log(max(len(np.unique(np.sort(ids, axis=1), axis=0)), _FEWEST) / _RULE))
+    most = float(np.log(max(len(np.unique(np.sort(ids, axis=1), axis=0)), _FEWEST)))
     if min(len(same), len(other)) < _FEWEST:
         return AppearanceEvidence(_USUAL, most)
     features = np.concatenate(
@@ -97,28 +97,29 @@ def _sample(glimpses: Glimpses, pieces: IntArray) -> tuple[IntArray, IntArray]:
     piece = dice.choice(len(pieces), _SAMPLES, p=chance / chance.sum())
     low, high = pieces[piece].T
 
-    def part(share: FloatArray, most: IntArray) -> IntArray:
-        chosen: IntArray = np.floor(share * most).astype(np.int64)
+    def length_of(share: FloatArray, most: IntArray) -> IntArray:
+        """1 to `most`, of all orders of magnitude alike, as pieces and gaps are."""
+        chosen: IntArray = np.floor((np.minimum(most, _LONGEST) + 0.999) ** share).astype(np.int64)
         return chosen
 
-    b = low + 1 + part(u[0], high - low - 1)
-    # gaps of all lengths: uniform on a logarithmic scale
-    c = b + np.floor(np.exp(u[1] * np.log(high - b))).astype(np.int64) - 1
-    a = b - 1 - part(u[2], np.minimum(b - low, _LONGEST))
-    same = np.stack([a, b, c, c + 1 + part(u[3], np.minimum(high - c, _LONGEST))], axis=1)
+    b = low + 1 + np.floor(u[0] * (high - low - 1)).astype(np.int64)
+    c = b - 1 + np.floor((high - b + 0.999) ** u[1]).astype(np.int64)
+    a = b - length_of(u[2], b - low)
+    same = np.stack([a, b, c, c + length_of(u[3], high - c)], axis=1)
 
     by_time = np.argsort(glimpses.first_frame, kind="stable")
     times = glimpses.first_frame[by_time]
     first = np.searchsorted(times, glimpses.first_frame[c], "left")
     after = np.searchsorted(times, glimpses.last_frame[c], "right")
-    other = by_time[np.minimum(first + part(u[4], after - first), len(times) - 1)]
+    chosen = first + np.floor(u[4] * (after - first)).astype(np.int64)
+    other = by_time[np.minimum(chosen, len(times) - 1)]
     of_glimpse = np.repeat(np.arange(len(pieces)), length)
     valid = (of_glimpse[other] != piece) & (
         glimpses.first_frame[other] > glimpses.last_frame[b - 1]
     )
     valid &= glimpses.first_frame[other] <= glimpses.last_frame[high - 1]
-    most = np.minimum(pieces[of_glimpse[other], 1] - other, _LONGEST)
-    different = np.stack([a, b, other, other + 1 + part(u[5], most)], axis=1)
+    end = other + length_of(u[5], pieces[of_glimpse[other], 1] - other)
+    different = np.stack([a, b, other, end], axis=1)
     return same, different[valid]
 
 
@@ -149,14 +150,15 @@ def sum_ranges(sums: FloatArray, start: IntArray, end: IntArray) -> FloatArray:
 
 
 def _logistic(features: FloatArray, is_same: FloatArray, share: FloatArray) -> FloatArray:
-    """Coefficients of a logistic regression, by Newton's method, pulled towards the usual ones."""
-    weights = _USUAL.copy()
-    for _ in range(30):
-        chance = 1 / (1 + np.exp(-np.clip(features @ weights, -30, 30)))
-        slope = features.T @ (share * (is_same - chance)) - _PULL * (weights - _USUAL)
-        curvature = (features * (share * chance * (1 - chance))[:, None]).T @ features
-        step = np.linalg.solve(curvature + _PULL * np.eye(len(weights)), slope)
-        weights = weights + step
-        if np.abs(step).max() < 1e-6:
-            break
+    """Coefficients of a logistic regression that is pulled towards the usual ones."""
+    sign = 2 * is_same - 1
+
+    def loss(weights: FloatArray) -> tuple[float, FloatArray]:
+        margin = sign * (features @ weights)
+        chance = np.exp(-np.logaddexp(0, margin))  # of the wrong answer
+        off = weights - _USUAL
+        slope = -(features.T @ (share * sign * chance)) + _PULL * off
+        return float(share @ np.logaddexp(0, -margin) + _PULL / 2 * off @ off), slope
+
+    weights: FloatArray = minimize(loss, _USUAL, jac=True, method="L-BFGS-B").x
     return weights

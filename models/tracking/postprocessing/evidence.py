@@ -37,7 +37,7 @@ class LinkSettings:
     max_gap_s: float = 1e6
     change: float = 2.0
     doubt: float = 3.0
-    absence: float = 1.0
+    absence: float = 1.5
     tracker: float = 2.0
 
     def __post_init__(self) -> None:
