@@ -89,8 +89,6 @@ class Evidence:
         self._tracks, self._motion, self._settings = tracks, motion, settings
         self._first_row, self._last_row = pieces.rows[:, 0], pieces.rows[:, 1] - 1
         self.continues = pieces.continues
-        # a tracker that saw appearances knew more than motion says after a longer gap
-        self._trust = settings.tracker + (settings.doubt if looks is None else 0)
         self.first: IntArray = tracks.frame[self._first_row]
         self.last: IntArray = tracks.frame[self._last_row]
         self.rate, self.looks = frames_per_second, looks
@@ -111,8 +109,11 @@ class Evidence:
         # people come and go in the same places, so a likely place says little after a while; an
         # unlikely one says something for longer
         moved = moved * np.exp(-gap / np.where(moved > 0, _MOTION_S, _ODD_PLACE_S))
-        odds = moved - settings.doubt - settings.absence * np.log1p(np.maximum(gap, 0))
-        odds += self._trust * (self.continues[after] & (after == before + 1))
+        against = settings.doubt + settings.absence * np.log1p(np.maximum(gap, 0))
+        bridged = self.continues[after] & (after == before + 1)
+        # a tracker that saw appearances knew more than motion says after a longer gap
+        against = np.where(bridged & (self.looks is None), 0.0, against)
+        odds = moved - against + settings.tracker * bridged
         result: FloatArray = np.where(possible, odds, -np.inf)
         return result
 

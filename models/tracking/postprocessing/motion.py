@@ -84,7 +84,7 @@ def observe(tracks: Trajectories, pieces: IntArray, frames_per_second: float) ->
     before, after = _velocities(tracks, pieces, max(3, round(_VELOCITY_S * frames_per_second)))
     length = pieces[:, 1] - pieces[:, 0]
     chance = np.maximum(length - 1, 0).astype(np.float64)
-    spread = _USUAL
+    spread: tuple[tuple[float, float], ...] = _USUAL
     if chance.sum():
         dice = np.random.default_rng(0)
         piece = dice.choice(len(pieces), _SAMPLES, p=chance / chance.sum())

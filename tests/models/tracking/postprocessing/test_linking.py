@@ -104,7 +104,7 @@ def test_gaps_that_the_tracker_bridged_stay_bridged_without_embeddings() -> None
     crowd = Crowd()
     bystanders(crowd)
     crowd.walk(8, 20, range(60), 100)
-    crowd.walk(8, 20, range(100, 160), 130)
+    crowd.walk(8, 20, range(100, 160), 104)
     tracks, _, _ = crowd.build()
     after = link(tracks, LinkSettings(), RATE)
     assert after.track_id.tolist() == tracks.track_id.tolist()
