@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 from typing import Annotated
 
 import typer
@@ -12,11 +12,11 @@ from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 Source = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="TRACKS",
         show_default=False,
-        help="OUT of a run on this machine, its Parquet files, or MOT text files from any tracker.",
+        help="OUT of a run (also s3://), its Parquet files, or MOT text files from any tracker.",
     ),
 ]
 Out = Annotated[
@@ -35,14 +35,22 @@ Smooth = Annotated[
 Relink = Annotated[
     bool,
     typer.Option(
-        "--relink", help="Join broken tracks that look alike; needs a run with --save-embeddings."
+        "--relink",
+        help="Cut tracks where the person may have changed, and join the pieces of each person: by "
+        "motion, and by appearance if the run had --save-embeddings.",
     ),
 ]
 RelinkGap = Annotated[
-    float, typer.Option(metavar="SECONDS", help="Longest gap between two tracks to join.")
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        show_default=False,
+        help=r"Longest gap that is joined. \[default: the whole video]",
+    ),
 ]
 RelinkDistance = Annotated[
-    float, typer.Option(help="Largest distance between their mean embeddings, 0 to 2.")
+    float | None,
+    typer.Option(hidden=True, help="Without effect: each video sets its own scale."),
 ]
 MinTrackLength = Annotated[
     int, typer.Option(metavar="FRAMES", help="Drop tracks seen in fewer frames than this.")
@@ -62,34 +70,34 @@ def refine(
     interpolate: Interpolate = 0,
     smooth: Smooth = False,
     relink: Relink = False,
-    relink_gap: RelinkGap = 3.0,
-    relink_distance: RelinkDistance = 0.6,
+    relink_gap: RelinkGap = None,
+    relink_distance: RelinkDistance = None,
     min_track_length: MinTrackLength = 1,
     address: Address = None,
 ) -> None:
-    """Improve finished tracks offline; each step is off unless you ask for it.
+    """Improve finished tracks offline. Without a step: --relink --interpolate 20 --smooth.
 
     Steps run in this order: relink, min-track-length, interpolate, smooth. TRACKS is not changed.
     Columns that `jde track` does not write are empty in the new files.
     """
-    from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits
-    from jde_ray.pipelines.refinement import RefineConfig
+    from jde_ray.models.tracking.postprocessing.evidence import LinkSettings
+    from jde_ray.pipelines.refinement import USUAL, RefineConfig
     from jde_ray.pipelines.refinement import refine as refine_all
 
+    if relink_distance is not None:
+        print(
+            "note: --relink-distance has no effect; each video sets its own scale", file=sys.stderr
+        )
     try:
-        limits = RelinkLimits(max_gap_s=relink_gap, max_distance=relink_distance)
+        limits = LinkSettings() if relink_gap is None else LinkSettings(max_gap_s=relink_gap)
         config = RefineConfig(
-            relink=limits if relink else None,
+            relink=limits if relink or relink_gap is not None else None,
             min_track_length=min_track_length,
             interpolate=interpolate,
             smooth=smooth,
         )
-        if config.does_nothing:
-            raise ValueError(
-                "got nothing to do, expected --relink, --min-track-length, --interpolate, --smooth"
-            )
         with working("refining", "videos"):
-            refined = refine_all(tracks, out, config, address)
+            refined = refine_all(tracks, out, USUAL if config.does_nothing else config, address)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     for one in refined:

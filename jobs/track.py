@@ -19,7 +19,7 @@ import typer
 from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.messages import Messages
 from jde_ray.jobs.console.options import Settings, Values, build_settings, collect
-from jde_ray.jobs.console.progress import Display
+from jde_ray.jobs.console.progress import Display, working
 from jde_ray.jobs.console.results import show_summary
 from jde_ray.jobs.console.run_flags import DATA, FLAGS, ConfigFile
 from jde_ray.jobs.console.runner import main
@@ -111,6 +111,8 @@ def track(
         with Display(config=settings.console, messages=messages) as display:
             named = _one_of(sources, from_detections)
             out = out or next_folder(named)
+            if settings.outputs.refine:
+                _check_refined(out)
             if from_detections:
                 settings, run = _from_saved(values, named, out, display)
             else:
@@ -124,14 +126,16 @@ def track(
                 **again,
             )
             display.ended(summary)
+        stopped = summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+        notes = [] if stopped or not settings.outputs.refine else _refine(out, settings)
         show_summary(
             summary,
             outputs=settings.outputs,
-            notes=_missing_outputs(summary, settings.outputs),
+            notes=[*notes, *_missing_outputs(summary, settings.outputs)],
             quiet=settings.console.quiet or settings.console.progress == "json",
             messages=messages,
         )
-        if summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        if stopped:
             raise RunError(
                 f"interrupted; run the same command with --out {out} to continue", summary.exit_code
             )
@@ -191,6 +195,62 @@ def check_out(out: str) -> None:
         next(iter(open_store(out).list(RUN_KEY)), None)
     except (ValueError, OSError) as error:
         raise RunError(f"out: {out} cannot be used ({error})", ExitCode.REFUSED) from error
+
+
+def _check_refined(out: str) -> None:
+    """Refuse a folder OUT/refined of other steps before any work.
+
+    Raises:
+        RunError: If it holds tracks refined by other steps, or cannot be read.
+    """
+    from jde_ray.pipelines.refinement import USUAL, check_refined, refined_place
+
+    try:
+        check_refined(refined_place(out), USUAL)
+    except (ValueError, OSError) as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+
+
+def _refine(out: str, settings: Settings) -> list[str]:
+    """Refine the videos of OUT that are done and not refined yet; lines about it.
+
+    Raises:
+        RunError: If they cannot be refined. The tracks themselves are done.
+    """
+    from jde_ray.pipelines.output.layout import TRACKS_PREFIX
+    from jde_ray.pipelines.refinement import USUAL, refine, refined_place
+    from jde_ray.pipelines.storage.stores import open_store
+
+    if next(iter(open_store(out).list(TRACKS_PREFIX)), None) is None:
+        return []  # every video failed
+    address = settings.resources.address
+    is_quiet = settings.console.quiet or settings.console.progress in ("json", "none")
+    try:
+        with working("refining", "videos", is_quiet=is_quiet):
+            refined = refine(
+                out, refined_place(out), USUAL, None if address == "local" else address
+            )
+    except (ValueError, OSError) as error:
+        raise RunError(
+            f"refined: {error}; the tracks in {out} are done", ExitCode.INTERNAL
+        ) from error
+    new = [one for one in refined if one.is_new]
+    before, after = (
+        sum(getattr(one, name) for one in new) for name in ("tracks_before", "tracks_after")
+    )
+    lines = [
+        f"refined into {refined_place(out)}: {before} tracks of {_counted(len(new))} became {after}"
+        + (f", {len(refined) - len(new)} done before" if len(new) < len(refined) else "")
+    ]
+    if without := sum(not one.by_appearance for one in new):
+        lines.append(
+            f"{_counted(without)} refined by motion alone; --save-embeddings lets appearance help"
+        )
+    return lines
+
+
+def _counted(number: int) -> str:
+    return f"{number} videos" if number != 1 else "1 video"
 
 
 def _missing_outputs(summary: Summary, outputs: OutputConfig) -> list[str]:

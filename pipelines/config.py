@@ -158,6 +158,7 @@ class OutputConfig:
 
     Attributes:
         keep_partial: Keep the tracks of a truncated or damaged video up to the damage.
+        refine: Refine the tracks after the run, into `refined/` (`pipelines.refinement`).
     """
 
     save_video: bool = False
@@ -165,6 +166,7 @@ class OutputConfig:
     save_embeddings: bool = False
     save_detections: bool = False
     keep_partial: bool = False
+    refine: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,14 @@
 
 A run's own rows never change: refined rows go to a separate folder, where each video's file is
 created once, as in a run. docs/decisions/0009-refinement-is-a-verb.md explains why a run does not
-refine.
+refine by itself, docs/decisions/0015-offline-linking.md how tracks are cut and joined.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jde_ray.models.metrics.rows import BoxRows
-from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits, relink
+from jde_ray.models.structures import FloatArray
+from jde_ray.models.tracking.postprocessing.evidence import LinkSettings
+from jde_ray.models.tracking.postprocessing.linking import link
 from jde_ray.models.tracking.postprocessing.smoothing import smooth
 from jde_ray.models.tracking.postprocessing.trajectories import (
     Trajectories,
@@ -28,20 +31,21 @@ from jde_ray.models.tracking.postprocessing.trajectories import (
 )
 from jde_ray.pipelines.formats.file_facts import FRAME_RATE, FileFacts, facts_of_refined
 from jde_ray.pipelines.formats.mot import format_results
-from jde_ray.pipelines.formats.parquet_file import encode_parquet
+from jde_ray.pipelines.formats.parquet_file import ParquetFile, fingerprint, open_parquet
 from jde_ray.pipelines.formats.tracks import (
     ROW_GROUP_ROWS,
     added_columns,
-    has_embeddings,
-    read_embeddings,
+    map_embeddings,
+    read_columns,
     read_scored_tracks,
     replace_rows,
+    schema_of_refined,
 )
-from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
+from jde_ray.pipelines.output.layout import REFINED_PREFIX, RUN_KEY, TRACKS_PREFIX
 from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.parallel import for_each
-from jde_ray.pipelines.sources.saved_tracks import find_tracks
-from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.sources.saved_tracks import list_tracks, local_file
+from jde_ray.pipelines.storage.base import Body, ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
 
 
@@ -50,7 +54,7 @@ class RefineConfig:
     """Steps of a refinement, in this order; each is off by default.
 
     Attributes:
-        relink: Limits for joining broken tracks by embedding; None joins none.
+        relink: How to cut and join tracks; None leaves them as they are.
         min_track_length: Leave out tracks seen in fewer frames.
         interpolate: Fill gaps of up to this many frames.
         smooth: Smooth boxes over all frames of their track.
@@ -59,7 +63,7 @@ class RefineConfig:
         ValueError: If a value is out of range.
     """
 
-    relink: RelinkLimits | None = None
+    relink: LinkSettings | None = None
     min_track_length: int = 1
     interpolate: int = 0
     smooth: bool = False
@@ -83,8 +87,16 @@ class RefineConfig:
         return values
 
 
+# the steps that pay on sequences they were not chosen on (docs/decisions/0015-offline-linking.md)
+USUAL = RefineConfig(relink=LinkSettings(), interpolate=20, smooth=True)
+
+
 def refine_tracks(
-    tracks: Trajectories, config: RefineConfig, frames_per_second: float, stride: int = 1
+    tracks: Trajectories,
+    config: RefineConfig,
+    frames_per_second: float,
+    stride: int = 1,
+    embeddings: FloatArray | None = None,
 ) -> Trajectories:
     """Apply the steps of `config` in their order.
 
@@ -93,9 +105,10 @@ def refine_tracks(
         config: Steps to apply.
         frames_per_second: Nominal rate of the video; limits in seconds depend on it.
         stride: The run processed every n-th frame.
+        embeddings: `(N, D)` appearance vectors by `tracks.source`, if there are any.
     """
     if config.relink is not None:
-        tracks = relink(tracks, config.relink, frames_per_second)
+        tracks = link(tracks, config.relink, frames_per_second, stride, embeddings)
     tracks = drop_short(tracks, config.min_track_length)
     if config.interpolate:
         tracks = interpolate(tracks, config.interpolate, stride=stride)
@@ -108,6 +121,7 @@ class Refined:
 
     Attributes:
         is_new: False if its file existed already.
+        by_appearance: Whether the file has embeddings to join tracks by.
         emptied: Columns that were added to the file after the run; they are null in all rows, since
             their values for new rows are unknown.
     """
@@ -118,16 +132,25 @@ class Refined:
     tracks_before: int
     tracks_after: int
     is_new: bool
+    by_appearance: bool = False
     emptied: tuple[str, ...] = ()
 
 
+def refined_place(out: str) -> str:
+    """Where `jde track --refine` puts the refined tracks of a run."""
+    return f"{out.rstrip('/')}/{REFINED_PREFIX}".rstrip("/")
+
+
 def refine(
-    source: Path, out: str, config: RefineConfig, address: str | None = None
+    source: str | Path, out: str, config: RefineConfig, address: str | None = None
 ) -> list[Refined]:
     """Refine all tracks of a run, or MOT text files, into a separate folder.
 
+    Videos that were refined before are left alone, unless their tracks have changed since.
+
     Args:
-        source: OUT of the run, a folder of its Parquet files or of MOT text, or one such file.
+        source: OUT of the run (also `s3://`), a folder of its Parquet files or of MOT text, or one
+            such file.
         out: Folder or `s3://` prefix for `tracks/` and a `run.json` that records the steps.
         config: Steps to apply.
         address: Address of the Ray cluster; None for this process if there are few videos.
@@ -136,58 +159,69 @@ def refine(
         One result per video, by name.
 
     Raises:
-        ValueError: If there are no tracks, a file cannot be read or lacks the embeddings for
-            relinking, or `out` holds other tracks.
+        ValueError: If there are no tracks, a file cannot be read, or `out` holds other tracks.
+        OSError: If a store cannot be used.
         RunError: If there is no Ray at the address.
     """
-    files = find_tracks(source)
+    source = str(source)
+    files = list_tracks(source)
     record = _source_record(source)
     store = open_store(out)
-    if config.relink is not None:
-        _check_embeddings(list(files.values()))
-    if (source / TRACKS_PREFIX).resolve() == Path(store.uri, TRACKS_PREFIX).resolve():
+    if _is_in(f"{store.uri}/{TRACKS_PREFIX}", files[0]):
         raise ValueError(f"out: {out} is where the tracks are; choose another folder")
     _begin(store, record, source, config)
     stride = record.get("config", {}).get("vid_stride", 1)
     if not isinstance(stride, int) or stride < 1:
         raise ValueError(f"run.json: vid_stride: got {stride!r}, expected a number from 1")
     work = partial(_refine_file, out=store.uri, config=config, stride=stride)
-    return for_each(work, list(files.values()), address)
+    return for_each(work, files, address)
 
 
-def _check_embeddings(files: list[Path]) -> None:
-    """Refuse tracks that cannot be relinked, before anything is written.
+def check_refined(out: str, config: RefineConfig) -> None:
+    """Refuse a folder of tracks that were refined by other steps.
 
     Raises:
-        ValueError: If a file has no embeddings or is not Parquet.
+        ValueError: If it holds such tracks, or its `run.json` cannot be read.
+        OSError: If its store cannot be used.
     """
-    for path in files:
-        schema = pa.schema([])
-        if path.suffix == ".parquet":
-            try:
-                schema = pq.read_schema(path)
-            except (pa.ArrowException, OSError) as error:
-                reason = " ".join(str(error).split())
-                raise ValueError(f"{path}: not a readable Parquet file ({reason})") from error
-        if not has_embeddings(schema):
-            raise ValueError(f"{path}: no embeddings to relink by; track with --save-embeddings")
+    store = open_store(out)
+    if store.exists(RUN_KEY) and _existing_record(store)["config"].get("refined") != _plain(config):
+        raise ValueError(
+            f"out: {store.uri} holds tracks refined by other steps; remove it to refine them again"
+        )
 
 
-def _source_record(source: Path) -> dict[str, Any]:
+def _plain(config: RefineConfig) -> Any:
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _is_in(folder: str, file: str) -> bool:
+    if "://" in folder or "://" in file:
+        return file.startswith(folder)
+    return Path(file).resolve().parent == Path(folder).resolve()
+
+
+def _source_record(source: str) -> dict[str, Any]:
     """`run.json` of the run that wrote the tracks, empty if there is none."""
-    for folder in (source, source.parent, source.parent.parent):
-        if (folder / RUN_KEY).is_file():
-            try:
-                return parse_record((folder / RUN_KEY).read_bytes())
-            except ValueError as error:
-                raise ValueError(
-                    f"{folder / RUN_KEY} cannot be read ({error}); put back the one that the"
-                    " run wrote, or refine its tracks/ from a folder without it"
-                ) from error
+    places = [source]
+    if "://" not in source:
+        folders = (Path(source), Path(source).parent, Path(source).parent.parent)
+        places = [str(folder) for folder in folders if (folder / RUN_KEY).is_file()]
+    for place in places:
+        store = open_store(place)
+        if not store.exists(RUN_KEY):
+            continue
+        try:
+            return parse_record(store.get(RUN_KEY))
+        except ValueError as error:
+            raise ValueError(
+                f"{place}/{RUN_KEY} cannot be read ({error}); put back the one that the"
+                " run wrote, or refine its tracks/ from a folder without it"
+            ) from error
     return {}
 
 
-def _begin(store: ObjectStore, record: dict[str, Any], source: Path, config: RefineConfig) -> None:
+def _begin(store: ObjectStore, record: dict[str, Any], source: str, config: RefineConfig) -> None:
     """Create `run.json`, or check the existing one.
 
     It is the run's `run.json` with `refined` added to the configuration, so that `jde track`
@@ -197,38 +231,96 @@ def _begin(store: ObjectStore, record: dict[str, Any], source: Path, config: Ref
     text = json.dumps([record.get("config_hash"), refined], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     settings = {**record.get("config", {}), "refined": refined}
-    values = {**record, "config": settings, "config_hash": digest, "refined_from": str(source)}
+    values = {**record, "config": settings, "config_hash": digest, "refined_from": source}
     content = f"{json.dumps(values, indent=1, sort_keys=True)}\n".encode()
     if store.put_if_absent(RUN_KEY, content):
         return
+    if _existing_record(store)["config_hash"] != digest:
+        raise ValueError(f"out: {store.uri} holds tracks of another run or setting; choose another")
+
+
+def _existing_record(store: ObjectStore) -> dict[str, Any]:
     try:
-        before = parse_record(store.get(RUN_KEY))
+        return parse_record(store.get(RUN_KEY))
     except ValueError as error:
         raise ValueError(
             f"out: {store.uri}/run.json cannot be read ({error}); choose another folder"
         ) from error
-    if before["config_hash"] != digest:
-        raise ValueError(f"out: {store.uri} holds tracks of another run or setting; choose another")
 
 
-def _refine_file(path: Path, *, out: str, config: RefineConfig, stride: int) -> Refined:
-    is_text = path.suffix != ".parquet"
-    rows, scores = read_scored_tracks(path)
-    table = None if is_text else pq.ParquetFile(path).read()
-    vectors = None if table is None else read_embeddings(table)
-    before = Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores, vectors)
-    metadata = {} if is_text else dict(pq.read_metadata(path).metadata or {})
-    rate = _rate(path, metadata)
-    after = refine_tracks(before, config, rate, stride)
-    if table is None:
-        flat = BoxRows(after.frame, after.track_id, after.tlbr)
-        body = format_results(flat, after.score).encode()
-    else:
-        body = _parquet(table, after, metadata, config)
-    is_new = open_store(out).put_if_absent(f"{TRACKS_PREFIX}{path.name}", body)
-    emptied = () if table is None else added_columns(table.schema)
-    ids = (len(np.unique(before.track_id)), len(np.unique(after.track_id)))
-    return Refined(path.stem, len(before), len(after), *ids, is_new, emptied)
+def _refine_file(file: str, *, out: str, config: RefineConfig, stride: int) -> Refined:
+    store, key = open_store(out), TRACKS_PREFIX + file.rpartition("/")[2]
+    with (
+        tempfile.TemporaryDirectory(prefix="jde-refine-") as folder,
+        local_file(file, Path(folder)) as path,
+    ):
+        rows, scores = read_scored_tracks(path)
+        before = Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores)
+        parquet = pq.ParquetFile(path) if path.suffix == ".parquet" else None
+        after = _refined_before(store, key, parquet)
+        is_new, embeddings = after is None, None
+        if after is None:
+            metadata = {} if parquet is None else dict(parquet.metadata.metadata or {})
+            rate = _rate(path, metadata)
+            embeddings = None if parquet is None else map_embeddings(parquet, Path(folder))
+            after = refine_tracks(before, config, rate, stride, embeddings)
+            body: Body = format_results(_boxes(after), after.score).encode()
+            if parquet is not None:
+                body = _encode(parquet, after, embeddings, config, Path(folder, "refined.parquet"))
+            if not store.put_if_absent(key, body):
+                store.put(key, body)  # the one that is there is of tracks that have changed
+        return Refined(
+            path.stem,
+            len(before),
+            len(after),
+            len(np.unique(before.track_id)),
+            len(np.unique(after.track_id)),
+            is_new,
+            embeddings is not None,
+            () if parquet is None else added_columns(parquet.schema_arrow),
+        )
+
+
+def _boxes(tracks: Trajectories) -> BoxRows:
+    return BoxRows(tracks.frame, tracks.track_id, tracks.tlbr)
+
+
+def _refined_before(
+    store: ObjectStore, key: str, source: pq.ParquetFile | None
+) -> Trajectories | None:
+    """The refined rows of a video; None if there are none, or its tracks have changed since."""
+    if not store.exists(key):
+        return None
+    with tempfile.TemporaryDirectory(prefix="jde-refine-") as folder:
+        if source is not None:
+            try:
+                file = open_parquet(store, key)
+            except pa.ArrowException:
+                return None  # not a whole file; it is written anew
+            if FileFacts.of(file.metadata).refined_of != fingerprint(source.metadata):
+                return None
+        path = Path(folder, key.rpartition("/")[2])
+        path.write_bytes(store.get(key))
+        rows, scores = read_scored_tracks(path)
+    return Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores)
+
+
+def _encode(
+    source: pq.ParquetFile,
+    after: Trajectories,
+    embeddings: FloatArray | None,
+    config: RefineConfig,
+    path: Path,
+) -> Body:
+    """A file of `tracks/` with the columns of `source` and the refined rows."""
+    schema = source.schema_arrow.remove_metadata()
+    file = ParquetFile(path, schema_of_refined(schema), ROW_GROUP_ROWS, has_parts=False)
+    for part in replace_rows(read_columns(source), schema, after, embeddings):
+        file.append(part)
+    metadata, number = dict(source.metadata.metadata or {}), len(np.unique(after.track_id))
+    return file.close(
+        facts_of_refined(metadata, number, config.to_dict(), fingerprint(source.metadata))
+    )
 
 
 def _rate(path: Path, metadata: dict[bytes, bytes]) -> float:
@@ -241,11 +333,3 @@ def _rate(path: Path, metadata: dict[bytes, bytes]) -> float:
         got = metadata[FRAME_RATE]
         raise ValueError(f"{path}: frames_per_second: got {got!r}, expected a number above 0")
     return rate
-
-
-def _parquet(
-    table: pa.Table, after: Trajectories, metadata: dict[bytes, bytes], config: RefineConfig
-) -> bytes:
-    """A file of `tracks/` with the columns of `table` and the refined rows."""
-    kept = facts_of_refined(metadata, len(np.unique(after.track_id)), config.to_dict())
-    return encode_parquet(replace_rows(table, after), ROW_GROUP_ROWS, kept)

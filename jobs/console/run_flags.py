@@ -179,6 +179,13 @@ FLAGS: dict[str, Flag] = {
         text="Of a truncated or damaged video keep the tracks up to the damage, marked as partial. "
         "Otherwise it fails. The exit code is 3 in both cases.",
     ),
+    "refine": Flag(
+        config=OutputConfig,
+        field="refine",
+        panel=_OUTPUT,
+        text="After the run, also write tracks improved by the whole video to OUT/refined: cut and "
+        "joined, gaps filled, boxes smoothed. With --save-embeddings appearance helps.",
+    ),
     "device": Flag(
         config=ResourceConfig,
         field="device",

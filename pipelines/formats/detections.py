@@ -24,7 +24,12 @@ from jde_ray.pipelines.config import TrackConfig, parse_score_map
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.mot import read_scored, read_sequence_info, sequence_info_path
-from jde_ray.pipelines.formats.parquet_file import binary_array, list_array, open_parquet
+from jde_ray.pipelines.formats.parquet_file import (
+    binary_array,
+    list_array,
+    open_parquet,
+    vectors_of,
+)
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import DEFAULT_RATE, Video, VideoInfo
 
@@ -165,7 +170,7 @@ def _read_columns(columns: Mapping[str, pa.Array]) -> _Columns:
     scores = columns["scores"].flatten().to_numpy(zero_copy_only=False)
     embeddings = np.zeros((len(scores), 0), np.float16)
     if "embeddings" in columns:  # a detector without embedder saves none
-        embeddings = _vectors(columns["embeddings"].flatten())
+        embeddings = vectors_of(columns["embeddings"].flatten())
     return _Columns(
         columns["frame"].to_numpy(),
         columns["scores"].value_lengths().to_numpy(),
@@ -173,18 +178,6 @@ def _read_columns(columns: Mapping[str, pa.Array]) -> _Columns:
         scores,
         embeddings,
     )
-
-
-def _vectors(column: pa.Array) -> NDArray[np.float16]:
-    """`(n, D)` vectors of a binary column; runs write values of fixed size, others may not."""
-    if not pa.types.is_fixed_size_binary(column.type):
-        joined = b"".join(column.to_pylist())
-        return np.frombuffer(joined, np.float16).reshape(len(column), -1 if joined else 0)
-    width = column.type.byte_width // 2
-    if not width or not len(column):
-        return np.zeros((len(column), width), np.float16)
-    content = np.frombuffer(column.buffers()[1], np.float16).reshape(-1, width)
-    return content[column.offset : column.offset + len(column)]
 
 
 def _read_text(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Iterator[SavedFrame]]:

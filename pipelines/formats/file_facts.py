@@ -80,6 +80,11 @@ class FileFacts:
         return self.metadata.get(b"partial", b"").decode()
 
     @property
+    def refined_of(self) -> str:
+        """Fingerprint of the file whose rows were refined; empty if the rows are a run's own."""
+        return self.metadata.get(b"refined_of", b"").decode()
+
+    @property
     def video(self) -> Video | None:
         """The video of a file of `detections/`; None if it does not say."""
         text = self.metadata.get(b"source")
@@ -115,7 +120,7 @@ def fact_of_detections(video: Video) -> dict[str, str]:
 
 
 def facts_of_refined(
-    metadata: Mapping[bytes, bytes], num_tracks: int, settings: Mapping[str, Any]
+    metadata: Mapping[bytes, bytes], num_tracks: int, settings: Mapping[str, Any], source: str
 ) -> dict[str, str]:
     """Metadata of a file of `tracks/` whose rows were refined.
 
@@ -123,6 +128,7 @@ def facts_of_refined(
         metadata: Metadata of the original file.
         num_tracks: Remaining tracks; added only if the original file has this number.
         settings: Settings of the refinement.
+        source: Fingerprint of the original file.
     """
     kept = {
         key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
@@ -131,4 +137,4 @@ def facts_of_refined(
     }
     if "num_tracks" in kept:
         kept["num_tracks"] = str(num_tracks)
-    return {**kept, "refined": json.dumps(settings)}
+    return {**kept, "refined": json.dumps(settings), "refined_of": source}

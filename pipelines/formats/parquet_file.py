@@ -7,7 +7,9 @@ one row group and not the file. Works without Ray.
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,15 @@ def open_parquet(store: ObjectStore, key: str) -> pq.ParquetFile:
     return pq.ParquetFile(store.open(key), pre_buffer=False)
 
 
+def fingerprint(file: pq.FileMetaData) -> str:
+    """16 hex digits that differ between two Parquet files of different rows or metadata.
+
+    They are made of the file's footer: its metadata, and size, extremes and counts of each column.
+    """
+    text = json.dumps([file.to_dict(), sorted((file.metadata or {}).items())], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def with_schema(schema: pa.Schema, metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata for `add_key_value_metadata` that includes an Arrow schema with the same metadata.
 
@@ -50,6 +61,18 @@ def binary_array(vectors: NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(2 * width), count, buffers)
 
 
+def vectors_of(column: pa.Array) -> NDArray[np.float16]:
+    """`(n, D)` vectors of a binary column; runs write values of fixed size, others may not."""
+    if not pa.types.is_fixed_size_binary(column.type):
+        joined = b"".join(column.to_pylist())
+        return np.frombuffer(joined, np.float16).reshape(len(column), -1 if joined else 0)
+    width = column.type.byte_width // 2
+    if not width or not len(column):
+        return np.zeros((len(column), width), np.float16)
+    content = np.frombuffer(column.buffers()[1], np.float16).reshape(-1, width)
+    return content[column.offset : column.offset + len(column)]
+
+
 def list_array(vectors: NDArray[Any]) -> pa.Array:
     """Vectors `(n, D)` as lists of float32, which pandas, DuckDB and Polars know."""
     count, width = vectors.shape
@@ -58,21 +81,6 @@ def list_array(vectors: NDArray[Any]) -> pa.Array:
     flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
     ends = pa.array(np.arange(count + 1, dtype=np.int32) * width)
     return pa.ListArray.from_arrays(ends, flat)
-
-
-def encode_parquet(table: pa.Table, group_rows: int, metadata: Mapping[str, str]) -> bytes:
-    """A complete Parquet file with the settings of `ParquetFile`.
-
-    Args:
-        table: All rows.
-        group_rows: Rows per row group.
-        metadata: Metadata of the file and of its Arrow schema.
-    """
-    memory = io.BytesIO()
-    with _parquet_writer(memory, table.schema) as writer:
-        writer.write_table(table, row_group_size=group_rows)
-        writer.add_key_value_metadata(with_schema(table.schema, metadata))
-    return memory.getvalue()
 
 
 class ParquetFile:

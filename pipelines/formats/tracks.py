@@ -5,7 +5,7 @@ No other module names a column of `tracks/*.parquet`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from jde_ray.models.metrics.rows import BoxRows, check_unique
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
 from jde_ray.pipelines.formats.mot import format_tracks, read_results
-from jde_ray.pipelines.formats.parquet_file import binary_array, list_array
+from jde_ray.pipelines.formats.parquet_file import binary_array, list_array, vectors_of
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
 ROW_GROUP_ROWS = 16_384
@@ -149,10 +149,30 @@ def read_embeddings(table: pa.Table) -> FloatArray | None:
     """`(n, D)` float16 embeddings of the rows of a table; None if it stores none."""
     if not has_embeddings(table.schema):
         return None
-    content = b"".join(table.column("embedding").to_pylist())
-    width = -1 if content else 0
-    vectors: FloatArray = np.frombuffer(content, np.float16).reshape(len(table), width)
+    column = table.column("embedding").combine_chunks()
+    vectors: FloatArray = vectors_of(column.chunk(0) if hasattr(column, "chunk") else column)
     return vectors
+
+
+def map_embeddings(file: pq.ParquetFile, folder: Path) -> FloatArray | None:
+    """`(n, D)` float16 embeddings of all rows of a file; None if it stores none.
+
+    They are copied into a file in `folder` that is mapped into memory: the system may drop them.
+    """
+    if not has_embeddings(file.schema_arrow):
+        return None
+    mapped: FloatArray | None = None
+    first = 0
+    for batch in file.iter_batches(ROW_GROUP_ROWS, columns=["embedding"]):
+        vectors = vectors_of(batch.column(0))
+        if mapped is None:
+            shape = (file.metadata.num_rows, vectors.shape[1])
+            if 0 in shape:
+                return np.zeros(shape, np.float16)
+            mapped = np.memmap(folder / "embeddings", np.float16, "w+", shape=shape)
+        mapped[first : first + len(vectors)] = vectors
+        first += len(vectors)
+    return np.zeros((0, 0), np.float16) if mapped is None else mapped
 
 
 def readable(table: pa.Table) -> pa.Table:
@@ -190,33 +210,62 @@ def added_columns(schema: pa.Schema) -> tuple[str, ...]:
     return tuple(name for name in schema.names if name not in known)
 
 
-def replace_rows(table: pa.Table, tracks: Trajectories) -> pa.Table:
-    """A table with the columns of `table` and the rows of `tracks`, by frame and id.
+def replace_rows(
+    table: pa.Table, schema: pa.Schema, tracks: Trajectories, embeddings: FloatArray | None
+) -> Iterator[pa.Table]:
+    """The rows of `tracks` by frame and id in the columns of a file of `tracks/`, in parts.
 
     Times are interpolated between the frames of `table`. Columns that runs do not write are null.
+
+    Args:
+        table: All rows of the file; embeddings and added columns may be left out.
+        schema: Schema of the file.
+        tracks: The new rows.
+        embeddings: `(N, D)` embeddings of the rows of `table`; None if the file has none.
+
+    Yields:
+        Up to `ROW_GROUP_ROWS` rows; no table if there are no rows.
     """
     order = np.lexsort((tracks.track_id, tracks.frame))
-    frame = tracks.frame[order]
-    columns: dict[str, Any] = {"frame": frame, "track_id": tracks.track_id[order]}
-    columns |= {name: tracks.tlbr[order, i] for i, name in enumerate(_CORNERS)}
-    columns["score"] = tracks.score[order]
-    if "time_s" in table.column_names and len(table):
-        known, first = np.unique(table.column("frame").to_numpy(), return_index=True)
-        columns["time_s"] = np.interp(frame, known, table.column("time_s").to_numpy()[first])
-    if tracks.embeddings is not None:
-        columns["embedding"] = [vector.tobytes() for vector in tracks.embeddings[order]]
-    for name in set(_OF_VIDEO).intersection(table.column_names):
-        value = table.column(name)[0].as_py() if len(table) else None
-        columns[name] = [value] * len(frame)
-    arrays, fields = [], []
-    for old in table.schema:
-        if old.name in columns:
-            arrays.append(_cast(pa.array(columns[old.name]), old.type))
-            fields.append(old)
-        else:
-            arrays.append(pa.nulls(len(frame), old.type))
-            fields.append(old.with_nullable(True))
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    known, first = np.unique(table.column("frame").to_numpy(), return_index=True)
+    times = table.column("time_s").to_numpy()[first] if "time_s" in schema.names else None
+    of_video = {
+        name: table.column(name)[0].as_py() if len(table) else None
+        for name in _OF_VIDEO
+        if name in schema.names
+    }
+    wanted = schema_of_refined(schema)
+    for low in range(0, len(order), ROW_GROUP_ROWS):
+        rows = order[low : low + ROW_GROUP_ROWS]
+        columns: dict[str, Any] = {"frame": tracks.frame[rows], "track_id": tracks.track_id[rows]}
+        columns |= {name: tracks.tlbr[rows, i] for i, name in enumerate(_CORNERS)}
+        columns["score"] = tracks.score[rows]
+        columns |= {name: [value] * len(rows) for name, value in of_video.items()}
+        if times is not None:
+            columns["time_s"] = np.interp(tracks.frame[rows], known, times)
+        if embeddings is not None:
+            columns["embedding"] = binary_array(embeddings[tracks.source[rows]])
+        yield pa.Table.from_arrays(
+            [
+                _cast(_as_array(columns[field.name]), field.type)
+                if field.name in columns
+                else pa.nulls(len(rows), field.type)
+                for field in wanted
+            ],
+            schema=wanted,
+        )
+
+
+def schema_of_refined(schema: pa.Schema) -> pa.Schema:
+    """The schema of a file of `tracks/`, in which columns that runs do not write may be null."""
+    added = added_columns(schema)
+    return pa.schema(
+        [field.with_nullable(True) if field.name in added else field for field in schema]
+    )
+
+
+def _as_array(values: Any) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values)
 
 
 def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -225,6 +274,12 @@ def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(wanted):
         return values.cast(wanted.value_type).dictionary_encode().cast(wanted)
     return values.cast(wanted)
+
+
+def read_columns(file: pq.ParquetFile) -> pa.Table:
+    """All rows of a file of `tracks/`, without embeddings and columns that others added."""
+    known = [name for name in track_schema().names if name in file.schema_arrow.names]
+    return file.read(columns=known)
 
 
 def read_tracks(path: Path) -> BoxRows:
@@ -243,7 +298,7 @@ def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
         results = read_results(path)
         return results.rows, results.scores
     try:
-        table = pq.read_table(path)
+        table = read_columns(pq.ParquetFile(path))
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a readable Parquet file ({reason})") from error

@@ -6,6 +6,7 @@ report.html                  page about the run
 tracks/<video_id>.parquet    rows of a video, which is committed once this object exists
 errors/<video_id>.json       why a video has no tracks
 detections/<video_id>.parquet, mot/<video_id>.txt, videos/<video_id>.mp4
+refined/                     an OUT of refined tracks: run.json and tracks/
 checkpoints/<video_id>/      see `pipelines.output.checkpoints`
 """
 
@@ -19,6 +20,7 @@ REPORT_KEY = "report.html"
 SUMMARY_PREFIX = "summary"
 TRACKS_PREFIX, ERRORS_PREFIX, DETECTIONS_PREFIX = "tracks/", "errors/", "detections/"
 MOT_PREFIX, VIDEOS_PREFIX, CHECKPOINTS_PREFIX = "mot/", "videos/", "checkpoints/"
+REFINED_PREFIX = "refined/"
 
 # suffix of a video's object below each prefix; the commit comes first
 _SUFFIXES = {
@@ -74,7 +76,8 @@ def written_keys(video_id: str, outputs: OutputConfig) -> list[str]:
         DETECTIONS_PREFIX: outputs.save_detections,
     }
     prefixes = [TRACKS_PREFIX, *(prefix for prefix, is_wanted in optional.items() if is_wanted)]
-    return [_key(prefix, video_id) for prefix in prefixes]
+    keys = [_key(prefix, video_id) for prefix in prefixes]
+    return [*keys, REFINED_PREFIX + tracks_key(video_id)] if outputs.refine else keys
 
 
 def list_ids(store: ObjectStore, prefix: str) -> set[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from jde_ray.pipelines.names import safe_name, sequence_name
+from jde_ray.pipelines.output.layout import TRACKS_PREFIX
+from jde_ray.pipelines.storage.stores import open_store
 
 
 def find_tracks(place: Path, folder: str = "tracks") -> dict[str, Path]:
@@ -84,6 +87,37 @@ def _list_public(root: Path) -> list[Path]:
             raise ValueError(f"detections: {folder} has {names}; name one of them")
         listed += usual
     return listed
+
+
+def list_tracks(source: str) -> list[str]:
+    """Addresses of the files of tracks in a place that may be in an object store.
+
+    Args:
+        source: As for `find_tracks`, or OUT of a run at `s3://bucket/prefix`.
+
+    Raises:
+        ValueError: As `find_tracks`.
+        OSError: If the store does not answer.
+    """
+    if "://" not in source:
+        return [str(path) for path in find_tracks(Path(source)).values()]
+    store = open_store(source)
+    keys = [key for key in store.list(TRACKS_PREFIX) if key.endswith((".parquet", ".txt"))]
+    if not keys:
+        raise ValueError(f"tracks: no Parquet file and no MOT text file in {source}")
+    return [f"{store.uri}/{key}" for key in keys]
+
+
+@contextmanager
+def local_file(file: str, folder: Path) -> Iterator[Path]:
+    """A local path of a file; one in an object store is copied into `folder`."""
+    if "://" not in file:
+        yield Path(file)
+        return
+    place, _, name = file.rpartition("/")
+    path = folder / name
+    path.write_bytes(open_store(place).get(name))
+    yield path
 
 
 def by_all_names(truths: Mapping[str, list[Path]]) -> dict[str, list[Path]]:

@@ -1,3 +1,5 @@
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +23,17 @@ def test_what_was_done_is_said(results, capsys):
     assert (results / "new" / "tracks" / "SEQ.txt").read_text().count("\n") == 6
 
 
+def test_without_a_step_those_that_pay_are_taken(results, capsys):
+    arguments = ["refine", str(results / "sort"), "--out", str(results / "new")]
+    assert run([*arguments, "--relink-distance", ".5"]) == 0
+    output = capsys.readouterr()
+    assert "SEQ: 2 tracks became 2, 5 rows 7" in output.out
+    assert output.err == "note: --relink-distance has no effect; each video sets its own scale\n"
+    record = json.loads((results / "new" / "run.json").read_text())
+    assert record["config"]["refined"]["smooth"]
+    assert record["config"]["refined"]["relink"]["max_gap_s"] == 1e6
+
+
 def test_columns_that_become_empty_are_named(tmp_path, capsys):
     (tmp_path / "tracks").mkdir()
     rows = {"frame": [0, 1], "track_id": [1, 1], "x1": [0.0, 1.0], "y1": [0.0, 0.0]}
@@ -33,12 +46,10 @@ def test_columns_that_become_empty_are_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "got nothing to do, expected --relink"),
         (["--interpolate", "-3"], "interpolate: got -3"),
-        (["--relink"], "no embeddings to relink by"),
-        (["--relink", "--relink-distance", "5"], "relink: got distance 5"),
+        (["--relink-gap", "-1"], "relink: got gap -1"),
     ],
-    ids=["nothing", "range", "embeddings", "limits"],
+    ids=["range", "limits"],
 )
 def test_what_cannot_be_done_is_one_line_and_code_2(results, capsys, more, message):
     assert run(["refine", str(results / "sort"), "--out", str(results / "new"), *more]) == 2

@@ -6,11 +6,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from jde_ray.models.structures import Tracks
-from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits
+from jde_ray.models.tracking.postprocessing.evidence import LinkSettings
+from jde_ray.pipelines import refinement
 from jde_ray.pipelines.config import OutputConfig
-from jde_ray.pipelines.formats.tracks import read_tracks
+from jde_ray.pipelines.formats import tracks as tracks_format
+from jde_ray.pipelines.formats.parquet_file import binary_array
+from jde_ray.pipelines.formats.tracks import read_embeddings, read_tracks
 from jde_ray.pipelines.output.result_files import RowWriter
-from jde_ray.pipelines.refinement import RefineConfig, refine
+from jde_ray.pipelines.refinement import USUAL, RefineConfig, check_refined, refine
+from jde_ray.pipelines.sources import saved_tracks
+from jde_ray.pipelines.storage.local import LocalStore
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
@@ -41,7 +46,7 @@ def walk():
 def test_joined_filled_and_smoothed_tracks_go_to_their_own_folder(tmp_path):
     out = run(tmp_path / "run", walk())
     before = (out / "tracks" / FILE).read_bytes()
-    config = RefineConfig(relink=RelinkLimits(), interpolate=5, smooth=True)
+    config = RefineConfig(relink=LinkSettings(), interpolate=5, smooth=True)
     (done,) = refine(out, str(tmp_path / "new"), config)
     assert (done.tracks_before, done.tracks_after) == (2, 1)
     assert (done.rows_before, done.rows_after) == (22, 25)
@@ -53,7 +58,7 @@ def test_joined_filled_and_smoothed_tracks_go_to_their_own_folder(tmp_path):
 
 def test_the_new_file_has_the_columns_and_metadata_of_the_old_one(tmp_path):
     out = run(tmp_path / "run", walk())
-    refine(out, str(tmp_path / "new"), RefineConfig(interpolate=5, relink=RelinkLimits()))
+    refine(out, str(tmp_path / "new"), RefineConfig(interpolate=5, relink=LinkSettings()))
     old, new = (pq.read_table(folder / "tracks" / FILE) for folder in (out, tmp_path / "new"))
     assert new.schema.equals(old.schema)
     assert new.column("time_s").to_numpy() == pytest.approx(np.arange(25) / 10)
@@ -111,7 +116,7 @@ def test_files_are_created_once_and_other_settings_are_refused(tmp_path):
 
 def test_equal_input_gives_equal_bytes(tmp_path):
     out = run(tmp_path / "run", walk())
-    config = RefineConfig(relink=RelinkLimits(), interpolate=5, smooth=True)
+    config = RefineConfig(relink=LinkSettings(), interpolate=5, smooth=True)
     for name in ("one", "two"):
         refine(out, str(tmp_path / name), config)
     one, two = ((tmp_path / name / "tracks" / FILE).read_bytes() for name in ("one", "two"))
@@ -125,11 +130,89 @@ def test_a_video_of_nobody_stays_one(tmp_path):
     assert len(read_tracks(tmp_path / "new" / "tracks" / FILE)) == 0
 
 
-def test_relinking_needs_embeddings(tmp_path):
+def test_embeddings_follow_their_rows(tmp_path):
+    out = run(tmp_path / "run", walk())
+    path = out / "tracks" / FILE
+    table = pq.ParquetFile(path).read()
+    vectors = np.arange(4 * len(table), dtype=np.float16).reshape(-1, 4)
+    place = table.schema.get_field_index("embedding")
+    table = table.set_column(place, table.schema.field(place), binary_array(vectors))
+    pq.write_table(table, path)
+    refine(out, str(tmp_path / "new"), RefineConfig(interpolate=5, relink=LinkSettings()))
+    new = read_embeddings(pq.ParquetFile(tmp_path / "new" / "tracks" / FILE).read())
+    assert new.tolist() == vectors[[*range(10), 9, 9, 9, *range(10, 22)]].tolist()
+
+
+def test_without_embeddings_tracks_are_joined_by_motion(tmp_path):
     out = run(tmp_path / "run", walk(), embeddings=False)
-    with pytest.raises(ValueError, match="no embeddings to relink by; track with --save-emb"):
-        refine(out, str(tmp_path / "new"), RefineConfig(relink=RelinkLimits()))
-    refine(out, str(tmp_path / "new"), RefineConfig(smooth=True))  # the folder is still free
+    (done,) = refine(out, str(tmp_path / "new"), USUAL)
+    assert (done.tracks_before, done.tracks_after, done.by_appearance) == (2, 1, False)
+
+
+def test_tracks_that_changed_since_are_refined_anew(tmp_path):
+    out, new = run(tmp_path / "run", walk()), tmp_path / "new"
+    assert refine(out, str(new), USUAL)[0].is_new
+    before = (new / "tracks" / FILE).read_bytes()
+    (done,) = refine(out, str(new), USUAL)
+    assert (done.is_new, done.tracks_before, done.tracks_after) == (False, 2, 1)
+    (out / "tracks" / FILE).unlink()
+    run(out, {f: ([1], [3.0 * f]) for f in range(10)})
+    assert refine(out, str(new), USUAL)[0].is_new
+    assert len(read_tracks(new / "tracks" / FILE)) == 10
+    (new / "tracks" / FILE).write_bytes(before[:100])  # not a whole file
+    assert refine(out, str(new), USUAL)[0].is_new
+
+
+def test_large_files_are_written_in_parts(tmp_path, monkeypatch):
+    out = run(tmp_path / "run", walk())
+    refine(out, str(tmp_path / "one"), USUAL)
+    monkeypatch.setattr(tracks_format, "ROW_GROUP_ROWS", 4)
+    monkeypatch.setattr(refinement, "ROW_GROUP_ROWS", 4)
+    refine(out, str(tmp_path / "two"), USUAL)
+    one, two = (pq.ParquetFile(tmp_path / name / "tracks" / FILE) for name in ("one", "two"))
+    assert (one.num_row_groups, two.num_row_groups) == (1, 7)
+    assert one.read().equals(two.read())
+
+
+def test_other_steps_are_refused_before_any_work(tmp_path):
+    out, new = run(tmp_path / "run", walk()), str(tmp_path / "run" / "refined")
+    check_refined(new, USUAL)
+    refine(out, new, USUAL)
+    check_refined(new, USUAL)
+    with pytest.raises(ValueError, match="refined by other steps; remove it"):
+        check_refined(new, RefineConfig(smooth=True))
+
+
+class Renamed(LocalStore):
+    """A folder that calls itself a bucket."""
+
+    def __init__(self, folder, uri):
+        super().__init__(folder)
+        self.own_uri = uri
+
+    @property
+    def uri(self):
+        return self.own_uri
+
+
+def test_tracks_in_a_bucket_are_fetched_one_by_one(tmp_path, monkeypatch):
+    run(tmp_path / "run", walk())
+
+    def bucket(uri):
+        return Renamed(tmp_path / uri.removeprefix("s3://bucket/"), uri)
+
+    for module in (refinement, saved_tracks):
+        monkeypatch.setattr(module, "open_store", bucket)
+    (done,) = refine("s3://bucket/run", "s3://bucket/run/refined", USUAL)
+    assert (done.is_new, done.tracks_after, done.by_appearance) == (True, 1, True)
+    assert not refine("s3://bucket/run", "s3://bucket/run/refined", USUAL)[0].is_new
+    record = json.loads((tmp_path / "run" / "refined" / "run.json").read_text())
+    assert record["refined_from"] == "s3://bucket/run"
+    assert record["config"]["vid_stride"] == 1
+    with pytest.raises(ValueError, match="is where the tracks are"):
+        refine("s3://bucket/run", "s3://bucket/run", USUAL)
+    with pytest.raises(ValueError, match="no Parquet file and no MOT text file in s3://bucket/x"):
+        refine("s3://bucket/x", "s3://bucket/y", USUAL)
 
 
 def test_mot_text_becomes_mot_text(tmp_path):

@@ -22,7 +22,8 @@ class Trajectories:
         track_id: `(n,)` int64, rising.
         tlbr: `(n, 4)` float64 corners in pixels.
         score: `(n,)` float64.
-        embeddings: `(n, D)`; None if the tracks have none.
+        source: `(n,)` row of the file from which each row comes, for what is not kept here, such as
+            its embedding. A filled row has that of the row before its gap.
 
     Raises:
         ValueError: If lengths or shapes disagree, or rows are out of order.
@@ -32,15 +33,15 @@ class Trajectories:
     track_id: IntArray
     tlbr: FloatArray
     score: FloatArray
-    embeddings: FloatArray | None = None
+    source: IntArray
 
     def __post_init__(self) -> None:
         n = len(self.frame)
         if self.track_id.shape != (n,) or self.tlbr.shape != (n, 4) or self.score.shape != (n,):
             got = (self.frame.shape, self.track_id.shape, self.tlbr.shape, self.score.shape)
             raise ValueError(f"rows: got shapes {got}, expected (n,), (n,), (n, 4), (n,)")
-        if self.embeddings is not None and len(self.embeddings) != n:
-            raise ValueError(f"embeddings: got {len(self.embeddings)} rows, expected {n}")
+        if self.source.shape != (n,):
+            raise ValueError(f"rows: got {len(self.source)} sources, expected {n}")
         same = np.diff(self.track_id) == 0
         if (np.diff(self.track_id) < 0).any() or (np.diff(self.frame)[same] <= 0).any():
             raise ValueError("rows: expected rows by track, then by rising frame")
@@ -54,7 +55,7 @@ class Trajectories:
             self.track_id[index],
             self.tlbr[index],
             self.score[index],
-            None if self.embeddings is None else self.embeddings[index],
+            self.source[index],
         )
 
     @staticmethod
@@ -63,12 +64,24 @@ class Trajectories:
         track_id: IntArray,
         tlbr: FloatArray,
         score: FloatArray,
-        embeddings: FloatArray | None = None,
+        source: IntArray | None = None,
     ) -> Trajectories:
-        """Trajectories from rows in any order."""
+        """Trajectories from rows in any order.
+
+        Args:
+            frame: `(n,)` frames.
+            track_id: `(n,)` ids.
+            tlbr: `(n, 4)` boxes.
+            score: `(n,)` scores.
+            source: `(n,)` rows of the file; None if these are all rows of it, in its order.
+        """
         order = np.lexsort((frame, track_id))
-        own = None if embeddings is None else embeddings[order]
+        own = order if source is None else source[order]
         return Trajectories(frame[order], track_id[order], tlbr[order], score[order], own)
+
+    def with_ids(self, track_id: IntArray) -> Trajectories:
+        """The same rows with other `(n,)` ids, sorted by them."""
+        return Trajectories.sort(self.frame, track_id, self.tlbr, self.score, self.source)
 
     def spans(self) -> tuple[IntArray, IntArray]:
         """`(k,)` first row of each of the k tracks, and `(k,)` row after its last one."""
@@ -88,7 +101,7 @@ def drop_short(tracks: Trajectories, min_length: int) -> Trajectories:
 def interpolate(tracks: Trajectories, max_gap: int, *, stride: int = 1) -> Trajectories:
     """Fill gaps within tracks by linear interpolation of the boxes.
 
-    A new row has the lower of the two scores and the embedding of the row before the gap.
+    A new row has the lower of the two scores, and the source of the row before the gap.
 
     Args:
         tracks: Tracks of one video.
@@ -109,21 +122,18 @@ def interpolate(tracks: Trajectories, max_gap: int, *, stride: int = 1) -> Traje
         tracks.track_id[row],
         (1 - share) * tracks.tlbr[row] + share * tracks.tlbr[row + 1],
         np.minimum(tracks.score[row], tracks.score[row + 1]),
-        None if tracks.embeddings is None else tracks.embeddings[row],
+        tracks.source[row],
     )
     return _merge(tracks, filled)
 
 
 def _merge(a: Trajectories, b: Trajectories) -> Trajectories:
-    vectors = None
-    if a.embeddings is not None and b.embeddings is not None:
-        vectors = np.concatenate([a.embeddings, b.embeddings])
     return Trajectories.sort(
         np.concatenate([a.frame, b.frame]),
         np.concatenate([a.track_id, b.track_id]),
         np.concatenate([a.tlbr, b.tlbr]),
         np.concatenate([a.score, b.score]),
-        vectors,
+        np.concatenate([a.source, b.source]),
     )
 
 

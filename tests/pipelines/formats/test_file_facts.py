@@ -47,8 +47,10 @@ def test_what_a_file_of_a_former_version_lacks_has_a_default_or_is_missed() -> N
 
 def test_refined_tracks_are_counted_anew_and_everything_else_is_kept() -> None:
     before = {b"model": b"small", b"num_tracks": b"9", b"ARROW:schema": b"..."}
-    after = facts_of_refined(before, 4, {"smooth": True})
-    assert list(after) == ["model", "num_tracks", "refined"]
+    after = facts_of_refined(before, 4, {"smooth": True}, "a1")
+    assert list(after) == ["model", "num_tracks", "refined", "refined_of"]
+    assert stored(after).refined_of == "a1"
+    assert stored({}).refined_of == ""
     assert (after["model"], after["num_tracks"]) == ("small", "4")
     assert json.loads(after["refined"]) == {"smooth": True}
-    assert "num_tracks" not in facts_of_refined({}, 4, {})
+    assert "num_tracks" not in facts_of_refined({}, 4, {}, "")

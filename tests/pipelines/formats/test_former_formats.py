@@ -17,7 +17,7 @@ import pytest
 from fakes import Script
 
 from jde_ray.jobs.cli import run
-from jde_ray.models.tracking.postprocessing.relinking import RelinkLimits
+from jde_ray.models.tracking.postprocessing.evidence import LinkSettings
 from jde_ray.pipelines.config import OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.detections import read_saved
@@ -62,7 +62,7 @@ def test_tracks_are_scored_and_refined(former: Path, tmp_path: Path) -> None:
     shutil.copy(path, tmp_path / "gt" / "clip.parquet")
     for what in ([], ["--detections"]):
         assert run(["eval", str(former), "--gt", str(tmp_path / "gt"), *what]) == 0
-    config = RefineConfig(interpolate=20, relink=RelinkLimits(), smooth=True)
+    config = RefineConfig(interpolate=20, relink=LinkSettings(), smooth=True)
     (done,) = refine(former, str(tmp_path / "refined"), config)
     assert (done.rows_before, done.tracks_before, done.emptied) == (ROWS, TRACKS, ())
     assert done.rows_after > ROWS

@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
+from filterpy.kalman import KalmanFilter
 
+from jde_ray.models.boxes import tlbr_to_xyah, xyah_to_tlbr
+from jde_ray.models.tracking.postprocessing import smoothing
 from jde_ray.models.tracking.postprocessing.smoothing import smooth
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
 
@@ -11,7 +14,7 @@ def walk(frames, noise, seed=0, speed=3.0):
     straight = np.stack([x, 0 * x + 50, x + 40, 0 * x + 150], 1).astype(float)
     jitter = noise * np.random.default_rng(seed).normal(size=straight.shape)
     ids = np.ones(len(frames), np.int64)
-    return straight, Trajectories(frames, ids, straight + jitter, np.ones(len(frames)))
+    return straight, Trajectories.sort(frames, ids, straight + jitter, np.ones(len(frames)))
 
 
 def test_a_straight_walk_stays_where_it_is():
@@ -35,14 +38,14 @@ def test_gaps_get_no_rows_and_time_goes_on_in_them():
 
 def test_a_stride_is_the_unit_of_time():
     _, tracks = walk(range(0, 60, 3), 2.0)
-    dense = Trajectories(tracks.frame // 3, tracks.track_id, tracks.tlbr, tracks.score)
+    dense = Trajectories.sort(tracks.frame // 3, tracks.track_id, tracks.tlbr, tracks.score)
     assert smooth(tracks, stride=3).tlbr.tolist() == smooth(dense).tlbr.tolist()
 
 
 def test_other_tracks_do_not_matter_and_two_boxes_are_left_alone():
     _, one = walk(range(20), 3.0, seed=1)
     _, two = walk(range(2), 3.0, seed=2)
-    both = Trajectories(
+    both = Trajectories.sort(
         np.concatenate([one.frame, two.frame]),
         np.concatenate([one.track_id, two.track_id + 1]),
         np.concatenate([one.tlbr, two.tlbr]),
@@ -51,3 +54,47 @@ def test_other_tracks_do_not_matter_and_two_boxes_are_left_alone():
     smoothed = smooth(both).tlbr
     assert smoothed[:20].tolist() == smooth(one).tlbr.tolist()
     assert smoothed[20:].tolist() == two.tlbr.tolist()
+
+
+def by_filterpy(step, tlbr):
+    """Smoothed boxes of one track by filterpy's filter of eight states."""
+    xyah = tlbr_to_xyah(tlbr)
+    count = int(step[-1]) + 1
+    height = np.interp(np.arange(count), step, xyah[:, 3])
+    measured = [None] * count
+    for at, values in zip(step, xyah, strict=True):
+        measured[int(at)] = values
+    error = np.stack([height / 20, height / 20, np.full(count, 0.05), height / 20], 1)
+    change = np.stack([height / 160, height / 160, np.full(count, 1e-3), height / 160], 1)
+    process = np.zeros((count, 8, 8))
+    index = np.arange(4)
+    process[:, index, index] = change**2 / 3
+    process[:, index, index + 4] = process[:, index + 4, index] = change**2 / 2
+    process[:, index + 4, index + 4] = change**2
+    model = KalmanFilter(dim_x=8, dim_z=4)
+    model.F = np.eye(8) + np.eye(8, k=4)
+    model.H = np.eye(4, 8)
+    model.x = np.concatenate([xyah[0], np.zeros(4)])
+    model.P = np.diag(np.concatenate([2 * error[0], 10 * change[0]]) ** 2)
+    noise = [np.diag(one**2) for one in error]
+    means, covariances, _, _ = model.batch_filter(measured, Qs=list(process), Rs=noise)
+    smoothed, _, _, _ = model.rts_smoother(means, covariances, Qs=list(process))
+    return xyah_to_tlbr(smoothed.reshape(count, 8)[step][:, :4])
+
+
+def test_many_tracks_at_once_equal_filterpy_one_by_one(monkeypatch):
+    dice = np.random.default_rng(2)
+    parts = []
+    for number in range(12):
+        frames = np.flatnonzero(dice.random(dice.integers(4, 80)) < 0.7)
+        if len(frames) < 3:
+            continue
+        _, one = walk(frames, 3.0, seed=number, speed=dice.normal())
+        growing = one.tlbr + np.outer(frames, [0, 0, 0.3, 0.9])
+        parts.append((frames, np.full(len(frames), number), growing))
+    frame, ids, tlbr = (np.concatenate(part) for part in zip(*parts, strict=True))
+    tracks = Trajectories.sort(frame, ids, tlbr, np.ones(len(frame)))
+    expected = np.concatenate([by_filterpy(f - f[0], boxes) for f, _, boxes in parts])
+    for steps in (1, 150, 1 << 17):
+        monkeypatch.setattr(smoothing, "_STEPS", steps)
+        assert smooth(tracks).tlbr == pytest.approx(expected, abs=1e-6)

@@ -10,14 +10,13 @@ from jde_ray.models.tracking.postprocessing.trajectories import (
 )
 
 
-def make(*tracks, vectors=False):
+def make(*tracks):
     """Tracks of (id, frames, x of each): boxes 10 wide and 20 high."""
     frame = np.concatenate([np.array(frames, np.int64) for _, frames, _ in tracks])
     ids = np.concatenate([np.full(len(frames), i) for i, frames, _ in tracks])
     x = np.concatenate([np.array(xs, float) for _, _, xs in tracks])
     tlbr = np.stack([x, 0 * x, x + 10, 0 * x + 20], 1)
-    own = np.eye(4)[ids % 4] if vectors else None
-    return Trajectories.sort(frame, ids, tlbr, 0.5 + frame / 100, own)
+    return Trajectories.sort(frame, ids, tlbr, 0.5 + frame / 100)
 
 
 def test_rows_are_sorted_by_track_and_frame():
@@ -26,6 +25,10 @@ def test_rows_are_sorted_by_track_and_frame():
     )
     assert tracks.track_id.tolist() == [2, 2, 7]
     assert tracks.score.tolist() == [0.2, 0.3, 0.1]
+    assert tracks.source.tolist() == [2, 0, 1]
+    renamed = tracks.with_ids(np.array([9, 9, 1]))
+    assert renamed.frame.tolist() == [1, 2, 3]
+    assert renamed.source.tolist() == [1, 2, 0]
     assert [s.tolist() for s in tracks.spans()] == [[0, 2], [2, 3]]
 
 
@@ -35,18 +38,18 @@ def test_rows_are_sorted_by_track_and_frame():
 )
 def test_rows_out_of_order_or_shape_are_refused(frame, ids, message):
     with pytest.raises(ValueError, match=message):
-        Trajectories(np.array(frame), np.array(ids), np.zeros((2, 4)), np.zeros(2))
-    with pytest.raises(ValueError, match="embeddings: got 1 rows"):
-        Trajectories(np.arange(2), np.ones(2), np.zeros((2, 4)), np.zeros(2), np.zeros((1, 3)))
+        Trajectories(np.array(frame), np.array(ids), np.zeros((2, 4)), np.zeros(2), np.arange(2))
+    with pytest.raises(ValueError, match="rows: got 1 sources"):
+        Trajectories(np.arange(2), np.ones(2), np.zeros((2, 4)), np.zeros(2), np.zeros(1, int))
 
 
 def test_a_gap_is_filled_on_a_straight_line():
-    filled = interpolate(make((1, [0, 4], [0, 8]), (2, [0, 1], [50, 50]), vectors=True), 3)
+    filled = interpolate(make((1, [0, 4], [0, 8]), (2, [0, 1], [50, 50])), 3)
     first = filled[filled.track_id == 1]
     assert first.frame.tolist() == [0, 1, 2, 3, 4]
     assert first.tlbr[:, 0].tolist() == [0, 2, 4, 6, 8]
     assert first.score.tolist() == pytest.approx([0.5, 0.5, 0.5, 0.5, 0.54])
-    assert first.embeddings.tolist() == np.eye(4)[[1] * 5].tolist()
+    assert first.source.tolist() == [0, 0, 0, 0, 1]
     assert (filled.track_id == 2).sum() == 2
 
 

@@ -1,0 +1,104 @@
+"""`jde track --refine`: the run's own rows, and refined ones beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import fakes
+import pyarrow.parquet as pq
+import pytest
+from fakes import Script
+
+from jde_ray.jobs import cli
+from jde_ray.jobs import track as track_job
+from jde_ray.jobs.console.options import Settings
+from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.tracking import offline, reference
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two videos; `jde track` runs in this process with a fake network."""
+
+    def run(sources: object, out: str, _: object, **settings: object) -> object:
+        settings.pop("progress")
+        return reference.track(sources, out, fakes.CONFIG, components=fakes.COMPONENTS, **settings)
+
+    def check(values: dict) -> Settings:
+        built = track_job.build_settings(values)
+        return Settings(fakes.CONFIG, ResourceConfig(), built.outputs, built.console)
+
+    monkeypatch.setattr(offline, "track", run)
+    monkeypatch.setattr(track_job, "check_weights", check)
+    return fakes.archive(tmp_path / "in", a=Script(frames=43), b=Script(frames=12, seed=2))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
+
+
+def test_refined_tracks_lie_beside_the_runs_own(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    arguments = ["track", str(archive), "--save-embeddings", "--out"]
+    assert cli.run([*arguments, str(plain)]) == 0
+    assert cli.run([*arguments, str(out), "--refine"]) == 0
+    said = capsys.readouterr().out
+    assert f"written to {out}: tracks/VIDEO.parquet, refined/tracks/VIDEO.parquet" in said
+    assert f"refined into {out}/refined: " in said
+    assert "of 2 videos became" in said
+    assert contents(out / "tracks") == contents(plain / "tracks")
+    hashes = [
+        json.loads((folder / "run.json").read_text())["config_hash"]
+        for folder in (plain, out, out / "refined")
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert set(contents(out / "refined" / "tracks")) == set(contents(out / "tracks"))
+    for path in (out / "refined" / "tracks").iterdir():
+        assert b"refined" in pq.read_metadata(path).metadata
+
+
+def test_a_second_call_refines_what_is_missing(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["track", str(archive), "--out", str(out)]
+    assert cli.run(arguments) == 0
+    assert not (out / "refined").exists()
+    assert cli.run([*arguments, "--refine"]) == 0
+    assert "2 videos refined by motion alone; --save-embeddings lets" in capsys.readouterr().out
+    kept, lost = sorted((out / "refined" / "tracks").iterdir())
+    content = lost.read_bytes()
+    lost.unlink()
+    since = kept.stat().st_mtime_ns
+    assert cli.run([*arguments, "--refine"]) == 0
+    assert "of 1 video became" in (said := capsys.readouterr().out)
+    assert ", 1 done before" in said
+    assert lost.read_bytes() == content
+    assert kept.stat().st_mtime_ns == since
+
+
+def test_refined_tracks_of_other_steps_are_refused_before_the_run(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["track", str(archive), "--out", str(out)]
+    assert cli.run(arguments) == 0
+    assert cli.run(["refine", str(out), "--out", str(out / "refined"), "--smooth"]) == 0
+    capsys.readouterr()
+    assert cli.run([*arguments, "--refine"]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "holds tracks refined by other steps" in output.err
+
+
+def test_json_stays_alone_on_standard_output(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    assert cli.run(["track", str(archive), "--out", out, "--refine", "--progress", "json"]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        json.loads(line)
+    assert (tmp_path / "out" / "refined" / "run.json").exists()
