@@ -21,7 +21,7 @@ from made_videos import read_number
 
 from jde_ray.models.letterbox import PAD_VALUE, Letterbox
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection.networks import FoundInFrame, in_source_pixels
+from jde_ray.pipelines.detection.model import FoundInFrame, in_source_pixels
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video, VideoInfo
 from jde_ray.pipelines.tracking.components import Components

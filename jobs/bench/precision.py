@@ -20,7 +20,7 @@ from jde_ray.models.structures import Detections, FloatArray, Tracks
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
-from jde_ray.pipelines.detection.networks import FoundInFrame, in_source_pixels
+from jde_ray.pipelines.detection.model import FoundInFrame, in_source_pixels
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.video.chunks import decode_segment

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection.networks import FoundInFrame, in_source_pixels
+from jde_ray.pipelines.detection.model import FoundInFrame, in_source_pixels
 from jde_ray.pipelines.structures import FrameChunk, Segment, VideoInfo
 from jde_ray.pipelines.tracking.components import Components
 

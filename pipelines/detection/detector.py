@@ -15,13 +15,8 @@ from numpy.typing import NDArray
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.structures import Detections, FloatArray, check_frames
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
-from jde_ray.pipelines.detection.networks import (
-    Embedder,
-    FoundInFrame,
-    Model,
-    ModelBuilder,
-    load_network,
-)
+from jde_ray.pipelines.detection.model import Embedder, FoundInFrame, Model
+from jde_ray.pipelines.detection.networks import ModelBuilder, load_network
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, VideoInfo
 

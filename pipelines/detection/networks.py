@@ -6,124 +6,21 @@ The weights decide: a YAML file declares separate networks (`models.sde.declarat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, Device, ResourceConfig
+from jde_ray.pipelines.detection.model import FoundInFrame, FoundInSource, Model, in_source_pixels
+from jde_ray.pipelines.detection.second_look import WithSecondLook
 
 if TYPE_CHECKING:
     import torch
 
     from jde_ray.models.letterbox import Letterbox
-
-
-class FoundInFrame(Protocol):
-    """Detections of one frame."""
-
-    @property
-    def tlbr(self) -> FloatArray:
-        """`(N, 4)` corners."""
-        ...
-
-    @property
-    def scores(self) -> FloatArray:
-        """`(N,)` confidence."""
-        ...
-
-    @property
-    def embeddings(self) -> FloatArray:
-        """`(N, D)`, L2-normalised."""
-        ...
-
-    @property
-    def num_capped(self) -> int:
-        """Number of detections that `max_detections` left out."""
-        ...
-
-
-class Model(Protocol):
-    """Finds people in letterboxed frames."""
-
-    def detect(
-        self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
-    ) -> Sequence[FoundInFrame]:
-        """Find people in the first n frames.
-
-        Args:
-            frames: `(T, H, W, 3)` uint8 RGB, read-only. Those after the first n are padding: a
-                network may process them, so that its arithmetic does not depend on n.
-            letterboxes: How each of the n <= T frames was made from its source; at least one.
-
-        Returns:
-            n results in source pixels. The caller refuses results that are not finite.
-
-        Raises:
-            FloatingPointError: If the output is not finite.
-        """
-        ...
-
-
-@runtime_checkable
-class Embedder(Protocol):
-    """A model that also embeds people whose boxes are known; runs do not need this."""
-
-    def embed(self, frame: NDArray[np.uint8], letterbox: Letterbox, tlbr: FloatArray) -> FloatArray:
-        """Embed people in a frame.
-
-        Args:
-            frame: `(H, W, 3)` uint8 RGB, letterboxed.
-            letterbox: How it was made from its source.
-            tlbr: `(N, 4)` corners in source pixels.
-
-        Returns:
-            `(N, D)` L2-normalised vectors; zeros where the model finds no person.
-
-        Raises:
-            ValueError: If the weights hold no embedder.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class FoundInSource:
-    """Detections of one frame in source pixels.
-
-    Attributes:
-        tlbr: `(N, 4)` float32 corners.
-        scores: `(N,)` confidence.
-        embeddings: `(N, D)`, L2-normalised.
-        num_capped: Detections that `max_detections` left out.
-    """
-
-    tlbr: FloatArray
-    scores: FloatArray
-    embeddings: FloatArray
-    num_capped: int
-
-    @staticmethod
-    def of(found: FoundInFrame, to_source: Callable[[FloatArray], FloatArray]) -> FoundInSource:
-        """Detections whose corners are in other pixels, mapped by `to_source`.
-
-        Corners that are not finite are not mapped, since that would clamp -Inf to the frame.
-        """
-        tlbr = np.asarray(found.tlbr, np.float32)
-        mapped = to_source(tlbr) if np.isfinite(tlbr).all() else tlbr
-        return FoundInSource(mapped, found.scores, found.embeddings, found.num_capped)
-
-
-def in_source_pixels(
-    found: Sequence[FoundInFrame], letterboxes: Sequence[Letterbox]
-) -> list[FoundInSource]:
-    """Map detections of T frames from network to source pixels; only n <= T have letterboxes."""
-    return [
-        FoundInSource.of(one, box.to_source)
-        for one, box in zip(found[: len(letterboxes)], letterboxes, strict=True)
-    ]
 
 
 class Upload:
@@ -224,7 +121,7 @@ class SeparateModel:
         cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops
         self._config = config
         self._networks = SeparateNetworks(
-            read_declaration(config.weights), resources.torch_threads, onnx_device(resources)
+            read_declaration(config.weights), resources.torch_threads, _onnx_device(resources)
         )
 
     def detect(
@@ -264,12 +161,19 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     model = SeparateModel if is_separate(config.weights) else TorchModel
     if not config.reid:
         return model(config, resources)
-    from jde_ray.pipelines.detection.second_look import WithSecondLook
+    import cv2
 
-    return WithSecondLook(model(config, resources), config, resources)
+    from jde_ray.models.sde.declaration import read_embedder
+    from jde_ray.models.sde.network import AppearanceEmbedder
+
+    cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops
+    embedder = AppearanceEmbedder(
+        read_embedder(config.reid), resources.torch_threads, _onnx_device(resources)
+    )
+    return WithSecondLook(model(config, resources), embedder)
 
 
-def onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
+def _onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
     """Device of ONNX files: a GPU if it is wanted and onnxruntime can use one."""
     import onnxruntime
 

@@ -14,17 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray
-from jde_ray.pipelines.detection.networks import (
-    Embedder,
-    FoundInFrame,
-    FoundInSource,
-    Model,
-    onnx_device,
-)
+from jde_ray.pipelines.detection.model import Embedder, FoundInFrame, FoundInSource, Model
 
 if TYPE_CHECKING:
     from jde_ray.models.letterbox import Letterbox
-    from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
+    from jde_ray.models.sde.network import AppearanceEmbedder
 
 _OWN, _SECOND = 0.6, 0.8  # shares of the two vectors; their squares sum to 1
 
@@ -36,24 +30,11 @@ class WithSecondLook:
 
     Args:
         model: Model that finds people.
-        config: Names the re-identification network.
-        resources: Device and threads.
-
-    Raises:
-        ValueError: If the network cannot be used.
+        embedder: The re-identification network.
     """
 
-    def __init__(self, model: Model, config: DetectionConfig, resources: ResourceConfig) -> None:
-        import cv2
-
-        from jde_ray.models.sde.declaration import read_embedder
-        from jde_ray.models.sde.network import AppearanceEmbedder
-
-        cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops
-        self._model = model
-        self._embedder = AppearanceEmbedder(
-            read_embedder(config.reid), resources.torch_threads, onnx_device(resources)
-        )
+    def __init__(self, model: Model, embedder: AppearanceEmbedder) -> None:
+        self._model, self._embedder = model, embedder
 
     def detect(
         self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]

@@ -14,6 +14,8 @@ from onnx_models import write_declaration, write_mean_embedder
 from jde_ray import Detector as LiveDetector
 from jde_ray.jobs import cli
 from jde_ray.models.letterbox import Letterbox
+from jde_ray.models.sde.declaration import read_embedder
+from jde_ray.models.sde.network import AppearanceEmbedder
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.pipelines.config import (
     DetectionConfig,
@@ -68,8 +70,8 @@ def test_each_box_gets_the_vector_of_its_own_crop(tmp_path: Path) -> None:
 
 
 def test_a_model_that_cannot_describe_boxes_says_so(tmp_path: Path) -> None:
-    config = DetectionConfig(reid=str(write_mean_embedder(tmp_path / "look.onnx")))
-    model = WithSecondLook(ColourModel(config, ResourceConfig()), config, ResourceConfig())
+    embedder = AppearanceEmbedder(read_embedder(write_mean_embedder(tmp_path / "look.onnx")))
+    model = WithSecondLook(ColourModel(DetectionConfig(), ResourceConfig()), embedder)
     with pytest.raises(ValueError, match="ColourModel cannot describe given boxes"):
         model.embed(np.zeros((64, 128, 3), np.uint8), Letterbox(128, 64, *SIZE), np.zeros((1, 4)))
 
