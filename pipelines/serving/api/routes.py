@@ -33,7 +33,6 @@ from jde_ray.pipelines.serving.calls import Service
 from jde_ray.pipelines.serving.images import check_content_type
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.request_log import RequestLog
-from jde_ray.pipelines.serving.streams.operations import TrackFrame
 
 _MAX_JSON_BYTES = 4096
 _IMAGE = {
@@ -219,9 +218,8 @@ def _calls(service: Service) -> APIRouter:
         if answer is None:
             service.check_admission(owner)
             body = await service.read_body(owner, request.stream())
-            picture, found = await service.detect(owner, body, call="frame")
-            size = (picture.width, picture.height)
-            answer = await service.associate(TrackFrame(stream, owner, seq, time_s, size, found))
+            seen = await service.detect(owner, body, call="frame")
+            answer = await service.associate((stream, owner, seq), time_s, seen)
         return _json(frame_answer(model, stream, answer))
 
     @router.websocket("/streams/{stream}/ws")

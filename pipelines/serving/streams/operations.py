@@ -11,6 +11,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.serving.streams.stream import Answer
+from jde_ray.pipelines.video.camera_motion import Grey
 
 Result = TypeVar("Result")
 
@@ -86,6 +87,7 @@ class TrackFrame(Operation[Answer]):
         time_s: When it was taken; None: `seq` divided by the stream's rate.
         size: Width and height of its image in pixels.
         detections: People found in it, in source pixels.
+        picture: Small grey picture, from which the camera's motion is estimated; None: not at all.
     """
 
     stream: str
@@ -94,6 +96,7 @@ class TrackFrame(Operation[Answer]):
     time_s: float | None
     size: tuple[int, int]
     detections: Detections
+    picture: Grey | None = None
     stage = "associate"
     needs_same_model = True
 
