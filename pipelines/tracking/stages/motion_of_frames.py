@@ -81,6 +81,6 @@ def _in_pixels_of(
     if (info.width, info.height) == (pictures.width, pictures.height):
         return motions
     scale = np.array([info.width / pictures.width, info.height / pictures.height])
-    scaled = motions * scale[:, None]
+    scaled: NDArray[np.float64] = motions * scale[:, None]
     scaled[:, :, :2] /= scale
     return scaled

@@ -77,6 +77,35 @@ def test_stride_and_limit_keep_the_frame_numbers(tmp_path: Path) -> None:
     assert [one.frame for one in frames] == [0, 2]
 
 
+def test_the_cameras_motion_comes_back_and_is_joined_over_a_stride(tmp_path: Path) -> None:
+    config, out = replace(fakes.CONFIG, max_frames=7), tmp_path / "out"
+    source = fakes.archive(tmp_path / "in", a=Script(frames=7))
+    outputs = OutputConfig(save_detections=True)
+    reference.track([str(source)], str(out), config, components=fakes.COMPONENTS, outputs=outputs)
+    saved = only(out)
+    assert saved.has_motion
+    every = [one.camera_motion for one in read_saved(saved, TrackConfig())[1]]
+    np.testing.assert_array_equal(every, [fakes.sway(frame) for frame in range(7)])
+    third = [one.camera_motion for one in read_saved(saved, TrackConfig(vid_stride=3))[1]]
+    point = np.array([30.0, 40.0, 1.0])
+    for frame in (4, 5, 6):
+        point = np.append(every[frame] @ point, 1.0)
+    np.testing.assert_allclose(third[2] @ [30.0, 40.0, 1.0], point[:2], rtol=1e-12)
+    np.testing.assert_array_equal(third[0], np.eye(2, 3))
+    reference.track(
+        [str(source)],
+        str(tmp_path / "still"),
+        replace(config, camera_motion=False),
+        components=fakes.COMPONENTS,
+        outputs=outputs,
+    )
+    still = only(tmp_path / "still")
+    assert not still.has_motion
+    for stride in (1, 3):
+        _, frames = read_saved(still, TrackConfig(vid_stride=stride))
+        assert {one.camera_motion for one in frames} == {None}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
