@@ -235,12 +235,12 @@ def test_saved_detections_are_what_the_association_saw(tmp_path: Path) -> None:
     assert (info.width, info.height, info.frames_per_second) == (*fakes.SOURCE, 25.0)
     found = list(frames)
     assert [one.frame for one in found] == list(range(20))
-    assert {detections.embeddings.shape[1] for _, _, detections in found} == {fakes.DIM}
-    assert found[1][2].embeddings.dtype == np.float16
+    assert {one.found.embeddings.shape[1] for one in found} == {fakes.DIM}
+    assert found[1].found.embeddings.dtype == np.float16
     strict = replace(config, detection=replace(config.detection, score_threshold=0.935))
-    kept = [detections for _, _, detections in read_saved(saved[0], strict)[1]]
+    kept = [one.found for one in read_saved(saved[0], strict)[1]]
     assert all((detections.scores > 0.935).all() for detections in kept)
-    assert 0 < sum(map(len, kept)) < sum(len(detections) for _, _, detections in found)
+    assert 0 < sum(map(len, kept)) < sum(len(one.found) for one in found)
 
 
 def test_a_long_file_is_read_by_parts(tmp_path: Path) -> None:

@@ -109,8 +109,9 @@ def test_stride_and_frame_limit_are_those_of_the_whole(tmp_path, stride, max_fra
     assert max_frames == 10 or len(parts) > 1
 
 
-@pytest.mark.parametrize("name", ["closed.mp4", "open_gop.mkv", "vp9.webm"])
-@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "stride"), [("closed.mp4", 1), ("open_gop.mkv", 3), ("vp9.webm", 1)]
+)
 def test_the_cameras_motion_is_that_of_the_whole_and_no_part_is_decoded_from_the_beginning(
     tmp_path, sought, name, stride
 ):

@@ -107,7 +107,9 @@ def test_answers_are_those_of_the_plain_tracker():
 
 
 def test_a_stream_follows_the_camera_and_a_resumed_one_too():
-    config = replace(CONFIG, track=replace(TRACK, detection=DetectionConfig(weights="fake")))
+    config = replace(
+        CONFIG, track=replace(TRACK, detection=DetectionConfig(weights="fake", resize="published"))
+    )
     box = Letterbox(*SIZE, *config.track.detection.size)
     frames = [box.apply(pan_frame(number, *SIZE)) for number in range(8)]
     pictures = [small_grey(frame, box) for frame in frames]
