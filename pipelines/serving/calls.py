@@ -216,25 +216,12 @@ class Service:
         async with self._deadline():
             return await self.backend.send(session, GetAnswer(stream, owner, seq))
 
-    async def associate(
-        self,
-        place: tuple[str, str, int],
-        time_s: float | None,
-        seen: tuple[NetworkFrame, Detections],
-    ) -> Answer:
+    async def associate(self, operation: TrackFrame) -> Answer:
         """Tracks of a frame whose detections are known.
-
-        Args:
-            place: Stream, owner and number of the frame.
-            time_s: When it was taken, if the client says so.
-            seen: From `detect`.
 
         Raises:
             Refusal: If the frame is not the stream's next one.
         """
-        frame, found = seen
-        picture = frame.small_grey() if self.config.track.estimates_motion else None
-        operation = TrackFrame(*place, time_s, (frame.width, frame.height), found, picture)
         session = self.check_stream(operation.stream)
         with self._timed("associate"):
             async with self._deadline():

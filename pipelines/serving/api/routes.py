@@ -33,6 +33,7 @@ from jde_ray.pipelines.serving.calls import Service
 from jde_ray.pipelines.serving.images import check_content_type
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.request_log import RequestLog
+from jde_ray.pipelines.serving.streams.operations import track_frame
 
 _MAX_JSON_BYTES = 4096
 _IMAGE = {
@@ -219,7 +220,8 @@ def _calls(service: Service) -> APIRouter:
             service.check_admission(owner)
             body = await service.read_body(owner, request.stream())
             seen = await service.detect(owner, body, call="frame")
-            answer = await service.associate((stream, owner, seq), time_s, seen)
+            place, config = (stream, owner, seq), service.config.track
+            answer = await service.associate(track_frame(place, time_s, seen, config))
         return _json(frame_answer(model, stream, answer))
 
     @router.websocket("/streams/{stream}/ws")

@@ -25,6 +25,7 @@ from jde_ray.pipelines.serving.api.guard import subprotocol
 from jde_ray.pipelines.serving.calls import Service
 from jde_ray.pipelines.serving.quotas import METERED
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
+from jde_ray.pipelines.serving.streams.operations import track_frame
 
 logger = logging.getLogger("ray.serve")
 
@@ -170,7 +171,9 @@ class _SocketSession:
             status, values = 200, {}
             try:
                 place = (self._stream, self._owner, frame.seq)
-                answer = await self._service.associate(place, frame.time_s, await task)
+                config = self._service.config.track
+                operation = track_frame(place, frame.time_s, await task, config)
+                answer = await self._service.associate(operation)
                 values = frame_answer(self._service.config.model, self._stream, answer)
             except Refusal as refusal:
                 metrics.count("jde_refusals", refusal.cause.error)
