@@ -72,7 +72,15 @@ FLAGS = {
         text="Serve everyone who can reach the address, without tokens.",
     ),
     **choose("weights", "size", "rect", "conf", "nms", "max_detections", "precision"),
-    **choose("track_buffer", "min_box_area", "device", "threads", "num_detectors", "address"),
+    **choose(
+        "track_buffer",
+        "min_box_area",
+        "camera_motion",
+        "device",
+        "threads",
+        "num_detectors",
+        "address",
+    ),
     "num_sessions": Flag(
         config=ServeConfig, field="num_sessions", text="Session replicas to spread streams over."
     ),

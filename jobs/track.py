@@ -85,6 +85,18 @@ FromDetections = Annotated[
     ),
 ]
 
+Frames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--frames",
+        metavar="SOURCE",
+        rich_help_panel=DATA,
+        show_default=False,
+        help="The videos of --from-detections, found by name: the camera's motion is estimated from"
+        " them, for detections that were saved without. Repeatable.",
+    ),
+]
+
 
 @takes(flags=FLAGS)
 def track(
@@ -94,6 +106,7 @@ def track(
     *,
     flags: Given,
     from_detections: FromDetections = None,
+    frames: Frames = None,
     overwrite: Overwrite = False,
     retry_errors: RetryErrors = False,
 ) -> int:
@@ -109,12 +122,12 @@ def track(
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
     with Messages(settings.console) as messages:
         with Display(config=settings.console, messages=messages) as display:
-            named = _one_of(sources, from_detections)
+            named = _one_of(sources, from_detections, frames)
             out = out or next_folder(named)
             if settings.outputs.refine:
                 _check_refined(out)
             if from_detections:
-                settings, run = _from_saved(values, named, out, display)
+                settings, run = _from_saved(values, named, frames, out, display)
             else:
                 settings, run = _from_videos(values, named, out, display)
             summary = run(
@@ -161,11 +174,11 @@ def _from_videos(
 
 
 def _from_saved(
-    values: Values, named: list[str], out: str, display: Display
+    values: Values, named: list[str], frames: list[str] | None, out: str, display: Display
 ) -> tuple[Settings, Callable[..., Summary]]:
     """Settings and dataflow for saved detections."""
     display.doing(f"looking for detections in {_some(named)}")
-    settings, saved = check_saved(values, named)
+    settings, saved = check_saved(values, named, frames)
     check_out(out)
     display.doing("loading Ray")
 
@@ -271,7 +284,13 @@ def _missing_outputs(summary: Summary, outputs: OutputConfig) -> list[str]:
     return lines
 
 
-def _one_of(sources: list[str] | None, saved: list[str] | None) -> list[str]:
+def _one_of(
+    sources: list[str] | None, saved: list[str] | None, frames: list[str] | None
+) -> list[str]:
+    if frames and not saved:
+        raise RunError(
+            "frames: only for --from-detections; videos have their own frames", ExitCode.REFUSED
+        )
     if sources and saved:
         raise RunError("got SOURCE and --from-detections, expected one", ExitCode.REFUSED)
     if not (sources or saved):
@@ -279,14 +298,21 @@ def _one_of(sources: list[str] | None, saved: list[str] | None) -> list[str]:
     return sources or saved or []
 
 
-def check_saved(values: Values, named: list[str]) -> tuple[Settings, list[SavedVideo]]:
+def check_saved(
+    values: Values, named: list[str], frames: list[str] | None = None
+) -> tuple[Settings, list[SavedVideo]]:
     """Find the detections of a run that takes no network settings, and build the configurations.
 
+    Args:
+        values: Settings that were given.
+        named: Sources of detections.
+        frames: Videos that show their frames; None if none are at hand.
+
     Raises:
-        RunError: If a network setting is given, there are no detections, or they do not go
-            together.
+        RunError: If a network setting is given, there are no detections, they do not go together,
+            or the camera's motion is asked for and unknown.
     """
-    from jde_ray.pipelines.sources.saved_detections import find_saved
+    from jde_ray.pipelines.sources.saved_detections import find_saved, with_frames
     from jde_ray.pipelines.tracking.from_detections import resolve_settings
 
     for section, field in values:
@@ -296,8 +322,21 @@ def check_saved(values: Values, named: list[str]) -> tuple[Settings, list[SavedV
                 ExitCode.REFUSED,
             )
     settings = build_settings(values)
+    if frames and not settings.track.estimates_motion:
+        raise RunError(
+            "frames: they show how the camera moves, which these settings do not use",
+            ExitCode.REFUSED,
+        )
     saved = find_saved(named)
+    if frames:
+        saved = with_frames(saved, frames)
     settled = resolve_settings(settings.track, saved)
+    if values.get(("run", "camera_motion")) and not settled.camera_motion:
+        unknown = next(one.video.name for one in saved if not one.has_motion)
+        raise RunError(
+            f"camera-motion: {unknown} was saved without; name its frames with --frames SOURCE",
+            ExitCode.REFUSED,
+        )
     least, threshold = settled.tracking.least_score, settled.detection.threshold
     if threshold > least:
         logger.warning(

@@ -69,7 +69,7 @@ class DetectionConfig:
             shape and pays off for large networks in bfloat16 (`docs/measurements`).
         resize: `fast` is one swscale pass, `published` OpenCV's INTER_AREA on the RGB frame.
         score_map: How raw scores in MOT text files become scores from 0 to 1: `auto`, `none` or
-            `MIDPOINT/SCALE` (`pipelines.formats.detections.to_scores`).
+            `MIDPOINT/SCALE` (`pipelines.formats.score_map.to_scores`).
 
     Raises:
         ValueError: If a value is out of range; the message names what is expected.
@@ -123,6 +123,8 @@ class TrackConfig:
         max_frames: Frames to process per video (after the stride), None for all.
         min_box_area: Tracked boxes smaller than this, in square source pixels, are left out and
             counted.
+        camera_motion: Estimate how the camera moves, and move the tracks with the picture; mode
+            `published` never does.
     """
 
     detection: DetectionConfig = field(default_factory=DetectionConfig)
@@ -130,6 +132,7 @@ class TrackConfig:
     vid_stride: int = 1
     max_frames: int | None = None
     min_box_area: float = 200.0
+    camera_motion: bool = True
 
     def __post_init__(self) -> None:
         _check_range("vid-stride", self.vid_stride, 1, 10_000)
@@ -139,6 +142,11 @@ class TrackConfig:
         if self.detection.score_threshold is None:
             settled = replace(self.detection, score_threshold=self.tracking.least_score)
             object.__setattr__(self, "detection", settled)
+
+    @property
+    def estimates_motion(self) -> bool:
+        """Whether the camera's motion is estimated: not for a tracker that ignores it."""
+        return self.camera_motion and getattr(self.tracking, "mode", "default") != "published"
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored in `run.json`."""

@@ -7,8 +7,9 @@ run continues only in an OUT of its own format.
 2.  Ids with 16 hex digits and the letters of all languages; `num_tracks`, `num_detections` and
     `video_version` in the metadata, which is the Arrow schema's too; no wide boxes in
     `mode: published`.
+3.  `camera_motion` in `detections/`.
 """
 
 from __future__ import annotations
 
-ROW_FORMAT = 2
+ROW_FORMAT = 3

@@ -60,7 +60,8 @@ class Segment:
         attempt: Number of the attempt at this video; older attempts are fenced off.
         start_frame: First frame, at a chunk boundary.
         stop_frame: Frame after the last one, at a chunk boundary; None for the end of the video.
-        seek: Keyframe at which decoding starts, not after `start_frame`; None for the beginning.
+        seek: Keyframe at which decoding starts, not after `start_frame`, nor after the frame taken
+            before it if the camera's motion is estimated; None for the beginning.
         stop_pts: Stamp of `stop_frame`, which verifies the numbering of frames.
         num_frames: Frames in the whole video, which verifies the last segment; None if unknown.
         version: Version of the file when it was split, or when it was listed if a checkpoint is
@@ -126,6 +127,9 @@ class FrameChunk:
         decode_whole: The frames differ from the packets by which the video was split, so it must be
             decoded again as one segment. `error` is set too, but no user sees it.
         is_partial: The chunks so far hold all frames before `error`, and are kept.
+        camera_motion: `(n, 2, 3)` float64, per frame the affine map from source pixels of the frame
+            taken before to its own (`pipelines.video.camera_motion`); None if it is not estimated,
+            and the camera counts as standing.
     """
 
     video_id: str
@@ -140,6 +144,7 @@ class FrameChunk:
     num_damaged: int = 0
     decode_whole: bool = False
     is_partial: bool = False
+    camera_motion: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +170,7 @@ class DetectionChunk:
     num_damaged: int = 0
     decode_whole: bool = False
     is_partial: bool = False
+    camera_motion: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)

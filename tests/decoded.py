@@ -25,6 +25,7 @@ def decode(
     is_image_folder: bool = False,
     rate: float | None = None,
     rect: bool = False,
+    camera_motion: bool = False,
 ) -> list[FrameChunk]:
     segment = Segment(Video(str(path), path.stem, is_image_folder, rate), attempt=3)
     return list(
@@ -36,6 +37,7 @@ def decode(
             vid_stride=vid_stride,
             max_frames=max_frames,
             rect=rect,
+            camera_motion=camera_motion,
         )
     )
 

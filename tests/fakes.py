@@ -96,6 +96,7 @@ def decode(
     vid_stride: int = 1,
     max_frames: int | None = None,
     rect: bool = False,
+    camera_motion: bool = False,
 ) -> Iterator[FrameChunk]:
     """As `pipelines.video.chunks.decode_segment`, of a script."""
     script = Script(**json.loads(Path(segment.video.uri).read_text()))
@@ -111,7 +112,7 @@ def decode(
             error = VideoError(Reason.TRUNCATED, "the script says so", script.error_at)
             before, index = [frame for frame in index if frame < script.error_at], []
         if error is not None and segment.keep_partial and before:
-            yield _before(script, segment, number, before, chunk_frames)
+            yield _before(script, segment, number, before, chunk_frames, camera_motion)
             number += 1
         frames = np.zeros((chunk_frames, SIZE[1], SIZE[0], 3), np.uint8)
         for i, frame in enumerate(index):
@@ -122,6 +123,7 @@ def decode(
                 script.await_file()
             frames[i] = draw(script, frame)
         is_last = error is not None or start + chunk_frames >= len(wanted)
+        motions = np.array([sway(frame) for frame in index]).reshape(-1, 2, 3)
         yield FrameChunk(
             segment.video.video_id,
             segment.attempt,
@@ -133,23 +135,39 @@ def decode(
             is_last,
             error,
             is_partial=error is not None and segment.keep_partial,
+            camera_motion=motions if camera_motion else None,
         )
         if is_last:
             return
 
 
+def sway(frame: int) -> np.ndarray:
+    """The motion that `decode` claims for its camera, `(2, 3)`; small, so that nobody is lost."""
+    size, shift = 1 + 0.002 * ((frame % 3) - 1), 0.2 * ((frame % 5) - 2)
+    return np.array([[size, 0.0, shift], [0.0, size, -shift]]) if frame else np.eye(2, 3)
+
+
 def _before(
-    script: Script, segment: Segment, number: int, index: list[int], chunk_frames: int
+    script: Script,
+    segment: Segment,
+    number: int,
+    index: list[int],
+    chunk_frames: int,
+    camera_motion: bool,
 ) -> FrameChunk:
     """The chunk of the frames before damage."""
     frames = np.zeros((chunk_frames, SIZE[1], SIZE[0], 3), np.uint8)
     frames[: len(index)] = [draw(script, frame) for frame in index]
     place = (segment.video.video_id, segment.attempt, number)
     numbers, times = np.array(index, np.int64), np.array(index, np.float64) / 25
-    return FrameChunk(*place, numbers, times, frames, VideoInfo(*SOURCE, 25.0), False)
+    motions = np.array([sway(frame) for frame in index]) if camera_motion else None
+    info = VideoInfo(*SOURCE, 25.0)
+    return FrameChunk(*place, numbers, times, frames, info, False, camera_motion=motions)
 
 
-def split(segment: Segment, *, segment_frames: int, step: int, max_frames: int | None):
+def split(
+    segment: Segment, *, segment_frames: int, step: int, max_frames: int | None, lead: int = 0
+):
     """As `pipelines.video.splitting.split_segment`, of a script."""
     script = Script(**json.loads(Path(segment.video.uri).read_text()))
     length = -(-segment_frames // step) * step

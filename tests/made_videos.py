@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -25,6 +26,23 @@ def number_frame(number: int, width: int = 96, height: int = 64) -> NDArray[np.u
         left = width * bit // 8
         frame[half_h - 6 : half_h + 6, left : left + width // 8] = 235 if value else 16
     return frame
+
+
+@cache
+def textured(seed: int, width: int = 1200, height: int = 900) -> NDArray[np.uint8]:
+    """A picture `(H, W, 3)` with structure of several sizes."""
+    rng = np.random.default_rng(seed)
+    scene = np.zeros((height, width, 3))
+    for cell in (6, 24, 80):
+        noise = rng.uniform(0, 255, (height // cell + 2, width // cell + 2, 3))
+        scene += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) / 3
+    return np.clip(scene, 0, 255).astype(np.uint8)
+
+
+def pan_frame(number: int, width: int, height: int) -> NDArray[np.uint8]:
+    """A frame `(H, W, 3)` of a camera that swings over a textured scene, 3 pixels a frame or so."""
+    left = 300 + round(150 * np.sin(number / 40))
+    return textured(11)[200 : 200 + height, left : left + width]
 
 
 def read_number(frame: NDArray[np.uint8]) -> int:
@@ -48,8 +66,12 @@ def write_video(
     pixel_format: str = "yuv420p",
     with_sound: bool = False,
     late: dict[int, int] | None = None,
+    draw: Callable[[int, int, int], NDArray[np.uint8]] = number_frame,
 ) -> Path:
-    """Encode `num_frames` numbered frames; `pts`, and `late` of a frame, are in 1 / 1000 s."""
+    """Encode `num_frames` numbered frames; `pts`, and `late` of a frame, are in 1 / 1000 s.
+
+    `draw` draws a frame from its number, width and height.
+    """
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
@@ -61,7 +83,7 @@ def write_video(
             stream.codec_context.time_base = Fraction(1, 1000)
         sound = container.add_stream("aac", rate=48000) if with_sound else None
         for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(number_frame(number, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(draw(number, *size), format="rgb24")
             if pts is not None:
                 frame.pts, frame.time_base = pts[number], Fraction(1, 1000)
             else:
@@ -182,12 +204,19 @@ def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> Path:
     return path
 
 
-def write_images(folder: Path, num_frames: int, rate: float | None = None) -> Path:
-    """A MOT sequence with `rate`, or a plain folder of images without."""
+def write_images(
+    folder: Path,
+    num_frames: int,
+    rate: float | None = None,
+    *,
+    size: tuple[int, int] = (96, 64),
+    draw: Callable[[int, int, int], NDArray[np.uint8]] = number_frame,
+) -> Path:
+    """A MOT sequence with `rate`, or a plain folder of images without; `draw` as above."""
     images = folder / "img1" if rate is not None else folder
     images.mkdir(parents=True)
     for number in range(num_frames):
-        bgr = number_frame(number)[..., ::-1]
+        bgr = draw(number, *size)[..., ::-1]
         cv2.imwrite(str(images / f"{number + 1:06d}.png"), bgr)
     if rate is not None:
         text = f"[Sequence]\nname={folder.name}\nimDir=img1\nframeRate={rate:g}\n"

@@ -31,6 +31,10 @@ def association(
     _pin_blas(["--repeat", str(repeat), *(["--json"] if as_json else [])])
     rows = [_measure_scene(name, repeat) for name in SCENES]
     report = {"cpu": processor(), "blas_threads": 1, "repeat": repeat, "scenes": rows}
+    report["camera"] = {
+        f"{width}x{height}": _measure_camera(width, height, repeat)
+        for width, height in ((640, 480), (1920, 1080))
+    }
     if as_json:
         typer.echo(json.dumps(report, indent=2))
         return
@@ -73,6 +77,39 @@ def _measure_scene(name: str, repeat: int) -> dict[str, Any]:
     return row
 
 
+def _measure_camera(width: int, height: int, repeat: int) -> float:
+    """Milliseconds per frame of the estimate of the camera's motion, on one thread.
+
+    Args:
+        width: Width of the source in pixels.
+        height: Height of the source in pixels.
+        repeat: Runs over the frames; each counts with its best time.
+    """
+    import cv2
+    import numpy as np
+
+    from jde_ray.models.letterbox import Letterbox, fitted_size
+    from jde_ray.pipelines.video.camera_motion import CameraMotion
+
+    cv2.setNumThreads(1)
+    letterbox = Letterbox(width, height, *fitted_size(width, height, (576, 320)))
+    across, down = letterbox.scaled_size
+    rng, scene = np.random.default_rng(0), np.zeros((down, across + 160, 3))
+    for cell in (6, 24, 80):  # structure of several sizes
+        noise = rng.uniform(0, 85, (down // cell + 2, (across + 160) // cell + 2, 3))
+        scene += cv2.resize(noise, scene.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    pictures = np.clip(scene, 0, 255).astype(np.uint8)
+    frames = [letterbox.place(pictures[:, 4 * n : 4 * n + across]) for n in range(40)]
+    best = [float("inf")] * len(frames)
+    for _ in range(repeat):
+        camera = CameraMotion()
+        for index, frame in enumerate(frames):
+            start = perf_counter()
+            camera.estimate(frame, letterbox)
+            best[index] = min(best[index], perf_counter() - start)
+    return 1000 * sum(best[1:]) / len(best[1:])
+
+
 def _best_ms(
     build: Callable[[], Callable[..., Tracks]], frames: list[Detections], repeat: int
 ) -> float:
@@ -91,11 +128,16 @@ def _best_ms(
     return 1000 * sum(best) / len(best)
 
 
+def _said(camera: dict[str, float]) -> str:
+    return ", ".join(f"{size} {ms:.2f} ms/frame" for size, ms in camera.items())
+
+
 def _build_table(report: dict[str, Any]) -> Table:
     table = Table(
         title=f"Association, 512-d embeddings, one BLAS thread, {report['cpu']}",
         caption="loop: one filterpy object per track, same run. "
-        "original: frames/s quoted for it on an idle EPYC core.",
+        "original: frames/s quoted for it on an idle EPYC core. "
+        f"Camera motion, one thread: {_said(report['camera'])}.",
     )
     for name in ("targets", "mode", "ms/frame", "frames/s", "x loop", "original", "x original"):
         table.add_column(name, justify="left" if name == "mode" else "right")

@@ -52,6 +52,7 @@ def decode(
     max_frames: int | None = None,
     resize: str = "fast",
     rect: bool = False,
+    camera_motion: bool = False,
 ) -> Iterator[FrameChunk]:
     """Like `pipelines.video.chunks.decode_segment`; ignores arguments about pixels."""
     total = int(Path(segment.video.uri).read_text())
@@ -73,11 +74,17 @@ def decode(
             frames=frames,
             info=VideoInfo(10 * size[0], 10 * size[1], RATE),
             is_last=taken[-1] == wanted[-1],
+            camera_motion=np.tile(np.eye(2, 3), (len(index), 1, 1)) if camera_motion else None,
         )
 
 
 def split(
-    segment: Segment, *, segment_frames: int, step: int, max_frames: int | None = None
+    segment: Segment,
+    *,
+    segment_frames: int,
+    step: int,
+    max_frames: int | None = None,
+    lead: int = 0,
 ) -> list[Segment]:
     """Like `pipelines.video.splitting.split_segment`."""
     total = int(Path(segment.video.uri).read_text())

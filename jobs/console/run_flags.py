@@ -147,6 +147,15 @@ FLAGS: dict[str, Flag] = {
         text="Most frames to process per video.",
         default="all",
     ),
+    "camera_motion": Flag(
+        config=TrackConfig,
+        field="camera_motion",
+        panel=_TRACKS,
+        text="Estimate how the camera moves, and move the tracks with the picture. A camera that "
+        "stands still changes nothing.",
+        default="yes",
+        switch=True,
+    ),
     "save_video": Flag(
         config=OutputConfig,
         field="save_video",

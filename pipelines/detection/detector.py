@@ -68,6 +68,7 @@ class Detector:
             **{name: getattr(chunk, name) for name in kept},
             frame_index=chunk.frame_index if error is None else chunk.frame_index[:0],
             time_s=chunk.time_s if error is None else chunk.time_s[:0],
+            camera_motion=chunk.camera_motion if error is None else None,
             detections=[] if error is not None else found,
             num_capped=0 if error is not None else num_capped,
             error=error,

@@ -150,10 +150,11 @@ def _score(config: TrackConfig, sequence: Loaded) -> SequenceScores:
     # a run passes only detections above this score to the tracker, but all rows of MOT text
     threshold = -1.0 if sequence.is_text else config.detection.threshold
     parts = [BoxRows.empty()]
-    for frame, time_s, found in sequence.frames:
+    for frame, time_s, found, motion in sequence.frames:
         seen = _above(found, np.float32(threshold))
         looks = seen.embeddings.astype(np.float32)
-        tracks = tracker.update(seen.tlbr, seen.scores, looks, time_s=time_s)
+        moved = motion if config.estimates_motion else None
+        tracks = tracker.update(seen.tlbr, seen.scores, looks, time_s=time_s, camera_motion=moved)
         keep = reported(tracks.tlbr, config)
         tlbr = tracks.tlbr[keep].astype(np.float32).astype(np.float64)  # in the rows' precision
         ids = tracks.track_id[keep].astype(np.int64)

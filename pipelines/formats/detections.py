@@ -2,7 +2,7 @@
 
 `detections/*.parquet` holds the detections that a run's association received; no other module
 names its columns. Rows of MOT text may be in any order, their ids are ignored, and scores outside
-[0, 1] are mapped (`to_scores`).
+[0, 1] are mapped (`pipelines.formats.score_map`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import Detections, FloatArray
-from jde_ray.pipelines.config import TrackConfig, parse_score_map
+from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.mot import read_scored, read_sequence_info, sequence_info_path
@@ -30,16 +30,26 @@ from jde_ray.pipelines.formats.parquet_file import (
     open_parquet,
     vectors_of,
 )
+from jde_ray.pipelines.formats.score_map import to_scores
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import DEFAULT_RATE, Video, VideoInfo
 
-SavedFrame = tuple[int, float, Detections]
 
-# Logistic curves that map raw scores to [0, 1]: midpoint and scale. At the midpoint half of the
-# boxes are people, as measured on the public detections (docs/association.md).
-SVM_SCORES = (0.25, 0.35)  # margins of DPM, about -1 to 5
-BOOST_SCORES = (30.0, 15.0)  # sums of boosted trees such as ACF, about -10 to 150
-_MOST_MARGIN = 15.0
+class SavedFrame(NamedTuple):
+    """What the association sees of one frame.
+
+    Attributes:
+        frame: 0-based frame number.
+        time_s: Presentation time in seconds.
+        found: Detections, in source pixels.
+        camera_motion: `(2, 3)` float64, maps source pixels of the frame before to this frame's;
+            None if it was not estimated.
+    """
+
+    frame: int
+    time_s: float
+    found: Detections
+    camera_motion: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,11 +60,15 @@ class SavedVideo:
         video: The video in which they were found; its tracks get its id.
         root: Folder or `s3://` prefix that holds the file.
         key: Key of the file below `root`: MOT text if it ends in .txt, else Parquet.
+        has_motion: Whether the file holds the camera's motion.
+        frames: The video whose frames show the camera's motion, if they are at hand.
     """
 
     video: Video
     root: str
     key: str
+    has_motion: bool = False
+    frames: Video | None = None
 
     @property
     def is_text(self) -> bool:
@@ -62,46 +76,11 @@ class SavedVideo:
         return self.key.lower().endswith(".txt")
 
 
-def to_scores(raw: FloatArray, score_map: str = "auto") -> FloatArray:
-    """Map the raw scores of a detector to [0, 1].
-
-    Args:
-        raw: `(n,)` scores of one file.
-        score_map: `auto` keeps scores that are in [0, 1] already; others become
-            1 / (1 + exp((midpoint - raw) / scale)), with midpoint and scale for margins of a
-            support vector machine (DPM) if none is above 15, else for boosted trees (ACF).
-            `none` keeps them unchanged; `MIDPOINT/SCALE` sets the curve.
-
-    Returns:
-        `(n,)` float32, in the same order.
-
-    Raises:
-        ValueError: If the map cannot be parsed, or scores outside [0, 1] remain.
-
-    >>> to_scores(np.array([0.2, 1.0])).tolist(), to_scores(np.array([0.0, 40.0]), "40/10")[1]
-    ([0.20000000298023224, 1.0], np.float32(0.5))
-    """
-    within = not len(raw) or (raw.min() >= 0 and raw.max() <= 1)
-    if score_map == "none" or (score_map == "auto" and within):
-        if not within:
-            raise ValueError(
-                f"score-map: got scores {raw.min():g} to {raw.max():g}, expected 0 to 1 without a"
-                " map"
-            )
-        return raw.astype(np.float32)
-    if score_map == "auto":
-        midpoint, scale = SVM_SCORES if raw.max() <= _MOST_MARGIN else BOOST_SCORES
-    else:
-        midpoint, scale = parse_score_map(score_map)
-    with np.errstate(over="ignore"):
-        mapped: FloatArray = (1 / (1 + np.exp((midpoint - raw) / scale))).astype(np.float32)
-    return mapped
-
-
 def read_saved(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Iterator[SavedFrame]]:
     """Size and rate of a video, and its frames with the detections that the run uses.
 
-    A Parquet file is read row group by row group while the iterator advances.
+    A Parquet file is read row group by row group while the iterator advances. With a stride the
+    camera's motion is that of all frames from one taken frame to the next.
 
     Raises:
         ValueError: If MOT text cannot be read, with file and line.
@@ -109,8 +88,31 @@ def read_saved(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
         pyarrow.ArrowException: If it is not a Parquet file.
     """
     info, frames = _read_text(saved, config) if saved.is_text else _read_parquet(saved, config)
-    wanted = (frame for frame in frames if frame[0] % config.vid_stride == 0)
-    return info, islice(wanted, config.max_frames)
+    return info, islice(_every(frames, config.vid_stride), config.max_frames)
+
+
+def _every(frames: Iterator[SavedFrame], stride: int) -> Iterator[SavedFrame]:
+    """Every n-th frame, with the camera's motion since the one before."""
+    skipped: list[SavedFrame] = []
+    for frame in frames:
+        if frame.frame % stride:
+            skipped.append(frame)
+            continue
+        if skipped:
+            yield frame._replace(camera_motion=_joined([*skipped, frame]))
+            skipped = []
+        else:
+            yield frame
+
+
+def _joined(frames: Sequence[SavedFrame]) -> NDArray[np.float64] | None:
+    """The motion over several frames; None if that of one of them is unknown."""
+    whole = np.eye(3)
+    for frame in frames:
+        if frame.camera_motion is None:
+            return None
+        whole = np.vstack([frame.camera_motion, [0.0, 0.0, 1.0]]) @ whole
+    return whole[:2]
 
 
 def read_damage(saved: SavedVideo) -> str:
@@ -144,7 +146,9 @@ def _frames_of(file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFra
             own = slice(int(ends[row]), int(ends[row + 1]))
             found = Detections(columns.tlbr[own], columns.scores[own], columns.embeddings[own])
             keep = found.scores > threshold  # as a detector with this threshold does
-            yield int(frame), float(times[row]), found if keep.all() else found[keep]
+            motion = None if columns.motion is None else columns.motion[row]
+            kept = found if keep.all() else found[keep]
+            yield SavedFrame(int(frame), float(times[row]), kept, motion)
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ class _Columns:
         tlbr: `(n, 4)` float32.
         scores: `(n,)` float32.
         embeddings: `(n, D)` float16; D is 0 if the file stores none.
+        motion: `(F, 2, 3)` float64 motion of the camera; None if the file stores none.
     """
 
     frame: NDArray[np.int32]
@@ -164,6 +169,7 @@ class _Columns:
     tlbr: NDArray[np.float32]
     scores: NDArray[np.float32]
     embeddings: NDArray[np.float16]
+    motion: NDArray[np.float64] | None
 
 
 def _read_columns(columns: Mapping[str, pa.Array]) -> _Columns:
@@ -171,13 +177,23 @@ def _read_columns(columns: Mapping[str, pa.Array]) -> _Columns:
     embeddings = np.zeros((len(scores), 0), np.float16)
     if "embeddings" in columns:  # a detector without embedder saves none
         embeddings = vectors_of(columns["embeddings"].flatten())
+    motion = None
+    if "camera_motion" in columns:
+        values = columns["camera_motion"].flatten().to_numpy(zero_copy_only=False)
+        motion = values.reshape(-1, 2, 3)
     return _Columns(
         columns["frame"].to_numpy(),
         columns["scores"].value_lengths().to_numpy(),
         columns["boxes"].flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 4),
         scores,
         embeddings,
+        motion,
     )
+
+
+def has_known_size(saved: SavedVideo) -> bool:
+    """Whether the size of the pictures is known, not guessed from the boxes."""
+    return not saved.is_text or sequence_info_path(Path(saved.root) / saved.key) is not None
 
 
 def _read_text(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Iterator[SavedFrame]]:
@@ -205,33 +221,39 @@ def _read_text(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
             part = slice(ends[index], ends[index + 1])
             blind = np.zeros((int(ends[index + 1] - ends[index]), 0), np.float16)
             found = Detections(tlbr[part], scores[part], blind)
-            yield index, index / info.frames_per_second, found
+            yield SavedFrame(index, index / info.frames_per_second, found)
 
     return info, frames()
 
 
-def detection_schema(embedding_dim: int) -> pa.Schema:
+def detection_schema(embedding_dim: int, *, has_motion: bool = False) -> pa.Schema:
     """Arrow schema of `detections/*.parquet`: one row per frame, even without detections.
 
     Args:
         embedding_dim: Width D of the float16 embeddings; 0 for no such column.
+        has_motion: Whether the camera's motion was estimated; otherwise there is no such column.
     """
     box = pa.list_(pa.float32(), 4)
     columns: list[Any] = [("frame", pa.int32()), ("time_s", pa.float64())]
+    if has_motion:  # six numbers, row by row
+        columns.append(("camera_motion", pa.list_(pa.float64(), 6)))
     columns += [("boxes", pa.list_(box)), ("scores", pa.list_(pa.float32()))]
     if embedding_dim:  # Parquet has no values of 0 bytes
         columns.append(("embeddings", pa.list_(pa.binary(2 * embedding_dim))))
     return pa.schema(columns)
 
 
-def detection_table(frames: Sequence[SavedFrame], embedding_dim: int) -> pa.Table:
+def detection_table(
+    frames: Sequence[SavedFrame], embedding_dim: int, *, has_motion: bool = False
+) -> pa.Table:
     """Rows of successive frames: one per frame; columns hold lists with one item per detection.
 
     Args:
-        frames: Frame number, time in seconds and detections, in the order of frames.
+        frames: In the order of their numbers.
         embedding_dim: Width D of the embeddings; 0 for no such column.
+        has_motion: Whether all frames have the camera's motion.
     """
-    numbers, times, found = zip(*frames, strict=True)
+    numbers, times, found, motions = zip(*frames, strict=True)
     tlbr = np.concatenate([one.tlbr for one in found]).astype(np.float32, copy=False)
     scores = np.concatenate([one.scores for one in found]).astype(np.float32)
     lists = {
@@ -242,8 +264,11 @@ def detection_table(frames: Sequence[SavedFrame], embedding_dim: int) -> pa.Tabl
         lists["embeddings"] = binary_array(np.concatenate([one.embeddings for one in found]))
     ends = pa.array(np.cumsum([0, *map(len, found)]), pa.int32())
     columns = {"frame": pa.array(numbers, pa.int32()), "time_s": pa.array(times, pa.float64())}
+    if has_motion:
+        values = pa.array(np.stack(motions).reshape(-1))
+        columns["camera_motion"] = pa.FixedSizeListArray.from_arrays(values, 6)
     columns |= {name: pa.ListArray.from_arrays(ends, values) for name, values in lists.items()}
-    schema = detection_schema(embedding_dim)
+    schema = detection_schema(embedding_dim, has_motion=has_motion)
     arrays = [columns[field.name].cast(field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 

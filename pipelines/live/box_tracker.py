@@ -42,6 +42,7 @@ class BoxTracker:
         embeddings: ArrayLike | None = None,
         *,
         time_s: float | None = None,
+        camera_motion: ArrayLike | None = None,
     ) -> Tracks:
         """Track the detections of the next frame; call this for frames without detections, too.
 
@@ -51,6 +52,8 @@ class BoxTracker:
             embeddings: `(N, D)` appearance vectors; None to use only overlap and motion.
             time_s: Time of the frame in seconds; None for one frame after the last at the nominal
                 rate.
+            camera_motion: `(2, 3)` affine map from the last frame's pixels to this frame's; None
+                for a camera that stands still.
 
         Returns:
             Ids, boxes and scores of the tracks in this frame; `detection_index` holds the row of
@@ -60,4 +63,6 @@ class BoxTracker:
             ValueError: If the shapes disagree or a number is out of range; the tracker is then
                 unchanged.
         """
-        return self._tracker.update(boxes, scores, embeddings, time_s=time_s)
+        return self._tracker.update(
+            boxes, scores, embeddings, time_s=time_s, camera_motion=camera_motion
+        )

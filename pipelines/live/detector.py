@@ -109,6 +109,28 @@ class Detector:
         ordered = [found[place] for place in range(len(pictures))]
         return ordered[0] if is_one else ordered
 
+    def letterboxed(self, image: Image) -> tuple[Image, Letterbox]:
+        """The network's input for an image, and the position of the image in it.
+
+        Args:
+            image: As for `detect`.
+
+        Returns:
+            `(H, W, 3)` uint8 RGB, and the letterbox.
+
+        Raises:
+            ValueError: If the image is empty or has another shape or type.
+        """
+        rgb = bgr_to_rgb(image)
+        box = self._letterbox(rgb.shape[1], rgb.shape[0])
+        return box.apply(rgb), box
+
+    def find(self, pixels: Image, box: Letterbox) -> Detections:
+        """`detect` for an image that `letterboxed` has prepared."""
+        info = VideoInfo(box.source_width, box.source_height, 1.0)
+        (found,), _ = self._network.find(pixels[None], [info], [0])
+        return found
+
     def embed(self, image: Image, boxes: ArrayLike) -> FloatArray:
         """Embed the people in given boxes.
 

@@ -12,6 +12,7 @@ from jde_ray.models.tracking.reporting import reported
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.live.box_tracker import BoxTracker
 from jde_ray.pipelines.live.detector import Detector
+from jde_ray.pipelines.video.camera_motion import Grey, motion_since, small_grey
 
 
 class Tracker:
@@ -27,6 +28,8 @@ class Tracker:
         association: How detections become tracks: `jde`, `sort`, `deepsort`, `bytetrack` or
             `cbiou`.
         min_box_area: Boxes with a smaller area, in square pixels, are left out.
+        camera_motion: Estimate how the camera moves, and move the tracks with the picture; a camera
+            that stands still changes nothing.
         conf: Confidence threshold in [0, 1]; None for the association's default.
         tracking: Further settings of the association by name, such as `track_buffer`.
         options: Further settings of the `Detector`, such as `size`, `device` or `threads`.
@@ -47,6 +50,7 @@ class Tracker:
         association: str = "jde",
         conf: float | None = None,
         min_box_area: float = 200.0,
+        camera_motion: bool = True,
         tracking: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
@@ -67,6 +71,7 @@ class Tracker:
             detection=self.detector.config,
             tracking=association_settings,
             min_box_area=min_box_area,
+            camera_motion=camera_motion,
         )
         self.reset()
 
@@ -74,6 +79,7 @@ class Tracker:
         """Forget all tracks: the next frame is the first of another video."""
         self._tracker.reset()
         self._size: tuple[int, ...] | None = None  # width and height
+        self._picture: Grey | None = None  # of the last frame, small
         self.detections: Detections | None = None
 
     def update(self, frame: NDArray[np.uint8], *, time_s: float | None = None) -> Tracks:
@@ -100,9 +106,16 @@ class Tracker:
             raise ValueError(
                 f"frame: got {got}, expected {wanted} as before; call reset() for another video"
             )
-        found = self.detector.detect(frame)  # only now: it takes nearly all of the time
+        pixels, letterbox = self.detector.letterboxed(frame)
+        found = self.detector.find(pixels, letterbox)  # only now: it takes nearly all of the time
+        picture, motion = None, None
+        if self._config.estimates_motion:
+            picture = small_grey(pixels, letterbox)
+            motion = motion_since(self._picture, picture, letterbox)
         embeddings = found.embeddings.astype(np.float32)
-        tracks = self._tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)
-        self._size, self.detections = size, found
+        tracks = self._tracker.update(
+            found.tlbr, found.scores, embeddings, time_s=time_s, camera_motion=motion
+        )
+        self._size, self._picture, self.detections = size, picture, found
         kept = reported(tracks.tlbr, self._config)
         return tracks[kept]

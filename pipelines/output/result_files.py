@@ -14,7 +14,6 @@ from typing import TextIO
 
 import pyarrow.parquet as pq
 
-from jde_ray.models.structures import Detections
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import PASSING, VideoError
 from jde_ray.pipelines.formats.detections import SavedFrame, detection_schema, detection_table
@@ -84,6 +83,7 @@ class RowWriter:
         video: The video that the rows belong to.
         embedding_dim: Width D of the detector's embeddings.
         outputs: Files to write in addition to the tracks.
+        has_motion: Whether all frames have the camera's motion.
         has_checkpoints: Whether `checkpoint` will be called.
     """
 
@@ -94,10 +94,11 @@ class RowWriter:
         embedding_dim: int,
         outputs: OutputConfig,
         *,
+        has_motion: bool = False,
         has_checkpoints: bool = False,
     ) -> None:
         self._folder, self._video, self._outputs = folder, video, outputs
-        self._embedding_dim = embedding_dim
+        self._embedding_dim, self._has_motion = embedding_dim, has_motion
         self._stored_dim = embedding_dim if outputs.save_embeddings else None
         schema = track_schema(self._stored_dim)
         self._tracks = ParquetFile(
@@ -105,7 +106,7 @@ class RowWriter:
         )
         self._detections: ParquetFile | None = None
         if outputs.save_detections:
-            schema = detection_schema(embedding_dim)
+            schema = detection_schema(embedding_dim, has_motion=has_motion)
             path = folder / "detections.parquet"
             self._detections = ParquetFile(path, schema, _FRAME_GROUP_ROWS, has_checkpoints)
         self._mot = _opened(folder / "mot.txt") if outputs.save_mot else None
@@ -123,11 +124,11 @@ class RowWriter:
         if self._num_rows >= _TABLE_ROWS:
             self._flush_rows()
 
-    def write_detections(self, frame_index: int, time_s: float, found: Detections) -> None:
+    def write_detections(self, frame: SavedFrame) -> None:
         """Append the detections of one frame, even if there are none."""
         if self._detections is None:
             return
-        self._found.append((frame_index, time_s, found))
+        self._found.append(frame)
         if len(self._found) >= _FRAME_GROUP_ROWS:
             self._flush_found()
 
@@ -143,7 +144,9 @@ class RowWriter:
     def _flush_found(self) -> None:
         if self._detections is None or not self._found:
             return
-        self._detections.append(detection_table(self._found, self._embedding_dim))
+        has_motion = self._has_motion
+        table = detection_table(self._found, self._embedding_dim, has_motion=has_motion)
+        self._detections.append(table)
         self._found = []
 
     def checkpoint(self) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from jde_ray.models.letterbox import Letterbox, fitted_size
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.video import image_headers
+from jde_ray.pipelines.video.camera_motion import Grey, small_grey
 from jde_ray.pipelines.video.frame import MAX_SIDE
 from jde_ray.pipelines.video.image_headers import MAX_SCANS, reaches_its_end, read_header
 
@@ -35,6 +36,11 @@ class NetworkFrame:
     pixels: NDArray[np.uint8]
     width: int
     height: int
+
+    def small_grey(self) -> Grey:
+        """The picture in which the camera's motion is estimated."""
+        height, width = self.pixels.shape[:2]
+        return small_grey(self.pixels, Letterbox(self.width, self.height, width, height))
 
 
 def check_content_type(content_type: str | None, encoding: str | None) -> None:

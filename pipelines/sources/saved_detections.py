@@ -21,6 +21,7 @@ from jde_ray.pipelines.formats.mot import sequence_rate
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.output.layout import DETECTIONS_PREFIX
+from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.sources.search import Source, list_sources
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
@@ -54,6 +55,34 @@ def _searched(source: str) -> list[SavedVideo]:
             raise
         reason = error.strerror or type(error).__name__
         raise _refused(f"{source} cannot be searched ({reason})") from error
+
+
+def with_frames(
+    saved: Iterable[SavedVideo], sources: Source | Iterable[Source]
+) -> list[SavedVideo]:
+    """The detections with the videos that show their frames, found by name.
+
+    Args:
+        saved: From `find_saved`.
+        sources: Videos and image folders, as `jde track` takes them.
+
+    Raises:
+        RunError: If a name has no video or several.
+    """
+    named: dict[str, list[Video]] = {}
+    for video in find_videos(sources).videos:
+        named.setdefault(video.name, []).append(video)
+    found = []
+    for one in saved:
+        videos = named.get(one.video.name, [])
+        if len(videos) != 1:
+            places = " and ".join(video.uri for video in videos[:2]) or "none"
+            raise RunError(
+                f"frames: got {places} of {one.video.name}, expected one video of that name",
+                ExitCode.REFUSED,
+            )
+        found.append(replace(one, frames=videos[0]))
+    return found
 
 
 def run_folder(saved: SavedVideo) -> str | None:
@@ -135,7 +164,8 @@ def _run(out: str) -> list[SavedVideo]:
 def _parquet(root: str, key: str) -> SavedVideo:
     version = ""
     try:
-        metadata = open_parquet(open_store(root), key).metadata
+        file = open_parquet(open_store(root), key)
+        metadata, has_motion = file.metadata, "camera_motion" in file.schema_arrow.names
         if "://" not in root:
             version = _version(os.path.join(root, key))
     except (OSError, pa.ArrowException) as error:
@@ -145,7 +175,8 @@ def _parquet(root: str, key: str) -> SavedVideo:
     if video is None:  # written by a version that did not store it
         name = sequence_name(Path(key).stem)
         video = Video(f"{root}/{key}", name)
-    return SavedVideo(replace(video, version=f"{facts.video_version}|{version}"), root, key)
+    version = f"{facts.video_version}|{version}"
+    return SavedVideo(replace(video, version=version), root, key, has_motion)
 
 
 def _version(path: str) -> str:

@@ -10,40 +10,29 @@ same bytes as the tracks of that run.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import ray
 from ray.data import DataContext, Dataset, TaskPoolStrategy
 
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
-from jde_ray.pipelines.formats.detections import (
-    SavedFrame,
-    SavedVideo,
-    read_damage,
-    read_saved,
-)
+from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.formats.detections import SavedVideo
 from jde_ray.pipelines.output.layout import RUN_KEY
 from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.saved_detections import run_folder
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.structures import Decoded, DetectionChunk, Segment, VideoInfo
 from jde_ray.pipelines.tracking.attempts import Progress
 from jde_ray.pipelines.tracking.run import Attempt, Run
-from jde_ray.pipelines.tracking.stages import wire_format
+from jde_ray.pipelines.tracking.stages.read import read_rows, saved_to_row
 from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 from jde_ray.pipelines.tracking.stalls import streaming_context
-
-logger = logging.getLogger(__name__)
 
 _READER_BYTES = 256 << 20
 
@@ -105,6 +94,8 @@ def resolve_settings(
 ) -> TrackConfig:
     """The configuration completed by that of the detections' run, so that both have one hash.
 
+    The camera counts as standing if its motion is unknown for one of the videos.
+
     Args:
         config: Sets the association; network and decoding are those of the detections.
         saved: All videos of the run.
@@ -115,6 +106,8 @@ def resolve_settings(
             or frame limit than requested.
     """
     least = config.tracking.least_score if least is None else least
+    is_known = all(one.has_motion or one.frames is not None for one in saved)
+    config = replace(config, camera_motion=config.camera_motion and is_known)
     folders = {one: run_folder(one) for one in saved}
     known = {folder: _record(folder) for folder in sorted(set(filter(None, folders.values())))}
     records = {folder: record for folder, record in known.items() if record is not None}
@@ -228,10 +221,7 @@ def build(
         One receipt per chunk, as in `offline.build`.
     """
     shards = ShardClient(attempt.attempt_id, attempt.pools.num_shards)
-    rows = []
-    for segment in attempt.segments:
-        place = places[segment.video.video_id]
-        rows.append(wire_format.segments_to_row([segment]) | {"root": place.root, "key": place.key})
+    rows = [saved_to_row(one, places[one.video.video_id]) for one in attempt.segments]
     with DataContext.current(streaming_context()):
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             partial(read_rows, config, resources, shards),
@@ -241,108 +231,3 @@ def build(
             num_cpus=attempt.pools.decoder_cpus,
             memory=_READER_BYTES,
         )
-
-
-def read_rows(
-    config: TrackConfig,
-    resources: ResourceConfig,
-    shards: ShardClient,
-    table: pa.Table,
-) -> Iterator[pa.Table]:
-    """Read the detections of one video and deliver them to its shard; yields a receipt per chunk.
-
-    The shard gives up on a video that keeps killing its reader, as in `decode_rows`.
-    """
-    (segment,) = wire_format.segments_from_table(table)
-    root, key = (table.column(name)[0].as_py() for name in ("root", "key"))
-    saved = SavedVideo(segment.video, root, key)
-    video_id = segment.video.video_id
-    grant = shards.begin_decode(segment)
-    if not grant.go:
-        for _ in range(grant.num_chunks + 1):
-            yield wire_format.receipt([], [], 0)
-        return
-    started, num_chunks = time.perf_counter(), 0
-    for chunk in saved_chunks(saved, segment, config, resources.chunk_frames):
-        read_s = time.perf_counter() - started
-        verdict = shards.deliver(chunk)
-        num_chunks += 1
-        shards.decoded([Decoded(video_id, segment.start_frame, num_chunks, False)])
-        num_detections = sum(len(found) for found in chunk.detections)
-        yield wire_format.receipt([chunk], [verdict], num_detections, decode_s=read_s)
-        started = time.perf_counter()
-    shards.decoded([Decoded(video_id, segment.start_frame, num_chunks, True)])
-
-
-def saved_chunks(
-    saved: SavedVideo, segment: Segment, config: TrackConfig, chunk_frames: int
-) -> Iterator[DetectionChunk]:
-    """Chunks of a video's detections, as a detector would deliver them.
-
-    Never raises: an error is the last chunk, as in `pipelines.video.chunks.decode_segment`; so is
-    the damage at which the detections of a partial video end.
-
-    Args:
-        saved: Place of the detections.
-        segment: Video, attempt, and the first frame that is not associated yet.
-        config: Stride, frame limit, lowest score and score map.
-        chunk_frames: T, the frames per chunk; the last one may have fewer.
-    """
-    number = segment.start_frame // (chunk_frames * config.vid_stride)
-    try:
-        info, frames = read_saved(saved, config)
-        damage = read_damage(saved)
-        batch: list[SavedFrame] = []
-        count = 0
-        for frame in frames:
-            count += 1
-            if frame[0] < segment.start_frame:
-                continue
-            if len(batch) == chunk_frames:
-                yield _chunk(segment, number, info, batch, is_last=False)
-                number, batch = number + 1, []
-            batch.append(frame)
-        is_partial = bool(damage) and count != config.max_frames
-        yield _chunk(segment, number, info, batch, is_last=not is_partial)
-        if is_partial:
-            error = VideoError.of_text(damage)
-            end = _chunk(segment, number + 1, info, [], is_last=True, error=error)
-            yield replace(end, is_partial=True)
-    except Exception as error:  # noqa: BLE001  the contract: an error is a row, never an end
-        yield _chunk(segment, number, VideoInfo(0, 0, 0.0), [], is_last=True, error=_known(error))
-
-
-def _chunk(
-    segment: Segment,
-    number: int,
-    info: VideoInfo,
-    frames: list[SavedFrame],
-    *,
-    is_last: bool,
-    error: VideoError | None = None,
-) -> DetectionChunk:
-    return DetectionChunk(
-        video_id=segment.video.video_id,
-        attempt=segment.attempt,
-        chunk_index=number,
-        frame_index=np.array([index for index, _, _ in frames], np.int64),
-        time_s=np.array([time_s for _, time_s, _ in frames], np.float64),
-        info=info,
-        is_last=is_last,
-        detections=[found for _, _, found in frames],
-        error=error,
-    )
-
-
-def _known(error: Exception) -> VideoError:
-    """The error for the video's error record."""
-    if isinstance(error, VideoError):
-        return error
-    if isinstance(error, FileNotFoundError):
-        return VideoError(Reason.NOT_FOUND, str(error))
-    if isinstance(error, ValueError | pa.ArrowException):  # ArrowInvalid is both
-        return VideoError(Reason.UNSUPPORTED_FORMAT, str(error))
-    if isinstance(error, OSError):
-        return VideoError(Reason.STORAGE, str(error))
-    logger.error("reading detections failed", exc_info=error)
-    return VideoError(Reason.INTERNAL, f"{type(error).__name__}: {error}")

@@ -76,17 +76,30 @@ class CameraMotion:
         self.before = before
 
     def estimate(self, frame: NDArray[np.uint8], letterbox: Letterbox) -> Motion:
-        """The camera's motion since the last frame, see `motion_between`; the identity at first.
+        """The camera's motion since the last frame, see `motion_since`.
 
         Args:
             frame: `(H, W, 3)` uint8 RGB, letterboxed for the network.
             letterbox: Position of the picture in it, the same for all frames of a video.
         """
-        grey = small_grey(frame, letterbox)
-        before, self.before = self.before, grey
-        if before is None or before.shape != grey.shape:
-            return STANDING
-        return to_source(motion_between(before, grey), letterbox)
+        before, self.before = self.before, small_grey(frame, letterbox)
+        return motion_since(before, self.before, letterbox)
+
+
+def motion_since(before: Grey | None, after: Grey, letterbox: Letterbox) -> Motion:
+    """The camera's motion in source pixels.
+
+    Args:
+        before: Small picture of the frame before; None at the beginning.
+        after: Small picture of this frame.
+        letterbox: Position of the picture in the network's input.
+
+    Returns:
+        As `motion_between`; `STANDING` at the beginning, and for pictures of different sizes.
+    """
+    if before is None or before.shape != after.shape:
+        return STANDING
+    return to_source(motion_between(before, after), letterbox)
 
 
 def to_source(motion: Motion, letterbox: Letterbox) -> Motion:

@@ -7,6 +7,7 @@ end the run and a replay returns the same number of rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from jde_ray.models.letterbox import Letterbox, fitted_size
 from jde_ray.pipelines.errors import CutShortError, Reason, VideoError
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.video.camera_motion import CameraMotion, Motion
 from jde_ray.pipelines.video.containers import to_video_error
 from jde_ray.pipelines.video.frame import Frame
 from jde_ray.pipelines.video.image_folder import decode_images
@@ -32,6 +34,7 @@ def decode_segment(
     vid_stride: int = 1,
     max_frames: int | None = None,
     rect: bool = False,
+    camera_motion: bool = False,
 ) -> Iterator[FrameChunk]:
     """Decode, letterbox and pack the frames of a segment.
 
@@ -45,6 +48,8 @@ def decode_segment(
         vid_stride: Take every n-th frame; `frame_index` counts all frames of the source.
         max_frames: Stop after this many taken frames.
         rect: Fit the input to the shape of the video's first frame, with the area of `size`.
+        camera_motion: Estimate the camera's motion. A part of a video then begins with the frame
+            taken before its first one, which is in none of its chunks.
 
     Yields:
         Chunks of exactly T frames, numbered over the whole video. The last one is padded with
@@ -55,12 +60,20 @@ def decode_segment(
     taken_before = -(-segment.start_frame // vid_stride)
     first_chunk = taken_before // chunk_frames
     packer = _Packer(segment, size, chunk_frames, first_chunk=first_chunk, rect=rect)
+    camera = CameraMotion() if camera_motion else None
     try:
         to_network = _letterbox_published if resize == "published" else _letterbox_fast
         wanted = None if max_frames is None else max(0, max_frames - taken_before)
-        for frame in islice(_every(decode_frames(segment), vid_stride), wanted):
+        lead = int(camera is not None and taken_before > 0 and wanted != 0)
+        source = replace(segment, start_frame=segment.start_frame - lead * vid_stride)
+        frames = _every(decode_frames(source), vid_stride)
+        for frame in islice(frames, None if wanted is None else wanted + lead):
             packer.fit(frame)
-            yield from packer.add(frame, to_network(frame, packer.size))
+            pixels, motion = to_network(frame, packer.size), None
+            if camera is not None:
+                motion = camera.estimate(pixels, _letterbox(frame, packer.size))
+            if frame.frame_index >= segment.start_frame:
+                yield from packer.add(frame, pixels, motion)
         yield packer.finish()
     except MiscountError:
         misfit = VideoError(Reason.INTERNAL, "its segments do not fit together", packer.num_seen)
@@ -105,16 +118,19 @@ def _every(frames: Iterator[Frame], stride: int) -> Iterator[Frame]:
     return (frame for frame in frames if frame.frame_index % stride == 0)
 
 
+def _letterbox(frame: Frame, size: tuple[int, int]) -> Letterbox:
+    return Letterbox(frame.info.width, frame.info.height, *size)
+
+
 def _letterbox_fast(frame: Frame, size: tuple[int, int]) -> NDArray[np.uint8]:
-    letterbox = Letterbox(frame.info.width, frame.info.height, *size)
+    letterbox = _letterbox(frame, size)
     if letterbox.ratio >= 1:  # OpenCV enlarges faster (docs/decisions/0005)
         return _letterbox_published(frame, size)
     return letterbox.place(frame.scaled(*letterbox.scaled_size))
 
 
 def _letterbox_published(frame: Frame, size: tuple[int, int]) -> NDArray[np.uint8]:
-    letterbox = Letterbox(frame.info.width, frame.info.height, *size)
-    return letterbox.apply(np.ascontiguousarray(frame.rgb()))
+    return _letterbox(frame, size).apply(np.ascontiguousarray(frame.rgb()))
 
 
 class _Packer:
@@ -148,9 +164,12 @@ class _Packer:
         self._frames = np.zeros((self._chunk_frames, height, width, 3), np.uint8)
         self._index: list[int] = []
         self._time: list[float] = []
+        self._motion: list[Motion] = []
         self._num_damaged = 0
 
-    def add(self, frame: Frame, pixels: NDArray[np.uint8]) -> Iterator[FrameChunk]:
+    def add(
+        self, frame: Frame, pixels: NDArray[np.uint8], motion: Motion | None
+    ) -> Iterator[FrameChunk]:
         """Add a frame; yield the full chunk before it, if any."""
         if len(self._index) == self._chunk_frames:
             yield self._chunk(is_last=False)
@@ -158,6 +177,8 @@ class _Packer:
         self._frames[len(self._index)] = pixels
         self._index.append(frame.frame_index)
         self._time.append(frame.time_s)
+        if motion is not None:
+            self._motion.append(motion)
         self._num_damaged += frame.is_damaged
         self._info = frame.info
         self.num_seen = frame.frame_index + 1
@@ -186,6 +207,7 @@ class _Packer:
             is_last=is_last,
             error=error,
             num_damaged=self._num_damaged,
+            camera_motion=np.stack(self._motion) if self._motion else None,
             **how,
         )
         self._next_chunk += 1

@@ -26,7 +26,12 @@ _CODECS = ("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp9", "libvpx-vp9",
 
 
 def split_segment(
-    segment: Segment, *, segment_frames: int, step: int, max_frames: int | None = None
+    segment: Segment,
+    *,
+    segment_frames: int,
+    step: int,
+    max_frames: int | None = None,
+    lead: int = 0,
 ) -> list[Segment]:
     """Split the frames of a segment from its `start_frame` on.
 
@@ -35,6 +40,7 @@ def split_segment(
         segment_frames: Desired length of a segment; a video shorter than two is not split.
         step: Source frames per chunk; segments start at multiples of it.
         max_frames: Number of source frames to process; None for all.
+        lead: Frames before a segment that are decoded too; its keyframe is not after them.
 
     Returns:
         Segments in order, the last one without an end; `[segment]` if it cannot be split.
@@ -52,7 +58,7 @@ def split_segment(
         return [segment]  # decoding will report the error
     if index is None:
         return [segment]
-    segments = list(_segments(segment, index, segment_frames, step, max_frames))
+    segments = list(_segments(segment, index, segment_frames, step, max_frames, lead))
     is_whole = len(segments) == 1 and not segment.start_frame
     return [segment] if is_whole else [replace(one, version=version) for one in segments]
 
@@ -122,13 +128,18 @@ def _read_index(source: Opened) -> _Index | None:
 
 
 def _segments(
-    segment: Segment, index: _Index, segment_frames: int, step: int, max_frames: int | None
+    segment: Segment,
+    index: _Index,
+    segment_frames: int,
+    step: int,
+    max_frames: int | None,
+    lead: int,
 ) -> Iterator[Segment]:
     total = len(index.pts)
     wanted = total if max_frames is None else min(total, max_frames)
-    starts = list(_starts(segment.start_frame, index.keys, wanted, segment_frames, step))
+    starts = list(_starts(segment.start_frame, index.keys, wanted, segment_frames, step, lead))
     for start, stop in zip(starts, [*starts[1:], None], strict=True):
-        earlier = [key for key in index.keys if 0 < key.frame <= start]
+        earlier = [key for key in index.keys if 0 < key.frame <= start - lead]
         yield replace(
             segment,
             start_frame=start,
@@ -140,13 +151,13 @@ def _segments(
 
 
 def _starts(
-    first: int, keys: list[Keyframe], wanted: int, segment_frames: int, step: int
+    first: int, keys: list[Keyframe], wanted: int, segment_frames: int, step: int, lead: int
 ) -> Iterator[int]:
-    """First frames of the segments: chunk boundaries, each the first one after a keyframe."""
+    """First frames of the segments: chunk boundaries, the first ones `lead` after a keyframe."""
     last = first
     yield first
     for key in keys:
-        start = -(-key.frame // step) * step
+        start = -(-(key.frame + lead) // step) * step
         if start - last >= segment_frames and wanted - start >= segment_frames / 2:
             yield start
             last = start

@@ -31,7 +31,8 @@ from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Segment
 from jde_ray.pipelines.tracking import reference
 from jde_ray.pipelines.tracking.attempts import Attempts
-from jde_ray.pipelines.tracking.from_detections import resolve_settings, saved_chunks
+from jde_ray.pipelines.tracking.from_detections import resolve_settings
+from jde_ray.pipelines.tracking.stages.read import saved_chunks
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 
 OUTPUTS = OutputConfig(save_mot=True, save_detections=True, save_embeddings=True)

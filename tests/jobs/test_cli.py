@@ -189,6 +189,15 @@ def test_saved_detections_are_searched_once_and_handed_on(
     assert handed == [(["a"], "det.txt")]
 
 
+def test_motion_that_is_asked_for_and_unknown_is_refused(tmp_path: Path, capsys) -> None:
+    (tmp_path / "a" / "det").mkdir(parents=True)
+    (tmp_path / "a" / "det" / "det.txt").write_text("1,-1,9,50,40,100,0.9,-1,-1,-1\n")
+    arguments = ["track", "--from-detections", str(tmp_path), "--camera-motion"]
+    assert cli.run([*arguments, "--out", str(tmp_path / "out")]) == ExitCode.REFUSED
+    text = "camera-motion: a was saved without; name its frames with --frames SOURCE"
+    assert one_error(capsys) == text
+
+
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_takes_h(verb, capsys):
     assert cli.run([verb, "-h"]) == 0
@@ -313,6 +322,11 @@ def test_help_imports_nothing_heavy():
         (["track"], "Missing argument 'SOURCE'"),
         (["track", "a.mp4", "--from-detections", "b"], "SOURCE and --from-detections"),
         (["track", "--from-detections", "none"], "none does not exist"),
+        (["track", "a.mp4", "--frames", "b"], "frames: only for --from-detections"),
+        (
+            ["track", "--from-detections", "b", "--frames", "b", "--no-camera-motion"],
+            "frames: they show how the camera moves, which these settings do not use",
+        ),
         (["track", "--from-detections", "x", "--nms", "0.5"], "nms_threshold: nothing is detected"),
         (["track", "a.mp4", "--association", "magic"], "association: got 'magic'"),
         (["track", "a.mp4", "--score-map", "magic"], "score-map: got 'magic'"),

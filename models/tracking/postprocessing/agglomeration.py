@@ -103,7 +103,7 @@ class _Agglomeration:
         )
         nearest = np.array([self._nearest(new) for _, (new, _) in valid], np.int64)
         both = [np.array([self._sums[pair[side]] for pair, _ in valid]) for side in (0, 1)]
-        totals += self._evidence.appearance(*nearest.T, (both[0], both[1]))
+        totals += self._evidence.appearance(nearest[:, 0], nearest[:, 1], (both[0], both[1]))
         for (pair, _), total in zip(valid, totals.tolist(), strict=True):
             if total > 0:
                 self._current[pair] = total

@@ -33,7 +33,7 @@ from jde_ray.pipelines.serving.calls import Service
 from jde_ray.pipelines.serving.images import check_content_type
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.request_log import RequestLog
-from jde_ray.pipelines.serving.streams.operations import TrackFrame
+from jde_ray.pipelines.serving.streams.operations import track_frame
 
 _MAX_JSON_BYTES = 4096
 _IMAGE = {
@@ -219,9 +219,9 @@ def _calls(service: Service) -> APIRouter:
         if answer is None:
             service.check_admission(owner)
             body = await service.read_body(owner, request.stream())
-            picture, found = await service.detect(owner, body, call="frame")
-            size = (picture.width, picture.height)
-            answer = await service.associate(TrackFrame(stream, owner, seq, time_s, size, found))
+            seen = await service.detect(owner, body, call="frame")
+            place, config = (stream, owner, seq), service.config.track
+            answer = await service.associate(track_frame(place, time_s, seen, config))
         return _json(frame_answer(model, stream, answer))
 
     @router.websocket("/streams/{stream}/ws")

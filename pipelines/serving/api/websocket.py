@@ -25,7 +25,7 @@ from jde_ray.pipelines.serving.api.guard import subprotocol
 from jde_ray.pipelines.serving.calls import Service
 from jde_ray.pipelines.serving.quotas import METERED
 from jde_ray.pipelines.serving.refusals import Cause, Refusal, too_large
-from jde_ray.pipelines.serving.streams.operations import TrackFrame
+from jde_ray.pipelines.serving.streams.operations import track_frame
 
 logger = logging.getLogger("ray.serve")
 
@@ -170,11 +170,10 @@ class _SocketSession:
             frame, task = await self._unanswered.get()
             status, values = 200, {}
             try:
-                picture, found = await task
-                size = (picture.width, picture.height)
-                answer = await self._service.associate(
-                    TrackFrame(self._stream, self._owner, frame.seq, frame.time_s, size, found)
-                )
+                place = (self._stream, self._owner, frame.seq)
+                config = self._service.config.track
+                operation = track_frame(place, frame.time_s, await task, config)
+                answer = await self._service.associate(operation)
                 values = frame_answer(self._service.config.model, self._stream, answer)
             except Refusal as refusal:
                 metrics.count("jde_refusals", refusal.cause.error)
@@ -189,7 +188,6 @@ class _SocketSession:
             self._num_unanswered -= 1
             self._held -= frame.num_bytes
             self._service.memory.give(self._owner, frame.num_bytes)
-            picture = found = None
             del task  # it holds the pixels
             state = self._socket.scope["state"]
             state["num_frames"] = state.get("num_frames", 0) + 1

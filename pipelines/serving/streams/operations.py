@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from jde_ray.models.structures import Detections
+from jde_ray.pipelines.config import TrackConfig
+from jde_ray.pipelines.serving.images import NetworkFrame
 from jde_ray.pipelines.serving.streams.stream import Answer
+from jde_ray.pipelines.video.camera_motion import Grey
 
 Result = TypeVar("Result")
 
@@ -86,6 +89,7 @@ class TrackFrame(Operation[Answer]):
         time_s: When it was taken; None: `seq` divided by the stream's rate.
         size: Width and height of its image in pixels.
         detections: People found in it, in source pixels.
+        picture: Small grey picture, from which the camera's motion is estimated; None: not at all.
     """
 
     stream: str
@@ -94,8 +98,28 @@ class TrackFrame(Operation[Answer]):
     time_s: float | None
     size: tuple[int, int]
     detections: Detections
+    picture: Grey | None = None
     stage = "associate"
     needs_same_model = True
+
+
+def track_frame(
+    place: tuple[str, str, int],
+    time_s: float | None,
+    seen: tuple[NetworkFrame, Detections],
+    config: TrackConfig,
+) -> TrackFrame:
+    """The operation for a frame and its detections.
+
+    Args:
+        place: Stream, owner and number of the frame.
+        time_s: When it was taken, if the client says so.
+        seen: The frame as the detector saw it, and the people found in it.
+        config: Says whether the camera's motion is estimated.
+    """
+    frame, found = seen
+    picture = frame.small_grey() if config.estimates_motion else None
+    return TrackFrame(*place, time_s, (frame.width, frame.height), found, picture)
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,11 @@ class Session:
             stream = await self._find(operation.stream, operation.owner)
             answer = stream.repeated(operation.seq)
             if answer is None:
+                size, picture, config = operation.size, operation.picture, self._config.track
+                # in a thread: OpenCV works for about a millisecond, and other streams need not wait
+                motion = await asyncio.to_thread(stream.motion_to, picture, size, config)
                 answer = stream.track(
-                    operation.time_s, operation.size, operation.detections, self._config.track
+                    operation.time_s, size, operation.detections, config, picture, motion
                 )
             if stream.expected - stream.snapshot_seq >= self._config.snapshot_every:
                 await self._keep(stream)

@@ -22,9 +22,9 @@ from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.serving.streams.stream import Answer, Stream
 from jde_ray.pipelines.storage.base import ObjectStore
 
-FORMAT = "jde-stream 2"
+FORMAT = "jde-stream 3"
 _HEADER = "header"
-_PREFIX = "tracker."
+_PREFIX, _PICTURE = "tracker.", "picture"
 _SWEEP_EVERY_S = 60.0
 
 
@@ -47,6 +47,8 @@ def dump(stream: Stream) -> bytes:
         for name, array in state.items()
         if not _is_text(array)
     }
+    if stream.picture is not None:
+        arrays[_PICTURE] = np.ascontiguousarray(stream.picture)
     arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     content: bytes = safetensors.save(arrays)
     return content
@@ -69,6 +71,7 @@ def load(content: bytes, config: TrackConfig) -> Stream:
     try:
         arrays = safetensors.load(content)
         header: dict[str, Any] = json.loads(arrays.pop(_HEADER).tobytes())
+        picture = arrays.pop(_PICTURE, None)
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"snapshot: it cannot be read ({type(error).__name__})") from error
     if header.get("format") != FORMAT:
@@ -85,6 +88,7 @@ def load(content: bytes, config: TrackConfig) -> Stream:
         tracker,
         header["expected"],
         None if header["size"] is None else (header["size"][0], header["size"][1]),
+        picture,
         answers,
         is_resumed=True,
         snapshot_seq=header["expected"],

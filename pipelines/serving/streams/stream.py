@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.structures import Detections, Tracks
 from jde_ray.models.tracking.reporting import reported
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import TrackConfig
+from jde_ray.pipelines.serving.images import network_size
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
+from jde_ray.pipelines.video.camera_motion import Grey, Motion, motion_since
 
 REMEMBERED = 8  # answers per stream that are kept for retries
 _STREAM = re.compile(r"([0-9a-f]{1,4})-([0-9a-f]{8})-[0-9a-f]{12}\Z")
@@ -59,6 +62,8 @@ class Stream:
         tracker: Associates its frames.
         expected: Number of the next frame.
         size: Width and height of its frames, None before the first.
+        picture: Small grey picture of its last frame; None before the first, or if the camera's
+            motion is not estimated.
         answers: The last `REMEMBERED` answers, by number of their frame.
         is_resumed: Whether it was read from a snapshot, and no frame has followed yet.
         used_s: When it was last used, on the monotonic clock.
@@ -71,6 +76,7 @@ class Stream:
     tracker: JDETracker
     expected: int = 0
     size: tuple[int, int] | None = None
+    picture: Grey | None = None
     answers: OrderedDict[int, Answer] = field(default_factory=OrderedDict)
     is_resumed: bool = False
     used_s: float = 0.0
@@ -95,12 +101,30 @@ class Stream:
         text = f"got frame {seq}, the next one is {self.expected}"
         raise Refusal(Cause.SEQUENCE_GAP, text, expected=self.expected)
 
+    def motion_to(
+        self, picture: Grey | None, size: tuple[int, int], config: TrackConfig
+    ) -> Motion | None:
+        """The camera's motion from the last frame to the next one; None if it is not estimated.
+
+        Args:
+            picture: Small grey picture of the next frame.
+            size: Width and height of its image in pixels.
+            config: Size and form of the network's input.
+        """
+        if picture is None:
+            return None
+        detection = config.detection
+        network = network_size(*size, detection.size, rect=detection.rect)
+        return motion_since(self.picture, picture, Letterbox(*size, *network))
+
     def track(
         self,
         time_s: float | None,
         size: tuple[int, int],
         found: Detections,
         config: TrackConfig,
+        picture: Grey | None = None,
+        motion: Motion | None = None,
     ) -> Answer:
         """Associate the next frame.
 
@@ -109,6 +133,8 @@ class Stream:
             size: Width and height of its image in pixels.
             found: Detections in source pixels.
             config: Decides which boxes are reported, as offline.
+            picture: Small grey picture of it.
+            motion: From `motion_to`.
 
         Raises:
             Refusal: `size_changed`, or `invalid` for a time that is not a number; the stream then
@@ -123,11 +149,14 @@ class Stream:
             time_s = seq / self.tracker.frames_per_second
         embeddings = found.embeddings.astype(np.float32)
         try:
-            tracks = self.tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)
+            tracks = self.tracker.update(
+                found.tlbr, found.scores, embeddings, time_s=time_s, camera_motion=motion
+            )
         except ValueError as error:
             raise Refusal(Cause.INVALID, str(error), expected=seq) from error
         answer = _answer(seq, tracks, reported(tracks.tlbr, config))
         self.size, self.expected, self.is_resumed = size, seq + 1, False
+        self.picture = picture
         self.answers[seq] = answer
         while len(self.answers) > REMEMBERED:
             self.answers.popitem(last=False)

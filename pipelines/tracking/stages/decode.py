@@ -33,7 +33,7 @@ def frame_chunks(
     Args:
         decode: Called as `pipelines.video.chunks.decode_segment`.
         segment: The frames to decode.
-        config: Input size, resizing, stride and frame limit.
+        config: Input size, resizing, stride and frame limit; whether motion is estimated.
         resources: Frames per chunk.
     """
     return decode(
@@ -44,6 +44,7 @@ def frame_chunks(
         chunk_frames=resources.chunk_frames,
         vid_stride=config.vid_stride,
         max_frames=config.max_frames,
+        camera_motion=config.estimates_motion,
     )
 
 
@@ -179,7 +180,9 @@ def cut_rows(
         step = chunk_step(config, resources)
         limit = None if config.max_frames is None else config.max_frames * config.vid_stride
         frames = resources.segment_frames
-        parts = split(segments[0], segment_frames=frames, step=step, max_frames=limit)
+        # the motion at a part's first frame needs the frame taken before
+        lead = config.vid_stride if config.estimates_motion else 0
+        parts = split(segments[0], segment_frames=frames, step=step, max_frames=limit, lead=lead)
         for part in parts:
             yield pa.Table.from_pylist([wire_format.segments_to_row([part])])
         return

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from jde_ray.models.structures import Detections, Tracks
+from jde_ray.models.structures import Tracks
 from jde_ray.models.tracking.reporting import left_out
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.formats.detections import SavedFrame
 from jde_ray.pipelines.formats.file_facts import facts_of_video
 from jde_ray.pipelines.output.checkpoints import Checkpoint, belonging, clear, put_parts, save
 from jde_ray.pipelines.output.result_files import RowWriter, record_failure, remove_results
@@ -39,6 +42,8 @@ from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.reorder_buffer import ReorderBuffer
 
 logger = logging.getLogger(__name__)
+
+_STANDING = np.eye(2, 3)  # the motion of a camera of which nothing is known
 
 
 @dataclass(frozen=True)
@@ -197,11 +202,14 @@ class VideoSession:
         try:
             if chunk.error is not None and not (chunk.is_partial and self._counts.frames):
                 raise chunk.error
-            for index, time_s, found in zip(
-                chunk.frame_index, chunk.time_s, chunk.detections, strict=True
-            ):
+            motions: Iterable[NDArray[np.float64] | None] = repeat(None)
+            if self._config.estimates_motion:
+                motions = repeat(_STANDING) if chunk.camera_motion is None else chunk.camera_motion
+            columns = (chunk.frame_index, chunk.time_s, chunk.detections)
+            rows = zip(*columns, strict=True)
+            for (index, time_s, found), motion in zip(rows, motions, strict=False):
                 frame = int(index)
-                self._track(frame, float(time_s), found, chunk.info)
+                self._track(SavedFrame(frame, float(time_s), found, motion), chunk.info)
         except VideoError as error:
             self.fail(error)
         except OSError:
@@ -210,7 +218,8 @@ class VideoSession:
             logger.exception("association of %s failed", self.video.uri)
             self.fail(VideoError(Reason.INTERNAL, f"{type(error).__name__}: {error}", frame))
 
-    def _track(self, frame: int, time_s: float, found: Detections, info: VideoInfo) -> None:
+    def _track(self, seen: SavedFrame, info: VideoInfo) -> None:
+        frame, time_s, found, motion = seen
         finite = (np.isfinite(values).all() for values in (found.tlbr, found.scores))
         if not (all(finite) and np.isfinite(found.embeddings).all()):
             raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", frame)
@@ -219,12 +228,14 @@ class VideoSession:
         if self._writer is None:
             self._writer = self._new_writer(found.embeddings.shape[1])
         embeddings = found.embeddings.astype(np.float32)
-        tracks = self._tracker.update(found.tlbr, found.scores, embeddings, time_s=time_s)
+        tracks = self._tracker.update(
+            found.tlbr, found.scores, embeddings, time_s=time_s, camera_motion=motion
+        )
         tracks = self._filter(tracks)
         kept = None
         if self._outputs.save_embeddings:
             kept = found.embeddings[tracks.detection_index].astype(np.float16)
-        self._writer.write_detections(frame, time_s, found)
+        self._writer.write_detections(seen)
         self._writer.write(TrackedFrame(frame, time_s, tracks, kept))
         self._counts.frames += 1
         self._length_s = time_s + self._config.vid_stride / info.frames_per_second
@@ -248,6 +259,7 @@ class VideoSession:
             self.video,
             embedding_dim,
             self._outputs,
+            has_motion=self._config.estimates_motion,
             has_checkpoints=self._checkpoints is not None,
         )
 

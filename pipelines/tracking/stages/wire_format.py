@@ -33,6 +33,7 @@ FRAME_SCHEMA = pa.schema(
         ("header", pa.string()),  # JSON, per chunk: video, index, is_last, geometry, error
         ("frame_index", pa.list_(pa.int64())),  # of all chunks, concatenated
         ("time_s", pa.list_(pa.float64())),
+        ("camera_motion", pa.list_(pa.float64())),  # of the chunks that have it
         ("frames", pa.large_binary()),
         ("decode_s", pa.float64()),
     ]
@@ -89,19 +90,27 @@ def frames_to_table(chunks: Sequence[FrameChunk], decode_s: float = 0.0) -> pa.T
     """
     parts = [np.ascontiguousarray(chunk.frames).reshape(-1) for chunk in chunks]
     pixels = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    motions = [_motion(chunk) for chunk in chunks]
     headers = [
-        _header(chunk) | {"num_frames": len(chunk.frame_index), "shape": chunk.frames.shape}
-        for chunk in chunks
+        _header(chunk)
+        | {"num_frames": len(chunk.frame_index), "shape": chunk.frames.shape}
+        | {"num_motions": len(motion)}
+        for chunk, motion in zip(chunks, motions, strict=True)
     ]
     buffers = [None, pa.py_buffer(np.array([0, pixels.nbytes], np.int64)), pa.py_buffer(pixels)]
     columns = [
         pa.array([json.dumps(headers)]),
         _list([chunk.frame_index for chunk in chunks], np.int64),
         _list([chunk.time_s for chunk in chunks], np.float64),
+        _list([motion.reshape(-1) for motion in motions], np.float64),
         pa.Array.from_buffers(pa.large_binary(), 1, buffers),
         pa.array([decode_s]),
     ]
     return pa.Table.from_arrays(columns, schema=FRAME_SCHEMA)
+
+
+def _motion(chunk: FrameChunk | DetectionChunk) -> NDArray[np.float64]:
+    return np.zeros((0, 2, 3)) if chunk.camera_motion is None else chunk.camera_motion
 
 
 def _list(parts: Sequence[NDArray[Any]], kind: type[np.generic]) -> pa.Array:
@@ -117,23 +126,25 @@ def frames_from_table(table: pa.Table) -> tuple[list[FrameChunk], float]:
     _, ends, content = column.buffers()
     start, end = np.frombuffer(ends, np.int64)[column.offset : column.offset + 2]
     pixels = np.frombuffer(content, np.uint8)[start:end]
-    index, time_s = (
+    index, time_s, motions = (
         table.column(name)[0].values.to_numpy(zero_copy_only=False)
-        for name in ("frame_index", "time_s")
+        for name in ("frame_index", "time_s", "camera_motion")
     )
-    chunks, frame, byte = [], 0, 0
+    motions = motions.reshape(-1, 2, 3)
+    chunks, frame, byte, motion = [], 0, 0, 0
     for header in json.loads(table.column("header")[0].as_py()):
         num_frames, shape = header.pop("num_frames"), header.pop("shape")
-        num_bytes = math.prod(shape)
+        num_bytes, num_motions = math.prod(shape), header.pop("num_motions")
         chunks.append(
             FrameChunk(
                 frame_index=index[frame : frame + num_frames],
                 time_s=time_s[frame : frame + num_frames],
                 frames=pixels[byte : byte + num_bytes].reshape(shape),
+                camera_motion=motions[motion : motion + num_motions] if num_motions else None,
                 **_from_header(header),
             )
         )
-        frame, byte = frame + num_frames, byte + num_bytes
+        frame, byte, motion = frame + num_frames, byte + num_bytes, motion + num_motions
     return chunks, table.column("decode_s")[0].as_py()
 
 
@@ -190,6 +201,7 @@ def pack(chunk: DetectionChunk) -> Packed:
         "header": json.dumps(_header(chunk) | {"num_capped": chunk.num_capped}),
         "frame_index": chunk.frame_index,
         "time_s": chunk.time_s,
+        "camera_motion": _motion(chunk),
         "lengths": np.array([len(d) for d in found], np.int64),
         "tlbr": np.concatenate([d.tlbr for d in found or empty]).astype(np.float32),
         "scores": np.concatenate([d.scores for d in found or empty]).astype(np.float32),
@@ -206,6 +218,7 @@ def unpack(packed: Packed) -> DetectionChunk:
         frame_index=packed["frame_index"],
         time_s=packed["time_s"],
         detections=[Detections(*(c[start:end] for c in columns)) for start, end in parts],
+        camera_motion=packed["camera_motion"] if len(packed["camera_motion"]) else None,
         **_from_header(json.loads(str(packed["header"]))),
     )
 

@@ -26,6 +26,10 @@ def test_json_holds_both_modes_beside_the_loop_and_the_original():
     assert report["blas_threads"] == 1
     assert report["cpu"]
     assert row["original_frames_per_second"] == 590
+    assert {size: ms > 0 for size, ms in report["camera"].items()} == {
+        "640x480": True,
+        "1920x1080": True,
+    }
     for mode in ("default", "published"):
         figures = row[mode]
         assert figures["frames_per_second"] == pytest.approx(1000 / figures["ms"])

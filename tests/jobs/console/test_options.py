@@ -32,6 +32,9 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 # The options of `jde track`. A new one is a promise: add it here on purpose.
 TRACK_OPTIONS = {
     "--address",
+    "--camera-motion",
+    "--no-camera-motion",
+    "--frames",
     "--association",
     "--chunk-frames",
     "--compile",
@@ -96,6 +99,7 @@ OTHER_VALUES = {
     "score_map": ("30/15", "30/15"),
     "track_buffer": (60, 60),
     "min_box_area": (0.0, 0.0),
+    "camera_motion": (False, False),
     "vid_stride": (2, 2),
     "max_frames": (10, 10),
     "device": ("cpu", "cpu"),

@@ -8,7 +8,7 @@ from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.evaluation.detections import collect_boxes, detection_scores
 from jde_ray.pipelines.evaluation.embeddings import collect_embeddings, embedding_scores
 from jde_ray.pipelines.evaluation.pairing import Pairing
-from jde_ray.pipelines.formats.detections import read_detections
+from jde_ray.pipelines.formats.detections import SavedFrame, read_detections
 from jde_ray.pipelines.output.result_files import RowWriter
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
@@ -26,7 +26,7 @@ def save(folder, frames, name="SEQ"):
             np.array(scores, np.float32),
             np.array(embeddings, np.float32).reshape(-1, 4),
         )
-        writer.write_detections(index, index / 10, found)
+        writer.write_detections(SavedFrame(index, index / 10, found))
     writer.commit(open_store(str(folder)), {})
     return folder / "detections" / f"{video.video_id}.parquet"
 

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError
-from jde_ray.pipelines.formats.detections import SavedVideo, read_saved, to_scores
+from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_saved
+from jde_ray.pipelines.formats.score_map import to_scores
 from jde_ray.pipelines.output.layout import detections_key
 from jde_ray.pipelines.output.result_files import RowWriter
 from jde_ray.pipelines.sources.saved_detections import find_saved, run_folder
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking import reference
-from jde_ray.pipelines.tracking.from_detections import saved_chunks
+from jde_ray.pipelines.tracking.stages.read import saved_chunks
 
 TEXT = "3,-1,11,21,30,60,0.9\n1,-1,1,1,10,20,0.5\n3,-1,101,21,30,60,0.7\n"
 INFO = "[Sequence]\nname=S\nframeRate=10\nseqLength=5\nimWidth=200\nimHeight=100\n"
@@ -52,9 +53,9 @@ def test_mot_text_becomes_frames_from_0_with_empty_ones_between(tmp_path: Path) 
     info, frames = read_saved(only(sequence(tmp_path / "S")), TrackConfig())
     assert (info.width, info.height, info.frames_per_second) == (200, 100, 10.0)
     found = list(frames)
-    assert [index for index, _, _ in found] == [0, 1, 2, 3, 4]
-    assert [round(time_s, 3) for _, time_s, _ in found] == [0.0, 0.1, 0.2, 0.3, 0.4]
-    assert [len(detections) for _, _, detections in found] == [1, 0, 2, 0, 0]
+    assert [one.frame for one in found] == [0, 1, 2, 3, 4]
+    assert [round(one.time_s, 3) for one in found] == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert [len(one.found) for one in found] == [1, 0, 2, 0, 0]
     third = found[2][2]
     np.testing.assert_array_equal(third.tlbr, [[10, 20, 40, 80], [100, 20, 130, 80]])
     assert third.scores.tolist() == pytest.approx([0.9, 0.7])
@@ -73,7 +74,36 @@ def test_without_seqinfo_the_rate_is_30_and_the_last_detection_ends_it(tmp_path:
 def test_stride_and_limit_keep_the_frame_numbers(tmp_path: Path) -> None:
     saved = only(sequence(tmp_path / "S"))
     _, frames = read_saved(saved, TrackConfig(vid_stride=2, max_frames=2))
-    assert [index for index, _, _ in frames] == [0, 2]
+    assert [one.frame for one in frames] == [0, 2]
+
+
+def test_the_cameras_motion_comes_back_and_is_joined_over_a_stride(tmp_path: Path) -> None:
+    config, out = replace(fakes.CONFIG, max_frames=7), tmp_path / "out"
+    source = fakes.archive(tmp_path / "in", a=Script(frames=7))
+    outputs = OutputConfig(save_detections=True)
+    reference.track([str(source)], str(out), config, components=fakes.COMPONENTS, outputs=outputs)
+    saved = only(out)
+    assert saved.has_motion
+    every = [one.camera_motion for one in read_saved(saved, TrackConfig())[1]]
+    np.testing.assert_array_equal(every, [fakes.sway(frame) for frame in range(7)])
+    third = [one.camera_motion for one in read_saved(saved, TrackConfig(vid_stride=3))[1]]
+    point = np.array([30.0, 40.0, 1.0])
+    for frame in (4, 5, 6):
+        point = np.append(every[frame] @ point, 1.0)
+    np.testing.assert_allclose(third[2] @ [30.0, 40.0, 1.0], point[:2], rtol=1e-12)
+    np.testing.assert_array_equal(third[0], np.eye(2, 3))
+    reference.track(
+        [str(source)],
+        str(tmp_path / "still"),
+        replace(config, camera_motion=False),
+        components=fakes.COMPONENTS,
+        outputs=outputs,
+    )
+    still = only(tmp_path / "still")
+    assert not still.has_motion
+    for stride in (1, 3):
+        _, frames = read_saved(still, TrackConfig(vid_stride=stride))
+        assert {one.camera_motion for one in frames} == {None}
 
 
 @pytest.mark.parametrize(
@@ -204,13 +234,13 @@ def test_saved_detections_are_what_the_association_saw(tmp_path: Path) -> None:
     info, frames = read_saved(saved[0], config)
     assert (info.width, info.height, info.frames_per_second) == (*fakes.SOURCE, 25.0)
     found = list(frames)
-    assert [index for index, _, _ in found] == list(range(20))
-    assert {detections.embeddings.shape[1] for _, _, detections in found} == {fakes.DIM}
-    assert found[1][2].embeddings.dtype == np.float16
+    assert [one.frame for one in found] == list(range(20))
+    assert {one.found.embeddings.shape[1] for one in found} == {fakes.DIM}
+    assert found[1].found.embeddings.dtype == np.float16
     strict = replace(config, detection=replace(config.detection, score_threshold=0.935))
-    kept = [detections for _, _, detections in read_saved(saved[0], strict)[1]]
+    kept = [one.found for one in read_saved(saved[0], strict)[1]]
     assert all((detections.scores > 0.935).all() for detections in kept)
-    assert 0 < sum(map(len, kept)) < sum(len(detections) for _, _, detections in found)
+    assert 0 < sum(map(len, kept)) < sum(len(one.found) for one in found)
 
 
 def test_a_long_file_is_read_by_parts(tmp_path: Path) -> None:
@@ -222,7 +252,7 @@ def test_a_long_file_is_read_by_parts(tmp_path: Path) -> None:
         found = Detections(
             boxes.astype(np.float32), np.full(4, 0.9, np.float32), vectors.astype(np.float16)
         )
-        writer.write_detections(frame, frame / 25, found)
+        writer.write_detections(SavedFrame(frame, frame / 25, found))
     about = {"width": "640", "height": "480", "frames_per_second": "25"}
     writer.commit(open_store(str(tmp_path)), about)
     key = detections_key(video.video_id)

@@ -75,8 +75,10 @@ def test_detections_are_what_a_run_sees(former: Path) -> None:
     info, frames = read_saved(saved, config)
     found = list(frames)
     assert (info.width, info.height, info.frames_per_second) == (*fakes.SOURCE, 25.0)
-    assert [index for index, _, _ in found] == list(range(FRAMES))
-    assert found[3][2].embeddings.shape == (len(found[3][2]), fakes.DIM)
+    assert [one.frame for one in found] == list(range(FRAMES))
+    assert found[3].found.embeddings.shape == (len(found[3].found), fakes.DIM)
+    assert config.camera_motion is saved.has_motion is False
+    assert found[3].camera_motion is None
 
 
 def test_the_page_and_the_pictures_show_it(former: Path) -> None:
@@ -99,7 +101,10 @@ def test_the_page_and_the_pictures_show_it(former: Path) -> None:
 def test_no_run_goes_on_in_it(former: Path) -> None:
     Script(frames=FRAMES).write(former / "in", "clip")
     before = sorted(path for path in former.rglob("*") if path.is_file())
-    with pytest.raises(RunError, match=r"row format 1, expected 2\); its files") as refused:
+    number = json.loads((former / "run.json").read_text())["config"]["row_format"]
+    with pytest.raises(
+        RunError, match=rf"row format {number}, expected {ROW_FORMAT}\); its files"
+    ) as refused:
         reference.track(
             [str(former / "in")], str(former), fakes.CONFIG, components=fakes.COMPONENTS
         )

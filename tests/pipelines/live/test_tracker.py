@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from made_videos import textured
 
 from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.models.tracking.registry import build_config
@@ -18,6 +19,7 @@ from jde_ray.pipelines.live.results import read_detections, read_tracks
 from jde_ray.pipelines.live.tracker import Tracker
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import reference
+from jde_ray.pipelines.video.camera_motion import motion_since, small_grey
 from jde_ray.pipelines.video.chunks import read_frames
 from jde_ray.pipelines.video.synthetic import render_street
 
@@ -84,6 +86,23 @@ def test_another_video_begins_after_a_reset_and_not_before(clip: Path):
         tracker.update(None)  # type: ignore[arg-type]
     tracker.reset()
     assert [tracker.update(image).track_id.tolist() for image in images[:3]] == first
+
+
+def test_the_cameras_motion_can_be_left_out_and_does_not_advance_with_a_refused_frame():
+    detector, scene = Detector(), textured(2)
+    views = [np.ascontiguousarray(scene[90:450, 9 * step : 9 * step + 640]) for step in range(3)]
+    moving, still = Tracker(detector), Tracker(detector, camera_motion=False)
+    for tracker in (moving, still):
+        tracker.update(views[0])
+        with pytest.raises(ValueError, match="time_s: got nan"):
+            tracker.update(views[2], time_s=float("nan"))
+    kept = moving._picture
+    assert kept is not None
+    moving.update(views[1])
+    pixels, letterbox = detector.letterboxed(views[1])
+    motion = motion_since(kept, small_grey(pixels, letterbox), letterbox)
+    np.testing.assert_allclose(motion, [[1, 0, -9], [0, 1, 0]], atol=0.3)
+    assert still._picture is None
 
 
 def test_several_frames_at_once_are_refused():

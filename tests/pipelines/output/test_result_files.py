@@ -11,7 +11,7 @@ import pytest
 from jde_ray.models.structures import Detections, Tracks
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import Reason, VideoError
-from jde_ray.pipelines.formats.detections import detection_schema
+from jde_ray.pipelines.formats.detections import SavedFrame, detection_schema
 from jde_ray.pipelines.formats.tracks import track_schema
 from jde_ray.pipelines.output import result_files
 from jde_ray.pipelines.storage.stores import open_store
@@ -107,7 +107,7 @@ def test_detections_keep_every_frame(tmp_path: Path) -> None:
     vectors = rng.random((2, 4)).astype(np.float16)
     found = Detections(rng.random((2, 4), np.float32), rng.random(2, np.float32), vectors)
     for frame, value in enumerate((found, Detections.empty(4), found)):
-        writer.write_detections(frame, frame / 10, value)
+        writer.write_detections(SavedFrame(frame, frame / 10, value))
     writer.commit(open_store(str(tmp_path)), METADATA)
     path = tmp_path / "detections" / f"{VIDEO.video_id}.parquet"
     table = pq.ParquetFile(path).read()

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 from decoded import SIZE, indices, numbers
-from made_videos import write_images, write_video
+from made_videos import pan_frame, write_images, write_video
 
 from jde_ray.pipelines.errors import Reason
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video
@@ -54,15 +54,15 @@ def segment_of(path: Path) -> Segment:
     return Segment(Video(str(path), path.stem), attempt=2)
 
 
-def decode(segment: Segment, chunk_frames: int, **settings: int | None) -> list[FrameChunk]:
-    options = {"size": SIZE, "resize": "fast", "chunk_frames": chunk_frames}
-    return list(decode_segment(segment, **options, **settings))  # type: ignore[arg-type]
+def decode(segment: Segment, chunk_frames: int, **settings: object) -> list[FrameChunk]:
+    options = {"size": SIZE, "resize": "fast", "chunk_frames": chunk_frames} | settings
+    return list(decode_segment(segment, **options))  # type: ignore[arg-type]
 
 
 def assert_same_chunks(got: list[FrameChunk], want: list[FrameChunk]) -> None:
     assert [c.chunk_index for c in got] == [c.chunk_index for c in want]
     for one, other in zip(got, want, strict=True):
-        for name in ("frame_index", "time_s", "frames"):
+        for name in ("frame_index", "time_s", "frames", "camera_motion"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
         for name in ("video_id", "attempt", "info", "is_last", "num_damaged"):
             assert getattr(one, name) == getattr(other, name)
@@ -107,6 +107,44 @@ def test_stride_and_frame_limit_are_those_of_the_whole(tmp_path, stride, max_fra
     chunks = [chunk for part in parts for chunk in decode(part, 4, **settings)]
     assert_same_chunks(chunks, decode(segment_of(path), 4, **settings))
     assert max_frames == 10 or len(parts) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "stride"), [("closed.mp4", 1), ("open_gop.mkv", 3), ("vp9.webm", 1)]
+)
+def test_the_cameras_motion_is_that_of_the_whole_and_no_part_is_decoded_from_the_beginning(
+    tmp_path, sought, name, stride
+):
+    path = write_video(
+        tmp_path / name, NUM_FRAMES, **CUTTABLE[name], size=(320, 192), draw=pan_frame
+    )
+    settings = {"vid_stride": stride, "camera_motion": True, "size": (320, 192)}
+    whole = decode(segment_of(path), 4, **settings)
+    motions = np.concatenate([chunk.camera_motion for chunk in whole])
+    assert (motions[0] == np.eye(2, 3)).all()
+    moves = [not (motion == np.eye(2, 3)).all() for motion in motions[1:]]
+    assert np.mean(moves) > 0.8
+    parts = split_segment(segment_of(path), segment_frames=24, step=4 * stride, lead=stride)
+    assert len(parts) >= 3
+    chunks = [chunk for part in parts for chunk in decode(part, 4, **settings)]
+    assert_same_chunks(chunks, whole)
+    assert sought == [True] * (len(parts) - 1)
+    rest = [chunk for chunk in whole if chunk.chunk_index >= 5]  # as from a checkpoint
+    left = replace(segment_of(path), start_frame=20 * stride)
+    assert_same_chunks(decode(left, 4, **settings), rest)
+    limited = decode(segment_of(path), 4, **settings, max_frames=22)
+    assert_same_chunks(decode(left, 4, **settings, max_frames=22), limited[5:])
+
+
+def test_the_motion_in_an_image_folder_is_that_of_the_whole(tmp_path):
+    folder = write_images(tmp_path / "seq", 30, size=(320, 192), rate=10, draw=pan_frame)
+    segment = Segment(Video(str(folder), "seq", is_image_folder=True))
+    settings = {"camera_motion": True, "size": (320, 192)}
+    whole = decode(segment, 4, **settings)
+    assert not (whole[2].camera_motion == np.eye(2, 3)).all()
+    parts = split_segment(segment, segment_frames=8, step=4, lead=1)
+    assert len(parts) == 4
+    assert_same_chunks([chunk for part in parts for chunk in decode(part, 4, **settings)], whole)
 
 
 @pytest.mark.parametrize("start", [8, 64, 144])

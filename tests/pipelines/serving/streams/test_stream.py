@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_videos import pan_frame
 from serving_service import CONFIG, TRACK, MemorySnapshots
 
+from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.structures import Detections
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.tracker import JDETracker
-from jde_ray.pipelines.config import TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, TrackConfig
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.replicas.session import SessionReplica
 from jde_ray.pipelines.serving.streams.operations import (
@@ -40,6 +42,7 @@ from jde_ray.pipelines.serving.streams.snapshots import (
 )
 from jde_ray.pipelines.serving.streams.stream import REMEMBERED, Answer, StreamTable, session_of
 from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.video.camera_motion import STANDING, CameraMotion, small_grey
 
 SIZE = (640, 360)
 OWNER = "me"
@@ -101,6 +104,42 @@ def test_answers_are_those_of_the_plain_tracker():
         np.testing.assert_array_equal(boxes, tracks.tlbr[keep].astype(np.float32))
         np.testing.assert_array_equal(np.array(answer.scores, np.float32), tracks.score[keep])
     assert seq == 39
+
+
+def test_a_stream_follows_the_camera_and_a_resumed_one_too():
+    config = replace(
+        CONFIG, track=replace(TRACK, detection=DetectionConfig(weights="fake", resize="published"))
+    )
+    box = Letterbox(*SIZE, *config.track.detection.size)
+    frames = [box.apply(pan_frame(number, *SIZE)) for number in range(8)]
+    pictures = [small_grey(frame, box) for frame in frames]
+    camera = CameraMotion()
+    motions = [camera.estimate(frame, box) for frame in frames]
+    assert not all(motion is STANDING for motion in motions)
+    tracker = JDETracker(config.track.tracking, 25.0)
+    plain = [
+        tracker.update(
+            one.tlbr, one.scores, one.embeddings, time_s=seq / 25, camera_motion=motions[seq]
+        )
+        for seq, one in enumerate(map(found, range(8)))
+    ]
+
+    async def main() -> list[Answer]:
+        snapshots, answers = MemorySnapshots(), []
+        session = Session(config, snapshots)
+        stream = await session.execute(OpenStream(OWNER, 25.0))
+        for seq, picture in enumerate(pictures):
+            if seq == 4:  # the replica is lost
+                session = Session(config, snapshots)
+            frame = TrackFrame(stream, OWNER, seq, None, SIZE, found(seq), picture)
+            answers.append(await session.execute(frame))
+        assert session.num_resumed == 1
+        return answers
+
+    for answer, tracks in zip(asyncio.run(main()), plain, strict=True):
+        assert answer.track_ids == tracks.track_id.tolist()
+        boxes = np.array(answer.boxes, np.float32).reshape(-1, 4)
+        np.testing.assert_array_equal(boxes, tracks.tlbr.astype(np.float32))
 
 
 def test_numbers_are_contiguous_and_a_retry_gets_the_first_answer():

@@ -63,6 +63,23 @@ def test_small_chunks_share_a_row() -> None:
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
+def test_the_cameras_motion_comes_back_whoever_shares_the_row() -> None:
+    moving = replace(frames(3), camera_motion=np.random.default_rng(0).normal(0, 1, (3, 2, 3)))
+    chunks = [frames(2), moving, replace(frames(0)), moving]
+    back, _ = wire_format.frames_from_table(wire_format.frames_to_table(chunks))
+    assert [chunk.camera_motion is None for chunk in back] == [True, False, True, False]
+    for chunk in back[1::2]:
+        assert chunk.camera_motion.tobytes() == moving.camera_motion.tobytes()
+    found = [Detections.empty(8)] * 3
+    place = ("v-1", 0, 3, moving.frame_index, moving.time_s, INFO, False, found)
+    for motion in (moving.camera_motion, None):
+        packed = wire_format.load(
+            wire_format.dump(DetectionChunk(*place, camera_motion=motion))
+        ).camera_motion
+        assert (packed is None) == (motion is None)
+        assert motion is None or packed.tobytes() == motion.tobytes()
+
+
 def test_a_receipt_tells_which_videos_have_arrived() -> None:
     chunks = [replace(frames(), video_id=name, is_last=name != "b") for name in "abcdef"]
     answers = [
