@@ -87,13 +87,13 @@ def picture_of(image: Image, shot: Shot, shots: Sequence[Shot], tracks: BoxRows)
     corner = (shot.tlbr[:2] + shot.tlbr[2:] - size) / 2
     corner = np.clip(corner, np.minimum(room, 0), np.maximum(room, 0))
     affine = np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]]])
-    crop = cv2.warpAffine(image, affine, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR,
-                          borderValue=(96, 96, 96))  # fmt: skip
+    warped = cv2.warpAffine(image, affine, (WIDTH, HEIGHT), borderValue=(96, 96, 96))
+    crop = np.asarray(warped, np.uint8)
     shift = np.tile(corner, 2)
     _draw_truth(crop, (shot.tlbr - shift) * scale)
     boxes = (tracks.tlbr - shift) * scale
     seen = (boxes[:, 2:] > 0).all(1) & (boxes[:, :2] < (WIDTH, HEIGHT)).all(1)
-    drawn = draw_tracks(np.asarray(crop, np.uint8), tracks.track_id[seen], boxes[seen], None)
+    drawn = draw_tracks(crop, tracks.track_id[seen], boxes[seen], None)
     jpeg = cv2.imencode(".jpg", drawn[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))[1]
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
 
