@@ -19,6 +19,7 @@ from jde_ray.pipelines.evaluation.frame_sources import find_frames, frames_of, r
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules
 from jde_ray.pipelines.evaluation.pairing import Pairing, for_each_pairing
 from jde_ray.pipelines.evaluation.tracks import SequenceRows, read_pairing
+from jde_ray.pipelines.formats.detections import read_camera_motion
 from jde_ray.pipelines.names import listed
 from jde_ray.pipelines.report.contact_sheet import Shot, picture_of, shots_of
 from jde_ray.pipelines.report.failures import Case, failures_page, switch_columns
@@ -52,7 +53,8 @@ def find_failures(
     Args:
         pairing: Tracks and ground truth.
         rules: Rules for reading ground truth.
-        camera_motion: Motion of the camera by sequence, if it is known.
+        camera_motion: Motion of the camera by sequence, if it is known; a run that saved its
+            detections also knows it.
 
     Raises:
         ValueError: If a file cannot be read, in one line.
@@ -61,7 +63,7 @@ def find_failures(
     truth, stride = rows.truth, rows.stride
     ceiling = score_ceiling(truth.people, rows.tracks, truth.ignore, truth.other, stride=stride)
     tracks = without_distractors(truth.people, rows.tracks, truth.ignore, truth.other)
-    moved = (camera_motion or {}).get(pairing.name)
+    moved = (camera_motion or {}).get(pairing.name) or saved_motion(pairing.predictions) or None
     switches = find_switches(truth.people, tracks, stride=stride, camera_motion=moved)
     return SequenceFailures(ceiling, switches, count_recall(truth.people, tracks))
 
@@ -120,6 +122,13 @@ class Failures:
         place = f"{tracks} against {gt}"
         page = failures_page(place, ceiling, kinds, recall, switches, self.cases, self.notes)
         (out / "index.html").write_text(page, encoding="utf-8")
+
+
+def saved_motion(tracks: Path) -> dict[int, FloatArray]:
+    """The camera's motion in the detections that the run saved beside its tracks, if it did."""
+    path = tracks.parent.parent / "detections" / tracks.name
+    is_of_run = tracks.parent.name == "tracks" and path.suffix == ".parquet" and path.is_file()
+    return read_camera_motion(path) if is_of_run else {}
 
 
 def gather_failures(

@@ -313,6 +313,15 @@ def read_detections(path: Path) -> DetectionRows:
     return DetectionRows(BoxRows(frame, np.arange(len(scores)), tlbr), scores, embeddings)
 
 
+def read_camera_motion(path: Path) -> dict[int, FloatArray]:
+    """The camera's motion `(2, 3)` by frame, from a file of `detections/`; empty if it has none."""
+    if "camera_motion" not in pq.read_schema(path).names:
+        return {}
+    table = pq.read_table(path, columns=["frame", "camera_motion"]).combine_chunks()
+    values = table.column("camera_motion").combine_chunks().flatten().to_numpy()
+    return dict(zip(table.column("frame").to_pylist(), values.reshape(-1, 2, 3), strict=True))
+
+
 def readable(table: pa.Table) -> pa.Table:
     """A file's table with one row per detection, corners as columns and embeddings as lists.
 

@@ -4,14 +4,21 @@ import json
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from made_videos import write_video
 
 from jde_ray.models.metrics.ceiling import AS_REPORTED
-from jde_ray.pipelines.evaluation.failures import find_failures, gather_failures
+from jde_ray.models.structures import Detections
+from jde_ray.pipelines.evaluation.failures import (
+    find_failures,
+    gather_failures,
+    saved_motion,
+)
 from jde_ray.pipelines.evaluation.frame_sources import find_frames, frames_of, read_some_frames
 from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.evaluation.tracks import score_pairing
+from jde_ray.pipelines.formats.detections import SavedFrame, detection_table
 
 FRAMES = 30
 COLOURS = {1: (200, 40, 40), 2: (40, 200, 40)}  # RGB
@@ -185,3 +192,19 @@ def test_only_the_wanted_frames_are_read(pairing):
     assert [number for number, _ in read] == [0, 4]
     assert read[0][1].shape == (120, 200, 3)
     assert list(read_some_frames(folder, set())) == []
+
+
+def test_a_run_that_saved_its_detections_knows_the_motion_of_its_camera(tmp_path):
+    motion = np.array([[1, 0, 3.0], [0, 1, 4.0]])
+    frames = [SavedFrame(n, n / 25, Detections.empty(0), motion + n) for n in range(3)]
+    (tmp_path / "detections").mkdir()
+    pq.write_table(
+        detection_table(frames, 0, has_motion=True), tmp_path / "detections" / "SEQ.parquet"
+    )
+    found = saved_motion(tmp_path / "tracks" / "SEQ.parquet")
+    assert list(found) == [0, 1, 2]
+    np.testing.assert_array_equal(found[2], motion + 2)
+    pq.write_table(detection_table(frames, 0), tmp_path / "detections" / "SEQ.parquet")
+    assert saved_motion(tmp_path / "tracks" / "SEQ.parquet") == {}
+    assert saved_motion(tmp_path / "tracks" / "OTHER.parquet") == {}
+    assert saved_motion(tmp_path / "sort" / "SEQ.txt") == {}
