@@ -107,6 +107,7 @@ class Calibration:
 
     def _derive(self) -> None:
         self.mean = (self._sum / (self._vectors + _PRIOR_VECTORS)).astype(np.float32)
+        self._square = float(self.mean @ self.mean)
         cumulated = self._histogram.cumsum()
         pairs = float(cumulated[-1])
         self.limit = PRIOR_LIMIT
@@ -127,20 +128,19 @@ class Calibration:
         The vectors are not centred one by one: their products with each other and with the mean
         are enough, and there are fewer pairs than numbers in the vectors.
         """
-        mean, square = self.mean, float(self.mean @ self.mean)
-        own, found = tracks @ mean, detections @ mean
+        own, found = tracks @ self.mean, detections @ self.mean
         cosine = pair_products(tracks, detections, rows, columns)
-        cosine -= own[rows]
-        cosine -= found[columns]
-        cosine += square
-        cosine *= _inverse_norm(own, square)[rows]
-        cosine *= _inverse_norm(found, square)[columns]
+        cosine -= (own - self._square).take(rows)
+        cosine -= found.take(columns)
+        cosine *= _inverse_norm(own, self._square).take(rows)
+        cosine *= _inverse_norm(found, self._square).take(columns)
         return to_distance(cosine)
 
 
 def _inverse_norm(products: FloatArray, square: float) -> FloatArray:
     """1 / |v - mean| of unit vectors v, given v . mean and mean . mean."""
-    squares = (1.0 + square) - 2.0 * products
-    np.maximum(squares, np.float32(1e-12), out=squares)
+    squares = products * -2.0
+    squares += 1.0 + square
+    np.maximum(squares, np.float32(1e-12), out=squares)  # a vector that is the mean
     inverse: FloatArray = np.reciprocal(np.sqrt(squares, out=squares), out=squares)
     return inverse

@@ -98,8 +98,8 @@ def _match(
         if len(more):
             matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
             free[new] = False
-    hits = store.hits[matched]
-    momentum = np.minimum(config.embedding_momentum, hits / (hits + 1))[:, None]
+    hits = store.hits.take(matched)
+    momentum = np.minimum(hits / (hits + 1), config.embedding_momentum)[:, None]
     store.absorb(frame, matched, taken, variance.take(matched, axis=1), momentum, now)
     if config.min_hits > 2:
         young = matched[(status[matched] == TENTATIVE) & (store.hits[matched] < config.min_hits)]
