@@ -23,7 +23,7 @@ from typer.main import get_command
 from jde_ray.jobs import cli
 from jde_ray.jobs.console.options import build_settings, collect
 from jde_ray.jobs.console.runner import application
-from jde_ray.models.sde.declaration import read_declaration
+from jde_ray.models.sde.declaration import read_declaration, read_embedder
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.tracking import offline, reference
 from jde_ray.pipelines.training.recipe import parse_recipe
@@ -175,6 +175,9 @@ def test_settings_are_read(block: Block, tmp_path: Path):
         for part in ("detector", "embedder"):
             (tmp_path / content[part]["file"]).touch()
         read_declaration(file)
+    elif "file" in content:  # a re-identification network alone
+        (tmp_path / content["file"]).touch()
+        assert read_embedder(file).size is not None
     else:
         build_settings(collect({}, file))
 
