@@ -41,9 +41,10 @@ class TrackingConfig:
         motion_share: Share of the squared Mahalanobis distance in that cost.
         overlap_limit: Largest cost of a match by overlap, for tracks seen in the last frame.
         lost_overlap_limit: The same for lost tracks; 0 matches them by appearance only.
-        lost_growth: Without embeddings, boxes of lost tracks and their candidates grow on every
-            side by this share of their size for each 1/30 s of a time step after the first 1/30 s,
-            up to .6: at low frame rates people move further than predicted.
+        lost_growth: Boxes of lost tracks and their candidates grow on every side by this share of
+            their size for each 1/30 s of a time step after the first 1/30 s, up to .6: at low frame
+            rates people move further than predicted. With embeddings only pairs that look alike are
+            matched so, tracks that were seen in the last frame included, after all other stages.
         low_overlap_limit: Overlap limit for tracks seen in the last frame and weak detections; 0
             turns this stage off.
         tentative_overlap_limit: Overlap limit for tentative tracks.

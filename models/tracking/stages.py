@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.calibration import Calibration
 from jde_ray.models.tracking.frame import Frame
@@ -40,6 +41,13 @@ class LookLimits:
     motion_share: float
     sure_overlap: float
     calibration: Calibration | None
+
+    def distance(
+        self, store: TrackStore, frame: Frame, rows: Indices, columns: Indices
+    ) -> FloatArray:
+        """`(P,)` embedding distances of pairs of a track and a detection."""
+        compare = embedding_distance if self.calibration is None else self.calibration.distance
+        return compare(store.embeddings[: store.count], frame.embeddings, rows, columns)
 
 
 def match_appearance(
@@ -109,9 +117,7 @@ def match_looks(
     kept = (pair_allowed[0][rows] & pair_allowed[1][columns]).nonzero()[0]
     rows, columns = rows[kept], columns[kept]
     cost = motion[kept] * limits.motion_share
-    compare = embedding_distance if limits.calibration is None else limits.calibration.distance
-    looks = store.embeddings[: variance.shape[1]], frame.embeddings
-    cost += (1 - limits.motion_share) * compare(*looks, rows, columns)
+    cost += (1 - limits.motion_share) * limits.distance(store, frame, rows, columns)
     close = (cost < limits.appearance).nonzero()[0]
     rows, columns, cost = rows[close], columns[close], cost[close]
     if not len(rows):
@@ -139,6 +145,42 @@ def _overlapping(
     recent = recent[near]
     chosen: Indices = recent[assign(rows[recent], columns[recent], apart[near], 1 - sure_overlap)]
     return chosen
+
+
+def match_grown(
+    store: TrackStore,
+    frame: Frame,
+    known: NDArray[np.bool_],
+    free: NDArray[np.bool_],
+    growth: float,
+    overlap_limit: float,
+    limits: LookLimits,
+) -> tuple[Indices, Indices]:
+    """Match what is left by the overlap of enlarged boxes, but only pairs that look alike.
+
+    At low frame rates people turn and stop between two frames, and the motion gate knows nothing of
+    that: its noise is that of a frame.
+
+    Args:
+        store: The tracks.
+        frame: N detections.
+        known: `(M,)` mask of the tracks that take part.
+        free: `(N,)` mask of the detections that take part.
+        growth: Share of their size by which boxes grow on every side.
+        overlap_limit: Largest cost of a match, 1 - IoU of the enlarged boxes.
+        limits: What looks alike.
+
+    Returns:
+        `(K,)` tracks and `(K,)` their detections.
+    """
+    tracks = known.nonzero()[0]
+    if not len(tracks):
+        return tracks, tracks
+    rows, columns = match_overlap(
+        store, frame, tracks, free.nonzero()[0], overlap_limit, growth=growth
+    )
+    alike = limits.distance(store, frame, rows, columns) < limits.appearance
+    return rows[alike], columns[alike]
 
 
 def match_overlap(

@@ -1,8 +1,8 @@
 """One frame of the association that tracks best on real video (mode `default`).
 
 Differences from `published`: detections of the first frame are reported at once; tentative tracks
-are predicted; lost tracks can also be found by overlap (without embeddings and at low frame rates,
-with enlarged boxes); weak detections can extend a track; no track starts on top of a tracked box; a
+are predicted; lost tracks can also be found by overlap (at low frame rates with enlarged boxes, if
+they look alike); weak detections can extend a track; no track starts on top of a tracked box; a
 lost track ends exactly when its buffer is over; overlaps are continuous; time steps may vary.
 Measured reasons: docs/decisions/0003-default-association.md and docs/measurements/accuracy.md.
 """
@@ -16,7 +16,12 @@ from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.matching import Indices, overlap_matrix
-from jde_ray.models.tracking.stages import LookLimits, match_looks, match_overlap
+from jde_ray.models.tracking.stages import (
+    LookLimits,
+    match_grown,
+    match_looks,
+    match_overlap,
+)
 from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 
 FIRST_FRAME = 1.0
@@ -36,11 +41,8 @@ def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Ste
     kalman.predict(state, dt)
     if frame.embeddings.shape[1] and config.appearance_limit is None:
         store.calibration.learn(frame, (frame.scores >= config.high_score).nonzero()[0])
-    growth = 0.0
-    if not frame.embeddings.shape[1]:
-        growth = min(
-            _MOST_GROWTH, config.lost_growth * max(30.0 * dt / step.frames_per_second - 1, 0.0)
-        )
+    growth = config.lost_growth * max(30.0 * dt / step.frames_per_second - 1, 0.0)
+    growth = min(_MOST_GROWTH, growth)
     births = _match(store, frame, config, status, now, growth)
     births = births[frame.scores[births] >= config.first_score]
     births = _outside_tracked(store, frame, births, config.birth_overlap)
@@ -70,8 +72,8 @@ def _match(
     if not count or not len(frame):
         return high.nonzero()[0]
     variance = kalman.innovation_variance(store.state[:, :count])
-    free = high.copy()
-    if frame.embeddings.shape[1]:
+    free, has_looks = high.copy(), frame.embeddings.shape[1] > 0
+    if has_looks:
         matched, taken = match_looks(
             store, frame, variance, (status != TENTATIVE, high), _limits(store, config)
         )
@@ -92,12 +94,19 @@ def _match(
         tracks = candidate.nonzero()[0]
         if not len(tracks):
             continue
-        more, new = match_overlap(
-            store, frame, tracks, left, limit, growth=growth if wanted == LOST else 0.0
-        )
+        own = growth if wanted == LOST and not has_looks else 0.0
+        more, new = match_overlap(store, frame, tracks, left, limit, growth=own)
         if len(more):
             matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
             free[new] = False
+    if growth and has_looks and free.any():
+        known = status != TENTATIVE
+        known[matched] = False
+        more, new = match_grown(
+            store, frame, known, free, growth, config.lost_overlap_limit, _limits(store, config)
+        )
+        matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
+        free[new] = False
     hits = store.hits.take(matched)
     momentum = np.minimum(hits / (hits + 1), config.embedding_momentum)[:, None]
     store.absorb(frame, matched, taken, variance.take(matched, axis=1), momentum, now)

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from jde_ray.models.tracking import kalman
+from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import build_frame
 from jde_ray.models.tracking.stages import LookLimits, match_looks
 from jde_ray.models.tracking.track import LOST, TRACKED, TrackStore
+from jde_ray.models.tracking.tracker import JDETracker
 
 BOX = np.array([100.0, 100.0, 140.0, 200.0])
 RIGHT = np.array([1.0, 0.0, 1.0, 0.0])
@@ -70,3 +72,18 @@ def test_a_track_and_a_detection_are_matched_once(seed):
     assert pairs
     for side in zip(*pairs, strict=True):
         assert len(set(side)) == len(side)
+
+
+@pytest.mark.parametrize(("angle", "expected"), [(0.1, {1}), (1.5, {1, 2})], ids=["alike", "other"])
+@pytest.mark.parametrize("rate", [7.0, 30.0])
+def test_at_a_low_rate_who_turns_within_a_frame_keeps_the_id_if_they_look_alike(
+    angle, expected, rate
+):
+    """A jump of a box's width is outside the motion gate, whose noise is that of a frame."""
+    tracker = JDETracker(TrackingConfig(), rate)
+    ids = set()
+    for shift, look in [(0, 0.0)] * 6 + [(-30, angle)] * 4:
+        frame = frame_of((shift, look))
+        tracks = tracker.update(frame.tlbr.T, frame.scores, frame.embeddings)
+        ids |= set(tracks.track_id.tolist())
+    assert ids == (expected if rate < 30 else {1, 2})
