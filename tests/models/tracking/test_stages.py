@@ -82,7 +82,7 @@ def test_at_a_low_rate_who_turns_within_a_frame_keeps_the_id_if_they_look_alike(
     """A jump of a box's width is outside the motion gate, whose noise is that of a frame."""
     tracker = JDETracker(TrackingConfig(), rate)
     ids = set()
-    for shift, look in [(0, 0.0)] * 25 + [(-26, angle)] * 4:
+    for shift, look in [(0, 0.0)] * 25 + [(-28, angle)] * 4:
         frame = frame_of((shift, look))
         tracks = tracker.update(frame.tlbr.T, frame.scores, frame.embeddings)
         ids |= set(tracks.track_id.tolist())
