@@ -80,7 +80,7 @@ def test_a_track_and_a_detection_are_matched_once(seed):
     ids=["alike", "another", "at full rate"],
 )
 def test_at_a_low_rate_who_turns_within_a_frame_is_found_if_they_look_alike(rate, angle, expected):
-    """A jump of most of a box's width is outside the motion gate, whose noise is that of a frame."""
+    """A jump of most of a width is outside the motion gate, whose noise is that of a frame."""
     tracker = JDETracker(TrackingConfig(), rate)
     for _ in range(25):
         frame = frame_of((0, 0.0))
