@@ -295,7 +295,7 @@ def test_tracks_and_detections_of_an_out_are_read_by_parts(bucket: str, tmp_path
     reference.track([str(source)], out, fakes.CONFIG, **run)
     (saved,) = find_saved([out])
     _, frames = read_saved(saved, fakes.CONFIG)
-    assert [index for index, _, _ in frames] == list(range(600))
+    assert [frame[0] for frame in frames] == list(range(600))
     store = open_store(out)
     (row,) = plan_work(store, [saved.video], [], overwrite=False, retry_errors=False).known.values()
     store.delete("summary.json")
