@@ -49,10 +49,11 @@ class Messages:
         if config.log_file is not None:
             try:
                 self._file = logging.FileHandler(config.log_file, encoding="utf-8")
-            except OSError as error:
-                reason = error.strerror or type(error).__name__
+            except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                name = printable(config.log_file)
                 raise RunError(
-                    f"log-file: {config.log_file} cannot be written ({reason})", ExitCode.REFUSED
+                    f"log-file: {name} cannot be written ({reason})", ExitCode.REFUSED
                 ) from error
             self._file.setFormatter(logging.Formatter(_FILE_FORMAT))
             self._handlers.append(self._file)

@@ -68,3 +68,9 @@ def test_a_log_file_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"log-file: .* cannot be written \(Is a directory\)") as no:
         Messages(ConsoleConfig(log_file=str(tmp_path)))
     assert no.value.exit_code == ExitCode.REFUSED
+
+
+def test_a_log_file_with_a_nul_in_its_name_is_refused():
+    """The name may come from a YAML file."""
+    with pytest.raises(RunError, match=r"log-file: a\\x00 cannot be written \(embedded null"):
+        Messages(ConsoleConfig(log_file="a\0"))
