@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jde_ray.jobs.console.flags import Given, takes
-from jde_ray.jobs.console.messages import Messages
+from jde_ray.jobs.console.messages import Messages, count_videos
 from jde_ray.jobs.console.options import Settings, Values, build_settings, collect
-from jde_ray.jobs.console.progress import Display, working
+from jde_ray.jobs.console.progress import Display
+from jde_ray.jobs.console.refinement import check_before_run, refine_run
 from jde_ray.jobs.console.results import show_summary
 from jde_ray.jobs.console.run_flags import DATA, FLAGS, ConfigFile
 from jde_ray.jobs.console.runner import main
@@ -32,7 +33,6 @@ from jde_ray.pipelines.storage.s3_client import configure
 if TYPE_CHECKING:
     from jde_ray.pipelines.formats.detections import SavedVideo
     from jde_ray.pipelines.output.summary import Summary
-    from jde_ray.pipelines.structures import Video
 
 logger = logging.getLogger("jde_ray.jobs.track")  # `python -m jobs.track` has another name
 
@@ -125,7 +125,7 @@ def track(
             named = _one_of(sources, from_detections, frames)
             out = out or next_folder(named)
             if settings.outputs.refine:
-                _check_refined(out)
+                check_before_run(out)
             if from_detections:
                 settings, run = _from_saved(values, named, frames, out, display)
             else:
@@ -140,7 +140,7 @@ def track(
             )
             display.ended(summary)
         stopped = summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-        notes = [] if stopped or not settings.outputs.refine else _refine(out, settings)
+        notes = [] if stopped or not settings.outputs.refine else refine_run(out, settings)
         show_summary(
             summary,
             outputs=settings.outputs,
@@ -164,7 +164,7 @@ def _from_videos(
     refuse_missing(values)
     check_out(out)
     display.started(out, len(found.videos))
-    display.doing(f"{_count(found.videos)}: loading the network")
+    display.doing(f"{count_videos(len(found.videos))}: loading the network")
     settings = check_weights(values)
     display.doing("loading Ray")
 
@@ -191,10 +191,6 @@ def _some(names: list[str]) -> str:
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
-def _count(videos: Sequence[Video]) -> str:
-    return f"{len(videos)} videos" if len(videos) > 1 else "1 video"
-
-
 def check_out(out: str) -> None:
     """List something in OUT: a wrong store or missing credentials are told before Ray starts.
 
@@ -208,62 +204,6 @@ def check_out(out: str) -> None:
         next(iter(open_store(out).list(RUN_KEY)), None)
     except (ValueError, OSError) as error:
         raise RunError(f"out: {out} cannot be used ({error})", ExitCode.REFUSED) from error
-
-
-def _check_refined(out: str) -> None:
-    """Refuse a folder OUT/refined of other steps before any work.
-
-    Raises:
-        RunError: If it holds tracks refined by other steps, or cannot be read.
-    """
-    from jde_ray.pipelines.refinement import USUAL, check_refined, refined_place
-
-    try:
-        check_refined(refined_place(out), USUAL)
-    except (ValueError, OSError) as error:
-        raise RunError(str(error), ExitCode.REFUSED) from error
-
-
-def _refine(out: str, settings: Settings) -> list[str]:
-    """Refine the videos of OUT that are done and not refined yet; lines about it.
-
-    Raises:
-        RunError: If they cannot be refined. The tracks themselves are done.
-    """
-    from jde_ray.pipelines.output.layout import TRACKS_PREFIX
-    from jde_ray.pipelines.refinement import USUAL, refine, refined_place
-    from jde_ray.pipelines.storage.stores import open_store
-
-    if next(iter(open_store(out).list(TRACKS_PREFIX)), None) is None:
-        return []  # every video failed
-    address = settings.resources.address
-    is_quiet = settings.console.quiet or settings.console.progress in ("json", "none")
-    try:
-        with working("refining", "videos", is_quiet=is_quiet):
-            refined = refine(
-                out, refined_place(out), USUAL, None if address == "local" else address
-            )
-    except (ValueError, OSError) as error:
-        raise RunError(
-            f"refined: {error}; the tracks in {out} are done", ExitCode.INTERNAL
-        ) from error
-    new = [one for one in refined if one.is_new]
-    before, after = (
-        sum(getattr(one, name) for one in new) for name in ("tracks_before", "tracks_after")
-    )
-    lines = [
-        f"refined into {refined_place(out)}: {before} tracks of {_counted(len(new))} became {after}"
-        + (f", {len(refined) - len(new)} done before" if len(new) < len(refined) else "")
-    ]
-    if without := sum(not one.by_appearance for one in new):
-        lines.append(
-            f"{_counted(without)} refined by motion alone; --save-embeddings lets appearance help"
-        )
-    return lines
-
-
-def _counted(number: int) -> str:
-    return f"{number} videos" if number != 1 else "1 video"
 
 
 def _missing_outputs(summary: Summary, outputs: OutputConfig) -> list[str]:

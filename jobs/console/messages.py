@@ -86,6 +86,11 @@ class Messages:
             self._file.handle(logging.makeLogRecord(values))
 
 
+def count_videos(number: int) -> str:
+    """`1 video`, or `N videos`."""
+    return f"{number} videos" if number != 1 else "1 video"
+
+
 class _Stderr(logging.Handler):
     """Warnings as plain lines on the standard error of the moment; a bar may have replaced it."""
 

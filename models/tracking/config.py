@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-_BIRTH_MARGIN = 0.1  # a track needs a higher score to start than to continue
+BIRTH_MARGIN = 0.1  # a track needs a higher score to start than to continue
 _BUFFER = {"default": 60, "published": 30}
 _SHARED = (
     "association",
@@ -99,10 +99,8 @@ class TrackingConfig:
     @property
     def first_score(self) -> float:
         """Lowest score at which a detection starts a track."""
-        if self.birth_score is not None:
-            return self.birth_score
-        margin = _BIRTH_MARGIN if self.mode == "default" else 0.0
-        return min(1.0, round(self.high_score + margin, 6))
+        margin = BIRTH_MARGIN if self.mode == "default" else 0.0
+        return birth_threshold(self.birth_score, self.high_score, margin)
 
     @property
     def least_score(self) -> float:
@@ -114,7 +112,7 @@ class TrackingConfig:
     def max_lost_frames(self, frames_per_second: float) -> int:
         """Number of frames that a lost track is kept at this rate."""
         buffer = _BUFFER[self.mode] if self.track_buffer is None else self.track_buffer
-        return int(frames_per_second / 30 * buffer)
+        return frames_at_rate(buffer, frames_per_second)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +147,22 @@ class OneThresholdConfig:
         """Frames that a lost track is kept; the rate does not matter."""
         del frames_per_second
         return self.track_buffer
+
+
+def birth_threshold(
+    birth_score: float | None, high_score: float, margin: float = BIRTH_MARGIN
+) -> float:
+    """Lowest score at which a detection starts a track: `birth_score`, or a margin above `--conf`.
+
+    >>> birth_threshold(None, 0.5), birth_threshold(0.3, 0.5)
+    (0.6, 0.3)
+    """
+    return min(1.0, round(high_score + margin, 6)) if birth_score is None else birth_score
+
+
+def frames_at_rate(buffer: int, frames_per_second: float) -> int:
+    """Frames of a video that last as long as `buffer` frames at 30 frames a second."""
+    return int(frames_per_second / 30 * buffer)
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

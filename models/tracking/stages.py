@@ -56,7 +56,6 @@ def match_appearance(
     variance: NDArray[np.float64],
     motion_share: float,
     limit: float,
-    pair_allowed: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
 ) -> tuple[Indices, Indices]:
     """Match by embedding distance, with a share of the motion gate's distance (equation 7).
 
@@ -66,8 +65,6 @@ def match_appearance(
         variance: `(4, M)` `innovation_variance` of those tracks.
         motion_share: Weight w of the squared Mahalanobis distance; that of the embedding is 1 - w.
         limit: Largest cost of a match.
-        pair_allowed: `(M,)` and `(N,)` masks of the tracks and detections that take part; None for
-            all.
 
     Returns:
         `(K,)` tracks and `(K,)` their detections.
@@ -75,9 +72,6 @@ def match_appearance(
     candidates = store.state[:, : variance.shape[1]]
     gate = kalman.gating_matrix(candidates, variance, frame.xyah)
     rows, columns, cost = pairs_below(gate, _GATE_INCLUSIVE)
-    if pair_allowed is not None:
-        kept = (pair_allowed[0][rows] & pair_allowed[1][columns]).nonzero()[0]
-        rows, columns, cost = rows[kept], columns[kept], cost[kept]
     cost *= motion_share
     distance = embedding_distance(store.embeddings, frame.embeddings, rows, columns)
     cost += (1 - motion_share) * distance

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.tracking import kalman
-from jde_ray.models.tracking.config import check_range
+from jde_ray.models.tracking.config import birth_threshold, check_range, frames_at_rate
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.matching import Indices, overlap_matrix
 from jde_ray.models.tracking.stages import match_overlap
@@ -23,7 +23,6 @@ from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 from jde_ray.models.tracking.trackers.jde import FIRST_FRAME
 
 _DUPLICATE_OVERLAP = 0.85
-_BIRTH_MARGIN = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +68,7 @@ class ByteTrackConfig:
     @property
     def first_score(self) -> float:
         """Lowest score at which a detection starts a track."""
-        if self.birth_score is not None:
-            return self.birth_score
-        return min(1.0, round(self.high_score + _BIRTH_MARGIN, 6))
+        return birth_threshold(self.birth_score, self.high_score)
 
     @property
     def least_score(self) -> float:
@@ -80,7 +77,7 @@ class ByteTrackConfig:
 
     def max_lost_frames(self, frames_per_second: float) -> int:
         """Number of frames that a lost track is kept at this rate."""
-        return int(frames_per_second / 30 * self.track_buffer)
+        return frames_at_rate(self.track_buffer, frames_per_second)
 
 
 def associate(store: TrackStore, frame: Frame, config: ByteTrackConfig, step: Step) -> None:
