@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from jde_ray.pipelines.config import Precision
@@ -68,7 +70,8 @@ def inspect_reid(path: str) -> str:
     from jde_ray.models.sde.declaration import read_embedder
     from jde_ray.models.sde.network import AppearanceEmbedder
 
-    AppearanceEmbedder(read_embedder(path))
+    with _named_after_its_flag():
+        AppearanceEmbedder(read_embedder(path))
     return reid_fingerprint(path)
 
 
@@ -80,7 +83,19 @@ def reid_fingerprint(path: str) -> str:
     """
     from jde_ray.models.sde.declaration import read_embedder, sha256_of
 
-    return sha256_of({"reid": read_embedder(path)})
+    with _named_after_its_flag():
+        return sha256_of({"reid": read_embedder(path)})
+
+
+@contextmanager
+def _named_after_its_flag() -> Iterator[None]:
+    """Errors of ONNX files name the flag `weights`, which is not the one that named this file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"reid: {str(error).removeprefix('weights: ').removeprefix('reid: ')}"
+        ) from error
 
 
 def fingerprint(weights: str) -> str:

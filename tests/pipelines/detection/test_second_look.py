@@ -108,6 +108,12 @@ def test_a_run_keeps_both_vectors_and_python_gives_the_same(tmp_path: Path) -> N
     assert live.detect(picture).embeddings.shape[1] == widths[1] // 2
 
 
+def test_a_missing_file_is_named_by_its_own_flag(tmp_path: Path) -> None:
+    for look in (inspect_reid, reid_fingerprint):
+        with pytest.raises(ValueError, match=r"^reid: .*nope\.onnx"):
+            look(str(tmp_path / "nope.onnx"))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
