@@ -42,7 +42,7 @@ def test_a_committed_video_is_drawn_once(
     store = open_store(out)
     other = Video("/archive/failed.mp4", "failed")
     assert missing(store, [video, other], DRAWN) == [video]
-    render(out, video, replace(fakes.CONFIG, **settings), fakes.read_frames)
+    render(out, video, replace(fakes.CONFIG, **settings), DRAWN, fakes.read_frames)
     assert missing(store, [video, other], DRAWN) == []
     with av.open(str(Path(out) / video_key(video.video_id))) as file:
         assert sum(1 for _ in file.decode(video=0)) == count
