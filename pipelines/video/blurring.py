@@ -18,8 +18,9 @@ from jde_ray.pipelines.video.frame import Image
 Part = Literal["people", "heads"]
 
 # margins as shares of the box's own sides, since boxes are a little too small now and then
-_MARGIN = 0.1  # of a person, on every side
-_HEAD_SIDE, _HEAD_TOP = 0.15, 0.08  # of a head: at both sides, and above
+_MARGIN, _HEAD_SIDE = 0.1, 0.15  # of a person at the sides and below, of a head at the sides
+# above, where hair and hats are, of the height, or of the width if the feet are not in the frame
+_TOP_OF_HEIGHT, _TOP_OF_WIDTH = 0.12, 0.25
 # A head is in the upper 30 % of a box; a box that is wide for its height shows somebody who sits,
 # lies or is cut off, of whom the head is a larger part.
 _HEAD_SHARE, _HEAD_OF_WIDTH = 0.3, 0.75
@@ -36,12 +37,13 @@ def regions_of(tlbr: FloatArray, part: Part) -> FloatArray:
             of the width if that is more.
     """
     width, height = tlbr[:, 2] - tlbr[:, 0], tlbr[:, 3] - tlbr[:, 1]
+    top = tlbr[:, 1] - np.maximum(_TOP_OF_HEIGHT * height, _TOP_OF_WIDTH * width)
     if part == "people":
-        room = np.stack([width, height], axis=1) * _MARGIN
-        return np.concatenate([tlbr[:, :2] - room, tlbr[:, 2:] + room], axis=1)
-    head = np.minimum(np.maximum(_HEAD_SHARE * height, _HEAD_OF_WIDTH * width), height)
-    left, right = tlbr[:, 0] - _HEAD_SIDE * width, tlbr[:, 2] + _HEAD_SIDE * width
-    return np.stack([left, tlbr[:, 1] - _HEAD_TOP * height, right, tlbr[:, 1] + head], axis=1)
+        side, bottom = _MARGIN * width, tlbr[:, 3] + _MARGIN * height
+    else:
+        head = np.minimum(np.maximum(_HEAD_SHARE * height, _HEAD_OF_WIDTH * width), height)
+        side, bottom = _HEAD_SIDE * width, tlbr[:, 1] + head
+    return np.stack([tlbr[:, 0] - side, top, tlbr[:, 2] + side, bottom], axis=1)
 
 
 def coverage_of(tracks: Trajectories, part: Part, *, stride: int = 1) -> Coverage:

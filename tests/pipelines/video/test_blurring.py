@@ -87,9 +87,9 @@ def test_a_flat_colour_stays_and_a_mirrored_picture_is_taken() -> None:
 @pytest.mark.parametrize(
     ("box", "head"),
     [
-        ((100, 100, 140, 200), (94, 92, 146, 130)),  # stands: 30 % of the height
-        ((100, 100, 180, 200), (88, 92, 192, 160)),  # cut off or sits: 75 % of the width
-        ((100, 100, 300, 180), (70, 93.6, 330, 180)),  # lies: all of it
+        ((100, 100, 140, 200), (94, 88, 146, 130)),  # stands: 30 % of the height
+        ((100, 100, 180, 200), (88, 80, 192, 160)),  # cut off or sits: 75 % of the width
+        ((100, 100, 300, 180), (70, 50, 330, 180)),  # lies: all of it
     ],
 )
 def test_heads_are_the_upper_part_and_more_of_a_wide_box(box: tuple, head: tuple) -> None:
