@@ -38,11 +38,10 @@ def regions_of(tlbr: FloatArray, part: Part) -> FloatArray:
     """
     width, height = tlbr[:, 2] - tlbr[:, 0], tlbr[:, 3] - tlbr[:, 1]
     top = tlbr[:, 1] - np.maximum(_TOP_OF_HEIGHT * height, _TOP_OF_WIDTH * width)
-    if part == "people":
-        side, bottom = _MARGIN * width, tlbr[:, 3] + _MARGIN * height
-    else:
-        head = np.minimum(np.maximum(_HEAD_SHARE * height, _HEAD_OF_WIDTH * width), height)
-        side, bottom = _HEAD_SIDE * width, tlbr[:, 1] + head
+    head = np.minimum(np.maximum(_HEAD_SHARE * height, _HEAD_OF_WIDTH * width), height)
+    is_whole = part == "people"
+    side = (_MARGIN if is_whole else _HEAD_SIDE) * width
+    bottom = tlbr[:, 3] + _MARGIN * height if is_whole else tlbr[:, 1] + head
     return np.stack([tlbr[:, 0] - side, top, tlbr[:, 2] + side, bottom], axis=1)
 
 
