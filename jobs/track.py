@@ -121,6 +121,8 @@ def track(
     configure(settings.resources.s3_endpoint)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
     with Messages(settings.console) as messages:
+        if settings.outputs.blur != "none" and not settings.outputs.has_pictures:
+            logger.warning("note: --blur is for --save-video and --save-crops; no picture is made")
         with Display(config=settings.console, messages=messages) as display:
             named = _one_of(sources, from_detections, frames)
             out = out or next_folder(named)

@@ -18,6 +18,7 @@ VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 Resize = Literal["fast", "published"]
+Blur = Literal["none", "people", "heads"]
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
@@ -165,16 +166,31 @@ class OutputConfig:
     """Outputs to write in addition to the tracks; they do not affect rows of whole videos.
 
     Attributes:
+        save_crops: Write pictures of the best few sightings of each track.
+        crops_per_track: Pictures per track, at most.
+        blur: What of each person drawn videos and crops hide.
         keep_partial: Keep the tracks of a truncated or damaged video up to the damage.
         refine: Refine the tracks after the run, into `refined/` (`pipelines.refinement`).
     """
 
     save_video: bool = False
+    save_crops: bool = False
+    crops_per_track: int = 3
+    blur: Blur = "none"
     save_mot: bool = False
     save_embeddings: bool = False
     save_detections: bool = False
     keep_partial: bool = False
     refine: bool = False
+
+    def __post_init__(self) -> None:
+        _check_range("crops-per-track", self.crops_per_track, 1, 100)
+        _check_choice("blur", self.blur, ("none", "people", "heads"))
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether pictures of people are written, which need the videos' frames."""
+        return self.save_video or self.save_crops
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ class Events:
             if row.status in ("done", "failed"):
                 _put("video", **_values(row))
         self._has_ended = True
-        names = ("done", "partial", "failed", "skipped", "failed_before", "drawn")
+        names = ("done", "partial", "failed", "skipped", "failed_before", "drawn", "cropped")
         counts = {f"videos_{name}": getattr(summary, f"videos_{name}") for name in names}
         _put(
             "end",

@@ -50,7 +50,7 @@ def describe(progress: Progress, seconds_left: float | None = None) -> str:
     left = _time_left(progress) if seconds_left is None else length(seconds_left)
     if progress.drawn is not None:
         drawn, of = progress.drawn
-        return f"tracked; {drawn}/{of} videos drawn, {left} left"
+        return f"tracked; pictures of {drawn}/{of} videos, {left} left"
     rate = progress.frames / progress.seconds if progress.seconds > 0 else 0.0
     skipped = f" ({progress.videos_skipped} done before)" if progress.videos_skipped else ""
     return (

@@ -159,6 +159,9 @@ def _totals(summary: Summary) -> list[str]:
     if summary.videos_drawn:
         kind = "video" if summary.videos_drawn == 1 else "videos"
         lines.append(f"{summary.videos_drawn} {kind} drawn, in {summary.out}/videos")
+    if summary.videos_cropped:
+        kind = "video" if summary.videos_cropped == 1 else "videos"
+        lines.append(f"crops of {summary.videos_cropped} {kind}, in {summary.out}/crops")
     if summary.damaged:
         lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")
     if summary.dropped:

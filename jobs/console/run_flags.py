@@ -163,6 +163,26 @@ FLAGS: dict[str, Flag] = {
         text="Write annotated videos (H.264), with the source's sound if it is AAC, MP3, Opus or "
         "AC-3.",
     ),
+    "save_crops": Flag(
+        config=OutputConfig,
+        field="save_crops",
+        panel=_OUTPUT,
+        text="Write JPEG pictures of the best few sightings of each track to OUT/crops: large, "
+        "clear, and spread over its time.",
+    ),
+    "crops_per_track": Flag(
+        config=OutputConfig,
+        field="crops_per_track",
+        panel=_OUTPUT,
+        text="Most pictures per track of --save-crops.",
+    ),
+    "blur": Flag(
+        config=OutputConfig,
+        field="blur",
+        panel=_OUTPUT,
+        text="Hide people, or only their heads, in annotated videos and crops; also for 20 frames "
+        "around each sighting. People who are not found stay visible, and the sound stays.",
+    ),
     "save_mot": Flag(
         config=OutputConfig,
         field="save_mot",

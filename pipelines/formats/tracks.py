@@ -110,6 +110,11 @@ class TrackRows:
         own = slice(*np.searchsorted(self.frame, [frame_index, frame_index + 1]))
         return TrackRows(self.frame[own], self.track_id[own], self.tlbr[own], self.score[own])
 
+    def to_trajectories(self) -> Trajectories:
+        """The rows by track and then by frame."""
+        numbers = (self.frame.astype(np.int64), self.track_id.astype(np.int64))
+        return Trajectories.sort(*numbers, self.tlbr.astype(float), self.score.astype(float))
+
     def to_mot(self) -> str:
         """MOTChallenge text, one line per row."""
         return format_tracks(self.frame, self.track_id, self.tlbr, self.score)

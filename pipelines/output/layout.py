@@ -6,6 +6,11 @@ report.html                  page about the run
 tracks/<video_id>.parquet    rows of a video, which is committed once this object exists
 errors/<video_id>.json       why a video has no tracks
 detections/<video_id>.parquet, mot/<video_id>.txt, videos/<video_id>.mp4
+crops/index/<video_id>.parquet
+                             table of the pictures of a video's tracks, written after them
+crops/<video_id>/<track_id>/<frame>.jpg
+                             a picture of a track; numbers have eight digits
+pictures.json                how the drawn videos and crops of OUT are made
 refined/                     an OUT of refined tracks: run.json and tracks/
 checkpoints/<video_id>/      see `pipelines.output.checkpoints`
 """
@@ -17,10 +22,13 @@ from jde_ray.pipelines.storage.base import ObjectStore
 
 RUN_KEY = "run.json"
 REPORT_KEY = "report.html"
+PICTURES_KEY = "pictures.json"
 SUMMARY_PREFIX = "summary"
 TRACKS_PREFIX, ERRORS_PREFIX, DETECTIONS_PREFIX = "tracks/", "errors/", "detections/"
 MOT_PREFIX, VIDEOS_PREFIX, CHECKPOINTS_PREFIX = "mot/", "videos/", "checkpoints/"
 REFINED_PREFIX = "refined/"
+# tables have a prefix of their own, so that finding finished videos lists no pictures
+CROPS_PREFIX, CROP_INDEX_PREFIX = "crops/", "crops/index/"
 
 # suffix of a video's object below each prefix; the commit comes first
 _SUFFIXES = {
@@ -29,6 +37,7 @@ _SUFFIXES = {
     DETECTIONS_PREFIX: ".parquet",
     MOT_PREFIX: ".txt",
     VIDEOS_PREFIX: ".mp4",
+    CROP_INDEX_PREFIX: ".parquet",
 }
 
 
@@ -57,6 +66,21 @@ def video_key(video_id: str) -> str:
     return _key(VIDEOS_PREFIX, video_id)
 
 
+def crop_index_key(video_id: str) -> str:
+    """Key of the table of a video's crops; the object exists once all of them do."""
+    return _key(CROP_INDEX_PREFIX, video_id)
+
+
+def crops_prefix(video_id: str) -> str:
+    """Prefix of the crops of a video. An id is never `index`, since it ends with a hash."""
+    return f"{CROPS_PREFIX}{video_id}/"
+
+
+def crop_key(video_id: str, track_id: int, frame: int) -> str:
+    """Key of a picture of a track; keys sort by number."""
+    return f"{crops_prefix(video_id)}{track_id:08d}/{frame:08d}.jpg"
+
+
 def summary_key(share: tuple[int, int]) -> str:
     """Key of a run's summary; with several partitions each has its own."""
     part, of = share
@@ -64,7 +88,10 @@ def summary_key(share: tuple[int, int]) -> str:
 
 
 def result_keys(video_id: str) -> list[str]:
-    """Keys of all objects except checkpoints that a run may write for a video, tracks first."""
+    """Keys of all objects that a run may write for a video, tracks first.
+
+    Checkpoints are left out, and crops, of which there may be many (`crops_prefix`).
+    """
     return [_key(prefix, video_id) for prefix in _SUFFIXES]
 
 
@@ -72,6 +99,7 @@ def written_keys(video_id: str, outputs: OutputConfig) -> list[str]:
     """Keys of the objects that a run with these outputs writes for a video that it has tracked."""
     optional = {
         VIDEOS_PREFIX: outputs.save_video,
+        CROP_INDEX_PREFIX: outputs.save_crops,
         MOT_PREFIX: outputs.save_mot,
         DETECTIONS_PREFIX: outputs.save_detections,
     }

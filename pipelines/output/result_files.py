@@ -21,6 +21,7 @@ from jde_ray.pipelines.formats.file_facts import fact_of_detections
 from jde_ray.pipelines.formats.parquet_file import ParquetFile
 from jde_ray.pipelines.formats.tracks import ROW_GROUP_ROWS, TrackRows, track_schema, track_table
 from jde_ray.pipelines.output.layout import (
+    crops_prefix,
     detections_key,
     error_key,
     mot_key,
@@ -41,6 +42,8 @@ def remove_results(store: ObjectStore, video_id: str) -> None:
     again and replaces the remaining objects.
     """
     for key in result_keys(video_id):
+        store.delete(key)
+    for key in list(store.list(crops_prefix(video_id))):
         store.delete(key)
 
 

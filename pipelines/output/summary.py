@@ -35,6 +35,7 @@ class Summary:
         videos_skipped: Videos that had tracks already.
         videos_failed_before: Videos not tried because they failed in an earlier call.
         videos_drawn: Videos drawn for `--save-video`, including those of earlier calls.
+        videos_cropped: Videos whose tracks were cropped for `--save-crops`, likewise.
         damaged: Frames with missing data that the decoder concealed.
         dropped: Number of rows and detections left out, by cause.
         seconds: Wall-clock time of the run, and working time of decode, detect and associate, each
@@ -61,6 +62,7 @@ class Summary:
     videos_skipped: int
     videos_failed_before: int = 0
     videos_drawn: int = 0
+    videos_cropped: int = 0
     frames: int
     damaged: int
     detections: int
@@ -93,6 +95,7 @@ def summarize(
     passes: int = 1,
     frames_seen: int = 0,
     videos_drawn: int = 0,
+    videos_cropped: int = 0,
     overwrite: bool = False,
     interrupted: ExitCode | None = None,
 ) -> Summary:
@@ -106,6 +109,7 @@ def summarize(
         passes: Number of times that unfinished videos were planned.
         frames_seen: Frames processed by the network.
         videos_drawn: Number of videos whose tracks were drawn.
+        videos_cropped: Number of videos whose tracks were cropped.
         overwrite: Whether the run repeats videos that have tracks.
         interrupted: Exit code of a run that was interrupted.
     """
@@ -141,6 +145,7 @@ def summarize(
         videos_skipped=len(work.skipped),
         videos_failed_before=len(work.failed_before),
         videos_drawn=videos_drawn,
+        videos_cropped=videos_cropped,
         frames=total.frames,
         damaged=total.damaged,
         detections=total.detections,

@@ -6,7 +6,6 @@ All four show the same number of source pixels, so that sizes can be compared.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.switches import Switch
 from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.pipelines.report.pictures import picture_address
 from jde_ray.pipelines.video.drawing import draw_tracks
 from jde_ray.pipelines.video.frame import Image
 
 AWAY = 10  # processed frames from the last sighting back, and from the switch on
 WIDTH, HEIGHT = 240, 300  # of a picture, in pixels
-_QUALITY = 80
 _MARGIN = 1.7  # side of the crop over that of the person's largest box
 _LEAST_HEIGHT = 90.0  # source pixels
 
@@ -94,8 +93,7 @@ def picture_of(image: Image, shot: Shot, shots: Sequence[Shot], tracks: BoxRows)
     boxes = (tracks.tlbr - shift) * scale
     seen = (boxes[:, 2:] > 0).all(1) & (boxes[:, :2] < (WIDTH, HEIGHT)).all(1)
     drawn = draw_tracks(crop, tracks.track_id[seen], boxes[seen], None)
-    jpeg = cv2.imencode(".jpg", drawn[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))[1]
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
+    return picture_address(drawn)
 
 
 def _nearest(frames: IntArray, wanted: int, allowed: NDArray[np.bool_]) -> int | None:

@@ -57,7 +57,8 @@ def write_report(store: ObjectStore, summary: Summary) -> bool:
     Returns:
         Whether it was written. Errors are logged in one line; they do not fail the run.
     """
-    did_nothing = not (summary.videos_done or summary.videos_failed or summary.videos_drawn)
+    has_pictures = summary.videos_drawn or summary.videos_cropped
+    did_nothing = not (summary.videos_done or summary.videos_failed or has_pictures)
     try:
         if did_nothing and store.exists(REPORT_KEY):
             return False
@@ -101,6 +102,7 @@ def build_report(
         losses=sections.losses(summary),
         videos=sections.video_table(listed, len(rows)),
         plots=sections.plots(store, listed, len(rows)),
+        people=sections.people(store, listed),
         facts=sections.facts(record),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 
 import av
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.output.layout import video_key
+from jde_ray.pipelines.report.pictures import picture_address
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.video.source_file import source_file
 
@@ -43,8 +43,7 @@ def drawn_frame(store: ObjectStore, video_id: str, share: float) -> str | None:
         return None
     height = max(1, round(_WIDTH * image.shape[0] / image.shape[1]))
     small = cv2.resize(image, (_WIDTH, height), interpolation=cv2.INTER_AREA)
-    jpeg = cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))[1]
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
+    return picture_address(np.asarray(small, np.uint8), _QUALITY)
 
 
 def _frame(container: av.container.InputContainer, share: float) -> NDArray[np.uint8] | None:
@@ -57,4 +56,4 @@ def _frame(container: av.container.InputContainer, share: float) -> NDArray[np.u
             found = frame
             if number >= _MOST_DECODED or (frame.pts or 0) >= wanted:
                 break
-        return None if found is None else np.asarray(found.to_ndarray(format="bgr24"), np.uint8)
+        return None if found is None else np.asarray(found.to_ndarray(format="rgb24"), np.uint8)

@@ -13,6 +13,7 @@ from jde_ray.pipelines.formats.tracks import file_name
 from jde_ray.pipelines.output.layout import tracks_key, video_key
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.output.work import VideoRow
+from jde_ray.pipelines.report.people import contact_sheet
 from jde_ray.pipelines.report.plots import (
     MAX_PATHS,
     TrackedVideo,
@@ -230,6 +231,12 @@ def plots(store: ObjectStore, listed: Sequence[Listed], total: int) -> str:
     return f'<p class="soft">{text}</p>' + "".join(
         _plot(store, one, names[one.row.video_id]) for one in drawn
     )
+
+
+def people(store: ObjectStore, listed: Sequence[Listed]) -> str:
+    """The contact sheet of the videos that were read; empty if none has crops."""
+    videos = {one.row.video_id: one.tracked for one in listed if one.tracked is not None}
+    return contact_sheet(store, videos, _names(listed))
 
 
 def _plot(store: ObjectStore, one: Listed, name: str) -> str:

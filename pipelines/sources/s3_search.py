@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
-from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX, VIDEOS_PREFIX
-from jde_ray.pipelines.sources.passed_over import DRAWN, PassedOver, media_kind
+from jde_ray.pipelines.output.layout import CROPS_PREFIX, RUN_KEY, TRACKS_PREFIX, VIDEOS_PREFIX
+from jde_ray.pipelines.sources.passed_over import DRAWN, PICTURE, PassedOver, media_kind
 from jde_ray.pipelines.storage.s3 import list_objects
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.video.containers import VIDEO_SUFFIXES
@@ -57,7 +57,7 @@ def find_objects(source: str) -> Iterator[Video | tuple[Video, VideoError] | Pas
             continue
         if is_drawn or not _is_video(name, is_named):
             if kind := DRAWN if is_drawn else media_kind(name):
-                others[kind, name.rpartition("/")[0]] += 1
+                others[kind, _folder_of(name)] += 1
             continue
         found = True
         uri = f"s3://{bucket}/{name}"
@@ -68,6 +68,8 @@ def find_objects(source: str) -> Iterator[Video | tuple[Video, VideoError] | Pas
         missing = Video(printable(source), PurePosixPath(key).stem or bucket)
         yield missing, VideoError(Reason.NOT_FOUND, detail)
     for (kind, folder), count in others.items():
+        if kind == PICTURE and drawn.has_crops(folder):
+            continue
         yield PassedOver(kind, f"s3://{bucket}/{folder}", count)
 
 
@@ -91,6 +93,18 @@ class _DrawnVideos:
         elif f"{kind}/" == TRACKS_PREFIX and out in self._outs:
             self._tracks.add(f"{out}/{name.removesuffix('.parquet')}")
         return f"{kind}/" == VIDEOS_PREFIX and f"{out}/{name.removesuffix('.mp4')}" in self._tracks
+
+    def has_crops(self, folder: str) -> bool:
+        """Whether a folder holds the crops of a run that was seen."""
+        out, _, kind = f"/{folder}".rpartition("/")
+        return f"{kind}/" == CROPS_PREFIX and out in self._outs
+
+
+def _folder_of(key: str) -> str:
+    """The folder of a key; `crops` for all below it, since each track of a run has a folder."""
+    folder = key.rpartition("/")[0]
+    above, found, _ = f"/{folder}/".partition(f"/{CROPS_PREFIX}")
+    return f"{above}/{CROPS_PREFIX}".strip("/") if found else folder
 
 
 def _is_video(key: str, is_named: bool) -> bool:

@@ -11,7 +11,13 @@ from pathlib import Path
 
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
 from jde_ray.pipelines.formats.mot import sequence_rate
-from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX, VIDEOS_PREFIX
+from jde_ray.pipelines.output.layout import (
+    CROP_INDEX_PREFIX,
+    CROPS_PREFIX,
+    RUN_KEY,
+    TRACKS_PREFIX,
+    VIDEOS_PREFIX,
+)
 from jde_ray.pipelines.sources.contents import refusal
 from jde_ray.pipelines.sources.lists import read_entries
 from jde_ray.pipelines.sources.passed_over import (
@@ -212,7 +218,8 @@ def _folder(folder: Path, *, is_named: bool) -> list[Found]:
             found.append(_images(here))
             folders.clear()
             continue
-        folders[:] = [f for f in folders if not f.startswith(".")]
+        cropped = _cropped_videos(here)
+        folders[:] = [f for f in folders if not (f.startswith(".") or f in cropped)]
         videos = [file for file in files if _is_video(file)]
         found += _videos(here, videos, is_named=is_named and here == folder)
         kinds = Counter(kind for file in files if (kind := media_kind(file)))
@@ -250,6 +257,17 @@ def _drawn_videos(folder: Path) -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(f"{name.removesuffix('.parquet')}.mp4" for name in tracks)
+
+
+def _cropped_videos(folder: Path) -> frozenset[str]:
+    """Names of folders here with a run's crops, of which there may be many: `crops` of its OUT."""
+    if f"{folder.name}/" != CROPS_PREFIX or not (folder.parent / RUN_KEY).is_file():
+        return frozenset()
+    try:
+        tables = os.listdir(folder.parent / CROP_INDEX_PREFIX)
+    except OSError:
+        return frozenset()
+    return frozenset(name.removesuffix(".parquet") for name in tables)
 
 
 def _unreadable(error: OSError) -> Failure:

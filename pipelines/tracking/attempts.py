@@ -58,7 +58,8 @@ class Progress:
         seconds_left: Estimate from the rate since the first frames, the headers of the videos that
             were opened and the file sizes of the others; None before there is one.
         frames_left: Frames still to come by that estimate; None before there is one.
-        drawn: Videos drawn so far, and videos to draw; None while the run tracks.
+        drawn: Videos whose pictures are made so far, and videos that lack some; None while the run
+            tracks.
     """
 
     videos: int
@@ -287,11 +288,11 @@ class Attempts:
         )
 
     def report_drawn(self, drawn: int, of: int, seconds: float) -> None:
-        """Report how many videos are drawn.
+        """Report of how many videos the pictures are made.
 
         Args:
-            drawn: Videos that are drawn.
-            of: Videos to draw in this run.
+            drawn: Videos whose pictures are made.
+            of: Videos that lack pictures in this run.
             seconds: Seconds since the first of them was begun.
         """
         if self._progress is not None:

@@ -55,7 +55,7 @@ def track(
         out: Folder or `s3://` prefix of the run.
         config: The association, with the network of the detections, from `resolve_settings`.
         resources: Pools and Ray's address.
-        outputs: Files to write in addition to the tracks, except drawn videos.
+        outputs: Files to write in addition to the tracks, except pictures.
         overwrite: Track committed videos again.
         retry_errors: Track failed videos again.
         progress: Called with every receipt.
@@ -68,8 +68,9 @@ def track(
     """
     started = time.perf_counter()
     configure(resources.s3_endpoint)
-    if outputs.save_video:
-        raise RunError("save-video: not from detections, which have no frames", ExitCode.REFUSED)
+    if outputs.has_pictures:
+        flag = "save-video" if outputs.save_video else "save-crops"
+        raise RunError(f"{flag}: not from detections, which have no frames", ExitCode.REFUSED)
     run = Run(
         out,
         config,

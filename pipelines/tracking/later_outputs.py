@@ -1,6 +1,7 @@
-"""Outputs made from committed tracks: drawn videos, and MOTChallenge text of earlier videos.
+"""Outputs made from committed tracks: drawn videos, crops, MOTChallenge text of earlier videos.
 
-A drawn video (`--save-video`) is decoded once more; the text comes from the Parquet.
+For pictures (`--save-video`, `--save-crops`) a video is decoded once more for each kind; the text
+comes from the Parquet.
 """
 
 from __future__ import annotations
@@ -9,76 +10,108 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
-from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.parquet_file import open_parquet
-from jde_ray.pipelines.formats.tracks import TrackRows, has_embeddings
+from jde_ray.pipelines.formats.tracks import TrackRows, has_embeddings, read_columns
 from jde_ray.pipelines.output.layout import (
+    CROP_INDEX_PREFIX,
     DETECTIONS_PREFIX,
     MOT_PREFIX,
     TRACKS_PREFIX,
     VIDEOS_PREFIX,
+    crop_index_key,
     detections_key,
     mot_key,
     tracks_key,
     video_key,
 )
+from jde_ray.pipelines.output.picture_record import record_pictures
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.tracking.crops import write_crops
+from jde_ray.pipelines.video.blurring import blur_frames, coverage_of
 from jde_ray.pipelines.video.drawing import annotate
 from jde_ray.pipelines.video.encoder import copy_sound
+from jde_ray.pipelines.video.frame import Image
 
 logger = logging.getLogger(__name__)
 
 _READERS = 16  # threads that read the headers of files
 # called as `pipelines.video.chunks.read_frames`
-FrameReader = Callable[..., Iterator[tuple[int, float, NDArray[np.uint8]]]]
+FrameReader = Callable[..., Iterator[tuple[int, float, Image]]]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Numbers of videos that were drawn, and of videos whose tracks were cropped."""
+
+    drawn: int = 0
+    cropped: int = 0
+
+    @staticmethod
+    def of(made: Sequence[OutputConfig]) -> Pictures:
+        """The numbers of what was made for each video."""
+        return Pictures(sum(one.save_video for one in made), sum(one.save_crops for one in made))
 
 
 def render(
     out: str,
     video: Video,
     config: TrackConfig,
+    outputs: OutputConfig,
     read_frames: FrameReader,
     s3_endpoint: str | None = None,
 ) -> str:
-    """Draw a video's committed tracks and put the mp4 into the store, with the source's sound.
+    """Make the pictures of a committed video: the video drawn, crops of its tracks, or both.
 
     Args:
         out: Address of the run's store.
         video: A committed video.
         config: Its stride and frame limit decide which frames are drawn.
+        outputs: Pictures to make, and what to blur on them.
         read_frames: Called as `pipelines.video.chunks.read_frames`.
         s3_endpoint: URL of an S3 store other than AWS.
 
     Returns:
-        Why it lacks sound, in one line; empty if it does not.
+        Why a drawn video lacks sound, in one line; empty if it does not.
     """
     configure(s3_endpoint)
     store = open_store(out)
     file = open_parquet(store, tracks_key(video.video_id))
-    facts = FileFacts.of(file.metadata)
-    rate = facts.frames_per_second / config.vid_stride
-    # of a damaged video as many frames as were tracked, up to the damage
-    frames = read_frames(video, keep_partial=bool(facts.partial))
-    most = facts.num_frames if facts.partial else config.max_frames
-    seen = (frame for frame in frames if frame[0] % config.vid_stride == 0)
+    facts, table = FileFacts.of(file.metadata), read_columns(file)
+    tracks, stride = TrackRows.from_table(table).to_trajectories(), config.vid_stride
+    part = outputs.blur
+    coverage = None if part == "none" else coverage_of(tracks, part, stride=stride)
+
+    def frames() -> Iterator[tuple[int, float, Image]]:
+        # of a damaged video as many frames as were tracked, up to the damage
+        read = read_frames(video, keep_partial=bool(facts.partial))
+        most = facts.num_frames if facts.partial else config.max_frames
+        seen = islice((frame for frame in read if frame[0] % stride == 0), most)
+        if part == "none" or coverage is None:
+            return seen
+        return blur_frames(seen, coverage, part)
+
+    if outputs.save_crops:
+        write_crops(store, video, tracks, facts.size, frames(), outputs)
+    if not outputs.save_video:
+        return ""
     with tempfile.TemporaryDirectory(prefix="jde-video-") as folder:
         path = Path(folder) / "video.mp4"
-        annotate(islice(seen, most), file.read(), path, rate)
+        annotate(frames(), table, path, facts.frames_per_second / stride)
         said = copy_sound(video, path)
         store.put(video_key(video.video_id), path)
     return said
@@ -101,15 +134,30 @@ def write_missing(store: ObjectStore, videos: Sequence[Video], outputs: OutputCo
 
 
 def missing(store: ObjectStore, videos: Sequence[Video], outputs: OutputConfig) -> list[Video]:
-    """Those of the videos that are committed and not drawn yet; none if none are to be drawn."""
-    if not outputs.save_video:
+    """Those of the videos that are committed and lack pictures that are wanted now."""
+    return [video for video, _ in _lacking(store, videos, outputs)]
+
+
+def _lacking(
+    store: ObjectStore, videos: Sequence[Video], outputs: OutputConfig
+) -> list[tuple[Video, OutputConfig]]:
+    """Committed videos, each with the pictures that it lacks; none if none are wanted."""
+    if not outputs.has_pictures:
         return []
-    committed, rendered = set(store.list(TRACKS_PREFIX)), set(store.list(VIDEOS_PREFIX))
-    return [
-        video
-        for video in videos
-        if tracks_key(video.video_id) in committed and video_key(video.video_id) not in rendered
-    ]
+    committed = set(store.list(TRACKS_PREFIX))
+    drawn = set(store.list(VIDEOS_PREFIX)) if outputs.save_video else set()
+    cropped = set(store.list(CROP_INDEX_PREFIX)) if outputs.save_crops else set()
+    found = []
+    for video in videos:
+        video_id = video.video_id
+        own = replace(
+            outputs,
+            save_video=outputs.save_video and video_key(video_id) not in drawn,
+            save_crops=outputs.save_crops and crop_index_key(video_id) not in cropped,
+        )
+        if tracks_key(video_id) in committed and own.has_pictures:
+            found.append((video, own))
+    return found
 
 
 def without_detections(store: ObjectStore, video_ids: Sequence[str]) -> list[str]:
@@ -146,12 +194,13 @@ def render_here(
     outputs: OutputConfig,
     read_frames: FrameReader,
     s3_endpoint: str | None = None,
-) -> int:
-    """Draw the missing videos in this process; returns the number of videos."""
-    undrawn = missing(store, videos, outputs)
-    for video in undrawn:
-        log_sound(video, render(store.uri, video, config, read_frames, s3_endpoint))
-    return len(undrawn)
+) -> Pictures:
+    """Make the missing pictures of videos in this process."""
+    lacking = _lacking(store, videos, outputs)
+    record_pictures(store, outputs)
+    for video, own in lacking:
+        log_sound(video, render(store.uri, video, config, own, read_frames, s3_endpoint))
+    return Pictures.of([own for _, own in lacking])
 
 
 def render_all(
@@ -162,21 +211,23 @@ def render_all(
     read_frames: FrameReader,
     cpus: float,
     resources: ResourceConfig = ResourceConfig(),
-    report: Callable[[int, int], None] = lambda drawn, of: None,
-) -> int:
-    """Draw the missing videos, as Ray tasks of `cpus` CPUs each; returns the number of videos.
+    report: Callable[[int, int], None] = lambda done, of: None,
+) -> Pictures:
+    """Make the missing pictures of videos, as Ray tasks of `cpus` CPUs each.
 
-    `report` is called with the numbers of videos that are drawn and that are to be drawn.
+    `report` is called with the numbers of videos whose pictures are made and are to be made.
 
     Raises:
-        RunError: If a video could not be drawn, after the others were.
+        RunError: If those of a video could not be made, after the others were.
     """
-    if not outputs.save_video:
-        return 0
+    if not outputs.has_pictures:
+        return Pictures()
+    lacking = _lacking(store, videos, outputs)
+    record_pictures(store, outputs)
     task: Any = ray.remote(render).options(num_cpus=cpus, max_retries=2)
     tasks = {
-        task.remote(store.uri, video, config, read_frames, resources.s3_endpoint): video
-        for video in missing(store, videos, outputs)
+        task.remote(store.uri, video, config, own, read_frames, resources.s3_endpoint): video
+        for video, own in lacking
     }
     failed: list[str] = []
     waiting = list(tasks)
@@ -191,6 +242,8 @@ def render_all(
     # uploads of workers that were killed; those of another partition must stay
     store.abort_uploads(VIDEOS_PREFIX, {video_key(video.video_id) for video in tasks.values()})
     if failed:
-        text = f"save-video: {len(failed)} videos could not be written, the first is {failed[0]}"
+        kinds = {"save-video": outputs.save_video, "save-crops": outputs.save_crops}
+        flags = ", ".join(flag for flag, is_wanted in kinds.items() if is_wanted)
+        text = f"{flags}: {len(failed)} videos could not be written, the first is {failed[0]}"
         raise RunError(text, ExitCode.INTERNAL)
-    return len(tasks)
+    return Pictures.of([own for _, own in lacking])

@@ -80,5 +80,5 @@ def track(
                     break
                 since = time.perf_counter()
     drawing = (config, outputs, components.read_frames, resources.s3_endpoint)
-    run.num_drawn = render_here(run.store, run.videos, *drawing)
+    run.pictures = render_here(run.store, run.videos, *drawing)
     return run.finish()

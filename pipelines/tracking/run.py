@@ -16,6 +16,7 @@ from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.settings import resolve_settings
 from jde_ray.pipelines.errors import ExitCode
+from jde_ray.pipelines.output.picture_record import check_pictures
 from jde_ray.pipelines.output.run_record import open_out, recorded_precision
 from jde_ray.pipelines.output.summary import Summary, put_summary, summarize
 from jde_ray.pipelines.output.work import accept, plan_work
@@ -28,6 +29,7 @@ from jde_ray.pipelines.tracking.attempts import Attempts, Progress
 from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.later_outputs import (
     FrameReader,
+    Pictures,
     missing,
     render_all,
     write_missing,
@@ -70,10 +72,12 @@ class Run:
         videos: This run's share.
         store: The opened OUT.
         work: The videos left to do, and those done before.
+        pictures: Numbers of videos whose pictures this call made.
         attempts: Outcomes, and seconds by stage.
 
     Raises:
-        RunError: If OUT belongs to another configuration or cannot be written.
+        RunError: If OUT belongs to another configuration, has pictures of other settings, or
+            cannot be written.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Run:
         self._started, self._overwrite = started, overwrite
         share = resources.share
         self.store = open_out(out, config, resources)
+        check_pictures(self.store, outputs)
         self.videos, failures = take_share(*found, share)
         again = {"overwrite": overwrite, "retry_errors": retry_errors}
         self.work = work = plan_work(self.store, self.videos, failures, **again, share=share)
@@ -100,13 +105,13 @@ class Run:
         self.attempts = Attempts(
             self.store, config, outputs, len(work.skipped), progress, resources, stale=work.stale
         )
-        self.num_drawn = 0
+        self.pictures = Pictures()
         self._decoder_cpus = 1.0
         self._stopped: ExitCode | None = None
 
     @property
     def needs_ray(self) -> bool:
-        """Whether a video is left to track or to draw."""
+        """Whether a video is left to track, or lacks pictures."""
         if self.work.todo:
             return True
         return bool(missing(self.store, self.work.skipped, self._outputs))
@@ -151,17 +156,17 @@ class Run:
         self.attempts.run(attempt.attempt_id, attempt.segments, receipts, attempt.pools)
 
     def draw(self, read_frames: FrameReader) -> None:
-        """Draw the committed videos that were not drawn yet, as Ray tasks.
+        """Make the pictures that committed videos lack, as Ray tasks.
 
         Raises:
-            RunError: If a video could not be drawn, after the others were.
+            RunError: If those of a video could not be made, after the others were.
         """
         began = time.perf_counter()
 
         def report(drawn: int, of: int) -> None:
             self.attempts.report_drawn(drawn, of, time.perf_counter() - began)
 
-        self.num_drawn = render_all(
+        self.pictures = render_all(
             self.store,
             self.videos,
             self.config,
@@ -182,7 +187,8 @@ class Run:
             {"wall": time.perf_counter() - self._started, **attempts.seconds},
             passes=attempts.count,
             frames_seen=attempts.frames,
-            videos_drawn=self.num_drawn,
+            videos_drawn=self.pictures.drawn,
+            videos_cropped=self.pictures.cropped,
             overwrite=self._overwrite,
             interrupted=self._stopped,
         )

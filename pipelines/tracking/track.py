@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from jde_ray.models.tracking.registry import build_config
-from jde_ray.pipelines.config import Device, OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import Blur, Device, OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.settings import detection_for
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.output.summary import Summary
@@ -27,6 +27,8 @@ def track(
     device: Device = "auto",
     address: str = "local",
     save_video: bool = False,
+    save_crops: bool = False,
+    blur: Blur = "none",
     save_mot: bool = False,
     save_embeddings: bool = False,
     save_detections: bool = False,
@@ -49,6 +51,8 @@ def track(
         device: Device that the network runs on; `auto` uses a GPU if there is one.
         address: Ray to run on: `local`, `auto` or `HOST:PORT`.
         save_video: Write videos with the tracks drawn.
+        save_crops: Write pictures of the best three sightings of each track.
+        blur: What of each person drawn videos and crops hide: `none`, `people` or `heads`.
         save_mot: Write MOTChallenge text files.
         save_embeddings: Write the appearance vectors of the tracks.
         save_detections: Write detections and their embeddings.
@@ -72,6 +76,8 @@ def track(
         raise RunError(str(error), ExitCode.REFUSED) from error
     outputs = OutputConfig(
         save_video=save_video,
+        save_crops=save_crops,
+        blur=blur,
         save_mot=save_mot,
         save_embeddings=save_embeddings,
         save_detections=save_detections,

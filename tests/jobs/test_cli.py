@@ -198,6 +198,15 @@ def test_motion_that_is_asked_for_and_unknown_is_refused(tmp_path: Path, capsys)
     assert one_error(capsys) == text
 
 
+@pytest.mark.parametrize(("more", "is_said"), [([], True), (["--save-crops"], False)])
+def test_a_blur_of_no_pictures_is_told(more, is_said, tmp_path, capsys):
+    arguments = ["track", str(tmp_path / "none.mp4"), "--blur", "heads", *more]
+    assert cli.run(arguments) == ExitCode.REFUSED
+    assert (
+        "note: --blur is for --save-video and --save-crops" in capsys.readouterr().err
+    ) is is_said
+
+
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_takes_h(verb, capsys):
     assert cli.run([verb, "-h"]) == 0

@@ -33,7 +33,7 @@ KEYS = {
     "end": {
         *("exit_code", "error", "out", "videos_done", "videos_failed", "videos_skipped"),
         *("videos_failed_before", "videos_drawn", "frames", "detections", "tracks", "rows"),
-        *("seconds", "videos_partial"),
+        *("seconds", "videos_partial", "videos_cropped"),
     },
 }
 ROWS = [

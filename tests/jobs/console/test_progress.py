@@ -71,7 +71,7 @@ def test_a_run_without_work_shows_no_progress(capsys):
 
 def test_drawing_reports_itself():
     report = Progress(4, 4, 0, 300, 10.0, seconds_left=61.0, frames_left=0, drawn=(1, 3))
-    assert describe(report) == "tracked; 1/3 videos drawn, 1:01 left"
+    assert describe(report) == "tracked; pictures of 1/3 videos, 1:01 left"
 
 
 def test_without_a_pace_the_frames_that_are_left_say_nothing_of_the_time():

@@ -76,8 +76,10 @@ def test_damage_names_the_flag_that_keeps_the_frames_before_it(capsys):
 
 
 def test_videos_done_before_that_are_drawn_now_are_counted(capsys):
-    out, _ = shown(capsys, videos=rows(2, "skipped"), videos_skipped=2, videos_drawn=2)
-    assert "0 done, 0 failed, 2 done before\n2 videos drawn, in o/videos\n" in out
+    counts = {"videos_skipped": 2, "videos_drawn": 2, "videos_cropped": 1}
+    out, _ = shown(capsys, videos=rows(2, "skipped"), **counts)
+    said = "2 videos drawn, in o/videos\ncrops of 1 video, in o/crops\n"
+    assert f"0 done, 0 failed, 2 done before\n{said}" in out
 
 
 def test_many_failures_are_so_many_lines_and_a_number(capsys):

@@ -191,10 +191,11 @@ def test_long_names_and_those_of_all_scripts_give_files_of_their_own(tmp_path):
 
 
 def make_run(out: Path, *stems: str) -> None:
-    for folder, suffix in (("tracks", "parquet"), ("videos", "mp4")):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-        for stem in stems:
-            (out / folder / f"{stem}.{suffix}").write_bytes(b"x")
+    for stem in stems:
+        of_video = (f"tracks/{stem}.parquet", f"videos/{stem}.mp4", f"crops/index/{stem}.parquet")
+        for key in (*of_video, f"crops/{stem}/00000001/00000000.jpg"):
+            (out / key).parent.mkdir(parents=True, exist_ok=True)
+            (out / key).write_bytes(b"x")
     (out / "run.json").write_text("{}")
 
 
@@ -202,8 +203,10 @@ def test_what_a_run_drew_below_its_source_is_no_source(archive, caplog):
     expected = names([archive], archive)
     make_run(archive / "runs/1", "a-0123456789abcdef")
     make_run(archive, "b-0123abcd")  # OUT is the folder of the videos
-    (archive / "videos/own.mp4").write_bytes(b"x")  # whose folder of that name is older
-    expected = sorted([*expected, "videos/own.mp4"])
+    for own in ("videos/own.mp4", "crops/own/own.mp4"):  # whose folder of that name is older
+        (archive / own).parent.mkdir(parents=True, exist_ok=True)
+        (archive / own).write_bytes(b"x")
+    expected = sorted([*expected, "videos/own.mp4", "crops/own/own.mp4"])
     caplog.clear()
     assert names([archive], archive) == expected
     assert caplog.messages == ["passed over: 2 drawn videos of a run"]

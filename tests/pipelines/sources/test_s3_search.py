@@ -63,13 +63,18 @@ def test_keys_of_all_kinds_are_found(find: Found, source: str, keys: list[str]) 
 def test_what_a_run_drew_is_no_source(find: Found, caplog: pytest.LogCaptureFixture) -> None:
     of_run = ["run.json", "tracks/a-1.parquet", "videos/a-1.mp4", "videos/own.mp4"]
     keys = ["cam/a.mp4", "cam/z.gif", *(f"cam/run/{key}" for key in of_run), *of_run]
+    crops = ["crops/index/a-1.parquet", "crops/a-1/00000001/00000000.jpg"]
+    keys += [*(f"cam/run/{key}" for key in crops), *crops, "cam/crops/x.jpg"]
     own = ["cam/a.mp4", "cam/run/videos/own.mp4", "videos/own.mp4"]
     assert find(keys, "s3://b") == own
     assert find(keys, "s3://b/**/*.mp4") == own
     assert find(keys, "s3://b/cam/run/videos/a-1.mp4") == ["cam/run/videos/a-1.mp4"]
     assert find(keys, "s3://b/cam/run/videos") == [f"cam/run/{key}" for key in of_run[2:]]
     assert len(find_videos("s3://b").videos) == 3
-    assert caplog.messages == ["passed over: 2 drawn videos of a run, 1 .gif file"]
+    assert caplog.messages == [
+        "passed over: 2 drawn videos of a run, 1 .gif file, 1 picture"
+        " (a folder of pictures is a video if you name it)"
+    ]
 
 
 def plain_regex(pattern: str) -> str:

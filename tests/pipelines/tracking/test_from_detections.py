@@ -189,8 +189,10 @@ def test_detections_that_do_not_go_together_are_refused(direct: Path, tmp_path: 
     (tmp_path / "aaa").mkdir()
     with pytest.raises(RunError, match=r"alone and .*one come from different"):
         settle(TrackConfig(), one, alone.parent)
-    with pytest.raises(RunError, match="save-video"):
-        track_again(one, tmp_path / "o", TrackConfig(), outputs=OutputConfig(save_video=True))
+    for flag in ("save_video", "save_crops"):
+        outputs = OutputConfig(**{flag: True})
+        with pytest.raises(RunError, match=flag.replace("_", "-")):
+            track_again(one, tmp_path / "o", TrackConfig(), outputs=outputs)
     for number, wrong in enumerate(({"vid_stride": 1.5}, {"vid_stride": None}, {"max_frames": "x"},
                                     {"detection": {"weights": 7}}, {"detection": {"size": 3}},
                                     {"detection": []})):  # fmt: skip

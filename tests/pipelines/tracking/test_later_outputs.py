@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import av
 import fakes
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from fakes import Script
 from made_videos import write_flash
 
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import RunError
-from jde_ray.pipelines.output.layout import video_key
+from jde_ray.pipelines.formats.tracks import TrackRows
+from jde_ray.pipelines.output.layout import crop_index_key, tracks_key, video_key
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
-from jde_ray.pipelines.tracking import reference
+from jde_ray.pipelines.tracking import later_outputs, reference
+from jde_ray.pipelines.tracking.crops import encode_picture
 from jde_ray.pipelines.tracking.later_outputs import (
     missing,
     render,
@@ -22,7 +28,9 @@ from jde_ray.pipelines.tracking.later_outputs import (
     without_detections,
     without_embeddings,
 )
-from jde_ray.pipelines.video import chunks
+from jde_ray.pipelines.video import blurring, chunks
+from jde_ray.pipelines.video.blurring import coverage_of
+from jde_ray.pipelines.video.frame import Image
 
 DRAWN = OutputConfig(save_video=True)
 
@@ -42,7 +50,7 @@ def test_a_committed_video_is_drawn_once(
     store = open_store(out)
     other = Video("/archive/failed.mp4", "failed")
     assert missing(store, [video, other], DRAWN) == [video]
-    render(out, video, replace(fakes.CONFIG, **settings), fakes.read_frames)
+    render(out, video, replace(fakes.CONFIG, **settings), DRAWN, fakes.read_frames)
     assert missing(store, [video, other], DRAWN) == []
     with av.open(str(Path(out) / video_key(video.video_id))) as file:
         assert sum(1 for _ in file.decode(video=0)) == count
@@ -69,6 +77,48 @@ def test_a_drawn_video_has_the_sound_of_the_part_that_was_tracked(
     assert len(ends["b"]) == 1
     (said,) = [text for text in caplog.messages if "save-video" in text]
     assert said.endswith("b.mkv: got sound in flac, expected aac, mp3, opus, ac3, eac3")
+
+
+@pytest.mark.parametrize("blur", ["people", "heads"])
+def test_drawn_videos_and_crops_hide_what_is_asked_for(
+    tmp_path: Path, blur: Literal["people", "heads"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, video = committed(tmp_path, vid_stride=2)
+    config, drawn = replace(fakes.CONFIG, vid_stride=2), {}
+
+    def keep(frames: Iterable[tuple[int, float, Image]], *_: object) -> int:
+        drawn.update({frame: image for frame, _, image in frames})
+        raise RuntimeError("no need to encode them")
+
+    monkeypatch.setattr(later_outputs, "annotate", keep)
+    outputs = OutputConfig(save_video=True, save_crops=True, blur=blur)
+    with pytest.raises(RuntimeError, match="no need"):
+        render(out, video, config, outputs, fakes.read_frames)
+    rows = TrackRows.from_table(pq.read_table(Path(out) / tracks_key(video.video_id)))
+    coverage = coverage_of(rows.to_trajectories(), blur, stride=2)
+    plain = {frame: image for frame, _, image in fakes.read_frames(video) if frame % 2 == 0}
+    assert list(drawn) == list(plain)
+    for frame, image in plain.items():
+        assert (drawn[frame] == blurring.blur(image, coverage.in_frame(frame), blur)).all()
+    assert any((drawn[frame] != image).any() for frame, image in plain.items())
+    table = pq.read_table(Path(out) / crop_index_key(video.video_id))
+    assert table.num_rows
+    for row in table.to_pylist():
+        x1, y1, x2, y2 = (row[f"crop_{name}"] for name in ("x1", "y1", "x2", "y2"))
+        hidden = np.ascontiguousarray(drawn[row["frame"]][y1:y2, x1:x2])
+        assert (Path(out) / row["file"]).read_bytes() == encode_picture(hidden)
+
+
+def test_pictures_of_another_blur_are_refused_before_any_work(tmp_path: Path) -> None:
+    source = str(fakes.archive(tmp_path / "in", a=Script(frames=9)))
+    components = replace(fakes.COMPONENTS, read_frames=fakes.read_frames)
+    out, call = str(tmp_path / "out"), (fakes.CONFIG,)
+    reference.track([source], out, *call, components=components, outputs=DRAWN)
+    before = {path: path.read_bytes() for path in Path(out).rglob("*") if path.is_file()}
+    hidden = replace(DRAWN, blur="people", save_crops=True)
+    with pytest.raises(RunError, match=r"blur: got people, but the pictures in .* have none"):
+        reference.track([source], out, *call, components=components, outputs=hidden)
+    assert {path: path.read_bytes() for path in Path(out).rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.ray

@@ -158,7 +158,7 @@ def test_the_real_decoder_and_network_agree_with_the_dataflow(
         max_detections=20,
     )
     config = TrackConfig(detection=detection, min_box_area=0)
-    outputs = OutputConfig(save_video=True, save_detections=True)
+    outputs = OutputConfig(save_video=True, save_crops=True, blur="heads", save_detections=True)
     resources = ResourceConfig(chunk_frames=8, num_detectors=2, num_associators=2)
     for track, name in ((reference.track, "plain"), (offline.track, "out")):
         summary = track(
@@ -177,3 +177,9 @@ def test_the_real_decoder_and_network_agree_with_the_dataflow(
         assert len(plain) == count
         found = {path.name: path.read_bytes() for path in (tmp_path / "out" / folder).iterdir()}
         assert found == plain
+    plain, found = (
+        {path.relative_to(out): path.read_bytes() for path in out.rglob("crops/**/*.*")}
+        for out in (tmp_path / "plain", tmp_path / "out")
+    )
+    assert sum(path.suffix == ".parquet" for path in plain) == 2
+    assert found == plain
