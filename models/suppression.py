@@ -30,7 +30,7 @@ def suppress(tlbr: FloatArray, threshold: float) -> NDArray[np.intp]:
     """
     tlwh = tlbr.astype(np.float64)
     tlwh[:, 2:] -= tlwh[:, :2]
-    kept = (tlwh[:, 2:] <= 0).any(axis=1)  # OpenCV would take two such boxes for the same one
+    kept: NDArray[np.bool_] = np.any(tlwh[:, 2:] <= 0, axis=1)  # OpenCV would take two such boxes for the same one
     rows = np.flatnonzero(~kept)
     if len(rows):
         rank: Any = np.arange(len(rows), 0, -1, dtype=np.float32)  # scores in the order given
