@@ -30,7 +30,8 @@ def suppress(tlbr: FloatArray, threshold: float) -> NDArray[np.intp]:
     """
     tlwh = tlbr.astype(np.float64)
     tlwh[:, 2:] -= tlwh[:, :2]
-    kept: NDArray[np.bool_] = np.any(tlwh[:, 2:] <= 0, axis=1)  # OpenCV would take two such boxes for the same one
+    # OpenCV would take two boxes without area for the same one
+    kept: NDArray[np.bool_] = np.any(tlwh[:, 2:] <= 0, axis=1)
     rows = np.flatnonzero(~kept)
     if len(rows):
         rank: Any = np.arange(len(rows), 0, -1, dtype=np.float32)  # scores in the order given
