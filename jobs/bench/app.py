@@ -23,6 +23,7 @@ from jde_ray.jobs.bench.paper.table3 import table3
 from jde_ray.jobs.bench.pipeline import pipeline
 from jde_ray.jobs.bench.serving.serve import serve
 from jde_ray.jobs.bench.sizing import sizing
+from jde_ray.jobs.bench.startup import startup
 from jde_ray.jobs.console.runner import CONTEXT
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -37,6 +38,7 @@ for _verb in (
     figure4,
     serve,
     speed,
+    startup,
     table3,
 ):
     app.command()(_verb)
