@@ -16,7 +16,7 @@ from jde_ray.pipelines.row_format import ROW_FORMAT
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 Resize = Literal["fast", "published"]
 
 
@@ -64,7 +64,8 @@ class DetectionConfig:
             tracker, which lies below `--conf`; `TrackConfig` fills it in.
         nms_threshold: IoU above which NMS drops the lower-scoring of two boxes.
         max_detections: Detections kept per frame, by score; the dropped ones are counted.
-        precision: Numeric precision of the network; `auto` is resolved before a run starts.
+        precision: Numeric precision of the network; `auto` is resolved before a run starts. `int8`
+            runs quantised weights on a CPU (`models.jde.int8`).
         compile: Run the network through `torch.compile`, which takes up to a minute per input
             shape and pays off for large networks in bfloat16 (`docs/measurements`).
         resize: `fast` is one swscale pass, `published` OpenCV's INTER_AREA on the RGB frame.
@@ -94,7 +95,7 @@ class DetectionConfig:
             _check_range("score_threshold", self.score_threshold, 0.0, 1.0)
         _check_range("nms", self.nms_threshold, 0.0, 1.0)
         _check_range("max-detections", self.max_detections, 1, 10_000)
-        _check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        _check_choice("precision", self.precision, ("auto", "fp32", "bf16", "int8"))
         _check_choice("resize", self.resize, ("fast", "published"))
         if self.score_map not in ("auto", "none"):
             parse_score_map(self.score_map)

@@ -57,7 +57,8 @@ def network(
         typer.Option(min=1, help=r"Batch size, repeatable. \[default: 1 and 4; on a GPU 1 and 16]"),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help=r"fp32 or bf16, repeatable. \[default: both]")
+        list[str] | None,
+        typer.Option(help=r"fp32, bf16 or int8 (shipped networks), repeatable. \[default: all]"),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Device that the network runs on.")
