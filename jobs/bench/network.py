@@ -248,7 +248,7 @@ def build_table(report: dict[str, Any]) -> Table:
     table = Table(
         title=f"Network, {report['device']}, {report['threads']} CPU threads",
         caption="Best run, uint8 frames to detections, about 50 candidates per frame. limit: a "
-        "large matrix product in the same precision and run (int8: in fp32). memory: process, or GPU.",
+        "large matrix product in the same precision (int8: fp32) and run. memory: process, or GPU.",
     )
     table.add_column("configuration", no_wrap=True)
     figures = ("ms/batch", "frames/s", "GFLOP/frame", "limit GFLOP/s", "% of limit", "peak MiB")
