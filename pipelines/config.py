@@ -16,7 +16,7 @@ from jde_ray.pipelines.row_format import ROW_FORMAT
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 Resize = Literal["fast", "published"]
 Blur = Literal["none", "people", "heads"]
 
@@ -65,7 +65,8 @@ class DetectionConfig:
             tracker, which lies below `--conf`; `TrackConfig` fills it in.
         nms_threshold: IoU above which NMS drops the lower-scoring of two boxes.
         max_detections: Detections kept per frame, by score; the dropped ones are counted.
-        precision: Numeric precision of the network; `auto` is resolved before a run starts.
+        precision: Numeric precision of the network; `auto` is resolved before a run starts. `int8`
+            runs quantised weights on a CPU (`models.jde.int8`).
         compile: Run the network through `torch.compile`, which takes up to a minute per input
             shape and pays off for large networks in bfloat16 (`docs/measurements`).
         resize: `fast` is one swscale pass, `published` OpenCV's INTER_AREA on the RGB frame.
@@ -95,7 +96,7 @@ class DetectionConfig:
             _check_range("score_threshold", self.score_threshold, 0.0, 1.0)
         _check_range("nms", self.nms_threshold, 0.0, 1.0)
         _check_range("max-detections", self.max_detections, 1, 10_000)
-        _check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        _check_choice("precision", self.precision, ("auto", "fp32", "bf16", "int8"))
         _check_choice("resize", self.resize, ("fast", "published"))
         if self.score_map not in ("auto", "none"):
             parse_score_map(self.score_map)
@@ -212,6 +213,8 @@ class ResourceConfig:
         row_bytes: Small chunks are sent in one row, up to this many bytes of pixels.
         cut_bytes: Files smaller than this are not split, and are processed several per task.
         checkpoint_frames: Frames between two checkpoints of a video's association.
+        in_process_frames: Up to so many frames at 576x320 are tracked in this process, without Ray
+            (`pipelines.tracking.small_work`); 0: never.
         address: `local` starts a private Ray; otherwise the address of a cluster.
         s3_endpoint: Endpoint of an S3 store other than AWS. None: taken from the environment.
         partition: `k/K` processes only the k-th of K shares of the videos, by hash of their ids.
@@ -228,6 +231,7 @@ class ResourceConfig:
     row_bytes: int = 8 << 20
     cut_bytes: int = 8 << 20
     checkpoint_frames: int = 3000
+    in_process_frames: int = 120
     address: str = "local"
     s3_endpoint: str | None = None
     partition: str = "1/1"
@@ -247,6 +251,7 @@ class ResourceConfig:
         _check_range("segment-frames", self.segment_frames, 1, 10**9)
         _check_range("row-bytes", self.row_bytes, 0, 1 << 60)
         _check_range("cut-bytes", self.cut_bytes, 0, 1 << 60)
+        _check_range("in-process-frames", self.in_process_frames, 0, 10**9)
         _check_range("checkpoint-frames", self.checkpoint_frames, 1, 10**9)
         for name in ("num_detectors", "num_associators", "num_decoders"):
             value = getattr(self, name)

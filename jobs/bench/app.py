@@ -23,6 +23,7 @@ from jde_ray.jobs.bench.paper.table3 import table3
 from jde_ray.jobs.bench.pipeline import pipeline
 from jde_ray.jobs.bench.serving.serve import serve
 from jde_ray.jobs.bench.sizing import sizing
+from jde_ray.jobs.bench.startup import startup
 from jde_ray.jobs.console.runner import CONTEXT
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -37,6 +38,7 @@ for _verb in (
     figure4,
     serve,
     speed,
+    startup,
     table3,
 ):
     app.command()(_verb)
@@ -55,7 +57,8 @@ def network(
         typer.Option(min=1, help=r"Batch size, repeatable. \[default: 1 and 4; on a GPU 1 and 16]"),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help=r"fp32 or bf16, repeatable. \[default: both]")
+        list[str] | None,
+        typer.Option(help=r"fp32, bf16 or int8 (shipped networks), repeatable. \[default: all]"),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Device that the network runs on.")

@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 if TYPE_CHECKING:
-    from jde_ray.pipelines.tracking.attempts import Progress
+    from jde_ray.pipelines.tracking.tally import Progress
 _SAMPLE_S = 5.0
 MIB = 1 << 20
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from time import perf_counter
@@ -14,11 +15,12 @@ from rich.table import Table
 if TYPE_CHECKING:
     import torch
 
+    from jde_ray.models.jde.int8 import Int8JDE
     from jde_ray.models.jde.network import JDE
 
 LIMIT_SECONDS = 1.5  # a shorter probe is often too low on a busy machine
 CANDIDATES = 50  # boxes per frame that reach NMS and the embedding gather
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}  # name -> name in torch
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "int8": "float32"}  # name -> name in torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +54,30 @@ class NetworkBench:
         torch.set_num_threads(self.threads)
         limits = {p: matrix_product_limit(self.device, p) for p in self.precisions}
         for name, precision in product(self.names, self.precisions):
+            if precision == "int8" and not _is_quantised(name, self.device):
+                continue
             model = _build(name, precision, self)
             for batch in self.batches:
                 yield _measure(self, model, batch, precision, limits[precision])
             del model
 
 
-def _build(name: str, precision: str, bench: NetworkBench) -> JDE:
+def _is_quantised(name: str, device: str) -> bool:
+    from jde_ray.models.jde import int8
+
+    try:
+        return device == "cpu" and int8.find(name).is_file() and find_spec("openvino") is not None
+    except ValueError:
+        return False
+
+
+def _build(name: str, precision: str, bench: NetworkBench) -> JDE | Int8JDE:
     import torch
+
+    if precision == "int8":
+        from jde_ray.models.jde import int8
+
+        return int8.Int8JDE(int8.find(name), bench.threads)
 
     from jde_ray.models.jde.config import CONFIGURATIONS
     from jde_ray.models.jde.fusion import optimise
@@ -77,7 +95,7 @@ class _Runs:
 
 
 def _measure(
-    bench: NetworkBench, model: JDE, batch: int, precision: str, limit: float
+    bench: NetworkBench, model: JDE | Int8JDE, batch: int, precision: str, limit: float
 ) -> dict[str, Any]:
     """Best time of one batch from uint8 frames on the host to detections on the host."""
     import torch
@@ -103,21 +121,35 @@ def _measure(
     }
 
 
-def _threshold(model: JDE, frames: torch.Tensor) -> float:
+def _threshold(model: JDE | Int8JDE, frames: torch.Tensor) -> float:
     """A score that about `CANDIDATES` boxes per frame exceed; random weights find no people."""
     import torch
 
-    from jde_ray.models.jde.decode import decode
+    from jde_ray.models.jde.network import JDE
 
     with torch.inference_mode():
-        scores = decode(model.config, model.maps(model.normalise(frames))).scores.flatten()
+        if isinstance(model, JDE):
+            scores = model(model.normalise(frames)).scores.flatten()
+        else:
+            scores = torch.cat([model.candidates(frame.numpy()).scores[0] for frame in frames])
         return float(scores.topk(CANDIDATES * len(frames) + 1).values[-1])
 
 
 def _call(
-    bench: NetworkBench, model: JDE, frames: torch.Tensor, threshold: float
+    bench: NetworkBench, model: JDE | Int8JDE, frames: torch.Tensor, threshold: float
 ) -> Callable[[int], None]:
     """A function that runs detection on the same batch the given number of times."""
+    from jde_ray.models.jde.network import JDE
+
+    if not isinstance(model, JDE):
+        pixels = frames.numpy()
+
+        def repeat_int8(times: int) -> None:
+            for _ in range(times):
+                model.detect(pixels, threshold)
+
+        return repeat_int8
+
     if bench.graphs:
         from jde_ray.models.jde.cuda import CudaRunner
 
@@ -216,7 +248,7 @@ def build_table(report: dict[str, Any]) -> Table:
     table = Table(
         title=f"Network, {report['device']}, {report['threads']} CPU threads",
         caption="Best run, uint8 frames to detections, about 50 candidates per frame. limit: a "
-        "large matrix product in the same precision and run. memory: process, or GPU.",
+        "large matrix product in the same precision (int8: fp32) and run. memory: process, or GPU.",
     )
     table.add_column("configuration", no_wrap=True)
     figures = ("ms/batch", "frames/s", "GFLOP/frame", "limit GFLOP/s", "% of limit", "peak MiB")

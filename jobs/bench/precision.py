@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,12 @@ from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.video.chunks import decode_segment
 
 if TYPE_CHECKING:
+    from jde_ray.models.jde.int8 import Int8JDE
     from jde_ray.models.jde.network import JDE
 
 REFERENCE = "float32, as loaded"
 MODES = ("channels last", "folded norms, channels last (fp32)", "bfloat16 (bf16)")
+INT8 = "8-bit integers (int8)"  # of weights that have been quantised
 SAME_BOX = 0.5  # lowest IoU at which boxes of two modes count as the same person
 
 
@@ -41,14 +44,15 @@ class Seen:
     tracks: Tracks
 
 
-def build_models(weights: str, size: tuple[int, int] | None) -> dict[str, JDE]:
-    """Build the reference and the modes from the same weights.
+def build_models(weights: str, size: tuple[int, int] | None) -> dict[str, JDE | Int8JDE]:
+    """Build the reference and the modes from the same weights; int8 if there is such a file.
 
     Raises:
         ValueError: If the weights cannot be used.
     """
     import torch
 
+    from jde_ray.models.jde import int8
     from jde_ray.models.jde.fusion import optimise
     from jde_ray.models.jde.weights import load
 
@@ -58,15 +62,20 @@ def build_models(weights: str, size: tuple[int, int] | None) -> dict[str, JDE]:
     plain = fresh().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     channels_last = plain.normalise
     plain.normalise = lambda frames: channels_last(frames).contiguous()
-    return {
+    models: dict[str, JDE | Int8JDE] = {
         REFERENCE: plain,
         MODES[0]: fresh(),
         MODES[1]: optimise(fresh(), "fp32"),
         MODES[2]: optimise(fresh(), "bf16"),
     }
+    with suppress(ValueError):  # not quantised, or openvino is not installed
+        models[INT8] = int8.Int8JDE(int8.find(weights), torch.get_num_threads())
+    return models
 
 
-def watch(video: Video, config: TrackConfig, models: dict[str, JDE]) -> dict[str, list[Seen]]:
+def watch(
+    video: Video, config: TrackConfig, models: dict[str, JDE | Int8JDE]
+) -> dict[str, list[Seen]]:
     """Detect and track every frame of a video with every mode.
 
     Raises:
@@ -98,7 +107,7 @@ def watch(video: Video, config: TrackConfig, models: dict[str, JDE]) -> dict[str
 class _Loaded:
     """A network that is loaded already, as the dataflow's detector takes it."""
 
-    network: JDE
+    network: JDE | Int8JDE
     config: DetectionConfig
 
     def detect(
@@ -106,9 +115,13 @@ class _Loaded:
     ) -> Sequence[FoundInFrame]:
         import torch
 
-        config = self.config
+        from jde_ray.models.jde.network import JDE
+
+        config, network = self.config, self.network
         limits = (config.threshold, config.nms_threshold, config.max_detections)
-        return in_source_pixels(self.network.detect(torch.tensor(frames), *limits), letterboxes)
+        if isinstance(network, JDE):
+            return in_source_pixels(network.detect(torch.tensor(frames), *limits), letterboxes)
+        return in_source_pixels(network.detect(frames, *limits), letterboxes)
 
 
 def compare(reference: Sequence[Seen], other: Sequence[Seen]) -> dict[str, Any]:
@@ -164,11 +177,13 @@ def _pairs(a: FloatArray, b: FloatArray) -> tuple[Any, Any]:
     return rows[same], columns[same]
 
 
-def measure(video: Video, models: dict[str, JDE], max_frames: int) -> Iterator[dict[str, Any]]:
+def measure(
+    video: Video, models: dict[str, JDE | Int8JDE], max_frames: int
+) -> Iterator[dict[str, Any]]:
     """Yield one row per mode: the video, the number of frames and the result of `compare`."""
     detection = DetectionConfig(size=models[REFERENCE].config.size)
     seen = watch(video, TrackConfig(detection=detection, max_frames=max_frames), models)
-    for mode in MODES:
+    for mode in (name for name in models if name != REFERENCE):
         yield {
             "video": video.video_id,
             "mode": mode,

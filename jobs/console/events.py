@@ -19,7 +19,7 @@ from jde_ray.pipelines.config import VERSION
 if TYPE_CHECKING:
     from jde_ray.pipelines.output.summary import Summary
     from jde_ray.pipelines.output.work import VideoRow
-    from jde_ray.pipelines.tracking.attempts import Progress
+    from jde_ray.pipelines.tracking.tally import Progress
 
 SECONDS_BETWEEN_EVENTS = 5.0
 

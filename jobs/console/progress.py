@@ -29,7 +29,7 @@ from jde_ray.pipelines.parallel import reporting
 
 if TYPE_CHECKING:
     from jde_ray.pipelines.output.summary import Summary
-    from jde_ray.pipelines.tracking.attempts import Progress
+    from jde_ray.pipelines.tracking.tally import Progress
 
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_RECORDS = 60.0  # in a log file, which is kept

@@ -155,7 +155,8 @@ def _totals(summary: Summary) -> list[str]:
     partial = f" ({summary.videos_partial} partial)" if summary.videos_partial else ""
     lines = [f"{summary.videos_done} done{partial}, {summary.videos_failed} failed, {before}"]
     if frames:
-        lines[0] += f"; {frames} frames in {wall:.1f} s ({rate:.1f} frames/s)"
+        where = "" if summary.on_ray else ", without Ray"
+        lines[0] += f"; {frames} frames in {wall:.1f} s ({rate:.1f} frames/s){where}"
     if summary.videos_drawn:
         kind = "video" if summary.videos_drawn == 1 else "videos"
         lines.append(f"{summary.videos_drawn} {kind} drawn, in {summary.out}/videos")

@@ -263,6 +263,13 @@ FLAGS: dict[str, Flag] = {
         panel=_MACHINE,
         text="CPU threads per detector.",
     ),
+    "in_process_frames": Flag(
+        config=ResourceConfig,
+        field="in_process_frames",
+        panel=_MACHINE,
+        text="Track up to so many frames (at 576x320) without Ray, whose start takes longer than "
+        "that; 0: never. Not with --address or a number of workers.",
+    ),
     "address": Flag(
         config=ResourceConfig,
         field="address",

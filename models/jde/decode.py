@@ -15,6 +15,7 @@ from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.head import ScaleMaps
 from jde_ray.models.losses import box_coding
 from jde_ray.models.structures import FloatArray
+from jde_ray.models.suppression import suppress
 
 MAX_CANDIDATES = 4096  # per image, that reach NMS
 MAX_PAIRS = MAX_CANDIDATES**2  # candidate pairs compared at once, over all images
@@ -149,6 +150,19 @@ def nms(tlbr: Tensor, threshold: float) -> Tensor:
         kept = settled
 
 
+def _surviving(tlbr: Tensor, is_real: Tensor, threshold: float) -> Tensor:
+    """`(I, K)` bool: which boxes of each image remain. The images' boxes are in order of score.
+
+    On a CPU the matrix of all pairs took 30 to 70 times as long as OpenCV's loop.
+    """
+    if tlbr.device.type != "cpu":
+        return nms(tlbr, threshold) & is_real
+    survives = torch.zeros_like(is_real)
+    for image, real in enumerate(is_real.sum(1).tolist()):  # the rest of the row is padding
+        survives[image, suppress(tlbr[image, :real].numpy(), threshold)] = True
+    return survives
+
+
 def select(
     candidates: Candidates, score_threshold: float, nms_threshold: float, max_detections: int
 ) -> list[FrameDetections]:
@@ -216,7 +230,7 @@ def _select_chunk(
     if not is_finite.all():
         wrong = chunk.first + is_finite.tolist().index(False)
         raise FloatingPointError(f"the network's boxes of image {wrong} are not finite")
-    survives = nms(tlbr, nms_threshold) & is_real
+    survives = _surviving(tlbr, is_real, nms_threshold)
     rank = survives.cumsum(1)
     image, place = torch.nonzero(survives & (rank <= max_detections), as_tuple=True)
     embeddings = candidates.embeddings(image + chunk.first, rows[image, place])

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jde_ray.models.boxes import cxcywh_to_tlbr, iou_matrix
+from jde_ray.models.boxes import cxcywh_to_tlbr
 from jde_ray.models.structures import FloatArray
 
 Outputs = Sequence[NDArray[Any]]
 Found = tuple[FloatArray, FloatArray]  # (N, 4) tlbr in input pixels, (N,) scores
-MAX_CANDIDATES = 1000  # number that reaches non-maximum suppression, which is quadratic
 _YOLOX_STRIDES = (8, 16, 32)
 
 
@@ -107,6 +106,20 @@ def decode_end2end(outputs: Outputs, size: tuple[int, int], person: int) -> Foun
     return rows[:, :4], rows[:, 4] * (np.rint(rows[:, 5]) == person)
 
 
+def decode_detr(outputs: Outputs, size: tuple[int, int], person: int) -> Found:
+    """RT-DETR, D-FINE, RF-DETR: centre and size as shares of the input, and logits of every class.
+
+    The score is the sigmoid of the logit, as these networks are trained. The order of the outputs
+    differs between exporters; with four classes the boxes are first.
+    """
+    boxes, logits = (output[0] for output in outputs)
+    if boxes.shape[1] != 4:
+        boxes, logits = logits, boxes
+    scores = 1 / (1 + np.exp(-logits[:, person].astype(np.float64)))
+    shares = np.array([*size, *size], np.float32)
+    return cxcywh_to_tlbr(boxes * shares), scores.astype(np.float32)
+
+
 def decode_boxes_scores(outputs: Outputs, size: tuple[int, int], person: int) -> Found:
     """Two outputs: corners in pixels, and the scores of every class."""
     return outputs[0][0], outputs[1][0][:, person]
@@ -146,6 +159,11 @@ def _two(shapes: list[tuple[int, ...]], size: tuple[int, int]) -> int | None:
     return classes if four == 4 and as_many == number else None
 
 
+def _two_in_any_order(shapes: list[tuple[int, ...]], size: tuple[int, int]) -> int | None:
+    first = _two(shapes, size)
+    return _two(shapes[::-1], size) if first is None else first
+
+
 LAYOUTS: dict[str, Layout] = {
     "fastestdet": Layout("(1, 5 + C, rows, columns)", _grid, decode_fastestdet),
     "yolov5": Layout("(1, N, 5 + C)", _rows, decode_yolov5),
@@ -154,22 +172,6 @@ LAYOUTS: dict[str, Layout] = {
         "(1, N, 5 + C) with N the cells of strides 8, 16 and 32", _yolox_rows, decode_yolox
     ),
     "end2end": Layout("(1, N, 6)", _six, decode_end2end),
+    "detr": Layout("(1, N, 4) and (1, N, C), in any order", _two_in_any_order, decode_detr),
     "boxes_scores": Layout("(1, N, 4) and (1, N, C)", _two, decode_boxes_scores),
 }
-
-
-def suppress(tlbr: FloatArray, scores: FloatArray, threshold: float) -> NDArray[np.intp]:
-    """Rows kept by greedy non-maximum suppression, in order of falling score.
-
-    Args:
-        tlbr: `(N, 4)` corners.
-        scores: `(N,)`.
-        threshold: IoU above which the box of lower score is suppressed.
-    """
-    order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
-    suppresses = iou_matrix(tlbr[order], tlbr[order]) > threshold
-    kept = np.ones(len(order), bool)
-    for row in range(len(order)):
-        if kept[row]:
-            kept[row + 1 :] &= ~suppresses[row, row + 1 :]
-    return order[kept]

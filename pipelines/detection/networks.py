@@ -75,7 +75,9 @@ class TorchModel:
         precision = config.precision
         if precision == "auto":
             precision = quick_precision(resources.device)
-        self._model = optimise(model, precision, compiled=config.compile)
+        self._model = optimise(
+            model, "bf16" if precision == "bf16" else "fp32", compiled=config.compile
+        )
 
     def detect(
         self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
@@ -101,6 +103,44 @@ class TorchModel:
             boxes = torch.as_tensor(letterbox.to_network(tlbr), dtype=torch.float32)
             boxes = boxes.to(candidates.boxes.device)
             vectors: FloatArray = embeddings_of_boxes(candidates, boxes).cpu().numpy()
+        return vectors
+
+
+class Int8Model:
+    """The JDE network in 8-bit integers on the CPU, with its thresholds.
+
+    Args:
+        config: Weights, beside which the quantised file lies, and thresholds.
+        resources: Threads.
+    """
+
+    def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
+        import torch
+
+        from jde_ray.models.jde import int8
+
+        torch.set_num_threads(resources.torch_threads)
+        self._config = config
+        self._model = int8.Int8JDE(int8.find(config.weights), resources.torch_threads)
+
+    def detect(
+        self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
+    ) -> Sequence[FoundInFrame]:
+        """Run the network on each frame that is not padding."""
+        config = self._config
+        limits = (config.threshold, config.nms_threshold, config.max_detections)
+        found = self._model.detect(frames[: len(letterboxes)], *limits)
+        return in_source_pixels(found, letterboxes)
+
+    def embed(self, frame: NDArray[np.uint8], letterbox: Letterbox, tlbr: FloatArray) -> FloatArray:
+        """Run the network, and read the embedding of the candidate that overlaps each box most."""
+        import torch
+
+        from jde_ray.models.jde.person_cells import embeddings_of_boxes
+
+        with torch.inference_mode():
+            boxes = torch.as_tensor(letterbox.to_network(tlbr), dtype=torch.float32)
+            vectors: FloatArray = embeddings_of_boxes(self._model.candidates(frame), boxes).numpy()
         return vectors
 
 
@@ -158,7 +198,11 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     Raises:
         ValueError: If they cannot be used.
     """
-    model = SeparateModel if is_separate(config.weights) else TorchModel
+    model: type[Int8Model | SeparateModel | TorchModel] = TorchModel
+    if is_separate(config.weights):
+        model = SeparateModel
+    elif config.precision == "int8":
+        model = Int8Model
     if not config.reid:
         return model(config, resources)
     import cv2
@@ -182,6 +226,13 @@ def _onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
     has_cuda = CUDA in onnxruntime.get_available_providers()
     wants_cuda = resources.device == "cuda" or (resources.device == "auto" and has_cuda)
     return "cuda" if wants_cuda else "cpu"
+
+
+def has_cuda() -> bool:
+    """Whether this machine has a GPU that torch can use."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def quick_precision(device: Device) -> Literal["fp32", "bf16"]:

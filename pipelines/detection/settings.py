@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from jde_ray.pipelines.config import (
@@ -11,7 +12,12 @@ from jde_ray.pipelines.config import (
     ResourceConfig,
     TrackConfig,
 )
-from jde_ray.pipelines.detection.networks import ModelBuilder, load_network, quick_precision
+from jde_ray.pipelines.detection.networks import (
+    ModelBuilder,
+    has_cuda,
+    load_network,
+    quick_precision,
+)
 from jde_ray.pipelines.detection.weights import (
     fingerprint,
     inspect,
@@ -20,6 +26,8 @@ from jde_ray.pipelines.detection.weights import (
     reid_fingerprint,
 )
 from jde_ray.pipelines.errors import ExitCode, RunError
+
+logger = logging.getLogger(__name__)
 
 
 def detection_for(
@@ -69,7 +77,8 @@ def resolve_precision(
     """Replace the precision `auto` by the one in which the network will run.
 
     ONNX files run in float32. Otherwise `auto` becomes `recorded`, so that a run can continue on
-    another machine, or without `recorded` the fast precision of this machine.
+    another machine, or without `recorded` the fast precision of this machine. In `int8` the
+    fingerprint of the weights is that of the quantised file beside them.
 
     Args:
         detection: Settings given by the user.
@@ -77,7 +86,8 @@ def resolve_precision(
         recorded: Precision of the run in OUT, see `run_record.recorded_precision`.
 
     Raises:
-        ValueError: If ONNX files are to run in bf16.
+        ValueError: If ONNX files are to run in another precision, or there is no quantised file of
+            these weights for `int8`, or the device is a GPU.
     """
     if (only := only_precision(detection.weights)) is not None:
         if detection.precision not in ("auto", only):
@@ -86,9 +96,25 @@ def resolve_precision(
                 f"{only}"
             )
         return replace(detection, precision=only)
+    if detection.precision == "bf16" and quick_precision(device) != "bf16":
+        logger.warning(
+            "precision: this machine emulates bf16, which takes about ten times as long as fp32"
+        )
     if detection.precision == "auto":
-        return replace(detection, precision=recorded or quick_precision(device))
+        detection = replace(detection, precision=recorded or quick_precision(device))
+    if detection.precision == "int8":
+        return replace(detection, weights_sha256=_quantised_sha256(detection.weights, device))
     return detection
+
+
+def _quantised_sha256(weights: str, device: Device) -> str:
+    from jde_ray.models.jde import int8
+
+    if device == "cuda" or (device == "auto" and has_cuda()):
+        raise ValueError(f"precision: int8 runs on a CPU, got device {device}; use --device cpu")
+    path = int8.find(weights)
+    int8.check(path, weights)
+    return int8.sha256(path)
 
 
 def resolve_settings(

@@ -50,6 +50,7 @@ class Summary:
         redone: Ids of videos done by an interrupted run with `--overwrite`; the same command
             continues with the others.
         passes: Number of times that unfinished videos were planned.
+        on_ray: Whether workers of Ray did the work; small work is done in the process of the call.
     """
 
     out: str
@@ -79,6 +80,7 @@ class Summary:
     changed: list[str] = field(default_factory=list)
     redone: list[str] = field(default_factory=list)
     passes: int = 1
+    on_ray: bool = True
     exit_code: ExitCode = ExitCode.DONE
 
     def to_json(self) -> str:
@@ -98,6 +100,7 @@ def summarize(
     videos_cropped: int = 0,
     overwrite: bool = False,
     interrupted: ExitCode | None = None,
+    on_ray: bool = True,
 ) -> Summary:
     """Summary of a run that ends now.
 
@@ -112,6 +115,7 @@ def summarize(
         videos_cropped: Number of videos whose tracks were cropped.
         overwrite: Whether the run repeats videos that have tracks.
         interrupted: Exit code of a run that was interrupted.
+        on_ray: Whether workers of Ray did the work.
     """
     ended = sorted([*outcomes, *work.failed], key=lambda outcome: outcome.video.video_id)
     total, rows, errors = Counts(), [], []
@@ -164,6 +168,7 @@ def summarize(
         changed=[video.uri for video in work.changed],
         redone=sorted(work.redone | done) if is_redoing else [],
         passes=passes,
+        on_ray=on_ray,
         exit_code=interrupted or ending,
     )
 

@@ -7,11 +7,10 @@ that a late call of an earlier attempt reaches none of them.
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
@@ -35,7 +34,7 @@ from jde_ray.pipelines.tracking.failures import (
 from jde_ray.pipelines.tracking.pools import Pools
 from jde_ray.pipelines.tracking.stages.start_shards import start_shards
 from jde_ray.pipelines.tracking.stalls import Watch
-from jde_ray.pipelines.tracking.time_left import ExpectedFrames, Pace
+from jde_ray.pipelines.tracking.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -45,50 +44,20 @@ BATCH_VIDEOS = 20_000
 _ANSWER_S = 60.0  # after the store's deadline; a shard that has not answered by then is lost
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Progress of a run.
-
-    Attributes:
-        videos: Number of videos to track in this run.
-        videos_done: Number of them whose last chunk has arrived.
-        videos_skipped: Number of videos that earlier runs committed.
-        frames: Frames detected so far.
-        seconds: Time since the run started.
-        seconds_left: Estimate from the rate since the first frames, the headers of the videos that
-            were opened and the file sizes of the others; None before there is one.
-        frames_left: Frames still to come by that estimate; None before there is one.
-        drawn: Videos whose pictures are made so far, and videos that lack some; None while the run
-            tracks.
-    """
-
-    videos: int
-    videos_done: int
-    videos_skipped: int
-    frames: int
-    seconds: float
-    seconds_left: float | None = None
-    frames_left: int | None = None
-    drawn: tuple[int, int] | None = None
-
-
 class Attempts:
-    """State of a run over its attempts: outcomes of videos, seconds of work, progress.
+    """State of a run over its attempts: which videos have ended, and how.
 
     Args:
         store: The opened OUT.
         config: Settings that affect rows.
         outputs: Files to write in addition to the tracks.
-        num_skipped: Videos committed by earlier runs, for the progress.
-        progress: Called with every receipt.
+        tally: Counts the work of all attempts.
         resources: Frames per chunk and per checkpoint, endpoint of S3.
         stale: Ids of the videos whose earlier results will be replaced.
 
     Attributes:
         outcomes: Outcomes of the videos, by id.
-        seconds: Seconds of work by stage.
         count: Attempts begun.
-        frames: Frames detected.
     """
 
     def __init__(
@@ -96,8 +65,7 @@ class Attempts:
         store: ObjectStore,
         config: TrackConfig,
         outputs: OutputConfig,
-        num_skipped: int,
-        progress: Callable[[Progress], None] | None,
+        tally: Tally,
         resources: ResourceConfig = ResourceConfig(),
         stale: Collection[str] = frozenset(),
     ) -> None:
@@ -105,15 +73,9 @@ class Attempts:
         self._stale = stale
         self._uncuttable: set[str] = set()
         self.outcomes: dict[str, VideoOutcome] = {}
-        self.seconds = {"decode": 0.0, "detect": 0.0}
         self.count = 0
         self._store, self._config, self._outputs = store, config, outputs
-        self._num_skipped, self._progress = num_skipped, progress
-        self._num_videos, self.frames = 0, 0
-        self._arrived: set[str] = set()
-        self._expected = ExpectedFrames([], config)
-        self._pace = Pace()
-        self._started = time.perf_counter()
+        self._tally = tally
         self._trouble: Exception | None = None
         self._halted: str | None = None  # why nothing can be written
         self._is_stuck = False  # the last dataset failed and ended no video
@@ -130,8 +92,7 @@ class Attempts:
             RunError: If the dataflow itself keeps failing, or its rows are on another machine.
         """
         run_id = uuid.uuid4().hex[:12]
-        self._num_videos = len(videos)
-        self._expected = ExpectedFrames(videos, self._config)
+        self._tally.expect(videos)
         todo, num_idle = list(videos), 0
         while todo and num_idle < MAX_IDLE:
             if self.count:
@@ -208,7 +169,7 @@ class Attempts:
                 continue
             is_same = kept.belongs == wanted
             if is_same and kept.chunk_frames == self._resources.chunk_frames:
-                self._expected.continue_from(kept.next_frame if attempt == 0 else 0)
+                self._tally.continue_from(kept.next_frame if attempt == 0 else 0)
                 logger.info("%s continues at frame %d", video.uri, kept.next_frame)
                 start = kept.next_frame
                 return replace(whole, start_frame=start, checkpoint=key, version=video.version)
@@ -263,42 +224,8 @@ class Attempts:
             (stats,) = self._ask(shards, "stats")
             halted = [one.halted for one in stats if one is not None]
             raise RunError(next(filter(None, halted), "cannot write"), ExitCode.INTERNAL)
-        for stage in self.seconds:
-            self.seconds[stage] += receipt[f"{stage}_s"]
-        self.frames += receipt["num_frames"]
-        self._arrived.update(receipt["arrived"])
-        for video_id, num_frames in receipt["promised"]:
-            self._expected.learn(video_id, num_frames)
         self._begun.update(receipt["begun"])
-        if self._progress is not None:
-            self._progress(self._report())
-
-    def _report(self) -> Progress:
-        now = time.perf_counter()
-        self._pace.note(now, self.frames)
-        left = self._expected.left(self.frames)
-        return Progress(
-            self._num_videos,
-            len(self._arrived),
-            self._num_skipped,
-            self.frames,
-            now - self._started,
-            None if left is None else self._pace.seconds_for(left),
-            left,
-        )
-
-    def report_drawn(self, drawn: int, of: int, seconds: float) -> None:
-        """Report of how many videos the pictures are made.
-
-        Args:
-            drawn: Videos whose pictures are made.
-            of: Videos that lack pictures in this run.
-            seconds: Seconds since the first of them was begun.
-        """
-        if self._progress is not None:
-            left = seconds / drawn * (of - drawn) if drawn else None
-            report = replace(self._report(), seconds_left=left, frames_left=0, drawn=(drawn, of))
-            self._progress(report)
+        self._tally.add(receipt)
 
     def _collect(self, shards: Sequence[Any], videos: dict[str, Video]) -> None:
         """Collect the outcomes of the shards, with the run's own videos instead of their copies.

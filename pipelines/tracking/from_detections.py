@@ -28,11 +28,11 @@ from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.saved_detections import run_folder
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.tracking.attempts import Progress
 from jde_ray.pipelines.tracking.run import Attempt, Run
 from jde_ray.pipelines.tracking.stages.read import read_rows, saved_to_row
 from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 from jde_ray.pipelines.tracking.stalls import streaming_context
+from jde_ray.pipelines.tracking.tally import Progress
 
 _READER_BYTES = 256 << 20
 

@@ -20,7 +20,6 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.discovery import Sources
-from jde_ray.pipelines.tracking.attempts import Progress
 from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.packing import pack
 from jde_ray.pipelines.tracking.run import Attempt, open_run
@@ -29,6 +28,7 @@ from jde_ray.pipelines.tracking.stages.decode import cut_rows, decode_rows, is_c
 from jde_ray.pipelines.tracking.stages.detect import DetectorStage
 from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 from jde_ray.pipelines.tracking.stalls import streaming_context
+from jde_ray.pipelines.tracking.tally import Progress
 
 # memory of a decode task: libav's buffers and a few chunks. Requesting memory also keeps Ray Data
 # from fusing the stage into the detectors, as it does with stages of equal resources

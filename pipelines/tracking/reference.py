@@ -1,22 +1,25 @@
-"""The run in one process without Ray: the oracle of the dataflow, and enough for small runs."""
+"""The run in one process without Ray: the oracle of the dataflow, and the way of small work."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.output.run_record import file_metadata
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.discovery import Sources
-from jde_ray.pipelines.structures import Segment
+from jde_ray.pipelines.structures import FrameChunk, Segment, Video
 from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.later_outputs import render_here
-from jde_ray.pipelines.tracking.run import open_run
+from jde_ray.pipelines.tracking.run import Run, open_run
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import VideoSession
+from jde_ray.pipelines.tracking.tally import Progress
 
 
 def track(
@@ -29,13 +32,14 @@ def track(
     components: Components = Components(),
     overwrite: bool = False,
     retry_errors: bool = False,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Track one video after the other, one chunk after the other.
 
     The arguments are those of `offline.track`.
 
     Raises:
-        RunError: If the run is refused.
+        RunError: If the run is refused, or rows cannot be written.
     """
     run = open_run(
         sources,
@@ -46,39 +50,62 @@ def track(
         components,
         overwrite=overwrite,
         retry_errors=retry_errors,
+        progress=progress,
     )
-    config = run.config
-    attempts = run.attempts
-    attempts.count = 1
-    detector = (
-        Detector(config.detection, resources, components.build_model) if run.work.todo else None
-    )
-    run.begin()
-    with tempfile.TemporaryDirectory(prefix="jde-reference-") as folder:
-        for video in run.work.todo:
-            assert detector is not None  # noqa: S101 - there is work
-            session = VideoSession(
-                video,
-                0,
-                config,
-                outputs,
-                run.store,
-                file_metadata(config),
-                Path(folder) / video.video_id,
-                replaces=video.video_id in run.work.stale,
-            )
-            since = time.perf_counter()
-            segment = Segment(video, keep_partial=outputs.keep_partial)
-            for chunk in frame_chunks(components.decode, segment, config, resources):
-                decoded = time.perf_counter()
-                detections = detector.detect(chunk)
-                attempts.seconds["decode"] += decoded - since
-                attempts.seconds["detect"] += time.perf_counter() - decoded
-                session.deliver(detections)
-                if session.outcome is not None:
-                    attempts.outcomes[video.video_id] = session.outcome
-                    break
-                since = time.perf_counter()
-    drawing = (config, outputs, components.read_frames, resources.s3_endpoint)
-    run.pictures = render_here(run.store, run.videos, *drawing)
+    drawing = (run.config, outputs, components.read_frames, resources.s3_endpoint)
+    with run.in_process():
+        if run.work.todo:
+            detector = Detector(run.config.detection, resources, components.build_model)
+            with tempfile.TemporaryDirectory(prefix="jde-") as folder:
+                for video in run.work.todo:
+                    _track_video(video, run, detector, resources, outputs, components, folder)
+        run.pictures = render_here(run.store, run.videos, *drawing)
     return run.finish()
+
+
+def _track_video(
+    video: Video,
+    run: Run,
+    detector: Detector,
+    resources: ResourceConfig,
+    outputs: OutputConfig,
+    components: Components,
+    folder: str,
+) -> None:
+    session = VideoSession(
+        video,
+        0,
+        run.config,
+        outputs,
+        run.store,
+        file_metadata(run.config),
+        Path(folder) / video.video_id,
+        replaces=video.video_id in run.work.stale,
+    )
+    segment = Segment(video, keep_partial=outputs.keep_partial)
+    since = time.perf_counter()
+    for chunk in frame_chunks(components.decode, segment, run.config, resources):
+        decoded = time.perf_counter()
+        detections = detector.detect(chunk)
+        detected = time.perf_counter()
+        try:
+            session.deliver(detections)
+        except OSError as error:
+            reason = f"cannot write to {run.store.uri}: {error}"
+            raise RunError(reason, ExitCode.INTERNAL) from error
+        has_ended = session.outcome is not None
+        seconds = {"decode_s": decoded - since, "detect_s": detected - decoded}
+        run.tally.add(_receipt(chunk, has_ended=has_ended) | seconds)
+        if session.outcome is not None:
+            run.attempts.outcomes[video.video_id] = session.outcome
+            return
+        since = time.perf_counter()
+
+
+def _receipt(chunk: FrameChunk, *, has_ended: bool) -> dict[str, object]:
+    promised = [(chunk.video_id, chunk.info.num_frames)] if chunk.info.num_frames else []
+    return {
+        "num_frames": len(chunk.frame_index),
+        "arrived": [chunk.video_id] if has_ended else [],
+        "promised": promised,
+    }

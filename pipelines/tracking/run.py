@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-from ray.data import Dataset
+from typing import TYPE_CHECKING
 
 from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
@@ -25,7 +24,7 @@ from jde_ray.pipelines.sources.discovery import Sources, find_videos
 from jde_ray.pipelines.sources.search import Failure
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Segment, Video
-from jde_ray.pipelines.tracking.attempts import Attempts, Progress
+from jde_ray.pipelines.tracking.attempts import Attempts
 from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.later_outputs import (
     FrameReader,
@@ -36,6 +35,10 @@ from jde_ray.pipelines.tracking.later_outputs import (
 )
 from jde_ray.pipelines.tracking.packing import take_share
 from jde_ray.pipelines.tracking.pools import Pools, size_pools
+from jde_ray.pipelines.tracking.tally import Progress, Tally
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class Run:
         store: The opened OUT.
         work: The videos left to do, and those done before.
         pictures: Numbers of videos whose pictures this call made.
-        attempts: Outcomes, and seconds by stage.
+        tally: Frames, and seconds by stage.
+        attempts: Outcomes of the videos.
+        runs_on_ray: Whether workers of Ray do the work.
 
     Raises:
         RunError: If OUT belongs to another configuration, has pictures of other settings, or
@@ -102,10 +107,12 @@ class Run:
         again = {"overwrite": overwrite, "retry_errors": retry_errors}
         self.work = work = plan_work(self.store, self.videos, failures, **again, share=share)
         write_missing(self.store, work.skipped, outputs)
+        self.tally = Tally(config, len(work.skipped), progress)
         self.attempts = Attempts(
-            self.store, config, outputs, len(work.skipped), progress, resources, stale=work.stale
+            self.store, config, outputs, self.tally, resources, stale=work.stale
         )
         self.pictures = Pictures()
+        self.runs_on_ray = True
         self._decoder_cpus = 1.0
         self._stopped: ExitCode | None = None
 
@@ -119,6 +126,19 @@ class Run:
     def begin(self) -> None:
         """Remove objects that the run makes obsolete, see `pipelines.output.work.accept`."""
         accept(self.store, self.work, self._resources.share)
+
+    @contextmanager
+    def in_process(self) -> Iterator[None]:
+        """Track and draw in this process; a signal ends the block, as with `on_ray`."""
+        with interruptible():
+            self.begin()
+            self.attempts.count = 1
+            self.tally.expect(self.work.todo)
+            self.runs_on_ray = False
+            try:
+                yield
+            except Interrupted as signal:
+                self._stopped = signal.exit_code
 
     @contextmanager
     def on_ray(self, resources: ResourceConfig) -> Iterator[Iterator[Attempt]]:
@@ -164,7 +184,7 @@ class Run:
         began = time.perf_counter()
 
         def report(drawn: int, of: int) -> None:
-            self.attempts.report_drawn(drawn, of, time.perf_counter() - began)
+            self.tally.report_drawn(drawn, of, time.perf_counter() - began)
 
         self.pictures = render_all(
             self.store,
@@ -184,13 +204,14 @@ class Run:
             self.store.uri,
             self.work,
             attempts.outcomes.values(),
-            {"wall": time.perf_counter() - self._started, **attempts.seconds},
+            {"wall": time.perf_counter() - self._started, **self.tally.seconds},
             passes=attempts.count,
-            frames_seen=attempts.frames,
+            frames_seen=self.tally.frames,
             videos_drawn=self.pictures.drawn,
             videos_cropped=self.pictures.cropped,
             overwrite=self._overwrite,
             interrupted=self._stopped,
+            on_ray=self.runs_on_ray,
         )
         put_summary(self.store, summary, self._resources.share)
         if self._stopped is None:

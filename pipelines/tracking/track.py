@@ -10,9 +10,10 @@ from jde_ray.pipelines.config import Blur, Device, OutputConfig, ResourceConfig,
 from jde_ray.pipelines.detection.settings import detection_for
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.output.summary import Summary
-from jde_ray.pipelines.sources.discovery import Sources
-from jde_ray.pipelines.tracking import offline
-from jde_ray.pipelines.tracking.attempts import Progress
+from jde_ray.pipelines.sources.discovery import Sources, find_videos
+from jde_ray.pipelines.tracking import offline, reference
+from jde_ray.pipelines.tracking.small_work import is_small
+from jde_ray.pipelines.tracking.tally import Progress
 
 
 def track(
@@ -49,7 +50,8 @@ def track(
         conf: Confidence threshold in [0, 1]; None for the association's own.
         max_frames: Frames to track in each video; None for all.
         device: Device that the network runs on; `auto` uses a GPU if there is one.
-        address: Ray to run on: `local`, `auto` or `HOST:PORT`.
+        address: Ray to run on: `local`, `auto` or `HOST:PORT`. A few frames are tracked without
+            one, unless it is named here (`pipelines.tracking.small_work`).
         save_video: Write videos with the tracks drawn.
         save_crops: Write pictures of the best three sightings of each track.
         blur: What of each person drawn videos and crops hide: `none`, `people` or `heads`.
@@ -82,8 +84,10 @@ def track(
         save_embeddings=save_embeddings,
         save_detections=save_detections,
     )
-    return offline.track(
-        sources,
+    found = find_videos(sources)
+    is_here = is_small(found.videos, config, resources)
+    return (reference.track if is_here else offline.track)(
+        found,
         os.fspath(out),
         config,
         resources=resources,

@@ -34,6 +34,7 @@ from jde_ray.pipelines.tracking.attempts import Attempts
 from jde_ray.pipelines.tracking.from_detections import resolve_settings
 from jde_ray.pipelines.tracking.stages.read import saved_chunks
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
+from jde_ray.pipelines.tracking.tally import Tally
 
 OUTPUTS = OutputConfig(save_mot=True, save_detections=True, save_embeddings=True)
 SMALL = ResourceConfig(chunk_frames=8)
@@ -209,7 +210,7 @@ def test_a_checkpoint_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     for chunk in chunks[:-1]:
         session.deliver(detector.detect(chunk))
     (key,) = find_states(store)[video.video_id]
-    own = Attempts(store, fakes.CONFIG, OUTPUTS, 0, None, SMALL)
+    own = Attempts(store, fakes.CONFIG, OUTPUTS, Tally(fakes.CONFIG, 0, None), SMALL)
     ((_, (segment,)), *_) = own._batches_of_videos("x", [video], 0)
     assert segment.start_frame == 32
     store.put("checkpoints/state.npz", b"")

@@ -24,7 +24,7 @@ from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.output.work import VideoRow
 from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.tracking import offline, reference
-from jde_ray.pipelines.tracking.attempts import Progress
+from jde_ray.pipelines.tracking.tally import Progress
 
 
 def one_error(capsys: pytest.CaptureFixture[str]) -> str:
@@ -85,6 +85,7 @@ def run_track(monkeypatch, tmp_path):
             return summary(args[1], exit_code, list(rows))
 
         monkeypatch.setattr(offline, "track", fake)
+        monkeypatch.setattr(reference, "track", fake)
         return cli.run(["track", "a.mp4", *arguments]), calls
 
     return run

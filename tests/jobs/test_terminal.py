@@ -86,7 +86,7 @@ STEPS = """
 import logging, time
 from jde_ray.jobs.console.messages import Messages
 from jde_ray.jobs.console.progress import Display
-from jde_ray.pipelines.tracking.attempts import Progress
+from jde_ray.pipelines.tracking.tally import Progress
 with Messages(), Display() as display:
     display.doing("looking for videos in recordings/")
     logging.getLogger("jde_ray.pipelines.sources").warning("passed over: 70 pictures")

@@ -42,7 +42,7 @@ def serve(
     ] = None,
     weights: Weights = "small",
     precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16", help="Precision of the network.")
+        str, typer.Option(metavar="auto|fp32|bf16|int8", help="Precision of the network.")
     ] = "auto",
     overload: Annotated[
         bool, typer.Option(help="Offer 2 and 5 times the peak rate, and measure an empty service.")

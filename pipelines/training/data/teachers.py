@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from jde_ray.models.jde.nanodet import NanoDet, read_nanodet
 from jde_ray.models.letterbox import fitted_size
 from jde_ray.models.sde.declaration import DetectorDeclaration, NetworkDeclaration
-from jde_ray.models.sde.layouts import suppress
 from jde_ray.models.sde.network import AppearanceEmbedder, PersonDetector, views_of
 from jde_ray.models.structures import FloatArray
+from jde_ray.models.suppression import suppress
 
 __all__ = ["AppearanceEmbedder", "DetectorTeacher", "open_appearance", "open_detector"]
 
@@ -56,7 +56,8 @@ class NanoDetTeacher:
         found = [self._view(picture, *v, score_threshold) for v in views_of(width, height)]
         tlbr = np.concatenate([boxes for boxes, _ in found])
         scores = np.concatenate([score for _, score in found])
-        kept = suppress(tlbr, scores, 0.5)
+        order = np.argsort(-scores, kind="stable")
+        kept = order[suppress(tlbr[order], 0.5)]
         return tlbr[kept], scores[kept]
 
     @torch.inference_mode()

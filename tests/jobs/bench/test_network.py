@@ -1,6 +1,7 @@
 """`jde bench network`: what it prints. Speed itself is never tested."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -23,7 +24,8 @@ def test_json_holds_speed_share_of_the_limit_and_memory():
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["threads"] == 1
-    assert [row["precision"] for row in report["rows"]] == ["fp32", "bf16"]
+    quantised = ["int8"] if find_spec("openvino") else []
+    assert [row["precision"] for row in report["rows"]] == ["fp32", "bf16", *quantised]
     for row in report["rows"]:
         assert row["configuration"] == "small"
         assert row["batch"] == 2
@@ -65,7 +67,7 @@ def test_quick_measures_networks_that_exist():
     ("arguments", "message"),
     [
         (["--config", "vgg"], "config: got 'vgg', expected small, small-shufflenet, "),
-        (["--precision", "int8"], "precision: got 'int8', expected fp32, bf16"),
+        (["--precision", "int4"], "precision: got 'int4', expected fp32, bf16, int8"),
         (["--device", "cpu", "--graphs"], "--graphs needs a CUDA device"),
     ],
     ids=["config", "precision", "graphs"],

@@ -13,7 +13,7 @@ from jde_ray.jobs.bench.memory import Memory
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking import reference
-from jde_ray.pipelines.tracking.attempts import Progress
+from jde_ray.pipelines.tracking.tally import Progress
 
 
 def test_the_course_of_a_run_is_told_by_tenths(capsys: pytest.CaptureFixture[str]) -> None:

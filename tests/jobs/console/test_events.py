@@ -20,7 +20,7 @@ from jde_ray.pipelines.config import VERSION
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.output.work import VideoRow
-from jde_ray.pipelines.tracking.attempts import Progress
+from jde_ray.pipelines.tracking.tally import Progress
 
 KEYS = {
     "start": {"version", "out", "videos"},

@@ -12,7 +12,7 @@ from jde_ray.jobs.console import progress as progress_module
 from jde_ray.jobs.console.messages import ConsoleConfig, Messages
 from jde_ray.jobs.console.progress import Display
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.tracking.attempts import Progress
+from jde_ray.pipelines.tracking.tally import Progress
 
 LOGGER = logging.getLogger("jde_ray.pipelines.somewhere")
 

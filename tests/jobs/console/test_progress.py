@@ -13,7 +13,7 @@ from jde_ray.jobs.console import progress as _display
 from jde_ray.jobs.console.messages import ConsoleConfig
 from jde_ray.jobs.console.progress import Countdown, Display, describe, working
 from jde_ray.pipelines.parallel import for_each
-from jde_ray.pipelines.tracking.attempts import Progress
+from jde_ray.pipelines.tracking.tally import Progress
 
 
 def progress(done: int, frames: int, seconds: float, skipped: int = 0) -> Progress:

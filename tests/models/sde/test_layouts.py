@@ -2,12 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from jde_ray.models.jde.decode import nms
-from jde_ray.models.sde.layouts import LAYOUTS, suppress
+from jde_ray.models.sde.layouts import LAYOUTS
 
 SIZE = (64, 32)
 
@@ -72,6 +68,20 @@ def test_boxes_scores_are_two_outputs():
     assert scores.tolist() == pytest.approx([0.7])
 
 
+@pytest.mark.parametrize("reverse", [False, True], ids=["boxes first", "logits first"])
+def test_detr_has_shares_of_the_input_and_logits(reverse):
+    outputs = [[[[0.5, 0.5, 0.25, 0.5]]], [[[-50.0, np.log(3.0)]]]]
+    boxes, scores = decode("detr", *(outputs[::-1] if reverse else outputs), person=1)
+    assert boxes.tolist() == [[24, 8, 40, 24]]
+    assert scores.tolist() == pytest.approx([0.75])
+
+
+def test_four_classes_of_detr_come_after_the_boxes():
+    boxes, scores = decode("detr", [[[0.5, 0.5, 0.25, 0.5]]], [[[0.0, 9, 9, 9]]])
+    assert boxes.tolist() == [[24, 8, 40, 24]]
+    assert scores.tolist() == [0.5]
+
+
 @pytest.mark.parametrize(
     ("name", "shapes", "person", "message"),
     [
@@ -84,22 +94,12 @@ def test_boxes_scores_are_two_outputs():
         ("end2end", [(1, 300, 7)], 0, "layout end2end takes"),
         ("boxes_scores", [(1, 10, 4), (1, 9, 2)], 0, "layout boxes_scores takes"),
         ("boxes_scores", [(1, 10, 4), (1, 10)], 0, "layout boxes_scores takes"),
+        ("detr", [(1, 300, 4)], 0, "layout detr takes .* in any order"),
+        ("detr", [(1, 300, 80), (1, 299, 4)], 0, "layout detr takes"),
+        ("detr", [(1, 300, 80), (1, 300, 4)], 80, "person: got 80, the output has classes 0 to 79"),
         ("yolov8", [(1, 6, 100)], 2, "person: got 2, the output has classes 0 to 1"),
     ],
 )
 def test_another_shape_is_refused(name, shapes, person, message):
     with pytest.raises(ValueError, match=message):
         LAYOUTS[name].check(name, [np.zeros(shape) for shape in shapes], SIZE, person)
-
-
-@settings(deadline=None)  # on a busy machine a call may take long
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 0.45, 1.0]))
-def test_suppression_agrees_with_the_joint_network(seed, threshold):
-    """Whole numbers, so that boxes coincide and scores are equal now and then."""
-    rng = np.random.default_rng(seed)
-    corner = rng.integers(0, 30, (12, 2))
-    tlbr = np.concatenate([corner, corner + rng.integers(0, 30, (12, 2))], 1).astype(np.float32)
-    scores = rng.integers(0, 6, 12).astype(np.float32)
-    order = np.argsort(-scores, kind="stable")
-    kept = nms(torch.from_numpy(tlbr[order]), threshold).numpy()
-    assert suppress(tlbr, scores, threshold).tolist() == order[kept].tolist()

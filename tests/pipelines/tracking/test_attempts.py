@@ -27,19 +27,21 @@ from jde_ray.pipelines.output.result_files import write_error
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Counts, Segment, Video, VideoOutcome
-from jde_ray.pipelines.tracking.attempts import MAX_IDLE, MAX_TRIES, Attempts, Progress
+from jde_ray.pipelines.tracking.attempts import MAX_IDLE, MAX_TRIES, Attempts
 from jde_ray.pipelines.tracking.failures import may_succeed_again
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 from jde_ray.pipelines.tracking.stages.shard_client import shard_of
 from jde_ray.pipelines.tracking.stalls import StalledError
+from jde_ray.pipelines.tracking.tally import Tally
 from jde_ray.pipelines.video.chunks import decode_segment
 
 VIDEOS = [Video(f"/archive/{name}.mp4", name) for name in "abc"]
 
 
 def passes(tmp_path: Path) -> Attempts:
-    return Attempts(open_store(str(tmp_path)), fakes.CONFIG, OutputConfig(), 0, None)
+    tally = Tally(fakes.CONFIG, 0, None)
+    return Attempts(open_store(str(tmp_path)), fakes.CONFIG, OutputConfig(), tally)
 
 
 def done(tmp_path: Path, video: Video) -> dict[str, VideoOutcome]:
@@ -243,7 +245,7 @@ def test_a_checkpoint_is_gone_on_from_with_the_file_that_was_listed(tmp_path: Pa
     store = open_store(str(tmp_path / "out"))
     config = replace(fakes.CONFIG, min_box_area=0)
     resources = ResourceConfig(chunk_frames=8)
-    own = Attempts(store, config, OutputConfig(), 0, None, resources)
+    own = Attempts(store, config, OutputConfig(), Tally(config, 0, None), resources)
     saving = Checkpointing("first", 16)
     session = VideoSession(
         video, 0, config, OutputConfig(), store, {}, tmp_path / "spool", checkpoints=saving
@@ -258,14 +260,3 @@ def test_a_checkpoint_is_gone_on_from_with_the_file_that_was_listed(tmp_path: Pa
     error = list(frame_chunks(decode_segment, rest, config, resources))[-1].error
     assert error is not None
     assert error.reason is Reason.CHANGED_DURING_READ
-
-
-def test_drawing_is_reported_with_the_time_it_takes(tmp_path: Path) -> None:
-    seen: list[Progress] = []
-    store = open_store(str(tmp_path))
-    attempts = Attempts(store, fakes.CONFIG, OutputConfig(), 0, seen.append)
-    attempts.report_drawn(0, 3, 0.0)
-    attempts.report_drawn(1, 3, 10.0)
-    assert [report.drawn for report in seen] == [(0, 3), (1, 3)]
-    assert [report.seconds_left for report in seen] == [None, 20.0]
-    Attempts(store, fakes.CONFIG, OutputConfig(), 0, None).report_drawn(1, 3, 10.0)

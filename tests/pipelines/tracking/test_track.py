@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.tracking import offline
+from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.tracking import offline, reference
+from jde_ray.pipelines.tracking import track as module
 from jde_ray.pipelines.tracking.track import track
+
+
+class Found(NamedTuple):
+    sources: Any
+    videos: tuple[Video, ...]
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the run was asked for."""
     calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(module, "find_videos", lambda sources: Found(sources, ()))
     monkeypatch.setattr(offline, "track", lambda *wanted, **options: calls.append(wanted))
     return calls
 
@@ -23,7 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def test_text_paths_and_lists_are_taken(asked: list[tuple[Any, ...]], tmp_path: Path) -> None:
     for sources in ("x.mp4", Path("x.mp4"), ["x.mp4", Path("y.mp4")]):
         track(sources, tmp_path)
-        assert asked[-1][:2] == (sources, str(tmp_path))
+        assert asked[-1][:2] == (Found(sources, ()), str(tmp_path))
     track("x.mp4", "s3://bucket/runs")
     assert asked[-1][1] == "s3://bucket/runs"
 
@@ -35,6 +43,17 @@ def test_settings_are_those_of_the_command(asked: list[tuple[Any, ...]]) -> None
     assert (config.tracking.association, config.tracking.high_score) == ("bytetrack", 0.5)
     assert config.max_frames == 7
     assert config.detection.weights_sha256
+
+
+def test_small_work_needs_no_ray(
+    asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(module, "is_small", lambda videos, config, resources: True)
+    monkeypatch.setattr(reference, "track", lambda *wanted, **options: here.append(wanted))
+    track("x.mp4", "out")
+    assert here[0][:2] == (Found("x.mp4", ()), "out")
+    assert not asked
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""Small work runs in this process: starting Ray takes longer than tracking a short clip.
+
+The rows are the same bytes either way, since the loop in this process has the threads of one
+detector.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jde_ray.pipelines.config import ResourceConfig, TrackConfig
+from jde_ray.pipelines.errors import VideoError
+from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.video.containers import opened, promised_frames
+from jde_ray.pipelines.video.image_folder import list_images
+from jde_ray.pipelines.video.source_file import source_file
+
+MOST_VIDEOS = 8  # whose headers are read to find out
+_PIXELS = 576 * 320  # of the network's input, for which `in_process_frames` counts
+
+
+def is_small(videos: Sequence[Video], config: TrackConfig, resources: ResourceConfig) -> bool:
+    """Whether these videos are tracked sooner in this process than on a Ray that it would start.
+
+    Not if the caller names a Ray or sizes its pools, this process has joined one, a video's length
+    is not known, or a video is in a store.
+
+    Args:
+        videos: Videos to track; the headers of up to `MOST_VIDEOS` are read.
+        config: Size of the network's input, stride and frame limit.
+        resources: `in_process_frames`, the address and the pools.
+    """
+    pools = (resources.num_detectors, resources.num_decoders, resources.num_associators)
+    if resources.address != "local" or any(size is not None for size in pools):
+        return False
+    if not 0 < len(videos) <= MOST_VIDEOS or _has_joined_ray():
+        return False
+    width, height = config.detection.size
+    left = resources.in_process_frames * _PIXELS / (width * height)
+    for video in videos:
+        frames = _count_frames(video) if left >= 1 else None
+        if frames is None:
+            return False
+        frames = -(-frames // config.vid_stride)
+        left -= frames if config.max_frames is None else min(frames, config.max_frames)
+    return left >= 0
+
+
+def _has_joined_ray() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def _count_frames(video: Video) -> int | None:
+    """Frames of a video as its header states them; None if that is not known here."""
+    if "://" in video.uri:
+        return None
+    try:
+        if video.is_image_folder:
+            return len(list_images(video.uri)) or None
+        with source_file(video.uri, video.version) as file, opened(file, video) as source:
+            return promised_frames(source) or None
+    except (VideoError, OSError):
+        return None  # the run says what is wrong with it

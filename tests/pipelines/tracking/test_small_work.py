@@ -1,0 +1,83 @@
+"""Which work runs without Ray."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_videos import write_video
+
+from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.sources.discovery import find_videos
+from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.tracking import small_work
+from jde_ray.pipelines.tracking.small_work import MOST_VIDEOS, is_small
+
+CONFIG = TrackConfig()
+
+
+@pytest.fixture(autouse=True)
+def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session's Ray is this process's too."""
+    monkeypatch.setattr(small_work, "_has_joined_ray", lambda: False)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
+    """A file of 20 frames, and a folder of 10 images."""
+    folder = tmp_path_factory.mktemp("in")
+    write_video(folder / "a.mp4", 20)
+    (folder / "images").mkdir()
+    for number in range(10):
+        cv2.imwrite(str(folder / "images" / f"{number}.jpg"), np.zeros((32, 32, 3), np.uint8))
+    return list(find_videos([str(folder / "a.mp4"), str(folder / "images")]).videos)
+
+
+def limit(frames: int, **given: object) -> ResourceConfig:
+    return ResourceConfig(in_process_frames=frames, **given)  # type: ignore[arg-type]
+
+
+def test_the_frames_of_all_videos_count(videos: list[Video]) -> None:
+    assert is_small(videos, CONFIG, limit(30))
+    assert not is_small(videos, CONFIG, limit(29))
+    assert not is_small(videos, CONFIG, limit(0))
+    assert is_small(videos[:1], CONFIG, limit(20))
+
+
+def test_stride_limit_and_size_count(videos: list[Video]) -> None:
+    assert is_small(videos, replace(CONFIG, vid_stride=3), limit(7 + 4))
+    assert not is_small(videos, replace(CONFIG, vid_stride=3), limit(7 + 3))
+    assert is_small(videos, replace(CONFIG, max_frames=8), limit(16))
+    large = replace(CONFIG, detection=DetectionConfig(size=(1152, 640)))
+    assert is_small(videos, large, limit(120))
+    assert not is_small(videos, large, limit(119))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"address": "auto"}, {"num_detectors": 2}, {"num_decoders": 1}, {"num_associators": 1}],
+    ids=str,
+)
+def test_who_names_a_ray_or_its_workers_gets_them(
+    videos: list[Video], given: dict[str, object]
+) -> None:
+    assert not is_small(videos, CONFIG, limit(1000, **given))
+
+
+def test_what_is_not_known_is_not_small(tmp_path: Path, videos: list[Video]) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    (text,) = find_videos([str(tmp_path / "text.mp4")]).videos
+    for video in (text, Video("s3://bucket/a.mp4", "a"), Video(str(tmp_path / "gone.mp4"), "gone")):
+        assert not is_small([videos[0], video], CONFIG, limit(1000))
+    assert not is_small([], CONFIG, limit(1000))
+    assert not is_small(videos[:1] * (MOST_VIDEOS + 1), CONFIG, limit(1000))
+
+
+def test_a_ray_that_this_process_has_joined_is_used(
+    videos: list[Video], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small_work, "_has_joined_ray", lambda: True)
+    assert not is_small(videos, CONFIG, limit(1000))
