@@ -34,6 +34,9 @@ class Summary:
         videos_failed: Videos that failed in this call, including sources without a video.
         videos_skipped: Videos that had tracks already.
         videos_failed_before: Videos not tried because they failed in an earlier call.
+        videos_without_camera: Tracked videos of the call, also by earlier calls, whose camera is
+            unknown: `camera` is null in their rows.
+        videos_without_start: The same for their start and `time`.
         videos_drawn: Videos drawn for `--save-video`, including those of earlier calls.
         damaged: Frames with missing data that the decoder concealed.
         dropped: Number of rows and detections left out, by cause.
@@ -46,6 +49,7 @@ class Summary:
         others: One line per video in the folder that was not a source of this call.
         errors: `video`, `reason`, `detail` and `frame` of each video that failed in this call.
         changed: Skipped videos whose file has changed since it was tracked.
+        relabelled: Skipped videos whose rows keep another camera or start than this call states.
         redone: Ids of videos done by an interrupted run with `--overwrite`; the same command
             continues with the others.
         passes: Number of times that unfinished videos were planned.
@@ -60,6 +64,8 @@ class Summary:
     videos_failed: int
     videos_skipped: int
     videos_failed_before: int = 0
+    videos_without_camera: int = 0
+    videos_without_start: int = 0
     videos_drawn: int = 0
     frames: int
     damaged: int
@@ -75,6 +81,7 @@ class Summary:
     others: list[VideoRow] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    relabelled: list[str] = field(default_factory=list)
     redone: list[str] = field(default_factory=list)
     passes: int = 1
     exit_code: ExitCode = ExitCode.DONE
@@ -122,6 +129,7 @@ def summarize(
         row = VideoRow(video_id=video.video_id, video="", status="skipped")
         rows.append(replace(work.known.get(video.video_id, row), video=video.uri))
     own = {row.video_id for row in rows}
+    tracked = [row for row in rows if row.error is None]
     others = [row for video_id, row in sorted(work.known.items()) if video_id not in own]
     seconds = {**seconds, "associate": sum(outcome.seconds for outcome in ended)}
     now = datetime.now(UTC)
@@ -140,6 +148,8 @@ def summarize(
         videos_failed=len(errors),
         videos_skipped=len(work.skipped),
         videos_failed_before=len(work.failed_before),
+        videos_without_camera=sum(row.camera is None for row in tracked),
+        videos_without_start=sum(row.start is None for row in tracked),
         videos_drawn=videos_drawn,
         frames=total.frames,
         damaged=total.damaged,
@@ -157,6 +167,7 @@ def summarize(
         others=others,
         errors=errors,
         changed=[video.uri for video in work.changed],
+        relabelled=[video.uri for video in work.relabelled],
         redone=sorted(work.redone | done) if is_redoing else [],
         passes=passes,
         exit_code=interrupted or ending,

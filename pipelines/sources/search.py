@@ -7,11 +7,13 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
 from jde_ray.pipelines.formats.mot import sequence_rate
 from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX, VIDEOS_PREFIX
+from jde_ray.pipelines.sources.cameras import from_entry
 from jde_ray.pipelines.sources.contents import refusal
 from jde_ray.pipelines.sources.lists import read_entries
 from jde_ray.pipelines.sources.passed_over import (
@@ -44,9 +46,14 @@ def list_sources(sources: Source | Iterable[Source]) -> list[str]:
 
 
 class SourceSearch:
-    """Expands sources into videos; lists may name each other, but none is read twice."""
+    """Expands sources into videos; lists may name each other, but none is read twice.
 
-    def __init__(self) -> None:
+    Args:
+        zone: Time zone of starts in lists that state none.
+    """
+
+    def __init__(self, zone: tzinfo = UTC) -> None:
+        self._zone = zone
         self._read: set[str] = set()
         self._open: list[str] = []  # lists that are being read, outermost first
         self._num_entries = 0
@@ -120,15 +127,16 @@ class SourceSearch:
         """
         untold: list[int] = []
         num_told, number = 0, 0
-        for number, entry in read_entries(path, is_nested=is_nested):
+        for entry in read_entries(path, is_nested=is_nested, zone=self._zone):
+            number = entry.number
             self._num_entries += 1
             if self._num_entries > _MOST_ENTRIES:
                 detail = f"{path}: more than {_MOST_ENTRIES} lines in all lists; the rest is left"
                 yield _failure(f"{path}:{number}", VideoError(Reason.UNSUPPORTED_FORMAT, detail))
                 break
-            source = _beside(path, entry)
+            source = _beside(path, entry.source)
             try:
-                for found in self.expand(source):
+                for found in from_entry(self.expand(source), entry):
                     if isinstance(found, tuple) and (
                         num_told == _MOST_FAILURES
                         or (is_nested and not os.path.lexists(source.removeprefix("@")))

@@ -76,6 +76,8 @@ TRACK_OPTIONS = {
     "--save-video",
     "--score-map",
     "--size",
+    "--source-pattern",
+    "--timezone",
     "--threads",
     "--track-buffer",
     "--vid-stride",
@@ -112,6 +114,8 @@ OTHER_VALUES = {
     "address": ("auto", "auto"),
     "s3_endpoint": ("http://localhost:9000", "http://localhost:9000"),
     "partition": ("2/3", "2/3"),
+    "source_pattern": ("cams/{camera}", "cams/{camera}"),
+    "timezone": ("Europe/Berlin", "Europe/Berlin"),
     "save_video": (True, True),
     "save_mot": (True, True),
     "save_embeddings": (True, True),
@@ -133,6 +137,7 @@ def get(settings: Settings, flag: str) -> object:
         "resources": settings.resources,
         "outputs": settings.outputs,
         "console": settings.console,
+        "sources": settings.sources,
     }[section]
     return getattr(config, field)
 
