@@ -30,8 +30,8 @@ _DIRECTIVES = {
     "z": "(?:Z|[+-][0-9]{2}:?[0-9]{2})",
     "s": "[0-9]{10}",  # from 2001 to 2286; a fraction may follow without a separator
 }
-_MOST_PER_PART = 4  # fields and `*` between two `/`; with more, a name could take hours to match
-_MOST_DEEP = 2  # `**` in a pattern
+_MOST_SHARED = 3  # `{camera}` and `*` beside others in a name; with more, names could take minutes
+_LONGEST_NAME = 255  # characters; file systems allow no more bytes
 _CAMERA = "(?P<camera>[^/]+?)"
 _SAMPLE = datetime(2024, 5, 1, 9, 30, tzinfo=UTC)  # for the example in messages
 
@@ -89,9 +89,9 @@ class SourcePattern:
         _check_time(directives)
         if not directives and "<camera>" not in expression:
             raise _refused(f"got {text!r}, expected {{camera}} or {{start:%Y...}} in it")
-        is_whole, is_deep = "://" in text or text.startswith("/"), "**" in text
-        prefix = "(?:.*/)?" if is_deep and not is_whole else ""
-        num_parts = 0 if is_whole or is_deep else text.count("/") + 1
+        is_deep = "**" in text and not _is_whole(text)
+        num_parts = 0 if _is_whole(text) or is_deep else text.count("/") + 1
+        prefix = "(?:.*/)?" if is_deep else ""
         compiled = re.compile(prefix + expression, re.DOTALL)
         return SourcePattern(text, compiled, num_parts, example)
 
@@ -114,11 +114,19 @@ class SourcePattern:
         folder = address.rpartition("/")[0]
         short = f"{folder}/{unicodedata.normalize('NFC', name)}"
         for text in (short, address):
-            if found := self.expression.fullmatch(_end(text, self.num_parts)):
+            end = _end(text, self.num_parts)
+            if max(map(len, end.split("/"))) > _LONGEST_NAME:
+                continue
+            if found := self.expression.fullmatch(end):
                 values = found.groupdict()
                 return Labels(values.pop("camera", None), _start(values) if values else None)
-        end = _end(short, self.num_parts or 3)
-        raise ValueError(f"{end!r} does not fit {self.text!r} as {self.example!r} does")
+        shown = _end(short, self.num_parts or 3)
+        raise ValueError(f"{shown!r} does not fit {self.text!r} as {self.example!r} does")
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a pattern is of a whole address: a path from the root, or with the store."""
+    return text.startswith("/") or "://" in text
 
 
 def _end(text: str, num_parts: int) -> str:
@@ -126,16 +134,23 @@ def _end(text: str, num_parts: int) -> str:
 
 
 def _check_parts(text: str) -> None:
-    for part in text.split("/"):
-        number = part.count("*") + part.count("{camera}")
-        if part != "**" and "**" in part:
-            raise _refused(f"got {part!r}, expected ** between two / only, for any folders")
-        if part != "**" and number > _MOST_PER_PART:
-            raise _refused(
-                f"got {number} fields and * in {part!r}, expected {_MOST_PER_PART} between two /"
-            )
-    if text.count("**") > _MOST_DEEP:
-        raise _refused(f"got {text.count('**')} times **, expected {_MOST_DEEP}")
+    """Refuse what could be understood in two ways, or takes long on a name made for it."""
+    parts = text.split("/")
+    if wrong := [part for part in parts if "**" in part and part != "**"]:
+        raise _refused(f"got {wrong[0]!r}, expected ** between two / only, for any folders")
+    if parts.count("**") > 1:
+        raise _refused(f"got {text!r}, expected ** once")
+    before = parts[: parts.index("**")] if "**" in parts and not _is_whole(text) else []
+    if before and not any(re.sub(r"\{camera\}|\*", "", part) for part in before):
+        raise _refused(
+            f"got {text!r}, expected a fixed name before **, such as archive/{{camera}}/**"
+        )
+    once = text.replace("{camera}", "*", 1).replace("{camera}", "")  # the second repeats the first
+    numbers = [part.count("*") for part in once.split("/") if part != "**"]
+    if (number := sum(one for one in numbers if one > 1)) > _MOST_SHARED:
+        raise _refused(
+            f"got {number} of {{camera}} and * that share a name, expected up to {_MOST_SHARED}"
+        )
 
 
 def _fields(text: str) -> Iterator[tuple[str, str, str]]:
