@@ -89,7 +89,7 @@ def track(
         save_detections=save_detections,
     )
     return offline.track(
-        find_videos(sources, naming),
+        sources if naming == SourceConfig() else find_videos(sources, naming),
         os.fspath(out),
         config,
         resources=resources,
