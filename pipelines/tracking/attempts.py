@@ -300,9 +300,7 @@ class Attempts:
             self._progress(report)
 
     def _collect(self, shards: Sequence[Any], videos: dict[str, Video]) -> None:
-        """Collect the outcomes of the shards, with the run's own videos instead of their copies.
-
-        A start that is new to the run was in the container.
+        """Collect the outcomes of the shards, with the run's own texts and the containers' starts.
 
         All shards are called before the first is waited for, so that a store that is away delays
         them together.
@@ -316,9 +314,7 @@ class Attempts:
             self._uncuttable |= set(one.uncuttable)
             self._halted = self._halted or one.halted
         for outcome in (outcome for outcomes in ended for outcome in outcomes or ()):
-            video = videos[outcome.video.video_id]
-            if outcome.video.start != video.start:
-                video = replace(video, start=outcome.video.start)
+            video = replace(videos[outcome.video.video_id], start=outcome.video.start)
             self.outcomes[video.video_id] = replace(outcome, video=video)
 
     def _ask(self, shards: Sequence[Any], *methods: str) -> list[list[Any]]:
