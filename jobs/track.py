@@ -43,7 +43,7 @@ Sources = Annotated[
         metavar="SOURCE",
         show_default=False,
         help="Video file, folder, folder of images, glob, @list.txt, "
-        ".csv with a column source, or s3://bucket/prefix.",
+        ".csv with a column source (and camera, start), or s3://bucket/prefix.",
     ),
 ]
 Out = Annotated[
@@ -132,7 +132,7 @@ def track(
             if from_detections:
                 settings, run = _from_saved(values, named, frames, out, display)
             else:
-                settings, run = _from_videos(values, named, out, display)
+                settings, run = _from_videos(values, settings, named, out, display)
             summary = run(
                 out,
                 settings.track,
@@ -159,11 +159,11 @@ def track(
 
 
 def _from_videos(
-    values: Values, sources: list[str], out: str, display: Display
+    values: Values, typed: Settings, sources: list[str], out: str, display: Display
 ) -> tuple[Settings, Callable[..., Summary]]:
     """Settings and dataflow for videos; what cannot run is refused before torch is imported."""
     display.doing(f"looking for videos in {_some(sources)}")
-    found = find_videos(sources)  # an archive is listed once: on S3 pages cost money
+    found = find_videos(sources, typed.sources)  # an archive is listed once: on S3 pages cost money
     refuse_missing(values)
     check_out(out)
     display.started(out, len(found.videos))
@@ -259,7 +259,7 @@ def check_saved(
         RunError: If a network setting is given, there are no detections, they do not go together,
             or the camera's motion is asked for and unknown.
     """
-    from jde_ray.pipelines.sources.saved_detections import find_saved, with_frames
+    from jde_ray.pipelines.sources.saved_detections import find_saved, from_addresses, with_frames
     from jde_ray.pipelines.tracking.from_detections import resolve_settings
 
     for section, field in values:
@@ -274,7 +274,7 @@ def check_saved(
             "frames: they show how the camera moves, which these settings do not use",
             ExitCode.REFUSED,
         )
-    saved = find_saved(named)
+    saved = from_addresses(find_saved(named), settings.sources)
     if frames:
         saved = with_frames(saved, frames)
     settled = resolve_settings(settings.track, saved)

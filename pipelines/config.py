@@ -12,6 +12,8 @@ from typing import Any, Literal
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import AssociationConfig
 from jde_ray.pipelines.row_format import ROW_FORMAT
+from jde_ray.pipelines.source_pattern import SourcePattern
+from jde_ray.pipelines.wall_clock import read_zone
 
 VERSION = "0.1.0"  # as in pyproject.toml; a checkout need not be installed
 
@@ -160,6 +162,31 @@ class TrackConfig:
         del values["detection"]["weights"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """How the camera and the start of a video are read from its source.
+
+    It is no part of the hash that guards OUT, as sources are not: videos of several layouts may
+    share an OUT.
+
+    Attributes:
+        source_pattern: Pattern of addresses (`pipelines.source_pattern`); None for none.
+        timezone: Zone of times without an offset from the pattern or a list: a name such as
+            `Europe/Berlin`, or an offset such as `+01:00`.
+
+    Raises:
+        ValueError: If the pattern or the zone is not understood.
+    """
+
+    source_pattern: str | None = None
+    timezone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        read_zone(self.timezone)
+        if self.source_pattern is not None:
+            SourcePattern.parse(self.source_pattern)
 
 
 @dataclass(frozen=True, kw_only=True)

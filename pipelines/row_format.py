@@ -8,8 +8,9 @@ run continues only in an OUT of its own format.
     `video_version` in the metadata, which is the Arrow schema's too; no wide boxes in
     `mode: published`.
 3.  `camera_motion` in `detections/`.
+4.  `camera`, `time` and `class` (`classes` in `detections/`); `camera` and `start` in the metadata.
 """
 
 from __future__ import annotations
 
-ROW_FORMAT = 3
+ROW_FORMAT = 4

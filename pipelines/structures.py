@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
@@ -18,14 +19,27 @@ DEFAULT_RATE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One input. `uri` is canonical (absolute path or s3://...); `name` becomes part of the id."""
+    """One input.
+
+    Attributes:
+        uri: Canonical address: absolute path or s3://...
+        name: Stem of the file's name, or the folder's name; becomes part of the id.
+        is_image_folder: Whether its frames are images.
+        frames_per_second: From seqinfo.ini; None: that of the container.
+        num_bytes: Size of the listed file; 0: unknown.
+        version: Version of the listed file, which changes with its content.
+        camera: Camera that recorded it; None if unknown.
+        start: When the recording began, in UTC; None if unknown.
+    """
 
     uri: str
     name: str
     is_image_folder: bool = False
-    frames_per_second: float | None = None  # from seqinfo.ini; None: that of the container
-    num_bytes: int = field(default=0, compare=False)  # size of the listed file; 0: unknown
-    version: str = field(default="", compare=False)  # of the listed file; changes with its content
+    frames_per_second: float | None = None
+    num_bytes: int = field(default=0, compare=False)
+    version: str = field(default="", compare=False)
+    camera: str | None = field(default=None, compare=False)
+    start: datetime | None = field(default=None, compare=False)
 
     @property
     def video_id(self) -> str:
@@ -101,12 +115,15 @@ class VideoInfo:
         frames_per_second: Nominal rate, for the lost-track buffer.
         num_frames: Number of frames that the container states, 0 if it states none; used only to
             estimate the remaining time.
+        start_us: When the recording began according to the container, in microseconds since 1970 in
+            UTC; None if it does not say.
     """
 
     width: int
     height: int
     frames_per_second: float
     num_frames: int = field(default=0, compare=False)
+    start_us: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

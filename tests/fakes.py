@@ -49,6 +49,7 @@ class Script:
     frame_s: float = 0.0  # time that decoding a frame takes
     pause_at: int | None = None  # the decoder waits here for a file (a minute at most)
     pause_for: str = ""
+    start_us: int | None = None  # what the container says of its start
 
     def await_file(self) -> None:
         end = time.monotonic() + 60
@@ -131,7 +132,7 @@ def decode(
             np.array(index, np.int64),
             np.array(index, np.float64) / 25,
             frames,
-            VideoInfo(*SOURCE, 25.0),
+            VideoInfo(*SOURCE, 25.0, start_us=script.start_us),
             is_last,
             error,
             is_partial=error is not None and segment.keep_partial,
@@ -161,7 +162,7 @@ def _before(
     place = (segment.video.video_id, segment.attempt, number)
     numbers, times = np.array(index, np.int64), np.array(index, np.float64) / 25
     motions = np.array([sway(frame) for frame in index]) if camera_motion else None
-    info = VideoInfo(*SOURCE, 25.0)
+    info = VideoInfo(*SOURCE, 25.0, start_us=script.start_us)
     return FrameChunk(*place, numbers, times, frames, info, False, camera_motion=motions)
 
 

@@ -19,8 +19,14 @@ from jde_ray.pipelines.video.containers import VIDEO_SUFFIXES
 
 ROOT = Path(__file__).parents[1]
 # columns by row format; those of a format that files have been written in are never changed
-TRACKS = {3: "video_id video frame time_s track_id x1 y1 x2 y2 score embedding"}
-DETECTIONS = {3: "frame time_s camera_motion boxes scores embeddings"}
+TRACKS = {
+    3: "video_id video frame time_s track_id x1 y1 x2 y2 score embedding",
+    4: "video_id video camera frame time_s time track_id x1 y1 x2 y2 score class embedding",
+}
+DETECTIONS = {
+    3: "frame time_s camera_motion boxes scores embeddings",
+    4: "camera frame time_s time camera_motion boxes scores classes embeddings",
+}
 
 
 def doc(name: str) -> str:

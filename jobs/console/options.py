@@ -15,7 +15,13 @@ from jde_ray.jobs.console.run_flags import FLAGS
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import CONFIGS as ASSOCIATIONS
 from jde_ray.models.tracking.registry import build_config
-from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import (
+    DetectionConfig,
+    OutputConfig,
+    ResourceConfig,
+    SourceConfig,
+    TrackConfig,
+)
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 Values = dict[tuple[str, str], Any]  # (section, field) -> value
@@ -27,6 +33,7 @@ SECTIONS: dict[str, type[Any]] = {
     "tracking": TrackingConfig,
     "resources": ResourceConfig,
     "outputs": OutputConfig,
+    "sources": SourceConfig,
     "console": ConsoleConfig,
 }
 
@@ -45,6 +52,7 @@ class Settings:
     resources: ResourceConfig
     outputs: OutputConfig
     console: ConsoleConfig = ConsoleConfig()
+    sources: SourceConfig = SourceConfig()
 
 
 def collect(given: Given, file: Path | None) -> Values:
@@ -81,7 +89,8 @@ def build_settings(values: Values) -> Settings:
         )
         resources = ResourceConfig(**of("resources"))
         outputs, console = OutputConfig(**of("outputs")), ConsoleConfig(**of("console"))
-        return Settings(track, resources, outputs, console)
+        sources = SourceConfig(**of("sources"))
+        return Settings(track, resources, outputs, console, sources)
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
 

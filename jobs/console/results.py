@@ -174,11 +174,30 @@ def _totals(summary: Summary) -> list[str]:
             f"{len(summary.changed)} done before have a changed file and keep their old tracks: "
             f"{_some(summary.changed)}; --overwrite processes them again"
         )
+    lines += _cameras(summary)
     if summary.videos_failed or summary.videos_failed_before:
         lines.append("the next run skips failed videos; --retry-errors tries them again")
     if any(error["reason"] in DAMAGE for error in summary.errors):
         lines.append(
             "--keep-partial --retry-errors keeps the tracks of damaged videos up to the damage"
+        )
+    return lines
+
+
+def _cameras(summary: Summary) -> list[str]:
+    """What the cameras and starts of the videos in OUT lack."""
+    lines = []
+    if summary.relabelled:
+        lines.append(
+            f"{len(summary.relabelled)} done before keep another camera or start than this call"
+            f" states: {_some(summary.relabelled)}; --overwrite processes them again"
+        )
+    tracked = [row for row in (*summary.videos, *summary.others) if row.error is None]
+    nameless = [row.video or row.video_id for row in tracked if row.camera is None]
+    if 0 < len(nameless) < len(tracked):
+        lines.append(
+            f"{len(nameless)} of {len(tracked)} videos have no camera: {_some(nameless)};"
+            " --source-pattern or a list's column names it"
         )
     return lines
 

@@ -13,9 +13,16 @@ from jde_ray.jobs.console.messages import ConsoleConfig
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import CONFIGS as ASSOCIATIONS
 from jde_ray.models.tracking.registry import AssociationConfig
-from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import (
+    DetectionConfig,
+    OutputConfig,
+    ResourceConfig,
+    SourceConfig,
+    TrackConfig,
+)
 
 _NETWORK, _TRACKS, _OUTPUT, _MACHINE = "Network", "Frames and tracks", "Output", "Machine"
+_SOURCES = "Cameras and times"
 DATA = "Detections as data"
 _MESSAGES = "Messages"
 
@@ -155,6 +162,22 @@ FLAGS: dict[str, Flag] = {
         "stands still changes nothing.",
         default="yes",
         switch=True,
+    ),
+    "source_pattern": Flag(
+        config=SourceConfig,
+        field="source_pattern",
+        panel=_SOURCES,
+        text="Where camera and start of a video stand in the end of its path or key, such as "
+        "'{camera}/{start:%Y%m%dT%H%M%S}'; * stands for anything in a name, ** for any folders.",
+        metavar="PATTERN",
+        default="columns camera and start of a .csv; else the start from the container",
+    ),
+    "timezone": Flag(
+        config=SourceConfig,
+        field="timezone",
+        panel=_SOURCES,
+        text="Time zone of starts that state none, in a pattern or list: Europe/Berlin, +01:00.",
+        metavar="ZONE",
     ),
     "save_video": Flag(
         config=OutputConfig,

@@ -14,6 +14,7 @@ position, velocity, position variance, covariance, velocity variance.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +112,16 @@ def move(state: State, motion: NDArray[np.float64]) -> None:
     state[[3, 7]] *= scale
     for block in (POSITION_VARIANCE, COVARIANCE, VELOCITY_VARIANCE):
         state[block][[0, 1, 3]] *= scale * scale
+
+
+def joined_motion(motions: Sequence[State | None]) -> State | None:
+    """The motion `(2, 3)` over several frames, in order; None if that of one of them is unknown."""
+    whole = np.eye(3)
+    for motion in motions:
+        if motion is None:
+            return None
+        whole = np.vstack([motion, [0.0, 0.0, 1.0]]) @ whole
+    return whole[:2]
 
 
 def scale_of(motion: NDArray[np.float64]) -> float:

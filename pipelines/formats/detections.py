@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import Detections, FloatArray
+from jde_ray.models.tracking.kalman import joined_motion
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.file_facts import FileFacts
@@ -31,8 +32,11 @@ from jde_ray.pipelines.formats.parquet_file import (
     vectors_of,
 )
 from jde_ray.pipelines.formats.score_map import to_scores
+from jde_ray.pipelines.formats.video_columns import PERSON, TEXT, TIME, clock_times, repeated
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import DEFAULT_RATE, Video, VideoInfo
+
+_READ = ("frame", "time_s", "camera_motion", "boxes", "scores", "embeddings")  # by the association
 
 
 class SavedFrame(NamedTuple):
@@ -99,20 +103,11 @@ def _every(frames: Iterator[SavedFrame], stride: int) -> Iterator[SavedFrame]:
             skipped.append(frame)
             continue
         if skipped:
-            yield frame._replace(camera_motion=_joined([*skipped, frame]))
+            motions = [one.camera_motion for one in (*skipped, frame)]
+            yield frame._replace(camera_motion=joined_motion(motions))
             skipped = []
         else:
             yield frame
-
-
-def _joined(frames: Sequence[SavedFrame]) -> NDArray[np.float64] | None:
-    """The motion over several frames; None if that of one of them is unknown."""
-    whole = np.eye(3)
-    for frame in frames:
-        if frame.camera_motion is None:
-            return None
-        whole = np.vstack([frame.camera_motion, [0.0, 0.0, 1.0]]) @ whole
-    return whole[:2]
 
 
 def read_damage(saved: SavedVideo) -> str:
@@ -138,7 +133,8 @@ def _read_parquet(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, It
 
 
 def _frames_of(file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFrame]:
-    for batch in file.iter_batches(batch_size=256):
+    names = [name for name in file.schema_arrow.names if name in _READ]
+    for batch in file.iter_batches(batch_size=256, columns=names):
         columns = _read_columns({name: batch.column(name) for name in batch.schema.names})
         times = batch.column("time_s").to_numpy()
         ends = np.concatenate([[0], np.cumsum(columns.counts)])
@@ -234,21 +230,24 @@ def detection_schema(embedding_dim: int, *, has_motion: bool = False) -> pa.Sche
         has_motion: Whether the camera's motion was estimated; otherwise there is no such column.
     """
     box = pa.list_(pa.float32(), 4)
-    columns: list[Any] = [("frame", pa.int32()), ("time_s", pa.float64())]
+    columns: list[Any] = [("camera", TEXT), ("frame", pa.int32()), ("time_s", pa.float64())]
+    columns.append(("time", TIME))
     if has_motion:  # six numbers, row by row
         columns.append(("camera_motion", pa.list_(pa.float64(), 6)))
     columns += [("boxes", pa.list_(box)), ("scores", pa.list_(pa.float32()))]
+    columns.append(("classes", pa.list_(pa.string())))
     if embedding_dim:  # Parquet has no values of 0 bytes
         columns.append(("embeddings", pa.list_(pa.binary(2 * embedding_dim))))
     return pa.schema(columns)
 
 
 def detection_table(
-    frames: Sequence[SavedFrame], embedding_dim: int, *, has_motion: bool = False
+    video: Video, frames: Sequence[SavedFrame], embedding_dim: int, *, has_motion: bool = False
 ) -> pa.Table:
     """Rows of successive frames: one per frame; columns hold lists with one item per detection.
 
     Args:
+        video: The video that the frames belong to.
         frames: In the order of their numbers.
         embedding_dim: Width D of the embeddings; 0 for no such column.
         has_motion: Whether all frames have the camera's motion.
@@ -259,11 +258,17 @@ def detection_table(
     lists = {
         "boxes": pa.FixedSizeListArray.from_arrays(pa.array(tlbr.reshape(-1)), 4),
         "scores": pa.array(scores),
+        "classes": repeated(PERSON, len(scores)).dictionary_decode(),
     }
     if embedding_dim:
         lists["embeddings"] = binary_array(np.concatenate([one.embeddings for one in found]))
     ends = pa.array(np.cumsum([0, *map(len, found)]), pa.int32())
-    columns = {"frame": pa.array(numbers, pa.int32()), "time_s": pa.array(times, pa.float64())}
+    columns = {
+        "camera": repeated(video.camera, len(numbers)),
+        "frame": pa.array(numbers, pa.int32()),
+        "time_s": pa.array(times, pa.float64()),
+        "time": clock_times(video.start, np.array(times, np.float64)),
+    }
     if has_motion:
         values = pa.array(np.stack(motions).reshape(-1))
         columns["camera_motion"] = pa.FixedSizeListArray.from_arrays(values, 6)
@@ -296,7 +301,8 @@ def read_detections(path: Path) -> DetectionRows:
     """
     if path.suffix != ".parquet":
         scored = read_scored(path)
-        return DetectionRows(_numbered(scored.rows), scored.scores, None)
+        rows = BoxRows(scored.rows.frame, np.arange(len(scored.rows)), scored.rows.tlbr)
+        return DetectionRows(rows, scored.scores, None)
     try:
         names = ["frame", "boxes", "scores"]
         has_embeddings = "embeddings" in pq.read_schema(path).names
@@ -328,18 +334,16 @@ def readable(table: pa.Table) -> pa.Table:
     Args:
         table: Table of a file of `detections/`; the result has no row for empty frames.
     """
-    columns = _read_columns({n: table.column(n).combine_chunks() for n in table.column_names})
-    arrays = {
-        name: pa.array(np.repeat(table.column(name).to_numpy(), columns.counts))
-        for name in ("frame", "time_s")
-    }
+    whole = {name: table.column(name).combine_chunks() for name in table.column_names}
+    columns = _read_columns(whole)
+    row = pa.array(np.repeat(np.arange(len(table)), columns.counts))
+    of_frame = ("camera", "frame", "time_s", "time")  # files of former formats lack some
+    arrays = {name: whole[name].take(row) for name in of_frame if name in whole}
     corners = {name: columns.tlbr[:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))}
     arrays |= {name: pa.array(np.ascontiguousarray(v)) for name, v in corners.items()}
     arrays["score"] = pa.array(columns.scores)
+    if "classes" in whole:
+        arrays["class"] = whole["classes"].flatten().dictionary_encode()
     if "embeddings" in table.column_names:
         arrays["embedding"] = list_array(columns.embeddings)
     return pa.table(arrays)
-
-
-def _numbered(rows: BoxRows) -> BoxRows:
-    return BoxRows(rows.frame, np.arange(len(rows)), rows.tlbr)

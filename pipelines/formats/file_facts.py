@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from jde_ray.pipelines.structures import Counts, Video, VideoInfo
+from jde_ray.pipelines.wall_clock import from_text, to_text
 
 FRAME_RATE = b"frames_per_second"
 
@@ -80,6 +82,18 @@ class FileFacts:
         return self.metadata.get(b"partial", b"").decode()
 
     @property
+    def camera(self) -> str | None:
+        """Camera that recorded the video; None if unknown."""
+        name = self.metadata.get(b"camera")
+        return None if name is None else name.decode()
+
+    @property
+    def start(self) -> datetime | None:
+        """When the recording began, in UTC; None if unknown."""
+        text = self.metadata.get(b"start")
+        return None if text is None else from_text(text.decode())
+
+    @property
     def refined_of(self) -> str:
         """Fingerprint of the file whose rows were refined; empty if the rows are a run's own."""
         return self.metadata.get(b"refined_of", b"").decode()
@@ -88,13 +102,18 @@ class FileFacts:
     def video(self) -> Video | None:
         """The video of a file of `detections/`; None if it does not say."""
         text = self.metadata.get(b"source")
-        return None if text is None else Video(**json.loads(text))
+        if text is None:
+            return None
+        return replace(Video(**json.loads(text)), camera=self.camera, start=self.start)
 
 
 def facts_of_video(
     video: Video, info: VideoInfo, counts: Counts, partial: str = ""
 ) -> dict[str, str]:
-    """Metadata of a video's files, read by `FileFacts`; a whole video has no key `partial`."""
+    """Metadata of a video's files, read by `FileFacts`.
+
+    A whole video has no key `partial`; unknown cameras and times have no key either.
+    """
     numbers = {
         "width": info.width,
         "height": info.height,
@@ -102,11 +121,12 @@ def facts_of_video(
         "num_detections": counts.detections,
         "num_tracks": counts.tracks,
     }
+    texts = {"camera": video.camera, "start": to_text(video.start), "partial": partial or None}
     return {
         **{name: str(number) for name, number in numbers.items()},
         "video_version": video.source_version,
         FRAME_RATE.decode(): f"{info.frames_per_second:.10g}",
-        **({"partial": partial} if partial else {}),
+        **{name: text for name, text in texts.items() if text is not None},
     }
 
 

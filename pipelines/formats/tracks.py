@@ -20,6 +20,15 @@ from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
 from jde_ray.pipelines.formats.mot import format_tracks, read_results
 from jde_ray.pipelines.formats.parquet_file import binary_array, list_array, vectors_of
+from jde_ray.pipelines.formats.video_columns import (
+    PERSON,
+    TEXT,
+    TIME,
+    clock_times,
+    is_own,
+    repeated,
+    seconds_and_start,
+)
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
 ROW_GROUP_ROWS = 16_384
@@ -33,10 +42,11 @@ def track_schema(embedding_dim: int | None = None) -> pa.Schema:
     Args:
         embedding_dim: Width D of the float16 embedding column; None or 0 for no such column.
     """
-    text = pa.dictionary(pa.int32(), pa.string())
-    columns: list[Any] = [(name, text) for name in _OF_VIDEO]
-    columns += [("frame", pa.int32()), ("time_s", pa.float64()), ("track_id", pa.int32())]
+    columns: list[Any] = [(name, TEXT) for name in (*_OF_VIDEO, "camera")]
+    columns += [("frame", pa.int32()), ("time_s", pa.float64()), ("time", TIME)]
+    columns += [("track_id", pa.int32())]
     columns += [(name, pa.float32()) for name in (*_CORNERS, "score")]
+    columns += [("class", TEXT)]
     if embedding_dim:
         columns.append(("embedding", pa.binary(2 * embedding_dim)))
     return pa.schema(columns)
@@ -59,13 +69,17 @@ def track_table(
     tlbr = np.concatenate([frame.tracks.tlbr[order] for frame, order in each]).astype(np.float32)
     ids = np.concatenate([frame.tracks.track_id[order] for frame, order in each])
     scores = np.concatenate([frame.tracks.score[order] for frame, order in each])
+    time_s = np.repeat(np.array([frame.time_s for frame in frames], np.float64), counts)
     columns: dict[str, pa.Array] = {
-        "video_id": _repeated(video.video_id, len(ids)),
-        "video": _repeated(video.uri, len(ids)),
+        "video_id": repeated(video.video_id, len(ids)),
+        "video": repeated(video.uri, len(ids)),
+        "camera": repeated(video.camera, len(ids)),
         "frame": pa.array(np.repeat([frame.frame_index for frame in frames], counts), pa.int32()),
-        "time_s": pa.array(np.repeat([frame.time_s for frame in frames], counts), pa.float64()),
+        "time_s": pa.array(time_s),
+        "time": clock_times(video.start, time_s),
         "track_id": pa.array(ids.astype(np.int32)),
         "score": pa.array(scores.astype(np.float32)),
+        "class": repeated(PERSON, len(ids)),
     }
     for i, name in enumerate(_CORNERS):
         columns[name] = pa.array(np.ascontiguousarray(tlbr[:, i]))
@@ -74,10 +88,6 @@ def track_table(
         columns["embedding"] = binary_array(np.concatenate(vectors))
     schema = track_schema(embedding_dim)
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-
-
-def _repeated(text: str, count: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]))
 
 
 @dataclass(frozen=True)
@@ -189,14 +199,14 @@ def readable(table: pa.Table) -> pa.Table:
     if "video" not in table.column_names or not len(table):
         return table
     uri = str(table.column("video")[0].as_py())
-    return table.add_column(0, "name", _repeated(file_name(uri), len(table)))
+    return table.add_column(0, "name", repeated(file_name(uri), len(table)))
 
 
 def with_video(table: pa.Table, video: Video) -> pa.Table:
     """A table with the columns `name`, `video_id` and `video` in front, the same in every row."""
     values = {"name": file_name(video.uri), "video_id": video.video_id, "video": video.uri}
     for name, value in reversed(values.items()):
-        table = table.add_column(0, name, _repeated(value, len(table)))
+        table = table.add_column(0, name, repeated(value, len(table)))
     return table
 
 
@@ -212,7 +222,7 @@ def file_name(uri: str) -> str:
 def added_columns(schema: pa.Schema) -> tuple[str, ...]:
     """Columns that runs do not write; someone else added them."""
     known = track_schema(1).names
-    return tuple(name for name in schema.names if name not in known)
+    return tuple(field.name for field in schema if field.name not in known or not is_own(field))
 
 
 def replace_rows(
@@ -220,7 +230,8 @@ def replace_rows(
 ) -> Iterator[pa.Table]:
     """The rows of `tracks` by frame and id in the columns of a file of `tracks/`, in parts.
 
-    Times are interpolated between the frames of `table`. Columns that runs do not write are null.
+    Times are interpolated between the frames of `table`; camera and class are those of the row from
+    which a row comes. Columns that runs do not write are null.
 
     Args:
         table: All rows of the file; embeddings and added columns may be left out.
@@ -233,27 +244,32 @@ def replace_rows(
     """
     order = np.lexsort((tracks.track_id, tracks.frame))
     known, first = np.unique(table.column("frame").to_numpy(), return_index=True)
-    times = table.column("time_s").to_numpy()[first] if "time_s" in schema.names else None
+    seconds, start = seconds_and_start(table)
     of_video = {
         name: table.column(name)[0].as_py() if len(table) else None
         for name in _OF_VIDEO
         if name in schema.names
     }
-    wanted = schema_of_refined(schema)
+    names = [name for name in ("camera", "class") if name in table.column_names]
+    of_row = {name: table.column(name) for name in names}
+    wanted, added = schema_of_refined(schema), added_columns(schema)
     for low in range(0, len(order), ROW_GROUP_ROWS):
         rows = order[low : low + ROW_GROUP_ROWS]
         columns: dict[str, Any] = {"frame": tracks.frame[rows], "track_id": tracks.track_id[rows]}
         columns |= {name: tracks.tlbr[rows, i] for i, name in enumerate(_CORNERS)}
         columns["score"] = tracks.score[rows]
         columns |= {name: [value] * len(rows) for name, value in of_video.items()}
-        if times is not None:
-            columns["time_s"] = np.interp(tracks.frame[rows], known, times)
+        if seconds is not None:
+            columns["time_s"] = np.interp(tracks.frame[rows], known, seconds[first])
+            columns["time"] = clock_times(start, columns["time_s"])
+        source = pa.array(tracks.source[rows])
+        columns |= {name: of_row[name].take(source) for name in of_row}
         if embeddings is not None:
             columns["embedding"] = binary_array(embeddings[tracks.source[rows]])
         yield pa.Table.from_arrays(
             [
                 _cast(_as_array(columns[field.name]), field.type)
-                if field.name in columns
+                if field.name in columns and field.name not in added
                 else pa.nulls(len(rows), field.type)
                 for field in wanted
             ],
@@ -270,6 +286,8 @@ def schema_of_refined(schema: pa.Schema) -> pa.Schema:
 
 
 def _as_array(values: Any) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        return pa.concat_arrays(values.unify_dictionaries().chunks) if values.num_chunks else values
     return values if isinstance(values, pa.Array) else pa.array(values)
 
 
@@ -283,7 +301,9 @@ def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 def read_columns(file: pq.ParquetFile) -> pa.Table:
     """All rows of a file of `tracks/`, without embeddings and columns that others added."""
-    known = [name for name in track_schema().names if name in file.schema_arrow.names]
+    schema = file.schema_arrow
+    added = added_columns(schema)
+    known = [name for name in track_schema().names if name in schema.names and name not in added]
     return file.read(columns=known)
 
 

@@ -30,9 +30,10 @@ def read_tracks(out: str | os.PathLike[str]) -> pa.Table:
 
     Returns:
         Table, sorted by video and frame, with the columns `name` of the video's file, `video_id`,
-        `video` (its address), `frame` (from 0), `time_s`, `track_id` (from 1, unique in a video),
-        `x1`, `y1`, `x2`, `y2` in pixels and `score`; `embedding` (lists of float32) if the run
-        stored them. `.to_pandas()` converts it to a data frame.
+        `video` (its address), `camera`, `frame` (from 0), `time_s`, `time` (in UTC), `track_id`
+        (from 1, unique in a video), `x1`, `y1`, `x2`, `y2` in pixels, `score` and `class`;
+        `embedding` (lists of float32) if the run stored them. Runs of row formats before 4 have no
+        `camera`, `time` and `class`. `.to_pandas()` converts it to a data frame.
 
     Raises:
         ValueError: If no tracks are found.

@@ -25,6 +25,7 @@ from jde_ray.models.structures import TrackerState
 from jde_ray.pipelines.output.layout import CHECKPOINTS_PREFIX
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import Counts, Video, VideoInfo
+from jde_ray.pipelines.wall_clock import to_text
 
 _STATE = "state.npz"
 _FORMAT = 1
@@ -111,6 +112,8 @@ class Checkpoint:
         rates = (self.info.width, self.info.height, self.info.frames_per_second, self.seconds)
         if not all(isinstance(value, int | float) and value >= 0 for value in rates):
             raise ValueError(f"got {rates}, expected numbers from 0")
+        if not isinstance(self.info.start_us, int | None):
+            raise TypeError(f"start_us: got {self.info.start_us!r}, expected a number")
         keys = [key for part in self.parts for pair in part.items() for key in pair]
         if not all(isinstance(key, str) for key in keys):
             raise TypeError("parts: expected mappings of kind to key")
@@ -121,6 +124,8 @@ def belonging(video: Video, config_hash: str, outputs: Mapping[str, Any]) -> dic
     return {
         "video": video.uri,
         "version": video.version,
+        "camera": video.camera,
+        "start": to_text(video.start),
         "config_hash": config_hash,
         "outputs": {name: value for name, value in outputs.items() if name not in _WHATEVER},
     }

@@ -148,7 +148,9 @@ class RowWriter:
         if self._detections is None or not self._found:
             return
         has_motion = self._has_motion
-        table = detection_table(self._found, self._embedding_dim, has_motion=has_motion)
+        table = detection_table(
+            self._video, self._found, self._embedding_dim, has_motion=has_motion
+        )
         self._detections.append(table)
         self._found = []
 

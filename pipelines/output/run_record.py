@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -24,6 +24,7 @@ from jde_ray.pipelines.row_format import ROW_FORMAT
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
+from jde_ray.pipelines.wall_clock import from_text, to_text
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +172,8 @@ def _row(outcome: VideoOutcome) -> VideoRow:
         version=outcome.video.source_version,
         length_s=round(outcome.length_s, 3),
         partial=outcome.partial,
+        camera=outcome.video.camera,
+        start=to_text(outcome.video.start),
         **counts,
     )
 
@@ -187,6 +190,8 @@ def committed_outcome(store: ObjectStore, video: Video) -> VideoOutcome | None:
         counts = Counts(
             frames=row.frames, detections=row.detections, rows=row.rows, tracks=row.tracks
         )
+        if row.error is None:
+            video = replace(video, camera=row.camera, start=from_text(row.start))
         return VideoOutcome(video, counts, 0.0, length_s=row.length_s, partial=row.partial)
     if store.exists(error_key(video_id)):
         return VideoOutcome(video, Counts(), 0.0, known_failure(store, video_id))

@@ -34,6 +34,9 @@ class Summary:
         videos_failed: Videos that failed in this call, including sources without a video.
         videos_skipped: Videos that had tracks already.
         videos_failed_before: Videos not tried because they failed in an earlier call.
+        videos_without_camera: Tracked videos of the call, also by earlier calls, whose camera is
+            unknown: `camera` is null in their rows.
+        videos_without_start: The same for their start and `time`.
         videos_drawn: Videos drawn for `--save-video`, including those of earlier calls.
         videos_cropped: Videos whose tracks were cropped for `--save-crops`, likewise.
         damaged: Frames with missing data that the decoder concealed.
@@ -47,6 +50,7 @@ class Summary:
         others: One line per video in the folder that was not a source of this call.
         errors: `video`, `reason`, `detail` and `frame` of each video that failed in this call.
         changed: Skipped videos whose file has changed since it was tracked.
+        relabelled: Skipped videos whose rows keep another camera or start than this call states.
         redone: Ids of videos done by an interrupted run with `--overwrite`; the same command
             continues with the others.
         passes: Number of times that unfinished videos were planned.
@@ -62,6 +66,8 @@ class Summary:
     videos_failed: int
     videos_skipped: int
     videos_failed_before: int = 0
+    videos_without_camera: int = 0
+    videos_without_start: int = 0
     videos_drawn: int = 0
     videos_cropped: int = 0
     frames: int
@@ -78,6 +84,7 @@ class Summary:
     others: list[VideoRow] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    relabelled: list[str] = field(default_factory=list)
     redone: list[str] = field(default_factory=list)
     passes: int = 1
     on_ray: bool = True
@@ -130,6 +137,7 @@ def summarize(
         row = VideoRow(video_id=video.video_id, video="", status="skipped")
         rows.append(replace(work.known.get(video.video_id, row), video=video.uri))
     own = {row.video_id for row in rows}
+    tracked = [row for row in rows if row.error is None]
     others = [row for video_id, row in sorted(work.known.items()) if video_id not in own]
     seconds = {**seconds, "associate": sum(outcome.seconds for outcome in ended)}
     now = datetime.now(UTC)
@@ -148,6 +156,8 @@ def summarize(
         videos_failed=len(errors),
         videos_skipped=len(work.skipped),
         videos_failed_before=len(work.failed_before),
+        videos_without_camera=sum(row.camera is None for row in tracked),
+        videos_without_start=sum(row.start is None for row in tracked),
         videos_drawn=videos_drawn,
         videos_cropped=videos_cropped,
         frames=total.frames,
@@ -166,6 +176,7 @@ def summarize(
         others=others,
         errors=errors,
         changed=[video.uri for video in work.changed],
+        relabelled=[video.uri for video in work.relabelled],
         redone=sorted(work.redone | done) if is_redoing else [],
         passes=passes,
         on_ray=on_ray,

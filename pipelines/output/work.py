@@ -34,6 +34,7 @@ from jde_ray.pipelines.output.layout import (
 from jde_ray.pipelines.output.result_files import write_error
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
+from jde_ray.pipelines.wall_clock import to_text
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class VideoRow:
         version: Version that changes with the content of the video's file; empty if unknown.
         length_s: Time that the tracked frames cover, in seconds; 0 if not known.
         partial: Damage that ended the video, if its tracks end there (`--keep-partial`).
+        camera: Camera of the video; None if unknown.
+        start: When the recording began, ISO 8601 in UTC; None if unknown.
     """
 
     video_id: str
@@ -64,6 +67,8 @@ class VideoRow:
     version: str = ""
     length_s: float = 0.0
     partial: str = ""
+    camera: str | None = None
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Work:
         afresh: Ids of videos to track from frame 0 although they have checkpoints.
         known: Rows by id of all videos in the folder that have tracks.
         changed: Skipped videos whose file has changed since they were tracked.
+        relabelled: Skipped videos for which this call states another camera or start.
         redone: Ids of videos done by an interrupted run with `--overwrite` that this run continues.
     """
 
@@ -90,6 +96,7 @@ class Work:
     afresh: frozenset[str] = frozenset()
     known: dict[str, VideoRow] = field(default_factory=dict)
     changed: list[Video] = field(default_factory=list)
+    relabelled: list[Video] = field(default_factory=list)
     redone: frozenset[str] = frozenset()
 
 
@@ -161,6 +168,9 @@ def plan_work(
         afresh=frozenset(kept & (todo if overwrite else todo & errors)),
         known=known,
         changed=[video for video in work.skipped if _is_changed(video, known)],
+        relabelled=[
+            video for video in work.skipped if _is_relabelled(video, known[video.video_id])
+        ],
         redone=frozenset(redone),
     )
 
@@ -197,6 +207,13 @@ def known_failure(store: ObjectStore, video_id: str) -> VideoError:
 def _is_changed(video: Video, known: dict[str, VideoRow]) -> bool:
     before = known[video.video_id].version
     return bool(before and video.source_version) and before != video.source_version
+
+
+def _is_relabelled(video: Video, row: VideoRow) -> bool:
+    stated = {"camera": video.camera, "start": to_text(video.start)}
+    return not row.error and any(
+        value is not None and value != getattr(row, name) for name, value in stated.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -237,11 +254,13 @@ def _row_from(values: dict[str, Any]) -> VideoRow | None:
     """
     if values["status"] not in ("done", "skipped") or values["error"] is not None:
         return None
-    values = {"length_s": 0.0, "partial": "", **values}  # as earlier versions had none
+    later = {"length_s": 0.0, "partial": "", "camera": None, "start": None}
+    values = {**later, **values}  # earlier versions had none
     row = VideoRow(**{one.name: values[one.name] for one in fields(VideoRow)})
     for one in fields(VideoRow):
         wanted = {"int": int, "float": float}.get(str(one.type), str)
-        if one.name != "error" and type(getattr(row, one.name)) is not wanted:
+        is_unknown = getattr(row, one.name) is None and str(one.type) == "str | None"
+        if not is_unknown and type(getattr(row, one.name)) is not wanted:
             raise ValueError(f"{one.name}: got {getattr(row, one.name)!r}")
     return replace(row, status="skipped")
 
@@ -294,6 +313,8 @@ def read_row(store: ObjectStore, video_id: str, vid_stride: int | None = None) -
             rows=file.metadata.num_rows,
             version=facts.video_version,
             partial=facts.partial,
+            camera=facts.camera,
+            start=to_text(facts.start),
             length_s=round(facts.num_frames * stride / rate, 3) if rate > 0 else 0.0,
         )
     except (OSError, ValueError, KeyError, VideoError, pa.ArrowException) as error:

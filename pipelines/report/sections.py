@@ -207,9 +207,16 @@ def _video_line(one: Listed, name: str) -> str:
     )
     return (
         f'<tr><td title="{escape(row.video or row.video_id)}" data-v="{escape(row.video_id)}">'
-        f"{escape(name)}</td><td>{_pill(row)}</td>{cells}"
+        f"{escape(name)}{_recorded(row)}</td><td>{_pill(row)}</td>{cells}"
         f'<td class="error">{escape(row.error or row.partial)}</td></tr>'
     )
+
+
+def _recorded(row: VideoRow) -> str:
+    """Camera and start of a video, as far as they are known."""
+    start = "" if row.start is None else f"{row.start.partition('+')[0].replace('T', ' ')} UTC"
+    text = ", ".join(filter(None, (row.camera, start)))
+    return f'<br><span class="soft">{escape(text)}</span>' if text else ""
 
 
 def _names(listed: Sequence[Listed]) -> dict[str, str]:
@@ -255,7 +262,7 @@ def _plot(store: ObjectStore, one: Listed, name: str) -> str:
     read, parts = video.share
     sample = f"; from {read} of {parts} row groups" if video.is_sample else ""
     return (
-        f'<article class="card video"><h3>{escape(name)} {_pill(row)}</h3>'
+        f'<article class="card video"><h3>{escape(name)} {_pill(row)}{_recorded(row)}</h3>'
         f'<p class="soft place">{escape(row.video)} &middot; {video.width} x {video.height} '
         f'&middot; {named}</p><div class="plots">{picture}<figure class="time">{draw_people(video)}'
         f"<figcaption>people present; mean {video.people.mean():.1f}, at most {most}{sample}"

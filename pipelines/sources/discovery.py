@@ -10,10 +10,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from jde_ray.pipelines.config import SourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.sources.cameras import from_pattern, merged
 from jde_ray.pipelines.sources.passed_over import PassedOver, describe
 from jde_ray.pipelines.sources.search import Failure, Source, SourceSearch, list_sources
 from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.wall_clock import read_zone
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +31,8 @@ class Found(NamedTuple):
 Sources = Source | Iterable[Source] | Found
 
 
-def find_videos(sources: Sources) -> Found:
-    """Videos behind `sources`, sorted by URI, each once.
+def find_videos(sources: Sources, config: SourceConfig = SourceConfig()) -> Found:
+    """Videos behind `sources`, sorted by URI, each once, with camera and start as far as they say.
 
     A folder is searched recursively for files with a video suffix and for MOTChallenge sequences
     (`img1/` and `seqinfo.ini`, named by the sequence's folder). Other files, hidden ones, links to
@@ -38,21 +41,23 @@ def find_videos(sources: Sources) -> Found:
 
     Args:
         sources: One source or several, as typed. A `Found` is returned unchanged.
+        config: The pattern of addresses that tells camera and start, and the zone of the times.
 
     Raises:
-        RunError: If there is no video at all, a source is of a kind that cannot be read, or two
-            videos have one id.
+        RunError: If there is no video at all, a source is of a kind that cannot be read, two
+            videos have one id, the pattern fits no video, or a list says no time where it should.
     """
     if isinstance(sources, Found):
         return sources
     videos: dict[str, Video] = {}
     failures: dict[str, Failure] = {}
     passed_over: list[PassedOver] = []
-    search = SourceSearch()
+    search = SourceSearch(read_zone(config.timezone))
     for source in list_sources(sources):
         for item in search.expand(source):
             if isinstance(item, Video):
-                videos.setdefault(item.uri, item)
+                before = videos.get(item.uri)
+                videos[item.uri] = item if before is None else merged(before, item)
             elif isinstance(item, PassedOver):
                 passed_over.append(item)
             else:
@@ -63,7 +68,8 @@ def find_videos(sources: Sources) -> Found:
         details = [error.detail for _, error in failures.values()] or ["no source given"]
         more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
         raise RunError(f"no video found: {details[0]}{more}", ExitCode.REFUSED)
-    found = Found([videos[uri] for uri in sorted(videos)], [failures[u] for u in sorted(failures)])
+    named = from_pattern([videos[uri] for uri in sorted(videos)], config)
+    found = Found(named, [failures[uri] for uri in sorted(failures)])
     _check_ids([*found.videos, *(video for video, _ in found.failures)])
     return found
 

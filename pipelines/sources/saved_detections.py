@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 
+from jde_ray.pipelines.config import SourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.detections import SavedVideo
 from jde_ray.pipelines.formats.file_facts import FileFacts
@@ -21,6 +22,7 @@ from jde_ray.pipelines.formats.mot import sequence_rate
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.output.layout import DETECTIONS_PREFIX
+from jde_ray.pipelines.sources.cameras import from_pattern
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.sources.search import Source, list_sources
 from jde_ray.pipelines.storage.stores import open_store
@@ -45,6 +47,18 @@ def find_saved(sources: Source | Iterable[Source]) -> list[SavedVideo]:
     if not found:
         raise _refused("no source given")
     return [found[video_id] for video_id in sorted(found)]
+
+
+def from_addresses(saved: Sequence[SavedVideo], config: SourceConfig) -> list[SavedVideo]:
+    """The detections with the camera and the start that the addresses of their videos tell.
+
+    Others keep those that were saved with them.
+
+    Raises:
+        RunError: If there is a pattern, and it fits no video.
+    """
+    videos = from_pattern([one.video for one in saved], config)
+    return [replace(one, video=video) for one, video in zip(saved, videos, strict=True)]
 
 
 def _searched(source: str) -> list[SavedVideo]:
@@ -168,10 +182,10 @@ def _parquet(root: str, key: str) -> SavedVideo:
         metadata, has_motion = file.metadata, "camera_motion" in file.schema_arrow.names
         if "://" not in root:
             version = _version(os.path.join(root, key))
-    except (OSError, pa.ArrowException) as error:
+        facts = FileFacts.of(metadata)
+        video = facts.video
+    except (OSError, pa.ArrowException, ValueError, TypeError) as error:
         raise _refused(f"{root}/{key} is not a readable Parquet file ({error})") from error
-    facts = FileFacts.of(metadata)
-    video = facts.video
     if video is None:  # written by a version that did not store it
         name = sequence_name(Path(key).stem)
         video = Video(f"{root}/{key}", name)

@@ -7,17 +7,13 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
 from jde_ray.pipelines.formats.mot import sequence_rate
-from jde_ray.pipelines.output.layout import (
-    CROP_INDEX_PREFIX,
-    CROPS_PREFIX,
-    RUN_KEY,
-    TRACKS_PREFIX,
-    VIDEOS_PREFIX,
-)
+from jde_ray.pipelines.output import layout
+from jde_ray.pipelines.sources.cameras import from_entry
 from jde_ray.pipelines.sources.contents import refusal
 from jde_ray.pipelines.sources.lists import read_entries
 from jde_ray.pipelines.sources.passed_over import (
@@ -50,9 +46,14 @@ def list_sources(sources: Source | Iterable[Source]) -> list[str]:
 
 
 class SourceSearch:
-    """Expands sources into videos; lists may name each other, but none is read twice."""
+    """Expands sources into videos; lists may name each other, but none is read twice.
 
-    def __init__(self) -> None:
+    Args:
+        zone: Time zone of starts in lists that state none.
+    """
+
+    def __init__(self, zone: tzinfo = UTC) -> None:
+        self._zone = zone
         self._read: set[str] = set()
         self._open: list[str] = []  # lists that are being read, outermost first
         self._num_entries = 0
@@ -126,15 +127,16 @@ class SourceSearch:
         """
         untold: list[int] = []
         num_told, number = 0, 0
-        for number, entry in read_entries(path, is_nested=is_nested):
+        for entry in read_entries(path, is_nested=is_nested, zone=self._zone):
+            number = entry.number
             self._num_entries += 1
             if self._num_entries > _MOST_ENTRIES:
                 detail = f"{path}: more than {_MOST_ENTRIES} lines in all lists; the rest is left"
                 yield _failure(f"{path}:{number}", VideoError(Reason.UNSUPPORTED_FORMAT, detail))
                 break
-            source = _beside(path, entry)
+            source = _beside(path, entry.source)
             try:
-                for found in self.expand(source):
+                for found in from_entry(self.expand(source), entry):
                     if isinstance(found, tuple) and (
                         num_told == _MOST_FAILURES
                         or (is_nested and not os.path.lexists(source.removeprefix("@")))
@@ -224,7 +226,7 @@ def _folder(folder: Path, *, is_named: bool) -> list[Found]:
         found += _videos(here, videos, is_named=is_named and here == folder)
         kinds = Counter(kind for file in files if (kind := media_kind(file)))
         kinds[FOLDER_LINK] = sum((here / f).is_symlink() for f in folders)
-        if videos or RUN_KEY in files:  # images here are thumbnails, or belong to a run
+        if videos or layout.RUN_KEY in files:  # images here are thumbnails, or belong to a run
             del kinds[PICTURE]
         if any(kinds.values()):
             place = os.path.realpath(here)
@@ -250,10 +252,10 @@ def _drawn_videos(folder: Path) -> frozenset[str]:
     OUT may be below its own source, and its drawn videos are not recordings.
     """
     out = folder.parent
-    if f"{folder.name}/" != VIDEOS_PREFIX or not (out / RUN_KEY).is_file():
+    if f"{folder.name}/" != layout.VIDEOS_PREFIX or not (out / layout.RUN_KEY).is_file():
         return frozenset()
     try:
-        tracks = os.listdir(out / TRACKS_PREFIX)
+        tracks = os.listdir(out / layout.TRACKS_PREFIX)
     except OSError:
         return frozenset()
     return frozenset(f"{name.removesuffix('.parquet')}.mp4" for name in tracks)
@@ -261,10 +263,10 @@ def _drawn_videos(folder: Path) -> frozenset[str]:
 
 def _cropped_videos(folder: Path) -> frozenset[str]:
     """Names of folders here with a run's crops, of which there may be many: `crops` of its OUT."""
-    if f"{folder.name}/" != CROPS_PREFIX or not (folder.parent / RUN_KEY).is_file():
+    if f"{folder.name}/" != layout.CROPS_PREFIX or not (folder.parent / layout.RUN_KEY).is_file():
         return frozenset()
     try:
-        tables = os.listdir(folder.parent / CROP_INDEX_PREFIX)
+        tables = os.listdir(folder.parent / layout.CROP_INDEX_PREFIX)
     except OSError:
         return frozenset()
     return frozenset(name.removesuffix(".parquet") for name in tables)

@@ -228,7 +228,7 @@ class Attempts:
         self._tally.add(receipt)
 
     def _collect(self, shards: Sequence[Any], videos: dict[str, Video]) -> None:
-        """Collect the outcomes of the shards, with the run's own videos instead of their copies.
+        """Collect the outcomes of the shards, with the run's own texts and the containers' starts.
 
         All shards are called before the first is waited for, so that a store that is away delays
         them together.
@@ -242,8 +242,8 @@ class Attempts:
             self._uncuttable |= set(one.uncuttable)
             self._halted = self._halted or one.halted
         for outcome in (outcome for outcomes in ended for outcome in outcomes or ()):
-            video_id = outcome.video.video_id
-            self.outcomes[video_id] = replace(outcome, video=videos[video_id])
+            video = replace(videos[outcome.video.video_id], start=outcome.video.start)
+            self.outcomes[video.video_id] = replace(outcome, video=video)
 
     def _ask(self, shards: Sequence[Any], *methods: str) -> list[list[Any]]:
         """Call methods on all shards; returns answers per method, None for a lost shard."""

@@ -6,7 +6,14 @@ import os
 from collections.abc import Callable
 
 from jde_ray.models.tracking.registry import build_config
-from jde_ray.pipelines.config import Blur, Device, OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import (
+    Blur,
+    Device,
+    OutputConfig,
+    ResourceConfig,
+    SourceConfig,
+    TrackConfig,
+)
 from jde_ray.pipelines.detection.settings import detection_for
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.output.summary import Summary
@@ -25,6 +32,8 @@ def track(
     association: str = "jde",
     conf: float | None = None,
     max_frames: int | None = None,
+    source_pattern: str | None = None,
+    timezone: str = "UTC",
     device: Device = "auto",
     address: str = "local",
     save_video: bool = False,
@@ -49,6 +58,9 @@ def track(
         association: Tracking algorithm: `jde`, `sort`, `deepsort` or `bytetrack`.
         conf: Confidence threshold in [0, 1]; None for the association's own.
         max_frames: Frames to track in each video; None for all.
+        source_pattern: Where camera and start stand in the end of an address, such as
+            `{camera}/{start:%Y%m%dT%H%M%S}`; None: as lists and containers say.
+        timezone: Time zone of starts that state none, such as `Europe/Berlin`.
         device: Device that the network runs on; `auto` uses a GPU if there is one.
         address: Ray to run on: `local`, `auto` or `HOST:PORT`. A few frames are tracked without
             one, unless it is named here (`pipelines.tracking.small_work`).
@@ -74,6 +86,7 @@ def track(
         detection = detection_for(weights, size)
         config = TrackConfig(detection=detection, tracking=tracking, max_frames=max_frames)
         resources = ResourceConfig(device=device, address=address)
+        naming = SourceConfig(source_pattern=source_pattern, timezone=timezone)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     outputs = OutputConfig(
@@ -84,7 +97,7 @@ def track(
         save_embeddings=save_embeddings,
         save_detections=save_detections,
     )
-    found = find_videos(sources)
+    found = find_videos(sources, naming)
     is_here = is_small(found.videos, config, resources)
     return (reference.track if is_here else offline.track)(
         found,

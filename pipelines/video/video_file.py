@@ -41,6 +41,7 @@ from jde_ray.pipelines.video.containers import (
 )
 from jde_ray.pipelines.video.frame import Frame, RGBArray, check_size
 from jde_ray.pipelines.video.image_headers import check_packet
+from jde_ray.pipelines.video.recording_start import recording_start
 from jde_ray.pipelines.video.source_file import source_file
 from jde_ray.pipelines.video.stamps import Clock, Unseen
 
@@ -288,7 +289,8 @@ class _Decoding:
             sides = (frame.width, frame.height)
             width, height = sides[::-1] if self._orientation.is_transposed else sides
             rate, promised = self._opened.rate, promised_frames(self._opened)
-            self._info = VideoInfo(width, height, rate, promised)
+            began = recording_start(self._opened.container, self._opened.stream)
+            self._info = VideoInfo(width, height, rate, promised, began)
         return self._info
 
     def _convert(self, frame: Any, width: int, height: int, index: int) -> RGBArray:

@@ -190,6 +190,25 @@ def test_saved_detections_are_searched_once_and_handed_on(
     assert handed == [(["a"], "det.txt")]
 
 
+def test_a_pattern_that_is_wrong_or_fits_nothing_is_one_line(tmp_path: Path, capsys) -> None:
+    clip = tmp_path / "door" / "clip.mp4"
+    clip.parent.mkdir()
+    clip.write_bytes(b"no video, and nobody looks")
+    (tmp_path / "det").mkdir()
+    (tmp_path / "det" / "det.txt").write_text("1,-1,9,50,40,100,0.9,-1,-1,-1\n")
+    command = ["track", "--out", str(tmp_path / "out"), "--source-pattern"]
+    assert cli.run([*command, "{cam}/*", str(clip)]) == ExitCode.REFUSED
+    assert one_error(capsys).startswith("source-pattern: got the field {cam}, expected {camera}")
+    for source in ([str(clip)], ["--from-detections", str(tmp_path)]):
+        assert cli.run([*command, "{camera}/{start:%Y%m%d}", *source]) == ExitCode.REFUSED
+        said = one_error(capsys)
+        assert said.startswith(f"source-pattern: fits none of 1 videos; {tmp_path}")
+        assert said.endswith("does not fit '{camera}/{start:%Y%m%d}' as 'CAMERA/20240501' does")
+    assert cli.run([*command, "{camera}/*", str(clip), "--timezone", "Mars"]) == ExitCode.REFUSED
+    assert one_error(capsys).startswith("timezone: got 'Mars', expected a name such as")
+    assert not (tmp_path / "out").exists()
+
+
 def test_motion_that_is_asked_for_and_unknown_is_refused(tmp_path: Path, capsys) -> None:
     (tmp_path / "a" / "det").mkdir(parents=True)
     (tmp_path / "a" / "det" / "det.txt").write_text("1,-1,9,50,40,100,0.9,-1,-1,-1\n")

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -19,15 +20,16 @@ from jde_ray.pipelines.storage.local import LocalStore
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
-VIDEO = Video("/videos/a.mp4", "a")
+START = datetime(2024, 5, 1, 9, 30, 0, 250_001, UTC)
+VIDEO = Video("/videos/a.mp4", "a", camera="door", start=START)
 FILE = f"{VIDEO.video_id}.parquet"
 
 
-def run(out, frames, embeddings=True):
+def run(out, frames, embeddings=True, video=VIDEO):
     """OUT of a run over frames of (ids, x of each), with a gap where there is none."""
     store = open_store(str(out))
     outputs = OutputConfig(save_embeddings=embeddings)
-    writer = RowWriter(out / "rows", VIDEO, 4, outputs)
+    writer = RowWriter(out / "rows", video, 4, outputs)
     for frame, (ids, xs) in frames.items():
         x = np.array(xs, float)
         tlbr = np.stack([x, 0 * x, x + 10, 0 * x + 20], 1)
@@ -63,6 +65,10 @@ def test_the_new_file_has_the_columns_and_metadata_of_the_old_one(tmp_path):
     assert new.schema.equals(old.schema)
     assert new.column("time_s").to_numpy() == pytest.approx(np.arange(25) / 10)
     assert set(new.column("video").to_pylist()) == {VIDEO.uri}
+    assert set(new.column("camera").to_pylist()) == {"door"}
+    assert set(new.column("class").to_pylist()) == {"person"}
+    filled = [START + timedelta(seconds=frame / 10) for frame in range(25)]
+    assert new.column("time").to_pylist() == filled
     metadata = pq.read_metadata(tmp_path / "new" / "tracks" / FILE).metadata
     assert metadata[b"frames_per_second"] == b"10"
     seen = pq.read_schema(tmp_path / "new" / "tracks" / FILE).metadata
@@ -90,6 +96,31 @@ def test_columns_that_somebody_added_are_empty_and_named(tmp_path):
     assert new.schema.types == table.schema.types
     plain = run(tmp_path / "plain", walk())
     assert refine(plain, str(tmp_path / "other"), RefineConfig(interpolate=5))[0].emptied == ()
+
+
+def test_columns_of_our_names_but_another_kind_are_somebody_elses(tmp_path):
+    out = run(tmp_path / "run", walk())
+    path = out / "tracks" / FILE
+    table = pq.ParquetFile(path).read()
+    for name, values in (("time", ["noon"]), ("class", [7])):
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, pa.array(values * len(table)))
+    plain_camera = table.column("camera").cast(pa.string())
+    table = table.set_column(2, "camera", plain_camera)  # as pandas writes it
+    pq.write_table(table, path)
+    (done,) = refine(out, str(tmp_path / "new"), RefineConfig(interpolate=5))
+    assert done.emptied == ("time", "class")
+    new = pq.ParquetFile(tmp_path / "new" / "tracks" / FILE).read()
+    assert new.column("time").null_count == new.column("class").null_count == len(new) == 22
+    assert set(new.column("camera").to_pylist()) == {"door"}
+    assert new.schema.types == table.schema.types
+
+
+def test_a_start_that_is_not_known_stays_unknown(tmp_path):
+    out = run(tmp_path / "run", walk(), video=Video(VIDEO.uri, VIDEO.name))
+    refine(out, str(tmp_path / "new"), RefineConfig(interpolate=5, relink=LinkSettings()))
+    new = pq.ParquetFile(tmp_path / "new" / "tracks" / FILE).read()
+    assert new.column("time").null_count == new.column("camera").null_count == len(new) == 25
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "7", '{"config": 1}', "\0", '{"config": {}}'])

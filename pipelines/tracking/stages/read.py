@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_damage, read_saved
-from jde_ray.pipelines.structures import Decoded, DetectionChunk, Segment, Video, VideoInfo
+from jde_ray.pipelines.structures import Decoded, DetectionChunk, Segment, VideoInfo
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.motion_of_frames import with_motion
 from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def saved_to_row(segment: Segment, saved: SavedVideo) -> dict[str, Any]:
     """An input row of the dataset: a segment, and the place of its detections."""
-    frames = None if saved.frames is None else asdict(saved.frames)
+    frames = None if saved.frames is None else wire_format.video_to_dict(saved.frames)
     place = {"root": saved.root, "key": saved.key, "frames": json.dumps(frames)}
     return wire_format.segments_to_row([segment]) | place
 
@@ -33,7 +33,7 @@ def saved_to_row(segment: Segment, saved: SavedVideo) -> dict[str, Any]:
 def _saved_of(segment: Segment, table: pa.Table) -> SavedVideo:
     root, key, frames = (table.column(name)[0].as_py() for name in ("root", "key", "frames"))
     values = json.loads(frames)
-    beside = None if values is None else Video(**values)
+    beside = None if values is None else wire_format.video_from_dict(values)
     return SavedVideo(segment.video, root, key, frames=beside)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from jde_ray.pipelines.structures import (
 )
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.reorder_buffer import ReorderBuffer
+from jde_ray.pipelines.wall_clock import from_microseconds
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class VideoSession:
     ) -> None:
         self._replaces = replaces
         self.video, self.attempt = video, attempt
+        self._dated = video  # once its container was opened, with the start that it states
         self.outcome: VideoOutcome | None = None
         self.committing: Future[None] | None = None
         self._background = background
@@ -135,12 +137,17 @@ class VideoSession:
         try:
             self._tracker = self._new_tracker(checkpoint.info)
             self._tracker.set_state(checkpoint.tracker)
-            self._writer = self._new_writer(checkpoint.embedding_dim)
+            self._writer = self._new_writer(checkpoint.embedding_dim, checkpoint.info)
             self._writer.restore(
                 {kind: self._store.get(key) for kind, key in part.items()}
                 for part in checkpoint.parts
             )
-        except (AttributeError, LookupError, TypeError) as error:  # unexpected arrays or columns
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            TypeError,
+        ) as error:  # unexpected values
             text = f"checkpoint of {self.video.uri}: {type(error).__name__}: {error}"
             raise ValueError(text) from error
         self._counts, self._seconds = deepcopy(checkpoint.counts), checkpoint.seconds
@@ -226,7 +233,7 @@ class VideoSession:
         if self._tracker is None:
             self._tracker = self._new_tracker(info)
         if self._writer is None:
-            self._writer = self._new_writer(found.embeddings.shape[1])
+            self._writer = self._new_writer(found.embeddings.shape[1], info)
         embeddings = found.embeddings.astype(np.float32)
         tracks = self._tracker.update(
             found.tlbr, found.scores, embeddings, time_s=time_s, camera_motion=motion
@@ -253,10 +260,12 @@ class VideoSession:
     def _new_tracker(self, info: VideoInfo) -> JDETracker:
         return JDETracker(self._config.tracking, info.frames_per_second)
 
-    def _new_writer(self, embedding_dim: int) -> RowWriter:
+    def _new_writer(self, embedding_dim: int, info: VideoInfo) -> RowWriter:
+        if self.video.start is None and info.start_us is not None:
+            self._dated = replace(self.video, start=from_microseconds(info.start_us))
         return RowWriter(
             self._folder / "rows",
-            self.video,
+            self._dated,
             embedding_dim,
             self._outputs,
             has_motion=self._config.estimates_motion,
@@ -309,7 +318,7 @@ class VideoSession:
             self.fail(VideoError(Reason.EMPTY, "no frame could be decoded"))
             return
         partial = "" if damage is None else str(damage)
-        facts = facts_of_video(self.video, info, self._counts, partial)
+        facts = facts_of_video(self._dated, info, self._counts, partial)
         create = self._writer.seal({**facts, **self._metadata})
         self._writer = None
         if self._background is None:
@@ -330,7 +339,7 @@ class VideoSession:
             self._counts.drop("degenerate_box", self._tracker.num_degenerate)
         seconds = self._seconds + time.perf_counter() - self._since
         result = (error, self._length_s, partial)
-        self.outcome = VideoOutcome(self.video, self._counts, seconds, *result)
+        self.outcome = VideoOutcome(self._dated, self._counts, seconds, *result)
         self.close()
         if self._parts and error is not None:
             clear(self._store, self.video.video_id)

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import Detections
+from jde_ray.pipelines import wall_clock
 from jde_ray.pipelines.errors import error_from_dict, error_to_dict
 from jde_ray.pipelines.structures import (
     DetectionChunk,
@@ -56,7 +57,8 @@ Packed = dict[str, Any]  # flat arrays under their names, and "header", a JSON t
 
 def segments_to_row(segments: Sequence[Segment]) -> dict[str, str]:
     """An input row of the dataset: the segments that one task decodes."""
-    return {"segments": json.dumps([asdict(segment) for segment in segments])}
+    values = [asdict(segment) | {"video": video_to_dict(segment.video)} for segment in segments]
+    return {"segments": json.dumps(values)}
 
 
 def segments_from_table(table: pa.Table) -> list[Segment]:
@@ -66,8 +68,18 @@ def segments_from_table(table: pa.Table) -> list[Segment]:
 
 def _segment(values: dict[str, Any]) -> Segment:
     seek = values["seek"]
-    known = {"video": Video(**values["video"]), "seek": None if seek is None else Keyframe(**seek)}
-    return Segment(**values | known)
+    video = video_from_dict(values["video"])
+    return Segment(**values | {"video": video, "seek": None if seek is None else Keyframe(**seek)})
+
+
+def video_to_dict(video: Video) -> dict[str, Any]:
+    """A video in values of JSON."""
+    return asdict(video) | {"start": wall_clock.to_text(video.start)}
+
+
+def video_from_dict(values: dict[str, Any]) -> Video:
+    """Inverse of `video_to_dict`."""
+    return Video(**values | {"start": wall_clock.from_text(values["start"])})
 
 
 def _header(chunk: FrameChunk | DetectionChunk) -> dict[str, Any]:

@@ -80,6 +80,8 @@ TRACK_OPTIONS = {
     "--save-video",
     "--score-map",
     "--size",
+    "--source-pattern",
+    "--timezone",
     "--threads",
     "--track-buffer",
     "--vid-stride",
@@ -117,6 +119,8 @@ OTHER_VALUES = {
     "address": ("auto", "auto"),
     "s3_endpoint": ("http://localhost:9000", "http://localhost:9000"),
     "partition": ("2/3", "2/3"),
+    "source_pattern": ("cams/{camera}", "cams/{camera}"),
+    "timezone": ("Europe/Berlin", "Europe/Berlin"),
     "save_video": (True, True),
     "save_crops": (True, True),
     "crops_per_track": (5, 5),
@@ -141,6 +145,7 @@ def get(settings: Settings, flag: str) -> object:
         "resources": settings.resources,
         "outputs": settings.outputs,
         "console": settings.console,
+        "sources": settings.sources,
     }[section]
     return getattr(config, field)
 

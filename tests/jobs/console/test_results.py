@@ -54,6 +54,16 @@ def test_ten_thousand_videos_of_earlier_calls_are_no_ten_thousand_lines(capsys):
     assert "/v/4.mp4 and 895 more; --overwrite processes them again" in " ".join(out.split())
 
 
+def test_cameras_that_are_missing_or_others_than_asked_for_are_told(capsys):
+    known, unknown = rows(3, camera="door"), rows(2)
+    assert "camera" not in shown(capsys, videos=unknown)[0]  # nobody asked for any
+    assert "camera" not in shown(capsys, videos=known)[0]
+    out, _ = shown(capsys, videos=unknown, others=known, relabelled=["/v/a.mp4"])
+    text = " ".join(out.split())
+    assert "2 of 5 videos have no camera: v000, v001; --source-pattern or a list's column" in text
+    assert "1 done before keep another camera or start than this call states: /v/a.mp4;" in text
+
+
 def test_a_partial_video_is_one_in_the_table_and_has_a_line(capsys):
     damage = "truncated: the file ends too early (frame 100)"
     videos = rows(1, partial=damage, rows=9) + rows(1, "skipped", partial=damage, rows=9)

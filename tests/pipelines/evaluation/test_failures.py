@@ -19,6 +19,7 @@ from jde_ray.pipelines.evaluation.frame_sources import find_frames, frames_of, r
 from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.evaluation.tracks import score_pairing
 from jde_ray.pipelines.formats.detections import SavedFrame, detection_table
+from jde_ray.pipelines.structures import Video
 
 FRAMES = 30
 COLOURS = {1: (200, 40, 40), 2: (40, 200, 40)}  # RGB
@@ -199,12 +200,15 @@ def test_a_run_that_saved_its_detections_knows_the_motion_of_its_camera(tmp_path
     frames = [SavedFrame(n, n / 25, Detections.empty(0), motion + n) for n in range(3)]
     (tmp_path / "detections").mkdir()
     pq.write_table(
-        detection_table(frames, 0, has_motion=True), tmp_path / "detections" / "SEQ.parquet"
+        detection_table(Video("/x/SEQ", "SEQ"), frames, 0, has_motion=True),
+        tmp_path / "detections" / "SEQ.parquet",
     )
     found = saved_motion(tmp_path / "tracks" / "SEQ.parquet")
     assert list(found) == [0, 1, 2]
     np.testing.assert_array_equal(found[2], motion + 2)
-    pq.write_table(detection_table(frames, 0), tmp_path / "detections" / "SEQ.parquet")
+    pq.write_table(
+        detection_table(Video("/x/SEQ", "SEQ"), frames, 0), tmp_path / "detections" / "SEQ.parquet"
+    )
     assert saved_motion(tmp_path / "tracks" / "SEQ.parquet") == {}
     assert saved_motion(tmp_path / "tracks" / "OTHER.parquet") == {}
     assert saved_motion(tmp_path / "sort" / "SEQ.txt") == {}

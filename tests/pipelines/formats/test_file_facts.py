@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -30,7 +32,23 @@ def test_facts_are_read_as_they_were_written() -> None:
     assert facts.frames_per_second == pytest.approx(30000 / 1001, rel=1e-9)
     assert (facts.num_frames, facts.num_detections, facts.num_tracks) == (12, 34, 5)
     assert facts.video_version == VIDEO.source_version
+    assert (facts.camera, facts.start) == (None, None)
     assert stored(fact_of_detections(VIDEO)).video == VIDEO
+
+
+def test_camera_and_start_are_facts_of_files_without_rows_too() -> None:
+    start = datetime(2024, 5, 1, 9, 30, 0, 250_000, timezone(timedelta(hours=2)))
+    known = replace(VIDEO, camera="G\u00fcnters Tor", start=start)
+    metadata = facts_of_video(known, VideoInfo(64, 48, 25.0), Counts()) | fact_of_detections(known)
+    assert metadata["start"] == "2024-05-01T07:30:00.250000+00:00"
+    facts = stored(metadata)
+    assert (facts.camera, facts.start) == (known.camera, start)
+    assert facts.video is not None
+    assert (facts.video.camera, facts.video.start) == (known.camera, start)
+    assert facts.start is not None
+    assert facts.start.tzinfo is UTC
+    with pytest.raises(ValueError, match="tea"):
+        _ = stored({"start": "tea"}).start
 
 
 def test_what_a_file_of_a_former_version_lacks_has_a_default_or_is_missed() -> None:

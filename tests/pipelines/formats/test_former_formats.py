@@ -18,7 +18,7 @@ from fakes import Script
 
 from jde_ray.jobs.cli import run
 from jde_ray.models.tracking.postprocessing.evidence import LinkSettings
-from jde_ray.pipelines.config import OutputConfig, TrackConfig
+from jde_ray.pipelines.config import OutputConfig, SourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.detections import read_saved
 from jde_ray.pipelines.formats.tracks import read_tracks
@@ -28,7 +28,7 @@ from jde_ray.pipelines.output.work import Work, read_row
 from jde_ray.pipelines.refinement import RefineConfig, refine
 from jde_ray.pipelines.report.page import build_report
 from jde_ray.pipelines.row_format import ROW_FORMAT
-from jde_ray.pipelines.sources.saved_detections import find_saved
+from jde_ray.pipelines.sources.saved_detections import find_saved, from_addresses
 from jde_ray.pipelines.sources.saved_tracks import find_tracks
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
@@ -40,6 +40,11 @@ FORMATS = sorted(GOLDEN.glob("format_*"))
 ROWS, FRAMES, TRACKS = 94, 24, 6
 
 
+def number_of(out: Path) -> int:
+    number: int = json.loads((out / "run.json").read_text())["config"]["row_format"]
+    return number
+
+
 @pytest.fixture(params=FORMATS, ids=lambda path: path.name)
 def former(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     out = tmp_path / "former"
@@ -48,9 +53,7 @@ def former(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_there_is_one_of_every_former_format() -> None:
-    recorded = [
-        json.loads((path / "run.json").read_text())["config"]["row_format"] for path in FORMATS
-    ]
+    recorded = [number_of(path) for path in FORMATS]
     assert recorded == list(range(1, ROW_FORMAT))
 
 
@@ -66,6 +69,8 @@ def test_tracks_are_scored_and_refined(former: Path, tmp_path: Path) -> None:
     (done,) = refine(former, str(tmp_path / "refined"), config)
     assert (done.rows_before, done.tracks_before, done.emptied) == (ROWS, TRACKS, ())
     assert done.rows_after > ROWS
+    (refined,) = (tmp_path / "refined" / "tracks").iterdir()
+    assert pq.read_schema(refined).names == pq.read_schema(path).names
 
 
 def test_detections_are_what_a_run_sees(former: Path) -> None:
@@ -77,8 +82,13 @@ def test_detections_are_what_a_run_sees(former: Path) -> None:
     assert (info.width, info.height, info.frames_per_second) == (*fakes.SOURCE, 25.0)
     assert [one.frame for one in found] == list(range(FRAMES))
     assert found[3].found.embeddings.shape == (len(found[3].found), fakes.DIM)
-    assert config.camera_motion is saved.has_motion is False
-    assert found[3].camera_motion is None
+    has_motion = number_of(former) >= 3
+    assert config.camera_motion is saved.has_motion is has_motion
+    assert (found[3].camera_motion is not None) is has_motion
+    assert (saved.video.camera, saved.video.start) == (None, None)
+    (named,) = from_addresses([saved], SourceConfig(source_pattern="{camera}/clip"))
+    assert named.video.camera == Path(saved.video.uri).parent.name
+    assert named.video.video_id == saved.video.video_id
 
 
 def test_the_page_and_the_pictures_show_it(former: Path) -> None:
@@ -101,7 +111,7 @@ def test_the_page_and_the_pictures_show_it(former: Path) -> None:
 def test_no_run_goes_on_in_it(former: Path) -> None:
     Script(frames=FRAMES).write(former / "in", "clip")
     before = sorted(path for path in former.rglob("*") if path.is_file())
-    number = json.loads((former / "run.json").read_text())["config"]["row_format"]
+    number = number_of(former)
     with pytest.raises(
         RunError, match=rf"row format {number}, expected {ROW_FORMAT}\); its files"
     ) as refused:

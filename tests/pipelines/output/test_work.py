@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from contextlib import nullcontext, suppress
@@ -305,6 +306,35 @@ def test_a_file_that_has_changed_since_is_told_from_what_a_summary_or_its_tracks
         (tmp_path / "out" / "summary.json").unlink()
     track(tmp_path, overwrite=True)
     assert track(tmp_path).changed == []
+
+
+def test_another_camera_or_start_than_that_of_the_rows_is_told(tmp_path: Path) -> None:
+    fakes.archive(tmp_path / "in", a=Script(frames=9), b=Script(frames=9, seed=1, start_us=10**15))
+
+    def named(**columns: str) -> Summary:
+        rows = [columns, dict(zip(columns, ("",) * len(columns), strict=True))]
+        path = tmp_path / "list.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["source", *columns])
+            writer.writeheader()
+            writer.writerows(
+                row | {"source": f"in/{n}.mp4"} for n, row in zip("ab", rows, strict=True)
+            )
+        out = str(tmp_path / "out")
+        return reference.track([str(path)], out, fakes.CONFIG, components=fakes.COMPONENTS)
+
+    first = named(camera="door")
+    assert [(row.camera, row.start) for row in first.videos] == [
+        ("door", None),
+        (None, "2001-09-09T01:46:40+00:00"),
+    ]
+    assert (first.videos_without_camera, first.videos_without_start) == (1, 1)
+    a = str(tmp_path / "in" / "a.mp4")
+    for known_by in ("summary", "footer"):
+        assert named(camera="door").relabelled == named().relabelled == [], known_by
+        assert named(camera="gate").relabelled == named(start="2024-05-01").relabelled == [a]
+        (tmp_path / "out" / "summary.json").unlink()
+    assert [row.camera for row in named(camera="gate").videos] == ["door", None]
 
 
 def test_the_folder_is_added_up_over_all_calls(tmp_path: Path) -> None:

@@ -200,11 +200,26 @@ def test_what_comes_from_outside_is_text(tmp_path: Path) -> None:
     assert not any(name.startswith("on") for _, name, _ in page.attributes)
     assert "<script>alert(1)<&script>.mp4" in page.text  # the name, as text
     summary = replace(
-        summary, run_id="<i>", out="/x/</script><b>$title", errors=[{"reason": "<b>"}]
+        summary,
+        run_id="<i>",
+        out="/x/</script><b>$title",
+        errors=[{"reason": "<b>"}],
+        videos=[replace(row, camera="<b>door & gate") for row in summary.videos],
     )
     hostile = Page(build_report(store, summary))
     assert "</script><b>$title" in hostile.text
     assert "failed: <b>" in hostile.text
+    assert "<b>door & gate" in hostile.text
+
+
+def test_a_video_shows_its_camera_and_start_if_they_are_known(tmp_path: Path) -> None:
+    summary, store = run(tmp_path, a=Script(frames=9), b=Script(frames=9, start_us=10**15))
+    assert page_of(store).line("a.mp4")[0] == "a.mp4"
+    assert page_of(store).line("b.mp4")[0] == "b.mp42001-09-09 01:46:40 UTC"
+    rows = [replace(row, camera="gate") for row in summary.videos]
+    page = Page(build_report(store, replace(summary, videos=rows)))
+    assert page.line("a.mp4")[0] == "a.mp4gate"
+    assert page.text.count("gate, 2001-09-09 01:46:40 UTC") == 2  # in the table and at its charts
 
 
 def test_nothing_is_loaded_and_only_the_pages_own_script_runs(tmp_path: Path) -> None:

@@ -39,8 +39,13 @@ def products(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A list of two videos: of one the camera and start are known, of one its container's."""
     folder = tmp_path_factory.mktemp("in")
-    return fakes.archive(folder, a=Script(frames=43), b=Script(frames=12, seed=2))
+    b = Script(frames=12, seed=2, start_us=1_714_555_800_250_001)
+    fakes.archive(folder, a=Script(frames=43), b=b)
+    lines = ("source,camera,start", "a.mp4,north door,2024-05-01T09:30:00.5+02:00", "b.mp4,,")
+    (folder / "list.csv").write_text("\n".join(lines))
+    return folder / "list.csv"
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ import fakes
 import pytest
 from fakes import Script
 
-from jde_ray.pipelines.config import OutputConfig, ResourceConfig
+from jde_ray.pipelines.config import OutputConfig, ResourceConfig, SourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking import offline, reference
 from jde_ray.pipelines.tracking.offline import build
@@ -37,8 +38,10 @@ def products(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six videos, two of which fail."""
+    """Six videos, two of which fail; the containers of two say when they began."""
     scripts = {f"v{i}": Script(frames=20 + 13 * i, seed=i) for i in range(4)}
+    for name, start_us in (("v0", 1_714_555_800_000_000), ("v2", 1_714_555_800_250_001)):
+        scripts[name] = replace(scripts[name], start_us=start_us)
     scripts["cut"] = Script(seed=7, error_at=30)
     scripts["nan"] = Script(seed=8, nan_at=21)
     return fakes.archive(tmp_path_factory.mktemp("archive"), **scripts)
@@ -130,6 +133,30 @@ def test_long_videos_in_parts_give_the_plain_loops_bytes(
     assert products(tmp_path) == expected  # and no checkpoint is left
     assert summary.passes == 1
     assert summary.frames > 100
+
+
+def test_cameras_and_times_are_those_of_the_plain_loop(
+    ray_cluster: str, archive: Path, tmp_path: Path
+) -> None:
+    """By pattern and container, in parts and with checkpoints."""
+    resources = replace(SMALL, num_decoders=3, segment_frames=16, cut_bytes=0, checkpoint_frames=24)
+    given = {"components": fakes.COMPONENTS, "resources": resources, "outputs": OUTPUTS}
+    named = find_videos(str(archive), SourceConfig(source_pattern="{camera}/v*"))
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    reference.track(named, str(plain), fakes.CONFIG, **given)
+    summary = offline.track(named, str(out), fakes.CONFIG, **given)
+    assert products(out) == products(plain)
+    found = {row.video_id[:2]: (row.camera, row.start) for row in summary.videos if not row.error}
+    began = "2024-05-01T09:30:00+00:00"
+    assert found == {
+        "v0": (archive.name, began),
+        "v1": (archive.name, None),
+        "v2": (archive.name, "2024-05-01T09:30:00.250001+00:00"),
+        "v3": (archive.name, None),
+    }
+    again = offline.track(named, str(out), fakes.CONFIG, **given)
+    assert (again.videos_skipped, again.relabelled) == (4, [])
+    assert (again.videos_without_camera, again.videos_without_start) == (0, 2)
 
 
 @pytest.mark.parametrize("segment_frames", [16, 1500])

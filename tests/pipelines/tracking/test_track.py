@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fakes
 import pytest
+from fakes import Script
 
+from jde_ray.pipelines.config import SourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import offline, reference
 from jde_ray.pipelines.tracking import track as module
@@ -23,7 +28,7 @@ class Found(NamedTuple):
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the run was asked for."""
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(module, "find_videos", lambda sources: Found(sources, ()))
+    monkeypatch.setattr(module, "find_videos", lambda sources, naming: Found(sources, ()))
     monkeypatch.setattr(offline, "track", lambda *wanted, **options: calls.append(wanted))
     return calls
 
@@ -56,6 +61,19 @@ def test_small_work_needs_no_ray(
     assert not asked
 
 
+def test_cameras_and_times_are_those_of_the_command(
+    asked: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "find_videos", find_videos)
+    folder = fakes.archive(tmp_path / "door", **{"20240501T093000": Script()})
+    pattern = "{camera}/{start:%Y%m%dT%H%M%S}"
+    track(folder, tmp_path / "out", source_pattern=pattern, timezone="+02:00")
+    (video,) = asked[0][0].videos
+    assert (video.camera, video.start) == ("door", datetime(2024, 5, 1, 7, 30, tzinfo=UTC))
+    (named,) = find_videos(folder, SourceConfig(source_pattern=pattern, timezone="+02:00")).videos
+    assert (named.camera, named.start) == (video.camera, video.start)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -63,6 +81,8 @@ def test_small_work_needs_no_ray(
         ({"association": "best"}, "association: got 'best', expected"),
         ({"conf": 2.0}, "high_score|conf: got 2"),
         ({"device": "tpu"}, "device: got 'tpu', expected"),
+        ({"source_pattern": "{cam}"}, "source-pattern: got the field {cam}"),
+        ({"timezone": "Mars"}, "timezone: got 'Mars', expected"),
     ],
 )
 def test_wrong_settings_are_one_error(

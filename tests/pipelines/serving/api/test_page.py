@@ -141,13 +141,14 @@ def test_a_dropped_video_is_tracked_and_its_tracks_can_be_downloaded(
 
     rows = table.to_pylist()
     assert table.schema.names == [
-        "video", "frame", "time_s", "track_id", "x1", "y1", "x2", "y2", "score",
+        "video", "frame", "time_s", "track_id", "x1", "y1", "x2", "y2", "score", "class",
     ]  # fmt: skip
     assert len(rows) == len(lines) > 2 * RATE * SECONDS
     first, mot = rows[0], lines[0].split(",")
     assert (int(mot[0]), int(mot[1])) == (first["frame"] + 1, first["track_id"])
     assert float(mot[2]) == pytest.approx(first["x1"] + 1, abs=0.01)
     assert table["video"].unique().to_pylist() == ["street"]
+    assert table["class"].unique().to_pylist() == ["person"]
     _check_tracks(rows, truths)
 
 

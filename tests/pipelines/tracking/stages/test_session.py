@@ -22,7 +22,7 @@ from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import DetectionChunk, Segment, Verdict, Video, VideoInfo
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 
-VIDEO = Video("/archive/a.mp4", "a")
+VIDEO = Video("/archive/a.mp4", "a", camera="door")
 INFO = VideoInfo(*fakes.SOURCE, 25.0)
 OUTPUTS = OutputConfig(save_mot=True, save_embeddings=True, save_detections=True)
 
@@ -97,11 +97,13 @@ def test_a_session_restored_again_and_again_gives_the_same_bytes(
     """After every checkpoint a new session goes on; the last attempt's clutter is removed."""
     monkeypatch.setattr("jde_ray.pipelines.output.result_files.ROW_GROUP_ROWS", group_rows)
     config = replace(fakes.CONFIG, tracking=TrackingConfig(mode=mode))  # type: ignore[arg-type]
-    parts = chunks(tmp_path, frames=90)
+    parts = chunks(tmp_path, frames=90, start_us=1_714_555_800_250_001)
     first = session(tmp_path / "first", config)
     for part in parts:
         first.deliver(part)
     expected = files(tmp_path / "first")
+    table = pq.read_table(next(tmp_path.glob("first/tracks/*")))
+    assert table.column("time").null_count == table.column("camera").null_count == 0
     out, store = tmp_path / "out", open_store(str(tmp_path / "out"))
     own, tokens = session(out, config, checkpoints=Checkpointing("0", 14)), []
     for part in parts:
@@ -152,6 +154,7 @@ def test_metadata_is_that_of_the_video(tmp_path: Path) -> None:
     found = pq.read_metadata(next(tmp_path.glob("out/tracks/*"))).metadata
     expected = {"width": "192", "height": "128", "num_frames": "10", "frames_per_second": "25"}
     expected |= {"num_detections": "40", "num_tracks": "4", "video_version": ""}
+    expected["camera"] = "door"
     assert expected | {"model": "fake"} == {
         k.decode(): v.decode() for k, v in found.items() if k != b"ARROW:schema"
     }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -141,3 +142,15 @@ def test_a_segment_comes_back_equal() -> None:
     segment = Segment(Video("/a/ü.mp4", "ü", frames_per_second=12.5), 2)
     table = pa.Table.from_pylist([wire_format.segments_to_row([segment])])
     assert wire_format.segments_from_table(table) == [segment]
+
+
+def test_camera_and_start_come_back_equal() -> None:
+    start = datetime(2024, 5, 1, 9, 30, 0, 250_001, UTC)
+    video = Video("/a/b.mp4", "b", num_bytes=7, version="v", camera="T\u00fcr", start=start)
+    table = pa.Table.from_pylist([wire_format.segments_to_row([Segment(video)])])
+    (segment,) = wire_format.segments_from_table(table)
+    assert asdict(segment.video) == asdict(video)
+    info = VideoInfo(1920, 1080, 25.0, 9, 1_714_555_800_250_001)
+    table = wire_format.frames_to_table([replace(frames(), info=info)])
+    (chunk,), _ = wire_format.frames_from_table(table)
+    assert vars(chunk.info) == vars(info)

@@ -1,0 +1,65 @@
+"""Columns of `tracks/` and `detections/` that say which camera saw a row, when, and whom."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from jde_ray.pipelines.wall_clock import to_microseconds
+
+TEXT = pa.dictionary(pa.int32(), pa.string())
+TIME = pa.timestamp("us", tz="UTC")
+PERSON = "person"  # the one class that our networks know
+
+
+def repeated(text: str | None, count: int) -> pa.Array:
+    """A dictionary column with the same text, or null, in every row."""
+    if text is None:
+        return pa.DictionaryArray.from_arrays(
+            pa.nulls(count, pa.int32()), pa.array([], pa.string())
+        )
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]))
+
+
+def clock_times(start: datetime | int | None, time_s: NDArray[np.float64]) -> pa.Array:
+    """Wall-clock times in UTC, to the microsecond: the start and `time_s`; null without a start.
+
+    Args:
+        start: Start of the video, as a time or in microseconds since 1970.
+        time_s: `(n,)` seconds since the start.
+    """
+    if start is None:
+        return pa.nulls(len(time_s), TIME)
+    first = to_microseconds(start) if isinstance(start, datetime) else start
+    return pa.array(first + np.rint(time_s * 1e6).astype(np.int64)).view(TIME)
+
+
+def seconds_and_start(table: pa.Table) -> tuple[NDArray[np.float64] | None, int | None]:
+    """`(n,)` seconds of all rows since the video's start, and the start; None if not known.
+
+    Args:
+        table: Rows of one video with the columns `time_s` and `time`, or without them.
+
+    Returns:
+        Seconds, and microseconds since 1970.
+    """
+    seconds = table.column("time_s").to_numpy() if "time_s" in table.column_names else None
+    if "time" not in table.column_names or not len(table) or table.column("time").null_count:
+        return seconds, None
+    moments = table.column("time").cast(TIME, safe=False).cast(pa.int64()).to_numpy()
+    if seconds is None:
+        return (moments - moments[0]) / 1e6, int(moments[0])
+    return seconds, int(moments[0]) - round(float(seconds[0]) * 1e6)
+
+
+def is_own(field: pa.Field) -> bool:
+    """Whether a column of one of these names is of a kind that runs write, not someone else's."""
+    if field.name == "time":
+        return bool(pa.types.is_timestamp(field.type))
+    if field.name in ("camera", "class"):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return True
