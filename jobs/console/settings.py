@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jde_ray.jobs.console.options import Settings, Values, build_settings
+from jde_ray.models.jde import hub
 from jde_ray.pipelines.config import DetectionConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -46,6 +47,12 @@ def refuse_missing(values: Values) -> None:
         RunError: If the weights are neither a file nor a shipped model.
     """
     weights = str(values.get(("detection", "weights"), DetectionConfig().weights))
+    if hub.is_on_hub(weights):
+        try:
+            hub.parse(weights)
+        except ValueError as error:
+            raise RunError(str(error), ExitCode.REFUSED) from error
+        return
     folder = files("jde_ray.models.jde") / "pretrained"
     entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     suffix = ".safetensors"

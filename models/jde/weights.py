@@ -25,6 +25,7 @@ from jde_ray.models.jde.checkpoint import (
 )
 from jde_ray.models.jde.checkpoint import CheckpointError as CheckpointError  # for those who load
 from jde_ray.models.jde.config import PUBLISHED_ANCHORS, JDEConfig, published
+from jde_ray.models.jde.hub import fetch, is_on_hub
 from jde_ray.models.jde.importers import ImportReport, published_state, whole_darknet_state
 from jde_ray.models.jde.network import JDE
 
@@ -35,11 +36,13 @@ PICKLES = (PYTORCH, ".pth")  # suffixes of what torch.save wrote
 
 
 def resolve(weights: str | Path) -> Path:
-    """Path of a weight file, given its path or the name of a shipped model.
+    """Path of a weight file, given its path, the name of a shipped model, or an address of a hub.
 
     Raises:
-        CheckpointError: If neither exists, or the file is one for other programs.
+        CheckpointError: If none of them exists, or the file is one for other programs.
     """
+    if is_on_hub(weights):
+        return fetch(str(weights))
     path = Path(weights)
     if path.suffix.lower() == ".onnx" and path.is_file():
         raise CheckpointError(
