@@ -42,6 +42,8 @@ def export(
     The ONNX file takes letterboxed RGB images in [0, 1] and returns all boxes and scores before
     NMS, and one embedding map per stride; docs/export.md shows how to use it. Writing it needs two
     more packages: pip install -e '.\[onnx]'
+
+    Tracks, not weights, become files of other tools with jde convert.
     """
     if out.is_dir():
         raise RunError(f"out: {out} is a folder, expected a file", ExitCode.REFUSED)
