@@ -30,7 +30,7 @@ To = Annotated[
     typer.Option(
         metavar="FORMAT",
         show_default=False,
-        help="; ".join(f"{name}: {kind.help}" for name, kind in KINDS.items()) + ".",
+        help="\n\n".join(f"{name}: {kind.help}" for name, kind in KINDS.items()),
     ),
 ]
 Out = Annotated[

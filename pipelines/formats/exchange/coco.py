@@ -108,6 +108,7 @@ class _Writer:
                     "image_id": self.num_images,
                     "category_id": category,
                     "bbox": bbox[row],
+                    "segmentation": [],  # which some readers insist on
                     "area": area[row],
                     "iscrowd": 0,
                     "track_id": track_id[row],

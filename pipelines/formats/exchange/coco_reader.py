@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -21,6 +20,7 @@ from jde_ray.pipelines.formats.exchange.annotated import (
 
 _NUMBER = re.compile(r"(\d+)\D*\Z")
 _CVAT_FRAME = re.compile(r"frame_\d+\Z")  # CVAT's own names of frames, which count from 0
+_MOST_PIXELS, _MOST_FRAMES = 1e9, 2**31
 Entry = Mapping[str, Any]
 
 
@@ -47,7 +47,7 @@ def read_coco(path: Path, refuse: Refuse) -> list[AnnotatedVideo]:
     for entry in content.get("annotations", ()):
         found = _read_box(entry, images, refuse)
         if found is not None:
-            is_person = names.get(entry.get("category_id")) in people
+            is_person = names.get(_id(entry, "category_id")) in people
             boxes.setdefault(entry["image_id"], []).append(
                 (found, is_person, bool(entry.get("iscrowd")))
             )
@@ -91,22 +91,28 @@ def _names(content: Entry) -> dict[Any, str]:
     found = {}
     for entry in content.get("videos", ()):
         text = str(entry.get("name") or entry.get("file_name") or "")
-        found[entry.get("id")] = PurePosixPath(text.rstrip("/")).name
+        found[_id(entry, "id")] = PurePosixPath(text.rstrip("/")).name
     return found
 
 
 def _categories(content: Entry, path: Path) -> Sequence[Entry]:
     categories: Sequence[Entry] = content.get("categories", ())
-    if not all("id" in entry for entry in categories):
+    if any(_id(entry, "id") is None for entry in categories):
         raise ValueError(f"{path}: a category has no id")
     return categories
+
+
+def _id(entry: Entry, key: str) -> int | str | None:
+    """A number or name by which entries refer to each other; None for anything else."""
+    value = entry.get(key)
+    return value if isinstance(value, int | str) else None
 
 
 def _by_id(entries: Sequence[Entry], what: str, refuse: Refuse) -> dict[Any, Entry]:
     found: dict[Any, Entry] = {}
     for place, entry in enumerate(entries):
-        number = entry.get("id")
-        if not isinstance(number, int | str):
+        number = _id(entry, "id")
+        if number is None:
             refuse(what, f"number {place} has no id")
         elif number in found:
             refuse(what, f"got id {number} twice, expected each once")
@@ -120,7 +126,7 @@ def _of_videos(content: Entry, images: Mapping[Any, Entry]) -> dict[str, dict[An
     names = _names(content)
     found: dict[str, dict[Any, Entry]] = {name: {} for name in names.values()} or {"": {}}
     for number, entry in images.items():
-        name = names.get(entry.get("video_id"), "")
+        name = names.get(_id(entry, "video_id"), "")
         found.setdefault(name, {})[number] = entry
     return found
 
@@ -128,15 +134,15 @@ def _of_videos(content: Entry, images: Mapping[Any, Entry]) -> dict[str, dict[An
 def _read_box(entry: Entry, images: Mapping[Any, Entry], refuse: Refuse) -> Any:
     """Left, top, width, height and id of an annotation; None if it is wrong."""
     name = f"annotation {entry.get('id')}"
-    image = entry.get("image_id")
-    if not isinstance(image, int | str) or image not in images:
-        refuse("annotation", f"{name}: got image_id {image!r}, which no image has")
+    if _id(entry, "image_id") not in images:
+        got = _short(entry.get("image_id"))
+        refuse("annotation", f"{name}: got image_id {got}, which no image has")
         return None
     box = entry.get("bbox")
     if (
         not isinstance(box, list)
         or len(box) != 4
-        or not all(isinstance(v, int | float) and math.isfinite(v) for v in box)
+        or not all(map(_is_finite, box))
         or min(box[2:]) < 0
     ):
         refuse("box", f"{name}: got bbox {_short(box)}, expected left, top, width, height")
@@ -155,6 +161,11 @@ def _read_box(entry: Entry, images: Mapping[Any, Entry], refuse: Refuse) -> Any:
     return (*box, number)
 
 
+def _is_finite(value: Any) -> bool:
+    """Whether a value is a number of a size that a picture may have."""
+    return isinstance(value, int | float) and abs(value) < _MOST_PIXELS
+
+
 def _video(
     name: str,
     images: Mapping[Any, Entry],
@@ -165,8 +176,8 @@ def _video(
     pictures: list[tuple[Picture, Any]] = []
     for number, entry in images.items():
         if number in frames:
-            sides = [entry.get(side) for side in ("width", "height")]
-            width, height = (float(v) if isinstance(v, int | float) else 0.0 for v in sides)
+            sides: list[Any] = [entry.get(side) for side in ("width", "height")]
+            width, height = (float(v) if _is_finite(v) else 0.0 for v in sides)
             file = str(entry.get("file_name", ""))
             pictures.append((Picture(frames[number], file, width, height), number))
     pictures.sort(key=lambda one: one[0].frame)
@@ -190,12 +201,12 @@ def _frames(images: Mapping[Any, Entry], refuse: Refuse) -> dict[Any, int]:
     counts_from_0 = False
     for number, entry in images.items():
         given = next((entry[k] for k in ("frame_id", "frame_index") if k in entry), None)
-        if isinstance(given, int) and given >= 0:
+        if isinstance(given, int) and 0 <= given < _MOST_FRAMES:
             numbered[number] = given
             continue
         stem = PurePosixPath(str(entry.get("file_name", ""))).stem
         match = _NUMBER.search(stem)
-        if match is None:
+        if match is None or int(match[1]) >= _MOST_FRAMES:
             refuse("image", f"image {number}: got file_name {_short(stem)}, expected a number")
             continue
         from_names[number] = int(match[1])

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.pipelines.formats.file_facts import FileFacts
-from jde_ray.pipelines.formats.tracks import file_name, read_columns, read_scored_tracks
+from jde_ray.pipelines.formats.tracks import file_name, read_scored_tracks, track_schema
 
 PERSON = "person"
 PIXEL_DIGITS, SHARE_DIGITS, SCORE_DIGITS = 2, 6, 4
 FACTS = ("size", "rate", "frames", "time")  # what a format may need to know of a video
+_LATER = ("camera", "time", "class")  # columns that files of former row formats lack
 _KEYS = {"size": "width and height", "rate": "frames_per_second", "frames": "num_frames"}
 
 
@@ -150,7 +151,9 @@ def read_video_tracks(path: Path, name: str, stride: int, needs: tuple[str, ...]
     table, facts = None, FileFacts({})
     if path.suffix == ".parquet":
         file = pq.ParquetFile(path)
-        table, facts = read_columns(file), FileFacts.of(file.metadata)
+        names = dict.fromkeys((*track_schema().names, *_LATER))
+        table = file.read(columns=[name for name in names if name in file.schema_arrow.names])
+        facts = FileFacts.of(file.metadata)
     size, rate, num_frames = _facts(path, facts)
     order = np.lexsort((rows.track_id, rows.frame))
     times = _column(table, "time_s")
