@@ -11,7 +11,6 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -25,7 +24,7 @@ from jde_ray.pipelines.formats.exchange.video_tracks import (
     VideoTracks,
     read_video_tracks,
 )
-from jde_ray.pipelines.names import sequence_name
+from jde_ray.pipelines.names import plain_names
 from jde_ray.pipelines.parallel import for_each, in_turn
 from jde_ray.pipelines.processes import mark, sweep
 from jde_ray.pipelines.sources.saved_tracks import list_tracks, local_file, record_of, stride_of
@@ -145,24 +144,6 @@ def convert(
     if config.zipped:
         _put_zip(store, [name for item in items for name in item.also])
     return done
-
-
-def plain_names(ids: Sequence[str]) -> dict[str, str]:
-    """Names of videos without the hash of their id, and the whole id where two would be the same.
-
-    Names that differ in the case of letters only are the same on some disks.
-
-    >>> plain_names(["door-0123456789abcdef", "a-0123456789abcdef", "A-1123456789abcdef"])
-    ... # doctest: +NORMALIZE_WHITESPACE
-    {'door-0123456789abcdef': 'door', 'a-0123456789abcdef': 'a-0123456789abcdef',
-     'A-1123456789abcdef': 'A-1123456789abcdef'}
-    """
-    found = {own: sequence_name(own) for own in ids}
-    counts = Counter(name.casefold() for name in found.values())
-    found = {own: name if counts[name.casefold()] == 1 else own for own, name in found.items()}
-    # a name may look like the id of another video
-    counts = Counter(name.casefold() for name in found.values())
-    return {own: name if counts[name.casefold()] == 1 else own for own, name in found.items()}
 
 
 def _items(files: Sequence[str], config: ConvertConfig) -> list[_Item]:

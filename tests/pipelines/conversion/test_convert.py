@@ -14,12 +14,11 @@ import pytest
 from planted_out import ROWS, write_tracks
 
 from jde_ray.pipelines.conversion import convert as conversion
-from jde_ray.pipelines.conversion.convert import ConvertConfig, convert, plain_names
+from jde_ray.pipelines.conversion.convert import ConvertConfig, convert
 from jde_ray.pipelines.conversion.kinds import KINDS
 from jde_ray.pipelines.formats.exchange.annotated import raise_refusal
 from jde_ray.pipelines.formats.exchange.coco_reader import read_coco
 from jde_ray.pipelines.formats.exchange.video_tracks import FACTS
-from jde_ray.pipelines.names import make_id
 
 EVERY = pytest.mark.parametrize("to", KINDS)
 
@@ -55,17 +54,6 @@ def test_two_videos_of_one_name_do_not_overwrite_each_other(tmp_path: Path, to: 
     text = b"".join(files_of(tmp_path / to).values()).decode() + str(files_of(tmp_path / to).keys())
     assert first.stem in text
     assert second.stem in text
-
-
-def test_names_are_plain_unless_they_clash_even_in_case_or_with_an_id():
-    plain, other = make_id("door", "/a/door"), make_id("door", "/b/door")
-    assert plain_names([plain]) == {plain: "door"}
-    assert plain_names([plain, other]) == {plain: plain, other: other}
-    upper = make_id("Door", "/c/Door")
-    assert plain_names([plain, upper]) == {plain: plain, upper: upper}
-    third = make_id(plain, "/c/" + plain)  # a file that is called like an id
-    named = plain_names([plain, other, third])
-    assert len(set(named.values())) == 3
 
 
 @EVERY
