@@ -12,6 +12,7 @@ import numpy as np
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.pipelines.formats.exchange.annotated import (
+    MOST_PIXELS,
     AnnotatedVideo,
     Picture,
     Refuse,
@@ -20,7 +21,7 @@ from jde_ray.pipelines.formats.exchange.annotated import (
 
 _NUMBER = re.compile(r"(\d+)\D*\Z")
 _CVAT_FRAME = re.compile(r"frame_\d+\Z")  # CVAT's own names of frames, which count from 0
-_MOST_PIXELS, _MOST_FRAMES = 1e9, 2**31
+_MOST_FRAMES = 2**31
 Entry = Mapping[str, Any]
 
 
@@ -163,7 +164,7 @@ def _read_box(entry: Entry, images: Mapping[Any, Entry], refuse: Refuse) -> Any:
 
 def _is_finite(value: Any) -> bool:
     """Whether a value is a number of a size that a picture may have."""
-    return isinstance(value, int | float) and abs(value) < _MOST_PIXELS
+    return isinstance(value, int | float) and abs(value) < MOST_PIXELS
 
 
 def _video(

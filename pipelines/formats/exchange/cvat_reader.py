@@ -12,6 +12,7 @@ import numpy as np
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.pipelines.formats.exchange.annotated import (
+    MOST_PIXELS,
     AnnotatedVideo,
     Picture,
     Refuse,
@@ -47,7 +48,7 @@ def read_cvat(path: Path, refuse: Refuse) -> CvatVideo:
         ValueError: If it is not such a file, in one line.
     """
     reader = _Reader(path, refuse)
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate("utf-8")
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text
@@ -122,9 +123,9 @@ class _Reader:
         self._inside.pop()
         text, parent = self._texts.pop(tag, "").strip(), self._inside[-1:]
         if parent == ["original_size"] and tag in ("width", "height"):
-            try:
+            if text.isascii() and text.isdecimal() and len(text) < 10:
                 self._size[tag == "height"] = float(text)
-            except ValueError:
+            else:
                 self._refuse("size", f"got {tag} {text[:40]!r}, expected a number")
         elif tag == "source" and "track" not in self._inside:
             self.source = text
@@ -138,7 +139,7 @@ class _Reader:
 
     def _number(self, values: Mapping[str, str], name: str, where: str) -> int:
         text = values.get(name, "")
-        if text.isascii() and text.isdecimal() and int(text) < 2**63:
+        if text.isascii() and text.isdecimal() and len(text) < 11 and int(text) < 2**31:
             return int(text)
         self._refuse(name, f"{where}: got {name} {text[:40]!r}, expected a whole number from 0")
         return -1
@@ -149,9 +150,10 @@ class _Reader:
         frame = self._number(values, "frame", where)
         try:
             corners = tuple(float(values[name]) for name in _CORNERS)
+            angle = float(values.get("rotation", 0))
         except (KeyError, ValueError):
-            corners = (math.nan,)
-        if not all(map(math.isfinite, corners)) or float(values.get("rotation", 0) or 0):
+            corners, angle = (), math.nan
+        if angle or not all(abs(corner) < MOST_PIXELS for corner in corners):
             got = ", ".join(f"{name}={values.get(name)}" for name in (*_CORNERS, "rotation"))
             self._refuse("box", f"{where}, frame {frame}: got {got}, expected an upright box")
         elif frame >= 0:

@@ -50,7 +50,7 @@ def write(video: VideoTracks, choices: Choices) -> Mapping[str, bytes]:
 def finish(videos: Sequence[tuple[str, str]]) -> Mapping[str, bytes]:
     """`data.yaml`, which names the classes; pictures belong into `images/NAME/`."""
     names = "".join(f"  {number}: {name}\n" for number, name in enumerate(CLASSES))
-    return {"data.yaml": f"path: .\ntrain: images\nval: images\nnames:\n{names}".encode()}
+    return {"data.yaml": f"train: images\nval: images\nnames:\n{names}".encode()}
 
 
 def _number(video: VideoTracks, label: str) -> int:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import places
 import planted_out
 import pytest
 from planted_out import ROWS, write_tracks
@@ -19,7 +20,10 @@ from jde_ray.pipelines.conversion.kinds import KINDS
 from jde_ray.pipelines.formats.exchange.annotated import raise_refusal
 from jde_ray.pipelines.formats.exchange.coco_reader import read_coco
 from jde_ray.pipelines.formats.exchange.video_tracks import FACTS
+from jde_ray.pipelines.sources import saved_tracks
+from jde_ray.pipelines.storage.local import LocalStore
 
+FORMATS = sorted(places.GOLDEN.glob("format_*"))
 EVERY = pytest.mark.parametrize("to", KINDS)
 
 
@@ -209,6 +213,42 @@ def test_the_stride_of_the_run_counts(tmp_path: Path):
 def test_details_of_another_format_are_refused(details: Any, message: str):
     with pytest.raises(ValueError, match=message.replace("|", r"\|")):
         ConvertConfig(**details)
+
+
+@EVERY
+@pytest.mark.parametrize("former", FORMATS, ids=lambda path: path.name)
+def test_files_of_former_row_formats_are_converted(tmp_path: Path, to: str, former: Path):
+    (done,) = convert(str(former), str(tmp_path / to), ConvertConfig(to=to))
+    assert (done.name, done.num_rows, done.num_tracks) == ("clip", 94, 6)
+
+
+class Renamed(LocalStore):
+    """A folder that calls itself a bucket."""
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        super().__init__(folder)
+        self._own_uri = uri
+
+    @property
+    def uri(self) -> str:
+        return self._own_uri
+
+
+@EVERY
+def test_a_bucket_gets_what_a_folder_would(tmp_path: Path, to: str, monkeypatch):
+    def bucket(uri: str) -> Renamed:
+        return Renamed(tmp_path / uri.removeprefix("s3://bucket/"), uri)
+
+    write_tracks(tmp_path / "run", ROWS, num_frames=8)
+    with monkeypatch.context() as patch:
+        for module in (conversion, saved_tracks):
+            patch.setattr(module, "open_store", bucket)
+        config = ConvertConfig(to=to)
+        convert("s3://bucket/run", "s3://bucket/there", config)
+        write_tracks(tmp_path / "run", ROWS[:3], num_frames=4)
+        convert("s3://bucket/run", "s3://bucket/there", config)
+    there, here = files_of(tmp_path / "there"), run(tmp_path, to)
+    assert {**there, "convert.json": b""} == {**here, "convert.json": b""}
 
 
 @pytest.mark.ray

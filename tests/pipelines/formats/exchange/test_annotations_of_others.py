@@ -111,6 +111,26 @@ def test_other_xml_is_refused(tmp_path: Path, text: str, message: str):
         cvat(tmp_path, text)
 
 
+@settings(max_examples=150)
+@given(
+    place=st.integers(0, len(CVAT.encode()) - 1),
+    cut=st.integers(0, 40),
+    text=st.binary(max_size=6) | st.sampled_from([b"1e309", b"-1", b"nan", b"9" * 5000, b"</box>"]),
+)
+def test_any_damage_is_read_or_refused_in_one_line(
+    place: int, cut: int, text: bytes, tmp_path_factory: pytest.TempPathFactory
+):
+    whole = CVAT.encode()
+    path = tmp_path_factory.getbasetemp() / "any.xml"
+    path.write_bytes(whole[:place] + text + whole[place + cut :])
+    said: list[str] = []
+    try:
+        assert np.isfinite(read_cvat(path, raise_refusal("any.xml")).video.rows.tlbr).all()
+    except ValueError as error:
+        said.append(str(error))
+    assert all("any.xml" in one and "\n" not in one for one in said)
+
+
 def test_a_polygon_is_not_silently_left_out(tmp_path: Path):
     text = CVAT.replace("</track>", '<polygon frame="1" points="1,2;3,4"/></track>', 1)
     with pytest.raises(ValueError, match="track 0: got polygon, expected box"):

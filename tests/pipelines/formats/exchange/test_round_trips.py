@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -220,12 +221,14 @@ def test_csv_is_exact_with_any_text(uri: str, camera: str, tmp_path_factory):
     out = tmp_path_factory.mktemp("csv")
     rows = [(0, LARGEST_ID, np.float32(1 / 3), 2.0, 30.0, 40.0, 0.1)]
     extra = {
+        "time": pa.array([datetime(2026, 1, 2, 3, 4, 5, 678, UTC)], pa.timestamp("us", "UTC")),
         "camera": pa.array([camera]).dictionary_encode(),
         "class": pa.array([None], pa.string()),
     }
     path = write_tracks(out, rows, f"/v/{uri}", columns=extra)
     ((_, text),) = table.write(read_video_tracks(path, "x", 1, ()), Choices()).items()
     (row,) = csv.DictReader(io.StringIO(text.decode(), newline=""))
+    assert row["time"] == "2026-01-02 03:04:05.000678Z"
     assert (row["video"], row["camera"], row["class"]) == (f"/v/{uri}", camera, "")
     assert np.float32(row["x1"]) == np.float32(1 / 3)
     assert (int(row["track_id"]), float(row["time_s"])) == (LARGEST_ID, 0.0)
