@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from xml.parsers import expat
 
@@ -92,7 +93,7 @@ class _Reader:
         self._inside: list[str] = []
         self._tracks: list[_Track] = []
         self._size = [0.0, 0.0]
-        self._texts: dict[str, str] = {}
+        self._texts: list[str] = []  # of the elements in `_inside`
         self.source, self.is_cvat = "", False
         self._labels: set[str] = set()
 
@@ -103,7 +104,7 @@ class _Reader:
     def start(self, tag: str, values: Mapping[str, str]) -> None:
         """An element begins."""
         self._inside.append(tag)
-        self._texts[tag] = ""
+        self._texts.append("")
         if len(self._inside) == 1:
             self.is_cvat = tag == "annotations"
         elif tag == "image" and len(self._inside) == 2:
@@ -121,7 +122,7 @@ class _Reader:
     def end(self, tag: str) -> None:
         """An element ends."""
         self._inside.pop()
-        text, parent = self._texts.pop(tag, "").strip(), self._inside[-1:]
+        text, parent = self._texts.pop().strip(), self._inside[-1:]
         if parent == ["original_size"] and tag in ("width", "height"):
             if text.isascii() and text.isdecimal() and len(text) < 10:
                 self._size[tag == "height"] = float(text)
@@ -135,7 +136,7 @@ class _Reader:
     def text(self, data: str) -> None:
         """Text of the innermost element."""
         if self._inside[-1] in ("width", "height", "source", "name"):
-            self._texts[self._inside[-1]] += data
+            self._texts[-1] += data
 
     def _number(self, values: Mapping[str, str], name: str, where: str) -> int:
         text = values.get(name, "")
@@ -154,7 +155,8 @@ class _Reader:
         except (KeyError, ValueError):
             corners, angle = (), math.nan
         if angle or not all(abs(corner) < MOST_PIXELS for corner in corners):
-            got = ", ".join(f"{name}={values.get(name)}" for name in (*_CORNERS, "rotation"))
+            names = (*_CORNERS, "rotation")
+            got = ", ".join(f"{n}={' '.join(str(values.get(n)).split())[:20]}" for n in names)
             self._refuse("box", f"{where}, frame {frame}: got {got}, expected an upright box")
         elif frame >= 0:
             track.keys.append(_Key(frame, corners, values.get("outside") == "1"))
@@ -186,7 +188,7 @@ def _every_frame(track: _Track, refuse: Refuse) -> dict[int, tuple[float, ...]]:
     """Corners by frame: of the keyframes, and between two of them on straight lines."""
     seen: dict[int, tuple[float, ...]] = {}
     keys = sorted(track.keys, key=lambda key: key.frame)
-    for key, follows in zip(keys, [*keys[1:], None], strict=True):
+    for key, follows in zip_longest(keys, keys[1:]):
         if follows is not None and follows.frame == key.frame:
             refuse("box", f"track {track.track_id}: got two boxes in frame {key.frame}")
             continue

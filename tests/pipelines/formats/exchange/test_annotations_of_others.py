@@ -131,6 +131,11 @@ def test_any_damage_is_read_or_refused_in_one_line(
     assert all("any.xml" in one and "\n" not in one for one in said)
 
 
+def test_a_track_without_a_box_is_nobody(tmp_path: Path):
+    text = CVAT.replace("</annotations>", '<track id="2" label="person"></track></annotations>')
+    assert set(cvat(tmp_path, text).video.rows.track_id.tolist()) == {0, 1}
+
+
 def test_a_polygon_is_not_silently_left_out(tmp_path: Path):
     text = CVAT.replace("</track>", '<polygon frame="1" points="1,2;3,4"/></track>', 1)
     with pytest.raises(ValueError, match="track 0: got polygon, expected box"):
