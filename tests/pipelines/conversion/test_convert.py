@@ -9,9 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import fakes
 import places
 import planted_out
 import pytest
+from fakes import Script
 from planted_out import ROWS, write_tracks
 
 from jde_ray.pipelines.conversion import convert as conversion
@@ -20,8 +22,10 @@ from jde_ray.pipelines.conversion.kinds import KINDS
 from jde_ray.pipelines.formats.exchange.annotated import raise_refusal
 from jde_ray.pipelines.formats.exchange.coco_reader import read_coco
 from jde_ray.pipelines.formats.exchange.video_tracks import FACTS
+from jde_ray.pipelines.formats.tracks import read_tracks
 from jde_ray.pipelines.sources import saved_tracks
 from jde_ray.pipelines.storage.local import LocalStore
+from jde_ray.pipelines.tracking import reference
 
 FORMATS = sorted(places.GOLDEN.glob("format_*"))
 EVERY = pytest.mark.parametrize("to", KINDS)
@@ -220,6 +224,19 @@ def test_details_of_another_format_are_refused(details: Any, message: str):
 def test_files_of_former_row_formats_are_converted(tmp_path: Path, to: str, former: Path):
     (done,) = convert(str(former), str(tmp_path / to), ConvertConfig(to=to))
     assert (done.name, done.num_rows, done.num_tracks) == ("clip", 94, 6)
+
+
+def test_what_a_run_wrote_is_converted_as_it_is(tmp_path: Path):
+    fakes.archive(tmp_path / "in", cam=Script(frames=12))
+    reference.track(
+        [str(tmp_path / "in")], str(tmp_path / "run"), fakes.CONFIG, components=fakes.COMPONENTS
+    )
+    (path,) = (tmp_path / "run" / "tracks").iterdir()
+    rows = read_tracks(path)
+    for to in KINDS:
+        (done,) = convert(str(tmp_path / "run"), str(tmp_path / to), ConvertConfig(to=to))
+        assert (done.name, done.num_rows) == ("cam", len(rows))
+        assert done.uri == str(tmp_path / "in" / "cam.mp4")
 
 
 class Renamed(LocalStore):
