@@ -36,6 +36,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "refine",
         "Join, filter, fill and smooth the tracks of a finished run.",
     ),
+    "convert": (
+        "jde_ray.jobs.convert",
+        "convert",
+        "Write tracks as files of other tools: CVAT, COCO, YOLO, MOTChallenge, ...",
+    ),
     "tune": ("jde_ray.jobs.tune", "tune", "Find the best tracker settings on saved detections."),
     "demo": (
         "jde_ray.jobs.demo",
@@ -46,7 +51,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "export": (
         "jde_ray.jobs.export",
         "export",
-        "Write weights as safetensors, ONNX or a torch file.",
+        "Write a network's weights as safetensors, ONNX or a torch file.",
     ),
     "bench": ("jde_ray.jobs.bench.app", "app", "Measure speed and memory on this machine."),
     "doctor": (

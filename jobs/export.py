@@ -65,6 +65,8 @@ def export(
     more packages: pip install -e '.\[onnx]'. With --format openvino --int8 the network is quantised
     by some frames of the calibration sources, for twice to three times the speed on a CPU; that
     needs pip install -e '.\[int8]'.
+
+    Tracks, not weights, become files of other tools with jde convert.
     """
     _check(out, kind, half=half, int8=int8, calibration=calibration)
     from jde_ray.models.jde import export as onnx_file

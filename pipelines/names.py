@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 MOST_NAME_BYTES = 200  # file systems allow 255 for a name; hash and suffix need some of them
 HASH_DIGITS = 16  # among a million videos of one name, two share an id in 1 of 37 million archives
@@ -66,6 +67,23 @@ def sequence_name(video_id: str) -> str:
     ('MOT16-11', 'MOT16-11')
     """
     return _HASH.sub("", video_id)
+
+
+def plain_names(ids: Collection[str]) -> dict[str, str]:
+    """Names of videos without the hash of their id, and the whole id where that is not unique.
+
+    Names that differ in the case of letters only are the same on some disks; a name may also look
+    like the id of another video.
+
+    >>> plain_names(["door-0123456789abcdef", "hall-0123456789abcdef"]).values()
+    dict_values(['door', 'hall'])
+    >>> plain_names(["a-0123456789abcdef", "A-1123456789abcdef"]).values()
+    dict_values(['a-0123456789abcdef', 'A-1123456789abcdef'])
+    """
+    found = {own: sequence_name(own) for own in ids}
+    counts = Counter(name.casefold() for name in found.values())
+    counts.update(own.casefold() for own, name in found.items() if own != name)
+    return {own: name if counts[name.casefold()] == 1 else own for own, name in found.items()}
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:

@@ -44,15 +44,12 @@ def for_each(
         ValueError: The first one that `work` raised, in that order.
         RunError: If there is no Ray at the address.
     """
+    if address is None and len(items) <= MOST_IN_PROCESS:
+        return [work(item) for item in in_turn(items)]
+    import ray
+
     report = _report.get()
     report(0, len(items))
-    if address is None and len(items) <= MOST_IN_PROCESS:
-        here: list[Result] = []
-        for item in items:
-            here.append(work(item))
-            report(len(here), len(items))
-        return here
-    import ray
 
     from jde_ray.pipelines.cluster import connected
 
@@ -69,6 +66,15 @@ def for_each(
             raise result
         done.append(result)
     return done
+
+
+def in_turn(items: Sequence[Item]) -> Iterator[Item]:
+    """The items one after the other, reported like those of `for_each`."""
+    report = _report.get()
+    for done, item in enumerate(items):
+        report(done, len(items))
+        yield item
+    report(len(items), len(items))
 
 
 def _attempt(work: Callable[[Item], Result], item: Item) -> Result | ValueError:

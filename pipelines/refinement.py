@@ -44,7 +44,7 @@ from jde_ray.pipelines.formats.tracks import (
 from jde_ray.pipelines.output.layout import REFINED_PREFIX, RUN_KEY, TRACKS_PREFIX
 from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.parallel import for_each
-from jde_ray.pipelines.sources.saved_tracks import list_tracks, local_file
+from jde_ray.pipelines.sources.saved_tracks import list_tracks, local_file, record_of, stride_of
 from jde_ray.pipelines.storage.base import Body, ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
 
@@ -165,15 +165,12 @@ def refine(
     """
     source = str(source)
     files = list_tracks(source)
-    record = _source_record(source)
+    record = record_of(source)
     store = open_store(out)
     if _is_in(f"{store.uri}/{TRACKS_PREFIX}", files[0]):
         raise ValueError(f"out: {out} is where the tracks are; choose another folder")
     _begin(store, record, source, config)
-    stride = record.get("config", {}).get("vid_stride", 1)
-    if not isinstance(stride, int) or stride < 1:
-        raise ValueError(f"run.json: vid_stride: got {stride!r}, expected a number from 1")
-    work = partial(_refine_file, out=store.uri, config=config, stride=stride)
+    work = partial(_refine_file, out=store.uri, config=config, stride=stride_of(record))
     return for_each(work, files, address)
 
 
@@ -199,26 +196,6 @@ def _is_in(folder: str, file: str) -> bool:
     if "://" in folder or "://" in file:
         return file.startswith(folder)
     return Path(file).resolve().parent == Path(folder).resolve()
-
-
-def _source_record(source: str) -> dict[str, Any]:
-    """`run.json` of the run that wrote the tracks, empty if there is none."""
-    places = [source]
-    if "://" not in source:
-        folders = (Path(source), Path(source).parent, Path(source).parent.parent)
-        places = [str(folder) for folder in folders if (folder / RUN_KEY).is_file()]
-    for place in places:
-        store = open_store(place)
-        if not store.exists(RUN_KEY):
-            continue
-        try:
-            return parse_record(store.get(RUN_KEY))
-        except ValueError as error:
-            raise ValueError(
-                f"{place}/{RUN_KEY} cannot be read ({error}); put back the one that the"
-                " run wrote, or refine its tracks/ from a folder without it"
-            ) from error
-    return {}
 
 
 def _begin(store: ObjectStore, record: dict[str, Any], source: str, config: RefineConfig) -> None:

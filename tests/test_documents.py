@@ -36,6 +36,7 @@ SYSTEM = {
     "curl",
     "docker",
     "export",
+    "ffmpeg",
     "git",
     "jq",
     "mkdir",

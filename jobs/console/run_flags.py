@@ -210,7 +210,7 @@ FLAGS: dict[str, Flag] = {
         config=OutputConfig,
         field="save_mot",
         panel=_OUTPUT,
-        text="Write MOTChallenge text files.",
+        text="Write MOTChallenge text, named after the videos.",
     ),
     "save_embeddings": Flag(
         config=OutputConfig,

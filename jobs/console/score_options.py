@@ -22,7 +22,8 @@ Truth = Annotated[
         metavar="GT",
         show_default=False,
         help="Ground truth: a MOTChallenge tree (NAME/gt/gt.txt), NAME.gt.txt files, Parquet files "
-        "like those in tracks/, or one file.",
+        "like those in tracks/, CVAT for video (NAME.xml), COCO with track ids (NAME.coco.json), "
+        "or one file.",
     ),
 ]
 Json = Annotated[

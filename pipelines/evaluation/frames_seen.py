@@ -5,6 +5,7 @@ Evaluation uses only these frames, so that people in the others do not count as 
 
 from __future__ import annotations
 
+import glob
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import IntArray
 from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.mot import GroundTruth
+from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.output.layout import RUN_KEY, tracks_key
 
 
@@ -97,7 +99,11 @@ def limited(number: int | None, stride: int, most: int | None) -> FramesSeen | N
 def _number_of(path: Path, out: Path, most: int | None) -> int | None:
     if most is None:
         return None
-    for file in (path, out / tracks_key(path.stem)):
+    ids = [path.stem]
+    if path.suffix == ".txt":  # text that has the plain name of its video
+        beside = (out / tracks_key(path.stem)).parent.glob(f"{glob.escape(path.stem)}-*.parquet")
+        ids += [file.stem for file in beside if sequence_name(file.stem) == path.stem]
+    for file in (path, *(out / tracks_key(own) for own in ids)):
         if file.suffix == ".parquet" and file.is_file():
             try:
                 return FileFacts.of(pq.read_metadata(file)).num_frames

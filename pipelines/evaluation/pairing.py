@@ -80,13 +80,13 @@ def pair(predictions: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list
         ValueError: If `gt` is missing, is one file for several sequences, or has two files for one
             sequence.
     """
-    if gt.is_file():
+    if not gt.is_dir() and not gt.is_file():
+        raise ValueError(f"gt: {gt} is neither a folder nor a file")
+    truths = find_truths(gt)
+    if gt.is_file() and len(truths) < 2:
         if len(predictions) > 1:
             raise ValueError(f"gt: {gt} is one sequence, beside tracks of {len(predictions)}")
         return [Pairing(name, path, gt) for name, path in predictions.items()], []
-    if not gt.is_dir():
-        raise ValueError(f"gt: {gt} is neither a folder nor a file")
-    truths = find_truths(gt)
     named = by_all_names(truths)
     pairings: list[Pairing] = []
     owners: dict[Path, Path] = {}
@@ -132,8 +132,9 @@ def pair_all(
     if missing and not skip_missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(
-            f"gt: no {missing[0]}/gt/gt.txt, {missing[0]}.gt.txt or {missing[0]}.parquet below "
-            f"{gt}{more}; --skip-missing leaves out sequences without ground truth"
+            f"gt: no {missing[0]}/gt/gt.txt, {missing[0]}.gt.txt, {missing[0]}.parquet, "
+            f"{missing[0]}.xml or {missing[0]}.coco.json below {gt}{more}; "
+            "--skip-missing leaves out sequences without ground truth"
         )
     found = [pairing for pairing in pairings if pairing.truth is not None]
     if not found:

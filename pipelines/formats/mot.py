@@ -154,13 +154,15 @@ def _runs(values: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     return found, first, np.append(first[1:], len(values))
 
 
-def format_results(rows: BoxRows, scores: FloatArray) -> str:
+def format_results(rows: BoxRows, scores: FloatArray | None) -> str:
     """Lines `frame,id,left,top,width,height,score,-1,-1,-1`, sorted by frame and id.
 
     Args:
         rows: Boxes of the tracks.
-        scores: `(n,)` scores of the rows.
+        scores: `(n,)` scores of the rows; None for 1, as in the examples of MOTChallenge's server.
     """
+    if scores is None:
+        return _lines(rows, ["1,-1,-1,-1"] * len(rows))
     return _lines(rows, [f"{score:.4f},-1,-1,-1" for score in scores])
 
 

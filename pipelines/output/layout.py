@@ -5,7 +5,8 @@ summary.json                 result of the last call; summary-k-of-K.json of eac
 report.html                  page about the run
 tracks/<video_id>.parquet    rows of a video, which is committed once this object exists
 errors/<video_id>.json       why a video has no tracks
-detections/<video_id>.parquet, mot/<video_id>.txt, videos/<video_id>.mp4
+detections/<video_id>.parquet, mot/<video_id>.txt, videos/<video_id>.mp4; at the end of a run
+                             a text has its plain name: see `pipelines.output.text_names`
 crops/index/<video_id>.parquet
                              table of the pictures of a video's tracks, written after them
 crops/<video_id>/<track_id>/<frame>.jpg
@@ -17,7 +18,10 @@ checkpoints/<video_id>/      see `pipelines.output.checkpoints`
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from jde_ray.pipelines.config import OutputConfig
+from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.storage.base import ObjectStore
 
 RUN_KEY = "run.json"
@@ -57,7 +61,7 @@ def detections_key(video_id: str) -> str:
 
 
 def mot_key(video_id: str) -> str:
-    """Key of a video's MOTChallenge text."""
+    """Key of a video's MOTChallenge text while a run writes; later see `output.text_names`."""
     return _key(MOT_PREFIX, video_id)
 
 
@@ -108,22 +112,31 @@ def written_keys(video_id: str, outputs: OutputConfig) -> list[str]:
     return [*keys, REFINED_PREFIX + tracks_key(video_id)] if outputs.refine else keys
 
 
-def list_ids(store: ObjectStore, prefix: str) -> set[str]:
-    """Ids of the videos that have an object below one of this module's prefixes."""
+def list_ids(store: ObjectStore, prefix: str, start: str = "") -> set[str]:
+    """Ids of the videos that have an object below one of this module's prefixes.
+
+    Args:
+        store: OUT.
+        prefix: One of this module's prefixes.
+        start: Only ids that start with this.
+    """
     suffix = _SUFFIXES[prefix]
     return {
         key.removeprefix(prefix).removesuffix(suffix)
-        for key in store.list(prefix)
+        for key in store.list(prefix + start)
         if key.endswith(suffix)
     }
 
 
-def ids_with_results(store: ObjectStore) -> set[str]:
-    """Ids of the videos that have any object except checkpoints in the store."""
+def with_results(store: ObjectStore, video_ids: Collection[str]) -> set[str]:
+    """Those of the videos that have any object except checkpoints in the store.
+
+    A text with a plain name may be of any video of that name.
+    """
     found: set[str] = set()
     for prefix in _SUFFIXES:
         found |= list_ids(store, prefix)
-    return found
+    return {one for one in video_ids if one in found or sequence_name(one) in found}
 
 
 def _key(prefix: str, video_id: str) -> str:

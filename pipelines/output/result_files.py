@@ -28,6 +28,7 @@ from jde_ray.pipelines.output.layout import (
     result_keys,
     tracks_key,
 )
+from jde_ray.pipelines.output.text_names import plain_text_key
 from jde_ray.pipelines.storage.base import Body, ObjectStore
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
@@ -41,7 +42,8 @@ def remove_results(store: ObjectStore, video_id: str) -> None:
     Its tracks are removed first: if the process ends in between, the next run tracks the video
     again and replaces the remaining objects.
     """
-    for key in result_keys(video_id):
+    plain = plain_text_key(store, video_id)
+    for key in (*result_keys(video_id), *filter(None, [plain])):
         store.delete(key)
     for key in list(store.list(crops_prefix(video_id))):
         store.delete(key)

@@ -26,10 +26,10 @@ from jde_ray.pipelines.output.layout import (
     SUMMARY_PREFIX,
     TRACKS_PREFIX,
     error_key,
-    ids_with_results,
     list_ids,
     summary_key,
     tracks_key,
+    with_results,
 )
 from jde_ray.pipelines.output.result_files import write_error
 from jde_ray.pipelines.storage.base import ObjectStore
@@ -164,7 +164,7 @@ def plan_work(
     known = {video_id: row for video_id, row in known.items() if video_id not in mended}
     return replace(
         work,
-        stale=frozenset(todo & ids_with_results(store)),
+        stale=frozenset(with_results(store, todo)),
         afresh=frozenset(kept & (todo if overwrite else todo & errors)),
         known=known,
         changed=[video for video in work.skipped if _is_changed(video, known)],

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from jde_ray.pipelines.names import safe_name, sequence_name
-from jde_ray.pipelines.output.layout import TRACKS_PREFIX
+from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
+from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.storage.stores import open_store
 
 
@@ -106,6 +108,46 @@ def list_tracks(source: str) -> list[str]:
     if not keys:
         raise ValueError(f"tracks: no Parquet file and no MOT text file in {source}")
     return [f"{store.uri}/{key}" for key in keys]
+
+
+def record_of(source: str) -> dict[str, Any]:
+    """`run.json` of the run that wrote the tracks in a place, empty if there is none.
+
+    Args:
+        source: As for `list_tracks`.
+
+    Raises:
+        ValueError: If it cannot be read, in one line.
+        OSError: If the store does not answer.
+    """
+    places = [source]
+    if "://" not in source:
+        folders = (Path(source), Path(source).parent, Path(source).parent.parent)
+        places = [str(folder) for folder in folders if (folder / RUN_KEY).is_file()]
+    for place in places:
+        store = open_store(place)
+        if not store.exists(RUN_KEY):
+            continue
+        try:
+            return parse_record(store.get(RUN_KEY))
+        except ValueError as error:
+            raise ValueError(
+                f"{place}/{RUN_KEY} cannot be read ({error}); put back the one that the"
+                " run wrote, or take its tracks/ from a folder without it"
+            ) from error
+    return {}
+
+
+def stride_of(record: dict[str, Any]) -> int:
+    """Every how many-th frame a run processed, by its `run.json`; 1 if there is none.
+
+    Raises:
+        ValueError: If the number is wrong.
+    """
+    stride = record.get("config", {}).get("vid_stride", 1)
+    if not isinstance(stride, int) or stride < 1:
+        raise ValueError(f"run.json: vid_stride: got {stride!r}, expected a number from 1")
+    return stride
 
 
 @contextmanager

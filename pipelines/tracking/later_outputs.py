@@ -27,16 +27,15 @@ from jde_ray.pipelines.formats.tracks import TrackRows, has_embeddings, read_col
 from jde_ray.pipelines.output.layout import (
     CROP_INDEX_PREFIX,
     DETECTIONS_PREFIX,
-    MOT_PREFIX,
     TRACKS_PREFIX,
     VIDEOS_PREFIX,
     crop_index_key,
     detections_key,
-    mot_key,
     tracks_key,
     video_key,
 )
 from jde_ray.pipelines.output.picture_record import record_pictures
+from jde_ray.pipelines.output.text_names import lacking_text, write_text
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
@@ -121,16 +120,8 @@ def write_missing(store: ObjectStore, videos: Sequence[Video], outputs: OutputCo
     """Write the text of videos that were committed without it, if it is wanted now."""
     if not outputs.save_mot:
         return
-    committed, written = set(store.list(TRACKS_PREFIX)), set(store.list(MOT_PREFIX))
-    for video in videos:
-        key, text_key = tracks_key(video.video_id), mot_key(video.video_id)
-        if key in committed and text_key not in written:
-            try:
-                table = open_parquet(store, key).read()
-            except pa.ArrowException as error:  # the end of the run reports it
-                logger.info("%s cannot be read: %s", key, error)
-                continue
-            store.put(text_key, TrackRows.from_table(table).to_mot().encode())
+    for video_id in lacking_text(store, [video.video_id for video in videos]):
+        write_text(store, video_id)
 
 
 def missing(store: ObjectStore, videos: Sequence[Video], outputs: OutputConfig) -> list[Video]:

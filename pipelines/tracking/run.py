@@ -18,6 +18,7 @@ from jde_ray.pipelines.errors import ExitCode
 from jde_ray.pipelines.output.picture_record import check_pictures
 from jde_ray.pipelines.output.run_record import open_out, recorded_precision
 from jde_ray.pipelines.output.summary import Summary, put_summary, summarize
+from jde_ray.pipelines.output.text_names import name_texts
 from jde_ray.pipelines.output.work import accept, plan_work
 from jde_ray.pipelines.report.page import write_report
 from jde_ray.pipelines.sources.discovery import Sources, find_videos
@@ -198,8 +199,10 @@ class Run:
         )
 
     def finish(self) -> Summary:
-        """Write the summary; also the report, unless the run was interrupted."""
+        """Write the summary; unless the run was interrupted, also the report and names of texts."""
         attempts = self.attempts
+        if self._stopped is None:
+            name_texts(self.store)
         summary = summarize(
             self.store.uri,
             self.work,

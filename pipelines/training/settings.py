@@ -12,8 +12,10 @@ from jde_ray.pipelines.video.frame_numbers import follow
 
 Sampling = Literal["weights", "epoch", "pairs"]
 SAMPLINGS = ("weights", "epoch", "pairs")
-VIDEOS = ("sequence", "synthetic")  # kinds whose pictures are consecutive frames
-KINDS = ("sequence", "boxes", "backgrounds", "crops", "list", "frames", "synthetic")
+VIDEOS = ("sequence", "synthetic", "cvat")  # kinds whose pictures are consecutive frames
+KINDS = (
+    "sequence", "boxes", "backgrounds", "crops", "list", "frames", "synthetic", "coco", "cvat"
+)  # fmt: skip
 SCORES = ("ap", "tpr_at_far", "mota", "idf1")
 
 
@@ -167,8 +169,9 @@ class Source:
 
     Attributes:
         kind: `sequence` (MOT layout), `boxes`, `backgrounds`, `crops` (a folder `images/` and one
-            table), `list` (a `.train` file of the unified JDE format), `frames` (unlabelled) or
-            `synthetic` (rendered; then `path` is the number of scenes).
+            table), `list` (a `.train` file of the unified JDE format), `frames` (unlabelled),
+            `synthetic` (rendered; then `path` is the number of scenes), `coco` (a JSON file) or
+            `cvat` (an XML file of CVAT for video 1.1).
         path: Path below the data root.
         weight: Share of the images drawn, relative to the other sources.
         every: Take every n-th frame.
@@ -176,7 +179,7 @@ class Source:
         identities: Number of identities that the labels may use, numbered from 0; None for no
             limit. Declared numbers are kept (`with_unique_identities`).
         video: Whether neighbouring pictures are frames of a video, which `sampling: pairs`
-            requires. None means true for `sequence` and `synthetic` only.
+            requires. None means true for `sequence`, `synthetic` and `cvat` only.
         largest_gap: Largest distance in frames of two neighbours that form a pair; None for
             `every`. In a list the numbers in file names count, see
             `pipelines.video.frame_numbers.follow`.
@@ -207,9 +210,10 @@ class Source:
             raise ValueError(f"source {self.path}: got {got}, expected 0 or more")
         if self.video not in (None, True, False):
             raise ValueError(f"source {self.path}: got video {self.video!r}, expected true | false")
-        if self.video and self.kind not in (*VIDEOS, "list"):
+        may_be = (*VIDEOS, "list", "coco")
+        if self.video and self.kind not in may_be:
             got = f"got video of kind {self.kind}"
-            raise ValueError(f"source {self.path}: {got}, expected {' | '.join(VIDEOS)} | list")
+            raise ValueError(f"source {self.path}: {got}, expected {' | '.join(may_be)}")
         if self.largest_gap is not None and self.largest_gap < 1:
             got = f"largest_gap {self.largest_gap}"
             raise ValueError(f"source {self.path}: got {got}, expected 1 or more")

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jde_ray.pipelines.names import MOST_NAME_BYTES, listed, make_id, safe_name, sequence_name
+from jde_ray.pipelines.names import (
+    MOST_NAME_BYTES,
+    listed,
+    make_id,
+    plain_names,
+    safe_name,
+    sequence_name,
+)
 from jde_ray.pipelines.output.checkpoints import part_key
 from jde_ray.pipelines.output.layout import error_key, mot_key, tracks_key, video_key
 
@@ -87,3 +94,14 @@ def test_many_names_are_cut_in_messages():
     assert listed(["a", "b"]) == "a, b"
     assert listed([str(n) for n in range(9)]) == "0, 1, 2, 3, 4, 5, 6, 7, ..."
     assert listed(["a", "b", "c"], most=2) == "a, b, ..."
+
+
+def test_names_are_plain_unless_they_clash_even_in_case_or_with_an_id():
+    plain, other = make_id("door", "/a/door"), make_id("door", "/b/door")
+    assert plain_names([plain]) == {plain: "door"}
+    assert plain_names([plain, other]) == {plain: plain, other: other}
+    upper = make_id("Door", "/c/Door")
+    assert plain_names([plain, upper]) == {plain: plain, upper: upper}
+    third = make_id(plain, "/c/" + plain)  # a file that is called like an id
+    named = plain_names([plain, other, third])
+    assert len(set(named.values())) == 3

@@ -20,6 +20,7 @@ from jde_ray.pipelines.formats.label_files import (
 )
 from jde_ray.pipelines.formats.mot import DISTRACTORS
 from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.training.data.annotations import read_coco_source, read_cvat_source
 from jde_ray.pipelines.training.data.labelled_image import (
     Image,
     LabelledImage,
@@ -59,6 +60,10 @@ def read_source(
         images += render_scenes(int(source.path), group)
     elif source.kind == "frames":
         images += _read_video(path, source.every, group, longest_side, found)
+    elif source.kind == "coco":
+        images += read_coco_source(path, source, group, longest_side, found)
+    elif source.kind == "cvat":
+        images += read_cvat_source(path, source, group, longest_side, found)
     elif source.kind == "list":
         images += _read_list(root, source, group, longest_side, found)
     else:

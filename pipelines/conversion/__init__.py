@@ -1,0 +1,1 @@
+"""`jde convert`: the tracks of a run as files of other tools."""
