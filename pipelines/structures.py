@@ -154,6 +154,7 @@ class DetectionChunk:
     Attributes:
         detections: One value per frame, in the order of `frame_index`.
         num_capped: Detections dropped by `max_detections` in this chunk.
+        num_crops: Boxes of this chunk that the re-identification network looked at.
         error: Error of the decoder or the detector; then `detections` is empty.
     """
 
@@ -166,6 +167,7 @@ class DetectionChunk:
     is_last: bool
     detections: list[Detections]
     num_capped: int = 0
+    num_crops: int = 0
     error: VideoError | None = None
     num_damaged: int = 0
     decode_whole: bool = False
@@ -190,6 +192,7 @@ class Counts:
     frames: int = 0
     damaged: int = 0  # frames with missing data that the decoder concealed
     detections: int = 0
+    crops: int = 0  # detections that the re-identification network looked at
     rows: int = 0
     tracks: int = 0
     dropped: dict[str, int] = field(default_factory=dict)  # cause -> rows or detections
@@ -201,7 +204,7 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add the counts of another video."""
-        for name in ("frames", "damaged", "detections", "rows", "tracks"):
+        for name in ("frames", "damaged", "detections", "crops", "rows", "tracks"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for cause, number in other.dropped.items():
             self.drop(cause, number)

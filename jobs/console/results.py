@@ -161,6 +161,8 @@ def _totals(summary: Summary) -> list[str]:
         lines.append(f"{summary.videos_drawn} {kind} drawn, in {summary.out}/videos")
     if summary.damaged:
         lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")
+    if summary.crops:
+        lines.append(_second_look(summary))
     if summary.dropped:
         causes = (_CAUSES.get(cause, f"{{}} {cause}") for cause in summary.dropped)
         texts = (text.format(n) for text, n in zip(causes, summary.dropped.values(), strict=True))
@@ -177,6 +179,12 @@ def _totals(summary: Summary) -> list[str]:
             "--keep-partial --retry-errors keeps the tracks of damaged videos up to the damage"
         )
     return lines
+
+
+def _second_look(summary: Summary) -> str:
+    share = summary.crops / max(1, summary.detections)
+    each = summary.crops / max(1, summary.frames)
+    return f"second look: {summary.crops} crops, {each:.1f} a frame, {share:.0%} of the boxes"
 
 
 def _was_stopped(summary: Summary) -> bool:

@@ -44,10 +44,17 @@ FLAGS: dict[str, Flag] = {
         config=DetectionConfig,
         field="reid",
         panel=_NETWORK,
-        text="Re-identification network for a second look at every box: an ONNX file, or a YAML "
+        text="Re-identification network for a second look at people: an ONNX file, or a YAML "
         "file that declares one. Its vectors are used beside the weights' own.",
         metavar="FILE",
         default="none",
+    ),
+    "reid_mode": Flag(
+        config=DetectionConfig,
+        field="reid_mode",
+        panel=_NETWORK,
+        text="Which boxes it looks at: all, those of whom the boxes alone leave a doubt, or (with "
+        "--refine) a few of each finished track, read from the video again.",
     ),
     "size": Flag(
         config=DetectionConfig,

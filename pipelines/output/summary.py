@@ -36,6 +36,7 @@ class Summary:
         videos_failed_before: Videos not tried because they failed in an earlier call.
         videos_drawn: Videos drawn for `--save-video`, including those of earlier calls.
         damaged: Frames with missing data that the decoder concealed.
+        crops: Detections that the re-identification network looked at (`--reid`).
         dropped: Number of rows and detections left out, by cause.
         seconds: Wall-clock time of the run, and working time of decode, detect and associate, each
             summed over its workers.
@@ -64,6 +65,7 @@ class Summary:
     frames: int
     damaged: int
     detections: int
+    crops: int = 0
     rows: int
     tracks: int
     dropped: dict[str, int]
@@ -144,6 +146,7 @@ def summarize(
         frames=total.frames,
         damaged=total.damaged,
         detections=total.detections,
+        crops=total.crops,
         rows=total.rows,
         tracks=total.tracks,
         dropped=dict(sorted(total.dropped.items())),

@@ -48,6 +48,7 @@ TRACK_OPTIONS = {
     "--log-file",
     "--imgsz",
     "--reid",
+    "--reid-mode",
     "--rect",
     "--refine",
     "--no-rect",
@@ -87,6 +88,7 @@ TRACK_OPTIONS = {
 OTHER_VALUES = {
     "weights": ("other.safetensors", "other.safetensors"),
     "reid": ("reid.onnx", "reid.onnx"),
+    "reid_mode": ("needed", "needed"),
     "size": ("864x480", (864, 480)),
     "rect": (True, True),
     "compile": (True, True),
