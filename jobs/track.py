@@ -117,6 +117,8 @@ def track(
     same command to continue).
     """
     values = collect(flags, config)
+    if values.get(("outputs", "refine")):  # the refinement judges by appearance too
+        values = {("outputs", "save_embeddings"): True, **values}
     settings = build_settings(values)
     configure(settings.resources.s3_endpoint)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
@@ -124,8 +126,7 @@ def track(
         with Display(config=settings.console, messages=messages) as display:
             named = _one_of(sources, from_detections, frames)
             out = out or next_folder(named)
-            if settings.outputs.refine:
-                check_before_run(out)
+            check_before_run(out, settings)
             if from_detections:
                 settings, run = _from_saved(values, named, frames, out, display)
             else:

@@ -200,7 +200,7 @@ FLAGS: dict[str, Flag] = {
         field="refine",
         panel=_OUTPUT,
         text="After the run, also write tracks improved by the whole video to OUT/refined: cut and "
-        "joined, gaps filled, boxes smoothed. With --save-embeddings appearance helps.",
+        "joined, gaps filled, boxes smoothed. Implies --save-embeddings, since appearance helps.",
     ),
     "device": Flag(
         config=ResourceConfig,

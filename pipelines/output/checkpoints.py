@@ -29,7 +29,7 @@ from jde_ray.pipelines.structures import Counts, Video, VideoInfo
 _STATE = "state.npz"
 _FORMAT = 1
 _TRACKER = "tracker."  # prefix of the names of the tracker's arrays
-_WHATEVER = ("save_video", "keep_partial")  # outputs that do not change a checkpoint
+_WHATEVER = ("save_video", "keep_partial", "refine")  # outputs that do not change a checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

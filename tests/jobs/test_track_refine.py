@@ -42,9 +42,9 @@ def test_refined_tracks_lie_beside_the_runs_own(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, out = tmp_path / "plain", tmp_path / "out"
-    arguments = ["track", str(archive), "--save-embeddings", "--out"]
-    assert cli.run([*arguments, str(plain)]) == 0
-    assert cli.run([*arguments, str(out), "--refine"]) == 0
+    arguments = ["track", str(archive), "--out"]
+    assert cli.run([*arguments, str(plain), "--save-embeddings"]) == 0
+    assert cli.run([*arguments, str(out), "--refine"]) == 0  # which implies --save-embeddings
     said = capsys.readouterr().out
     assert f"written to {out}: tracks/VIDEO.parquet, refined/tracks/VIDEO.parquet" in said
     assert f"refined into {out}/refined: " in said
@@ -68,7 +68,9 @@ def test_a_second_call_refines_what_is_missing(
     assert cli.run(arguments) == 0
     assert not (out / "refined").exists()
     assert cli.run([*arguments, "--refine"]) == 0
-    assert "2 videos refined by motion alone; --save-embeddings lets" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 videos refined by motion alone: their tracks have no embeddings" in said
+    assert "no embeddings of 2 done before; --overwrite processes them again" in said
     kept, lost = sorted((out / "refined" / "tracks").iterdir())
     content = lost.read_bytes()
     lost.unlink()
@@ -78,6 +80,20 @@ def test_a_second_call_refines_what_is_missing(
     assert ", 1 done before" in said
     assert lost.read_bytes() == content
     assert kept.stat().st_mtime_ns == since
+
+
+def test_a_look_that_is_left_to_the_refinement_needs_one(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["track", str(archive), "--out", str(tmp_path / "out"), "--reid", "look.onnx"]
+    assert cli.run([*arguments, "--reid-mode", "offline"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "reid-mode: got offline, expected --refine with it" in line
+    assert cli.run([*arguments, "--reid-mode", "offline", "--refine"]) == 2
+    assert "reid: " in capsys.readouterr().err  # there is no such file
+    assert cli.run([*arguments, "--reid-mode", "often"]) == 2
+    assert "expected 'always', 'needed' or 'offline'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_refined_tracks_of_other_steps_are_refused_before_the_run(
