@@ -8,6 +8,7 @@ docs/decisions/0018-the-second-look.md has the measurements.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from jde_ray.models.sde.network import AppearanceEmbedder
 
 KEY_FRAMES = 8  # all sure boxes of every n-th frame that is taken are looked at
-_OWN, _SECOND = 0.6, 0.8  # shares of the two vectors; their squares sum to 1
+OWN_SHARE = 0.2  # of a model's own vector; the squares of both shares sum to 1
 
 
 @dataclass(frozen=True)
@@ -120,16 +121,20 @@ class WithSecondLook:
         return self._embedder.embed(picture, box.source_to_picture(tlbr))
 
 
-def joined(own: FloatArray, second: FloatArray) -> FloatArray:
+def joined(own: FloatArray, second: FloatArray, own_share: float = OWN_SHARE) -> FloatArray:
     """Two unit vectors of each person side by side, as one unit vector `(N, D1 + D2)`.
 
     A model without embeddings (D1 = 0) leaves the second ones as they are. Without a second vector
     (zeros) a person's own counts alone.
+
+    Args:
+        own: `(N, D1)` vectors of the model.
+        second: `(N, D2)` vectors of the re-identification network.
+        own_share: Length of the model's part.
     """
     if not own.shape[1]:
         return second
-    share = np.where(second.any(axis=1), np.float32(_OWN), np.float32(1))[:, None]
-    both: FloatArray = np.concatenate(
-        (share * np.asarray(own, np.float32), _SECOND * second), axis=1
-    )
+    share = np.where(second.any(axis=1), np.float32(own_share), np.float32(1))[:, None]
+    other = np.float32(math.sqrt(1 - own_share**2))
+    both: FloatArray = np.concatenate((share * np.asarray(own, np.float32), other * second), axis=1)
     return both

@@ -29,7 +29,7 @@ from jde_ray.pipelines.config import (
 )
 from jde_ray.pipelines.detection.model import FoundInSource
 from jde_ray.pipelines.detection.networks import SeparateModel, load_network
-from jde_ray.pipelines.detection.second_look import KEY_FRAMES, WithSecondLook, joined
+from jde_ray.pipelines.detection.second_look import KEY_FRAMES, OWN_SHARE, WithSecondLook, joined
 from jde_ray.pipelines.detection.settings import detection_for, resolve_settings
 from jde_ray.pipelines.detection.weights import inspect_reid, reid_fingerprint
 from jde_ray.pipelines.errors import RunError
@@ -65,7 +65,7 @@ def test_each_box_gets_the_vector_of_its_own_crop(tmp_path: Path) -> None:
     tlbr = np.array([[5, 5, 40, 80], [90, 5, 140, 80]], np.float32)
     own = SeparateModel(config, ResourceConfig()).embed(frame, box, tlbr)
     both = model.embed(frame, box, tlbr)
-    np.testing.assert_allclose(both[:, : own.shape[1]], 0.6 * own, atol=1e-6)
+    np.testing.assert_allclose(both[:, : own.shape[1]], OWN_SHARE * own, atol=1e-6)
     red, blue = both[:, own.shape[1] :]
     assert red[0] == red.max() > blue[0]
     assert blue[2] == blue.max() > red[2]
