@@ -63,10 +63,11 @@ def read_some_frames(place: Path, wanted: Collection[int]) -> Iterator[tuple[int
         ValueError: If the frames cannot be read, in one line.
     """
     try:
-        yield from chunks.read_some_frames(_video_at(place), wanted)
+        yield from chunks.read_some_frames(video_at(place), wanted)
     except VideoError as error:
         raise ValueError(f"{place}: {error}") from error
 
 
-def _video_at(place: Path) -> Video:
+def video_at(place: Path) -> Video:
+    """The video of a file or an image folder."""
     return Video(str(place), place.stem, is_image_folder=place.is_dir())

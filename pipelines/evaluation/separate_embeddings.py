@@ -19,7 +19,7 @@ from jde_ray.models.structures import Detections
 from jde_ray.models.tracking.registry import build_config
 from jde_ray.pipelines.config import DetectionConfig, TrackConfig
 from jde_ray.pipelines.errors import RunError
-from jde_ray.pipelines.evaluation.frame_sources import frames_of, read_some_frames
+from jde_ray.pipelines.evaluation.frame_sources import frames_of, read_some_frames, video_at
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules
 from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.evaluation.tuning import TuningSet, load_sequences, score_settings
@@ -100,6 +100,8 @@ def compare_embeddings(
         try:
             config = settings_of(record)
             (saved,) = find_saved([str(found)])
+            if not saved.has_motion:  # the run estimated it from the frames, or not at all
+                saved = replace(saved, frames=video_at(place))
             sets = [TuningSet(pairing.name, saved, str(pairing.truth))]
             (loaded,) = load_sequences(config, sets, rules)
         except RunError as error:
