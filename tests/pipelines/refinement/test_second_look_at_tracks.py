@@ -150,6 +150,22 @@ def test_the_verb_takes_the_network_and_the_place_of_moved_videos(
     assert cli.run(["refine", out, *new]) == 2  # other steps
 
 
+def test_mot_text_is_looked_at_in_the_frames_that_are_named(
+    tmp_path: Path, look: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pictures(tmp_path / "s", [RED] * 22 + [BLUE] * 23)
+    frames = [*range(20), *range(25, 45)]
+    lines = [f"{k + 1},{1 + (k > 20)},31,11,20,40,.9,-1,-1,-1\n" for k in frames]
+    (tmp_path / "mot").mkdir()
+    (tmp_path / "mot" / "s.txt").write_text("".join(lines))
+    arguments = ["refine", str(tmp_path / "mot"), "--relink", "--reid", look]
+    assert cli.run([*arguments, "--out", str(tmp_path / "a")]) == 2
+    assert "does not name its video, expected --frames" in capsys.readouterr().err
+    named = ["--frames", str(folder), "--out", str(tmp_path / "b")]
+    assert cli.run([*arguments, *named]) == 0
+    assert "s: 2 tracks became 2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
