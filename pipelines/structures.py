@@ -192,10 +192,10 @@ class Counts:
     frames: int = 0
     damaged: int = 0  # frames with missing data that the decoder concealed
     detections: int = 0
-    crops: int = 0  # detections that the re-identification network looked at
     rows: int = 0
     tracks: int = 0
     dropped: dict[str, int] = field(default_factory=dict)  # cause -> rows or detections
+    crops: int = 0  # detections that the re-identification network looked at
 
     def drop(self, cause: str, number: int) -> None:
         """Count `number` things left out because of `cause`."""
