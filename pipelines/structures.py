@@ -167,12 +167,12 @@ class DetectionChunk:
     is_last: bool
     detections: list[Detections]
     num_capped: int = 0
-    num_crops: int = 0
     error: VideoError | None = None
     num_damaged: int = 0
     decode_whole: bool = False
     is_partial: bool = False
     camera_motion: NDArray[np.float64] | None = None
+    num_crops: int = 0
 
 
 @dataclass(frozen=True)
