@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import fakes
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fakes import Script
+from made_videos import write_images
+from onnx_models import write_declaration, write_mean_embedder
 
 from jde_ray.jobs import cli
 from jde_ray.jobs import track as track_job
@@ -94,6 +98,40 @@ def test_a_look_that_is_left_to_the_refinement_needs_one(
     assert cli.run([*arguments, "--reid-mode", "often"]) == 2
     assert "expected 'always', 'needed' or 'offline'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_refinement_looks_at_the_videos_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+
+    def run(sources: object, out: str, config: object, **settings: object) -> object:
+        settings.pop("progress")
+        return reference.track(sources, out, config, **settings)
+
+    def draw(number: int, width: int, height: int) -> np.ndarray:
+        frame = np.full((height, width, 3), 40, np.uint8)
+        frame[10:50, 20 + number : 40 + number, 0] = 255
+        return frame
+
+    monkeypatch.setattr(offline, "track", run)
+    videos = write_images(tmp_path / "S", 12, 10.0, size=(128, 64), draw=draw)
+    look, weights = write_mean_embedder(tmp_path / "look.onnx"), write_declaration(tmp_path)
+    arguments = ["track", str(videos), "--weights", str(weights), "--conf", "0.3", "--out"]
+    assert cli.run([*arguments, str(tmp_path / "plain")]) == 0
+    capsys.readouterr()
+    out = tmp_path / "out"
+    more = ["--reid", str(look), "--reid-mode", "offline", "--refine"]
+    assert cli.run([*arguments, str(out), *more]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"second look: [1-9]\d* crops of [1-9]\d* boxes", said)
+    records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("plain", "out")]
+    assert records[0]["config_hash"] == records[1]["config_hash"]
+    refined = json.loads((out / "refined" / "run.json").read_text())["config"]["refined"]
+    assert refined["reid_sha256"] == records[1]["config"]["detection"]["reid_sha256"]
+    assert cli.run([*arguments, str(out), *more]) == 0  # all is done
+    assert cli.run([*arguments, str(out), "--refine"]) == 2  # other steps
 
 
 def test_refined_tracks_of_other_steps_are_refused_before_the_run(
