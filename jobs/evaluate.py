@@ -27,6 +27,7 @@ from jde_ray.jobs.console.score_options import (
     OfDetections,
     OfEmbeddings,
     PerSequence,
+    Reid,
     Size,
     SkipMissing,
     Tracks,
@@ -62,6 +63,7 @@ def evaluate(
     html: Html = None,
     failures: FailuresOut = None,
     frames: FramesPlace = None,
+    reid: Reid = None,
     skip_missing: SkipMissing = False,
     per_sequence: PerSequence = False,
     benchmark: BenchmarkName = "auto",
@@ -82,8 +84,8 @@ def evaluate(
         if len(tracks) > 1 and (detections or embeddings):
             kind = "detections" if detections else "embeddings"
             raise ValueError(f"{kind}: got {len(tracks)} results, expected one with --{kind}")
-        check_failures(failures, frames, len(tracks), detections or embeddings)
-    files = _Files(json, csv, html, failures, frames)
+        check_failures(failures, frames, reid, len(tracks), detections or embeddings)
+    files = _Files(json, csv, html, failures, frames, reid)
     if len(tracks) > 1:
         score_side_by_side(tracks, asked, files, per_sequence)
         return
@@ -110,6 +112,7 @@ class _Files:
     html: Path | None
     failures: Path | None = None
     frames: Path | None = None
+    reid: str | None = None
 
     def progress(self) -> AbstractContextManager[None]:
         """A line on a terminal while the block scores, but not for programs."""
@@ -137,7 +140,7 @@ def score_one(
         if files.failures is None:
             scored = score(pairings, asked.rules, asked.address)
         else:
-            failures = find_failures(pairings, asked, files.frames)
+            failures = find_failures(pairings, asked, files)
             scored = show_tracks(failures.scores(), failures.tables())
         partly = [] if of_frames else describe_partial_runs(pairings)
     _say(_without_tracks(unscored), *partly, *(failures.notes if failures else ()))
@@ -248,17 +251,22 @@ def choose_scores(
 
 
 def check_failures(
-    failures: Path | None, frames: Path | None, num_results: int, is_other: bool
+    failures: Path | None,
+    frames: Path | None,
+    reid: str | None,
+    num_results: int,
+    is_other: bool,
 ) -> None:
     """Refuse `--failures` where it cannot be answered, before anything is scored.
 
     Raises:
         ValueError: If there are several results or none of tracks, OUT is a file, or there is a
-            place of frames that nothing needs.
+            place of frames or a network that nothing needs.
     """
     if failures is None:
-        if frames is not None:
-            raise ValueError(f"frames: got {frames}, expected it with --failures")
+        for name, value in (("frames", frames), ("reid", reid)):
+            if value is not None:
+                raise ValueError(f"{name}: got {value}, expected it with --failures")
     elif is_other:
         raise ValueError("failures: got --detections or --embeddings, expected tracks")
     elif num_results > 1:
@@ -267,11 +275,11 @@ def check_failures(
         raise ValueError(f"failures: {failures} is a file, expected a folder")
 
 
-def find_failures(pairings: list[Pairing], asked: _Asked, frames: Path | None) -> Failures:
+def find_failures(pairings: list[Pairing], asked: _Asked, files: _Files) -> Failures:
     """Where identities break, with pictures of the worst switches."""
     from jde_ray.pipelines.evaluation.failures import gather_failures
 
-    return gather_failures(pairings, asked.rules, asked.address, frames)
+    return gather_failures(pairings, asked.rules, asked.address, files.frames, reid=files.reid)
 
 
 def describe_partial_runs(pairings: list[Pairing]) -> list[str]:

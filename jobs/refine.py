@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -37,7 +38,7 @@ Relink = Annotated[
     typer.Option(
         "--relink",
         help="Cut tracks where the person may have changed, and join the pieces of each person: by "
-        "motion, and by appearance if the run had --save-embeddings.",
+        "motion, and by appearance if the run had --save-embeddings, or by --reid.",
     ),
 ]
 RelinkGap = Annotated[
@@ -51,6 +52,24 @@ RelinkGap = Annotated[
 RelinkDistance = Annotated[
     float | None,
     typer.Option(hidden=True, help="Without effect: each video sets its own scale."),
+]
+Reid = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        show_default=False,
+        help="Re-identification network (ONNX, or the YAML that declares it): it looks at the best"
+        " crops of each track, read from the videos again, so that --relink knows people better.",
+    ),
+]
+Frames = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SOURCE",
+        show_default=False,
+        help="The videos for --reid, found by name; repeatable. "
+        r"\[default: where the run found them]",
+    ),
 ]
 MinTrackLength = Annotated[
     int, typer.Option(metavar="FRAMES", help="Drop tracks seen in fewer frames than this.")
@@ -72,6 +91,8 @@ def refine(
     relink: Relink = False,
     relink_gap: RelinkGap = None,
     relink_distance: RelinkDistance = None,
+    reid: Reid = None,
+    frames: Frames = None,
     min_track_length: MinTrackLength = 1,
     address: Address = None,
 ) -> None:
@@ -81,8 +102,10 @@ def refine(
     Columns that `jde track` does not write are empty in the new files.
     """
     from jde_ray.models.tracking.postprocessing.evidence import LinkSettings
-    from jde_ray.pipelines.refinement import USUAL, RefineConfig
-    from jde_ray.pipelines.refinement import refine as refine_all
+    from jde_ray.pipelines.detection.weights import inspect_reid
+    from jde_ray.pipelines.refinement.run import refine as refine_all
+    from jde_ray.pipelines.refinement.second_look import SecondLook
+    from jde_ray.pipelines.refinement.steps import USUAL, RefineConfig
 
     if relink_distance is not None:
         print(
@@ -96,8 +119,17 @@ def refine(
             interpolate=interpolate,
             smooth=smooth,
         )
+        config = USUAL if config.does_nothing else config
+        if frames and not reid:
+            raise ValueError("frames: only for --reid, which looks at them")
+        look = None
+        if reid:
+            config, look = (
+                replace(config, reid_sha256=inspect_reid(reid)),
+                SecondLook.at(reid, frames),
+            )
         with working("refining", "videos"):
-            refined = refine_all(tracks, out, USUAL if config.does_nothing else config, address)
+            refined = refine_all(tracks, out, config, address, look)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     for one in refined:
@@ -109,6 +141,8 @@ def refine(
     emptied = sorted({name for one in refined for name in one.emptied})
     if emptied:
         print(f"columns that jde track does not write are empty there: {', '.join(emptied[:20])}")
+    if crops := sum(one.num_crops for one in refined):
+        print(f"second look: {crops} crops of {sum(one.rows_before for one in refined)} boxes")
     print(f"written to {out}")
 
 

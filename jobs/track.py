@@ -18,11 +18,11 @@ import typer
 
 from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.messages import Messages, count_videos
-from jde_ray.jobs.console.options import Settings, Values, build_settings, collect
+from jde_ray.jobs.console.options import ConfigFile, Settings, Values, build_settings, collect
 from jde_ray.jobs.console.progress import Display
 from jde_ray.jobs.console.refinement import check_before_run, refine_run
 from jde_ray.jobs.console.results import show_summary
-from jde_ray.jobs.console.run_flags import DATA, FLAGS, ConfigFile
+from jde_ray.jobs.console.run_flags import DATA, FLAGS
 from jde_ray.jobs.console.runner import main
 from jde_ray.jobs.console.settings import check_weights, refuse_missing
 from jde_ray.pipelines.config import OutputConfig
@@ -118,6 +118,8 @@ def track(
     same command to continue).
     """
     values = collect(flags, config)
+    if values.get(("outputs", "refine")):  # the refinement judges by appearance too
+        values = {("outputs", "save_embeddings"): True, **values}
     settings = build_settings(values)
     configure(settings.resources.s3_endpoint)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
@@ -127,8 +129,7 @@ def track(
         with Display(config=settings.console, messages=messages) as display:
             named = _one_of(sources, from_detections, frames)
             out = out or next_folder(named)
-            if settings.outputs.refine:
-                check_before_run(out)
+            check_before_run(out, settings)
             if from_detections:
                 settings, run = _from_saved(values, named, frames, out, display)
             else:

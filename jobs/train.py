@@ -34,7 +34,12 @@ Out = Annotated[
     typer.Option(help="Folder or s3:// prefix for weights, checkpoint and curves."),
 ]
 LeaveOut = Annotated[
-    list[str] | None, typer.Option(help="Path of a source to leave out; repeatable.")
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Leave out the sources of this path, last part of a path, or scene, and all that share"
+        " a scene with them; repeatable.",
+    ),
 ]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out and count wrong rows and images.")

@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from jde_ray.jobs.console.flags import Given, takes
-from jde_ray.jobs.console.options import Values, build_settings, collect, place_of, read_yaml
+from jde_ray.jobs.console.options import (
+    ConfigFile,
+    Values,
+    build_settings,
+    collect,
+    place_of,
+    read_yaml,
+)
 from jde_ray.jobs.console.progress import Display
-from jde_ray.jobs.console.run_flags import FLAGS, ConfigFile, choose
+from jde_ray.jobs.console.run_flags import FLAGS, choose
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -57,6 +64,16 @@ SearchName = Annotated[
         "--search", metavar="grid|optuna", help="Try all combinations (grid) or let Optuna choose."
     ),
 ]
+Frames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--frames",
+        metavar="SOURCE",
+        show_default=False,
+        help="The videos of the detections, found by name: the camera's motion is estimated from"
+        " them, as by `jde track --from-detections`. Repeatable.",
+    ),
+]
 Samples = Annotated[int, typer.Option(help="Number of trials for --search optuna.")]
 Seed = Annotated[int, typer.Option(help="Random seed for --search optuna.")]
 Out = Annotated[
@@ -83,6 +100,7 @@ def tune(
     seed: Seed = 0,
     out: Out = Path("tuned.yaml"),
     save: Json = None,
+    frames: Frames = None,
     config: ConfigFile = None,
     *,
     flags: Given,
@@ -98,7 +116,7 @@ def tune(
         display.doing("loading Ray")
         from jde_ray.models.metrics.tracking import RATIOS
         from jde_ray.pipelines.evaluation.tuning import tune as run
-        from jde_ray.pipelines.sources.saved_detections import find_saved
+        from jde_ray.pipelines.sources.saved_detections import find_saved, with_frames
         from jde_ray.pipelines.tracking.from_detections import resolve_settings
 
         for name, path in (("out", out), ("json", save)):
@@ -107,6 +125,7 @@ def tune(
         metric = _known(metric, RATIOS, "metric")
         search = _known(search, ("grid", "optuna"), "search")
         saved = find_saved(detections)
+        saved = with_frames(saved, frames) if frames else saved
         sets = _pair(saved, gt)
         space = _space(param)
         # trials use detections down to the lowest score that was saved

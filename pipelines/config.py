@@ -21,6 +21,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Resize = Literal["fast", "published"]
 Blur = Literal["none", "people", "heads"]
+ReidMode = Literal["always", "needed", "offline"]
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
@@ -60,6 +61,11 @@ class DetectionConfig:
         reid: Path of a re-identification network, an ONNX file or the YAML file that declares one,
             whose vectors are kept beside those of the weights; empty for none.
         reid_sha256: Fingerprint of that network, filled in before a run starts.
+        reid_mode: Which boxes it looks at: `always` all of them, `needed` those of whom the boxes
+            alone leave a doubt (`pipelines.detection.second_look`), `offline` none in the run but a
+            few of each track in its refinement (`pipelines.refinement`).
+        reid_score: With `needed`, detections below this score are not looked at; `TrackConfig`
+            fills in `--conf`, below which no association starts a track or asks for appearance.
         size: Width and height of the network's input in pixels, multiples of 32.
         rect: Fit the input to the shape of each video, with the area of `size`
             (`models.letterbox.fitted_size`). Not for networks whose anchors belong to one size.
@@ -83,6 +89,8 @@ class DetectionConfig:
     weights_sha256: str = ""
     reid: str = ""
     reid_sha256: str = ""
+    reid_mode: ReidMode = "always"
+    reid_score: float = 0.0
     size: tuple[int, int] = (576, 320)
     rect: bool = False
     score_threshold: float | None = None
@@ -96,16 +104,23 @@ class DetectionConfig:
     def __post_init__(self) -> None:
         if self.score_threshold is not None:
             _check_range("score_threshold", self.score_threshold, 0.0, 1.0)
+        _check_range("reid_score", self.reid_score, 0.0, 1.0)
         _check_range("nms", self.nms_threshold, 0.0, 1.0)
         _check_range("max-detections", self.max_detections, 1, 10_000)
         _check_choice("precision", self.precision, ("auto", "fp32", "bf16", "int8"))
         _check_choice("resize", self.resize, ("fast", "published"))
+        _check_choice("reid-mode", self.reid_mode, ("always", "needed", "offline"))
         if self.score_map not in ("auto", "none"):
             parse_score_map(self.score_map)
         if any(side < 32 or side % 32 for side in self.size):
             nearest = "x".join(str(max(32, round(side / 32) * 32)) for side in self.size)
             got = "x".join(map(str, self.size))
             raise ValueError(f"size: got {got}, expected multiples of 32, nearest is {nearest}")
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether the re-identification network takes part in detection."""
+        return bool(self.reid) and self.reid_mode != "offline"
 
     @property
     def threshold(self) -> float:
@@ -121,7 +136,8 @@ class TrackConfig:
 
     Attributes:
         detection: Network and filters of its output. A `score_threshold` of None becomes the
-            `least_score` of `tracking`, and keeps that value when `replace` changes `tracking`.
+            `least_score` of `tracking`, and keeps that value when `replace` changes `tracking`;
+            `reid_score` likewise becomes its `high_score` where it is needed.
         tracking: Settings of the tracking algorithm.
         vid_stride: Process every n-th frame; frame numbers remain those of the source.
         max_frames: Frames to process per video (after the stride), None for all.
@@ -146,6 +162,9 @@ class TrackConfig:
         if self.detection.score_threshold is None:
             settled = replace(self.detection, score_threshold=self.tracking.least_score)
             object.__setattr__(self, "detection", settled)
+        if self.detection.reid_mode == "needed" and not self.detection.reid_score:
+            settled = replace(self.detection, reid_score=self.tracking.high_score)
+            object.__setattr__(self, "detection", settled)
 
     @property
     def estimates_motion(self) -> bool:
@@ -159,7 +178,10 @@ class TrackConfig:
     def hash(self) -> str:
         """16 hex digits over all settings that affect rows; weights count by content, not name."""
         values = self.to_dict()
-        del values["detection"]["weights"]
+        del values["detection"]["weights"], values["detection"]["reid"]
+        if not self.detection.looks_again:
+            for name in ("reid_sha256", "reid_mode", "reid_score"):
+                del values["detection"][name]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

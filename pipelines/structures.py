@@ -171,6 +171,7 @@ class DetectionChunk:
     Attributes:
         detections: One value per frame, in the order of `frame_index`.
         num_capped: Detections dropped by `max_detections` in this chunk.
+        num_crops: Boxes of this chunk that the re-identification network looked at.
         error: Error of the decoder or the detector; then `detections` is empty.
     """
 
@@ -188,6 +189,7 @@ class DetectionChunk:
     decode_whole: bool = False
     is_partial: bool = False
     camera_motion: NDArray[np.float64] | None = None
+    num_crops: int = 0
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ class Counts:
     rows: int = 0
     tracks: int = 0
     dropped: dict[str, int] = field(default_factory=dict)  # cause -> rows or detections
+    crops: int = 0  # detections that the re-identification network looked at
 
     def drop(self, cause: str, number: int) -> None:
         """Count `number` things left out because of `cause`."""
@@ -218,7 +221,7 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add the counts of another video."""
-        for name in ("frames", "damaged", "detections", "rows", "tracks"):
+        for name in ("frames", "damaged", "detections", "crops", "rows", "tracks"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for cause, number in other.dropped.items():
             self.drop(cause, number)

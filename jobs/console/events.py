@@ -72,6 +72,7 @@ class Events:
             **counts,
             frames=summary.frames,
             detections=summary.detections,
+            crops=summary.crops,
             tracks=summary.tracks,
             rows=summary.rows,
             seconds=round(summary.seconds.get("wall", 0.0), 3),
@@ -95,6 +96,7 @@ def _values(row: VideoRow) -> dict[str, Any]:
         "length_s",
         "tracks",
         "rows",
+        "crops",
         "error",
         "partial",
     )

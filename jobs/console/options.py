@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
+
+import typer
 
 from jde_ray.jobs.console.flags import Flag, Given
 from jde_ray.jobs.console.messages import ConsoleConfig
@@ -24,6 +26,10 @@ from jde_ray.pipelines.config import (
 )
 from jde_ray.pipelines.errors import ExitCode, RunError
 
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE.yaml", help="Settings file; flags override it."),
+]
 Values = dict[tuple[str, str], Any]  # (section, field) -> value
 
 # Sections of the YAML file, each with the configuration whose fields it holds.

@@ -157,14 +157,11 @@ def _totals(summary: Summary) -> list[str]:
     if frames:
         where = "" if summary.on_ray else ", without Ray"
         lines[0] += f"; {frames} frames in {wall:.1f} s ({rate:.1f} frames/s){where}"
-    if summary.videos_drawn:
-        kind = "video" if summary.videos_drawn == 1 else "videos"
-        lines.append(f"{summary.videos_drawn} {kind} drawn, in {summary.out}/videos")
-    if summary.videos_cropped:
-        kind = "video" if summary.videos_cropped == 1 else "videos"
-        lines.append(f"crops of {summary.videos_cropped} {kind}, in {summary.out}/crops")
+    lines += _pictures(summary)
     if summary.damaged:
         lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")
+    if summary.crops:
+        lines.append(_second_look(summary))
     if summary.dropped:
         causes = (_CAUSES.get(cause, f"{{}} {cause}") for cause in summary.dropped)
         texts = (text.format(n) for text, n in zip(causes, summary.dropped.values(), strict=True))
@@ -184,6 +181,17 @@ def _totals(summary: Summary) -> list[str]:
     return lines
 
 
+def _pictures(summary: Summary) -> list[str]:
+    lines = []
+    if summary.videos_drawn:
+        kind = "video" if summary.videos_drawn == 1 else "videos"
+        lines.append(f"{summary.videos_drawn} {kind} drawn, in {summary.out}/videos")
+    if summary.videos_cropped:
+        kind = "video" if summary.videos_cropped == 1 else "videos"
+        lines.append(f"crops of {summary.videos_cropped} {kind}, in {summary.out}/crops")
+    return lines
+
+
 def _cameras(summary: Summary) -> list[str]:
     """What the cameras and starts of the videos in OUT lack."""
     lines = []
@@ -200,6 +208,12 @@ def _cameras(summary: Summary) -> list[str]:
             " --source-pattern or a list's column names it"
         )
     return lines
+
+
+def _second_look(summary: Summary) -> str:
+    share = summary.crops / max(1, summary.detections)
+    each = summary.crops / max(1, summary.frames)
+    return f"second look: {summary.crops} crops, {each:.1f} a frame, {share:.0%} of the boxes"
 
 
 def _was_stopped(summary: Summary) -> bool:

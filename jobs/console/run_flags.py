@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from jde_ray.jobs.console.flags import Flag
 from jde_ray.jobs.console.messages import ConsoleConfig
@@ -51,10 +47,17 @@ FLAGS: dict[str, Flag] = {
         config=DetectionConfig,
         field="reid",
         panel=_NETWORK,
-        text="Re-identification network for a second look at every box: an ONNX file, or a YAML "
+        text="Re-identification network for a second look at people: an ONNX file, or a YAML "
         "file that declares one. Its vectors are used beside the weights' own.",
         metavar="FILE",
         default="none",
+    ),
+    "reid_mode": Flag(
+        config=DetectionConfig,
+        field="reid_mode",
+        panel=_NETWORK,
+        text="Which boxes it looks at: all, those of whom the boxes alone leave a doubt, or (with "
+        "--refine) a few of each finished track, read from the video again.",
     ),
     "size": Flag(
         config=DetectionConfig,
@@ -236,7 +239,7 @@ FLAGS: dict[str, Flag] = {
         field="refine",
         panel=_OUTPUT,
         text="After the run, also write tracks improved by the whole video to OUT/refined: cut and "
-        "joined, gaps filled, boxes smoothed. With --save-embeddings appearance helps.",
+        "joined, gaps filled, boxes smoothed. Implies --save-embeddings, since appearance helps.",
     ),
     "device": Flag(
         config=ResourceConfig,
@@ -335,12 +338,6 @@ FLAGS: dict[str, Flag] = {
         metavar="FILE",
     ),
 }
-
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE.yaml", help="Settings file; flags override it."),
-]
 
 
 def choose(*names: str) -> dict[str, Flag]:

@@ -120,3 +120,12 @@ FramesPlace = Annotated[
         r"\[default: img1/ beside the ground truth]",
     ),
 ]
+Reid = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        show_default=False,
+        help="With --failures: re-identification network (ONNX, or the YAML that declares it). The"
+        " saved detections are associated with its embeddings, beside those of the run.",
+    ),
+]

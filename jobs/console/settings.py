@@ -25,13 +25,16 @@ def check_weights(values: Values) -> Settings:
     def given(name: str, default: Any = None) -> Any:
         return values.get(("detection", name), default)
 
+    mode, reid = given("reid_mode", "always"), given("reid", "")
+    if mode != "always" and not reid:
+        raise RunError(f"reid-mode: got {mode}, expected --reid FILE with it", ExitCode.REFUSED)
     try:
         chosen = detection_for(
             given("weights", DetectionConfig().weights),
             given("size"),
             rect=given("rect"),
             compile=bool(given("compile")),
-            reid=given("reid", ""),
+            reid=reid,
         )
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error

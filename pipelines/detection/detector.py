@@ -50,11 +50,13 @@ class Detector:
         of the last chunk are real.
         """
         found: list[Detections] = []
-        error, num_capped = chunk.error, 0
+        error, num_capped, num_crops = chunk.error, 0, 0
         if error is None:
             try:
                 infos = [chunk.info] * len(chunk.frame_index)
-                found, num_capped = self.find(chunk.frames, infos, chunk.frame_index)
+                found, results = self._find(chunk.frames, infos, chunk.frame_index)
+                num_capped = sum(result.num_capped for result in results)
+                num_crops = sum(getattr(result, "num_crops", 0) for result in results)
             except VideoError as refused:
                 error = refused
             except Exception as failure:
@@ -71,6 +73,7 @@ class Detector:
             camera_motion=chunk.camera_motion if error is None else None,
             detections=[] if error is not None else found,
             num_capped=0 if error is not None else num_capped,
+            num_crops=0 if error is not None else num_crops,
             error=error,
         )
 
@@ -95,6 +98,15 @@ class Detector:
             ValueError: If the frames have another shape or type, or are fewer than `infos`.
             VideoError: If an output is not finite.
         """
+        found, results = self._find(frames, infos, frame_index)
+        return found, sum(result.num_capped for result in results)
+
+    def _find(
+        self,
+        frames: NDArray[np.uint8],
+        infos: Sequence[VideoInfo],
+        frame_index: Sequence[int] | NDArray[np.int64],
+    ) -> tuple[list[Detections], Sequence[FoundInFrame]]:
         check_frames(frames)
         if not len(infos) == len(frame_index) <= len(frames):
             raise ValueError(
@@ -107,7 +119,7 @@ class Detector:
         found = [
             _check(int(frame), result) for frame, result in zip(frame_index, results, strict=True)
         ]
-        return found, sum(result.num_capped for result in results)
+        return found, results
 
     def embed(self, picture: NDArray[np.uint8], box: Letterbox, tlbr: FloatArray) -> FloatArray:
         """Embed people whose boxes are known.

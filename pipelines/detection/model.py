@@ -91,12 +91,14 @@ class FoundInSource:
         scores: `(N,)` confidence.
         embeddings: `(N, D)`, L2-normalised.
         num_capped: Detections that `max_detections` left out.
+        num_crops: Boxes that a re-identification network looked at; other models need not say it.
     """
 
     tlbr: FloatArray
     scores: FloatArray
     embeddings: FloatArray
     num_capped: int
+    num_crops: int = 0
 
     @staticmethod
     def of(found: FoundInFrame, to_source: Callable[[FloatArray], FloatArray]) -> FoundInSource:

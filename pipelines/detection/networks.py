@@ -203,7 +203,7 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
         model = SeparateModel
     elif config.precision == "int8":
         model = Int8Model
-    if not config.reid:
+    if not config.looks_again:
         return model(config, resources)
     import cv2
 
@@ -214,7 +214,13 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     embedder = AppearanceEmbedder(
         read_embedder(config.reid), resources.torch_threads, _onnx_device(resources)
     )
-    return WithSecondLook(model(config, resources), embedder)
+    only_needed = config.reid_mode == "needed"
+    return WithSecondLook(
+        model(config, resources),
+        embedder,
+        only_needed=only_needed,
+        least_score=config.reid_score if only_needed else 0.0,
+    )
 
 
 def _onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:

@@ -18,6 +18,7 @@ from jde_ray.pipelines.detection.networks import (
     load_network,
     quick_precision,
 )
+from jde_ray.pipelines.detection.second_look import KEY_FRAMES
 from jde_ray.pipelines.detection.weights import (
     fingerprint,
     inspect,
@@ -143,6 +144,7 @@ def resolve_settings(
         if is_ours and detection.reid and not detection.reid_sha256:
             detection = replace(detection, reid_sha256=reid_fingerprint(detection.reid))
         _check_device(resources)
+        _check_chunks(detection, resources)
         if is_ours:
             detection = resolve_precision(detection, resources.device, recorded)
     except ValueError as error:
@@ -151,6 +153,16 @@ def resolve_settings(
         chosen = recorded or quick_precision(resources.device)
         detection = replace(detection, precision=chosen)
     return replace(config, detection=detection)
+
+
+def _check_chunks(detection: DetectionConfig, resources: ResourceConfig) -> None:
+    if not detection.looks_again or detection.reid_mode != "needed":
+        return
+    if resources.chunk_frames % KEY_FRAMES:
+        raise ValueError(
+            f"chunk-frames: got {resources.chunk_frames}, expected a multiple of {KEY_FRAMES} with"
+            " --reid-mode needed"
+        )
 
 
 def _check_device(resources: ResourceConfig) -> None:

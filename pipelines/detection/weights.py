@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from jde_ray.pipelines.config import Precision
 from jde_ray.pipelines.detection.networks import is_separate
+
+if TYPE_CHECKING:
+    from jde_ray.models.sde.network import AppearanceEmbedder
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,21 @@ def inspect_reid(path: str) -> str:
     Raises:
         ValueError: If it cannot be used.
     """
+    load_reid(path)
+    return reid_fingerprint(path)
+
+
+def load_reid(path: str, threads: int = 1) -> AppearanceEmbedder:
+    """A re-identification network on CPU threads.
+
+    Raises:
+        ValueError: If it cannot be used.
+    """
     from jde_ray.models.sde.declaration import read_embedder
     from jde_ray.models.sde.network import AppearanceEmbedder
 
     with _named_after_its_flag():
-        AppearanceEmbedder(read_embedder(path))
-    return reid_fingerprint(path)
+        return AppearanceEmbedder(read_embedder(path), threads)
 
 
 def reid_fingerprint(path: str) -> str:

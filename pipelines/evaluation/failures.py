@@ -15,9 +15,11 @@ from jde_ray.models.metrics.recall import HEIGHT_CLASSES, OVERLAP_CLASSES, Recal
 from jde_ray.models.metrics.switches import Switch, count_kinds, find_switches
 from jde_ray.models.metrics.tracking import OVERALL, SequenceScores, summarize
 from jde_ray.models.structures import FloatArray
+from jde_ray.pipelines.detection.weights import load_reid
 from jde_ray.pipelines.evaluation.frame_sources import find_frames, frames_of, read_some_frames
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules
 from jde_ray.pipelines.evaluation.pairing import Pairing, for_each_pairing
+from jde_ray.pipelines.evaluation.separate_embeddings import SeparateTest, compare_embeddings
 from jde_ray.pipelines.evaluation.tracks import SequenceRows, read_pairing
 from jde_ray.pipelines.formats.detections import read_camera_motion
 from jde_ray.pipelines.names import listed
@@ -76,19 +78,26 @@ class Failures:
         found: Failures by sequence.
         cases: The worst switches, worst first.
         notes: Lines that say what is missing.
+        separate: The test with separate embeddings; None if it was not asked for.
     """
 
     found: dict[str, SequenceFailures]
     cases: list[Case]
     notes: list[str]
+    separate: SeparateTest | None = None
 
     def scores(self) -> dict[str, SequenceScores]:
         """Scores of the tracks as they are, by sequence."""
         return {name: one.ceiling[AS_REPORTED] for name, one in self.found.items()}
 
     def tables(self) -> list[FigureTable]:
-        """Tables of the ceiling, of the kinds of switches, and of who is found."""
-        return failure_tables(self.found)
+        """Tables of the ceiling, of the kinds of switches, of who is found, and of the test."""
+        other = self._other
+        return failure_tables(self.found) + ([] if other is None else [other])
+
+    @property
+    def _other(self) -> FigureTable | None:
+        return None if self.separate is None else self.separate.table()
 
     def write(self, out: Path, tracks: str, gt: str) -> None:
         """Write `index.html`, `failures.json` and `switches.csv` into a folder.
@@ -101,7 +110,7 @@ class Failures:
         Raises:
             OSError: If a file cannot be written.
         """
-        ceiling, kinds, *recall = tables = self.tables()
+        ceiling, kinds, *recall = failure_tables(self.found)
         switches = all_switches(self.found)
         columns = switch_columns(switches)
         lines = list(zip(*columns.values(), strict=True))
@@ -113,14 +122,15 @@ class Failures:
         content = {
             "tracks": tracks,
             "gt": gt,
-            **{table.key: table.plain() for table in tables},
+            **{table.key: table.plain() for table in self.tables()},
             "switches": [dict(zip(columns, line, strict=True)) for line in lines],
             "notes": self.notes,
         }
         text = json.dumps(content, indent=1, allow_nan=False)
         (out / "failures.json").write_text(text + "\n", encoding="utf-8")
         place = f"{tracks} against {gt}"
-        page = failures_page(place, ceiling, kinds, recall, switches, self.cases, self.notes)
+        more = (switches, self.cases, self.notes, self._other)
+        page = failures_page(place, ceiling, kinds, recall, *more)
         (out / "index.html").write_text(page, encoding="utf-8")
 
 
@@ -137,6 +147,7 @@ def gather_failures(
     address: str | None = None,
     frames: Path | None = None,
     camera_motion: CameraMotion | None = None,
+    reid: str | None = None,
 ) -> Failures:
     """Failures of all sequences, each in a separate task, with pictures of the worst switches.
 
@@ -146,15 +157,26 @@ def gather_failures(
         address: Address of the Ray cluster; None for this process if there are few sequences.
         frames: Place of videos and image folders; None to look beside the ground truth.
         camera_motion: Motion of the camera by sequence, if it is known.
+        reid: Re-identification network for the test with separate embeddings; None for no test.
 
     Raises:
         ValueError: If a file cannot be read, in one line.
         RunError: If there is no Ray at the address, or there are no frames at `frames`.
     """
     named = None if frames is None else find_frames(frames)
+    embedder = None if reid is None else load_reid(reid)  # its errors come before any work
     find = partial(find_failures, camera_motion=camera_motion)
     found = for_each_pairing(find, pairings, rules, address)
-    return Failures(found, *worst_cases(found, pairings, rules, named))
+    cases, notes = worst_cases(found, pairings, rules, named)
+    if embedder is None:
+        return Failures(found, cases, notes)
+    separate = compare_embeddings(pairings, embedder, rules, named)
+    if separate.without:
+        notes.append(
+            "Without saved detections or frames, so without the test of separate embeddings: "
+            f"{listed(separate.without)}."
+        )
+    return Failures(found, cases, notes, separate)
 
 
 def failure_tables(found: Mapping[str, SequenceFailures]) -> list[FigureTable]:

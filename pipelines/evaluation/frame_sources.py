@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.names import safe_name, sequence_name
 from jde_ray.pipelines.sources.discovery import find_videos
-from jde_ray.pipelines.structures import Segment, Video
-from jde_ray.pipelines.video.chunks import decode_frames
-from jde_ray.pipelines.video.containers import to_video_error
+from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.video import chunks
 from jde_ray.pipelines.video.frame import Image
 
 
@@ -62,15 +62,12 @@ def read_some_frames(place: Path, wanted: Collection[int]) -> Iterator[tuple[int
     Raises:
         ValueError: If the frames cannot be read, in one line.
     """
-    last = max(wanted, default=-1)
-    video = Video(str(place), place.stem, is_image_folder=place.is_dir())
-    index = 0
     try:
-        for frame in decode_frames(Segment(video)) if wanted else ():
-            index = frame.frame_index
-            if index in wanted:
-                yield index, frame.rgb()
-            if index >= last:
-                return
-    except Exception as error:
-        raise ValueError(f"{place}: {to_video_error(error, index)}") from error
+        yield from chunks.read_some_frames(video_at(place), wanted)
+    except VideoError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def video_at(place: Path) -> Video:
+    """The video of a file or an image folder."""
+    return Video(str(place), place.stem, is_image_folder=place.is_dir())

@@ -23,7 +23,7 @@ from jde_ray.models.tracking.reporting import reported
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.cluster import connected
 from jde_ray.pipelines.config import TrackConfig
-from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.errors import ExitCode, RunError, VideoError
 from jde_ray.pipelines.evaluation.frames_seen import limited
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, read_truth
 from jde_ray.pipelines.evaluation.search_space import (
@@ -39,6 +39,7 @@ from jde_ray.pipelines.evaluation.search_space import (
 from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_saved
 from jde_ray.pipelines.formats.mot import GroundTruth
 from jde_ray.pipelines.structures import VideoInfo
+from jde_ray.pipelines.video.motion_of_frames import with_motion
 
 Search = Literal["grid", "optuna"]
 
@@ -134,13 +135,15 @@ def load_sequences(
     for one in sets:
         try:
             info, saved = read_saved(one.saved, config)
+            if one.saved.frames is not None and config.estimates_motion:
+                saved = with_motion(saved, one.saved, info, 0, config)
             frames = list(saved)
             truth = read_truth(Path(one.truth), rules)
             seen = limited(len(frames), config.vid_stride, config.max_frames)
             truth = truth if seen is None else seen.truth(truth)  # as `jde eval` does
             is_text = one.saved.is_text
             loaded.append(Loaded(one.name, is_text, info, frames, truth))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, VideoError) as error:
             raise RunError(str(error), ExitCode.REFUSED) from error
     return loaded
 

@@ -31,7 +31,7 @@ _STATE = "state.npz"
 _FORMAT = 1
 _TRACKER = "tracker."  # prefix of the names of the tracker's arrays
 # outputs that do not change a checkpoint
-_WHATEVER = ("save_video", "save_crops", "crops_per_track", "blur", "keep_partial")
+_WHATEVER = ("save_video", "save_crops", "crops_per_track", "blur", "keep_partial", "refine")
 
 
 @dataclass(frozen=True, kw_only=True)

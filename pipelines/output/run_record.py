@@ -28,6 +28,7 @@ from jde_ray.pipelines.wall_clock import from_text, to_text
 
 logger = logging.getLogger(__name__)
 
+_BY_TRACKING = ("detection.score_threshold", "detection.reid_score")  # settings that follow it
 _LIBRARIES = ("ray", "torch", "numpy", "scipy", "pyarrow", "av", "opencv-python-headless")
 
 
@@ -82,12 +83,12 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
         keys = _differences(before["config"], config.to_dict())
         names = {key for key, _, _ in keys}
         if "tracking.association" in names:  # each association has its own settings
-            follows = ("tracking.", "detection.score_threshold")
+            follows = ("tracking.", *_BY_TRACKING)
             keys = [
                 k for k in keys if k[0].endswith(".association") or not k[0].startswith(follows)
             ]
-        elif "tracking.high_score" in names:  # --conf, which also sets the detector's threshold
-            keys = [k for k in keys if k[0] != "detection.score_threshold"]
+        elif "tracking.high_score" in names:  # --conf, which also sets the detector's thresholds
+            keys = [k for k in keys if k[0] not in _BY_TRACKING]
         said = {"tracking.high_score": "conf"}
         text = "; ".join(f"{said.get(key, key)}: {old} there, {new} here" for key, old, new in keys)
         raise RunError(
@@ -138,7 +139,7 @@ def _differences(
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             found += _differences(before, after, f"{prefix}{key}.")
-        elif before != after and f"{prefix}{key}" != "detection.weights":
+        elif before != after and f"{prefix}{key}" not in ("detection.weights", "detection.reid"):
             found.append((f"{prefix}{key}", before, after))
     return found
 

@@ -40,6 +40,7 @@ class Summary:
         videos_drawn: Videos drawn for `--save-video`, including those of earlier calls.
         videos_cropped: Videos whose tracks were cropped for `--save-crops`, likewise.
         damaged: Frames with missing data that the decoder concealed.
+        crops: Detections that the re-identification network looked at (`--reid`).
         dropped: Number of rows and detections left out, by cause.
         seconds: Wall-clock time of the run, and working time of decode, detect and associate, each
             summed over its workers.
@@ -73,6 +74,7 @@ class Summary:
     frames: int
     damaged: int
     detections: int
+    crops: int = 0
     rows: int
     tracks: int
     dropped: dict[str, int]
@@ -163,6 +165,7 @@ def summarize(
         frames=total.frames,
         damaged=total.damaged,
         detections=total.detections,
+        crops=total.crops,
         rows=total.rows,
         tracks=total.tracks,
         dropped=dict(sorted(total.dropped.items())),

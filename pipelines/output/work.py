@@ -61,6 +61,7 @@ class VideoRow:
     frames: int = 0
     damaged: int = 0
     detections: int = 0
+    crops: int = 0
     rows: int = 0
     tracks: int = 0
     error: str | None = None
@@ -254,7 +255,7 @@ def _row_from(values: dict[str, Any]) -> VideoRow | None:
     """
     if values["status"] not in ("done", "skipped") or values["error"] is not None:
         return None
-    later = {"length_s": 0.0, "partial": "", "camera": None, "start": None}
+    later = {"length_s": 0.0, "partial": "", "crops": 0, "camera": None, "start": None}
     values = {**later, **values}  # earlier versions had none
     row = VideoRow(**{one.name: values[one.name] for one in fields(VideoRow)})
     for one in fields(VideoRow):

@@ -42,6 +42,7 @@ def failures_page(
     switches: Sequence[tuple[str, Switch]],
     cases: Sequence[Case],
     notes: Sequence[str] = (),
+    separate: FigureTable | None = None,
 ) -> str:
     """Text of the page; equal inputs give equal text.
 
@@ -53,16 +54,18 @@ def failures_page(
         switches: Every switch with its sequence.
         cases: The worst switches, worst first.
         notes: Lines that say what is missing.
+        separate: Figures by kind of embeddings; None if they were not compared.
     """
     folder = Path(__file__).parent
     said = "".join(f'<p class="soft">{escape(note)}</p>' for note in notes)
     tables = "".join(map(table_card, recall))
+    other = "" if separate is None else table_card(separate)
     return Template((folder / "failures.html").read_text(encoding="utf-8")).substitute(
         style=(folder / "style.css").read_text(encoding="utf-8"),
         place=escape(place),
         tiles=_tiles(ceiling, kinds),
         notes=said,
-        ceiling=table_card(ceiling) + _ceiling_chart(ceiling),
+        ceiling=table_card(ceiling) + _ceiling_chart(ceiling) + other,
         sheet=_sheet(cases),
         switches=table_card(kinds) + _list(switches),
         recall=f'<div class="side">{tables}</div>',

@@ -184,6 +184,9 @@ class ServeConfig:
         resize = self.track.detection.resize
         if resize != RESIZE:
             raise ValueError(f"resize: got {resize}, expected {RESIZE}, as the service resizes")
+        mode = self.track.detection.reid_mode
+        if mode != "always":
+            raise ValueError(f"reid_mode: got {mode}, expected always, as frames are served singly")
         if self.listen is not None:
             split_address(self.listen)
         if self.snapshots in ("", MEMORY_PREFIX):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from jde_ray.models.jde.config import CONFIGURATIONS, JDEConfig
@@ -96,22 +96,28 @@ class Recipe:
             text = "it is among the sources; expected sequences that are not learned from"
             raise ValueError(f"validation sequences: got {min(both)}, {text}")
 
-    def without(self, paths: Sequence[str]) -> Recipe:
+    def without(self, names: Sequence[str]) -> Recipe:
         """The recipe without some of its sources, as for leave-one-sequence-out validation.
 
+        Sources that share a scene with one that is left out go too, since they show the same people
+        in the same place.
+
         Args:
-            paths: Paths of sources, or the last parts of their paths.
+            names: Paths of sources, the last parts of their paths, or their scenes.
 
         Raises:
-            ValueError: If no source has such a path, or no source is left.
+            ValueError: If no source has such a name, or no source is left.
         """
-        left = self.sources
-        for path in paths:
-            names = [source.path for source in left]
-            left = tuple(s for s in left if path not in (s.path, PurePath(s.path).name))
-            if len(left) == len(names):
-                raise ValueError(f"leave-out: got {path}, expected {', '.join(names)}")
-        return replace(self, sources=left)
+        gone: set[Source] = set()
+        for name in names:
+            own = {s for s in self.sources if name in (s.path, s.name, *s.scenes)}
+            if not own:
+                accepted = dict.fromkeys(n for s in self.sources for n in (s.path, *s.scenes))
+                raise ValueError(f"leave-out: got {name}, expected {', '.join(accepted)}")
+            gone |= own
+        while twins := {s for s in self.sources if s not in gone and _is_twin(s, gone)}:
+            gone |= twins
+        return replace(self, sources=tuple(s for s in self.sources if s not in gone))
 
     @property
     def config(self) -> JDEConfig:
@@ -122,6 +128,14 @@ class Recipe:
     def crop_groups(self) -> set[int]:
         """Indices of the sources of cut-out people."""
         return {index for index, s in enumerate(self.sources) if s.kind == "crops"}
+
+
+def _is_twin(source: Source, others: Iterable[Source]) -> bool:
+    """Whether a source shows a scene of one of the others; a path's last part may name a scene."""
+    return any(
+        set(source.scenes) & {other.name, *other.scenes} or source.name in other.scenes
+        for other in others
+    )
 
 
 def _build(kind: type[Value], name: str, values: Any) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from jde_ray.pipelines.config import Device
@@ -183,6 +183,8 @@ class Source:
         largest_gap: Largest distance in frames of two neighbours that form a pair; None for
             `every`. In a list the numbers in file names count, see
             `pipelines.video.frame_numbers.follow`.
+        scene: Name of the place and time that it shows, or several names; sources that share one
+            are left out together (`Recipe.without`).
 
     Raises:
         ValueError: If a value is wrong.
@@ -196,10 +198,14 @@ class Source:
     identities: int | None = None
     video: bool | None = None
     largest_gap: int | None = None
+    scene: str | tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"source kind: got {self.kind!r}, expected {' | '.join(KINDS)}")
+        if not all(isinstance(name, str) and name for name in self.scenes):
+            got = f"got scene {self.scene!r}"
+            raise ValueError(f"source {self.path}: {got}, expected a name or a list of names")
         if self.weight <= 0 or self.every < 1:
             got = f"weight {self.weight}, every {self.every}"
             raise ValueError(f"source {self.path}: got {got}, expected numbers above 0")
@@ -217,6 +223,16 @@ class Source:
         if self.largest_gap is not None and self.largest_gap < 1:
             got = f"largest_gap {self.largest_gap}"
             raise ValueError(f"source {self.path}: got {got}, expected 1 or more")
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return PurePath(self.path).name
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """Names of its scenes."""
+        return self.scene if isinstance(self.scene, tuple) else (self.scene,)
 
     @property
     def is_video(self) -> bool:

@@ -6,7 +6,7 @@ end the run and a replay returns the same number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -102,6 +102,34 @@ def read_frames(
         for frame in decode_frames(Segment(video, keep_partial=keep_partial)):
             index = frame.frame_index
             yield index, frame.time_s, frame.rgb()
+    except CutShortError:
+        return
+    except Exception as error:
+        raise to_video_error(error, index) from error
+
+
+def read_some_frames(
+    video: Video, wanted: Collection[int]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Number and upright RGB `(H, W, 3)` in source pixels of the frames with these numbers.
+
+    They come in ascending order; those beyond the end or behind damage are missing.
+
+    Args:
+        video: The video to read.
+        wanted: Numbers of frames, from 0.
+
+    Raises:
+        VideoError: If the video cannot be read; other exceptions are mapped to it.
+    """
+    last, index = max(wanted, default=-1), 0
+    try:
+        for frame in decode_frames(Segment(video, keep_partial=True)) if wanted else ():
+            index = frame.frame_index
+            if index in wanted:
+                yield index, frame.rgb()
+            if index >= last:
+                return
     except CutShortError:
         return
     except Exception as error:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import fakes
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fakes import Script
+from made_videos import write_images
+from onnx_models import write_declaration, write_mean_embedder
 
 from jde_ray.jobs import cli
 from jde_ray.jobs import track as track_job
@@ -42,9 +46,9 @@ def test_refined_tracks_lie_beside_the_runs_own(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, out = tmp_path / "plain", tmp_path / "out"
-    arguments = ["track", str(archive), "--save-embeddings", "--out"]
-    assert cli.run([*arguments, str(plain)]) == 0
-    assert cli.run([*arguments, str(out), "--refine"]) == 0
+    arguments = ["track", str(archive), "--out"]
+    assert cli.run([*arguments, str(plain), "--save-embeddings"]) == 0
+    assert cli.run([*arguments, str(out), "--refine"]) == 0  # which implies --save-embeddings
     said = capsys.readouterr().out
     assert f"written to {out}: tracks/VIDEO.parquet, refined/tracks/VIDEO.parquet" in said
     assert f"refined into {out}/refined: " in said
@@ -68,7 +72,9 @@ def test_a_second_call_refines_what_is_missing(
     assert cli.run(arguments) == 0
     assert not (out / "refined").exists()
     assert cli.run([*arguments, "--refine"]) == 0
-    assert "2 videos refined by motion alone; --save-embeddings lets" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 videos refined by motion alone: their tracks have no embeddings" in said
+    assert "no embeddings of 2 done before; --overwrite processes them again" in said
     kept, lost = sorted((out / "refined" / "tracks").iterdir())
     content = lost.read_bytes()
     lost.unlink()
@@ -78,6 +84,54 @@ def test_a_second_call_refines_what_is_missing(
     assert ", 1 done before" in said
     assert lost.read_bytes() == content
     assert kept.stat().st_mtime_ns == since
+
+
+def test_a_look_that_is_left_to_the_refinement_needs_one(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["track", str(archive), "--out", str(tmp_path / "out"), "--reid", "look.onnx"]
+    assert cli.run([*arguments, "--reid-mode", "offline"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "reid-mode: got offline, expected --refine with it" in line
+    assert cli.run([*arguments, "--reid-mode", "offline", "--refine"]) == 2
+    assert "reid: " in capsys.readouterr().err  # there is no such file
+    assert cli.run([*arguments, "--reid-mode", "often"]) == 2
+    assert "expected 'always', 'needed' or 'offline'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_refinement_looks_at_the_videos_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+
+    def run(sources: object, out: str, config: object, **settings: object) -> object:
+        settings.pop("progress")
+        return reference.track(sources, out, config, **settings)
+
+    def draw(number: int, width: int, height: int) -> np.ndarray:
+        frame = np.full((height, width, 3), 40, np.uint8)
+        frame[10:50, 20 + number : 40 + number, 0] = 255
+        return frame
+
+    monkeypatch.setattr(offline, "track", run)
+    videos = write_images(tmp_path / "S", 12, 10.0, size=(128, 64), draw=draw)
+    look, weights = write_mean_embedder(tmp_path / "look.onnx"), write_declaration(tmp_path)
+    arguments = ["track", str(videos), "--weights", str(weights), "--conf", "0.3", "--out"]
+    assert cli.run([*arguments, str(tmp_path / "plain")]) == 0
+    capsys.readouterr()
+    out = tmp_path / "out"
+    more = ["--reid", str(look), "--reid-mode", "offline", "--refine"]
+    assert cli.run([*arguments, str(out), *more]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"second look: [1-9]\d* crops of [1-9]\d* boxes", said)
+    records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("plain", "out")]
+    assert records[0]["config_hash"] == records[1]["config_hash"]
+    refined = json.loads((out / "refined" / "run.json").read_text())["config"]["refined"]
+    assert refined["reid_sha256"] == records[1]["config"]["detection"]["reid_sha256"]
+    assert cli.run([*arguments, str(out), *more]) == 0  # all is done
+    assert cli.run([*arguments, str(out), "--refine"]) == 2  # other steps
 
 
 def test_refined_tracks_of_other_steps_are_refused_before_the_run(

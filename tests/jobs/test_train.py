@@ -292,6 +292,6 @@ def test_a_training_goes_on_from_other_weights_without_a_source(recipe, data, tm
     assert train(recipe, data, *options) == 2
     assert "sources: got none" in capsys.readouterr().err
     assert train(recipe, data, "--leave-out", "street", "--out", tmp_path / "out") == 2
-    assert "leave-out: got street, expected park, park" in capsys.readouterr().err
+    assert "leave-out: got street, expected park\n" in capsys.readouterr().err
     assert train(recipe, data, *options[:2], "--out", tmp_path / "out") == 2
     assert f"initial weights: {tmp_path}/no.safetensors is missing" in capsys.readouterr().err

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from jde_ray.jobs.bench.machine import console, processor
 from jde_ray.jobs.console.flags import Given, takes
-from jde_ray.jobs.console.run_flags import ConfigFile, choose
+from jde_ray.jobs.console.options import ConfigFile
+from jde_ray.jobs.console.run_flags import choose
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ glimpses take a fifth of the memory of its embeddings, and everything after them
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,19 @@ from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
 SIGHTINGS = 5  # per glimpse, at most
 _CHUNK = 32_768  # rows whose embeddings are in memory at once
 _LEAST_WEIGHT = 1e-3  # of a sighting that is covered entirely: better than none
+
+
+class Embeddings(Protocol):
+    """`(N, D)` vectors: an array, or what puts them together when they are read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and D."""
+        ...
+
+    def __getitem__(self, rows: NDArray[Any], /) -> FloatArray:
+        """`(k, D)` vectors of some rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,7 @@ class Glimpses:
 
 
 def take_glimpses(
-    tracks: Trajectories, embeddings: FloatArray | None = None, stride: int = 1
+    tracks: Trajectories, embeddings: Embeddings | None = None, stride: int = 1
 ) -> Glimpses:
     """Glimpses of all tracks.
 
@@ -90,7 +104,16 @@ def take_glimpses(
     )
 
 
-def _sum_by_glimpse(tracks: Trajectories, embeddings: FloatArray, start: IntArray) -> FloatArray:
+def cleanest_sightings(tracks: Trajectories, stride: int = 1) -> IntArray:
+    """`(m,)` cleanest row of each glimpse, in the order of `take_glimpses`."""
+    glimpses = take_glimpses(tracks, stride=stride)
+    of_row = np.repeat(np.arange(len(glimpses)), glimpses.end - glimpses.start)
+    order = np.lexsort((-cleanness(tracks), of_row))
+    cleanest: IntArray = order[glimpses.start]
+    return cleanest
+
+
+def _sum_by_glimpse(tracks: Trajectories, embeddings: Embeddings, start: IntArray) -> FloatArray:
     """Sums of unit embeddings, weighted by cleanness, read once in the order of the source."""
     weight = cleanness(tracks)
     of_row = np.repeat(np.arange(len(start)), np.diff(np.append(start, len(tracks))))

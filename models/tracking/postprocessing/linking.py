@@ -17,7 +17,7 @@ from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.postprocessing.agglomeration import merge
 from jde_ray.models.tracking.postprocessing.cutting import Pieces, cut, piece_means
 from jde_ray.models.tracking.postprocessing.evidence import Evidence, LinkSettings, Looks
-from jde_ray.models.tracking.postprocessing.glimpses import take_glimpses
+from jde_ray.models.tracking.postprocessing.glimpses import Embeddings, take_glimpses
 from jde_ray.models.tracking.postprocessing.motion import observe
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
 
@@ -30,7 +30,7 @@ def link(
     settings: LinkSettings,
     frames_per_second: float,
     stride: int = 1,
-    embeddings: FloatArray | None = None,
+    embeddings: Embeddings | None = None,
 ) -> Trajectories:
     """Cut tracks where the person may have changed, and join the pieces of each person.
 

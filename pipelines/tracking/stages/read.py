@@ -17,8 +17,8 @@ from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.detections import SavedFrame, SavedVideo, read_damage, read_saved
 from jde_ray.pipelines.structures import Decoded, DetectionChunk, Segment, VideoInfo
 from jde_ray.pipelines.tracking.stages import wire_format
-from jde_ray.pipelines.tracking.stages.motion_of_frames import with_motion
 from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
+from jde_ray.pipelines.video.motion_of_frames import with_motion
 
 logger = logging.getLogger(__name__)
 

@@ -205,6 +205,7 @@ class VideoSession:
         """Track the frames of the chunk that is next in order."""
         self._counts.drop("max_detections", chunk.num_capped)
         self._counts.damaged += chunk.num_damaged
+        self._counts.crops += chunk.num_crops
         frame: int | None = None
         try:
             if chunk.error is not None and not (chunk.is_partial and self._counts.frames):

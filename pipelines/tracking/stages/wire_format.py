@@ -210,7 +210,7 @@ def pack(chunk: DetectionChunk) -> Packed:
     width = found[0].embeddings.shape[1] if found else 0
     empty = [Detections.empty(width)]
     return {
-        "header": json.dumps(_header(chunk) | {"num_capped": chunk.num_capped}),
+        "header": json.dumps(_header(chunk) | _counts(chunk)),
         "frame_index": chunk.frame_index,
         "time_s": chunk.time_s,
         "camera_motion": _motion(chunk),
@@ -219,6 +219,10 @@ def pack(chunk: DetectionChunk) -> Packed:
         "scores": np.concatenate([d.scores for d in found or empty]).astype(np.float32),
         "embeddings": np.concatenate([d.embeddings for d in found or empty]).astype(np.float16),
     }
+
+
+def _counts(chunk: DetectionChunk) -> dict[str, int]:
+    return {"num_capped": chunk.num_capped, "num_crops": chunk.num_crops}
 
 
 def unpack(packed: Packed) -> DetectionChunk:

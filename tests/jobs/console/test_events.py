@@ -29,11 +29,11 @@ KEYS = {
         *("frames_per_second", "seconds", "seconds_left"),
     },
     "video": {"video_id", "video", "status", "frames", "length_s", "tracks", "rows", "error"}
-    | {"partial"},
+    | {"partial", "crops"},
     "end": {
         *("exit_code", "error", "out", "videos_done", "videos_failed", "videos_skipped"),
         *("videos_failed_before", "videos_drawn", "frames", "detections", "tracks", "rows"),
-        *("seconds", "videos_partial", "videos_cropped"),
+        *("seconds", "videos_partial", "videos_cropped", "crops"),
     },
 }
 ROWS = [

@@ -49,6 +49,7 @@ TRACK_OPTIONS = {
     "--imgsz",
     "--in-process-frames",
     "--reid",
+    "--reid-mode",
     "--rect",
     "--refine",
     "--no-rect",
@@ -93,6 +94,7 @@ TRACK_OPTIONS = {
 OTHER_VALUES = {
     "weights": ("other.safetensors", "other.safetensors"),
     "reid": ("reid.onnx", "reid.onnx"),
+    "reid_mode": ("needed", "needed"),
     "size": ("864x480", (864, 480)),
     "rect": (True, True),
     "compile": (True, True),

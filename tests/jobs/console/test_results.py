@@ -33,6 +33,12 @@ def rows(number: int, status: str = "done", **values) -> list[VideoRow]:
     return [VideoRow(video_id=f"v{i:03}", video="", status=status, **one) for i in range(number)]
 
 
+def test_the_crops_of_a_second_look_are_shown_as_a_share(capsys):
+    out, _ = shown(capsys, frames=10, detections=60, crops=15)
+    assert "second look: 15 crops, 1.5 a frame, 25% of the boxes" in out
+    assert "second look" not in shown(capsys, frames=10, detections=60)[0]
+
+
 def words(out: str, first: str) -> list[str]:
     """The words of the line that begins with a word."""
     (line,) = [line for line in out.splitlines() if line.split()[:1] == [first]]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fakes import ColourModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_videos import write_video
 from onnx_models import write_declaration, write_mean_embedder
 
@@ -23,10 +27,12 @@ from jde_ray.pipelines.config import (
     ResourceConfig,
     TrackConfig,
 )
+from jde_ray.pipelines.detection.model import FoundInSource
 from jde_ray.pipelines.detection.networks import SeparateModel, load_network
-from jde_ray.pipelines.detection.second_look import WithSecondLook, joined
-from jde_ray.pipelines.detection.settings import detection_for
+from jde_ray.pipelines.detection.second_look import KEY_FRAMES, OWN_SHARE, WithSecondLook, joined
+from jde_ray.pipelines.detection.settings import detection_for, resolve_settings
 from jde_ray.pipelines.detection.weights import inspect_reid, reid_fingerprint
+from jde_ray.pipelines.errors import RunError
 from jde_ray.pipelines.tracking import reference
 
 pytest.importorskip("onnx")
@@ -59,7 +65,7 @@ def test_each_box_gets_the_vector_of_its_own_crop(tmp_path: Path) -> None:
     tlbr = np.array([[5, 5, 40, 80], [90, 5, 140, 80]], np.float32)
     own = SeparateModel(config, ResourceConfig()).embed(frame, box, tlbr)
     both = model.embed(frame, box, tlbr)
-    np.testing.assert_allclose(both[:, : own.shape[1]], 0.6 * own, atol=1e-6)
+    np.testing.assert_allclose(both[:, : own.shape[1]], OWN_SHARE * own, atol=1e-6)
     red, blue = both[:, own.shape[1] :]
     assert red[0] == red.max() > blue[0]
     assert blue[2] == blue.max() > red[2]
@@ -67,6 +73,143 @@ def test_each_box_gets_the_vector_of_its_own_crop(tmp_path: Path) -> None:
     plain = SeparateModel(config, ResourceConfig()).detect(frame[None], [box])[0]
     np.testing.assert_array_equal(found.tlbr, plain.tlbr)
     assert found.embeddings.shape == (len(plain.scores), plain.embeddings.shape[1] + 3)
+
+
+class Scripted:
+    """Finds the boxes that are written down for each frame, whose number is in its first pixel."""
+
+    def __init__(self, tlbr: list[np.ndarray], scores: list[np.ndarray]) -> None:
+        self.tlbr, self.scores = tlbr, scores
+
+    def detect(self, frames: np.ndarray, letterboxes: list[Letterbox]) -> list[FoundInSource]:
+        numbers = [int(frame[0, 0, 0]) for frame in frames[: len(letterboxes)]]
+        return [
+            FoundInSource(self.tlbr[k], self.scores[k], np.ones((len(self.scores[k]), 1)), 0)
+            for k in numbers
+        ]
+
+
+class Describer:
+    """Describes a box by its frame's number and its place: every look gives another vector."""
+
+    width = 3
+
+    def embed(self, picture: np.ndarray, tlbr: np.ndarray) -> np.ndarray:
+        number = np.full(len(tlbr), 1 + picture[0, 0, 0])
+        vectors = np.column_stack([number, tlbr[:, 0] + 1, tlbr[:, 1] + 1]).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def looks(
+    tlbr: list[np.ndarray], scores: list[np.ndarray] | None = None, chunk: int = 16, **how: Any
+) -> tuple[list[np.ndarray], list[int]]:
+    """Second vectors and numbers of crops of all frames, read in chunks of that size."""
+    scores = scores or [np.full(len(one), 0.9) for one in tlbr]
+    model = WithSecondLook(Scripted(tlbr, scores), Describer(), only_needed=True, **how)
+    frames = np.zeros((len(tlbr), 64, 128, 3), np.uint8)
+    frames[:] = np.arange(len(tlbr), dtype=np.uint8)[:, None, None, None]
+    found = []
+    for first in range(0, len(tlbr), chunk):
+        part = frames[first : first + chunk]
+        found += model.detect(part, [Letterbox(128, 64, *SIZE)] * len(part))
+    return [one.embeddings[:, 1:] for one in found], [one.num_crops for one in found]
+
+
+def shifted(tlbr: np.ndarray, x: float) -> np.ndarray:
+    return tlbr + np.array([x, 0, x, 0], np.float32)
+
+
+def walk(frames: int, x: float, y: float) -> list[np.ndarray]:
+    return [np.array([[x + k / 2, y, x + k / 2 + 10, y + 20]], np.float32) for k in range(frames)]
+
+
+def test_who_walks_alone_is_looked_at_in_every_eighth_frame() -> None:
+    vectors, crops = looks(walk(20, 5, 5))
+    assert crops == [int(k % KEY_FRAMES == 0) for k in range(20)]
+    for k, vector in enumerate(vectors):
+        np.testing.assert_array_equal(vector, vectors[k // KEY_FRAMES * KEY_FRAMES])
+
+
+def test_who_appears_or_comes_close_is_looked_at_at_once() -> None:
+    one, other = walk(8, 5, 5), walk(8, 60, 5)
+    both = [
+        np.concatenate([a, b]) if k >= 3 else a
+        for k, (a, b) in enumerate(zip(one, other, strict=True))
+    ]
+    assert looks(both)[1] == [1, 0, 0, 1, 0, 0, 0, 0]
+    beside = [np.concatenate([a, shifted(a, 10 - k)]) for k, a in enumerate(one)]
+    assert looks(beside)[1] == [2, *[0] * 3, *[2] * 4]
+
+
+def test_weak_detections_are_not_looked_at_and_keep_what_is_likely() -> None:
+    scores = [np.array([score]) for score in (0.9, 0.4, 0.4, 0.9)]
+    vectors, crops = looks(walk(4, 5, 5), scores, least_score=0.5)
+    assert crops == [1, 0, 0, 0]
+    for vector in vectors:
+        np.testing.assert_array_equal(vector, vectors[0])
+    alone, crops = looks(walk(2, 5, 5), [np.array([0.4])] * 2, least_score=0.5)
+    assert crops == [0, 0]
+    assert not np.any(alone)
+
+
+corner = st.tuples(st.integers(0, 90), st.integers(0, 40), st.sampled_from([0.3, 0.6, 0.9]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(corner, max_size=4), min_size=1, max_size=40))
+def test_nothing_depends_on_the_size_of_the_chunks(frames: list) -> None:
+    tlbr = [
+        np.array([[x, y, x + 20, y + 20] for x, y, _ in one], np.float32).reshape(-1, 4)
+        for one in frames
+    ]
+    scores = [np.array([score for *_, score in one]) for one in frames]
+    results = [looks(tlbr, scores, chunk, least_score=0.5) for chunk in (8, 16, 40)]
+    for vectors, crops in results[1:]:
+        assert crops == results[0][1]
+        for one, other in zip(vectors, results[0][0], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_boxes_that_are_not_finite_reach_the_caller() -> None:
+    people = walk(3, 5, 5)
+    people[1] = np.full((1, 4), np.nan, np.float32)
+    vectors, _ = looks(people)
+    assert not vectors[1].any()
+    assert np.isfinite(vectors[2]).all()
+
+
+def test_chunks_must_begin_at_key_frames(tmp_path: Path) -> None:
+    look = str(write_mean_embedder(tmp_path / "look.onnx"))
+    weights = str(write_declaration(tmp_path))
+    detection = replace(detection_for(weights, reid=look), reid_mode="needed")
+    config = TrackConfig(detection=detection, tracking=TrackingConfig(high_score=0.3))
+    assert config.detection.reid_score == 0.3
+    with pytest.raises(RunError, match="chunk-frames: got 12, expected a multiple of 8"):
+        resolve_settings(config, load_network, ResourceConfig(chunk_frames=12))
+    write_video(tmp_path / "v.mp4", 20)
+    runs = {}
+    for chunk_frames in (8, 16):
+        out = tmp_path / str(chunk_frames)
+        summary = reference.track(
+            str(tmp_path / "v.mp4"),
+            str(out),
+            config,
+            resources=ResourceConfig(chunk_frames=chunk_frames),
+            outputs=OutputConfig(save_detections=True, save_embeddings=True),
+        )
+        assert summary.crops < summary.detections
+        runs[chunk_frames] = [path.read_bytes() for path in sorted(out.glob("*/*.parquet"))]
+    assert runs[8] == runs[16]
+
+
+def test_a_look_that_is_left_to_the_refinement_changes_no_run(tmp_path: Path) -> None:
+    plain = TrackConfig()
+    offline = replace(plain.detection, reid="a.onnx", reid_sha256="f" * 64, reid_mode="offline")
+    assert replace(plain, detection=offline).hash() == plain.hash()
+    always = replace(offline, reid_mode="always")
+    assert replace(plain, detection=always).hash() != plain.hash()
+    moved = replace(always, reid="b/a.onnx")
+    assert replace(plain, detection=moved).hash() == replace(plain, detection=always).hash()
 
 
 def test_a_model_that_cannot_describe_boxes_says_so(tmp_path: Path) -> None:

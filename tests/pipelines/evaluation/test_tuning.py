@@ -9,6 +9,7 @@ import fakes
 import numpy as np
 import pytest
 from fakes import Script
+from made_videos import pan_frame, write_images
 
 from jde_ray.models.metrics.clear import ClearCounts
 from jde_ray.models.metrics.tracking import SequenceScores
@@ -27,7 +28,7 @@ from jde_ray.pipelines.evaluation.tuning import (
     tune,
     with_settings,
 )
-from jde_ray.pipelines.sources.saved_detections import find_saved
+from jde_ray.pipelines.sources.saved_detections import find_saved, with_frames
 from jde_ray.pipelines.tracking import reference
 from jde_ray.pipelines.tracking.from_detections import resolve_settings
 
@@ -76,6 +77,22 @@ def test_a_trial_is_scored_as_its_run_would_be(tmp_path: Path, name: str) -> Non
         expected = score_pairing(Pairing(one.name, file, Path(one.truth)))
         assert scores[one.name].figures() == expected.figures()
         assert scores[one.name].figures()["HOTA"] < 100
+
+
+def test_trials_know_the_cameras_motion_if_the_frames_are_at_hand(tmp_path: Path) -> None:
+    one = sequence(tmp_path / "det", "A", 0.9)
+    write_images(tmp_path / "frames" / "A", 20, 30.0, size=(320, 240), draw=pan_frame)
+    blind = load_sequences(settled([one]), [one])
+    assert blind[0].frames[5].camera_motion is None
+    (saved,) = with_frames([one.saved], str(tmp_path / "frames"))
+    seeing = replace(one, saved=saved)
+    config = settled([seeing])
+    assert config.camera_motion
+    motion = load_sequences(config, [seeing])[0].frames[5].camera_motion
+    assert not np.allclose(motion, np.eye(2, 3), atol=0.5)
+    other = replace(saved, frames=replace(saved.frames, uri=str(tmp_path / "gone")))
+    with pytest.raises(RunError):
+        load_sequences(config, [replace(seeing, saved=other)])
 
 
 @pytest.mark.ray

@@ -25,7 +25,8 @@ from jde_ray.pipelines.formats.tracks import read_tracks
 from jde_ray.pipelines.output.layout import mot_key, tracks_key, video_key
 from jde_ray.pipelines.output.summary import summarize
 from jde_ray.pipelines.output.work import Work, read_row
-from jde_ray.pipelines.refinement import RefineConfig, refine
+from jde_ray.pipelines.refinement.run import refine
+from jde_ray.pipelines.refinement.steps import RefineConfig
 from jde_ray.pipelines.report.page import build_report
 from jde_ray.pipelines.row_format import ROW_FORMAT
 from jde_ray.pipelines.sources.saved_detections import find_saved, from_addresses

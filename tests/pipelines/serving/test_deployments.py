@@ -186,6 +186,13 @@ def test_frames_are_resized_in_one_way_and_another_one_is_refused(values):
         read_config({**values, "track": {"detection": {"resize": "fast"}}})
 
 
+@pytest.mark.parametrize("mode", ["needed", "offline"])
+def test_frames_that_come_singly_are_looked_at_always(mode):
+    detection = {"reid": "look.onnx", "reid_mode": mode}
+    with pytest.raises(ValueError, match=f"reid_mode: got {mode}, expected always"):
+        read_config({"track": {"detection": detection}})
+
+
 def test_serve_build_writes_a_file_of_all_deployments(tmp_path):
     from click.testing import CliRunner
     from ray.serve.scripts import cli

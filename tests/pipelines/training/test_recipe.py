@@ -128,6 +128,42 @@ def test_a_source_is_left_out_by_its_path_or_its_name():
         recipe.without(["KITTI-18"])
 
 
+def paths(recipe):
+    return [source.path for source in recipe.sources]
+
+
+@pytest.mark.parametrize("name", ["MOT16-11", "MOT17-11", "frames_gt/MOT16-11"])
+def test_a_source_is_left_out_by_each_name_of_its_scene(name):
+    left = paths(read_recipe(RECIPES / "train_small.yaml").without([name]))
+    assert not [path for path in left if "-11" in path]
+    assert "frames_gt/KITTI-17" in left
+
+
+@pytest.mark.parametrize("name", ["park", "a/park", "b/park-1", "c", "other name"])
+def test_twins_of_what_is_left_out_go_with_it(name):
+    """By a shared scene, by a path that is the other's scene, and through a third one."""
+    sources = [
+        {"kind": "sequence", "path": "a/park"},
+        {"kind": "sequence", "path": "b/park-1", "scene": ["park", "other name"]},
+        {"kind": "boxes", "path": "c", "scene": "other name"},
+        {"kind": "boxes", "path": "d/images"},
+        {"kind": "boxes", "path": "e/images"},
+    ]
+    recipe = parse_recipe(changed(sources=sources))
+    assert paths(recipe.without([name])) == ["d/images", "e/images"]
+    assert "d/images" in paths(recipe.without(["e/images"]))
+    with pytest.raises(ValueError, match="got zoo, expected a/park, b/park-1, park, other name, c"):
+        recipe.without(["zoo"])
+
+
+@pytest.mark.parametrize("scene", ["", [""], [3], 3, {}])
+def test_a_scene_is_a_name_or_a_list_of_names(scene):
+    sources = [{"kind": "sequence", "path": "a/park", "scene": scene}]
+    with pytest.raises(ValueError, match="scene") as caught:
+        parse_recipe(changed(sources=sources))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("section", "values", "message"),
     [

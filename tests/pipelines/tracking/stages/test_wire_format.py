@@ -122,7 +122,8 @@ def test_detections_come_back_equal(counts: list[int], spooled: bool) -> None:
         for n in counts
     ]
     index = np.arange(len(counts))
-    chunk = DetectionChunk("v-1", 0, 3, index, index / 25, INFO, False, found, 4, decode_whole=True)
+    values = ("v-1", 0, 3, index, index / 25, INFO, False, found, 4)
+    chunk = DetectionChunk(*values, decode_whole=True, num_crops=7)
     back = (
         wire_format.load(wire_format.dump(chunk))
         if spooled
@@ -130,6 +131,7 @@ def test_detections_come_back_equal(counts: list[int], spooled: bool) -> None:
     )
     assert (back.num_capped, back.info, back.is_last, back.chunk_index) == (4, INFO, False, 3)
     assert back.decode_whole
+    assert back.num_crops == 7
     assert len(back.detections) == len(counts)
     for a, b in zip(back.detections, found, strict=True):
         assert np.array_equal(a.tlbr, b.tlbr)

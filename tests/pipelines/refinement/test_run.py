@@ -8,13 +8,16 @@ import pytest
 
 from jde_ray.models.structures import Tracks
 from jde_ray.models.tracking.postprocessing.evidence import LinkSettings
-from jde_ray.pipelines import refinement
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.formats import tracks as tracks_format
 from jde_ray.pipelines.formats.parquet_file import binary_array
 from jde_ray.pipelines.formats.tracks import read_embeddings, read_tracks
 from jde_ray.pipelines.output.result_files import RowWriter
-from jde_ray.pipelines.refinement import USUAL, RefineConfig, check_refined, refine
+from jde_ray.pipelines.refinement import records
+from jde_ray.pipelines.refinement import run as run_module
+from jde_ray.pipelines.refinement.records import check_refined
+from jde_ray.pipelines.refinement.run import refine
+from jde_ray.pipelines.refinement.steps import USUAL, RefineConfig
 from jde_ray.pipelines.sources import saved_tracks
 from jde_ray.pipelines.storage.local import LocalStore
 from jde_ray.pipelines.storage.stores import open_store
@@ -198,7 +201,7 @@ def test_large_files_are_written_in_parts(tmp_path, monkeypatch):
     out = run(tmp_path / "run", walk())
     refine(out, str(tmp_path / "one"), USUAL)
     monkeypatch.setattr(tracks_format, "ROW_GROUP_ROWS", 4)
-    monkeypatch.setattr(refinement, "ROW_GROUP_ROWS", 4)
+    monkeypatch.setattr(run_module, "ROW_GROUP_ROWS", 4)
     refine(out, str(tmp_path / "two"), USUAL)
     one, two = (pq.ParquetFile(tmp_path / name / "tracks" / FILE) for name in ("one", "two"))
     assert (one.num_row_groups, two.num_row_groups) == (1, 7)
@@ -232,7 +235,7 @@ def test_tracks_in_a_bucket_are_fetched_one_by_one(tmp_path, monkeypatch):
     def bucket(uri):
         return Renamed(tmp_path / uri.removeprefix("s3://bucket/"), uri)
 
-    for module in (refinement, saved_tracks):
+    for module in (run_module, records, saved_tracks):
         monkeypatch.setattr(module, "open_store", bucket)
     (done,) = refine("s3://bucket/run", "s3://bucket/run/refined", USUAL)
     assert (done.is_new, done.tracks_after, done.by_appearance) == (True, 1, True)

@@ -1,0 +1,1 @@
+"""Refinement of the tracks of finished videos, offline."""
