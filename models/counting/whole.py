@@ -47,6 +47,9 @@ def count_events(
             equal to it.
         track_id: `(n,)` ids, each at most once per frame.
         tlbr: `(n, 4)` boxes.
+
+    Raises:
+        ValueError: If an id is twice in a frame.
     """
     seen = _sort(rules, frame, time_s, track_id, tlbr)
     parts = [_crossings(line, i, seen) for i, line in enumerate(places.lines)]
@@ -84,14 +87,25 @@ def _sort(
         frame, track_id = frame[order], track_id[order]
         time_s, tlbr = time_s[order], tlbr[order]
     time_s = np.maximum.accumulate(time_s.astype(np.float64)) if len(time_s) else time_s
-    order = np.argsort(track_id, kind="stable")
+    order = np.argsort(_small(track_id), kind="stable")
     frame, time_s, track_id = frame[order], time_s[order], track_id[order]
     is_first = np.ones(len(frame), np.bool_)
     is_new = np.diff(track_id) != 0
+    is_twice = ~is_new & (np.diff(frame) == 0)
+    if is_twice.any():
+        at = np.flatnonzero(is_twice)[0]
+        raise ValueError(f"got id {track_id[at]} twice in frame {frame[at]}, expected one box")
     is_first[1:] = is_new | (np.diff(time_s) > rules.max_gap_s)
     return _Sightings(
         frame, time_s, track_id, *feet(tlbr[order]), np.cumsum(is_first) - 1, is_first
     )
+
+
+def _small(track_id: IntArray) -> IntArray:
+    """The same ids as 16-bit numbers if they fit, which are sorted ten times as fast."""
+    if len(track_id) and track_id.min() >= 0 and track_id.max() < 1 << 16:
+        return track_id.astype(np.uint16)
+    return track_id
 
 
 def _crossings(line: Line, place: int, seen: _Sightings) -> Events:
