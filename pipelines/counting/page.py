@@ -91,9 +91,7 @@ def _view(
         ways=[ways[:ENTER] for ways in places.directions[: len(places.places.lines)]],  # type: ignore[misc]
         heat=counted.heat.get(camera),
         image=images.get(camera),
-        labels=[_label(begin, by, zone, has_clock) for begin in drawn[0].begin.tolist()]
-        if drawn
-        else [],
+        label=lambda number: _label(int(drawn[0].begin[number]), by, zone, has_clock),
         crossings=[
             Curve(f"{one.place} {one.direction}", np.where(one.is_gap, np.nan, one.count))
             for one in drawn
@@ -115,25 +113,29 @@ def _table(series: Sequence[Series]) -> str:
     rows: dict[tuple[str, str], list[Series]] = {}
     for one in series:
         rows.setdefault((one.place, one.direction), []).append(one)
-    lines = []
-    for (place, direction), own in rows.items():
-        count = sum(int(one.count.sum()) for one in own)
-        mean = [_mean(one.mean_duration_s, one.count) for one in own]
-        metres = [_mean(one.mean_distance_m, one.count) for one in own]
-        most = max(int(one.most_people.max(initial=-1)) for one in own)
-        people = [_mean(one.people, one.recorded_s) for one in own]
-        is_inside = direction == INSIDE
-        cells = (
-            "-" if is_inside else f"{count:,}",
-            _shown(people, ".2f"),
-            f"{most:,}" if most >= 0 else "-",
-            _shown(mean, ".1f"),
-            _shown(metres, ".1f"),
-        )
-        numbers = "".join(f'<td class="n">{cell}</td>' for cell in cells)
-        lines.append(f"<tr><td>{escape(place)}</td><td>{escape(direction)}</td>{numbers}</tr>")
     heads = ["number", "people, mean", "most at once", "mean s", "mean m"]
-    return plain_table(["place", "direction"], heads, lines)
+    cells = [_cells(own) for own in rows.values()]
+    used = [column for column in range(len(heads)) if any(row[column] != "-" for row in cells)]
+    lines = []
+    for (place, direction), own_cells in zip(rows, cells, strict=True):
+        numbers = "".join(f'<td class="n">{own_cells[column]}</td>' for column in used)
+        lines.append(f"<tr><td>{escape(place)}</td><td>{escape(direction)}</td>{numbers}</tr>")
+    return plain_table(["place", "direction"], [heads[column] for column in used], lines)
+
+
+def _cells(own: Sequence[Series]) -> tuple[str, ...]:
+    count = sum(int(one.count.sum()) for one in own)
+    most = max(int(one.most_people.max(initial=-1)) for one in own)
+    people = [_mean(one.people, one.recorded_s) for one in own]
+    stay_s = [_mean(one.mean_duration_s, one.count) for one in own]
+    metres = [_mean(one.mean_distance_m, one.count) for one in own]
+    return (
+        "-" if own[0].direction == INSIDE else f"{count:,}",
+        _shown(people, ".2f"),
+        f"{most:,}" if most >= 0 else "-",
+        _shown(stay_s, ".1f"),
+        _shown(metres, ".1f"),
+    )
 
 
 def _mean(values: FloatArray, weights: FloatArray | IntArray) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -49,7 +49,7 @@ class CameraView:
         ways: For each line, what `to_right` and `to_left` are called.
         heat: `(rows, columns)` sightings by cell of the picture; None if the size is unknown.
         image: A frame, as the `src` of an image; None for none.
-        labels: `(k,)` texts of the buckets.
+        label: Text of the bucket with a number.
         crossings: Curves of events per bucket.
         people: Curves of mean people in zones.
         table: Its counts as HTML.
@@ -61,7 +61,7 @@ class CameraView:
     ways: Sequence[tuple[str, str]]
     heat: IntArray | None
     image: str | None
-    labels: Sequence[str]
+    label: Callable[[int], str]
     crossings: Sequence[Curve]
     people: Sequence[Curve]
     table: str
@@ -108,9 +108,12 @@ def _camera(view: CameraView) -> str:
     cards = []
     if view.size is not None:
         cards.append(("Places, and where people were", draw_places(view)))
-    for title, curves in (("Events", view.crossings), ("People in zones, mean", view.people)):
-        if curves:
-            cards.append((title, step_chart(curves, view.labels, is_mean=curves is view.people)))
+    if view.crossings:
+        cards.append(("Events", step_chart(view.crossings, view.label)))
+    if view.people:
+        first = len(view.places.lines)  # colours as in the picture
+        chart = step_chart(view.people, view.label, is_mean=True, first=first)
+        cards.append(("People in zones, mean", chart))
     charts = "".join(
         f'<section class="card"><h3>{title}</h3>{drawing}</section>' for title, drawing in cards
     )
@@ -200,28 +203,34 @@ def _heat(cells: IntArray, height: int) -> str:
 
 
 def step_chart(
-    curves: Sequence[Curve], labels: Sequence[str], *, is_mean: bool, width: int = 460
+    curves: Sequence[Curve],
+    label: Callable[[int], str],
+    *,
+    is_mean: bool = False,
+    first: int = 0,
+    width: int = 460,
 ) -> str:
     """Curves as steps over their buckets, broken where nothing was recorded.
 
     Args:
         curves: Curves over the same k buckets.
-        labels: `(k,)` texts of the buckets.
+        label: Text of the bucket with a number.
         is_mean: Whether buckets that share a column are averaged; otherwise they are added up.
+        first: Number of the first curve's colour.
         width: Width in pixels.
     """
-    count, height = len(labels), 260
+    count, height = len(curves[0].values), 260
     every = -(-count // MOST_COLUMNS)
     drawn = [_shared(curve.values, every, is_mean) for curve in curves]
     top = max([1.0, *(float(one[np.isfinite(one)].max(initial=0)) for one in drawn)])
     columns = len(drawn[0])
-    at = np.unique(np.linspace(0, columns - 1, min(columns, 5)).astype(np.int64)).tolist()
-    text = {float(one): labels[one * every] for one in at}
+    at = np.unique((columns * np.array([0.08, 0.35, 0.62, 0.89])).astype(np.int64)).tolist()
+    text = {float(one): label(one * every) for one in at}
     x = Axis("", 0, columns, tuple(text), text=text)
     y = fitted_axis("people" if is_mean else "events", [0.0, top])
     y = Axis(y.title, 0.0, y.high, tuple(tick for tick in y.ticks if tick >= 0), text=y.text)
     parts, keys = [draw_grid(x, y, width, height)], []
-    for number, (curve, values) in enumerate(zip(curves, drawn, strict=True)):
+    for number, (curve, values) in enumerate(zip(curves, drawn, strict=True), first):
         dash = f' stroke-dasharray="{dash_of(number)}"' if dash_of(number) else ""
         path = _steps(values, x, y, (width, height))
         parts.append(
