@@ -132,7 +132,7 @@ def _lines(counted: Counted) -> list[str]:
             own = totals.setdefault((one.camera, one.place), {})
             own[one.direction] = own.get(one.direction, 0) + int(one.count.sum())
     lines = [
-        one_line(f"{camera}  {place}  " + ", ".join(f"{way} {n:,}" for way, n in own.items()))
+        one_line(f"{camera} / {place}: " + ", ".join(f"{way} {n:,}" for way, n in own.items()))
         for (camera, place), own in totals.items()
     ]
     more = len(lines) - _MOST_LINES
