@@ -188,7 +188,7 @@ def _entry(number: int, values: Any) -> Entry:
     margin = values.get("margin", Line.margin)
     if isinstance(margin, bool) or not isinstance(margin, int | float):
         raise ValueError(f"{where}: margin: got {margin!r}, expected a number")
-    return Entry(cameras, Line(name, *points, margin), _ways(where, values))  # type: ignore[misc]
+    return Entry(cameras, Line(name, *points, margin), _ways(where, values))
 
 
 def _ways(where: str, values: Mapping[str, Any]) -> tuple[str, str]:

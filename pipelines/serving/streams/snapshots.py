@@ -117,7 +117,8 @@ def _load_counter(
 ) -> StreamCounter | None:
     if header["counted"] is None or header["size"] is None:
         return None
-    counter = places and StreamCounter(places, header["camera"], tuple(header["size"]))
+    width, height = header["size"]
+    counter = None if places is None else StreamCounter(places, header["camera"], (width, height))
     if counter is None or counter.digest != header["counted"]:
         raise ValueError("snapshot: its places are others than those of this service")
     own = {n.removeprefix(_COUNTER): a for n, a in arrays.items() if n.startswith(_COUNTER)}
