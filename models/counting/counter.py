@@ -139,7 +139,8 @@ class Counter:
         parts = []
         for zone, place in self._zones():
             rows = np.flatnonzero(gone["is_visit"][:, zone])
-            parts.append(_leave(gone, rows, zone, place))
+            if len(rows):
+                parts.append(_leave(gone, rows, zone, place))
         if self._places.ground is not None:
             metres = ground_distance(
                 self._places.ground, (gone["step_x"], gone["step_y"]), (gone["x"], gone["y"])
@@ -200,13 +201,16 @@ class Counter:
         for place, line in enumerate(self._places.lines):
             away = offset(line, *now)
             passes = np.flatnonzero(is_known & (is_right(away) != is_right(offset(line, *before))))
-            steps = [(point[0][passes], point[1][passes]) for point in (before, now)]
-            for name, value in zip(("is_on", "at_x", "at_y"), meet(line, *steps), strict=True):
-                known[name][rows[passes], place] = value
+            if len(passes):
+                steps = [(point[0][passes], point[1][passes]) for point in (before, now)]
+                for name, value in zip(("is_on", "at_x", "at_y"), meet(line, *steps), strict=True):
+                    known[name][rows[passes], place] = value
             side = clear_side(line, away, height)
             was = known["side"][rows, place]
             crossed = np.flatnonzero((side * was < 0) & known["is_on"][rows, place])
             known["side"][rows, place] = np.where(side, side, was)
+            if not len(crossed):
+                continue
             own = rows[crossed]
             at = (known["at_x"][own, place], known["at_y"][own, place])
             for direction, is_way in ((TO_RIGHT, side[crossed] > 0), (TO_LEFT, side[crossed] < 0)):
@@ -226,7 +230,7 @@ class Counter:
         known["since_s"][out, zone] = np.nan
         gone_s = now_s - known["inside_s"][rows, zone]
         ended = rows[~inside & was & (gone_s >= shortest)]
-        parts = [_leave(known, ended, zone, place)]
+        parts = [_leave(known, ended, zone, place)] if len(ended) else []
         known["is_visit"][ended, zone], known["since_s"][ended, zone] = False, np.nan
         begins = inside & np.isnan(known["since_s"][rows, zone])
         values: dict[str, Any] = {"frame": frame, "s": now_s, "x": now[0], "y": now[1]}
@@ -236,6 +240,8 @@ class Counter:
             known[f"inside_{name}"][rows[inside], zone] = every[inside]
         stay_s = now_s - known["since_s"][rows, zone]
         sure = rows[inside & ~was & (stay_s >= shortest)]
+        if not len(sure):
+            return parts
         known["is_visit"][sure, zone] = True
         since = {name: known[f"since_{name}"][sure, zone] for name in values}
         ids, at = known["track_id"][sure], (since["x"], since["y"])

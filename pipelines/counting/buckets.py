@@ -16,7 +16,9 @@ from jde_ray.models.structures import FloatArray, IntArray
 
 By = Literal["minute", "hour", "day"]
 SECONDS = {"minute": 60, "hour": 3600, "day": 86_400}
-MOST_BUCKETS = 5_000_000  # of a camera: a clock that was never set would fill the memory
+MOST_BUCKETS = (
+    1_100_000  # of a camera, two years of minutes: a clock that was never set would fill the memory
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = 1_000_000
 
@@ -93,9 +95,10 @@ def bucket_edges(spans: Spans, by: By, zone: tzinfo | None) -> IntArray:
     length = SECONDS[by] * _US
     low, high = int(spans.begin.min()), max(int(spans.end.max()), int(spans.begin.max()) + 1)
     if (high - low) // length > MOST_BUCKETS:
+        dates = [str(_EPOCH + timedelta(microseconds=one))[:10] for one in (low, high)]
         raise ValueError(
-            f"by: {(high - low) // length:,} {by}s lie between the first recording and the last, "
-            f"expected at most {MOST_BUCKETS:,}"
+            f"by: {(high - low) // length:,} {by}s lie between the first recording ({dates[0]}) and "
+            f"the last ({dates[1]}), expected at most {MOST_BUCKETS:,}"
         )
     if zone in (None, UTC) or by == "minute":
         first = low // length * length

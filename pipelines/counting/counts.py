@@ -114,7 +114,10 @@ def build_series(
                 continue
             if has_clock and recorded.overlap() >= 1_000_000:
                 overlaps.append(Overlap(camera, recorded.overlap() / 1e6))
-            edges = bucket_edges(recorded, by, zone if has_clock else None)
+            try:
+                edges = bucket_edges(recorded, by, zone if has_clock else None)
+            except ValueError as error:
+                raise ValueError(f"{error} (camera {camera})") from None
             covered = (recorded.merged() if has_clock else recorded).seconds_in(edges)
             rows = of_camera.with_clock(has_clock)
             for place, direction, values in _values(rows, places[camera], edges, covered):

@@ -80,8 +80,7 @@ def _view(
     counted: Counted, camera: str, by: By, zone: tzinfo, images: Mapping[str, str]
 ) -> CameraView:
     own = [one for one in counted.series if one.camera == camera]
-    # most cameras have either clocks or none; of a mixture the page draws the clocked part. A single
-    # bucket is in the table already.
+    # of a camera with and without clocks the clocked part is drawn; one bucket is no curve
     has_clock = any(one.has_clock for one in own)
     drawn = [one for one in own if one.has_clock == has_clock and len(one.begin) > 1]
     places = counted.places[camera]

@@ -82,10 +82,12 @@ def count(
     failures = [*plan.failures, *(Failure(one.file, one.error) for one in facts if one.error)]
     events = pa.concat_tables([EVENT_SCHEMA.empty_table(), *(part.events for part in parts)])
     series, overlaps = build_series(events, videos, plan.places, by, zone)
-    for one in overlaps:
+    if overlaps:
+        most = max(overlaps, key=lambda one: one.seconds)
         logger.warning(
-            "camera %s: %.0f s are covered by more than one recording; people count in each",
-            one.camera, one.seconds,
+            "recordings of %d camera%s overlap (%s: %.0f s are covered by more than one); "
+            "people count in each of them",
+            len(overlaps), "s" * (len(overlaps) > 1), most.camera, most.seconds,
         )  # fmt: skip
     counted = Counted(
         store.uri, series, events, videos, failures, overlaps, plan.places, plan.sizes,

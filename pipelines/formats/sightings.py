@@ -17,6 +17,7 @@ from jde_ray.pipelines.names import sequence_name
 
 _WANTED = ("frame", "track_id", "x1", "y1", "x2", "y2", "time_s")
 _LONGEST_S = 3e9
+_YEARS = (1900, 2500)  # of clocks that may be wrong but can be shown
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -79,6 +80,8 @@ def read_origin(file: pq.ParquetFile, video_id: str) -> Origin:
 def _microseconds(moment: datetime | str) -> int:
     value = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     value = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    if not _YEARS[0] <= value.year < _YEARS[1]:
+        raise ValueError(f"start: got the year {value.year}, expected {_YEARS[0]} to {_YEARS[1]}")
     return (value - _EPOCH) // timedelta(microseconds=1)
 
 

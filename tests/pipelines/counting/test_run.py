@@ -182,7 +182,9 @@ def test_recordings_that_overlap_are_told_in_one_warning(out, tmp_path, caplog):
     (overlap,) = counted.overlaps
     assert (overlap.camera, overlap.seconds) == ("hall", 10.0)
     (record,) = caplog.records
-    assert record.getMessage().startswith("camera hall: 10 s are covered by more than one")
+    assert record.getMessage().startswith(
+        "recordings of 1 camera overlap (hall: 10 s are covered by more than one)"
+    )
 
 
 @pytest.mark.parametrize(
