@@ -59,7 +59,7 @@ def visits(zone, rule, part):
     polygon = shapely.Polygon(zone.points)
     run, visit, last = None, None, None
     for frame, time_s, x, y, _ in part:
-        inside = polygon.contains(shapely.Point(float(x), float(y)))
+        inside = polygon.covers(shapely.Point(float(x), float(y)))
         if visit is None:
             run = (run or (frame, time_s)) if inside else None
             if run and time_s - run[1] >= rule.min_visit_s:

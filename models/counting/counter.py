@@ -153,7 +153,7 @@ class Counter:
 
     def _see(self, frame: int, track_id: IntArray, tlbr: FloatArray) -> list[Events]:
         rows, is_new = self._rows_of(track_id)
-        x, y, height = feet(np.asarray(tlbr))
+        x, y, height = feet(np.asarray(tlbr), self._places.size)
         known = self._known
         known["first_s"][rows[is_new]] = self._now_s
         before = (known["x"][rows], known["y"][rows])

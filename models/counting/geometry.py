@@ -14,13 +14,23 @@ from jde_ray.models.structures import FloatArray, IntArray
 WALK_STEP_S = 1.0  # a walk is measured between sightings this far apart, not from jitter to jitter
 
 
-def feet(tlbr: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """`(n,)` x and y of the foot points of `(n, 4)` boxes, and `(n,)` heights, as float64.
+def feet(
+    tlbr: FloatArray, size: tuple[float, float] | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """`(n,)` x and y of the foot points of boxes, and `(n,)` heights, as float64.
 
-    A foot point is the centre of the lower edge. Boxes are rounded to float32 before, as in files.
+    Args:
+        tlbr: `(n, 4)` boxes; they are rounded to float32 before, as in files.
+        size: Width and height of the picture, to which foot points are moved; None: not at all.
+
+    Returns:
+        Foot points, the centres of the lower edges, and heights of the boxes.
     """
     left, top, right, bottom = tlbr.astype(np.float32).astype(np.float64).T
-    return (left + right) / 2, bottom, bottom - top
+    x, y = (left + right) / 2, bottom
+    if size is not None:
+        x, y = np.clip(x, 0.0, size[0]), np.clip(y, 0.0, size[1])
+    return x, y, bottom - top
 
 
 def offset(line: Line, x: FloatArray, y: FloatArray) -> FloatArray:

@@ -89,11 +89,11 @@ class Zone:
         return polygon
 
     def contains(self, x: FloatArray, y: FloatArray) -> NDArray[np.bool_]:
-        """`(n,)` whether points lie inside; the outline is outside."""
+        """`(n,)` whether points lie inside or on the outline."""
         low_x, low_y, high_x, high_y = self._polygon.bounds
-        inside: NDArray[np.bool_] = (x > low_x) & (x < high_x) & (y > low_y) & (y < high_y)
+        inside: NDArray[np.bool_] = (x >= low_x) & (x <= high_x) & (y >= low_y) & (y <= high_y)
         near = np.flatnonzero(inside)
-        inside[near] = shapely.contains_xy(self._polygon, x[near], y[near])
+        inside[near] = shapely.intersects_xy(self._polygon, x[near], y[near])
         return inside
 
 
@@ -145,6 +145,9 @@ class Places:
         lines: Lines.
         zones: Zones.
         ground: Four points of the ground; None if it is not known.
+        size: Width and height of the picture. A foot point outside it, as of someone whose feet the
+            lower edge cuts off, counts as on its edge, so that places may end there. None: foot
+            points count where they are.
 
     Raises:
         ValueError: If two places have one name.
@@ -153,6 +156,7 @@ class Places:
     lines: tuple[Line, ...] = ()
     zones: tuple[Zone, ...] = ()
     ground: Ground | None = None
+    size: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         names = self.names
@@ -176,7 +180,8 @@ class Places:
         ground = self.ground
         if ground is not None:
             ground = Ground(tuple(map(moved, ground.image)), ground.metres)
-        return Places(tuple(lines), tuple(zones), ground)
+        size = None if self.size is None else moved(self.size)
+        return Places(tuple(lines), tuple(zones), ground, size)
 
     def check_inside(self, width: float, height: float) -> None:
         """Refuse places with a point outside the picture.

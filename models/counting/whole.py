@@ -51,7 +51,7 @@ def count_events(
     Raises:
         ValueError: If an id is twice in a frame.
     """
-    seen = _sort(rules, frame, time_s, track_id, tlbr)
+    seen = _sort(rules, frame, time_s, track_id, feet(tlbr, places.size))
     parts = [_crossings(line, i, seen) for i, line in enumerate(places.lines)]
     for number, zone in enumerate(places.zones, len(places.lines)):
         parts += _visits(zone, number, rules, seen)
@@ -80,12 +80,16 @@ class _Sightings:
 
 
 def _sort(
-    rules: Rules, frame: IntArray, time_s: FloatArray, track_id: IntArray, tlbr: FloatArray
+    rules: Rules,
+    frame: IntArray,
+    time_s: FloatArray,
+    track_id: IntArray,
+    points: tuple[FloatArray, FloatArray, FloatArray],
 ) -> _Sightings:
     if (np.diff(frame) < 0).any():
         order = np.argsort(frame, kind="stable")
-        frame, track_id = frame[order], track_id[order]
-        time_s, tlbr = time_s[order], tlbr[order]
+        frame, track_id, time_s = frame[order], track_id[order], time_s[order]
+        points = (points[0][order], points[1][order], points[2][order])
     time_s = np.maximum.accumulate(time_s.astype(np.float64)) if len(time_s) else time_s
     order = np.argsort(_small(track_id), kind="stable")
     frame, time_s, track_id = frame[order], time_s[order], track_id[order]
@@ -96,9 +100,9 @@ def _sort(
         at = np.flatnonzero(is_twice)[0]
         raise ValueError(f"got id {track_id[at]} twice in frame {frame[at]}, expected one box")
     is_first[1:] = is_new | (np.diff(time_s) > rules.max_gap_s)
-    return _Sightings(
-        frame, time_s, track_id, *feet(tlbr[order]), np.cumsum(is_first) - 1, is_first
-    )
+    x, y, height = (one[order] for one in points)
+    presence = np.cumsum(is_first) - 1
+    return _Sightings(frame, time_s, track_id, x, y, height, presence, is_first)
 
 
 def _small(track_id: IntArray) -> IntArray:

@@ -97,8 +97,8 @@ def bucket_edges(spans: Spans, by: By, zone: tzinfo | None) -> IntArray:
     if (high - low) // length > MOST_BUCKETS:
         dates = [str(_EPOCH + timedelta(microseconds=one))[:10] for one in (low, high)]
         raise ValueError(
-            f"by: {(high - low) // length:,} {by}s lie between the first recording ({dates[0]}) and "
-            f"the last ({dates[1]}), expected at most {MOST_BUCKETS:,}"
+            f"by: {(high - low) // length:,} {by}s lie between the first recording ({dates[0]}) "
+            f"and the last ({dates[1]}), expected at most {MOST_BUCKETS:,}"
         )
     if zone in (None, UTC) or by == "minute":
         first = low // length * length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -102,6 +102,7 @@ class PlacesFile:
                 places = places.scaled(*size)
             elif size is not None:
                 places.check_inside(*size)
+            places = replace(places, size=size)
         except ValueError as error:
             raise ValueError(f"{error} (camera {camera})") from None
         usual = tuple(DIRECTIONS)

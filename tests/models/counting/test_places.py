@@ -49,10 +49,8 @@ def test_shares_of_the_picture_become_pixels_and_must_lie_in_it():
 
 def test_places_are_sent_to_other_processes():
     places = Places(zones=(Zone("q", SQUARE),))
-    assert places.zones[0].contains(np.array([5.0, 10.0]), np.array([5.0, 5.0])).tolist() == [
-        True,
-        False,
-    ]
+    x, y = np.array([5.0, 10.0, 10.1]), np.array([5.0, 5.0, 5.0])
+    assert places.zones[0].contains(x, y).tolist() == [True, True, False]
     copy = pickle.loads(pickle.dumps(places))  # noqa: S301
     assert copy == places
     assert copy.zones[0].contains(np.array([5.0]), np.array([5.0])).tolist() == [True]

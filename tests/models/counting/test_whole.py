@@ -160,6 +160,18 @@ def test_only_the_line_counts_not_its_extension():
     assert len(ways(LINE, path((10, 1), (10, 9)))) == 1, "its end belongs to it"
 
 
+def test_feet_below_the_picture_count_as_on_its_edge():
+    line, zone = Line("gate", (5, 10), (5, 0)), Zone("exit", ((2, 8), (8, 8), (8, 10), (2, 10)))
+    rows = path(*((x, 11) for x in range(11)))
+    assert whole(Places((line,), (zone,)), Rules(), rows) == []
+    places = Places((line,), (zone,), size=(10, 10))
+    events = whole(places, Rules(), rows)
+    assert [(DIRECTIONS[one.direction], one.y) for one in events] == [
+        ("enter", 10), ("to_right", 10), ("leave", 10)
+    ]  # fmt: skip
+    same(live(places, Rules(), rows), events)
+
+
 def test_a_visit_bridges_short_absences_and_flicker_is_none():
     zone = Zone("queue", ((2, 2), (8, 2), (8, 8), (2, 8)))
     inside, out = (5, 5), (0, 5)
