@@ -50,7 +50,8 @@ Timezone = Annotated[
 MinVisit = Annotated[
     float,
     typer.Option(
-        metavar="SECONDS", help="Leave out shorter visits of zones, and bridge shorter absences."
+        metavar="SECONDS",
+        help="Leave out flicker: shorter visits of zones, shorter stays on a side of a line.",
     ),
 ]
 Join = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -28,7 +29,8 @@ def reference(places, rule, rows):
             presence.append((frame, time_s, Fraction(x), Fraction(y), Fraction(height)))
         for part in parts:
             for place, line in enumerate(places.lines):
-                found += [(f, person, place, way, None) for f, way in crossings(line, part)]
+                ways = crossings(line, rule, part)
+                found += [(frame, person, place, way, None) for frame, way in ways]
             for place, zone in enumerate(places.zones, len(places.lines)):
                 for enter, leave in visits(zone, rule, part):
                     found.append((enter[0], person, place, "enter", None))
@@ -36,11 +38,12 @@ def reference(places, rule, rows):
     return sorted(found, key=lambda row: (*row[:3], DIRECTIONS.index(row[3])))
 
 
-def crossings(line, part):
+def crossings(line, rule, part):
     (ax, ay), (bx, by) = (map(Fraction, end) for end in (line.start, line.end))
     squared = (bx - ax) ** 2 + (by - ay) ** 2
-    side, before, is_on = 0, None, False
-    for frame, _, x, y, height in part:
+    before, is_on = None, False
+    stays = []  # side, first and last time, first frame, whether the line was passed before it
+    for frame, time_s, x, y, height in part:
         away = (bx - ax) * (y - ay) - (by - ay) * (x - ax)
         if before is not None and (before[2] > 0) != (away > 0):
             share = before[2] / (before[2] - away)
@@ -50,9 +53,15 @@ def crossings(line, part):
         before = (x, y, away)
         if away * away > (Fraction(line.margin) * height) ** 2 * squared:
             now = 1 if away > 0 else -1
-            if side == -now and is_on:
-                yield frame, "to_right" if now > 0 else "to_left"
-            side = now
+            if stays and stays[-1][0] == now:
+                stays[-1][2] = time_s
+            else:
+                stays.append([now, time_s, time_s, frame, is_on])
+    ends = (0, len(stays) - 1)
+    kept = [s for i, s in enumerate(stays) if i in ends or s[2] - s[1] >= rule.min_visit_s]
+    for old, new in itertools.pairwise(kept):
+        if old[0] != new[0] and new[4]:
+            yield new[3], "to_right" if new[0] > 0 else "to_left"
 
 
 def visits(zone, rule, part):

@@ -45,7 +45,17 @@ _OF_TRACK = {
     "step_y": np.float64,
     "distance_m": np.float64,
 }
-_OF_LINE = {"side": np.int8, "is_on": np.bool_, "at_x": np.float64, "at_y": np.float64}
+_OF_LINE = {
+    "side": np.int8,  # where the person is; 0 before it is clear
+    "is_on": np.bool_,  # where the last step passed the line
+    "at_x": np.float64,
+    "at_y": np.float64,
+    "stay_s": np.float64,  # first sighting of a stay on the other side that is not sure; else NaN
+    "stay_frame": np.int64,
+    "stay_on": np.bool_,  # where the line was passed before it
+    "stay_x": np.float64,
+    "stay_y": np.float64,
+}
 _OF_ZONE = {
     "is_visit": np.bool_,  # the run of sightings inside is long enough to count
     "since_frame": np.int64,
@@ -63,9 +73,9 @@ _NOW = "now_s"
 class Counter:
     """Counts one stream. Its memory holds the people seen in the last `max_gap_s` seconds.
 
-    A crossing is reported in the frame in which it becomes sure. The events of zones are reported
-    when they are sure, but have the frame and time of the first or last sighting inside: an `enter`
-    comes `min_visit_s` later, and the `leave` of someone who disappeared `max_gap_s` later.
+    Events are reported when they are sure, but have the frame and time of the sighting that they
+    are about: crossings and `enter` come `min_visit_s` later, those of someone who disappeared
+    `max_gap_s` later.
 
     Args:
         places: Places in pixels.
@@ -127,7 +137,7 @@ class Counter:
         blank = {name: np.zeros(count, kind) for name, kind in _OF_TRACK.items()}
         blank |= {name: np.zeros((count, lines), kind) for name, kind in _OF_LINE.items()}
         blank |= {name: np.zeros((count, zones), kind) for name, kind in _OF_ZONE.items()}
-        blank["since_s"][:] = np.nan
+        blank["since_s"][:] = blank["stay_s"][:] = np.nan
         return blank
 
     def _forget(self, is_gone: NDArray[np.bool_]) -> list[Events]:
@@ -137,6 +147,8 @@ class Counter:
         gone = {name: array[is_gone] for name, array in self._known.items()}
         self._known = {name: array[~is_gone] for name, array in self._known.items()}
         parts = []
+        for place in range(len(self._places.lines)):
+            parts += _crossed(gone, np.flatnonzero(np.isfinite(gone["stay_s"][:, place])), place)
         for zone, place in self._zones():
             rows = np.flatnonzero(gone["is_visit"][:, zone])
             if len(rows):
@@ -197,7 +209,8 @@ class Counter:
         now: _Points,
         height: FloatArray,
     ) -> list[Events]:
-        known, parts = self._known, []
+        known = self._known
+        parts: list[Events] = []
         for place, line in enumerate(self._places.lines):
             away = offset(line, *now)
             passes = np.flatnonzero(is_known & (is_right(away) != is_right(offset(line, *before))))
@@ -206,18 +219,20 @@ class Counter:
                 for name, value in zip(("is_on", "at_x", "at_y"), meet(line, *steps), strict=True):
                     known[name][rows[passes], place] = value
             side = clear_side(line, away, height)
-            was = known["side"][rows, place]
-            crossed = np.flatnonzero((side * was < 0) & known["is_on"][rows, place])
-            known["side"][rows, place] = np.where(side, side, was)
-            if not len(crossed):
-                continue
-            own = rows[crossed]
-            at = (known["at_x"][own, place], known["at_y"][own, place])
-            for direction, is_way in ((TO_RIGHT, side[crossed] > 0), (TO_LEFT, side[crossed] < 0)):
-                here = own[is_way]
-                when = np.full(len(here), frame), np.full(len(here), self._now_s)
-                where = (at[0][is_way], at[1][is_way])
-                parts.append(make_events(direction, place, *when, known["track_id"][here], where))
+            was, since_s = known["side"][rows, place], known["stay_s"][rows, place]
+            known["side"][rows, place] = np.where(was == 0, side, was)
+            known["stay_s"][rows[side * was > 0], place] = np.nan  # back again
+            is_other = side * was < 0
+            begun = rows[is_other & np.isnan(since_s)]
+            known["stay_s"][begun, place], known["stay_frame"][begun, place] = self._now_s, frame
+            for name, last in (("stay_on", "is_on"), ("stay_x", "at_x"), ("stay_y", "at_y")):
+                known[name][begun, place] = known[last][begun, place]
+            stayed_s = self._now_s - known["stay_s"][rows, place]
+            sure = rows[is_other & (stayed_s >= self._rules.min_visit_s)]
+            if len(sure):
+                parts += _crossed(known, sure, place)
+                known["side"][sure, place] *= -1
+                known["stay_s"][sure, place] = np.nan
         return parts
 
     def _visit(
@@ -259,6 +274,19 @@ class Counter:
         known["distance_m"][old] += ground_distance(ground, begins, ends)
         for name, value in (("step", step), ("step_x", now[0]), ("step_y", now[1])):
             known[name][rows[is_kept]] = value[is_kept]
+
+
+def _crossed(known: TrackerState, rows: IntArray, place: int) -> list[Events]:
+    """Crossings of people whose stay on the other side of a line is sure."""
+    parts = []
+    rows = rows[known["stay_on"][rows, place]]
+    for direction, side in ((TO_RIGHT, -1), (TO_LEFT, 1)):
+        own = rows[known["side"][rows, place] == side]
+        if len(own):
+            frame, time_s, x, y = (known[f"stay_{n}"][own, place] for n in ("frame", "s", "x", "y"))
+            ids = known["track_id"][own]
+            parts.append(make_events(direction, place, frame, time_s, ids, (x, y)))
+    return parts
 
 
 def _leave(known: TrackerState, rows: IntArray, zone: int, place: int) -> Events:

@@ -19,8 +19,8 @@ class Event:
     """One event; the order of its fields is the order of events.
 
     Attributes:
-        frame: Frame of the sighting at which a crossing became sure, the first or last one inside a
-            zone (`enter`, `leave`), or the last one of a walk.
+        frame: Frame of the first sighting clearly on the other side of a line, the first or last
+            one inside a zone (`enter`, `leave`), or the last one of a walk.
         track_id: Who.
         place: Number of the place in `Places.names`; -1 for a walk.
         direction: Number in `DIRECTIONS`.

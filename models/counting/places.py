@@ -204,10 +204,11 @@ class Places:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What counts as a visit, and when a person is gone.
+    """What counts as a visit or a crossing, and when a person is gone.
 
     Attributes:
-        min_visit_s: Shorter visits are left out, and shorter absences do not end a visit.
+        min_visit_s: Shorter visits of a zone and stays on a side of a line are left out, and
+            shorter absences do not end a visit.
         max_gap_s: A person who is not seen for longer counts as another one afterwards.
 
     Raises:

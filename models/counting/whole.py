@@ -52,7 +52,7 @@ def count_events(
         ValueError: If an id is twice in a frame.
     """
     seen = _sort(rules, frame, time_s, track_id, feet(tlbr, places.size))
-    parts = [_crossings(line, i, seen) for i, line in enumerate(places.lines)]
+    parts = [_crossings(line, i, rules, seen) for i, line in enumerate(places.lines)]
     for number, zone in enumerate(places.zones, len(places.lines)):
         parts += _visits(zone, number, rules, seen)
     if places.ground is not None and len(seen.frame):
@@ -112,13 +112,11 @@ def _small(track_id: IntArray) -> IntArray:
     return track_id
 
 
-def _crossings(line: Line, place: int, seen: _Sightings) -> Events:
+def _crossings(line: Line, place: int, rules: Rules, seen: _Sightings) -> Events:
     away = offset(line, seen.x, seen.y)
     right, side = is_right(away), clear_side(line, away, seen.height)
     clear = np.flatnonzero(side)
-    presence = seen.presence[clear]
-    flips = np.flatnonzero((np.diff(side[clear]) != 0) & (np.diff(presence) == 0))
-    rows = clear[flips + 1]  # first sighting clearly on the other side
+    rows = clear[_changes(side[clear], seen.presence[clear], seen.time_s[clear], rules)]
     passes = np.flatnonzero((right[1:] != right[:-1]) & ~seen.is_first[1:]) + 1
     last = passes[np.searchsorted(passes, rows, side="right") - 1] if len(rows) else rows
     before = (seen.x[last - 1], seen.y[last - 1])
@@ -129,6 +127,33 @@ def _crossings(line: Line, place: int, seen: _Sightings) -> Events:
     )
     events.direction[side[rows] < 0] = TO_LEFT
     return events
+
+
+def _changes(
+    side: NDArray[np.int8], presence: IntArray, time_s: FloatArray, rules: Rules
+) -> IntArray:
+    """First sighting of each stay on another side than the one before.
+
+    A stay shorter than the shortest visit is left out, unless the presence begins or ends with it,
+    so that its true length is not known.
+
+    Args:
+        side: `(n,)` sides of sightings that are clearly on one.
+        presence: `(n,)` numbers of their presences, ascending.
+        time_s: `(n,)` their times.
+        rules: Say what the shortest visit is.
+    """
+    if not len(side):
+        return np.zeros(0, np.int64)
+    is_other = np.diff(presence) != 0
+    first = np.flatnonzero(np.append(True, is_other | (np.diff(side) != 0)))
+    last = np.append(first[1:], len(side)) - 1
+    begins = np.append(True, np.diff(presence[first]) != 0)
+    ends = np.append(begins[1:], True)
+    first = first[begins | ends | (time_s[last] - time_s[first] >= rules.min_visit_s)]
+    same = np.diff(presence[first]) == 0
+    changes: IntArray = first[1:][same & (np.diff(side[first]) != 0)]
+    return changes
 
 
 def _visits(zone: Zone, place: int, rules: Rules, seen: _Sightings) -> list[Events]:

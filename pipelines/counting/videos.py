@@ -29,7 +29,7 @@ class CountConfig:
 
     Attributes:
         places: Places of all cameras.
-        min_visit_s: Shorter visits are left out, and shorter absences do not end a visit.
+        min_visit_s: Shorter visits and stays on a side of a line are left out.
         join_s: Join tracks over gaps of up to this many seconds first; 0 for none.
 
     Raises:

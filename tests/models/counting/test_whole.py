@@ -153,9 +153,21 @@ def test_a_person_who_lingers_on_the_line_counts_once():
     assert ways(LINE, path((5, 1), *wobble, (5, 1))) == []
 
 
+def test_a_leap_to_the_other_side_and_back_is_no_crossing():
+    leap = path((5, 1), (5, 1), (5, 9), (5, 1), (5, 1))
+    assert ways(LINE, leap) == []
+    assert len(whole(Places((LINE,)), Rules(min_visit_s=0.0), leap)) == 2
+    longer = path((5, 1), (5, 1), (5, 9), (5, 9), (5, 9), (5, 1), (5, 1))
+    assert [(way, frame) for way, frame, *_ in ways(LINE, longer)] == [
+        ("to_right", 2),
+        ("to_left", 5),
+    ]
+    assert len(ways(LINE, path((5, 1), (5, 9)))) == 1, "how long it would stay is not known"
+
+
 def test_only_the_line_counts_not_its_extension():
     assert ways(LINE, path((11, 1), (11, 9))) == []
-    back = ways(LINE, path((11, 1), (11, 9), (5, 9), (5, 1)))
+    back = ways(LINE, path((11, 1), (11, 9), (5, 9), (5, 1), seconds=1.0))
     assert [way for way, *_ in back] == ["to_left"]
     assert len(ways(LINE, path((10, 1), (10, 9)))) == 1, "its end belongs to it"
 
