@@ -36,6 +36,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "refine",
         "Join, filter, fill and smooth the tracks of a finished run.",
     ),
+    "count": (
+        "jde_ray.jobs.count",
+        "count",
+        "Count people who cross lines and visit zones, in finished tracks.",
+    ),
     "convert": (
         "jde_ray.jobs.convert",
         "convert",

@@ -47,6 +47,14 @@ ConfigFile = Annotated[
         help="Settings as in jobs/recipes/serve.yaml under args; flags win over it.",
     ),
 ]
+Places = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.yaml",
+        show_default=False,
+        help="Lines and zones, as for jde count; adds their events to the answers of streams.",
+    ),
+]
 
 
 # Paths of a configuration's settings in the service's arguments.
@@ -110,6 +118,7 @@ def serve(
     host: Host = None,
     port: Port = None,
     config: ConfigFile = None,
+    places: Places = None,
     *,
     flags: Given,
 ) -> int:
@@ -124,6 +133,8 @@ def serve(
         read = _read(name, value)
         if read is not None:
             _put(args, place, read)
+    if places is not None:
+        args["places"] = _places(places)
     if "num_detectors" not in args:
         args["num_detectors"] = _fitting(args.get("device", "auto"))
 
@@ -242,6 +253,19 @@ def _read(name: str, value: Any) -> Any:
             return _absolute(value)
         case _:
             return value
+
+
+def _places(path: Path) -> Any:
+    """The plain values of a file of places, read here: replicas may be on other machines."""
+    from jde_ray.models.settings_file import read_yaml
+    from jde_ray.pipelines.formats.places_file import parse_places
+
+    try:
+        values = read_yaml(path)
+        parse_places(values)
+    except ValueError as error:
+        raise RunError(f"places: {error}", ExitCode.REFUSED) from error
+    return values
 
 
 def _absolute(path: str) -> str:

@@ -25,6 +25,7 @@ from jde_ray.jobs.console.options import build_settings, collect
 from jde_ray.jobs.console.runner import application
 from jde_ray.models.sde.declaration import read_declaration, read_embedder
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.formats.places_file import parse_places
 from jde_ray.pipelines.tracking import offline, reference
 from jde_ray.pipelines.training.recipe import parse_recipe
 
@@ -168,6 +169,8 @@ def test_settings_are_read(block: Block, tmp_path: Path):
     file.write_text(block.text)
     if "sources" in content:
         parse_recipe(content)
+    elif "places" in content:
+        assert parse_places(content).entries
     elif (
         "groups" in content
     ):  # rules of Prometheus, which tests/pipelines/serving/test_metrics.py reads

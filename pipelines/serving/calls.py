@@ -233,7 +233,7 @@ class Service:
         self.metrics.count("jde_tracks", number=len(answer.track_ids))
         return answer
 
-    async def open(self, owner: str, frames_per_second: float) -> str:
+    async def open(self, owner: str, frames_per_second: float, camera: str = "") -> str:
         """Open a stream; returns its id.
 
         Raises:
@@ -244,16 +244,17 @@ class Service:
                 text = f"expected {self.limits.max_streams} open streams of a token"
                 raise Refusal(Cause.TOO_MANY_STREAMS, text, retry_after_s=self.limits.idle_s)
             session = next(self._turn) % self.config.num_sessions
-            stream = await self.backend.send(session, OpenStream(owner, frames_per_second))
+            wanted = OpenStream(owner, frames_per_second, camera)
+            stream = await self.backend.send(session, wanted)
         self._next[stream] = 0
         return stream
 
-    async def end(self, stream: str, owner: str) -> None:
-        """End a stream."""
+    async def end(self, stream: str, owner: str) -> list[dict[str, Any]]:
+        """End a stream; returns the events of the people who were still present."""
         session = self.check_stream(stream)
         self._next.pop(stream, None)
         async with self._deadline():
-            await self.backend.send(session, EndStream(stream, owner))
+            return await self.backend.send(session, EndStream(stream, owner))
 
     async def expected(self, stream: str, owner: str) -> int:
         """Number of the next frame of a stream."""

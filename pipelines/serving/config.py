@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
 from jde_ray.models.tracking.registry import CONFIGS
 from jde_ray.pipelines.config import DetectionConfig, Device, Resize, TrackConfig
+from jde_ray.pipelines.formats.places_file import PlacesFile, parse_places, read_places
 from jde_ray.pipelines.video.image_headers import MAX_SCANS
 
 MIB = 1 << 20
@@ -141,6 +142,8 @@ class ServeConfig:
         insecure: Without tokens, serve clients of other machines too.
         request_log: Where every call leaves a line of JSON: `stderr` (of the ingress's process,
             which Ray writes to a file; `jde serve` relays it to its own), `none`, or a file.
+        places: Lines, zones and ground by camera, whose events are added to the answers of
+            streams; None: no events. In a file of settings: the places, or the name of their file.
         leaving_file: When this file exists, `/readyz` is 503, so that a load balancer turns to
             other services; calls are still answered. None: no such file.
         limits: Limits on what clients may ask.
@@ -163,6 +166,7 @@ class ServeConfig:
     token_file: str | None = None
     insecure: bool = False
     request_log: str = "stderr"
+    places: PlacesFile | None = None
     leaving_file: str | None = None
     limits: Limits = field(default_factory=Limits)
 
@@ -232,8 +236,20 @@ def read_config(values: Mapping[str, Any]) -> ServeConfig:
     if isinstance(detection, Mapping):
         track["detection"] = {"resize": RESIZE, **detection}
     values["track"] = track
+    places = values.pop("places", None)
     config: ServeConfig = _read(ServeConfig, values, "")
-    return config
+    return config if places is None else replace(config, places=_read_places(places))
+
+
+def _read_places(value: Any) -> PlacesFile:
+    if isinstance(value, PlacesFile):
+        return value
+    if isinstance(value, str):
+        return read_places(Path(value))
+    try:
+        return parse_places(value)
+    except ValueError as error:
+        raise ValueError(f"places: {error}") from None
 
 
 def _read(kind: type[Any], values: Mapping[str, Any], place: str) -> Any:

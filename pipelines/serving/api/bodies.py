@@ -42,6 +42,20 @@ class TrackedPerson(BaseModel):
     score: float
 
 
+class CountedEvent(BaseModel):
+    """Someone crossed a line, entered or left a zone, or ended a walk on the ground."""
+
+    place: str = Field(description="name of the line or zone, or `ground`")
+    direction: str = Field(description="to_right, to_left or their names; enter, leave, walk")
+    track_id: int
+    frame: int = Field(description="number of the frame of the sighting that it is about")
+    time_s: float
+    x: float
+    y: float
+    duration_s: float | None = Field(None, description="of `leave` and `walk`")
+    distance_m: float | None = Field(None, description="of `walk`")
+
+
 class FrameAnswer(BaseModel):
     """People tracked in one frame of a stream."""
 
@@ -49,6 +63,14 @@ class FrameAnswer(BaseModel):
     seq: int
     model: str
     tracks: list[TrackedPerson]
+    events: list[CountedEvent] = Field([], description="only of a service with places")
+
+
+class EndAnswer(BaseModel):
+    """The last events of a stream that has ended, of a service with places."""
+
+    stream: str
+    events: list[CountedEvent]
 
 
 class OpenStream(BaseModel):
@@ -59,6 +81,7 @@ class OpenStream(BaseModel):
     frames_per_second: float = Field(
         30.0, gt=0, le=1000, allow_inf_nan=False, description="nominal rate of the stream"
     )
+    camera: str = Field("", max_length=200, description="its camera, whose places are counted")
 
 
 class StreamAnswer(BaseModel):
@@ -102,7 +125,8 @@ def frame_answer(model: str, stream: str, answer: Answer) -> dict[str, Any]:
     """Plain values of a `FrameAnswer`."""
     people = zip(answer.track_ids, answer.boxes, answer.scores, strict=True)
     tracks = [{"track_id": i, "box": box, "score": score} for i, box, score in people]
-    return {"stream": stream, "seq": answer.seq, "model": model, "tracks": tracks}
+    values = {"stream": stream, "seq": answer.seq, "model": model, "tracks": tracks}
+    return values if answer.events is None else {**values, "events": answer.events}
 
 
 def to_json(values: dict[str, Any]) -> bytes:

@@ -18,6 +18,7 @@ from jde_ray.pipelines.config import VERSION
 from jde_ray.pipelines.serving.api import description
 from jde_ray.pipelines.serving.api.bodies import (
     DetectAnswer,
+    EndAnswer,
     FrameAnswer,
     OpenStream,
     RefusalAnswer,
@@ -189,7 +190,7 @@ def _calls(service: Service) -> APIRouter:
         """Open a stream: one tracker, whose frames are sent in order."""
         owner = request.state.owner
         wanted = _parse_open(await service.read_body(owner, request.stream(), _MAX_JSON_BYTES))
-        stream = await service.open(owner, wanted.frames_per_second)
+        stream = await service.open(owner, wanted.frames_per_second, wanted.camera)
         return _json({"stream": stream, "model": model, "expected": 0}, 201)
 
     @router.get(
@@ -200,10 +201,16 @@ def _calls(service: Service) -> APIRouter:
         expected = await service.expected(stream, request.state.owner)
         return _json({"stream": stream, "model": model, "expected": expected})
 
-    @router.delete("/streams/{stream}", status_code=204, responses=_refusals(404, 409, 410))
+    @router.delete(
+        "/streams/{stream}",
+        status_code=204,
+        responses=_refusals(404, 409, 410) | {200: {"model": EndAnswer}},
+    )
     async def end(request: Request, stream: StreamId) -> Response:
-        """End a stream."""
-        await service.end(stream, request.state.owner)
+        """End a stream. A service with places answers with its last events."""
+        events = await service.end(stream, request.state.owner)
+        if service.config.places is not None:
+            return _json({"stream": stream, "events": events})
         return Response(status_code=204)
 
     @router.post(

@@ -96,6 +96,7 @@ class Client(Calls):
         self,
         frames_per_second: float = 30.0,
         *,
+        camera: str = "",
         encoding: Encoding = "jpeg",
         ahead: int = 4,
         on_new_ids: Callable[[int], None] | None = None,
@@ -104,6 +105,7 @@ class Client(Calls):
 
         Args:
             frames_per_second: Nominal rate of the stream.
+            camera: Its camera, for a service that counts places by camera.
             encoding: Format in which arrays are sent; `png` is exact, `jpeg` is smaller.
             ahead: Frames that may be sent ahead of their answers.
             on_new_ids: If the service loses the stream permanently, as after a restart without
@@ -115,7 +117,7 @@ class Client(Calls):
             ServiceError: If it is refused.
             OSError: If the service does not answer.
         """
-        stream = ClientStream(self, frames_per_second, encoding, ahead, on_new_ids)
+        stream = ClientStream(self, frames_per_second, encoding, ahead, on_new_ids, camera)
         stream.open()
         return stream
 

@@ -33,6 +33,8 @@ class ClientStream:
         name: Id of the stream.
         model: Version of the model that answers.
         num_answered: Frames whose tracks were returned.
+        events: Events of places in the answers so far, as the service sent them, if it counts; the
+            caller may empty the list. `close` adds those of the people who were still present.
     """
 
     def __init__(
@@ -42,7 +44,10 @@ class ClientStream:
         encoding: Encoding,
         ahead: int,
         on_new_ids: Callable[[int], None] | None,
+        camera: str = "",
     ) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._camera = camera
         self.name, self.model, self.num_answered = "", "", 0
         self._client, self._frames_per_second = client, frames_per_second
         self._encoding, self._ahead, self._on_new_ids = encoding, max(1, ahead), on_new_ids
@@ -58,7 +63,9 @@ class ClientStream:
 
     def open(self) -> None:
         """Open the stream, or a replacement whose frame 0 is the awaited frame."""
-        wanted = {"frames_per_second": self._frames_per_second}
+        wanted: dict[str, Any] = {"frames_per_second": self._frames_per_second}
+        if self._camera:
+            wanted["camera"] = self._camera
         opened = self._client.call("POST", "/v1/streams", wanted)
         self.name, self.model = opened["stream"], opened["model"]
         first = self._awaited
@@ -80,7 +87,8 @@ class ClientStream:
         """End the stream. If that fails, the service ends it once it has been idle."""
         self._disconnect()
         with suppress(ServiceError, OSError, HTTPException):
-            self._client.call_once("DELETE", f"/v1/streams/{self.name}")
+            ended = self._client.call_once("DELETE", f"/v1/streams/{self.name}")
+            self.events += (ended or {}).get("events", [])
 
     def track(
         self, frames: Iterable[Image], times_s: Iterable[float] | None = None
@@ -128,6 +136,7 @@ class ClientStream:
             if answer is not None:
                 since = time.monotonic()
                 self.num_answered += 1
+                self.events += answer.get("events", [])
                 yield _tracks(answer)
             elif time.monotonic() - since > self._client.patience_s:
                 raise ServiceError("unavailable", f"no answer within {self._client.patience_s} s")

@@ -7,7 +7,7 @@ a session knows which frames it has answered.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.config import TrackConfig
@@ -38,10 +38,12 @@ class OpenStream(Operation[str]):
     Attributes:
         owner: Digest of the caller's token.
         frames_per_second: Nominal rate.
+        camera: Its camera, whose places are counted.
     """
 
     owner: str
     frames_per_second: float
+    camera: str = ""
     stage = "open"
     needs_same_model = True
 
@@ -123,8 +125,8 @@ def track_frame(
 
 
 @dataclass(frozen=True)
-class EndStream(Operation[None]):
-    """End a stream.
+class EndStream(Operation[list[dict[str, Any]]]):
+    """End a stream; the result is the events of the people who were still present.
 
     Attributes:
         stream: Id of the stream.

@@ -10,6 +10,7 @@ from typing import Any
 
 from jde_ray.pipelines.serving.config import ServeConfig
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
+from jde_ray.pipelines.serving.streams.counting import has_places
 from jde_ray.pipelines.serving.streams.operations import (
     CountStreams,
     EndStream,
@@ -72,7 +73,10 @@ class Session:
         return result
 
     async def _open(self, operation: OpenStream) -> str:
-        stream = self.table.open(operation.owner, operation.frames_per_second)
+        places, camera = self._config.places, operation.camera
+        if places is not None and not has_places(places, camera):
+            raise Refusal(Cause.INVALID, f"camera: no place is of camera {camera!r}")
+        stream = self.table.open(operation.owner, operation.frames_per_second, camera)
         await self._keep(stream)
         return stream.name
 
@@ -93,17 +97,19 @@ class Session:
                 size, picture, config = operation.size, operation.picture, self._config.track
                 # in a thread: OpenCV works for about a millisecond, and other streams need not wait
                 motion = await asyncio.to_thread(stream.motion_to, picture, size, config)
+                found, places = operation.detections, self._config.places
                 answer = stream.track(
-                    operation.time_s, size, operation.detections, config, picture, motion
+                    operation.time_s, size, found, config, picture, motion, places
                 )
             if stream.expected - stream.snapshot_seq >= self._config.snapshot_every:
                 await self._keep(stream)
             return answer
 
-    async def _end(self, operation: EndStream) -> None:
+    async def _end(self, operation: EndStream) -> list[dict[str, Any]]:
         async with self._locks[operation.stream]:
-            await self._find(operation.stream, operation.owner)
+            stream = await self._find(operation.stream, operation.owner)
             await self._forget(operation.stream)
+            return [] if stream.counter is None else stream.counter.close()
 
     async def _count(self, operation: CountStreams) -> int:
         await self.expire()
@@ -155,7 +161,7 @@ class Session:
             self._locks.pop(name, None)
             raise missing
         try:
-            stream = load(content, self._config.track)
+            stream = load(content, self._config.track, self._config.places)
         except ValueError as error:  # other settings, or an older version's snapshot
             logger.warning("a snapshot cannot be used: %s", error)
             raise lost("the service has changed; open a new stream") from error

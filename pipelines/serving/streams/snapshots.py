@@ -19,12 +19,14 @@ from safetensors import numpy as safetensors
 
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import TrackConfig
+from jde_ray.pipelines.formats.places_file import PlacesFile
+from jde_ray.pipelines.serving.streams.counting import StreamCounter
 from jde_ray.pipelines.serving.streams.stream import Answer, Stream
 from jde_ray.pipelines.storage.base import ObjectStore
 
-FORMAT = "jde-stream 3"
+FORMAT = "jde-stream 4"
 _HEADER = "header"
-_PREFIX, _PICTURE = "tracker.", "picture"
+_PREFIX, _COUNTER, _PICTURE = "tracker.", "counter.", "picture"
 _SWEEP_EVERY_S = 60.0
 
 
@@ -39,6 +41,8 @@ def dump(stream: Stream) -> bytes:
         "frames_per_second": stream.tracker.frames_per_second,
         "expected": stream.expected,
         "size": stream.size,
+        "camera": stream.camera,
+        "counted": None if stream.counter is None else stream.counter.digest,
         "answers": [vars(answer) for answer in stream.answers.values()],
         "words": {name: str(array) for name, array in state.items() if _is_text(array)},
     }
@@ -47,6 +51,11 @@ def dump(stream: Stream) -> bytes:
         for name, array in state.items()
         if not _is_text(array)
     }
+    if stream.counter is not None:
+        arrays |= {
+            _COUNTER + name: np.ascontiguousarray(array)
+            for name, array in stream.counter.get_state().items()
+        }
     if stream.picture is not None:
         arrays[_PICTURE] = np.ascontiguousarray(stream.picture)
     arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -58,12 +67,13 @@ def _is_text(array: np.ndarray[Any, Any]) -> bool:
     return bool(array.dtype.kind == "U")
 
 
-def load(content: bytes, config: TrackConfig) -> Stream:
+def load(content: bytes, config: TrackConfig, places: PlacesFile | None = None) -> Stream:
     """Inverse of `dump`; the stream is marked as resumed.
 
     Args:
         content: As `dump` returned it.
         config: Settings of the association, the same as for `dump`.
+        places: Places of all cameras, the same as for `dump`.
 
     Raises:
         ValueError: If it is not a snapshot, or has other settings.
@@ -76,7 +86,12 @@ def load(content: bytes, config: TrackConfig) -> Stream:
         raise ValueError(f"snapshot: it cannot be read ({type(error).__name__})") from error
     if header.get("format") != FORMAT:
         raise ValueError(f"snapshot: got {header.get('format')!r}, expected {FORMAT!r}")
-    state = {name.removeprefix(_PREFIX): array for name, array in arrays.items()}
+    counter = _load_counter(header, arrays, places)
+    state = {
+        name.removeprefix(_PREFIX): array
+        for name, array in arrays.items()
+        if name.startswith(_PREFIX)
+    }
     state |= {name: np.array(text) for name, text in header["words"].items()}
     tracker = JDETracker(config.tracking, header["frames_per_second"])
     tracker.set_state(state)
@@ -92,7 +107,24 @@ def load(content: bytes, config: TrackConfig) -> Stream:
         answers,
         is_resumed=True,
         snapshot_seq=header["expected"],
+        camera=header["camera"],
+        counter=counter,
     )
+
+
+def _load_counter(
+    header: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]], places: PlacesFile | None
+) -> StreamCounter | None:
+    if header["counted"] is None or header["size"] is None:
+        return None
+    width, height = header["size"]
+    counter = None if places is None else StreamCounter(places, header["camera"], (width, height))
+    if counter is None or counter.digest != header["counted"]:
+        raise ValueError("snapshot: its places are others than those of this service")
+    own = {n.removeprefix(_COUNTER): a for n, a in arrays.items() if n.startswith(_COUNTER)}
+    own["now_s"] = own["now_s"].reshape(())  # safetensors keeps no arrays of no dimension
+    counter.set_state(own)
+    return counter
 
 
 class SnapshotStore(Protocol):

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,10 @@ from jde_ray.models.structures import Detections, Tracks
 from jde_ray.models.tracking.reporting import reported
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import TrackConfig
+from jde_ray.pipelines.formats.places_file import PlacesFile
 from jde_ray.pipelines.serving.images import network_size
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
+from jde_ray.pipelines.serving.streams.counting import StreamCounter
 from jde_ray.pipelines.video.camera_motion import Grey, Motion, motion_since
 
 REMEMBERED = 8  # answers per stream that are kept for retries
@@ -38,12 +41,14 @@ class Answer:
         track_ids: M ids, from 1 in order of first appearance in the stream.
         boxes: M lists of x1, y1, x2, y2 in source pixels.
         scores: M scores, each of the detection that the track took.
+        events: Events of places that became sure with this frame; None if none are counted.
     """
 
     seq: int
     track_ids: list[int]
     boxes: list[list[float]]
     scores: list[float]
+    events: list[dict[str, Any]] | None = None
 
 
 def to_plain(values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> list[float]:
@@ -68,6 +73,8 @@ class Stream:
         is_resumed: Whether it was read from a snapshot, and no frame has followed yet.
         used_s: When it was last used, on the monotonic clock.
         snapshot_seq: Value of `expected` in the newest snapshot.
+        camera: Its camera, whose places are counted.
+        counter: Counts them; None before the first frame, or without places.
     """
 
     name: str
@@ -81,6 +88,8 @@ class Stream:
     is_resumed: bool = False
     used_s: float = 0.0
     snapshot_seq: int = 0
+    camera: str = ""
+    counter: StreamCounter | None = None
 
     def repeated(self, seq: int) -> Answer | None:
         """The first answer to a frame sent again, None if the frame is the next one.
@@ -125,6 +134,7 @@ class Stream:
         config: TrackConfig,
         picture: Grey | None = None,
         motion: Motion | None = None,
+        places: PlacesFile | None = None,
     ) -> Answer:
         """Associate the next frame.
 
@@ -135,10 +145,11 @@ class Stream:
             config: Decides which boxes are reported, as offline.
             picture: Small grey picture of it.
             motion: From `motion_to`.
+            places: Places of all cameras; None to count none.
 
         Raises:
-            Refusal: `size_changed`, or `invalid` for a time that is not a number; the stream then
-                does not change.
+            Refusal: `size_changed`, or `invalid` for a time that is not a number or places that do
+                not fit the picture; the stream then does not change.
         """
         if self.size is not None and size != self.size:
             got, wanted = (f"{w}x{h}" for w, h in (size, self.size))
@@ -149,12 +160,18 @@ class Stream:
             time_s = seq / self.tracker.frames_per_second
         embeddings = found.embeddings.astype(np.float32)
         try:
+            if places is not None and self.counter is None:
+                self.counter = StreamCounter(places, self.camera, size)
             tracks = self.tracker.update(
                 found.tlbr, found.scores, embeddings, time_s=time_s, camera_motion=motion
             )
         except ValueError as error:
             raise Refusal(Cause.INVALID, str(error), expected=seq) from error
-        answer = _answer(seq, tracks, reported(tracks.tlbr, config))
+        keep = reported(tracks.tlbr, config)
+        events = None
+        if self.counter is not None:
+            events = self.counter.update(seq, time_s, tracks.track_id[keep], tracks.tlbr[keep])
+        answer = _answer(seq, tracks, keep, events)
         self.size, self.expected, self.is_resumed = size, seq + 1, False
         self.picture = picture
         self.answers[seq] = answer
@@ -163,13 +180,16 @@ class Stream:
         return answer
 
 
-def _answer(seq: int, tracks: Tracks, keep: NDArray[np.bool_]) -> Answer:
+def _answer(
+    seq: int, tracks: Tracks, keep: NDArray[np.bool_], events: list[dict[str, Any]] | None
+) -> Answer:
     boxes = tracks.tlbr[keep]
     return Answer(
         seq,
         tracks.track_id[keep].tolist(),
         [to_plain(box) for box in boxes],
         to_plain(tracks.score[keep]),
+        events,
     )
 
 
@@ -217,7 +237,7 @@ class StreamTable:
         """Open streams of a token."""
         return sum(stream.owner == owner for stream in self._streams.values())
 
-    def open(self, owner: str, frames_per_second: float) -> Stream:
+    def open(self, owner: str, frames_per_second: float, camera: str = "") -> Stream:
         """Open a stream.
 
         Raises:
@@ -228,7 +248,7 @@ class StreamTable:
         except ValueError as error:
             raise Refusal(Cause.INVALID, str(error)) from error
         name = f"{self.session:x}-{self.life}-{secrets.token_hex(6)}"
-        return self.add(Stream(name, owner, self.model, tracker))
+        return self.add(Stream(name, owner, self.model, tracker, camera=camera))
 
     def add(self, stream: Stream) -> Stream:
         """Add a stream, a new one or one from a snapshot."""

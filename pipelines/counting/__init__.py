@@ -1,0 +1,1 @@
+"""`jde count`: events and counts of finished tracks."""

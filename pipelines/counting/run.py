@@ -1,0 +1,154 @@
+"""Counts the tracks of many videos into a folder of tables and a page.
+
+A group of files becomes one part in `OUT2/parts/`, created once and named after what went into it:
+files, places and settings. A second run counts only groups that have no part, and writes the tables
+from all parts. Events of other places, or of files that have changed, have other parts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from datetime import UTC, tzinfo
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from jde_ray.models.structures import IntArray
+from jde_ray.pipelines.config import VERSION
+from jde_ray.pipelines.counting.buckets import By
+from jde_ray.pipelines.counting.counts import build_series
+from jde_ray.pipelines.counting.heads import Failure
+from jde_ray.pipelines.counting.page import write_page
+from jde_ray.pipelines.counting.parts import EVENT_SCHEMA, Part
+from jde_ray.pipelines.counting.plan import PARTS_PREFIX, Group, make_plan
+from jde_ray.pipelines.counting.result import Counted
+from jde_ray.pipelines.counting.tables import write_tables
+from jde_ray.pipelines.counting.videos import CountConfig, count_heads
+from jde_ray.pipelines.parallel import for_each
+from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.storage.stores import open_store
+
+logger = logging.getLogger(__name__)
+
+COUNT_KEY = "count.json"
+
+
+def count(
+    source: str | Path,
+    out: str,
+    config: CountConfig,
+    *,
+    by: By = "hour",
+    zone: tzinfo = UTC,
+    address: str | None = None,
+    preview: str | None = None,
+) -> Counted:
+    """Count all tracks of a run.
+
+    Args:
+        source: OUT of the run (also `s3://`), a folder of its Parquet files, or one of them.
+        out: Folder or `s3://` prefix for the tables.
+        config: Places and settings.
+        by: Length of the buckets of `counts.parquet`.
+        zone: Hours and days begin in this time zone.
+        address: Address of the Ray cluster; None for this process if there is little to do.
+        preview: Videos of the run, to draw places on a frame of each camera; None for no pictures.
+
+    Raises:
+        ValueError: If there are no tracks, or a place does not fit.
+        OSError: If a store cannot be used.
+        RunError: If there is no Ray at the address, or no video to draw on.
+    """
+    plan = make_plan(str(source), config)
+    store = open_store(out)
+    if store.uri == open_store(str(source)).uri:
+        raise ValueError(f"to: {out} is where the tracks are; choose another folder")
+    images: dict[str, str] = {}
+    if preview is not None:
+        from jde_ray.pipelines.counting.preview import draw_previews  # loads OpenCV and PyAV
+
+        images = draw_previews(preview, plan, store)
+    existing = set(store.list(PARTS_PREFIX))
+    todo = [group for group in plan.groups if group.key not in existing]
+    work = partial(_count_group, out=store.uri, config=config)
+    done = dict(zip([group.key for group in todo], for_each(work, todo, address), strict=True))
+    parts = [done.get(group.key) or _stored(store, group) for group in plan.groups]
+    facts = [one for part in parts for one in part.videos]
+    videos = [one for one in facts if not one.error]
+    failures = [*plan.failures, *(Failure(one.file, one.error) for one in facts if one.error)]
+    events = pa.concat_tables([EVENT_SCHEMA.empty_table(), *(part.events for part in parts)])
+    series, overlaps = build_series(events, videos, plan.places, by, zone)
+    if overlaps:
+        most = max(overlaps, key=lambda one: one.seconds)
+        logger.warning(
+            "recordings of %d camera%s overlap (%s: %.0f s are covered by more than one); "
+            "people count in each of them",
+            len(overlaps), "s" * (len(overlaps) > 1), most.camera, most.seconds,
+        )  # fmt: skip
+    counted = Counted(
+        store.uri, series, events, videos, failures, overlaps, plan.places, plan.sizes,
+        _heat(parts), sum(len(group.heads) for group in todo),
+    )  # fmt: skip
+    write_tables(store, events, series)
+    write_page(counted, str(source), by, zone, images)
+    store.put(COUNT_KEY, _record(counted, str(source), config, by))
+    for key in existing - {group.key for group in plan.groups}:
+        store.delete(key)  # of other places or settings, or of files that have changed
+    return counted
+
+
+def _count_group(group: Group, *, out: str, config: CountConfig) -> Part | None:
+    """Count the files of a group into its part; the part itself if it may not be kept."""
+    part, is_lasting = count_heads(group.heads, config)
+    if not is_lasting:
+        return part
+    open_store(out).put_if_absent(group.key, part.to_bytes())
+    return None
+
+
+def _stored(store: ObjectStore, group: Group) -> Part:
+    try:
+        return Part.from_bytes(store.get(group.key))
+    except ValueError as error:
+        text = f"{store.uri}/{group.key}: {error}; remove it to count its videos again"
+        raise ValueError(text) from None
+
+
+def _heat(parts: Sequence[Part]) -> dict[str, IntArray]:
+    heat: dict[str, IntArray] = {}
+    for part in parts:
+        for camera, cells in part.heat.items():
+            heat[camera] = heat[camera] + cells if camera in heat else cells
+    return heat
+
+
+def _record(counted: Counted, source: str, config: CountConfig, by: By) -> bytes:
+    """`count.json`: settings and totals."""
+    totals = [
+        {
+            "camera": one.camera,
+            "place": one.place,
+            "direction": one.direction,
+            "count": int(np.asarray(one.count).sum()),
+        }
+        for one in counted.series
+        if one.direction != "inside"  # someone who stays is counted in each bucket
+    ]
+    values = {
+        "version": VERSION,
+        "tracks": source,
+        "by": by,
+        "min_visit_s": config.min_visit_s,
+        "join_s": config.join_s,
+        "videos": len(counted.videos),
+        "rows": sum(one.num_rows for one in counted.videos),
+        "events": counted.events.num_rows,
+        "failed": [vars(one) for one in counted.failures],
+        "overlaps": [vars(one) for one in counted.overlaps],
+        "totals": totals,
+    }
+    return f"{json.dumps(values, indent=1)}\n".encode()

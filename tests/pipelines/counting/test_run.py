@@ -1,0 +1,312 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from counted_tracks import PLACES, SIZE, WALKS, rows_of, write_tracks
+
+from jde_ray.models.counting.counter import Counter
+from jde_ray.models.counting.events import DIRECTIONS
+from jde_ray.pipelines.counting import heads, plan, run, videos
+from jde_ray.pipelines.counting.parts import EVENT_SCHEMA, Part
+from jde_ray.pipelines.counting.run import count
+from jde_ray.pipelines.counting.videos import CountConfig
+from jde_ray.pipelines.formats.places_file import parse_places
+from jde_ray.pipelines.sources import saved_tracks
+from jde_ray.pipelines.storage.local import LocalStore
+
+
+def config(text=PLACES, **settings):
+    return CountConfig(places=parse_places(yaml.safe_load(text)), **settings)
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Three recordings of one camera with a gap of an hour, and one of another without a clock."""
+    for number, start in enumerate(("12:00:00", "12:00:10", "14:30:00")):
+        write_tracks(
+            tmp_path / "out", f"v{number}", rows_of(*WALKS),
+            camera="hall", start=f"2026-05-01T{start}+00:00",
+        )  # fmt: skip
+    write_tracks(tmp_path / "out", "yard", rows_of(*WALKS))
+    return tmp_path / "out"
+
+
+def rows(folder, name="events"):
+    return pq.read_table(folder / f"{name}.parquet").to_pylist()
+
+
+def test_events_have_camera_place_direction_and_clock_time(out, tmp_path):
+    counted = count(out, str(tmp_path / "to"), config())
+    assert (len(counted.videos), counted.failures, counted.num_new) == (4, [], 4)
+    events = rows(tmp_path / "to")
+    assert pq.read_schema(tmp_path / "to" / "events.parquet").remove_metadata() == EVENT_SCHEMA
+    first = [one for one in events if one["video_id"] == "v1"]
+    told = [(one["place"], one["direction"], one["track_id"]) for one in first]
+    assert told == [
+        ("middle", "in", 1), ("queue", "enter", 1), ("middle", "out", 2), ("queue", "leave", 1)
+    ]  # fmt: skip
+    crossing, enter, _, leave = first
+    assert (crossing["x"], crossing["y"]) == (320, 300)
+    assert str(crossing["time"]) == f"2026-05-01 12:00:1{crossing['time_s']:g}00000+00:00"
+    assert leave["duration_s"] == pytest.approx(leave["time_s"] - enter["time_s"])
+    assert crossing["duration_s"] is None
+    assert {one["camera"] for one in events} == {"hall", "yard"}
+    assert all(one["time"] is None for one in events if one["camera"] == "yard")
+    assert {one["video"] for one in first} == {"/videos/v1.mp4"}
+
+
+def test_counts_are_null_where_nothing_was_recorded(out, tmp_path):
+    count(out, str(tmp_path / "to"), config(), by="hour")
+    counts = rows(tmp_path / "to", "counts")
+    hall = [c for c in counts if (c["camera"], c["direction"]) == ("hall", "in")]
+    assert [(str(c["begin"])[11:16], c["count"], c["recorded_s"]) for c in hall] == [
+        ("12:00", 2, 20.0), ("13:00", None, 0.0), ("14:00", 1, 10.0)
+    ]  # fmt: skip
+    (yard,) = [c for c in counts if (c["camera"], c["direction"]) == ("yard", "in")]
+    assert (yard["begin"], yard["begin_s"], yard["count"]) == (None, 0.0, 1)
+    inside = [c for c in counts if (c["camera"], c["direction"]) == ("hall", "inside")]
+    stays = [e["duration_s"] for e in rows(tmp_path / "to") if e["video_id"] in ("v0", "v1")]
+    assert inside[0]["people"] == pytest.approx(np.nansum(np.array(stays, float)) / 20)
+    assert [c["most_people"] for c in inside] == [1, None, 1]
+    assert [c["count"] for c in inside] == [2, None, 1]
+    assert inside[1]["people"] is None
+
+
+def test_parquet_csv_and_record_agree(out, tmp_path):
+    count(out, str(tmp_path / "to"), config())
+    for name in ("events", "counts"):
+        table = pq.read_table(tmp_path / "to" / f"{name}.parquet")
+        lines = (tmp_path / "to" / f"{name}.csv").read_text().splitlines()
+        assert len(lines) == len(table) + 1
+        assert lines[0].replace('"', "").split(",") == table.column_names
+    record = json.loads((tmp_path / "to" / "count.json").read_text())
+    assert record["events"] == len(rows(tmp_path / "to"))
+    totals = {(t["camera"], t["direction"]): t["count"] for t in record["totals"]}
+    assert totals[("hall", "in")] == 3
+    assert record["failed"] == []
+
+
+def test_a_second_call_counts_only_what_is_new_or_has_changed(out, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "MOST_FILES", 1)
+    to = tmp_path / "to"
+    assert count(out, str(to), config()).num_new == 4
+    before = {path.name: path.read_bytes() for path in to.iterdir() if path.is_file()}
+    assert count(out, str(to), config()).num_new == 0
+    assert {path.name: path.read_bytes() for path in to.iterdir() if path.is_file()} == before
+    write_tracks(out, "new", rows_of(*WALKS))
+    write_tracks(out, "yard", rows_of(WALKS[0]))
+    assert count(out, str(to), config()).num_new == 2
+    whole = count(out, str(tmp_path / "other"), config())
+    assert rows(to) == rows(tmp_path / "other")
+    assert len(list((to / "parts").iterdir())) == len(whole.videos) == 5, "no part is left over"
+
+
+def test_a_call_that_was_killed_goes_on(out, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "MOST_FILES", 1)
+    real, calls = run.count_heads, []
+
+    def dying(own, settings):
+        calls.append(own)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(own, settings)
+
+    monkeypatch.setattr(run, "count_heads", dying)
+    with pytest.raises(KeyboardInterrupt):
+        count(out, str(tmp_path / "to"), config())
+    assert not (tmp_path / "to" / "events.parquet").exists()
+    monkeypatch.setattr(run, "count_heads", real)
+    assert count(out, str(tmp_path / "to"), config()).num_new == 2
+    count(out, str(tmp_path / "other"), config())
+    assert rows(tmp_path / "to") == rows(tmp_path / "other")
+
+
+def test_a_moved_line_changes_no_other_event(out, tmp_path):
+    count(out, str(tmp_path / "to"), config())
+    before = rows(tmp_path / "to")
+    moved = PLACES.replace("[[0.5, 1.0], [0.5, 0.0]]", "[[0.4, 1.0], [0.4, 0.0]]")
+    assert count(out, str(tmp_path / "to"), config(moved)).num_new == 4
+    after = rows(tmp_path / "to")
+    assert [e for e in after if e["place"] != "middle"] == [
+        e for e in before if e["place"] != "middle"
+    ]
+    assert {e["x"] for e in after if e["place"] == "middle"} == {256.0}
+
+
+def test_a_damaged_file_is_counted_as_failed_and_the_others_are_counted(out, tmp_path):
+    whole = (out / "tracks" / "v1.parquet").read_bytes()
+    (out / "tracks" / "v1.parquet").write_bytes(whole[:200])
+    (out / "tracks" / "empty.parquet").write_bytes(b"")
+    (out / "tracks" / "hole.parquet").write_bytes(whole[:4] + b"\xff" * 1500 + whole[1504:])
+    frame, ids, tlbr = rows_of(WALKS[0])
+    write_tracks(
+        out, "twice", (np.append(frame, 3), np.append(ids, 1), np.vstack([tlbr, tlbr[:1]]))
+    )
+    for call in range(2):
+        counted = count(out, str(tmp_path / "to"), config())
+        reasons = {Path(one.file).stem: one.reason for one in counted.failures}
+        assert set(reasons) == {"v1", "empty", "hole", "twice"}, call
+        assert reasons["twice"] == "got id 1 twice in frame 3, expected one box"
+        assert "not a readable Parquet file" in reasons["v1"]
+        assert all("\n" not in reason for reason in reasons.values())
+        assert {e["video_id"] for e in rows(tmp_path / "to")} == {"v0", "v2", "yard"}
+    assert len(json.loads((tmp_path / "to" / "count.json").read_text())["failed"]) == 4
+
+
+def test_a_store_that_did_not_answer_is_asked_again(out, tmp_path, monkeypatch):
+    real = videos.read_sightings
+
+    def failing(file):
+        if file.metadata.num_rows == real_rows:
+            raise OSError("the store is down")
+        return real(file)
+
+    write_tracks(out, "other", rows_of(WALKS[0]))
+    real_rows = len(rows_of(WALKS[0])[0])
+    monkeypatch.setattr(videos, "read_sightings", failing)
+    counted = count(out, str(tmp_path / "to"), config())
+    assert [one.reason for one in counted.failures] == ["the store is down"]
+    monkeypatch.setattr(videos, "read_sightings", real)
+    assert count(out, str(tmp_path / "to"), config()).failures == []
+    assert {e["video_id"] for e in rows(tmp_path / "to")} == {"v0", "v1", "v2", "yard", "other"}
+
+
+def test_recordings_that_overlap_are_told_in_one_warning(out, tmp_path, caplog):
+    write_tracks(out, "twin", rows_of(*WALKS), camera="hall", start="2026-05-01T12:00:05+00:00")
+    counted = count(out, str(tmp_path / "to"), config())
+    (overlap,) = counted.overlaps
+    assert (overlap.camera, overlap.seconds) == ("hall", 10.0)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "recordings of 1 camera overlap (hall: 10 s are covered by more than one)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PLACES.replace("name: middle", "name: middle, camera: hal"), "did you mean hall?"),
+        (PLACES.replace("units: shares", "units: pixels").replace("0.95", "500"), "is outside"),
+    ],
+)
+def test_places_that_do_not_fit_are_refused_before_work(out, tmp_path, text, message):
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        count(out, str(tmp_path / "to"), config(text))
+    assert not (tmp_path / "to").exists()
+
+
+def test_tracks_elsewhere_and_folders_that_hold_none_are_refused(out, tmp_path):
+    with pytest.raises(ValueError, match="choose another folder"):
+        count(out, str(out), config())
+    (tmp_path / "mot").mkdir()
+    (tmp_path / "mot" / "a.txt").write_text("1,1,1,1,1,1,1,-1,-1,-1\n")
+    with pytest.raises(ValueError, match="expected OUT of a run or its Parquet files"):
+        count(tmp_path / "mot", str(tmp_path / "to"), config())
+    with pytest.raises(ValueError, match="does not exist"):
+        count(tmp_path / "nowhere", str(tmp_path / "to"), config())
+
+
+def test_a_run_without_people_has_tables_without_events(tmp_path):
+    empty = tuple(column[:0] for column in rows_of(WALKS[0]))
+    write_tracks(tmp_path / "out", "a", empty, camera="hall", start="2026-05-01T12:00:00+00:00")
+    count(tmp_path / "out", str(tmp_path / "to"), config())
+    assert rows(tmp_path / "to") == []
+    assert {c["count"] for c in rows(tmp_path / "to", "counts")} == {0}
+    assert {c["recorded_s"] for c in rows(tmp_path / "to", "counts")} == {10.0}
+    assert (tmp_path / "to" / "counts.html").exists()
+
+
+def test_joined_tracks_cross_where_two_pieces_would_not(tmp_path):
+    pieces = ((1, 0, 20, (100, 300), (310, 300)), (2, 25, 40, (340, 300), (500, 300)))
+    write_tracks(tmp_path / "out", "a", rows_of(*pieces))
+    count(tmp_path / "out", str(tmp_path / "to"), config())
+    assert [e for e in rows(tmp_path / "to") if e["place"] == "middle"] == []
+    count(tmp_path / "out", str(tmp_path / "to"), config(join_s=1.0))
+    (crossing,) = [e for e in rows(tmp_path / "to") if e["place"] == "middle"]
+    assert (crossing["track_id"], crossing["direction"]) == (1, "in")
+
+
+def test_the_rows_equal_those_of_a_live_counter(out, tmp_path):
+    count(out, str(tmp_path / "to"), config())
+    settings = config()
+    places = settings.places.of_camera("hall", SIZE)
+    counter = Counter(places.places, settings.rules)
+    frame, ids, tlbr = rows_of(*WALKS)
+    live = []
+    for one in np.unique(frame):
+        live += counter.update(int(one), one / 10, ids[frame == one], tlbr[frame == one])
+    live = sorted(live + counter.close())
+    told = [
+        (e.frame, e.track_id, places.names[e.place], places.directions[e.place][e.direction],
+         e.time_s, e.x, e.y)
+        for e in live
+    ]  # fmt: skip
+    names = ("frame", "track_id", "place", "direction", "time_s", "x", "y")
+    own = [e for e in rows(tmp_path / "to") if e["video_id"] == "v0"]
+    assert [tuple(e[name] for name in names) for e in own] == told
+    assert len(told) > 3 > len(DIRECTIONS) - 4
+
+
+@pytest.mark.ray
+def test_ray_tasks_write_the_same_tables(out, tmp_path, monkeypatch, ray_cluster):
+    monkeypatch.setattr(plan, "MOST_FILES", 2)
+    count(out, str(tmp_path / "here"), config())
+    count(out, str(tmp_path / "there"), config(), address=ray_cluster)
+    assert rows(tmp_path / "there") == rows(tmp_path / "here")
+    assert rows(tmp_path / "there", "counts") == rows(tmp_path / "here", "counts")
+
+
+class Renamed(LocalStore):
+    """A folder that calls itself a bucket."""
+
+    def __init__(self, folder, uri):
+        super().__init__(folder)
+        self._uri = uri
+
+    @property
+    def uri(self):
+        return self._uri
+
+
+def test_tracks_and_tables_may_lie_in_a_bucket(out, tmp_path, monkeypatch):
+    def bucket(uri):
+        return Renamed(tmp_path / str(uri).removeprefix("s3://bucket/"), str(uri))
+
+    from jde_ray.pipelines.counting import page
+
+    for module in (heads, plan, run, page, saved_tracks):
+        monkeypatch.setattr(module, "open_store", bucket)
+    counted = count("s3://bucket/out", "s3://bucket/to", config())
+    assert (len(counted.videos), counted.out) == (4, "s3://bucket/to")
+    monkeypatch.undo()
+    count(out, str(tmp_path / "here"), config())
+    assert rows(tmp_path / "to") == rows(tmp_path / "here")
+
+
+def test_a_part_that_is_none_is_named(out, tmp_path):
+    count(out, str(tmp_path / "to"), config())
+    (part,) = (tmp_path / "to" / "parts").iterdir()
+    content = part.read_bytes()
+    again = Part.from_bytes(content)
+    assert Part.from_bytes(again.to_bytes()).events == again.events
+    assert {name: cells.sum() for name, cells in again.heat.items()} == {
+        "hall": 3 * len(rows_of(*WALKS)[0]), "yard": len(rows_of(*WALKS)[0])
+    }  # fmt: skip
+    pq.write_table(pa.table({"a": [1]}), part)
+    with pytest.raises(ValueError, match=r"not a part of a count .* remove it"):
+        count(out, str(tmp_path / "to"), config())
+    shutil.rmtree(tmp_path / "to" / "parts")
+    count(out, str(tmp_path / "to"), config())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"join_s": -1}, {"join_s": float("nan")}, {"min_visit_s": 1e9}]
+)
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(ValueError, match=r"got .*, expected 0 to"):
+        config(**settings)
