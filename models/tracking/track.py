@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import Protocol
 
@@ -68,7 +69,7 @@ class MotionModel(Protocol):
         ...
 
     def to_tlbr(self, state: State, /) -> State:
-        """`(4, M)` corners of states."""
+        """`(4, M)` corners of states, of which the first four rows are enough."""
         ...
 
 
@@ -201,7 +202,7 @@ class TrackStore:
 
     def boxes(self, columns: NDArray[np.intp]) -> State:
         """`(4, K)` corners of these tracks in their current state."""
-        return self.motion.to_tlbr(self.state.take(columns, axis=1))
+        return self.motion.to_tlbr(self.state[:4].take(columns, axis=1))
 
     def move(self, motion: NDArray[np.float64]) -> None:
         """Move all tracks with the picture; `motion` is that of the camera, `(2, 3)`."""
@@ -262,8 +263,10 @@ class TrackStore:
         columns: NDArray[np.intp],
         detections: NDArray[np.intp],
         variance: NDArray[np.float64],
-        momentum: float | NDArray[np.float32],
+        momentum: float,
         now: float,
+        *,
+        mean_first: bool = False,
     ) -> None:
         """Correct K tracks by their matched detections; they become `TRACKED`.
 
@@ -272,8 +275,9 @@ class TrackStore:
             columns: `(K,)` unique columns of the tracks.
             detections: `(K,)` indices of their detections.
             variance: `(4, K)` `innovation_variance` of these tracks, from the table's filter.
-            momentum: Share of the old embedding that is kept, or `(K, 1)` shares.
+            momentum: Share of the old embedding that is kept.
             now: Time in frames.
+            mean_first: Keep less at first, so that the first sightings of a track count alike.
         """
         moved = self._table.take(columns, axis=1)
         if self.gallery.size:
@@ -289,9 +293,13 @@ class TrackStore:
         self._table[:, columns] = moved
         if self.embeddings.shape[1]:
             smooth = self.embeddings.take(columns, axis=0)
-            smooth *= np.asarray(momentum, np.float32)
             fresh = frame.embeddings.take(detections, axis=0)
-            fresh *= np.asarray(1 - momentum, np.float32)
+            if mean_first:  # beside a new embedding of weight 1, n earlier ones weigh n
+                most = momentum / (1 - momentum) if momentum < 1 else math.inf
+                smooth *= np.minimum(moved[_HITS] - 1.0, most).astype(np.float32)[:, None]
+            else:
+                smooth *= np.float32(momentum)
+                fresh *= np.float32(1 - momentum)
             smooth += fresh
             norms = np.sqrt(np.vecdot(smooth, smooth))
             np.maximum(norms, np.float32(1e-12), out=norms)  # opposite vectors may cancel
@@ -310,7 +318,7 @@ class TrackStore:
         columns = columns[self.order[columns].argsort()]
         listed = self._table.take(columns, axis=1)
         ids = listed[_TRACK_ID]
-        if not ids.all():
+        if np.count_nonzero(ids) < len(ids):
             new = (ids == 0).nonzero()[0]
             ids[new] = np.arange(self._next_id, self._next_id + len(new))
             self.track_id[columns] = ids

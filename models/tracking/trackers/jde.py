@@ -36,22 +36,28 @@ def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Ste
     store.remove(now - store.last_frame[: store.count] > step.max_lost)
     count = store.count
     status = store.status[:count].copy()
-    state = store.state[:, :count]
-    state[7] *= status != LOST  # a lost track keeps its height
+    state = store.state[:, :count].copy()  # contiguous, which is faster for few tracks
+    growing = state[7]
+    growing *= status != LOST  # a lost track keeps its height
     kalman.predict(state, dt)
+    store.state[:, :count] = state
     if frame.embeddings.shape[1] and config.appearance_limit is None:
-        store.calibration.learn(frame, (frame.scores >= config.high_score).nonzero()[0])
+        store.calibration.learn(frame, config.high_score)
     growth = config.lost_growth * max(30.0 * dt / step.frames_per_second - 1, 0.0)
     growth = min(_MOST_GROWTH, growth)
     births = _match(store, frame, config, status, now, growth)
-    births = births[frame.scores[births] >= config.first_score]
-    births = _outside_tracked(store, frame, births, config.birth_overlap)
+    if len(births):
+        births = births[frame.scores[births] >= config.first_score]
+        births = _outside_tracked(store, frame, births, config.birth_overlap)
 
     unseen = store.last_frame[:count] != now
     store.status[:count][unseen & (status == TRACKED)] = LOST
-    store.remove(unseen & (status == TENTATIVE))
-    start = TRACKED if now == FIRST_FRAME or config.min_hits == 1 else TENTATIVE
-    store.append(frame, births, store.take_ranks(len(births)), start, now)
+    tentative = status == TENTATIVE
+    if np.count_nonzero(tentative):
+        store.remove(unseen & tentative)
+    if len(births):
+        start = TRACKED if now == FIRST_FRAME or config.min_hits == 1 else TENTATIVE
+        store.append(frame, births, store.take_ranks(len(births)), start, now)
 
 
 def _match(
@@ -86,9 +92,10 @@ def _match(
         (TENTATIVE, config.tentative_overlap_limit, False),
         (TRACKED, config.low_overlap_limit, True),
     ):
-        left = (~high if weak else free).nonzero()[0]
-        if not len(left):
+        waiting = ~high if weak else free
+        if not np.count_nonzero(waiting):
             continue
+        left = waiting.nonzero()[0]
         candidate = status == wanted
         candidate[matched] = False
         tracks = candidate.nonzero()[0]
@@ -107,9 +114,15 @@ def _match(
         )
         matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
         free[new] = False
-    hits = store.hits.take(matched)
-    momentum = np.minimum(hits / (hits + 1), config.embedding_momentum)[:, None]
-    store.absorb(frame, matched, taken, variance.take(matched, axis=1), momentum, now)
+    store.absorb(
+        frame,
+        matched,
+        taken,
+        variance.take(matched, axis=1),
+        config.embedding_momentum,
+        now,
+        mean_first=True,
+    )
     if config.min_hits > 2:
         young = matched[(status[matched] == TENTATIVE) & (store.hits[matched] < config.min_hits)]
         store.status[young] = TENTATIVE
@@ -140,7 +153,7 @@ def _outside_tracked(
     tracked = (store.status[: store.count] == TRACKED).nonzero()[0]
     if not len(births) or not len(tracked):
         return births
-    boxes = kalman.to_tlbr(store.state.take(tracked, axis=1))
+    boxes = store.boxes(tracked)
     overlap = overlap_matrix(frame.tlbr.take(births, axis=1), boxes, 0.0)
     alone: Indices = births[overlap.max(axis=1) <= most_overlap]
     return alone
