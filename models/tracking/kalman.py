@@ -65,7 +65,7 @@ def initiate(xyah: State) -> State:
     return state
 
 
-def predict(state: State, dt: float = 1.0) -> None:
+def predict(state: State, dt: float = 1.0, noise_share: float = 1.0) -> None:
     """Move the states `dt` frames ahead, in place.
 
     The noise of `dt` frames is the sum over `dt` steps of one frame at constant height. For an
@@ -75,9 +75,13 @@ def predict(state: State, dt: float = 1.0) -> None:
     Args:
         state: `(20, M)`.
         dt: Frames since the last prediction, greater than 0.
+        noise_share: Share of the process noise of places and heights; aspects keep theirs.
     """
     height = state[3]
-    noise = (height * height) * _PROCESS_SCALE
+    squares = height * height
+    if noise_share != 1.0:
+        squares *= noise_share
+    noise = squares * _PROCESS_SCALE
     noise += _PROCESS_FLOOR
     position_variance = state[POSITION_VARIANCE]
     covariance = state[COVARIANCE]
@@ -135,13 +139,22 @@ def process_noise(dt: float) -> tuple[float, float]:
     return dt * (dt - 1) * (2 * dt - 1) / 6, dt * (dt - 1) / 2
 
 
-def innovation_variance(state: State) -> State:
-    """Diagonal of S = H P H' + R for every track, `(4, M)`; S is diagonal."""
+def innovation_variance(state: State, noise_share: float = 1.0) -> State:
+    """Diagonal of S = H P H' + R for every track, `(4, M)`; `noise_share` is that of R."""
     height = state[3]
-    variance: State = (height * height) * _MEASUREMENT_SCALE
+    squares = height * height
+    if noise_share != 1.0:
+        squares *= noise_share
+    variance: State = squares * _MEASUREMENT_SCALE
     variance += state[POSITION_VARIANCE]
-    variance[2] += _MEASUREMENT_ASPECT
+    variance[2] += noise_share * _MEASUREMENT_ASPECT
     return variance
+
+
+def shift(state: State, columns: NDArray[np.intp], by: State, gain: float) -> None:
+    """Move the centres of these columns by `(2, 1)` pixels, their velocities by `gain` of it."""
+    state[:2, columns] += by
+    state[4:6, columns] += gain * by
 
 
 def correct(state: State, xyah: State, variance: State) -> None:

@@ -14,10 +14,9 @@ from jde_ray.models.tracking import area_kalman, kalman, mean_velocity
 from jde_ray.models.tracking.calibration import Calibration
 from jde_ray.models.tracking.frame import Frame
 from jde_ray.models.tracking.kalman import STATE_ROWS, State
+from jde_ray.models.tracking.sway import Sway
 
-# names in a saved state
-STORE_ARRAYS = ("table", "embeddings", "gallery", "counters", "motion", "calibration")
-
+STORE_ARRAYS = ("table", "embeddings", "gallery", "counters", "motion", "calibration", "sway")
 _START_CAPACITY = 64
 _FIELDS = (
     "status",
@@ -95,6 +94,7 @@ class TrackStore:
     Attributes:
         count: Number of live tracks.
         calibration: What this video has shown of its embeddings.
+        sway: How much its camera moves, by its boxes.
         state: `(20, capacity)` filter states.
         embeddings: `(capacity, D)` float32 smoothed embeddings, L2-normalised.
         gallery: `(capacity, G, D)` float32 last G embeddings, a ring buffer whose first `hits`
@@ -123,11 +123,9 @@ class TrackStore:
     def __init__(
         self, embedding_dim: int, *, motion: MotionModel = kalman, gallery: int = 0
     ) -> None:
-        self.count = 0
-        self.motion = motion
-        self._ranks = 0
-        self._next_id = 1
-        self.calibration = Calibration(embedding_dim)
+        self.count, self.motion = 0, motion
+        self._ranks, self._next_id = 0, 1
+        self.calibration, self.sway = Calibration(embedding_dim), Sway()
         self._allocate(_START_CAPACITY, embedding_dim, gallery)
 
     def _allocate(self, capacity: int, embedding_dim: int, gallery: int) -> None:
@@ -147,6 +145,7 @@ class TrackStore:
             "counters": np.array([self._ranks, self._next_id, self.capacity], np.int64),
             "motion": np.array(next(name for name, m in _MOTIONS.items() if m is self.motion)),
             "calibration": self.calibration.get_state(),
+            "sway": self.sway.value.copy(),
         }
 
     def set_state(self, state: TrackerState) -> None:
@@ -155,23 +154,23 @@ class TrackStore:
         Raises:
             ValueError: If the arrays are not such a state.
         """
-        table, embeddings, gallery, counters, motion, learned = (
-            state[name] for name in STORE_ARRAYS
-        )
+        arrays = (state[name] for name in STORE_ARRAYS)
+        table, embeddings, gallery, counters, motion, learned, sway = arrays
         rows = STATE_ROWS + len(_FIELDS)
-        fits = table.ndim == embeddings.ndim == 2 and gallery.ndim == 3 and counters.shape == (3,)
-        if not (
-            fits and table.shape == (rows, len(embeddings)) and len(gallery) == len(embeddings)
-        ):
+        fits = table.ndim == embeddings.ndim == 2 and gallery.ndim == 3 and sway.shape == (2,)
+        fits = fits and counters.shape == (3,) and len(gallery) == len(embeddings)
+        if not (fits and table.shape == (rows, len(embeddings))):
             raise ValueError(
                 f"tracker state: got {table.shape = }, {embeddings.shape = }, {gallery.shape = }, "
-                f"{counters.shape = }, expected ({rows}, M), (M, D), (M, G, D), (3,)"
+                f"{counters.shape = }, {sway.shape = }, "
+                f"expected ({rows}, M), (M, D), (M, G, D), (3,), (2,)"
             )
         if str(motion) not in _MOTIONS:
             raise ValueError(f"tracker state: got motion {motion}, expected {list(_MOTIONS)}")
         calibration = Calibration(embeddings.shape[1])
         calibration.set_state(learned)
         self.motion, self.calibration = _MOTIONS[str(motion)], calibration
+        self.sway = Sway(sway)
         self._ranks, self._next_id, capacity = (int(number) for number in counters)
         self.count = table.shape[1]
         # keep the saved number of columns, so that sums over columns round the same way
@@ -338,9 +337,9 @@ class TrackStore:
             gone: `(count,)` mask of the tracks to remove.
         """
         holes = gone.nonzero()[0]
-        if not len(holes):
-            return
         left = self.count - len(holes)
+        if left == self.count:
+            return
         holes = holes[: np.searchsorted(holes, left)]
         if len(holes):
             movers = (~gone[left:]).nonzero()[0] + left

@@ -12,7 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from jde_ray.models.structures import TrackerState, Tracks
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step, build_frame
-from jde_ray.models.tracking.registry import AssociationConfig, associate, build_store
+from jde_ray.models.tracking.registry import (
+    AssociationConfig,
+    associate,
+    build_store,
+    least_score,
+)
 from jde_ray.models.tracking.track import STORE_ARRAYS, TrackStore
 from jde_ray.models.tracking.trackers.jde import FIRST_FRAME
 
@@ -50,6 +55,8 @@ class JDETracker:
         self.num_frames = 0
         self.num_degenerate = 0
         self._max_lost = config.max_lost_frames(frames_per_second)
+        self._least = config.least_score
+        self._least_blind = least_score(config, has_embeddings=False)
         self._now = FIRST_FRAME
         self._time_s: float | None = None
         self._store: TrackStore | None = None
@@ -85,7 +92,9 @@ class JDETracker:
             ValueError: If shapes disagree, a number is not finite or a score outside [0, 1]; the
                 tracker is unchanged.
         """
-        frame = build_frame(boxes, scores, embeddings, self.config.least_score)
+        is_blind = embeddings is None or not np.size(embeddings)
+        least = self._least_blind if is_blind else self._least
+        frame = build_frame(boxes, scores, embeddings, least)
         if time_s is not None and not math.isfinite(time_s):
             raise ValueError(f"time_s: got {time_s}, expected a finite number")
         motion = None if camera_motion is None else _checked_motion(camera_motion)

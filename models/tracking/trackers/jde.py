@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step
@@ -28,6 +29,7 @@ FIRST_FRAME = 1.0
 
 
 _MOST_GROWTH = 0.6
+_STEADY_PROCESS, _STEADY_MEASUREMENT = 0.5, 1.5  # noise where the camera does not move, no looks
 
 
 def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Step) -> None:
@@ -39,13 +41,15 @@ def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Ste
     state = store.state[:, :count].copy()  # contiguous, which is faster for few tracks
     growing = state[7]
     growing *= status != LOST  # a lost track keeps its height
-    kalman.predict(state, dt)
+    has_looks = store.width > 0
+    is_steady = not (has_looks or store.sway.is_moving)
+    kalman.predict(state, dt, _STEADY_PROCESS if is_steady else 1.0)
     store.state[:, :count] = state
-    if frame.embeddings.shape[1] and config.appearance_limit is None:
+    if has_looks and config.appearance_limit is None:
         store.calibration.learn(frame, config.high_score)
     growth = config.lost_growth * max(30.0 * dt / step.frames_per_second - 1, 0.0)
     growth = min(_MOST_GROWTH, growth)
-    births = _match(store, frame, config, status, now, growth)
+    births = _match(store, frame, config, status, now, growth, is_steady=is_steady)
     if len(births):
         births = births[frame.scores[births] >= config.first_score]
         births = _outside_tracked(store, frame, births, config.birth_overlap)
@@ -67,6 +71,8 @@ def _match(
     status: NDArray[np.float64],
     now: float,
     growth: float,
+    *,
+    is_steady: bool,
 ) -> Indices:
     """Run the stages and update the matched tracks.
 
@@ -77,8 +83,10 @@ def _match(
     count = len(status)
     if not count or not len(frame):
         return high.nonzero()[0]
-    variance = kalman.innovation_variance(store.state[:, :count])
-    free, has_looks = high.copy(), frame.embeddings.shape[1] > 0
+    variance = kalman.innovation_variance(
+        store.state[:, :count], _STEADY_MEASUREMENT if is_steady else 1.0
+    )
+    free, weak, has_looks = high.copy(), ~high, store.width > 0
     if has_looks:
         matched, taken = match_looks(
             store, frame, variance, (status != TENTATIVE, high), _limits(store, config)
@@ -86,14 +94,15 @@ def _match(
     else:
         matched = taken = np.zeros(0, np.intp)
     free[taken] = False
-    for wanted, limit, weak in (
-        (TRACKED, config.overlap_limit, False),
-        (LOST, config.lost_overlap_limit, False),
-        (TENTATIVE, config.tentative_overlap_limit, False),
-        (TRACKED, config.low_overlap_limit, True),
+    low_limit = config.low_overlap_limit if has_looks else config.blind_low_overlap_limit
+    for wanted, limit, waiting in (
+        (TRACKED, config.overlap_limit, free),
+        (LOST, config.lost_overlap_limit, free),
+        (TENTATIVE, config.tentative_overlap_limit, free),
+        (TRACKED, low_limit, weak),
+        (LOST, 0.0 if has_looks else low_limit, weak),
     ):
-        waiting = ~high if weak else free
-        if not np.count_nonzero(waiting):
+        if not (limit and np.count_nonzero(waiting)):
             continue
         left = waiting.nonzero()[0]
         candidate = status == wanted
@@ -105,7 +114,9 @@ def _match(
         more, new = match_overlap(store, frame, tracks, left, limit, growth=own)
         if len(more):
             matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
-            free[new] = False
+            waiting[new] = False
+            if not has_looks and wanted == TRACKED and waiting is free:
+                _follow_camera(store, frame, matched, taken, variance)
     if growth and has_looks and free.any():
         known = status != TENTATIVE
         known[matched] = False
@@ -127,6 +138,19 @@ def _match(
         young = matched[(status[matched] == TENTATIVE) & (store.hits[matched] < config.min_hits)]
         store.status[young] = TENTATIVE
     return free.nonzero()[0]
+
+
+def _follow_camera(
+    store: TrackStore, frame: Frame, matched: Indices, taken: Indices, variance: FloatArray
+) -> None:
+    """Move the tracks that are not matched yet as the camera has moved the matched ones."""
+    missed = frame.xyah[:2].take(taken, axis=1) - store.state[:2].take(matched, axis=1)
+    shift = store.sway.observe(missed)
+    if shift is not None:
+        others = np.ones(store.count, np.bool_)
+        others[matched] = False
+        gain = np.median(store.state[12].take(matched) / variance[0].take(matched))
+        kalman.shift(store.state, others.nonzero()[0], shift, float(gain))
 
 
 def _limits(store: TrackStore, config: TrackingConfig) -> LookLimits:
