@@ -285,8 +285,9 @@ class TrackStore:
         measured = self.motion.measure(frame.xyah.take(detections, axis=1))
         self.motion.correct(moved[:STATE_ROWS], measured, variance)
         moved[_STATUS] = TRACKED
-        moved[_SCORE] = frame.scores[detections]
+        moved[_SCORE] = frame.scores.take(detections)
         moved[_LAST_FRAME] = now
+        sightings = moved[_HITS].astype(np.float32)
         moved[_HITS] += 1.0
         moved[_DETECTION] = detections
         self._table[:, columns] = moved
@@ -295,7 +296,7 @@ class TrackStore:
             fresh = frame.embeddings.take(detections, axis=0)
             if mean_first:  # beside a new embedding of weight 1, n earlier ones weigh n
                 most = momentum / (1 - momentum) if momentum < 1 else math.inf
-                smooth *= np.minimum(moved[_HITS] - 1.0, most).astype(np.float32)[:, None]
+                smooth *= np.minimum(sightings, np.float32(most))[:, None]
             else:
                 smooth *= np.float32(momentum)
                 fresh *= np.float32(1 - momentum)
@@ -314,7 +315,7 @@ class TrackStore:
         columns = (self.status[: self.count] == TRACKED).nonzero()[0]
         if not len(columns):
             return Tracks.empty()
-        columns = columns[self.order[columns].argsort()]
+        columns = columns.take(self.order.take(columns).argsort())
         listed = self._table.take(columns, axis=1)
         ids = listed[_TRACK_ID]
         if np.count_nonzero(ids) < len(ids):

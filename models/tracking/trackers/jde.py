@@ -47,8 +47,9 @@ def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Ste
     store.state[:, :count] = state
     if has_looks and config.appearance_limit is None:
         store.calibration.learn(frame, config.high_score)
-    growth = config.lost_growth * max(30.0 * dt / step.frames_per_second - 1, 0.0)
-    growth = min(_MOST_GROWTH, growth)
+    growth, units = 0.0, 30.0 * dt / step.frames_per_second
+    if units > 1:
+        growth = min(_MOST_GROWTH, config.lost_growth * (units - 1))
     births = _match(store, frame, config, status, now, growth, is_steady=is_steady)
     if len(births):
         births = births[frame.scores[births] >= config.first_score]
