@@ -4,7 +4,8 @@ Differences from `published`: detections of the first frame are reported at once
 are predicted; lost tracks can also be found by overlap (at low frame rates with enlarged boxes, if
 they look alike); weak detections can extend a track; no track starts on top of a tracked box; a
 lost track ends exactly when its buffer is over; overlaps are continuous; time steps may vary.
-Measured reasons: docs/decisions/0003-default-association.md and docs/measurements/accuracy.md.
+Without embeddings weak detections extend lost tracks too, and boxes show whether the camera moves.
+Measured reasons: docs/decisions/0003-default-association.md, 0016 and 0017 beside it.
 """
 
 from __future__ import annotations
