@@ -11,6 +11,8 @@ Measured reasons: docs/decisions/0016-order-of-the-stages.md.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,14 +29,15 @@ PRIOR_LIMIT = 0.7  # before anything is known
 DIFFERENT_BELOW = 0.02  # share of pairs of different people that are closer than the limit
 
 _BINS = 128
-_WIDTH = 2.0 / _BINS  # distances of unit vectors are 0 to 2
+_WIDTH = 2.0 / (_BINS - 0.01)  # distances of unit vectors are 0 to 2, and a little more by rounding
 _PRIOR_PAIRS = 100.0  # as many pairs count as much as the prior limit
 _PRIOR_VECTORS = 50.0  # as many embeddings count as much as a mean of zero
-_MOST_PER_FRAME = 12  # detections whose pairs are counted
+_MOST_PER_FRAME = 16  # detections whose pairs are counted
 _MOST_OVERLAP = 0.1  # two boxes that overlap more may be one person
 _MEMORY = 20_000.0  # embeddings; older ones fade
-_ENOUGH = 500.0  # embeddings after which only every n-th frame is counted
+_ENOUGH_VECTORS, _ENOUGH_PAIRS = 100.0, 300.0  # after which only every n-th frame is counted
 _EVERY = 8
+_SMALLEST = 1e-6  # added to squared lengths, for vectors that are the mean
 _FADING = 2.0  # how much faster than the share of new embeddings pairs fade
 
 
@@ -73,21 +76,24 @@ class Calibration:
         self._sum, self._histogram = state[2:-_BINS].copy(), state[-_BINS:].copy()
         self._derive()
 
-    def learn(self, frame: Frame, detections: NDArray[np.intp]) -> None:
-        """Count the embeddings of these detections of a frame, and the distances of their pairs.
+    def learn(self, frame: Frame, least_score: float) -> None:
+        """Count the embeddings of a frame's sure detections, and the distances of their pairs.
 
         Args:
             frame: The frame.
-            detections: `(K,)` indices of its sure detections.
+            least_score: Lowest score of a sure detection.
         """
         self._frames += 1
-        if not len(detections) or (self._vectors >= _ENOUGH and self._frames % _EVERY):
+        if self._frames % self._interval:
+            return
+        detections = (frame.scores >= least_score).nonzero()[0]
+        if not len(detections):
             return
         if len(detections) > _MOST_PER_FRAME:
             chosen = np.arange(_MOST_PER_FRAME) * len(detections) // _MOST_PER_FRAME
             detections = detections[chosen]
         vectors = frame.embeddings.take(detections, axis=0)
-        self._sum += vectors.sum(axis=0, dtype=np.float64)
+        self._sum += vectors.sum(axis=0)
         self._vectors += len(vectors)
         # distances around a young mean say little: early pairs fade as the mean settles
         self._histogram *= max(0.0, 1.0 - _FADING * len(vectors) / self._vectors)
@@ -99,48 +105,55 @@ class Calibration:
         self._derive()
 
     def _count_pairs(self, vectors: FloatArray, tlbr: FloatArray) -> None:
-        first, second = np.triu_indices(len(vectors), 1)
-        apart = overlap_of_pairs(tlbr[:, first], tlbr[:, second]) < _MOST_OVERLAP
-        distance = self.distance(vectors, vectors, first[apart], second[apart])
-        bins = (distance / _WIDTH).astype(np.intp)
-        self._histogram += np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS)
+        first, second, place = _pairs_of(len(vectors))
+        centred = vectors - self.mean
+        lengths = np.vecdot(centred, centred)
+        lengths += _SMALLEST
+        centred /= np.sqrt(lengths, out=lengths)[:, None]
+        distance = to_distance((centred @ centred.T).take(place))
+        distance *= 1 / _WIDTH
+        one, other = tlbr.take(first, axis=1), tlbr.take(second, axis=1)
+        apart = overlap_of_pairs(one, other) < _MOST_OVERLAP
+        self._histogram += np.bincount(distance.astype(np.intp), apart, _BINS)
 
     def _derive(self) -> None:
         self.mean = (self._sum / (self._vectors + _PRIOR_VECTORS)).astype(np.float32)
-        self._square = float(self.mean @ self.mean)
+        self._half = 0.5 * (1.0 + float(self.mean @ self.mean)) + _SMALLEST
         cumulated = self._histogram.cumsum()
         pairs = float(cumulated[-1])
+        is_settled = self._vectors >= _ENOUGH_VECTORS and pairs >= _ENOUGH_PAIRS
+        self._interval = _EVERY if is_settled else 1
         self.limit = PRIOR_LIMIT
         if pairs:
             wanted = DIFFERENT_BELOW * pairs
-            at = int(np.searchsorted(cumulated, wanted))
-            before = cumulated[at - 1] if at else 0.0
-            quantile = (at + (wanted - before) / (cumulated[at] - before)) * _WIDTH
-            self.limit = float(
-                (pairs * quantile + _PRIOR_PAIRS * PRIOR_LIMIT) / (pairs + _PRIOR_PAIRS)
-            )
+            at = int(cumulated.searchsorted(wanted))
+            before = float(cumulated[at - 1]) if at else 0.0
+            quantile = (at + (wanted - before) / (float(cumulated[at]) - before)) * _WIDTH
+            self.limit = (pairs * quantile + _PRIOR_PAIRS * PRIOR_LIMIT) / (pairs + _PRIOR_PAIRS)
 
     def distance(
         self, tracks: FloatArray, detections: FloatArray, rows: Indices, columns: Indices
     ) -> FloatArray:
         """`embedding_distance` of the vectors minus the mean, at unit length again.
 
-        The vectors are not centred one by one: their products with each other and with the mean
-        are enough, and there are fewer pairs than numbers in the vectors.
+        The vectors are not centred one by one, since there are fewer pairs than numbers in them.
+        For unit vectors u, v and the mean m, (u - m).(v - m) = u.v + |u - m|^2/2 + |v - m|^2/2 - 1.
         """
-        own, found = tracks @ self.mean, detections @ self.mean
-        cosine = pair_products(tracks, detections, rows, columns)
-        cosine -= (own - self._square).take(rows)
-        cosine -= found.take(columns)
-        cosine *= _inverse_norm(own, self._square).take(rows)
-        cosine *= _inverse_norm(found, self._square).take(columns)
-        return to_distance(cosine)
+        product = pair_products(tracks, detections, rows, columns)
+        own = (self._half - tracks @ self.mean).take(rows)  # |u - m|^2 / 2
+        found = (self._half - detections @ self.mean).take(columns)
+        product += own
+        product += found
+        product -= 1.0
+        own *= found
+        product /= np.sqrt(own, out=own)  # twice the cosine
+        np.subtract(2.0, product, out=product)
+        np.maximum(product, 0.0, out=product)
+        return np.sqrt(product, out=product)
 
 
-def _inverse_norm(products: FloatArray, square: float) -> FloatArray:
-    """1 / |v - mean| of unit vectors v, given v . mean and mean . mean."""
-    squares = products * -2.0
-    squares += 1.0 + square
-    np.maximum(squares, np.float32(1e-12), out=squares)  # a vector that is the mean
-    inverse: FloatArray = np.reciprocal(np.sqrt(squares, out=squares), out=squares)
-    return inverse
+@cache
+def _pairs_of(count: int) -> tuple[Indices, Indices, Indices]:
+    """Each pair of `count` things once, and its place in a flat `(count, count)` matrix."""
+    first, second = np.triu_indices(count, 1)
+    return first, second, first * count + second

@@ -31,6 +31,7 @@ class TrackingConfig:
         high_score: The flag `--conf`. Detections below are weak: only the last stage uses them, to
             extend tracked tracks. `published` ignores them.
         weak_share: Lowest score of weak detections, as a share of `high_score`.
+        blind_low_score: Lowest score of weak detections without embeddings.
         birth_score: Lowest score at which a detection starts a track; None is .1 above `high_score`
             (as in ByteTrack), or `high_score` itself in `published`.
         sure_overlap: A tracked track and a detection whose IoU is larger, and which look alike, are
@@ -47,6 +48,7 @@ class TrackingConfig:
             matched so, tracks that were seen in the last frame included, after all other stages.
         low_overlap_limit: Overlap limit for tracks seen in the last frame and weak detections; 0
             turns this stage off.
+        blind_low_overlap_limit: The same for detections without embeddings; lost tracks too.
         tentative_overlap_limit: Overlap limit for tentative tracks.
         birth_overlap: A detection whose IoU with a tracked box is larger starts no track.
         embedding_momentum: Largest share of the old embedding in a track's smoothed one; the first
@@ -62,6 +64,7 @@ class TrackingConfig:
     track_buffer: int | None = None
     high_score: float = 0.5
     weak_share: float = 0.6
+    blind_low_score: float = 0.15
     birth_score: float | None = None
     sure_overlap: float = 0.5
     appearance_limit: float | None = None
@@ -70,6 +73,7 @@ class TrackingConfig:
     lost_overlap_limit: float = 0.7
     lost_growth: float = 0.1
     low_overlap_limit: float = 0.3
+    blind_low_overlap_limit: float = 0.5
     tentative_overlap_limit: float = 0.7
     birth_overlap: float = 0.4
     embedding_momentum: float = 0.95
@@ -108,6 +112,13 @@ class TrackingConfig:
         if self.mode == "published" or self.low_overlap_limit == 0:
             return self.high_score
         return round(self.weak_share * self.high_score, 6)
+
+    @property
+    def least_blind_score(self) -> float:
+        """`least_score` of detections without embeddings."""
+        if self.mode == "published" or self.blind_low_overlap_limit == 0:
+            return self.high_score
+        return min(self.blind_low_score, self.high_score)
 
     def max_lost_frames(self, frames_per_second: float) -> int:
         """Number of frames that a lost track is kept at this rate."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,8 +37,7 @@ class Frame:
         return len(self.scores)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """The time of a frame, in frames at the nominal rate.
 
     Attributes:
@@ -84,21 +84,22 @@ def build_frame(
             f"detections: got {boxes.shape = }, {scores.shape = }, {embeddings.shape = }, "
             "expected (N, 4), (N,), (N, D)"
         )
-    if not math.isfinite(scores.dot(scores)):
-        _refuse("scores", scores)
-    if count and not (scores.min() >= 0 and scores.max() <= 1):
+    lowest = scores.min() if count else 1.0
+    if count and not (lowest >= 0 and scores.max() <= 1):
+        if not np.isfinite(scores).all():
+            _refuse("scores", scores)
         row = np.flatnonzero((scores < 0) | (scores > 1))[0]
         raise ValueError(f"scores: got {scores[row]:g} in row {row}, expected 0 to 1")
     squares = np.vecdot(embeddings, embeddings)
     if not math.isfinite(squares.dot(squares)):
         _refuse("embeddings", embeddings)
     # sizes in the input's precision, like the original, since they affect the last digits
-    size = (boxes[:, 2:] - boxes[:, :2]).T.astype(np.float64)
-    tlbr = boxes.T.astype(np.float64)
+    size = (boxes[:, 2:] - boxes[:, :2]).T.astype(np.float64, order="C")
+    tlbr = boxes.T.astype(np.float64, order="C")
     if not math.isfinite(np.vdot(tlbr, tlbr)):
         _refuse("boxes", boxes)
     source, num_degenerate = None, 0
-    if count and not (size.min() > 0 and scores.min() >= least_score):
+    if count and not (size.min() > 0 and lowest >= least_score):
         solid = np.all(size > 0, axis=0)
         num_degenerate = count - int(np.count_nonzero(solid))
         if size.min() < 0:
@@ -107,8 +108,9 @@ def build_frame(
         size, tlbr = size[:, source], tlbr[:, source]
         scores, embeddings, squares = scores[source], embeddings[source], squares[source]
     xyah = np.empty_like(tlbr)
-    np.multiply(size, 0.5, out=xyah[:2])
-    xyah[:2] += tlbr[:2]
+    centre = xyah[:2]
+    np.multiply(size, 0.5, out=centre)
+    centre += tlbr[:2]
     np.divide(size[0], size[1], out=xyah[2])
     xyah[3] = size[1]
     return Frame(xyah, tlbr, scores, _normalised(embeddings, squares), source, num_degenerate)
@@ -138,7 +140,7 @@ def _normalised(
 ) -> NDArray[np.float32]:
     """Copy of `(N, D)` vectors at unit length, given their squared lengths `(N,)`."""
     norms = np.sqrt(squares)
-    if norms.size and not norms.min() > 0:
+    if np.count_nonzero(norms) < len(norms):
         norms[norms == 0] = 1
     unit: NDArray[np.float32] = embeddings * np.reciprocal(norms)[:, None]
     return unit

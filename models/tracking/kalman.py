@@ -46,6 +46,10 @@ _INITIAL_SCALE = np.array([[(2 * _POSITION_WEIGHT) ** 2], [(10 * _VELOCITY_WEIGH
 )
 _INITIAL_SCALE[[2, 6]] = 0
 
+# how a state scales with the picture, by row: velocity of the height like the height, variances by
+# the square; aspects not at all, and `move` maps x and y themselves
+_POWERS_OF_SCALE = np.array([0, 0, 0, 1] * 2 + [2, 2, 0, 2] * 3, np.float64)[:, None]
+
 
 def measure(xyah: State) -> State:
     """Measurements `(4, N)` of boxes as `xyah`; here they are the same."""
@@ -62,7 +66,7 @@ def initiate(xyah: State) -> State:
     return state
 
 
-def predict(state: State, dt: float = 1.0) -> None:
+def predict(state: State, dt: float = 1.0, noise_share: float = 1.0) -> None:
     """Move the states `dt` frames ahead, in place.
 
     The noise of `dt` frames is the sum over `dt` steps of one frame at constant height. For an
@@ -72,22 +76,27 @@ def predict(state: State, dt: float = 1.0) -> None:
     Args:
         state: `(20, M)`.
         dt: Frames since the last prediction, greater than 0.
+        noise_share: Share of the process noise of places and heights; aspects keep theirs.
     """
     height = state[3]
-    noise = (height * height) * _PROCESS_SCALE
+    squares = height * height
+    if noise_share != 1.0:
+        squares *= noise_share
+    noise = squares * _PROCESS_SCALE
     noise += _PROCESS_FLOOR
     position_variance = state[POSITION_VARIANCE]
     covariance = state[COVARIANCE]
     velocity_variance = state[VELOCITY_VARIANCE]
+    position = state[POSITION]
     if dt == 1.0:
-        state[POSITION] += state[VELOCITY]
+        position += state[VELOCITY]
         position_variance += covariance
         covariance += velocity_variance
         position_variance += covariance
         position_variance += noise[:4]
         velocity_variance += noise[4:]
         return
-    state[POSITION] += dt * state[VELOCITY]
+    position += dt * state[VELOCITY]
     position_variance += 2 * dt * covariance + dt * dt * velocity_variance
     covariance += dt * velocity_variance
     position_noise, velocity_noise = process_noise(dt)
@@ -106,12 +115,11 @@ def move(state: State, motion: NDArray[np.float64]) -> None:
         state: `(20, M)`.
         motion: `(2, 3)`, maps pixels of the frame before to pixels of this frame.
     """
-    linear, scale = motion[:, :2], scale_of(motion)
-    state[:2] = linear @ state[:2] + motion[:, 2:]
-    state[4:6] = linear @ state[4:6]
-    state[[3, 7]] *= scale
-    for block in (POSITION_VARIANCE, COVARIANCE, VELOCITY_VARIANCE):
-        state[block][[0, 1, 3]] *= scale * scale
+    across_and_down = state.reshape(5, 4, state.shape[1])[:2, :2]  # a view: places, velocities
+    np.matmul(motion[:, :2], across_and_down, out=across_and_down)
+    centre = state[:2]
+    centre += motion[:, 2:]
+    state *= scale_of(motion) ** _POWERS_OF_SCALE
 
 
 def joined_motion(motions: Sequence[State | None]) -> State | None:
@@ -126,8 +134,8 @@ def joined_motion(motions: Sequence[State | None]) -> State | None:
 
 def scale_of(motion: NDArray[np.float64]) -> float:
     """Length after a motion `(2, 3)` of what had length 1: the root of its change of area."""
-    area = motion[0, 0] * motion[1, 1] - motion[0, 1] * motion[1, 0]
-    return math.sqrt(abs(area))
+    (right, up, _), (left, down, _) = motion.tolist()
+    return math.sqrt(abs(right * down - up * left))
 
 
 def process_noise(dt: float) -> tuple[float, float]:
@@ -142,13 +150,22 @@ def process_noise(dt: float) -> tuple[float, float]:
     return dt * (dt - 1) * (2 * dt - 1) / 6, dt * (dt - 1) / 2
 
 
-def innovation_variance(state: State) -> State:
-    """Diagonal of S = H P H' + R for every track, `(4, M)`; S is diagonal."""
+def innovation_variance(state: State, noise_share: float = 1.0) -> State:
+    """Diagonal of S = H P H' + R for every track, `(4, M)`; `noise_share` is that of R."""
     height = state[3]
-    variance: State = (height * height) * _MEASUREMENT_SCALE
+    squares = height * height
+    if noise_share != 1.0:
+        squares *= noise_share
+    variance: State = squares * _MEASUREMENT_SCALE
     variance += state[POSITION_VARIANCE]
-    variance[2] += _MEASUREMENT_ASPECT
+    variance[2] += noise_share * _MEASUREMENT_ASPECT
     return variance
+
+
+def shift(state: State, columns: NDArray[np.intp], by: State, gain: float) -> None:
+    """Move the centres of these columns by `(2, 1)` pixels, their velocities by `gain` of it."""
+    state[:2, columns] += by
+    state[4:6, columns] += gain * by
 
 
 def correct(state: State, xyah: State, variance: State) -> None:
@@ -162,8 +179,10 @@ def correct(state: State, xyah: State, variance: State) -> None:
     spread = state[8:16].reshape(2, 4, -1)  # P H': position variance, covariance
     innovation = xyah - state[POSITION]
     gain = spread / variance
-    state[MEAN].reshape(2, 4, -1)[...] += gain * innovation
-    state[VELOCITY_VARIANCE] -= gain[1] * spread[1]
+    mean = state[MEAN].reshape(spread.shape)
+    mean += gain * innovation
+    velocity_variance = state[VELOCITY_VARIANCE]
+    velocity_variance -= gain[1] * spread[1]
     spread -= gain[0] * spread
 
 
@@ -183,7 +202,7 @@ def gating_matrix(state: State, variance: State, xyah: State) -> State:
     left = np.empty((9, position.shape[1]))
     np.divide(1.0, variance, out=left[:4])
     np.multiply(position, left[:4], out=left[4:8])
-    np.einsum("ij,ij->j", position, left[4:8], out=left[8])
+    np.add.reduce(position * left[4:8], axis=0, out=left[8])
     right = np.empty((9, xyah.shape[1]))
     np.multiply(xyah, xyah, out=right[:4])
     np.multiply(xyah, -2.0, out=right[4:8])
@@ -194,10 +213,9 @@ def gating_matrix(state: State, variance: State, xyah: State) -> State:
 
 def to_tlbr(state: State) -> State:
     """Boxes at the states' positions, `(4, M)` corners in pixels."""
-    size = np.empty((2, state.shape[1]))
-    np.multiply(state[2], state[3], out=size[0])
-    size[1] = state[3]
-    size *= 0.5
+    size = np.empty((2, state.shape[1]))  # half of it
+    np.multiply(state[3], 0.5, out=size[1])
+    np.multiply(state[2], size[1], out=size[0])
     tlbr = np.empty((4, state.shape[1]))
     np.subtract(state[:2], size, out=tlbr[:2])
     np.add(state[:2], size, out=tlbr[2:])

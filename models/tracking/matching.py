@@ -52,6 +52,14 @@ def _crowd(rows: Indices, columns: Indices) -> Indices:
     return crowd
 
 
+def are_unique(rows: Indices, columns: Indices) -> bool:
+    """Whether no two of P > 0 pairs share a row or a column."""
+    count = len(rows)
+    if np.count_nonzero(np.bincount(rows)) < count:
+        return False
+    return bool(np.count_nonzero(np.bincount(columns)) == count)
+
+
 def uncontested(rows: Indices, columns: Indices) -> tuple[Indices, Indices]:
     """Of P > 0 pairs, those that are alone in their row and their column, and the others."""
     crowd = _crowd(rows, columns)

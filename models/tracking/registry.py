@@ -79,6 +79,13 @@ def build_config(association: str = "jde", **settings: Any) -> AssociationConfig
     return config
 
 
+def least_score(config: AssociationConfig, *, has_embeddings: bool) -> float:
+    """Score below which detections, with or without embeddings, change nothing."""
+    if isinstance(config, TrackingConfig) and not has_embeddings:
+        return config.least_blind_score
+    return config.least_score
+
+
 def build_store(config: AssociationConfig, embedding_dim: int) -> TrackStore:
     """An empty table of tracks for the association."""
     row = ASSOCIATIONS[config.association]

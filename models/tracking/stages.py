@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from jde_ray.models.tracking.calibration import Calibration
 from jde_ray.models.tracking.frame import Frame
 from jde_ray.models.tracking.matching import (
     Indices,
+    are_unique,
     assign,
     embedding_distance,
     overlap_matrix,
@@ -26,8 +27,7 @@ from jde_ray.models.tracking.track import TRACKED, TrackStore
 _GATE_INCLUSIVE = float(np.nextafter(kalman.GATE, np.inf))
 
 
-@dataclass(frozen=True, slots=True)
-class LookLimits:
+class LookLimits(NamedTuple):
     """What `match_looks` takes for the same person.
 
     Attributes:
@@ -108,22 +108,28 @@ def match_looks(
     candidates = store.state[:, : variance.shape[1]]
     gate = kalman.gating_matrix(candidates, variance, frame.xyah)
     rows, columns, motion = pairs_below(gate, _GATE_INCLUSIVE)
-    kept = (pair_allowed[0][rows] & pair_allowed[1][columns]).nonzero()[0]
-    rows, columns = rows[kept], columns[kept]
-    cost = motion[kept] * limits.motion_share
-    cost += (1 - limits.motion_share) * limits.distance(store, frame, rows, columns)
+    known, sure = pair_allowed
+    if np.count_nonzero(known) < len(known) or np.count_nonzero(sure) < len(sure):
+        kept = (known.take(rows) & sure.take(columns)).nonzero()[0]
+        rows, columns, motion = rows.take(kept), columns.take(kept), motion.take(kept)
+    cost = limits.distance(store, frame, rows, columns) * (1 - limits.motion_share)
+    motion *= limits.motion_share
+    cost = motion + cost
     close = (cost < limits.appearance).nonzero()[0]
-    rows, columns, cost = rows[close], columns[close], cost[close]
-    if not len(rows):
+    if not len(close):
+        return close, close
+    rows, columns, cost = rows.take(close), columns.take(close), cost.take(close)
+    if are_unique(rows, columns):
         return rows, columns
     matched, contested = uncontested(rows, columns)
-    if len(contested):
-        own, found, sums = rows[contested], columns[contested], cost[contested]
-        sure = _overlapping(store, frame, own, found, limits.sure_overlap)
-        left = without(own, found, sure)
-        others = left[assign(own[left], found[left], sums[left], limits.appearance)]
-        matched = np.concatenate((matched, contested[sure], contested[others]))
-    return rows[matched], columns[matched]
+    own, found = rows.take(contested), columns.take(contested)
+    first = _overlapping(store, frame, own, found, limits.sure_overlap)
+    left = without(own, found, first)
+    others = left[
+        assign(own[left], found[left], cost.take(contested.take(left)), limits.appearance)
+    ]
+    matched = np.concatenate((matched, contested.take(first), contested.take(others)))
+    return rows.take(matched), columns.take(matched)
 
 
 def _overlapping(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import Protocol
 
@@ -13,10 +14,9 @@ from jde_ray.models.tracking import area_kalman, kalman, mean_velocity
 from jde_ray.models.tracking.calibration import Calibration
 from jde_ray.models.tracking.frame import Frame
 from jde_ray.models.tracking.kalman import STATE_ROWS, State
+from jde_ray.models.tracking.sway import Sway
 
-# names in a saved state
-STORE_ARRAYS = ("table", "embeddings", "gallery", "counters", "motion", "calibration")
-
+STORE_ARRAYS = ("table", "embeddings", "gallery", "counters", "motion", "calibration", "sway")
 _START_CAPACITY = 64
 _FIELDS = (
     "status",
@@ -68,7 +68,7 @@ class MotionModel(Protocol):
         ...
 
     def to_tlbr(self, state: State, /) -> State:
-        """`(4, M)` corners of states."""
+        """`(4, M)` corners of states, of which the first four rows are enough."""
         ...
 
 
@@ -94,6 +94,7 @@ class TrackStore:
     Attributes:
         count: Number of live tracks.
         calibration: What this video has shown of its embeddings.
+        sway: How much its camera moves, by its boxes.
         state: `(20, capacity)` filter states.
         embeddings: `(capacity, D)` float32 smoothed embeddings, L2-normalised.
         gallery: `(capacity, G, D)` float32 last G embeddings, a ring buffer whose first `hits`
@@ -122,11 +123,9 @@ class TrackStore:
     def __init__(
         self, embedding_dim: int, *, motion: MotionModel = kalman, gallery: int = 0
     ) -> None:
-        self.count = 0
-        self.motion = motion
-        self._ranks = 0
-        self._next_id = 1
-        self.calibration = Calibration(embedding_dim)
+        self.count, self.motion = 0, motion
+        self._ranks, self._next_id = 0, 1
+        self.calibration, self.sway = Calibration(embedding_dim), Sway()
         self._allocate(_START_CAPACITY, embedding_dim, gallery)
 
     def _allocate(self, capacity: int, embedding_dim: int, gallery: int) -> None:
@@ -146,6 +145,7 @@ class TrackStore:
             "counters": np.array([self._ranks, self._next_id, self.capacity], np.int64),
             "motion": np.array(next(name for name, m in _MOTIONS.items() if m is self.motion)),
             "calibration": self.calibration.get_state(),
+            "sway": self.sway.value.copy(),
         }
 
     def set_state(self, state: TrackerState) -> None:
@@ -154,23 +154,23 @@ class TrackStore:
         Raises:
             ValueError: If the arrays are not such a state.
         """
-        table, embeddings, gallery, counters, motion, learned = (
-            state[name] for name in STORE_ARRAYS
-        )
+        arrays = (state[name] for name in STORE_ARRAYS)
+        table, embeddings, gallery, counters, motion, learned, sway = arrays
         rows = STATE_ROWS + len(_FIELDS)
-        fits = table.ndim == embeddings.ndim == 2 and gallery.ndim == 3 and counters.shape == (3,)
-        if not (
-            fits and table.shape == (rows, len(embeddings)) and len(gallery) == len(embeddings)
-        ):
+        fits = table.ndim == embeddings.ndim == 2 and gallery.ndim == 3 and sway.shape == (2,)
+        fits = fits and counters.shape == (3,) and len(gallery) == len(embeddings)
+        if not (fits and table.shape == (rows, len(embeddings))):
             raise ValueError(
                 f"tracker state: got {table.shape = }, {embeddings.shape = }, {gallery.shape = }, "
-                f"{counters.shape = }, expected ({rows}, M), (M, D), (M, G, D), (3,)"
+                f"{counters.shape = }, {sway.shape = }, "
+                f"expected ({rows}, M), (M, D), (M, G, D), (3,), (2,)"
             )
         if str(motion) not in _MOTIONS:
             raise ValueError(f"tracker state: got motion {motion}, expected {list(_MOTIONS)}")
         calibration = Calibration(embeddings.shape[1])
         calibration.set_state(learned)
         self.motion, self.calibration = _MOTIONS[str(motion)], calibration
+        self.sway = Sway(sway)
         self._ranks, self._next_id, capacity = (int(number) for number in counters)
         self.count = table.shape[1]
         # keep the saved number of columns, so that sums over columns round the same way
@@ -201,7 +201,7 @@ class TrackStore:
 
     def boxes(self, columns: NDArray[np.intp]) -> State:
         """`(4, K)` corners of these tracks in their current state."""
-        return self.motion.to_tlbr(self.state.take(columns, axis=1))
+        return self.motion.to_tlbr(self.state[:4].take(columns, axis=1))
 
     def move(self, motion: NDArray[np.float64]) -> None:
         """Move all tracks with the picture; `motion` is that of the camera, `(2, 3)`."""
@@ -262,8 +262,10 @@ class TrackStore:
         columns: NDArray[np.intp],
         detections: NDArray[np.intp],
         variance: NDArray[np.float64],
-        momentum: float | NDArray[np.float32],
+        momentum: float,
         now: float,
+        *,
+        mean_first: bool = False,
     ) -> None:
         """Correct K tracks by their matched detections; they become `TRACKED`.
 
@@ -272,8 +274,9 @@ class TrackStore:
             columns: `(K,)` unique columns of the tracks.
             detections: `(K,)` indices of their detections.
             variance: `(4, K)` `innovation_variance` of these tracks, from the table's filter.
-            momentum: Share of the old embedding that is kept, or `(K, 1)` shares.
+            momentum: Share of the old embedding that is kept.
             now: Time in frames.
+            mean_first: Keep less at first, so that the first sightings of a track count alike.
         """
         moved = self._table.take(columns, axis=1)
         if self.gallery.size:
@@ -282,16 +285,21 @@ class TrackStore:
         measured = self.motion.measure(frame.xyah.take(detections, axis=1))
         self.motion.correct(moved[:STATE_ROWS], measured, variance)
         moved[_STATUS] = TRACKED
-        moved[_SCORE] = frame.scores[detections]
+        moved[_SCORE] = frame.scores.take(detections)
         moved[_LAST_FRAME] = now
+        sightings = moved[_HITS].astype(np.float32)
         moved[_HITS] += 1.0
         moved[_DETECTION] = detections
         self._table[:, columns] = moved
         if self.embeddings.shape[1]:
             smooth = self.embeddings.take(columns, axis=0)
-            smooth *= np.asarray(momentum, np.float32)
             fresh = frame.embeddings.take(detections, axis=0)
-            fresh *= np.asarray(1 - momentum, np.float32)
+            if mean_first:  # beside a new embedding of weight 1, n earlier ones weigh n
+                most = momentum / (1 - momentum) if momentum < 1 else math.inf
+                smooth *= np.minimum(sightings, np.float32(most))[:, None]
+            else:
+                smooth *= np.float32(momentum)
+                fresh *= np.float32(1 - momentum)
             smooth += fresh
             norms = np.sqrt(np.vecdot(smooth, smooth))
             np.maximum(norms, np.float32(1e-12), out=norms)  # opposite vectors may cancel
@@ -307,10 +315,10 @@ class TrackStore:
         columns = (self.status[: self.count] == TRACKED).nonzero()[0]
         if not len(columns):
             return Tracks.empty()
-        columns = columns[self.order[columns].argsort()]
+        columns = columns.take(self.order.take(columns).argsort())
         listed = self._table.take(columns, axis=1)
         ids = listed[_TRACK_ID]
-        if not ids.all():
+        if np.count_nonzero(ids) < len(ids):
             new = (ids == 0).nonzero()[0]
             ids[new] = np.arange(self._next_id, self._next_id + len(new))
             self.track_id[columns] = ids
@@ -330,9 +338,9 @@ class TrackStore:
             gone: `(count,)` mask of the tracks to remove.
         """
         holes = gone.nonzero()[0]
-        if not len(holes):
-            return
         left = self.count - len(holes)
+        if left == self.count:
+            return
         holes = holes[: np.searchsorted(holes, left)]
         if len(holes):
             movers = (~gone[left:]).nonzero()[0] + left

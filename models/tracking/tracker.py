@@ -12,12 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 from jde_ray.models.structures import TrackerState, Tracks
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step, build_frame
-from jde_ray.models.tracking.kalman import scale_of
-from jde_ray.models.tracking.registry import AssociationConfig, associate, build_store
+from jde_ray.models.tracking.registry import (
+    AssociationConfig,
+    associate,
+    build_store,
+    least_score,
+)
 from jde_ray.models.tracking.track import STORE_ARRAYS, TrackStore
 from jde_ray.models.tracking.trackers.jde import FIRST_FRAME
 
-_STATE_KIND = "jde-tracker 3"  # raise the number when the meaning of a state changes
+_STATE_KIND = "jde-tracker 4"  # raise the number when the meaning of a state changes
+_IDENTITY = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]  # the motion of a camera that stands
 _JITTER = 0.05  # in frames: containers round time stamps, to 1/1000 s for example
 
 
@@ -50,6 +55,8 @@ class JDETracker:
         self.num_frames = 0
         self.num_degenerate = 0
         self._max_lost = config.max_lost_frames(frames_per_second)
+        self._least = config.least_score
+        self._least_blind = least_score(config, has_embeddings=False)
         self._now = FIRST_FRAME
         self._time_s: float | None = None
         self._store: TrackStore | None = None
@@ -85,11 +92,13 @@ class JDETracker:
             ValueError: If shapes disagree, a number is not finite or a score outside [0, 1]; the
                 tracker is unchanged.
         """
-        frame = build_frame(boxes, scores, embeddings, self.config.least_score)
+        is_blind = embeddings is None or not np.size(embeddings)
+        least = self._least_blind if is_blind else self._least
+        frame = build_frame(boxes, scores, embeddings, least)
         if time_s is not None and not math.isfinite(time_s):
             raise ValueError(f"time_s: got {time_s}, expected a finite number")
         motion = None if camera_motion is None else _checked_motion(camera_motion)
-        store = self._store = self._store_for(frame, np.size(scores) == 0)
+        store = self._store = self._store_for(frame, not np.size(scores))
         dt = self._step(time_s)
         self.num_degenerate += frame.num_degenerate
         self.num_frames += 1
@@ -201,11 +210,12 @@ def _checked_motion(values: ArrayLike) -> NDArray[np.float64] | None:
         ValueError: If it is not six finite numbers, or not a map that has an inverse.
     """
     motion = np.asarray(values, np.float64)
-    if motion.shape != (2, 3) or not np.isfinite(motion).all():
+    numbers = motion.ravel().tolist()
+    if motion.shape != (2, 3) or not all(map(math.isfinite, numbers)):
         raise ValueError(f"camera_motion: got {motion.tolist()}, expected (2, 3) finite numbers")
-    if not scale_of(motion) > 0:
+    if numbers[0] * numbers[4] == numbers[1] * numbers[3]:
         raise ValueError(f"camera_motion: got {motion.tolist()}, expected a map with an inverse")
-    return None if np.array_equal(motion, np.eye(2, 3)) else motion
+    return None if numbers == _IDENTITY else motion
 
 
 def _whole_if_close(frames: float) -> float:

@@ -4,7 +4,8 @@ Differences from `published`: detections of the first frame are reported at once
 are predicted; lost tracks can also be found by overlap (at low frame rates with enlarged boxes, if
 they look alike); weak detections can extend a track; no track starts on top of a tracked box; a
 lost track ends exactly when its buffer is over; overlaps are continuous; time steps may vary.
-Measured reasons: docs/decisions/0003-default-association.md and docs/measurements/accuracy.md.
+Without embeddings weak detections extend lost tracks too, and boxes show whether the camera moves.
+Measured reasons: docs/decisions/0003-default-association.md, 0016 and 0017 beside it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step
@@ -28,6 +30,7 @@ FIRST_FRAME = 1.0
 
 
 _MOST_GROWTH = 0.6
+_STEADY_PROCESS, _STEADY_MEASUREMENT = 0.5, 1.5  # noise where the camera does not move, no looks
 
 
 def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Step) -> None:
@@ -36,22 +39,31 @@ def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Ste
     store.remove(now - store.last_frame[: store.count] > step.max_lost)
     count = store.count
     status = store.status[:count].copy()
-    state = store.state[:, :count]
-    state[7] *= status != LOST  # a lost track keeps its height
-    kalman.predict(state, dt)
-    if frame.embeddings.shape[1] and config.appearance_limit is None:
-        store.calibration.learn(frame, (frame.scores >= config.high_score).nonzero()[0])
-    growth = config.lost_growth * max(30.0 * dt / step.frames_per_second - 1, 0.0)
-    growth = min(_MOST_GROWTH, growth)
-    births = _match(store, frame, config, status, now, growth)
-    births = births[frame.scores[births] >= config.first_score]
-    births = _outside_tracked(store, frame, births, config.birth_overlap)
+    state = store.state[:, :count].copy()  # contiguous, which is faster for few tracks
+    growing = state[7]
+    growing *= status != LOST  # a lost track keeps its height
+    has_looks = store.width > 0
+    is_steady = not (has_looks or store.sway.is_moving)
+    kalman.predict(state, dt, _STEADY_PROCESS if is_steady else 1.0)
+    store.state[:, :count] = state
+    if has_looks and config.appearance_limit is None:
+        store.calibration.learn(frame, config.high_score)
+    growth, units = 0.0, 30.0 * dt / step.frames_per_second
+    if units > 1:
+        growth = min(_MOST_GROWTH, config.lost_growth * (units - 1))
+    births = _match(store, frame, config, status, now, growth, is_steady=is_steady)
+    if len(births):
+        births = births[frame.scores[births] >= config.first_score]
+        births = _outside_tracked(store, frame, births, config.birth_overlap)
 
     unseen = store.last_frame[:count] != now
     store.status[:count][unseen & (status == TRACKED)] = LOST
-    store.remove(unseen & (status == TENTATIVE))
-    start = TRACKED if now == FIRST_FRAME or config.min_hits == 1 else TENTATIVE
-    store.append(frame, births, store.take_ranks(len(births)), start, now)
+    tentative = status == TENTATIVE
+    if np.count_nonzero(tentative):
+        store.remove(unseen & tentative)
+    if len(births):
+        start = TRACKED if now == FIRST_FRAME or config.min_hits == 1 else TENTATIVE
+        store.append(frame, births, store.take_ranks(len(births)), start, now)
 
 
 def _match(
@@ -61,6 +73,8 @@ def _match(
     status: NDArray[np.float64],
     now: float,
     growth: float,
+    *,
+    is_steady: bool,
 ) -> Indices:
     """Run the stages and update the matched tracks.
 
@@ -71,8 +85,10 @@ def _match(
     count = len(status)
     if not count or not len(frame):
         return high.nonzero()[0]
-    variance = kalman.innovation_variance(store.state[:, :count])
-    free, has_looks = high.copy(), frame.embeddings.shape[1] > 0
+    variance = kalman.innovation_variance(
+        store.state[:, :count], _STEADY_MEASUREMENT if is_steady else 1.0
+    )
+    free, weak, has_looks = high.copy(), ~high, store.width > 0
     if has_looks:
         matched, taken = match_looks(
             store, frame, variance, (status != TENTATIVE, high), _limits(store, config)
@@ -80,15 +96,17 @@ def _match(
     else:
         matched = taken = np.zeros(0, np.intp)
     free[taken] = False
-    for wanted, limit, weak in (
-        (TRACKED, config.overlap_limit, False),
-        (LOST, config.lost_overlap_limit, False),
-        (TENTATIVE, config.tentative_overlap_limit, False),
-        (TRACKED, config.low_overlap_limit, True),
+    low_limit = config.low_overlap_limit if has_looks else config.blind_low_overlap_limit
+    for wanted, limit, waiting in (
+        (TRACKED, config.overlap_limit, free),
+        (LOST, config.lost_overlap_limit, free),
+        (TENTATIVE, config.tentative_overlap_limit, free),
+        (TRACKED, low_limit, weak),
+        (LOST, 0.0 if has_looks else low_limit, weak),
     ):
-        left = (~high if weak else free).nonzero()[0]
-        if not len(left):
+        if not (limit and np.count_nonzero(waiting)):
             continue
+        left = waiting.nonzero()[0]
         candidate = status == wanted
         candidate[matched] = False
         tracks = candidate.nonzero()[0]
@@ -98,7 +116,9 @@ def _match(
         more, new = match_overlap(store, frame, tracks, left, limit, growth=own)
         if len(more):
             matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
-            free[new] = False
+            waiting[new] = False
+            if not has_looks and wanted == TRACKED and waiting is free:
+                _follow_camera(store, frame, matched, taken, variance)
     if growth and has_looks and free.any():
         known = status != TENTATIVE
         known[matched] = False
@@ -107,13 +127,32 @@ def _match(
         )
         matched, taken = np.concatenate((matched, more)), np.concatenate((taken, new))
         free[new] = False
-    hits = store.hits.take(matched)
-    momentum = np.minimum(hits / (hits + 1), config.embedding_momentum)[:, None]
-    store.absorb(frame, matched, taken, variance.take(matched, axis=1), momentum, now)
+    store.absorb(
+        frame,
+        matched,
+        taken,
+        variance.take(matched, axis=1),
+        config.embedding_momentum,
+        now,
+        mean_first=True,
+    )
     if config.min_hits > 2:
         young = matched[(status[matched] == TENTATIVE) & (store.hits[matched] < config.min_hits)]
         store.status[young] = TENTATIVE
     return free.nonzero()[0]
+
+
+def _follow_camera(
+    store: TrackStore, frame: Frame, matched: Indices, taken: Indices, variance: FloatArray
+) -> None:
+    """Move the tracks that are not matched yet as the camera has moved the matched ones."""
+    missed = frame.xyah[:2].take(taken, axis=1) - store.state[:2].take(matched, axis=1)
+    shift = store.sway.observe(missed)
+    if shift is not None:
+        others = np.ones(store.count, np.bool_)
+        others[matched] = False
+        gain = np.median(store.state[12].take(matched) / variance[0].take(matched))
+        kalman.shift(store.state, others.nonzero()[0], shift, float(gain))
 
 
 def _limits(store: TrackStore, config: TrackingConfig) -> LookLimits:
@@ -140,7 +179,7 @@ def _outside_tracked(
     tracked = (store.status[: store.count] == TRACKED).nonzero()[0]
     if not len(births) or not len(tracked):
         return births
-    boxes = kalman.to_tlbr(store.state.take(tracked, axis=1))
+    boxes = store.boxes(tracked)
     overlap = overlap_matrix(frame.tlbr.take(births, axis=1), boxes, 0.0)
     alone: Indices = births[overlap.max(axis=1) <= most_overlap]
     return alone

@@ -24,7 +24,7 @@ def learned(people, frames, rng, noise=0.1):
     for _ in range(frames):
         seen = unit(people + noise * rng.normal(size=people.shape))
         frame = frame_of(seen)
-        calibration.learn(frame, np.arange(len(frame)))
+        calibration.learn(frame, 0.5)
     return calibration
 
 
@@ -37,7 +37,7 @@ def test_nothing_known_is_the_prior():
     calibration = Calibration(8)
     assert calibration.limit == PRIOR_LIMIT
     assert not calibration.mean.any()
-    calibration.learn(frame_of(np.eye(8)[:1]), np.arange(1))
+    calibration.learn(frame_of(np.eye(8)[:1]), 0.5)
     assert calibration.limit == PRIOR_LIMIT  # one person has nobody to differ from
 
 
@@ -79,7 +79,7 @@ def test_boxes_on_one_another_may_be_one_person_and_do_not_count():
     person = unit(rng.normal(size=8))
     for _ in range(200):
         frame = frame_of(np.stack([person, person]), apart=10.0)
-        calibration.learn(frame, np.arange(2))
+        calibration.learn(frame, 0.5)
     assert calibration.limit == PRIOR_LIMIT
 
 
@@ -89,8 +89,8 @@ def test_it_goes_on_from_its_state_bit_for_bit():
     whole, parts = Calibration(16), Calibration(16)
     for number in range(120):
         frame = frame_of(unit(people + 0.2 * rng.normal(size=people.shape)))
-        whole.learn(frame, np.arange(10))
-        parts.learn(frame, np.arange(10))
+        whole.learn(frame, 0.5)
+        parts.learn(frame, 0.5)
         if number == 50:
             resumed = Calibration(16)
             resumed.set_state(parts.get_state())
@@ -108,6 +108,6 @@ def test_old_scenes_fade():
     calibration = Calibration(32)
     for people, frames in ((alike, 300), (unit(rng.normal(size=(12, 32))), 9000)):
         for _ in range(frames):
-            calibration.learn(frame_of(people), np.arange(12))
+            calibration.learn(frame_of(people), 0.5)
     fresh = learned(people, 600, rng, noise=0.0)
     assert calibration.limit == pytest.approx(fresh.limit, abs=0.1)
