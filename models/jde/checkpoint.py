@@ -11,16 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jde_ray.models.jde.refusals import CheckpointError, one_line
+
 PYTORCH, DARKNET = ".pt", ".weights"  # the suffix decides which reader is used
-
-
-class CheckpointError(ValueError):
-    """A weight file is refused; one line with the file, the first wrong key, what is expected."""
-
-
-def one_line(error: Exception) -> str:
-    """The error's text without its line breaks."""
-    return " ".join(str(error).split())
 
 
 def read_pickle(path: Path) -> dict[str, Any]:

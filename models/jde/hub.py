@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from jde_ray.models.jde.checkpoint import CheckpointError, one_line
+from jde_ray.models.jde.refusals import CheckpointError, one_line
 
 PREFIX = "hf://"
 FORM = "hf://OWNER/NAME/FILE.safetensors@COMMIT[#sha256=DIGEST]"

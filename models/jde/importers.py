@@ -20,13 +20,13 @@ from jde_ray.models.backbones.csp import CspNet
 from jde_ray.models.backbones.darknet import STAGES, DarkNet53
 from jde_ray.models.backbones.resnet import ResNet
 from jde_ray.models.jde.checkpoint import (
-    CheckpointError,
     check_keys,
     looks_like_darknet,
     read_pickle,
 )
 from jde_ray.models.jde.nanodet import read_nanodet
 from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.refusals import CheckpointError
 
 HEAD_LAYERS = (  # per stride 32, 16, 8: trunk, hidden box layer, box, embedding; detection layer
     ((75, 76, 77, 78, 79), 80, 81, 83, 85),

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jde_ray.models.jde import weights as files
-from jde_ray.models.jde.checkpoint import CheckpointError, one_line
 from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.decode import Candidates, FrameDetections, decode, select
 from jde_ray.models.jde.fusion import fold_batch_norms
 from jde_ray.models.jde.head import ScaleMaps
 from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.refusals import CheckpointError, one_line
 from jde_ray.models.structures import check_frames
 
 SUFFIX = ".int8.xml"

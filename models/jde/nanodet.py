@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jde_ray.models.backbones.csp import CspNet
-from jde_ray.models.jde.checkpoint import CheckpointError
+from jde_ray.models.jde.refusals import CheckpointError
 
 STRIDES = (8, 16, 32)
 WIDTH, CLASSES, BINS = 128, 80, 11

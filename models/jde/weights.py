@@ -20,14 +20,14 @@ from jde_ray.models.jde.checkpoint import (
     PYTORCH,
     check_keys,
     fitting_suffix,
-    one_line,
     read_pickle,
 )
-from jde_ray.models.jde.checkpoint import CheckpointError as CheckpointError  # for those who load
 from jde_ray.models.jde.config import PUBLISHED_ANCHORS, JDEConfig, published
 from jde_ray.models.jde.hub import fetch, is_on_hub
 from jde_ray.models.jde.importers import ImportReport, published_state, whole_darknet_state
 from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.refusals import CheckpointError as CheckpointError  # for those who load
+from jde_ray.models.jde.refusals import one_line
 
 logger = logging.getLogger(__name__)
 

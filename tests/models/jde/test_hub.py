@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jde_ray.models.jde import hub
-from jde_ray.models.jde.checkpoint import CheckpointError
+from jde_ray.models.jde.refusals import CheckpointError
 from jde_ray.models.jde.weights import load, metadata, resolve, sha256
 
 constants = pytest.importorskip("huggingface_hub.constants")

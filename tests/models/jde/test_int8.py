@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.jde import int8
-from jde_ray.models.jde.checkpoint import CheckpointError
 from jde_ray.models.jde.config import SMALL
 from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.refusals import CheckpointError
 from jde_ray.models.jde.weights import load, resolve, save, sha256
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene

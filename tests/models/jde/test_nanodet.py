@@ -4,11 +4,11 @@ import pytest
 import torch
 from nanodet_file import write_nanodet
 
-from jde_ray.models.jde.checkpoint import CheckpointError
 from jde_ray.models.jde.config import CONFIGURATIONS
 from jde_ray.models.jde.importers import load_backbone
 from jde_ray.models.jde.nanodet import BINS, CLASSES, NanoDet, read_nanodet
 from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.refusals import CheckpointError
 
 
 @pytest.fixture(scope="module")

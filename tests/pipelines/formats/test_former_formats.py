@@ -105,7 +105,7 @@ def test_the_page_and_the_pictures_show_it(former: Path) -> None:
     text = next((former / "mot").iterdir()).read_bytes()
     write_missing(store, [video], OutputConfig(save_mot=True))
     assert store.get(mot_key(video.video_id)) == text
-    render(str(former), video, fakes.CONFIG, fakes.read_frames)
+    render(str(former), video, fakes.CONFIG, OutputConfig(save_video=True), fakes.read_frames)
     assert store.exists(video_key(video.video_id))
 
 
