@@ -1,4 +1,4 @@
-"""How weights are refused. Apart from the readers, since those import torch, which takes seconds."""
+"""How weights are refused; apart from their readers, which import torch, and that takes seconds."""
 
 from __future__ import annotations
 
