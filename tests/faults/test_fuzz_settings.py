@@ -201,8 +201,9 @@ def no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.chdir(tmp_path)
     for place in (
         "tracking.offline.track",
+        "tracking.reference.track",
         "tracking.from_detections.track",
-        "refinement.refine",
+        "refinement.run.refine",
         "evaluation.tuning.tune",
     ):
         monkeypatch.setattr(f"jde_ray.pipelines.{place}", stop)
