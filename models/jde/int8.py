@@ -204,14 +204,16 @@ def check(path: Path, weights: str | Path) -> None:
 
 def _read(path: Path) -> Any:
     try:
-        import openvino
+        from openvino.frontend import FrontEndManager
     except ImportError:
         raise CheckpointError(
             "precision: int8 needs the package openvino; pip install -e '.[int8]'"
         ) from None
+    # `read_model` would try the readers of TensorFlow and others on a damaged file
+    reader = FrontEndManager().load_by_framework("ir")
     try:
-        return openvino.Core().read_model(path)
-    except RuntimeError as error:
+        return reader.convert(reader.load(str(path)))
+    except Exception as error:  # noqa: BLE001  its readers raise several kinds
         raise CheckpointError(f"weights: {path} cannot be read ({one_line(error)})") from None
 
 

@@ -90,10 +90,13 @@ def test_a_missing_half_is_named(tmp_path: Path) -> None:
 
 def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "own.int8.xml"
-    path.write_text("no network")
-    with pytest.raises(CheckpointError, match="cannot be read") as refused:
-        int8.Int8JDE(path, 1)
-    assert "\n" not in str(refused.value)
+    for text in ("no network", '<net name="a">', ""):
+        path.write_text(text)
+        with pytest.raises(CheckpointError, match="cannot be read") as refused:
+            int8.Int8JDE(path, 1)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        int8.Int8JDE(tmp_path / "none.int8.xml", 1)
 
 
 def test_the_fingerprint_covers_both_files(tmp_path: Path) -> None:
