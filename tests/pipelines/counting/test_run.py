@@ -211,6 +211,28 @@ def test_tracks_elsewhere_and_folders_that_hold_none_are_refused(out, tmp_path):
         count(tmp_path / "nowhere", str(tmp_path / "to"), config())
 
 
+def test_a_place_of_tracks_by_another_name_is_refused(out, tmp_path):
+    (tmp_path / "link").symlink_to(out)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    before = sorted(out.rglob("*"))
+    pairs = [(out, "link"), (out, "out/tracks"), (out / "tracks", "out"), (out, "run")]
+    for source, to in pairs:
+        with pytest.raises(ValueError, match="choose another folder"):
+            count(source, str(tmp_path / to), config())
+    assert sorted(out.rglob("*")) == before
+
+
+def test_files_of_others_below_parts_are_kept(out, tmp_path):
+    own = tmp_path / "to" / "parts" / "bolts" / "m3.step"
+    own.parent.mkdir(parents=True)
+    own.write_text("drawing")
+    count(out, str(tmp_path / "to"), config())
+    count(out, str(tmp_path / "to"), config(min_visit_s=1.0))
+    assert own.read_text() == "drawing"
+    assert len(list((tmp_path / "to" / "parts").glob("*.parquet"))) == 1
+
+
 def test_a_run_without_people_has_tables_without_events(tmp_path):
     empty = tuple(column[:0] for column in rows_of(WALKS[0]))
     write_tracks(tmp_path / "out", "a", empty, camera="hall", start="2026-05-01T12:00:00+00:00")
