@@ -21,7 +21,7 @@ from jde_ray.pipelines.storage.stores import open_store
 PARTS_PREFIX = "parts/"
 MOST_FILES, MOST_ROWS = 256, 2_000_000  # of a group, which is what an interruption costs at most
 _PART = re.compile(f"{PARTS_PREFIX}[0-9a-f]{{32}}\\.parquet")
-_FORMAT = 1  # of parts; raise it when events of the same files and settings change
+_FORMAT = 2  # of parts; raise it when events of the same files and settings change
 _READERS = 8  # threads that read the ends of files in an object store
 
 
