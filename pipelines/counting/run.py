@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, tzinfo
 from functools import partial
@@ -29,6 +30,7 @@ from jde_ray.pipelines.counting.plan import PARTS_PREFIX, Group, Plan, is_part, 
 from jde_ray.pipelines.counting.result import Counted
 from jde_ray.pipelines.counting.tables import write_tables
 from jde_ray.pipelines.counting.videos import CountConfig, count_heads
+from jde_ray.pipelines.names import listed
 from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.storage.base import ObjectStore
@@ -72,6 +74,12 @@ def count(
         raise ValueError(f"to: {out} is where the tracks are; choose another folder")
     if store.exists(RUN_KEY):
         raise ValueError(f"to: {out} is OUT of a run; choose another folder")
+    if shared := _of_several_folders(plan):
+        logger.warning(
+            "camera%s %s: the run recorded no cameras, and videos of one name in several folders "
+            "are counted as one camera; `jde track --source-pattern` tells them apart",
+            "s" * (len(shared) > 1), listed(shared, most=3),
+        )  # fmt: skip
     images: dict[str, str] = {}
     if preview is not None:
         from jde_ray.pipelines.counting.preview import draw_previews  # loads OpenCV and PyAV
@@ -113,6 +121,14 @@ def _places_of_tracks(source: str, plan: Plan) -> set[str]:
     folders = {_real(file.rpartition("/")[0]) for file in files}
     above = {folder.rpartition("/")[0] for folder in folders if f"{folder}/".endswith(_TRACKS)}
     return {_real(open_store(source).uri)} | folders | above
+
+
+def _of_several_folders(plan: Plan) -> list[str]:
+    """Cameras that are only the name of files, of which there are some in several folders."""
+    origins = {head.origin for group in plan.groups for head in group.heads}
+    places = {(one.camera, one.folder) for one in origins if one.folder}
+    numbers = Counter(camera for camera, _ in places)
+    return sorted(camera for camera, number in numbers.items() if number > 1)
 
 
 def _real(place: str) -> str:

@@ -187,6 +187,21 @@ def test_recordings_that_overlap_are_told_in_one_warning(out, tmp_path, caplog):
     )
 
 
+def test_videos_of_one_name_in_several_folders_are_told(tmp_path, caplog):
+    for number, folder in enumerate(("door", "yard", "yard")):
+        path = write_tracks(tmp_path / "out", f"may-1-0123456789abcde{number}", rows_of(*WALKS))
+        table = pq.read_table(path)
+        video = pa.array([f"/videos/{folder}/may-1.mp4"] * len(table)).dictionary_encode()
+        place = table.column_names.index("video")
+        pq.write_table(table.set_column(place, "video", video), path)
+        count(tmp_path / "out", str(tmp_path / "to"), config())
+        assert len(caplog.records) == min(number, 1), folder
+        caplog.clear()
+    write_tracks(tmp_path / "out", "may-1-0123456789abcde0", rows_of(*WALKS), camera="door")
+    count(tmp_path / "out", str(tmp_path / "to"), config())
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
