@@ -44,7 +44,8 @@ ByOption = Annotated[
 Timezone = Annotated[
     str,
     typer.Option(
-        metavar="ZONE", help="Time zone in which hours and days begin, such as Europe/Berlin."
+        metavar="ZONE",
+        help="Time zone in which hours and days begin, such as Europe/Berlin or +01:00.",
     ),
 ]
 MinVisit = Annotated[
@@ -93,19 +94,14 @@ def count(
 
     Example: jde count runs/week --config places.yaml --to runs/week-counts --by hour
     """
-    from zoneinfo import ZoneInfo
-
     from jde_ray.pipelines.counting.run import count as count_all
     from jde_ray.pipelines.counting.videos import CountConfig
     from jde_ray.pipelines.formats.places_file import read_places
+    from jde_ray.pipelines.wall_clock import read_zone
 
-    try:
-        zone = ZoneInfo(timezone)
-    except (ValueError, OSError, LookupError):
-        text = f"timezone: got {timezone!r}, expected a name such as Europe/Berlin"
-        raise RunError(text, ExitCode.REFUSED) from None
     with Messages():
         try:
+            zone = read_zone(timezone)
             settings = CountConfig(places=read_places(config), min_visit_s=min_visit, join_s=join)
             with working("counting", "groups of videos"):
                 counted = count_all(

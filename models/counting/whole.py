@@ -208,7 +208,11 @@ def _walks(ground: Ground, seen: _Sightings) -> Events:
     metres = ground_distance(
         ground, (seen.x[before], seen.y[before]), (seen.x[after], seen.y[after])
     )
-    distance_m = np.bincount(seen.presence[after], weights=metres, minlength=len(first))
+    total_m = np.bincount(seen.presence[after], weights=metres, minlength=len(first))
+    distance_m = total_m.astype(np.float64)
+    alone = first[first == last]  # seen once: 0, or NaN above the horizon
+    at = (seen.x[alone], seen.y[alone])
+    distance_m[first == last] = ground_distance(ground, at, at)
     return make_events(
         WALK,
         -1,
@@ -217,5 +221,5 @@ def _walks(ground: Ground, seen: _Sightings) -> Events:
         seen.track_id[last],
         (seen.x[last], seen.y[last]),
         seen.time_s[last] - begun_s,
-        distance_m.astype(np.float64),
+        distance_m,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,7 +20,8 @@ from jde_ray.pipelines.storage.stores import open_store
 
 PARTS_PREFIX = "parts/"
 MOST_FILES, MOST_ROWS = 256, 2_000_000  # of a group, which is what an interruption costs at most
-_FORMAT = 1  # of parts; raise it when events of the same files and settings change
+_PART = re.compile(f"{PARTS_PREFIX}[0-9a-f]{{32}}\\.parquet")
+_FORMAT = 2  # of parts; raise it when events of the same files and settings change
 _READERS = 8  # threads that read the ends of files in an object store
 
 
@@ -113,6 +115,11 @@ def _key(heads: Sequence[Head], settings: str) -> str:
     told = [[head.file, head.fingerprint, head.length_s, vars(head.origin)] for head in heads]
     text = json.dumps([settings, told], sort_keys=True)
     return f"{PARTS_PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:32]}.parquet"
+
+
+def is_part(key: str) -> bool:
+    """Whether a key of OUT2 is that of a part; other files below `parts/` are not ours."""
+    return _PART.fullmatch(key) is not None
 
 
 def _stride(source: str) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, tzinfo
 from functools import partial
@@ -24,10 +26,12 @@ from jde_ray.pipelines.counting.counts import build_series
 from jde_ray.pipelines.counting.heads import Failure
 from jde_ray.pipelines.counting.page import write_page
 from jde_ray.pipelines.counting.parts import EVENT_SCHEMA, Part
-from jde_ray.pipelines.counting.plan import PARTS_PREFIX, Group, make_plan
+from jde_ray.pipelines.counting.plan import PARTS_PREFIX, Group, Plan, is_part, make_plan
 from jde_ray.pipelines.counting.result import Counted
 from jde_ray.pipelines.counting.tables import write_tables
 from jde_ray.pipelines.counting.videos import CountConfig, count_heads
+from jde_ray.pipelines.names import listed
+from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
@@ -35,6 +39,7 @@ from jde_ray.pipelines.storage.stores import open_store
 logger = logging.getLogger(__name__)
 
 COUNT_KEY = "count.json"
+_TRACKS = f"/{TRACKS_PREFIX}"
 
 
 def count(
@@ -65,14 +70,22 @@ def count(
     """
     plan = make_plan(str(source), config)
     store = open_store(out)
-    if store.uri == open_store(str(source)).uri:
+    if _real(store.uri) in _places_of_tracks(str(source), plan):
         raise ValueError(f"to: {out} is where the tracks are; choose another folder")
+    if store.exists(RUN_KEY):
+        raise ValueError(f"to: {out} is OUT of a run; choose another folder")
+    if shared := _of_several_folders(plan):
+        logger.warning(
+            "camera%s %s: the run recorded no cameras, and videos of one name in several folders "
+            "are counted as one camera; `jde track --source-pattern` tells them apart",
+            "s" * (len(shared) > 1), listed(shared, most=3),
+        )  # fmt: skip
     images: dict[str, str] = {}
     if preview is not None:
         from jde_ray.pipelines.counting.preview import draw_previews  # loads OpenCV and PyAV
 
         images = draw_previews(preview, plan, store)
-    existing = set(store.list(PARTS_PREFIX))
+    existing = {key for key in store.list(PARTS_PREFIX) if is_part(key)}
     todo = [group for group in plan.groups if group.key not in existing]
     work = partial(_count_group, out=store.uri, config=config)
     done = dict(zip([group.key for group in todo], for_each(work, todo, address), strict=True))
@@ -99,6 +112,28 @@ def count(
     for key in existing - {group.key for group in plan.groups}:
         store.delete(key)  # of other places or settings, or of files that have changed
     return counted
+
+
+def _places_of_tracks(source: str, plan: Plan) -> set[str]:
+    """The folder with the files of tracks, the run's above it, and the source."""
+    files = [head.file for group in plan.groups for head in group.heads]
+    files += [one.file for one in plan.failures]
+    folders = {_real(file.rpartition("/")[0]) for file in files}
+    above = {folder.rpartition("/")[0] for folder in folders if f"{folder}/".endswith(_TRACKS)}
+    return {_real(open_store(source).uri)} | folders | above
+
+
+def _of_several_folders(plan: Plan) -> list[str]:
+    """Cameras that are only the name of files, of which there are some in several folders."""
+    origins = {head.origin for group in plan.groups for head in group.heads}
+    places = {(one.camera, one.folder) for one in origins if one.folder}
+    numbers = Counter(camera for camera, _ in places)
+    return sorted(camera for camera, number in numbers.items() if number > 1)
+
+
+def _real(place: str) -> str:
+    """An address without links, by which places can be compared."""
+    return place if "://" in place else os.path.realpath(place)
 
 
 def _count_group(group: Group, *, out: str, config: CountConfig) -> Part | None:

@@ -40,7 +40,7 @@ class Entry:
 
     def matches(self, camera: str) -> bool:
         """Whether it applies to a camera."""
-        return any(fnmatchcase(camera, one) for one in self.cameras)
+        return any(_is_of(camera, one) for one in self.cameras)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class PlacesFile:
         """
         for entry in self.entries:
             for pattern in entry.cameras:
-                if not any(fnmatchcase(camera, pattern) for camera in cameras):
+                if not any(_is_of(camera, pattern) for camera in cameras):
                     nearest = get_close_matches(pattern, cameras, 1)
                     hint = f"; did you mean {nearest[0]}?" if nearest else ""
                     raise ValueError(
@@ -249,6 +249,11 @@ def _refuse_twins(entries: tuple[Entry, ...]) -> None:
             if twin in seen:
                 raise ValueError(f"{twin[0]}: two places of camera {camera} have this name")
             seen.add(twin)
+
+
+def _is_of(camera: str, pattern: str) -> bool:
+    """Whether a camera has this name, which may hold characters of patterns, or fits it."""
+    return camera == pattern or fnmatchcase(camera, pattern)
 
 
 def _label(place: Line | Zone | Ground) -> str:

@@ -29,10 +29,12 @@ class Origin:
         camera: Name of the camera; if the file does not say, that of the video's file without its
             suffix.
         start_us: When the video began, in microseconds since 1970 in UTC; None if unknown.
+        folder: Folder of the video if the camera is only its file's name; else empty.
     """
 
     camera: str
     start_us: int | None
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,11 @@ def read_origin(file: pq.ParquetFile, video_id: str) -> Origin:
     row = first.to_pylist()[0] if first is not None and len(first) else {}
     if start_us is None and isinstance(row.get("time"), datetime):
         start_us = _microseconds(row["time"]) - round(1e6 * float(row.get("time_s") or 0))
-    video = file_name(str(row.get("video") or ""))
-    name = str(row.get("camera") or "") or PurePosixPath(video).stem or sequence_name(video_id)
-    return Origin(name, start_us)
+    if name := str(row.get("camera") or ""):
+        return Origin(name, start_us)
+    uri = str(row.get("video") or "")
+    name = PurePosixPath(file_name(uri)).stem or sequence_name(video_id)
+    return Origin(name, start_us, uri.rpartition("/")[0])
 
 
 def _microseconds(moment: datetime | str) -> int:

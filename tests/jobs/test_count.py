@@ -1,5 +1,6 @@
 import json
 
+import pyarrow.parquet as pq
 import pytest
 from counted_tracks import PLACES, WALKS, rows_of, write_tracks
 
@@ -29,6 +30,13 @@ def test_totals_are_printed_and_tables_written(place, capsys):
         "parts", "events.parquet", "events.csv", "counts.parquet", "counts.csv", "counts.html",
         "count.json",
     }  # fmt: skip
+
+
+def test_days_begin_in_the_time_zone_also_by_its_offset(place):
+    for zone, begin in (("+05:30", "2026-04-30T18:30"), ("Europe/Berlin", "2026-04-30T22:00")):
+        assert run([*USUAL, "--by", "day", "--timezone", zone]) == 0
+        counts = pq.read_table(place / "to" / "counts.parquet").to_pylist()
+        assert {c["begin"].isoformat()[:16] for c in counts if c["camera"] == "hall"} == {begin}
 
 
 def test_a_damaged_file_is_one_line_and_exit_code_3(place, capsys):

@@ -116,7 +116,7 @@ def _by_id(entries: Sequence[Entry], what: str, refuse: Refuse) -> dict[Any, Ent
         if number is None:
             refuse(what, f"number {place} has no id")
         elif number in found:
-            refuse(what, f"got id {number} twice, expected each once")
+            refuse(what, f"got id {_short(number)} twice, expected each once")
         else:
             found[number] = entry
     return found
@@ -134,7 +134,7 @@ def _of_videos(content: Entry, images: Mapping[Any, Entry]) -> dict[str, dict[An
 
 def _read_box(entry: Entry, images: Mapping[Any, Entry], refuse: Refuse) -> Any:
     """Left, top, width, height and id of an annotation; None if it is wrong."""
-    name = f"annotation {entry.get('id')}"
+    name = f"annotation {_short(entry.get('id'))}"
     if _id(entry, "image_id") not in images:
         got = _short(entry.get("image_id"))
         refuse("annotation", f"{name}: got image_id {got}, which no image has")
@@ -208,7 +208,9 @@ def _frames(images: Mapping[Any, Entry], refuse: Refuse) -> dict[Any, int]:
         stem = PurePosixPath(str(entry.get("file_name", ""))).stem
         match = _NUMBER.search(stem)
         if match is None or int(match[1]) >= _MOST_FRAMES:
-            refuse("image", f"image {number}: got file_name {_short(stem)}, expected a number")
+            refuse(
+                "image", f"image {_short(number)}: got file_name {_short(stem)}, expected a number"
+            )
             continue
         from_names[number] = int(match[1])
         counts_from_0 |= bool(_CVAT_FRAME.match(stem)) or int(match[1]) == 0
@@ -216,7 +218,8 @@ def _frames(images: Mapping[Any, Entry], refuse: Refuse) -> dict[Any, int]:
     taken: dict[int, Any] = {}
     for number, frame in list(numbered.items()):
         if taken.setdefault(frame, number) != number:
-            refuse("image", f"images {taken[frame]} and {number} are both of frame {frame}")
+            both = f"images {_short(taken[frame])} and {_short(number)}"
+            refuse("image", f"{both} are both of frame {frame}")
             del numbered[number]
     return numbered
 

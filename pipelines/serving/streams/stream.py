@@ -159,9 +159,10 @@ class Stream:
         if time_s is None:
             time_s = seq / self.tracker.frames_per_second
         embeddings = found.embeddings.astype(np.float32)
+        counter = self.counter
         try:
-            if places is not None and self.counter is None:
-                self.counter = StreamCounter(places, self.camera, size)
+            if places is not None and counter is None:
+                counter = StreamCounter(places, self.camera, size)
             tracks = self.tracker.update(
                 found.tlbr, found.scores, embeddings, time_s=time_s, camera_motion=motion
             )
@@ -169,11 +170,11 @@ class Stream:
             raise Refusal(Cause.INVALID, str(error), expected=seq) from error
         keep = reported(tracks.tlbr, config)
         events = None
-        if self.counter is not None:
-            events = self.counter.update(seq, time_s, tracks.track_id[keep], tracks.tlbr[keep])
+        if counter is not None:
+            events = counter.update(seq, time_s, tracks.track_id[keep], tracks.tlbr[keep])
         answer = _answer(seq, tracks, keep, events)
         self.size, self.expected, self.is_resumed = size, seq + 1, False
-        self.picture = picture
+        self.picture, self.counter = picture, counter
         self.answers[seq] = answer
         while len(self.answers) > REMEMBERED:
             self.answers.popitem(last=False)

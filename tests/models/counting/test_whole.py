@@ -222,6 +222,14 @@ def test_a_point_above_the_horizon_has_no_place_on_the_ground():
     assert np.isfinite(x).tolist() == [True, False]
 
 
+def test_someone_seen_once_has_walked_nothing_or_nobody_knows():
+    on_ground, above = path((6, 6)), path((6, -30))
+    for rows, expected in ((on_ground, "0.0"), (above, "nan")):
+        events = whole(Places(ground=GROUND), Rules(), rows)
+        assert [repr(one.distance_m) for one in events] == [expected]
+        same(live(Places(ground=GROUND), Rules(), rows), events)
+
+
 def test_no_rows_have_no_events():
     places = Places((LINE,), ground=GROUND)
     assert whole(places, Rules(), []) == []

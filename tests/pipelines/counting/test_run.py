@@ -187,6 +187,21 @@ def test_recordings_that_overlap_are_told_in_one_warning(out, tmp_path, caplog):
     )
 
 
+def test_videos_of_one_name_in_several_folders_are_told(tmp_path, caplog):
+    for number, folder in enumerate(("door", "yard", "yard")):
+        path = write_tracks(tmp_path / "out", f"may-1-0123456789abcde{number}", rows_of(*WALKS))
+        table = pq.read_table(path)
+        video = pa.array([f"/videos/{folder}/may-1.mp4"] * len(table)).dictionary_encode()
+        place = table.column_names.index("video")
+        pq.write_table(table.set_column(place, "video", video), path)
+        count(tmp_path / "out", str(tmp_path / "to"), config())
+        assert len(caplog.records) == min(number, 1), folder
+        caplog.clear()
+    write_tracks(tmp_path / "out", "may-1-0123456789abcde0", rows_of(*WALKS), camera="door")
+    count(tmp_path / "out", str(tmp_path / "to"), config())
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -209,6 +224,28 @@ def test_tracks_elsewhere_and_folders_that_hold_none_are_refused(out, tmp_path):
         count(tmp_path / "mot", str(tmp_path / "to"), config())
     with pytest.raises(ValueError, match="does not exist"):
         count(tmp_path / "nowhere", str(tmp_path / "to"), config())
+
+
+def test_a_place_of_tracks_by_another_name_is_refused(out, tmp_path):
+    (tmp_path / "link").symlink_to(out)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    before = sorted(out.rglob("*"))
+    pairs = [(out, "link"), (out, "out/tracks"), (out / "tracks", "out"), (out, "run")]
+    for source, to in pairs:
+        with pytest.raises(ValueError, match="choose another folder"):
+            count(source, str(tmp_path / to), config())
+    assert sorted(out.rglob("*")) == before
+
+
+def test_files_of_others_below_parts_are_kept(out, tmp_path):
+    own = tmp_path / "to" / "parts" / "bolts" / "m3.step"
+    own.parent.mkdir(parents=True)
+    own.write_text("drawing")
+    count(out, str(tmp_path / "to"), config())
+    count(out, str(tmp_path / "to"), config(min_visit_s=1.0))
+    assert own.read_text() == "drawing"
+    assert len(list((tmp_path / "to" / "parts").glob("*.parquet"))) == 1
 
 
 def test_a_run_without_people_has_tables_without_events(tmp_path):

@@ -28,6 +28,14 @@ def test_each_camera_has_its_own_places_in_pixels():
     file.check_cameras({"hall-1", "yard"})
 
 
+def test_a_camera_is_found_by_its_name_also_if_that_looks_like_a_pattern():
+    file = parse("{name: door, camera: 'gate[2]', line: [[0, 0], [1, 1]]}")
+    file.check_cameras({"gate[2]", "yard"})
+    assert file.of_camera("gate[2]", (200, 100)).names == ["door"]
+    assert file.of_camera("gate2", (200, 100)).names == ["door"]
+    assert file.of_camera("yard", (200, 100)).names == []
+
+
 def test_pixels_need_no_size_but_must_lie_in_a_known_picture():
     file = parse("{name: gate, line: [[5, 5], [300, 5]]}", units="pixels")
     assert file.of_camera("a", None).places.lines[0].end == (300, 5)

@@ -248,3 +248,18 @@ def test_any_json_is_read_or_refused_in_one_line(
             said.append(str(error))
         assert all("\n" not in text for text in said)
         assert all(np.isfinite(video.rows.tlbr).all() for video in videos)
+
+
+def test_names_in_messages_stay_in_one_line(tmp_path: Path) -> None:
+    image = {"file_name": "\n.jpg"}
+    box = {"image_id": 9, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    wrong: dict[str, list[dict[str, Any]]] = {
+        "images": [{**COCO["images"][0], **image, "id": "a\nb"}],
+        "annotations": [{**box, "id": "a\nb", "image_id": 1}, {**box, "id": "\n", "track_id": {}}],
+    }
+    for name, entries in wrong.items():
+        path = write(tmp_path / "gt.json", {**COCO, name: COCO[name] + entries})
+        messages: list[str] = []
+        read_coco(path, lambda kind, detail, told=messages: told.append(detail))
+        assert len(messages) == len(entries)
+        assert all(one.isprintable() for one in messages)

@@ -17,6 +17,7 @@ from jde_ray.pipelines.counting.run import count
 from jde_ray.pipelines.counting.videos import CountConfig
 from jde_ray.pipelines.formats.places_file import parse_places
 from jde_ray.pipelines.serving.refusals import Cause, Refusal
+from jde_ray.pipelines.serving.streams.counting import StreamCounter
 from jde_ray.pipelines.serving.streams.operations import (
     EndStream,
     GetAnswer,
@@ -164,5 +165,19 @@ def test_a_camera_without_places_and_a_picture_that_does_not_hold_them_are_refus
         with pytest.raises(Refusal, match=r"door: \(900, 0\) is outside the picture") as refused:
             await feed(session, stream, 0, 1)
         assert refused.value.cause is Cause.INVALID
+
+    asyncio.run(main())
+
+
+def test_a_first_frame_that_is_refused_leaves_no_places_of_its_size():
+    async def main():
+        session = Session(CONFIG, MemorySnapshots())
+        stream = await session.execute(OpenStream(OWNER, RATE, "hall"))
+        other = TrackFrame(stream, OWNER, 0, float("nan"), (64, 36), found(0))
+        with pytest.raises(Refusal, match="expected a finite number"):
+            await session.execute(other)
+        await feed(session, stream, 0, 1)
+        counter = session.table.get(stream, OWNER).counter
+        assert counter.digest == StreamCounter(places(), "hall", SIZE).digest
 
     asyncio.run(main())
