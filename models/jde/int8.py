@@ -6,9 +6,12 @@ What follows the network's raw maps (decoding, suppression, embeddings) is the s
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +121,8 @@ class Int8JDE:
 
     def maps(self, frame: NDArray[np.uint8]) -> list[ScaleMaps]:
         """Raw maps at strides 32, 16, 8 of a `(H, W, 3)` uint8 RGB frame."""
-        outputs = self._network(frame.shape[0], frame.shape[1])(_to_input(frame))
+        with _signal_stack_kept():
+            outputs = self._network(frame.shape[0], frame.shape[1])(_to_input(frame))
         parts = [torch.from_numpy(outputs[index].copy()) for index in range(len(OUTPUTS))]
         width = len(ScaleMaps._fields)
         return [ScaleMaps(*parts[at : at + width]) for at in range(0, len(parts), width)]
@@ -162,6 +166,31 @@ class Int8JDE:
             compiled = openvino.Core().compile_model(shaped, "CPU", self._options)
             self._compiled[height, width] = compiled
         return self._compiled[height, width]
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Give this thread back the stack on which its signals are handled.
+
+    OpenVINO sets one of its own and frees it with the network, in any order of several. Python
+    handles all signals on that stack: the next Ctrl-C or end of a child would be a segmentation
+    fault.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    system, before = ctypes.CDLL(None), _SignalStack()
+    system.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        system.sigaltstack(ctypes.byref(before), None)
 
 
 def find(weights: str | Path) -> Path:

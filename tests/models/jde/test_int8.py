@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,25 @@ def test_the_fingerprint_covers_both_files(tmp_path: Path) -> None:
         (tmp_path / f"{name}.int8.xml").write_text("x")
         (tmp_path / f"{name}.int8.bin").write_text(name)
     assert int8.sha256(tmp_path / "a.int8.xml") != int8.sha256(tmp_path / "b.int8.xml")
+
+
+def test_signals_are_handled_after_networks_are_gone() -> None:
+    """OpenVINO freed the stack of the handlers: the process died of the next signal."""
+    code = (
+        "import signal\n"
+        "import numpy as np\n"
+        "from jde_ray.models.jde import int8\n"
+        "networks = [int8.Int8JDE(int8.find('small'), 1) for _ in range(3)]\n"
+        "for network in networks:\n"
+        "    network.detect(np.zeros((1, 64, 96, 3), np.uint8))\n"
+        "del network\n"
+        "while networks:\n"
+        "    networks.pop(0)\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "signal.raise_signal(signal.SIGUSR1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @pytest.mark.slow
