@@ -13,12 +13,9 @@ from functools import partial
 from jde_ray.pipelines.counting.heads import Failure, Head, read_head
 from jde_ray.pipelines.counting.videos import CountConfig
 from jde_ray.pipelines.formats.places_file import CameraPlaces
-from jde_ray.pipelines.output.layout import RUN_KEY
-from jde_ray.pipelines.output.run_record import parse_record
-from jde_ray.pipelines.sources.saved_tracks import list_tracks
-from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.sources.saved_tracks import list_tracks, record_of, stride_of
 
-PARTS_PREFIX = "parts/"
+PARTS_PREFIX, PREVIEW_PREFIX = "parts/", "preview/"
 MOST_FILES, MOST_ROWS = 256, 2_000_000  # of a group, which is what an interruption costs at most
 _PART = re.compile(f"{PARTS_PREFIX}[0-9a-f]{{32}}\\.parquet")
 _FORMAT = 2  # of parts; raise it when events of the same files and settings change
@@ -69,7 +66,7 @@ def make_plan(source: str, config: CountConfig) -> Plan:
     files = list_tracks(source)
     if text := next((file for file in files if not file.endswith(".parquet")), None):
         raise ValueError(f"tracks: got {text}, expected OUT of a run or its Parquet files")
-    read = partial(read_head, stride=_stride(source))
+    read = partial(read_head, stride=stride_of(record_of(source)))
     if "://" in files[0]:
         with ThreadPoolExecutor(_READERS) as threads:
             found = list(threads.map(read, files))
@@ -120,19 +117,3 @@ def _key(heads: Sequence[Head], settings: str) -> str:
 def is_part(key: str) -> bool:
     """Whether a key of OUT2 is that of a part; other files below `parts/` are not ours."""
     return _PART.fullmatch(key) is not None
-
-
-def _stride(source: str) -> int:
-    """The run processed every n-th frame; 1 if its record is missing or cannot be read."""
-    place = source.rstrip("/")
-    for where in (place, place.rpartition("/")[0], place.rpartition("/")[0].rpartition("/")[0]):
-        if not where or where.endswith(".parquet"):
-            continue
-        try:
-            store = open_store(where)
-            if store.exists(RUN_KEY):
-                stride = parse_record(store.get(RUN_KEY)).get("config", {}).get("vid_stride", 1)
-                return stride if isinstance(stride, int) and stride > 0 else 1
-        except (ValueError, OSError):
-            continue
-    return 1

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.counting.places import Line, Zone
-from jde_ray.pipelines.counting.plan import Plan
+from jde_ray.pipelines.counting.plan import PREVIEW_PREFIX, Plan
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.formats.places_file import CameraPlaces
 from jde_ray.pipelines.names import make_id, safe_name, sequence_name
@@ -22,7 +22,6 @@ from jde_ray.pipelines.video.chunks import read_frames
 
 logger = logging.getLogger(__name__)
 
-PREVIEW_PREFIX = "preview/"
 _PAGE_WIDTH, _QUALITY = 640, 80
 _COLOURS = ((219, 111, 47), (30, 138, 224), (118, 8, 152), (171, 197, 123))  # BGR
 

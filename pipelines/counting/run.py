@@ -26,7 +26,14 @@ from jde_ray.pipelines.counting.counts import build_series
 from jde_ray.pipelines.counting.heads import Failure
 from jde_ray.pipelines.counting.page import write_page
 from jde_ray.pipelines.counting.parts import EVENT_SCHEMA, Part
-from jde_ray.pipelines.counting.plan import PARTS_PREFIX, Group, Plan, is_part, make_plan
+from jde_ray.pipelines.counting.plan import (
+    PARTS_PREFIX,
+    PREVIEW_PREFIX,
+    Group,
+    Plan,
+    is_part,
+    make_plan,
+)
 from jde_ray.pipelines.counting.result import Counted
 from jde_ray.pipelines.counting.tables import write_tables
 from jde_ray.pipelines.counting.videos import CountConfig, count_heads
@@ -74,6 +81,8 @@ def count(
         raise ValueError(f"to: {out} is where the tracks are; choose another folder")
     if store.exists(RUN_KEY):
         raise ValueError(f"to: {out} is OUT of a run; choose another folder")
+    if not store.exists(COUNT_KEY) and not all(map(_is_ours, store.list(""))):
+        raise ValueError(f"to: {out} is not empty; choose another folder")
     if shared := _of_several_folders(plan):
         logger.warning(
             "camera%s %s: the run recorded no cameras, and videos of one name in several folders "
@@ -106,9 +115,9 @@ def count(
         store.uri, series, events, videos, failures, overlaps, plan.places, plan.sizes,
         _heat(parts), sum(len(group.heads) for group in todo),
     )  # fmt: skip
+    store.put(COUNT_KEY, _record(counted, str(source), config, by))  # first: it marks the folder
     write_tables(store, events, series)
     write_page(counted, str(source), by, zone, images)
-    store.put(COUNT_KEY, _record(counted, str(source), config, by))
     for key in existing - {group.key for group in plan.groups}:
         store.delete(key)  # of other places or settings, or of files that have changed
     return counted
@@ -121,6 +130,11 @@ def _places_of_tracks(source: str, plan: Plan) -> set[str]:
     folders = {_real(file.rpartition("/")[0]) for file in files}
     above = {folder.rpartition("/")[0] for folder in folders if f"{folder}/".endswith(_TRACKS)}
     return {_real(open_store(source).uri)} | folders | above
+
+
+def _is_ours(key: str) -> bool:
+    """Whether a call that did not come to its end may have written this object."""
+    return is_part(key) or key.startswith(PREVIEW_PREFIX)
 
 
 def _of_several_folders(plan: Plan) -> list[str]:

@@ -77,6 +77,28 @@ def test_counts_are_null_where_nothing_was_recorded(out, tmp_path):
     assert inside[1]["people"] is None
 
 
+def test_a_folder_with_other_files_is_refused_and_one_of_ours_is_not(out, tmp_path):
+    to = tmp_path / "to"
+    to.mkdir()
+    (to / "events.csv").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty; choose another folder"):
+        count(out, str(to), config())
+    assert (to / "events.csv").read_text() == "mine"
+    (to / "events.csv").unlink()
+    count(out, str(to), config())
+    for name in ("count.json", "events.csv", "events.parquet", "counts.csv", "counts.parquet"):
+        (to / name).unlink()  # as if it had been killed
+    (to / "counts.html").unlink()
+    assert count(out, str(to), config()).num_new == 0
+    assert (to / "count.json").exists()
+
+
+def test_a_damaged_record_of_the_run_is_named(out, tmp_path):
+    (out / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json cannot be read"):
+        count(out, str(tmp_path / "to"), config())
+
+
 def test_parquet_csv_and_record_agree(out, tmp_path):
     count(out, str(tmp_path / "to"), config())
     for name in ("events", "counts"):
@@ -239,10 +261,10 @@ def test_a_place_of_tracks_by_another_name_is_refused(out, tmp_path):
 
 
 def test_files_of_others_below_parts_are_kept(out, tmp_path):
-    own = tmp_path / "to" / "parts" / "bolts" / "m3.step"
-    own.parent.mkdir(parents=True)
-    own.write_text("drawing")
     count(out, str(tmp_path / "to"), config())
+    own = tmp_path / "to" / "parts" / "bolts" / "m3.step"
+    own.parent.mkdir()
+    own.write_text("drawing")
     count(out, str(tmp_path / "to"), config(min_visit_s=1.0))
     assert own.read_text() == "drawing"
     assert len(list((tmp_path / "to" / "parts").glob("*.parquet"))) == 1
@@ -316,7 +338,7 @@ def test_tracks_and_tables_may_lie_in_a_bucket(out, tmp_path, monkeypatch):
 
     from jde_ray.pipelines.counting import page
 
-    for module in (heads, plan, run, page, saved_tracks):
+    for module in (heads, run, page, saved_tracks):
         monkeypatch.setattr(module, "open_store", bucket)
     counted = count("s3://bucket/out", "s3://bucket/to", config())
     assert (len(counted.videos), counted.out) == (4, "s3://bucket/to")
