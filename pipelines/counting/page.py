@@ -59,7 +59,7 @@ def build_page(
         (f"{crossings:,}", "lines crossed"),
         (f"{counted.events.num_rows:,}", "events"),
     ]
-    lead = f"Counts by {by}. Where nothing was recorded, curves are broken."
+    lead = f"Counts by {by}, times in {zone}. Where nothing was recorded, curves are broken."
     if len(cameras) > MOST_CAMERAS:
         lead += f" The first {MOST_CAMERAS} of {len(cameras)} cameras are shown; tables have all."
     for one in counted.overlaps:

@@ -12,9 +12,11 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, tzinfo
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -115,7 +117,11 @@ def count(
         store.uri, series, events, videos, failures, overlaps, plan.places, plan.sizes,
         _heat(parts), sum(len(group.heads) for group in todo),
     )  # fmt: skip
-    store.put(COUNT_KEY, _record(counted, str(source), config, by))  # first: it marks the folder
+    record = _record(counted, str(source), config, by, zone)
+    if preview is None and _places_before(store) != record["places"]:
+        for key in list(store.list(PREVIEW_PREFIX)):
+            store.delete(key)  # it shows where the places were
+    store.put(COUNT_KEY, f"{json.dumps(record, indent=1)}\n".encode())  # first: it marks the folder
     write_tables(store, events, series)
     write_page(counted, str(source), by, zone, images)
     for key in existing - {group.key for group in plan.groups}:
@@ -175,8 +181,18 @@ def _heat(parts: Sequence[Part]) -> dict[str, IntArray]:
     return heat
 
 
-def _record(counted: Counted, source: str, config: CountConfig, by: By) -> bytes:
-    """`count.json`: settings and totals."""
+def _places_before(store: ObjectStore) -> Any:
+    """The places of the call before; None if there was none, or its record cannot be read."""
+    try:
+        return json.loads(store.get(COUNT_KEY))["places"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _record(
+    counted: Counted, source: str, config: CountConfig, by: By, zone: tzinfo
+) -> dict[str, Any]:
+    """What `count.json` holds: settings and totals."""
     totals = [
         {
             "camera": one.camera,
@@ -187,10 +203,16 @@ def _record(counted: Counted, source: str, config: CountConfig, by: By) -> bytes
         for one in counted.series
         if one.direction != "inside"  # someone who stays is counted in each bucket
     ]
-    values = {
+    places = {
+        camera: [*map(asdict, own.places.lines), *map(asdict, own.places.zones)]
+        for camera, own in sorted(counted.places.items())
+    }
+    return {
         "version": VERSION,
         "tracks": source,
         "by": by,
+        "timezone": str(zone),
+        "places": json.loads(json.dumps(places)),  # in pixels; as they will be read again
         "min_visit_s": config.min_visit_s,
         "join_s": config.join_s,
         "videos": len(counted.videos),
@@ -200,4 +222,3 @@ def _record(counted: Counted, source: str, config: CountConfig, by: By) -> bytes
         "overlaps": [vars(one) for one in counted.overlaps],
         "totals": totals,
     }
-    return f"{json.dumps(values, indent=1)}\n".encode()

@@ -157,8 +157,21 @@ def parse_places(values: Any) -> PlacesFile:
     if units == "shares":
         for entry in entries:
             _as_places(entry.place).check_inside(1, 1)
+    elif "units" not in values and all(_is_within_one(entry.place) for entry in entries):
+        raise ValueError(
+            "units: all points lie within 0 and 1; add `units: shares`, or `units: pixels` if the "
+            "places are that small"
+        )
     _refuse_twins(entries)
     return PlacesFile(units, entries)
+
+
+def _is_within_one(place: Line | Zone | Ground) -> bool:
+    try:
+        _as_places(place).check_inside(1, 1)
+    except ValueError:
+        return False
+    return True
 
 
 def _entry(number: int, values: Any) -> Entry:
@@ -166,6 +179,8 @@ def _entry(number: int, values: Any) -> Entry:
     if not isinstance(values, dict):
         raise ValueError(f"{where}: got {values!r}, expected keys such as name and line")
     kinds = [kind for kind in _KINDS if kind in values]
+    if not kinds:
+        _refuse_unknown(where, values, sorted({key for keys in _KEYS.values() for key in keys}))
     if len(kinds) != 1:
         got = " and ".join(kinds) or "neither"
         raise ValueError(f"{where}: got {got}, expected one of line, zone, ground")

@@ -53,7 +53,7 @@ def test_a_damaged_file_is_one_line_and_exit_code_3(place, capsys):
 @pytest.mark.parametrize(
     ("text", "more", "message"),
     [
-        (PLACES.replace("zone:", "zon:"), [], "places.yaml: place 2: got neither, expected one of"),
+        (PLACES.replace("zone:", "zon:"), [], "places.yaml: place 2: got 'zon', expected "),
         (PLACES.replace("middle", "middle, camera: hal"), [], "no video is of camera 'hal'"),
         (PLACES.replace("0.95]]", "1.95]]"), [], "queue: (0.7, 1.95) is outside the picture"),
         (PLACES, ["--timezone", "Mars"], "timezone: got 'Mars', expected a name such as"),

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -91,6 +92,20 @@ def test_a_folder_with_other_files_is_refused_and_one_of_ours_is_not(out, tmp_pa
     (to / "counts.html").unlink()
     assert count(out, str(to), config()).num_new == 0
     assert (to / "count.json").exists()
+
+
+def test_pictures_of_former_places_are_removed(out, tmp_path):
+    to = tmp_path / "to"
+    count(out, str(to), config(), zone=ZoneInfo("Europe/Berlin"))
+    record = json.loads((to / "count.json").read_text())
+    assert record["timezone"] == "Europe/Berlin"
+    assert {one["name"] for own in record["places"].values() for one in own}
+    (to / "preview").mkdir()
+    (to / "preview" / "hall.jpg").write_bytes(b"picture")
+    count(out, str(to), config(min_visit_s=1.0))
+    assert (to / "preview" / "hall.jpg").exists()
+    count(out, str(to), config("places: [{name: door, line: [[100, 0], [100, 90]]}]"))
+    assert not (to / "preview" / "hall.jpg").exists()
 
 
 def test_a_damaged_record_of_the_run_is_named(out, tmp_path):

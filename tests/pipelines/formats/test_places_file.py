@@ -36,6 +36,15 @@ def test_a_camera_is_found_by_its_name_also_if_that_looks_like_a_pattern():
     assert file.of_camera("yard", (200, 100)).names == []
 
 
+def test_forgotten_shares_are_not_taken_for_pixels():
+    """All of a picture would lie beyond such a line, and its counts be zero without a word."""
+    with pytest.raises(ValueError, match="add `units: shares`, or `units: pixels`"):
+        parse_places(yaml.safe_load(f"places: [{DOOR}, {QUEUE}]"))
+    assert parse(DOOR, units="pixels").units == "pixels"
+    large = "{name: a, line: [[0, 0], [1, 2]]}"
+    assert parse_places(yaml.safe_load(f"places: [{DOOR}, {large}]")).units == "pixels"
+
+
 def test_pixels_need_no_size_but_must_lie_in_a_known_picture():
     file = parse("{name: gate, line: [[5, 5], [300, 5]]}", units="pixels")
     assert file.of_camera("a", None).places.lines[0].end == (300, 5)
@@ -57,7 +66,8 @@ def test_pixels_need_no_size_but_must_lie_in_a_known_picture():
         (["{name: a, zone: [[0, 0], [2, 0], [1, 1]]}"], r"a: \(2, 0\) is outside the picture"),
         (["{name: a, zone: [[0, 0], [1, 1], [1, 0], [0, 1]]}"], "a: its outline crosses"),
         (["{name: a, zone: [[0, 0], [1, 1], [1, 0]], to_right: x}"], "a: got 'to_right', expected"),
-        (["{name: a, lines: [[0, 0], [1, 1]]}"], "place 1: got neither, expected one of line"),
+        (["{name: a, lines: [[0, 0], [1, 1]]}"], "place 1: got 'lines', .*; did you mean line"),
+        (["{name: a, camera: b}"], "place 1: got neither, expected one of line"),
         (["{line: [[0, 0], [1, 1]]}"], "place 1: name: got '', expected a text"),
         (["{name: ground, line: [[0, 0], [1, 1]]}"], "ground is the name of the ground"),
         (["{name: 7, line: [[0, 0], [1, 1]]}"], "place 1: name: got 7, expected a text"),
