@@ -29,7 +29,6 @@ from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.storage.s3_client import configure
-from jde_ray.pipelines.tracking.small_work import is_small
 
 if TYPE_CHECKING:
     from jde_ray.pipelines.formats.detections import SavedVideo
@@ -170,6 +169,9 @@ def _from_videos(
     display.started(out, len(found.videos))
     display.doing(f"{count_videos(len(found.videos))}: loading the network")
     settings = check_weights(values)
+
+    from jde_ray.pipelines.tracking.small_work import is_small  # loads PyAV and OpenCV
+
     if is_small(found.videos, settings.track, settings.resources):
         from jde_ray.pipelines.tracking import reference
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from jde_ray.models.structures import FloatArray
 
@@ -86,6 +85,8 @@ def _solve(rows: Indices, columns: Indices, costs: FloatArray, limit: float) -> 
     pair = np.full((num_rows, num_columns), -1)
     pair[compact_rows, compact_columns] = np.arange(len(rows))
     # a forbidden pair costs the limit, as much as no pair: same optimum as lap's cost_limit
+    from scipy.optimize import linear_sum_assignment  # a third of a second, at every `--help`
+
     chosen: Indices = pair[linear_sum_assignment(dense)]
     return chosen[chosen >= 0]
 
