@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import logging
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,8 @@ def quantise(
         logging.getLogger(name).setLevel(logging.ERROR)
     fold_batch_norms(model)
     width, height = model.config.size
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # OpenVINO traces; torch would have its exporter used
         converted = openvino.convert_model(
             _Flat(model.eval()),
             example_input=torch.zeros(1, 3, height, width),
@@ -83,8 +85,16 @@ def quantise(
         output.get_tensor().set_names({name})
     for key, text in {**notes, "config": model.config.to_json()}.items():
         quantised.set_rt_info(text, [_NOTES, key])
+    _name_nodes(quantised)
     path.parent.mkdir(parents=True, exist_ok=True)
     openvino.save_model(quantised, path)
+
+
+def _name_nodes(model: Any) -> None:
+    """Names by type and place, since OpenVINO's count what the process has built before."""
+    model.set_friendly_name("jde")
+    for number, node in enumerate(model.get_ordered_ops()):
+        node.set_friendly_name(f"{node.get_type_name()}_{number}")
 
 
 class Int8JDE:
