@@ -168,7 +168,5 @@ def _check_chunks(detection: DetectionConfig, resources: ResourceConfig) -> None
 def _check_device(resources: ResourceConfig) -> None:
     if resources.device != "cuda" or resources.address != "local":
         return
-    import torch
-
-    if not torch.cuda.is_available():
+    if not has_cuda():
         raise RunError("device: got cuda, but this machine has no GPU; use cpu", ExitCode.REFUSED)
