@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from jde_ray.models.jde.losses.anchor_based import AnchorLoss
 from jde_ray.models.jde.losses.anchor_free import JointLoss, build_loss
-from jde_ray.models.jde.losses.task_aligned import Labels
 from jde_ray.models.jde.network import JDE
 from jde_ray.pipelines.detection.networks import quick_precision
 from jde_ray.pipelines.storage.stores import open_store
@@ -26,6 +25,7 @@ from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.plot import plot_curves
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
+from jde_ray.pipelines.training.trainee import Trainee
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row of the curves is written after either
@@ -36,25 +36,6 @@ Scores = Mapping[str, Mapping[str, float]]  # by sequence, `OVERALL` last
 
 class NonFiniteLossError(FloatingPointError):
     """The loss or its gradient is NaN or infinite; names the step and the files of the batch."""
-
-
-class _Trainee(nn.Module):
-    """Network and loss as one module, since distributed training wraps a single module."""
-
-    def __init__(self, model: JDE, loss: JointLoss | AnchorLoss, precision: str) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-        self.in_bf16 = precision == "bf16"
-
-    def forward(self, images: Tensor, labels: Labels) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss and its parts for `(B, H, W, 3)` uint8 images."""
-        pixels = images.permute(0, 3, 1, 2).float() / 255
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bf16):
-            features = self.model.features(pixels)
-            maps = self.model.predict(features)
-        total, parts = self.loss(maps, labels, features)
-        return total, parts
 
 
 def fit(
@@ -137,7 +118,9 @@ class _Loop:
         self.precision = config.precision
         if self.precision == "auto":
             self.precision = quick_precision("cuda" if ranks.device.type == "cuda" else "cpu")
-        self.trainee = ranks.wrap(_Trainee(model, loss, self.precision))
+        alone = ranks.count == 1  # gradients are averaged by hooks, which a graph would leave out
+        recorded = alone and ranks.device.type == "cuda"
+        self.trainee = ranks.wrap(Trainee(model, loss, self.precision, recorded=recorded))
         self.recent: list[dict[str, Tensor]] = []
         self.resume_at(0, 0.0)
 
@@ -197,16 +180,19 @@ class _Loop:
     def learn(self, step: int, batch: Batch) -> None:
         """Do one training step."""
         device, state = self.ranks.device, self.state
-        labels = Labels(**{name: v.to(device) for name, v in vars(batch.labels).items()})
+        labels = batch.labels.to(device)
         total, parts = self.trainee(batch.images.to(device, non_blocking=True), labels)
-        if any(self.ranks.any(not bool(torch.isfinite(total)))):
+        on_gpu = device.type == "cuda"  # there the gradient tells, and the host waits only once
+        if not on_gpu and any(self.ranks.any(not bool(torch.isfinite(total)))):
             self.refuse(step, batch, float(total.detach()), "loss")
         state.optimiser.zero_grad(set_to_none=True)
         total.backward()
         limit = self.config.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.parameters, limit)
         if not bool(torch.isfinite(norm)):  # the averaged gradients are equal in all processes
-            self.refuse(step, batch, float(norm), "gradient")
+            value = float(total.detach())
+            what = "gradient" if math.isfinite(value) else "loss"
+            self.refuse(step, batch, float(norm) if what == "gradient" else value, what)
         state.optimiser.step()
         state.average.update(state.model)
         self.recent.append({"total": total.detach(), **{k: v.detach() for k, v in parts.items()}})

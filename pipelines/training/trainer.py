@@ -84,6 +84,7 @@ def train_here(
             batch_size=None,
             num_workers=workers,
             prefetch_factor=4 if workers else None,
+            pin_memory=device == "cuda",
             collate_fn=collate,
             worker_init_fn=_leave_signals_to_the_trainer,
         )

@@ -37,6 +37,14 @@ class Labels:
     appearance: Tensor
     learns_detection: Tensor
 
+    def to(self, device: torch.device) -> Labels:
+        """The labels on a device; the host does not wait for pinned ones."""
+        return Labels(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
+
+    def pin_memory(self) -> Labels:
+        """The labels in pinned memory."""
+        return Labels(**{name: value.pin_memory() for name, value in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -73,6 +81,9 @@ def _inside(centres: Tensor, tlbr: Tensor) -> Tensor:
 def assign(tlbr: Tensor, scores: Tensor, centres: Tensor, labels: Labels) -> Assignment:
     """Choose the positives, their target scores, and the cells that do not learn.
 
+    People of all images are handled at once: on a GPU one small operation per person and image
+    would take longer than the network.
+
     Args:
         tlbr: `(B, N, 4)` predicted corners in network pixels.
         scores: `(B, N)` predicted scores in [0, 1].
@@ -80,31 +91,33 @@ def assign(tlbr: Tensor, scores: Tensor, centres: Tensor, labels: Labels) -> Ass
         labels: Ground truth.
     """
     batch, count = scores.shape
-    label = torch.full((batch, count), -1, dtype=torch.int64, device=scores.device)
+    hidden = _inside(centres, labels.tlbr[labels.ignore])
+    of_hidden = labels.image[labels.ignore][:, None].expand_as(hidden)
+    ignored = torch.zeros(batch, count, dtype=torch.int8, device=scores.device)
+    ignored.scatter_reduce_(0, of_hidden, hidden.to(torch.int8), "amax")
+    learns = labels.learns_detection[:, None].expand(batch, count)
+
+    rows = torch.nonzero(~labels.ignore).squeeze(1)
+    image = labels.image[rows]
+    of_image = image[:, None].expand(len(rows), count)
+    overlap = pair_iou(labels.tlbr[rows][:, None], tlbr[image])[:, 0]
+    inside = _inside(centres, labels.tlbr[rows])
+    alignment = scores[image].pow(SCORE_POWER) * overlap.pow(OVERLAP_POWER) * inside
+    best, cells = alignment.topk(min(TOP_CELLS, count), dim=1)
+    chosen = torch.zeros_like(inside).scatter_(1, cells, best > 1e-12)
+    # a cell chosen by several people goes to the one whose box it overlaps most, then to the first
+    wanted = overlap * chosen
+    most = torch.zeros_like(scores).scatter_reduce_(0, of_image, wanted, "amax")
+    wins = chosen & (wanted == most[image])
+    first = torch.full((batch, count), len(rows), dtype=torch.int64, device=scores.device)
+    order = torch.arange(len(rows), device=scores.device)[:, None]
+    candidate = torch.where(wins, order, len(rows))
+    first.scatter_reduce_(0, of_image, candidate, "amin")
+    positive = first < len(rows)
+    mine = wins & (first[image] == order)
+    strongest = (alignment * mine).amax(1, keepdim=True).clamp(min=1e-12)
+    widest = (overlap * mine).amax(1, keepdim=True)
     quality = torch.zeros_like(scores)
-    counted = labels.learns_detection[:, None].expand(batch, count).clone()
-    for image in range(batch):
-        rows = torch.nonzero((labels.image == image) & ~labels.ignore).squeeze(1)
-        ignored = labels.tlbr[(labels.image == image) & labels.ignore]
-        if len(ignored):
-            counted[image] &= ~_inside(centres, ignored).any(0)
-        if not len(rows):
-            continue
-        overlap = pair_iou(labels.tlbr[rows], tlbr[image])
-        inside = _inside(centres, labels.tlbr[rows])
-        alignment = scores[image].pow(SCORE_POWER) * overlap.pow(OVERLAP_POWER) * inside
-        best, cells = alignment.topk(min(TOP_CELLS, count), dim=1)
-        chosen = torch.zeros_like(inside).scatter_(1, cells, best > 1e-12)
-        # a cell chosen by several people goes to the one whose box it overlaps most
-        owner = (overlap * chosen).argmax(0)
-        positive = chosen.any(0)
-        columns = torch.nonzero(positive).squeeze(1)
-        owners = owner[columns]
-        label[image, columns] = rows[owners]
-        mine = torch.zeros_like(chosen)
-        mine[owners, columns] = True
-        strongest = (alignment * mine).amax(1).clamp(min=1e-12)
-        widest = (overlap * mine).amax(1)
-        quality[image, columns] = alignment[owners, columns] / strongest[owners] * widest[owners]
-        counted[image, columns] = labels.learns_detection[image]
-    return Assignment(label, quality, counted)
+    quality.scatter_reduce_(0, of_image, alignment / strongest * widest * mine, "amax")
+    padded = torch.cat((rows, rows.new_full((1,), -1)))
+    return Assignment(padded[first], quality, learns & ((ignored == 0) | positive))

@@ -38,6 +38,10 @@ class Batch:
     labels: Labels
     origins: tuple[str, ...] = ()
 
+    def pin_memory(self) -> Batch:
+        """The batch in pinned memory, from which a GPU copies while the host goes on."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
+
 
 def share_of_batch(batch: int, num_ranks: int, sampling: Sampling) -> int:
     """Number of images per step for each of `num_ranks` trainers.
