@@ -18,6 +18,7 @@ from jde_ray.pipelines.formats.mot import LONGEST, parse_rows
 SHOWN = 10  # errors named in one message
 LARGEST = 4.0  # largest side of a box relative to the image; larger boxes are in other units
 CSV_COLUMNS = ("image", "x1", "y1", "x2", "y2", "id")
+GROUP = -2  # identity of a box around several people: an ignored region
 
 
 class BadDataError(ValueError):
@@ -131,7 +132,7 @@ def read_csv_rows(
 ) -> dict[str, list[tuple[int, list[float]]]]:
     """Line and `x1, y1, x2, y2, id` of every row of an `image,x1,y1,x2,y2,id` file, by image.
 
-    A wrong identity is replaced by -1, unknown.
+    A wrong identity is replaced by -1, unknown; `GROUP` marks a box around several people.
     """
     by_image: dict[str, list[tuple[int, list[float]]]] = {}
     accepted = f"expected {','.join(CSV_COLUMNS)}"
@@ -149,7 +150,7 @@ def read_csv_rows(
             if values is None:
                 problems.add(path, line, "row", f"got {_short(','.join(cells))}, {accepted}")
                 continue
-            wrong = check_identity(values[4], limit)
+            wrong = None if values[4] == GROUP else check_identity(values[4], limit)
             if wrong:
                 problems.add(path, line, "identity", wrong)
                 values[4] = -1.0

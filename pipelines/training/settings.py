@@ -176,6 +176,8 @@ class Source:
         weight: Share of the images drawn, relative to the other sources.
         every: Take every n-th frame.
         squashed: Whether its images were stretched to a square, so that its people are too thin.
+        partly_labelled: Whether a `sequence` leaves people out: what else the `detector_teacher`
+            finds there becomes an ignored region, as always in `boxes`.
         identities: Number of identities that the labels may use, numbered from 0; None for no
             limit. Declared numbers are kept (`with_unique_identities`).
         video: Whether neighbouring pictures are frames of a video, which `sampling: pairs`
@@ -195,6 +197,7 @@ class Source:
     weight: float = 1.0
     every: int = 1
     squashed: bool = False
+    partly_labelled: bool = False
     identities: int | None = None
     video: bool | None = None
     largest_gap: int | None = None
@@ -253,6 +256,8 @@ class Augmentation:
     Attributes:
         mosaic: Share of the images that are mosaics of four.
         copy_paste: Share of the images into which cut-out people are pasted.
+        pasted: Most people pasted into an image.
+        crowding: Share of the pasted people who are put beside somebody, so that they overlap.
         multi_scale: Factors of the input size, one of which is drawn for each batch.
         fit: Scale that `scale` multiplies: with `cover` the image covers the canvas, with
             `letterbox` it fits into the canvas, as in the paper.
@@ -281,6 +286,8 @@ class Augmentation:
 
     mosaic: float = 0.5
     copy_paste: float = 0.0
+    pasted: int = 4
+    crowding: float = 0.0
     multi_scale: tuple[float, ...] = (1.0, 0.78)
     fit: Literal["cover", "letterbox"] = "cover"
     scale: tuple[float, float] = (0.45, 1.6)
@@ -299,7 +306,9 @@ class Augmentation:
     published: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("mosaic", "copy_paste", "blur", "flip"):
+        if not isinstance(self.pasted, int) or self.pasted < 1:
+            raise ValueError(f"augmentation pasted: got {self.pasted!r}, expected 1 or more")
+        for name in ("mosaic", "copy_paste", "crowding", "blur", "flip"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"augmentation {name}: got {value}, expected 0 to 1")

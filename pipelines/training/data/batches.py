@@ -207,7 +207,8 @@ class TrainingSet(torch.utils.data.IterableDataset[list[Example]]):
         else:
             example = self._scene(self._open(row, rng), width, height, rng)
         if self.augmentation.copy_paste and rng.random() < self.augmentation.copy_paste:
-            example = paste_people(example, self._open(self._draw(rng), rng), rng)
+            donor, crowding = self._open(self._draw(rng), rng), self.augmentation.crowding
+            example = paste_people(example, donor, rng, self.augmentation.pasted, crowding)
         return example
 
     def _scene(

@@ -13,12 +13,15 @@ from jde_ray.pipelines.training.data.augmentation import Example
 from jde_ray.pipelines.training.data.labelled_image import Image, LabelledImage
 
 MIN_CUT_PX = 32  # smallest height of a person to cut out
-MAX_PASTED = 4
 COVERED = 0.6  # people of whom a larger share is hidden become ignored regions
 
 
 def paste_people(
-    example: Example, donor: LabelledImage, rng: np.random.Generator, most: int = MAX_PASTED
+    example: Example,
+    donor: LabelledImage,
+    rng: np.random.Generator,
+    most: int = 4,
+    crowding: float = 0.0,
 ) -> Example:
     """Paste up to `most` people of `donor` onto an augmented image.
 
@@ -30,6 +33,7 @@ def paste_people(
         donor: Image to cut people from, except those that are ignored, small or overlapped.
         rng: Random numbers.
         most: Maximum number of people to paste.
+        crowding: Share of them that stand beside somebody, so that they overlap.
     """
     candidates = _worth_cutting(donor)
     if not len(candidates):
@@ -37,7 +41,8 @@ def paste_people(
     chosen = rng.choice(candidates, min(most, len(candidates), int(rng.integers(1, most + 1))))
     image = example.image.copy()
     for row in chosen:
-        example = _paste(image, example, donor, int(row), rng)
+        beside = crowding > 0 and rng.random() < crowding
+        example = _paste(image, example, donor, int(row), rng, beside=beside)
     return replace(example, image=image)
 
 
@@ -61,6 +66,8 @@ def _paste(
     donor: LabelledImage,
     row: int,
     rng: np.random.Generator,
+    *,
+    beside: bool,
 ) -> Example:
     """Draw one person onto `image`; return the labels with that person."""
     left, top, right, bottom = np.rint(donor.tlbr[row]).astype(int)
@@ -72,6 +79,11 @@ def _paste(
     wide = int(np.clip(cut.shape[1] * tall / cut.shape[0], 4, canvas_width - 1))
     x = int(rng.integers(0, canvas_width - wide))
     y = int(rng.integers(0, canvas_height - tall))
+    if beside and len(present):
+        left, _, right, feet = present[rng.integers(len(present))]
+        middle = (left + right) / 2 + rng.uniform(-0.9, 0.9) * (right - left)
+        x = int(np.clip(middle - wide / 2, 0, canvas_width - wide - 1))
+        y = int(np.clip(feet - tall * rng.uniform(0.9, 1.1), 0, canvas_height - tall - 1))
     shrinks = tall < cut.shape[0]
     person = cv2.resize(
         cut, (wide, tall), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -11,6 +11,7 @@ from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.formats.label_files import (
+    GROUP,
     LabelErrors,
     outside,
     read_csv_rows,
@@ -165,12 +166,13 @@ def _read_boxes(
         if source.kind == "crops" and not kept:
             continue  # a crop without a person teaches nothing
         rows = np.array(kept, np.float64).reshape(-1, 5)
+        is_group = rows[:, 4] == GROUP
         images.append(
             LabelledImage(
                 image,
                 (rows[:, :4] * scale).astype(np.float32),
                 rows[:, 4].astype(np.int64),
-                np.zeros(len(rows), bool),
+                is_group,
                 group,
                 source.squashed,
                 origin=str(path),

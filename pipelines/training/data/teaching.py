@@ -64,7 +64,9 @@ def add_teacher_labels(
     group = [image for image in images if isinstance(image, LabelledImage)]
     if len(group) < len(images):
         return images  # images of lists are read when they are drawn, so no teacher sees them
-    finds = bool(recipe.detector_teacher) and source.kind in ("boxes", "frames")
+    finds = bool(recipe.detector_teacher) and (
+        source.kind in ("boxes", "frames") or source.partly_labelled
+    )
     if not finds and not recipe.appearance_teacher:
         return images
     teachers = [root / t for t in (recipe.detector_teacher if finds else None,) if t]

@@ -68,3 +68,18 @@ def test_who_is_covered_becomes_an_ignored_region():
         assert not after.ignore[-1]
         hidden += bool(after.ignore[0])
     assert 0 < hidden < 60
+
+
+def test_crowding_puts_people_beside_somebody():
+    somebody = street([[70, 40, 90, 100]])
+    gaps = {0.0: [], 1.0: []}
+    for crowding, distances in gaps.items():
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            after = paste_people(somebody, donor([[10, 10, 40, 90]]), rng, 1, crowding)
+            pasted = after.tlbr[-1]
+            distances.append(abs(float(pasted[0] + pasted[2]) / 2 - 80))
+            assert 0 <= pasted[0] < pasted[2] <= 160
+            assert 0 <= pasted[1] < pasted[3] <= 120
+    assert max(gaps[1.0]) <= 20  # nine tenths of a width, and rounding
+    assert max(gaps[0.0]) > 30

@@ -233,7 +233,7 @@ def test_people_who_stand_half_outside_are_no_mistake(sequence):
         ("gone.jpg,1,2,30,50,1", r"park.csv:2: missing image: there is no images/gone.jpg"),
         ("a.jpg,1,2,30,50,7", r"park.csv:2: identity: got 7, expected below 7"),
         ("a.jpg,1,2,30,50,1.5", r"park.csv:2: identity: got 1.5"),
-        ("a.jpg,1,2,30,50,-2", r"park.csv:2: identity: got -2, expected -1 or 0"),
+        ("a.jpg,1,2,30,50,-3", r"park.csv:2: identity: got -3, expected -1 or 0"),
     ],
 )
 def test_wrong_rows_of_a_table_are_told_with_their_line(tmp_path, row, message):
@@ -380,3 +380,12 @@ def test_rendered_scenes_carry_truth():
     assert len(images) == 4
     assert sum(len(image.tlbr) for image in images) > 10
     assert all(image.group == 3 for image in images)
+
+
+def test_a_box_around_a_group_is_ignored(tmp_path):
+    folder = tmp_path / "park"
+    (folder / "images").mkdir(parents=True)
+    cv2.imwrite(str(folder / "images" / "a.jpg"), np.zeros((60, 80, 3), np.uint8))
+    (folder / "park.csv").write_text("image,x1,y1,x2,y2,id\na.jpg,1,2,30,50,-2\na.jpg,40,2,60,50,3\n")
+    (image,) = read_source(tmp_path, Source(kind="boxes", path="park"), 0, 800)
+    assert image.ignore.tolist() == [True, False]
