@@ -1,5 +1,8 @@
 """CSP network: 2.9 M parameters of dense convolutions, the small model's backbone.
 
+With twice the width it has 11.6 M and is the backbone of `base`, which starts from the small one's
+weights (`models.jde.widening`).
+
 Wang et al., "CSPNet: A New Backbone that can Enhance Learning Capability of CNN" (2020), in the
 arrangement of the NanoDet-g detector, whose published weights therefore fit. Their batch norms are
 folded into the convolutions, so a convolution here has a bias and no norm: this network is meant
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 
 from jde_ray.models.backbones.resnet import MEAN, STD
 
+STEM = 32  # channels
 STAGES = ((32, 1, 1), (64, 2, 2), (128, 2, 2), (256, 3, 2))  # channels, units, stride
 
 
@@ -51,17 +55,23 @@ class CspStage(nn.Module):
 
 
 class CspNet(nn.Module):
-    """`(B, 3, H, W)` to features of 128, 256 and 512 channels at strides 8, 16 and 32."""
+    """`(B, 3, H, W)` to features of 128, 256 and 512 channels at strides 8, 16 and 32.
 
-    channels = (128, 256, 512)
+    Args:
+        width: Factor of all channels.
+    """
+
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 1) -> None:
         super().__init__()
-        self.stem = convolution(3, 32, 2)
+        self.channels = (128 * width, 256 * width, 512 * width)
+        self.stem = convolution(3, STEM * width, 2)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.stages = nn.ModuleList(CspStage(*stage) for stage in STAGES)
+        self.stages = nn.ModuleList(
+            CspStage(channels * width, units, stride) for channels, units, stride in STAGES
+        )
         for name, values in (("mean", MEAN), ("std", STD)):
             # weight files do not hold these, so they must not be on the meta device
             value = torch.tensor(values, device="cpu").view(3, 1, 1)

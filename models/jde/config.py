@@ -115,6 +115,12 @@ SMALL = JDEConfig(
     score="sigmoid",
 )
 
+# Twice as wide: 22 M parameters, for GPUs. Its anchors are those of `small`, from whose weights it
+# starts (`models.jde.widening`).
+BASE = replace(
+    SMALL, name="base", size=(864, 480), backbone="csp-wide", neck_channels=(384, 256, 192)
+)
+
 # The first `small`: 5.0 M parameters, 0.15 M of them in the backbone
 SMALL_SHUFFLENET = replace(
     SMALL,
@@ -163,4 +169,4 @@ def published(backbone: str, size: tuple[int, int]) -> JDEConfig:
 
 _BACKBONES = ("darknet53", "resnet50", "resnet101")
 _PUBLISHED = [published(b, size) for b in _BACKBONES for size in PUBLISHED_ANCHORS]
-CONFIGURATIONS = {config.name: config for config in (SMALL, SMALL_SHUFFLENET, *_PUBLISHED)}
+CONFIGURATIONS = {config.name: config for config in (SMALL, BASE, SMALL_SHUFFLENET, *_PUBLISHED)}

@@ -9,6 +9,7 @@ from jde_ray.models.jde.config import JDEConfig
 from jde_ray.models.jde.importers import load_backbone
 from jde_ray.models.jde.network import JDE
 from jde_ray.models.jde.weights import PICKLES, load
+from jde_ray.models.jde.widening import is_half, widen
 
 
 def initialise(model: JDE, path: Path) -> int:
@@ -16,8 +17,8 @@ def initialise(model: JDE, path: Path) -> int:
 
     A backbone is read from NanoDet-g's TensorFlow.js file (CSP), a FastestDet-layout state dict
     (ShuffleNet), a Darknet file (Darknet-53) or a torchvision state dict (ResNet); a complete
-    network from a `.safetensors` of the same configuration or, for Darknet-53, a published
-    checkpoint.
+    network from a `.safetensors` of the same configuration, or of one that is half as wide
+    (`models.jde.widening`), or, for Darknet-53, from a published checkpoint.
 
     Raises:
         ValueError: If the file is missing or does not fit.
@@ -26,7 +27,11 @@ def initialise(model: JDE, path: Path) -> int:
         raise ValueError(f"initial weights: {path} is missing")
     is_checkpoint = path.suffix in PICKLES and model.config.backbone == "darknet53"
     if path.suffix == ".safetensors" or is_checkpoint:
-        state = load(path, model.config.size if is_checkpoint else None).state_dict()
+        trained = load(path, model.config.size if is_checkpoint else None)
+        state = trained.state_dict()
+        if trained.config != model.config and is_half(trained, model):
+            widen(trained, model)
+            return len(state)
         try:
             model.load_state_dict(state, strict=True)
         except RuntimeError as error:
