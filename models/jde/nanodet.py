@@ -36,7 +36,7 @@ class NanoDet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = CspNet()
-        self.laterals = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in CspNet.channels)
+        self.laterals = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in self.backbone.channels)
         self.heads = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
