@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from jde_ray.models.jde.losses.anchor_based import AnchorLoss
-from jde_ray.models.jde.losses.anchor_free import JointLoss, build_loss
-from jde_ray.models.jde.losses.task_aligned import Labels
-from jde_ray.models.jde.network import JDE
 from jde_ray.pipelines.detection.networks import quick_precision
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import (
@@ -23,14 +20,18 @@ from jde_ray.pipelines.training.checkpoint import (
 )
 from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Table
 from jde_ray.pipelines.training.data.batches import Batch
+from jde_ray.pipelines.training.data.crop_batches import CropBatch
+from jde_ray.pipelines.training.networks import Network
 from jde_ray.pipelines.training.plot import plot_curves
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
+from jde_ray.pipelines.training.trainee import build_loss, build_trainee
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row of the curves is written after either
 
-Batches = Callable[[int], Iterator[tuple[int, Batch]]]  # first step -> steps and their batches
+AnyBatch = Batch | CropBatch
+Batches = Callable[[int], Iterator[tuple[int, AnyBatch]]]  # first step -> steps and their batches
 Scores = Mapping[str, Mapping[str, float]]  # by sequence, `OVERALL` last
 
 
@@ -38,34 +39,15 @@ class NonFiniteLossError(FloatingPointError):
     """The loss or its gradient is NaN or infinite; names the step and the files of the batch."""
 
 
-class _Trainee(nn.Module):
-    """Network and loss as one module, since distributed training wraps a single module."""
-
-    def __init__(self, model: JDE, loss: JointLoss | AnchorLoss, precision: str) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-        self.in_bf16 = precision == "bf16"
-
-    def forward(self, images: Tensor, labels: Labels) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss and its parts for `(B, H, W, 3)` uint8 images."""
-        pixels = images.permute(0, 3, 1, 2).float() / 255
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bf16):
-            features = self.model.features(pixels)
-            maps = self.model.predict(features)
-        total, parts = self.loss(maps, labels, features)
-        return total, parts
-
-
 def fit(
-    model: JDE,
+    model: Network,
     run: TrainingRun,
     batches: Batches,
     *,
     ranks: ProcessGroup | None = None,
-    validate: Callable[[JDE], Scores] | None = None,
+    validate: Callable[[Any], Scores] | None = None,
     show: Callable[[str], None] = lambda line: None,
-) -> JDE:
+) -> Network:
     """Train until the budget is spent; the moving average is the result.
 
     A checkpoint in `run.out` is continued; `TrainingRun.begin` removes an unwanted one. `run.out`
@@ -103,10 +85,10 @@ class _Loop:
 
     def __init__(
         self,
-        model: JDE,
+        model: Network,
         run: TrainingRun,
         ranks: ProcessGroup,
-        validate: Callable[[JDE], Scores] | None,
+        validate: Callable[[Any], Scores] | None,
         show: Callable[[str], None],
     ) -> None:
         recipe, config = run.recipe, run.recipe.training
@@ -119,17 +101,7 @@ class _Loop:
         for module in model.modules():
             if config.freeze_norms and isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
-        loss = build_loss(
-            model.config,
-            run.num_identities,
-            recipe.embedding_loss,
-            recipe.weighting,
-            recipe.margin,
-        )
-        classifier = run.classifier()
-        if classifier is not None:
-            loss.identity.classifier.load_state_dict(classifier)
-        loss = loss.to(ranks.device)
+        loss = build_loss(model, run).to(ranks.device)
         optimiser = build_optimiser(model, loss, config)
         self.state = TrainingState(model, loss, optimiser, MovingAverage(model, config.ema_steps))
         self.tasks = loss.weighting.tasks
@@ -137,7 +109,7 @@ class _Loop:
         self.precision = config.precision
         if self.precision == "auto":
             self.precision = quick_precision("cuda" if ranks.device.type == "cuda" else "cpu")
-        self.trainee = ranks.wrap(_Trainee(model, loss, self.precision))
+        self.trainee = ranks.wrap(build_trainee(model, loss, recipe, self.precision))
         self.recent: list[dict[str, Tensor]] = []
         self.resume_at(0, 0.0)
 
@@ -184,7 +156,7 @@ class _Loop:
                 group["lr"] = lr * group["rate"]
             self.learn(step, batch)
             state.step = step + 1
-            self.images += len(batch.images) * self.ranks.count
+            self.images += len(batch) * self.ranks.count
             is_late = time.monotonic() - self.logged > LOG_SECONDS
             if state.step == first or state.step % LOG_STEPS == 0 or is_late:
                 self.log(lr)
@@ -194,11 +166,10 @@ class _Loop:
         if self.recent:  # the remaining steps, so that a short training has curves too
             self.log(lr)
 
-    def learn(self, step: int, batch: Batch) -> None:
+    def learn(self, step: int, batch: AnyBatch) -> None:
         """Do one training step."""
         device, state = self.ranks.device, self.state
-        labels = Labels(**{name: v.to(device) for name, v in vars(batch.labels).items()})
-        total, parts = self.trainee(batch.images.to(device, non_blocking=True), labels)
+        total, parts = self.trainee(*batch.inputs(device))
         if any(self.ranks.any(not bool(torch.isfinite(total)))):
             self.refuse(step, batch, float(total.detach()), "loss")
         state.optimiser.zero_grad(set_to_none=True)
@@ -211,7 +182,7 @@ class _Loop:
         state.average.update(state.model)
         self.recent.append({"total": total.detach(), **{k: v.detach() for k, v in parts.items()}})
 
-    def refuse(self, step: int, batch: Batch, value: float, what: str) -> None:
+    def refuse(self, step: int, batch: AnyBatch, value: float, what: str) -> None:
         """Stop, naming the files of the processes whose value is not finite.
 
         Raises:

@@ -38,6 +38,14 @@ class Batch:
     labels: Labels
     origins: tuple[str, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def inputs(self, device: torch.device) -> tuple[torch.Tensor, Labels]:
+        """Arguments of the trainee, on its device."""
+        labels = Labels(**{name: v.to(device) for name, v in vars(self.labels).items()})
+        return self.images.to(device, non_blocking=True), labels
+
 
 def share_of_batch(batch: int, num_ranks: int, sampling: Sampling) -> int:
     """Number of images per step for each of `num_ranks` trainers.
