@@ -92,7 +92,7 @@ def test_a_number_that_is_not_finite_is_refused(saved, tmp_path):
     state = load_file(path)
     state["linear.weight"][0, 0] = float("nan")
     save_file(state, tmp_path / "nan.safetensors", weights.metadata(path))
-    with pytest.raises(weights.ReidWeightsError, match="holds NaN or Inf in linear.weight"):
+    with pytest.raises(weights.ReidWeightsError, match="holds NaN or Inf in linear"):
         weights.load(tmp_path / "nan.safetensors")
 
 
