@@ -17,7 +17,7 @@ from jde_ray.pipelines.training.data.crops import CropTable, cut_crops
 from jde_ray.pipelines.training.data.labelled_image import TrainingImage
 from jde_ray.pipelines.training.recipe import Recipe
 
-_TRIES = 20  # draws of a person who is not in the batch yet
+_TRIES = 20  # people drawn at a time, and draws of sources for each person of a batch
 
 
 @dataclass(frozen=True)
@@ -131,20 +131,20 @@ class CropStream:
     def _people(self, rng: np.random.Generator) -> list[int]:
         """P people, `neighbours` of one source in a row; nobody twice, if there are enough."""
         people: dict[int, None] = {}
-        repeated: list[int] = []
-        while len(people) + len(repeated) < self.num_people:
+        for _ in range(_TRIES * self.num_people):
             place = int(np.searchsorted(self.cumulative, rng.random()))
             group = self.groups[min(place, len(self.groups) - 1)]
-            missing = self.num_people - len(people) - len(repeated)
-            for _ in range(min(self.config.neighbours, missing, len(group))):
-                for _ in range(_TRIES):
-                    person = int(group[rng.integers(len(group))])
-                    if person not in people:
-                        break
-                if person in people:
-                    repeated.append(person)
+            until = min(self.num_people, len(people) + self.config.neighbours)
+            for person in rng.choice(group, min(_TRIES, len(group)), replace=False).tolist():
+                if len(people) == until:
+                    break
                 people[person] = None
-        return [*people, *repeated]
+            if len(people) == self.num_people:
+                return [*people]
+        # sources are smaller than the batch: take people whatever their source's weight
+        rest = [p for p in rng.permutation(self.num_identities).tolist() if p not in people]
+        found: list[int] = np.resize([*people, *rest], self.num_people).tolist()
+        return found
 
     def _sightings_of(self, person: int, rng: np.random.Generator) -> IntArray:
         """K crops, different ones if there are as many, and rather far apart in time."""
