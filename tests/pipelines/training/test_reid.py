@@ -73,6 +73,7 @@ def first(stream, number):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_each_small_network_learns_a_few_crops_by_heart(tmp_path, name):
     plain = CropViews(
