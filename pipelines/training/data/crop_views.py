@@ -121,12 +121,3 @@ def _hidden(crops: Tensor, chance: Tensor, views: CropViews, sightings: int) -> 
     is_plain = (chance[:, 2] * 1000) % 2 < 1
     cover = torch.where(is_plain[:, None, None, None], plain[:, :, None, None], others)
     return torch.where(mask, cover, crops)
-
-
-def as_found(pixels: Tensor, context: float, size: tuple[int, int]) -> Tensor:
-    """The boxes themselves, without a change: `(B, 3, H, W)` in [0, 1]."""
-    plain = CropViews(
-        shift=0, resize=0, cut=0, flip=0, light=0, tint=0, saturation=(1, 1), coarse=0, erase=0
-    )
-    chances = torch.full((len(pixels), NUM_CHANCES), 0.5, device=pixels.device)
-    return make_views(pixels, chances, plain, context, size, 1)

@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from plain_views import PLAIN, as_found
 
 from jde_ray.models.reid import weights
 from jde_ray.models.reid.config import CONFIGURATIONS, own_weights
 from jde_ray.models.reid.network import ReidNet
-from jde_ray.pipelines.training.crop_settings import CropViews
 from jde_ray.pipelines.training.data.crop_batches import build_crop_stream
-from jde_ray.pipelines.training.data.crop_views import as_found
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 from jde_ray.pipelines.training.initialization import initialise
 from jde_ray.pipelines.training.loop import fit
@@ -76,11 +75,8 @@ def first(stream, number):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_each_small_network_learns_a_few_crops_by_heart(tmp_path, name):
-    plain = CropViews(
-        shift=0, resize=0, cut=0, flip=0, light=0, tint=0, saturation=(1, 1), coarse=0, erase=0
-    )
     wanted = recipe(name, warmup_steps=5, learning_rate=2e-3, ema_steps=0, weight_decay=0.0)
-    wanted = replace(wanted, crops=replace(wanted.crops, views=plain))
+    wanted = replace(wanted, crops=replace(wanted.crops, views=PLAIN))
     learning, stream = run(tmp_path, wanted)
     model = fit(ReidNet(wanted.reid), learning, first(stream, 40))
     assert isinstance(model, ReidNet)

@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from plain_views import PLAIN, as_found
 
 from jde_ray.pipelines.training.crop_settings import CropConfig, CropViews
 from jde_ray.pipelines.training.data.crop_batches import CropStream
-from jde_ray.pipelines.training.data.crop_views import NUM_CHANCES, as_found, make_views
+from jde_ray.pipelines.training.data.crop_views import NUM_CHANCES, make_views
 from jde_ray.pipelines.training.data.crops import cut, cut_crops
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 
@@ -137,10 +138,7 @@ def test_without_a_change_a_view_is_the_box():
 
 
 def views(number=64, **changes):
-    nothing = dict.fromkeys(
-        ("shift", "resize", "cut", "flip", "light", "tint", "coarse", "erase"), 0.0
-    )
-    settings = CropViews(**{**nothing, "saturation": (1.0, 1.0), **changes})
+    settings = replace(PLAIN, **changes)
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.integers(0, 256, (number, 3, 83, 42), dtype=np.uint8))
     chances = torch.from_numpy(rng.random((number, NUM_CHANCES), np.float32))
