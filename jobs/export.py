@@ -72,6 +72,8 @@ def export(
     from jde_ray.models.jde import export as onnx_file
     from jde_ray.models.jde import weights as files
 
+    if _export_reid(weights, out, kind, flags):
+        return
     try:
         wanted = parse_size(flags["size"]) if "size" in flags else None
         model, report = files.load_reported(weights, wanted)
@@ -99,6 +101,37 @@ def export(
     width, height = model.config.size
     print(f"{weights}: {report}")
     print(f"{out}: {model.config.name}, {width}x{height}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def _export_reid(weights: str, out: Path, kind: str, flags: Given) -> bool:
+    """Write the ONNX file of a re-identification network; False if the weights hold another one.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
+    from jde_ray.models.jde import weights as joint_files
+    from jde_ray.models.reid import weights as files
+    from jde_ray.models.reid.export import write_onnx
+
+    try:
+        facts = joint_files.metadata(weights)
+        if facts.get("network") != files.NETWORK:
+            return False
+        if kind != "onnx" or "size" in flags:
+            text = "got a re-identification network, expected --format onnx without --size"
+            raise RunError(f"format: {text}", ExitCode.REFUSED)
+        model = files.load(joint_files.resolve(weights))
+        write_onnx(model, out, {key: text for key, text in facts.items() if key != "config"})
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    except ImportError as error:
+        text = f"onnx needs the package {error.name}; pip install -e '.[onnx]'"
+        raise RunError(f"format: {text}", ExitCode.REFUSED) from error
+    except OSError as error:
+        raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
+    width, height = model.config.size
+    print(f"{out}: {model.config.name}, {width}x{height}, {out.stat().st_size / 1e6:.1f} MB")
+    return True
 
 
 def _check(out: Path, kind: str, *, half: bool, int8: bool, calibration: list[str] | None) -> None:

@@ -1,4 +1,4 @@
-"""`jde train`: learn boxes, scores and embeddings jointly. Also `python -m jobs.train`.
+"""`jde train`: learn boxes, scores and embeddings, jointly or apart. Also `python -m jobs.train`.
 
 Reads a configuration such as `jobs/recipes/train_small.yaml`, checks the data below `--data`, and
 trains in this process, or with `--num-trainers` on Ray. It computes nothing itself.
@@ -23,6 +23,8 @@ from jde_ray.pipelines.training.settings import TrainerConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from jde_ray.pipelines.training.data.batches import TrainingSet
+    from jde_ray.pipelines.training.data.crop_batches import CropStream
+    from jde_ray.pipelines.training.data.image_set import TrainingImages
     from jde_ray.pipelines.training.run import TrainingRun
 
 Config = Annotated[Path, typer.Option(help="YAML like jobs/recipes/train_small.yaml.")]
@@ -126,39 +128,43 @@ def train(
     """Train a network; the result is OUT/weights.safetensors."""
     from jde_ray.pipelines.cluster import Interrupted, interruptible
     from jde_ray.pipelines.training.data.batches import share_of_batch
+    from jde_ray.pipelines.training.data.crop_batches import CropStream
     from jde_ray.pipelines.training.data.image_set import read_images
-    from jde_ray.pipelines.training.dry_run import describe_plan
     from jde_ray.pipelines.training.run import TrainingRun
 
     processes = TrainerConfig(**trainers)
-    num_trainers, device = processes.num_trainers, processes.device
+    num_trainers = processes.num_trainers
     try:
         with interruptible():
             recipe = change(read_recipe(config), changes).without(leave_out or ())
             if out is None and not dry_run:
                 raise ValueError("out: expected --out with a folder or s3:// prefix, or --dry-run")
-            share_of_batch(recipe.training.batch, num_trainers, recipe.sampling)
+            if recipe.reid is None:
+                share_of_batch(recipe.training.batch, num_trainers, recipe.sampling)
+            elif processes.on_ray:
+                text = f"got {num_trainers}, but {recipe.network} trains in this process"
+                raise ValueError(f"num-trainers: {text}; expected 1, without --address")
             cache = None if dry_run else _labels_folder(out or "")
             images = read_images(recipe, data, cache, skip_bad=skip_bad, show=_show)
             if images.problems.found:
                 _show(f"left out: {images.problems.summary()}")
-            stream = images.build_set(recipe, skip_bad=skip_bad)
+            stream = _build_stream(recipe, images, skip_bad=skip_bad)
             run = TrainingRun(
                 recipe=recipe,
                 root=data,
                 out=out or "",
-                num_identities=images.num_identities,
+                num_identities=(
+                    stream if isinstance(stream, CropStream) else images
+                ).num_identities,
                 steps_per_epoch=stream.steps_per_epoch,
                 trainers=processes,
             )
             run.check()
             if dry_run:
-                for line in describe_plan(recipe, images, num_trainers, device):
+                for line in _plan(run, images, stream):
                     _show(line)
                 return
-            people = sum(int((~image.ignore).sum()) for image in images.images)
-            known = f"{images.num_identities} identities (people that the embedding tells apart)"
-            _show(f"{len(images.images)} images, {people} people, {known}")
+            _show(_amount(images, run.num_identities))
             _start(run, stream)
     except Interrupted as signal:
         again = "the same command" + ("" if processes.resume else " without --no-resume")
@@ -195,8 +201,36 @@ def change(recipe: Recipe, given: Given) -> Recipe:
     return replace(recipe, training=replace(recipe.training, **training), **values)
 
 
-def _start(run: TrainingRun, images: TrainingSet) -> None:
-    if run.trainers.on_ray:
+def _amount(images: TrainingImages, num_identities: int) -> str:
+    people = sum(int((~image.ignore).sum()) for image in images.images)
+    known = f"{num_identities} identities (people that the embedding tells apart)"
+    return f"{len(images.images)} images, {people} people, {known}"
+
+
+def _build_stream(
+    recipe: Recipe, images: TrainingImages, *, skip_bad: bool
+) -> TrainingSet | CropStream:
+    from jde_ray.pipelines.training.data.crop_batches import build_crop_stream
+
+    if recipe.reid is None:
+        return images.build_set(recipe, skip_bad=skip_bad)
+    return build_crop_stream(images.images, recipe)
+
+
+def _plan(run: TrainingRun, images: TrainingImages, stream: TrainingSet | CropStream) -> list[str]:
+    from jde_ray.pipelines.training.data.crop_batches import CropStream
+    from jde_ray.pipelines.training.dry_run import describe_crops, describe_plan
+
+    trainers = run.trainers
+    if isinstance(stream, CropStream):
+        return describe_crops(run.recipe, images, stream, trainers.device)
+    return describe_plan(run.recipe, images, trainers.num_trainers, trainers.device)
+
+
+def _start(run: TrainingRun, images: TrainingSet | CropStream) -> None:
+    from jde_ray.pipelines.training.data.batches import TrainingSet
+
+    if run.trainers.on_ray and isinstance(images, TrainingSet):
         from jde_ray.pipelines.training.ray_train import train_on_ray
 
         train_on_ray(run, images, show=_show)

@@ -16,6 +16,7 @@ from places import ROOT
 
 DATA = (
     "jobs/recipes/train_small.yaml",
+    "jobs/recipes/train_reid_small.yaml",
     "jobs/recipes/serve.yaml",
     "pipelines/serving/api/page.html",
     "pipelines/report/page.html",

@@ -59,29 +59,30 @@ class CspNet(nn.Module):
 
     Args:
         width: Factor of all channels.
+        num_stages: 4, or 3 to leave out the last one, which has 2.5 of the 2.9 M parameters.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, width: int = 1) -> None:
+    def __init__(self, width: int = 1, num_stages: int = len(STAGES)) -> None:
         super().__init__()
-        self.channels = (128 * width, 256 * width, 512 * width)
+        stages = [(channels * width, units, stride) for channels, units, stride in STAGES]
+        stages = stages[:num_stages]
+        self.channels = tuple(2 * channels for channels, _, _ in stages[1:])
         self.stem = convolution(3, STEM * width, 2)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.stages = nn.ModuleList(
-            CspStage(channels * width, units, stride) for channels, units, stride in STAGES
-        )
+        self.stages = nn.ModuleList(CspStage(*stage) for stage in stages)
         for name, values in (("mean", MEAN), ("std", STD)):
             # weight files do not hold these, so they must not be on the meta device
             value = torch.tensor(values, device="cpu").view(3, 1, 1)
             self.register_buffer(name, value, persistent=False)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features at strides 8, 16, 32 of `(B, 3, H, W)` RGB images in [0, 1]."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features at strides 8, 16 (and 32) of `(B, 3, H, W)` RGB images in [0, 1]."""
         x = self.maxpool(self.stem((images - self.mean) / self.std))
         outputs = []
         for stage in self.stages:
             x = stage(x)
             outputs.append(x)
-        return outputs[1], outputs[2], outputs[3]
+        return tuple(outputs[1:])

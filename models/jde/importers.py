@@ -25,7 +25,6 @@ from jde_ray.models.jde.checkpoint import (
     read_pickle,
 )
 from jde_ray.models.jde.nanodet import read_nanodet
-from jde_ray.models.jde.network import JDE
 from jde_ray.models.jde.refusals import CheckpointError
 
 HEAD_LAYERS = (  # per stride 32, 16, 8: trunk, hidden box layer, box, embedding; detection layer
@@ -241,7 +240,7 @@ def whole_darknet_state(
     return state, ImportReport(len(state))
 
 
-def load_backbone(model: JDE, path: Path) -> ImportReport:
+def load_backbone(model: Any, path: Path) -> ImportReport:
     """Load the weights of a backbone trained elsewhere.
 
     Args:
@@ -272,7 +271,9 @@ def load_backbone(model: JDE, path: Path) -> ImportReport:
     if isinstance(backbone, CspNet):
         detector = read_nanodet(path)
         left = ("neck and heads of NanoDet-g",)
-        return _fill(backbone, path, detector.backbone.state_dict(), left)
+        own = backbone.state_dict()  # may lack the last stage
+        state = {key: v for key, v in detector.backbone.state_dict().items() if key in own}
+        return _fill(backbone, path, state, left)
     raise CheckpointError(
         f"weights: {path}: no importer for backbone {model.config.backbone!r}, "
         "expected csp, darknet53, resnet50, resnet101"

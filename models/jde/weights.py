@@ -160,7 +160,11 @@ def load_reported(
 
 
 def _load_safetensors(path: Path, size: tuple[int, int] | None) -> tuple[JDE, ImportReport]:
-    text = metadata(path).get("config")
+    facts = metadata(path)
+    text = facts.get("config")
+    if facts.get("network") == "reid":
+        use = "name it with --reid, or as the embedder of separate networks"
+        raise CheckpointError(f"weights: {path} holds a re-identification network; {use}")
     if text is None:
         raise CheckpointError(f"weights: {path} has no network configuration in its metadata")
     config = JDEConfig.from_json(text)

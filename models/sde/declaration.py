@@ -19,6 +19,12 @@ embedder:                   # left out: boxes are associated by motion and overl
   mean: [0.485, 0.456, 0.406]
   std: [0.229, 0.224, 0.225]
 ```
+
+An embedder trained by `jde train` is named alone, since its file states its input:
+
+```yaml
+embedder: {weights: reid.safetensors}
+```
 """
 
 from __future__ import annotations
@@ -45,7 +51,7 @@ class NetworkDeclaration:
     """One ONNX file and the form of its input.
 
     Attributes:
-        file: Path of the ONNX file.
+        file: Path of the ONNX file, or of the weights of an embedder of `models.reid`.
         size: Width and height of its input in pixels; None if the file fixes them.
         colour: Order of its input's channels.
         divide_by: Divisor of pixel values from 0 to 255, applied before mean and std.
@@ -165,11 +171,12 @@ def read_declaration(path: str | Path) -> Declaration:
         raise DeclarationError(f"weights: {path}: {error}") from None
 
 
+WEIGHTS = ".safetensors"  # suffix of networks of ours
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def read_embedder(path: str | Path) -> NetworkDeclaration:
-    """A re-identification network alone: an ONNX file, or a YAML file like `embedder` above.
+    """A re-identification network alone: an ONNX or weight file, or YAML like `embedder` above.
 
     The input of an ONNX file is taken to be RGB with the mean and deviation of ImageNet, as usual
     for such networks.
@@ -178,6 +185,8 @@ def read_embedder(path: str | Path) -> NetworkDeclaration:
         DeclarationError: If it is missing or holds a wrong value; ONNX files are not opened.
     """
     path = Path(path)
+    if path.suffix.lower() == WEIGHTS:
+        return NetworkDeclaration(file=path)
     if path.suffix.lower() == ".onnx":
         return NetworkDeclaration(file=path, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     try:
@@ -190,6 +199,8 @@ AnyNetwork = TypeVar("AnyNetwork", bound=NetworkDeclaration)
 
 
 def _network(path: Path, name: str, content: Any, kind: type[AnyNetwork]) -> AnyNetwork:
+    if kind is NetworkDeclaration and isinstance(content, dict) and "weights" in content:
+        content = _own(name, content)
     values = _mapping(f"{name}.", content, kind)
     try:
         values["file"] = path.parent / str(values["file"])
@@ -203,6 +214,17 @@ def _network(path: Path, name: str, content: Any, kind: type[AnyNetwork]) -> Any
         return kind(**values)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name}.{error}") from None
+
+
+def _own(name: str, content: dict[str, Any]) -> dict[str, Any]:
+    """The declaration of an embedder's weight file, which states its own input."""
+    others = [key for key in content if key != "weights"]
+    if others:
+        raise ValueError(f"{name}.{others[0]}: got it beside weights, which state their own input")
+    if not str(content["weights"]).lower().endswith(WEIGHTS):
+        got = f"got {content['weights']}"
+        raise ValueError(f"{name}.weights: {got}, expected a {WEIGHTS} file (file: x.onnx)")
+    return {"file": content["weights"]}
 
 
 def _mapping(prefix: str, content: Any, kind: type[Any]) -> dict[str, Any]:

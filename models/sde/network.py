@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +122,29 @@ class PersonDetector:
         return boxes + np.array([left, 0, left, 0], np.float32), scores
 
 
+class CropNetwork(Protocol):
+    """A network of crops, as `OnnxNetwork` is one.
+
+    Attributes:
+        size: Width and height of its input.
+        batch: Number of crops it takes at once: 1, or None for any.
+        path: Its file.
+    """
+
+    size: tuple[int, int]
+    batch: int | None
+    path: Path
+
+    def resized(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A picture `(h, w, 3)` stretched to the input's size."""
+
+    def __call__(self, pictures: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
+        """Outputs of some pictures of the input's size."""
+
+
+CropNetworkOpener = Callable[[NetworkDeclaration, int, Device], CropNetwork]
+
+
 class AppearanceEmbedder:
     """Computes an L2-normalised appearance vector for each box of a picture, from its crop.
 
@@ -127,6 +152,7 @@ class AppearanceEmbedder:
         declaration: File and input of the re-identification network.
         threads: Number of CPU threads.
         device: Device that it runs on.
+        open_network: Opens the file; those of `models.reid` are opened by their own class.
 
     Attributes:
         width: D, the length of a vector.
@@ -136,9 +162,14 @@ class AppearanceEmbedder:
     """
 
     def __init__(
-        self, declaration: NetworkDeclaration, threads: int = 1, device: Device = "cpu"
+        self,
+        declaration: NetworkDeclaration,
+        threads: int = 1,
+        device: Device = "cpu",
+        *,
+        open_network: CropNetworkOpener = OnnxNetwork,
     ) -> None:
-        self._network = OnnxNetwork(declaration, threads, device)
+        self._network = open_network(declaration, threads, device)
         self._at_once = self._network.batch or _CROPS_AT_ONCE[device]
         shapes = [output.shape for output in _probe(self._network)]
         if len(shapes) != 1 or shapes[0][0] != 1 or len(shapes[0]) < 2:
@@ -187,16 +218,26 @@ class SeparateNetworks:
         declaration: Files and inputs of both networks.
         threads: Number of CPU threads.
         device: Device that they run on.
+        open_embedder: Opens the embedder.
 
     Raises:
         DeclarationError: If a file is not as declared.
     """
 
-    def __init__(self, declaration: Declaration, threads: int = 1, device: Device = "cpu") -> None:
+    def __init__(
+        self,
+        declaration: Declaration,
+        threads: int = 1,
+        device: Device = "cpu",
+        *,
+        open_embedder: Callable[
+            [NetworkDeclaration, int, Device], AppearanceEmbedder
+        ] = AppearanceEmbedder,
+    ) -> None:
         self.detector = PersonDetector(declaration.detector, threads, device)
         self.embedder: AppearanceEmbedder | None = None
         if declaration.embedder is not None:
-            self.embedder = AppearanceEmbedder(declaration.embedder, threads, device)
+            self.embedder = open_embedder(declaration.embedder, threads, device)
 
     def detect(
         self,
@@ -221,7 +262,7 @@ class SeparateNetworks:
         return FrameFound(tlbr, scores, vectors, num_capped)
 
 
-def _probe(network: OnnxNetwork) -> list[NDArray[np.generic]]:
+def _probe(network: OnnxNetwork | CropNetwork) -> list[NDArray[np.generic]]:
     """Outputs of the network for a grey picture, since files need not state their output shapes."""
     width, height = network.size
     grey = np.full((height, width, 3), 128, np.uint8)

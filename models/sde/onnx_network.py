@@ -6,6 +6,7 @@ multiplication and one addition per channel.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,14 +32,28 @@ def open_session(path: Path, threads: int, device: Literal["cpu", "cuda"] = "cpu
         DeclarationError: If onnxruntime is not installed, the file is missing or not an ONNX file,
             or the device is not available.
     """
+    if not path.is_file() and find_spec("onnxruntime") is not None:
+        raise DeclarationError(f"weights: {path} is missing")
+    return start_session(str(path), path, threads, device)
+
+
+def start_session(
+    graph: str | bytes, path: Path, threads: int, device: Literal["cpu", "cuda"] = "cpu"
+) -> Any:
+    """An onnxruntime session of a file's path or of a graph in memory, as `open_session`.
+
+    Args:
+        graph: Path or content of an ONNX file.
+        path: File to name in errors.
+        threads: Number of CPU threads.
+        device: `cuda` needs onnxruntime's build for it.
+    """
     try:
         import onnxruntime
     except ImportError:
         raise DeclarationError(
             "weights: ONNX files need onnxruntime: pip install -e '.[onnx]'"
         ) from None
-    if not path.is_file():
-        raise DeclarationError(f"weights: {path} is missing")
     if device == "cuda" and CUDA not in onnxruntime.get_available_providers():
         raise DeclarationError("device: got cuda, but this onnxruntime has none; use cpu")
     options = onnxruntime.SessionOptions()
@@ -47,7 +62,7 @@ def open_session(path: Path, threads: int, device: Literal["cpu", "cuda"] = "cpu
     options.log_severity_level = 3  # failures are raised; onnxruntime's own output adds nothing
     providers = [CUDA] * (device == "cuda") + ["CPUExecutionProvider"]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return onnxruntime.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # noqa: BLE001  its exceptions have no common class
         reason = str(error).splitlines()[0]
         raise DeclarationError(f"weights: {path} is not a usable ONNX file ({reason})") from None

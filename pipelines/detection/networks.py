@@ -145,7 +145,7 @@ class Int8Model:
 
 
 class SeparateModel:
-    """A detector and an embedder from ONNX files (`models.sde`), run per frame in float32.
+    """A detector and an embedder from files (`models.sde`), run per frame in float32.
 
     Args:
         config: Path of the declaration, and thresholds.
@@ -157,11 +157,15 @@ class SeparateModel:
 
         from jde_ray.models.sde.declaration import read_declaration
         from jde_ray.models.sde.network import SeparateNetworks
+        from jde_ray.pipelines.detection.embedders import onnx_device, open_embedder_for
 
         cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops
         self._config = config
         self._networks = SeparateNetworks(
-            read_declaration(config.weights), resources.torch_threads, _onnx_device(resources)
+            read_declaration(config.weights),
+            resources.torch_threads,
+            onnx_device(resources),
+            open_embedder=lambda declared, *_: open_embedder_for(declared, resources),
         )
 
     def detect(
@@ -208,12 +212,10 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     import cv2
 
     from jde_ray.models.sde.declaration import read_embedder
-    from jde_ray.models.sde.network import AppearanceEmbedder
+    from jde_ray.pipelines.detection.embedders import open_embedder_for
 
     cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops
-    embedder = AppearanceEmbedder(
-        read_embedder(config.reid), resources.torch_threads, _onnx_device(resources)
-    )
+    embedder = open_embedder_for(read_embedder(config.reid), resources)
     only_needed = config.reid_mode == "needed"
     return WithSecondLook(
         model(config, resources),
@@ -221,17 +223,6 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
         only_needed=only_needed,
         least_score=config.reid_score if only_needed else 0.0,
     )
-
-
-def _onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
-    """Device of ONNX files: a GPU if it is wanted and onnxruntime can use one."""
-    import onnxruntime
-
-    from jde_ray.models.sde.onnx_network import CUDA
-
-    has_cuda = CUDA in onnxruntime.get_available_providers()
-    wants_cuda = resources.device == "cuda" or (resources.device == "auto" and has_cuda)
-    return "cuda" if wants_cuda else "cpu"
 
 
 def has_cuda() -> bool:

@@ -48,9 +48,10 @@ def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
     if is_separate(weights):
         from jde_ray.models.sde.declaration import read_declaration
         from jde_ray.models.sde.network import SeparateNetworks
+        from jde_ray.pipelines.detection.embedders import open_embedder
 
         declaration = read_declaration(weights)
-        SeparateNetworks(declaration)
+        SeparateNetworks(declaration, open_embedder=open_embedder)
         frames, digest = size or declaration.frames, declaration.sha256()
         return NetworkFacts(
             frames, digest, has_one_size=False, can_compile=False, rect=size is None
@@ -82,10 +83,10 @@ def load_reid(path: str, threads: int = 1) -> AppearanceEmbedder:
         ValueError: If it cannot be used.
     """
     from jde_ray.models.sde.declaration import read_embedder
-    from jde_ray.models.sde.network import AppearanceEmbedder
+    from jde_ray.pipelines.detection.embedders import open_embedder
 
     with _named_after_its_flag():
-        return AppearanceEmbedder(read_embedder(path), threads)
+        return open_embedder(read_embedder(path), threads)
 
 
 def reid_fingerprint(path: str) -> str:

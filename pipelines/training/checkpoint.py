@@ -13,11 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from jde_ray.models.jde.losses.anchor_based import AnchorLoss
-from jde_ray.models.jde.losses.anchor_free import JointLoss
-from jde_ray.models.jde.network import JDE
-from jde_ray.models.jde.weights import save
 from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.training.networks import Loss, Network, save_network
 from jde_ray.pipelines.training.settings import TrainingConfig
 
 CHECKPOINT, PLACE = "latest.pt", "latest.json"
@@ -34,13 +31,13 @@ class MovingAverage:
         steps: Time constant in steps; 0 copies the network.
     """
 
-    def __init__(self, model: JDE, steps: float) -> None:
+    def __init__(self, model: Network, steps: float) -> None:
         self.model = copy.deepcopy(model).eval()
         self.steps = steps
         self.updates = 0
 
     @torch.no_grad()
-    def update(self, model: JDE) -> None:
+    def update(self, model: Network) -> None:
         """Move towards `model`, faster during the first steps."""
         self.updates += 1
         decay = 0.0
@@ -51,9 +48,7 @@ class MovingAverage:
         torch._foreach_copy_([*self.model.buffers()], [*model.buffers()])
 
 
-def build_optimiser(
-    model: JDE, loss: JointLoss | AnchorLoss, config: TrainingConfig
-) -> torch.optim.Optimizer:
+def build_optimiser(model: Network, loss: Loss, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW or SGD over network and loss; a group's `rate` multiplies the schedule's rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in [*model.named_parameters(), *loss.named_parameters()]:
@@ -85,8 +80,8 @@ class TrainingState:
         validated: Step and seconds of training at the last validation.
     """
 
-    model: JDE
-    loss: JointLoss | AnchorLoss
+    model: Network
+    loss: Loss
     optimiser: torch.optim.Optimizer
     average: MovingAverage
     step: int = 0
@@ -118,7 +113,7 @@ class TrainingState:
         """Write the moving average as a weight file."""
         with tempfile.TemporaryDirectory(prefix="jde-train-") as folder:
             path = Path(folder) / key
-            save(self.average.model, path, notes)
+            save_network(self.average.model, path, notes)
             store.put(key, path)
 
     def restore(self, store: ObjectStore) -> bool:

@@ -8,11 +8,14 @@ from typing import Any
 import torch
 
 from jde_ray.models.jde.network import JDE
+from jde_ray.models.reid.config import TASKS, own_weights
 from jde_ray.pipelines.config import Device
 from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.training.data.crop_batches import CropStream
 from jde_ray.pipelines.training.data.image_set import TrainingImages
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 from jde_ray.pipelines.training.initialization import describe
+from jde_ray.pipelines.training.networks import build_network
 from jde_ray.pipelines.training.recipe import Recipe
 
 
@@ -74,7 +77,7 @@ def describe_plan(
         precision = quick_precision(device)
     memory = estimate_memory(recipe, images, num_trainers, precision)
     lines = [
-        describe(recipe.config, JDE(recipe.config)),
+        describe(build_network(recipe)),
         f"images      {len(found)} from {len(recipe.sources)} sources, "
         f"{len(stream.scenes)} of them whole scenes",
         f"boxes       {people} people ({known} with an identity), {ignored} ignored",
@@ -98,6 +101,42 @@ def describe_plan(
     ]
     if recipe.detector_teacher or recipe.appearance_teacher:
         lines.append("teachers    not asked yet: their boxes in unlabelled frames will be added")
+    return lines
+
+
+def describe_crops(
+    recipe: Recipe, images: TrainingImages, stream: CropStream, device: Device = "cpu"
+) -> list[str]:
+    """Lines that describe crops, identities, steps and memory of a re-identification network."""
+    training, table, config = recipe.training, stream.table, recipe.crops
+    assert recipe.reid is not None  # noqa: S101 - it has a stream of crops
+    precision = training.precision if training.precision != "auto" else quick_precision(device)
+    losses = config.losses or own_weights(recipe.reid)
+    factors = ", ".join(f"{n} {getattr(losses, n):g}" for n in TASKS if getattr(losses, n))
+    num_unknown = len(stream.unknown)
+    by_source = sum(len(people) for people in stream.groups)
+    lines = [
+        describe(build_network(recipe)),
+        f"crops       {len(table)} of {len(images.images)} images from {len(recipe.sources)} "
+        f"sources, {num_unknown} of them of unknown people",
+        f"identities  {by_source} in {len(stream.groups)} sources",
+    ]
+    if images.problems.found:
+        lines.append(f"left out    {images.problems.summary()}")
+    per_epoch = stream.steps_per_epoch
+    total = f"as many as fit into {training.minutes:g} minutes"
+    if training.epochs is not None:
+        total = f"{training.epochs * per_epoch} in {training.epochs} epochs"
+    lines += [
+        f"steps       {total}; an epoch has {per_epoch}, a step {stream.num_people} people x "
+        f"{config.sightings} crops and {stream.num_unknown} unknown ones",
+        f"rate        up to {training.learning_rate:g}, {training.optimiser}, {training.schedule}, "
+        f"{precision}",
+        f"losses      {factors}",
+        f"memory      {_mib(table.pixels.nbytes)} crops",
+    ]
+    if recipe.appearance_teacher:
+        lines.append("teachers    not asked yet; unknown people will be counted then")
     return lines
 
 

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from jde_ray.models.jde.checkpoint import check_keys, read_pickle
-from jde_ray.models.jde.config import JDEConfig
 from jde_ray.models.jde.importers import load_backbone
-from jde_ray.models.jde.network import JDE
-from jde_ray.models.jde.weights import PICKLES, load
+from jde_ray.models.jde.weights import PICKLES, load, metadata
 from jde_ray.models.jde.widening import is_half, widen
+from jde_ray.models.reid.network import ReidNet
+from jde_ray.models.reid.weights import NETWORK
+from jde_ray.models.reid.weights import load as load_reid
+from jde_ray.pipelines.training.networks import Network
 
 
-def initialise(model: JDE, path: Path) -> int:
+def initialise(model: Network, path: Path) -> int:
     """Load trained weights into a network; return the number of tensors taken.
 
     A backbone is read from NanoDet-g's TensorFlow.js file (CSP), a FastestDet-layout state dict
     (ShuffleNet), a Darknet file (Darknet-53) or a torchvision state dict (ResNet); a complete
     network from a `.safetensors` of the same configuration, or of one that is half as wide
-    (`models.jde.widening`), or, for Darknet-53, from a published checkpoint.
+    (`models.jde.widening`), or, for Darknet-53, from a published checkpoint. A re-identification
+    network also takes the backbone of a joint network's file.
 
     Raises:
         ValueError: If the file is missing or does not fit.
     """
     if not path.is_file():
         raise ValueError(f"initial weights: {path} is missing")
+    if isinstance(model, ReidNet):
+        return _initialise_reid(model, path)
     is_checkpoint = path.suffix in PICKLES and model.config.backbone == "darknet53"
     if path.suffix == ".safetensors" or is_checkpoint:
         trained = load(path, model.config.size if is_checkpoint else None)
@@ -42,7 +49,26 @@ def initialise(model: JDE, path: Path) -> int:
     return initialise_backbone(model, path)
 
 
-def initialise_backbone(model: JDE, path: Path) -> int:
+def _initialise_reid(model: ReidNet, path: Path) -> int:
+    if path.suffix != ".safetensors":
+        if model.config.backbone == "shufflenet":
+            return initialise_backbone(model, path)
+        return load_backbone(model, path).taken
+    if metadata(path).get("network") == NETWORK:
+        state = load_reid(path).state_dict()
+        target: nn.Module = model
+    else:
+        whole = load(path).backbone.state_dict()
+        target = model.backbone
+        state = {key: whole[key] for key in target.state_dict() if key in whole}
+    try:
+        target.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"initial weights: {path}: {' '.join(str(error).split())}") from None
+    return len(state)
+
+
+def initialise_backbone(model: Network, path: Path) -> int:
     """Load a FastestDet state dict into a ShuffleNet backbone; return the number of tensors taken.
 
     That detector was trained on BGR; the input channels of the first convolution are swapped for
@@ -62,7 +88,8 @@ def initialise_backbone(model: JDE, path: Path) -> int:
     return len(mine)
 
 
-def describe(config: JDEConfig, model: JDE) -> str:
+def describe(model: Network) -> str:
     """One line with a network's name, number of parameters and input size."""
     millions = sum(p.numel() for p in model.parameters()) / 1e6
+    config = model.config
     return f"{config.name}: {millions:.2f} M parameters, {config.size[0]}x{config.size[1]}"

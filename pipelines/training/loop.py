@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from jde_ray.models.jde.losses.anchor_based import AnchorLoss
-from jde_ray.models.jde.losses.anchor_free import JointLoss, build_loss
-from jde_ray.models.jde.network import JDE
 from jde_ray.pipelines.detection.networks import quick_precision
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import (
@@ -22,15 +20,18 @@ from jde_ray.pipelines.training.checkpoint import (
 )
 from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Table
 from jde_ray.pipelines.training.data.batches import Batch
+from jde_ray.pipelines.training.data.crop_batches import CropBatch
+from jde_ray.pipelines.training.networks import Network
 from jde_ray.pipelines.training.plot import plot_curves
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
-from jde_ray.pipelines.training.trainee import Trainee
+from jde_ray.pipelines.training.trainee import build_loss, build_trainee
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row of the curves is written after either
 
-Batches = Callable[[int], Iterator[tuple[int, Batch]]]  # first step -> steps and their batches
+AnyBatch = Batch | CropBatch
+Batches = Callable[[int], Iterator[tuple[int, AnyBatch]]]  # first step -> steps and their batches
 Scores = Mapping[str, Mapping[str, float]]  # by sequence, `OVERALL` last
 
 
@@ -39,14 +40,14 @@ class NonFiniteLossError(FloatingPointError):
 
 
 def fit(
-    model: JDE,
+    model: Network,
     run: TrainingRun,
     batches: Batches,
     *,
     ranks: ProcessGroup | None = None,
-    validate: Callable[[JDE], Scores] | None = None,
+    validate: Callable[[Any], Scores] | None = None,
     show: Callable[[str], None] = lambda line: None,
-) -> JDE:
+) -> Network:
     """Train until the budget is spent; the moving average is the result.
 
     A checkpoint in `run.out` is continued; `TrainingRun.begin` removes an unwanted one. `run.out`
@@ -84,10 +85,10 @@ class _Loop:
 
     def __init__(
         self,
-        model: JDE,
+        model: Network,
         run: TrainingRun,
         ranks: ProcessGroup,
-        validate: Callable[[JDE], Scores] | None,
+        validate: Callable[[Any], Scores] | None,
         show: Callable[[str], None],
     ) -> None:
         recipe, config = run.recipe, run.recipe.training
@@ -100,17 +101,7 @@ class _Loop:
         for module in model.modules():
             if config.freeze_norms and isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
-        loss = build_loss(
-            model.config,
-            run.num_identities,
-            recipe.embedding_loss,
-            recipe.weighting,
-            recipe.margin,
-        )
-        classifier = run.classifier()
-        if classifier is not None:
-            loss.identity.classifier.load_state_dict(classifier)
-        loss = loss.to(ranks.device)
+        loss = build_loss(model, run).to(ranks.device)
         optimiser = build_optimiser(model, loss, config)
         self.state = TrainingState(model, loss, optimiser, MovingAverage(model, config.ema_steps))
         self.tasks = loss.weighting.tasks
@@ -120,7 +111,8 @@ class _Loop:
             self.precision = quick_precision("cuda" if ranks.device.type == "cuda" else "cpu")
         alone = ranks.count == 1  # gradients are averaged by hooks, which a graph would leave out
         recorded = alone and ranks.device.type == "cuda"
-        self.trainee = ranks.wrap(Trainee(model, loss, self.precision, recorded=recorded))
+        trainee = build_trainee(model, loss, recipe, self.precision, recorded=recorded)
+        self.trainee = ranks.wrap(trainee)
         self.recent: list[dict[str, Tensor]] = []
         self.resume_at(0, 0.0)
 
@@ -167,7 +159,7 @@ class _Loop:
                 group["lr"] = lr * group["rate"]
             self.learn(step, batch)
             state.step = step + 1
-            self.images += len(batch.images) * self.ranks.count
+            self.images += len(batch) * self.ranks.count
             is_late = time.monotonic() - self.logged > LOG_SECONDS
             if state.step == first or state.step % LOG_STEPS == 0 or is_late:
                 self.log(lr)
@@ -177,11 +169,10 @@ class _Loop:
         if self.recent:  # the remaining steps, so that a short training has curves too
             self.log(lr)
 
-    def learn(self, step: int, batch: Batch) -> None:
+    def learn(self, step: int, batch: AnyBatch) -> None:
         """Do one training step."""
         device, state = self.ranks.device, self.state
-        labels = batch.labels.to(device)
-        total, parts = self.trainee(batch.images.to(device, non_blocking=True), labels)
+        total, parts = self.trainee(*batch.inputs(device))
         on_gpu = device.type == "cuda"  # there the gradient tells, and the host waits only once
         if not on_gpu and any(self.ranks.any(not bool(torch.isfinite(total)))):
             self.refuse(step, batch, float(total.detach()), "loss")
@@ -197,7 +188,7 @@ class _Loop:
         state.average.update(state.model)
         self.recent.append({"total": total.detach(), **{k: v.detach() for k, v in parts.items()}})
 
-    def refuse(self, step: int, batch: Batch, value: float, what: str) -> None:
+    def refuse(self, step: int, batch: AnyBatch, value: float, what: str) -> None:
         """Stop, naming the files of the processes whose value is not finite.
 
         Raises:

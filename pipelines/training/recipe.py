@@ -9,7 +9,10 @@ from typing import Any, TypeVar, get_type_hints
 
 from jde_ray.models.jde.config import CONFIGURATIONS, JDEConfig
 from jde_ray.models.losses.config import EMBEDDING_LOSSES, WEIGHTINGS, check_margin
+from jde_ray.models.reid.config import CONFIGURATIONS as REID_CONFIGURATIONS
+from jde_ray.models.reid.config import LossWeights, ReidConfig
 from jde_ray.models.settings_file import read_yaml
+from jde_ray.pipelines.training.crop_settings import CropConfig, CropViews
 from jde_ray.pipelines.training.settings import (
     SAMPLINGS,
     Augmentation,
@@ -21,6 +24,7 @@ from jde_ray.pipelines.training.settings import (
 )
 
 Value = TypeVar("Value")
+JOINT_ONLY = ("embedding_loss", "weighting", "margin", "sampling", "initial_classifier")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,8 @@ class Recipe:
     """A training configuration; paths are relative to the data root.
 
     Attributes:
-        network: Name of a configuration (`models.jde.config.CONFIGURATIONS`).
+        network: Name of a configuration of a joint network (`models.jde.config.CONFIGURATIONS`) or
+            a re-identification network (`models.reid.config.CONFIGURATIONS`).
         sources: Sources of images.
         training: Budget and learning rates.
         augmentation: Ranges of the random changes.
@@ -48,6 +53,8 @@ class Recipe:
         collage_share: Share of the images that are collages of crops.
         aspects: Aspect ratios (width / height) of the batches; none for that of the network.
         licence: Licence of the weights, written into their file.
+        crops: How a re-identification network learns; the losses and the augmentation above are
+            those of joint networks.
 
     Raises:
         ValueError: If a value is wrong.
@@ -70,16 +77,19 @@ class Recipe:
     collage_share: float = 0.0
     aspects: tuple[float, ...] = ()
     licence: str = "unstated"
+    crops: CropConfig = field(default_factory=CropConfig)
 
     def __post_init__(self) -> None:
-        _choose("network", self.network, tuple(CONFIGURATIONS))
+        _choose("network", self.network, (*CONFIGURATIONS, *REID_CONFIGURATIONS))
         _choose("embedding_loss", self.embedding_loss, EMBEDDING_LOSSES)
         _choose("weighting", self.weighting, WEIGHTINGS)
         check_margin(self.embedding_loss, self.margin)
         _choose("sampling", self.sampling, SAMPLINGS)
         if not self.sources:
             raise ValueError("sources: got none, expected a list of kind and path")
-        if self.appearance_teacher and self.config.score == "softmax":
+        if self.reid is not None:
+            self._check_reid(self.reid)
+        elif self.appearance_teacher and self.config.score == "softmax":
             text = "only networks without anchors learn from a teacher"
             raise ValueError(f"appearance_teacher: got {self.appearance_teacher}; {text}")
         from_published = self.initial and self.network.startswith("darknet53")
@@ -95,6 +105,20 @@ class Recipe:
         if both:
             text = "it is among the sources; expected sequences that are not learned from"
             raise ValueError(f"validation sequences: got {min(both)}, {text}")
+
+    def _check_reid(self, config: ReidConfig) -> None:
+        """Refuse settings that re-identification networks do not have."""
+        if self.validation is not None:
+            text = f"{config.name} is scored by `jde bench embedders`; expected none"
+            raise ValueError(f"validation: got sequences, but {text}")
+        for item in fields(self):
+            if item.name in JOINT_ONLY and getattr(self, item.name) != item.default:
+                got = f"got {getattr(self, item.name)!r} with {config.name}"
+                raise ValueError(f"{item.name}: {got}, expected `crops: {{losses: ...}}` or none")
+        losses = self.crops.losses
+        if losses is not None and losses.teacher and not self.appearance_teacher:
+            text = f"got teacher {losses.teacher} without an appearance_teacher"
+            raise ValueError(f"crops losses: {text}, expected one")
 
     def without(self, names: Sequence[str]) -> Recipe:
         """The recipe without some of its sources, as for leave-one-sequence-out validation.
@@ -121,8 +145,15 @@ class Recipe:
 
     @property
     def config(self) -> JDEConfig:
-        """Configuration of the network to train."""
+        """Configuration of the joint network to train."""
         return CONFIGURATIONS[self.network]
+
+    @property
+    def reid(self) -> ReidConfig | None:
+        """Configuration of the re-identification network to train; None for a joint one."""
+        own = REID_CONFIGURATIONS.get(self.network)
+        size = self.crops.size
+        return own if own is None or size is None else replace(own, size=size)
 
     @property
     def crop_groups(self) -> set[int]:
@@ -193,9 +224,24 @@ def parse_recipe(settings: Any) -> Recipe:
     values["training"] = _build(TrainingConfig, "training", values.get("training", {}))
     if "augmentation" in values:
         values["augmentation"] = _build(Augmentation, "augmentation", values["augmentation"])
+    if "crops" in values:
+        values["crops"] = _build(CropConfig, "crops", _nested_crops(values["crops"]))
     if values.get("validation") is not None:
         values["validation"] = _build(ValidationConfig, "validation", values["validation"])
     return _build(Recipe, "training configuration", values)
+
+
+def _nested_crops(crops: Any) -> Any:
+    """The settings of crops with their losses and views built."""
+    if not isinstance(crops, Mapping):
+        return crops
+    kinds: dict[str, type[Any]] = {"losses": LossWeights, "views": CropViews}
+    built = {
+        name: _build(kind, f"crops {name}", crops[name])
+        for name, kind in kinds.items()
+        if crops.get(name) is not None
+    }
+    return {**crops, **built}
 
 
 def read_recipe(path: Path) -> Recipe:

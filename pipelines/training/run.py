@@ -8,14 +8,13 @@ from pathlib import Path
 import torch
 
 from jde_ray.models.jde.importers import published_classifier
-from jde_ray.models.jde.network import JDE
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import forget
 from jde_ray.pipelines.training.initialization import initialise
+from jde_ray.pipelines.training.networks import build_network
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.schedule import Schedule
 from jde_ray.pipelines.training.settings import TrainerConfig
-from jde_ray.pipelines.training.validation import Validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,10 @@ class TrainingRun:
     def notes(self) -> dict[str, str]:
         """Metadata of the weight files."""
         sources = ", ".join(source.path or source.kind for source in self.recipe.sources)
-        return {"licence": self.recipe.licence, "sources": sources}
+        notes = {"licence": self.recipe.licence, "sources": sources}
+        if self.recipe.reid is not None:
+            notes["identities"] = str(self.num_identities)
+        return notes
 
     def check(self) -> None:
         """Refuse settings that would fail only after the start.
@@ -57,9 +59,11 @@ class TrainingRun:
         """
         open_store(self.out)
         if self.recipe.initial:
-            initialise(JDE(self.recipe.config), self.root / self.recipe.initial)
+            initialise(build_network(self.recipe), self.root / self.recipe.initial)
         self.classifier()
         if self.recipe.validation is not None:
+            from jde_ray.pipelines.training.validation import Validation  # imports Ray and PyAV
+
             Validation(self.recipe.validation, self.root)
 
     def begin(self) -> None:

@@ -1,99 +1,84 @@
-"""Network and loss as the training loop calls them; on a GPU the network runs as a recorded graph."""
+"""Network and loss as one module, since distributed training wraps a single module."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from jde_ray.models.jde.head import ScaleMaps
-from jde_ray.models.jde.losses.anchor_based import AnchorLoss
-from jde_ray.models.jde.losses.anchor_free import JointLoss
-from jde_ray.models.jde.losses.task_aligned import Labels
-from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.losses import anchor_free
+from jde_ray.models.reid.config import own_weights
+from jde_ray.models.reid.losses import ReidLoss
+from jde_ray.models.reid.network import PartVectors, ReidNet
+from jde_ray.pipelines.training.crop_settings import CropConfig
+from jde_ray.pipelines.training.data.crop_views import make_views
+from jde_ray.pipelines.training.joint_trainee import JointTrainee
+from jde_ray.pipelines.training.networks import Loss, Network
+from jde_ray.pipelines.training.recipe import Recipe
+from jde_ray.pipelines.training.run import TrainingRun
 
-Outputs = tuple[Tensor, ...]
-Record = Callable[[nn.Module, Tensor], Callable[[Tensor], Outputs]]
 
+class CropTrainee(nn.Module):
+    """A re-identification network and its loss; it makes the views of its crops itself."""
 
-class Pass(nn.Module):
-    """The network from bytes to flat outputs, which is what a graph can record.
-
-    Args:
-        model: Network to train.
-        precision: `bf16` for autocast, else `fp32`.
-    """
-
-    def __init__(self, model: JDE, precision: str) -> None:
+    def __init__(self, model: ReidNet, loss: ReidLoss, crops: CropConfig, precision: str) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.loss, self.crops = model, loss, crops
         self.in_bf16 = precision == "bf16"
 
-    def forward(self, images: Tensor) -> Outputs:
-        """Three features and three maps (nine tensors) of `(B, H, W, 3)` uint8 images."""
-        pixels = images.permute(0, 3, 1, 2).float() / 255
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        # the cache of converted weights must not outlive a recording
-        with torch.autocast(
-            images.device.type, torch.bfloat16, enabled=self.in_bf16, cache_enabled=False
-        ):
-            features = self.model.features(pixels)
-            maps = self.model.predict(features)
-        return (*features, *(tensor for scale in maps for tensor in scale))
+    def forward(
+        self, pixels: Tensor, chances: Tensor, identity: Tensor, teacher: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss and its parts for the fields of a `CropBatch`."""
+        crops = self.crops
+        with torch.no_grad():
+            views = make_views(
+                pixels,
+                chances,
+                crops.views,
+                crops.context,
+                self.model.config.size,
+                crops.sightings,
+            ).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.in_bf16):
+            found = self.model.part_vectors(views)
+        exact = PartVectors(found.raw.float(), found.vectors.float())
+        total, parts = self.loss(exact, identity, teacher)
+        return total, parts
 
 
-def record(module: nn.Module, images: Tensor) -> Callable[[Tensor], Outputs]:
-    """Forward and backward pass of one shape as CUDA graphs, started by one call each.
+def build_loss(model: Network, run: TrainingRun) -> Loss:
+    """The loss of a run's recipe.
 
-    The network's launches take the host longer than the GPU: 200 forwards and 400 backwards of a
-    few microseconds.
+    Raises:
+        ValueError: If there are too few identities.
     """
-    graphed: Callable[[Tensor], Outputs] = torch.cuda.make_graphed_callables(
-        module, (images,), allow_unused_input=True
+    recipe = run.recipe
+    if isinstance(model, ReidNet):
+        factors = recipe.crops.losses or own_weights(model.config)
+        return ReidLoss(model.config, run.num_identities, factors)
+    loss = anchor_free.build_loss(
+        model.config, run.num_identities, recipe.embedding_loss, recipe.weighting, recipe.margin
     )
-    return graphed
+    classifier = run.classifier()
+    if classifier is not None:
+        loss.identity.classifier.load_state_dict(classifier)
+    return loss
 
 
-class Trainee(nn.Module):
-    """Network and loss as one module, since distributed training wraps a single module.
+def build_trainee(
+    model: Network, loss: Loss, recipe: Recipe, precision: str, *, recorded: bool = False
+) -> nn.Module:
+    """Network and loss as the module whose forward pass takes a batch's `inputs`.
 
     Args:
         model: Network to train.
         loss: Its loss.
+        recipe: Settings of the crops.
         precision: `bf16` for autocast, else `fp32`.
-        recorded: Replay recordings of the network, one for each shape of a batch.
-        record: Makes a recording; another one in tests.
+        recorded: Replay a joint network from recorded graphs, which needs a GPU.
     """
-
-    def __init__(
-        self,
-        model: JDE,
-        loss: JointLoss | AnchorLoss,
-        precision: str,
-        *,
-        recorded: bool = False,
-        record: Record = record,
-    ) -> None:
-        super().__init__()
-        self.model, self.loss, self.precision = model, loss, precision
-        self.record = record if recorded else None
-        self.recordings: dict[tuple[int, ...], Callable[[Tensor], Outputs]] = {}
-
-    def forward(self, images: Tensor, labels: Labels) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss and its parts for `(B, H, W, 3)` uint8 images."""
-        outputs = self._run(images)
-        count = len(outputs) // 4
-        features, flat = outputs[:count], outputs[count:]
-        maps = [ScaleMaps(*flat[3 * scale : 3 * scale + 3]) for scale in range(count)]
-        total, parts = self.loss(maps, labels, features)
-        return total, parts
-
-    def _run(self, images: Tensor) -> Outputs:
-        if self.record is None or not self.training:
-            outputs: Outputs = Pass(self.model, self.precision)(images)
-            return outputs
-        shape = tuple(images.shape)
-        if shape not in self.recordings:
-            self.recordings[shape] = self.record(Pass(self.model, self.precision), images)
-        return self.recordings[shape](images)
+    if isinstance(model, ReidNet):
+        assert isinstance(loss, ReidLoss)  # noqa: S101 - from `build_loss`
+        return CropTrainee(model, loss, recipe.crops, precision)
+    assert not isinstance(loss, ReidLoss)  # noqa: S101 - likewise
+    return JointTrainee(model, loss, precision, recorded=recorded)

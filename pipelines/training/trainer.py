@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import cv2
 import torch
 
-from jde_ray.models.jde.network import JDE
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.training.data.batches import Batch, TrainingSet, collate
+from jde_ray.pipelines.training.data.crop_batches import CropStream
 from jde_ray.pipelines.training.initialization import describe, initialise
 from jde_ray.pipelines.training.loop import Batches, fit
+from jde_ray.pipelines.training.networks import build_network
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
-from jde_ray.pipelines.training.validation import Validation
 
 OUTLIVES_SECONDS = 20.0  # time that a worker survives SIGTERM
 
@@ -36,13 +37,17 @@ def train_share(
     torch.set_num_threads(run.trainers.threads)
     recipe = run.recipe
     torch.manual_seed(recipe.training.seed)
-    model = JDE(recipe.config)
+    model = build_network(recipe)
     if recipe.initial:
         initialise(model, run.root / recipe.initial)
     if ranks.rank == 0:
-        show(describe(recipe.config, model))
-    validation = recipe.validation and Validation(recipe.validation, run.root, show)
-    fit(model, run, batches, ranks=ranks, validate=validation or None, show=show)
+        show(describe(model))
+    validation = None
+    if recipe.validation is not None:
+        from jde_ray.pipelines.training.validation import Validation  # imports Ray and PyAV
+
+        validation = Validation(recipe.validation, run.root, show)
+    fit(model, run, batches, ranks=ranks, validate=validation, show=show)
 
 
 def _leave_signals_to_the_trainer(_worker: int) -> None:
@@ -64,44 +69,53 @@ def _leave_signals_to_the_trainer(_worker: int) -> None:
 
 def train_here(
     run: TrainingRun,
-    images: TrainingSet,
+    images: TrainingSet | CropStream,
     *,
     device: str,
     show: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Train in this process, with batches from `TrainerConfig.workers` further processes.
 
+    Crops lie on the device, which makes their views itself; so their batches need no process.
+
     Raises the errors of `train_share`.
     """
+    ranks = ProcessGroup(device)
+    run.begin()
+    if isinstance(images, CropStream):
+        train_share(run, images.to(ranks.device).from_step, ranks, show)
+        return
+    train_share(run, partial(_load, images, run, pinned=device == "cuda"), ranks, show)
+
+
+def _load(
+    images: TrainingSet, run: TrainingRun, first_step: int, *, pinned: bool
+) -> Iterator[tuple[int, Batch]]:
+    """Batches from a step on, made by processes of their own."""
     workers = run.trainers.workers
     # The number that forked workers set: if it differed, a worker would wait forever for OpenCV's
     # threads, which the fork does not copy.
     cv2.setNumThreads(1)
-
-    def batches(first_step: int) -> Iterator[tuple[int, Batch]]:
-        loader = torch.utils.data.DataLoader(
-            images.from_step(first_step),
-            batch_size=None,
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            pin_memory=device == "cuda",
-            collate_fn=collate,
-            worker_init_fn=_leave_signals_to_the_trainer,
-        )
-        try:
-            yield from enumerate(iter(loader), first_step)
-        except ValueError as error:  # a worker's error contains its whole traceback
-            reason = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
-            raise ValueError(reason) from None
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
-                raise
-            reason = " ".join(str(error).split())
-            raise RunError(
-                f"training: a process that augments died ({reason}); run the same "
-                f"command to continue from {run.out}",
-                ExitCode.INTERNAL,
-            ) from None
-
-    run.begin()
-    train_share(run, batches, ProcessGroup(device), show)
+    loader = torch.utils.data.DataLoader(
+        images.from_step(first_step),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=pinned,
+        collate_fn=collate,
+        worker_init_fn=_leave_signals_to_the_trainer,
+    )
+    try:
+        yield from enumerate(iter(loader), first_step)
+    except ValueError as error:  # a worker's error contains its whole traceback
+        reason = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+        raise ValueError(reason) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        reason = " ".join(str(error).split())
+        raise RunError(
+            f"training: a process that augments died ({reason}); run the same "
+            f"command to continue from {run.out}",
+            ExitCode.INTERNAL,
+        ) from None

@@ -11,11 +11,12 @@ import numpy as np
 from jde_ray.jobs.console.options import Settings
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.sde.declaration import NetworkDeclaration, read_declaration
-from jde_ray.models.sde.network import AppearanceEmbedder, PersonDetector
+from jde_ray.models.sde.network import PersonDetector
 from jde_ray.models.structures import Detections, FloatArray
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.detection.embedders import open_embedder
 from jde_ray.pipelines.detection.networks import is_separate
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths, read_truth
 from jde_ray.pipelines.formats.mot import GroundTruth
@@ -142,7 +143,7 @@ def build_embedder(settings: Settings) -> Embedder | None:
     declared = read_declaration(settings.track.detection.weights).embedder
     if declared is None:
         return None
-    network = AppearanceEmbedder(declared, settings.resources.torch_threads)
+    network = open_embedder(declared, settings.resources.torch_threads)
 
     def embed(chunk: FrameChunk, tlbr: FloatArray) -> FloatArray:
         letterbox = _letterbox(chunk)

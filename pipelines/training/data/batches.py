@@ -38,6 +38,13 @@ class Batch:
     labels: Labels
     origins: tuple[str, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def inputs(self, device: torch.device) -> tuple[torch.Tensor, Labels]:
+        """Arguments of the trainee, on its device."""
+        return self.images.to(device, non_blocking=True), self.labels.to(device)
+
     def pin_memory(self) -> Batch:
         """The batch in pinned memory, from which a GPU copies while the host goes on."""
         return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())

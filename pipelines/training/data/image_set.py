@@ -83,8 +83,9 @@ def read_images(
             add_teacher_labels(recipe, source, group, root, cache)
             for source, group in zip(recipe.sources, groups, strict=True)
         ]
-    fixed = [source.kind in ("boxes", "crops") for source in recipe.sources]
-    projected = project_appearance(groups, fixed, recipe.config.embedding_dim)
+    if recipe.reid is None:  # a re-identification network learns distances, of any width
+        fixed = [source.kind in ("boxes", "crops") for source in recipe.sources]
+        groups = project_appearance(groups, fixed, recipe.config.embedding_dim)
     declared = [source.identities for source in recipe.sources]
-    numbered, count = with_unique_identities(projected, declared)
+    numbered, count = with_unique_identities(groups, declared)
     return TrainingImages(numbered, count, problems)

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from jde_ray.models.sde.declaration import DeclarationError, read_declaration
+from jde_ray.models.sde.declaration import DeclarationError, read_declaration, read_embedder
 
 DETECTOR = "detector: {file: a, layout: yolov8"
 WHOLE = """
@@ -87,3 +87,16 @@ def test_a_missing_file_is_named(tmp_path):
         read_declaration(declare(tmp_path, WHOLE)).sha256()
     with pytest.raises(DeclarationError, match=r"none.yaml cannot be read \(No such file"):
         read_declaration(tmp_path / "none.yaml")
+
+
+def test_an_embedder_s_weight_file_is_named_alone(tmp_path):
+    text = "detector: {file: a, layout: yolov8}\nembedder: {weights: reid.safetensors}"
+    found = read_declaration(declare(tmp_path, text))
+    assert found.embedder == read_embedder(tmp_path / "reid.safetensors")
+    for wrong, message in (
+        ("weights: a.safetensors, size: 8x8", "embedder.size: got it beside weights"),
+        ("weights: a.onnx", "embedder.weights: got a.onnx, expected a .safetensors"),
+    ):
+        text = f"detector: {{file: a, layout: yolov8}}\nembedder: {{{wrong}}}"
+        with pytest.raises(DeclarationError, match=message):
+            read_declaration(declare(tmp_path, text))

@@ -182,3 +182,12 @@ def test_a_value_of_another_type_is_named(section, values, message):
     with pytest.raises(ValueError, match=message) as caught:
         parse_recipe(settings | {section: values})
     assert "\n" not in str(caught.value)
+
+
+def test_the_recipe_of_the_embedder_for_the_second_look():
+    recipe = read_recipe(RECIPES / "train_reid_small.yaml")
+    assert recipe.reid.name == "reid-small-ide"
+    assert recipe.crops.losses.teacher > 0
+    left = [source.name for source in recipe.without(["MOT16-11", "TUD-Stadtmitte"]).sources]
+    assert "cuhk03_labeled" in left
+    assert "MOT16-11" not in left

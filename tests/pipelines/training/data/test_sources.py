@@ -386,6 +386,8 @@ def test_a_box_around_a_group_is_ignored(tmp_path):
     folder = tmp_path / "park"
     (folder / "images").mkdir(parents=True)
     cv2.imwrite(str(folder / "images" / "a.jpg"), np.zeros((60, 80, 3), np.uint8))
-    (folder / "park.csv").write_text("image,x1,y1,x2,y2,id\na.jpg,1,2,30,50,-2\na.jpg,40,2,60,50,3\n")
+    (folder / "park.csv").write_text(
+        "image,x1,y1,x2,y2,id\na.jpg,1,2,30,50,-2\na.jpg,40,2,60,50,3\n"
+    )
     (image,) = read_source(tmp_path, Source(kind="boxes", path="park"), 0, 800)
     assert image.ignore.tolist() == [True, False]

@@ -1,0 +1,1 @@
+"""Re-identification networks: an appearance vector from the crop of one person."""

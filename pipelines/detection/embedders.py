@@ -1,0 +1,63 @@
+"""Opens the network that describes crops of people: an ONNX file, or weights of ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from jde_ray.models.sde.declaration import WEIGHTS, NetworkDeclaration
+from jde_ray.models.sde.network import AppearanceEmbedder
+
+if TYPE_CHECKING:
+    from jde_ray.pipelines.config import ResourceConfig
+
+
+def open_embedder(
+    declaration: NetworkDeclaration, threads: int = 1, device: Literal["cpu", "cuda"] = "cpu"
+) -> AppearanceEmbedder:
+    """The embedder of a file, on a device.
+
+    Raises:
+        DeclarationError: If the file cannot be used as declared.
+    """
+    if not is_own(declaration):
+        return AppearanceEmbedder(declaration, threads, device)
+    from jde_ray.models.reid.crop_network import ReidCropNetwork
+
+    return AppearanceEmbedder(declaration, threads, device, open_network=ReidCropNetwork)
+
+
+def open_embedder_for(
+    declaration: NetworkDeclaration, resources: ResourceConfig
+) -> AppearanceEmbedder:
+    """The embedder of a file, with the threads and on the device of a run.
+
+    Raises:
+        DeclarationError: If the file cannot be used as declared.
+    """
+    device = torch_device(resources) if is_own(declaration) else onnx_device(resources)
+    return open_embedder(declaration, resources.torch_threads, device)
+
+
+def is_own(declaration: NetworkDeclaration) -> bool:
+    """Whether the file holds weights of `models.reid`, and not an ONNX graph."""
+    return declaration.file.suffix.lower() == WEIGHTS
+
+
+def onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
+    """Device of ONNX files: a GPU if it is wanted and onnxruntime can use one."""
+    import onnxruntime
+
+    from jde_ray.models.sde.onnx_network import CUDA
+
+    has_cuda = CUDA in onnxruntime.get_available_providers()
+    wants_cuda = resources.device == "cuda" or (resources.device == "auto" and has_cuda)
+    return "cuda" if wants_cuda else "cpu"
+
+
+def torch_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
+    """Device of weights of ours: a GPU if it is wanted and torch can use one."""
+    import torch
+
+    if resources.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return resources.device

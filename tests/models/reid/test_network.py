@@ -1,0 +1,64 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from jde_ray.models.reid.config import CONFIGURATIONS, SMALL_IDE, SMALL_PCB, ReidConfig
+from jde_ray.models.reid.network import ReidNet, appearance, stripes
+
+RESNETS = [name for name, config in CONFIGURATIONS.items() if config.backbone == "resnet50"]
+
+
+@pytest.mark.parametrize("config", CONFIGURATIONS.values(), ids=lambda c: c.name)
+def test_every_network_gives_unit_vectors_of_its_width_and_its_file_says_what_it_is(config):
+    assert ReidConfig.from_json(config.to_json()) == config
+    with torch.device("meta"):
+        network = ReidNet(config).eval()
+        network.backbone.to("meta")
+        width, height = config.size
+        vectors = network.to("meta")(torch.zeros(2, 3, height, width, device="meta"))
+    assert vectors.shape == (2, config.embedding_dim)
+
+
+def test_vectors_have_length_one_and_each_part_counts_as_much():
+    parts = torch.tensor([[[3.0, 4.0], [0.0, 100.0]]])
+    vector = appearance(parts)
+    assert vector.norm() == pytest.approx(1)
+    assert vector[0, :2].norm() == pytest.approx(vector[0, 2:].norm().item())
+
+
+def test_the_last_stage_of_pcb_keeps_the_size_of_the_map_before_it():
+    with torch.device("meta"):
+        network = ReidNet(CONFIGURATIONS["reid-pcb"]).eval()
+    last = network.to("meta").backbone(torch.zeros(1, 3, 384, 128, device="meta"))[-1]
+    assert last.shape == (1, 2048, 24, 8)
+
+
+def test_swapped_stripes_of_the_map_swap_blocks_of_the_embedding():
+    torch.manual_seed(0)
+    network = ReidNet(SMALL_PCB).eval()
+    last = torch.rand(2, 256, 12, 6)
+    swapped = last.clone()
+    swapped[:, :, 0:2], swapped[:, :, 8:10] = last[:, :, 8:10], last[:, :, 0:2]
+    before = network.head(torch.zeros(0), last).vectors
+    after = network.head(torch.zeros(0), swapped).vectors
+    order = [4, 1, 2, 3, 0, 5]
+    torch.testing.assert_close(after, before[:, order])
+    assert not torch.allclose(after, before)
+    assert appearance(after).shape == (2, 6 * SMALL_PCB.width)
+
+
+def test_a_stripe_is_the_mean_of_its_rows():
+    features = torch.arange(12.0).reshape(1, 1, 6, 2)
+    assert stripes(features, 3)[0, :, 0].tolist() == [1.5, 5.5, 9.5]
+
+
+def test_a_crop_size_that_does_not_fit_is_refused_in_one_line():
+    with pytest.raises(ValueError, match="size: got 100x192, reid-small-ide expects multiples"):
+        replace(SMALL_IDE, size=(100, 192))
+    with pytest.raises(ValueError, match="16 in width and 96 in height"):
+        replace(SMALL_PCB, size=(96, 128))
+    with pytest.raises(ValueError, match="backbone: got 'vgg', expected csp16"):
+        replace(SMALL_IDE, backbone="vgg")
+    with pytest.raises(ValueError, match="network configuration"):
+        ReidConfig.from_json("{}")
