@@ -171,3 +171,40 @@ def test_gradients_of_negatives_and_of_shape_hold_their_weight_fixed():
         slope.append((complete_iou(moved, b) + own * now - weight * now - free) / 1e-6)
         slope[-1] = slope[-1] + weight * shape / 1e-6
     torch.testing.assert_close(a.grad[0], torch.cat(slope), rtol=1e-3, atol=1e-5)
+
+
+def test_people_of_a_batch_are_assigned_as_in_an_image_of_their_own():
+    generator = torch.Generator().manual_seed(4)
+    centres, count = grid(320, 192), 40
+    middle = centres[None] + 6 * torch.randn(3, len(centres), 2, generator=generator)
+    half = 4 + 30 * torch.rand(3, len(centres), 2, generator=generator)
+    tlbr = torch.cat((middle - half, middle + half), 2)
+    scores = torch.rand(3, len(centres), generator=generator)
+    corner = torch.rand(count, 2, generator=generator) * torch.tensor([280.0, 150.0])
+    size = 8 + 60 * torch.rand(count, 2, generator=generator)
+    image = torch.randint(3, (count,), generator=generator)
+    together = Labels(
+        image=image,
+        tlbr=torch.cat((corner, corner + size), 1),
+        identity=image,
+        ignore=torch.rand(count, generator=generator) < 0.2,
+        appearance=torch.zeros(count, 2),
+        learns_detection=torch.tensor([True, False, True]),
+    )
+    batch = assign(tlbr, scores, centres, together)
+    for one in range(3):
+        mine = torch.nonzero(image == one).squeeze(1)
+        alone = Labels(
+            image=torch.zeros(len(mine), dtype=torch.int64),
+            tlbr=together.tlbr[mine],
+            identity=together.identity[mine],
+            ignore=together.ignore[mine],
+            appearance=together.appearance[mine],
+            learns_detection=together.learns_detection[one : one + 1],
+        )
+        single = assign(tlbr[one : one + 1], scores[one : one + 1], centres, alone)
+        rows = torch.where(single.label[0] < 0, -1, mine[single.label[0]])
+        assert torch.equal(rows, batch.label[one])
+        assert torch.equal(single.quality[0], batch.quality[one])
+        assert torch.equal(single.counted[0], batch.counted[one])
+    assert (batch.label >= 0).any(1).all()
