@@ -37,4 +37,3 @@ html_theme_options = {
     "show_toc_level": 2,
     "search_as_you_type": False,
 }
-

@@ -48,7 +48,6 @@ def broken(site: Path) -> list[str]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.exists():
                 wrong.append(f"{name}: {address}: no such file")
-            elif parts.fragment and target in pages:
-                if unquote(parts.fragment) not in pages[target].anchors:
-                    wrong.append(f"{name}: {address}: no such heading")
+            elif target in pages and unquote(parts.fragment) not in {"", *pages[target].anchors}:
+                wrong.append(f"{name}: {address}: no such heading")
     return wrong

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import yaml
@@ -25,13 +25,25 @@ _CODE = re.compile(r"(^ *```.*?^ *```$|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|/)([^)#\s]+)(#[^)\s]*)?(?=\))")
 
 
-def sections() -> dict[str, list[str]]:
-    """Pages by the headings of the menu, as paths in the repository; only those that exist."""
-    found: dict[str, list[str]] = {}
+def menu() -> dict[str, dict[str, str]]:
+    """Entries by the headings of the menu; only those that exist.
+
+    Returns:
+        For each heading the titles of its entries, empty for the page's own, by their paths in the
+        repository. An entry that ends with `/` is a folder, with one page that lists the others.
+    """
+    found: dict[str, dict[str, str]] = {}
     for section in yaml.safe_load(_NAVIGATION.read_text(encoding="utf-8")):
-        ((title, patterns),) = section.items()
-        found[title] = [page for pattern in patterns for page in _matching(pattern)]
-    return {title: pages for title, pages in found.items() if pages}
+        ((heading, listed),) = section.items()
+        titles: dict[str, str] = {}
+        for entry in listed:
+            titles |= entry if isinstance(entry, dict) else {entry: ""}
+        found[heading] = {
+            page: title
+            for page, title in titles.items()
+            if page.startswith(GENERATED) or (ROOT / page).exists()
+        }
+    return {heading: titles for heading, titles in found.items() if titles}
 
 
 def place_of(page: str) -> str:
@@ -39,11 +51,15 @@ def place_of(page: str) -> str:
 
     >>> place_of("docs/decisions/0001-small-network.md"), place_of("README.md")
     ('decisions/0001-small-network.md', 'project/README.md')
+    >>> place_of("docs/decisions/")
+    'decisions/index.md'
     """
     if page.startswith(GENERATED):
         return page.removeprefix(GENERATED)
     inside = page.removeprefix("docs/") if page.startswith("docs/") else f"project/{page}"
-    return inside.removesuffix(".ipynb") + (".md" if page.endswith(".ipynb") else "")
+    if inside.endswith("/"):
+        return f"{inside}index.md"
+    return inside.removesuffix(".ipynb") + ".md" if page.endswith(".ipynb") else inside
 
 
 def gather(folder: Path, generated: Mapping[str, str]) -> None:
@@ -57,48 +73,62 @@ def gather(folder: Path, generated: Mapping[str, str]) -> None:
         ValueError: If a link leads nowhere; names the page and the link.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    menu = sections()
-    pages = [INDEX, *(page for listed in menu.values() for page in listed)]
-    documents = {*_documents(), *pages}
-    for page in sorted(documents):
-        if page.startswith(GENERATED):
+    sections = menu()
+    entries = [entry for listed in sections.values() for entry in listed]
+    # all below `docs/`: Sphinx warns of a page that the menu lacks
+    pages = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")} | {*entries}
+    pages -= {f"{entry}README.md" for entry in entries if entry.endswith("/")}
+    for page in sorted(pages):
+        if page.endswith("/"):
+            text = _listing(page, [one for one in sorted(pages) if _lies_in(one, page)])
+        elif page.startswith(GENERATED):
             text = generated[page.removeprefix(GENERATED)]
         elif page.endswith(".ipynb"):
             text = to_markdown(ROOT / page, folder / "notebook")
         else:
             text = (ROOT / page).read_text(encoding="utf-8")
-        text = _with_links(text, page, documents, folder)
+        text = _with_links(text, page, pages, folder)
         if page == INDEX:
-            text += "".join(_menu(title, listed) for title, listed in menu.items())
+            text += "".join(_menu(heading, titles) for heading, titles in sections.items())
         _write(folder / place_of(page), text)
 
 
-def _matching(pattern: str) -> list[str]:
-    if pattern.startswith(GENERATED):
-        return [pattern]
-    found = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern))
-    return sorted(found, key=lambda page: not page.endswith("README.md"))  # a README comes first
+def _lies_in(page: str, folder: str) -> bool:
+    return page.startswith(folder) and page != folder and not page.endswith("/README.md")
 
 
-def _documents() -> Iterable[str]:
-    """All documents below `docs/`: Sphinx warns of one that the menu lacks."""
-    return (path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))
+def _listing(folder: str, pages: Sequence[str]) -> str:
+    """Page of a folder: its README, or a list of its pages by their headings."""
+    readme = ROOT / folder / "README.md"
+    if readme.exists():
+        text = readme.read_text(encoding="utf-8")
+    else:
+        headings = ((ROOT / page).read_text(encoding="utf-8").partition("\n")[0] for page in pages)
+        lines = [
+            f"* [{heading.lstrip('# ')}]({Path(page).name})"
+            for heading, page in zip(headings, pages, strict=True)
+        ]
+        text = "\n".join([f"# {Path(folder).name.capitalize()}", "", *lines, ""])
+    return text + _menu("", dict.fromkeys(pages, ""))
 
 
-def _menu(title: str, pages: Iterable[str]) -> str:
-    lines = "\n".join(place_of(page).removesuffix(".md") for page in pages)
-    return f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n{lines}\n```\n"
+def _menu(heading: str, titles: Mapping[str, str]) -> str:
+    places = {"/" + place_of(page).removesuffix(".md"): title for page, title in titles.items()}
+    lines = "\n".join(f"{title} <{p}>" if title else p for p, title in places.items())
+    caption = f":caption: {heading}\n" if heading else ""
+    return f"\n```{{toctree}}\n:hidden:\n{caption}\n{lines}\n```\n"
 
 
-def _with_links(text: str, page: str, documents: set[str], folder: Path) -> str:
+def _with_links(text: str, page: str, pages: set[str], folder: Path) -> str:
     """The text with each link leading to the place of its target on the site."""
     here = PurePosixPath(place_of(page)).parent
+    base = PurePosixPath(page if page.endswith("/") else PurePosixPath(page).parent)
 
     def moved(match: re.Match[str]) -> str:
-        target = os.path.normpath(Path(page).parent / match[1])
-        if page.startswith(GENERATED) and target not in documents:  # they speak of the documents too
-            target = os.path.normpath(Path("docs") / match[1])
-        place = _target(target, documents, folder)
+        target = os.path.normpath(base / match[1])
+        if page.startswith(GENERATED) and target not in pages:  # they speak of the documents too
+            target = os.path.normpath(f"docs/{match[1]}")
+        place = _target(target, pages, folder)
         if place is None:
             raise ValueError(f"{page}: dead link {match[0]}, expected a file of the repository")
         return os.path.relpath(place, here) + (match[2] or "")
@@ -107,19 +137,21 @@ def _with_links(text: str, page: str, documents: set[str], folder: Path) -> str:
     return "".join(p if _CODE.fullmatch(p) else _LINK.sub(moved, p) for p in parts)
 
 
-def _target(target: str, documents: set[str], folder: Path) -> str | None:
+def _target(target: str, pages: set[str], folder: Path) -> str | None:
     """Place of a link's target, which is copied if it is no page; None if there is none."""
-    readme = f"{target}/README.md"
-    if target in documents or readme in documents:
-        return place_of(target if target in documents else readme)
+    of_folder = target.removesuffix("README.md").removesuffix("/") + "/"
+    for page in (of_folder, target):
+        if page in pages:
+            return place_of(page)
     source = ROOT / target
     if target.startswith("..") or not source.exists():
         return None
     if source.is_dir():
-        files = sorted(path.relative_to(ROOT).as_posix() for path in source.glob("*") if path.is_file())
-        lines = [f"* [{Path(file).name}](/{_target(file, documents, folder)})" for file in files]
-        text = "\n".join(["---", "orphan: true", "---", f"# Files in {target}", "", *lines, ""])
-        _write(folder / f"files/{target}.md", text)
+        files = sorted(path for path in source.iterdir() if path.is_file())
+        links = [(one.name, _target(f"{target}/{one.name}", pages, folder)) for one in files]
+        lines = [f"* [{name}](/{place})" for name, place in links]
+        head = ["---", "orphan: true", "---", f"# Files in {target}", ""]
+        _write(folder / f"files/{target}.md", "\n".join([*head, *lines, ""]))
         return f"files/{target}.md"
     place = target.removeprefix("docs/") if target.startswith("docs/") else f"files/{target}"
     (folder / place).parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,8 @@ from jde_ray.pipelines.training.settings import (
     ValidationConfig,
 )
 
-_DEFAULT = re.compile(r"\s*\\?\[(?:default: (.*?)(?:; )?)?([\w<>=.]*[<>]=?[\w<>=.]*)?\]$")
+# what typer and our own flags say at the end of a help text: default, limits
+_REMARK = re.compile(r"\s*\\?\[((?:default: |[\d.]*<?=?x[<>]).*)\]$")
 _FILLED_IN = ("weights_sha256", "reid_sha256", "build_model")  # by the program, not by a file
 _NO_OPTIONS = ("install_completion", "show_completion")  # of typer; `jde` has its own
 
@@ -35,9 +36,9 @@ def commands() -> str:
     """Page of all verbs with their options."""
     parts = [
         "# Commands",
-        "What `jde VERB --help` shows, written from the same source. A flag stands before or after the "
-        "sources; `--config FILE.yaml` sets the same values from a file ([settings](settings.md)), and a "
-        "flag overrides the file. Exit codes are in [architecture.md](architecture.md#exit-codes).",
+        "All that `jde VERB --help` shows. `jde track --config FILE.yaml` sets the same values "
+        "from a file ([settings](settings.md)), and a flag overrides the file. "
+        "[Exit codes](architecture.md#exit-codes) are the same for all verbs.",
     ]
     verbs = ", ".join(f"[{verb}](#jde-{verb})" for verb in cli.VERBS)
     parts.append(f"Verbs: {verbs}.")
@@ -51,11 +52,11 @@ def settings() -> str:
     """Page of all settings that a YAML file can hold."""
     parts = [
         "# Settings",
-        "The fields of the YAML files that `jde track`, `jde serve` and `jde train` read, with their "
-        "defaults. A value that is out of range, or a name that does not exist, is refused in one line.",
+        "The fields of the YAML files that `jde track`, `jde serve` and `jde train` read, with "
+        "their defaults. A value that is out of range, or a name that does not exist, is refused.",
         "## jde track --config",
-        "Sections of the file. Those with a flag can also stand outside of a section, under the name "
-        "of the flag: `conf: 0.4`. `jde refine`, `jde tune` and others read the parts that they need.",
+        "Sections of the file. A setting with a flag can also stand outside of its section, under "
+        "the name of the flag: `conf: 0.4`.",
     ]
     flags = {(flag.config, flag.field): (name, flag.text) for name, flag in FLAGS.items()}
     for section, config in SECTIONS.items():
@@ -64,15 +65,15 @@ def settings() -> str:
         parts += [f"### {section}", _summary(config), _fields(config, flags)]
     parts += [
         "## Trackers",
-        "The section `tracking` of that file. `association: NAME` chooses the tracker, and each has "
-        "settings of its own ([association.md](association.md)).",
+        "The section `tracking` of that file. `association: NAME` chooses the tracker, and each "
+        "has settings of its own ([how they track](association.md)).",
     ]
     for name, config in ASSOCIATIONS.items():
         parts += [f"### tracking, association {name}", _fields(config, flags)]
-    parts += ["## jde serve --config", "`args` of the file ([serving.md](serving.md))."]
+    parts += ["## jde serve --config", "`args` of the file ([serving](serving.md))."]
     for title, config in (("args", ServeConfig), ("limits", Limits)):
         parts += [f"### {title}", _summary(config), _fields(config, {})]
-    parts += ["## jde train --config", "A recipe ([training.md](training.md))."]
+    parts += ["## jde train --config", "A recipe ([training](training.md))."]
     recipe = {
         "recipe": Recipe,
         "sources": Source,
@@ -114,15 +115,24 @@ def _option(declared: str, text: str) -> tuple[str, str, str]:
     """Cells of an option: how it is written, what it means, its default."""
     is_required = text.endswith("[required]")
     text = text.removesuffix("[required]").rstrip()
-    found = _DEFAULT.search(text)
     default = "required" if is_required else ""
-    if found and not is_required:
-        default = found[1] or ""
-    if found:
-        text = text[: found.start()]
-        if found[2]:
-            text += f" ({found[2].replace('x', 'n', 1) if False else found[2]})"
+    if found := _REMARK.search(text.replace("]  [", "; ")):
+        remarks = found[1].split("; ")
+        limits = [one for one in remarks if re.search("<=?x|x[<>]", one)]
+        text = " ".join([text[: found.start()], *(f"({_limit(one)})" for one in limits)])
+        rest = "; ".join(one for one in remarks if one not in limits)
+        default = rest.removeprefix("default: ") or default
     return f"`{declared}`", _plain(text), default
+
+
+def _limit(text: str) -> str:
+    """A limit as typer writes it, in words.
+
+    >>> _limit("x>=1"), _limit("0.2<=x<=600")
+    ('from 1', '0.2 to 600')
+    """
+    low, _, high = text.replace("x>=", "from ").partition("<=x<=")
+    return f"{low} to {high}" if high else low
 
 
 def _fields(config: type[Any], flags: dict[tuple[type[Any], str], tuple[str, str]]) -> str:
@@ -140,7 +150,9 @@ def _fields(config: type[Any], flags: dict[tuple[type[Any], str], tuple[str, str
         text = described.get(field.name, text)
         if not text:
             raise ValueError(f"{config.__name__}.{field.name}: no description in the docstring")
-        meaning = f"{_plain(text)} ({shown})" if (shown := _kind(hints[field.name])) else _plain(text)
+        meaning = (
+            f"{_plain(text)} ({shown})" if (shown := _choices(hints[field.name])) else _plain(text)
+        )
         name = f"`{field.name}`" + (f", `--{flag.replace('_', '-')}`" if flag else "")
         rows.append((name, meaning, _default(field)))
     return _table(("setting", "meaning", "default"), rows)
@@ -169,10 +181,10 @@ def _is_section(hint: Any) -> bool:
     return any(dataclasses.is_dataclass(kind) for kind in kinds)
 
 
-def _kind(hint: Any) -> str:
+def _choices(hint: Any) -> str:
     """The choices of a field, if its type names them."""
     if get_origin(hint) in (Union, types.UnionType):
-        return "".join(_kind(kind) for kind in get_args(hint))
+        return "".join(_choices(kind) for kind in get_args(hint))
     if get_origin(hint) is Literal and len(get_args(hint)) > 1:
         return ", ".join(f"`{choice}`" for choice in get_args(hint))
     return ""
@@ -200,5 +212,7 @@ def _plain(text: str) -> str:
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
-    lines += [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows]
+    lines += [
+        " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows
+    ]
     return "\n".join(f"| {line} |" for line in lines)
