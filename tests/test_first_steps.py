@@ -47,6 +47,7 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
     printed = capsys.readouterr().out
     assert names["summary"].videos_done == 2
     assert not names["summary"].on_ray
+    assert names["exit_code"] == 0
     assert "HOTA" in printed
     assert "pixels_per_s" in printed
     assert [len(figure.axes) for figure in figures] == [3, 2]

@@ -14,6 +14,7 @@ templates_path = [str(Path(__file__).parent / "templates")]
 root_doc = "index"
 nitpicky = True
 highlight_language = "sh"
+smartquotes = False  # `--conf` keeps its dashes
 suppress_warnings = ["misc.highlighting_failure"]  # excerpts, such as JSON with `...`
 myst_heading_anchors = 4  # as code hosts make them
 myst_enable_extensions = ["colon_fence"]

@@ -53,7 +53,8 @@ def settings() -> str:
     parts = [
         "# Settings",
         "The fields of the YAML files that `jde track`, `jde serve` and `jde train` read, with "
-        "their defaults. A value that is out of range, or a name that does not exist, is refused.",
+        "their defaults. A value that is out of range, or a name that does not exist, is refused. "
+        "`null` is None: no value given.",
         "## jde track --config",
         "Sections of the file. A setting with a flag can also stand outside of its section, under "
         "the name of the flag: `conf: 0.4`.",
@@ -195,7 +196,7 @@ def _default(field: dataclasses.Field[Any]) -> str:
     if value is dataclasses.MISSING:
         return "" if field.default_factory is not dataclasses.MISSING else "required"
     if value is None or value == "":
-        return ""
+        return "`null`" if value is None else ""
     if isinstance(value, tuple):
         return "`[" + ", ".join(map(str, value)) + "]`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
