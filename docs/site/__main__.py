@@ -6,6 +6,7 @@ from the network.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def build(folder: Path) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
+    shutil.rmtree(folder / "html", ignore_errors=True)
     settings = ["-c", str(Path(__file__).parent), "-d", str(folder / "doctrees")]
     strict = ["--fail-on-warning", "--quiet", "--fresh-env"]
     if code := sphinx([*strict, *settings, str(folder / "pages"), str(folder / "html")]):

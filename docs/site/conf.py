@@ -17,7 +17,6 @@ highlight_language = "sh"
 smartquotes = False  # `--conf` keeps its dashes
 suppress_warnings = ["misc.highlighting_failure"]  # excerpts, such as JSON with `...`
 myst_heading_anchors = 4  # as code hosts make them
-myst_enable_extensions = ["colon_fence"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "jde-ray"

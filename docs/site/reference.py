@@ -107,7 +107,8 @@ def _command(name: str, command: Any, level: int) -> Iterator[str]:
         heads = ("argument" if panel == "Arguments" else "option", "meaning", "default")
         if len(panels) > 1:
             yield f"**{panel}**"
-        yield _table(heads, rows)
+        shown = 3 if any(row[2] for row in rows) else 2  # some have no default at all
+        yield _table(heads[:shown], [row[:shown] for row in rows])
     for inner, below in getattr(command, "commands", {}).items():
         yield from _command(f"{name} {inner}", below, level + 1)
 
