@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test test-slow test-gpu check bench clean
+.PHONY: help demo test test-slow test-gpu check docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -38,8 +38,12 @@ check: $(VENV)/.installed ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.installed ## the documentation as a site; dead links and wrong commands end it
+	$(BIN)/pytest -q tests/test_documents.py -k "not python"
+	$(BIN)/python -m docs.site build/site
+
 bench: $(VENV)/.installed ## the association compared with a plain loop
 	$(BIN)/jde bench association
 
-clean: ## remove .venv and runs
-	rm -rf $(VENV) runs
+clean: ## remove .venv, runs and the site
+	rm -rf $(VENV) runs build/site
