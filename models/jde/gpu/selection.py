@@ -131,7 +131,9 @@ class Selection:
 
     def _scores(self, logits: Sequence[Tensor]) -> Tensor:
         parts = [
-            logit.softmax(2)[:, :, 1] if self._config.score == "softmax" else logit[:, :, 0].sigmoid()
+            logit.softmax(2)[:, :, 1]
+            if self._config.score == "softmax"
+            else logit[:, :, 0].sigmoid()
             for logit in logits
         ]
         return torch.cat([part.flatten(1) for part in parts], 1)
@@ -167,18 +169,24 @@ class Selection:
         assert total is not None  # noqa: S101  there are three scales
         return F.normalize(total, dim=1, eps=1e-12).unflatten(0, rows.shape)
 
-    def read(self, results: FloatArray) -> list[FrameDetections]:
-        """Detections of the first frames from their rows of the result, copied out of it.
+    def read(self, results: FloatArray, first: int = 0) -> list[FrameDetections]:
+        """Detections of frames from their rows of the result, copied out of it.
+
+        Args:
+            results: `(n, width)` rows.
+            first: Number of the first frame, for errors.
 
         Raises:
             FloatingPointError: If a score or a kept box is not finite, naming the image.
         """
         found = []
-        for image, row in enumerate(results):
+        for image, row in enumerate(results, first):
             kept, number, scores_are_finite, boxes_are_finite = row[:HEADER]
             for name, is_finite in (("scores", scores_are_finite), ("boxes", boxes_are_finite)):
                 if not is_finite:
-                    raise FloatingPointError(f"the network's {name} of image {image} are not finite")
+                    raise FloatingPointError(
+                        f"the network's {name} of image {image} are not finite"
+                    )
             end, last = int(kept), self._kept
             corners, scores, vectors = np.split(row[HEADER:], (4 * last, 5 * last))
             found.append(

@@ -62,7 +62,9 @@ class TritonConvolutions:
         if layer.stride == 2:
             self._down(layer, source, out, tile)
             return
-        self._run(layer, source.storage, out.rows, grid, tile, None if added is None else added.rows)
+        self._run(
+            layer, source.storage, out.rows, grid, tile, None if added is None else added.rows
+        )
 
     def convolve_pixels(self, layer: Layer, pixels: Tensor, out: Maps) -> None:
         """See `padded.Convolutions`."""
