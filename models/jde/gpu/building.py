@@ -78,11 +78,9 @@ def open_runner(
     def select(height: int, width: int) -> Selection:
         return Selection(model.config, (height, width), limits, work, weight.device)
 
-    build: Callable[[int, int, int], Network]
+    build: Callable[[int, int, int], Network] = lambda *_: plain(model)  # noqa: E731
     if kernels:
         build = PaddedWeights(model, work, weight.dtype).build
-    else:
-        build = lambda *_: plain(model)  # noqa: E731
     device: Device = HostDevice()
     if weight.device.type == "cuda":
         device = CudaDevice(weight.device, graphs=graphs)

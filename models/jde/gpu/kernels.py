@@ -11,8 +11,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+_ANY = ["num_cells", "pitch", "lines", "guard"]  # one compiled kernel for all sizes
 
-@triton.jit
+
+@triton.jit(do_not_specialize=_ANY)
 def convolve(  # noqa: ANN201, D417
     cells: tl.tensor,
     weights: tl.tensor,
@@ -156,7 +158,7 @@ def _overlap(  # noqa: ANN202
     return tl.div_rn(overlap, tl.maximum(area - overlap, 1e-9)) > threshold
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_ANY[:3])
 def convolve_down(  # noqa: ANN201, D417
     cells: tl.tensor,
     weights: tl.tensor,
@@ -204,7 +206,7 @@ def convolve_down(  # noqa: ANN201, D417
     tl.store(out + place, total.to(out.dtype.element_ty), mask=exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_ANY[:3])
 def convolve_pixels(  # noqa: ANN201, D417
     pixels: tl.tensor,
     weights: tl.tensor,
