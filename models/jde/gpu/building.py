@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from jde_ray.models.jde.gpu.devices import CudaDevice, Device, HostDevice
-from jde_ray.models.jde.gpu.padded import Convolutions, TorchConvolutions
+from jde_ray.models.jde.gpu.padded import Convolutions, Layer, TorchConvolutions
 from jde_ray.models.jde.gpu.padded_network import PaddedWeights, fits
 from jde_ray.models.jde.gpu.runner import BATCHES, Network, Runner
 from jde_ray.models.jde.gpu.selection import Limits, RawMaps, Selection
 from jde_ray.models.jde.network import JDE
+
+if TYPE_CHECKING:
+    from jde_ray.models.jde.gpu.triton_convolutions import Tile
 
 _TENSOR_COPIES = (9, 0)  # first architecture that the convolution kernels are written for
 
@@ -60,6 +64,7 @@ def open_runner(
     *,
     kernels: bool | None = None,
     graphs: bool = True,
+    choose: Callable[[Layer, int], Tile] | None = None,
 ) -> Runner:
     """A runner of a network that is on its device and prepared for inference.
 
@@ -69,9 +74,10 @@ def open_runner(
         batches: Frames per batch, three numbers at most; None for those of `batches_of`.
         kernels: Whether the network runs through its own kernels; None if it can.
         graphs: Whether work is recorded as CUDA graphs.
+        choose: Tiles of the kernels; None for the usual ones.
     """
     weight = next(model.parameters())
-    work = convolutions(weight.device)
+    work = convolutions(weight.device, choose)
     if kernels is None:
         kernels = uses_kernels(model)
 
@@ -96,10 +102,12 @@ def plain(model: JDE) -> Network:
     return run
 
 
-def convolutions(device: torch.device) -> Convolutions:
-    """The work of a device: kernels on a GPU, torch elsewhere."""
+def convolutions(
+    device: torch.device, choose: Callable[[Layer, int], Tile] | None = None
+) -> Convolutions:
+    """The work of a device: kernels on a GPU, with tiles that `choose` names; torch elsewhere."""
     if device.type != "cuda":
         return TorchConvolutions()
     from jde_ray.models.jde.gpu.triton_convolutions import TritonConvolutions
 
-    return TritonConvolutions()
+    return TritonConvolutions() if choose is None else TritonConvolutions(choose)

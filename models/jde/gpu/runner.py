@@ -22,7 +22,7 @@ from torch import Tensor
 
 from jde_ray.models.jde.decode import FrameDetections
 from jde_ray.models.jde.gpu.devices import Device, Stream
-from jde_ray.models.jde.gpu.selection import RawMaps, Selection
+from jde_ray.models.jde.gpu.selection import NotFiniteError, RawMaps, Selection
 from jde_ray.models.structures import check_frames
 
 logger = logging.getLogger(__name__)
@@ -48,20 +48,23 @@ class _Slot:
 class _Batch:
     """A batch under way."""
 
-    def __init__(self, device: Device, received: Tensor, mark: Any) -> None:
+    def __init__(self, device: Device, received: Tensor, mark: Any, selection: Selection) -> None:
         self._device, self._mark, self._lock = device, mark, Lock()
         self._received: Tensor | None = received
-        self._rows: NDArray[np.float32] | None = None
+        self._selection = selection
+        self._found: list[FrameDetections] | NotFiniteError = []
 
-    def collect(self) -> NDArray[np.float32]:
-        """Wait for the results and copy them out of the buffer, which is free afterwards."""
+    def collect(self) -> list[FrameDetections] | NotFiniteError:
+        """Wait for the results and take them out of the buffer, which is free afterwards."""
         with self._lock:
             if self._received is not None:
                 self._device.finish(self._mark)
-                self._rows = self._received.numpy().copy()
+                try:
+                    self._found = self._selection.read(self._received.numpy())
+                except NotFiniteError as error:
+                    self._found = error
                 self._received = self._mark = None
-            assert self._rows is not None  # noqa: S101  set above, now or earlier
-            return self._rows
+            return self._found
 
 
 class Pending:
@@ -69,11 +72,10 @@ class Pending:
 
     Args:
         batches: Their batches, in the order of the frames.
-        selection: Reads the results.
     """
 
-    def __init__(self, batches: Sequence[_Batch], selection: Selection) -> None:
-        self._batches, self._selection = batches, selection
+    def __init__(self, batches: Sequence[_Batch]) -> None:
+        self._batches = batches
 
     def result(self) -> list[FrameDetections]:
         """Wait for the detections of the frames, in their order.
@@ -83,7 +85,10 @@ class Pending:
         """
         found: list[FrameDetections] = []
         for batch in self._batches:
-            found += self._selection.read(batch.collect(), first=len(found))
+            own = batch.collect()
+            if isinstance(own, NotFiniteError):
+                raise own.after(len(found))
+            found += own
         return found
 
 
@@ -93,7 +98,7 @@ class _Lane:
     def __init__(
         self, device: Device, network: Network, selection: Selection, shape: tuple[int, ...]
     ) -> None:
-        self._device = device
+        self._device, self._selection = device, selection
         self._pixels = device.buffer(shape, torch.uint8)
         self._pixels.zero_()
         results = (shape[0], selection.width)
@@ -126,7 +131,8 @@ class _Lane:
         device.copy(Stream.COMPUTE, slot.result, self._result)
         device.wait(Stream.DOWNLOAD, device.mark(Stream.COMPUTE))
         device.copy(Stream.DOWNLOAD, slot.received[:count], slot.result[:count])
-        slot.batch = _Batch(device, slot.received[:count], device.mark(Stream.DOWNLOAD))
+        mark = device.mark(Stream.DOWNLOAD)
+        slot.batch = _Batch(device, slot.received[:count], mark, self._selection)
         return slot.batch
 
     def close(self) -> None:
@@ -216,7 +222,7 @@ class Runner:
                 lane, room = self._lane(size, sum(map(len, left)), *shape)
                 batch, left = _take(left, room)
                 queued.append(lane.submit(batch))
-        return Pending(queued, size.selection)
+        return Pending(queued)
 
     def _size(self, height: int, width: int) -> _Size:
         key = (height, width)

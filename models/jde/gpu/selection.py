@@ -60,6 +60,23 @@ class Limits:
     max_detections: int = 300
 
 
+class NotFiniteError(FloatingPointError):
+    """Numbers of a frame that are not finite.
+
+    Args:
+        name: What they are.
+        image: The frame's place in its batch.
+    """
+
+    def __init__(self, name: str, image: int) -> None:
+        super().__init__(f"the network's {name} of image {image} are not finite")
+        self.name, self.image = name, image
+
+    def after(self, count: int) -> NotFiniteError:
+        """The same, of a frame that so many others precede."""
+        return NotFiniteError(self.name, self.image + count)
+
+
 class Selection:
     """Selects in batches of one shape.
 
@@ -169,24 +186,21 @@ class Selection:
         assert total is not None  # noqa: S101  there are three scales
         return F.normalize(total, dim=1, eps=1e-12).unflatten(0, rows.shape)
 
-    def read(self, results: FloatArray, first: int = 0) -> list[FrameDetections]:
+    def read(self, results: FloatArray) -> list[FrameDetections]:
         """Detections of frames from their rows of the result, copied out of it.
 
         Args:
             results: `(n, width)` rows.
-            first: Number of the first frame, for errors.
 
         Raises:
-            FloatingPointError: If a score or a kept box is not finite, naming the image.
+            NotFiniteError: If a score or a candidate's box is not finite.
         """
         found = []
-        for image, row in enumerate(results, first):
+        for image, row in enumerate(results):
             kept, number, scores_are_finite, boxes_are_finite = row[:HEADER]
             for name, is_finite in (("scores", scores_are_finite), ("boxes", boxes_are_finite)):
                 if not is_finite:
-                    raise FloatingPointError(
-                        f"the network's {name} of image {image} are not finite"
-                    )
+                    raise NotFiniteError(name, image)
             end, last = int(kept), self._kept
             corners, scores, vectors = np.split(row[HEADER:], (4 * last, 5 * last))
             found.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +70,8 @@ class TritonConvolutions:
     def convolve_pixels(self, layer: Layer, pixels: Tensor, out: Maps) -> None:
         """See `padded.Convolutions`."""
         grid = out.grid
-        kernels.convolve_pixels[(-(-grid.num_rows // _PIXEL_CELLS),)](
+        self._launch(
+            *(kernels.convolve_pixels, -(-grid.num_rows // _PIXEL_CELLS)),
             *(pixels, layer.weights, layer.bias, out.rows, grid.num_rows),
             *(grid.pitch, grid.lines, layer.slope),
             num_outputs=layer.outputs,
@@ -87,10 +89,12 @@ class TritonConvolutions:
     def suppress(self, tlbr: Tensor, counts: Tensor, threshold: float) -> Tensor:
         """See `padded.Convolutions`."""
         kept = torch.zeros(tlbr.shape[:2], dtype=torch.int32, device=tlbr.device)
-        kernels.suppress[(len(tlbr),)](
-            tlbr, counts, kept, tlbr.shape[1], threshold, tile=_SUPPRESSED, num_warps=8
-        )
+        arguments = (tlbr, counts, kept, tlbr.shape[1], threshold)
+        self._launch(kernels.suppress, len(tlbr), *arguments, tile=_SUPPRESSED, num_warps=8)
         return kept > 0
+
+    def _launch(self, kernel: Any, programs: int, *arguments: Any, **options: Any) -> None:
+        kernel[(programs,)](*arguments, **options)
 
     def _run(
         self,
@@ -106,7 +110,8 @@ class TritonConvolutions:
         width = _channels_per_step(channels)
         num_rows = len(out)
         programs = -(-num_rows // tile.cells) * -(-layer.outputs // tile.outputs)
-        kernels.convolve[(programs,)](
+        self._launch(
+            *(kernels.convolve, programs),
             TensorDescriptor.from_tensor(source, [tile.cells, width]),
             TensorDescriptor.from_tensor(layer.weights, [tile.outputs, width]),
             *(layer.bias, out if added is None else added, out),
@@ -124,7 +129,8 @@ class TritonConvolutions:
     def _down(self, layer: Layer, source: Maps, out: Maps, tile: Tile) -> None:
         grid, width = out.grid, _channels_per_step(source.channels)
         programs = -(-grid.num_rows // tile.cells) * -(-layer.outputs // tile.outputs)
-        kernels.convolve_down[(programs,)](
+        self._launch(
+            *(kernels.convolve_down, programs),
             source.rows,
             TensorDescriptor.from_tensor(layer.weights, [tile.outputs, width]),
             *(layer.bias, out.rows, grid.num_rows, layer.outputs),
