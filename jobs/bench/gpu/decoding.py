@@ -65,13 +65,12 @@ def _once(path: str) -> int:
     from jde_ray.models.letterbox import Letterbox
 
     if find_spec("av") is not None:
-        from jde_ray.pipelines.config import ResourceConfig, TrackConfig
         from jde_ray.pipelines.structures import Segment, Video
-        from jde_ray.pipelines.tracking.stages.decode import frame_chunks
         from jde_ray.pipelines.video.chunks import decode_segment
 
-        segment = Segment(Video(path, "clip"))
-        chunks = frame_chunks(decode_segment, segment, TrackConfig(), ResourceConfig())
+        chunks = decode_segment(
+            Segment(Video(path, "clip")), size=_SIZE, resize="fast", chunk_frames=16
+        )
         return sum(len(chunk.frame_index) for chunk in chunks)
     import cv2
 

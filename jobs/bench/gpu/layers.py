@@ -123,7 +123,7 @@ def _compile(calls: list[Any]) -> None:
         with ThreadPoolExecutor(threads) as pool, AsyncCompileMode(pool, ignore_errors=True):
             for call in calls:
                 for tile in tiles_for(call[0]):
-                    Compiling(lambda *_, tile=tile: Tile(*tile)).convolve(*call)  # type: ignore[misc]
+                    Compiling(lambda *_, tile=tile: Tile(*tile)).convolve(*call)
     except Exception as error:  # noqa: BLE001  they are then compiled one by one
         print(f"compiles one by one: {type(error).__name__}: {error}"[:300], flush=True)
 
@@ -164,9 +164,9 @@ def time_recorded(bench: Bench, work: Callable[[], object], repeats: int = 5) ->
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     best = float("inf")
     for _ in range(5):
-        start.record()  # type: ignore[no-untyped-call]
+        start.record()
         graph.replay()
-        end.record()  # type: ignore[no-untyped-call]
+        end.record()
         end.synchronize()
         best = min(best, start.elapsed_time(end) / 1e3 / repeats)
     return best

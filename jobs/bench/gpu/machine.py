@@ -29,7 +29,7 @@ def measure(bench: Bench) -> dict[str, Any]:
             "multiprocessors": properties.multi_processor_count,
             "memory_gib": properties.total_memory / 2**30,
             "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         }
     torch.backends.cuda.matmul.allow_tf32 = False
     side = 8192 if bench.is_gpu else 256

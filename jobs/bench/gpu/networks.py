@@ -65,10 +65,11 @@ ON_A_CPU = (Case("small", "fp32", 2, "eager"), Case("small", "fp32", 2, "graph")
 
 def measure(bench: Bench) -> Iterator[dict[str, Any]]:
     """A row per case; a case that fails becomes a row that says so."""
-    model, made = None, None
+    model: JDE | None = None
+    made: tuple[str, str] | None = None
     for case in CASES if bench.is_gpu else ON_A_CPU:
-        if made != (case.name, case.precision):
-            del model
+        if model is None or made != (case.name, case.precision):
+            model = None  # the next one may need its memory
             model, made = build(bench, case.name, case.precision), (case.name, case.precision)
         try:
             yield measure_case(bench, case, model)

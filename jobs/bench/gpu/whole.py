@@ -209,7 +209,8 @@ def associate(queue: Any, results: Any, config: TrackConfig, out: str) -> None:
     from jde_ray.pipelines.tracking.stages import wire_format
     from jde_ray.pipelines.tracking.stages.session import VideoSession
 
-    store, sessions = open_store(out), {}
+    store = open_store(out)
+    sessions: dict[str, VideoSession] = {}
     results.put({"started": True})
     before, boxes, frames = process_time(), 0, 0
     while (packed := queue.get()) is not None:

@@ -191,8 +191,9 @@ class TorchConvolutions:
 
     def multiply(self, layer: Layer, rows: Tensor) -> Tensor:
         """See `Convolutions`."""
-        weights = layer.weights.float().unflatten(1, (layer.parts, -1)).sum(1)
-        return rows.float() @ weights.T + layer.bias
+        weights = layer.weights.float().reshape(layer.outputs, layer.parts, -1).sum(1)
+        found: Tensor = rows.float() @ weights.T + layer.bias
+        return found
 
     def suppress(self, tlbr: Tensor, counts: Tensor, threshold: float) -> Tensor:
         """See `Convolutions`."""
@@ -204,11 +205,11 @@ class TorchConvolutions:
         return kept.to(tlbr.device)
 
     def _write(self, layer: Layer, images: Tensor, out: Maps, added: Maps | None) -> None:
-        weights = layer.weights.float().unflatten(1, (layer.taps, -1))
+        weights = layer.weights.float().reshape(layer.outputs, layer.taps, -1)
         if layer.kernel == 1:
             weights = weights.sum(1)[:, :, None, None]
         else:
-            weights = weights.unflatten(1, (3, 3)).permute(0, 3, 1, 2)
+            weights = weights.reshape(layer.outputs, 3, 3, -1).permute(0, 3, 1, 2)
         found = F.conv2d(images.float(), weights, layer.bias, layer.stride, layer.kernel // 2)
         if layer.slope != 1:
             found = F.leaky_relu(found, layer.slope)

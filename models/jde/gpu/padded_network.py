@@ -136,7 +136,9 @@ class PaddedNetwork:
             wide = self._wide[scale]  # as wide as the head's hidden map, and free by now
             work.convolve(hidden, self._narrow[scale], wide)
             work.convolve(last, wide, self._box[scale])
-            raw = self._box[scale].cells.permute(0, 3, 1, 2).unflatten(1, (self._num_anchors, -1))
+            grid = self._box[scale].grid
+            cells = self._box[scale].cells.permute(0, 3, 1, 2)
+            raw = cells.reshape(grid.images, self._num_anchors, -1, grid.height, grid.width)
             boxes.append(raw[:, :, :4])
             scores.append(raw[:, :, 4:])
         return RawMaps(tuple(boxes), tuple(scores), self._embed)

@@ -184,7 +184,7 @@ class Selection:
             vectors = torch.where(inside[:, None], vectors, 0.0)
             total = vectors if total is None else total + vectors
         assert total is not None  # noqa: S101  there are three scales
-        return F.normalize(total, dim=1, eps=1e-12).unflatten(0, rows.shape)
+        return F.normalize(total, dim=1, eps=1e-12).reshape(*rows.shape, -1)
 
     def read(self, results: FloatArray) -> list[FrameDetections]:
         """Detections of frames from their rows of the result, copied out of it.
