@@ -61,6 +61,9 @@ def main(name: str, batch: int, effort: str, limit: float) -> None:
         inductor.max_autotune = True
         inductor.max_autotune_gemm_backends = "ATEN,TRITON"
         inductor.max_autotune_conv_backends = "ATEN,TRITON"
+    import torch._dynamo.config as dynamo
+
+    dynamo.automatic_dynamic_shapes = False
     bench = Bench("cuda", limits={"bf16": limit})
     started = perf_counter()
     model = build(bench, name, "bf16", compiled=True)
