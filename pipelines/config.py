@@ -247,7 +247,7 @@ class OutputConfig:
 class ResourceConfig:
     """Resources to use.
 
-    Only `chunk_frames` and `torch_threads` affect results, in the last digits of sums.
+    Only `chunk_frames`, `torch_threads` and `graphs` affect results, in the last digits of sums.
 
     Attributes:
         device: `auto` uses a GPU if the cluster has one.
@@ -258,6 +258,8 @@ class ResourceConfig:
         num_decoders: Parallel decode tasks. None: as many as the CPUs can run beside detectors.
         gpus_per_detector: GPUs per detector; 0.25 puts four on one GPU.
         torch_threads: CPU threads per detector (`--threads`). Fixed, since sums depend on it.
+        graphs: On a GPU, run the network from recorded graphs with two batches in flight
+            (`models.jde.gpu`). It was written and tested without a GPU, so it is off by default.
         segment_frames: Frames per segment of a long video; segments are decoded in parallel.
         row_bytes: Small chunks are sent in one row, up to this many bytes of pixels.
         cut_bytes: Files smaller than this are not split, and are processed several per task.
@@ -276,6 +278,7 @@ class ResourceConfig:
     num_decoders: int | None = None
     gpus_per_detector: float = 1.0
     torch_threads: int = 1
+    graphs: bool = False
     segment_frames: int = 1500
     row_bytes: int = 8 << 20
     cut_bytes: int = 8 << 20

@@ -289,6 +289,13 @@ FLAGS: dict[str, Flag] = {
         panel=_MACHINE,
         text="CPU threads per detector.",
     ),
+    "graphs": Flag(
+        config=ResourceConfig,
+        field="graphs",
+        panel=_MACHINE,
+        text="On a GPU, run the network from recorded CUDA graphs with two batches in flight. "
+        "Written without a GPU at hand and not measured on one yet.",
+    ),
     "in_process_frames": Flag(
         config=ResourceConfig,
         field="in_process_frames",

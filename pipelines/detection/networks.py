@@ -20,6 +20,8 @@ from jde_ray.pipelines.detection.second_look import WithSecondLook
 if TYPE_CHECKING:
     import torch
 
+    from jde_ray.models.jde.gpu.runner import Runner
+    from jde_ray.models.jde.network import JDE
     from jde_ray.models.letterbox import Letterbox
 
 
@@ -78,12 +80,20 @@ class TorchModel:
         self._model = optimise(
             model, "bf16" if precision == "bf16" else "fp32", compiled=config.compile
         )
+        self._runner: Runner | None = None
+        if resources.graphs and wanted == "cuda":
+            self._runner = _open_runner(self._model, config, resources.chunk_frames)
 
     def detect(
         self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
     ) -> Sequence[FoundInFrame]:
-        """Run the network on all frames of a chunk at once, padding included."""
+        """Run the network on all frames of a chunk at once, padding included.
+
+        On a GPU only the n frames are sent; the runner fills its batch up itself.
+        """
         config = self._config
+        if self._runner is not None:
+            return in_source_pixels(self._runner.detect(frames[: len(letterboxes)]), letterboxes)
         found: Sequence[FoundInFrame] = self._model.detect(
             self._upload(frames),
             config.threshold,
@@ -104,6 +114,17 @@ class TorchModel:
             boxes = boxes.to(candidates.boxes.device)
             vectors: FloatArray = embeddings_of_boxes(candidates, boxes).cpu().numpy()
         return vectors
+
+
+def _open_runner(model: JDE, config: DetectionConfig, largest: int) -> Runner | None:
+    """The GPU's runner for a network; None where there is no Triton."""
+    from jde_ray.models.jde.gpu.building import batches_of, can_run, open_runner
+    from jde_ray.models.jde.gpu.selection import Limits
+
+    if not can_run(next(model.parameters()).device):
+        return None
+    limits = Limits(config.threshold, config.nms_threshold, config.max_detections)
+    return open_runner(model, limits, batches_of(model, largest))
 
 
 class Int8Model:

@@ -1,0 +1,1 @@
+"""`jde bench gpu`: what a GPU does with the network, and where the time goes."""

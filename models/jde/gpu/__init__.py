@@ -1,0 +1,1 @@
+"""The network on a GPU at full speed: kernels, static buffers, selection, runner."""
