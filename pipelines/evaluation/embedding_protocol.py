@@ -107,6 +107,7 @@ def find_boxes(
     )
     detector = Detector(config, ResourceConfig(torch_threads=torch.get_num_threads()))
     frames, found = [], []
+    source: tuple[int, int] | None = None
     try:
         (video,) = find_videos([str(pairing.predictions)])[0]
         for frame in decode_frames(Segment(video)):
@@ -129,7 +130,7 @@ def find_boxes(
     )
     scores = np.concatenate([np.zeros(0), *(one.scores for one in found)])
     seen = FramesSeen(None, every)
-    return image_boxes(seen.truth(truth), DetectionRows(rows, scores, None))
+    return image_boxes(seen.truth(truth), DetectionRows(rows, scores, None), source)
 
 
 def _read(
