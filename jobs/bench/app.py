@@ -17,6 +17,7 @@ from jde_ray.jobs.bench.archive import archive, long_video
 from jde_ray.jobs.bench.association import association
 from jde_ray.jobs.bench.counting import count
 from jde_ray.jobs.bench.machine import AsJson, Weights, console, processor
+from jde_ray.jobs.bench.models import models
 from jde_ray.jobs.bench.paper.figure3 import figure3
 from jde_ray.jobs.bench.paper.figure4 import figure4
 from jde_ray.jobs.bench.paper.speed import speed
@@ -38,6 +39,7 @@ for _verb in (
     count,
     figure3,
     figure4,
+    models,
     serve,
     speed,
     startup,

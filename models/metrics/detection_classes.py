@@ -1,8 +1,8 @@
 """Who is detected, and how exactly, by height, by visible share and by overlap with others.
 
-The average precision of a class ranks the detections of its people and the wrong ones: of a class of
-height the wrong detections of that height, of a class of visible share all of them, since a wrong
-detection has none. So it compares networks, not classes.
+The average precision of a class ranks the detections of its people and the wrong ones: of a class
+of height the wrong detections of that height, of a class of visible share all of them, since a
+wrong detection has none. So it compares networks, not classes.
 """
 
 from __future__ import annotations
@@ -173,18 +173,25 @@ def judge_detections(
 
 
 def _both(one: FloatArray | None, other: FloatArray | None) -> FloatArray | None:
-    return None if one is None or other is None else np.concatenate([one, other])
+    if one is None or other is None:
+        return None
+    both: FloatArray = np.concatenate([one, other])
+    return both
 
 
 def _covered(people: FloatArray) -> FloatArray:
     """`(n,)` largest IoU of every box `(n, 4)` with another one."""
     iou = iou_matrix(people, people)
     np.fill_diagonal(iou, 0)
-    return iou.max(axis=1, initial=0)
+    largest: FloatArray = iou.max(axis=1, initial=0)
+    return largest
 
 
 def _heights(tlbr: FloatArray, ratio: float | None) -> FloatArray | None:
-    return None if ratio is None else (tlbr[:, 3] - tlbr[:, 1]) * ratio
+    if ratio is None:
+        return None
+    heights: FloatArray = (tlbr[:, 3] - tlbr[:, 1]) * ratio
+    return heights
 
 
 def _classes(edges: Sequence[float], values: FloatArray) -> IntArray:
