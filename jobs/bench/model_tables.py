@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from jde_ray.models.metrics.tracking import OVERALL, summarize
-from jde_ray.pipelines.evaluation.detections import class_tables
+from jde_ray.models.metrics.tracking import OVERALL, SequenceScores, summarize
+from jde_ray.pipelines.evaluation.detections import ImageBoxes, class_tables
 from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings, embedding_scores, gap_table
 from jde_ray.pipelines.report.tables import Figures, FigureTable
-
-if TYPE_CHECKING:
-    from jde_ray.jobs.bench.models import Result
 
 MEAN = "mean of sequences"
 PEOPLE, PAIRS = "people", "pairs"  # lines with the numbers that the figures are of
@@ -31,6 +28,23 @@ CLASS_TABLES = (
 RATES = (("TPR@5e-2", "FAR .05"), ("TPR@1e-1", "FAR .1"))
 
 Lines = dict[str, dict[str, Figures]]  # by sequence and line
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of an entry, by sequence.
+
+    Attributes:
+        scores: Scores of its tracks.
+        images: People and detections.
+        frames: Timed frames.
+        seconds: Time for these frames, decoding included.
+    """
+
+    scores: dict[str, SequenceScores] = field(default_factory=dict)
+    images: dict[str, ImageBoxes] = field(default_factory=dict)
+    frames: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def build_tables(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,10 +17,9 @@ from jde_ray.jobs.console.run_flags import choose
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
+    from jde_ray.jobs.bench.model_tables import Result
     from jde_ray.jobs.bench.paper.combinations import Combination
     from jde_ray.jobs.console.options import Settings, Values
-    from jde_ray.models.metrics.tracking import SequenceScores
-    from jde_ray.pipelines.evaluation.detections import ImageBoxes
     from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings
     from jde_ray.pipelines.evaluation.pairing import Pairing
 
@@ -72,7 +71,7 @@ def models(
 
     Every frame goes through all networks before the next one, one at a time and without Ray.
     """
-    from jde_ray.jobs.bench.model_tables import build_tables
+    from jde_ray.jobs.bench.model_tables import Result, build_tables
     from jde_ray.jobs.console.score_tables import print_table
 
     try:
@@ -122,23 +121,6 @@ class Entry:
             "threads": self.settings.resources.torch_threads,
             "config": config.to_dict(),
         }
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was measured of an entry, by sequence.
-
-    Attributes:
-        scores: Scores of its tracks.
-        images: People and detections.
-        frames: Timed frames.
-        seconds: Time for these frames, decoding included.
-    """
-
-    scores: dict[str, SequenceScores] = field(default_factory=dict)
-    images: dict[str, ImageBoxes] = field(default_factory=dict)
-    frames: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def build_entries(weights: Sequence[str], files: Sequence[Path], given: Given) -> dict[str, Entry]:
