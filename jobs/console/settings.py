@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jde_ray.jobs.console.options import Settings, Values, build_settings
-from jde_ray.models.jde import hub
+from jde_ray.models.jde import cards, hub
 from jde_ray.pipelines.config import DetectionConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -56,16 +54,5 @@ def refuse_missing(values: Values) -> None:
         except ValueError as error:
             raise RunError(str(error), ExitCode.REFUSED) from error
         return
-    folder = files("jde_ray.models.jde") / "pretrained"
-    entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    suffix = ".safetensors"
-    shipped = sorted(name.removesuffix(suffix) for name in entries if name.endswith(suffix))
-    if weights in shipped or Path(weights).is_file():
-        return
-    nearest = get_close_matches(weights, shipped, 1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
-    names = ", ".join(shipped) or "none"
-    raise RunError(
-        f"weights: {weights} is neither a file nor a shipped model (shipped: {names}){hint}",
-        ExitCode.REFUSED,
-    )
+    if not Path(weights).is_file() and cards.find(weights) is None:
+        raise RunError(cards.unknown(weights), ExitCode.REFUSED)
