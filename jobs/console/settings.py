@@ -11,8 +11,12 @@ from jde_ray.pipelines.config import DetectionConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 
-def check_weights(values: Values) -> Settings:
+def check_weights(values: Values, *, chooses_size: bool = False) -> Settings:
     """Build the configurations, with the hash of the weights and, unless given, their size.
+
+    Args:
+        values: Settings that were given.
+        chooses_size: Whether the verb can choose a size for each video.
 
     Raises:
         RunError: If the weights cannot be used, or not with the settings given.
@@ -26,6 +30,8 @@ def check_weights(values: Values) -> Settings:
     mode, reid = given("reid_mode", "always"), given("reid", "")
     if mode != "always" and not reid:
         raise RunError(f"reid-mode: got {mode}, expected --reid FILE with it", ExitCode.REFUSED)
+    if given("auto_size") and not chooses_size:
+        raise RunError("size: got auto, which is for jde track; expected WxH", ExitCode.REFUSED)
     try:
         chosen = detection_for(
             given("weights", DetectionConfig().weights),
@@ -33,6 +39,7 @@ def check_weights(values: Values) -> Settings:
             rect=given("rect"),
             compile=bool(given("compile")),
             reid=reid,
+            auto_size=bool(given("auto_size")),
         )
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
