@@ -288,6 +288,7 @@ class VideoOutcome:
         length_s: From the video's start to the end of the last frame that was tracked, in seconds.
         partial: Damage that ended the video, in one line, if the tracks before it were kept.
         input_size: Size that was chosen for the network's input, as 960x544; empty for the run's.
+        input_size_why: The reason, for people.
     """
 
     video: Video
@@ -297,6 +298,7 @@ class VideoOutcome:
     length_s: float = 0.0
     partial: str = ""
     input_size: str = ""
+    input_size_why: str = ""
 
 
 class Decoded(NamedTuple):

@@ -1,7 +1,7 @@
 """Chooses the network's input size for a video, by its frames and people (`--size auto`).
 
 A larger input finds far people whom the weights' own size misses, and costs as much more as it has
-more pixels (docs/decisions/0020-the-input-size-of-a-video.md).
+more pixels (docs/decisions/0021-the-input-size-of-a-video.md).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NUM_FRAMES = 8  # that are looked at
 EVERY_S = 0.5  # seconds between two of them
 LEAST_SCORE = 0.5  # of a detection that counts as a person
 SMALL_SHARE = 0.25  # a size is chosen for people of whom so many are not larger
-WANTED_HEIGHT = 60.0  # pixels that they should have in the input
+WANTED_HEIGHT = 45.0  # pixels that they should have in the input; lower ones are often missed
 _STRIDE = 32
 _ENLARGED = 1.001  # scale of a frame up to which it does not count as enlarged
 _LEAST_STEP = 1.1  # from one size to the next

@@ -87,6 +87,11 @@ class FileFacts:
         return self.metadata.get(b"input_size", b"").decode()
 
     @property
+    def input_size_why(self) -> str:
+        """Why it was chosen, for people; empty likewise."""
+        return self.metadata.get(b"input_size_why", b"").decode()
+
+    @property
     def camera(self) -> str | None:
         """Camera that recorded the video; None if unknown."""
         name = self.metadata.get(b"camera")

@@ -174,6 +174,7 @@ def _row(outcome: VideoOutcome) -> VideoRow:
         length_s=round(outcome.length_s, 3),
         partial=outcome.partial,
         input_size=outcome.input_size,
+        input_size_why=outcome.input_size_why,
         camera=outcome.video.camera,
         start=to_text(outcome.video.start),
         **counts,
@@ -201,6 +202,7 @@ def committed_outcome(store: ObjectStore, video: Video) -> VideoOutcome | None:
             length_s=row.length_s,
             partial=row.partial,
             input_size=row.input_size,
+            input_size_why=row.input_size_why,
         )
     if store.exists(error_key(video_id)):
         return VideoOutcome(video, Counts(), 0.0, known_failure(store, video_id))

@@ -54,6 +54,7 @@ class VideoRow:
         camera: Camera of the video; None if unknown.
         start: When the recording began, ISO 8601 in UTC; None if unknown.
         input_size: Input size that was chosen for the video; empty if the run has one for all.
+        input_size_why: The reason, for people.
     """
 
     video_id: str
@@ -72,6 +73,7 @@ class VideoRow:
     camera: str | None = None
     start: str | None = None
     input_size: str = ""
+    input_size_why: str = ""
 
 
 @dataclass(frozen=True)
@@ -317,6 +319,7 @@ def read_row(store: ObjectStore, video_id: str, vid_stride: int | None = None) -
             version=facts.video_version,
             partial=facts.partial,
             input_size=facts.input_size,
+            input_size_why=facts.input_size_why,
             camera=facts.camera,
             start=to_text(facts.start),
             length_s=round(facts.num_frames * stride / rate, 3) if rate > 0 else 0.0,

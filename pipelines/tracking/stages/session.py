@@ -342,8 +342,8 @@ class VideoSession:
         if self._tracker is not None:
             self._counts.drop("degenerate_box", self._tracker.num_degenerate)
         seconds = self._seconds + time.perf_counter() - self._since
-        size = "" if self._chosen is None else str(self._chosen)
-        result = (error, self._length_s, partial, size)
+        size = ("", "") if self._chosen is None else (str(self._chosen), self._chosen.why)
+        result = (error, self._length_s, partial, *size)
         self.outcome = VideoOutcome(self._dated, self._counts, seconds, *result)
         self.close()
         if self._parts and error is not None:

@@ -97,6 +97,7 @@ def test_the_mean_of_sequences_leaves_out_those_without_pairs():
         (["little", "little"], "source: two sequences are named little"),
         (["little", "--weights", "vgg"], "weights: vgg is neither a file nor a shipped model"),
         (["little", "--config", "half.yaml"], "config: small leaves out frames"),
+        (["little", "--size", "auto"], "size: got auto, which is for jde track; expected WxH"),
         (["little", "--clock", "cpu", "--threads", "2"], "clock: got cpu with 2 threads"),
     ],
 )

@@ -20,7 +20,7 @@ from jde_ray.pipelines.structures import FrameChunk, Segment
 from jde_ray.pipelines.tracking import offline, reference
 
 CONFIG = replace(fakes.CONFIG, detection=replace(fakes.CONFIG.detection, auto_size=True))
-LARGEST = (192, 128)  # walkers are 20 to 24 px high at 96x64, so less than 60 at any size
+LARGEST = (192, 128)  # walkers are 20 to 24 px high at 96x64, so less than 45 at most sizes
 OUTPUTS = OutputConfig(save_detections=True)
 RESOURCES = ResourceConfig(chunk_frames=8, num_detectors=1, num_associators=1)
 
@@ -55,6 +55,7 @@ def test_the_choice_is_in_the_files_and_in_the_summary(archive: Path, tmp_path: 
     assert "px high at 96x64" in kept["why"]
     again = track(archive, out)  # done before: read from the files
     assert [row.input_size for row in again.videos] == ["192x128", "192x128"]
+    assert again.videos[0].input_size_why == kept["why"]
 
 
 def test_without_auto_nothing_is_chosen_and_old_runs_go_on(archive: Path, tmp_path: Path) -> None:
