@@ -58,6 +58,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "export",
         "Write a network's weights as safetensors, ONNX or a torch file.",
     ),
+    "models": (
+        "jde_ray.jobs.models",
+        "models",
+        "List the networks that ship: size, speed, licence, scores.",
+    ),
     "bench": ("jde_ray.jobs.bench.app", "app", "Measure speed and memory on this machine."),
     "doctor": (
         "jde_ray.jobs.doctor",

@@ -124,12 +124,13 @@ def _video() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    from jde_ray.models.jde.weights import PRETRAINED, load, metadata, sha256
+    from jde_ray.models.jde import cards
+    from jde_ray.models.jde.weights import load, metadata, sha256
 
     default = DetectionConfig().weights
-    names = sorted(path.stem for path in PRETRAINED.glob("*.safetensors"))
+    names = cards.shipped()
     if default not in names:
-        yield Check("weights", False, f"the default model {default!r} is not in {PRETRAINED}")
+        yield Check("weights", False, f"the default model {default!r} is not in {cards.PRETRAINED}")
     for name in names:
         try:
             size = "x".join(map(str, load(name).config.size))

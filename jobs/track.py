@@ -168,7 +168,7 @@ def _from_videos(
     check_out(out)
     display.started(out, len(found.videos))
     display.doing(f"{count_videos(len(found.videos))}: loading the network")
-    settings = check_weights(values)
+    settings = check_weights(values, chooses_size=True)
 
     from jde_ray.pipelines.tracking.small_work import is_small  # loads PyAV and OpenCV
 

@@ -67,6 +67,8 @@ class DetectionConfig:
         reid_score: With `needed`, detections below this score are not looked at; `TrackConfig`
             fills in `--conf`, below which no association starts a track or asks for appearance.
         size: Width and height of the network's input in pixels, multiples of 32.
+        auto_size: Choose a size for each video, from `size` up, by its frames and the people in
+            the first of them (`pipelines.detection.auto_size`).
         rect: Fit the input to the shape of each video, with the area of `size`
             (`models.letterbox.fitted_size`). Not for networks whose anchors belong to one size.
         score_threshold: Detections up to this score are dropped. None: the `least_score` of the
@@ -92,6 +94,7 @@ class DetectionConfig:
     reid_mode: ReidMode = "always"
     reid_score: float = 0.0
     size: tuple[int, int] = (576, 320)
+    auto_size: bool = False
     rect: bool = False
     score_threshold: float | None = None
     nms_threshold: float = 0.4
@@ -179,6 +182,8 @@ class TrackConfig:
         """16 hex digits over all settings that affect rows; weights count by content, not name."""
         values = self.to_dict()
         del values["detection"]["weights"], values["detection"]["reid"]
+        if not self.detection.auto_size:  # earlier versions did not have it
+            del values["detection"]["auto_size"]
         if not self.detection.looks_again:
             for name in ("reid_sha256", "reid_mode", "reid_score"):
                 del values["detection"][name]

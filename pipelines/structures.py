@@ -66,6 +66,22 @@ class Keyframe:
 
 
 @dataclass(frozen=True)
+class ChosenSize:
+    """The input size that was chosen for a video.
+
+    Attributes:
+        size: Width and height in pixels.
+        why: The reason, for people.
+    """
+
+    size: tuple[int, int]
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.size[0]}x{self.size[1]}"
+
+
+@dataclass(frozen=True)
 class Segment:
     """A range of frames of one video, the input row of the dataflow; by default all its frames.
 
@@ -84,6 +100,7 @@ class Segment:
         may_cut: Whether it may be split into several segments.
         replaces: Whether OUT may hold results of an earlier run; new results replace them.
         keep_partial: Whether a damaged video keeps the frames before the damage.
+        chosen: Size of the network's input for this video; None for that of the run.
     """
 
     video: Video
@@ -98,6 +115,7 @@ class Segment:
     may_cut: bool = True
     replaces: bool = False
     keep_partial: bool = False
+    chosen: ChosenSize | None = None
 
     @property
     def is_part(self) -> bool:
@@ -269,6 +287,8 @@ class VideoOutcome:
         error: Why there are no tracks, None if there are.
         length_s: From the video's start to the end of the last frame that was tracked, in seconds.
         partial: Damage that ended the video, in one line, if the tracks before it were kept.
+        input_size: Size that was chosen for the network's input, as 960x544; empty for the run's.
+        input_size_why: The reason, for people.
     """
 
     video: Video
@@ -277,6 +297,8 @@ class VideoOutcome:
     error: VideoError | None = None
     length_s: float = 0.0
     partial: str = ""
+    input_size: str = ""
+    input_size_why: str = ""
 
 
 class Decoded(NamedTuple):

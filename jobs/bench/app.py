@@ -19,6 +19,7 @@ from jde_ray.jobs.bench.counting import count
 from jde_ray.jobs.bench.embedders import embedders
 from jde_ray.jobs.bench.gpu.command import gpu
 from jde_ray.jobs.bench.machine import AsJson, Weights, console, processor
+from jde_ray.jobs.bench.models import models
 from jde_ray.jobs.bench.paper.figure3 import figure3
 from jde_ray.jobs.bench.paper.figure4 import figure4
 from jde_ray.jobs.bench.paper.speed import speed
@@ -42,6 +43,7 @@ for _verb in (
     figure3,
     figure4,
     gpu,
+    models,
     serve,
     speed,
     startup,

@@ -31,6 +31,7 @@ ConfigFile = Annotated[
     typer.Option("--config", metavar="FILE.yaml", help="Settings file; flags override it."),
 ]
 Values = dict[tuple[str, str], Any]  # (section, field) -> value
+AUTO_SIZE = ("detection", "auto_size")
 
 # Sections of the YAML file, each with the configuration whose fields it holds.
 SECTIONS: dict[str, type[Any]] = {
@@ -73,7 +74,11 @@ def collect(given: Given, file: Path | None) -> Values:
     """
     values = {} if file is None else read_yaml(file)
     for name, value in given.items():
+        if name == "size":  # whichever is typed, a size or auto, overrides both of the file
+            values.pop(AUTO_SIZE, None)
         values |= _value(name.replace("_", "-"), place_of(FLAGS[name]), value)
+    if values.get(AUTO_SIZE):  # begins with the size of the weights
+        values.pop(("detection", "size"), None)
     return values
 
 
@@ -166,6 +171,8 @@ def _value(name: str, place: tuple[str, str], value: Any) -> Values:
         accepted = ", ".join(sorted(settable))
         raise RunError(f"{name}: no such setting, expected {accepted}", ExitCode.REFUSED)
     try:
+        if field == "size" and value == "auto":
+            return {AUTO_SIZE: True}
         if field == "size" and isinstance(value, str | int):
             return {place: parse_size(str(value))}
         return {place: _typed(hints[field], value)}

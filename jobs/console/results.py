@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -157,6 +158,7 @@ def _totals(summary: Summary) -> list[str]:
     if frames:
         where = "" if summary.on_ray else ", without Ray"
         lines[0] += f"; {frames} frames in {wall:.1f} s ({rate:.1f} frames/s){where}"
+    lines += _inputs(summary)
     lines += _pictures(summary)
     if summary.damaged:
         lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")
@@ -179,6 +181,16 @@ def _totals(summary: Summary) -> list[str]:
             "--keep-partial --retry-errors keeps the tracks of damaged videos up to the damage"
         )
     return lines
+
+
+def _inputs(summary: Summary) -> list[str]:
+    """The input sizes that were chosen; with a reason for each of a few videos."""
+    chosen = [row for row in summary.videos if row.input_size]
+    if len(chosen) <= MAX_NAMES:
+        return [f"input {row.input_size}: {row.input_size_why} ({row.video})" for row in chosen]
+    counts = Counter(row.input_size for row in chosen).most_common()
+    sizes = ", ".join(f"{size} of {number}" for size, number in counts)
+    return [f"inputs of {len(chosen)} videos: {sizes}; summary.json says why"]
 
 
 def _pictures(summary: Summary) -> list[str]:

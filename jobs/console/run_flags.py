@@ -63,8 +63,9 @@ FLAGS: dict[str, Flag] = {
         config=DetectionConfig,
         field="size",
         panel=_NETWORK,
-        text="Input size of the network in pixels.",
-        metavar="WxH",
+        text="Input size of the network in pixels; auto: one for each video, larger where the "
+        "people in its first frames are small.",
+        metavar="WxH|auto",
         default="from the weights",
         aliases=("imgsz",),
     ),

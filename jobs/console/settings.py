@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jde_ray.jobs.console.options import Settings, Values, build_settings
-from jde_ray.models.jde import hub
+from jde_ray.models.jde import cards, hub
 from jde_ray.pipelines.config import DetectionConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 
-def check_weights(values: Values) -> Settings:
+def check_weights(values: Values, *, chooses_size: bool = False) -> Settings:
     """Build the configurations, with the hash of the weights and, unless given, their size.
+
+    Args:
+        values: Settings that were given.
+        chooses_size: Whether the verb can choose a size for each video.
 
     Raises:
         RunError: If the weights cannot be used, or not with the settings given.
@@ -28,6 +30,8 @@ def check_weights(values: Values) -> Settings:
     mode, reid = given("reid_mode", "always"), given("reid", "")
     if mode != "always" and not reid:
         raise RunError(f"reid-mode: got {mode}, expected --reid FILE with it", ExitCode.REFUSED)
+    if given("auto_size") and not chooses_size:
+        raise RunError("size: got auto, which is for jde track; expected WxH", ExitCode.REFUSED)
     try:
         chosen = detection_for(
             given("weights", DetectionConfig().weights),
@@ -35,6 +39,7 @@ def check_weights(values: Values) -> Settings:
             rect=given("rect"),
             compile=bool(given("compile")),
             reid=reid,
+            auto_size=bool(given("auto_size")),
         )
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
@@ -56,16 +61,5 @@ def refuse_missing(values: Values) -> None:
         except ValueError as error:
             raise RunError(str(error), ExitCode.REFUSED) from error
         return
-    folder = files("jde_ray.models.jde") / "pretrained"
-    entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    suffix = ".safetensors"
-    shipped = sorted(name.removesuffix(suffix) for name in entries if name.endswith(suffix))
-    if weights in shipped or Path(weights).is_file():
-        return
-    nearest = get_close_matches(weights, shipped, 1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
-    names = ", ".join(shipped) or "none"
-    raise RunError(
-        f"weights: {weights} is neither a file nor a shipped model (shipped: {names}){hint}",
-        ExitCode.REFUSED,
-    )
+    if not Path(weights).is_file() and cards.find(weights) is None:
+        raise RunError(cards.unknown(weights), ExitCode.REFUSED)

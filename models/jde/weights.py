@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from jde_ray.models.jde import cards
 from jde_ray.models.jde.checkpoint import (
     DARKNET,
     PYTORCH,
@@ -31,7 +32,6 @@ from jde_ray.models.jde.refusals import one_line
 
 logger = logging.getLogger(__name__)
 
-PRETRAINED = Path(__file__).parent / "pretrained"
 PICKLES = (PYTORCH, ".pth")  # suffixes of what torch.save wrote
 
 
@@ -49,15 +49,11 @@ def resolve(weights: str | Path) -> Path:
             f"weights: {weights} is an ONNX file; expected a YAML file that declares such files, as"
             " docs/separate-networks.md shows"
         )
-    shipped = PRETRAINED / f"{weights}.safetensors"
     if path.is_file():
         return path
-    if shipped.is_file():
+    if (shipped := cards.find(str(weights))) is not None:
         return shipped
-    names = ", ".join(sorted(p.stem for p in PRETRAINED.glob("*.safetensors"))) or "none"
-    raise CheckpointError(
-        f"weights: {weights} is neither a file nor a shipped model (shipped: {names})"
-    )
+    raise CheckpointError(cards.unknown(str(weights)))
 
 
 def sha256(weights: str | Path) -> str:

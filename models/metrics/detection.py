@@ -87,7 +87,7 @@ def score_detections(
     for truth, box, score in zip(truths, boxes, scores, strict=True):
         iou = iou_matrix(box, truth)
         order = np.argsort(-score, kind="stable")
-        right.append(_right(iou, order, iou_threshold))
+        right.append(match_best_first(iou, score, iou_threshold) >= 0)
         if len(truth) and len(box):
             own = _right_published(iou, order, iou_threshold)
             published.append(rank(own, score, len(truth)).average_precision)
@@ -124,18 +124,27 @@ def rank(right: NDArray[np.bool_], scores: FloatArray, num_truth: int) -> Precis
     return PrecisionRecall(scores[order], precision, recall, area)
 
 
-def _right(iou: FloatArray, order: IntArray, iou_threshold: float) -> NDArray[np.bool_]:
-    """`(m,)` which detections match a box, given the `(m, n)` overlaps."""
-    right = np.zeros(iou.shape[0], bool)
+def match_best_first(iou: FloatArray, scores: FloatArray, iou_threshold: float = 0.5) -> IntArray:
+    """Match detections of one image, best scores first, each to the free true box it overlaps most.
+
+    Args:
+        iou: `(m, n)` overlaps of detections with true boxes.
+        scores: `(m,)` scores of the detections.
+        iou_threshold: Smallest IoU of a match.
+
+    Returns:
+        `(m,)` numbers of the true boxes; -1 for detections without a match.
+    """
+    found = np.full(len(iou), -1)
     if not iou.size:
-        return right
-    iou = iou.copy()
-    for index in order:
-        best = int(np.argmax(iou[index]))
-        if iou[index, best] >= iou_threshold:
-            right[index] = True
-            iou[:, best] = -1
-    return right
+        return found
+    free = iou.copy()
+    for index in np.argsort(-scores, kind="stable"):
+        best = int(np.argmax(free[index]))
+        if free[index, best] >= iou_threshold:
+            found[index] = best
+            free[:, best] = -1
+    return found
 
 
 def _right_published(iou: FloatArray, order: IntArray, threshold: float) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ GOOD_OVERLAP = 0.7  # IoU of an accurate box
 OVERLAP_EDGES = (0.0, 0.3, 0.5)  # largest IoU with another person: none, and up to each next edge
 HEIGHT_EDGES = (32.0, 64.0, 128.0, 256.0)  # pixels
 OVERLAP_CLASSES = ("0", "to .3", ".3 to .5", "> .5")
+CROWDED = "> .3"  # the last two of them together
 HEIGHT_CLASSES = ("to 32", "to 64", "to 128", "to 256", "> 256")
 
 
@@ -81,12 +82,27 @@ def count_recall(truth: BoxRows, tracks: BoxRows) -> Recall:
     covered = np.searchsorted(OVERLAP_EDGES, overlap_with_others(truth), side="left")
     tall = np.searchsorted(HEIGHT_EDGES, truth.tlbr[:, 3] - truth.tlbr[:, 1], side="left")
     return Recall(
-        _counts(covered, iou, len(OVERLAP_CLASSES)), _counts(tall, iou, len(HEIGHT_CLASSES))
+        count_classes(covered, iou, len(OVERLAP_CLASSES)),
+        count_classes(tall, iou, len(HEIGHT_CLASSES)),
     )
 
 
-def _counts(number: IntArray, iou: FloatArray, size: int) -> ClassCounts:
-    """Counts of people by the number of their class; their IoU is NaN if they were not found."""
+def overlap_figures(counts: ClassCounts) -> dict[str, dict[str, float]]:
+    """Figures by `OVERLAP_CLASSES`, with one line for all people above .3 (`CROWDED`)."""
+    crowded = ClassCounts(*(getattr(counts, field.name)[2:] for field in fields(counts)))
+    figures = counts.figures(OVERLAP_CLASSES)
+    whole = figures.pop("all")
+    return {**figures, CROWDED: crowded.figures(OVERLAP_CLASSES[2:])["all"], "all": whole}
+
+
+def count_classes(number: IntArray, iou: FloatArray, size: int) -> ClassCounts:
+    """Counts by class.
+
+    Args:
+        number: `(n,)` class of each person, from 0.
+        iou: `(n,)` IoU with what found them; NaN for those who were not found.
+        size: Number of classes.
+    """
     found = ~np.isnan(iou)
     weights = (np.ones(len(iou)), found, np.where(found, iou, 0), found & (iou > GOOD_OVERLAP))
     sums = (np.bincount(number, weight, size).astype(np.float64) for weight in weights)

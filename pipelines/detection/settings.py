@@ -38,6 +38,7 @@ def detection_for(
     rect: bool | None = None,
     compile: bool = False,  # noqa: A002 - the field's name
     reid: str = "",
+    auto_size: bool = False,
 ) -> DetectionConfig:
     """Settings for weights, equal to those of `jde track --weights WEIGHTS`.
 
@@ -47,6 +48,7 @@ def detection_for(
         rect: Whether the input follows each video's shape; None for the default of the weights.
         compile: Run the network through `torch.compile`.
         reid: Path of a re-identification network; empty for none.
+        auto_size: Choose a size for each video, from `size` up.
 
     Raises:
         ValueError: If the weights cannot be used, or not with these settings.
@@ -61,9 +63,12 @@ def detection_for(
         raise ValueError(
             f"rect: got {weights}, whose anchors were chosen for one size; expected --no-rect"
         )
+    if auto_size and facts.has_one_size:
+        raise ValueError(f"size: got auto for {weights}, whose anchors were chosen for one size")
     return DetectionConfig(
         weights=weights,
         size=facts.size,
+        auto_size=auto_size,
         rect=facts.rect if rect is None else rect,
         compile=compile,
         weights_sha256=facts.sha256,

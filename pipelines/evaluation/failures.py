@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jde_ray.models.metrics.ceiling import AS_REPORTED, score_ceiling
 from jde_ray.models.metrics.distractors import without_distractors
-from jde_ray.models.metrics.recall import HEIGHT_CLASSES, OVERLAP_CLASSES, Recall, count_recall
+from jde_ray.models.metrics.recall import HEIGHT_CLASSES, Recall, count_recall, overlap_figures
 from jde_ray.models.metrics.switches import Switch, count_kinds, find_switches
 from jde_ray.models.metrics.tracking import OVERALL, SequenceScores, summarize
 from jde_ray.models.structures import FloatArray
@@ -210,7 +210,7 @@ def failure_tables(found: Mapping[str, SequenceFailures]) -> list[FigureTable]:
         ),
         FigureTable(
             "by_overlap", "By overlap with another person", "largest IoU",
-            {name: own.by_overlap.figures(OVERLAP_CLASSES) for name, own in recall.items()},
+            {name: overlap_figures(own.by_overlap) for name, own in recall.items()},
             is_long=True,
         ),
         FigureTable(

@@ -128,9 +128,9 @@ def score_detections(pairings: list[Pairing], rules: TruthRules, address: str | 
 
 
 def show_boxes(images: dict[str, ImageBoxes]) -> Scored:
-    """Average precision at IoU .5, and the published mean over images."""
+    """Average precision at IoU .5, the published mean over images, and who is found."""
     from jde_ray.models.metrics.tracking import OVERALL
-    from jde_ray.pipelines.evaluation.detections import detection_scores
+    from jde_ray.pipelines.evaluation.detections import class_tables, detection_scores
     from jde_ray.pipelines.report.scores import detection_charts
 
     scores = detection_scores(images)
@@ -156,6 +156,7 @@ def show_boxes(images: dict[str, ImageBoxes]) -> Scored:
         ("AP", "Prcn", "Rcll"),
         detection_charts(scores),
         {name: values[some].round(6).tolist() for name, values in curves.items()},
+        class_tables(images),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from jde_ray.pipelines.structures import Counts, Video, VideoInfo
+from jde_ray.pipelines.structures import ChosenSize, Counts, Video, VideoInfo
 from jde_ray.pipelines.wall_clock import from_text, to_text
 
 FRAME_RATE = b"frames_per_second"
@@ -82,6 +82,16 @@ class FileFacts:
         return self.metadata.get(b"partial", b"").decode()
 
     @property
+    def input_size(self) -> str:
+        """Size of the network's input that was chosen for the video; empty if none was."""
+        return self.metadata.get(b"input_size", b"").decode()
+
+    @property
+    def input_size_why(self) -> str:
+        """Why it was chosen, for people; empty likewise."""
+        return self.metadata.get(b"input_size_why", b"").decode()
+
+    @property
     def camera(self) -> str | None:
         """Camera that recorded the video; None if unknown."""
         name = self.metadata.get(b"camera")
@@ -108,11 +118,16 @@ class FileFacts:
 
 
 def facts_of_video(
-    video: Video, info: VideoInfo, counts: Counts, partial: str = ""
+    video: Video,
+    info: VideoInfo,
+    counts: Counts,
+    partial: str = "",
+    chosen: ChosenSize | None = None,
 ) -> dict[str, str]:
     """Metadata of a video's files, read by `FileFacts`.
 
-    A whole video has no key `partial`; unknown cameras and times have no key either.
+    A whole video has no key `partial`; unknown cameras and times have no key either, nor has a
+    video for which no input size was chosen.
     """
     numbers = {
         "width": info.width,
@@ -122,6 +137,8 @@ def facts_of_video(
         "num_tracks": counts.tracks,
     }
     texts = {"camera": video.camera, "start": to_text(video.start), "partial": partial or None}
+    if chosen is not None:
+        texts |= {"input_size": str(chosen), "input_size_why": chosen.why}
     return {
         **{name: str(number) for name, number in numbers.items()},
         "video_version": video.source_version,

@@ -12,6 +12,7 @@ crops/index/<video_id>.parquet
 crops/<video_id>/<track_id>/<frame>.jpg
                              a picture of a track; numbers have eight digits
 pictures.json                how the drawn videos and crops of OUT are made
+input_sizes/<video_id>.json  the size of the network's input that --size auto chose, and why
 refined/                     an OUT of refined tracks: run.json and tracks/
 checkpoints/<video_id>/      see `pipelines.output.checkpoints`
 """
@@ -30,7 +31,7 @@ PICTURES_KEY = "pictures.json"
 SUMMARY_PREFIX = "summary"
 TRACKS_PREFIX, ERRORS_PREFIX, DETECTIONS_PREFIX = "tracks/", "errors/", "detections/"
 MOT_PREFIX, VIDEOS_PREFIX, CHECKPOINTS_PREFIX = "mot/", "videos/", "checkpoints/"
-REFINED_PREFIX = "refined/"
+REFINED_PREFIX, INPUT_SIZES_PREFIX = "refined/", "input_sizes/"
 # tables have a prefix of their own, so that finding finished videos lists no pictures
 CROPS_PREFIX, CROP_INDEX_PREFIX = "crops/", "crops/index/"
 
@@ -43,6 +44,11 @@ _SUFFIXES = {
     VIDEOS_PREFIX: ".mp4",
     CROP_INDEX_PREFIX: ".parquet",
 }
+
+
+def input_size_key(video_id: str) -> str:
+    """Key of the input size that was chosen for a video; its results do not include it."""
+    return f"{INPUT_SIZES_PREFIX}{video_id}.json"
 
 
 def tracks_key(video_id: str) -> str:

@@ -173,6 +173,8 @@ def _row(outcome: VideoOutcome) -> VideoRow:
         version=outcome.video.source_version,
         length_s=round(outcome.length_s, 3),
         partial=outcome.partial,
+        input_size=outcome.input_size,
+        input_size_why=outcome.input_size_why,
         camera=outcome.video.camera,
         start=to_text(outcome.video.start),
         **counts,
@@ -193,7 +195,15 @@ def committed_outcome(store: ObjectStore, video: Video) -> VideoOutcome | None:
         )
         if row.error is None:
             video = replace(video, camera=row.camera, start=from_text(row.start))
-        return VideoOutcome(video, counts, 0.0, length_s=row.length_s, partial=row.partial)
+        return VideoOutcome(
+            video,
+            counts,
+            0.0,
+            length_s=row.length_s,
+            partial=row.partial,
+            input_size=row.input_size,
+            input_size_why=row.input_size_why,
+        )
     if store.exists(error_key(video_id)):
         return VideoOutcome(video, Counts(), 0.0, known_failure(store, video_id))
     return None

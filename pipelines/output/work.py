@@ -53,6 +53,8 @@ class VideoRow:
         partial: Damage that ended the video, if its tracks end there (`--keep-partial`).
         camera: Camera of the video; None if unknown.
         start: When the recording began, ISO 8601 in UTC; None if unknown.
+        input_size: Input size that was chosen for the video; empty if the run has one for all.
+        input_size_why: The reason, for people.
     """
 
     video_id: str
@@ -70,6 +72,8 @@ class VideoRow:
     partial: str = ""
     camera: str | None = None
     start: str | None = None
+    input_size: str = ""
+    input_size_why: str = ""
 
 
 @dataclass(frozen=True)
@@ -314,6 +318,8 @@ def read_row(store: ObjectStore, video_id: str, vid_stride: int | None = None) -
             rows=file.metadata.num_rows,
             version=facts.video_version,
             partial=facts.partial,
+            input_size=facts.input_size,
+            input_size_why=facts.input_size_why,
             camera=facts.camera,
             start=to_text(facts.start),
             length_s=round(facts.num_frames * stride / rate, 3) if rate > 0 else 0.0,

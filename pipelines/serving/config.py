@@ -40,6 +40,18 @@ def _default_track() -> TrackConfig:
     return TrackConfig(detection=DetectionConfig(resize=RESIZE))
 
 
+def _check_detection(detection: DetectionConfig) -> None:
+    """Refuse settings of detection that a service cannot follow."""
+    if detection.auto_size:
+        raise ValueError("size: got auto, expected one size for all streams")
+    if detection.resize != RESIZE:
+        text = f"got {detection.resize}, expected {RESIZE}, as the service resizes"
+        raise ValueError(f"resize: {text}")
+    mode = detection.reid_mode
+    if mode != "always":
+        raise ValueError(f"reid_mode: got {mode}, expected always, as frames are served singly")
+
+
 def _check_least(name: str, value: float, least: float) -> None:
     if not value >= least:
         raise ValueError(f"{name}: got {value}, expected from {least}")
@@ -185,12 +197,7 @@ class ServeConfig:
         if least is not None and not 1 <= least <= self.num_detectors:
             text = f"got {least}, expected 1 to num_detectors ({self.num_detectors})"
             raise ValueError(f"min_detectors: {text}")
-        resize = self.track.detection.resize
-        if resize != RESIZE:
-            raise ValueError(f"resize: got {resize}, expected {RESIZE}, as the service resizes")
-        mode = self.track.detection.reid_mode
-        if mode != "always":
-            raise ValueError(f"reid_mode: got {mode}, expected always, as frames are served singly")
+        _check_detection(self.track.detection)
         if self.listen is not None:
             split_address(self.listen)
         if self.snapshots in ("", MEMORY_PREFIX):

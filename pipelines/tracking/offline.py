@@ -12,6 +12,7 @@ after them. Ray may execute anything twice; a video's object is created once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import ray
@@ -21,6 +22,7 @@ from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.tracking.components import Components
+from jde_ray.pipelines.tracking.input_sizes import with_sizes
 from jde_ray.pipelines.tracking.packing import pack
 from jde_ray.pipelines.tracking.run import Attempt, open_run
 from jde_ray.pipelines.tracking.stages import wire_format
@@ -142,6 +144,10 @@ def track(
     if run.needs_ray:
         with run.on_ray(resources) as attempts:
             for attempt in attempts:
-                run.execute(attempt, build(attempt, config, resources, components))
+                sized = attempt
+                if config.detection.auto_size:
+                    how = (run.store, config, resources, components, attempt.pools)
+                    sized = replace(attempt, segments=with_sizes(attempt.segments, *how))
+                run.execute(sized, build(sized, config, resources, components))
             run.draw(components.read_frames)
     return run.finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
@@ -13,8 +14,9 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.output.run_record import file_metadata
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.discovery import Sources
-from jde_ray.pipelines.structures import FrameChunk, Segment, Video
+from jde_ray.pipelines.structures import FrameChunk, Segment
 from jde_ray.pipelines.tracking.components import Components
+from jde_ray.pipelines.tracking.input_sizes import Chooser, tell
 from jde_ray.pipelines.tracking.later_outputs import render_here
 from jde_ray.pipelines.tracking.run import Run, open_run
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
@@ -57,14 +59,28 @@ def track(
         if run.work.todo:
             detector = Detector(run.config.detection, resources, components.build_model)
             with tempfile.TemporaryDirectory(prefix="jde-") as folder:
+                choose = Chooser(run.store, run.config, components, detector)
                 for video in run.work.todo:
-                    _track_video(video, run, detector, resources, outputs, components, folder)
+                    segment = Segment(video, keep_partial=outputs.keep_partial)
+                    if run.config.detection.auto_size:
+                        segment = _with_size(segment, choose)
+                    _track_video(segment, run, detector, resources, outputs, components, folder)
         run.pictures = render_here(run.store, run.videos, *drawing)
     return run.finish()
 
 
+def _with_size(segment: Segment, choose: Chooser) -> Segment:
+    try:
+        segment = replace(segment, chosen=choose(segment.video))
+    except OSError as error:
+        reason = f"cannot write to {choose.store.uri}: {error}"
+        raise RunError(reason, ExitCode.INTERNAL) from error
+    tell(segment)
+    return segment
+
+
 def _track_video(
-    video: Video,
+    segment: Segment,
     run: Run,
     detector: Detector,
     resources: ResourceConfig,
@@ -72,6 +88,7 @@ def _track_video(
     components: Components,
     folder: str,
 ) -> None:
+    video = segment.video
     session = VideoSession(
         video,
         0,
@@ -81,8 +98,8 @@ def _track_video(
         file_metadata(run.config),
         Path(folder) / video.video_id,
         replaces=video.video_id in run.work.stale,
+        chosen=segment.chosen,
     )
-    segment = Segment(video, keep_partial=outputs.keep_partial)
     since = time.perf_counter()
     for chunk in frame_chunks(components.decode, segment, run.config, resources):
         decoded = time.perf_counter()

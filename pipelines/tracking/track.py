@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Literal
 
 from jde_ray.models.tracking.registry import build_config
 from jde_ray.pipelines.config import (
@@ -28,7 +29,7 @@ def track(
     out: str | os.PathLike[str],
     weights: str = "small",
     *,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] | Literal["auto"] | None = None,
     association: str = "jde",
     conf: float | None = None,
     max_frames: int | None = None,
@@ -54,7 +55,8 @@ def track(
         sources: A file, folder, glob or list, or several of them.
         out: Folder or `s3://` prefix; `out/tracks/*.parquet` is the result.
         weights: Name of a shipped network, a weight file, or a YAML file of ONNX networks.
-        size: Width and height of the network's input in pixels; None for the size of the weights.
+        size: Width and height of the network's input in pixels; None for the size of the weights;
+            `auto` for one per video, larger where the people in its first frames are small.
         association: Tracking algorithm: `jde`, `sort`, `deepsort` or `bytetrack`.
         conf: Confidence threshold in [0, 1]; None for the association's own.
         max_frames: Frames to track in each video; None for all.
@@ -83,7 +85,8 @@ def track(
     try:
         settings = {} if conf is None else {"high_score": conf}
         tracking = build_config(association, **settings)
-        detection = detection_for(weights, size)
+        is_auto = size == "auto"
+        detection = detection_for(weights, None if size == "auto" else size, auto_size=is_auto)
         config = TrackConfig(detection=detection, tracking=tracking, max_frames=max_frames)
         resources = ResourceConfig(device=device, address=address)
         naming = SourceConfig(source_pattern=source_pattern, timezone=timezone)

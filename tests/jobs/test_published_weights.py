@@ -68,6 +68,12 @@ def test_its_anchors_belong_to_one_size(checkpoint):
     assert caught.value.exit_code == ExitCode.REFUSED
 
 
+def test_no_size_is_chosen_for_it(checkpoint):
+    values = flags(checkpoint, (576, 320)) | {("detection", "auto_size"): True}
+    with pytest.raises(RunError, match=r"size: got auto for .*, whose anchors were chosen"):
+        check_weights(values, chooses_size=True)
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @SIZES

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter, process_time
 from typing import Any
 
@@ -21,6 +22,7 @@ from jde_ray.models.tracking.reporting import reported
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.formats.detections import DetectionRows
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.video.chunks import decode_segment
@@ -44,6 +46,8 @@ class Measured:
         people: People per frame in the ground truth, NaN without one.
         seconds: By stage, over the timed frames; `decode` includes resizing for the detector.
         scores: Tracking scores, None without ground truth.
+        found: Those of its detections in all frames that score high enough for the tracker.
+        frame_size: Width and height of the frames in pixels.
     """
 
     sequence: str
@@ -54,6 +58,8 @@ class Measured:
     people: float
     seconds: dict[str, float]
     scores: SequenceScores | None
+    found: DetectionRows
+    frame_size: tuple[int, int]
 
 
 @dataclass
@@ -61,10 +67,12 @@ class _Run:
     combination: Combination
     tracker: JDETracker
     clock: Callable[[], float]
+    frame_size: tuple[int, int]
     frames: int = 0
     boxes: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     rows: list[BoxRows] = field(default_factory=list)
+    found: list[tuple[int, Detections]] = field(default_factory=list)
 
 
 def measure(
@@ -88,9 +96,16 @@ def measure(
     num_frames = 0
     for index, chunks, decoded in _frames(sequence.video, combinations, max_frames, CLOCKS[clock]):
         if not runs:
-            rate = next(iter(chunks.values())).info.frames_per_second
+            info = next(iter(chunks.values())).info
+            size = (info.width, info.height)
             runs = [
-                _Run(c, JDETracker(c.config.tracking, rate), CLOCKS[clock]) for c in combinations
+                _Run(
+                    one,
+                    JDETracker(one.config.tracking, info.frames_per_second),
+                    CLOCKS[clock],
+                    size,
+                )
+                for one in combinations
             ]
         _step(runs, index, chunks, decoded, is_timed=num_frames >= WARM_UP)
         num_frames += 1
@@ -165,10 +180,10 @@ def _step(
                 vectors[pair] = _timed(run.clock, embedder.embed, chunk, detections.tlbr)
             embeddings, embed_s = vectors[pair]
         rounded = embeddings.astype(np.float16).astype(np.float32)  # as they travel in a run
-        tracks, associate_s = _timed(
-            run.clock, run.tracker.update, detections.tlbr, detections.scores, rounded
-        )
         told = run.combination.config
+        update = partial(run.tracker.update, **_when_and_where(chunks[_key(finder.config)], told))
+        tracks, associate_s = _timed(run.clock, update, detections.tlbr, detections.scores, rounded)
+        run.found.append((index, detections))
         keep = reported(tracks.tlbr, told)
         count = int(keep.sum())
         run.rows.append(BoxRows(np.full(count, index), tracks.track_id[keep], tracks.tlbr[keep]))
@@ -178,6 +193,14 @@ def _step(
             times = (decoded[_key(finder.config)], detect_s, embed_s, associate_s)
             for stage, seconds in zip(STAGES, times, strict=True):
                 run.seconds[stage] += seconds
+
+
+def _when_and_where(chunk: FrameChunk, config: TrackConfig) -> dict[str, Any]:
+    """Time and camera's motion of the frame of a chunk, as a run tells them to the tracker."""
+    motion = None
+    if config.estimates_motion:
+        motion = np.eye(2, 3) if chunk.camera_motion is None else chunk.camera_motion[0]
+    return {"time_s": float(chunk.time_s[0]), "camera_motion": motion}
 
 
 def _result(sequence: Footage, run: _Run, end: int, *, is_cut: bool) -> Measured:
@@ -198,7 +221,17 @@ def _result(sequence: Footage, run: _Run, end: int, *, is_cut: bool) -> Measured
         people,
         run.seconds,
         scores,
+        _rows_of(run.found),
+        run.frame_size,
     )
+
+
+def _rows_of(found: Sequence[tuple[int, Detections]]) -> DetectionRows:
+    counts = [len(one) for _, one in found]
+    frame = np.repeat(np.array([index for index, _ in found], np.int64), counts)
+    tlbr = np.concatenate([np.zeros((0, 4)), *(one.tlbr for _, one in found)])
+    scores = np.concatenate([np.zeros(0), *(one.scores for _, one in found)])
+    return DetectionRows(BoxRows(frame, np.arange(len(frame)), tlbr), scores, None)
 
 
 def _timed(

@@ -259,6 +259,7 @@ class AssociationShard:
             checkpoints=self._checkpoints,
             background=self._background,
             replaces=segment.replaces,
+            chosen=segment.chosen,
         )
         if not segment.checkpoint:
             return session

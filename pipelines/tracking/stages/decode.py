@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from jde_ray.pipelines.config import ResourceConfig, TrackConfig
+from jde_ray.pipelines.detection.auto_size import LARGEST_SCALE
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Decoded, FrameChunk, Segment, VideoInfo
@@ -36,10 +37,13 @@ def frame_chunks(
         config: Input size, resizing, stride and frame limit; whether motion is estimated.
         resources: Frames per chunk.
     """
+    size, rect = config.detection.size, config.detection.rect
+    if segment.chosen is not None:  # fitted already
+        size, rect = segment.chosen.size, False
     return decode(
         segment,
-        size=config.detection.size,
-        rect=config.detection.rect,
+        size=size,
+        rect=rect,
         resize=config.detection.resize,
         chunk_frames=resources.chunk_frames,
         vid_stride=config.vid_stride,
@@ -149,10 +153,13 @@ def chunks_in_row(config: TrackConfig, resources: ResourceConfig, num_segments: 
     """Number of chunks per row: several if they are small.
 
     Up to some megabytes the cost of a row does not depend on its size. Rows of a large archive, in
-    which short videos share a task, may be larger, since all workers have work there.
+    which short videos share a task, may be larger, since all workers have work there. If sizes are
+    chosen, the largest counts.
     """
     width, height = config.detection.size
     num_bytes = 3 * width * height * resources.chunk_frames
+    if config.detection.auto_size:
+        num_bytes = round(num_bytes * LARGEST_SCALE**2)
     limit = resources.row_bytes * (4 if num_segments > 1 else 1)
     return max(1, min(_MOST_CHUNKS, limit // num_bytes))
 

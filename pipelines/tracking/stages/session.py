@@ -30,6 +30,7 @@ from jde_ray.pipelines.output.checkpoints import Checkpoint, belonging, clear, p
 from jde_ray.pipelines.output.result_files import RowWriter, record_failure, remove_results
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import (
+    ChosenSize,
     Counts,
     DetectionChunk,
     TrackedFrame,
@@ -78,6 +79,7 @@ class VideoSession:
         window: Maximum number of chunks in memory while an earlier one is missing.
         replaces: Whether results of an earlier run may be in the store. They stay there until the
             new ones are complete.
+        chosen: Input size that was chosen for the video, for the metadata.
 
     Attributes:
         outcome: Outcome of the video; None while it has not ended.
@@ -98,8 +100,9 @@ class VideoSession:
         background: Executor | None = None,
         window: int = 8,
         replaces: bool = False,
+        chosen: ChosenSize | None = None,
     ) -> None:
-        self._replaces = replaces
+        self._replaces, self._chosen = replaces, chosen
         self.video, self.attempt = video, attempt
         self._dated = video  # once its container was opened, with the start that it states
         self.outcome: VideoOutcome | None = None
@@ -319,7 +322,7 @@ class VideoSession:
             self.fail(VideoError(Reason.EMPTY, "no frame could be decoded"))
             return
         partial = "" if damage is None else str(damage)
-        facts = facts_of_video(self._dated, info, self._counts, partial)
+        facts = facts_of_video(self._dated, info, self._counts, partial, self._chosen)
         create = self._writer.seal({**facts, **self._metadata})
         self._writer = None
         if self._background is None:
@@ -339,7 +342,8 @@ class VideoSession:
         if self._tracker is not None:
             self._counts.drop("degenerate_box", self._tracker.num_degenerate)
         seconds = self._seconds + time.perf_counter() - self._since
-        result = (error, self._length_s, partial)
+        size = ("", "") if self._chosen is None else (str(self._chosen), self._chosen.why)
+        result = (error, self._length_s, partial, *size)
         self.outcome = VideoOutcome(self._dated, self._counts, seconds, *result)
         self.close()
         if self._parts and error is not None:

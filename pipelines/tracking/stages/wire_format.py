@@ -20,6 +20,7 @@ from jde_ray.models.structures import Detections
 from jde_ray.pipelines import wall_clock
 from jde_ray.pipelines.errors import error_from_dict, error_to_dict
 from jde_ray.pipelines.structures import (
+    ChosenSize,
     DetectionChunk,
     FrameChunk,
     Keyframe,
@@ -67,9 +68,15 @@ def segments_from_table(table: pa.Table) -> list[Segment]:
 
 
 def _segment(values: dict[str, Any]) -> Segment:
-    seek = values["seek"]
-    video = video_from_dict(values["video"])
-    return Segment(**values | {"video": video, "seek": None if seek is None else Keyframe(**seek)})
+    seek, chosen = values["seek"], values["chosen"]
+    return Segment(
+        **values
+        | {
+            "video": video_from_dict(values["video"]),
+            "seek": None if seek is None else Keyframe(**seek),
+            "chosen": None if chosen is None else ChosenSize(tuple(chosen["size"]), chosen["why"]),
+        }
+    )
 
 
 def video_to_dict(video: Video) -> dict[str, Any]:

@@ -214,6 +214,19 @@ def test_yaml_says_the_same_as_flags_and_flags_win(tmp_path: Path):
     assert build_settings(collect({"conf": 0.9}, file)).track.tracking.high_score == 0.9
 
 
+def test_auto_and_a_size_override_each_other(tmp_path: Path):
+    auto, size = ("detection", "auto_size"), ("detection", "size")
+    file = tmp_path / "settings.yaml"
+    for text, typed, expected in (
+        ("size: auto\n", {}, {auto: True}),
+        ("size: 864x480\n", {"size": "auto"}, {auto: True}),
+        ("size: auto\n", {"size": "864x480"}, {size: (864, 480)}),
+        ("detection: {size: 864x480, auto_size: true}\n", {}, {auto: True}),
+    ):
+        file.write_text(text)
+        assert collect(typed, file) == expected
+
+
 def test_yaml_reaches_settings_that_have_no_flag(tmp_path: Path):
     file = tmp_path / "settings.yaml"
     file.write_text("tracking: {appearance_limit: 0.6}\nnum-detectors: auto\n")

@@ -70,6 +70,16 @@ def test_cameras_that_are_missing_or_others_than_asked_for_are_told(capsys):
     assert "1 done before keep another camera or start than this call states: /v/a.mp4;" in text
 
 
+def test_input_sizes_that_were_chosen_are_told_with_their_reasons(capsys):
+    assert "input" not in shown(capsys, videos=rows(2))[0]
+    far = {"input_size": "960x544", "input_size_why": "people are far"}
+    out, _ = shown(capsys, videos=rows(2, **far))
+    assert out.count("input 960x544: people are far") == 2
+    many = rows(4, **far) + rows(3, input_size="576x320", input_size_why="people are near")
+    out, _ = shown(capsys, videos=many)
+    assert "inputs of 7 videos: 960x544 of 4, 576x320 of 3; summary.json says why" in out
+
+
 def test_a_partial_video_is_one_in_the_table_and_has_a_line(capsys):
     damage = "truncated: the file ends too early (frame 100)"
     videos = rows(1, partial=damage, rows=9) + rows(1, "skipped", partial=damage, rows=9)

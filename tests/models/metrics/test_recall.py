@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from jde_ray.models.metrics.clear import clear_counts
-from jde_ray.models.metrics.recall import HEIGHT_CLASSES, OVERLAP_CLASSES, count_recall
+from jde_ray.models.metrics.recall import (
+    HEIGHT_CLASSES,
+    OVERLAP_CLASSES,
+    count_recall,
+    overlap_figures,
+)
 from jde_ray.models.metrics.rows import BoxRows
 
 
@@ -62,3 +67,12 @@ def test_nobody_found_is_a_recall_of_0_without_overlaps():
     whole = count_recall(TRUTH, BoxRows.empty()).by_height.figures(HEIGHT_CLASSES)["all"]
     assert whole["Rcll"] == 0
     assert math.isnan(whole["mean IoU"])
+
+
+def test_everyone_in_a_crowd_has_a_line():
+    figures = overlap_figures(count_recall(TRUTH, TRACKS).by_overlap)
+    assert list(figures) == [*OVERLAP_CLASSES, "> .3", "all"]
+    assert figures["> .3"]["boxes"] == figures[".3 to .5"]["boxes"] + figures["> .5"]["boxes"] == 4
+    assert figures["> .3"]["Rcll"] == 50
+    assert figures["> .3"]["mean IoU"] == pytest.approx((75 + 100) / 2)
+    assert figures["all"]["boxes"] == 7

@@ -5,7 +5,7 @@ import pytest
 
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.config import OutputConfig
-from jde_ray.pipelines.evaluation.detections import collect_boxes, detection_scores
+from jde_ray.pipelines.evaluation.detections import class_tables, collect_boxes, detection_scores
 from jde_ray.pipelines.evaluation.embeddings import collect_embeddings, embedding_scores
 from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.formats.detections import SavedFrame, read_detections
@@ -16,7 +16,7 @@ from jde_ray.pipelines.structures import Video
 PEOPLE = {1: (0, 0, 10, 20), 2: (100, 0, 110, 20)}
 
 
-def save(folder, frames, name="SEQ"):
+def save(folder, frames, name="SEQ", facts=None):
     """A file of detections/ as a run writes it, of frames of (boxes, scores, embeddings)."""
     video = Video("/videos/a.mp4", name)
     writer = RowWriter(folder / "rows", video, 4, OutputConfig(save_detections=True))
@@ -27,7 +27,7 @@ def save(folder, frames, name="SEQ"):
             np.array(embeddings, np.float32).reshape(-1, 4),
         )
         writer.write_detections(SavedFrame(index, index / 10, found))
-    writer.commit(open_store(str(folder)), {})
+    writer.commit(open_store(str(folder)), facts or {})
     return folder / "detections" / f"{video.video_id}.parquet"
 
 
@@ -112,3 +112,45 @@ def test_other_files_and_missing_truth_are_refused(pairing, tmp_path):
         read_detections(other)
     with pytest.raises(ValueError, match=r"gt: no ground truth of S"):
         collect_boxes(Pairing("S", Path("a"), None))
+
+
+def tables_of(**pairings):
+    boxes = {name: collect_boxes(one) for name, one in pairings.items()}
+    return {table.key: table for table in class_tables(boxes)}
+
+
+def test_who_is_found_goes_by_height_if_the_size_of_the_frames_is_known(pairing, tmp_path):
+    assert list(tables_of(SEQ=pairing)) == ["by_overlap"]  # everyone is visible by 1
+    boxes = [([PEOPLE[1]], [0.9], np.eye(4)[:1])]
+    facts = {"width": "288", "height": "160"}  # half of 576x320: people are 40 px high there
+    small = Pairing("SMALL", save(tmp_path / "s", boxes, "SMALL", facts), pairing.truth)
+    table = tables_of(SEQ=pairing, SMALL=small)["by_height"]
+    assert list(table.figures) == ["SMALL", "OVERALL"]
+    assert table.note.endswith("Left out, without a known size of the frames: SEQ.")
+    lines = table.figures["SMALL"]
+    assert (lines["30 to 45"]["boxes"], lines["< 30"]["boxes"]) == (6, 0)
+    assert lines["30 to 45"]["AP"] == pytest.approx(100 / 6)
+
+
+def test_public_detections_take_the_size_of_their_sequence(pairing, tmp_path):
+    folder = tmp_path / "NAME"
+    (folder / "gt").mkdir(parents=True)
+    (folder / "gt" / "gt.txt").write_text(pairing.truth.read_text())
+    text = folder / "det.txt"
+    text.write_text("1,-1,1,1,10,20,24.5,-1,-1,-1\n")
+    public = Pairing("NAME", text, folder / "gt" / "gt.txt")
+    assert "by_height" not in tables_of(NAME=public)
+    (folder / "seqinfo.ini").write_text(
+        "[Sequence]\nname=NAME\nframeRate=10\nseqLength=3\nimWidth=192\nimHeight=100\n"
+    )
+    assert tables_of(NAME=public)["by_height"].figures["OVERALL"]["45 to 70"]["boxes"] == 6
+
+
+def test_sequences_without_visible_shares_are_left_out_of_their_table(pairing, tmp_path):
+    hidden = tmp_path / "hidden.txt"
+    hidden.write_text(pairing.truth.read_text().replace("10,20,1,1,1", "10,20,1,1,.3"))
+    half = Pairing("HALF", pairing.predictions, hidden)
+    table = tables_of(SEQ=pairing, HALF=half)["by_visible_share"]
+    assert list(table.figures) == ["HALF", "OVERALL"]
+    assert table.figures["OVERALL"][".25 to .5"]["boxes"] == 6
+    assert table.note.endswith("Left out, without a known visible share: SEQ.")

@@ -64,6 +64,7 @@ def test_the_command_scores_a_network_as_a_detector(sequence, capsys):
     output = capsys.readouterr().out
     assert "AP of images" in output
     assert "STREET" in output
+    assert "By height" in output  # of frames whose size the decoder tells
     assert run(["eval", str(sequence.parent), *arguments, "--weights", "nowhere"]) == 2
     assert "weights: nowhere is neither a file" in capsys.readouterr().err
 

@@ -193,6 +193,11 @@ def test_frames_that_come_singly_are_looked_at_always(mode):
         read_config({"track": {"detection": detection}})
 
 
+def test_a_service_chooses_no_size_for_a_stream():
+    with pytest.raises(ValueError, match="size: got auto, expected one size for all streams"):
+        read_config({"track": {"detection": {"auto_size": True}}})
+
+
 def test_serve_build_writes_a_file_of_all_deployments(tmp_path):
     from click.testing import CliRunner
     from ray.serve.scripts import cli

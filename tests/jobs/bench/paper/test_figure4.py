@@ -16,8 +16,11 @@ from jde_ray.jobs.bench.paper.speed import row_of
 from jde_ray.jobs.bench.paper.table3 import COLUMNS, PUBLISHED, measured_row
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.tracking import score_sequence
+from jde_ray.pipelines.formats.detections import DetectionRows
 
 pytest.importorskip("onnxruntime")
+
+NOTHING_FOUND = DetectionRows(BoxRows.empty(), np.zeros(0), None)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,9 @@ def test_sequences_are_grouped_by_their_crowd():
         times = dict.fromkeys(comparison.STAGES, 0.0) | {"detect": seconds}
         rows = BoxRows(np.arange(4), np.ones(4, int), np.tile([0.0, 0, 9, 9], (4, 1)))
         found = score_sequence(rows, rows[: 4 - boxes])
-        return comparison.Measured(name, "d", "e", 4, boxes, people, times, found)
+        return comparison.Measured(
+            name, "d", "e", 4, boxes, people, times, found, NOTHING_FOUND, (64, 64)
+        )
 
     groups = figure4.group([one("a", 2, 1, 1), one("b", 5, 2, 2), one("c", 30, 8, 0)], 10)
     few, many = groups
@@ -160,7 +165,9 @@ def test_a_flag_wins_over_the_file(street, separate, tmp_path):
 
 def test_a_measured_row_has_a_dash_for_what_was_not_measured():
     seconds = dict.fromkeys(comparison.STAGES, 0.5)
-    one = comparison.Measured("a", "small", "joint", 10, 20, math.nan, seconds, None)
+    one = comparison.Measured(
+        "a", "small", "joint", 10, 20, math.nan, seconds, None, NOTHING_FOUND, (64, 64)
+    )
     report = {"weights": "small", "is_separate": False, "overall": row_of("all", [one])}
     row = measured_row("mine", report)
     assert len(row) == len(COLUMNS)

@@ -10,6 +10,7 @@ import pytest
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import (
+    ChosenSize,
     DetectionChunk,
     FrameChunk,
     Segment,
@@ -142,6 +143,12 @@ def test_detections_come_back_equal(counts: list[int], spooled: bool) -> None:
 
 def test_a_segment_comes_back_equal() -> None:
     segment = Segment(Video("/a/ü.mp4", "ü", frames_per_second=12.5), 2)
+    table = pa.Table.from_pylist([wire_format.segments_to_row([segment])])
+    assert wire_format.segments_from_table(table) == [segment]
+
+
+def test_a_chosen_size_comes_back_equal() -> None:
+    segment = Segment(Video("/a/b.mp4", "b"), chosen=ChosenSize((960, 544), "people are far"))
     table = pa.Table.from_pylist([wire_format.segments_to_row([segment])])
     assert wire_format.segments_from_table(table) == [segment]
 
