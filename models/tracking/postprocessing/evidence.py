@@ -38,7 +38,7 @@ class LinkSettings:
     change: float = 2.0
     doubt: float = 3.0
     absence: float = 1.5
-    tracker: float = 2.0
+    tracker: float = 6.0
 
     def __post_init__(self) -> None:
         if not 0 < self.max_gap_s <= 1e6:
