@@ -9,6 +9,7 @@ with the environment of the image, without a network, on what the last stage has
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -135,6 +136,8 @@ def _alone(command: Sequence[str]) -> None:
     try:
         socket.create_connection(("192.0.2.1", 80), timeout=1).close()
     except OSError as error:
+        if error.errno != errno.ENETUNREACH:  # refused is an answer, too
+            sys.exit(f"there is a network: {error}")
         print(f"no network: {error}", flush=True)
     else:
         sys.exit("there is a network")
