@@ -60,9 +60,8 @@ def test_its_containers_start_what_ray_asks_for(config: dict[str, Any]) -> None:
     docker = config["docker"]
     target = docker["image"].partition(":")[2]
     assert [step.text for step in steps_of(target) if step.name == "ENTRYPOINT"] == ['["jde"]']
-    started = docker_start_cmds(
-        "ubuntu", docker["image"], {}, docker["container_name"], docker["run_options"], "aws", "/x"
-    )
+    names = docker["image"], {}, docker["container_name"], docker["run_options"]
+    started = docker_start_cmds("ubuntu", *names, "jde-ray", "/home/jde", "docker")
     assert started.endswith(f"{docker['image']} bash")  # which would be arguments of jde
     assert "--entrypoint=/usr/bin/env" in started
 
