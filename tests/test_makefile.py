@@ -51,7 +51,7 @@ def test_it_says_first_what_is_installed_and_how_large_that_is() -> None:
 
 def test_a_production_host_gets_no_test_tools() -> None:
     lines = subprocess.run(
-        ["make", "--dry-run", "install", "PREFIX=/srv/jde", "EXTRAS=hub,onnx"],
+        ["make", "--dry-run", "install", "PREFIX=/srv/jde", "EXTRAS=hub,onnx"],  # noqa: S607
         cwd=ROOT,
         capture_output=True,
         text=True,
