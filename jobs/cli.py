@@ -147,6 +147,7 @@ People tracked in video archives, on Ray.
 {verbs}
 
 jde VERB --help shows the options. Example: jde track videos/ --out runs/first --save-video
+An option is a variable, too, such as JDE_TRACK_CONF=0.4; jde track --print-config shows the outcome
 jde --install-completion: the Tab key completes verbs and options in this shell
 jde --version: version and commit"""
 
