@@ -4,8 +4,14 @@ SHELL  := bash
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PREFIX ?= /opt/jde-ray
+EXTRAS ?=
+# of pip's output: packages of 10 MB and more
+SHOW_LARGE := sed -unE \
+  -e 's/^ *(Downloading|Using cached) ([^-]+)-([^-]+)-.* (\(([0-9]{2,}(\.[0-9]+)? MB|[0-9.]+ GB)\))/  \2 \3 \4/p' \
+  -e 's/^Installing collected packages.*/  unpacking and compiling, a minute or two/p'
 
-.PHONY: help demo test test-slow test-gpu check docs bench clean
+.PHONY: help install demo test test-slow test-gpu check docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -14,11 +20,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing torch, Ray and the test tools into $(VENV): 2 to 3 GB on disk (more with torch's"
 	@echo "GPU libraries), once, some minutes. Of 10 MB and more:"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -c constraints.txt -e '.[dev]' | sed -unE \
-	  -e 's/^ *(Downloading|Using cached) ([^-]+)-([^-]+)-.* (\(([0-9]{2,}(\.[0-9]+)? MB|[0-9.]+ GB)\))/  \2 \3 \4/p' \
-	  -e 's/^Installing collected packages.*/  unpacking and compiling, a minute or two/p'
+	@$(BIN)/pip install -c constraints.txt -e '.[dev]' | $(SHOW_LARGE)
 	@echo "installed; the first start of each program takes longer than the next ones"
 	@touch $@
+
+install: ## for a production host: jde and its packages alone, in PREFIX (EXTRAS=hub,onnx adds some)
+	@echo "installing jde, torch and Ray into $(PREFIX): 2 to 3 GB on disk (more with torch's GPU"
+	@echo "libraries), some minutes. Of 10 MB and more:"
+	@rm -rf build # modules of an earlier build, which would be installed too
+	@$(PYTHON) -m venv $(PREFIX)
+	@$(PREFIX)/bin/pip install -c constraints.txt '.$(if $(EXTRAS),[$(EXTRAS)])' | $(SHOW_LARGE)
+	@echo "installed; $(PREFIX)/bin/jde does not need this checkout any more"
 
 demo: $(VENV)/.installed ## render three videos, track them on a local Ray, score them
 	$(BIN)/jde demo --out runs/demo

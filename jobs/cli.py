@@ -117,18 +117,29 @@ def _no_verb(word: str, arguments: Sequence[str]) -> str:
 
 
 def version() -> str:
-    """Name and version, in a checkout with its commit."""
+    """Name, version and commit, of which a wheel has a note."""
     from jde_ray.pipelines.config import VERSION
 
-    commit = ""
-    if (ROOT / ".git").exists():
-        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-        try:
-            found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
-            commit = found.stdout.strip()
-        except (OSError, subprocess.TimeoutExpired):
-            commit = ""  # no git here
+    commit = _described() if (ROOT / ".git").exists() else _noted()
     return f"jde-ray {VERSION}" + (f" ({commit})" if commit else "")
+
+
+def _described() -> str:
+    """Commit of the checkout; empty without git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
+
+
+def _noted() -> str:
+    """Commit that the wheel was built from, written by setup.py; empty if it did not know."""
+    try:
+        return (ROOT / "commit.txt").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def usage() -> str:
@@ -141,6 +152,7 @@ People tracked in video archives, on Ray.
 {verbs}
 
 jde VERB --help shows the options. Example: jde track videos/ --out runs/first --save-video
+An option is a variable, too, such as JDE_TRACK_CONF=0.4; jde track --print-config shows the outcome
 jde --install-completion: the Tab key completes verbs and options in this shell
 jde --version: version and commit"""
 

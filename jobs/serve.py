@@ -7,9 +7,9 @@ stop.
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,12 +21,14 @@ import typer
 
 from jde_ray.jobs.console.flags import Flag, Given, takes
 from jde_ray.jobs.console.options import parse_size
+from jde_ray.jobs.console.printed_settings import describe_environment, describe_service
 from jde_ray.jobs.console.run_flags import choose
 from jde_ray.jobs.console.runner import main, say
+from jde_ray.jobs.console.serve_file import read_file
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError, one_line
-from jde_ray.pipelines.serving.config import ServeConfig
+from jde_ray.pipelines.serving.config import ServeConfig, read_config
 
 _LEAVE_S = 2.0  # for which /readyz says 503 before the port is closed
 # Without clusters Ray takes 127.0.0.1 for the address of this machine, and listens there only
@@ -45,6 +47,14 @@ ConfigFile = Annotated[
         metavar="FILE.yaml",
         show_default=False,
         help="Settings as in jobs/recipes/serve.yaml under args; flags win over it.",
+    ),
+]
+PrintConfig = Annotated[
+    bool,
+    typer.Option(
+        "--print-config",
+        metavar="",
+        help="Print the settings of this call, as a file for --config, and do nothing else.",
     ),
 ]
 Places = Annotated[
@@ -121,6 +131,7 @@ def serve(
     places: Places = None,
     *,
     flags: Given,
+    print_config: PrintConfig = False,
 ) -> int:
     """Track people in live streams; the page at the printed address lets you try it.
 
@@ -129,12 +140,17 @@ def serve(
     args, http = ({}, {}) if config is None else read_file(config)
     address = flags.pop("address", ResourceConfig().address)  # of the Ray, no setting of a service
     for name, value in flags.items():
-        place = name if name in _AT_THE_TOP else _PLACES[FLAGS[name].config] + FLAGS[name].field
         read = _read(name, value)
         if read is not None:
-            _put(args, place, read)
+            _put(args, _place(name), read)
     if places is not None:
         args["places"] = _places(places)
+    door = {
+        "host": host or http.get("host", "127.0.0.1"),
+        "port": http.get("port", 8000) if port is None else port,
+    }
+    if print_config:
+        return _print_settings(args, door)
     if "num_detectors" not in args:
         args["num_detectors"] = _fitting(args.get("device", "auto"))
 
@@ -142,10 +158,6 @@ def serve(
         os.environ.setdefault(_CLUSTERS, "0")
     from jde_ray.pipelines.cluster import Interrupted, interruptible
 
-    door = {
-        "host": host or http.get("host", "127.0.0.1"),
-        "port": http.get("port", 8000) if port is None else port,
-    }
     is_up = threading.Event()
     try:
         with interruptible():
@@ -153,6 +165,17 @@ def serve(
     except Interrupted as stopped:
         if not is_up.is_set():
             return say("interrupted before the service was up", stopped.exit_code)
+    return ExitCode.DONE
+
+
+def _print_settings(args: dict[str, Any], door: dict[str, Any]) -> int:
+    try:
+        read_config(args)  # a wrong one is refused as in a service
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    about = describe_environment("serve", inspect.signature(serve).parameters)
+    flags = {_place(name): flag for name, flag in FLAGS.items() if name != "address"}
+    print("\n".join([*about, *describe_service(args, door, flags, ServeConfig())]))
     return ExitCode.DONE
 
 
@@ -168,55 +191,6 @@ def _serve(
         print("jde: draining", flush=True)
         if number == signal.SIGTERM:
             service.leave(_LEAVE_S)
-
-
-def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments in a YAML file, and `host` and `port` if it is a whole one of Serve.
-
-    The arguments are its `args`, those of its application, or all of it. What else a file of Serve
-    holds is named on standard error: it counts for `serve deploy` only.
-
-    Raises:
-        RunError: If the file is missing, no mapping, or holds several applications.
-    """
-    from jde_ray.models.settings_file import read_yaml
-
-    try:
-        content = read_yaml(path)
-    except ValueError as error:
-        raise RunError(f"config: {error}", ExitCode.REFUSED) from error
-    http: dict[str, Any] = {}
-    if isinstance(content, dict) and content.get("applications"):
-        content, http = _read_serve_file(path, content)
-    elif isinstance(content, dict) and "args" in content:
-        content = content["args"]
-    if content is None:
-        return {}, http
-    if not isinstance(content, dict):
-        raise RunError(f"config: {path} holds no mapping of settings", ExitCode.REFUSED)
-    return content, http
-
-
-def _read_serve_file(path: Path, content: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    applications = content["applications"]
-    if not isinstance(applications, list) or len(applications) != 1:
-        raise RunError(f"config: {path} holds several applications, expected one", ExitCode.REFUSED)
-    options, application = content.get("http_options") or {}, applications[0]
-    if not isinstance(options, dict) or not isinstance(application, dict):
-        raise RunError(f"config: {path} is not a Ray Serve file", ExitCode.REFUSED)
-    http = {name: options[name] for name in ("host", "port") if name in options}
-    for name, kind in (("host", str), ("port", int)):
-        if name in http and type(http[name]) is not kind:
-            text = f"config: {name} of {path}: got {http[name]!r}, expected a {kind.__name__}"
-            raise RunError(text, ExitCode.REFUSED)
-    unused = [str(name) for name in content.keys() - {"applications", "http_options"}]
-    unused += [f"http_options.{name}" for name in options.keys() - http.keys()]
-    unused += [f"applications.{name}" for name in application.keys() - {"args", "name"}]
-    if unused:
-        names = ", ".join(sorted(unused))
-        text = f"jde: note: not used of {path}, it counts for serve deploy: {names}"
-        print(text, file=sys.stderr, flush=True)
-    return application.get("args") or {}, http
 
 
 def _file_or_word(text: str) -> str:
@@ -273,6 +247,11 @@ def _absolute(path: str) -> str:
         return str(Path(path).resolve())
     except ValueError as error:  # a NUL byte
         raise RunError(f"token-file: got {path!r} ({error})", ExitCode.REFUSED) from error
+
+
+def _place(name: str) -> str:
+    """Where a flag's value stands in the service's arguments."""
+    return name if name in _AT_THE_TOP else _PLACES[FLAGS[name].config] + FLAGS[name].field
 
 
 def _put(args: dict[str, Any], place: str, value: Any) -> None:

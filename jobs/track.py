@@ -6,6 +6,7 @@ Turns the command line into configurations, checks the weights, runs
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import typer
 from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.messages import Messages, count_videos
 from jde_ray.jobs.console.options import ConfigFile, Settings, Values, build_settings, collect
+from jde_ray.jobs.console.printed_settings import describe_environment, describe_run
 from jde_ray.jobs.console.progress import Display
 from jde_ray.jobs.console.refinement import check_before_run, refine_run
 from jde_ray.jobs.console.results import show_summary
@@ -97,6 +99,15 @@ Frames = Annotated[
     ),
 ]
 
+PrintConfig = Annotated[
+    bool,
+    typer.Option(
+        "--print-config",
+        metavar="",
+        help="Print the settings of this call, as a file for --config, and do nothing else.",
+    ),
+]
+
 
 @takes(flags=FLAGS)
 def track(
@@ -109,6 +120,7 @@ def track(
     frames: Frames = None,
     overwrite: Overwrite = False,
     retry_errors: RetryErrors = False,
+    print_config: PrintConfig = False,
 ) -> int:
     """Track people in videos and write OUT/tracks/*.parquet.
 
@@ -117,6 +129,8 @@ def track(
     same command to continue).
     """
     values = collect(flags, config)
+    if print_config:
+        return _print_settings(values)
     if values.get(("outputs", "refine")):  # the refinement judges by appearance too
         values = {("outputs", "save_embeddings"): True, **values}
     settings = build_settings(values)
@@ -156,6 +170,13 @@ def track(
                 f"interrupted; run the same command with --out {out} to continue", summary.exit_code
             )
     return int(summary.exit_code)
+
+
+def _print_settings(values: Values) -> int:
+    build_settings(values)  # a wrong one is refused as in a run
+    about = describe_environment("track", inspect.signature(track).parameters)
+    print("\n".join([*about, *describe_run(values, FLAGS)]))
+    return ExitCode.DONE
 
 
 def _from_videos(

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 _FENCE = re.compile(r"^ *```(.*?)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
-_OURS = "docs|jde_ray|jobs|models|pipelines|tests"
+_OURS = "deploy|docs|jde_ray|jobs|models|pipelines|tests"
 _PATH = re.compile(rf"(?<![\w./<-])(?:{_OURS})/[\w./-]*\w/?")
 _NAME = re.compile(rf"(?<![\w./-])(?:{_OURS})(?:\.[A-Za-z_]\w*)+")
 _FILE_SUFFIXES = (".py", ".md", ".yaml", ".html", ".css", ".jpg", ".txt", ".npz", ".toml")

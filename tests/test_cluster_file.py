@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from command_lines import in_comments, parse
+from dockerfile import steps_of
+from ray.autoscaler._private.docker import docker_start_cmds
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 PATH = Path(__file__).parents[1] / "cluster.yaml"
@@ -51,6 +54,23 @@ def test_nothing_is_open_to_the_outside(config: dict[str, Any]) -> None:
     assert "--dashboard-host=127.0.0.1" in head
     assert config["provider"]["use_internal_ips"] is True
     assert "ray-client-server-port" not in head
+
+
+def test_its_containers_start_what_ray_asks_for(config: dict[str, Any]) -> None:
+    docker = config["docker"]
+    target = docker["image"].partition(":")[2]
+    assert [step.text for step in steps_of(target) if step.name == "ENTRYPOINT"] == ['["jde"]']
+    names = docker["image"], {}, docker["container_name"], docker["run_options"]
+    started = docker_start_cmds("ubuntu", *names, "jde-ray", "/home/jde", "docker")
+    assert started.endswith(f"{docker['image']} bash")  # which would be arguments of jde
+    assert "--entrypoint=/usr/bin/env" in started
+
+
+def test_the_commands_in_its_comments_are_understood() -> None:
+    commands = list(in_comments(PATH.read_text()))
+    assert commands
+    for arguments in commands:
+        parse(arguments)
 
 
 def test_a_mistake_would_be_seen() -> None:

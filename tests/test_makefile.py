@@ -21,13 +21,15 @@ Successfully installed annotated-doc-0.0.4 jde-ray-0.1.0
 """
 
 
-def rule() -> str:
+def rule(target: str) -> str:
     text = (ROOT / "Makefile").read_text().replace("\\\n", "")
-    return text[text.index("$(VENV)/.installed:") : text.index("\ndemo:")]
+    return re.split(r"\n\n", text[text.index(f"\n{target}:") + 1 :], maxsplit=1)[0]
 
 
 def test_the_installation_shows_what_is_large() -> None:
-    programs = re.findall(r"-e '(.*?)'", rule()[rule().index("sed ") :])
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", "")
+    (filtering,) = re.findall(r"^SHOW_LARGE := (.*)$", makefile, re.MULTILINE)
+    programs = re.findall(r"-e '(.*?)'", filtering)
     command = ["sed", "-unE", *(word for program in programs for word in ("-e", program))]
     shown = subprocess.run(command, input=PIP, capture_output=True, text=True, check=True).stdout
     assert shown.splitlines() == [
@@ -39,7 +41,22 @@ def test_the_installation_shows_what_is_large() -> None:
 
 
 def test_it_says_first_what_is_installed_and_how_large_that_is() -> None:
-    first = rule().splitlines()[1]
-    assert first.startswith('\t@echo "installing torch, Ray')
-    assert re.search(r"\d GB on disk", first)
+    for target in ("$(VENV)/.installed", "install"):
+        first = rule(target).splitlines()[1]
+        assert re.match(r'\t@echo "installing (jde, )?torch', first)
+        assert re.search(r"\d GB on disk", first)
+        assert rule(target).count("| $(SHOW_LARGE)") == 1
     assert "pipefail" in (ROOT / "Makefile").read_text()  # an error of pip ends make
+
+
+def test_a_production_host_gets_no_test_tools() -> None:
+    lines = subprocess.run(
+        ["make", "--dry-run", "install", "PREFIX=/srv/jde", "EXTRAS=hub,onnx"],  # noqa: S607
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    (installs,) = [line for line in lines if "/pip install" in line]
+    command = installs.partition(" |")[0].split()
+    assert command == ["/srv/jde/bin/pip", "install", "-c", "constraints.txt", "'.[hub,onnx]'"]

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from email import message_from_bytes
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -26,6 +27,7 @@ DATA = (
 )
 
 
+COMMIT = "0a1b2c3"  # as a build without .git is told; with .git it asks git
 TRACKS_A_FRAME = """
 import numpy, jde_ray
 tracks = jde_ray.Tracker().update(numpy.zeros((64, 96, 3), numpy.uint8))
@@ -40,7 +42,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     skipped = shutil.ignore_patterns(".git", ".venv", "runs", "build", "*.egg-info", ".*_cache")
     shutil.copytree(ROOT, source, symlinks=True, ignore=skipped)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, source]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env={**os.environ, "JDE_COMMIT": COMMIT})
     return next(folder.glob("*.whl"))
 
 
@@ -75,6 +77,22 @@ def test_the_wheel_holds_one_package_and_its_data(wheel: Path):
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"jde_ray"}
     assert not [name for name in DATA if f"jde_ray/{name}" not in names]
+
+
+def test_the_wheel_names_the_licences_of_code_and_weights(wheel: Path):
+    archive = ZipFile(wheel)
+    (name,) = [one for one in archive.namelist() if one.endswith(".dist-info/METADATA")]
+    metadata = message_from_bytes(archive.read(name))
+    assert metadata["License-Expression"] == "Apache-2.0 AND CC-BY-NC-SA-3.0"
+    files = metadata.get_all("License-File")
+    assert files == ["LICENSE", "models/jde/pretrained/small.md"]
+    folder = name.removesuffix("METADATA")
+    assert all(f"{folder}licenses/{file}" in archive.namelist() for file in files)
+
+
+def test_installed_it_knows_its_commit(installed: Installed):
+    said = installed.run("-m", "jde_ray.jobs.cli", "--version")
+    assert said == f"jde-ray 0.1.0 ({COMMIT})\n"
 
 
 def test_installed_beside_a_folder_models_it_tracks_a_frame(installed: Installed):

@@ -40,8 +40,13 @@ def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) ->
     terminations = _interrupt_on_sigterm()
     try:
         command = typer.main.get_command(application(target))
+        # a help that names the variable of every option would be twice as long
+        is_help = not {"-h", "--help"}.isdisjoint(arguments)
         result = command.main(
-            list(arguments), prog_name=f"jde {verb}".rstrip(), standalone_mode=False
+            list(arguments),
+            prog_name=f"jde {verb}".rstrip(),
+            standalone_mode=False,
+            auto_envvar_prefix=None if is_help else variable_prefix(verb),
         )
         code = result if isinstance(result, int) else ExitCode.DONE
     except (KeyboardInterrupt, typer.Abort):
@@ -57,6 +62,11 @@ def run_verb(target: Callable[..., Any], verb: str, arguments: Sequence[str]) ->
             code,
         )
     return code
+
+
+def variable_prefix(verb: str) -> str:
+    """Prefix of the variables that stand for a verb's options: JDE_TRACK_CONF for `--conf`."""
+    return f"JDE_{verb.upper()}"
 
 
 def _interrupt_on_sigterm() -> list[int]:
@@ -107,8 +117,19 @@ def explain(error: BaseException) -> tuple[str, ExitCode]:
         text = f"internal: {type(error).__name__}: {error} (JDE_DEBUG=1 shows where)"
         return one_line(text), ExitCode.INTERNAL
     # typer's usage errors, whichever click they come from
+    origin = _variable_of(error)
     if nearest := getattr(error, "possibilities", None):
         text = f"{getattr(error, 'message', '')}; did you mean {nearest[0]}?"
     else:
         text = format_message().replace(". Did you mean", "; did you mean")
-    return text, ExitCode.REFUSED
+    return text + origin, ExitCode.REFUSED
+
+
+def _variable_of(error: BaseException) -> str:
+    """Where a refused value stands, if that is a variable: the message names a flag."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is None or parameter is None:
+        return ""
+    source = context.get_parameter_source(parameter.name)
+    name = f"{context.auto_envvar_prefix}_{parameter.name.upper()}"
+    return f" (from {name})" if source is not None and source.name == "ENVIRONMENT" else ""

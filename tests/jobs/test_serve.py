@@ -17,7 +17,8 @@ from serving_service import call, free_port
 
 from jde_ray.jobs import cli
 from jde_ray.jobs import serve as serve_module
-from jde_ray.jobs.serve import read_file, serve
+from jde_ray.jobs.console.serve_file import read_file
+from jde_ray.jobs.serve import serve
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.processes import descendants, is_alive, started_at
 

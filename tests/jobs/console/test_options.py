@@ -66,6 +66,7 @@ TRACK_OPTIONS = {
     "--out",
     "--overwrite",
     "--precision",
+    "--print-config",
     "--progress",
     "--quiet",
     "--resize",
