@@ -85,6 +85,17 @@ def connected(address: str) -> Iterator[None]:
             _shut_down()
 
 
+def node_name() -> str:
+    """The machine of this worker as runs name it: its address and the start of Ray's node id.
+
+    Machines may share an address, as containers of one host do. Empty outside of Ray.
+    """
+    if not ray.is_initialized():
+        return ""
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return f"{address}/{ray.get_runtime_context().get_node_id()[:8]}"
+
+
 def _start_own(before: set[Process]) -> None:
     """Start Ray on this machine; try twice, since its processes may time out on a busy machine.
 

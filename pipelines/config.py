@@ -21,6 +21,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Resize = Literal["fast", "published"]
 Blur = Literal["none", "people", "heads"]
+PoolSize = int | tuple[int, int]  # so many, or least and most
 ReidMode = Literal["always", "needed", "offline"]
 
 
@@ -32,6 +33,15 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}: got {value!r}, expected {' | '.join(choices)}")
+
+
+def pool_limits(size: PoolSize) -> tuple[int, int]:
+    """Least and most workers of a pool; equal for a number.
+
+    >>> pool_limits(4), pool_limits((1, 8))
+    ((4, 4), (1, 8))
+    """
+    return size if isinstance(size, tuple) else (size, size)
 
 
 def parse_score_map(text: str) -> tuple[float, float]:
@@ -253,9 +263,11 @@ class ResourceConfig:
         device: `auto` uses a GPU if the cluster has one.
         chunk_frames: Frames per chunk, the batch of the network and the unit of delivery.
         num_detectors: Detector actors. None: one per GPU, or without GPUs as many as the CPUs
-            can run beside decoding.
+            can run beside decoding, counted when an attempt starts. Least and most: as many of
+            them as find a place, also on machines that join later.
         num_associators: Association shards. None: chosen by the size of the cluster.
         num_decoders: Parallel decode tasks. None: as many as the CPUs can run beside detectors.
+            Least and most: detectors leave a place for the least.
         gpus_per_detector: GPUs per detector; 0.25 puts four on one GPU.
         torch_threads: CPU threads per detector (`--threads`). Fixed, since sums depend on it.
         segment_frames: Frames per segment of a long video; segments are decoded in parallel.
@@ -271,9 +283,9 @@ class ResourceConfig:
 
     device: Device = "auto"
     chunk_frames: int = 16
-    num_detectors: int | None = None
+    num_detectors: PoolSize | None = None
     num_associators: int | None = None
-    num_decoders: int | None = None
+    num_decoders: PoolSize | None = None
     gpus_per_detector: float = 1.0
     torch_threads: int = 1
     segment_frames: int = 1500
@@ -303,9 +315,14 @@ class ResourceConfig:
         _check_range("in-process-frames", self.in_process_frames, 0, 10**9)
         _check_range("checkpoint-frames", self.checkpoint_frames, 1, 10**9)
         for name in ("num_detectors", "num_associators", "num_decoders"):
-            value = getattr(self, name)
-            if value is not None:
-                _check_range(name.replace("_", "-"), value, 1, 4096)
+            value, flag = getattr(self, name), name.replace("_", "-")
+            if value is None:
+                continue
+            least, most = pool_limits(value)
+            for number in (least, most):
+                _check_range(flag, number, 1, 4096)
+            if least > most:
+                raise ValueError(f"{flag}: got {least}-{most}, expected MIN-MAX with MIN <= MAX")
 
     @property
     def share(self) -> tuple[int, int]:

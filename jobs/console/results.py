@@ -157,6 +157,9 @@ def _totals(summary: Summary) -> list[str]:
     if frames:
         where = "" if summary.on_ray else ", without Ray"
         lines[0] += f"; {frames} frames in {wall:.1f} s ({rate:.1f} frames/s){where}"
+    if len(summary.frames_by_node) > 1:
+        each = (f"{number} on {node}" for node, number in summary.frames_by_node.items())
+        lines.append(f"frames by machine: {', '.join(each)}")
     lines += _pictures(summary)
     if summary.damaged:
         lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")

@@ -257,8 +257,9 @@ FLAGS: dict[str, Flag] = {
         config=ResourceConfig,
         field="num_detectors",
         panel=_MACHINE,
-        text="Number of detectors.",
-        metavar="auto|N",
+        text="Number of detectors; with MIN-MAX as many of them as find a place, also on machines "
+        "that join while the run goes on.",
+        metavar="auto|N|MIN-MAX",
         default="auto",
     ),
     "num_associators": Flag(
@@ -273,8 +274,8 @@ FLAGS: dict[str, Flag] = {
         config=ResourceConfig,
         field="num_decoders",
         panel=_MACHINE,
-        text="Number of videos to decode at once.",
-        metavar="auto|N",
+        text="Number of videos to decode at once; with MIN-MAX detectors leave room for MIN.",
+        metavar="auto|N|MIN-MAX",
         default="auto",
     ),
     "gpus_per_detector": Flag(

@@ -210,6 +210,7 @@ class Run:
             {"wall": time.perf_counter() - self._started, **self.tally.seconds},
             passes=attempts.count,
             frames_seen=self.tally.frames,
+            frames_by_node=self.tally.frames_by_node,
             videos_drawn=self.pictures.drawn,
             videos_cropped=self.pictures.cropped,
             overwrite=self._overwrite,

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +31,7 @@ FIRST_WORD_S = 60.0
 _MOST_SILENCE_S = 900.0
 _STARTING_S = 300.0  # on a busy machine a worker takes minutes to import its network
 _LOOK_S = 1.0
+_COUNT_S = 10.0  # between two counts of the machines of a run that follows its cluster
 _ANSWER_S = 10.0  # for Ray to report its resources
 _WORK = {
     "cut_rows": "cutting",
@@ -166,7 +167,8 @@ class Watch:
         self.verdict: Exception | None = None
         self.doing = "the first workers start"
         self._pools, self._say, self._clock = pools, say, clock
-        self._before = _machines().total
+        self._before = dict(_machines().total)
+        self._counted = self._clock()
         self._last = self._clock()
         self._longest, self._has_moved = 0.0, False
         self._silence = FIRST_WORD_S  # until the next report
@@ -222,9 +224,19 @@ class Watch:
         self._say(line)
         self.verdict = verdict
 
+    def count(self) -> None:
+        """Take note of machines that have joined, whose loss is one like that of the first ones."""
+        if not self._pools.follow or self._clock() - self._counted < _COUNT_S:
+            return
+        self._counted = self._clock()
+        machines = self._machines()
+        for kind, total in ({} if machines is None else machines.total).items():
+            self._before[kind] = max(total, self._before.get(kind, 0.0))
+
     def _run(self) -> None:
         while not self._is_over.wait(_LOOK_S):
             try:
+                self.count()
                 self.look()
             except Exception:  # a failing watch must not end the run
                 logger.exception("the watch over the dataflow failed")
@@ -244,6 +256,11 @@ def streaming_context() -> DataContext:
     context.target_max_block_size = 1  # block = row: only rows are atomic in Ray Data
     context.enable_progress_bars = False  # its variable is read when ray.data is imported
     context.custom_execution_callback_classes = [Steps]
+    # a pool between limits keeps the detectors that it has: one that is let go in a lull would have
+    # to load its network again
+    context.autoscaling_config = replace(
+        context.autoscaling_config, actor_pool_util_downscaling_threshold=-1.0
+    )
     return context
 
 

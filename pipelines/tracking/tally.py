@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,6 +51,7 @@ class Tally:
     Attributes:
         seconds: Seconds of work by stage.
         frames: Frames detected.
+        frames_by_node: The same by the machine of the detector; empty without Ray.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Tally:
     ) -> None:
         self.seconds = {"decode": 0.0, "detect": 0.0}
         self.frames = 0
+        self.frames_by_node: Counter[str] = Counter()
         self._config, self._num_skipped, self._progress = config, num_skipped, progress
         self._num_videos = 0
         self._arrived: set[str] = set()
@@ -78,6 +81,8 @@ class Tally:
         for stage in self.seconds:
             self.seconds[stage] += receipt[f"{stage}_s"]
         self.frames += receipt["num_frames"]
+        if receipt.get("node"):
+            self.frames_by_node[receipt["node"]] += receipt["num_frames"]
         self._arrived.update(receipt["arrived"])
         for video_id, num_frames in receipt["promised"]:
             self._expected.learn(video_id, num_frames)
