@@ -49,8 +49,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str, metrics_port: int | None = None) -> Iterator[None]:
     """Connect to Ray for a run: the one this process has already joined, else the one at `address`.
+
+    Args:
+        address: As in `check_address`; `local` starts one.
+        metrics_port: Where a Ray that is started serves its metrics; None for any free port.
 
     Raises:
         RunError: If there is no Ray at the address, or none can be started here.
@@ -66,6 +70,11 @@ def connected(address: str) -> Iterator[None]:
     for kind in ("minimum number of concurrent actors", "maximum number of concurrent tasks"):
         warnings.filterwarnings("ignore", message=f"The {kind}")
     if ray.is_initialized():
+        if metrics_port is not None:
+            raise RunError(
+                "metrics-port: this process has joined a Ray already, which has its own",
+                ExitCode.REFUSED,
+            )
         yield
         return
     if address != "local":
@@ -75,7 +84,7 @@ def connected(address: str) -> Iterator[None]:
     else:
         _check_open_files()
         before = children(os.getpid())
-        _start_own(before)
+        _start_own(before, metrics_port)
         guard = own_ray.watched(before)
     try:
         with guard:
@@ -96,15 +105,19 @@ def node_name() -> str:
     return f"{address}/{ray.get_runtime_context().get_node_id()[:8]}"
 
 
-def _start_own(before: set[Process]) -> None:
+def _start_own(before: set[Process], metrics_port: int | None) -> None:
     """Start Ray on this machine; try twice, since its processes may time out on a busy machine.
 
     Raises:
-        RunError: If it does not start.
+        RunError: If it does not start, or the port of its metrics is taken.
     """
+    options: dict[str, Any] = {"include_dashboard": False}
+    if metrics_port is not None:
+        _check_free(metrics_port)
+        options["_metrics_export_port"] = metrics_port
     for is_last in (False, True):
         try:
-            _initialize("local", include_dashboard=False)
+            _initialize("local", **options)
         except Exception as error:
             with suppress(Exception):
                 ray.shutdown()
@@ -118,6 +131,17 @@ def _start_own(before: set[Process]) -> None:
                 ) from error
         else:
             return
+
+
+def _check_free(metrics_port: int) -> None:
+    try:
+        with socket.create_server(("", metrics_port)):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"metrics-port: got {metrics_port}, which cannot be had ({error.strerror})",
+            ExitCode.REFUSED,
+        ) from error
 
 
 def _shut_down() -> None:

@@ -277,6 +277,7 @@ class ResourceConfig:
         in_process_frames: Up to so many frames at 576x320 are tracked in this process, without Ray
             (`pipelines.tracking.small_work`); 0: never.
         address: `local` starts a private Ray; otherwise the address of a cluster.
+        metrics_port: Port of the metrics of the Ray that the run starts; None: any free one.
         s3_endpoint: Endpoint of an S3 store other than AWS. None: taken from the environment.
         partition: `k/K` processes only the k-th of K shares of the videos, by hash of their ids.
     """
@@ -294,6 +295,7 @@ class ResourceConfig:
     checkpoint_frames: int = 3000
     in_process_frames: int = 120
     address: str = "local"
+    metrics_port: int | None = None
     s3_endpoint: str | None = None
     partition: str = "1/1"
 
@@ -309,6 +311,13 @@ class ResourceConfig:
         part, of = self.share
         if not 1 <= part <= of:
             raise ValueError(f"partition: got {self.partition!r}, expected k/K with 1 <= k <= K")
+        if self.metrics_port is not None:
+            _check_range("metrics-port", self.metrics_port, 1, 65_535)
+            if self.address != "local":
+                raise ValueError(
+                    f"metrics-port: not with address {self.address}, whose nodes have their own"
+                    " (ray start --metrics-export-port)"
+                )
         _check_range("segment-frames", self.segment_frames, 1, 10**9)
         _check_range("row-bytes", self.row_bytes, 0, 1 << 60)
         _check_range("cut-bytes", self.cut_bytes, 0, 1 << 60)

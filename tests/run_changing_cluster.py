@@ -1,9 +1,9 @@
 """A run whose cluster changes: SOURCE OUT KIND CONTINUE.
 
 It starts on one node of two CPUs. With the kind `grows` a second node comes with the first frames,
-and CONTINUE, for which videos wait, is written when a detector there has worked. With `shrinks` there
-are two nodes from the start, and one is killed when detectors on both have worked. The last line is
-the summary's counts in JSON.
+and CONTINUE, for which videos wait, is written when a detector there has worked. With `shrinks`
+there are two nodes from the start, and one is killed when detectors on both have worked. The last
+line is the summary's counts in JSON.
 """
 
 from __future__ import annotations

@@ -304,6 +304,15 @@ FLAGS: dict[str, Flag] = {
         text="Ray to run on; local starts one on this machine.",
         metavar="local|auto|HOST:PORT",
     ),
+    "metrics_port": Flag(
+        config=ResourceConfig,
+        field="metrics_port",
+        panel=_MACHINE,
+        text="Port on which the Ray of this run serves metrics to Prometheus, to whoever reaches "
+        "it. Not with --address: the nodes of a cluster have ports of their own.",
+        metavar="PORT",
+        default="any free one",
+    ),
     "s3_endpoint": Flag(
         config=ResourceConfig,
         field="s3_endpoint",

@@ -107,6 +107,7 @@ def summarize(
     outcomes: Iterable[VideoOutcome],
     seconds: dict[str, float],
     *,
+    run_id: str = "",
     passes: int = 1,
     frames_seen: int = 0,
     frames_by_node: Mapping[str, int] = MappingProxyType({}),
@@ -123,6 +124,7 @@ def summarize(
         work: Plan made at the start.
         outcomes: Outcomes of the videos that ended in this run.
         seconds: Working time by stage; that of `associate` is added here.
+        run_id: Id of the call; empty makes one.
         passes: Number of times that unfinished videos were planned.
         frames_seen: Frames processed by the network.
         frames_by_node: The same by machine.
@@ -156,7 +158,7 @@ def summarize(
     ending = ExitCode.SOME_FAILED if errors or num_partial else ExitCode.DONE
     return Summary(
         out=out,
-        run_id=uuid.uuid4().hex[:12],
+        run_id=run_id or uuid.uuid4().hex[:12],
         started=began.isoformat(timespec="seconds"),
         ended=now.isoformat(timespec="seconds"),
         videos_done=len(ended) - len(errors),

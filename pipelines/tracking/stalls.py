@@ -205,13 +205,22 @@ class Watch:
         self._last, self._silence = now, FIRST_WORD_S
         self.doing = doing or self.doing
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last progress."""
+        return self._clock() - self._last
+
+    def stages(self) -> list[Stage]:
+        """The stages of the running dataset that have not ended."""
+        return _stages(self.executor())
+
     def look(self) -> None:
         """Report and judge, if a report is due."""
         silent = self._clock() - self._last
         if silent < self._silence or self._is_over.is_set():
             return
         self._silence = min(2 * self._silence, self._silence + _MOST_SILENCE_S)
-        stages, machines = _stages(self.executor()), self._machines()
+        stages, machines = self.stages(), self._machines()
         parts = [str(stage) for stage in stages] or [self.doing]
         parts.append("Ray does not answer" if machines is None else str(machines))
         line = f"nothing has moved for {silent:.0f} s: {'; '.join(parts)}"
