@@ -1,19 +1,28 @@
-"""Without Ray: what is handed to it. A real run is scraped in tests/test_scrape.py."""
+"""What is handed to Ray, and (slow) what a real run's Ray gives to Prometheus."""
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import fakes
 import pytest
+from conftest import ROOT, WORKER_PATH
+from fakes import Script
+from prometheus_client.parser import text_string_to_metric_families
 
 from jde_ray.pipelines.config import VERSION
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 from jde_ray.pipelines.tracking import exporter
 from jde_ray.pipelines.tracking.exporter import Exporter
-from jde_ray.pipelines.tracking.metrics import COUNTERS, GAUGES
+from jde_ray.pipelines.tracking.metrics import COUNTERS, GAUGES, exported
 from jde_ray.pipelines.tracking.stalls import Stage
 from jde_ray.pipelines.tracking.tally import Tally
 
@@ -132,3 +141,43 @@ def test_videos_are_counted_once_however_they_become_known(
     own.settle(outcomes.values())
     assert made["jde_videos"].values == {"done": 3}
     assert made["jde_attempts"].values == {"": 2}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_every_metric_is_on_the_page_of_the_runs_ray(tmp_path: Path) -> None:
+    """The last video waits until all is seen: a page that lacks something ends by its minute."""
+    go_on = tmp_path / "go-on"
+    scripts = {f"v{i}": Script(frames=40, seed=i) for i in range(3)}
+    scripts["cut"] = Script(error_at=20)
+    scripts["zz"] = Script(frames=40, pause_at=8, pause_for=str(go_on))
+    source = fakes.archive(tmp_path / "in", **scripts)
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    run = subprocess.Popen(
+        [sys.executable, ROOT / "tests/run_track.py", source, tmp_path / "out", "local", str(port)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": WORKER_PATH, "RAY_AUTH_MODE": "disabled"},
+    )
+    wanted = {exported(name) for name in (*COUNTERS, *GAUGES)}
+    wanted -= {"ray_jde_damaged_frames_total", "ray_jde_frames_left"}  # of real videos only
+    try:
+        seen: set[str] = set()
+        while run.poll() is None and not wanted <= seen:
+            seen |= names(port)
+        go_on.touch()
+        assert run.wait(60) == 3
+    finally:
+        run.kill()
+    assert {name for name in seen if name.startswith("ray_jde_")} == wanted
+
+
+def names(port: int) -> set[str]:
+    """Samples on the page; none before there is one."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return set()
+    return {sample.name for one in text_string_to_metric_families(text) for sample in one.samples}

@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from jde_ray.pipelines.serving import metrics as service
 from jde_ray.pipelines.tracking.metrics import COUNTERS, GAUGES, exported
 
-DASHBOARD = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text())
-RULES = yaml.safe_load((ROOT / "deploy/prometheus-rules.yaml").read_text())["groups"]
+DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboard.json").read_text())
+RULES = yaml.safe_load((ROOT / "deploy/prometheus/rules.yaml").read_text())["groups"]
 
 
 def known() -> dict[str, set[str]]:
