@@ -1,9 +1,9 @@
 """A run whose cluster changes: SOURCE OUT KIND CONTINUE.
 
-It starts on one node of two CPUs. With the kind `grows` a second node comes with the first frames,
-and CONTINUE, for which videos wait, is written when a detector there has worked. With `shrinks`
-there are two nodes from the start, and one is killed when detectors on both have worked. The last
-line is the summary's counts in JSON.
+It starts on one node of two CPUs. With the kind `grows` a second node comes with the first frames;
+with `shrinks` there are two nodes from the start, and one is killed when detectors on both have
+worked. Detectors are slow until then, when CONTINUE is written. The last line is the summary's
+counts in JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,18 @@ from jde_ray.pipelines.tracking import offline, stalls
 from jde_ray.pipelines.tracking.run import Run
 
 NODE = {"num_cpus": 2, "object_store_memory": 128 << 20, "include_dashboard": False}
+
+
+class SlowModel(fakes.ColourModel):
+    """Takes its time until both nodes have worked."""
+
+    go_on = ""  # the file that says so
+
+    def detect(self, frames: Any, letterboxes: Any) -> Any:
+        """As a `ColourModel`."""
+        if not Path(self.go_on).exists():
+            time.sleep(0.7)
+        return super().detect(frames, letterboxes)
 
 
 class Changes:
@@ -73,6 +86,7 @@ if __name__ == "__main__":
             changes.lost = cluster.add_node(**NODE)
             threading.Thread(target=_reap, args=(changes.lost,), daemon=True).start()
         stalls.FIRST_WORD_S = 15.0  # an attempt that is stuck ends sooner than in a minute
+        SlowModel.go_on = go_on  # a class of this script travels to the workers by value
         execute = Run.execute
 
         def watched(run: Run, *arguments: Any) -> None:
@@ -91,7 +105,7 @@ if __name__ == "__main__":
             [source],
             out,
             fakes.CONFIG,
-            components=fakes.COMPONENTS,
+            components=replace(fakes.COMPONENTS, build_model=SlowModel),
             resources=resources,
             progress=changes,
         )
