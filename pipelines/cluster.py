@@ -57,7 +57,8 @@ def connected(address: str, metrics_port: int | None = None) -> Iterator[None]:
         metrics_port: Where a Ray that is started serves its metrics; None for any free port.
 
     Raises:
-        RunError: If there is no Ray at the address, or none can be started here.
+        RunError: If there is no Ray at the address, none can be started here, or the port is not
+            for this Ray or taken.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -69,12 +70,14 @@ def connected(address: str, metrics_port: int | None = None) -> Iterator[None]:
     # a run of one chunk leaves workers idle; users can do nothing about that
     for kind in ("minimum number of concurrent actors", "maximum number of concurrent tasks"):
         warnings.filterwarnings("ignore", message=f"The {kind}")
+    if metrics_port is not None and (address != "local" or ray.is_initialized()):
+        place = address if address != "local" else "this process"
+        raise RunError(
+            f"metrics-port: got {metrics_port} for the Ray of {place}, whose nodes have ports of"
+            " their own (ray start --metrics-export-port)",
+            ExitCode.REFUSED,
+        )
     if ray.is_initialized():
-        if metrics_port is not None:
-            raise RunError(
-                "metrics-port: this process has joined a Ray already, which has its own",
-                ExitCode.REFUSED,
-            )
         yield
         return
     if address != "local":

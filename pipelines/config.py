@@ -313,11 +313,6 @@ class ResourceConfig:
             raise ValueError(f"partition: got {self.partition!r}, expected k/K with 1 <= k <= K")
         if self.metrics_port is not None:
             _check_range("metrics-port", self.metrics_port, 1, 65_535)
-            if self.address != "local":
-                raise ValueError(
-                    f"metrics-port: not with address {self.address}, whose nodes have their own"
-                    " (ray start --metrics-export-port)"
-                )
         _check_range("segment-frames", self.segment_frames, 1, 10**9)
         _check_range("row-bytes", self.row_bytes, 0, 1 << 60)
         _check_range("cut-bytes", self.cut_bytes, 0, 1 << 60)

@@ -88,7 +88,7 @@ def test_panels_are_as_grafana_reads_them() -> None:
         taken |= cells
     for panel in panels():
         assert panel["type"] in ("timeseries", "bargauge")
-        assert panel["fieldConfig"]["defaults"]["unit"] in ("short", "s", "bytes")
+        assert panel["fieldConfig"]["defaults"]["unit"] in ("short", "s", "percentunit")
         refs = [one["refId"] for one in panel["targets"]]
         assert len(set(refs)) == len(refs)
         for one in panel["targets"]:

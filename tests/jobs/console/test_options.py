@@ -287,7 +287,7 @@ def test_values_outside_their_limits_name_what_is_accepted():
     assert "'cpu'" in refused(device="tpu")
     assert "num-detectors: got 'many', expected auto, N or MIN-MAX" in refused(num_detectors="many")
     assert "expected MIN-MAX with MIN <= MAX" in refused(num_decoders="8-2")
-    assert "metrics-port: not with address auto" in refused(metrics_port=8081, address="auto")
+    assert "metrics-port: got 0, expected 1 to 65535" in refused(metrics_port=0)
     assert "vid-stride" in refused(vid_stride=0)
 
 

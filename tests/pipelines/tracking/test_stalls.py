@@ -169,3 +169,25 @@ def test_datasets_are_watched_and_silent() -> None:
     assert context.enable_progress_bars is False
     assert context.target_max_block_size == 1
     assert Steps in context.execution_callback_classes
+
+
+def test_machines_that_have_joined_are_missed_when_they_go(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], now: list[float]
+) -> None:
+    """Of a pool between limits; a fixed one has no detectors there."""
+    there = [4.0]
+    monkeypatch.setattr(stalls, "_machines", lambda: machines(there[0], 0))
+    found = []
+    for size in ((1, 8), 3):
+        there[0] = 4.0
+        pools = size_pools(ResourceConfig(device="cpu", num_detectors=size), BEFORE)
+        watch = Watch(pools, lines.append, lambda: now[0])
+        watch.executor = lambda: Executor(operator("MapBatches(DetectorStage)", 2, 3, 3))
+        there[0] = 8.0
+        now[0] += 11
+        watch.count()
+        there[0] = 4.0
+        now[0] += 61
+        watch.look()
+        found.append(str(watch.verdict))
+    assert found == ["machines were lost, 4 of 8 CPUs are left", "None"]
