@@ -19,7 +19,8 @@ class Pools:
     Attributes:
         num_detectors: Detectors to start with.
         detector_limits: Least and most detectors of the attempt; equal if the pool is fixed.
-        num_decoders: Decode tasks at once; None for as many as find free CPUs.
+        num_decoders: Decode tasks at once; None for as many as `decoders_on` says.
+        least_decoders: Decode tasks for which detectors leave a place.
     """
 
     num_detectors: int
@@ -29,11 +30,27 @@ class Pools:
     num_decoders: int | None
     decoder_cpus: float
     num_shards: int
+    least_decoders: int = 1
 
     @property
     def follow(self) -> bool:
         """Whether detectors are added on machines that join later."""
         return self.detector_limits[0] < self.detector_limits[1]
+
+    def decoders_on(self, cluster: Mapping[str, float]) -> int:
+        """Decode tasks that leave the detectors their places on a cluster of this size.
+
+        Args:
+            cluster: Total `CPU` and `GPU`, which may have changed since the pools were sized.
+        """
+        cpus = cluster.get("CPU", 0.0)
+        if self.detector_gpus:
+            fitting = int(cluster.get("GPU", 0.0) / self.detector_gpus)
+        else:
+            fitting = int((cpus - self.least_decoders * self.decoder_cpus) / self.detector_cpus)
+        least, most = self.detector_limits
+        spare = cpus - min(max(least, fitting), most) * self.detector_cpus + 1e-6
+        return max(1, int(spare / self.decoder_cpus))
 
 
 def size_pools(
@@ -82,8 +99,8 @@ def size_pools(
     share = math.floor(100 * for_detectors / num_detectors) / 100
     detector_cpus = max(0.01, min(wanted, share))
     # decoders leave the detectors' CPUs free: otherwise a detector that restarts would wait forever
-    # for a decoder, which waits for a detector to take its frames. On a cluster that grows Ray Data
-    # sees to it, by the CPUs that are there
+    # for a decoder, which waits for a detector to take its frames. On a cluster that changes
+    # `stalls.Places` sees to it
     spare = cpus - num_detectors * detector_cpus + 1e-6
     if resources.num_decoders is not None:
         num_decoders: int | None = pool_limits(resources.num_decoders)[1]
@@ -96,5 +113,6 @@ def size_pools(
         detector_gpus=resources.gpus_per_detector if on_gpu else 0.0,
         num_decoders=num_decoders,
         decoder_cpus=decoder_cpus,
+        least_decoders=least_decoders,
         num_shards=resources.num_associators or min(16, max(1, int(cpus) // 4)),
     )

@@ -20,6 +20,11 @@ from typing import Any, Self
 
 import ray
 from ray.data import DataContext
+from ray.data._internal.execution.backpressure_policy import (
+    ENABLED_BACKPRESSURE_POLICIES,
+    ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY,
+    BackpressurePolicy,
+)
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -31,7 +36,7 @@ FIRST_WORD_S = 60.0
 _MOST_SILENCE_S = 900.0
 _STARTING_S = 300.0  # on a busy machine a worker takes minutes to import its network
 _LOOK_S = 1.0
-_COUNT_S = 10.0  # between two counts of the machines of a run that follows its cluster
+_COUNT_S = 5.0  # between two counts of the machines of a run that follows its cluster
 _ANSWER_S = 10.0  # for Ray to report its resources
 _WORK = {
     "cut_rows": "cutting",
@@ -144,6 +149,25 @@ class Steps(ExecutionCallback):
             raise Steps.watch.verdict
 
 
+class Places(BackpressurePolicy):
+    """Ray Data's policy by which decoders leave the detectors their places on a changing cluster.
+
+    Ray Data itself learns of a lost machine only after 20 s. Until then it would fill the places of
+    detectors that have to start again with decoders, which wait for detectors.
+    """
+
+    def can_add_input(self, op: Any) -> bool:
+        """Whether a stage may start one more task."""
+        watch = Steps.watch
+        if watch is None or watch.most_decoders is None or not _is_decoding(op.name):
+            return True
+        return bool(op.num_active_tasks() < watch.most_decoders)
+
+
+def _is_decoding(name: str) -> bool:
+    return any(part in name for part in ("cut_rows", "decode_rows"))
+
+
 class Watch:
     """While entered, reports after a minute without progress which stages wait for what.
 
@@ -155,6 +179,8 @@ class Watch:
     Attributes:
         verdict: Why the dataset has to end; None while it may continue.
         doing: The current work, for messages while no dataset runs.
+        most_decoders: Decode tasks that leave detectors their places on the cluster as it is; None
+            if the pools do not follow it.
     """
 
     def __init__(
@@ -168,6 +194,7 @@ class Watch:
         self.doing = "the first workers start"
         self._pools, self._say, self._clock = pools, say, clock
         self._before = dict(_machines().total)
+        self.most_decoders = pools.decoders_on(self._before) if pools.follow else None
         self._counted = self._clock()
         self._last = self._clock()
         self._longest, self._has_moved = 0.0, False
@@ -234,12 +261,18 @@ class Watch:
         self.verdict = verdict
 
     def count(self) -> None:
-        """Take note of machines that have joined, whose loss is one like that of the first ones."""
+        """Count the machines of a run that follows its cluster.
+
+        The loss of one that has joined is a loss like that of the first ones.
+        """
         if not self._pools.follow or self._clock() - self._counted < _COUNT_S:
             return
         self._counted = self._clock()
         machines = self._machines()
-        for kind, total in ({} if machines is None else machines.total).items():
+        if machines is None:
+            return
+        self.most_decoders = self._pools.decoders_on(machines.total)
+        for kind, total in machines.total.items():
             self._before[kind] = max(total, self._before.get(kind, 0.0))
 
     def _run(self) -> None:
@@ -269,6 +302,9 @@ def streaming_context() -> DataContext:
     # to load its network again
     context.autoscaling_config = replace(
         context.autoscaling_config, actor_pool_util_downscaling_threshold=-1.0
+    )
+    context.set_config(
+        ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, Places]
     )
     return context
 

@@ -62,3 +62,22 @@ def test_detectors_leave_room_for_the_least_decoders() -> None:
 def test_limits_that_make_no_sense_are_refused(size: tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ResourceConfig(num_detectors=size)
+
+
+@pytest.mark.parametrize(
+    ("start", "limits", "later", "expected"),
+    [
+        ((2, 0), (1, 8), (2, 0), 1),  # one detector, one decoder
+        ((4, 0), (1, 8), (2, 0), 1),  # after a loss
+        ((2, 0), (1, 8), (8, 0), 1),  # the new CPUs are for detectors
+        ((2, 0), (1, 2), (8, 0), 6),  # of which there are enough
+        ((8, 1), (1, 8), (8, 1), 7),
+        ((8, 1), (1, 8), (40, 2), 38),
+        ((8, 1), (1, 8), (32, 0), 31),  # the last GPU has gone
+    ],
+)
+def test_decoders_leave_detectors_their_places_on_any_cluster(
+    start: tuple[int, int], limits: tuple[int, int], later: tuple[int, int], expected: int
+) -> None:
+    found = pools(*start, num_detectors=limits)
+    assert found.decoders_on({"CPU": later[0], "GPU": later[1]}) == expected

@@ -191,3 +191,29 @@ def test_machines_that_have_joined_are_missed_when_they_go(
         watch.look()
         found.append(str(watch.verdict))
     assert found == ["machines were lost, 4 of 8 CPUs are left", "None"]
+
+
+@pytest.mark.parametrize(("size", "expected"), [((1, 6), [True, False, True]), (3, [True] * 3)])
+def test_decoders_do_not_take_the_places_of_detectors(
+    size: Any, expected: list[bool], monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    """Two CPUs of eight are for decoders, as six detectors are enough; then all but two go."""
+    monkeypatch.setattr(stalls, "_machines", lambda: machines(8, 0))
+    pools = size_pools(ResourceConfig(device="cpu", num_detectors=size), {"CPU": 8.0})
+    now = [0.0]
+    policy = stalls.Places(None, {}, None)
+    busy, idle = operator("MapBatches(decode_rows)", 2), operator("MapBatches(decode_rows)", 0)
+    detection = operator("MapBatches(DetectorStage)", 9)
+    Steps.watch = watch = Watch(pools, lines.append, lambda: now[0])
+    try:
+        one = operator("MapBatches(decode_rows)", 1)
+        before = policy.can_add_input(one)
+        monkeypatch.setattr(stalls, "_machines", lambda: machines(2, 0))
+        now[0] += 6
+        watch.count()
+        assert [before, policy.can_add_input(one), policy.can_add_input(idle)] == expected
+        assert policy.can_add_input(detection)
+        assert policy.can_add_input(busy) == (size == 3)
+    finally:
+        Steps.watch = None
+    assert policy.can_add_input(busy)
