@@ -49,11 +49,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str, metrics_port: int | None = None) -> Iterator[None]:
     """Connect to Ray for a run: the one this process has already joined, else the one at `address`.
 
+    Args:
+        address: As in `check_address`; `local` starts one.
+        metrics_port: Where a Ray that is started serves its metrics; None for any free port.
+
     Raises:
-        RunError: If there is no Ray at the address, or none can be started here.
+        RunError: If there is no Ray at the address, none can be started here, or the port is not
+            for this Ray or taken.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -65,6 +70,13 @@ def connected(address: str) -> Iterator[None]:
     # a run of one chunk leaves workers idle; users can do nothing about that
     for kind in ("minimum number of concurrent actors", "maximum number of concurrent tasks"):
         warnings.filterwarnings("ignore", message=f"The {kind}")
+    if metrics_port is not None and (address != "local" or ray.is_initialized()):
+        place = address if address != "local" else "this process"
+        raise RunError(
+            f"metrics-port: got {metrics_port} for the Ray of {place}, whose nodes have ports of"
+            " their own (ray start --metrics-export-port)",
+            ExitCode.REFUSED,
+        )
     if ray.is_initialized():
         yield
         return
@@ -75,7 +87,7 @@ def connected(address: str) -> Iterator[None]:
     else:
         _check_open_files()
         before = children(os.getpid())
-        _start_own(before)
+        _start_own(before, metrics_port)
         guard = own_ray.watched(before)
     try:
         with guard:
@@ -85,15 +97,30 @@ def connected(address: str) -> Iterator[None]:
             _shut_down()
 
 
-def _start_own(before: set[Process]) -> None:
+def node_name() -> str:
+    """The machine of this worker as runs name it: its address and the start of Ray's node id.
+
+    Machines may share an address, as containers of one host do. Empty outside of Ray.
+    """
+    if not ray.is_initialized():
+        return ""
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    return f"{address}/{ray.get_runtime_context().get_node_id()[:8]}"
+
+
+def _start_own(before: set[Process], metrics_port: int | None) -> None:
     """Start Ray on this machine; try twice, since its processes may time out on a busy machine.
 
     Raises:
-        RunError: If it does not start.
+        RunError: If it does not start, or the port of its metrics is taken.
     """
+    options: dict[str, Any] = {"include_dashboard": False}
+    if metrics_port is not None:
+        _check_free(metrics_port)
+        options["_metrics_export_port"] = metrics_port
     for is_last in (False, True):
         try:
-            _initialize("local", include_dashboard=False)
+            _initialize("local", **options)
         except Exception as error:
             with suppress(Exception):
                 ray.shutdown()
@@ -107,6 +134,17 @@ def _start_own(before: set[Process]) -> None:
                 ) from error
         else:
             return
+
+
+def _check_free(metrics_port: int) -> None:
+    try:
+        with socket.create_server(("", metrics_port)):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"metrics-port: got {metrics_port}, which cannot be had ({error.strerror})",
+            ExitCode.REFUSED,
+        ) from error
 
 
 def _shut_down() -> None:

@@ -21,6 +21,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 Resize = Literal["fast", "published"]
 Blur = Literal["none", "people", "heads"]
+PoolSize = int | tuple[int, int]  # so many, or least and most
 ReidMode = Literal["always", "needed", "offline"]
 
 
@@ -32,6 +33,15 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}: got {value!r}, expected {' | '.join(choices)}")
+
+
+def pool_limits(size: PoolSize) -> tuple[int, int]:
+    """Least and most workers of a pool; equal for a number.
+
+    >>> pool_limits(4), pool_limits((1, 8))
+    ((4, 4), (1, 8))
+    """
+    return size if isinstance(size, tuple) else (size, size)
 
 
 def parse_score_map(text: str) -> tuple[float, float]:
@@ -258,9 +268,11 @@ class ResourceConfig:
         device: `auto` uses a GPU if the cluster has one.
         chunk_frames: Frames per chunk, the batch of the network and the unit of delivery.
         num_detectors: Detector actors. None: one per GPU, or without GPUs as many as the CPUs
-            can run beside decoding.
+            can run beside decoding, counted when an attempt starts. Least and most: as many of
+            them as find a place, also on machines that join later.
         num_associators: Association shards. None: chosen by the size of the cluster.
         num_decoders: Parallel decode tasks. None: as many as the CPUs can run beside detectors.
+            Least and most: detectors leave a place for the least.
         gpus_per_detector: GPUs per detector; 0.25 puts four on one GPU.
         torch_threads: CPU threads per detector (`--threads`). Fixed, since sums depend on it.
         graphs: On a GPU, run the network from recorded graphs with two batches in flight
@@ -272,15 +284,16 @@ class ResourceConfig:
         in_process_frames: Up to so many frames at 576x320 are tracked in this process, without Ray
             (`pipelines.tracking.small_work`); 0: never.
         address: `local` starts a private Ray; otherwise the address of a cluster.
+        metrics_port: Port of the metrics of the Ray that the run starts; None: any free one.
         s3_endpoint: Endpoint of an S3 store other than AWS. None: taken from the environment.
         partition: `k/K` processes only the k-th of K shares of the videos, by hash of their ids.
     """
 
     device: Device = "auto"
     chunk_frames: int = 16
-    num_detectors: int | None = None
+    num_detectors: PoolSize | None = None
     num_associators: int | None = None
-    num_decoders: int | None = None
+    num_decoders: PoolSize | None = None
     gpus_per_detector: float = 1.0
     torch_threads: int = 1
     graphs: bool = False
@@ -290,6 +303,7 @@ class ResourceConfig:
     checkpoint_frames: int = 3000
     in_process_frames: int = 120
     address: str = "local"
+    metrics_port: int | None = None
     s3_endpoint: str | None = None
     partition: str = "1/1"
 
@@ -305,15 +319,22 @@ class ResourceConfig:
         part, of = self.share
         if not 1 <= part <= of:
             raise ValueError(f"partition: got {self.partition!r}, expected k/K with 1 <= k <= K")
+        if self.metrics_port is not None:
+            _check_range("metrics-port", self.metrics_port, 1, 65_535)
         _check_range("segment-frames", self.segment_frames, 1, 10**9)
         _check_range("row-bytes", self.row_bytes, 0, 1 << 60)
         _check_range("cut-bytes", self.cut_bytes, 0, 1 << 60)
         _check_range("in-process-frames", self.in_process_frames, 0, 10**9)
         _check_range("checkpoint-frames", self.checkpoint_frames, 1, 10**9)
         for name in ("num_detectors", "num_associators", "num_decoders"):
-            value = getattr(self, name)
-            if value is not None:
-                _check_range(name.replace("_", "-"), value, 1, 4096)
+            value, flag = getattr(self, name), name.replace("_", "-")
+            if value is None:
+                continue
+            least, most = pool_limits(value)
+            for number in (least, most):
+                _check_range(flag, number, 1, 4096)
+            if least > most:
+                raise ValueError(f"{flag}: got {least}-{most}, expected MIN-MAX with MIN <= MAX")
 
     @property
     def share(self) -> tuple[int, int]:

@@ -183,6 +183,10 @@ def test_settings_are_read(block: Block, tmp_path: Path):
         "groups" in content
     ):  # rules of Prometheus, which tests/pipelines/serving/test_metrics.py reads
         assert content["groups"]
+    elif "scrape_configs" in content:  # of Prometheus
+        assert all(one["static_configs"] for one in content["scrape_configs"])
+    elif content.get("kind") == "PodMonitor":
+        assert content["spec"]["podMetricsEndpoints"]
     elif "detector" in content:
         for part in ("detector", "embedder"):
             (tmp_path / content[part]["file"]).touch()

@@ -137,7 +137,7 @@ class _Bench:
         import ray
 
         task: Any = ray.remote(_count_frames)
-        decoders = self._resources.num_decoders or max(1, self._cores)
+        decoders = max(1, self._cores)
         arguments = (self._components.decode, self._config, self._resources)
 
         def once() -> int:

@@ -136,7 +136,8 @@ def _command_line_type(hint: Any, *, strict: bool) -> tuple[Any, str | None]:
     with the same message as for a file.
     """
     if get_origin(hint) in (Union, types.UnionType):
-        (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
+        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+        hint = kinds[0] if len(kinds) == 1 else str  # of several, whoever takes the value tells
     if get_origin(hint) is Literal:
         return (hint, None) if strict else (str, "|".join(get_args(hint)))
     if hint is bool:

@@ -5,6 +5,7 @@ A flag overrides the file, the file overrides the default.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -20,6 +21,7 @@ from jde_ray.models.tracking.registry import build_config
 from jde_ray.pipelines.config import (
     DetectionConfig,
     OutputConfig,
+    PoolSize,
     ResourceConfig,
     SourceConfig,
     TrackConfig,
@@ -160,6 +162,22 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
+def parse_pool(value: Any) -> PoolSize:
+    """Parse the size of a pool: a number, or `MIN-MAX`; in Python and YAML also a pair.
+
+    >>> parse_pool("4"), parse_pool("1-8"), parse_pool([1, 8])
+    (4, (1, 8), (1, 8))
+
+    Raises:
+        ValueError: If the value is neither.
+    """
+    text = "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text)
+    if found is None:
+        raise ValueError(f"got {value!r}, expected auto, N or MIN-MAX, such as 1-8")
+    return int(found[1]) if found[2] is None else (int(found[1]), int(found[2]))
+
+
 def _value(name: str, place: tuple[str, str], value: Any) -> Values:
     """Convert a value to its field's type; `auto` counts leave the choice to the run."""
     section, field = place
@@ -175,6 +193,8 @@ def _value(name: str, place: tuple[str, str], value: Any) -> Values:
             return {AUTO_SIZE: True}
         if field == "size" and isinstance(value, str | int):
             return {place: parse_size(str(value))}
+        if field in ("num_detectors", "num_decoders") and value is not None:
+            return {place: parse_pool(value)}
         return {place: _typed(hints[field], value)}
     except ValueError as error:
         raise RunError(f"{name}: {error}", ExitCode.REFUSED) from error

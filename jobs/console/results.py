@@ -159,6 +159,9 @@ def _totals(summary: Summary) -> list[str]:
         where = "" if summary.on_ray else ", without Ray"
         lines[0] += f"; {frames} frames in {wall:.1f} s ({rate:.1f} frames/s){where}"
     lines += _inputs(summary)
+    if len(summary.frames_by_node) > 1:
+        each = (f"{number} on {node}" for node, number in summary.frames_by_node.items())
+        lines.append(f"frames by machine: {', '.join(each)}")
     lines += _pictures(summary)
     if summary.damaged:
         lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")

@@ -258,8 +258,9 @@ FLAGS: dict[str, Flag] = {
         config=ResourceConfig,
         field="num_detectors",
         panel=_MACHINE,
-        text="Number of detectors.",
-        metavar="auto|N",
+        text="Number of detectors; with MIN-MAX as many of them as find a place, also on machines "
+        "that join while the run goes on.",
+        metavar="auto|N|MIN-MAX",
         default="auto",
     ),
     "num_associators": Flag(
@@ -274,8 +275,8 @@ FLAGS: dict[str, Flag] = {
         config=ResourceConfig,
         field="num_decoders",
         panel=_MACHINE,
-        text="Number of videos to decode at once.",
-        metavar="auto|N",
+        text="Number of videos to decode at once; with MIN-MAX detectors leave room for MIN.",
+        metavar="auto|N|MIN-MAX",
         default="auto",
     ),
     "gpus_per_detector": Flag(
@@ -310,6 +311,15 @@ FLAGS: dict[str, Flag] = {
         panel=_MACHINE,
         text="Ray to run on; local starts one on this machine.",
         metavar="local|auto|HOST:PORT",
+    ),
+    "metrics_port": Flag(
+        config=ResourceConfig,
+        field="metrics_port",
+        panel=_MACHINE,
+        text="Port on which the Ray of this run serves metrics to Prometheus, to whoever reaches "
+        "it. Not with --address: the nodes of a cluster have ports of their own.",
+        metavar="PORT",
+        default="any free one",
     ),
     "s3_endpoint": Flag(
         config=ResourceConfig,

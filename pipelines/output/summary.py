@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from jde_ray.pipelines.errors import ExitCode, RunError, error_to_dict
@@ -46,6 +47,8 @@ class Summary:
             summed over its workers.
         frames_per_second: Frames divided by those seconds.
         frames_seen: Frames processed by the network, including those of unfinished videos.
+        frames_by_node: The same by the machine whose detector did it, `ADDRESS/START_OF_RAY_ID`;
+            empty without Ray.
         folder: Sums over all videos in the folder (over the partition, if there are several).
         videos: One line per video of the call, sorted by id.
         others: One line per video in the folder that was not a source of this call.
@@ -81,6 +84,7 @@ class Summary:
     seconds: dict[str, float]
     frames_per_second: dict[str, float]
     frames_seen: int = 0
+    frames_by_node: dict[str, int] = field(default_factory=dict)
     folder: Totals = Totals()  # noqa: RUF009  frozen
     videos: list[VideoRow] = field(default_factory=list)
     others: list[VideoRow] = field(default_factory=list)
@@ -103,8 +107,10 @@ def summarize(
     outcomes: Iterable[VideoOutcome],
     seconds: dict[str, float],
     *,
+    run_id: str = "",
     passes: int = 1,
     frames_seen: int = 0,
+    frames_by_node: Mapping[str, int] = MappingProxyType({}),
     videos_drawn: int = 0,
     videos_cropped: int = 0,
     overwrite: bool = False,
@@ -118,8 +124,10 @@ def summarize(
         work: Plan made at the start.
         outcomes: Outcomes of the videos that ended in this run.
         seconds: Working time by stage; that of `associate` is added here.
+        run_id: Id of the call; empty makes one.
         passes: Number of times that unfinished videos were planned.
         frames_seen: Frames processed by the network.
+        frames_by_node: The same by machine.
         videos_drawn: Number of videos whose tracks were drawn.
         videos_cropped: Number of videos whose tracks were cropped.
         overwrite: Whether the run repeats videos that have tracks.
@@ -150,7 +158,7 @@ def summarize(
     ending = ExitCode.SOME_FAILED if errors or num_partial else ExitCode.DONE
     return Summary(
         out=out,
-        run_id=uuid.uuid4().hex[:12],
+        run_id=run_id or uuid.uuid4().hex[:12],
         started=began.isoformat(timespec="seconds"),
         ended=now.isoformat(timespec="seconds"),
         videos_done=len(ended) - len(errors),
@@ -174,6 +182,7 @@ def summarize(
             stage: round(total.frames / value, 2) for stage, value in seconds.items() if value > 0
         },
         frames_seen=max(frames_seen, total.frames),
+        frames_by_node=dict(sorted(frames_by_node.items())),
         folder=_totals([*rows, *others]),
         videos=sorted(rows, key=lambda row: row.video_id),
         others=others,

@@ -25,6 +25,7 @@ from jde_ray.pipelines.output.run_record import committed_outcome, file_metadata
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.s3_client import deadline_s
 from jde_ray.pipelines.structures import Counts, Segment, Video, VideoOutcome
+from jde_ray.pipelines.tracking.exporter import Exporter
 from jde_ray.pipelines.tracking.failures import (
     answer_of,
     last_line,
@@ -56,6 +57,7 @@ class Attempts:
         stale: Ids of the videos whose earlier results will be replaced.
 
     Attributes:
+        run_id: Id of the run.
         outcomes: Outcomes of the videos, by id.
         count: Attempts begun.
     """
@@ -72,6 +74,8 @@ class Attempts:
         self._resources = resources
         self._stale = stale
         self._uncuttable: set[str] = set()
+        self._exporter: Exporter | None = None
+        self.run_id = uuid.uuid4().hex[:12]
         self.outcomes: dict[str, VideoOutcome] = {}
         self.count = 0
         self._store, self._config, self._outputs = store, config, outputs
@@ -91,7 +95,6 @@ class Attempts:
         Raises:
             RunError: If the dataflow itself keeps failing, or its rows are on another machine.
         """
-        run_id = uuid.uuid4().hex[:12]
         self._tally.expect(videos)
         todo, num_idle = list(videos), 0
         while todo and num_idle < MAX_IDLE:
@@ -102,7 +105,7 @@ class Attempts:
             attempt, before = self.count, len(self.outcomes)
             self.count += 1
             self._trouble = None
-            yield from self._batches_of_videos(f"{run_id}-{attempt}", todo, attempt)
+            yield from self._batches_of_videos(f"{self.run_id}-{attempt}", todo, attempt)
             todo = [video for video in todo if not self._has_ended(video)]
             todo = [video for video in todo if not self._is_given_up(video)]
             num_idle = num_idle + 1 if len(self.outcomes) == before else 0
@@ -117,6 +120,12 @@ class Attempts:
                 ExitCode.INTERNAL,
             )
         self._check_store()
+
+    def end_metrics(self) -> None:
+        """Export the last sums, with what was found committed or was given up, and no state."""
+        if self._exporter is not None:
+            self._exporter.settle(self.outcomes.values())
+            self._exporter.close()
 
     def _is_given_up(self, video: Video) -> bool:
         if self._tries[video.video_id] < MAX_TRIES:
@@ -197,7 +206,9 @@ class Attempts:
         started = [shard.stats.remote() for shard in shards]
         self._begun.clear()
         uncuttable_before = set(self._uncuttable)
-        with Watch(pools) as watch:
+        exporter = self._exporter or Exporter(out, self.run_id, self._tally)
+        self._exporter = exporter
+        with Watch(pools) as watch, exporter.exporting(shards, watch, self.outcomes):
             try:
                 for receipt in receipts.iter_rows():
                     watch.moved()

@@ -19,7 +19,13 @@ from typing import Any
 import ray
 from ray.data import DataContext, Dataset, TaskPoolStrategy
 
-from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import (
+    DetectionConfig,
+    OutputConfig,
+    ResourceConfig,
+    TrackConfig,
+    pool_limits,
+)
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.detections import SavedVideo
 from jde_ray.pipelines.output.layout import RUN_KEY
@@ -222,13 +228,14 @@ def build(
         One receipt per chunk, as in `offline.build`.
     """
     shards = ShardClient(attempt.attempt_id, attempt.pools.num_shards)
+    readers = resources.num_decoders
     rows = [saved_to_row(one, places[one.video.video_id]) for one in attempt.segments]
     with DataContext.current(streaming_context()):
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             partial(read_rows, config, resources, shards),
             batch_size=1,
             batch_format="pyarrow",
-            compute=TaskPoolStrategy(resources.num_decoders),
+            compute=TaskPoolStrategy(None if readers is None else pool_limits(readers)[1]),
             num_cpus=attempt.pools.decoder_cpus,
             memory=_READER_BYTES,
         )

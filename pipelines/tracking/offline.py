@@ -58,6 +58,7 @@ def build(
         One receipt per row of chunks, see `wire_format.RECEIPT_SCHEMA`.
     """
     pools = attempt.pools
+    least, most = pools.detector_limits
     shards = ShardClient(attempt.attempt_id, pools.num_shards)
     with DataContext.current(streaming_context()):
         # 1. one row per video or pack of short videos; one block per row, so that each is a task
@@ -90,7 +91,12 @@ def build(
             DetectorStage,
             batch_size=1,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=pools.num_detectors, max_tasks_in_flight_per_actor=2),
+            compute=ActorPoolStrategy(
+                min_size=least,
+                max_size=most,
+                initial_size=pools.num_detectors,
+                max_tasks_in_flight_per_actor=2,
+            ),
             num_cpus=pools.detector_cpus,
             num_gpus=pools.detector_gpus,
             fn_constructor_args=(config.detection, resources, components.build_model, shards),

@@ -8,20 +8,49 @@ from dataclasses import dataclass
 
 import ray
 
-from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.config import ResourceConfig, pool_limits
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pools:
-    """Number of workers of each kind, and the CPUs and GPUs that each of them requests."""
+    """Number of workers of each kind, and the CPUs and GPUs that each of them requests.
+
+    Attributes:
+        num_detectors: Detectors to start with.
+        detector_limits: Least and most detectors of the attempt; equal if the pool is fixed.
+        num_decoders: Decode tasks at once; None for as many as `decoders_on` says.
+        least_decoders: Decode tasks for which detectors leave a place.
+    """
 
     num_detectors: int
+    detector_limits: tuple[int, int]
     detector_cpus: float
     detector_gpus: float
-    num_decoders: int
+    num_decoders: int | None
     decoder_cpus: float
     num_shards: int
+    least_decoders: int = 1
+
+    @property
+    def follow(self) -> bool:
+        """Whether detectors are added on machines that join later."""
+        return self.detector_limits[0] < self.detector_limits[1]
+
+    def decoders_on(self, cluster: Mapping[str, float]) -> int:
+        """Decode tasks that leave the detectors their places on a cluster of this size.
+
+        Args:
+            cluster: Total `CPU` and `GPU`, which may have changed since the pools were sized.
+        """
+        cpus = cluster.get("CPU", 0.0)
+        if self.detector_gpus:
+            fitting = int(cluster.get("GPU", 0.0) / self.detector_gpus)
+        else:
+            fitting = int((cpus - self.least_decoders * self.decoder_cpus) / self.detector_cpus)
+        least, most = self.detector_limits
+        spare = cpus - min(max(least, fitting), most) * self.detector_cpus + 1e-6
+        return max(1, int(spare / self.decoder_cpus))
 
 
 def size_pools(
@@ -52,24 +81,38 @@ def size_pools(
     if resources.device == "cuda" and not gpus:
         raise RunError("device: got cuda, but this Ray has no GPU; use cpu", ExitCode.REFUSED)
     on_gpu = gpus > 0 and resources.device != "cpu"
+    # on one core each stage requests half, so that neither prevents the other from starting
+    decoder_cpus = 1.0 if cpus >= 2 else 0.5
+    wanted = 1.0 if on_gpu else float(resources.torch_threads)
+    least_decoders = resources.num_decoders[0] if isinstance(resources.num_decoders, tuple) else 1
+    for_detectors = max(cpus - least_decoders * decoder_cpus, 0.1)
+    limits = None if resources.num_detectors is None else pool_limits(resources.num_detectors)
+    follow = limits is not None and limits[0] < limits[1]
     if on_gpu:
         fitting = max(1, int(gpus / resources.gpus_per_detector))
     else:  # on a CPU, detection takes about ten times as long as decoding
         fitting = max(1, round(0.85 * cpus / resources.torch_threads))
-    num_detectors = resources.num_detectors or fitting
-    # on one core each stage requests half, so that neither prevents the other from starting
-    decoder_cpus = 1.0 if cpus >= 2 else 0.5
-    wanted = 1.0 if on_gpu else float(resources.torch_threads)
-    share = math.floor(100 * max(cpus - decoder_cpus, 0.1) / num_detectors) / 100
+        if follow:  # with whole CPUs each, as those that come later shall have them too
+            fitting = max(1, min(fitting, int(for_detectors / wanted)))
+    least, most = limits or (fitting, fitting)
+    num_detectors = min(max(least, fitting), most)
+    share = math.floor(100 * for_detectors / num_detectors) / 100
     detector_cpus = max(0.01, min(wanted, share))
     # decoders leave the detectors' CPUs free: otherwise a detector that restarts would wait forever
-    # for a decoder, which waits for a detector to take its frames
+    # for a decoder, which waits for a detector to take its frames. On a cluster that changes
+    # `stalls.Places` sees to it
     spare = cpus - num_detectors * detector_cpus + 1e-6
+    if resources.num_decoders is not None:
+        num_decoders: int | None = pool_limits(resources.num_decoders)[1]
+    else:
+        num_decoders = None if follow else max(1, int(spare / decoder_cpus))
     return Pools(
         num_detectors=num_detectors,
+        detector_limits=(least, most),
         detector_cpus=detector_cpus,
         detector_gpus=resources.gpus_per_detector if on_gpu else 0.0,
-        num_decoders=resources.num_decoders or max(1, int(spare / decoder_cpus)),
+        num_decoders=num_decoders,
         decoder_cpus=decoder_cpus,
+        least_decoders=least_decoders,
         num_shards=resources.num_associators or min(16, max(1, int(cpus) // 4)),
     )

@@ -153,7 +153,7 @@ class Run:
         Raises:
             RunError: If there is no Ray at the address, or it lacks a requested GPU.
         """
-        with connected(self._resources.address), interruptible():
+        with connected(resources.address, resources.metrics_port), interruptible():
             pools = size_pools(resources)
             self._decoder_cpus = pools.decoder_cpus
             self.begin()
@@ -161,6 +161,8 @@ class Run:
                 yield self._plan(resources, pools)
             except Interrupted as signal:
                 self._stopped = signal.exit_code
+            finally:
+                self.attempts.end_metrics()
 
     def _plan(self, resources: ResourceConfig, pools: Pools) -> Iterator[Attempt]:
         for attempt_id, segments in self.attempts.plan(self.work.todo):
@@ -208,8 +210,10 @@ class Run:
             self.work,
             attempts.outcomes.values(),
             {"wall": time.perf_counter() - self._started, **self.tally.seconds},
+            run_id=attempts.run_id,
             passes=attempts.count,
             frames_seen=self.tally.frames,
+            frames_by_node=self.tally.frames_by_node,
             videos_drawn=self.pictures.drawn,
             videos_cropped=self.pictures.cropped,
             overwrite=self._overwrite,

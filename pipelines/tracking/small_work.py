@@ -23,8 +23,8 @@ _PIXELS = 576 * 320  # of the network's input, for which `in_process_frames` cou
 def is_small(videos: Sequence[Video], config: TrackConfig, resources: ResourceConfig) -> bool:
     """Whether these videos are tracked sooner in this process than on a Ray that it would start.
 
-    Not if the caller names a Ray or sizes its pools, this process has joined one, a video's length
-    is not known, or a video is in a store.
+    Not if the caller names a Ray, sizes its pools or wants its metrics, this process has joined
+    one, a video's length is not known, or a video is in a store.
 
     Args:
         videos: Videos to track; the headers of up to `MOST_VIDEOS` are read.
@@ -32,7 +32,9 @@ def is_small(videos: Sequence[Video], config: TrackConfig, resources: ResourceCo
         resources: `in_process_frames`, the address and the pools.
     """
     pools = (resources.num_detectors, resources.num_decoders, resources.num_associators)
-    if resources.address != "local" or any(size is not None for size in pools):
+    if resources.address != "local" or resources.metrics_port is not None:
+        return False
+    if any(size is not None for size in pools):
         return False
     if not 0 < len(videos) <= MOST_VIDEOS or _has_joined_ray():
         return False

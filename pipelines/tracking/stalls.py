@@ -14,12 +14,17 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
 import ray
 from ray.data import DataContext
+from ray.data._internal.execution.backpressure_policy import (
+    ENABLED_BACKPRESSURE_POLICIES,
+    ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY,
+    BackpressurePolicy,
+)
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -31,6 +36,7 @@ FIRST_WORD_S = 60.0
 _MOST_SILENCE_S = 900.0
 _STARTING_S = 300.0  # on a busy machine a worker takes minutes to import its network
 _LOOK_S = 1.0
+_COUNT_S = 5.0  # between two counts of the machines of a run that follows its cluster
 _ANSWER_S = 10.0  # for Ray to report its resources
 _WORK = {
     "cut_rows": "cutting",
@@ -143,6 +149,25 @@ class Steps(ExecutionCallback):
             raise Steps.watch.verdict
 
 
+class Places(BackpressurePolicy):
+    """Ray Data's policy by which decoders leave the detectors their places on a changing cluster.
+
+    Ray Data itself learns of a lost machine only after 20 s. Until then it would fill the places of
+    detectors that have to start again with decoders, which wait for detectors.
+    """
+
+    def can_add_input(self, op: Any) -> bool:
+        """Whether a stage may start one more task."""
+        watch = Steps.watch
+        if watch is None or watch.most_decoders is None or not _is_decoding(op.name):
+            return True
+        return bool(op.num_active_tasks() < watch.most_decoders)
+
+
+def _is_decoding(name: str) -> bool:
+    return any(part in name for part in ("cut_rows", "decode_rows"))
+
+
 class Watch:
     """While entered, reports after a minute without progress which stages wait for what.
 
@@ -154,6 +179,8 @@ class Watch:
     Attributes:
         verdict: Why the dataset has to end; None while it may continue.
         doing: The current work, for messages while no dataset runs.
+        most_decoders: Decode tasks that leave detectors their places on the cluster as it is; None
+            if the pools do not follow it.
     """
 
     def __init__(
@@ -166,7 +193,9 @@ class Watch:
         self.verdict: Exception | None = None
         self.doing = "the first workers start"
         self._pools, self._say, self._clock = pools, say, clock
-        self._before = _machines().total
+        self._before = dict(_machines().total)
+        self.most_decoders = pools.decoders_on(self._before) if pools.follow else None
+        self._counted = self._clock()
         self._last = self._clock()
         self._longest, self._has_moved = 0.0, False
         self._silence = FIRST_WORD_S  # until the next report
@@ -203,13 +232,22 @@ class Watch:
         self._last, self._silence = now, FIRST_WORD_S
         self.doing = doing or self.doing
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last progress."""
+        return self._clock() - self._last
+
+    def stages(self) -> list[Stage]:
+        """The stages of the running dataset that have not ended."""
+        return _stages(self.executor())
+
     def look(self) -> None:
         """Report and judge, if a report is due."""
         silent = self._clock() - self._last
         if silent < self._silence or self._is_over.is_set():
             return
         self._silence = min(2 * self._silence, self._silence + _MOST_SILENCE_S)
-        stages, machines = _stages(self.executor()), self._machines()
+        stages, machines = self.stages(), self._machines()
         parts = [str(stage) for stage in stages] or [self.doing]
         parts.append("Ray does not answer" if machines is None else str(machines))
         line = f"nothing has moved for {silent:.0f} s: {'; '.join(parts)}"
@@ -222,9 +260,25 @@ class Watch:
         self._say(line)
         self.verdict = verdict
 
+    def count(self) -> None:
+        """Count the machines of a run that follows its cluster.
+
+        The loss of one that has joined is a loss like that of the first ones.
+        """
+        if not self._pools.follow or self._clock() - self._counted < _COUNT_S:
+            return
+        self._counted = self._clock()
+        machines = self._machines()
+        if machines is None:
+            return
+        self.most_decoders = self._pools.decoders_on(machines.total)
+        for kind, total in machines.total.items():
+            self._before[kind] = max(total, self._before.get(kind, 0.0))
+
     def _run(self) -> None:
         while not self._is_over.wait(_LOOK_S):
             try:
+                self.count()
                 self.look()
             except Exception:  # a failing watch must not end the run
                 logger.exception("the watch over the dataflow failed")
@@ -244,6 +298,14 @@ def streaming_context() -> DataContext:
     context.target_max_block_size = 1  # block = row: only rows are atomic in Ray Data
     context.enable_progress_bars = False  # its variable is read when ray.data is imported
     context.custom_execution_callback_classes = [Steps]
+    # a pool between limits keeps the detectors that it has: one that is let go in a lull would have
+    # to load its network again
+    context.autoscaling_config = replace(
+        context.autoscaling_config, actor_pool_util_downscaling_threshold=-1.0
+    )
+    context.set_config(
+        ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, Places]
+    )
     return context
 
 

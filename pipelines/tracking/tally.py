@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.structures import Video
+from jde_ray.pipelines.tracking.metrics import Sums
 from jde_ray.pipelines.tracking.time_left import ExpectedFrames, Pace
 
 
@@ -50,13 +52,16 @@ class Tally:
     Attributes:
         seconds: Seconds of work by stage.
         frames: Frames detected.
+        detections: People found in them.
+        frames_by_node: The same by the machine of the detector; empty without Ray.
     """
 
     def __init__(
         self, config: TrackConfig, num_skipped: int, progress: Callable[[Progress], None] | None
     ) -> None:
         self.seconds = {"decode": 0.0, "detect": 0.0}
-        self.frames = 0
+        self.frames = self.detections = 0
+        self.frames_by_node: Counter[str] = Counter()
         self._config, self._num_skipped, self._progress = config, num_skipped, progress
         self._num_videos = 0
         self._arrived: set[str] = set()
@@ -78,11 +83,34 @@ class Tally:
         for stage in self.seconds:
             self.seconds[stage] += receipt[f"{stage}_s"]
         self.frames += receipt["num_frames"]
+        self.detections += receipt.get("num_detections", 0)
+        if receipt.get("node"):
+            self.frames_by_node[receipt["node"]] += receipt["num_frames"]
         self._arrived.update(receipt["arrived"])
         for video_id, num_frames in receipt["promised"]:
             self._expected.learn(video_id, num_frames)
         if self._progress is not None:
             self._progress(self._report())
+
+    @property
+    def num_videos(self) -> int:
+        """Videos to track."""
+        return self._num_videos
+
+    @property
+    def frames_left(self) -> int | None:
+        """Frames still to come, as in `Progress`."""
+        return self._expected.left(self.frames)
+
+    def sums(self) -> Sums:
+        """Frames, detections and seconds for Prometheus."""
+        sums: Sums = defaultdict(float)
+        for node, number in self.frames_by_node.copy().items():
+            sums["jde_frames", node] = number
+        sums["jde_detections", ""] = self.detections
+        for stage, seconds in self.seconds.items():
+            sums["jde_stage_seconds", stage] = seconds
+        return sums
 
     def _report(self) -> Progress:
         now = time.perf_counter()

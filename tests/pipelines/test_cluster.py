@@ -276,6 +276,26 @@ def test_a_ray_that_does_not_start_is_tried_once_more(
     assert tries == ["local", "local"]
 
 
+@pytest.mark.parametrize(
+    ("address", "has_joined", "why"),
+    [
+        ("local", False, "metrics-port: got {}, which cannot be had"),
+        ("local", True, "metrics-port: got {} for the Ray of this process"),
+        ("auto", False, "metrics-port: got {} for the Ray of auto"),
+    ],
+)
+def test_a_port_for_metrics_that_cannot_be_had_is_refused(
+    address: str, has_joined: bool, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jde_ray.pipelines.cluster.ray.is_initialized", lambda: has_joined)
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        why = why.format(port)
+        with pytest.raises(RunError, match=why) as refused, connected(address, port):
+            pytest.fail("it was not refused")
+    assert refused.value.exit_code == ExitCode.REFUSED
+
+
 def test_a_run_that_began_on_gpus_does_not_go_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
     before = size_pools(ResourceConfig(), {"CPU": 8, "GPU": 2})
     assert size_pools(ResourceConfig(), {"CPU": 8, "GPU": 1}, before=before).num_detectors == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from jde_ray.pipelines.processes import mark, sweep
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Decoded, DecodeGrant, Segment, Verdict, VideoOutcome
+from jde_ray.pipelines.tracking.metrics import Sums, add_outcome
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 
@@ -51,6 +52,7 @@ class ShardStats:
         duplicates: Chunks that were delivered more than once.
         halted: Why rows cannot be written; None if they can.
         uncuttable: Ids of the videos that must be decoded as one segment.
+        sums: Counts of the ended videos for Prometheus.
     """
 
     open_videos: int
@@ -58,6 +60,7 @@ class ShardStats:
     duplicates: int
     halted: str | None
     uncuttable: list[str]
+    sums: Sums
 
 
 class AssociationShard:
@@ -97,6 +100,7 @@ class AssociationShard:
         self._parted: set[str] = set()  # keeps decode counts, since replays must not be shorter
         self._uncuttable: set[str] = set()
         self._duplicates = 0
+        self._sums: Sums = defaultdict(float)
         self._halted: str | None = None
         self._background = ThreadPoolExecutor(_COMMITTERS)
         self._commits: deque[tuple[str, Future[None]]] = deque()
@@ -233,6 +237,7 @@ class AssociationShard:
             self._duplicates,
             self._halted,
             sorted(self._uncuttable),
+            self._sums.copy(),
         )
 
     def _session(self, video_id: str, attempt: int) -> VideoSession | None:
@@ -293,6 +298,7 @@ class AssociationShard:
     def _record_outcome(self, session: VideoSession) -> None:
         if session.outcome is not None:
             self._outcomes[session.video.video_id] = session.outcome
+            add_outcome(self._sums, session.outcome)
             if session.committing is not None:
                 self._commits.append((session.video.video_id, session.committing))
             self._forget(session.video.video_id)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from jde_ray.pipelines.cluster import node_name
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.networks import ModelBuilder
@@ -38,6 +39,7 @@ class DetectorStage:
     ) -> None:
         self._detector = Detector(config, resources, build_model)
         self._shards = shards
+        self._node = node_name()
         self._detect_s, self._num_detections = 0.0, 0  # of the current row
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -48,7 +50,12 @@ class DetectorStage:
         if answers is None:
             answers = [self._alone(chunk) for chunk in chunks]
         return wire_format.receipt(
-            chunks, answers, self._num_detections, decode_s=decode_s, detect_s=self._detect_s
+            chunks,
+            answers,
+            self._num_detections,
+            decode_s=decode_s,
+            detect_s=self._detect_s,
+            node=self._node,
         )
 
     def _together(self, chunks: Sequence[FrameChunk]) -> list[Verdict] | None:

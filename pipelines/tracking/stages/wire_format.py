@@ -51,6 +51,7 @@ RECEIPT_SCHEMA = pa.schema(
         ("is_halted", pa.bool_()),  # a shard cannot write any more
         ("decode_s", pa.float64()),
         ("detect_s", pa.float64()),
+        ("node", pa.string()),  # machine of the detector
     ]
 )
 Packed = dict[str, Any]  # flat arrays under their names, and "header", a JSON text
@@ -174,6 +175,7 @@ def receipt(
     *,
     decode_s: float = 0.0,
     detect_s: float = 0.0,
+    node: str = "",
 ) -> pa.Table:
     """The row that the dataset carries after the delivery: counts over the chunks of one row.
 
@@ -183,6 +185,7 @@ def receipt(
         num_detections: Detections in all of them.
         decode_s: Seconds of decoding.
         detect_s: Seconds of detection.
+        node: Machine of the detector; empty for none.
     """
     values: dict[str, Any] = {
         "num_chunks": len(chunks),
@@ -207,6 +210,7 @@ def receipt(
         "is_halted": Verdict.HALTED in verdicts,
         "decode_s": decode_s,
         "detect_s": detect_s,
+        "node": node,
     }
     return pa.Table.from_pylist([values], schema=RECEIPT_SCHEMA)
 

@@ -48,6 +48,7 @@ TRACK_OPTIONS = {
     "--log-file",
     "--imgsz",
     "--in-process-frames",
+    "--metrics-port",
     "--reid",
     "--reid-mode",
     "--rect",
@@ -119,6 +120,7 @@ OTHER_VALUES = {
     "gpus_per_detector": (0.25, 0.25),
     "threads": (2, 2),
     "in_process_frames": (0, 0),
+    "metrics_port": (8081, 8081),
     "address": ("auto", "auto"),
     "s3_endpoint": ("http://localhost:9000", "http://localhost:9000"),
     "partition": ("2/3", "2/3"),
@@ -234,6 +236,9 @@ def test_yaml_reaches_settings_that_have_no_flag(tmp_path: Path):
     settings = build_settings(collect({}, file))
     assert settings.track.tracking.appearance_limit == 0.6
     assert settings.resources.num_detectors is None
+    file.write_text("num-detectors: 1-8\nresources: {num_decoders: [2, 6]}\n")
+    resources = build_settings(collect({}, file)).resources
+    assert (resources.num_detectors, resources.num_decoders) == ((1, 8), (2, 6))
     file.write_text("")
     assert build_settings(collect({}, file)) == build_settings({})
 
@@ -294,7 +299,9 @@ def test_values_outside_their_limits_name_what_is_accepted():
     assert "nearest is 576x320" in refused(size="580x320")
     assert "WIDTHxHEIGHT" in refused(size="big")
     assert "'cpu'" in refused(device="tpu")
-    assert "num-detectors: got 'many'" in refused(num_detectors="many")
+    assert "num-detectors: got 'many', expected auto, N or MIN-MAX" in refused(num_detectors="many")
+    assert "expected MIN-MAX with MIN <= MAX" in refused(num_decoders="8-2")
+    assert "metrics-port: got 0, expected 1 to 65535" in refused(metrics_port=0)
     assert "vid-stride" in refused(vid_stride=0)
 
 

@@ -143,7 +143,7 @@ def test_a_run_that_is_refused_removes_nothing(
     def refuse(*given: object) -> None:
         raise RunError("no such cluster", ExitCode.REFUSED)
 
-    monkeypatch.setattr(run, "connected", lambda address: nullcontext())
+    monkeypatch.setattr(run, "connected", lambda *_: nullcontext())
     monkeypatch.setattr(run, step, refuse)
     source, out = [str(tmp_path / "in")], str(tmp_path / "out")
     with pytest.raises(RunError, match="no such cluster"):

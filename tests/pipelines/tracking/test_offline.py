@@ -11,7 +11,7 @@ import fakes
 import pytest
 from fakes import Script
 
-from jde_ray.pipelines.config import OutputConfig, ResourceConfig, SourceConfig
+from jde_ray.pipelines.config import OutputConfig, PoolSize, ResourceConfig, SourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.output.layout import mot_key
@@ -68,7 +68,7 @@ def expected(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     ("detectors", "shards", "chunk_frames", "decode", "row_bytes", "packs"),
     [
         (1, 1, 8, fakes.decode, 8 << 20, 128),
-        (2, 3, 8, fakes.decode_shuffled, 0, 128),  # a chunk a row
+        ((1, 3), 3, 8, fakes.decode_shuffled, 0, 128),  # a pool that follows; a chunk a row
         (3, 2, 5, fakes.decode_shuffled, 100_000, 1),  # all videos in one task, four chunks a row
     ],
 )
@@ -77,7 +77,7 @@ def test_the_dataflow_gives_the_plain_loops_bytes(
     archive: Path,
     expected: dict[str, bytes],
     tmp_path: Path,
-    detectors: int,
+    detectors: PoolSize,
     shards: int,
     chunk_frames: int,
     decode: Decoder,
@@ -108,6 +108,7 @@ def test_the_dataflow_gives_the_plain_loops_bytes(
     assert {error["reason"] for error in summary.errors} == {"truncated", "non_finite_output"}
     assert seen[-1].videos_done == seen[-1].videos == 6
     assert summary.seconds["decode"] > 0
+    assert list(summary.frames_by_node.values()) == [summary.frames_seen]
     assert json.loads((tmp_path / "summary.json").read_text())["rows"] == summary.rows
 
 

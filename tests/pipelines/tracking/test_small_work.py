@@ -58,7 +58,13 @@ def test_stride_limit_and_size_count(videos: list[Video]) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"address": "auto"}, {"num_detectors": 2}, {"num_decoders": 1}, {"num_associators": 1}],
+    [
+        {"address": "auto"},
+        {"num_detectors": 2},
+        {"num_decoders": 1},
+        {"num_associators": 1},
+        {"metrics_port": 8081},
+    ],
     ids=str,
 )
 def test_who_names_a_ray_or_its_workers_gets_them(

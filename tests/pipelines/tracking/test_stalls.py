@@ -169,3 +169,51 @@ def test_datasets_are_watched_and_silent() -> None:
     assert context.enable_progress_bars is False
     assert context.target_max_block_size == 1
     assert Steps in context.execution_callback_classes
+
+
+def test_machines_that_have_joined_are_missed_when_they_go(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], now: list[float]
+) -> None:
+    """Of a pool between limits; a fixed one has no detectors there."""
+    there = [4.0]
+    monkeypatch.setattr(stalls, "_machines", lambda: machines(there[0], 0))
+    found = []
+    for size in ((1, 8), 3):
+        there[0] = 4.0
+        pools = size_pools(ResourceConfig(device="cpu", num_detectors=size), BEFORE)
+        watch = Watch(pools, lines.append, lambda: now[0])
+        watch.executor = lambda: Executor(operator("MapBatches(DetectorStage)", 2, 3, 3))
+        there[0] = 8.0
+        now[0] += 11
+        watch.count()
+        there[0] = 4.0
+        now[0] += 61
+        watch.look()
+        found.append(str(watch.verdict))
+    assert found == ["machines were lost, 4 of 8 CPUs are left", "None"]
+
+
+@pytest.mark.parametrize(("size", "expected"), [((1, 6), [True, False, True]), (3, [True] * 3)])
+def test_decoders_do_not_take_the_places_of_detectors(
+    size: Any, expected: list[bool], monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    """Two CPUs of eight are for decoders, as six detectors are enough; then all but two go."""
+    monkeypatch.setattr(stalls, "_machines", lambda: machines(8, 0))
+    pools = size_pools(ResourceConfig(device="cpu", num_detectors=size), {"CPU": 8.0})
+    now = [0.0]
+    policy = stalls.Places(None, {}, None)
+    busy, idle = operator("MapBatches(decode_rows)", 2), operator("MapBatches(decode_rows)", 0)
+    detection = operator("MapBatches(DetectorStage)", 9)
+    Steps.watch = watch = Watch(pools, lines.append, lambda: now[0])
+    try:
+        one = operator("MapBatches(decode_rows)", 1)
+        before = policy.can_add_input(one)
+        monkeypatch.setattr(stalls, "_machines", lambda: machines(2, 0))
+        now[0] += 6
+        watch.count()
+        assert [before, policy.can_add_input(one), policy.can_add_input(idle)] == expected
+        assert policy.can_add_input(detection)
+        assert policy.can_add_input(busy) == (size == 3)
+    finally:
+        Steps.watch = None
+    assert policy.can_add_input(busy)
