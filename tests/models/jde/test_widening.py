@@ -3,13 +3,13 @@ import torch
 
 from jde_ray.models.jde.config import BASE, SMALL, SMALL_SHUFFLENET
 from jde_ray.models.jde.network import JDE
-from jde_ray.models.jde.weights import PRETRAINED, load, save
+from jde_ray.models.jde.weights import load, save
 from jde_ray.models.jde.widening import is_half, widen
 from jde_ray.pipelines.training.initialization import initialise
 
 
 def test_a_widened_network_computes_the_same(tmp_path):
-    trained = load(PRETRAINED / "small.safetensors").float().eval()
+    trained = load("small").float().eval()
     wide = JDE(BASE).eval()
     save(trained, tmp_path / "small.safetensors", {})
     initialise(wide, tmp_path / "small.safetensors")
