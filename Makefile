@@ -30,6 +30,7 @@ install: ## for a production host: jde and its packages alone, in PREFIX (EXTRAS
 	@rm -rf build # modules of an earlier build, which would be installed too
 	@$(PYTHON) -m venv $(PREFIX)
 	@$(PREFIX)/bin/pip install -c constraints.txt '.$(if $(EXTRAS),[$(EXTRAS)])' | $(SHOW_LARGE)
+	@rm -rf build *.egg-info # root's, after sudo: they would be in the way of a build as somebody else
 	@echo "installed; $(PREFIX)/bin/jde does not need this checkout any more"
 
 demo: $(VENV)/.installed ## render three videos, track them on a local Ray, score them
