@@ -146,7 +146,20 @@ class Steps(ExecutionCallback):
             RunError: The same, if no other pools would help.
         """
         if Steps.watch is not None and Steps.watch.verdict is not None:
+            _end_detectors(executor)
             raise Steps.watch.verdict
+
+
+def _end_detectors(executor: Any) -> None:
+    """Kill the detectors of a dataset that has to end.
+
+    Ray Data lets them end their rows first. Rows that were lost with a machine never come, and the
+    next attempt would wait for the CPUs.
+    """
+    for operator in executor._topology:
+        for pool in operator.get_autoscaling_actor_pools():
+            for actor in (*pool._running_actors, *pool._pending_actors.values()):
+                ray.kill(actor)
 
 
 class Places(BackpressurePolicy):
