@@ -72,7 +72,9 @@ def patient(monkeypatch):
 def run_track(monkeypatch, tmp_path):
     """`jde track` with the dataflow replaced: records its arguments, answers with a summary."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(track_job, "check_weights", track_job.build_settings)
+    monkeypatch.setattr(
+        track_job, "check_weights", lambda values, **_: track_job.build_settings(values)
+    )
     write_video(tmp_path / "a.mp4", 1)
     calls: list[tuple[tuple, dict]] = []
 

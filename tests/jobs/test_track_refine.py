@@ -29,7 +29,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         settings.pop("progress")
         return reference.track(sources, out, fakes.CONFIG, components=fakes.COMPONENTS, **settings)
 
-    def check(values: dict) -> Settings:
+    def check(values: dict, **_: object) -> Settings:
         built = track_job.build_settings(values)
         return Settings(fakes.CONFIG, ResourceConfig(), built.outputs, built.console)
 
