@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
     plt.close("all")
     printed = capsys.readouterr().out
     assert names["summary"].videos_done == 2
-    assert not names["summary"].on_ray
+    ray = sys.modules.get("ray")
+    is_joined = ray is not None and ray.is_initialized()  # another test's Ray, in this process
+    assert names["summary"].on_ray == is_joined
     assert names["exit_code"] == 0
     assert "HOTA" in printed
     assert "pixels_per_s" in printed

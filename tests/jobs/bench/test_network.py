@@ -66,7 +66,7 @@ def test_quick_measures_networks_that_exist():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config", "vgg"], "config: got 'vgg', expected small, small-shufflenet, "),
+        (["--config", "vgg"], "config: got 'vgg', expected small, base, small-shufflenet, "),
         (["--precision", "int4"], "precision: got 'int4', expected fp32, bf16, int8"),
         (["--device", "cpu", "--graphs"], "--graphs needs a CUDA device"),
     ],

@@ -54,7 +54,7 @@ def changed(**changes):
         (changed(netwrok="small"), "training configuration: got 'netwrok', expected network"),
         (
             changed(network="tiny"),
-            "network: got 'tiny', expected small | small-shufflenet | dark",
+            "network: got 'tiny', expected small | base | small-shufflenet | dark",
         ),
         (changed(sources=[]), "sources: got none"),
         (changed(sources=[{"path": "park"}]), "source 1: .*kind"),
