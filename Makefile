@@ -37,7 +37,7 @@ demo: $(VENV)/.installed ## render three videos, track them on a local Ray, scor
 	$(BIN)/jde demo --out runs/demo
 
 test: $(VENV)/.installed ## all tests except `slow` and `gpu`
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed ## the tests left out of `make test`, by name
 	$(BIN)/pytest -m slow
