@@ -9,6 +9,7 @@ from jde_ray.jobs import cli
 from jde_ray.jobs.console.settings import check_weights
 from jde_ray.models.jde.config import PUBLISHED_ANCHORS
 from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.detection.networks import quick_precision
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.tracking import reference
 
@@ -32,7 +33,7 @@ def flags(checkpoint, size):
         ("detection", "weights"): checkpoint,
         ("detection", "size"): size,
         ("detection", "score_threshold"): 0.7,
-        ("detection", "precision"): "bf16",  # quick where the processor has it
+        ("detection", "precision"): quick_precision("cpu"),  # bf16 where the processor has it
     }
 
 
