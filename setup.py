@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,11 +18,12 @@ class BuildWithCommit(build_py):
 
     def run(self) -> None:
         """Build the package, then write the file; an editable install asks git each time."""
+        if not self.editable_mode:  # a module that was deleted since would come along
+            shutil.rmtree(Path(self.build_lib) / "jde_ray", ignore_errors=True)
         super().run()
         if self.editable_mode:
             return
         target = Path(self.build_lib) / "jde_ray" / "commit.txt"
-        target.unlink(missing_ok=True)  # of an earlier build in the same folder
         if commit := os.environ.get("JDE_COMMIT") or _described():
             target.write_text(f"{commit}\n", encoding="ascii")
 

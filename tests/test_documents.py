@@ -214,6 +214,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     resources = ResourceConfig(chunk_frames=2)
     sources, out = [str(folder / "recordings")], str(folder / "runs/archive")
     reference.track(sources, out, config, resources=resources, outputs=outputs)
+    mine = folder / "runs/mine"  # what the shell commands of the first page leave behind
+    mine.mkdir()
+    (mine / "tracks").symlink_to(folder / "runs/archive/tracks")
     return folder
 
 

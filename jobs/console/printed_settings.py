@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from jde_ray.jobs.console.flags import Flag
-from jde_ray.jobs.console.options import Values, place_of
+from jde_ray.jobs.console.options import AUTO_SIZE, Values, place_of
 from jde_ray.jobs.console.runner import variable_prefix
 
 
@@ -44,9 +44,12 @@ def describe_run(values: Values, flags: Mapping[str, Flag]) -> list[str]:
         flags: The settings with a name of their own.
     """
     left, lines = dict(values), []
+    chosen_by_video = left.pop(AUTO_SIZE, False)
     for name, flag in flags.items():
         spelled = name.replace("_", "-")
-        if (place := place_of(flag)) in left:
+        if name == "size" and chosen_by_video:
+            lines.append(_yaml({spelled: "auto"}))
+        elif (place := place_of(flag)) in left:
             lines.append(_yaml({spelled: _plain(flag.field, left.pop(place))}))
         else:
             lines.append(f"# {spelled}: {_default(flag)}")

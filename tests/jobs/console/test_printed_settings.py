@@ -9,6 +9,8 @@ import yaml
 
 from jde_ray.jobs import cli
 from jde_ray.jobs.console.options import collect
+from jde_ray.jobs.console.printed_settings import describe_run
+from jde_ray.jobs.console.run_flags import FLAGS
 from jde_ray.jobs.console.serve_file import read_file
 from jde_ray.pipelines.errors import ExitCode
 
@@ -101,3 +103,9 @@ def test_the_settings_of_a_service_are_read_again_alike(tmp_path, monkeypatch, c
 def test_the_help_names_no_variables(capsys):
     assert cli.run(["track", "--help"]) == ExitCode.DONE
     assert "JDE_TRACK" not in capsys.readouterr().out
+
+
+def test_a_size_chosen_by_video_is_printed_as_it_was_given():
+    lines = describe_run(collect({"size": "auto"}, None), FLAGS)
+    assert "size: auto" in lines
+    assert not [line for line in lines if line.startswith("# size") or "auto_size" in line]
