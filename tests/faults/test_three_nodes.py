@@ -17,6 +17,7 @@ from jde_ray.pipelines.tracking import reference
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.slow
 def test_three_nodes_give_the_plain_loops_bytes_and_give_everything_back(tmp_path: Path) -> None:
     scripts = {f"v{i}": Script(frames=40 + i, seed=i) for i in range(4)}
     scripts["cut"] = Script(error_at=20)

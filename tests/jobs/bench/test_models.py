@@ -45,6 +45,7 @@ def report(street, tmp_path_factory):
     return json.loads((folder / "out" / "models.json").read_text())
 
 
+@pytest.mark.slow
 def test_tracks_and_detections_are_scored_as_those_of_a_run(report, street, tmp_path):
     for name, association in (("small, own", "jde"), ("small, sort", "sort")):
         out, scores = tmp_path / association, tmp_path / "scores.json"

@@ -40,6 +40,7 @@ def test_streams_behind_the_proxy_give_the_offline_rows(ray_cluster, clips):
         check_rows(over_sockets(port, images), wanted)
 
 
+@pytest.mark.slow
 def test_streams_whose_session_is_in_the_ingress_outlive_it(ray_cluster, clips):
     images, wanted = clips
     port = free_port()

@@ -105,6 +105,7 @@ def test_ray_keeps_its_notes_where_ours_are(monkeypatch, out, endpoint, path):
     assert ("storage_filesystem" in options) == bool(endpoint)
 
 
+@pytest.mark.slow
 def test_a_killed_trainer_costs_no_finished_epoch(ray_cluster, data, tmp_path):
     out = tmp_path / "out"
     run, images = prepared(data, out)
