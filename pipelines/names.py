@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 MOST_NAME_BYTES = 200  # file systems allow 255 for a name; hash and suffix need some of them
 HASH_DIGITS = 16  # among a million videos of one name, two share an id in 1 of 37 million archives
@@ -18,6 +19,7 @@ _INVISIBLE = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)  # a session asks for it many times
 def make_id(name: str, uri: str) -> str:
     """Id of a video: its name, made safe for keys, and the hash of its URI.
 

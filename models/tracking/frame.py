@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jde_ray.models.structures import FloatArray
+from jde_ray.models.half_floats import to_single
+from jde_ray.models.structures import Detections, FloatArray
 
 
 @dataclass(slots=True)
@@ -93,9 +95,7 @@ def build_frame(
     squares = np.vecdot(embeddings, embeddings)
     if not math.isfinite(squares.dot(squares)):
         _refuse("embeddings", embeddings)
-    # sizes in the input's precision, like the original, since they affect the last digits
-    size = (boxes[:, 2:] - boxes[:, :2]).T.astype(np.float64, order="C")
-    tlbr = boxes.T.astype(np.float64, order="C")
+    size, tlbr = _columns(boxes)
     if not math.isfinite(np.vdot(tlbr, tlbr)):
         _refuse("boxes", boxes)
     source, num_degenerate = None, 0
@@ -107,13 +107,59 @@ def build_frame(
         source = np.flatnonzero(solid & (scores >= least_score))
         size, tlbr = size[:, source], tlbr[:, source]
         scores, embeddings, squares = scores[source], embeddings[source], squares[source]
+    unit = _normalised(embeddings, squares)
+    return Frame(_measurements(size, tlbr), tlbr, scores, unit, source, num_degenerate)
+
+
+def build_frames(found: Sequence[Detections], least_score: float = 0.0) -> list[Frame] | None:
+    """Like `build_frame`, for successive frames at once: many cost little more than one.
+
+    Args:
+        found: Detections of each frame; float16 embeddings are widened to float32.
+        least_score: Lowest score that every detection must have.
+
+    Returns:
+        The same frames as of `build_frame`; None if one needs its closer look: a detection that is
+        left out or refused, or frames without any.
+    """
+    counts = [len(one) for one in found]
+    widths = {one.embeddings.shape[1] for one in found}
+    if not sum(counts) or len(widths) != 1:
+        return None
+    boxes = _as_float(np.concatenate([one.tlbr for one in found]))
+    scores = _as_float(np.concatenate([one.scores for one in found]))
+    looks = np.concatenate([one.embeddings for one in found])
+    embeddings = to_single(looks) if looks.dtype == np.float16 else looks.astype(np.float32)
+    squares = np.vecdot(embeddings, embeddings)
+    size, tlbr = _columns(boxes)
+    is_finite = math.isfinite(squares.dot(squares)) and math.isfinite(np.vdot(tlbr, tlbr))
+    lowest = max(0.0, least_score)
+    if not (is_finite and size.min() > 0 and scores.min() >= lowest and scores.max() <= 1):
+        return None
+    xyah, unit = _measurements(size, tlbr), _normalised(embeddings, squares)
+    frames, start = [], 0
+    for count in counts:
+        own = slice(start, start + count)
+        start += count
+        frames.append(Frame(xyah[:, own].copy(), tlbr[:, own].copy(), scores[own], unit[own]))
+    return frames
+
+
+def _columns(boxes: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`(2, N)` widths and heights, and `(4, N)` corners."""
+    # sizes in the input's precision, like the original, since they affect the last digits
+    size = (boxes[:, 2:] - boxes[:, :2]).T.astype(np.float64, order="C")
+    return size, boxes.T.astype(np.float64, order="C")
+
+
+def _measurements(size: NDArray[np.float64], tlbr: NDArray[np.float64]) -> NDArray[np.float64]:
     xyah = np.empty_like(tlbr)
     centre = xyah[:2]
     np.multiply(size, 0.5, out=centre)
     centre += tlbr[:2]
     np.divide(size[0], size[1], out=xyah[2])
     xyah[3] = size[1]
-    return Frame(xyah, tlbr, scores, _normalised(embeddings, squares), source, num_degenerate)
+    return xyah
 
 
 def _warn_of_corners(wrong: int, count: int) -> None:

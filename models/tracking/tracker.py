@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jde_ray.models.structures import TrackerState, Tracks
+from jde_ray.models.structures import Detections, TrackerState, Tracks
 from jde_ray.models.tracking.config import TrackingConfig
-from jde_ray.models.tracking.frame import Frame, Step, build_frame
+from jde_ray.models.tracking.frame import Frame, Step, build_frame, build_frames
 from jde_ray.models.tracking.registry import (
     AssociationConfig,
     associate,
@@ -95,10 +95,37 @@ class JDETracker:
         is_blind = embeddings is None or not np.size(embeddings)
         least = self._least_blind if is_blind else self._least
         frame = build_frame(boxes, scores, embeddings, least)
+        return self.advance(frame, time_s, camera_motion, is_of_nobody=not np.size(scores))
+
+    def prepare(self, found: Sequence[Detections]) -> list[Frame] | None:
+        """Frames for `advance`, of successive frames at once, which is faster than one by one.
+
+        Returns:
+            None if `update` has to look at each of them, since something is left out or refused.
+        """
+        is_blind = not any(one.embeddings.size for one in found)
+        return build_frames(found, self._least_blind if is_blind else self._least)
+
+    def advance(
+        self,
+        frame: Frame,
+        time_s: float | None,
+        camera_motion: ArrayLike | None,
+        *,
+        is_of_nobody: bool,
+    ) -> Tracks:
+        """Associate the next frame, which `prepare` has made; the rest is as in `update`.
+
+        Args:
+            frame: Detections that take part.
+            time_s: As in `update`.
+            camera_motion: As in `update`.
+            is_of_nobody: Whether nothing was detected, so that any width of embeddings fits.
+        """
         if time_s is not None and not math.isfinite(time_s):
             raise ValueError(f"time_s: got {time_s}, expected a finite number")
         motion = None if camera_motion is None else _checked_motion(camera_motion)
-        store = self._store = self._store_for(frame, not np.size(scores))
+        store = self._store = self._store_for(frame, is_of_nobody)
         dt = self._step(time_s)
         self.num_degenerate += frame.num_degenerate
         self.num_frames += 1

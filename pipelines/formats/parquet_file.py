@@ -135,7 +135,7 @@ class ParquetFile:
     def close(self, metadata: Mapping[str, str]) -> Body:
         """Close the file; return its content, or its path if it is on disk."""
         self._has_parts = False
-        memory = io.BytesIO() if self._writer is None else None
+        memory = pa.BufferOutputStream() if self._writer is None else None
         if memory is not None:
             self._writer = _parquet_writer(memory, self._schema)
         if self._num_waiting:
@@ -143,7 +143,7 @@ class ParquetFile:
         assert self._writer is not None  # noqa: S101
         self._writer.add_key_value_metadata(with_schema(self._schema, metadata))
         self.abandon()
-        return self._path if memory is None else memory.getvalue()
+        return self._path if memory is None else memory.getvalue().to_pybytes()
 
     def abandon(self) -> None:
         """Close all open files without completing them."""
@@ -181,5 +181,5 @@ class ParquetFile:
         self._num_parted = rows
 
 
-def _parquet_writer(path: Path | io.BytesIO, schema: pa.Schema) -> pq.ParquetWriter:
+def _parquet_writer(path: Path | pa.BufferOutputStream, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)

@@ -26,6 +26,7 @@ from jde_ray.pipelines.formats.video_columns import (
     TIME,
     clock_times,
     is_own,
+    plain_array,
     repeated,
     seconds_and_start,
 )
@@ -63,29 +64,30 @@ def track_table(
             track in all.
         embedding_dim: Width D of the embedding column; None or 0 for no such column.
     """
-    orders = [np.argsort(frame.tracks.track_id, kind="stable") for frame in frames]
-    each = list(zip(frames, orders, strict=True))
-    counts = [len(order) for order in orders]
-    tlbr = np.concatenate([frame.tracks.tlbr[order] for frame, order in each]).astype(np.float32)
-    ids = np.concatenate([frame.tracks.track_id[order] for frame, order in each])
-    scores = np.concatenate([frame.tracks.score[order] for frame, order in each])
-    time_s = np.repeat(np.array([frame.time_s for frame in frames], np.float64), counts)
+    counts = [len(frame.tracks) for frame in frames]
+    place = np.repeat(np.arange(len(frames)), counts)
+    ids = np.concatenate([frame.tracks.track_id for frame in frames])
+    order = np.lexsort((ids, place))
+    tlbr = np.concatenate([frame.tracks.tlbr for frame in frames])[order].astype(np.float32)
+    scores = np.concatenate([frame.tracks.score for frame in frames])[order]
+    index = np.array([frame.frame_index for frame in frames], np.int32)
+    time_s = np.array([frame.time_s for frame in frames], np.float64)[place]
     columns: dict[str, pa.Array] = {
         "video_id": repeated(video.video_id, len(ids)),
         "video": repeated(video.uri, len(ids)),
         "camera": repeated(video.camera, len(ids)),
-        "frame": pa.array(np.repeat([frame.frame_index for frame in frames], counts), pa.int32()),
-        "time_s": pa.array(time_s),
+        "frame": plain_array(index[place]),
+        "time_s": plain_array(time_s),
         "time": clock_times(video.start, time_s),
-        "track_id": pa.array(ids.astype(np.int32)),
-        "score": pa.array(scores.astype(np.float32)),
+        "track_id": plain_array(ids[order].astype(np.int32)),
+        "score": plain_array(scores.astype(np.float32)),
         "class": repeated(PERSON, len(ids)),
     }
     for i, name in enumerate(_CORNERS):
-        columns[name] = pa.array(np.ascontiguousarray(tlbr[:, i]))
+        columns[name] = plain_array(np.ascontiguousarray(tlbr[:, i]))
     if embedding_dim:
-        vectors = [frame.embeddings[order] for frame, order in each if frame.embeddings is not None]
-        columns["embedding"] = binary_array(np.concatenate(vectors))
+        vectors = [frame.embeddings for frame in frames if frame.embeddings is not None]
+        columns["embedding"] = binary_array(np.concatenate(vectors)[order])
     schema = track_schema(embedding_dim)
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 

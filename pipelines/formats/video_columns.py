@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +16,23 @@ TIME = pa.timestamp("us", tz="UTC")
 PERSON = "person"  # the one class that our networks know
 
 
+def plain_array(values: NDArray[Any]) -> pa.Array:
+    """A column of numbers without nulls, which shares the memory of contiguous `(n,)` values.
+
+    `pyarrow.array` would import pandas, which takes half a second, to see whether it got its types.
+    """
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
 def repeated(text: str | None, count: int) -> pa.Array:
     """A dictionary column with the same text, or null, in every row."""
     if text is None:
-        return pa.DictionaryArray.from_arrays(
-            pa.nulls(count, pa.int32()), pa.array([], pa.string())
-        )
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text]))
+        return pa.DictionaryArray.from_arrays(pa.nulls(count, pa.int32()), pa.nulls(0, pa.string()))
+    content = text.encode()
+    ends = pa.py_buffer(np.array([0, len(content)], np.int32))
+    texts = pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(content)])
+    return pa.DictionaryArray.from_arrays(plain_array(np.zeros(count, np.int32)), texts)
 
 
 def clock_times(start: datetime | int | None, time_s: NDArray[np.float64]) -> pa.Array:
@@ -34,7 +45,7 @@ def clock_times(start: datetime | int | None, time_s: NDArray[np.float64]) -> pa
     if start is None:
         return pa.nulls(len(time_s), TIME)
     first = to_microseconds(start) if isinstance(start, datetime) else start
-    return pa.array(first + np.rint(time_s * 1e6).astype(np.int64)).view(TIME)
+    return plain_array(first + np.rint(time_s * 1e6).astype(np.int64)).view(TIME)
 
 
 def seconds_and_start(table: pa.Table) -> tuple[NDArray[np.float64] | None, int | None]:

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jde_ray.models.structures import Tracks
-from jde_ray.models.tracking.reporting import left_out
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import OutputConfig, TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
@@ -40,12 +37,11 @@ from jde_ray.pipelines.structures import (
     VideoOutcome,
 )
 from jde_ray.pipelines.tracking.stages import wire_format
+from jde_ray.pipelines.tracking.stages.chunk_tracks import filter_tracks, track_frames
 from jde_ray.pipelines.tracking.stages.reorder_buffer import ReorderBuffer
 from jde_ray.pipelines.wall_clock import from_microseconds
 
 logger = logging.getLogger(__name__)
-
-_STANDING = np.eye(2, 3)  # the motion of a camera of which nothing is known
 
 
 @dataclass(frozen=True)
@@ -209,50 +205,52 @@ class VideoSession:
         self._counts.drop("max_detections", chunk.num_capped)
         self._counts.damaged += chunk.num_damaged
         self._counts.crops += chunk.num_crops
-        frame: int | None = None
         try:
             if chunk.error is not None and not (chunk.is_partial and self._counts.frames):
                 raise chunk.error
-            motions: Iterable[NDArray[np.float64] | None] = repeat(None)
-            if self._config.estimates_motion:
-                motions = repeat(_STANDING) if chunk.camera_motion is None else chunk.camera_motion
-            columns = (chunk.frame_index, chunk.time_s, chunk.detections)
-            rows = zip(*columns, strict=True)
-            for (index, time_s, found), motion in zip(rows, motions, strict=False):
-                frame = int(index)
-                self._track(SavedFrame(frame, float(time_s), found, motion), chunk.info)
+            if len(chunk.frame_index):
+                self._track(chunk)
         except VideoError as error:
+            if error.__cause__ is not None:
+                logger.exception("association of %s failed", self.video.uri)
             self.fail(error)
         except OSError:
             raise  # the machine's fault, not the video's
         except Exception as error:
             logger.exception("association of %s failed", self.video.uri)
-            self.fail(VideoError(Reason.INTERNAL, f"{type(error).__name__}: {error}", frame))
+            first = int(chunk.frame_index[0])
+            self.fail(VideoError(Reason.INTERNAL, f"{type(error).__name__}: {error}", first))
 
-    def _track(self, seen: SavedFrame, info: VideoInfo) -> None:
-        frame, time_s, found, motion = seen
-        finite = (np.isfinite(values).all() for values in (found.tlbr, found.scores))
-        if not (all(finite) and np.isfinite(found.embeddings).all()):
-            raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", frame)
+    def _track(self, chunk: DetectionChunk) -> None:
+        """Track the frames of a chunk; those before a bad one are written and counted too."""
         if self._tracker is None:
-            self._tracker = self._new_tracker(info)
+            self._tracker = self._new_tracker(chunk.info)
         if self._writer is None:
-            self._writer = self._new_writer(found.embeddings.shape[1], info)
-        embeddings = found.embeddings.astype(np.float32)
-        tracks = self._tracker.update(
-            found.tlbr, found.scores, embeddings, time_s=time_s, camera_motion=motion
-        )
-        tracks = self._filter(tracks)
-        kept = None
-        if self._outputs.save_embeddings:
-            kept = found.embeddings[tracks.detection_index].astype(np.float16)
-        self._writer.write_detections(seen)
-        self._writer.write(TrackedFrame(frame, time_s, tracks, kept))
-        self._counts.frames += 1
-        self._length_s = time_s + self._config.vid_stride / info.frames_per_second
-        self._counts.detections += len(found)
-        self._counts.rows += len(tracks)
-        self._track_ids.update(tracks.track_id.tolist())
+            width = chunk.detections[0].embeddings.shape[1]
+            self._writer = self._new_writer(width, chunk.info)
+        frames: list[tuple[SavedFrame, Tracks]] = []
+        try:
+            frames.extend(track_frames(self._tracker, chunk, self._config))
+        finally:
+            self._write(self._writer, frames, chunk.info)
+
+    def _write(
+        self, writer: RowWriter, frames: Sequence[tuple[SavedFrame, Tracks]], info: VideoInfo
+    ) -> None:
+        kept = filter_tracks([tracks for _, tracks in frames], self._config, self._counts)
+        for (seen, _), tracks in zip(frames, kept, strict=True):
+            embeddings = None
+            if self._outputs.save_embeddings:
+                chosen = seen.found.embeddings[tracks.detection_index]
+                embeddings = chosen.astype(np.float16, copy=False)
+            writer.write_detections(seen)
+            writer.write(TrackedFrame(seen.frame, seen.time_s, tracks, embeddings))
+            self._counts.frames += 1
+            self._counts.detections += len(seen.found)
+            self._counts.rows += len(tracks)
+            self._length_s = seen.time_s + self._config.vid_stride / info.frames_per_second
+        for tracks in kept:
+            self._track_ids.update(tracks.track_id.tolist())
         self._counts.tracks = len(self._track_ids)
 
     def _reorder_from(self, first: int) -> ReorderBuffer[DetectionChunk]:
@@ -306,15 +304,6 @@ class VideoSession:
         if before is not None:
             self._store.delete(before)
         self._kept_frames = self._counts.frames
-
-    def _filter(self, tracks: Tracks) -> Tracks:
-        """Drop the tracks that are not reported, and count them by cause."""
-        keep = np.ones(len(tracks), np.bool_)
-        causes = left_out(tracks.tlbr, self._config)
-        for cause, mask in causes.items():
-            self._counts.drop(cause, int(mask.sum()))
-            keep &= ~mask
-        return tracks if keep.all() else tracks[keep]
 
     def _commit(self, info: VideoInfo, damage: VideoError | None) -> None:
         """Create the video's objects; `damage` ended a video whose frames before it are kept."""
