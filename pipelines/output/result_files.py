@@ -29,7 +29,7 @@ from jde_ray.pipelines.output.layout import (
     tracks_key,
 )
 from jde_ray.pipelines.output.text_names import plain_text_key
-from jde_ray.pipelines.storage.base import Body, ObjectStore
+from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import TrackedFrame, Video
 
 _FRAME_GROUP_ROWS = 256  # rows of detections/, each of which is a frame
@@ -184,24 +184,24 @@ class RowWriter:
         return self.seal(metadata)(store)
 
     def seal(self, metadata: Mapping[str, str]) -> Callable[[ObjectStore], bool]:
-        """Close the files; return a function that creates the video's objects in any thread."""
+        """A function that closes the files and creates the video's objects, in any thread.
+
+        The writer takes no more rows; encoding them is left to that thread too.
+        """
         video_id = self._video.video_id
-        self._flush_rows()
-        self._flush_found()
-        tracks = self._tracks.close(metadata)
-        beside: dict[str, Body] = {}
-        if self._detections is not None:
-            found = self._detections.close({**metadata, **fact_of_detections(self._video)})
-            beside[detections_key(video_id)] = found
-        if self._mot is not None:
-            self._mot.close()
-            beside[mot_key(video_id)] = self._folder / "mot.txt"
 
         def create(store: ObjectStore) -> bool:
-            for key, body in beside.items():
-                store.put(key, body)
+            self._flush_rows()
+            self._flush_found()
+            tracks = self._tracks.close(metadata)
+            if self._detections is not None:
+                facts = {**metadata, **fact_of_detections(self._video)}
+                store.put(detections_key(video_id), self._detections.close(facts))
+            if self._mot is not None:
+                self._mot.close()
+                store.put(mot_key(video_id), self._folder / "mot.txt")
             created = store.put_if_absent(tracks_key(video_id), tracks)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._remove_folder()
             return created
 
         return create
@@ -213,7 +213,11 @@ class RowWriter:
             self._detections.abandon()
         if self._mot is not None:
             self._mot.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder.exists():  # a short video is never on disk
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _opened(path: Path) -> TextIO:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,9 +56,9 @@ class LocalStore:
         temporary file, which the next writer in that folder removes.
         """
         target = self._path(key)
-        if target.is_dir():  # otherwise it would look like another writer's object
-            raise IsADirectoryError(21, "is a folder", str(target))
-        if target.exists():
+        with suppress(FileNotFoundError):
+            if stat.S_ISDIR(os.stat(target).st_mode):  # it would look like another writer's object
+                raise IsADirectoryError(21, "is a folder", str(target))
             return False
         self._make_folder(target.parent)
         number = _open_nameless(target.parent)
@@ -94,7 +95,8 @@ class LocalStore:
 
     def _make_folder(self, folder: Path) -> None:
         """Create a folder and, once, remove unfinished files of killed writers from it."""
-        folder.mkdir(parents=True, exist_ok=True)
+        if not os.path.isdir(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         if folder not in self._swept:
             self._swept.add(folder)
             sweep(folder, _TEMPORARY)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from jde_ray.models.structures import Detections
 from jde_ray.models.synthetic.embedding_scenes import SCENES, EmbeddingScene, build_scene
 from jde_ray.models.tracking import kalman
 from jde_ray.models.tracking.baseline import build_filter, measurement_noise
@@ -462,3 +463,43 @@ def test_a_time_that_is_none_is_refused(time_s):
 def test_a_setting_out_of_range_is_refused_by_name(wrong):
     with pytest.raises(ValueError, match=f"{list(wrong)[-1]}: got"):
         TrackingConfig(**wrong)
+
+
+def as_detections(frames, kind=np.float16):
+    return [Detections(one.tlbr, one.scores, one.embeddings.astype(kind)) for one in frames]
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_frames_prepared_together_are_tracked_like_one_by_one(name, kind):
+    found = as_detections(build_scene(SCENES["crossing"])[:40], kind)
+    found[7] = found[7][:0]
+    one_by_one, together = (JDETracker(build_config(name), 30) for _ in range(2))
+    frames = together.prepare(found)
+    assert frames is not None
+    for number, (one, frame) in enumerate(zip(found, frames, strict=True)):
+        looks = one.embeddings.astype(np.float32)
+        expected = one_by_one.update(one.tlbr, one.scores, looks, time_s=number / 30)
+        got = together.advance(frame, number / 30, None, is_of_nobody=not len(one))
+        for field in ("track_id", "tlbr", "score", "detection_index"):
+            np.testing.assert_array_equal(getattr(got, field), getattr(expected, field))
+
+
+@pytest.mark.parametrize(
+    ("box", "score", "look"),
+    [
+        ([0, 0, 0, 9], 0.9, 1.0),  # no area
+        ([0, 0, np.nan, 9], 0.9, 1.0),
+        ([0, 0, 9, 9], 1.5, 1.0),
+        ([0, 0, 9, 9], np.nan, 1.0),
+        ([0, 0, 9, 9], 0.0, 1.0),  # below every limit
+        ([0, 0, 9, 9], 0.9, np.inf),
+    ],
+)
+def test_frames_that_need_a_closer_look_are_not_prepared(box, score, look):
+    good = Detections(BOX.astype(np.float32), ONE, LOOK.astype(np.float16))
+    looks = np.full((1, 4), look, np.float16)
+    odd = Detections(np.array([box], np.float32), np.array([score]), looks)
+    assert build().prepare([good, good]) is not None
+    assert build().prepare([good, odd]) is None
+    assert build().prepare([good[:0]]) is None

@@ -194,7 +194,7 @@ def test_a_bug_in_the_tracker_costs_one_video(
     def broken(*_: object, **__: object) -> None:
         raise IndexError("no such track")
 
-    monkeypatch.setattr("jde_ray.models.tracking.tracker.JDETracker.update", broken)
+    monkeypatch.setattr("jde_ray.models.tracking.tracker.JDETracker.advance", broken)
     own = session(tmp_path / "out")
     own.deliver(chunks(tmp_path)[0])
     assert own.outcome is not None
