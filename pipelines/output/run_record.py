@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -29,6 +29,7 @@ from jde_ray.pipelines.wall_clock import from_text, to_text
 logger = logging.getLogger(__name__)
 
 _BY_TRACKING = ("detection.score_threshold", "detection.reid_score")  # settings that follow it
+_COUNTED = [field.name for field in fields(Counts) if field.name != "dropped"]
 _LIBRARIES = ("ray", "torch", "numpy", "scipy", "pyarrow", "av", "opencv-python-headless")
 
 
@@ -164,7 +165,7 @@ def _totals(rows: Sequence[VideoRow]) -> Totals:
 
 
 def _row(outcome: VideoOutcome) -> VideoRow:
-    counts = {name: n for name, n in asdict(outcome.counts).items() if name != "dropped"}
+    counts = {name: getattr(outcome.counts, name) for name in _COUNTED}
     return VideoRow(
         video_id=outcome.video.video_id,
         video=outcome.video.uri,

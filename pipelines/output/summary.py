@@ -6,7 +6,7 @@ import json
 import logging
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -98,7 +98,8 @@ class Summary:
 
     def to_json(self) -> str:
         """Text of `summary.json`."""
-        return json.dumps(asdict(self) | {"exit_code": int(self.exit_code)}, indent=1) + "\n"
+        values = vars(self) | {"exit_code": int(self.exit_code)}
+        return json.dumps(values, indent=1, default=vars) + "\n"  # vars: of totals and rows
 
 
 def summarize(

@@ -71,9 +71,9 @@ class LocalStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that start with `prefix`, sorted."""
-        folder = self._path(prefix.rpartition("/")[0] or ".")
-        found = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(_TEMPORARY))
-        keys = (path.relative_to(self._root).as_posix() for path in found)
+        folder = prefix.rpartition("/")[0]
+        above = f"{folder}/" if folder else ""
+        keys = _files_below(os.fspath(self._path(folder or ".")), above)
         return iter(sorted(key for key in keys if key.startswith(prefix)))
 
     def exists(self, key: str) -> bool:
@@ -111,6 +111,19 @@ class LocalStore:
             yield Path(name)
         finally:
             Path(name).unlink(missing_ok=True)
+
+
+def _files_below(folder: str, above: str) -> Iterator[str]:
+    """Complete files of a folder and its subfolders, each after `above`; no links to folders."""
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files_below(entry.path, f"{above}{entry.name}/")
+        elif not entry.name.startswith(_TEMPORARY) and entry.is_file():
+            yield above + entry.name
 
 
 def _open_nameless(folder: Path) -> int | None:

@@ -169,6 +169,8 @@ class Attempts:
             replaces=replaces,
             keep_partial=self._outputs.keep_partial,
         )
+        if not states:
+            return whole
         wanted = belonging(video, self._config.hash(), asdict(self._outputs))
         for key in states:
             try:

@@ -62,7 +62,7 @@ def build(
     shards = ShardClient(attempt.attempt_id, pools.num_shards)
     with DataContext.current(streaming_context()):
         # 1. one row per video or pack of short videos; one block per row, so that each is a task
-        packs = pack(attempt.segments, resources)
+        packs = pack(attempt.segments, resources, pools.num_decoders)
         rows: Dataset = ray.data.from_items(
             [wire_format.segments_to_row(part) for part in packs], override_num_blocks=len(packs)
         )

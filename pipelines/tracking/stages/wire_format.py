@@ -9,7 +9,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -54,13 +54,14 @@ RECEIPT_SCHEMA = pa.schema(
         ("node", pa.string()),  # machine of the detector
     ]
 )
+_OF_VIDEO = [field.name for field in fields(Video)]
 Packed = dict[str, Any]  # flat arrays under their names, and "header", a JSON text
 
 
 def segments_to_row(segments: Sequence[Segment]) -> dict[str, str]:
     """An input row of the dataset: the segments that one task decodes."""
-    values = [asdict(segment) | {"video": video_to_dict(segment.video)} for segment in segments]
-    return {"segments": json.dumps(values)}
+    values = [vars(segment) | {"video": video_to_dict(segment.video)} for segment in segments]
+    return {"segments": json.dumps(values, default=vars)}  # vars: of a keyframe, a chosen size
 
 
 def segments_from_table(table: pa.Table) -> list[Segment]:
@@ -82,7 +83,8 @@ def _segment(values: dict[str, Any]) -> Segment:
 
 def video_to_dict(video: Video) -> dict[str, Any]:
     """A video in values of JSON."""
-    return asdict(video) | {"start": wall_clock.to_text(video.start)}
+    values = {name: getattr(video, name) for name in _OF_VIDEO}
+    return values | {"start": wall_clock.to_text(video.start)}
 
 
 def video_from_dict(values: dict[str, Any]) -> Video:

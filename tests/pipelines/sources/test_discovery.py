@@ -326,8 +326,20 @@ def test_short_videos_of_a_large_archive_share_rows():
     assert {len(row) for row in pack(segments(512), resources)} == {4}
     many = segments(10_000)
     rows = pack(many, resources)
-    assert len(rows) == 625
+    assert len(rows) == 157
     assert [segment for row in rows for segment in row] == many
+
+
+def test_rows_follow_the_number_of_decoders():
+    resources = ResourceConfig()
+    assert {len(row) for row in pack(segments(2048), resources, 1)} == {64}
+    assert {len(row) for row in pack(segments(2048), resources, 8)} == {8}
+    assert {len(row) for row in pack(segments(2048), resources, 100)} == {1}
+
+
+def test_the_files_of_a_row_are_no_larger_than_one_that_is_split():
+    rows = pack(segments(2000, 1 << 20), ResourceConfig(), 1)
+    assert {len(row) for row in rows} == {8}
 
 
 @pytest.mark.parametrize("num_bytes", [0, 8 << 20])

@@ -85,7 +85,7 @@ def test_the_dataflow_gives_the_plain_loops_bytes(
     packs: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jde_ray.pipelines.tracking.packing._FEWEST_PACKS", packs)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.packing._fewest_packs", lambda _: packs)
     resources = ResourceConfig(
         chunk_frames=chunk_frames,
         num_detectors=detectors,
@@ -315,7 +315,7 @@ def test_workers_that_die_cost_nothing_but_the_video_that_kills_them(
 
     They share tasks and rows with one that does nothing of the kind.
     """
-    monkeypatch.setattr("jde_ray.pipelines.tracking.packing._FEWEST_PACKS", 1)
+    monkeypatch.setattr("jde_ray.pipelines.tracking.packing._fewest_packs", lambda _: 1)
     good = Script(frames=33, seed=1)
     assert Script(**json.loads((archive / "v1.mp4").read_text())) == good
     scripts = {
