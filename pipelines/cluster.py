@@ -17,8 +17,6 @@ from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
-import ray
-
 from jde_ray.pipelines import own_ray
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.processes import Process, children, descendants, end
@@ -62,6 +60,8 @@ def connected(address: str, metrics_port: int | None = None) -> Iterator[None]:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    import ray  # seconds, which small work spares
+
     for name in ("ray.data", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for handler in logging.getLogger("ray.data").handlers:
@@ -102,6 +102,8 @@ def node_name() -> str:
 
     Machines may share an address, as containers of one host do. Empty outside of Ray.
     """
+    import ray
+
     if not ray.is_initialized():
         return ""
     address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
@@ -114,6 +116,8 @@ def _start_own(before: set[Process], metrics_port: int | None) -> None:
     Raises:
         RunError: If it does not start, or the port of its metrics is taken.
     """
+    import ray
+
     options: dict[str, Any] = {"include_dashboard": False}
     if metrics_port is not None:
         _check_free(metrics_port)
@@ -152,6 +156,8 @@ def _shut_down() -> None:
 
     Ray asks its processes with SIGTERM first, which they block, and waits a second for each.
     """
+    import ray
+
     node: Any = import_module("ray._private.worker")._global_node
     family: set[Process] = set()
     if node is not None:
@@ -165,6 +171,8 @@ def _shut_down() -> None:
 
 
 def _initialize(address: str, **options: Any) -> None:
+    import ray
+
     try:
         with _without_stderr(), _sigterm_blocked(), _sigterm_handler_kept():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)

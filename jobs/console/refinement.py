@@ -22,9 +22,6 @@ def check_before_run(out: str, settings: Settings) -> None:
         RunError: If it holds tracks refined by other steps, or cannot be read; if a second look is
             left to a refinement that was not asked for.
     """
-    from jde_ray.pipelines.refinement.records import check_refined
-    from jde_ray.pipelines.refinement.run import refined_place
-
     if not settings.outputs.refine:
         if settings.track.detection.reid_mode == "offline":
             raise RunError(
@@ -32,6 +29,9 @@ def check_before_run(out: str, settings: Settings) -> None:
                 ExitCode.REFUSED,
             )
         return
+    from jde_ray.pipelines.refinement.records import check_refined
+    from jde_ray.pipelines.refinement.run import refined_place
+
     try:
         check_refined(refined_place(out), _steps(settings)[0])
     except (ValueError, OSError) as error:

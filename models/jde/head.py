@@ -108,7 +108,9 @@ class PredictionHead(nn.Module):
             conv_bn(config, channels, channels, 3) if config.embedding_hidden else nn.Identity()
         )
         self.embedding = nn.Conv2d(channels, config.embedding_dim, 3, padding=1)
-        if config.score == "sigmoid":  # start with a probability of 1 % in every cell
+        # start with a probability of 1 % in every cell. A network that is about to be loaded has
+        # no numbers yet (`meta`); torch would import its compiler, which takes seconds, for them
+        if config.score == "sigmoid" and not self.box.weight.is_meta:
             nn.init.normal_(self.box.weight, std=0.01)
             nn.init.zeros_(self.box.bias)  # type: ignore[arg-type]
             bias = self.box.bias.detach().view(self.num_anchors, -1)  # type: ignore[union-attr]

@@ -11,10 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
-
-import ray
-from ray.data import Dataset
+from typing import TYPE_CHECKING, Any
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
@@ -25,17 +22,13 @@ from jde_ray.pipelines.output.run_record import committed_outcome, file_metadata
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.s3_client import deadline_s
 from jde_ray.pipelines.structures import Counts, Segment, Video, VideoOutcome
-from jde_ray.pipelines.tracking.exporter import Exporter
-from jde_ray.pipelines.tracking.failures import (
-    answer_of,
-    last_line,
-    may_succeed_again,
-    to_run_error,
-)
 from jde_ray.pipelines.tracking.pools import Pools
-from jde_ray.pipelines.tracking.stages.start_shards import start_shards
-from jde_ray.pipelines.tracking.stalls import Watch
 from jde_ray.pipelines.tracking.tally import Tally
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+    from jde_ray.pipelines.tracking.exporter import Exporter
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +88,8 @@ class Attempts:
         Raises:
             RunError: If the dataflow itself keeps failing, or its rows are on another machine.
         """
+        from jde_ray.pipelines.tracking.failures import may_succeed_again, to_run_error
+
         self._tally.expect(videos)
         todo, num_idle = list(videos), 0
         while todo and num_idle < MAX_IDLE:
@@ -194,6 +189,13 @@ class Attempts:
         Raises:
             RunError: If the rows cannot be written, or no progress is possible.
         """
+        import ray  # here, as small work runs without it
+
+        from jde_ray.pipelines.tracking.exporter import Exporter
+        from jde_ray.pipelines.tracking.failures import last_line
+        from jde_ray.pipelines.tracking.stages.start_shards import start_shards
+        from jde_ray.pipelines.tracking.stalls import Watch
+
         out, metadata = self._store.uri, file_metadata(self._config)
         shards = start_shards(
             attempt_id,
@@ -246,6 +248,8 @@ class Attempts:
         All shards are called before the first is waited for, so that a store that is away delays
         them together.
         """
+        import ray
+
         try:
             ended, stats = self._ask(shards, "finish", "stats")
         finally:
@@ -260,6 +264,10 @@ class Attempts:
 
     def _ask(self, shards: Sequence[Any], *methods: str) -> list[list[Any]]:
         """Call methods on all shards; returns answers per method, None for a lost shard."""
+        import ray
+
+        from jde_ray.pipelines.tracking.failures import answer_of, last_line
+
         calls = [[getattr(shard, method).remote() for shard in shards] for method in methods]
         last = calls[-1]  # a shard answers in order
         ray.wait(last, num_returns=len(last), timeout=_ANSWER_S + deadline_s())

@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import ray
-from ray.exceptions import RayError, RayTaskError
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import ResourceConfig, TrackConfig
@@ -33,7 +31,6 @@ from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import ChosenSize, FrameChunk, Segment, Video
 from jde_ray.pipelines.tracking.components import Components
-from jde_ray.pipelines.tracking.failures import to_run_error
 from jde_ray.pipelines.tracking.pools import Pools
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 
@@ -148,6 +145,8 @@ def with_sizes(
     Raises:
         RunError: If a choice fails for another reason.
     """
+    import ray
+
     videos = [segment.video for segment in segments]
     arguments = (store.uri, config, resources, components)
     remote: Any = ray.remote(_ChooserActor).options(
@@ -170,6 +169,11 @@ def _ask(
         start: Starts an actor.
         number: Actors at work at once.
     """
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    from jde_ray.pipelines.tracking.failures import to_run_error
+
     todo = deque((video, _TRIES) for video in videos)
     idle: list[Any] = [start() for _ in range(number)]
     asked: dict[Any, tuple[Any, Video, int]] = {}  # by the call

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import ray
-from ray.exceptions import RayError, RayTaskError
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -213,6 +211,9 @@ def render_all(
     """
     if not outputs.has_pictures:
         return Pictures()
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
     lacking = _lacking(store, videos, outputs)
     record_pictures(store, outputs)
     task: Any = ray.remote(render).options(num_cpus=cpus, max_retries=2)

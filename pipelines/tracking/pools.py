@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import ray
-
 from jde_ray.pipelines.config import ResourceConfig, pool_limits
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -71,6 +69,8 @@ def size_pools(
         RunError: If a GPU is requested and the cluster has none.
     """
     if cluster is None:
+        import ray
+
         cluster = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
     if before is not None and before.detector_gpus and not gpus:

@@ -262,9 +262,9 @@ def test_a_ray_that_does_not_start_is_tried_once_more(
         if len(tries) <= num_failures:
             raise Exception("timed out\nwhile waiting for a node")  # as Ray does, of no kind
 
-    monkeypatch.setattr("jde_ray.pipelines.cluster.ray.init", start)
-    monkeypatch.setattr("jde_ray.pipelines.cluster.ray.is_initialized", lambda: False)
-    monkeypatch.setattr("jde_ray.pipelines.cluster.ray.shutdown", lambda: None)
+    monkeypatch.setattr("ray.init", start)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
     monkeypatch.setattr("jde_ray.pipelines.cluster.end", lambda family: None)
     if num_failures == 2:
         why = r"Ray did not start here, twice .timed out.*busy"
@@ -287,7 +287,7 @@ def test_a_ray_that_does_not_start_is_tried_once_more(
 def test_a_port_for_metrics_that_cannot_be_had_is_refused(
     address: str, has_joined: bool, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jde_ray.pipelines.cluster.ray.is_initialized", lambda: has_joined)
+    monkeypatch.setattr("ray.is_initialized", lambda: has_joined)
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         why = why.format(port)

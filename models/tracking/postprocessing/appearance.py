@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.postprocessing.glimpses import Glimpses, distance, unit
@@ -159,6 +158,8 @@ def _logistic(features: FloatArray, is_same: FloatArray, share: FloatArray) -> F
         off = weights - _USUAL
         slope = -(features.T @ (share * sign * chance)) + _PULL * off
         return float(share @ np.logaddexp(0, -margin) + _PULL / 2 * off @ off), slope
+
+    from scipy.optimize import minimize  # a second at the start of every run otherwise
 
     weights: FloatArray = minimize(loss, _USUAL, jac=True, method="L-BFGS-B").x
     return weights

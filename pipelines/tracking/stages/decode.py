@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,9 @@ from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Decoded, FrameChunk, Segment, VideoInfo
 from jde_ray.pipelines.tracking.stages import wire_format
-from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
+
+if TYPE_CHECKING:
+    from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 
 MOST_AHEAD = 16  # segments of a video that may wait on disk for an earlier one
 _MOST_CHUNKS = 32  # per row

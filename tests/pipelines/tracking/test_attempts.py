@@ -215,11 +215,9 @@ def test_all_actors_are_asked_before_the_first_is_waited_for(
         assert timeout == 0  # nothing is waited for a second time
         raise GetTimeoutError(call)
 
-    monkeypatch.setattr("jde_ray.pipelines.tracking.attempts.ray.wait", wait)
-    monkeypatch.setattr("jde_ray.pipelines.tracking.failures.ray.get", get)
-    monkeypatch.setattr(
-        "jde_ray.pipelines.tracking.attempts.ray.kill", lambda shard: events.append("kill")
-    )
+    monkeypatch.setattr("ray.wait", wait)
+    monkeypatch.setattr("ray.get", get)
+    monkeypatch.setattr("ray.kill", lambda shard: events.append("kill"))
     passes(tmp_path)._collect(shards, {})
     finish, stats = ([f"{name} {kind}" for name in "abc"] for kind in ("finish", "stats"))
     assert events == [*finish, *stats, "wait", *["kill"] * 3]
