@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -18,6 +18,8 @@ from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 
 logger = logging.getLogger(__name__)
+
+_SENT_CHUNKS = 4  # chunks of a row that go to their shards together
 
 
 class DetectorStage:
@@ -65,9 +67,14 @@ class DetectorStage:
             return None
         answers: list[Verdict] = list(begun)
         wanted = [place for place, answer in enumerate(answers) if answer == Verdict.TAKEN]
-        found = [self._detect(chunks[place]) for place in wanted]
-        for place, answer in zip(wanted, self._shards.deliver_all(found), strict=True):
-            answers[place] = answer
+        # the shards associate what was sent while the rest is detected
+        sent: list[tuple[Sequence[int], Callable[[], list[Verdict]]]] = []
+        for start in range(0, len(wanted), _SENT_CHUNKS):
+            part = wanted[start : start + _SENT_CHUNKS]
+            sent.append((part, self._shards.send_all([self._detect(chunks[one]) for one in part])))
+        for part, verdicts in sent:
+            for place, answer in zip(part, verdicts(), strict=True):
+                answers[place] = answer
         return answers
 
     def _alone(self, chunk: FrameChunk) -> Verdict:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -84,11 +84,14 @@ class ShardClient:
         )
         return answer
 
-    def deliver_all(self, chunks: Sequence[DetectionChunk]) -> list[Verdict]:
-        """Deliver several chunks that were begun; return a verdict per chunk."""
+    def send_all(self, chunks: Sequence[DetectionChunk]) -> Callable[[], list[Verdict]]:
+        """Send several chunks that were begun; the returned function waits for their verdicts."""
         values = [wire_format.pack(chunk) for chunk in chunks]
         owned = [chunk.video_id for chunk in chunks]
-        return self._ask_all(owned, "deliver_all", values, lost=Verdict.LOST) or []
+        answers: Callable[[], list[Verdict]] = self._call_all(
+            owned, "deliver_all", values, lost=Verdict.LOST
+        )
+        return answers
 
     def begin_decode(self, segment: Segment) -> DecodeGrant:
         """Announce the decoding of a segment; refused too if its shard is dead."""
@@ -145,6 +148,12 @@ class ShardClient:
         self, owned: Sequence[str], method: str, values: Sequence[Any], lost: Any = Verdict.STALE
     ) -> Any:
         """Make one call per shard; return an answer per value, or None if a shard answers None."""
+        return self._call_all(owned, method, values, lost)()
+
+    def _call_all(
+        self, owned: Sequence[str], method: str, values: Sequence[Any], lost: Any
+    ) -> Callable[[], Any]:
+        """Make one call per shard; the returned function waits for what `_ask_all` returns."""
         places: dict[int, list[int]] = {}
         for place, video_id in enumerate(owned):
             places.setdefault(shard_of(video_id, self._num_shards, self._attempt_id), []).append(
@@ -156,17 +165,21 @@ class ShardClient:
             with suppress(RayActorError, ValueError):
                 call = getattr(self._shard(shard), method)
                 waiting[shard] = call.remote([values[place] for place in own])
-        given: list[Any] = []
-        for shard, answer in waiting.items():
-            try:
-                given.append(ray.get(answer))
-            except RayActorError:
-                continue
-            for place, one in zip(places[shard], given[-1] or (), strict=False):
-                answers[place] = one
-        if len(given) < len(places):  # one of them is dead
-            self._handles.clear()
-        return None if None in given else answers
+
+        def wait() -> Any:
+            given: list[Any] = []
+            for shard, answer in waiting.items():
+                try:
+                    given.append(ray.get(answer))
+                except RayActorError:
+                    continue
+                for place, one in zip(places[shard], given[-1] or (), strict=False):
+                    answers[place] = one
+            if len(given) < len(places):  # one of them is dead
+                self._handles.clear()
+            return None if None in given else answers
+
+        return wait
 
     def _shard(self, shard: int) -> Any:
         if shard not in self._handles:

@@ -348,7 +348,7 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
     assert owners.begin_all([*parts[::2], strange]) == [Verdict.TAKEN] * len(parts[::2]) + [
         Verdict.STALE
     ]
-    assert owners.deliver_all([strange, *parts[::2]]) == [Verdict.STALE] + [Verdict.TAKEN] * len(
+    assert owners.send_all([strange, *parts[::2]])() == [Verdict.STALE] + [Verdict.TAKEN] * len(
         parts[::2]
     )
     for part in reversed(parts[1::2]):
@@ -364,7 +364,7 @@ def test_as_actors_they_are_found_by_name_and_a_dead_one_fences(
         while is_alive(s):  # killing takes a moment
             time.sleep(0.05)
     assert owners.deliver(parts[0]) == Verdict.LOST
-    assert owners.deliver_all(parts[:2]) == [Verdict.LOST] * 2
+    assert owners.send_all(parts[:2])() == [Verdict.LOST] * 2
     assert owners.begin_all(parts[:2]) == [Verdict.STALE] * 2
     assert owners.begin_decode(segment) == DecodeGrant(go=False)
     assert owners.begin_decode_all([segment, other]) == [DecodeGrant(go=False)] * 2
