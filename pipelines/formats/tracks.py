@@ -26,6 +26,7 @@ from jde_ray.pipelines.formats.video_columns import (
     TIME,
     clock_times,
     is_own,
+    numbers_of,
     plain_array,
     repeated,
     seconds_and_start,
@@ -148,13 +149,13 @@ def read_uri(file: pq.ParquetFile) -> str:
     """URI of the video that the rows belong to; empty if there are no rows."""
     if not file.num_row_groups:
         return ""
-    (uris,) = _group_columns(file, 0, ("video",))
-    return str(uris[0]) if len(uris) else ""
+    uris = file.read_row_group(0, columns=["video"]).column("video")
+    return str(uris[0].as_py()) if len(uris) else ""
 
 
 def _group_columns(file: pq.ParquetFile, group: int, names: tuple[str, ...]) -> list[NDArray[Any]]:
     table = file.read_row_group(group, columns=list(names))
-    return [table.column(name).to_numpy() for name in names]
+    return [numbers_of(table.column(name)) for name in names]
 
 
 def has_embeddings(schema: pa.Schema) -> bool:

@@ -25,6 +25,21 @@ def plain_array(values: NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
+def numbers_of(column: pa.ChunkedArray) -> NDArray[Any]:
+    """`(n,)` values of a column; numbers without nulls are read without an import of pandas."""
+    kind = column.type
+    is_plain = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if not is_plain or column.null_count:
+        return np.asarray(column.to_numpy())
+    dtype = np.dtype(kind.to_pandas_dtype())
+    parts = [
+        np.frombuffer(part.buffers()[1], dtype)[part.offset : part.offset + len(part)]
+        for part in column.chunks
+        if len(part)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
+
+
 def repeated(text: str | None, count: int) -> pa.Array:
     """A dictionary column with the same text, or null, in every row."""
     if text is None:

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from jde_ray.models.structures import Detections, Tracks
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.formats.detections import SavedFrame
-from jde_ray.pipelines.formats.video_columns import clock_times, repeated, seconds_and_start
+from jde_ray.pipelines.formats.video_columns import (
+    TEXT,
+    clock_times,
+    numbers_of,
+    plain_array,
+    repeated,
+    seconds_and_start,
+)
 from jde_ray.pipelines.live.results import read_detections, read_tracks
 from jde_ray.pipelines.output.result_files import RowWriter
 from jde_ray.pipelines.storage.stores import open_store
@@ -98,3 +105,30 @@ def test_a_time_in_another_unit_is_understood(unit: str) -> None:
     times = pa.array([moment], pa.timestamp(unit, "UTC"))
     start = seconds_and_start(pa.table({"time_s": [2.0], "time": times}))[1]
     assert start == int(moment.timestamp() - 2) * 1_000_000
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.float16(), pa.float32(), pa.float64()])
+def test_numbers_of_a_column_are_those_of_arrow(kind: pa.DataType) -> None:
+    values = np.arange(7).astype(kind.to_pandas_dtype())
+    whole = plain_array(values)
+    assert whole.type == kind
+    assert whole.equals(pa.array(values, kind))
+    parts = pa.chunked_array([whole[2:5], whole[:0], whole[6:]])
+    got = numbers_of(parts)
+    assert got.dtype == values.dtype
+    assert got.tolist() == [2, 3, 4, 6]
+    assert numbers_of(pa.chunked_array([whole[:0]])).tolist() == []
+
+
+def test_a_column_with_nulls_is_read_by_arrow() -> None:
+    got = numbers_of(pa.chunked_array([pa.array([1.5, None])]))
+    assert got[0] == 1.5
+    assert np.isnan(got[1])
+
+
+@pytest.mark.parametrize("text", ["a", "Straße 駅前", "", None])
+def test_a_repeated_text_is_the_same_in_every_row(text: str | None) -> None:
+    column = repeated(text, 3)
+    column.validate(full=True)
+    assert column.type == TEXT
+    assert column.to_pylist() == [text] * 3

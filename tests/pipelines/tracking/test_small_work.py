@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,3 +89,25 @@ def test_a_ray_that_this_process_has_joined_is_used(
 ) -> None:
     monkeypatch.setattr(small_work, "_has_joined_ray", lambda: True)
     assert not is_small(videos, CONFIG, limit(1000))
+
+
+def test_it_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    """Ray, pandas, scipy's optimiser and torch's compiler take longer to import than it runs."""
+    code = """
+import sys
+from pathlib import Path
+from jde_ray.jobs.bench import stand_ins
+from jde_ray.models.jde.weights import load
+from jde_ray.pipelines.tracking import reference
+
+folder = Path(sys.argv[1])
+source, out = stand_ins.write_videos(folder / "in", 1, 3), folder / "out"
+run = {"config": stand_ins.config(), "components": stand_ins.COMPONENTS}
+done = reference.track([str(source)], str(out), **run)
+load("small", None)
+print(done.rows, *{"ray", "pandas", "scipy.optimize", "torch._dynamo"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["60"], done.stdout
