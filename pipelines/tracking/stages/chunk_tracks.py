@@ -44,8 +44,9 @@ def track_frames(
             if frames is None:
                 _check(seen)
                 looks = found.embeddings.astype(np.float32)
-                where = {"time_s": seen.time_s, "camera_motion": moved}
-                tracks = tracker.update(found.tlbr, found.scores, looks, **where)
+                tracks = tracker.update(
+                    found.tlbr, found.scores, looks, time_s=seen.time_s, camera_motion=moved
+                )
             else:
                 frame, is_of_nobody = frames[place], not len(found)
                 tracks = tracker.advance(frame, seen.time_s, moved, is_of_nobody=is_of_nobody)
