@@ -17,6 +17,7 @@ from jde_ray.jobs.bench.archive import archive, long_video
 from jde_ray.jobs.bench.association import association
 from jde_ray.jobs.bench.counting import count
 from jde_ray.jobs.bench.embedders import embedders
+from jde_ray.jobs.bench.engines.command import engines
 from jde_ray.jobs.bench.gpu.command import gpu
 from jde_ray.jobs.bench.machine import AsJson, Weights, console, processor
 from jde_ray.jobs.bench.models import models
@@ -40,6 +41,7 @@ for _verb in (
     long_video,
     count,
     embedders,
+    engines,
     figure3,
     figure4,
     gpu,

@@ -25,6 +25,7 @@ from jde_ray.pipelines.structures import VideoInfo
 
 logger = logging.getLogger(__name__)
 _Pixels = tuple[NDArray[np.uint8], int, int]  # letterboxed; width and height of the source
+_IN_FLIGHT = 2  # batches; those of a network that one thread runs wait for that thread
 _NOT_FINITE = Refusal(Cause.INTERNAL, "the network gave no finite numbers")
 
 
@@ -42,14 +43,22 @@ class DetectorReplica:
         detection = config.track.detection
         # one thread loads and runs the network, so that the event loop answers health checks
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
-        resources = ResourceConfig(device=config.device, torch_threads=config.torch_threads)
+        self._batch = config.batch or 1
+        resources = ResourceConfig(
+            device=config.device,
+            torch_threads=config.torch_threads,
+            chunk_frames=self._batch,
+            graphs=config.graphs,
+        )
         self._detector = self._thread.submit(
             Detector, detection, resources, config.build_model or load_network
         ).result()
-        self._batch = config.batch or 1
         blank = np.full((detection.size[1], detection.size[0], 3), 128, np.uint8)
         for _ in range(2):
             self._thread.submit(self._find, [(blank, 640, 360)]).result()
+        if self._detector.takes_several:  # while one waits for its batch, the next one goes up
+            self._thread.shutdown()
+            self._thread = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="network")
         self._batched.set_max_batch_size(self._batch)  # type: ignore[attr-defined]
         self._batched.set_batch_wait_timeout_s(config.batch_wait_s)  # type: ignore[attr-defined]
 
@@ -77,7 +86,9 @@ class DetectorReplica:
         if self._broken is not None:
             raise RuntimeError(self._broken)
 
-    @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
+    @serve.batch(
+        max_batch_size=1, batch_wait_timeout_s=0.0, max_concurrent_batches=_IN_FLIGHT
+    )
     async def _batched(self, frames: list[_Pixels]) -> list[TimedDetections | Refusal]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._find, frames)
