@@ -264,6 +264,8 @@ def build_table(report: dict[str, Any]) -> Table:
         caption="Best run, uint8 frames to detections, about 50 candidates per frame. limit: a "
         "large matrix product in the same precision (int8: fp32) and run. memory: process, or GPU.",
     )
+    for precision in report.get("left_out", ()):
+        table.caption = f"{table.caption}\n{precision}: left out, this machine would emulate it."
     table.add_column("configuration", no_wrap=True)
     figures = ("ms/batch", "frames/s", "GFLOP/frame", "limit GFLOP/s", "% of limit", "peak MiB")
     for column in ("batch", "type", *figures):

@@ -5,6 +5,7 @@ The weights decide: a YAML file declares separate networks (`models.sde.declarat
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from jde_ray.models.jde.gpu.runner import Runner
     from jde_ray.models.letterbox import Letterbox
+
+logger = logging.getLogger(__name__)
 
 
 class Upload:
@@ -253,6 +256,19 @@ def has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def is_emulated(precision: str, device: Device) -> bool:
+    """Whether a precision is one that this machine has no units for."""
+    return precision == "bf16" and quick_precision(device) != "bf16"
+
+
+def warn_of_emulation(precision: str, device: Device) -> None:
+    """Say so in one line, wherever a precision is given."""
+    if is_emulated(precision, device):
+        logger.warning(
+            "precision: this machine emulates bf16, which takes about ten times as long as fp32"
+        )
 
 
 def quick_precision(device: Device) -> Literal["fp32", "bf16"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 if TYPE_CHECKING:
     from jde_ray.models.jde.config import JDEConfig
     from jde_ray.models.jde.decode import Candidates
+
+logger = logging.getLogger(__name__)
 
 _UNITS = ("avx2", "avx512_f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 _WARM_UP = 2
@@ -103,6 +106,11 @@ def measure(
             opened[key] = build(setting)
         except LeftOutError as why:
             rows[key]["left_out"] = str(why)
+        except Exception as error:
+            if not number:
+                raise
+            logger.exception("%s in %s cannot be opened", *key)
+            rows[key]["left_out"] = f"{type(error).__name__}: {error}".splitlines()[0]
     times: dict[tuple[str, str], list[float]] = {key: [] for key in opened}
     agreements = {key: Agreement() for key in opened}
     with torch.inference_mode():

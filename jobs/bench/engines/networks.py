@@ -67,6 +67,8 @@ def in_torch(setting: Setting, precision: Literal["fp32", "bf16"]) -> Network:
 def in_torch_int8(setting: Setting) -> Network:
     """In torch's own quantisation for x86, from traced modules (`quantize_fx`).
 
+    Boxes and scores keep a float last layer.
+
     Raises:
         LeftOutError: If this torch does not bring it.
     """
@@ -86,11 +88,12 @@ def in_torch_int8(setting: Setting) -> Network:
     model = load(setting)
     fold_batch_norms(model)
     example = (torch.from_numpy(to_input(setting.calibration[0])),)
+    kinds = get_default_qconfig_mapping("x86")
+    for number in range(len(model.heads)):  # the head asks for the type of this layer's weights
+        kinds.set_module_name(f"model.heads.{number}.box", None)
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is to move to a package of its own
-        observed = prepare_fx(
-            MapsAsTuple(model.eval()), get_default_qconfig_mapping("x86"), example
-        )
+        observed = prepare_fx(MapsAsTuple(model.eval()), kinds, example)
         for frame in setting.calibration:
             observed(torch.from_numpy(to_input(frame)))
         quantised = convert_fx(observed)
@@ -141,9 +144,7 @@ def in_onnxruntime(setting: Setting, precision: Literal["fp32", "int8"]) -> Netw
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = setting.threads, 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda frame: as_maps(session.run(None, {"images": to_input(frame)}))
 
 
