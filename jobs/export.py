@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
 
 from jde_ray.jobs.console.flags import Given, takes
@@ -16,8 +15,6 @@ from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from jde_ray.models.jde.network import JDE
 
 _PICTURES = 170  # that calibrate 8-bit integers
@@ -153,34 +150,14 @@ def _check(out: Path, kind: str, *, half: bool, int8: bool, calibration: list[st
 
 def _quantise(model: JDE, out: Path, notes: dict[str, str], sources: list[str] | None) -> None:
     from jde_ray.models.jde.int8 import quantise
+    from jde_ray.pipelines.sources.sample_frames import sample_frames
 
-    quantise(model, _sample(sources or [], model.config.size), out, notes)
-
-
-def _sample(sources: list[str], size: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    """About `_PICTURES` letterboxed frames, as many of each video, evenly over its length."""
-    from jde_ray.pipelines.sources.discovery import find_videos
-    from jde_ray.pipelines.structures import Segment
-    from jde_ray.pipelines.video.chunks import decode_segment
-
-    videos = find_videos(sources).videos
-    wanted = -(-_PICTURES // len(videos))
-    pictures: list[NDArray[np.uint8]] = []
-    for video in videos:
-        kept: list[NDArray[np.uint8]] = []
-        step = number = 0
-        for chunk in decode_segment(Segment(video), size=size, resize="fast", chunk_frames=8):
-            if chunk.error is not None:
-                raise RunError(f"calibration: {video.uri}: {chunk.error}", ExitCode.REFUSED)
-            for frame in chunk.frames[: len(chunk.frame_index)]:
-                if number % (1 << step) == 0:
-                    kept.append(frame.copy())
-                number += 1
-                if len(kept) == 2 * wanted:  # the length is not known before the end
-                    kept, step = kept[::2], step + 1
-        places = np.linspace(0, len(kept) - 1, min(wanted, len(kept))).round().astype(int)
-        pictures += [kept[place] for place in places]
-    return pictures
+    try:
+        pictures = sample_frames(sources or [], model.config.size, _PICTURES)
+    except ValueError as error:
+        raise RunError(f"calibration: {error}", ExitCode.REFUSED) from error
+    names = ", ".join(Path(source).name for source in sources or ())
+    quantise(model, pictures, out, notes | {"calibration": f"{len(pictures)} frames of {names}"})
 
 
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt", "openvino": ".xml"}

@@ -96,6 +96,7 @@ FLAGS = {
         "camera_motion",
         "device",
         "threads",
+        "graphs",
         "num_detectors",
         "address",
     ),

@@ -17,6 +17,7 @@ from jde_ray.jobs.bench.archive import archive, long_video
 from jde_ray.jobs.bench.association import association
 from jde_ray.jobs.bench.counting import count
 from jde_ray.jobs.bench.embedders import embedders
+from jde_ray.jobs.bench.engines.command import engines
 from jde_ray.jobs.bench.gpu.command import gpu
 from jde_ray.jobs.bench.machine import AsJson, Weights, console, processor
 from jde_ray.jobs.bench.models import models
@@ -40,6 +41,7 @@ for _verb in (
     long_video,
     count,
     embedders,
+    engines,
     figure3,
     figure4,
     gpu,
@@ -66,7 +68,10 @@ def network(
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help=r"fp32, bf16 or int8 (shipped networks), repeatable. \[default: all]"),
+        typer.Option(
+            help=r"fp32, bf16 or int8 (shipped networks), repeatable. \[default: all that this "
+            "machine has units for]"
+        ),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Device that the network runs on.")
@@ -93,6 +98,7 @@ def network(
 
     from jde_ray.jobs.bench.network import PRECISIONS, NetworkBench, build_table
     from jde_ray.models.jde.config import CONFIGURATIONS
+    from jde_ray.pipelines.detection.networks import is_emulated, warn_of_emulation
 
     _check_known("config", name, CONFIGURATIONS)
     _check_known("precision", precision, PRECISIONS)
@@ -102,19 +108,24 @@ def network(
         wanted = "--graphs" if graphs else "--device cuda"
         raise RunError(f"bench: {wanted} needs a CUDA device, there is none", ExitCode.REFUSED)
     batches = (1,) if quick else (1, 16) if where == "cuda" else (1, 4)
+    measured = tuple(precision or (p for p in PRECISIONS if not is_emulated(p, where)))
     bench = NetworkBench(
         names=tuple(name or (QUICK if quick else CONFIGURATIONS)),
         batches=tuple(batch or batches),
-        precisions=tuple(precision or PRECISIONS),
+        precisions=measured,
         device=where,
         threads=threads or len(os.sched_getaffinity(0)),
         seconds=0.5 if quick else 3.0,
         compiled=compiled,
         graphs=graphs,
     )
+    for one in precision or ():
+        warn_of_emulation(one, where)
     machine = torch.cuda.get_device_name() if where == "cuda" else processor()
     rows = list(bench.rows())
     report = {"device": machine, "threads": bench.threads, "torch": torch.__version__, "rows": rows}
+    if precision is None:
+        report["left_out"] = [one for one in PRECISIONS if one not in measured]
     if as_json:
         typer.echo(json.dumps(report, indent=2))
         return
@@ -136,9 +147,11 @@ def precision(
 
     from jde_ray.jobs.bench import precision as bench
     from jde_ray.jobs.console.options import parse_size
+    from jde_ray.pipelines.detection.networks import warn_of_emulation
     from jde_ray.pipelines.sources.discovery import find_videos
 
     torch.set_num_threads(threads)
+    warn_of_emulation("bf16", "cpu")
     try:
         models = bench.build_models(weights, None if size is None else parse_size(size))
         videos = [find_videos([source])[0][0] for source in sources]

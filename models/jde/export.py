@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -46,21 +47,49 @@ def write_onnx(model: JDE, path: Path, notes: dict[str, str] | None = None) -> N
     """
     import onnx
 
+    dynamic = {name: {0: "batch"} for name in ("images", *OUTPUTS)}
+    _write(_Flat(model), model, path, OUTPUTS, dynamic)
+    graph = onnx.load(str(path))
+    onnx.helper.set_model_props(graph, {**(notes or {}), "config": model.config.to_json()})
+    onnx.save(graph, str(path))
+
+
+def write_maps(model: JDE, path: Path) -> None:
+    """Write an ONNX file whose outputs are the raw maps of one picture, to be quantised.
+
+    Input `images` `(1, 3, H, W)`; outputs `models.jde.int8.OUTPUTS`.
+
+    Args:
+        model: Network in float32; its batch norms are folded in place.
+        path: File to write; its folder is created.
+
+    Raises:
+        ImportError: If `onnx` is not installed.
+    """
+    from jde_ray.models.jde import int8
+
+    _write(int8.MapsAsTuple(model), model, path, int8.OUTPUTS, {})
+
+
+def _write(
+    flat: nn.Module,
+    model: JDE,
+    path: Path,
+    outputs: Sequence[str],
+    dynamic: dict[str, dict[int, str]],
+) -> None:
     fold_batch_norms(model)
     width, height = model.config.size
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the newer exporter needs one more package
         torch.onnx.export(
-            _Flat(model).eval(),
+            flat.eval(),
             (torch.zeros(1, 3, height, width),),
             str(path),
             input_names=["images"],
-            output_names=list(OUTPUTS),
-            dynamic_axes={name: {0: "batch"} for name in ("images", *OUTPUTS)},
+            output_names=list(outputs),
+            dynamic_axes=dynamic,
             opset_version=OPSET,
             dynamo=False,
         )
-    graph = onnx.load(str(path))
-    onnx.helper.set_model_props(graph, {**(notes or {}), "config": model.config.to_json()})
-    onnx.save(graph, str(path))

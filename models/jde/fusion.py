@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -52,7 +54,8 @@ def optimise(model: JDE, precision: Literal["fp32", "bf16"], *, compiled: bool =
         model: Loaded network, changed in place.
         precision: Arithmetic of the convolutions.
         compiled: Let `torch.compile` fuse the remaining operations (needs a C++ compiler, or Triton
-            on a GPU; takes up to minutes for each new batch shape).
+            on a GPU; takes up to minutes for each new batch shape). What was compiled is kept in
+            `compiled_folder`, so that the next process finds it.
     """
     fold_batch_norms(model)
     if precision == "fp32":
@@ -65,5 +68,22 @@ def optimise(model: JDE, precision: Literal["fp32", "bf16"], *, compiled: bool =
     model.requires_grad_(False)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:
+        folder = compiled_folder()
+        if folder is not None:  # torch reads it when it first compiles
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
         model.maps = torch.compile(model.maps)  # type: ignore[method-assign]
     return model
+
+
+def compiled_folder() -> Path | None:
+    """Where compiled networks are kept: in the user's cache; None if that cannot be written.
+
+    torch would use a temporary folder, which is empty after the next start of the machine.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = Path(caches or Path("~/.cache").expanduser()) / "jde-ray" / "compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
+        return None
+    return folder if os.access(folder, os.W_OK) else None

@@ -36,14 +36,19 @@ _NOTES = "jde"  # place of our metadata in the file
 _MOST_SHAPES = 8  # input shapes whose compiled networks are kept
 
 
-class _Flat(nn.Module):
-    """The network's raw maps as a tuple, in the order of `OUTPUTS`."""
+class MapsAsTuple(nn.Module):
+    """The network's raw maps as a tuple, in the order of `OUTPUTS`.
+
+    Args:
+        model: Network.
+    """
 
     def __init__(self, model: JDE) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Maps of `(B, 3, H, W)` images."""
         return tuple(part for maps in self.model.maps(images) for part in maps)
 
 
@@ -65,29 +70,54 @@ def quantise(
         ImportError: If `openvino` or `nncf` is not installed.
     """
     import nncf
+
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    converted = _convert(model)
+    samples = nncf.Dataset(list(pictures), to_input)
+    preset = nncf.QuantizationPreset.MIXED  # activations may be negative: leaky ReLU
+    quantised = nncf.quantize(converted, samples, preset=preset, subset_size=len(pictures))
+    _save(quantised, path, {**notes, "config": model.config.to_json()}, half=True)
+
+
+def write_float(model: JDE, path: Path) -> None:
+    """Write a network in float32 in the form of `quantise`, to be compared with: `Int8JDE` runs it.
+
+    Args:
+        model: Network in float32; its batch norms are folded in place.
+        path: File to write, with the suffix `.xml`.
+
+    Raises:
+        ImportError: If `openvino` is not installed.
+    """
+    _save(_convert(model), path, {"config": model.config.to_json()}, half=False)
+
+
+def _convert(model: JDE) -> Any:
     import openvino
 
-    for name in ("nncf", "openvino"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("openvino").setLevel(logging.ERROR)
     fold_batch_norms(model)
     width, height = model.config.size
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # OpenVINO traces; torch would have its exporter used
-        converted = openvino.convert_model(
-            _Flat(model.eval()),
+        return openvino.convert_model(
+            MapsAsTuple(model.eval()),
             example_input=torch.zeros(1, 3, height, width),
             input=[(1, 3, -1, -1)],
         )
-    samples = nncf.Dataset(list(pictures), _to_input)
-    preset = nncf.QuantizationPreset.MIXED  # activations may be negative: leaky ReLU
-    quantised = nncf.quantize(converted, samples, preset=preset, subset_size=len(pictures))
-    for output, name in zip(quantised.outputs, OUTPUTS, strict=True):
+
+
+def _save(network: Any, path: Path, notes: dict[str, str], *, half: bool) -> None:
+    """Write a network of OpenVINO; numbers that are float are kept in 16 bits if `half`."""
+    import openvino
+
+    for output, name in zip(network.outputs, OUTPUTS, strict=True):
         output.get_tensor().set_names({name})
-    for key, text in {**notes, "config": model.config.to_json()}.items():
-        quantised.set_rt_info(text, [_NOTES, key])
-    _name_nodes(quantised)
+    for key, text in notes.items():
+        network.set_rt_info(text, [_NOTES, key])
+    _name_nodes(network)
     path.parent.mkdir(parents=True, exist_ok=True)
-    openvino.save_model(quantised, path)
+    openvino.save_model(network, path, compress_to_fp16=half)
 
 
 def _name_nodes(model: Any) -> None:
@@ -106,6 +136,7 @@ class Int8JDE:
     Args:
         path: File that `quantise` has written.
         threads: Threads of the CPU.
+        exact: Compute what is float in float32 also where OpenVINO would choose bfloat16.
 
     Attributes:
         config: Configuration of the network.
@@ -114,7 +145,7 @@ class Int8JDE:
         CheckpointError: If the file cannot be used, or `openvino` is not installed.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, exact: bool = False) -> None:
         self._model = _read(path)
         try:
             self.config = JDEConfig.from_json(_note(self._model, "config"))
@@ -122,17 +153,19 @@ class Int8JDE:
             raise CheckpointError(
                 f"weights: {path} holds no network of ours ({one_line(error)})"
             ) from None
-        self._options = {
+        self._options: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # or all detectors of a machine would sit on one core
         }
+        if exact:
+            self._options["INFERENCE_PRECISION_HINT"] = "f32"
         self._compiled: dict[tuple[int, int], Any] = {}
 
     def maps(self, frame: NDArray[np.uint8]) -> list[ScaleMaps]:
         """Raw maps at strides 32, 16, 8 of a `(H, W, 3)` uint8 RGB frame."""
         with _signal_stack_kept():
-            outputs = self._network(frame.shape[0], frame.shape[1])(_to_input(frame))
+            outputs = self._network(frame.shape[0], frame.shape[1])(to_input(frame))
         parts = [torch.from_numpy(outputs[index].copy()) for index in range(len(OUTPUTS))]
         width = len(ScaleMaps._fields)
         return [ScaleMaps(*parts[at : at + width]) for at in range(0, len(parts), width)]
@@ -261,7 +294,8 @@ def _note(model: Any, key: str) -> str:
     return str(model.get_rt_info(place).astype(str)) if model.has_rt_info(place) else ""
 
 
-def _to_input(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+def to_input(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """`(H, W, 3)` uint8 RGB as `(1, 3, H, W)` in [0, 1]."""
     planes = frame.transpose(2, 0, 1)[None].astype(np.float32)
     planes /= 255
     return np.ascontiguousarray(planes)

@@ -7,7 +7,9 @@ The reference loop and the service use `Detector` directly. In the dataflow it r
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +17,20 @@ from numpy.typing import NDArray
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.structures import Detections, FloatArray, check_frames
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
-from jde_ray.pipelines.detection.model import Embedder, FoundInFrame, Model
+from jde_ray.pipelines.detection.model import Embedder, FoundInFrame, Model, Part, QueueingModel
 from jde_ray.pipelines.detection.networks import ModelBuilder, load_network
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, VideoInfo
 
 logger = logging.getLogger(__name__)
 
+_Outcome = Sequence[FoundInFrame] | Exception  # of a chunk
+
 
 class Detector:
     """A loaded network that detects people in chunks of frames.
+
+    Several threads may use one detector; only `takes_several` says whether they gain by it.
 
     On a CPU it sets the number of threads of torch (or of OpenCV, for ONNX files) to
     `resources.torch_threads` **for the entire process**, since sums depend on it.
@@ -42,6 +48,12 @@ class Detector:
         build_model: ModelBuilder = load_network,
     ) -> None:
         self._model: Model = build_model(config, resources)
+        self._lock = Lock()  # for models that one thread at a time may ask
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether several threads may ask at once, so that the device never waits for the host."""
+        return isinstance(self._model, QueueingModel)
 
     def detect(self, chunk: FrameChunk) -> DetectionChunk:
         """Detections in the valid frames of a chunk; an error of the chunk is passed on.
@@ -49,33 +61,36 @@ class Detector:
         The model gets the padding too, so that its arithmetic does not depend on how many frames
         of the last chunk are real.
         """
-        found: list[Detections] = []
-        error, num_capped, num_crops = chunk.error, 0, 0
-        if error is None:
-            try:
-                infos = [chunk.info] * len(chunk.frame_index)
-                found, results = self._find(chunk.frames, infos, chunk.frame_index)
-                num_capped = sum(result.num_capped for result in results)
-                num_crops = sum(getattr(result, "num_crops", 0) for result in results)
-            except VideoError as refused:
-                error = refused
-            except Exception as failure:
-                logger.exception("detection in chunk %d failed", chunk.chunk_index)
-                error = _to_video_error(failure, int(chunk.frame_index[:1].sum()))
-        kept = (
-            *("video_id", "attempt", "chunk_index"),
-            *("info", "is_last", "num_damaged", "decode_whole", "is_partial"),
-        )
-        return DetectionChunk(
-            **{name: getattr(chunk, name) for name in kept},
-            frame_index=chunk.frame_index if error is None else chunk.frame_index[:0],
-            time_s=chunk.time_s if error is None else chunk.time_s[:0],
-            camera_motion=chunk.camera_motion if error is None else None,
-            detections=[] if error is not None else found,
-            num_capped=0 if error is not None else num_capped,
-            num_crops=0 if error is not None else num_crops,
-            error=error,
-        )
+        return self.detect_all([chunk])[0]
+
+    def detect_all(self, chunks: Sequence[FrameChunk]) -> list[DetectionChunk]:
+        """Detections of several chunks, which may share batches; each has an error of its own."""
+        asked = [chunk for chunk in chunks if chunk.error is None]
+        outcomes = iter(self._ask(asked))
+        return [
+            _answer(chunk, next(outcomes) if chunk.error is None else chunk.error)
+            for chunk in chunks
+        ]
+
+    def _ask(self, chunks: Sequence[FrameChunk]) -> list[_Outcome]:
+        model = self._model
+        if not isinstance(model, QueueingModel):
+            return [self._ask_alone(chunk) for chunk in chunks]
+        full = [chunk for chunk in chunks if len(chunk.frame_index)]
+        found: Iterator[_Outcome] = iter(())
+        try:
+            if full:
+                found = iter(model.detect_parts([_part(chunk) for chunk in full]))
+        except Exception as failure:  # noqa: BLE001  becomes an error of the videos
+            found = iter([failure] * len(full))
+        return [next(found) if len(chunk.frame_index) else () for chunk in chunks]
+
+    def _ask_alone(self, chunk: FrameChunk) -> _Outcome:
+        infos = [chunk.info] * len(chunk.frame_index)
+        try:
+            return self._results(chunk.frames, infos)
+        except Exception as failure:  # noqa: BLE001  becomes an error of the video
+            return failure
 
     def find(
         self,
@@ -98,28 +113,22 @@ class Detector:
             ValueError: If the frames have another shape or type, or are fewer than `infos`.
             VideoError: If an output is not finite.
         """
-        found, results = self._find(frames, infos, frame_index)
-        return found, sum(result.num_capped for result in results)
-
-    def _find(
-        self,
-        frames: NDArray[np.uint8],
-        infos: Sequence[VideoInfo],
-        frame_index: Sequence[int] | NDArray[np.int64],
-    ) -> tuple[list[Detections], Sequence[FoundInFrame]]:
-        check_frames(frames)
         if not len(infos) == len(frame_index) <= len(frames):
             raise ValueError(
                 f"infos: got {len(infos)} and {len(frame_index)} numbers of {len(frames)} frames, "
                 "expected one of each per frame; only padding may follow"
             )
-        height, width = frames.shape[1:3]
-        letterboxes = [Letterbox(info.width, info.height, width, height) for info in infos]
-        results = self._model.detect(frames, letterboxes) if infos else []
-        found = [
-            _check(int(frame), result) for frame, result in zip(frame_index, results, strict=True)
-        ]
-        return found, results
+        results = self._results(frames, infos)
+        return _checked(results, frame_index), sum(result.num_capped for result in results)
+
+    def _results(
+        self, frames: NDArray[np.uint8], infos: Sequence[VideoInfo]
+    ) -> Sequence[FoundInFrame]:
+        letterboxes = _letterboxes(frames, infos)
+        if not infos:
+            return ()
+        with nullcontext() if self.takes_several else self._lock:
+            return self._model.detect(frames, letterboxes)
 
     def embed(self, picture: NDArray[np.uint8], box: Letterbox, tlbr: FloatArray) -> FloatArray:
         """Embed people whose boxes are known.
@@ -139,10 +148,61 @@ class Detector:
         if not isinstance(self._model, Embedder):
             name = type(self._model).__name__
             raise ValueError(f"model: {name} cannot describe given boxes, expected shipped weights")
-        vectors = self._model.embed(box.apply(picture), box, tlbr)
+        with nullcontext() if self.takes_several else self._lock:
+            vectors = self._model.embed(box.apply(picture), box, tlbr)
         if not np.isfinite(vectors).all():
             raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", 0)
         return np.asarray(vectors, np.float32)
+
+
+def _letterboxes(frames: NDArray[np.uint8], infos: Sequence[VideoInfo]) -> list[Letterbox]:
+    check_frames(frames)
+    height, width = frames.shape[1:3]
+    return [Letterbox(info.width, info.height, width, height) for info in infos]
+
+
+def _part(chunk: FrameChunk) -> Part:
+    return chunk.frames, _letterboxes(chunk.frames, [chunk.info] * len(chunk.frame_index))
+
+
+def _answer(chunk: FrameChunk, outcome: _Outcome) -> DetectionChunk:
+    """What the association gets for a chunk.
+
+    Raises:
+        Exception: The failure itself if the device is broken.
+    """
+    found: list[Detections] = []
+    error: VideoError | None = None
+    try:
+        if isinstance(outcome, Exception):
+            raise outcome
+        found = _checked(outcome, chunk.frame_index)
+    except VideoError as refused:
+        error = refused
+    except Exception as failure:
+        logger.exception("detection in chunk %d failed", chunk.chunk_index)
+        error = _to_video_error(failure, int(chunk.frame_index[:1].sum()))
+    results = () if isinstance(outcome, Exception) or error is not None else outcome
+    kept = (
+        *("video_id", "attempt", "chunk_index"),
+        *("info", "is_last", "num_damaged", "decode_whole", "is_partial"),
+    )
+    return DetectionChunk(
+        **{name: getattr(chunk, name) for name in kept},
+        frame_index=chunk.frame_index if error is None else chunk.frame_index[:0],
+        time_s=chunk.time_s if error is None else chunk.time_s[:0],
+        camera_motion=chunk.camera_motion if error is None else None,
+        detections=found,
+        num_capped=sum(result.num_capped for result in results),
+        num_crops=sum(getattr(result, "num_crops", 0) for result in results),
+        error=error,
+    )
+
+
+def _checked(
+    results: Sequence[FoundInFrame], frame_index: Sequence[int] | NDArray[np.int64]
+) -> list[Detections]:
+    return [_check(int(frame), result) for frame, result in zip(frame_index, results, strict=True)]
 
 
 def _check(frame: int, result: FoundInFrame) -> Detections:

@@ -61,6 +61,21 @@ class Model(Protocol):
         ...
 
 
+# frames of one source, `(T, H, W, 3)`, and how each of the first n <= T was made, as in `Model`
+Part = tuple[NDArray[np.uint8], Sequence["Letterbox"]]
+
+
+@runtime_checkable
+class QueueingModel(Model, Protocol):
+    """A model that several threads may ask at once, with frames of several sources in one batch."""
+
+    def detect_parts(
+        self, parts: Sequence[Part]
+    ) -> Sequence[Sequence[FoundInFrame] | FloatingPointError]:
+        """Results as of `detect` per part, or its error, which concerns no other part."""
+        ...
+
+
 @runtime_checkable
 class Embedder(Protocol):
     """A model that also embeds people whose boxes are known; runs do not need this."""

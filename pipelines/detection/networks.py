@@ -5,6 +5,7 @@ The weights decide: a YAML file declares separate networks (`models.sde.declarat
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
@@ -15,14 +16,16 @@ from numpy.typing import NDArray
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, Device, ResourceConfig
 from jde_ray.pipelines.detection.model import FoundInFrame, FoundInSource, Model, in_source_pixels
+from jde_ray.pipelines.detection.queued import QueuedModel
 from jde_ray.pipelines.detection.second_look import WithSecondLook
 
 if TYPE_CHECKING:
     import torch
 
     from jde_ray.models.jde.gpu.runner import Runner
-    from jde_ray.models.jde.network import JDE
     from jde_ray.models.letterbox import Letterbox
+
+logger = logging.getLogger(__name__)
 
 
 class Upload:
@@ -80,20 +83,12 @@ class TorchModel:
         self._model = optimise(
             model, "bf16" if precision == "bf16" else "fp32", compiled=config.compile
         )
-        self._runner: Runner | None = None
-        if resources.graphs and wanted == "cuda":
-            self._runner = _open_runner(self._model, config, resources.chunk_frames)
 
     def detect(
         self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
     ) -> Sequence[FoundInFrame]:
-        """Run the network on all frames of a chunk at once, padding included.
-
-        On a GPU only the n frames are sent; the runner fills its batch up itself.
-        """
+        """Run the network on all frames of a chunk at once, padding included."""
         config = self._config
-        if self._runner is not None:
-            return in_source_pixels(self._runner.detect(frames[: len(letterboxes)]), letterboxes)
         found: Sequence[FoundInFrame] = self._model.detect(
             self._upload(frames),
             config.threshold,
@@ -115,16 +110,20 @@ class TorchModel:
             vectors: FloatArray = embeddings_of_boxes(candidates, boxes).cpu().numpy()
         return vectors
 
+    def open_runner(self, largest: int) -> Runner | None:
+        """The GPU's runner of this network and its thresholds; None where it cannot run.
 
-def _open_runner(model: JDE, config: DetectionConfig, largest: int) -> Runner | None:
-    """The GPU's runner for a network; None where there is no Triton."""
-    from jde_ray.models.jde.gpu.building import batches_of, can_run, open_runner
-    from jde_ray.models.jde.gpu.selection import Limits
+        Args:
+            largest: Frames of its largest batch.
+        """
+        from jde_ray.models.jde.gpu.building import batches_of, can_run, open_runner
+        from jde_ray.models.jde.gpu.selection import Limits
 
-    if not can_run(next(model.parameters()).device):
-        return None
-    limits = Limits(config.threshold, config.nms_threshold, config.max_detections)
-    return open_runner(model, limits, batches_of(model, largest))
+        if not can_run(next(self._model.parameters()).device):
+            return None
+        config = self._config
+        limits = Limits(config.threshold, config.nms_threshold, config.max_detections)
+        return open_runner(self._model, limits, batches_of(self._model, largest))
 
 
 class Int8Model:
@@ -223,13 +222,9 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     Raises:
         ValueError: If they cannot be used.
     """
-    model: type[Int8Model | SeparateModel | TorchModel] = TorchModel
-    if is_separate(config.weights):
-        model = SeparateModel
-    elif config.precision == "int8":
-        model = Int8Model
+    model = _load(config, resources)
     if not config.looks_again:
-        return model(config, resources)
+        return model
     import cv2
 
     from jde_ray.models.sde.declaration import read_embedder
@@ -239,11 +234,21 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     embedder = open_embedder_for(read_embedder(config.reid), resources)
     only_needed = config.reid_mode == "needed"
     return WithSecondLook(
-        model(config, resources),
+        model,
         embedder,
         only_needed=only_needed,
         least_score=config.reid_score if only_needed else 0.0,
     )
+
+
+def _load(config: DetectionConfig, resources: ResourceConfig) -> Model:
+    if is_separate(config.weights):
+        return SeparateModel(config, resources)
+    if config.precision == "int8":
+        return Int8Model(config, resources)
+    model = TorchModel(config, resources)
+    runner = model.open_runner(resources.chunk_frames) if resources.graphs else None
+    return model if runner is None else QueuedModel(runner, model)
 
 
 def has_cuda() -> bool:
@@ -251,6 +256,19 @@ def has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def is_emulated(precision: str, device: Device) -> bool:
+    """Whether a precision is one that this machine has no units for."""
+    return precision == "bf16" and quick_precision(device) != "bf16"
+
+
+def warn_of_emulation(precision: str, device: Device) -> None:
+    """Say so in one line, wherever a precision is given."""
+    if is_emulated(precision, device):
+        logger.warning(
+            "precision: this machine emulates bf16, which takes about ten times as long as fp32"
+        )
 
 
 def quick_precision(device: Device) -> Literal["fp32", "bf16"]:

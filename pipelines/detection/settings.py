@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 from jde_ray.pipelines.config import (
@@ -17,6 +16,7 @@ from jde_ray.pipelines.detection.networks import (
     has_cuda,
     load_network,
     quick_precision,
+    warn_of_emulation,
 )
 from jde_ray.pipelines.detection.second_look import KEY_FRAMES
 from jde_ray.pipelines.detection.weights import (
@@ -27,8 +27,6 @@ from jde_ray.pipelines.detection.weights import (
     reid_fingerprint,
 )
 from jde_ray.pipelines.errors import ExitCode, RunError
-
-logger = logging.getLogger(__name__)
 
 
 def detection_for(
@@ -102,10 +100,7 @@ def resolve_precision(
                 f"{only}"
             )
         return replace(detection, precision=only)
-    if detection.precision == "bf16" and quick_precision(device) != "bf16":
-        logger.warning(
-            "precision: this machine emulates bf16, which takes about ten times as long as fp32"
-        )
+    warn_of_emulation(detection.precision, device)
     if detection.precision == "auto":
         detection = replace(detection, precision=recorded or quick_precision(device))
     if detection.precision == "int8":

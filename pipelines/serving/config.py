@@ -135,6 +135,8 @@ class ServeConfig:
         build_model: Builds another network than that of `track`, for tests; None: that one.
         device: Device that the network runs on; `auto` uses a GPU if Ray has one.
         torch_threads: Threads of a detector on the CPU.
+        graphs: As in `ResourceConfig`: on a GPU, run the network from recorded graphs, with two
+            batches in flight.
         num_detectors: Detector replicas; with autoscaling, the maximum.
         min_detectors: Minimum of detector replicas; None: no autoscaling.
         num_sessions: Session replicas that the streams are spread over.
@@ -165,6 +167,7 @@ class ServeConfig:
     build_model: Callable[..., Any] | None = None
     device: Device = "auto"
     torch_threads: int = 1
+    graphs: bool = False
     num_detectors: int = 1
     min_detectors: int | None = None
     num_sessions: int = 1

@@ -24,6 +24,7 @@ from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.input_sizes import with_sizes
 from jde_ray.pipelines.tracking.packing import pack
+from jde_ray.pipelines.tracking.pools import Pools
 from jde_ray.pipelines.tracking.run import Attempt, open_run
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.decode import cut_rows, decode_rows, is_cut
@@ -58,7 +59,6 @@ def build(
         One receipt per row of chunks, see `wire_format.RECEIPT_SCHEMA`.
     """
     pools = attempt.pools
-    least, most = pools.detector_limits
     shards = ShardClient(attempt.attempt_id, pools.num_shards)
     with DataContext.current(streaming_context()):
         # 1. one row per video or pack of short videos; one block per row, so that each is a task
@@ -85,22 +85,34 @@ def build(
             num_cpus=pools.decoder_cpus,
             memory=_DECODER_BYTES,
         )
-        # 3. one row -> one receipt; actors, since the weights are loaded once. Two rows in
-        #    flight: the next one is fetched while the model works
+        # 3. one row -> one receipt; actors, since the weights are loaded once
         return chunks.map_batches(
             DetectorStage,
             batch_size=1,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(
-                min_size=least,
-                max_size=most,
-                initial_size=pools.num_detectors,
-                max_tasks_in_flight_per_actor=2,
-            ),
+            compute=detector_pool(pools, resources),
             num_cpus=pools.detector_cpus,
             num_gpus=pools.detector_gpus,
             fn_constructor_args=(config.detection, resources, components.build_model, shards),
         )
+
+
+def detector_pool(pools: Pools, resources: ResourceConfig) -> ActorPoolStrategy:
+    """The pool of detectors: rows that each works on, and one more that is fetched meanwhile.
+
+    On a GPU with a queue in front of it each works on two: one is computed while the other goes up
+    or its detections are delivered.
+    """
+    least, most = pools.detector_limits
+    calls = 2 if resources.graphs and pools.detector_gpus else 1
+    return ActorPoolStrategy(
+        min_size=least,
+        max_size=most,
+        initial_size=pools.num_detectors,
+        max_tasks_in_flight_per_actor=calls + 1,
+        max_concurrent_calls_per_actor=calls,
+        enable_true_multi_threading=calls > 1,
+    )
 
 
 def track(

@@ -10,7 +10,7 @@ import torch
 from jde_ray.models.jde.network import JDE
 from jde_ray.models.reid.config import TASKS, own_weights
 from jde_ray.pipelines.config import Device
-from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.detection.networks import quick_precision, warn_of_emulation
 from jde_ray.pipelines.training.data.crop_batches import CropStream
 from jde_ray.pipelines.training.data.image_set import TrainingImages
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
@@ -75,6 +75,7 @@ def describe_plan(
     precision = training.precision
     if precision == "auto":
         precision = quick_precision(device)
+    warn_of_emulation(precision, device)
     memory = estimate_memory(recipe, images, num_trainers, precision)
     lines = [
         describe(build_network(recipe)),

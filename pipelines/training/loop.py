@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.config import Device
+from jde_ray.pipelines.detection.networks import quick_precision, warn_of_emulation
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import (
     BEST,
@@ -107,8 +108,11 @@ class _Loop:
         self.tasks = loss.weighting.tasks
         self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
         self.precision = config.precision
+        device: Device = "cuda" if ranks.device.type == "cuda" else "cpu"
         if self.precision == "auto":
-            self.precision = quick_precision("cuda" if ranks.device.type == "cuda" else "cpu")
+            self.precision = quick_precision(device)
+        elif ranks.rank == 0:
+            warn_of_emulation(self.precision, device)
         alone = ranks.count == 1  # gradients are averaged by hooks, which a graph would leave out
         recorded = alone and ranks.device.type == "cuda"
         trainee = build_trainee(model, loss, recipe, self.precision, recorded=recorded)

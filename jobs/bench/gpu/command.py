@@ -67,12 +67,15 @@ def run(bench: Bench, names: Any, seconds: float, out: Path | None) -> dict[str,
         print(f"--- {name}, {left:.0f} s left", flush=True)
         if left < 0:
             report["failed"][name] = "left out, there was no time"
+            _keep(report, out)
             continue
         try:
             for row in _rows(name, bench, left):
                 _add(report, name, row)
-                if out is not None:
-                    out.write_text(json.dumps(report, indent=1))
+                _keep(report, out)
+                if perf_counter() > until:
+                    report["failed"][name] = "cut short, there was no time"
+                    break
         except Exception as error:  # noqa: BLE001  the other sections are worth having
             traceback.print_exc(file=sys.stdout)
             report["failed"][name] = f"{type(error).__name__}: {error}"
@@ -80,9 +83,13 @@ def run(bench: Bench, names: Any, seconds: float, out: Path | None) -> dict[str,
         if name in report:
             console(140).print(*tables.show(name, report[name]), sep="\n")
         sys.stdout.flush()
-        if out is not None:
-            out.write_text(json.dumps(report, indent=1))
+        _keep(report, out)
     return report
+
+
+def _keep(report: dict[str, Any], out: Path | None) -> None:
+    if out is not None:
+        out.write_text(json.dumps(report, indent=1))
 
 
 def _add(report: dict[str, Any], name: str, row: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ _COLUMNS: dict[str, Sequence[str]] = {
         *("network_ms", "selection_ms", "peak_mib", "failed"),
     ),
     "whole": (
-        *("name", "chunk_frames", "frames_per_second", "detected_frames_per_second"),
+        *("name", "chunk_frames", "graphs", "frames_per_second", "detected_frames_per_second"),
         *("busy_share", "boxes_per_frame", "detector_cores", "association_cores"),
         *("videos_committed", "failed"),
     ),

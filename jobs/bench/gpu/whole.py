@@ -10,9 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from queue import Empty
 from threading import Lock, Thread
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
@@ -28,38 +29,65 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 640, 360  # of the demo's videos
 _THREADS = 2
+_PATIENCE_S = 60.0  # for a process of the association to answer or to take a chunk
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row.
+
+    Attributes:
+        name: Network configuration.
+        chunk_frames: Frames per chunk.
+        graphs: Whether the detector has the runner in front of it, as with `jde track --graphs`.
+    """
+
+    name: str
+    chunk_frames: int
+    graphs: bool
+
+
+CASES = (
+    Case("darknet53-1088x608", 16, graphs=True),
+    Case("darknet53-1088x608", 32, graphs=True),
+    Case("darknet53-1088x608", 16, graphs=False),
+    Case("small", 32, graphs=True),
+    Case("small", 32, graphs=False),
+)
+ON_A_CPU = (Case("small", 2, graphs=False),)
 
 
 def measure(bench: Bench) -> Iterator[dict[str, Any]]:
     """A row for the published network and one for the shipped one."""
     seconds = 5.0 if bench.is_gpu else 0.5
     with tempfile.TemporaryDirectory(prefix="jde-bench-") as folder:
-        for name, frames in (
-            (("darknet53-1088x608", 16), ("darknet53-1088x608", 32), ("small", 32))
-            if bench.is_gpu
-            else (("small", 2),)
-        ):
+        for number, case in enumerate(CASES if bench.is_gpu else ON_A_CPU):
+            started = perf_counter()
             try:
-                yield _Whole(bench, name, frames, Path(folder)).run(seconds)
+                yield _Whole(bench, case, Path(folder) / str(number)).run(seconds)
             except Exception as error:  # noqa: BLE001  the other rows are worth having
-                yield {"name": name, "failed": f"{type(error).__name__}: {error}"[:500]}
+                failed = f"{type(error).__name__}: {error}"[:500]
+                took = perf_counter() - started
+                yield vars(case) | {"failed": f"{failed} (after {took:.0f} s)"}
 
 
 class _Whole:
-    def __init__(self, bench: Bench, name: str, chunk_frames: int, folder: Path) -> None:
+    def __init__(self, bench: Bench, case: Case, folder: Path) -> None:
         from jde_ray.pipelines.config import ResourceConfig, TrackConfig
         from jde_ray.pipelines.detection.detector import Detector
 
-        self._bench = bench
-        self._name, self._chunk_frames, self._folder = name, chunk_frames, folder
+        folder.mkdir()
+        self._bench, self._case, self._folder = bench, case, folder
+        self._name, self._chunk_frames = case.name, case.chunk_frames
         self._num_workers, self._num_videos = (8, 32) if bench.is_gpu else (1, 2)
-        height, width = bench.size(name)
-        self._pictures = rendered(chunk_frames, width, height)
-        detection = _detection(bench, name, self._pictures, folder)
+        height, width = bench.size(case.name)
+        self._pictures = rendered(case.chunk_frames, width, height)
+        detection = _detection(bench, case.name, self._pictures, folder)
         self._config = TrackConfig(detection=detection)
         resources = ResourceConfig(
             device=bench.device,  # type: ignore[arg-type]
-            chunk_frames=chunk_frames,
+            chunk_frames=case.chunk_frames,
+            graphs=case.graphs,
         )
         self._detector = Detector(self._config.detection, resources)
 
@@ -77,24 +105,25 @@ class _Whole:
             )
             for number, queue in enumerate(queues)
         ]
-        for worker in workers:
-            worker.start()
-        for _ in workers:
-            results.get(timeout=120)  # started
-        started, before = perf_counter(), process_time()
-        self._send(queues, started + seconds)
-        detected = perf_counter() - started
-        for queue in queues:
-            queue.put(None)
-        ended = [results.get(timeout=120) for _ in workers]
-        wall = perf_counter() - started
-        for worker in workers:
-            worker.join(timeout=10)
+        try:
+            for worker in workers:
+                worker.start()
+            _answers(results, workers)  # started
+            started, before = perf_counter(), process_time()
+            self._send(queues, started + seconds)
+            detected = perf_counter() - started
+            for queue in queues:
+                queue.put(None, timeout=_PATIENCE_S)
+            ended = _answers(results, workers)
+            wall = perf_counter() - started
+        finally:
+            for worker in workers:
+                worker.join(timeout=1)
+                worker.kill()
         frames = sum(end["frames"] for end in ended)
         busy = frames / self._chunk_frames * self._device_seconds() / wall
         return {
-            "name": self._name,
-            "chunk_frames": self._chunk_frames,
+            **vars(self._case),
             "frames": frames,
             "frames_per_second": frames / wall,
             "detected_frames_per_second": frames / detected,
@@ -114,7 +143,7 @@ class _Whole:
         from jde_ray.models.jde.gpu.building import uses_kernels
 
         model = build(self._bench, self._name, "bf16")
-        form = "kernels" if uses_kernels(model) else "graph"
+        form = "kernels" if self._case.graphs and uses_kernels(model) else "graph"
         level = self._config.detection.threshold
         figures = alone(
             self._bench, Case(self._name, "bf16", self._chunk_frames, form), model, level
@@ -139,7 +168,7 @@ class _Whole:
                     if found.error is not None:
                         raise found.error
                     owner = int(chunk.video_id) % len(queues)
-                    queues[owner].put(wire_format.pack(found))
+                    queues[owner].put(wire_format.pack(found), timeout=_PATIENCE_S)
             except BaseException as error:  # noqa: BLE001  raised again by the caller
                 errors.append(error)
 
@@ -158,6 +187,29 @@ class _Whole:
                 yield _chunk(str(video), index, self._pictures, is_last=is_last)
             if is_last:
                 return
+
+
+def _answers(results: Any, workers: Sequence[Any]) -> list[dict[str, Any]]:
+    """One answer of each process.
+
+    Raises:
+        RuntimeError: If one has failed or ended without an answer.
+    """
+    found: list[dict[str, Any]] = []
+    until = perf_counter() + _PATIENCE_S
+    while len(found) < len(workers):
+        try:
+            answer = results.get(timeout=0.5)
+        except Empty:
+            ended = [worker.exitcode for worker in workers if worker.exitcode]
+            if ended or perf_counter() > until:
+                why = f"exit code {ended[0]}" if ended else f"no answer for {_PATIENCE_S:.0f} s"
+                raise RuntimeError(f"a process of the association: {why}") from None
+            continue
+        if "failed" in answer:
+            raise RuntimeError(f"a process of the association: {answer['failed']}")
+        found.append(answer)
+    return found
 
 
 def rendered(number: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -201,7 +253,14 @@ def _chunk(video: str, index: int, pictures: NDArray[np.uint8], *, is_last: bool
 
 
 def associate(queue: Any, results: Any, config: TrackConfig, out: str) -> None:
-    """A process that owns some of the videos."""
+    """A process that owns some of the videos; its last answer says what became of them."""
+    try:
+        results.put(_associate(queue, results, config, out))
+    except Exception as error:  # noqa: BLE001  the parent tells it
+        results.put({"failed": f"{type(error).__name__}: {error}"})
+
+
+def _associate(queue: Any, results: Any, config: TrackConfig, out: str) -> dict[str, Any]:
     from jde_ray.pipelines.config import OutputConfig
     from jde_ray.pipelines.output.run_record import file_metadata
     from jde_ray.pipelines.storage.stores import open_store
@@ -227,4 +286,4 @@ def associate(queue: Any, results: Any, config: TrackConfig, out: str) -> None:
         boxes += int(packed["lengths"].sum())
     committed = sum(session.outcome is not None for session in sessions.values())
     cpu_s = process_time() - before
-    results.put({"frames": frames, "boxes": boxes, "committed": committed, "cpu_s": cpu_s})
+    return {"frames": frames, "boxes": boxes, "committed": committed, "cpu_s": cpu_s}

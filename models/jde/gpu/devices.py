@@ -112,7 +112,8 @@ class CudaDevice:
 
     def mark(self, stream: Stream) -> torch.cuda.Event:
         """See `Device`."""
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        # a thread that waits sleeps: its core can decode meanwhile
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record(self._streams[stream])
         return event
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from threading import Lock
 from typing import Any
 
@@ -32,6 +34,7 @@ MOST_SIZES = 4  # input sizes whose buffers are kept
 _IN_FLIGHT = 2
 
 Network = Callable[[Tensor], RawMaps]
+Found = FrameDetections | NotFiniteError  # of one frame
 
 
 @dataclass
@@ -52,17 +55,14 @@ class _Batch:
         self._device, self._mark, self._lock = device, mark, Lock()
         self._received: Tensor | None = received
         self._selection = selection
-        self._found: list[FrameDetections] | NotFiniteError = []
+        self._found: list[Found] = []
 
-    def collect(self) -> list[FrameDetections] | NotFiniteError:
+    def collect(self) -> list[Found]:
         """Wait for the results and take them out of the buffer, which is free afterwards."""
         with self._lock:
             if self._received is not None:
                 self._device.finish(self._mark)
-                try:
-                    self._found = self._selection.read(self._received.numpy())
-                except NotFiniteError as error:
-                    self._found = error
+                self._found = self._selection.read(self._received.numpy())
                 self._received = self._mark = None
             return self._found
 
@@ -72,10 +72,11 @@ class Pending:
 
     Args:
         batches: Their batches, in the order of the frames.
+        lengths: Frames of each part that was submitted.
     """
 
-    def __init__(self, batches: Sequence[_Batch]) -> None:
-        self._batches = batches
+    def __init__(self, batches: Sequence[_Batch], lengths: Sequence[int]) -> None:
+        self._batches, self._lengths = batches, lengths
 
     def result(self) -> list[FrameDetections]:
         """Wait for the detections of the frames, in their order.
@@ -83,13 +84,29 @@ class Pending:
         Raises:
             FloatingPointError: If a number is not finite, naming the frame's place among these.
         """
-        found: list[FrameDetections] = []
-        for batch in self._batches:
-            own = batch.collect()
-            if isinstance(own, NotFiniteError):
-                raise own.after(len(found))
-            found += own
-        return found
+        return _all_found(self._frames())
+
+    def parts(self) -> list[list[FrameDetections] | NotFiniteError]:
+        """Wait for the detections of each part; an error names the frame's place in its part."""
+        found, parts = self._frames(), list[list[FrameDetections] | NotFiniteError]()
+        for end, length in zip(accumulate(self._lengths), self._lengths, strict=True):
+            try:
+                parts.append(_all_found(found[end - length : end]))
+            except NotFiniteError as error:
+                parts.append(error)
+        return parts
+
+    def _frames(self) -> list[Found]:
+        return [one for batch in self._batches for one in batch.collect()]
+
+
+def _all_found(frames: Sequence[Found]) -> list[FrameDetections]:
+    found = []
+    for place, one in enumerate(frames):
+        if isinstance(one, NotFiniteError):
+            raise one.at(place)
+        found.append(one)
+    return found
 
 
 class _Lane:
@@ -222,7 +239,7 @@ class Runner:
                 lane, room = self._lane(size, sum(map(len, left)), *shape)
                 batch, left = _take(left, room)
                 queued.append(lane.submit(batch))
-        return Pending(queued)
+        return Pending(queued, [len(part) for part in parts])
 
     def _size(self, height: int, width: int) -> _Size:
         key = (height, width)
@@ -251,12 +268,12 @@ class Runner:
     def _open(self, selection: Selection, batch: int, height: int, width: int) -> _Lane:
         shape = (batch, height, width, 3)
         for _ in range(2):
-            try:
+            with suppress(torch.OutOfMemoryError):
                 return _Lane(self._device, self._build(*shape[:3]), selection, shape)
-            except torch.OutOfMemoryError:
-                while len(self._sizes) > 1:  # the buffers of other sizes make room
-                    self._forget()
-                self._device.release()
+            # only here: an error that is being handled still holds what was allocated before it
+            while len(self._sizes) > 1:  # the buffers of other sizes make room
+                self._forget()
+            self._device.release()
         raise MemoryError(
             f"GPU memory: no room for {batch} frames of {width}x{height}; free some, or give each "
             "detector more of the GPU with --gpus-per-detector"

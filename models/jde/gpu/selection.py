@@ -72,9 +72,9 @@ class NotFiniteError(FloatingPointError):
         super().__init__(f"the network's {name} of image {image} are not finite")
         self.name, self.image = name, image
 
-    def after(self, count: int) -> NotFiniteError:
-        """The same, of a frame that so many others precede."""
-        return NotFiniteError(self.name, self.image + count)
+    def at(self, image: int) -> NotFiniteError:
+        """The same, of a frame in another place."""
+        return NotFiniteError(self.name, image)
 
 
 class Selection:
@@ -186,21 +186,22 @@ class Selection:
         assert total is not None  # noqa: S101  there are three scales
         return F.normalize(total, dim=1, eps=1e-12).reshape(*rows.shape, -1)
 
-    def read(self, results: FloatArray) -> list[FrameDetections]:
+    def read(self, results: FloatArray) -> list[FrameDetections | NotFiniteError]:
         """Detections of frames from their rows of the result, copied out of it.
 
         Args:
             results: `(n, width)` rows.
 
-        Raises:
-            NotFiniteError: If a score or a candidate's box is not finite.
+        Returns:
+            One per frame; an error, with its place, where a score or a candidate's box is not
+            finite.
         """
-        found = []
+        found: list[FrameDetections | NotFiniteError] = []
         for image, row in enumerate(results):
             kept, number, scores_are_finite, boxes_are_finite = row[:HEADER]
-            for name, is_finite in (("scores", scores_are_finite), ("boxes", boxes_are_finite)):
-                if not is_finite:
-                    raise NotFiniteError(name, image)
+            if not (scores_are_finite and boxes_are_finite):
+                found.append(NotFiniteError("boxes" if scores_are_finite else "scores", image))
+                continue
             end, last = int(kept), self._kept
             corners, scores, vectors = np.split(row[HEADER:], (4 * last, 5 * last))
             found.append(

@@ -25,6 +25,7 @@ from jde_ray.pipelines.structures import VideoInfo
 
 logger = logging.getLogger(__name__)
 _Pixels = tuple[NDArray[np.uint8], int, int]  # letterboxed; width and height of the source
+_IN_FLIGHT = 2  # batches of a network that takes several
 _NOT_FINITE = Refusal(Cause.INTERNAL, "the network gave no finite numbers")
 
 
@@ -41,15 +42,25 @@ class DetectorReplica:
         self._broken: str | None = None
         detection = config.track.detection
         # one thread loads and runs the network, so that the event loop answers health checks
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
-        resources = ResourceConfig(device=config.device, torch_threads=config.torch_threads)
-        self._detector = self._thread.submit(
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="network")
+        self._batch = config.batch or 1
+        resources = ResourceConfig(
+            device=config.device,
+            torch_threads=config.torch_threads,
+            chunk_frames=min(self._batch, 256),
+            graphs=config.graphs,
+        )
+        self._detector = self._threads.submit(
             Detector, detection, resources, config.build_model or load_network
         ).result()
-        self._batch = config.batch or 1
         blank = np.full((detection.size[1], detection.size[0], 3), 128, np.uint8)
         for _ in range(2):
-            self._thread.submit(self._find, [(blank, 640, 360)]).result()
+            self._threads.submit(self._find, [(blank, 640, 360)]).result()
+        self._batched = self._one_by_one
+        if self._detector.takes_several:
+            self._threads.shutdown()
+            self._threads = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="network")
+            self._batched = self._overlapping
         self._batched.set_max_batch_size(self._batch)  # type: ignore[attr-defined]
         self._batched.set_batch_wait_timeout_s(config.batch_wait_s)  # type: ignore[attr-defined]
 
@@ -63,8 +74,7 @@ class DetectorReplica:
             return CHANGING
         frame = (pixels, width, height)
         if self._batch == 1:  # the thread's own queue is enough
-            loop = asyncio.get_running_loop()
-            return (await loop.run_in_executor(self._thread, self._find, [frame]))[0]
+            return (await self._in_thread([frame]))[0]
         found: TimedDetections | Refusal = await self._batched(frame)
         return found
 
@@ -78,9 +88,18 @@ class DetectorReplica:
             raise RuntimeError(self._broken)
 
     @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0)
-    async def _batched(self, frames: list[_Pixels]) -> list[TimedDetections | Refusal]:
+    async def _one_by_one(self, frames: list[_Pixels]) -> list[TimedDetections | Refusal]:
+        """Batches that fill up while the one before is computed."""
+        return await self._in_thread(frames)
+
+    @serve.batch(max_batch_size=1, batch_wait_timeout_s=0.0, max_concurrent_batches=_IN_FLIGHT)
+    async def _overlapping(self, frames: list[_Pixels]) -> list[TimedDetections | Refusal]:
+        """Batches of which one goes up while the other is computed."""
+        return await self._in_thread(frames)
+
+    async def _in_thread(self, frames: list[_Pixels]) -> list[TimedDetections | Refusal]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._find, frames)
+        return await loop.run_in_executor(self._threads, self._find, frames)
 
     def _find(self, frames: list[_Pixels]) -> list[TimedDetections | Refusal]:
         """Detections of a batch; frames of one shape go through the network together."""

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -42,52 +43,76 @@ class DetectorStage:
         self._detector = Detector(config, resources, build_model)
         self._shards = shards
         self._node = node_name()
-        self._detect_s, self._num_detections = 0.0, 0  # of the current row
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Detect, deliver, and return a receipt of one row."""
+        """Detect, deliver, and return a receipt of one row. Several threads may call it."""
         chunks, decode_s = wire_format.frames_from_table(table)
-        self._detect_s, self._num_detections = 0.0, 0
-        answers = self._together(chunks) if len(chunks) > 1 else None
-        if answers is None:
-            answers = [self._alone(chunk) for chunk in chunks]
+        done = self._together(chunks) if len(chunks) > 1 else None
+        if done is None:
+            done = sum((self._alone(chunk) for chunk in chunks), _Done())
         return wire_format.receipt(
             chunks,
-            answers,
-            self._num_detections,
+            done.answers,
+            done.num_detections,
             decode_s=decode_s,
-            detect_s=self._detect_s,
+            detect_s=done.detect_s,
             node=self._node,
         )
 
-    def _together(self, chunks: Sequence[FrameChunk]) -> list[Verdict] | None:
-        """Verdicts of the shards; None if the chunks must be begun one by one."""
+    def _together(self, chunks: Sequence[FrameChunk]) -> _Done | None:
+        """Work on chunks at once; None if they must be begun one by one."""
         begun = self._shards.begin_all(chunks)
         if begun is None:
             return None
         answers: list[Verdict] = list(begun)
         wanted = [place for place, answer in enumerate(answers) if answer == Verdict.TAKEN]
-        # the shards associate what was sent while the rest is detected
+        # the shards associate what was sent while the rest is detected; batches of a GPU are filled
+        size = len(wanted) if self._detector.takes_several else _SENT_CHUNKS
+        num_detections, detect_s = 0, 0.0
         sent: list[tuple[Sequence[int], Callable[[], list[Verdict]]]] = []
-        for start in range(0, len(wanted), _SENT_CHUNKS):
-            part = wanted[start : start + _SENT_CHUNKS]
-            sent.append((part, self._shards.send_all([self._detect(chunks[one]) for one in part])))
+        for start in range(0, len(wanted), max(size, 1)):
+            part = wanted[start : start + size]
+            found, seconds = self._detect([chunks[place] for place in part])
+            num_detections, detect_s = num_detections + _count(found), detect_s + seconds
+            sent.append((part, self._shards.send_all(found)))
         for part, verdicts in sent:
             for place, answer in zip(part, verdicts(), strict=True):
                 answers[place] = answer
-        return answers
+        return _Done(tuple(answers), num_detections, detect_s)
 
-    def _alone(self, chunk: FrameChunk) -> Verdict:
+    def _alone(self, chunk: FrameChunk) -> _Done:
         answer = self._shards.begin(chunk)
-        return self._shards.deliver(self._detect(chunk)) if answer == Verdict.TAKEN else answer
+        if answer != Verdict.TAKEN:
+            return _Done((answer,))
+        found, detect_s = self._detect([chunk])
+        return _Done((self._shards.deliver(found[0]),), _count(found), detect_s)
 
-    def _detect(self, chunk: FrameChunk) -> DetectionChunk:
+    def _detect(self, chunks: Sequence[FrameChunk]) -> tuple[list[DetectionChunk], float]:
+        """Detections, and the seconds until they were there."""
         started = time.perf_counter()
         try:
-            found = self._detector.detect(chunk)
+            found = self._detector.detect_all(chunks)
         except Exception:
             logger.exception("the device is broken; Ray restarts this detector")
             os._exit(1)
-        self._detect_s += time.perf_counter() - started
-        self._num_detections += sum(len(frame) for frame in found.detections)
-        return found
+        return found, time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What became of the chunks of a row: their verdicts, detections, seconds of detection."""
+
+    answers: tuple[Verdict, ...] = ()
+    num_detections: int = 0
+    detect_s: float = 0.0
+
+    def __add__(self, other: _Done) -> _Done:
+        return _Done(
+            self.answers + other.answers,
+            self.num_detections + other.num_detections,
+            self.detect_s + other.detect_s,
+        )
+
+
+def _count(chunks: Sequence[DetectionChunk]) -> int:
+    return sum(len(frame) for chunk in chunks for frame in chunk.detections)

@@ -182,6 +182,7 @@ class ShardClient:
         return wait
 
     def _shard(self, shard: int) -> Any:
-        if shard not in self._handles:
-            self._handles[shard] = ray.get_actor(shard_name(self._attempt_id, shard))
-        return self._handles[shard]
+        handle = self._handles.get(shard)  # another thread may clear them at any moment
+        if handle is None:
+            handle = self._handles[shard] = ray.get_actor(shard_name(self._attempt_id, shard))
+        return handle

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from jde_ray.jobs import cli
 from jde_ray.jobs.bench import app, network
+from jde_ray.pipelines.detection import networks
 from jde_ray.pipelines.detection.networks import quick_precision
 
 
@@ -41,6 +42,33 @@ def test_json_holds_speed_share_of_the_limit_and_memory():
         assert row["peak_mib"] > 20
 
 
+def test_graphs_stream_batches_through_the_runner(monkeypatch):
+    from jde_ray.models.jde.config import SMALL
+    from jde_ray.models.jde.fusion import optimise
+    from jde_ray.models.jde.gpu.runner import Runner
+    from jde_ray.models.jde.network import JDE
+
+    events, submit = [], Runner.submit
+
+    class Watched:
+        def __init__(self, pending):
+            self.pending = pending
+
+        def result(self):
+            events.append("result")
+            return self.pending.result()
+
+    def watched(self, parts):
+        events.append("submit")
+        return Watched(submit(self, parts))
+
+    monkeypatch.setattr(Runner, "submit", watched)
+    model = optimise(JDE(SMALL).eval(), "fp32")
+    frames = torch.zeros((2, 64, 96, 3), dtype=torch.uint8).numpy()
+    network._stream(model, frames, 0.9)(3)
+    assert events == ["submit", "submit", "result", "submit", "result", "result"]
+
+
 def test_the_table_has_a_line_a_row():
     row = {"configuration": "darknet53-1088x608", "batch": 1, "precision": "bf16", "ms": 500.0}
     row |= {"frames_per_second": 2.0, "gflop_a_frame": 271.0, "limit_gflop_per_second": 1084.0}
@@ -58,6 +86,21 @@ def test_the_table_has_a_line_a_row():
         "1084",
         "50",
         "700",
+    ]
+
+
+def test_bf16_is_not_emulated_without_a_word(monkeypatch, capsys, caplog):
+    monkeypatch.setattr(networks, "quick_precision", lambda _: "fp32")
+    asked = []
+    monkeypatch.setattr(network.NetworkBench, "rows", lambda bench: asked.append(bench) or ())
+    assert cli.run(["bench", "network", "--device", "cpu"]) == 0
+    assert asked[0].precisions == ("fp32", "int8")
+    assert "bf16: left out, this machine would emulate it" in capsys.readouterr().out
+    assert cli.run(["bench", "network", "--device", "cpu", "--precision", "bf16"]) == 0
+    assert asked[1].precisions == ("bf16",)
+    assert "left out" not in capsys.readouterr().out
+    assert caplog.messages == [
+        "precision: this machine emulates bf16, which takes about ten times as long as fp32"
     ]
 
 

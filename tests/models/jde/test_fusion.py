@@ -1,5 +1,7 @@
 """Folding and bfloat16 change nothing but rounding."""
 
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -71,3 +73,25 @@ def test_float32_is_float32_on_a_gpu_too(monkeypatch):
 def test_a_network_in_training_is_refused():
     with pytest.raises(ValueError, match="training mode"):
         fold_batch_norms(JDE(SMALL).train())
+
+
+def test_what_is_compiled_is_kept_in_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    optimise(build("shufflenet"), "fp32", compiled=True)
+    folder = tmp_path / "cache" / "jde-ray" / "compiled"
+    assert folder.is_dir()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(folder)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
+    optimise(build("shufflenet"), "fp32", compiled=True)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/elsewhere"
+
+
+def test_without_a_cache_torch_keeps_its_own_folder(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    optimise(build("shufflenet"), "fp32", compiled=True)
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ

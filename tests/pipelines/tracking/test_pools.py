@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jde_ray.pipelines.config import ResourceConfig
+from jde_ray.pipelines.tracking.offline import detector_pool
 from jde_ray.pipelines.tracking.pools import Pools, size_pools
 
 
@@ -81,3 +82,13 @@ def test_decoders_leave_detectors_their_places_on_any_cluster(
 ) -> None:
     found = pools(*start, num_detectors=limits)
     assert found.decoders_on({"CPU": later[0], "GPU": later[1]}) == expected
+
+
+@pytest.mark.parametrize(("gpus", "graphs", "calls"), [(0, True, 1), (1, False, 1), (1, True, 2)])
+def test_a_detector_works_on_two_rows_where_they_are_queued(
+    gpus: int, graphs: bool, calls: int
+) -> None:
+    pool = detector_pool(pools(8, gpus), ResourceConfig(graphs=graphs))
+    assert pool.max_concurrent_calls_per_actor == calls
+    assert pool.enable_true_multi_threading == (calls > 1)
+    assert pool.max_tasks_in_flight_per_actor == calls + 1  # one is fetched meanwhile

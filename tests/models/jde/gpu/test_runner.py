@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
 from collections.abc import Callable
 from threading import Thread
 
@@ -9,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from jde_ray.models.jde.config import SMALL
+from jde_ray.models.jde.config import CONFIGURATIONS, SMALL
 from jde_ray.models.jde.fusion import optimise
 from jde_ray.models.jde.gpu import runner as module
+from jde_ray.models.jde.gpu.building import open_runner as gpu_runner
 from jde_ray.models.jde.gpu.devices import CudaDevice, HostDevice, Stream
 from jde_ray.models.jde.gpu.padded import TorchConvolutions
 from jde_ray.models.jde.gpu.runner import Runner
@@ -244,3 +247,69 @@ def test_a_number_that_is_not_finite_names_the_frame(model, field):
     sent[:, 0, 0, 0] = [0, 0, 0, 0, 0, 255]
     with pytest.raises(FloatingPointError, match=f"{field} of image 5 are not finite"):
         open_runner(model, LateDevice(), build=build).detect(sent)
+
+
+def test_what_had_no_room_is_let_go_before_memory_is_given_back(model):
+    """An error that is being handled holds what its functions had allocated."""
+    alive, held = weakref.WeakSet(), []
+
+    class Buffers:
+        pass
+
+    class Device(LateDevice):
+        def release(self):
+            held.append(len(alive))
+
+    def build(batch, height, width):
+        buffers = Buffers()
+        alive.add(buffers)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(MemoryError):
+        open_runner(model, Device(), build=build).detect(frames(1))
+    assert held == [0, 0]
+
+
+def test_parts_keep_their_own_errors(model):
+    def build(batch, height, width):
+        def network(pixels):
+            maps = model.maps(model.normalise(pixels))
+            for one in maps:
+                one.score[pixels[:, 0, 0, 0] == 255] = torch.nan
+            return RawMaps.of(maps)
+
+        return network
+
+    parts = [frames(3, seed=seed).copy() for seed in (1, 2, 3)]
+    for part in parts:
+        part[:, 0, 0, 0] = 0
+    parts[1][2, 0, 0, 0] = 255
+    pending = open_runner(model, LateDevice(), build=build).submit([*parts, frames(0)])
+    first, second, third, nothing = pending.parts()
+    check_equal(first, alone(model, parts[0]))
+    assert str(second) == "the network's scores of image 2 are not finite"
+    check_equal(third, alone(model, parts[2]))
+    assert nothing == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("graphs", [True, False])
+def test_recorded_graphs_and_overlapped_copies_change_nothing(model, graphs):
+    own = copy.deepcopy(model).cuda()
+    runner = gpu_runner(own, LIMITS, (2, 4), graphs=graphs)
+    sent = [frames(count, 96, 160, seed) for seed, count in enumerate((4, 2, 3, 4, 1, 4))]
+    pending = [runner.submit([batch]) for batch in sent]
+    for batch, one in zip(sent, pending, strict=True):
+        found = one.result()
+        limits = (LIMITS.score_threshold, LIMITS.nms_threshold, LIMITS.max_detections)
+        wanted = own.detect(torch.tensor(batch), *limits)
+        check_equal(found, wanted, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.gpu
+def test_the_published_network_fits_16_gb_at_batch_16():
+    for kernels in (None, False):
+        made = optimise(JDE(CONFIGURATIONS["darknet53-1088x608"]).eval().cuda(), "bf16")
+        torch.cuda.reset_peak_memory_stats()
+        gpu_runner(made, Limits(0.99), (1, 4, 16), kernels=kernels).detect(frames(16, 608, 1088))
+        assert torch.cuda.max_memory_allocated() < 16e9
