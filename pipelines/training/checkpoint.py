@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from jde_ray.pipelines.storage.base import ObjectStore
-from jde_ray.pipelines.training.networks import Loss, Network, save_network
+from jde_ray.pipelines.training.kinds.kind import Loss, Network
+from jde_ray.pipelines.training.kinds.registry import kind_of
 from jde_ray.pipelines.training.settings import TrainingConfig
 
 CHECKPOINT, PLACE = "latest.pt", "latest.json"
@@ -113,7 +114,7 @@ class TrainingState:
         """Write the moving average as a weight file."""
         with tempfile.TemporaryDirectory(prefix="jde-train-") as folder:
             path = Path(folder) / key
-            save_network(self.average.model, path, notes)
+            kind_of(self.average.model).save(self.average.model, path, notes)
             store.put(key, path)
 
     def restore(self, store: ObjectStore) -> bool:

@@ -14,8 +14,7 @@ from jde_ray.pipelines.detection.networks import quick_precision
 from jde_ray.pipelines.training.data.crop_batches import CropStream
 from jde_ray.pipelines.training.data.image_set import TrainingImages
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
-from jde_ray.pipelines.training.initialization import describe
-from jde_ray.pipelines.training.networks import build_network
+from jde_ray.pipelines.training.kinds.registry import build_network, describe
 from jde_ray.pipelines.training.recipe import Recipe
 
 
@@ -68,7 +67,6 @@ def describe_plan(
 ) -> list[str]:
     """Lines that describe images, boxes, identities, steps and memory."""
     training, found = recipe.training, images.images
-    people = sum(int((~image.ignore).sum()) for image in found)
     ignored = sum(int(image.ignore.sum()) for image in found)
     known = sum(int((image.identity >= 0).sum()) for image in found)
     stream = images.build_set(recipe)
@@ -80,7 +78,7 @@ def describe_plan(
         describe(build_network(recipe)),
         f"images      {len(found)} from {len(recipe.sources)} sources, "
         f"{len(stream.scenes)} of them whole scenes",
-        f"boxes       {people} people ({known} with an identity), {ignored} ignored",
+        f"boxes       {images.num_people} people ({known} with an identity), {ignored} ignored",
         f"identities  {images.num_identities}",
     ]
     if images.problems.found:
@@ -109,9 +107,8 @@ def describe_crops(
 ) -> list[str]:
     """Lines that describe crops, identities, steps and memory of a re-identification network."""
     training, table, config = recipe.training, stream.table, recipe.crops
-    assert recipe.reid is not None  # noqa: S101 - it has a stream of crops
     precision = training.precision if training.precision != "auto" else quick_precision(device)
-    losses = config.losses or own_weights(recipe.reid)
+    losses = config.losses or own_weights(recipe.reid_config)
     factors = ", ".join(f"{n} {getattr(losses, n):g}" for n in TASKS if getattr(losses, n))
     num_unknown = len(stream.unknown)
     by_source = sum(len(people) for people in stream.groups)

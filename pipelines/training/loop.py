@@ -21,11 +21,11 @@ from jde_ray.pipelines.training.checkpoint import (
 from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Table
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.data.crop_batches import CropBatch
-from jde_ray.pipelines.training.networks import Network
+from jde_ray.pipelines.training.kinds.kind import Network
+from jde_ray.pipelines.training.kinds.registry import kind_of
 from jde_ray.pipelines.training.plot import plot_curves
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
-from jde_ray.pipelines.training.trainee import build_loss, build_trainee
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row of the curves is written after either
@@ -101,7 +101,9 @@ class _Loop:
         for module in model.modules():
             if config.freeze_norms and isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
-        loss = build_loss(model, run).to(ranks.device)
+        kind = kind_of(model)
+        loss = kind.build_loss(model, recipe, run.num_identities, run.classifier())
+        loss = loss.to(ranks.device)
         optimiser = build_optimiser(model, loss, config)
         self.state = TrainingState(model, loss, optimiser, MovingAverage(model, config.ema_steps))
         self.tasks = loss.weighting.tasks
@@ -111,7 +113,7 @@ class _Loop:
             self.precision = quick_precision("cuda" if ranks.device.type == "cuda" else "cpu")
         alone = ranks.count == 1  # gradients are averaged by hooks, which a graph would leave out
         recorded = alone and ranks.device.type == "cuda"
-        trainee = build_trainee(model, loss, recipe, self.precision, recorded=recorded)
+        trainee = kind.build_trainee(model, loss, recipe, self.precision, recorded)
         self.trainee = ranks.wrap(trainee)
         self.recent: list[dict[str, Tensor]] = []
         self.resume_at(0, 0.0)

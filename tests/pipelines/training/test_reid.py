@@ -13,7 +13,7 @@ from jde_ray.models.reid.config import CONFIGURATIONS, own_weights
 from jde_ray.models.reid.network import ReidNet
 from jde_ray.pipelines.training.data.crop_batches import build_crop_stream
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
-from jde_ray.pipelines.training.initialization import initialise
+from jde_ray.pipelines.training.kinds.registry import initialise
 from jde_ray.pipelines.training.loop import fit
 from jde_ray.pipelines.training.recipe import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun
@@ -78,7 +78,7 @@ def test_each_small_network_learns_a_few_crops_by_heart(tmp_path, name):
     wanted = recipe(name, warmup_steps=5, learning_rate=2e-3, ema_steps=0, weight_decay=0.0)
     wanted = replace(wanted, crops=replace(wanted.crops, views=PLAIN))
     learning, stream = run(tmp_path, wanted)
-    model = fit(ReidNet(wanted.reid), learning, first(stream, 40))
+    model = fit(ReidNet(wanted.reid_config), learning, first(stream, 40))
     assert isinstance(model, ReidNet)
     batch = stream.batch_at(0)
     with torch.inference_mode():
@@ -96,7 +96,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_and_its_file_says_what_i
         learning, stream = run(tmp_path / name, wanted)
         for number in parts:
             torch.manual_seed(0)
-            fit(ReidNet(wanted.reid), learning, first(stream, number))
+            fit(ReidNet(wanted.reid_config), learning, first(stream, number))
     whole, parts = (weights.load(tmp_path / n / "weights.safetensors") for n in ("whole", "parts"))
     assert all(map(torch.equal, whole.state_dict().values(), parts.state_dict().values()))
     facts = weights.metadata(tmp_path / "whole" / "weights.safetensors")
@@ -137,13 +137,16 @@ def test_a_network_starts_from_another_one_s_file_or_from_a_joint_network_s_back
     ("changes", "message"),
     [
         ({"crops": {"size": [100, 192]}}, "size: got 100x192, reid-tiny-ide expects multiples"),
-        ({"embedding_loss": "triplet"}, "embedding_loss: got 'triplet' with reid-tiny-ide"),
+        (
+            {"embedding_loss": "triplet"},
+            "embedding_loss: got it with reid-tiny-ide, expected `crops: ",
+        ),
         ({"crops": {"losses": {"teacher": 1}}}, "got teacher 1.0 without an appearance_teacher"),
         ({"crops": {"losses": {"triplets": 1}}}, "crops losses: got 'triplets', expected identity"),
         ({"crops": {"views": {"flip": 3}}}, "views flip: got 3, expected 0 to 1"),
         (
             {"validation": {"sequences": ["a"], "every_epochs": 1}},
-            "reid-tiny-ide is scored by `jde bench embedders`",
+            "validation: got it with reid-tiny-ide, expected none, since `jde bench embedders`",
         ),
     ],
 )
