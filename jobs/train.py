@@ -52,6 +52,12 @@ DryRun = Annotated[
 
 # Flags that replace a value of the configuration; that value is their default.
 CHANGES = {
+    "network": Flag(
+        config=Recipe,
+        field="network",
+        text="network to train; overrides the file, whose `kinds` may have settings for its kind",
+        default="",
+    ),
     "minutes": Flag(
         config=TrainingConfig, field="minutes", text="budget in minutes; overrides the file"
     ),
@@ -135,7 +141,9 @@ def train(
     num_trainers = processes.num_trainers
     try:
         with interruptible():
-            recipe = change(read_recipe(config), changes).without(leave_out or ())
+            recipe = change(read_recipe(config, changes.get("network")), changes).without(
+                leave_out or ()
+            )
             if out is None and not dry_run:
                 raise ValueError("out: expected --out with a folder or s3:// prefix, or --dry-run")
             if not recipe.names.from_crops:
@@ -161,7 +169,7 @@ def train(
                 for line in _plan(run, images, stream):
                     _show(line)
                 return
-            _show(_amount(images, run.num_identities))
+            _show(_amount(run, images))
             _start(run, stream)
     except Interrupted as signal:
         again = "the same command" + ("" if processes.resume else " without --no-resume")
@@ -198,9 +206,11 @@ def change(recipe: Recipe, given: Given) -> Recipe:
     return replace(recipe, training=replace(recipe.training, **training), **values)
 
 
-def _amount(images: TrainingImages, num_identities: int) -> str:
-    known = f"{num_identities} identities (people that the embedding tells apart)"
-    return f"{len(images.images)} images, {images.num_people} people, {known}"
+def _amount(run: TrainingRun, images: TrainingImages) -> str:
+    amount = f"{len(images.images)} images, {images.num_people} people"
+    if not run.recipe.names.learns_identities:
+        return amount
+    return f"{amount}, {run.num_identities} identities (people that the embedding tells apart)"
 
 
 def _build_stream(

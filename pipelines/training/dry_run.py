@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 
-from jde_ray.models.jde.network import JDE
 from jde_ray.models.reid.config import TASKS, own_weights
 from jde_ray.pipelines.config import Device
 from jde_ray.pipelines.detection.networks import quick_precision
 from jde_ray.pipelines.training.data.crop_batches import CropStream
 from jde_ray.pipelines.training.data.image_set import TrainingImages
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
-from jde_ray.pipelines.training.kinds.registry import build_network, describe
+from jde_ray.pipelines.training.kinds.registry import build_network, describe, kind_of
 from jde_ray.pipelines.training.recipe import Recipe
 
 
@@ -38,11 +37,11 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Estimate the memory of a trainer; weights include the classifier of the identities."""
     with torch.device("meta"):
-        model = JDE(recipe.config).train()
+        model = build_network(recipe).train()
     model = model.to("meta")  # moves a backbone's constants, which are created on the CPU
     parameters = sum(p.numel() for p in model.parameters())
-    if recipe.embedding_loss == "cross_entropy":
-        parameters += recipe.config.embedding_dim * max(1, images.num_identities)
+    if recipe.names.learns_identities and recipe.embedding_loss == "cross_entropy":
+        parameters += model.config.embedding_dim * max(1, images.num_identities)
     copies = 3 + (2 if recipe.training.optimiser == "adamw" else 1)
     saved: dict[int, Any] = {}
 
@@ -51,9 +50,9 @@ def estimate_memory(
         return tensor
 
     batch = max(1, recipe.training.batch // num_trainers)
-    width, height = recipe.config.size
+    width, height = recipe.size
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        model.maps(torch.zeros(1, 3, height, width, device="meta"))
+        kind_of(model).run_maps(model, torch.zeros(1, 3, height, width, device="meta"))
     kept = sum(t.untyped_storage().nbytes() for t in saved.values())
     of_weights = sum(p.numel() * p.element_size() for p in model.parameters())
     activations = max(0, kept - of_weights)
@@ -79,8 +78,11 @@ def describe_plan(
         f"images      {len(found)} from {len(recipe.sources)} sources, "
         f"{len(stream.scenes)} of them whole scenes",
         f"boxes       {images.num_people} people ({known} with an identity), {ignored} ignored",
-        f"identities  {images.num_identities}",
+        f"identities  {_identities(recipe, images)}",
     ]
+    cut_out = len(found) - len(stream.scenes)
+    if cut_out and not recipe.collage_share:
+        lines.append(f"crops       {cut_out}, from which {recipe.network} learns nothing")
     if images.problems.found:
         lines.append(f"left out    {images.problems.summary()}")
     per_epoch = stream.steps_per_epoch
@@ -93,13 +95,25 @@ def describe_plan(
         f"on {num_trainers} trainer{'s' if num_trainers > 1 else ''}",
         f"rate        up to {training.learning_rate:g}, {training.optimiser}, {training.schedule}, "
         f"{precision}",
-        f"losses      embedding {recipe.embedding_loss}, weighting {recipe.weighting}",
+        f"losses      {_losses(recipe)}",
         f"memory      {_mib(memory.weights)} weights, gradients and optimiser; about "
         f"{_mib(memory.activations)} activations; {_mib(memory.images)} images",
     ]
     if recipe.detector_teacher or recipe.appearance_teacher:
         lines.append("teachers    not asked yet: their boxes in unlabelled frames will be added")
     return lines
+
+
+def _identities(recipe: Recipe, images: TrainingImages) -> str:
+    if recipe.names.learns_identities:
+        return str(images.num_identities)
+    return f"{images.num_identities}, which {recipe.network} does not tell apart"
+
+
+def _losses(recipe: Recipe) -> str:
+    if recipe.names.learns_identities:
+        return f"embedding {recipe.embedding_loss}, weighting {recipe.weighting}"
+    return "proposals, scores and boxes alike"
 
 
 def describe_crops(

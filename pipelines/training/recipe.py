@@ -12,7 +12,7 @@ from jde_ray.models.losses.config import EMBEDDING_LOSSES, WEIGHTINGS, check_mar
 from jde_ray.models.reid.config import LossWeights, ReidConfig
 from jde_ray.models.settings_file import read_yaml
 from jde_ray.pipelines.training.crop_settings import CropConfig, CropViews
-from jde_ray.pipelines.training.network_names import NetworkNames, names_of
+from jde_ray.pipelines.training.network_names import KINDS, NetworkNames, names_of
 from jde_ray.pipelines.training.settings import (
     SAMPLINGS,
     Augmentation,
@@ -77,11 +77,7 @@ class Recipe:
     crops: CropConfig = field(default_factory=CropConfig)
 
     def __post_init__(self) -> None:
-        names = names_of(self.network)
-        for item in fields(self):
-            if item.name in names.lacks and getattr(self, item.name) != _default(item):
-                got = f"got it with {self.network}"
-                raise ValueError(f"{item.name}: {got}, expected {names.lacks[item.name]}")
+        self._check_kind()
         _choose("embedding_loss", self.embedding_loss, EMBEDDING_LOSSES)
         _choose("weighting", self.weighting, WEIGHTINGS)
         check_margin(self.embedding_loss, self.margin)
@@ -97,23 +93,37 @@ class Recipe:
                 "initial_classifier: got true, expected a darknet53 network, embedding_loss "
                 "cross_entropy and a published checkpoint as initial"
             )
+        if self.validation is not None:
+            self._check_validation(self.validation)
+
+    def _check_kind(self) -> None:
+        """Refuse settings that networks of this kind do not have, and a size that does not fit."""
+        names = names_of(self.network)
+        for item in fields(self):
+            if item.name in names.lacks and getattr(self, item.name) != _default(item):
+                got = f"got it with {self.network}"
+                raise ValueError(f"{item.name}: {got}, expected {names.lacks[item.name]}")
+        if names.from_crops:
+            _ = self.reid_config
+
+    def _check_teacher(self) -> None:
+        losses, teacher = self.crops.losses, self.appearance_teacher
+        if losses is not None and losses.teacher and not teacher:
+            text = f"got teacher {losses.teacher} without an appearance_teacher"
+            raise ValueError(f"crops losses: {text}, expected one")
+        if teacher and self.names.kind == "joint" and self.config.score == "softmax":
+            text = "only networks without anchors learn from a teacher"
+            raise ValueError(f"appearance_teacher: got {teacher}; {text}")
+
+    def _check_validation(self, validation: ValidationConfig) -> None:
         mine = {source.path for source in self.sources if source.kind == "sequence"}
-        both = mine & set(self.validation.sequences if self.validation else ())
+        both = mine & set(validation.sequences)
         if both:
             text = "it is among the sources; expected sequences that are not learned from"
             raise ValueError(f"validation sequences: got {min(both)}, {text}")
-
-    def _check_teacher(self) -> None:
-        """Refuse a teacher of appearance for networks that cannot learn from it, or one missing."""
-        if self.names.kind == "reid":
-            _ = self.reid_config  # refuses a size that does not fit
-            losses = self.crops.losses
-            if losses is not None and losses.teacher and not self.appearance_teacher:
-                text = f"got teacher {losses.teacher} without an appearance_teacher"
-                raise ValueError(f"crops losses: {text}, expected one")
-        elif self.appearance_teacher and self.config.score == "softmax":
-            text = "only networks without anchors learn from a teacher"
-            raise ValueError(f"appearance_teacher: got {self.appearance_teacher}; {text}")
+        if validation.keep_best == "tpr_at_far" and not self.names.learns_identities:
+            text = f"{self.network} has no embeddings; expected ap | mota | idf1"
+            raise ValueError(f"validation keep_best: got tpr_at_far, but {text}")
 
     def without(self, names: Sequence[str]) -> Recipe:
         """The recipe without some of its sources, as for leave-one-sequence-out validation.
@@ -162,6 +172,11 @@ class Recipe:
             return self.reid_config.size
         size: tuple[int, int] = self.names.configurations[self.network].size
         return size
+
+    @property
+    def teacher_width(self) -> int:
+        """Length of the teacher's vectors that the network learns; 0 for none."""
+        return self.config.embedding_dim if self.names.kind == "joint" else 0
 
     @property
     def crop_groups(self) -> set[int]:
@@ -221,15 +236,20 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
         raise ValueError(f"{name}: got {value!r}, {reason}") from None
 
 
-def parse_recipe(settings: Any) -> Recipe:
+def parse_recipe(settings: Any, network: str | None = None) -> Recipe:
     """A recipe from the plain values of its file.
+
+    Args:
+        settings: Those values. `kinds` holds, by kind of network, settings that replace the others
+            for networks of that kind; a mapping in it is merged.
+        network: Name of the network, instead of that of the file.
 
     Raises:
         ValueError: If a key or value is wrong; one line.
     """
     if not isinstance(settings, Mapping):
         raise ValueError("training configuration: expected a mapping of settings")
-    values = dict(settings)
+    values = _of_kind({**settings, **({} if network is None else {"network": network})})
     listed = values.get("sources")
     if not isinstance(listed, list):
         raise ValueError("sources: expected a list of kind and path")
@@ -242,6 +262,29 @@ def parse_recipe(settings: Any) -> Recipe:
     if values.get("validation") is not None:
         values["validation"] = _build(ValidationConfig, "validation", values["validation"])
     return _build(Recipe, "training configuration", values)
+
+
+def _of_kind(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with those of `kinds` for the kind of their network.
+
+    Raises:
+        ValueError: If `kinds` is no mapping of kinds to settings.
+    """
+    values = dict(settings)
+    by_kind = values.pop("kinds", {})
+    accepted = [kind.kind for kind in KINDS]
+    if not isinstance(by_kind, Mapping) or not all(
+        isinstance(v, Mapping) for v in by_kind.values()
+    ):
+        raise ValueError(f"kinds: got {by_kind!r}, expected settings by {', '.join(accepted)}")
+    for kind in by_kind:
+        _choose("kinds", kind, tuple(accepted))
+    own = by_kind.get(names_of(values["network"]).kind, {}) if "network" in values else {}
+    for key, value in own.items():
+        before = values.get(key)
+        is_merged = isinstance(before, Mapping) and isinstance(value, Mapping)
+        values[key] = {**before, **value} if is_merged else value
+    return values
 
 
 def _nested_crops(crops: Any) -> Any:
@@ -257,8 +300,8 @@ def _nested_crops(crops: Any) -> Any:
     return {**crops, **built}
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe of a YAML file.
+def read_recipe(path: Path, network: str | None = None) -> Recipe:
+    """The recipe of a YAML file, for the network that it names or for another one.
 
     Raises:
         ValueError: If it is missing, not YAML, or holds a wrong value; one line.
@@ -267,4 +310,4 @@ def read_recipe(path: Path) -> Recipe:
         settings = read_yaml(path)
     except ValueError as error:
         raise ValueError(f"config: {error}") from None
-    return parse_recipe(settings)
+    return parse_recipe(settings, network)

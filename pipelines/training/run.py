@@ -51,7 +51,7 @@ class TrainingRun:
             "licence": self.recipe.licence,
             "sources": sources,
             "boxes": str(self.num_boxes),
-            "identities": str(self.num_identities),
+            "identities": str(self.num_identities if self.recipe.names.learns_identities else 0),
         }
 
     def check(self) -> None:

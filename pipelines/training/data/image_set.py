@@ -88,9 +88,9 @@ def read_images(
             add_teacher_labels(recipe, source, group, root, cache)
             for source, group in zip(recipe.sources, groups, strict=True)
         ]
-    if recipe.names.kind == "joint":  # a re-identification network learns distances, of any width
+    if not recipe.names.from_crops:  # a network of crops learns distances, of any width
         fixed = [source.kind in ("boxes", "crops") for source in recipe.sources]
-        groups = project_appearance(groups, fixed, recipe.config.embedding_dim)
+        groups = project_appearance(groups, fixed, recipe.teacher_width)
     declared = [source.identities for source in recipe.sources]
     numbered, count = with_unique_identities(groups, declared)
     found = TrainingImages(numbered, count, problems)

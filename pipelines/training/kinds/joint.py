@@ -58,6 +58,7 @@ KIND = NetworkKind(
     build=_build,
     save=weights.save,
     initialise=_initialise,
+    run_maps=JDE.maps,
     build_loss=_build_loss,
     build_trainee=_build_trainee,
 )

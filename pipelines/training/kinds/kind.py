@@ -28,6 +28,7 @@ class NetworkKind:
         save: Writes the weight file of a network, with notes in its metadata.
         initialise: Loads the weights of a file that exists into a network, and returns the number
             of tensors taken; ValueError if they do not fit.
+        run_maps: The part of the forward pass on `(B, 3, H, W)` pictures that takes most memory.
         build_loss: The loss of a network, for a recipe and a number of identities, with the
             weights that its classifier starts from; ValueError if it has too few identities.
         build_trainee: Network and loss as a module whose forward pass takes a batch's `inputs` and
@@ -39,5 +40,6 @@ class NetworkKind:
     build: Callable[[Recipe], nn.Module]
     save: Callable[[Network, Path, dict[str, str] | None], None]
     initialise: Callable[[Network, Path], int]
+    run_maps: Callable[[Network, Tensor], object]
     build_loss: Callable[[Network, Recipe, int, Classifier], nn.Module]
     build_trainee: Callable[[Network, Loss, Recipe, str, bool], nn.Module]

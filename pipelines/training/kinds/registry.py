@@ -6,11 +6,16 @@ from pathlib import Path
 
 from torch import nn
 
-from jde_ray.pipelines.training.kinds import joint, reid
+from jde_ray.pipelines.training.kinds import joint, rcnn, reid
 from jde_ray.pipelines.training.kinds.kind import Network, NetworkKind
 from jde_ray.pipelines.training.recipe import Recipe
 
-KINDS: dict[str, NetworkKind] = {"joint": joint.KIND, "reid": reid.KIND}  # by `NetworkNames.kind`
+KINDS: dict[str, NetworkKind] = {  # by `NetworkNames.kind`
+    "joint": joint.KIND,
+    "detector": rcnn.KIND,
+    "two-stage": rcnn.KIND,
+    "reid": reid.KIND,
+}
 
 
 def kind_of(model: nn.Module) -> NetworkKind:
@@ -36,8 +41,8 @@ def initialise(model: Network, path: Path) -> int:
     A backbone is read from NanoDet-g's TensorFlow.js file (CSP), a FastestDet-layout state dict
     (ShuffleNet), a Darknet file (Darknet-53) or a torchvision state dict (ResNet); a complete
     network from a `.safetensors` of the same configuration, or of one that is half as wide
-    (`models.jde.widening`), or, for Darknet-53, from a published checkpoint. A re-identification
-    network also takes the backbone of a joint network's file.
+    (`models.jde.widening`), or, for Darknet-53, from a published checkpoint. Re-identification and
+    two-stage networks also take the backbone of a joint network's file.
 
     Raises:
         ValueError: If the file is missing or does not fit.

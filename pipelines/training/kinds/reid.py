@@ -81,6 +81,7 @@ KIND = NetworkKind(
     build=_build,
     save=weights.save,
     initialise=_initialise,
+    run_maps=ReidNet.part_vectors,
     build_loss=_build_loss,
     build_trainee=_build_trainee,
 )
