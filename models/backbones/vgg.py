@@ -6,6 +6,8 @@ Modules are numbered as in torchvision's files, which load unchanged.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +47,7 @@ class Vgg16(nn.Module):
     def groups(self) -> list[nn.Module]:
         """The five groups of convolutions, first to last."""
         limits = [*self.group_starts, len(self.features)]
-        return [self.features[a:b] for a, b in zip(limits[:-1], limits[1:], strict=True)]
+        return [self.features[a:b] for a, b in pairwise(limits)]
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Features at stride 16 of `(B, 3, H, W)` RGB images in [0, 1]."""

@@ -1,8 +1,8 @@
 """The architecture of a two-stage detector, as one frozen value that is saved in its weight file.
 
 Ren et al., "Faster R-CNN" (2015), Lin et al., "Feature Pyramid Networks for Object Detection"
-(2017), Cai and Vasconcelos, "Cascade R-CNN" (2018). With `embedding_dim` above 0 it is the two-stage
-joint network of the paper's Figure 1b.
+(2017), Cai and Vasconcelos, "Cascade R-CNN" (2018). With `embedding_dim` above 0 it is the
+two-stage joint network of the paper's Figure 1b.
 """
 
 from __future__ import annotations
