@@ -174,6 +174,8 @@ class _Loop:
     def learn(self, step: int, batch: AnyBatch) -> None:
         """Do one training step."""
         device, state = self.ranks.device, self.state
+        # what networks draw (proposals, dropout) is then the same after an interruption
+        torch.manual_seed(1_000_003 * (1_000 * self.config.seed + self.ranks.rank) + step)
         total, parts = self.trainee(*batch.inputs(device))
         on_gpu = device.type == "cuda"  # there the gradient tells, and the host waits only once
         if not on_gpu and any(self.ranks.any(not bool(torch.isfinite(total)))):
