@@ -53,6 +53,12 @@ class RcnnNet(nn.Module):
             for stage, width in zip(config.stages, widths, strict=True)
         )
 
+    @property
+    def backbone(self) -> nn.Module:
+        """The feature extractor, whose weights may come from elsewhere."""
+        backbone: nn.Module = self.trunk.backbone
+        return backbone
+
     def features(self, images: Tensor) -> list[Tensor]:
         """Maps at the configuration's strides of `(B, 3, H, W)` RGB images in [0, 1].
 

@@ -1,7 +1,7 @@
 """Weight files of two-stage networks: safetensors that hold the configuration.
 
 The metadata also says on how many boxes and people the network was trained, from which sources, and
-under which licence it may be used.
+under which licence it may be used. Torchvision's Faster R-CNN for COCO is read from its own file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from jde_ray.models.jde.checkpoint import check_keys
+from jde_ray.models.jde.weights import PICKLES
 from jde_ray.models.rcnn.config import RcnnConfig
+from jde_ray.models.rcnn.importers import TORCHVISION, read_detector
 from jde_ray.models.rcnn.network import RcnnNet
 
 NETWORK = "rcnn"  # value of the metadata `network`, by which other readers know such a file
@@ -42,11 +44,15 @@ def save(model: RcnnNet, path: Path, notes: dict[str, str] | None = None) -> Non
 def metadata(path: Path) -> dict[str, str]:
     """Text metadata of a file: `config`, `licence`, `boxes`, `identities` and the other notes.
 
+    A file of torchvision has the configuration of its detector, and no notes.
+
     Raises:
         RcnnWeightsError: If it is missing, or not the file of such a network.
     """
     if not path.is_file():
         raise RcnnWeightsError(f"weights: {path} is missing")
+    if path.suffix in PICKLES:
+        return {"network": NETWORK, "config": TORCHVISION.to_json()}
     try:
         with safe_open(path, "pt") as file:
             facts = dict(file.metadata() or {})
@@ -75,12 +81,17 @@ def fingerprint(path: Path) -> str:
 def load(path: Path) -> RcnnNet:
     """A network ready for inference on the CPU.
 
+    Args:
+        path: File written by `save`, or the `.pth` file of torchvision's detector.
+
     Raises:
         RcnnWeightsError: If the file is missing, damaged, of another network, or holds a number
             that is not finite.
     """
     text = metadata(path).get("config", "")
     try:
+        if path.suffix in PICKLES:
+            return ready(read_detector(path)[0])
         model = empty(RcnnConfig.from_json(text))
         with safe_open(path, "pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
