@@ -74,6 +74,15 @@ def load_start(model: RcnnNet, path: Path) -> ImportReport:
     return ImportReport(len(state), left)
 
 
+def is_detector(path: Path) -> bool:
+    """Whether a file of `torch.save` holds torchvision's Faster R-CNN.
+
+    Raises:
+        CheckpointError: If it is not a dictionary of tensors and plain values.
+    """
+    return _DETECTOR_KEY in read_pickle(path)
+
+
 def read_detector(path: Path, config: RcnnConfig = TORCHVISION) -> tuple[RcnnNet, ImportReport]:
     """Torchvision's Faster R-CNN with ResNet-50, from its file for COCO.
 

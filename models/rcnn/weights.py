@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from jde_ray.models.jde.checkpoint import check_keys
-from jde_ray.models.jde.weights import PICKLES
+from jde_ray.models.jde.weights import PICKLES, network_of, resolve
 from jde_ray.models.rcnn.config import RcnnConfig
-from jde_ray.models.rcnn.importers import TORCHVISION, read_detector
+from jde_ray.models.rcnn.importers import TORCHVISION, is_detector, read_detector
 from jde_ray.models.rcnn.network import RcnnNet
 
 NETWORK = "rcnn"  # value of the metadata `network`, by which other readers know such a file
@@ -64,6 +64,16 @@ def metadata(path: Path) -> dict[str, str]:
         text = "holds no two-stage network; expected weights of `network: frcnn-...` or the like"
         raise RcnnWeightsError(f"weights: {path} {text}")
     return facts
+
+
+def is_two_stage(weights: str | Path) -> bool:
+    """Whether weights, a path or the name of a shipped model, hold a two-stage network.
+
+    Raises:
+        ValueError: If they do not exist, or are damaged.
+    """
+    path = resolve(weights)
+    return is_detector(path) if path.suffix in PICKLES else network_of(path) == NETWORK
 
 
 def fingerprint(path: Path) -> str:

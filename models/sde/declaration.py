@@ -198,6 +198,9 @@ def read_embedder(path: str | Path) -> NetworkDeclaration:
         return NetworkDeclaration(file=path)
     if path.suffix.lower() == ".onnx":
         return NetworkDeclaration(file=path, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        text = f"expected an ONNX file (.onnx), re-identification weights ({WEIGHTS}) or YAML"
+        raise DeclarationError(f"reid: got {path}, {text}")
     try:
         return _network(path, "reid", read_yaml(path), NetworkDeclaration)
     except (ValueError, TypeError) as error:

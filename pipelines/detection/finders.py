@@ -28,7 +28,7 @@ def load_finder(weights: str | Path, size: tuple[int, int] | None = None) -> Fin
     Raises:
         ValueError: If it cannot be used, or not at that size; one line.
     """
-    if joint_files.network_of(weights) != two_stage_files.NETWORK:
+    if not two_stage_files.is_two_stage(weights):
         return joint_files.load(weights, size)
     joint_files.check_multiple(size)
     return two_stage_files.load(joint_files.resolve(weights))

@@ -272,31 +272,21 @@ def is_separate(weights: str) -> bool:
     return weights.lower().endswith((".yaml", ".yml"))
 
 
-def is_two_stage(weights: str) -> bool:
-    """Whether the weights hold a two-stage network.
-
-    Raises:
-        ValueError: If they cannot be used.
-    """
-    from jde_ray.models.jde.weights import network_of
-    from jde_ray.models.rcnn.weights import NETWORK
-
-    return network_of(weights) == NETWORK
-
-
 def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     """Load the networks that the weights name; the default `ModelBuilder`.
 
     Raises:
         ValueError: If they cannot be used.
     """
+    from jde_ray.models.rcnn.weights import is_two_stage
+
     model: type[Int8Model | SeparateModel | TorchModel | TwoStageModel] = TorchModel
     if is_separate(config.weights):
         model = SeparateModel
-    elif is_two_stage(config.weights):
-        model = TwoStageModel
     elif config.precision == "int8":
         model = Int8Model
+    elif is_two_stage(config.weights):
+        model = TwoStageModel
     if not config.looks_again:
         return model(config, resources)
     import cv2

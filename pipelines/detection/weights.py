@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jde_ray.pipelines.config import Precision
-from jde_ray.pipelines.detection.networks import is_separate, is_two_stage
+from jde_ray.pipelines.detection.networks import is_separate
 
 if TYPE_CHECKING:
     from jde_ray.models.sde.network import AppearanceEmbedder
@@ -59,6 +59,7 @@ def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
             frames, digest, has_one_size=False, can_compile=False, rect=size is None
         )
     from jde_ray.models.jde.weights import sha256
+    from jde_ray.models.rcnn.weights import is_two_stage
     from jde_ray.pipelines.detection.finders import has_one_size, load_finder
 
     model = load_finder(weights, size)

@@ -97,14 +97,17 @@ class Recipe:
             self._check_validation(self.validation)
 
     def _check_kind(self) -> None:
-        """Refuse settings that networks of this kind do not have, and a size that does not fit."""
+        """Refuse settings that the network does not have, and a size that does not fit."""
         names = names_of(self.network)
         for item in fields(self):
             if item.name in names.lacks and getattr(self, item.name) != _default(item):
                 got = f"got it with {self.network}"
                 raise ValueError(f"{item.name}: {got}, expected {names.lacks[item.name]}")
         if names.from_crops:
-            _ = self.reid_config
+            config = self.reid_config
+            if self.crops.only_parts and not (config.refined and self.initial):
+                text = f"got true with {self.network}, expected a refined network and `initial`"
+                raise ValueError(f"crops only_parts: {text}")
 
     def _check_teacher(self) -> None:
         losses, teacher = self.crops.losses, self.appearance_teacher

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from jde_ray.models.jde import weights as joint_files
-from jde_ray.models.jde.importers import load_backbone
 from jde_ray.models.jde.losses.task_aligned import Labels
 from jde_ray.models.rcnn import weights
+from jde_ray.models.rcnn.importers import load_start
 from jde_ray.models.rcnn.losses import RcnnLoss
 from jde_ray.models.rcnn.network import RcnnNet
 from jde_ray.pipelines.training.kinds.kind import Classifier, NetworkKind
@@ -45,11 +45,11 @@ def _build(recipe: Recipe) -> RcnnNet:
 
 def _initialise(model: RcnnNet, path: Path) -> int:
     if path.suffix != ".safetensors":
-        return load_backbone(model.trunk, path).taken
+        return load_start(model, path).taken
     kind = joint_files.metadata(path).get("network")
     if kind == weights.NETWORK:
         return load_whole(path, model, weights.load(path).state_dict())
-    backbone = model.trunk.backbone
+    backbone = model.backbone
     whole = joint_files.load(path).backbone.state_dict()
     wanted = backbone.state_dict()
     return load_whole(path, backbone, {key: whole[key] for key in wanted if key in whole})

@@ -50,7 +50,14 @@ class CropTrainee(nn.Module):
 
 
 def _build(recipe: Recipe) -> ReidNet:
-    return ReidNet(recipe.reid_config)
+    model = ReidNet(recipe.reid_config)
+    if recipe.crops.only_parts and model.parts is not None:
+        model.requires_grad_(False)
+        model.parts.requires_grad_(True)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.momentum = 0.0  # its statistics stay
+    return model
 
 
 def _initialise(model: ReidNet, path: Path) -> int:
@@ -59,7 +66,12 @@ def _initialise(model: ReidNet, path: Path) -> int:
             return initialise_shufflenet(model.backbone, path)
         return load_backbone(model, path).taken
     if joint_files.metadata(path).get("network") == weights.NETWORK:
-        return load_whole(path, model, weights.load(path).state_dict())
+        trained = weights.load(path)
+        state = trained.state_dict()
+        if model.parts is not None and trained.config.refined != model.config.refined:
+            own = {f"parts.{key}": value for key, value in model.parts.state_dict().items()}
+            return load_whole(path, model, own | state) - len(own)
+        return load_whole(path, model, state)
     whole = joint_files.load(path).backbone.state_dict()
     wanted = model.backbone.state_dict()
     return load_whole(path, model.backbone, {key: whole[key] for key in wanted if key in whole})
