@@ -38,6 +38,7 @@ OPTIONS = {
     "--loss-weighting",
     "--max-failures",
     "--minutes",
+    "--network",
     "--no-resume",
     "--num-trainers",
     "--out",

@@ -80,7 +80,7 @@ def test_facts_of_a_file(tmp_path):
     assert detection_for(path, (64, 64)).size == (64, 64)
     with pytest.raises(ValueError, match="size: got 100x64, expected multiples of 32"):
         inspect(path, (100, 64))
-    with pytest.raises(ValueError, match="compile: got .*, which is not a joint network"):
+    with pytest.raises(ValueError, match=r"compile: got .*, which is not a joint network"):
         detection_for(path, compile=True)
     with pytest.raises(ValueError, match="holds a two-stage network, expected a joint one"):
         joint_files.load(path)
