@@ -13,7 +13,7 @@ from jde_ray.models.reid.config import CONFIGURATIONS, own_weights
 from jde_ray.models.reid.network import ReidNet
 from jde_ray.pipelines.training.data.crop_batches import build_crop_stream
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
-from jde_ray.pipelines.training.kinds.registry import initialise
+from jde_ray.pipelines.training.kinds.registry import build_network, initialise
 from jde_ray.pipelines.training.loop import fit
 from jde_ray.pipelines.training.recipe import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun
@@ -177,3 +177,26 @@ def test_crops_are_trained_without_ray_pyav_and_the_association():
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_refined_parts_start_from_stripes_and_may_learn_alone(tmp_path):
+    """The other weights stay; classifiers of identities are new in every training."""
+    torch.manual_seed(0)
+    stripes = ReidNet(CONFIGURATIONS["reid-small-pcb"])
+    weights.save(stripes, tmp_path / "pcb.safetensors")
+    settings = {
+        "network": "reid-small-pcb-refined",
+        "training": {"epochs": 1000, "batch": 4, "precision": "fp32"},
+        "sources": [{"kind": "boxes", "path": "park"}],
+    }
+    with pytest.raises(ValueError, match="crops only_parts: got true with reid-small-pcb-refined"):
+        parse_recipe({**settings, "crops": {"only_parts": True}})
+    crops = {"sightings": 2, "size": [32, 96], "only_parts": True}
+    wanted = parse_recipe({**settings, "crops": crops, "initial": "pcb.safetensors"})
+    model = build_network(wanted)
+    assert initialise(model, tmp_path / "pcb.safetensors") == len(stripes.state_dict())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    learning, stream = run(tmp_path, wanted)
+    fit(model, learning, first(stream, 1))
+    changed = {key for key, value in model.state_dict().items() if not value.equal(before[key])}
+    assert {key.split(".")[0] for key in changed if "num_batches" not in key} == {"parts"}
