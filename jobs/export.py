@@ -16,6 +16,8 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
     from jde_ray.models.jde.network import JDE
+    from jde_ray.models.rcnn.config import RcnnConfig
+    from jde_ray.models.reid.config import ReidConfig
 
 _PICTURES = 170  # that calibrate 8-bit integers
 
@@ -58,10 +60,11 @@ def export(
     r"""Write a network's weights to a file; published and Darknet files need --size.
 
     The ONNX file takes letterboxed RGB images in [0, 1] and returns all boxes and scores before
-    NMS, and one embedding map per stride; docs/export.md shows how to use it. Writing it needs two
-    more packages: pip install -e '.\[onnx]'. With --format openvino --int8 the network is quantised
-    by some frames of the calibration sources, for twice to three times the speed on a CPU; that
-    needs pip install -e '.\[int8]'.
+    NMS, and one embedding map per stride; docs/export.md shows how to use it. Two-stage and
+    re-identification networks become ONNX files only, which separate networks take. Writing one
+    needs two more packages: pip install -e '.\[onnx]'. With --format openvino --int8 the network is
+    quantised by some frames of the calibration sources, for twice to three times the speed on a
+    CPU; that needs pip install -e '.\[int8]'.
 
     Tracks, not weights, become files of other tools with jde convert.
     """
@@ -69,7 +72,7 @@ def export(
     from jde_ray.models.jde import export as onnx_file
     from jde_ray.models.jde import weights as files
 
-    if _export_reid(weights, out, kind, flags):
+    if _export_onnx_only(weights, out, kind, flags):
         return
     try:
         wanted = parse_size(flags["size"]) if "size" in flags else None
@@ -100,25 +103,26 @@ def export(
     print(f"{out}: {model.config.name}, {width}x{height}, {out.stat().st_size / 1e6:.1f} MB")
 
 
-def _export_reid(weights: str, out: Path, kind: str, flags: Given) -> bool:
-    """Write the ONNX file of a re-identification network; False if the weights hold another one.
+def _export_onnx_only(weights: str, out: Path, kind: str, flags: Given) -> bool:
+    """Write the ONNX file of a re-identification or two-stage network; False for a joint one.
 
     Raises:
         RunError: If it cannot be written.
     """
-    from jde_ray.models.jde import weights as joint_files
-    from jde_ray.models.reid import weights as files
-    from jde_ray.models.reid.export import write_onnx
+    from jde_ray.models.jde.weights import metadata, resolve
+    from jde_ray.models.rcnn.weights import is_two_stage
 
     try:
-        facts = joint_files.metadata(weights)
-        if facts.get("network") != files.NETWORK:
+        facts = metadata(weights)
+        two_stage = is_two_stage(weights)
+        if not two_stage and facts.get("network") != "reid":
             return False
         if kind != "onnx" or "size" in flags:
-            text = "got a re-identification network, expected --format onnx without --size"
+            of = "two-stage" if two_stage else "re-identification"
+            text = f"got a {of} network, expected --format onnx without --size"
             raise RunError(f"format: {text}", ExitCode.REFUSED)
-        model = files.load(joint_files.resolve(weights))
-        write_onnx(model, out, {key: text for key, text in facts.items() if key != "config"})
+        notes = {key: text for key, text in facts.items() if key != "config"}
+        config = _write_onnx(resolve(weights), out, notes, two_stage=two_stage)
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     except ImportError as error:
@@ -126,9 +130,28 @@ def _export_reid(weights: str, out: Path, kind: str, flags: Given) -> bool:
         raise RunError(f"format: {text}", ExitCode.REFUSED) from error
     except OSError as error:
         raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
-    width, height = model.config.size
-    print(f"{out}: {model.config.name}, {width}x{height}, {out.stat().st_size / 1e6:.1f} MB")
+    width, height = config.size
+    print(f"{out}: {config.name}, {width}x{height}, {out.stat().st_size / 1e6:.1f} MB")
     return True
+
+
+def _write_onnx(
+    path: Path, out: Path, notes: dict[str, str], *, two_stage: bool
+) -> RcnnConfig | ReidConfig:
+    with working(f"writing {out}"):
+        if two_stage:
+            from jde_ray.models.rcnn import export as two_stage_export
+            from jde_ray.models.rcnn.weights import load as load_two_stage
+
+            detector = load_two_stage(path)
+            two_stage_export.write_onnx(detector, out, notes)
+            return detector.config
+        from jde_ray.models.reid import export as reid_export
+        from jde_ray.models.reid.weights import load
+
+        embedder = load(path)
+        reid_export.write_onnx(embedder, out, notes)
+        return embedder.config
 
 
 def _check(out: Path, kind: str, *, half: bool, int8: bool, calibration: list[str] | None) -> None:

@@ -52,6 +52,12 @@ DryRun = Annotated[
 
 # Flags that replace a value of the configuration; that value is their default.
 CHANGES = {
+    "network": Flag(
+        config=Recipe,
+        field="network",
+        text="network to train; overrides the file, whose `kinds` may have settings for its kind",
+        default="",
+    ),
     "minutes": Flag(
         config=TrainingConfig, field="minutes", text="budget in minutes; overrides the file"
     ),
@@ -128,7 +134,6 @@ def train(
     """Train a network; the result is OUT/weights.safetensors."""
     from jde_ray.pipelines.cluster import Interrupted, interruptible
     from jde_ray.pipelines.training.data.batches import share_of_batch
-    from jde_ray.pipelines.training.data.crop_batches import CropStream
     from jde_ray.pipelines.training.data.image_set import read_images
     from jde_ray.pipelines.training.run import TrainingRun
 
@@ -136,10 +141,12 @@ def train(
     num_trainers = processes.num_trainers
     try:
         with interruptible():
-            recipe = change(read_recipe(config), changes).without(leave_out or ())
+            recipe = change(read_recipe(config, changes.get("network")), changes).without(
+                leave_out or ()
+            )
             if out is None and not dry_run:
                 raise ValueError("out: expected --out with a folder or s3:// prefix, or --dry-run")
-            if recipe.reid is None:
+            if not recipe.names.from_crops:
                 share_of_batch(recipe.training.batch, num_trainers, recipe.sampling)
             elif processes.on_ray:
                 text = f"got {num_trainers}, but {recipe.network} trains in this process"
@@ -153,9 +160,7 @@ def train(
                 recipe=recipe,
                 root=data,
                 out=out or "",
-                num_identities=(
-                    stream if isinstance(stream, CropStream) else images
-                ).num_identities,
+                **_counts(images, stream),
                 steps_per_epoch=stream.steps_per_epoch,
                 trainers=processes,
             )
@@ -164,7 +169,7 @@ def train(
                 for line in _plan(run, images, stream):
                     _show(line)
                 return
-            _show(_amount(images, run.num_identities))
+            _show(_amount(run, images))
             _start(run, stream)
     except Interrupted as signal:
         again = "the same command" + ("" if processes.resume else " without --no-resume")
@@ -201,10 +206,11 @@ def change(recipe: Recipe, given: Given) -> Recipe:
     return replace(recipe, training=replace(recipe.training, **training), **values)
 
 
-def _amount(images: TrainingImages, num_identities: int) -> str:
-    people = sum(int((~image.ignore).sum()) for image in images.images)
-    known = f"{num_identities} identities (people that the embedding tells apart)"
-    return f"{len(images.images)} images, {people} people, {known}"
+def _amount(run: TrainingRun, images: TrainingImages) -> str:
+    amount = f"{len(images.images)} images, {images.num_people} people"
+    if not run.recipe.names.learns_identities:
+        return amount
+    return f"{amount}, {run.num_identities} identities (people that the embedding tells apart)"
 
 
 def _build_stream(
@@ -212,9 +218,18 @@ def _build_stream(
 ) -> TrainingSet | CropStream:
     from jde_ray.pipelines.training.data.crop_batches import build_crop_stream
 
-    if recipe.reid is None:
+    if not recipe.names.from_crops:
         return images.build_set(recipe, skip_bad=skip_bad)
     return build_crop_stream(images.images, recipe)
+
+
+def _counts(images: TrainingImages, stream: TrainingSet | CropStream) -> dict[str, int]:
+    """Identities and boxes that are learned from."""
+    from jde_ray.pipelines.training.data.crop_batches import CropStream
+
+    if isinstance(stream, CropStream):
+        return {"num_identities": stream.num_identities, "num_boxes": len(stream.table)}
+    return {"num_identities": images.num_identities, "num_boxes": images.num_people}
 
 
 def _plan(run: TrainingRun, images: TrainingImages, stream: TrainingSet | CropStream) -> list[str]:

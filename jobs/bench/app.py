@@ -96,11 +96,12 @@ def network(
     """Network speed from bytes to detections, as a share of the machine's limit, and memory."""
     import torch
 
+    from jde_ray.jobs.bench.configurations import JOINT, NAMES
     from jde_ray.jobs.bench.network import PRECISIONS, NetworkBench, build_table
-    from jde_ray.models.jde.config import CONFIGURATIONS
     from jde_ray.pipelines.detection.networks import is_emulated, warn_of_emulation
 
-    _check_known("config", name, CONFIGURATIONS)
+    accepted = JOINT if compiled or graphs else NAMES
+    _check_known("config", name, accepted)
     _check_known("precision", precision, PRECISIONS)
     has_gpu = torch.cuda.is_available()
     where: Literal["cpu", "cuda"] = "cpu" if device == "cpu" or not has_gpu else "cuda"
@@ -110,7 +111,7 @@ def network(
     batches = (1,) if quick else (1, 16) if where == "cuda" else (1, 4)
     measured = tuple(precision or (p for p in PRECISIONS if not is_emulated(p, where)))
     bench = NetworkBench(
-        names=tuple(name or (QUICK if quick else CONFIGURATIONS)),
+        names=tuple(name or (QUICK if quick else accepted)),
         batches=tuple(batch or batches),
         precisions=measured,
         device=where,

@@ -8,17 +8,17 @@ from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
+
+from jde_ray.jobs.bench.configurations import REID, build, giga_operations
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from jde_ray.models.jde.int8 import Int8JDE
-    from jde_ray.models.jde.network import JDE
 
 LIMIT_SECONDS = 1.5  # a shorter probe is often too low on a busy machine
 CANDIDATES = 50  # boxes per frame that reach NMS and the embedding gather
@@ -73,21 +73,12 @@ def _is_quantised(name: str, device: str) -> bool:
         return False
 
 
-def _build(name: str, precision: str, bench: NetworkBench) -> JDE | Int8JDE:
-    import torch
-
+def _build(name: str, precision: str, bench: NetworkBench) -> Any:
     if precision == "int8":
         from jde_ray.models.jde import int8
 
         return int8.Int8JDE(int8.find(name), bench.threads)
-
-    from jde_ray.models.jde.config import CONFIGURATIONS
-    from jde_ray.models.jde.fusion import optimise
-    from jde_ray.models.jde.network import JDE
-
-    torch.manual_seed(0)
-    model = JDE(CONFIGURATIONS[name]).eval().to(bench.device)
-    return optimise(model, cast("Any", precision), compiled=bench.compiled)
+    return build(name, precision, bench.device, compiled=bench.compiled)
 
 
 @dataclass(frozen=True)
@@ -97,9 +88,9 @@ class _Runs:
 
 
 def _measure(
-    bench: NetworkBench, model: JDE | Int8JDE, batch: int, precision: str, limit: float
+    bench: NetworkBench, model: Any, batch: int, precision: str, limit: float
 ) -> dict[str, Any]:
-    """Best time of one batch from uint8 frames on the host to detections on the host."""
+    """Best time of one batch from uint8 frames on the host to detections, or vectors, there."""
     import torch
 
     width, height = model.config.size
@@ -123,14 +114,14 @@ def _measure(
     }
 
 
-def _threshold(model: JDE | Int8JDE, frames: torch.Tensor) -> float:
+def _threshold(model: Any, frames: torch.Tensor) -> float:
     """A score that about `CANDIDATES` boxes per frame exceed; random weights find no people."""
     import torch
 
-    from jde_ray.models.jde.network import JDE
-
+    if model.config.name in REID:
+        return 0.0
     with torch.inference_mode():
-        if isinstance(model, JDE):
+        if isinstance(model, torch.nn.Module):
             scores = model(model.normalise(frames)).scores.flatten()
         else:
             scores = torch.cat([model.candidates(frame.numpy()).scores[0] for frame in frames])
@@ -138,12 +129,14 @@ def _threshold(model: JDE | Int8JDE, frames: torch.Tensor) -> float:
 
 
 def _call(
-    bench: NetworkBench, model: JDE | Int8JDE, frames: torch.Tensor, threshold: float
+    bench: NetworkBench, model: Any, frames: torch.Tensor, threshold: float
 ) -> Callable[[int], None]:
     """A function that runs detection on the same batch the given number of times."""
-    from jde_ray.models.jde.network import JDE
+    import torch
 
-    if not isinstance(model, JDE):
+    if model.config.name in REID:
+        return _call_reid(model, frames)
+    if not isinstance(model, torch.nn.Module):
         pixels = frames.numpy()
 
         def repeat_int8(times: int) -> None:
@@ -162,7 +155,7 @@ def _call(
     return repeat
 
 
-def _stream(model: JDE, frames: NDArray[np.uint8], threshold: float) -> Callable[[int], None]:
+def _stream(model: Any, frames: NDArray[np.uint8], threshold: float) -> Callable[[int], None]:
     """The same through the GPU's runner, with two batches in flight."""
     from jde_ray.models.jde.gpu.building import open_runner
     from jde_ray.models.jde.gpu.selection import Limits
@@ -182,6 +175,20 @@ def _stream(model: JDE, frames: NDArray[np.uint8], threshold: float) -> Callable
     return repeat
 
 
+def _call_reid(model: Any, crops: torch.Tensor) -> Callable[[int], None]:
+    import torch
+
+    weight = next(model.parameters())
+
+    @torch.inference_mode()
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            pixels = crops.to(weight.device).permute(0, 3, 1, 2).float() / 255
+            model(pixels.to(weight.dtype)).cpu()
+
+    return repeat
+
+
 def _time(bench: NetworkBench, call: Callable[[int], None]) -> _Runs:
     """Seconds per batch in the best run, and peak memory.
 
@@ -196,22 +203,6 @@ def _time(bench: NetworkBench, call: Callable[[int], None]) -> _Runs:
         call(times)  # ends with a copy to the host, which waits for the device
         best = min(best, (perf_counter() - started) / times)
     return _Runs(best, peak_bytes(bench.device))
-
-
-def giga_operations(name: str) -> float:
-    """GFLOP per frame, counted on the layers; a multiply-add is two operations."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from jde_ray.models.jde.config import CONFIGURATIONS
-    from jde_ray.models.jde.network import JDE
-
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model = JDE(CONFIGURATIONS[name]).eval()
-        model.backbone.to("meta")  # including layers that are otherwise never created there
-        width, height = model.config.size
-        model.maps(torch.zeros(1, 3, height, width))
-    return float(counter.get_total_flops()) / 1e9
 
 
 def matrix_product_limit(device: str, precision: str) -> float:
@@ -261,8 +252,9 @@ def build_table(report: dict[str, Any]) -> Table:
     """Format the measured rows as a table."""
     table = Table(
         title=f"Network, {report['device']}, {report['threads']} CPU threads",
-        caption="Best run, uint8 frames to detections, about 50 candidates per frame. limit: a "
-        "large matrix product in the same precision (int8: fp32) and run. memory: process, or GPU.",
+        caption="Best run, uint8 frames to detections, about 50 candidates per frame; of reid-..., "
+        "crops to vectors. limit: a large matrix product in the same precision (int8: fp32) and "
+        "run. memory: process, or GPU.",
     )
     for precision in report.get("left_out", ()):
         table.caption = f"{table.caption}\n{precision}: left out, this machine would emulate it."

@@ -32,6 +32,7 @@ from jde_ray.models.jde.refusals import one_line
 
 logger = logging.getLogger(__name__)
 
+JOINT = "joint"  # kind of the networks of this package, whose files do not name it
 PICKLES = (PYTORCH, ".pth")  # suffixes of what torch.save wrote
 
 
@@ -89,6 +90,16 @@ def metadata(weights: str | Path) -> dict[str, str]:
         raise CheckpointError(f"weights: {path} {why}") from None
 
 
+def network_of(weights: str | Path) -> str:
+    """The kind of network that a weight file holds: `joint`, or what its metadata says.
+
+    Raises:
+        CheckpointError: If it is missing, or not what its suffix says.
+    """
+    is_own = resolve(weights).suffix not in (DARKNET, *PICKLES)
+    return metadata(weights).get("network", JOINT) if is_own else JOINT
+
+
 def save(
     model: JDE, path: Path, notes: dict[str, str] | None = None, *, half: bool = False
 ) -> None:
@@ -137,11 +148,7 @@ def load_reported(
             does not fit.
     """
     path = resolve(weights)
-    if size is not None and any(side < 32 or side % 32 for side in size):
-        nearest = _text(tuple(max(32, round(side / 32) * 32) for side in size))
-        raise CheckpointError(
-            f"size: got {_text(size)}, expected multiples of 32, nearest is {nearest}"
-        )
+    check_multiple(size)
     try:
         if path.suffix in PICKLES:
             return _load_pickle(path, size)
@@ -155,12 +162,27 @@ def load_reported(
         raise CheckpointError(f"weights: {path}: {one_line(error)}") from None
 
 
+def check_multiple(size: tuple[int, int] | None) -> None:
+    """Refuse an input size whose sides are no multiples of 32.
+
+    Raises:
+        CheckpointError: Naming the nearest size.
+    """
+    if size is not None and any(side < 32 or side % 32 for side in size):
+        nearest = _text(tuple(max(32, round(side / 32) * 32) for side in size))
+        raise CheckpointError(
+            f"size: got {_text(size)}, expected multiples of 32, nearest is {nearest}"
+        )
+
+
 def _load_safetensors(path: Path, size: tuple[int, int] | None) -> tuple[JDE, ImportReport]:
     facts = metadata(path)
     text = facts.get("config")
     if facts.get("network") == "reid":
         use = "name it with --reid, or as the embedder of separate networks"
         raise CheckpointError(f"weights: {path} holds a re-identification network; {use}")
+    if facts.get("network") == "rcnn":
+        raise CheckpointError(f"weights: {path} holds a two-stage network, expected a joint one")
     if text is None:
         raise CheckpointError(f"weights: {path} has no network configuration in its metadata")
     config = JDEConfig.from_json(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-EMBEDDING_LOSSES = ("cross_entropy", "triplet", "upper_bound")
+EMBEDDING_LOSSES = ("cross_entropy", "triplet", "upper_bound", "oim")
 WEIGHTINGS = ("uncertainty", "uniform", "fixed", "loss_norm", "mgda")
 
 

@@ -1,8 +1,9 @@
-"""The paper's three losses of the appearance embedding (equations 1 to 4).
+"""The paper's three losses of the appearance embedding (equations 1 to 4), and a fourth.
 
 Embeddings are normalised first. The paper's formulas use plain products `f . g`, whose softmax over
 unit vectors is too flat to learn from. The published code multiplies the products of equation 4 by
-an embedding scale; here all three losses do.
+an embedding scale; here all three losses do. The fourth is that of Xiao et al., "Joint Detection
+and Identification Feature Learning for Person Search" (2017), for two-stage networks.
 """
 
 from __future__ import annotations
@@ -71,8 +72,46 @@ def upper_bound(embedding: Tensor, identity: Tensor, scale: float) -> Tensor:
     return (per_anchor * valid).sum() / valid.sum().clamp(min=1)
 
 
+class OnlineInstanceMatching(nn.Module):
+    """A softmax over the mean looks of all people, which follow the embeddings without a gradient.
+
+    Each person has a unit vector V, at first 0. The logits are `V . f / 0.1`; after each step V
+    moves half the way to the mean of its person's embeddings in the batch, and is normalised. The
+    queue of unknown people of the paper is left out.
+
+    Args:
+        width: D, length of an embedding.
+        num_identities: Number of people.
+    """
+
+    looks: Tensor
+    temperature = 0.1
+    momentum = 0.5
+
+    def __init__(self, width: int, num_identities: int) -> None:
+        super().__init__()
+        self.register_buffer("looks", torch.zeros(max(1, num_identities), width))
+
+    def forward(self, embedding: Tensor, identity: Tensor) -> Tensor:
+        """Loss of `(N, D)` normalised embeddings with `(N,)` known identities; 0 without any."""
+        looks = self.looks.clone() if self.training else self.looks  # the graph keeps these
+        logits = embedding @ looks.T / self.temperature
+        if self.training:
+            self._follow(embedding.detach(), identity)
+        return F.cross_entropy(logits, identity, reduction="sum") / max(1, len(identity))
+
+    @torch.no_grad()
+    def _follow(self, embedding: Tensor, identity: Tensor) -> None:
+        sums = torch.zeros_like(self.looks).index_add_(0, identity, embedding.to(self.looks))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)  # as if one process had the whole batch
+        seen = sums.abs().sum(1, keepdim=True) > 0
+        moved = self.looks.lerp(F.normalize(sums, dim=1), self.momentum)
+        self.looks.copy_(torch.where(seen, F.normalize(moved, dim=1), self.looks))
+
+
 class EmbeddingLoss(nn.Module):
-    """One of the three losses; `cross_entropy` owns the classifier that all scales share.
+    """One of the losses; `cross_entropy` owns the classifier that all scales share.
 
     Args:
         kind: One of `EMBEDDING_LOSSES`.
@@ -94,6 +133,8 @@ class EmbeddingLoss(nn.Module):
         self.scale = embedding_scale(num_identities)
         if kind == "cross_entropy":
             self.classifier = nn.Linear(width, max(1, num_identities))
+        if kind == "oim":
+            self.matching = OnlineInstanceMatching(width, num_identities)
 
     def forward(self, embedding: Tensor, identity: Tensor) -> Tensor:
         """Loss of `(N, D)` normalised embeddings with `(N,)` identities, -1 for unknown.
@@ -107,6 +148,9 @@ class EmbeddingLoss(nn.Module):
             return triplet(embedding, identity, self.scale, self.margin)
         if self.kind == "upper_bound":
             return upper_bound(embedding, identity, self.scale)
+        if self.kind == "oim":
+            loss: Tensor = self.matching(embedding, identity)
+            return loss
         if not len(identity):
             return embedding.sum() * 0 + sum(p.sum() * 0 for p in self.classifier.parameters())
         return F.cross_entropy(self.classifier(self.scale * embedding), identity)

@@ -29,6 +29,8 @@ class ReidConfig:
         scale_units: Units that look at several scales (`ScaleUnit`) behind the backbone.
         rich_pooling: Pool mean and maximum of the last map and the mean of the map of stride 8,
             instead of the mean of the last map.
+        refined: Whether a linear layer says of every cell which part it belongs to, instead of the
+            stripe that it lies in (refined part pooling, for the head `pcb`).
         last_stride: Stride of the last stage of `resnet50`; 1 doubles the last map, as in PCB.
 
     Raises:
@@ -46,6 +48,7 @@ class ReidConfig:
     dropout: float = 0.0
     scale_units: int = 0
     rich_pooling: bool = False
+    refined: bool = False
     last_stride: Literal[1, 2] = 2
 
     def __post_init__(self) -> None:
@@ -56,6 +59,9 @@ class ReidConfig:
             raise ValueError(f"head: got {self.head!r}, expected {' | '.join(HEADS)}")
         if self.last_stride == 1 and self.backbone != "resnet50":
             raise ValueError(f"last_stride: got 1 with {self.backbone}, expected resnet50")
+        if self.refined and (self.head != "pcb" or self.rich_pooling):
+            text = f"got true with head {self.head}, rich_pooling {self.rich_pooling}"
+            raise ValueError(f"refined: {text}, expected head pcb without it")
         stride = STRIDES[self.backbone]
         least = (stride, self.stripes * self.stride)
         if any(side < 1 or side % unit for side, unit in zip(self.size, least, strict=True)):
@@ -160,6 +166,7 @@ PCB = ReidConfig(
     dropout=0.5,
     last_stride=1,
 )
+REFINED_PCB = replace(PCB, name="reid-pcb-refined", refined=True)
 
 # Small ones for CPUs, on the backbone that `small` starts from, ours in all that follows it.
 SMALL_IDE = ReidConfig(
@@ -175,6 +182,7 @@ SMALL_TRIPLET = replace(SMALL_IDE, name="reid-small-triplet", head="triplet", hi
 SMALL_PCB = replace(
     SMALL_IDE, name="reid-small-pcb", head="pcb", width=64, stripes=6, rich_pooling=False
 )
+SMALL_REFINED_PCB = replace(SMALL_PCB, name="reid-small-pcb-refined", refined=True)
 # Five times as fast as these
 TINY_IDE = replace(
     SMALL_IDE, name="reid-tiny-ide", backbone="shufflenet", size=(128, 256), scale_units=0
@@ -182,5 +190,8 @@ TINY_IDE = replace(
 
 CONFIGURATIONS = {
     config.name: config
-    for config in (IDE, TRIPLET, PCB, SMALL_IDE, SMALL_TRIPLET, SMALL_PCB, TINY_IDE)
+    for config in (
+        *(IDE, TRIPLET, PCB, REFINED_PCB),
+        *(SMALL_IDE, SMALL_TRIPLET, SMALL_PCB, SMALL_REFINED_PCB, TINY_IDE),
+    )
 }

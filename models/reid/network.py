@@ -2,7 +2,8 @@
 
 * `ide`: one linear layer with batch norm, whose output a classifier of identities learns from.
 * `triplet`: a hidden layer and a linear one, whose outputs are compared by Euclidean distance.
-* `pcb`: as `ide` in each horizontal stripe of the last map, with one layer for all stripes.
+* `pcb`: as `ide` in each horizontal stripe of the last map, with one layer for all stripes; or, if
+  `refined`, in parts to which a linear layer assigns the cells.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ class ReidNet(nn.Module):
         channels = cast("tuple[int, ...]", self.backbone.channels)
         last = channels[-1]
         self.units = nn.Sequential(*(ScaleUnit(last) for _ in range(config.scale_units)))
+        self.parts = nn.Conv2d(last, config.stripes, 1) if config.refined else None
         pooled = 2 * last + channels[0] if config.rich_pooling else last
         layers: list[nn.Module] = []
         if config.hidden:
@@ -126,7 +128,10 @@ class ReidNet(nn.Module):
     def head(self, fine: Tensor, last: Tensor) -> PartVectors:
         """Vectors of each part from the maps of stride 8 and of the last stage."""
         config = self.config
-        parts = stripes(last, config.stripes)
+        if self.parts is None:
+            parts = stripes(last, config.stripes)
+        else:
+            parts = weighted(last, self.parts(last).softmax(1))
         if config.rich_pooling:
             parts = torch.cat((parts, last.amax((2, 3))[:, None], fine.mean((2, 3))[:, None]), 2)
         if config.head == "pcb":
@@ -155,6 +160,18 @@ def stripes(features: Tensor, number: int) -> Tensor:
     batch, channels, height, width = features.shape
     parts = features.reshape(batch, channels, number, height // number, width)
     return parts.mean((3, 4)).transpose(1, 2)
+
+
+def weighted(features: Tensor, shares: Tensor) -> Tensor:
+    """`(B, P, C)` means of `(B, C, H, W)`, weighted by the `(B, P, H, W)` shares of P parts.
+
+    Refined part pooling of Sun et al. (2018): cells that look alike make a part, wherever they lie.
+    With shares of 1 in a stripe and 0 elsewhere it equals `stripes`.
+    """
+    weights = shares.flatten(2)
+    means = weights @ features.flatten(2).transpose(1, 2)
+    total: Tensor = means / weights.sum(2, keepdim=True).clamp(min=1e-6)
+    return total
 
 
 def _build_backbone(config: ReidConfig) -> nn.Module:

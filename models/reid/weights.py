@@ -52,7 +52,9 @@ def metadata(path: Path) -> dict[str, str]:
         text = f"is not a complete safetensors file ({reason})"
         raise ReidWeightsError(f"weights: {path} {text}") from None
     if facts.get("network") != NETWORK:
-        text = "holds no re-identification network; expected weights of `network: reid-...`"
+        own = facts.get("network", "joint")
+        text = f"holds no re-identification network but one of kind {own}; expected .safetensors"
+        text += " of `network: reid-...`, an .onnx file, or YAML that declares one"
         raise ReidWeightsError(f"weights: {path} {text}")
     return facts
 

@@ -1,4 +1,4 @@
-"""The YAML declaration of two ONNX files: their paths, their inputs and their outputs.
+"""The YAML declaration of two networks: their files, their inputs and their outputs.
 
 ```yaml
 frames: 960x544             # frames are resized to this; crops are cut from them
@@ -20,9 +20,11 @@ embedder:                   # left out: boxes are associated by motion and overl
   std: [0.229, 0.224, 0.225]
 ```
 
-An embedder trained by `jde train` is named alone, since its file states its input:
+Networks trained by `jde train` are named alone, since their files state their inputs. A detector
+is a two-stage network, or a joint one, of which only the boxes are used:
 
 ```yaml
+detector: {weights: frcnn-small.safetensors}
 embedder: {weights: reid.safetensors}
 ```
 """
@@ -40,6 +42,8 @@ from jde_ray.models.sde.layouts import LAYOUTS
 from jde_ray.models.settings_file import read_yaml
 
 Size = tuple[int, int]
+WEIGHTS = ".safetensors"  # suffix of networks of ours
+OWN = "own"  # layout of their outputs
 
 
 class DeclarationError(ValueError):
@@ -51,7 +55,7 @@ class NetworkDeclaration:
     """One ONNX file and the form of its input.
 
     Attributes:
-        file: Path of the ONNX file, or of the weights of an embedder of `models.reid`.
+        file: Path of the ONNX file, or of the weights of a network of ours.
         size: Width and height of its input in pixels; None if the file fixes them.
         colour: Order of its input's channels.
         divide_by: Divisor of pixel values from 0 to 255, applied before mean and std.
@@ -69,6 +73,11 @@ class NetworkDeclaration:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the file holds weights of a network of ours, and not an ONNX graph."""
+        return self.file.suffix.lower() == WEIGHTS
+
     def __post_init__(self) -> None:
         _check_choice("colour", self.colour, ("rgb", "bgr"))
         if not self.divide_by > 0:
@@ -84,7 +93,7 @@ class DetectorDeclaration(NetworkDeclaration):
     """A detector's ONNX file, its input and the meaning of its output.
 
     Attributes:
-        layout: Layout of its output, a key of `LAYOUTS`.
+        layout: Layout of its output, a key of `LAYOUTS`; `OWN` for weights of ours.
         fit: Whether a picture is stretched to the input or letterboxed into it.
         views: `halves` also searches the left and the right 55 % of a wide picture, which finds
             smaller people at three times the cost.
@@ -98,7 +107,8 @@ class DetectorDeclaration(NetworkDeclaration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice("layout", self.layout, tuple(LAYOUTS))
+        if not (self.is_own and self.layout == OWN):
+            _check_choice("layout", self.layout, tuple(LAYOUTS))
         _check_choice("fit", self.fit, ("stretch", "letterbox"))
         _check_choice("views", self.views, ("whole", "halves"))
         if self.person < 0:
@@ -171,7 +181,6 @@ def read_declaration(path: str | Path) -> Declaration:
         raise DeclarationError(f"weights: {path}: {error}") from None
 
 
-WEIGHTS = ".safetensors"  # suffix of networks of ours
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -189,6 +198,9 @@ def read_embedder(path: str | Path) -> NetworkDeclaration:
         return NetworkDeclaration(file=path)
     if path.suffix.lower() == ".onnx":
         return NetworkDeclaration(file=path, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        text = f"expected an ONNX file (.onnx), re-identification weights ({WEIGHTS}) or YAML"
+        raise DeclarationError(f"reid: got {path}, {text}")
     try:
         return _network(path, "reid", read_yaml(path), NetworkDeclaration)
     except (ValueError, TypeError) as error:
@@ -199,8 +211,8 @@ AnyNetwork = TypeVar("AnyNetwork", bound=NetworkDeclaration)
 
 
 def _network(path: Path, name: str, content: Any, kind: type[AnyNetwork]) -> AnyNetwork:
-    if kind is NetworkDeclaration and isinstance(content, dict) and "weights" in content:
-        content = _own(name, content)
+    if isinstance(content, dict) and "weights" in content:
+        content = _own(name, content, kind)
     values = _mapping(f"{name}.", content, kind)
     try:
         values["file"] = path.parent / str(values["file"])
@@ -216,15 +228,16 @@ def _network(path: Path, name: str, content: Any, kind: type[AnyNetwork]) -> Any
         raise ValueError(f"{name}.{error}") from None
 
 
-def _own(name: str, content: dict[str, Any]) -> dict[str, Any]:
-    """The declaration of an embedder's weight file, which states its own input."""
+def _own(name: str, content: dict[str, Any], kind: type[NetworkDeclaration]) -> dict[str, Any]:
+    """The declaration of a weight file of ours, which states its own input."""
     others = [key for key in content if key != "weights"]
     if others:
         raise ValueError(f"{name}.{others[0]}: got it beside weights, which state their own input")
     if not str(content["weights"]).lower().endswith(WEIGHTS):
         got = f"got {content['weights']}"
         raise ValueError(f"{name}.weights: {got}, expected a {WEIGHTS} file (file: x.onnx)")
-    return {"file": content["weights"]}
+    own = {"file": content["weights"]}
+    return own | {"layout": OWN} if kind is DetectorDeclaration else own
 
 
 def _mapping(prefix: str, content: Any, kind: type[Any]) -> dict[str, Any]:

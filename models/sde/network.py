@@ -44,8 +44,18 @@ def views_of(width: int, height: int) -> list[tuple[int, int]]:
     return views
 
 
+class PictureDetector(Protocol):
+    """Finds the people in a picture, as `PersonDetector` does."""
+
+    def detect(
+        self, picture: NDArray[np.uint8], score_threshold: float, nms_threshold: float = 0.45
+    ) -> Found:
+        """People of an `(H, W, 3)` uint8 RGB picture."""
+        ...
+
+
 class PersonDetector:
-    """Finds the people in a picture, by a detector of a declared layout.
+    """Finds the people in a picture, by an ONNX detector of a declared layout.
 
     Args:
         declaration: File, input and layout of the detector.
@@ -218,6 +228,7 @@ class SeparateNetworks:
         declaration: Files and inputs of both networks.
         threads: Number of CPU threads.
         device: Device that they run on.
+        open_detector: Opens the detector.
         open_embedder: Opens the embedder.
 
     Raises:
@@ -230,11 +241,14 @@ class SeparateNetworks:
         threads: int = 1,
         device: Device = "cpu",
         *,
+        open_detector: Callable[
+            [DetectorDeclaration, int, Device], PictureDetector
+        ] = PersonDetector,
         open_embedder: Callable[
             [NetworkDeclaration, int, Device], AppearanceEmbedder
         ] = AppearanceEmbedder,
     ) -> None:
-        self.detector = PersonDetector(declaration.detector, threads, device)
+        self.detector = open_detector(declaration.detector, threads, device)
         self.embedder: AppearanceEmbedder | None = None
         if declaration.embedder is not None:
             self.embedder = open_embedder(declaration.embedder, threads, device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from jde_ray.models.sde.declaration import WEIGHTS, NetworkDeclaration
+from jde_ray.models.sde.declaration import NetworkDeclaration
 from jde_ray.models.sde.network import AppearanceEmbedder
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def open_embedder(
     Raises:
         DeclarationError: If the file cannot be used as declared.
     """
-    if not is_own(declaration):
+    if not declaration.is_own:
         return AppearanceEmbedder(declaration, threads, device)
     from jde_ray.models.reid.crop_network import ReidCropNetwork
 
@@ -34,13 +34,8 @@ def open_embedder_for(
     Raises:
         DeclarationError: If the file cannot be used as declared.
     """
-    device = torch_device(resources) if is_own(declaration) else onnx_device(resources)
+    device = torch_device(resources) if declaration.is_own else onnx_device(resources)
     return open_embedder(declaration, resources.torch_threads, device)
-
-
-def is_own(declaration: NetworkDeclaration) -> bool:
-    """Whether the file holds weights of `models.reid`, and not an ONNX graph."""
-    return declaration.file.suffix.lower() == WEIGHTS
 
 
 def onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:

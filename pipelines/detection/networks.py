@@ -1,4 +1,4 @@
-"""The networks that find people: the joint one, or two separate ones from ONNX files.
+"""The networks that find people: joint ones, two-stage ones, or two separate ones.
 
 The weights decide: a YAML file declares separate networks (`models.sde.declaration`).
 """
@@ -164,6 +164,60 @@ class Int8Model:
         return vectors
 
 
+class TwoStageModel:
+    """A two-stage network on its device, with its thresholds; embeddings of width 0 if it has none.
+
+    On a CPU it runs on one frame at a time: its second stage is most of its work, and does not
+    become faster by more boxes. A frame's numbers then do not depend on its neighbours.
+
+    Args:
+        config: Weights, thresholds and precision.
+        resources: Device and threads.
+    """
+
+    def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
+        import torch
+
+        from jde_ray.models.jde.weights import resolve
+        from jde_ray.models.rcnn.weights import load
+        from jde_ray.pipelines.detection.embedders import torch_device
+
+        torch.set_num_threads(resources.torch_threads)
+        device = torch_device(resources)
+        precision = config.precision
+        if precision == "auto":
+            precision = quick_precision(resources.device)
+        self._config = config
+        self._upload = Upload(torch.device(device), pinned=device == "cuda")
+        self._at_once = 0 if device == "cuda" else 1
+        model = load(resolve(config.weights)).to(device).requires_grad_(False)
+        self._model = model.to(torch.bfloat16) if precision == "bf16" else model
+
+    def detect(
+        self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
+    ) -> Sequence[FoundInFrame]:
+        """Run the network, on a GPU on all frames of a chunk at once, padding included."""
+        config = self._config
+        limits = (config.threshold, config.nms_threshold, config.max_detections)
+        number = len(frames) if not self._at_once else len(letterboxes)
+        found: list[FoundInFrame] = []
+        for first in range(0, number, self._at_once or number):
+            part = frames[first : first + (self._at_once or number)]
+            found += self._model.detect(self._upload(part), *limits)
+        return in_source_pixels(found, letterboxes)
+
+    def embed(self, frame: NDArray[np.uint8], letterbox: Letterbox, tlbr: FloatArray) -> FloatArray:
+        """Embeddings at given boxes, from a pass of the second stage over them."""
+        import torch
+
+        if not self._model.config.embedding_dim:
+            text = f"{self._config.weights} is a detector without embeddings"
+            raise ValueError(f"weights: {text}, expected a joint network")
+        boxes = torch.as_tensor(letterbox.to_network(tlbr), dtype=torch.float32)
+        (vectors,) = self._model.embed(self._upload(frame[None]), [boxes])
+        return np.asarray(vectors.float().cpu().numpy(), np.float32)
+
+
 class SeparateModel:
     """A detector and an embedder from files (`models.sde`), run per frame in float32.
 
@@ -177,14 +231,15 @@ class SeparateModel:
 
         from jde_ray.models.sde.declaration import read_declaration
         from jde_ray.models.sde.network import SeparateNetworks
-        from jde_ray.pipelines.detection.embedders import onnx_device, open_embedder_for
+        from jde_ray.pipelines.detection.detectors import open_detector_for
+        from jde_ray.pipelines.detection.embedders import open_embedder_for
 
         cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops
         self._config = config
         self._networks = SeparateNetworks(
             read_declaration(config.weights),
             resources.torch_threads,
-            onnx_device(resources),
+            open_detector=lambda declared, *_: open_detector_for(declared, resources),
             open_embedder=lambda declared, *_: open_embedder_for(declared, resources),
         )
 
@@ -242,10 +297,14 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
 
 
 def _load(config: DetectionConfig, resources: ResourceConfig) -> Model:
+    from jde_ray.models.rcnn.weights import is_two_stage
+
     if is_separate(config.weights):
         return SeparateModel(config, resources)
     if config.precision == "int8":
         return Int8Model(config, resources)
+    if is_two_stage(config.weights):
+        return TwoStageModel(config, resources)
     model = TorchModel(config, resources)
     runner = model.open_runner(resources.chunk_frames) if resources.graphs else None
     return model if runner is None else QueuedModel(runner, model)

@@ -55,7 +55,7 @@ def detection_for(
     facts = inspect(weights, size)
     if compile and not facts.can_compile:
         raise ValueError(
-            f"compile: got {weights}, which names ONNX files; expected weights of one network"
+            f"compile: got {weights}, which is not a joint network of one stage; expected one"
         )
     if rect and facts.has_one_size:
         raise ValueError(

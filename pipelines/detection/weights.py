@@ -20,7 +20,8 @@ class NetworkFacts:
 
     Attributes:
         size: Width and height of the frames in pixels.
-        sha256: Fingerprint of the weight file, or of both ONNX files and their declaration.
+        sha256: Fingerprint of the weight file, or of the files of both separate networks and their
+            declaration.
         has_one_size: Whether other sizes are refused, since the anchors were chosen for this one.
         can_compile: Whether torch.compile can run it.
         rect: Whether the input follows each video's shape by default: true if no size was given
@@ -48,21 +49,27 @@ def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
     if is_separate(weights):
         from jde_ray.models.sde.declaration import read_declaration
         from jde_ray.models.sde.network import SeparateNetworks
+        from jde_ray.pipelines.detection.detectors import open_detector
         from jde_ray.pipelines.detection.embedders import open_embedder
 
         declaration = read_declaration(weights)
-        SeparateNetworks(declaration, open_embedder=open_embedder)
+        SeparateNetworks(declaration, open_detector=open_detector, open_embedder=open_embedder)
         frames, digest = size or declaration.frames, declaration.sha256()
         return NetworkFacts(
             frames, digest, has_one_size=False, can_compile=False, rect=size is None
         )
-    from jde_ray.models.jde.weights import load, sha256
+    from jde_ray.models.jde.weights import sha256
+    from jde_ray.models.rcnn.weights import is_two_stage
+    from jde_ray.pipelines.detection.finders import has_one_size, load_finder
 
-    config = load(weights, size).config
-    has_one_size = config.has_published_layout
-    rect = size is None and not has_one_size
+    model = load_finder(weights, size)
+    one_size = has_one_size(model)
     return NetworkFacts(
-        size or config.size, sha256(weights), has_one_size, can_compile=True, rect=rect
+        size or model.config.size,
+        sha256(weights),
+        one_size,
+        can_compile=not is_two_stage(weights),
+        rect=size is None and not one_size,
     )
 
 

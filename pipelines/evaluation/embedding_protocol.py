@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from jde_ray.models.jde.network import JDE
-from jde_ray.models.jde.weights import load
 from jde_ray.models.letterbox import Letterbox, fitted_size
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.detection.finders import Finder, load_finder
 from jde_ray.pipelines.detection.settings import detection_for
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.evaluation.detections import ImageBoxes, image_boxes, truth_of
@@ -67,7 +66,9 @@ def sample_embeddings(
     truth = FramesSeen(max_frames, 1).truth(read_truth(truth_of(pairing), rules))
     people = truth.people
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load(weights, size).to(device).eval()
+    model = load_finder(weights, size).to(device)
+    if not model.config.embedding_dim:
+        raise ValueError(f"weights: {weights} is a detector without embeddings, expected some")
     vectors, identities, frames = [], [], []
     try:
         for frame, of_frame, own in _read(model, pairing.predictions, people, every):
@@ -185,7 +186,7 @@ def find_boxes(
 
 
 def _read(
-    model: JDE, frames: Path, people: BoxRows, every: int
+    model: Finder, frames: Path, people: BoxRows, every: int
 ) -> Iterator[tuple[int, FloatArray, IntArray]]:
     """Frame, `(k, D)` float16 vectors and `(k,)` ids, for every frame with people."""
     (video,) = find_videos([str(frames)])[0]

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from jde_ray.models.jde.decode import Candidates, select
-from jde_ray.models.jde.network import JDE
-from jde_ray.models.jde.person_cells import person_rows
-from jde_ray.models.letterbox import Letterbox, fitted_size
+from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import FloatArray, IntArray
+from jde_ray.pipelines.detection.finders import Finder, input_size, read_people
 from jde_ray.pipelines.evaluation.detections import ImageBoxes, image_boxes
 from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings
 from jde_ray.pipelines.evaluation.frames_seen import FramesSeen
@@ -26,7 +25,7 @@ MOST_BOXES = 300  # scored detections per frame
 
 @torch.inference_mode()
 def run_network(
-    model: JDE, video: Video, wanted: Callable[[int], bool]
+    model: Finder, video: Video, wanted: Callable[[int], bool]
 ) -> Iterator[tuple[int, Letterbox, Candidates]]:
     """Run a network on frames of a video, one at a time, with the input size used by tracking.
 
@@ -45,18 +44,15 @@ def run_network(
         if not wanted(picture.frame_index):
             continue
         source = (picture.info.width, picture.info.height)
-        size = model.config.size
-        if not model.config.has_published_layout:
-            size = fitted_size(*source, size)
-        box = Letterbox(*source, *size)
+        box = Letterbox(*source, *input_size(model, *source))
         pixels = torch.from_numpy(box.place(picture.scaled(*box.scaled_size)))
         yield picture.frame_index, box, model(model.normalise(pixels[None]))
 
 
 def person_embeddings(
-    model: JDE, candidates: Candidates, box: Letterbox, people: BoxRows
+    model: Finder, candidates: Candidates, box: Letterbox, people: BoxRows
 ) -> tuple[FloatArray, IntArray]:
-    """Embeddings of the people of one frame, at the cells that `models.jde.person_cells` chooses.
+    """Embeddings of the people of one frame, where the network describes them (`read_people`).
 
     Args:
         model: The network.
@@ -68,13 +64,13 @@ def person_embeddings(
         `(k, D)` float16 embeddings and the `(k,)` ids of their people.
     """
     tlbr = torch.as_tensor(box.to_network(people.tlbr), dtype=torch.float32)
-    who, rows = person_rows(model.config, candidates, tlbr.to(candidates.boxes.device))
-    vectors = candidates.embeddings(0, rows).float().cpu().numpy().astype(np.float16)
+    who, found = read_people(model, candidates, tlbr.to(candidates.boxes.device))
+    vectors = found.float().cpu().numpy().astype(np.float16)
     return vectors, people.track_id[who.cpu().numpy()]
 
 
 def judge_network(
-    model: JDE,
+    model: Finder,
     video: Video,
     truth: GroundTruth,
     seen: FramesSeen,

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from jde_ray.pipelines.storage.base import ObjectStore
-from jde_ray.pipelines.training.networks import Loss, Network, save_network
+from jde_ray.pipelines.training.kinds.kind import Loss, Network
+from jde_ray.pipelines.training.kinds.registry import kind_of
 from jde_ray.pipelines.training.settings import TrainingConfig
 
 CHECKPOINT, PLACE = "latest.pt", "latest.json"
@@ -52,7 +53,7 @@ def build_optimiser(model: Network, loss: Loss, config: TrainingConfig) -> torch
     """AdamW or SGD over network and loss; a group's `rate` multiplies the schedule's rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in [*model.named_parameters(), *loss.named_parameters()]:
-        rate = config.backbone_rate if name.startswith("backbone.") else 1.0
+        rate = config.backbone_rate if "backbone" in name.split(".") else 1.0
         decays = config.decay_all or parameter.ndim > 1
         groups.setdefault((rate, config.weight_decay if decays else 0.0), []).append(parameter)
     options = [
@@ -113,7 +114,7 @@ class TrainingState:
         """Write the moving average as a weight file."""
         with tempfile.TemporaryDirectory(prefix="jde-train-") as folder:
             path = Path(folder) / key
-            save_network(self.average.model, path, notes)
+            kind_of(self.average.model).save(self.average.model, path, notes)
             store.put(key, path)
 
     def restore(self, store: ObjectStore) -> bool:

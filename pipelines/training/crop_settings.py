@@ -70,6 +70,8 @@ class CropConfig:
         context: Factor of the box's width and height that is cut out, so that views can shift.
         detail: Pixels of a cut-out box per pixel of the network's input; memory grows with its
             square.
+        only_parts: Whether only the assignment of cells to parts learns, of a `refined` network
+            that starts from a trained one; classifiers are new and learn too.
         losses: Factors of the losses; None for the loss that the network was published with.
         views: Ranges of the random changes.
 
@@ -86,6 +88,7 @@ class CropConfig:
     fewest_sightings: int = 2
     context: float = 1.3
     detail: float = 1.0
+    only_parts: bool = False
     losses: LossWeights | None = None
     views: CropViews = field(default_factory=CropViews)
 

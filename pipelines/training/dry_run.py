@@ -7,15 +7,13 @@ from typing import Any
 
 import torch
 
-from jde_ray.models.jde.network import JDE
 from jde_ray.models.reid.config import TASKS, own_weights
 from jde_ray.pipelines.config import Device
 from jde_ray.pipelines.detection.networks import quick_precision, warn_of_emulation
 from jde_ray.pipelines.training.data.crop_batches import CropStream
 from jde_ray.pipelines.training.data.image_set import TrainingImages
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
-from jde_ray.pipelines.training.initialization import describe
-from jde_ray.pipelines.training.networks import build_network
+from jde_ray.pipelines.training.kinds.registry import build_network, describe, kind_of
 from jde_ray.pipelines.training.recipe import Recipe
 
 
@@ -39,11 +37,11 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Estimate the memory of a trainer; weights include the classifier of the identities."""
     with torch.device("meta"):
-        model = JDE(recipe.config).train()
+        model = build_network(recipe).train()
     model = model.to("meta")  # moves a backbone's constants, which are created on the CPU
     parameters = sum(p.numel() for p in model.parameters())
-    if recipe.embedding_loss == "cross_entropy":
-        parameters += recipe.config.embedding_dim * max(1, images.num_identities)
+    if recipe.names.learns_identities and recipe.embedding_loss == "cross_entropy":
+        parameters += model.config.embedding_dim * max(1, images.num_identities)
     copies = 3 + (2 if recipe.training.optimiser == "adamw" else 1)
     saved: dict[int, Any] = {}
 
@@ -52,9 +50,9 @@ def estimate_memory(
         return tensor
 
     batch = max(1, recipe.training.batch // num_trainers)
-    width, height = recipe.config.size
+    width, height = recipe.size
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        model.maps(torch.zeros(1, 3, height, width, device="meta"))
+        kind_of(model).run_maps(model, torch.zeros(1, 3, height, width, device="meta"))
     kept = sum(t.untyped_storage().nbytes() for t in saved.values())
     of_weights = sum(p.numel() * p.element_size() for p in model.parameters())
     activations = max(0, kept - of_weights)
@@ -68,7 +66,6 @@ def describe_plan(
 ) -> list[str]:
     """Lines that describe images, boxes, identities, steps and memory."""
     training, found = recipe.training, images.images
-    people = sum(int((~image.ignore).sum()) for image in found)
     ignored = sum(int(image.ignore.sum()) for image in found)
     known = sum(int((image.identity >= 0).sum()) for image in found)
     stream = images.build_set(recipe)
@@ -81,9 +78,12 @@ def describe_plan(
         describe(build_network(recipe)),
         f"images      {len(found)} from {len(recipe.sources)} sources, "
         f"{len(stream.scenes)} of them whole scenes",
-        f"boxes       {people} people ({known} with an identity), {ignored} ignored",
-        f"identities  {images.num_identities}",
+        f"boxes       {images.num_people} people ({known} with an identity), {ignored} ignored",
+        f"identities  {_identities(recipe, images)}",
     ]
+    cut_out = len(found) - len(stream.scenes)
+    if cut_out and not recipe.collage_share:
+        lines.append(f"crops       {cut_out}, from which {recipe.network} learns nothing")
     if images.problems.found:
         lines.append(f"left out    {images.problems.summary()}")
     per_epoch = stream.steps_per_epoch
@@ -96,7 +96,7 @@ def describe_plan(
         f"on {num_trainers} trainer{'s' if num_trainers > 1 else ''}",
         f"rate        up to {training.learning_rate:g}, {training.optimiser}, {training.schedule}, "
         f"{precision}",
-        f"losses      embedding {recipe.embedding_loss}, weighting {recipe.weighting}",
+        f"losses      {_losses(recipe)}",
         f"memory      {_mib(memory.weights)} weights, gradients and optimiser; about "
         f"{_mib(memory.activations)} activations; {_mib(memory.images)} images",
     ]
@@ -105,14 +105,25 @@ def describe_plan(
     return lines
 
 
+def _identities(recipe: Recipe, images: TrainingImages) -> str:
+    if recipe.names.learns_identities:
+        return str(images.num_identities)
+    return f"{images.num_identities}, which {recipe.network} does not tell apart"
+
+
+def _losses(recipe: Recipe) -> str:
+    if recipe.names.learns_identities:
+        return f"embedding {recipe.embedding_loss}, weighting {recipe.weighting}"
+    return "proposals, scores and boxes alike"
+
+
 def describe_crops(
     recipe: Recipe, images: TrainingImages, stream: CropStream, device: Device = "cpu"
 ) -> list[str]:
     """Lines that describe crops, identities, steps and memory of a re-identification network."""
     training, table, config = recipe.training, stream.table, recipe.crops
-    assert recipe.reid is not None  # noqa: S101 - it has a stream of crops
     precision = training.precision if training.precision != "auto" else quick_precision(device)
-    losses = config.losses or own_weights(recipe.reid)
+    losses = config.losses or own_weights(recipe.reid_config)
     factors = ", ".join(f"{n} {getattr(losses, n):g}" for n in TASKS if getattr(losses, n))
     num_unknown = len(stream.unknown)
     by_source = sum(len(people) for people in stream.groups)

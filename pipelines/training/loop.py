@@ -22,11 +22,11 @@ from jde_ray.pipelines.training.checkpoint import (
 from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Table
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.data.crop_batches import CropBatch
-from jde_ray.pipelines.training.networks import Network
+from jde_ray.pipelines.training.kinds.kind import Network
+from jde_ray.pipelines.training.kinds.registry import kind_of
 from jde_ray.pipelines.training.plot import plot_curves
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
-from jde_ray.pipelines.training.trainee import build_loss, build_trainee
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row of the curves is written after either
@@ -102,7 +102,9 @@ class _Loop:
         for module in model.modules():
             if config.freeze_norms and isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
-        loss = build_loss(model, run).to(ranks.device)
+        kind = kind_of(model)
+        loss = kind.build_loss(model, recipe, run.num_identities, run.classifier())
+        loss = loss.to(ranks.device)
         optimiser = build_optimiser(model, loss, config)
         self.state = TrainingState(model, loss, optimiser, MovingAverage(model, config.ema_steps))
         self.tasks = loss.weighting.tasks
@@ -115,7 +117,7 @@ class _Loop:
             warn_of_emulation(self.precision, device)
         alone = ranks.count == 1  # gradients are averaged by hooks, which a graph would leave out
         recorded = alone and ranks.device.type == "cuda"
-        trainee = build_trainee(model, loss, recipe, self.precision, recorded=recorded)
+        trainee = kind.build_trainee(model, loss, recipe, self.precision, recorded)
         self.trainee = ranks.wrap(trainee)
         self.recent: list[dict[str, Tensor]] = []
         self.resume_at(0, 0.0)
@@ -176,6 +178,8 @@ class _Loop:
     def learn(self, step: int, batch: AnyBatch) -> None:
         """Do one training step."""
         device, state = self.ranks.device, self.state
+        # what networks draw (proposals, dropout) is then the same after an interruption
+        torch.manual_seed(1_000_003 * (1_000 * self.config.seed + self.ranks.rank) + step)
         total, parts = self.trainee(*batch.inputs(device))
         on_gpu = device.type == "cuda"  # there the gradient tells, and the host waits only once
         if not on_gpu and any(self.ranks.any(not bool(torch.isfinite(total)))):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from jde_ray.models.jde.config import CONFIGURATIONS, JDEConfig
+from jde_ray.models.jde.config import JDEConfig
 from jde_ray.models.losses.config import EMBEDDING_LOSSES, WEIGHTINGS, check_margin
-from jde_ray.models.reid.config import CONFIGURATIONS as REID_CONFIGURATIONS
 from jde_ray.models.reid.config import LossWeights, ReidConfig
 from jde_ray.models.settings_file import read_yaml
 from jde_ray.pipelines.training.crop_settings import CropConfig, CropViews
+from jde_ray.pipelines.training.network_names import KINDS, NetworkNames, names_of
 from jde_ray.pipelines.training.settings import (
     SAMPLINGS,
     Augmentation,
@@ -24,7 +24,6 @@ from jde_ray.pipelines.training.settings import (
 )
 
 Value = TypeVar("Value")
-JOINT_ONLY = ("embedding_loss", "weighting", "margin", "sampling", "initial_classifier")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +31,7 @@ class Recipe:
     """A training configuration; paths are relative to the data root.
 
     Attributes:
-        network: Name of a configuration of a joint network (`models.jde.config.CONFIGURATIONS`) or
-            a re-identification network (`models.reid.config.CONFIGURATIONS`).
+        network: Name of a configuration of any kind (`pipelines.training.network_names`).
         sources: Sources of images.
         training: Budget and learning rates.
         augmentation: Ranges of the random changes.
@@ -53,8 +51,7 @@ class Recipe:
         collage_share: Share of the images that are collages of crops.
         aspects: Aspect ratios (width / height) of the batches; none for that of the network.
         licence: Licence of the weights, written into their file.
-        crops: How a re-identification network learns; the losses and the augmentation above are
-            those of joint networks.
+        crops: How a re-identification network learns.
 
     Raises:
         ValueError: If a value is wrong.
@@ -80,18 +77,14 @@ class Recipe:
     crops: CropConfig = field(default_factory=CropConfig)
 
     def __post_init__(self) -> None:
-        _choose("network", self.network, (*CONFIGURATIONS, *REID_CONFIGURATIONS))
+        self._check_kind()
         _choose("embedding_loss", self.embedding_loss, EMBEDDING_LOSSES)
         _choose("weighting", self.weighting, WEIGHTINGS)
         check_margin(self.embedding_loss, self.margin)
         _choose("sampling", self.sampling, SAMPLINGS)
         if not self.sources:
             raise ValueError("sources: got none, expected a list of kind and path")
-        if self.reid is not None:
-            self._check_reid(self.reid)
-        elif self.appearance_teacher and self.config.score == "softmax":
-            text = "only networks without anchors learn from a teacher"
-            raise ValueError(f"appearance_teacher: got {self.appearance_teacher}; {text}")
+        self._check_teacher()
         from_published = self.initial and self.network.startswith("darknet53")
         if self.initial_classifier and not (
             from_published and self.embedding_loss == "cross_entropy"
@@ -100,25 +93,40 @@ class Recipe:
                 "initial_classifier: got true, expected a darknet53 network, embedding_loss "
                 "cross_entropy and a published checkpoint as initial"
             )
+        if self.validation is not None:
+            self._check_validation(self.validation)
+
+    def _check_kind(self) -> None:
+        """Refuse settings that the network does not have, and a size that does not fit."""
+        names = names_of(self.network)
+        for item in fields(self):
+            if item.name in names.lacks and getattr(self, item.name) != _default(item):
+                got = f"got it with {self.network}"
+                raise ValueError(f"{item.name}: {got}, expected {names.lacks[item.name]}")
+        if names.from_crops:
+            config = self.reid_config
+            if self.crops.only_parts and not (config.refined and self.initial):
+                text = f"got true with {self.network}, expected a refined network and `initial`"
+                raise ValueError(f"crops only_parts: {text}")
+
+    def _check_teacher(self) -> None:
+        losses, teacher = self.crops.losses, self.appearance_teacher
+        if losses is not None and losses.teacher and not teacher:
+            text = f"got teacher {losses.teacher} without an appearance_teacher"
+            raise ValueError(f"crops losses: {text}, expected one")
+        if teacher and self.names.kind == "joint" and self.config.score == "softmax":
+            text = "only networks without anchors learn from a teacher"
+            raise ValueError(f"appearance_teacher: got {teacher}; {text}")
+
+    def _check_validation(self, validation: ValidationConfig) -> None:
         mine = {source.path for source in self.sources if source.kind == "sequence"}
-        both = mine & set(self.validation.sequences if self.validation else ())
+        both = mine & set(validation.sequences)
         if both:
             text = "it is among the sources; expected sequences that are not learned from"
             raise ValueError(f"validation sequences: got {min(both)}, {text}")
-
-    def _check_reid(self, config: ReidConfig) -> None:
-        """Refuse settings that re-identification networks do not have."""
-        if self.validation is not None:
-            text = f"{config.name} is scored by `jde bench embedders`; expected none"
-            raise ValueError(f"validation: got sequences, but {text}")
-        for item in fields(self):
-            if item.name in JOINT_ONLY and getattr(self, item.name) != item.default:
-                got = f"got {getattr(self, item.name)!r} with {config.name}"
-                raise ValueError(f"{item.name}: {got}, expected `crops: {{losses: ...}}` or none")
-        losses = self.crops.losses
-        if losses is not None and losses.teacher and not self.appearance_teacher:
-            text = f"got teacher {losses.teacher} without an appearance_teacher"
-            raise ValueError(f"crops losses: {text}, expected one")
+        if validation.keep_best == "tpr_at_far" and not self.names.learns_identities:
+            text = f"{self.network} has no embeddings; expected ap | mota | idf1"
+            raise ValueError(f"validation keep_best: got tpr_at_far, but {text}")
 
     def without(self, names: Sequence[str]) -> Recipe:
         """The recipe without some of its sources, as for leave-one-sequence-out validation.
@@ -144,21 +152,44 @@ class Recipe:
         return replace(self, sources=tuple(s for s in self.sources if s not in gone))
 
     @property
-    def config(self) -> JDEConfig:
-        """Configuration of the joint network to train."""
-        return CONFIGURATIONS[self.network]
+    def names(self) -> NetworkNames:
+        """The kind of the network to train."""
+        return names_of(self.network)
 
     @property
-    def reid(self) -> ReidConfig | None:
-        """Configuration of the re-identification network to train; None for a joint one."""
-        own = REID_CONFIGURATIONS.get(self.network)
-        size = self.crops.size
-        return own if own is None or size is None else replace(own, size=size)
+    def config(self) -> JDEConfig:
+        """Configuration of the joint network to train."""
+        config: JDEConfig = self.names.configurations[self.network]
+        return config
+
+    @property
+    def reid_config(self) -> ReidConfig:
+        """Configuration of the re-identification network to train, with the size of its crops."""
+        own: ReidConfig = self.names.configurations[self.network]
+        return own if self.crops.size is None else replace(own, size=self.crops.size)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the network's input."""
+        if self.names.from_crops:
+            return self.reid_config.size
+        size: tuple[int, int] = self.names.configurations[self.network].size
+        return size
+
+    @property
+    def teacher_width(self) -> int:
+        """Length of the teacher's vectors that the network learns; 0 for none."""
+        return self.config.embedding_dim if self.names.kind == "joint" else 0
 
     @property
     def crop_groups(self) -> set[int]:
         """Indices of the sources of cut-out people."""
         return {index for index, s in enumerate(self.sources) if s.kind == "crops"}
+
+
+def _default(item: Field[Any]) -> Any:
+    """The value of a field that a recipe does not name."""
+    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 def _is_twin(source: Source, others: Iterable[Source]) -> bool:
@@ -208,15 +239,20 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
         raise ValueError(f"{name}: got {value!r}, {reason}") from None
 
 
-def parse_recipe(settings: Any) -> Recipe:
+def parse_recipe(settings: Any, network: str | None = None) -> Recipe:
     """A recipe from the plain values of its file.
+
+    Args:
+        settings: Those values. `kinds` holds, by kind of network, settings that replace the others
+            for networks of that kind; a mapping in it is merged.
+        network: Name of the network, instead of that of the file.
 
     Raises:
         ValueError: If a key or value is wrong; one line.
     """
     if not isinstance(settings, Mapping):
         raise ValueError("training configuration: expected a mapping of settings")
-    values = dict(settings)
+    values = _of_kind({**settings, **({} if network is None else {"network": network})})
     listed = values.get("sources")
     if not isinstance(listed, list):
         raise ValueError("sources: expected a list of kind and path")
@@ -229,6 +265,29 @@ def parse_recipe(settings: Any) -> Recipe:
     if values.get("validation") is not None:
         values["validation"] = _build(ValidationConfig, "validation", values["validation"])
     return _build(Recipe, "training configuration", values)
+
+
+def _of_kind(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with those of `kinds` for the kind of their network.
+
+    Raises:
+        ValueError: If `kinds` is no mapping of kinds to settings.
+    """
+    values = dict(settings)
+    by_kind = values.pop("kinds", {})
+    accepted = [kind.kind for kind in KINDS]
+    if not isinstance(by_kind, Mapping) or not all(
+        isinstance(v, Mapping) for v in by_kind.values()
+    ):
+        raise ValueError(f"kinds: got {by_kind!r}, expected settings by {', '.join(accepted)}")
+    for kind in by_kind:
+        _choose("kinds", kind, tuple(accepted))
+    own = by_kind.get(names_of(values["network"]).kind, {}) if "network" in values else {}
+    for key, value in own.items():
+        before = values.get(key)
+        is_merged = isinstance(before, Mapping) and isinstance(value, Mapping)
+        values[key] = {**before, **value} if is_merged else value
+    return values
 
 
 def _nested_crops(crops: Any) -> Any:
@@ -244,8 +303,8 @@ def _nested_crops(crops: Any) -> Any:
     return {**crops, **built}
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe of a YAML file.
+def read_recipe(path: Path, network: str | None = None) -> Recipe:
+    """The recipe of a YAML file, for the network that it names or for another one.
 
     Raises:
         ValueError: If it is missing, not YAML, or holds a wrong value; one line.
@@ -254,4 +313,4 @@ def read_recipe(path: Path) -> Recipe:
         settings = read_yaml(path)
     except ValueError as error:
         raise ValueError(f"config: {error}") from None
-    return parse_recipe(settings)
+    return parse_recipe(settings, network)

@@ -10,8 +10,7 @@ import torch
 from jde_ray.models.jde.importers import published_classifier
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import forget
-from jde_ray.pipelines.training.initialization import initialise
-from jde_ray.pipelines.training.networks import build_network
+from jde_ray.pipelines.training.kinds.registry import build_network, initialise, kind_of
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.schedule import Schedule
 from jde_ray.pipelines.training.settings import TrainerConfig
@@ -26,6 +25,7 @@ class TrainingRun:
         root: Folder to which the recipe's paths are relative.
         out: Folder or `s3://` prefix of the result.
         num_identities: Number of identities in the images.
+        num_boxes: Number of people in the images; of crops, for a network of crops.
         steps_per_epoch: Steps in a pass over the images.
         trainers: Number, device and other settings of the trainers.
     """
@@ -35,6 +35,7 @@ class TrainingRun:
     out: str
     num_identities: int
     steps_per_epoch: int
+    num_boxes: int = 0
     trainers: TrainerConfig = field(default_factory=TrainerConfig)
 
     @property
@@ -46,10 +47,12 @@ class TrainingRun:
     def notes(self) -> dict[str, str]:
         """Metadata of the weight files."""
         sources = ", ".join(source.path or source.kind for source in self.recipe.sources)
-        notes = {"licence": self.recipe.licence, "sources": sources}
-        if self.recipe.reid is not None:
-            notes["identities"] = str(self.num_identities)
-        return notes
+        return {
+            "licence": self.recipe.licence,
+            "sources": sources,
+            "boxes": str(self.num_boxes),
+            "identities": str(self.num_identities if self.recipe.names.learns_identities else 0),
+        }
 
     def check(self) -> None:
         """Refuse settings that would fail only after the start.
@@ -58,9 +61,10 @@ class TrainingRun:
             ValueError: If a path of the recipe, or `out`, cannot be used.
         """
         open_store(self.out)
+        model = build_network(self.recipe)
         if self.recipe.initial:
-            initialise(build_network(self.recipe), self.root / self.recipe.initial)
-        self.classifier()
+            initialise(model, self.root / self.recipe.initial)
+        kind_of(model).build_loss(model, self.recipe, self.num_identities, self.classifier())
         if self.recipe.validation is not None:
             from jde_ray.pipelines.training.validation import Validation  # imports Ray and PyAV
 

@@ -13,9 +13,8 @@ import torch
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.training.data.batches import Batch, TrainingSet, collate
 from jde_ray.pipelines.training.data.crop_batches import CropStream
-from jde_ray.pipelines.training.initialization import describe, initialise
+from jde_ray.pipelines.training.kinds.registry import build_network, describe, initialise
 from jde_ray.pipelines.training.loop import Batches, fit
-from jde_ray.pipelines.training.networks import build_network
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
 

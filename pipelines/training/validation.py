@@ -9,11 +9,10 @@ from pathlib import Path
 
 import torch
 
-from jde_ray.models.jde.network import JDE
-from jde_ray.models.jde.weights import save
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.tracking import OVERALL, SequenceScores, score_sequence
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.detection.finders import Finder, has_one_size
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.evaluation.detections import ImageBoxes, detection_scores
 from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings, embedding_scores
@@ -24,6 +23,7 @@ from jde_ray.pipelines.formats.tracks import read_tracks
 from jde_ray.pipelines.sources.saved_tracks import find_tracks
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import reference
+from jde_ray.pipelines.training.kinds.registry import kind_of
 from jde_ray.pipelines.training.settings import ValidationConfig
 from jde_ray.pipelines.video.image_folder import list_images
 
@@ -32,11 +32,11 @@ LEAST_SCORE = 0.05  # detections below this score do not count for average preci
 
 
 class Validation:
-    """Scores a network: AP at IoU .5, TPR at FAR .1, MOTA, IDF1.
+    """Scores a network: AP at IoU .5, TPR at FAR .1 if it has embeddings, MOTA, IDF1.
 
     Boxes, embeddings and tracks are scored by `pipelines.evaluation`, like `jde eval` scores them:
-    detections on distractors do not count, and embeddings are read at the ground-truth boxes
-    (`models.jde.person_cells`).
+    detections on distractors do not count, and embeddings are read at the ground-truth boxes. A
+    detector without embeddings is tracked by motion and overlap.
 
     Args:
         config: Sequences, and the number of their frames to use.
@@ -64,7 +64,7 @@ class Validation:
                 raise ValueError(f"validation: {folder / 'img1'} holds no picture")
             self.truths.append(FramesSeen(config.max_frames, 1).truth(read_ground_truth(truth)))
 
-    def __call__(self, model: JDE) -> dict[str, dict[str, float]]:
+    def __call__(self, model: Finder) -> dict[str, dict[str, float]]:
         """Scores in [0, 1] by sequence, and `OVERALL` for all frames together."""
         was_training, began = model.training, time.monotonic()
         model.eval()
@@ -73,7 +73,7 @@ class Validation:
         tracks: dict[str, SequenceScores] = {}
         with tempfile.TemporaryDirectory(prefix="jde-validation-") as scratch:
             weights = Path(scratch) / "network.safetensors"
-            save(model, weights)
+            kind_of(model).save(model, weights, None)
             for number, (folder, truth) in enumerate(zip(self.folders, self.truths, strict=True)):
                 self._show(_progress(folder.name, number, len(self.folders), began))
                 name, out = str(folder), Path(scratch) / str(number)
@@ -81,18 +81,22 @@ class Validation:
                 tracks[name] = self._track(model, folder, truth, weights, out)
         model.train(was_training)
         tracks[OVERALL] = sum(tracks.values(), SequenceScores())
-        precision, rates = detection_scores(boxes), embedding_scores(known)
+        precision = detection_scores(boxes)
+        rates = embedding_scores(known) if model.config.embedding_dim else {}
+        of_embeddings = {
+            name: {"tpr_at_far": one.at(FALSE_ACCEPT_RATE)} for name, one in rates.items()
+        }
         return {
             Path(name).name: {
                 "ap": precision[name].average_precision,
-                "tpr_at_far": rates[name].at(FALSE_ACCEPT_RATE),
+                **of_embeddings.get(name, {}),
                 **_ratios(tracked),
             }
             for name, tracked in tracks.items()
         }
 
     def judge(
-        self, model: JDE, folder: Path, truth: GroundTruth
+        self, model: Finder, folder: Path, truth: GroundTruth
     ) -> tuple[ImageBoxes, KnownEmbeddings]:
         """Detections and embeddings of every n-th frame, with the ground truth."""
         every, most = self.config.every, self.config.max_frames
@@ -106,14 +110,14 @@ class Validation:
             raise ValueError(f"validation: {folder}: {error}") from error
 
     def _track(
-        self, model: JDE, folder: Path, truth: GroundTruth, weights: Path, out: Path
+        self, model: Finder, folder: Path, truth: GroundTruth, weights: Path, out: Path
     ) -> SequenceScores:
         """Track the sequence as `jde track` does, but in this process, and score the tracks."""
         config = TrackConfig(
             detection=DetectionConfig(
                 weights=str(weights),
                 size=model.config.size,
-                rect=not model.config.has_published_layout,
+                rect=not has_one_size(model),
             ),
             max_frames=self.config.max_frames,
         )

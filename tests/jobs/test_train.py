@@ -38,6 +38,7 @@ OPTIONS = {
     "--loss-weighting",
     "--max-failures",
     "--minutes",
+    "--network",
     "--no-resume",
     "--num-trainers",
     "--out",
@@ -266,7 +267,7 @@ def test_a_picture_that_cannot_be_read_stops_training_with_one_line(recipe, data
     (data / "CAM" / "images").mkdir(parents=True)
     (data / "CAM" / "labels_with_ids").mkdir()
     (data / "CAM" / "images" / "1.jpg").write_bytes(b"no picture")
-    (data / "CAM" / "labels_with_ids" / "1.txt").write_text("")
+    (data / "CAM" / "labels_with_ids" / "1.txt").write_text("0 1 0.5 0.5 0.2 0.4\n")
     (data / "cam.train").write_text("CAM/images/1.jpg\n")
     settings = yaml.safe_load(recipe.read_text())
     settings["sources"] = [{"kind": "list", "path": "cam.train"}]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from jde_ray.jobs.bench.configurations import giga_operations
 from jde_ray.jobs.bench.gpu.layers import chooser, time_recorded
 from jde_ray.jobs.bench.gpu.settings import Bench, build, make_frames, threshold
-from jde_ray.jobs.bench.network import giga_operations, peak_bytes, reset_peak
+from jde_ray.jobs.bench.network import peak_bytes, reset_peak
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,11 +11,11 @@ import numpy as np
 from jde_ray.jobs.console.options import Settings
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.sde.declaration import NetworkDeclaration, read_declaration
-from jde_ray.models.sde.network import PersonDetector
 from jde_ray.models.structures import Detections, FloatArray
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
+from jde_ray.pipelines.detection.detectors import open_detector
 from jde_ray.pipelines.detection.embedders import open_embedder
 from jde_ray.pipelines.detection.networks import is_separate
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths, read_truth
@@ -111,7 +111,7 @@ def build_finder(name: str, settings: Settings) -> Finder:
     config, resources = settings.track, settings.resources
     if is_separate(config.detection.weights):
         declared = read_declaration(config.detection.weights)
-        detector = PersonDetector(declared.detector, resources.torch_threads)
+        detector = open_detector(declared.detector, resources.torch_threads)
 
         def find_separate(chunk: FrameChunk) -> Detections:
             letterbox = _letterbox(chunk)

@@ -180,9 +180,8 @@ def build_crop_stream(images: Sequence[TrainingImage], recipe: Recipe) -> CropSt
     Raises:
         ValueError: If there are not two people to tell apart, or the batch cannot hold two.
     """
-    assert recipe.reid is not None  # noqa: S101 - chosen by the callers
     return CropStream(
-        cut_crops(images, recipe.crops, recipe.reid.size),
+        cut_crops(images, recipe.crops, recipe.reid_config.size),
         [source.weight for source in recipe.sources],
         recipe.crops,
         batch=recipe.training.batch,

@@ -31,13 +31,18 @@ class TrainingImages:
     num_identities: int
     problems: LabelErrors
 
+    @property
+    def num_people(self) -> int:
+        """Boxes of people, without ignored ones."""
+        return sum(int((~image.ignore).sum()) for image in self.images)
+
     def build_set(self, recipe: Recipe, *, skip_bad: bool = False) -> TrainingSet:
         """The stream of batches for a recipe."""
         return TrainingSet(
             self.images,
             [source.weight for source in recipe.sources],
             recipe.crop_groups,
-            size=recipe.config.size,
+            size=recipe.size,
             aspects=recipe.aspects,
             batch=recipe.training.batch,
             augmentation=recipe.augmentation,
@@ -67,7 +72,7 @@ def read_images(
 
     Raises:
         BadDataError: If rows are wrong, naming the first ones with file and line.
-        ValueError: If a source or a teacher is missing.
+        ValueError: If a source or a teacher is missing, or no picture shows people.
     """
     problems = LabelErrors()
     groups: list[list[TrainingImage]] = []
@@ -83,9 +88,13 @@ def read_images(
             add_teacher_labels(recipe, source, group, root, cache)
             for source, group in zip(recipe.sources, groups, strict=True)
         ]
-    if recipe.reid is None:  # a re-identification network learns distances, of any width
+    if not recipe.names.from_crops:  # a network of crops learns distances, of any width
         fixed = [source.kind in ("boxes", "crops") for source in recipe.sources]
-        groups = project_appearance(groups, fixed, recipe.config.embedding_dim)
+        groups = project_appearance(groups, fixed, recipe.teacher_width)
     declared = [source.identities for source in recipe.sources]
     numbered, count = with_unique_identities(groups, declared)
-    return TrainingImages(numbered, count, problems)
+    found = TrainingImages(numbered, count, problems)
+    if not found.num_people and (cache is not None or not recipe.detector_teacher):
+        text = f"got {len(numbered)} pictures without people, expected people to learn from"
+        raise ValueError(f"training data: {text}")
+    return found

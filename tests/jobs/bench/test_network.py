@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from jde_ray.jobs import cli
-from jde_ray.jobs.bench import app, network
+from jde_ray.jobs.bench import app, configurations, network
 from jde_ray.pipelines.detection import networks
 from jde_ray.pipelines.detection.networks import quick_precision
 
@@ -108,7 +108,7 @@ def test_quick_measures_networks_that_exist():
     from jde_ray.models.jde.config import CONFIGURATIONS
 
     assert set(app.QUICK) <= set(CONFIGURATIONS)
-    assert network.giga_operations("resnet50-576x320") == pytest.approx(53.87, abs=0.01)
+    assert configurations.giga_operations("resnet50-576x320") == pytest.approx(53.87, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from jde_ray.models.jde.config import BASE, SMALL, SMALL_SHUFFLENET
 from jde_ray.models.jde.network import JDE
 from jde_ray.models.jde.weights import load, save
 from jde_ray.models.jde.widening import is_half, widen
-from jde_ray.pipelines.training.initialization import initialise
+from jde_ray.pipelines.training.kinds.registry import initialise
 
 
 def test_a_widened_network_computes_the_same(tmp_path):

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from jde_ray.models.losses.config import EMBEDDING_LOSSES
 from jde_ray.models.losses.embedding import (
     EmbeddingLoss,
+    OnlineInstanceMatching,
     embedding_scale,
     triplet,
     upper_bound,
@@ -134,7 +135,7 @@ def test_without_identities_it_is_zero_and_reaches_every_parameter(kind, identit
 @pytest.mark.parametrize("kind", EMBEDDING_LOSSES)
 def test_unknown_identities_do_not_matter(kind):
     torch.manual_seed(0)
-    loss = EmbeddingLoss(kind, 4, 5)
+    loss = EmbeddingLoss(kind, 4, 5).eval()  # the looks of `oim` stand still
     embedding = F.normalize(torch.randn(6, 4), dim=1)
     identity = torch.tensor([0, 0, 1, -1, -1, 1])
     known = identity >= 0
@@ -146,7 +147,9 @@ def test_unknown_identities_do_not_matter(kind):
 @pytest.mark.parametrize("kind", EMBEDDING_LOSSES)
 def test_gradients_match_finite_differences(kind):
     torch.manual_seed(1)
-    loss = EmbeddingLoss(kind, 4, 5).double()
+    loss = EmbeddingLoss(kind, 4, 5).double().eval()
+    if kind == "oim":
+        loss.matching.looks.normal_()
     raw = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
     identity = torch.tensor([0, 0, 1, 1, 1, 2, -1])
     parameters = list(loss.parameters())
@@ -155,6 +158,26 @@ def test_gradients_match_finite_differences(kind):
         return loss(F.normalize(x, dim=1), identity)
 
     assert gradcheck(total, (raw, *parameters))
+
+
+def test_online_matching_compares_with_looks_that_follow_each_batch():
+    loss = OnlineInstanceMatching(2, 3)
+    embedding, identity = unit([1, 0], [0, 1], [1, 1]).float(), torch.tensor([0, 0, 2])
+    assert loss(embedding, identity).item() == pytest.approx(math.log(3))  # nobody is known yet
+    slant = math.sqrt(0.5)
+    torch.testing.assert_close(loss.looks, torch.tensor([[slant, slant], [0, 0], [slant, slant]]))
+    logits = embedding @ loss.looks.T / 0.1
+    pairs = zip(logits, identity, strict=True)
+    by_hand = [float(torch.logsumexp(row, 0) - row[who]) for row, who in pairs]
+    loss.eval()
+    assert loss(embedding, identity).item() == pytest.approx(sum(by_hand) / 3)
+    before = loss.looks.clone()
+    loss(embedding, identity)
+    assert torch.equal(loss.looks, before)  # only training moves them
+    loss.train()
+    loss(embedding[:1], identity[:1])
+    moved = F.normalize(torch.tensor([(slant + 1) / 2, slant / 2]), dim=0)
+    torch.testing.assert_close(loss.looks[0], moved)
 
 
 def test_an_unknown_loss_is_refused_with_the_accepted_names():

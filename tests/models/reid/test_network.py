@@ -3,8 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from jde_ray.models.reid.config import CONFIGURATIONS, SMALL_IDE, SMALL_PCB, ReidConfig
-from jde_ray.models.reid.network import ReidNet, appearance, stripes
+from jde_ray.models.reid.config import (
+    CONFIGURATIONS,
+    SMALL_IDE,
+    SMALL_PCB,
+    SMALL_REFINED_PCB,
+    ReidConfig,
+)
+from jde_ray.models.reid.network import ReidNet, appearance, stripes, weighted
 
 RESNETS = [name for name, config in CONFIGURATIONS.items() if config.backbone == "resnet50"]
 
@@ -62,3 +68,32 @@ def test_a_crop_size_that_does_not_fit_is_refused_in_one_line():
         replace(SMALL_IDE, backbone="vgg")
     with pytest.raises(ValueError, match="network configuration"):
         ReidConfig.from_json("{}")
+
+
+def test_refined_parts_equal_stripes_where_cells_belong_to_them():
+    torch.manual_seed(0)
+    features = torch.rand(2, 5, 12, 4)
+    shares = torch.eye(6).repeat_interleave(2, 0).T[None, :, :, None].expand(2, -1, -1, 4)
+    torch.testing.assert_close(weighted(features, shares), stripes(features, 6))
+
+
+def test_parts_follow_cells_that_move_and_their_own_order():
+    """A person who is seen lower in the crop has the same parts; of stripes, swapped ones."""
+    torch.manual_seed(0)
+    net = ReidNet(SMALL_REFINED_PCB).eval()
+    torch.nn.init.normal_(net.parts.weight)
+    fine, last = torch.rand(1, 128, 24, 12), torch.rand(1, 256, 12, 6)
+    moved = last.roll(2, 2)
+    with torch.inference_mode():
+        vectors = net.head(fine, last).vectors
+        torch.testing.assert_close(net.head(fine, moved).vectors, vectors, atol=1e-5, rtol=1e-4)
+        for values in (net.parts.weight, net.parts.bias):
+            values.copy_(values[[1, 0, 2, 3, 4, 5]])
+        swapped = net.head(fine, last).vectors
+    torch.testing.assert_close(swapped[:, [1, 0, 2, 3, 4, 5]], vectors)
+    assert not torch.allclose(swapped, vectors)
+
+
+def test_refined_parts_are_those_of_pcb():
+    with pytest.raises(ValueError, match="refined: got true with head ide"):
+        replace(SMALL_IDE, refined=True)

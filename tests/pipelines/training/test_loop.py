@@ -18,7 +18,7 @@ from jde_ray.models.jde.network import JDE
 from jde_ray.pipelines.detection import networks
 from jde_ray.pipelines.training import loop
 from jde_ray.pipelines.training.data.batches import Batch
-from jde_ray.pipelines.training.initialization import initialise, initialise_backbone
+from jde_ray.pipelines.training.kinds.registry import initialise
 from jde_ray.pipelines.training.loop import NonFiniteLossError, fit
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.recipe import Recipe
@@ -342,7 +342,7 @@ def test_a_detectors_backbone_is_taken_over_with_its_colours_turned(tmp_path):
     donor = network().backbone.state_dict()
     torch.save({f"backbone.{key}": value for key, value in donor.items()}, tmp_path / "d.pth")
     model = network()
-    assert initialise_backbone(model, tmp_path / "d.pth") == len(donor)
+    assert initialise(model, tmp_path / "d.pth") == len(donor)
     mine = model.backbone.state_dict()["first_conv.0.weight"]
     torch.testing.assert_close(mine, donor["first_conv.0.weight"].flip(1))
 
@@ -352,7 +352,7 @@ def test_initial_weights_that_lack_a_tensor_are_refused(tmp_path):
     del donor["stage2.0.branch_main.0.weight"]
     torch.save(donor, tmp_path / "d.pth")
     with pytest.raises(ValueError, match=r"stage2\.0\.branch_main\.0\.weight"):
-        initialise_backbone(network(), tmp_path / "d.pth")
+        initialise(network(), tmp_path / "d.pth")
 
 
 def test_a_whole_network_can_be_the_start(tmp_path):

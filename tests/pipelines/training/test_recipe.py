@@ -186,7 +186,7 @@ def test_a_value_of_another_type_is_named(section, values, message):
 
 def test_the_recipe_of_the_embedder_for_the_second_look():
     recipe = read_recipe(RECIPES / "train_reid_small.yaml")
-    assert recipe.reid.name == "reid-small-ide"
+    assert recipe.reid_config.name == "reid-small-ide"
     assert recipe.crops.losses.teacher > 0
     left = [source.name for source in recipe.without(["MOT16-11", "TUD-Stadtmitte"]).sources]
     assert "cuhk03_labeled" in left

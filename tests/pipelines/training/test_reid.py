@@ -13,7 +13,7 @@ from jde_ray.models.reid.config import CONFIGURATIONS, own_weights
 from jde_ray.models.reid.network import ReidNet
 from jde_ray.pipelines.training.data.crop_batches import build_crop_stream
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
-from jde_ray.pipelines.training.initialization import initialise
+from jde_ray.pipelines.training.kinds.registry import build_network, initialise
 from jde_ray.pipelines.training.loop import fit
 from jde_ray.pipelines.training.recipe import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun
@@ -78,7 +78,7 @@ def test_each_small_network_learns_a_few_crops_by_heart(tmp_path, name):
     wanted = recipe(name, warmup_steps=5, learning_rate=2e-3, ema_steps=0, weight_decay=0.0)
     wanted = replace(wanted, crops=replace(wanted.crops, views=PLAIN))
     learning, stream = run(tmp_path, wanted)
-    model = fit(ReidNet(wanted.reid), learning, first(stream, 40))
+    model = fit(ReidNet(wanted.reid_config), learning, first(stream, 40))
     assert isinstance(model, ReidNet)
     batch = stream.batch_at(0)
     with torch.inference_mode():
@@ -96,7 +96,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_and_its_file_says_what_i
         learning, stream = run(tmp_path / name, wanted)
         for number in parts:
             torch.manual_seed(0)
-            fit(ReidNet(wanted.reid), learning, first(stream, number))
+            fit(ReidNet(wanted.reid_config), learning, first(stream, number))
     whole, parts = (weights.load(tmp_path / n / "weights.safetensors") for n in ("whole", "parts"))
     assert all(map(torch.equal, whole.state_dict().values(), parts.state_dict().values()))
     facts = weights.metadata(tmp_path / "whole" / "weights.safetensors")
@@ -137,13 +137,16 @@ def test_a_network_starts_from_another_one_s_file_or_from_a_joint_network_s_back
     ("changes", "message"),
     [
         ({"crops": {"size": [100, 192]}}, "size: got 100x192, reid-tiny-ide expects multiples"),
-        ({"embedding_loss": "triplet"}, "embedding_loss: got 'triplet' with reid-tiny-ide"),
+        (
+            {"embedding_loss": "triplet"},
+            "embedding_loss: got it with reid-tiny-ide, expected `crops: ",
+        ),
         ({"crops": {"losses": {"teacher": 1}}}, "got teacher 1.0 without an appearance_teacher"),
         ({"crops": {"losses": {"triplets": 1}}}, "crops losses: got 'triplets', expected identity"),
         ({"crops": {"views": {"flip": 3}}}, "views flip: got 3, expected 0 to 1"),
         (
             {"validation": {"sequences": ["a"], "every_epochs": 1}},
-            "reid-tiny-ide is scored by `jde bench embedders`",
+            "validation: got it with reid-tiny-ide, expected none, since `jde bench embedders`",
         ),
     ],
 )
@@ -174,3 +177,26 @@ def test_crops_are_trained_without_ray_pyav_and_the_association():
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_refined_parts_start_from_stripes_and_may_learn_alone(tmp_path):
+    """The other weights stay; classifiers of identities are new in every training."""
+    torch.manual_seed(0)
+    stripes = ReidNet(CONFIGURATIONS["reid-small-pcb"])
+    weights.save(stripes, tmp_path / "pcb.safetensors")
+    settings = {
+        "network": "reid-small-pcb-refined",
+        "training": {"epochs": 1000, "batch": 4, "precision": "fp32"},
+        "sources": [{"kind": "boxes", "path": "park"}],
+    }
+    with pytest.raises(ValueError, match="crops only_parts: got true with reid-small-pcb-refined"):
+        parse_recipe({**settings, "crops": {"only_parts": True}})
+    crops = {"sightings": 2, "size": [32, 96], "only_parts": True}
+    wanted = parse_recipe({**settings, "crops": crops, "initial": "pcb.safetensors"})
+    model = build_network(wanted)
+    assert initialise(model, tmp_path / "pcb.safetensors") == len(stripes.state_dict())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    learning, stream = run(tmp_path, wanted)
+    fit(model, learning, first(stream, 1))
+    changed = {key for key, value in model.state_dict().items() if not value.equal(before[key])}
+    assert {key.split(".")[0] for key in changed if "num_batches" not in key} == {"parts"}

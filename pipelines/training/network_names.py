@@ -1,0 +1,94 @@
+"""The networks that a recipe may name, and the settings that each kind of them has. Needs no torch.
+
+`pipelines.training.kinds` holds what is done with a network of each kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jde_ray.models.jde.config import CONFIGURATIONS as JOINT
+from jde_ray.models.rcnn.config import CONFIGURATIONS as RCNN
+from jde_ray.models.reid.config import CONFIGURATIONS as REID
+
+
+@dataclass(frozen=True)
+class NetworkNames:
+    """A kind of networks, as recipes see it.
+
+    Attributes:
+        kind: Its name; a `detector` has two stages and no appearance, a `two-stage` one has both.
+        configurations: Configurations by the name of the network.
+        lacks: Settings of a recipe that it does not have, with what is expected instead.
+        from_crops: Whether its networks learn from crops of people, and not from pictures.
+    """
+
+    kind: str
+    configurations: Mapping[str, Any]
+    lacks: Mapping[str, str]
+    from_crops: bool = False
+
+    @property
+    def learns_identities(self) -> bool:
+        """Whether its networks tell people apart."""
+        return self.kind != "detector"
+
+
+_NO_CROPS = "none, since it learns from pictures"
+_NO_APPEARANCE = "none, since a detector learns no appearance"
+_LOSSES = "`crops: {losses: ...}` or none"
+KINDS = (
+    NetworkNames("joint", JOINT, {"crops": _NO_CROPS}),
+    NetworkNames(
+        "detector",
+        {name: config for name, config in RCNN.items() if not config.embedding_dim},
+        {
+            "crops": _NO_CROPS,
+            "initial_classifier": "none",
+            "weighting": "none, since its losses count alike",
+            **dict.fromkeys(
+                ("embedding_loss", "margin", "appearance_teacher", "collage_share"), _NO_APPEARANCE
+            ),
+        },
+    ),
+    NetworkNames(
+        "two-stage",
+        {name: config for name, config in RCNN.items() if config.embedding_dim},
+        {
+            "crops": _NO_CROPS,
+            "initial_classifier": "none",
+            "appearance_teacher": "none, since it learns appearance from identities",
+        },
+    ),
+    NetworkNames(
+        "reid",
+        REID,
+        {
+            "embedding_loss": _LOSSES,
+            "weighting": _LOSSES,
+            "margin": _LOSSES,
+            "sampling": "none, since `crops` says how crops are drawn",
+            "initial_classifier": "none",
+            "augmentation": "`crops: {views: ...}` or none",
+            "collage_share": "none, since `crops` sources are taken whole",
+            "aspects": "`crops: {size: ...}` or none",
+            "validation": "none, since `jde bench embedders` scores it",
+        },
+        from_crops=True,
+    ),
+)
+
+
+def names_of(network: str) -> NetworkNames:
+    """The kind of the network of a name.
+
+    Raises:
+        ValueError: If no network has that name.
+    """
+    for kind in KINDS:
+        if isinstance(network, str) and network in kind.configurations:
+            return kind
+    accepted = " | ".join(name for kind in KINDS for name in kind.configurations)
+    raise ValueError(f"network: got {network!r}, expected {accepted}")
