@@ -33,6 +33,10 @@ PAPER = (
 )
 
 
+_LINES = (
+    "A line leads from a combination to its twin among many people: it leans to the right by as "
+    "much as that is slower."
+)
 _COLUMNS = ("MOTA", "IDF1", "HOTA", "IDs", "boxes", "detect ms", "embed ms", "ms per box",
             "associate ms", "ms per frame")  # fmt: skip
 
@@ -47,7 +51,8 @@ def draw_page(report: Mapping[str, Any]) -> str:
     drawing = panel_chart(panels, x, _used(panels))
     table = f'<div class="scroll">{_table(report["groups"])}</div>'
     charts = [
-        Chart("Accuracy against time per frame", drawing, caption(report), is_wide=True),
+        Chart("Accuracy against time per frame", drawing, f"{caption(report)} {_LINES}",
+              is_wide=True),
         Chart("All figures", table, "Bold: no other combination is faster and at least as "
               "accurate. Boxes are those that score high enough for the tracker, per frame.",
               is_wide=True),
@@ -87,7 +92,7 @@ def draw_picture(report: Mapping[str, Any]) -> bytes:
 
 
 def caption(report: Mapping[str, Any]) -> str:
-    """What the drawing's points have in common."""
+    """What all combinations have in common."""
     told = [f"{key} {value}" for key, value in report["association"].items()]
     shared = f"One association for all ({', '.join(told) or 'the defaults of jde'})"
     if report["tuned"]:
@@ -101,10 +106,7 @@ def caption(report: Mapping[str, Any]) -> str:
     if report["conf"]:
         scores = (f"{name or 'others'} {score:g}" for name, score in report["conf"].items())
         shared += f"; score thresholds: {', '.join(scores)}"
-    return (
-        f"{shared}. Each line leads from a combination to its twin among many people: it leans to "
-        "the right by as much as that is slower."
-    )
+    return f"{shared}."
 
 
 def build_panels(groups: Sequence[Mapping[str, Any]]) -> tuple[list[Panel], Axis]:

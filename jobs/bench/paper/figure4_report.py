@@ -84,6 +84,8 @@ def limited(one: Measured) -> str:
 def choose_limits(measured: Sequence[Measured]) -> dict[str, float]:
     """The limit per embedder with the best mean MOTA over all detectors, all sequences as one.
 
+    IDF1 decides between equal ones.
+
     Args:
         measured: Every combination with every limit, on every sequence.
     """
@@ -92,13 +94,13 @@ def choose_limits(measured: Sequence[Measured]) -> dict[str, float]:
         if one.appearance_limit is not None:
             key = (limited(one), one.appearance_limit, one.detector)
             parts.setdefault(key, []).append(one)
-    accuracy: dict[str, dict[float, list[float]]] = {}
+    accuracy: dict[str, dict[float, list[tuple[float, float]]]] = {}
     for (name, limit, _), own in parts.items():
-        scores = _joined(name, own).scores
-        found = float("nan") if scores is None else scores.figures()["MOTA"]
+        figures = row_of(_joined(name, own))["scores"]
+        found = (float(figures["MOTA"]), float(figures["IDF1"]))
         accuracy.setdefault(name, {}).setdefault(limit, []).append(found)
     return {
-        name: max(by_limit, key=lambda limit: float(np.mean(by_limit[limit])))
+        name: max(by_limit, key=lambda limit: tuple(np.mean(by_limit[limit], axis=0)))
         for name, by_limit in accuracy.items()
     }
 
