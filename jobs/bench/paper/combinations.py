@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jde_ray.jobs.console.options import Settings
-from jde_ray.models.letterbox import Letterbox
+from jde_ray.models.letterbox import PAD_VALUE, Letterbox
 from jde_ray.models.sde.declaration import NetworkDeclaration, read_declaration
 from jde_ray.models.sde.network import PersonDetector
 from jde_ray.models.structures import Detections, FloatArray
@@ -17,7 +17,7 @@ from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.embedders import open_embedder
 from jde_ray.pipelines.detection.networks import is_separate
-from jde_ray.pipelines.structures import FrameChunk
+from jde_ray.pipelines.structures import DEFAULT_RATE, FrameChunk, VideoInfo
 
 NOTHING, OWN = "none", "joint"
 
@@ -125,7 +125,10 @@ def build_finder(name: str, settings: Settings) -> Finder:
             raise found.error
         return found.detections[0]
 
-    return Finder(name, config, find_jointly, is_joint=True)
+    width, height = config.detection.size
+    grey = np.full((1, height, width, 3), PAD_VALUE, np.uint8)
+    (nobody,), _ = joint.find(grey, [VideoInfo(width, height, DEFAULT_RATE)], [0])
+    return Finder(name, config, find_jointly, is_joint=nobody.embeddings.shape[1] > 0)
 
 
 def declared_embedder(settings: Settings) -> Embedder | None:

@@ -87,6 +87,7 @@ def measure_speed(
     )
     from jde_ray.jobs.bench.paper.comparison import check_clock, measure
     from jde_ray.jobs.bench.paper.footage import find_footage, find_sequences
+    from jde_ray.jobs.bench.paper.systems import System, trained_on
     from jde_ray.jobs.console.options import collect
 
     try:
@@ -100,6 +101,7 @@ def measure_speed(
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     detection = settings.track.detection
+    boxes, identities = trained_on(System(name="measured", detector=detection.weights))
     return {
         "machine": processor(),
         "threads": threads,
@@ -108,6 +110,8 @@ def measure_speed(
         "weights_sha256": detection.weights_sha256,
         "precision": detection.precision,
         "embedding": combination.embedding,
+        "boxes": boxes,
+        "identities": identities,
         "rows": [row_of(one.sequence, [one]) for one in rows],
         "overall": row_of("all", rows),
     }
