@@ -18,7 +18,7 @@ from jde_ray.models.tracking.matching import Indices
 
 ROUNDS = 20
 _CHANGE = 1e-4  # largest change of a share at which the iteration ends
-_SINKHORN = 5  # times that rows and columns are normalised in a round
+_SINKHORN = 10  # times that rows and columns are normalised in a round
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Graph:
         pair_affinity: `(E,)` at least 0.
         triples: `(T, 3)` candidates of each triangle.
         triple_affinity: `(T,)` at least 0.
-        dummy: Affinity of having no partner, above 0.
+        dummy: Affinity that a pair without edges must exceed, above 0.
 
     Raises:
         ValueError: If lengths disagree.
@@ -60,15 +60,20 @@ class Graph:
                 raise ValueError(f"{name}s: got {edges.shape} for {len(affinity)} affinities")
 
     def objective(self, share: FloatArray) -> float:
-        """The sum that the matching maximises, of `(M + 1, N + 1)` shares."""
+        """The sum that the matching maximises, of `(M + 1, N + 1)` shares.
+
+        A track and a detection that are not matched with one another have half the dummy's affinity
+        each.
+        """
         x = share[self.rows, self.columns]
         value = self.own @ x
         value += self.pair_affinity @ x[self.pairs].prod(axis=1)
         value += self.triple_affinity @ x[self.triples].prod(axis=1)
-        return float(value + self.dummy * (share[-1, :-1].sum() + share[:-1, -1].sum()))
+        alone = share[-1, :-1].sum() + share[:-1, -1].sum()
+        return float(value + self.dummy / 2 * alone)
 
     def gradient(self, share: FloatArray) -> FloatArray:
-        """`(M + 1, N + 1)` derivatives of the objective; 0 where there is no candidate."""
+        """`(P,)` derivatives of the objective by the shares of the candidates."""
         x = share[self.rows, self.columns]
         slope = self.own.copy()
         for edges, affinity in (
@@ -78,9 +83,17 @@ class Graph:
             for corner in range(edges.shape[1]):
                 others = np.delete(edges, corner, axis=1)
                 np.add.at(slope, edges[:, corner], affinity * x[others].prod(axis=1))
+        return slope
+
+    def spread(self, candidates: FloatArray) -> FloatArray:
+        """`(M + 1, N + 1)` with these values of candidates, and those of the dummies.
+
+        Normalising rows and columns weighs a pair against the product of its two dummies, so that
+        each of these has the root of the affinity.
+        """
         whole = np.zeros((self.shape[0] + 1, self.shape[1] + 1))
-        whole[self.rows, self.columns] = slope
-        whole[-1, :-1] = whole[:-1, -1] = self.dummy
+        whole[self.rows, self.columns] = candidates
+        whole[-1, :-1] = whole[:-1, -1] = np.sqrt(self.dummy)
         return whole
 
 
@@ -94,13 +107,10 @@ def solve(graph: Graph) -> tuple[FloatArray, list[float]]:
         `(M + 1, N + 1)` shares, of which the last row and column are those of the dummies, and the
         objectives from the start on.
     """
-    start = np.zeros((graph.shape[0] + 1, graph.shape[1] + 1))
-    start[graph.rows, graph.columns] = graph.own
-    start[-1, :-1] = start[:-1, -1] = graph.dummy
-    share = _normalised(start)
+    share = _normalised(graph.spread(graph.own))
     values = [graph.objective(share)]
     for _ in range(ROUNDS):
-        moved = _normalised(share * graph.gradient(share))
+        moved = _normalised(share * graph.spread(graph.gradient(share)))
         value = graph.objective(moved)
         if value < values[-1]:
             break
@@ -113,7 +123,7 @@ def solve(graph: Graph) -> tuple[FloatArray, list[float]]:
 
 
 def _normalised(share: FloatArray) -> FloatArray:
-    """Shares whose rows and columns of real tracks and detections sum to 1, nearly so for rows."""
+    """Shares whose columns of detections sum to 1, and rows of tracks nearly so."""
     share = share.copy()
     for _ in range(_SINKHORN):
         share[:-1] /= np.maximum(share[:-1].sum(axis=1, keepdims=True), 1e-12)

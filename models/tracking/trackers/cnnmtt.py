@@ -42,6 +42,8 @@ class CnnmttConfig(OneThresholdConfig):
         shape_share: Weight of the likeness of the sizes.
         group_share: Weight of the nearness to the place that the group expects.
         least_affinity: Least weighted sum of a match.
+        least_place: Least nearness to the predicted place, `exp(-d^2 / 2)` for a distance of d
+            sizes of the detection.
         group_distance: Largest distance of companions, in mean heights.
         group_velocity: Largest difference of their velocities, in mean heights per frame.
         group_frames: Frames that companions have to stay together to be a group.
@@ -59,6 +61,7 @@ class CnnmttConfig(OneThresholdConfig):
     shape_share: float = 0.1
     group_share: float = 0.2
     least_affinity: float = 0.5
+    least_place: float = 0.3
     group_distance: float = 1.5
     group_velocity: float = 0.15
     group_frames: int = 10
@@ -66,7 +69,9 @@ class CnnmttConfig(OneThresholdConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("min_hits", self.min_hits, 1, 100)
-        for name in ("look_share", "motion_share", "shape_share", "group_share", "least_affinity"):
+        for name in ("look_share", "motion_share", "shape_share", "group_share"):
+            check_range(name, getattr(self, name), 0.0, 1.0)
+        for name in ("least_affinity", "least_place"):
             check_range(name, getattr(self, name), 0.0, 1.0)
         check_range("group_distance", self.group_distance, 0.0, 100.0)
         check_range("group_velocity", self.group_velocity, 0.0, 100.0)
@@ -80,7 +85,7 @@ def associate(store: TrackStore, frame: Frame, config: CnnmttConfig, step: Step)
     kalman.predict(state, step.dt)
     variance = kalman.innovation_variance(state)
     affinity = affinities(store, frame, config)
-    affinity[kalman.gating_matrix(state, variance, frame.xyah) > kalman.GATE] = -1.0
+    affinity[place_affinity(state[:4], frame, _MOTION_WEIGHT) < config.least_place] = -1.0
     together = frames_together(store)
     rows, columns = match_affinity(affinity, config.least_affinity)
     group = groups(together, config.group_frames)
@@ -98,11 +103,18 @@ def associate(store: TrackStore, frame: Frame, config: CnnmttConfig, step: Step)
 
 
 def affinities(store: TrackStore, frame: Frame, config: CnnmttConfig) -> FloatArray:
-    """`(M, N)` weighted sums of looks, place and shape, without those of groups."""
+    """`(M, N)` weighted sums of looks, place and shape, without those of groups.
+
+    Without embeddings place and shape have the weight of looks too.
+    """
     predicted = store.state[:4, : store.count]
-    affinity = config.look_share * look_affinity(store.embeddings[: store.count], frame)
-    affinity += config.motion_share * place_affinity(predicted, frame, _MOTION_WEIGHT)
+    affinity = config.motion_share * place_affinity(predicted, frame, _MOTION_WEIGHT)
     affinity += config.shape_share * shape_affinity(predicted, frame, _SHAPE_WEIGHT)
+    if store.width:
+        affinity += config.look_share * look_affinity(store.embeddings[: store.count], frame)
+    else:
+        others = config.motion_share + config.shape_share
+        affinity *= 1 + config.look_share / max(others, 1e-9)
     return np.asarray(affinity)
 
 

@@ -1,9 +1,10 @@
 """TAP: online tracking as matching of hypergraphs, by tensor power iteration (Zhou et al., 2018).
 
-Tracks and detections inside the motion gate are candidates. Their own affinity is that of looks and
-velocity; neighbouring tracks ought to keep their relative places, triangles of them their angles.
-`hypergraph.solve` finds shares of all of them together, and the Hungarian method rounds these. The
-paper gives the method, not its constants, which are ours; births and deaths are as in DeepSORT.
+Tracks and detections near their predicted places are candidates. Their own affinity is that of
+looks and velocity; neighbouring tracks ought to keep their relative places, triangles of them their
+angles. `hypergraph.solve` finds shares of all of them together, and the Hungarian method rounds
+these. The paper gives the method, not its constants, which are ours; births and deaths are as in
+DeepSORT.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking import kalman
-from jde_ray.models.tracking.affinity import look_affinity
+from jde_ray.models.tracking.affinity import look_affinity, place_affinity
 from jde_ray.models.tracking.config import OneThresholdConfig, check_range
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.hypergraph import Graph, neighbours, solve
@@ -45,6 +46,8 @@ class TapConfig(OneThresholdConfig):
         neighbours: Nearest tracks whose relative places count.
         dummy_affinity: Affinity of having no partner.
         least_share: Least share of a match.
+        least_place: Least nearness of candidates to the predicted place, `exp(-d^2 / 2)` for a
+            distance of d sizes of the detection.
 
     Raises:
         ValueError: If a value is out of range.
@@ -62,6 +65,7 @@ class TapConfig(OneThresholdConfig):
     neighbours: int = 3
     dummy_affinity: float = 0.1
     least_share: float = 0.5
+    least_place: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,6 +76,7 @@ class TapConfig(OneThresholdConfig):
             check_range(name, getattr(self, name), 0.0, 100.0)
         check_range("neighbours", self.neighbours, 0, 20)
         check_range("least_share", self.least_share, 0.0, 1.0)
+        check_range("least_place", self.least_place, 0.0, 1.0)
 
 
 def associate(store: TrackStore, frame: Frame, config: TapConfig, step: Step) -> None:
@@ -105,8 +110,7 @@ def build_graph(
     """
     state = store.state[:, : store.count]
     own = own_affinity(store, frame, config, dt)
-    variance = kalman.innovation_variance(state)
-    gate = kalman.gating_matrix(state, variance, frame.xyah) <= kalman.GATE
+    gate = place_affinity(state[:4], frame, 0.5) >= config.least_place
     own[~gate] = -1.0
     if own.shape[1] > _CANDIDATES:  # the others of a track are left out
         least = np.partition(own, -_CANDIDATES, axis=1)[:, -_CANDIDATES, None]
