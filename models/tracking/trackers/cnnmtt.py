@@ -164,14 +164,14 @@ def group_affinity(
     shift = np.zeros((3, len(group)))  # x, y and 1, of tracks that are matched
     shift[:2, matched] = frame.xyah[:2, taken] - state[:2, matched]
     shift[2, matched] = 1.0
-    total = np.zeros((3, int(group.max(initial=-1)) + 1))
-    np.add.at(total, (slice(None), group), shift)
-    others = total[:, group] - shift
+    total = np.zeros((int(group.max(initial=-1)) + 1, 3))
+    np.add.at(total, group, shift.T)
+    others = total[group].T - shift
     counted = np.maximum(others[2], 1)
     place = state[:2] + others[:2] / counted
     squares = ((place[:, :, None] - frame.xyah[:2, None, :]) ** 2).sum(axis=0)
     reach = (0.5 * np.maximum(state[3], 1e-9)) ** 2
-    return np.exp(-squares / reach[:, None]) * (others[2] > 0)[:, None]
+    return np.asarray(np.exp(-squares / reach[:, None]) * (others[2] > 0)[:, None])
 
 
 def remember(

@@ -158,7 +158,8 @@ def own_affinity(store: TrackStore, frame: Frame, config: TapConfig, dt: float) 
     # what the velocities differ by is the distance from the predicted place, per frame
     apart = np.hypot(*(state[:2, :, None] - frame.xyah[:2, None, :])) / dt
     spread = config.velocity_spread * np.maximum(state[3], 1e-9)[:, None]
-    return look_affinity(store.embeddings[:count], frame) * np.exp(-((apart / spread) ** 2))
+    nearness = np.exp(-((apart / spread) ** 2))
+    return np.asarray(look_affinity(store.embeddings[:count], frame) * nearness)
 
 
 def _kept_places(
