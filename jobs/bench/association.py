@@ -71,7 +71,7 @@ def _pin_blas(arguments: list[str]) -> None:
     """Continue with one BLAS thread, in a new process if numpy is already loaded with more."""
     one_thread = dict.fromkeys(BLAS_VARIABLES, "1")
     if "numpy" in sys.modules and one_thread.items() - os.environ.items():
-        command = [sys.executable, "-m", "jde_ray.jobs.bench.app", "association", *arguments]
+        command = [sys.executable, "-m", "jde_ray.jobs.bench", "association", *arguments]
         raise typer.Exit(subprocess.call(command, env=os.environ | one_thread))  # noqa: S603
     os.environ.update(one_thread)  # read when numpy is first imported
 
@@ -98,7 +98,7 @@ def _measure_scene(name: str, repeat: int, others: Sequence[str]) -> dict[str, A
     row: dict[str, Any] = {"scene": name, "targets": SCENES[name], "loop_ms": loop}
     row["original_frames_per_second"] = ORIGINAL_FRAMES_PER_SECOND[name]
     modes: tuple[Literal["default", "published"], ...] = ("default", "published")
-    measured = {
+    measured: dict[str, float] = {
         mode: _best_ms(lambda mode=mode: build(mode), frames, repeat)  # type: ignore[misc]
         for mode in modes
     }

@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from jde_ray.jobs import cli
@@ -55,6 +57,20 @@ def test_other_associations_stand_beside_both_modes(monkeypatch):
     report = json.loads(result.stdout)
     assert report["others"] == ["sort", "poi"]
     assert all(report["scenes"][0][name]["ms"] > 0 for name in ("default", "sort", "poi"))
+
+
+def test_a_process_that_has_loaded_numpy_goes_on_in_one_that_runs_the_command(monkeypatch):
+    """It printed nothing: the module that it named had no main part."""
+    commands = []
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setattr(
+        association.subprocess, "call", lambda command, **_: commands.append(command)
+    )
+    with pytest.raises(typer.Exit):
+        association._pin_blas(["--repeat", "1"])
+    _, flag, module, verb, *_ = commands[0]
+    assert (flag, verb) == ("-m", "association")
+    assert find_spec(f"{module}.__main__") is not None
 
 
 @pytest.mark.usefixtures("small_scene")
