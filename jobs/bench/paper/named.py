@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from jde_ray.jobs.bench.paper.combinations import (
     NOTHING,
@@ -171,7 +172,8 @@ def _with_limit(tracking: AssociationConfig, limit: float) -> AssociationConfig:
     if not hasattr(tracking, "appearance_limit"):
         name = tracking.association
         raise ValueError(f"tuned: association {name} has no appearance_limit, expected jde")
+    changes: dict[str, Any] = {"appearance_limit": limit}
     try:
-        return replace(tracking, appearance_limit=limit)
+        return replace(tracking, **changes)
     except ValueError as error:
         raise ValueError(f"tuned: {error}") from None

@@ -222,11 +222,16 @@ def saved_finder(name: str, source: str, config: TrackConfig, footage: Sequence[
     return Finder(name, config, find, is_joint=width > 0)
 
 
+def detector_file(system: System) -> str:
+    """Weights of the detector, or the file that the YAML file of a separate one names."""
+    if system.detector and is_separate(system.detector):
+        return str(read_declaration(system.detector).detector.file)
+    return system.detector
+
+
 def trained_on(system: System) -> tuple[int | None, int | None]:
     """Boxes of its detector and identities of its embeddings, as far as weight files say them."""
-    detector, embedder = system.detector, declared_embedder(system)
-    if detector and is_separate(detector):
-        detector = str(read_declaration(detector).detector.file)
+    detector, embedder = detector_file(system), declared_embedder(system)
     describer = detector if embedder is None else str(embedder.file)
     return _number(detector, "boxes"), _number(describer, "identities")
 
