@@ -22,6 +22,7 @@ from made_videos import write_video
 from typer.main import get_command
 
 from jde_ray.jobs import cli
+from jde_ray.jobs.bench.paper.systems import read_systems
 from jde_ray.jobs.console.options import build_settings, collect
 from jde_ray.jobs.console.runner import application
 from jde_ray.models.sde.declaration import read_declaration, read_embedder
@@ -173,7 +174,9 @@ def test_settings_are_read(block: Block, tmp_path: Path):
     content = yaml.safe_load(block.text)
     file = tmp_path / "settings.yaml"
     file.write_text(block.text)
-    if "sources" in content:
+    if isinstance(content, list):
+        assert read_systems(file)
+    elif "sources" in content:
         parse_recipe(content)
     elif "resources" in content:  # of kustomize: tests/deploy/test_kubernetes.py builds it
         assert content["patches"]
@@ -187,12 +190,18 @@ def test_settings_are_read(block: Block, tmp_path: Path):
         assert all(one["static_configs"] for one in content["scrape_configs"])
     elif content.get("kind") == "PodMonitor":
         assert content["spec"]["podMetricsEndpoints"]
-    elif "detector" in content:
+    else:
+        _check_run(content, file)
+
+
+def _check_run(content: dict[str, Any], file: Path) -> None:
+    """Settings of a run, or the networks that its weights declare."""
+    if "detector" in content:
         for part in ("detector", "embedder"):
-            (tmp_path / content[part]["file"]).touch()
+            (file.parent / content[part]["file"]).touch()
         read_declaration(file)
     elif "file" in content:  # a re-identification network alone
-        (tmp_path / content["file"]).touch()
+        (file.parent / content["file"]).touch()
         assert read_embedder(file).size is not None
     else:
         build_settings(collect({}, file))

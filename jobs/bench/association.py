@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,13 +27,25 @@ BLAS_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def association(
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--association",
+            metavar="NAME",
+            help="Another association to measure beside both modes of jde; repeatable.",
+        ),
+    ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Runs over each scene.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Speed of the association with 20, 100 and 300 targets, on one BLAS thread."""
-    _pin_blas(["--repeat", str(repeat), *(["--json"] if as_json else [])])
-    rows = [_measure_scene(name, repeat) for name in SCENES]
-    report = {"cpu": processor(), "blas_threads": 1, "repeat": repeat, "scenes": rows}
+    others = list(dict.fromkeys(name or []))
+    arguments = [part for other in others for part in ("--association", other)]
+    _pin_blas([*arguments, "--repeat", str(repeat), *(["--json"] if as_json else [])])
+    _check(others)
+    rows = [_measure_scene(scene, repeat, others) for scene in SCENES]
+    report: dict[str, Any] = {"cpu": processor(), "blas_threads": 1, "repeat": repeat}
+    report |= {"others": others, "scenes": rows}
     report["camera"] = {
         f"{width}x{height}": _measure_camera(width, height, repeat)
         for width, height in ((640, 480), (1920, 1080))
@@ -44,20 +56,35 @@ def association(
     console().print(_build_table(report))
 
 
+def _check(others: Sequence[str]) -> None:
+    from jde_ray.models.tracking.registry import build_config
+    from jde_ray.pipelines.errors import ExitCode, RunError
+
+    try:
+        for other in others:
+            build_config(other)
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+
+
 def _pin_blas(arguments: list[str]) -> None:
     """Continue with one BLAS thread, in a new process if numpy is already loaded with more."""
     one_thread = dict.fromkeys(BLAS_VARIABLES, "1")
     if "numpy" in sys.modules and one_thread.items() - os.environ.items():
-        command = [sys.executable, "-m", "jde_ray.jobs.bench.app", "association", *arguments]
+        command = [sys.executable, "-m", "jde_ray.jobs.bench", "association", *arguments]
         raise typer.Exit(subprocess.call(command, env=os.environ | one_thread))  # noqa: S603
     os.environ.update(one_thread)  # read when numpy is first imported
 
 
-def _measure_scene(name: str, repeat: int) -> dict[str, Any]:
-    """Milliseconds per frame of the loop and both modes on one scene, with a moving camera."""
+def _measure_scene(name: str, repeat: int, others: Sequence[str]) -> dict[str, Any]:
+    """Milliseconds per frame of the loop and all associations on one scene.
+
+    The camera moves, but in other associations than `jde` it stands still.
+    """
     from jde_ray.models.synthetic import embedding_scenes
     from jde_ray.models.tracking.baseline import LoopTracker
     from jde_ray.models.tracking.config import TrackingConfig
+    from jde_ray.models.tracking.registry import build_config
     from jde_ray.models.tracking.tracker import JDETracker
 
     frames = embedding_scenes.build_scene(embedding_scenes.SCENES[name])
@@ -71,8 +98,18 @@ def _measure_scene(name: str, repeat: int) -> dict[str, Any]:
     row: dict[str, Any] = {"scene": name, "targets": SCENES[name], "loop_ms": loop}
     row["original_frames_per_second"] = ORIGINAL_FRAMES_PER_SECOND[name]
     modes: tuple[Literal["default", "published"], ...] = ("default", "published")
-    for mode in modes:
-        best = _best_ms(lambda mode=mode: build(mode), frames, repeat)  # type: ignore[misc]
+    measured: dict[str, float] = {
+        mode: _best_ms(lambda mode=mode: build(mode), frames, repeat)  # type: ignore[misc]
+        for mode in modes
+    }
+    for other in others:
+        config = build_config(other)
+        measured[other] = _best_ms(
+            lambda config=config: JDETracker(config, 30).update,  # type: ignore[misc]
+            frames,
+            repeat,
+        )
+    for mode, best in measured.items():
         row[mode] = {
             "ms": best,
             "frames_per_second": 1000 / best,
@@ -150,7 +187,7 @@ def _build_table(report: dict[str, Any]) -> Table:
         original = f"{row['original_frames_per_second']:.0f}"
         loop = row["loop_ms"]
         table.add_row(str(row["targets"]), "loop", f"{loop:.3f}", f"{1000 / loop:.0f}", "1.0")
-        for mode in ("published", "default"):
+        for mode in ("published", "default", *report["others"]):
             figures = row[mode]
             table.add_row(
                 "",

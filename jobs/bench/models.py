@@ -136,8 +136,11 @@ def build_entries(weights: Sequence[str], files: Sequence[Path], given: Given) -
         RunError: If settings cannot be read.
     """
     from jde_ray.jobs.bench.paper.combinations import Combination as Pair
-    from jde_ray.jobs.bench.paper.combinations import build_embedder, build_finder, with_embedder
-    from jde_ray.jobs.bench.paper.figure4 import resolve_settings
+    from jde_ray.jobs.bench.paper.combinations import (
+        build_finder,
+        declared_embedder,
+        resolve_settings,
+    )
 
     entries: dict[str, Entry] = {}
     finders: dict[Any, Any] = {}
@@ -148,12 +151,7 @@ def build_entries(weights: Sequence[str], files: Sequence[Path], given: Given) -
         key = settings.track.detection
         finder = finders.setdefault(key, None) or build_finder(name, settings)
         finders[key] = finder
-        embedder = build_embedder(settings)
-        combination = (
-            Pair(finder, None, False, settings.track)
-            if embedder is None
-            else with_embedder(finder, embedder)
-        )
+        combination = Pair(finder, declared_embedder(settings), settings.track)
         if name in entries:
             raise ValueError(f"config: two are named {name}, expected different names")
         entries[name] = Entry(settings, combination)
@@ -230,8 +228,8 @@ def run_sequence(
     clock: str,
 ) -> None:
     """Track a sequence with all networks, frame by frame in turn, and add to the results."""
-    from jde_ray.jobs.bench.paper.combinations import Footage
     from jde_ray.jobs.bench.paper.comparison import check_clock, measure
+    from jde_ray.jobs.bench.paper.footage import Footage
     from jde_ray.pipelines.evaluation.detections import image_boxes, truth_of
     from jde_ray.pipelines.evaluation.frame_sources import video_at
     from jde_ray.pipelines.evaluation.frames_seen import FramesSeen

@@ -6,6 +6,7 @@ A flag overrides the file, the file overrides the default.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -81,6 +82,22 @@ def collect(given: Given, file: Path | None) -> Values:
         values |= _value(name.replace("_", "-"), place_of(FLAGS[name]), value)
     if values.get(AUTO_SIZE):  # begins with the size of the weights
         values.pop(("detection", "size"), None)
+    return values
+
+
+def tracking_values(flag: str, settings: Mapping[str, Any]) -> Values:
+    """Settings of a tracker, by the names of its fields; `association` is its name.
+
+    Args:
+        flag: Flag that gave them, for errors.
+        settings: Values, which may be texts.
+
+    Raises:
+        RunError: If a setting does not exist, or its value has another type.
+    """
+    values: Values = {}
+    for name, value in settings.items():
+        values |= _value(f"{flag}.{name}", ("tracking", name), value)
     return values
 
 

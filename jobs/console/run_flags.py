@@ -135,8 +135,8 @@ FLAGS: dict[str, Flag] = {
         config=TrackingConfig,
         field="track_buffer",
         panel=_TRACKS,
-        text="How many frames to keep a lost track, counted at 30 frames/s (sort, deepsort: at the "
-        "video's own rate).",
+        text="How many frames to keep a lost track, counted at 30 frames/s (sort, deepsort, poi, "
+        "cnnmtt, tap: at the video's own rate).",
         default=_defaults(lambda config: config.max_lost_frames(30.0)),
     ),
     "min_box_area": Flag(

@@ -10,14 +10,34 @@ from jde_ray.models.tracking import area_kalman, kalman, mean_velocity
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.track import MotionModel, TrackStore
-from jde_ray.models.tracking.trackers import bytetrack, cbiou, deepsort, jde, published, sort
+from jde_ray.models.tracking.trackers import (
+    bytetrack,
+    cbiou,
+    cnnmtt,
+    deepsort,
+    jde,
+    poi,
+    published,
+    sort,
+    tap,
+)
 from jde_ray.models.tracking.trackers.bytetrack import ByteTrackConfig
 from jde_ray.models.tracking.trackers.cbiou import CBiouConfig
+from jde_ray.models.tracking.trackers.cnnmtt import CnnmttConfig
 from jde_ray.models.tracking.trackers.deepsort import GALLERY, DeepSortConfig
+from jde_ray.models.tracking.trackers.poi import PoiConfig
 from jde_ray.models.tracking.trackers.sort import SortConfig
+from jde_ray.models.tracking.trackers.tap import TapConfig
 
 AssociationConfig: TypeAlias = (
-    TrackingConfig | SortConfig | DeepSortConfig | ByteTrackConfig | CBiouConfig
+    TrackingConfig
+    | SortConfig
+    | DeepSortConfig
+    | ByteTrackConfig
+    | CBiouConfig
+    | PoiConfig
+    | CnnmttConfig
+    | TapConfig
 )
 
 
@@ -30,12 +50,14 @@ class Association(NamedTuple):
         advance: Advances the tracks by one frame; afterwards the `TRACKED` ones are reported.
         motion: Motion model of its tracks.
         gallery: Number of embeddings kept per track in addition to the smoothed one.
+        extra: Number of further numbers per track that it keeps for itself.
     """
 
     config: type[Any]
     advance: Callable[[TrackStore, Frame, Any, Step], None]
     motion: MotionModel
-    gallery: int
+    gallery: int = 0
+    extra: int = 0
 
 
 def _advance_ours(store: TrackStore, frame: Frame, config: TrackingConfig, step: Step) -> None:
@@ -46,11 +68,14 @@ def _advance_ours(store: TrackStore, frame: Frame, config: TrackingConfig, step:
 ASSOCIATIONS: dict[str, Association] = {
     row.config().association: row
     for row in (
-        Association(TrackingConfig, _advance_ours, kalman, gallery=0),
-        Association(SortConfig, sort.associate, area_kalman, gallery=0),
+        Association(TrackingConfig, _advance_ours, kalman),
+        Association(SortConfig, sort.associate, area_kalman),
         Association(DeepSortConfig, deepsort.associate, kalman, gallery=GALLERY),
-        Association(ByteTrackConfig, bytetrack.associate, kalman, gallery=0),
-        Association(CBiouConfig, cbiou.associate, mean_velocity, gallery=0),
+        Association(ByteTrackConfig, bytetrack.associate, kalman),
+        Association(CBiouConfig, cbiou.associate, mean_velocity),
+        Association(PoiConfig, poi.associate, kalman, extra=poi.EXTRA),
+        Association(CnnmttConfig, cnnmtt.associate, kalman, extra=cnnmtt.EXTRA),
+        Association(TapConfig, tap.associate, kalman),
     )
 }
 CONFIGS: dict[str, type[Any]] = {name: row.config for name, row in ASSOCIATIONS.items()}
@@ -89,7 +114,7 @@ def least_score(config: AssociationConfig, *, has_embeddings: bool) -> float:
 def build_store(config: AssociationConfig, embedding_dim: int) -> TrackStore:
     """An empty table of tracks for the association."""
     row = ASSOCIATIONS[config.association]
-    return TrackStore(embedding_dim, motion=row.motion, gallery=row.gallery)
+    return TrackStore(embedding_dim, motion=row.motion, gallery=row.gallery, extra=row.extra)
 
 
 def associate(store: TrackStore, frame: Frame, config: AssociationConfig, step: Step) -> None:

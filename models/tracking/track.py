@@ -33,6 +33,7 @@ _FIELDS = (
 _STATUS, _TRACK_ID, _SCORE, _ORDER, _FIRST_FRAME, _LAST_FRAME, _HITS, _DETECTION, _RETIRED = range(
     STATE_ROWS, STATE_ROWS + len(_FIELDS)
 )
+_ROWS = STATE_ROWS + len(_FIELDS)  # of the table, without the association's own
 
 
 class TrackStatus(IntEnum):
@@ -90,6 +91,7 @@ class TrackStore:
         embedding_dim: Width D of the embeddings.
         motion: `kalman`, `area_kalman` or `mean_velocity`.
         gallery: Number of embeddings kept per track in addition to the smoothed one.
+        extra: Number of further numbers per track that an association keeps for itself.
 
     Attributes:
         count: Number of live tracks.
@@ -108,6 +110,7 @@ class TrackStore:
         hits: `(capacity,)` numbers of detections matched.
         detection: `(capacity,)` detections matched in `last_frame`.
         retired: `(capacity,)` 1 for a track that once exceeded the buffer (`published` only).
+        extra: `(extra, capacity)` numbers of the association's own, 0 for a new track.
     """
 
     status: NDArray[np.float64]
@@ -121,20 +124,27 @@ class TrackStore:
     retired: NDArray[np.float64]
 
     def __init__(
-        self, embedding_dim: int, *, motion: MotionModel = kalman, gallery: int = 0
+        self,
+        embedding_dim: int,
+        *,
+        motion: MotionModel = kalman,
+        gallery: int = 0,
+        extra: int = 0,
     ) -> None:
         self.count, self.motion = 0, motion
         self._ranks, self._next_id = 0, 1
         self.calibration, self.sway = Calibration(embedding_dim), Sway()
+        self._rows = _ROWS + extra
         self._allocate(_START_CAPACITY, embedding_dim, gallery)
 
     def _allocate(self, capacity: int, embedding_dim: int, gallery: int) -> None:
-        self._table = np.zeros((STATE_ROWS + len(_FIELDS), capacity))
+        self._table = np.zeros((self._rows, capacity))
         self.embeddings = np.zeros((capacity, embedding_dim), np.float32)
         self.gallery = np.zeros((capacity, gallery, embedding_dim), np.float32)
         self.state = self._table[:STATE_ROWS]
         for row, name in enumerate(_FIELDS, STATE_ROWS):
             setattr(self, name, self._table[row])
+        self.extra = self._table[_ROWS:]
 
     def get_state(self) -> TrackerState:
         """Everything on which the next frame depends, as named arrays that share no memory."""
@@ -156,14 +166,13 @@ class TrackStore:
         """
         arrays = (state[name] for name in STORE_ARRAYS)
         table, embeddings, gallery, counters, motion, learned, sway = arrays
-        rows = STATE_ROWS + len(_FIELDS)
         fits = table.ndim == embeddings.ndim == 2 and gallery.ndim == 3 and sway.shape == (2,)
         fits = fits and counters.shape == (3,) and len(gallery) == len(embeddings)
-        if not (fits and table.shape == (rows, len(embeddings))):
+        if not (fits and len(table) >= _ROWS and table.shape[1] == len(embeddings)):
             raise ValueError(
                 f"tracker state: got {table.shape = }, {embeddings.shape = }, {gallery.shape = }, "
                 f"{counters.shape = }, {sway.shape = }, "
-                f"expected ({rows}, M), (M, D), (M, G, D), (3,), (2,)"
+                f"expected ({_ROWS} or more, M), (M, D), (M, G, D), (3,), (2,)"
             )
         if str(motion) not in _MOTIONS:
             raise ValueError(f"tracker state: got motion {motion}, expected {list(_MOTIONS)}")
@@ -171,6 +180,7 @@ class TrackStore:
         calibration.set_state(learned)
         self.motion, self.calibration = _MOTIONS[str(motion)], calibration
         self.sway = Sway(sway)
+        self._rows = len(table)
         self._ranks, self._next_id, capacity = (int(number) for number in counters)
         self.count = table.shape[1]
         # keep the saved number of columns, so that sums over columns round the same way

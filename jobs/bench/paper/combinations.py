@@ -1,65 +1,57 @@
-"""Detectors, embedders and their combinations, built from settings, and the sequences to run on."""
+"""Detectors, embedders and their combinations, built from settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jde_ray.jobs.console.options import Settings
-from jde_ray.models.letterbox import Letterbox
+from jde_ray.models.letterbox import PAD_VALUE, Letterbox
 from jde_ray.models.sde.declaration import NetworkDeclaration, read_declaration
 from jde_ray.models.structures import Detections, FloatArray
-from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.detectors import open_detector
 from jde_ray.pipelines.detection.embedders import open_embedder
 from jde_ray.pipelines.detection.networks import is_separate
-from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths, read_truth
-from jde_ray.pipelines.formats.mot import GroundTruth
-from jde_ray.pipelines.sources.discovery import find_videos
-from jde_ray.pipelines.sources.saved_tracks import by_all_names
-from jde_ray.pipelines.structures import FrameChunk, Video
+from jde_ray.pipelines.structures import DEFAULT_RATE, FrameChunk, VideoInfo
 
 NOTHING, OWN = "none", "joint"
 
 
 @dataclass(frozen=True)
-class Footage:
-    """A video and its ground truth, None if there is none."""
-
-    video: Video
-    truth: GroundTruth | None
-
-
-@dataclass(frozen=True)
 class Finder:
-    """A detector; if it computes no embeddings, its detections have vectors of width 0."""
+    """A detector.
+
+    Attributes:
+        name: Its name, unique among those that are compared.
+        config: Settings of the frames that it takes.
+        find: Detections of a chunk of one frame.
+        is_joint: Whether they have embeddings; otherwise these have width 0.
+    """
 
     name: str
     config: TrackConfig
     find: Callable[[FrameChunk], Detections]
+    is_joint: bool
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """A separate network that embeds `(N, 4)` boxes (tlbr, source pixels) of a frame."""
+    """A separate network that embeds `(N, 4)` boxes (tlbr, source pixels) of a frame.
 
-    declared: NetworkDeclaration
+    Attributes:
+        name: Its name, unique among those that are compared.
+        config: Settings of the frames that crops are cut from.
+        embed: `(N, D)` vectors of a chunk of one frame.
+    """
+
+    name: str
     config: TrackConfig
     embed: Callable[[FrameChunk, FloatArray], FloatArray]
-
-    @property
-    def name(self) -> str:
-        """Stem of the embedder's file."""
-        return self.declared.file.stem
-
-    def gives_the_same(self, other: Embedder) -> bool:
-        """Whether either embedder makes the same combination with a detector."""
-        return self.declared == other.declared and self.config.tracking == other.config.tracking
 
 
 @dataclass(frozen=True)
@@ -68,14 +60,12 @@ class Combination:
 
     Attributes:
         finder: The detector.
-        embedder: Separate embedder; None: only the detector's own embeddings.
-        is_blind: Drop the detector's own embeddings too.
+        embedder: Separate embedder; None: only the detector's own embeddings, if it has any.
         config: Settings of the tracker, and which of its boxes are reported.
     """
 
     finder: Finder
     embedder: Embedder | None
-    is_blind: bool
     config: TrackConfig
 
     @property
@@ -83,31 +73,33 @@ class Combination:
         """Name of the embedding, for tables."""
         if self.embedder is not None:
             return self.embedder.name
-        return NOTHING if self.is_blind else OWN
+        return OWN if self.finder.is_joint else NOTHING
 
 
-def find_sequences(places: Sequence[Path], rules: TruthRules = TruthRules()) -> list[Footage]:
-    """Find videos and image folders below `places`, each with its truth if that is one file.
+def resolve_settings(values: Any) -> Settings:
+    """Check the weights and resolve the precision.
+
+    Args:
+        values: From `jobs.console.options.collect`.
 
     Raises:
-        RunError: If there is no video.
-        ValueError: If ground truth cannot be read.
+        RunError: If the weights cannot be used.
+        ValueError: If they cannot run in this precision.
     """
-    videos, _ = find_videos([str(place) for place in places])
-    truths: dict[str, list[Path]] = {}
-    for place in places:
-        for name, files in find_truths(place if place.is_dir() else place.parent).items():
-            truths.setdefault(name, []).extend(files)
-    found, named = [], by_all_names(truths)
-    for video in videos:
-        files = named.get(video.name, [])
-        truth = read_truth(files[0], rules) if len(files) == 1 else None
-        found.append(Footage(video, truth))
-    return found
+    from jde_ray.jobs.console.settings import check_weights
+    from jde_ray.pipelines.detection.settings import resolve_precision
+
+    settings = check_weights(values)
+    detection = resolve_precision(settings.track.detection, settings.resources.device)
+    return replace(settings, track=replace(settings.track, detection=detection))
 
 
 def build_finder(name: str, settings: Settings) -> Finder:
-    """Build the detector that the settings' weights name."""
+    """Build the detector that the settings' weights name.
+
+    Raises:
+        ValueError: If a file cannot be used.
+    """
     config, resources = settings.track, settings.resources
     if is_separate(config.detection.weights):
         declared = read_declaration(config.detection.weights)
@@ -124,7 +116,7 @@ def build_finder(name: str, settings: Settings) -> Finder:
             tlbr, scores = letterbox.picture_to_source(tlbr[most]), scores[most]
             return Detections(tlbr, scores, np.zeros((len(scores), 0), np.float32))
 
-        return Finder(name, config, find_separate)
+        return Finder(name, config, find_separate, is_joint=False)
     joint = Detector(config.detection, resources)
 
     def find_jointly(chunk: FrameChunk) -> Detections:
@@ -133,40 +125,52 @@ def build_finder(name: str, settings: Settings) -> Finder:
             raise found.error
         return found.detections[0]
 
-    return Finder(name, config, find_jointly)
+    width, height = config.detection.size
+    grey = np.full((1, height, width, 3), PAD_VALUE, np.uint8)
+    (nobody,), _ = joint.find(grey, [VideoInfo(width, height, DEFAULT_RATE)], [0])
+    return Finder(name, config, find_jointly, is_joint=nobody.embeddings.shape[1] > 0)
 
 
-def build_embedder(settings: Settings) -> Embedder | None:
-    """Build the separate embedder that the settings' weights name, None if they name none."""
+def declared_embedder(settings: Settings) -> Embedder | None:
+    """The separate embedder that the settings' weights name, None if they name none.
+
+    Raises:
+        ValueError: If its file cannot be used.
+    """
     if not is_separate(settings.track.detection.weights):
         return None
     declared = read_declaration(settings.track.detection.weights).embedder
     if declared is None:
         return None
-    network = open_embedder(declared, settings.resources.torch_threads)
+    threads = settings.resources.torch_threads
+    return build_embedder(declared.file.stem, declared, settings.track, threads)
+
+
+def build_embedder(
+    name: str, declared: NetworkDeclaration, config: TrackConfig, threads: int
+) -> Embedder:
+    """Open a separate embedder.
+
+    Args:
+        name: Its name in tables.
+        declared: Its file and input.
+        config: Settings of the frames that crops are cut from.
+        threads: Number of CPU threads.
+
+    Raises:
+        ValueError: If its file cannot be used.
+    """
+    import cv2
+
+    cv2.setNumThreads(threads)  # OpenCV resizes the crops
+    network = open_embedder(declared, threads)
 
     def embed(chunk: FrameChunk, tlbr: FloatArray) -> FloatArray:
         letterbox = _letterbox(chunk)
         boxes = letterbox.source_to_picture(tlbr)
         return network.embed(letterbox.pictures(chunk.frames)[0], boxes)
 
-    return Embedder(declared, settings.track, embed)
-
-
-def with_embedder(finder: Finder, embedder: Embedder) -> Combination:
-    """Combine a detector with a separate embedder, at the distance limits of the embedder.
-
-    The embedder's settings also decide whether weak boxes count, since each costs it a crop.
-    """
-    config, other = finder.config, embedder.config
-    tracking = config.tracking
-    if isinstance(tracking, TrackingConfig) and isinstance(other.tracking, TrackingConfig):
-        tracking = replace(
-            tracking,
-            appearance_limit=other.tracking.appearance_limit,
-            low_overlap_limit=other.tracking.low_overlap_limit,
-        )
-    return Combination(finder, embedder, False, replace(config, tracking=tracking))
+    return Embedder(name, config, embed)
 
 
 def _letterbox(chunk: FrameChunk) -> Letterbox:

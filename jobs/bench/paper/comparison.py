@@ -1,6 +1,6 @@
 """Runs combinations of detectors and embedders over the same frames; times and scores each.
 
-For `jde bench figure4` and `jde bench speed`: one process, one frame at a time, no Ray. Every frame
+For `jde bench figure4`, `table3` and `speed`: one process, one frame at a time, no Ray. Every frame
 goes through all combinations before the next one, so that times compare on a busy machine.
 """
 
@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from jde_ray.jobs.bench.paper.combinations import Combination, Footage
+from jde_ray.jobs.bench.paper.combinations import Combination
+from jde_ray.jobs.bench.paper.footage import Footage
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.tracking import SequenceScores, score_sequence
 from jde_ray.models.structures import Detections, FloatArray
+from jde_ray.models.tracking.registry import least_score
 from jde_ray.models.tracking.reporting import reported
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import ResourceConfig, TrackConfig
@@ -41,6 +43,7 @@ class Measured:
         sequence: Name of the sequence.
         detector: Name of the detector.
         embedding: Name of the embedding.
+        is_joint: Whether the detector has embeddings of its own.
         frames: Number of timed frames.
         boxes: Detections in those frames that score high enough for the tracker.
         people: People per frame in the ground truth, NaN without one.
@@ -48,11 +51,15 @@ class Measured:
         scores: Tracking scores, None without ground truth.
         found: Those of its detections in all frames that score high enough for the tracker.
         frame_size: Width and height of the frames in pixels.
+        tracks: Rows of its tracks in all frames, counted from 0.
+        appearance_limit: The tracker's limit of a match by appearance; None if it has none, or
+            learns it.
     """
 
     sequence: str
     detector: str
     embedding: str
+    is_joint: bool
     frames: int
     boxes: int
     people: float
@@ -60,6 +67,8 @@ class Measured:
     scores: SequenceScores | None
     found: DetectionRows
     frame_size: tuple[int, int]
+    tracks: BoxRows
+    appearance_limit: float | None
 
 
 @dataclass
@@ -161,20 +170,19 @@ def _step(
 ) -> None:
     """Run one frame through all combinations; work that two of them share is done once."""
     found: dict[str, tuple[Detections, float]] = {}
-    vectors: dict[tuple[str, str], tuple[FloatArray, float]] = {}
+    vectors: dict[tuple[str, str, float], tuple[FloatArray, float]] = {}
     for run in runs:
         finder, embedder = run.combination.finder, run.combination.embedder
         if finder.name not in found:
             found[finder.name] = _timed(run.clock, finder.find, chunks[_key(finder.config)])
         detections, detect_s = found[finder.name]
         # the tracker ignores the others, so a separate embedder need not see them
-        least = run.combination.config.tracking.least_score
+        is_blind = embedder is None and not finder.is_joint
+        least = least_score(run.combination.config.tracking, has_embeddings=not is_blind)
         detections = detections[detections.scores >= least]
         embeddings, embed_s = detections.embeddings, 0.0
-        if run.combination.is_blind:
-            embeddings = embeddings[:, :0]
-        elif embedder is not None:
-            pair = (finder.name, embedder.name)
+        if embedder is not None:
+            pair = (finder.name, embedder.name, least)
             if pair not in vectors:
                 chunk = chunks[_key(embedder.config)]
                 vectors[pair] = _timed(run.clock, embedder.embed, chunk, detections.tlbr)
@@ -216,6 +224,7 @@ def _result(sequence: Footage, run: _Run, end: int, *, is_cut: bool) -> Measured
         sequence.video.name,
         run.combination.finder.name,
         run.combination.embedding,
+        run.combination.finder.is_joint,
         run.frames,
         run.boxes,
         people,
@@ -223,6 +232,8 @@ def _result(sequence: Footage, run: _Run, end: int, *, is_cut: bool) -> Measured
         scores,
         _rows_of(run.found),
         run.frame_size,
+        BoxRows.concatenate(run.rows),
+        getattr(run.combination.config.tracking, "appearance_limit", None),
     )
 
 

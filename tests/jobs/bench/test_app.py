@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from jde_ray.jobs import cli
 from jde_ray.jobs.bench import app, association
 
 
@@ -43,6 +46,37 @@ def test_the_table_names_the_modes():
     assert result.exit_code == 0, result.output
     for word in ("published", "default", "loop", "590"):
         assert word in result.stdout
+
+
+@pytest.mark.usefixtures("small_scene")
+def test_other_associations_stand_beside_both_modes(monkeypatch):
+    monkeypatch.setattr(association, "_measure_camera", lambda *_: 1.0)
+    arguments = ["association", "--repeat", "1", "--association", "sort", "--association", "poi"]
+    result = CliRunner().invoke(app.app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["others"] == ["sort", "poi"]
+    assert all(report["scenes"][0][name]["ms"] > 0 for name in ("default", "sort", "poi"))
+
+
+def test_a_process_that_has_loaded_numpy_goes_on_in_one_that_runs_the_command(monkeypatch):
+    """It printed nothing: the module that it named had no main part."""
+    commands = []
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setattr(
+        association.subprocess, "call", lambda command, **_: commands.append(command)
+    )
+    with pytest.raises(typer.Exit):
+        association._pin_blas(["--repeat", "1"])
+    _, flag, module, verb, *_ = commands[0]
+    assert (flag, verb) == ("-m", "association")
+    assert find_spec(f"{module}.__main__") is not None
+
+
+@pytest.mark.usefixtures("small_scene")
+def test_an_association_that_there_is_not_is_refused(capsys):
+    assert cli.run(["bench", "association", "--association", "best"]) == 2
+    assert "association: got 'best', expected jde | sort" in capsys.readouterr().err
 
 
 def test_bench_and_association_import_neither_ray_nor_torch():

@@ -13,7 +13,7 @@ from jde_ray.models.tracking.registry import ASSOCIATIONS, CONFIGS, AssociationC
 from jde_ray.models.tracking.tracker import JDETracker
 
 BOX = np.array([[100.0, 100.0, 140.0, 200.0]])
-OTHERS = ["sort", "deepsort", "bytetrack", "cbiou"]
+OTHERS = [name for name in CONFIGS if name != "jde"]
 
 
 def build(name, **settings_):
@@ -133,6 +133,7 @@ def test_every_association_is_one_whole_row():
         store.update(np.zeros((1, 4)), [1.0], np.zeros((1, 2)))
         assert store._store.motion is row.motion
         assert store._store.gallery.shape[1] == row.gallery
+        assert len(store._store.extra) == row.extra
 
 
 @pytest.mark.parametrize("name", CONFIGS)

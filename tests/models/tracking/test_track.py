@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jde_ray.models.synthetic.embedding_scenes import SCENES, build_scene
+from jde_ray.models.tracking.frame import build_frame
 from jde_ray.models.tracking.registry import build_config
+from jde_ray.models.tracking.track import TrackStore
 from jde_ray.models.tracking.tracker import JDETracker
 
-MODES = ["default", "published", "sort", "deepsort", "bytetrack", "cbiou"]
+MODES = ["default", "published", "sort", "deepsort", "bytetrack", "cbiou", "poi", "cnnmtt"]
 RATE = 30.0
 
 
@@ -125,3 +127,20 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
             tracker.set_state(state)
     for name, array in kept.items():
         np.testing.assert_array_equal(tracker.get_state()[name], array)
+
+
+def test_numbers_of_the_associations_own_stay_with_their_track():
+    store = TrackStore(0, extra=2)
+    many = build_frame(np.tile([0.0, 0, 9, 9], (200, 1)), np.full(200, 0.9), None)
+    store.append(many, np.arange(3), store.take_ranks(3), 0, 1.0)
+    store.extra[:, :3] = [[1, 2, 3], [4, 5, 6]]
+    store.append(many, np.arange(200), store.take_ranks(200), 0, 1.0)  # the table grows
+    store.remove(np.arange(203) == 0)  # the last column takes its place
+    by_rank = store.extra[:, :202][:, store.order[:202].argsort()]
+    assert by_rank[:, :3].tolist() == [[2, 3, 0], [5, 6, 0]]
+    kept = TrackStore(0)
+    kept.set_state(through_a_file(store.get_state()))
+    np.testing.assert_array_equal(kept.extra[:, :202], store.extra[:, :202])
+    store.remove(np.ones(202, bool))
+    store.append(many, np.arange(1), store.take_ranks(1), 0, 2.0)
+    assert not store.extra[:, 0].any()

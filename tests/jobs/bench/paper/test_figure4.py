@@ -1,196 +1,201 @@
-"""`jde bench figure4`, `speed` and `table3`: what they print and write. No speed is tested."""
+"""`jde bench figure4`: what it combines, shares, prints and draws. No speed is tested."""
 
 import json
 import math
-from pathlib import Path
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from onnx_models import write_declaration
+from little_street import Calls
+from onnx_models import write_declaration, write_mean_embedder
 from typer.testing import CliRunner
 
 from jde_ray.jobs import cli
 from jde_ray.jobs.bench import app
-from jde_ray.jobs.bench.paper import comparison, figure4
-from jde_ray.jobs.bench.paper.speed import row_of
-from jde_ray.jobs.bench.paper.table3 import COLUMNS, PUBLISHED, measured_row
+from jde_ray.jobs.bench.paper import comparison, footage
+from jde_ray.jobs.bench.paper.figure4_page import caption
+from jde_ray.jobs.bench.paper.figure4_report import FEW, MANY, choose_limits, group, row_of
+from jde_ray.jobs.bench.paper.named import LIMITS, Shared, combine, parse_association, with_limits
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.tracking import score_sequence
 from jde_ray.pipelines.formats.detections import DetectionRows
 
-pytest.importorskip("onnxruntime")
 
-NOTHING_FOUND = DetectionRows(BoxRows.empty(), np.zeros(0), None)
-
-
-@pytest.fixture(scope="module")
-def street(tmp_path_factory):
-    """A rendered street of eight small frames, with its truth."""
-    from jde_ray.models.synthetic.scene import StreetScene
-    from jde_ray.pipelines.video.synthetic import render_street
-
-    folder = tmp_path_factory.mktemp("street")
-    scene = StreetScene(3, width=192, height=96, num_people=4, num_frames=8)
-    render_street(scene, folder / "little.mp4", folder / "little")
-    return folder
-
-
-@pytest.fixture
-def separate(tmp_path):
-    """Settings whose weights are the two tiny networks."""
-    weights = write_declaration(tmp_path / "tiny")
-    path = tmp_path / "separate.yaml"
-    path.write_text(f"weights: {weights}\nconf: 0.3\ntracking: {{low_overlap_limit: 0}}\n")
-    return path
+def measured(name="a", people=3.0, seconds=1.0, boxes=4, **changes):
+    """Four frames with a person, of which a tracker has found some."""
+    rows = BoxRows(np.arange(4), np.ones(4, int), np.tile([0.0, 0, 9, 9], (4, 1)))
+    one = comparison.Measured(
+        sequence=name,
+        detector="d",
+        embedding="e",
+        is_joint=False,
+        frames=4,
+        boxes=boxes,
+        people=people,
+        seconds=dict.fromkeys(comparison.STAGES, 0.0) | {"detect": seconds},
+        scores=score_sequence(rows, rows[:boxes]),
+        found=DetectionRows(BoxRows.empty(), np.zeros(0), None),
+        frame_size=(64, 64),
+        tracks=rows[:boxes],
+        appearance_limit=None,
+    )
+    return replace(one, **changes)
 
 
-def test_every_detector_with_every_embedding(street, separate, tmp_path):
-    out = tmp_path / "out"
-    arguments = ["figure4", "--data", str(street), "--config", str(separate), "--out", str(out)]
+def test_all_detectors_times_all_embedders_and_the_joint_ones_alone(street, tmp_path):
+    pytest.importorskip("onnxruntime")
+    tiny = write_declaration(tmp_path / "tiny", embedder=False)
+    networks = [write_mean_embedder(tmp_path / f"{name}.onnx") for name in ("one", "two")]
+    arguments = ["figure4", "--data", str(street), "--out", str(tmp_path / "out")]
+    arguments += ["--detector", "JDE=small", "--detector", f"Red={tiny}", "--conf", "Red=0.3"]
+    arguments += ["--embedder", f"Mean={networks[0]}", "--embedder", f"Other={networks[1]}"]
+    arguments += ["--association", "low_overlap_limit=0", "--precision", "fp32"]
     result = CliRunner().invoke(app.app, arguments)
     assert result.exit_code == 0, result.output
-    report = json.loads((out / "figure4.json").read_text())
-    pairs = [(row["detector"], row["embedding"]) for row in report["rows"]]
-    assert pairs == [
-        ("small", "joint"), ("small", "none"), ("small", "reid"), ("sde", "reid"), ("sde", "none")
+    report = json.loads((tmp_path / "out/figure4.json").read_text())
+    rows = report["rows"]
+    assert [(row["detector"], row["embedding"], row["kind"]) for row in rows] == [
+        ("JDE", "joint", "filled"), ("JDE", "Mean", "crossed"), ("JDE", "Other", "crossed"),
+        ("Red", "Mean", "open"), ("Red", "Other", "open"),
     ]  # fmt: skip
-    for row in report["rows"]:
+    for row in rows:
         assert row["frames"] == 8 - comparison.WARM_UP
         parts = (row["ms"][stage] for stage in ("detect", "embed", "associate"))
         assert row["total_ms"] == pytest.approx(sum(parts))
-        assert (row["ms"]["embed"] > 0) == (row["embedding"] == "reid")
+        has_crops = row["embedding"] != "joint"
+        assert (row["ms"]["embed"] > 0) == (row["ms_embed_per_box"] > 0) == has_crops
         assert math.isfinite(row["scores"]["MOTA"])
-    assert report["rows"][0]["ms"]["detect"] == report["rows"][1]["ms"]["detect"]
-    page = (out / "figure4.html").read_text()
-    assert page.count("<circle") == len(pairs)
-    assert "small + reid" in page
+    for own in (rows[:3], rows[3:]):
+        assert len({row["boxes"] for row in own}) == len({row["ms"]["detect"] for row in own}) == 1
+    assert (tmp_path / "out/figure4.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "out/figure4.html").read_text()
+    assert "low_overlap_limit 0" in page
+    assert "JDE + Mean" in page
     assert "ms per box" in result.output
 
 
-def pair_of(folder, detector, weights_from=None):
-    """Settings with a detector of that name, and with the embedder of another pair if given."""
-    declaration = write_declaration(folder)
-    named = declaration.with_name(f"{detector}.yaml")
-    text = declaration.read_text()
-    if weights_from is not None:
-        text = text.replace("reid.onnx", str(weights_from / "reid.onnx"))
-    named.write_text(text)
-    path = folder / "settings.yaml"
-    path.write_text(f"weights: {named}\nconf: 0.3\n")
-    return path
+def test_work_is_done_once_and_shared(street):
+    calls = Calls()
+    joint = calls.finder("joint network", 3, is_joint=True)
+    apart = calls.finder("apart", 2, is_joint=False)
+    embedders = [calls.embedder("a"), calls.embedder("b")]
+    combinations = combine([joint, apart], embedders)
+    (one,) = footage.find_sequences([street])
+    rows = comparison.measure(one, combinations)
+    assert len(rows) == 5
+    assert calls.count == {"joint network": 8, "apart": 8, "a": 16, "b": 16}
+    for a, b in zip(calls.crops["a"], calls.crops["b"], strict=True):
+        np.testing.assert_array_equal(a, b)
+    for row in rows:
+        same = [other for other in rows if other.detector == row.detector]
+        assert len({other.seconds["detect"] for other in same}) == 1
+        for other in same:
+            np.testing.assert_array_equal(other.found.rows.tlbr, row.found.rows.tlbr)
+    tuned = comparison.measure(one, with_limits(combinations))
+    assert [row.appearance_limit for row in tuned] == list(LIMITS) * 5
+    assert calls.count == {"joint network": 16, "apart": 16, "a": 32, "b": 32}
 
 
-def test_embedders_of_one_name_are_refused_and_one_embedder_is_measured_once(tmp_path):
-    first, other = pair_of(tmp_path / "a", "one"), pair_of(tmp_path / "b", "two")
-    with pytest.raises(ValueError, match=r"two embedders are named reid .*a/reid.*b/reid"):
-        figure4.build_combinations({"precision": "fp32"}, [first, other])
-    same = pair_of(tmp_path / "c", "two", weights_from=tmp_path / "a")
-    found = figure4.build_combinations({"precision": "fp32"}, [first, same])
-    pairs = [(one.finder.name, one.embedding) for one in found]
-    assert len(set(pairs)) == len(pairs)
-    assert {("small", "reid"), ("one", "reid"), ("two", "reid")} <= set(pairs)
+def test_a_limit_is_chosen_per_embedder_over_all_its_detectors():
+    def run(detector, embedding, limit, boxes):
+        return measured(detector=detector, embedding=embedding, boxes=boxes, appearance_limit=limit)
+
+    rows = [
+        run("a", "e", 0.1, 4), run("b", "e", 0.1, 1), run("a", "e", 0.5, 3), run("b", "e", 0.5, 3),
+        run("a", "joint", 0.1, 2), run("a", "joint", 0.5, 1),
+        run("b", "joint", 0.1, 1), run("b", "joint", 0.5, 2),
+    ]  # fmt: skip
+    chosen = choose_limits(rows)
+    assert chosen == {"e": 0.5, "a": 0.1, "b": 0.5}
+    told = caption({"association": {}, "conf": {"": 0.4}, "tuned": chosen})
+    assert "on these very sequences (e 0.5, a 0.1, b 0.5)" in told
+    assert "others 0.4" in told
 
 
 def test_sequences_are_grouped_by_their_crowd():
-    def one(name, people, seconds, boxes):
-        times = dict.fromkeys(comparison.STAGES, 0.0) | {"detect": seconds}
-        rows = BoxRows(np.arange(4), np.ones(4, int), np.tile([0.0, 0, 9, 9], (4, 1)))
-        found = score_sequence(rows, rows[: 4 - boxes])
-        return comparison.Measured(
-            name, "d", "e", 4, boxes, people, times, found, NOTHING_FOUND, (64, 64)
-        )
-
-    groups = figure4.group([one("a", 2, 1, 1), one("b", 5, 2, 2), one("c", 30, 8, 0)], 10)
-    few, many = groups
-    assert (few["sequence"], many["sequence"]) == (figure4.FEW, figure4.MANY)
+    few, many = group([measured("a", 2, 1, 1), measured("b", 5, 2, 2), measured("c", 30, 8, 0)], 10)
+    assert (few["sequence"], many["sequence"]) == (FEW, MANY)
     assert (few["frames"], few["people"], few["boxes"]) == (8, 3.5, 3 / 8)
     assert few["ms"]["detect"] == 1000 * 3 / 8
-    assert few["scores"]["MOTA"] == pytest.approx(100 * 5 / 8)
+    assert few["scores"]["MOTA"] == pytest.approx(100 * 3 / 8)
     assert (many["people"], many["total_ms"]) == (30, 2000)
 
 
-def test_without_data_and_networks_two_streets_are_rendered(tmp_path, monkeypatch):
-    monkeypatch.setattr(figure4, "_STREETS", {"few": (2, 11)})
-    arguments = ["figure4", "--out", str(tmp_path), "--max-frames", "6"]
+def test_the_front_has_those_that_nobody_beats_in_both():
+    rows = group(
+        [
+            measured(detector="quick", seconds=1, boxes=2),
+            measured(detector="good", seconds=2, boxes=4),
+            measured(detector="beaten", seconds=3, boxes=3),
+            measured(detector="elsewhere", seconds=9, boxes=1, people=50),
+        ],
+        10,
+    )
+    assert {row["detector"] for row in rows if row["on_front"]} == {"quick", "good", "elsewhere"}
+
+
+def test_the_cost_of_a_box_is_that_of_its_crop():
+    seconds = dict.fromkeys(comparison.STAGES, 0.0) | {"embed": 0.4}
+    assert row_of(measured())["ms_embed_per_box"] == 0
+    row = row_of(replace(measured(), seconds=seconds))
+    assert (row["ms"]["embed"], row["ms_embed_per_box"]) == (100, 100)
+
+
+def test_without_data_and_names_small_runs_on_two_rendered_streets(tmp_path, monkeypatch):
+    monkeypatch.setattr(footage, "_STREETS", {"few": (2, 11)})
+    arguments = ["figure4", "--out", str(tmp_path), "--max-frames", "6", "--precision", "fp32"]
     result = CliRunner().invoke(app.app, arguments)
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "figure4.json").read_text())
-    assert [row["embedding"] for row in report["rows"]] == ["joint", "none"]
-    assert "no --config" in result.output
+    assert [(row["detector"], row["embedding"]) for row in report["rows"]] == [("small", "joint")]
+    assert "no --embedder" in result.output
     before = (tmp_path / "streets/videos/few.mp4").stat().st_mtime_ns
-    assert CliRunner().invoke(app.app, arguments).exit_code == 0
+    footage.render_streets(tmp_path / "streets", 6)
     assert (tmp_path / "streets/videos/few.mp4").stat().st_mtime_ns == before
 
 
-def test_speed_writes_what_table3_reads(street, tmp_path):
-    out = tmp_path / "mine"
-    result = CliRunner().invoke(app.app, ["speed", str(street), "--out", str(out)])
-    assert result.exit_code == 0, result.output
-    report = json.loads((out / "speed.json").read_text())
-    (row,) = report["rows"]
-    seconds = row["seconds"]
-    assert row["FPSD"] == pytest.approx(row["frames"] / seconds["detect"])
-    assert row["FPSA"] == pytest.approx(row["frames"] / seconds["associate"])
-    assert row["FPS"] == pytest.approx(row["frames"] / sum(seconds.values()))
-    assert row["FPS"] < min(row["FPSD"], row["FPSA"])
-    assert row["scored"] == ["little"]
-    result = CliRunner().invoke(app.app, ["table3", "--measured", str(out / "speed.json")])
-    assert result.exit_code == 0, result.output
-    for text in ("DeepSORT_2", "JDE-1088", "small (mine)"):
-        assert text in result.output
-    assert f"{row['FPSD']:.1f}" in result.output
-    assert "scored on little" in result.output
-
-
-def test_a_separate_pair_has_its_crops_in_the_networks_share(street, separate, tmp_path):
-    arguments = ["speed", str(street), "--config", str(separate), "--out", str(tmp_path)]
-    arguments += ["--clock", "cpu"]
-    result = CliRunner().invoke(app.app, arguments)
-    assert result.exit_code == 0, result.output
-    report = json.loads((tmp_path / "speed.json").read_text())
-    overall = report["overall"]
-    assert report["clock"] == "cpu"
-    assert report["is_separate"]
-    network = overall["seconds"]["detect"] + overall["seconds"]["embed"]
-    assert overall["FPSD"] == pytest.approx(overall["frames"] / network)
-
-
-def test_a_flag_wins_over_the_file(street, separate, tmp_path):
-    arguments = ["speed", str(street), "--config", str(separate), "--weights", "small"]
-    result = CliRunner().invoke(app.app, [*arguments, "--out", str(tmp_path)])
-    assert result.exit_code == 0, result.output
-    report = json.loads((tmp_path / "speed.json").read_text())
-    assert (report["weights"], report["is_separate"]) == ("small", False)
-
-
-def test_a_measured_row_has_a_dash_for_what_was_not_measured():
-    seconds = dict.fromkeys(comparison.STAGES, 0.5)
-    one = comparison.Measured(
-        "a", "small", "joint", 10, 20, math.nan, seconds, None, NOTHING_FOUND, (64, 64)
-    )
-    report = {"weights": "small", "is_separate": False, "overall": row_of("all", [one])}
-    row = measured_row("mine", report)
-    assert len(row) == len(COLUMNS)
-    assert all(len(published) == len(COLUMNS) for published in PUBLISHED)
-    assert row[5:10] == ("-",) * 5
-    assert row[10:] == ("10.0", "20.0", "5.0")
+def test_all_detectors_have_the_association_and_each_its_score():
+    association = parse_association(["association=deepsort", "appearance_limit=0.3"])
+    shared = Shared(association, "fp32", 1, {"a": 0.2, "": 0.4})
+    values = {name: shared.values(name, f"{name}.yaml") for name in ("a", "b")}
+    assert [values[name]["tracking", "high_score"] for name in "ab"] == [0.2, 0.4]
+    for own in values.values():
+        assert own["tracking", "association"] == "deepsort"
+        assert own["tracking", "appearance_limit"] == 0.3
+        assert ("detection", "precision") not in own
+    assert shared.values("c", "c.safetensors")["detection", "precision"] == "fp32"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["table3", "--measured", "none.json"], "none.json was not written by jde bench speed"),
-        (["table3", "--measured", "other.json"], "other.json was not written by jde bench speed"),
-        (["figure4", "--data", "."], "no video found"),
-        (["figure4", "--config", "none.yaml"], "config: none.yaml cannot be read"),
-        (["speed", "--clock", "cpu", "--threads", "2"], "clock: got cpu with 2 threads"),
-        (["figure4", "--clock", "cpu", "--threads", "2"], "clock: got cpu with 2 threads"),
-        (["speed", "--weights", "vgg"], "weights: vgg is neither a file nor a shipped model"),
+        (["--data", "."], "no video found"),
+        (["--config", "none.yaml"], "config: got none.yaml, expected --detector NAME=WEIGHTS"),
+        (["--weights", "small"], "weights: got small, expected --detector NAME=WEIGHTS"),
+        (["--clock", "cpu", "--threads", "2"], "clock: got cpu with 2 threads"),
+        (["--detector", "small"], "detector: got 'small', expected NAME=VALUE"),
+        (["--detector", "a=small", "--detector", "a=x.yaml"], "detector: two are named a"),
+        (["--embedder", "a=x.onnx", "--embedder", "a=x.onnx"], "embedder: two are named a"),
+        (["--embedder", "joint=x.onnx"], "embedder: joint is kept"),
+        (["--embedder", "a=x.onnx"], "weights: x.onnx is missing"),
+        (["--detector", "a=vgg"], "weights: vgg is neither a file nor a shipped model"),
+        (["--conf", "b=0.3"], "conf: got b=0.3, expected one of small"),
+        (["--conf", "high"], "conf: got 'high', expected SCORE or NAME=SCORE"),
+        (["--association", "speed=3"], "association.speed: no such setting"),
+        (["--association", "overlap_limit=x"], "association.overlap_limit: got 'x'"),
+        (["--association", "association=sort", "--tuned"], "tuned: association sort has no app"),
+        (["--association", "mode=published", "--tuned"], "tuned: appearance_limit: got 0.05"),
     ],
 )
 def test_refusals_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    Path("other.json").write_text('{"rows": []}')
-    assert cli.run(["bench", *arguments]) == 2
+    assert cli.run(["bench", "figure4", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_no_page_repeats_what_the_paper_only_plots():
+    from jde_ray.jobs.bench.paper.figure4_page import PAPER
+
+    assert re.findall(r"(?<![-\w])\d+(?![-\w])", PAPER) == ["4", "22", "6"]
