@@ -49,7 +49,7 @@ def people(part: Part, rules: Rules, notes: Notes) -> list[int]:
 def read(part: Part, rules: Rules, notes: Notes) -> Iterator[Picture]:
     """All pictures of a split."""
     annotation, source = part.files
-    folders = [p for p in sorted(source.rglob("*")) if p.is_dir() and p.name in _names(part.name)]
+    folders = _folders(source, part.name)
     done: set[str] = set()
     for line, text in read_lines(annotation, notes.problems):
         try:
@@ -69,8 +69,11 @@ def read(part: Part, rules: Rules, notes: Notes) -> Iterator[Picture]:
         yield Picture(where, path, tlwh, (UNKNOWN,) * len(tlwh))
 
 
-def _names(split: str) -> tuple[str, ...]:
-    return "Images", split  # as in the archives, or sorted by split
+def _folders(source: Path, split: str) -> list[Path]:
+    """Folders of pictures, as in the archives or sorted by split; those of the split first."""
+    found = (path for path in source.rglob("*") if path.name in ("Images", split))
+    folders = [path for path in found if path.is_dir()]
+    return sorted(folders, key=lambda path: (split not in str(path.relative_to(source)), path))
 
 
 def _parse(text: str, rules: Rules, notes: Notes) -> tuple[str, list[list[float]]]:

@@ -75,8 +75,8 @@ def read(part: Part, rules: Rules, notes: Notes) -> Iterator[Picture]:
         except ValueError as error:
             notes.problems.add(annotation, line, "row", str(error))
             continue
-        places = [annotation.parent / path] if ".." not in path.parts else []
-        places += [folder / name for folder in folders]
+        places = [folder / name for folder in folders]
+        places += [annotation.parent / path] if ".." not in path.parts else []
         image = next((place for place in places if place.is_file()), None)
         if image is None or path.is_absolute() or name in done:
             kind = "row" if image else "missing image"

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from jde_ray.models.structures import FloatArray
-from jde_ray.pipelines.data_sets.matlab import cells, numbers, read_mat, text, variables
+from jde_ray.pipelines.data_sets.matlab import cells, numbers, read_mat, text
 from jde_ray.pipelines.data_sets.pictures import UNKNOWN, Notes, Part, Picture, Rules, plain_name
 
 RULES = Rules(min_height=0.0)
@@ -81,11 +81,11 @@ def _frames(part: Part, notes: Notes) -> Iterator[tuple[str, FloatArray]]:
 
 
 def _rows(path: Path) -> FloatArray:
-    found = variables(path)
+    found = read_mat(path)
     own = next((variable for variable in _VARIABLES if variable in found), None)
     if own is None:
         raise ValueError(f"got the variables {', '.join(found)}, expected {' | '.join(_VARIABLES)}")
-    rows = numbers(read_mat(path, own)[own], 5)
+    rows = numbers(found[own], 5)
     wrong = (rows[:, 0] != np.round(rows[:, 0])) | (rows[:, 0] < 0) & (rows[:, 0] != _NOBODY)
     if wrong.any():
         raise ValueError(f"got id {rows[wrong][0, 0]:g}, expected {_NOBODY} or 0, 1, ...")
