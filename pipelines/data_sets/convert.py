@@ -19,8 +19,8 @@ from pathlib import Path
 
 from jde_ray.pipelines.data_sets.kinds import KINDS
 from jde_ray.pipelines.data_sets.pictures import Notes, Part, Rules
-from jde_ray.pipelines.data_sets.unified import STAGING, Written, label_name, write
-from jde_ray.pipelines.formats.label_files import BadDataError
+from jde_ray.pipelines.data_sets.unified import STAGING, Written, write
+from jde_ray.pipelines.formats.label_files import BadDataError, label_path
 from jde_ray.pipelines.parallel import MOST_IN_PROCESS, for_each
 from jde_ray.pipelines.processes import mark, sweep
 
@@ -247,7 +247,7 @@ def _remove_before(out: Path, name: str, part: Part) -> None:
     _record_path(out, name, part).unlink(missing_ok=True)
     for image in record.images if record is not None else ():
         (out / image).unlink(missing_ok=True)
-        (out / label_name(image)).unlink(missing_ok=True)
+        (out / label_path(Path(image))).unlink(missing_ok=True)
 
 
 def _write_lists(
@@ -275,7 +275,9 @@ def _known(
     """Numbers of the people in a list; of a list that is cut they are read from its labels."""
     if not is_cut:
         return {one for record in records for one in record.identities}
-    rows = (line for image in images for line in (out / label_name(image)).open(encoding="ascii"))
+    rows = (
+        line for image in images for line in (out / label_path(Path(image))).open(encoding="ascii")
+    )
     return {int(line.split()[1]) for line in rows} - {-1}
 
 

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.data_sets.pictures import UNKNOWN, Notes, Picture
 from jde_ray.pipelines.errors import VideoError
-from jde_ray.pipelines.formats.label_files import outside
+from jde_ray.pipelines.formats.label_files import label_path, outside
 from jde_ray.pipelines.processes import mark
+from jde_ray.pipelines.video.exif import UPRIGHT, orientation_of, without_exif
 from jde_ray.pipelines.video.frame import check_size
 from jde_ray.pipelines.video.image_headers import ImageHeader, read_header
 
 STAGING = ".converting-"  # prefix of folders for what is not complete
 _START = 1 << 18  # bytes in which the header of nearly every picture lies
-_ORIENTATION = 0x0112  # tag of EXIF
-_UPRIGHT = 1
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,6 @@ class Written:
     images: tuple[str, ...]
     num_boxes: tuple[int, ...]
     identities: tuple[int, ...]
-
-
-def label_name(image: str) -> str:
-    """Label file of a picture below OUT: `labels_with_ids` replaces the last folder `images`."""
-    parts = list(PurePosixPath(image).parts)
-    place = len(parts) - 1 - parts[::-1].index("images")
-    parts[place] = "labels_with_ids"
-    return str(PurePosixPath(*parts).with_suffix(".txt"))
 
 
 def write(
@@ -86,7 +76,7 @@ def write(
                 notes.problems.add(where, None, "unreadable image", str(error))
                 continue
             lines = _lines(picture, numbers, size, notes, clips=clips)
-            label = staged / label_name(picture.name)
+            label = staged / label_path(Path(picture.name))
             label.parent.mkdir(parents=True, exist_ok=True)
             label.write_text("".join(f"0 {who} {box}\n" for who, box in lines), encoding="ascii")
             place(image, staged / picture.name)
@@ -153,9 +143,8 @@ def _checked(image: Path | bytes) -> tuple[tuple[int, int], Path | bytes]:
         raise ValueError(error.detail) from error
     if min(header.width, header.height) < 1:
         raise ValueError(f"got {header.width}x{header.height} pixels")
-    turned = header.kind == "jpeg" and any(o != _UPRIGHT for _, _, o in _exif(data))
-    if turned:
-        image = _without_exif(image if isinstance(image, bytes) else image.read_bytes())
+    if orientation_of(data) != UPRIGHT:
+        image = without_exif(image if isinstance(image, bytes) else image.read_bytes())
     return (header.width, header.height), image
 
 
@@ -167,37 +156,6 @@ def _header(data: bytes) -> ImageHeader | None:
 def _beginning(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_START)
-
-
-def _exif(data: bytes) -> list[tuple[int, int, int]]:
-    """Start, end and orientation of the EXIF segments before the pixels of a JPEG."""
-    found, position = [], 2
-    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if data[position + 1] == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
-            found.append((position, end, _orientation(data[position + 10 : end])))
-        position = end
-    return found
-
-
-def _orientation(tiff: bytes) -> int:
-    """Orientation in the first directory of an EXIF segment; upright if it has none."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    with suppress(struct.error):
-        if order is not None:
-            (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-            (count,) = struct.unpack_from(f"{order}H", tiff, start)
-            for entry in range(start + 2, start + 2 + 12 * count, 12):
-                tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
-                if tag == _ORIENTATION:
-                    return int(value)
-    return _UPRIGHT
-
-
-def _without_exif(data: bytes) -> bytes:
-    for start, end, _ in reversed(_exif(data)):
-        data = data[:start] + data[end:]
-    return data
 
 
 def place(image: Path | bytes, target: Path) -> None:
