@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,19 +15,17 @@ import typer
 
 from jde_ray.jobs.console.progress import working
 from jde_ray.jobs.console.runner import CONTEXT, main
+from jde_ray.jobs.console.source_tables import document_of, lines_of, problem_lines
 from jde_ray.pipelines.data_sets.kinds import KINDS
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
     from jde_ray.pipelines.data_sets.convert import Converted
-    from jde_ray.pipelines.training.data_check.counts import Checked, Counts
-    from jde_ray.pipelines.training.data_check.overlaps import Overlap
 
 app = typer.Typer(
     help="Convert public data sets into lists to train on; check the sources of a recipe.",
     context_settings=CONTEXT,
 )
-_MOST_LINES = 20  # of problems
 
 Name = Annotated[
     str,
@@ -142,23 +139,17 @@ def convert(
     """
     from jde_ray.pipelines.data_sets.convert import convert as convert_all
 
+    given = {
+        "min_height": min_height,
+        "min_visible": min_visible,
+        "classes": tuple(classes) if classes else None,
+        "box": box,
+        "numbering": identities,
+    }
     try:
         if name not in KINDS:
             raise ValueError(f"name: got {name!r}, expected {' | '.join(KINDS)}")
-        rules = (
-            KINDS[name]
-            .load()
-            .RULES.changed(
-                name,
-                {
-                    "min_height": min_height,
-                    "min_visible": min_visible,
-                    "classes": tuple(classes) if classes else None,
-                    "box": box,
-                    "numbering": identities,
-                },
-            )
-        )
+        rules = KINDS[name].load().RULES.changed(name, given)
         with working("converting", "parts"):
             done = convert_all(name, source, out, rules, skip_bad=skip_bad, address=address)
     except (ValueError, OSError) as error:
@@ -223,114 +214,14 @@ def check(
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     if as_json:
-        print(json.dumps(_document(checked, overlaps), indent=1))
+        print(json.dumps(document_of(checked, overlaps), indent=1))
     else:
-        for line in (*_table(checked), *_identity_lines(checked), *_overlap_lines(overlaps)):
+        for line in lines_of(checked, overlaps):
             print(line)
-        for line in _problem_lines(checked):
+        for line in problem_lines(checked.problems):
             print(line, file=sys.stderr)
     is_wrong = bool(checked.problems.found) or any(one.is_wrong for one in overlaps)
     return ExitCode.SOME_FAILED if is_wrong else ExitCode.DONE
-
-
-_COLUMNS = ("images", "boxes", "identities")
-
-
-def _table(checked: Checked) -> list[str]:
-    """All labels and what training takes, by source, beside the published counts."""
-    rows = [("", "labelled", "", "", "training takes", "", "", "", "the paper", "", "")]
-    rows.append(("source", *_COLUMNS, *_COLUMNS, "ignored", *_COLUMNS))
-    for one in checked.sources:
-        paper = one.published
-        printed = (paper.images, paper.boxes, paper.identities) if paper else ("", "", "")
-        labelled = _cells(one.labelled)
-        rows.append(
-            (
-                f"{one.kind} {one.path}",
-                *labelled,
-                *_cells(one.used),
-                f"{one.used.ignored:,}",
-                *printed,
-            )
-        )
-    whole, used = (
-        _sum([s.labelled for s in checked.sources]),
-        _sum([s.used for s in checked.sources]),
-    )
-    rows.append(("total", *_cells(whole), *_cells(used), f"{used.ignored:,}", *_total(checked)))
-    if not any(one.published for one in checked.sources):
-        rows = [row[:8] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows[1:], strict=True)]
-    return [_aligned(row, widths) for row in rows]
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    first, *rest = (cell.ljust(w) if not i else cell.rjust(w)
-                    for i, (cell, w) in enumerate(zip(row, widths, strict=True)))  # fmt: skip
-    return "  ".join((first, *rest)).rstrip()
-
-
-def _cells(counts: Counts) -> tuple[str, str, str]:
-    return f"{counts.images:,}", f"{counts.boxes:,}", f"{counts.identities:,}"
-
-
-def _sum(counts: Sequence[Counts]) -> Counts:
-    from jde_ray.pipelines.training.data_check.counts import Counts
-
-    return Counts(
-        *(sum(column) for column in zip(*(asdict(c).values() for c in counts), strict=True))
-    )
-
-
-def _total(checked: Checked) -> tuple[str, str, str]:
-    """The paper's total, if all of its sets are there."""
-    from jde_ray.pipelines.data_sets.published import TABLE_1, TOTAL
-
-    names = {one.published.name for one in checked.sources if one.published}
-    if names != {one.name for one in TABLE_1.values()}:
-        return "", "", ""
-    return TOTAL.images, TOTAL.boxes, TOTAL.identities
-
-
-def _identity_lines(checked: Checked) -> Iterator[str]:
-    yield f"identity classes of this recipe: {checked.num_classes:,}"
-    numbers = [(one.path, one.num_numbers) for one in checked.sources if one.num_numbers]
-    if numbers:
-        parts = " + ".join(f"{count} ({path})" for path, count in numbers)
-        yield f"as the published code counts them, largest number + 1 of each: {parts} + 1"
-        yield f"  = {checked.num_published:,}; the published classifier has 14,455"
-
-
-def _overlap_lines(overlaps: Sequence[Overlap]) -> Iterator[str]:
-    for one in overlaps:
-        name = one.sequence if one.sequence == one.known_as else f"{one.sequence} = {one.known_as}"
-        if one.is_wrong:
-            yield f"OVERLAP: {name} of {one.scored} is learned from: {one.source}"
-    shown: dict[str, list[str]] = {}
-    for one in overlaps:
-        if not one.is_wrong:
-            shown.setdefault(one.scored, []).append(f"{one.sequence} ({one.source})")
-    for part, names in shown.items():
-        yield f"not to be scored on, since learned from, {part}: {', '.join(names)}"
-
-
-def _problem_lines(checked: Checked) -> Iterator[str]:
-    problems = checked.problems
-    if not problems.found:
-        return
-    yield from (f"wrong: {line}" for line in problems.found[:_MOST_LINES])
-    more = len(problems.found) - _MOST_LINES
-    yield f"wrong: {problems.summary()}" + (f"; {more} of them not shown" if more > 0 else "")
-
-
-def _document(checked: Checked, overlaps: Sequence[Overlap]) -> dict[str, Any]:
-    return {
-        "sources": [asdict(one) for one in checked.sources],
-        "identity_classes": checked.num_classes,
-        "published_identity_classes": checked.num_published,
-        "overlaps": [asdict(one) for one in overlaps],
-        "problems": {"counts": dict(checked.problems.counts), "found": checked.problems.found},
-    }
 
 
 if __name__ == "__main__":

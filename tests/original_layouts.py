@@ -15,6 +15,8 @@ from scipy.io import savemat
 
 from jde_ray.pipelines.data_sets.convert import Converted, convert
 from jde_ray.pipelines.data_sets.kinds import KINDS
+from jde_ray.pipelines.data_sets.pictures import Notes, Picture
+from jde_ray.pipelines.formats.label_files import LabelErrors
 
 WIDTH, HEIGHT = 64, 48
 Box = tuple[float, float, float, float]
@@ -306,3 +308,15 @@ def convert_tree(name: str, root: Path, *, skip_bad: bool = False, **rules: Any)
     own = KINDS[name].load().RULES.changed(name, rules)
     (root / "out").mkdir(exist_ok=True)
     return convert(name, root / "in", root / "out", own, skip_bad=skip_bad)
+
+
+def read_tree(name: str, root: Path, **rules: Any) -> tuple[list[Picture], LabelErrors]:
+    """Pictures of ROOT/in and what is wrong with them, without writing anything."""
+    converter, notes = KINDS[name].load(), Notes()
+    own, pictures = converter.RULES.changed(name, rules), []
+    for part in converter.find(root / "in", name):
+        try:
+            pictures += converter.read(part, own, notes)
+        except ValueError as error:  # as `convert` does
+            notes.problems.add(part.files[0], None, "unreadable file", str(error))
+    return pictures, notes.problems

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from jde_ray.pipelines.data_sets.kinds import KINDS
 from jde_ray.pipelines.data_sets.pictures import Notes, Part, Rules
+from jde_ray.pipelines.data_sets.published import MIXTURE
 from jde_ray.pipelines.data_sets.unified import STAGING, Written, write
 from jde_ray.pipelines.formats.label_files import BadDataError, label_path
 from jde_ray.pipelines.parallel import MOST_IN_PROCESS, for_each
@@ -128,6 +129,9 @@ def convert(
     problems = sum((Counter(record.problems) for record in found), Counter())
     done = Converted(tuple(lists), len(parts), sum(before), dict(left_out), dict(problems))
     _write_description(out, name, rules, done)
+    if all((out / one).is_file() for part in MIXTURE.values() for one in part.values()):
+        mixture = {"root": str(out.absolute()), **MIXTURE}
+        _put(out / "ccmcpe.json", f"{json.dumps(mixture, indent=1)}\n")
     return done
 
 

@@ -37,6 +37,20 @@ TABLE_1: dict[str, PublishedCounts] = {
 }
 TOTAL = PublishedCounts("total", "54K", "270K", "8.7K", 14_455)
 
+# The published mixture: lists by the parts of its `ccmcpe.json`, in its order.
+MIXTURE: dict[str, dict[str, str]] = {
+    "train": {
+        "mot17": "mot17.train",
+        "caltech": "caltech.train",
+        "citypersons": "citypersons.train",
+        "cuhksysu": "cuhksysu.train",
+        "prw": "prw.train",
+        "eth": "eth.train",
+    },
+    "test_emb": {"caltech": "caltech.10k.val", "cuhksysu": "cuhksysu.val", "prw": "prw.val"},
+    "test": {"caltech": "caltech.val", "citypersons": "citypersons.val"},
+}
+
 # Names of one piece of footage. The first is MOT16's or MOT15's; MOT17 has MOT16's numbers.
 SHARED_FOOTAGE = (
     ("MOT16-01", "Venice-1"),

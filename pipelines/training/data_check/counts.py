@@ -6,7 +6,7 @@ Sources are read by the code that reads them for training, but of a picture only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,6 +58,7 @@ class SourceCounts:
         labelled: The whole source, as its labels say: people who are hidden or lie outside the
             picture count, too. `ignored` is 0.
         used: What training takes: every n-th image; hidden people are ignored regions.
+        every: Every how many images it takes one.
         declared: `identities` in the recipe; None for none.
         num_numbers: One more than the largest number of a person in the whole source, as the
             published code counts identities.
@@ -68,6 +69,7 @@ class SourceCounts:
     path: str
     labelled: Counts
     used: Counts
+    every: int
     declared: int | None
     num_numbers: int
     published: PublishedCounts | None
@@ -97,7 +99,7 @@ class Checked:
 
 
 def check_sources(
-    recipe: Recipe, root: Path, turns: Callable[[Sequence[Source]], Iterator[Source]] = iter
+    recipe: Recipe, root: Path, turns: Callable[[Sequence[Source]], Iterable[Source]] = iter
 ) -> Checked:
     """Read all sources of a recipe.
 
@@ -157,8 +159,7 @@ def _check(
     if source.kind == "frames" and (root / source.path).is_file():
         whole, used = _count_frames(root / source.path, source.every, problems)
         return _counted(source, whole, used, 0), ()
-    every_image = replace(source, every=1)
-    images = _read(root, every_image, group, longest_side, problems)
+    images = _read(root, replace(source, every=1), group, longest_side, problems)
     for image in images:
         if isinstance(image, ListedImage):
             _look(image.path, longest_side, problems)
@@ -174,7 +175,14 @@ def _check(
 def _counted(source: Source, labelled: Counts, used: Counts, num_numbers: int) -> SourceCounts:
     published = TABLE_1.get(source.name) if source.kind == "list" else None
     return SourceCounts(
-        source.kind, source.path, labelled, used, source.identities, num_numbers, published
+        source.kind,
+        source.path,
+        labelled,
+        used,
+        source.every,
+        source.identities,
+        num_numbers,
+        published,
     )
 
 

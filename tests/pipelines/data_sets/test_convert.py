@@ -119,14 +119,22 @@ def test_a_picture_that_exif_would_turn_is_written_without(tmp_path: Path):
     assert turned_jpeg(1)[:9] == turned_jpeg()[:9]
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [(b"", "no JPEG"), (b"GIF89a" * 20, "no JPEG"), (turned_jpeg()[:40], "no JPEG")],
-)
-def test_a_picture_that_is_none_is_refused_with_its_name(tmp_path: Path, data, reason):
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_damaged_set_is_refused_in_one_line_with_file_and_reason(tmp_path: Path, name):
+    WRITERS[name](tmp_path / "in")
+    file = KINDS[name].load().find(tmp_path / "in", name)[0].files[0]
+    file.write_bytes(b"\xff\xfe damaged")
+    with pytest.raises(BadDataError, match=rf"{file}: \w+.*--skip-bad leaves") as refused:
+        convert_tree(name, tmp_path)
+    assert "\n" not in str(refused.value)
+    assert not list((tmp_path / "out").rglob("*.txt"))
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a" * 20, turned_jpeg()[:40]])
+def test_a_picture_that_is_none_is_refused_with_its_name(tmp_path: Path, data):
     mot(tmp_path / "in", "MOT17-02-SDP")
     put(tmp_path / "in/train/MOT17-02-SDP/img1/000002.jpg", data)
-    with pytest.raises(BadDataError, match=rf"img1/000002\.jpg: unreadable image: {reason}"):
+    with pytest.raises(BadDataError, match=r"img1/000002\.jpg: unreadable image: no JPEG"):
         convert_tree("mot17", tmp_path)
     done = convert_tree("mot17", tmp_path, skip_bad=True)
     assert (done.lists[0].num_images, done.problems) == (2, {"unreadable image": 1})

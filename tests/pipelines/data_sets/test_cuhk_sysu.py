@@ -4,9 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from original_layouts import cell, convert_tree, cuhk_sysu, labels, mat, struct_array
-
-from jde_ray.pipelines.formats.label_files import BadDataError
+from original_layouts import cell, convert_tree, cuhk_sysu, labels, mat, read_tree, struct_array
 
 IMAGE = "CUHKSYSU/images/{}.jpg"
 PERSON, SCENE = ("idname", "nAppear", "scene"), ("imname", "idlocate", "ishard")
@@ -56,23 +54,24 @@ def test_a_damaged_person_is_refused_with_file_and_reason(tmp_path: Path, person
     scene = struct_array(SCENE, [("s1.jpg", box, 0.0)])
     path = tmp_path / "in/dataset/annotation/test/train_test/Train.mat"
     mat(path, Train=cell([struct_array(PERSON, [(name, 1.0, scene)])]))
-    with pytest.raises(BadDataError, match=r"Train\.mat: row: person 1: ") as refused:
-        convert_tree("cuhksysu", tmp_path)
-    assert reason in str(refused.value)
-    done = convert_tree("cuhksysu", tmp_path, skip_bad=True)
-    assert (done.lists[0].num_identities, done.problems) == (0, {"row": 1})
+    pictures, problems = read_tree("cuhksysu", tmp_path)
+    (wrong,) = problems.found
+    assert "Train.mat: row: person 1: " in wrong
+    assert reason in wrong
+    assert {who for one in pictures if "s3" not in one.name for who in one.identity} == {-1, 9}
 
 
 def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path):
     cuhk_sysu(tmp_path / "in")
     one = struct_array(("imname", "nAppear", "box"), [("../../s1.jpg", 0.0, np.zeros((0, 0)))])
     mat(tmp_path / "in/dataset/annotation/Images.mat", Img=one)
-    with pytest.raises(BadDataError, match=r"Images\.mat: row: .*expected that of one file"):
-        convert_tree("cuhksysu", tmp_path)
+    pictures, problems = read_tree("cuhksysu", tmp_path)
+    assert (pictures, len(problems.found)) == ([], 1)
+    assert "Images.mat: row: ../../s1.jpg: got the name" in problems.found[0]
 
 
 def test_a_missing_file_is_refused(tmp_path: Path):
     cuhk_sysu(tmp_path / "in")
     (tmp_path / "in/dataset/annotation/pool.mat").unlink()
-    with pytest.raises(BadDataError, match="cannot be read"):
-        convert_tree("cuhksysu", tmp_path)
+    pictures, problems = read_tree("cuhksysu", tmp_path)
+    assert (pictures, problems.counts) == ([], {"unreadable file": 2})
