@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jde_ray.pipelines.training.data_check.overlaps import Overlap
 
 _MOST_LINES = 20  # of problems
+_MOST_NAMES = 5  # of sequences or pictures
 _COLUMNS = ("images", "boxes", "identities")
 _NO_PAPER = 9  # columns before those of the paper
 
@@ -121,13 +122,20 @@ def _identity_lines(checked: Checked) -> Iterator[str]:
 
 
 def _overlap_lines(overlaps: Sequence[Overlap]) -> Iterator[str]:
-    for one in overlaps:
-        name = one.sequence if one.sequence == one.known_as else f"{one.sequence} = {one.known_as}"
-        if one.is_wrong:
-            yield f"OVERLAP: {name} of {one.scored} is learned from: {one.source}"
+    wrong: dict[tuple[str, str], list[str]] = {}
     shown: dict[str, list[str]] = {}
     for one in overlaps:
-        if not one.is_wrong:
+        if one.is_wrong:
+            also = f" = {one.known_as}" if one.known_as != one.sequence else ""
+            wrong.setdefault((one.scored, one.source), []).append(one.sequence + also)
+        else:
             shown.setdefault(one.scored, []).append(f"{one.sequence} ({one.source})")
+    for (where, source), names in wrong.items():
+        yield f"OVERLAP: {source} learns from {_first(names)} of {where}"
     for part, names in shown.items():
         yield f"not to be scored on, since learned from, {part}: {', '.join(names)}"
+
+
+def _first(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")

@@ -83,6 +83,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "MOT20 test": tuple(f"MOT20-{n:02}" for n in (4, 6, 7, 8)),
 }  # fmt: skip
 
+_STILLS = ("CUHKSYSU", "PRW", "CrowdHuman")  # folders of single pictures
 _COPY = re.compile(r"-(?:SDP|FRCNN|DPM)$", re.IGNORECASE)
 _FIRST = {name.lower(): names[0].lower() for names in SHARED_FOOTAGE for name in names}
 
@@ -101,14 +102,21 @@ def footage(name: str) -> str:
 def sequence_of(image: str) -> str:
     """Name of the sequence or video that a listed picture belongs to; its folder for others.
 
+    A picture of person search or CrowdHuman stands for itself: those of training and tests lie in
+    one folder, as published.
+
     >>> sequence_of("MOT17/images/train/MOT17-02-SDP/img1/000001.jpg")
     'MOT17-02-SDP'
     >>> sequence_of("ETHZ/eth01/images/image_00000001_0.png")
     'eth01'
     >>> sequence_of("Caltech/data/images/set00_V000_190.png")
     'set00_V000'
+    >>> sequence_of("CUHKSYSU/images/s1.jpg")
+    'CUHKSYSU/images/s1.jpg'
     """
     *folders, name = image.split("/")
+    if folders and folders[0] in _STILLS:
+        return image
     if found := re.match(r"set\d\d_V\d\d\d(?=_)", name):
         return found[0]
     kept = [part for part in folders if part not in ("images", "img1", "train", "test", "val")]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_videos import write_video
 
-from jde_ray.pipelines.formats.label_files import BadDataError, LabelErrors
+from jde_ray.pipelines.formats.label_files import BadDataError, LabelErrors, label_path
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.training.data.labelled_image import read_image
 from jde_ray.pipelines.training.data.sources import read_source, render_scenes
