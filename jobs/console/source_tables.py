@@ -48,7 +48,7 @@ def document_of(checked: Checked, overlaps: Sequence[Overlap]) -> dict[str, Any]
 
 def _table(checked: Checked) -> list[str]:
     """All labels and what training takes, by source, beside the published counts."""
-    rows = [("source", *_COLUMNS, "every", *_COLUMNS, "ignored", *_COLUMNS)]
+    rows: list[tuple[str, ...]] = [("source", *_COLUMNS, "every", *_COLUMNS, "ignored", *_COLUMNS)]
     rows += [_row(one) for one in checked.sources]
     labelled = _sum([one.labelled for one in checked.sources])
     used = _sum([one.used for one in checked.sources])

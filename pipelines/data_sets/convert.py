@@ -7,26 +7,34 @@ the numbers of its people have changed. Lists and the data-set JSON are written 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from jde_ray.pipelines.data_sets.kinds import KINDS
 from jde_ray.pipelines.data_sets.pictures import Notes, Part, Rules
 from jde_ray.pipelines.data_sets.published import MIXTURE
+from jde_ray.pipelines.data_sets.records import (
+    RECORDS,
+    Record,
+    find_done,
+    made_from,
+    put,
+    read_record,
+    record_path,
+    remove_before,
+)
 from jde_ray.pipelines.data_sets.unified import STAGING, Written, write
 from jde_ray.pipelines.formats.label_files import BadDataError, label_path
 from jde_ray.pipelines.parallel import MOST_IN_PROCESS, for_each
-from jde_ray.pipelines.processes import mark, sweep
+from jde_ray.pipelines.processes import sweep
 
-RECORDS = ".converted"  # folder of the records, below OUT
-_FORMAT = 1  # of the records; another number converts all parts again
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -67,16 +75,6 @@ class Converted:
     problems: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class _Record:
-    fingerprint: str
-    images: tuple[str, ...]
-    num_boxes: tuple[int, ...]
-    identities: tuple[int, ...]
-    left_out: Mapping[str, int]
-    problems: Mapping[str, int]
-
-
 def convert(
     name: str,
     source: Path,
@@ -104,48 +102,58 @@ def convert(
     """
     if not source.is_dir():
         raise ValueError(f"source: {source} is no folder")
-    kind = KINDS[name]
-    parts = kind.load().find(source, name)
+    source, out = source.absolute(), out.absolute()  # tasks may have another working folder
+    converter = KINDS[name].load()
+    parts = converter.find(source, name)
     (out / RECORDS / name).mkdir(parents=True, exist_ok=True)
     sweep(out, STAGING)
-    with _one_ray(len(parts), address):
+    done_before = [find_done(out, name, part, rules, skip_bad=skip_bad) for part in parts]
+    new = [part for part, record in zip(parts, done_before, strict=True) if record is None]
+    with _one_ray(len(new), address):
         find = partial(_people, name=name, rules=rules, skip_bad=skip_bad)
-        numbers = number_people(for_each(find, parts, address), rules, kind.load().IS_ONE_NUMBERING)
-        tasks = list(zip(parts, numbers, strict=True))
-        prints = [_fingerprint(part, rules, own) for part, own in tasks]
-        before = [
-            _is_done(out, name, part, own, skip_bad=skip_bad)
-            for part, own in zip(parts, prints, strict=True)
+        found_now = iter(_each(find, new, address))
+        people = [next(found_now) if record is None else list(record.numbers)
+                  for record in done_before]  # fmt: skip
+        numbers = number_people(people, rules, converter.IS_ONE_NUMBERING)
+        tasks = [
+            (part, own)
+            for part, own, record in zip(parts, numbers, done_before, strict=True)
+            if record is None or record.numbers != own
         ]
         work = partial(_convert_part, name=name, out=out, rules=rules, skip_bad=skip_bad)
-        for_each(
-            work, [task for task, done in zip(tasks, before, strict=True) if not done], address
-        )
-    records = [_read_record(out, name, part) for part in parts]
+        _each(work, tasks, address)
+    records = [read_record(out, name, part) for part in parts]
     found = [record for record in records if record is not None]
     lists = _write_lists(out, name, parts, found)
-    _write_identities(out / f"{name}.identities.csv", parts, numbers, kind.load().IS_ONE_NUMBERING)
+    _write_identities(out / f"{name}.identities.csv", parts, numbers, converter.IS_ONE_NUMBERING)
     left_out = sum((Counter(record.left_out) for record in found), Counter())
     problems = sum((Counter(record.problems) for record in found), Counter())
-    done = Converted(tuple(lists), len(parts), sum(before), dict(left_out), dict(problems))
+    done = Converted(
+        tuple(lists), len(parts), len(parts) - len(tasks), dict(left_out), dict(problems)
+    )
     _write_description(out, name, rules, done)
     if all((out / one).is_file() for part in MIXTURE.values() for one in part.values()):
         mixture = {"root": str(out.absolute()), **MIXTURE}
-        _put(out / "ccmcpe.json", f"{json.dumps(mixture, indent=1)}\n")
+        put(out / "ccmcpe.json", f"{json.dumps(mixture, indent=1)}\n")
     return done
 
 
 @contextmanager
 def _one_ray(num_parts: int, address: str | None) -> Iterator[None]:
     """One connection to Ray for several calls of `for_each` that need it."""
-    if address is None and num_parts <= MOST_IN_PROCESS:
-        with nullcontext():
-            yield
+    if not num_parts or (address is None and num_parts <= MOST_IN_PROCESS):
+        yield
         return
     from jde_ray.pipelines.cluster import connected
 
     with connected(address or "local"):
         yield
+
+
+def _each(
+    work: Callable[[Item], Result], items: Sequence[Item], address: str | None
+) -> list[Result]:
+    return for_each(work, items, address) if items else []  # nothing is worth a start of Ray
 
 
 def _people(part: Part, *, name: str, rules: Rules, skip_bad: bool) -> list[int]:
@@ -188,7 +196,7 @@ def _convert_part(
 ) -> None:
     part, numbers = task
     converter, notes = KINDS[name].load(), Notes()
-    _remove_before(out, name, part)
+    remove_before(out, name, part)
     try:
         pictures = converter.read(part, rules, notes)
         written = write(pictures, numbers, out, notes, clips=converter.CLIPS, skip_bad=skip_bad)
@@ -201,61 +209,17 @@ def _convert_part(
         written = Written((), (), ())
     left_out = {reason: count for reason, count in notes.left_out.items() if count}
     record = {
-        "fingerprint": _fingerprint(part, rules, numbers),
+        "made_from": made_from(part, rules),
+        "numbers": sorted(numbers.items()),
         **asdict(written),
         "left_out": left_out,
         "problems": dict(notes.problems.counts),
     }
-    _put(_record_path(out, name, part), json.dumps(record))
-
-
-def _fingerprint(part: Part, rules: Rules, numbers: Mapping[int, int]) -> str:
-    """What a part was made from, as a hash; the time of a folder changes with its files."""
-    files = []
-    for path in part.files:
-        try:
-            status = path.stat()
-            files.append((str(path.absolute()), status.st_size, status.st_mtime_ns))
-        except OSError:
-            files.append((str(path.absolute()), -1, -1))
-    content = json.dumps([_FORMAT, part.lists, files, asdict(rules), sorted(numbers.items())])
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _record_path(out: Path, name: str, part: Part) -> Path:
-    return out / RECORDS / name / f"{part.name}.json"
-
-
-def _read_record(out: Path, name: str, part: Part) -> _Record | None:
-    """The record of a part; None if there is none that can be read."""
-    try:
-        values = json.loads(_record_path(out, name, part).read_text(encoding="utf-8"))
-        lists = {key: tuple(values[key]) for key in ("images", "num_boxes", "identities")}
-        return _Record(values["fingerprint"], **lists, left_out=dict(values["left_out"]),
-                       problems=dict(values["problems"]))  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_done(out: Path, name: str, part: Part, fingerprint: str, *, skip_bad: bool) -> bool:
-    """Whether a part is there, made from the same files by the same rules."""
-    record = _read_record(out, name, part)
-    if record is None or record.fingerprint != fingerprint or (record.problems and not skip_bad):
-        return False
-    return all((out / image).is_file() for image in record.images)
-
-
-def _remove_before(out: Path, name: str, part: Part) -> None:
-    """Remove a part that was made from other files or by other rules, its record first."""
-    record = _read_record(out, name, part)
-    _record_path(out, name, part).unlink(missing_ok=True)
-    for image in record.images if record is not None else ():
-        (out / image).unlink(missing_ok=True)
-        (out / label_path(Path(image))).unlink(missing_ok=True)
+    put(record_path(out, name, part), json.dumps(record))
 
 
 def _write_lists(
-    out: Path, name: str, parts: Sequence[Part], records: Sequence[_Record]
+    out: Path, name: str, parts: Sequence[Part], records: Sequence[Record]
 ) -> list[ListCounts]:
     names = dict.fromkeys(listed for part in parts for listed in part.lists)
     counts = []
@@ -266,7 +230,7 @@ def _write_lists(
         num_boxes = [count for record in own for count in record.num_boxes]
         most = KINDS[name].largest.get(listed, len(images))
         images, num_boxes = images[:most], num_boxes[:most]
-        _put(out / listed, "".join(f"{image}\n" for image in images))
+        put(out / listed, "".join(f"{image}\n" for image in images))
         known = _known(out, images, own, is_cut=most < sum(len(r.images) for r in own))
         largest = max(known, default=-1)
         counts.append(ListCounts(listed, len(images), sum(num_boxes), len(known), largest + 1))
@@ -274,7 +238,7 @@ def _write_lists(
 
 
 def _known(
-    out: Path, images: Sequence[str], records: Sequence[_Record], *, is_cut: bool
+    out: Path, images: Sequence[str], records: Sequence[Record], *, is_cut: bool
 ) -> set[int]:
     """Numbers of the people in a list; of a list that is cut they are read from its labels."""
     if not is_cut:
@@ -295,7 +259,7 @@ def _write_identities(
         for original, number in own.items()
     }
     lines = (f"{number},{part},{original}\n" for number, part, original in sorted(rows))
-    _put(path, "number,part,original\n" + "".join(lines))
+    put(path, "number,part,original\n" + "".join(lines))
 
 
 def _write_description(out: Path, name: str, rules: Rules, done: Converted) -> None:
@@ -313,19 +277,9 @@ def _write_description(out: Path, name: str, rules: Rules, done: Converted) -> N
         "left_out": dict(done.left_out),
         "problems": dict(done.problems),
     }
-    _put(out / f"{name}.json", f"{json.dumps(content, indent=1)}\n")
+    put(out / f"{name}.json", f"{json.dumps(content, indent=1)}\n")
 
 
 def _by_name(name: str, lists: Sequence[str]) -> dict[str, str]:
     """Lists under the name of the data set, or under their own if there are several."""
     return {name if len(lists) == 1 else one: one for one in lists}
-
-
-def _put(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    staged = path.parent / f"{STAGING}{mark()}-{path.name}"
-    try:
-        staged.write_text(text, encoding="utf-8")
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)

@@ -44,8 +44,8 @@ def find(source: Path, name: str) -> list[Part]:
     """A part per sequence, in the order of their numbers."""
     files = sorted(source.rglob("*.idl"))
     for path in files:
-        starts = [start for names, _ in SEQUENCES.values() for start in names]
-        if not path.name.lower().startswith((*starts, *LEFT_OUT)):
+        known = [start for names, _ in SEQUENCES.values() for start in names]
+        if not path.name.lower().startswith((*known, *LEFT_OUT)):
             wanted = ", ".join(names[-1] for names, _ in SEQUENCES.values())
             raise ValueError(f"{path}: no annotation of a known sequence, expected {wanted}")
     parts = []

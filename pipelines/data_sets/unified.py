@@ -99,7 +99,7 @@ def _lines(
 ) -> list[tuple[int, str]]:
     """Identity and `xc yc w h` of each box that has an area and overlaps the picture."""
     tlwh = np.asarray(picture.tlwh, np.float64).reshape(-1, 4)
-    has_area = (tlwh[:, 2:] > 0).all(axis=1)
+    has_area = np.asarray((tlwh[:, 2:] > 0).all(axis=1), np.bool_)
     notes.left_out["no area"] += int((~has_area).sum())
     lines = []
     for keep, original, box in zip(has_area, picture.identity, _shares(tlwh, size), strict=True):

@@ -12,10 +12,11 @@ import pytest
 from original_layouts import GT, WRITERS, convert_tree, crowdhuman, labels, mot, put, turned_jpeg
 
 from jde_ray.pipelines.data_sets import unified
-from jde_ray.pipelines.data_sets.convert import RECORDS, number_people
+from jde_ray.pipelines.data_sets.convert import number_people
 from jde_ray.pipelines.data_sets.kinds import KINDS
 from jde_ray.pipelines.data_sets.pictures import Rules
 from jde_ray.pipelines.data_sets.published import SHARED_FOOTAGE, footage, sequence_of
+from jde_ray.pipelines.data_sets.records import RECORDS
 from jde_ray.pipelines.formats.label_files import BadDataError
 from jde_ray.pipelines.training.data.labelled_image import read_image
 from jde_ray.pipelines.training.data.sources import read_source
