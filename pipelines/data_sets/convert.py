@@ -34,7 +34,8 @@ from jde_ray.pipelines.formats.label_files import BadDataError, label_path
 from jde_ray.pipelines.parallel import MOST_IN_PROCESS, for_each
 from jde_ray.pipelines.processes import sweep
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,19 @@ def read_record(out: Path, name: str, part: Part) -> Record | None:
     """The record of a part; None if there is none that can be read."""
     try:
         values = json.loads(record_path(out, name, part).read_text(encoding="utf-8"))
-        lists = {key: tuple(values[key]) for key in ("images", "num_boxes", "identities")}
-        numbers = {int(one): int(number) for one, number in values["numbers"]}
-        counts = {key: dict(values[key]) for key in ("left_out", "problems")}
-        return Record(values["made_from"], numbers, **lists, **counts)
+        record = Record(
+            made_from=values["made_from"],
+            numbers={int(one): int(number) for one, number in values["numbers"]},
+            images=tuple(values["images"]),
+            num_boxes=tuple(values["num_boxes"]),
+            identities=tuple(values["identities"]),
+            left_out=dict(values["left_out"]),
+            problems=dict(values["problems"]),
+        )
+        leads_out = [".." in Path(one).parts or Path(one).is_absolute() for one in record.images]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return None if any(leads_out) else record
 
 
 def find_done(out: Path, name: str, part: Part, rules: Rules, *, skip_bad: bool) -> Record | None:

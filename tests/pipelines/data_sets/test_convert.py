@@ -163,11 +163,15 @@ def test_the_description_is_as_the_published_code_reads_it(tmp_path: Path):
     assert len(labels(tmp_path / "out", "mot17.train")) == 3  # both sets in one folder
 
 
-def test_a_record_that_cannot_be_read_means_to_do_it_again(tmp_path: Path):
+def test_a_record_that_is_damaged_means_to_do_it_again(tmp_path: Path):
     mot(tmp_path / "in", "MOT17-02-SDP", text=GT)
     convert_tree("mot17", tmp_path)
-    (tmp_path / "out" / RECORDS / "mot17" / "MOT17-02-SDP.json").write_text('{"images": 5}')
-    assert convert_tree("mot17", tmp_path).num_before == 0
+    record = tmp_path / "out" / RECORDS / "mot17" / "MOT17-02-SDP.json"
+    good, outside = json.loads(record.read_text()), put(tmp_path / "precious.jpg", b"")
+    for values in ({"images": 5}, {**good, "images": ["../precious.jpg"]}, [], None):
+        record.write_text(json.dumps(values))
+        assert convert_tree("mot17", tmp_path).num_before == 0
+    assert outside.is_file()
 
 
 @pytest.mark.parametrize(
