@@ -46,6 +46,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "convert",
         "Write tracks as files of other tools: CVAT, COCO, YOLO, MOTChallenge, ...",
     ),
+    "data": (
+        "jde_ray.jobs.data",
+        "app",
+        "Convert public data sets into lists to train on; check the sources of a recipe.",
+    ),
     "tune": ("jde_ray.jobs.tune", "tune", "Find the best tracker settings on saved detections."),
     "demo": (
         "jde_ray.jobs.demo",

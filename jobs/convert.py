@@ -83,7 +83,7 @@ def convert(
     Example: jde convert runs/first --to cvat --out cvat/
 
     docs/convert.md says for each format what it keeps, and how to open it. Weights of a network,
-    not tracks, are written by jde export.
+    not tracks, are written by jde export; data sets to train on are converted by jde data convert.
     """
     from jde_ray.pipelines.conversion.convert import ConvertConfig
     from jde_ray.pipelines.conversion.convert import convert as convert_all

@@ -66,7 +66,8 @@ def export(
     quantised by some frames of the calibration sources, for twice to three times the speed on a
     CPU; that needs pip install -e '.\[int8]'.
 
-    Tracks, not weights, become files of other tools with jde convert.
+    Tracks, not weights, become files of other tools with jde convert; data sets to train on are
+    converted by jde data convert.
     """
     _check(out, kind, half=half, int8=int8, calibration=calibration)
     from jde_ray.models.jde import export as onnx_file

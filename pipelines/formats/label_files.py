@@ -106,6 +106,19 @@ def outside(box: Sequence[float], width: float, height: float) -> str | None:
     return None
 
 
+def label_path(image: Path) -> Path:
+    """Label file of an image in the unified JDE format: `labels_with_ids` replaces `images`.
+
+    Only the last folder of that name is replaced, so that the root may have any name.
+    """
+    parts = list(image.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels_with_ids"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
 def read_mot_rows(path: Path, problems: LabelErrors, limit: int | None = None) -> FloatArray:
     """`(R, 10)` rows of a MOTChallenge `gt.txt`: its nine numbers and the line number.
 

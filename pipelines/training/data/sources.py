@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.formats.label_files import (
     GROUP,
     LabelErrors,
+    label_path,
     outside,
     read_csv_rows,
     read_jde_rows,
@@ -35,9 +37,16 @@ from jde_ray.pipelines.video.chunks import read_frames
 from jde_ray.pipelines.video.frame_numbers import frame_order
 from jde_ray.pipelines.video.image_folder import list_images
 
+Load = Callable[[Path, int], tuple[Image, float]]  # as `labelled_image.read_image`
+
 
 def read_source(
-    root: Path, source: Source, group: int, longest_side: int, problems: LabelErrors | None = None
+    root: Path,
+    source: Source,
+    group: int,
+    longest_side: int,
+    problems: LabelErrors | None = None,
+    load: Load = read_image,
 ) -> list[TrainingImage]:
     """All images of one source.
 
@@ -47,6 +56,7 @@ def read_source(
         group: Index of the source in the recipe.
         longest_side: Limit in pixels; larger images are shrunk to it.
         problems: Collects the errors of rows that are left out; None refuses the source instead.
+        load: Reads the images that are kept in memory, with the errors of `read_image`.
 
     Raises:
         ValueError: If nothing is found, naming the path.
@@ -56,11 +66,11 @@ def read_source(
     path = root / source.path
     images: list[TrainingImage] = []
     if source.kind == "sequence":
-        images += _read_sequence(path, source, group, longest_side, found)
+        images += _read_sequence(path, source, group, longest_side, found, load)
     elif source.kind == "synthetic":
         images += render_scenes(int(source.path), group)
     elif source.kind == "frames":
-        images += _read_video(path, source.every, group, longest_side, found)
+        images += _read_video(path, source.every, group, longest_side, found, load)
     elif source.kind == "coco":
         images += read_coco_source(path, source, group, longest_side, found)
     elif source.kind == "cvat":
@@ -68,7 +78,7 @@ def read_source(
     elif source.kind == "list":
         images += _read_list(root, source, group, longest_side, found)
     else:
-        images += _read_boxes(path, source, group, longest_side, found)
+        images += _read_boxes(path, source, group, longest_side, found, load)
     if problems is None:
         found.refuse()
     if not images:
@@ -78,7 +88,12 @@ def read_source(
 
 
 def _read_sequence(
-    folder: Path, source: Source, group: int, longest_side: int, problems: LabelErrors
+    folder: Path,
+    source: Source,
+    group: int,
+    longest_side: int,
+    problems: LabelErrors,
+    load: Load,
 ) -> list[LabelledImage]:
     """Every n-th frame of a MOT sequence with its ground truth.
 
@@ -106,7 +121,10 @@ def _read_sequence(
         mine = rows[rows[:, 0] == int(path.stem)]
         is_person = (mine[:, 6] > 0) & (mine[:, 7] == 1)
         mine = mine[is_person | np.isin(mine[:, 7], (1, *DISTRACTORS))]
-        image, scale = read_image(path, longest_side)
+        loaded = _loaded(path, longest_side, problems, load)
+        if loaded is None:
+            continue
+        image, scale = loaded
         mine = _inside(mine, image, scale, truth, problems)
         person = (mine[:, 6] > 0) & (mine[:, 7] == 1) & (mine[:, 8] >= 0.2)
         tlbr = np.concatenate([mine[:, 2:4] - 1, mine[:, 2:4] - 1 + mine[:, 4:6]], 1) * scale
@@ -122,6 +140,17 @@ def _read_sequence(
             )
         )
     return images
+
+
+def _loaded(
+    path: Path, longest_side: int, problems: LabelErrors, load: Load
+) -> tuple[Image, float] | None:
+    """An image and the scale applied; None if it cannot be read, which is noted."""
+    try:
+        return load(path, longest_side)
+    except ValueError as error:
+        problems.add(path, None, "unreadable image", str(error))
+        return None
 
 
 def _inside(
@@ -141,7 +170,12 @@ def _inside(
 
 
 def _read_boxes(
-    folder: Path, source: Source, group: int, longest_side: int, problems: LabelErrors
+    folder: Path,
+    source: Source,
+    group: int,
+    longest_side: int,
+    problems: LabelErrors,
+    load: Load,
 ) -> list[LabelledImage]:
     """A folder of images with one CSV `image,x1,y1,x2,y2,id`; images without rows are negatives."""
     table = folder / f"{folder.name}.csv"
@@ -154,7 +188,10 @@ def _read_boxes(
         problems.add(table, by_image[name][0][0], "missing image", f"there is no images/{name}")
     images = []
     for path in paths[:: source.every]:
-        image, scale = read_image(path, longest_side)
+        loaded = _loaded(path, longest_side, problems, load)
+        if loaded is None:
+            continue
+        image, scale = loaded
         height, width = (side / scale for side in image.shape[:2])
         kept = []
         for line, values in by_image.get(path.name, []):
@@ -179,19 +216,6 @@ def _read_boxes(
             )
         )
     return images
-
-
-def label_path(image: Path) -> Path:
-    """Label file of an image in the unified JDE format: `labels_with_ids` replaces `images`.
-
-    Only the last folder of that name is replaced, so that the root may have any name.
-    """
-    parts = list(image.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] == "images":
-            parts[index] = "labels_with_ids"
-            break
-    return Path(*parts).with_suffix(".txt")
 
 
 def _read_list(
@@ -240,7 +264,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _read_video(
-    path: Path, every: int, group: int, longest_side: int, problems: LabelErrors
+    path: Path, every: int, group: int, longest_side: int, problems: LabelErrors, load: Load
 ) -> list[LabelledImage]:
     """Every n-th frame of an unlabelled video file, or every image of a folder.
 
@@ -254,7 +278,8 @@ def _read_video(
 
     if path.is_dir():
         paths = sorted((path / "images").glob("*.jpg"))
-        return [unlabelled(read_image(p, longest_side)[0], str(p)) for p in paths]
+        found = ((p, _loaded(p, longest_side, problems, load)) for p in paths)
+        return [unlabelled(loaded[0], str(p)) for p, loaded in found if loaded is not None]
     images: list[LabelledImage] = []
     if not _is_file(path):
         return images

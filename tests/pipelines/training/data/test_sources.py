@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_videos import write_video
 
-from jde_ray.pipelines.formats.label_files import BadDataError, LabelErrors
+from jde_ray.pipelines.formats.label_files import BadDataError, LabelErrors, label_path
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.training.data.labelled_image import read_image
-from jde_ray.pipelines.training.data.sources import label_path, read_source, render_scenes
+from jde_ray.pipelines.training.data.sources import read_source, render_scenes
 from jde_ray.pipelines.training.settings import Source
 from jde_ray.pipelines.video.chunks import read_frames
 
