@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from jde_ray.models.jde.config import CONFIGURATIONS, JDEConfig
-from jde_ray.models.losses.config import EMBEDDING_LOSSES, WEIGHTINGS, check_margin
+from jde_ray.models.losses.config import DEFAULTS, LossConfig
 from jde_ray.models.reid.config import CONFIGURATIONS as REID_CONFIGURATIONS
 from jde_ray.models.reid.config import LossWeights, ReidConfig
 from jde_ray.models.settings_file import read_yaml
@@ -24,7 +24,8 @@ from jde_ray.pipelines.training.settings import (
 )
 
 Value = TypeVar("Value")
-JOINT_ONLY = ("embedding_loss", "weighting", "margin", "sampling", "initial_classifier")
+LOSSES = tuple(item.name for item in fields(LossConfig))
+JOINT_ONLY = (*LOSSES, "size", "anchors", "sampling", "initial_classifier")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,18 @@ class Recipe:
         training: Budget and learning rates.
         augmentation: Ranges of the random changes.
         validation: Sequences that are scored during training; None for none.
-        embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
-        weighting: One of `models.losses.config.WEIGHTINGS`.
-        margin: Margin of the embedding loss `triplet`, a difference of cosines; 0 is equation 1.
+        size: Width and height of the input, multiples of 32; None for those of `network`. Anchors
+            are scaled alike.
+        anchors: `code` for those of `network`, `text` for those of the paper's text
+            (`JDEConfig.with_text_anchors`).
+        embedding_loss: This and the next seven are described in `models.losses.config.LossConfig`.
+        margin: See there.
+        weighting: See there.
+        fixed_weights: See there.
+        uncertainty_start: See there.
+        mgda_over: See there.
+        mgda_normalised: See there.
+        assignment: See there; only for networks with anchors.
         sampling: How images are drawn for a batch (`pipelines.training.data.batches.TrainingSet`).
         initial: Backbone weights (NanoDet-g, FastestDet, Darknet, torchvision) or a whole network's
             file, for Darknet-53 also a published checkpoint.
@@ -65,9 +75,16 @@ class Recipe:
     training: TrainingConfig
     augmentation: Augmentation = field(default_factory=Augmentation)
     validation: ValidationConfig | None = None
-    embedding_loss: str = "cross_entropy"
-    weighting: str = "uncertainty"
-    margin: float = 0.0
+    size: tuple[int, int] | None = None
+    anchors: Literal["code", "text"] = "code"
+    embedding_loss: str = DEFAULTS.embedding_loss
+    margin: float = DEFAULTS.margin
+    weighting: str = DEFAULTS.weighting
+    fixed_weights: tuple[float, float] = DEFAULTS.fixed_weights
+    uncertainty_start: Literal["published", "equal"] = DEFAULTS.uncertainty_start
+    mgda_over: Literal["head", "all"] = DEFAULTS.mgda_over
+    mgda_normalised: bool = DEFAULTS.mgda_normalised
+    assignment: tuple[float, float] = DEFAULTS.assignment
     sampling: Sampling = "weights"
     initial: str | None = None
     initial_classifier: bool = False
@@ -81,17 +98,20 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _choose("network", self.network, (*CONFIGURATIONS, *REID_CONFIGURATIONS))
-        _choose("embedding_loss", self.embedding_loss, EMBEDDING_LOSSES)
-        _choose("weighting", self.weighting, WEIGHTINGS)
-        check_margin(self.embedding_loss, self.margin)
+        _choose("anchors", self.anchors, ("code", "text"))
+        losses = self.losses  # refuses wrong values
         _choose("sampling", self.sampling, SAMPLINGS)
         if not self.sources:
             raise ValueError("sources: got none, expected a list of kind and path")
         if self.reid is not None:
             self._check_reid(self.reid)
-        elif self.appearance_teacher and self.config.score == "softmax":
-            text = "only networks without anchors learn from a teacher"
-            raise ValueError(f"appearance_teacher: got {self.appearance_teacher}; {text}")
+        elif self.config.score == "softmax":
+            if self.appearance_teacher:
+                text = "only networks without anchors learn from a teacher"
+                raise ValueError(f"appearance_teacher: got {self.appearance_teacher}; {text}")
+        elif losses.assignment != DEFAULTS.assignment:
+            got = f"got {losses.assignment} with {self.network}"
+            raise ValueError(f"assignment: {got}, expected a network with anchors")
         from_published = self.initial and self.network.startswith("darknet53")
         if self.initial_classifier and not (
             from_published and self.embedding_loss == "cross_entropy"
@@ -146,7 +166,15 @@ class Recipe:
     @property
     def config(self) -> JDEConfig:
         """Configuration of the joint network to train."""
-        return CONFIGURATIONS[self.network]
+        config = CONFIGURATIONS[self.network]
+        if self.size is not None:
+            config = config.at_size(self.size)
+        return config.with_text_anchors() if self.anchors == "text" else config
+
+    @property
+    def losses(self) -> LossConfig:
+        """Losses of the joint network and their balance."""
+        return LossConfig(**{name: getattr(self, name) for name in LOSSES})
 
     @property
     def reid(self) -> ReidConfig | None:

@@ -56,9 +56,7 @@ def build_loss(model: Network, run: TrainingRun) -> Loss:
     if isinstance(model, ReidNet):
         factors = recipe.crops.losses or own_weights(model.config)
         return ReidLoss(model.config, run.num_identities, factors)
-    loss = anchor_free.build_loss(
-        model.config, run.num_identities, recipe.embedding_loss, recipe.weighting, recipe.margin
-    )
+    loss = anchor_free.build_loss(model.config, run.num_identities, recipe.losses)
     classifier = run.classifier()
     if classifier is not None:
         loss.identity.classifier.load_state_dict(classifier)
