@@ -55,8 +55,8 @@ def assign_anchors(
 ) -> AnchorTargets:
     """Foreground where the best overlap is above .5, background below .4; no learning in between.
 
-    Anchors that overlap an ignored box by more than .4 or lie in one do not learn either, unless they are
-    foreground; nor do those of images that teach no detection.
+    Anchors that overlap an ignored box by more than .4 or lie in one do not learn either, unless
+    they are foreground; nor do those of images that teach no detection.
 
     Args:
         config: Configuration that holds the anchors.
