@@ -32,6 +32,8 @@ class TrainingConfig:
         learning_rate: Peak learning rate.
         momentum: Momentum of SGD; AdamW ignores it.
         backbone_rate: Learning rate of the backbone, relative to the peak.
+        weighting_rate: Learning rate of the learned task weights, relative to the peak. AdamW moves
+            each by at most its rate a step, so that a short training needs a larger one.
         weight_decay: Weight decay of kernels.
         decay_all: Apply weight decay to norms, biases and task weights too.
         schedule: `cosine` falls to 2 %, `steps` to a tenth at each of `decay_epochs`.
@@ -57,6 +59,7 @@ class TrainingConfig:
     learning_rate: float = 1.5e-3
     momentum: float = 0.9
     backbone_rate: float = 0.4
+    weighting_rate: float = 1.0
     weight_decay: float = 0.05
     decay_all: bool = False
     schedule: Literal["cosine", "steps"] = "cosine"

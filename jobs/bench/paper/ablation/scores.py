@@ -143,7 +143,7 @@ def _tracks(
     rows = BoxRows.empty()
     with tempfile.TemporaryDirectory(prefix="jde-ablation-") as out:
         reference.track([str(folder)], out, config, resources=resources)
-        for path in find_tracks(out).values():
+        for path in find_tracks(Path(out)).values():
             rows = read_tracks(path)
     return score_sequence(truth.people, rows, truth.ignore, truth.other)
 
