@@ -194,7 +194,7 @@ def test_the_search_finds_the_best_pair_and_refines_it_once():
     def execute(trials):
         asked.append([pair for _, pair in trials])
         return [
-            {"diverged": "nan"} if pair[0] > 64 else {"ap": -(pair[0] - 24) ** 2, "tpr": None}
+            {"diverged": "nan"} if pair[0] > 64 else {"ap": -((pair[0] - 24) ** 2), "tpr": None}
             for _, pair in trials
         ]
 

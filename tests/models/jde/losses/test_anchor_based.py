@@ -125,6 +125,16 @@ def test_box_targets_decode_to_the_box():
     torch.testing.assert_close(chosen, expected, rtol=1e-5, atol=1e-3)
 
 
+def test_other_thresholds_move_the_borders_of_foreground_and_background():
+    labels = labels_of([(0, 200.0, 150.0, 43.0, 128.0, 3)])
+    usual = assign_anchors(CONFIG, 1, labels, *grid_of(1))
+    wide = assign_anchors(CONFIG, 1, labels, *grid_of(1), (0.5, 0.3))
+    few = assign_anchors(CONFIG, 1, labels, *grid_of(1), (0.7, 0.4))
+    assert torch.equal(wide.row, usual.row)
+    assert int((wide.kind == -1).sum()) > int((usual.kind == -1).sum())
+    assert 0 < int((few.kind == 1).sum()) < int((usual.kind == 1).sum())
+
+
 def test_ignored_boxes_and_collages_teach_no_score():
     person = (0, 200.0, 150.0, 43.0, 128.0, 3)
     ignored = labels_of([person], ignore=torch.tensor([True]))
