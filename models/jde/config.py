@@ -75,14 +75,15 @@ class JDEConfig:
         return self.neck_block == "conv5" and self.score == "softmax"
 
     def at_size(self, size: tuple[int, int]) -> JDEConfig:
-        """The network for another input size; its anchors become smaller or larger with people.
+        """The network for another input size, with the same anchors.
+
+        Anchors fit the strides, not the input: one much narrower than its stride overlaps hardly
+        anybody by half, whatever the cell.
 
         Raises:
             ValueError: If the size is no multiple of 32.
         """
-        scale = min(size[0] / self.size[0], size[1] / self.size[1])  # as a letterbox scales
-        anchors = tuple(tuple((w * scale, h * scale) for w, h in row) for row in self.anchors)
-        return replace(self, size=size, anchors=anchors)
+        return replace(self, size=size)
 
     def with_text_anchors(self) -> JDEConfig:
         """The network with the anchors of the paper's text instead of its code's.

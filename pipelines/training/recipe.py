@@ -39,8 +39,8 @@ class Recipe:
         training: Budget and learning rates.
         augmentation: Ranges of the random changes.
         validation: Sequences that are scored during training; None for none.
-        size: Width and height of the input, multiples of 32; None for those of `network`. Anchors
-            are scaled alike.
+        size: Width and height of the input, multiples of 32; None for those of `network`.
+            Anchors stay.
         anchors: `code` for those of `network`, `text` for those of the paper's text
             (`JDEConfig.with_text_anchors`).
         embedding_loss: This and the next seven are described in `models.losses.config.LossConfig`.
@@ -167,9 +167,9 @@ class Recipe:
     def config(self) -> JDEConfig:
         """Configuration of the joint network to train."""
         config = CONFIGURATIONS[self.network]
-        if self.size is not None:
-            config = config.at_size(self.size)
-        return config.with_text_anchors() if self.anchors == "text" else config
+        if self.anchors == "text":
+            config = config.with_text_anchors()
+        return config if self.size is None else config.at_size(self.size)
 
     @property
     def losses(self) -> LossConfig:

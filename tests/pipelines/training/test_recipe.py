@@ -137,7 +137,7 @@ def test_what_the_paper_varies_is_set_in_a_recipe():
     assert (losses.fixed_weights, losses.assignment) == ((8.0, 0.3), (0.5, 0.3))
     assert losses.uncertainty_start == "equal"
     assert recipe.config.size == (544, 320)
-    assert recipe.config.anchors[2][1] == pytest.approx((8.0, 24.0))
+    assert recipe.config.anchors[2][1] == pytest.approx((16.0, 48.0))
     assert parse_recipe(LEAST).losses == LossConfig()
 
 
