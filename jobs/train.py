@@ -199,8 +199,8 @@ def change(recipe: Recipe, given: Given) -> Recipe:
     """
     values = {CHANGES[name].field: value for name, value in given.items()}
     training = {name: values.pop(name) for name in ("learning_rate",) if name in values}
-    if values.keys() & {"minutes", "epochs"}:  # one budget replaces the other
-        training |= {name: values.pop(name, None) for name in ("minutes", "epochs")}
+    if values.keys() & {"minutes", "epochs"}:  # one budget replaces any other
+        training |= {name: values.pop(name, None) for name in ("minutes", "epochs", "steps")}
     if "initial" in values:
         values["initial"] = str(Path(values["initial"]).resolve())
     return replace(recipe, training=replace(recipe.training, **training), **values)

@@ -21,6 +21,7 @@ from jde_ray.jobs.bench.engines.command import engines
 from jde_ray.jobs.bench.gpu.command import gpu
 from jde_ray.jobs.bench.machine import AsJson, Weights, console, processor
 from jde_ray.jobs.bench.models import models
+from jde_ray.jobs.bench.paper.ablation.command import ablation
 from jde_ray.jobs.bench.paper.figure3 import figure3
 from jde_ray.jobs.bench.paper.figure4 import figure4
 from jde_ray.jobs.bench.paper.speed import speed
@@ -34,6 +35,7 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 
 app = typer.Typer(help="Measure speed and memory on this machine.", context_settings=CONTEXT)
 for _verb in (
+    ablation,
     association,
     pipeline,
     sizing,

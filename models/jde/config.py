@@ -74,6 +74,34 @@ class JDEConfig:
         """
         return self.neck_block == "conv5" and self.score == "softmax"
 
+    def at_size(self, size: tuple[int, int]) -> JDEConfig:
+        """The network for another input size, with the same anchors.
+
+        Anchors fit the strides, not the input: one much narrower than its stride overlaps hardly
+        anybody by half, whatever the cell.
+
+        Raises:
+            ValueError: If the size is no multiple of 32.
+        """
+        return replace(self, size=size)
+
+    def with_text_anchors(self) -> JDEConfig:
+        """The network with the anchors of the paper's text instead of its code's.
+
+        The text has twelve of 1:3, 8 x 2^(k/2) wide, for a 1088x608 input. The two largest of the
+        code are not 1:3; published weights need the code's.
+
+        Raises:
+            ValueError: If the network has no fixed anchors, four a scale.
+        """
+        if not self.has_published_layout or self.num_anchors != 4:
+            text = "expected a network with the published anchors"
+            raise ValueError(f"anchors: got text with {self.name}; {text}")
+        scale = min(self.size[0] / 1088, self.size[1] / 608)
+        widths = [8 * 2 ** (k / 2) * scale for k in range(1, 13)]
+        rows = (widths[8:], widths[4:8], widths[:4])  # strides 32, 16, 8
+        return replace(self, anchors=tuple(tuple((w, 3 * w) for w in row) for row in rows))
+
     def to_json(self) -> str:
         """Canonical text, as stored in the metadata of a weight file."""
         return json.dumps(asdict(self), sort_keys=True)
@@ -167,6 +195,16 @@ def published(backbone: str, size: tuple[int, int]) -> JDEConfig:
     )
 
 
+# The published layout at a size for CPUs, for comparing losses: 4.3 M parameters
+ANCHOR_SMALL = replace(
+    published("csp", (576, 320)),
+    name="anchor-small",
+    neck_channels=(128, 96, 64),
+    embedding_dim=128,
+)
+
 _BACKBONES = ("darknet53", "resnet50", "resnet101")
 _PUBLISHED = [published(b, size) for b in _BACKBONES for size in PUBLISHED_ANCHORS]
-CONFIGURATIONS = {config.name: config for config in (SMALL, BASE, SMALL_SHUFFLENET, *_PUBLISHED)}
+CONFIGURATIONS = {
+    config.name: config for config in (SMALL, BASE, SMALL_SHUFFLENET, ANCHOR_SMALL, *_PUBLISHED)
+}

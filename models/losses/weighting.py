@@ -13,9 +13,8 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-from jde_ray.models.losses.config import WEIGHTINGS
+from jde_ray.models.losses.config import LossConfig
 
-APPROXIMATELY_OPTIMAL = (64.0, 0.1)  # weights of detection and embedding: the paper's "App. Opt"
 AVERAGE_MOMENTUM = 0.99  # momentum of the moving averages of `loss_norm`
 
 
@@ -90,11 +89,16 @@ class FixedWeighting(Weighting):
 
 
 class UncertaintyWeighting(Weighting):
-    """Learned task uncertainty: `sum of (exp(-s) L + s) / 2`, one s per head and task (eq. 6)."""
+    """Learned task uncertainty: `sum of (exp(-s) L + s) / 2`, one s per head and task (eq. 6).
 
-    def __init__(self, groups: Sequence[TaskGroup]) -> None:
+    Args:
+        groups: All tasks.
+        equal: Start every s at 0, so that all weights are 0.5, instead of at `TaskGroup.start`.
+    """
+
+    def __init__(self, groups: Sequence[TaskGroup], equal: bool = False) -> None:
         super().__init__(groups)
-        start = [value for group in groups for value in group.start]
+        start = [0.0 if equal else value for group in groups for value in group.start]
         self.s = nn.ParameterDict(
             {
                 task: nn.Parameter(torch.tensor(float(value)))
@@ -112,8 +116,17 @@ class UncertaintyWeighting(Weighting):
         return {task: float(torch.exp(-self.s[task].detach()) / 2) for task in self.tasks}
 
 
+def _in_group() -> bool:
+    """Whether several trainers share each batch."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 class NormalisedWeighting(Weighting):
-    """Divides each loss by its moving average (the paper's Loss.Norm); ignores losses of 0."""
+    """Divides each loss by its moving average (the paper's Loss.Norm); ignores losses of 0.
+
+    Several trainers follow the mean of their losses, so that all use the weights that one trainer
+    would.
+    """
 
     average: Tensor
     updates: Tensor
@@ -126,6 +139,9 @@ class NormalisedWeighting(Weighting):
     @torch.no_grad()
     def _follow(self, losses: Mapping[str, Tensor]) -> None:
         values = torch.stack([losses[t].detach() for t in self.tasks]).to(self.average)
+        if _in_group():
+            torch.distributed.all_reduce(values)
+            values /= torch.distributed.get_world_size()
         moves = values > 0
         moved = self.average.lerp(values, 1 - AVERAGE_MOMENTUM)
         self.average.copy_(torch.where(moves, moved, self.average))
@@ -186,20 +202,51 @@ class MinNormWeighting(Weighting):
 
     Gradients are taken with respect to the features that a head's tasks share, which needs one
     short backward pass per task and none through the backbone.
+
+    Args:
+        groups: All tasks.
+        over_all: Solve for the tasks of all heads together: the weights of all tasks sum to 1, not
+            those of each head. A task's gradient is then taken with respect to the features of all
+            heads, of which those of other heads do not change its loss.
+        normalised: Divide a task's gradient by its length times its loss before the solution, as
+            their code does by default (`loss+`); the weights still multiply the losses themselves.
     """
+
+    def __init__(
+        self, groups: Sequence[TaskGroup], *, over_all: bool = False, normalised: bool = False
+    ) -> None:
+        super().__init__(groups)
+        self.over_all, self.normalised = over_all, normalised
 
     def forward(self, losses: Mapping[str, Tensor], features: Sequence[Tensor]) -> Tensor:
         """See `Weighting`; outside training it keeps the last weights."""
         if self.training and torch.is_grad_enabled():
-            for group in self.groups:
-                shared = [features[index] for index in group.maps]
-                rows = [self._gradient(losses[task], shared) for task in group.tasks]
-                gram = torch.stack(rows).double()
-                gram = gram @ gram.T
-                if torch.distributed.is_available() and torch.distributed.is_initialized():
-                    torch.distributed.all_reduce(gram)  # as if one process had the whole batch
-                self.weights |= dict(zip(group.tasks, min_norm(gram).tolist(), strict=True))
+            grams = [self._gram(group, losses, features) for group in self.groups]
+            solved = [min_norm(gram) for gram in grams]
+            shares = _shares(grams, solved) if self.over_all else [1.0] * len(solved)
+            for group, weights, share in zip(self.groups, solved, shares, strict=True):
+                own = (share * weights).tolist()
+                self.weights |= dict(zip(group.tasks, own, strict=True))
         return self.weighted_sum(losses)
+
+    def _gram(
+        self, group: TaskGroup, losses: Mapping[str, Tensor], features: Sequence[Tensor]
+    ) -> Tensor:
+        """`(T, T)` products of the gradients of a head's tasks, as if one process had the batch."""
+        shared = [features[index] for index in group.maps]
+        rows = torch.stack([self._gradient(losses[task], shared) for task in group.tasks]).double()
+        gram = rows @ rows.T
+        values = torch.stack([losses[task].detach() for task in group.tasks]).to(gram)
+        if _in_group():
+            torch.distributed.all_reduce(gram)
+            torch.distributed.all_reduce(values)
+            values /= torch.distributed.get_world_size()
+        if self.normalised:
+            lengths = gram.diagonal().sqrt() * values
+            # a task without gradient stays one: `min_norm` leaves it out
+            factors = torch.where(lengths > 0, 1 / lengths.clamp(min=1e-300), 0.0)
+            gram = gram * factors[:, None] * factors
+        return gram
 
     @staticmethod
     def _gradient(loss: Tensor, shared: list[Tensor]) -> Tensor:
@@ -214,20 +261,33 @@ class MinNormWeighting(Weighting):
         )
 
 
-def build_weighting(name: str, groups: Sequence[TaskGroup]) -> Weighting:
-    """The strategy with this name, a key of `WEIGHTINGS`.
+def _shares(grams: Sequence[Tensor], solved: Sequence[Tensor]) -> list[float]:
+    """Weight of each head where all tasks are solved for together; they sum to 1.
 
-    Raises:
-        ValueError: If the name is unknown.
+    The gradients of different heads are orthogonal. The shortest combination of orthogonal vectors
+    weighs each by the reciprocal of its squared length, so that no solver is needed: the vectors
+    are the heads' own shortest ones.
     """
-    if name == "uncertainty":
-        return UncertaintyWeighting(groups)
-    if name == "uniform":
+    squares = [float(weights @ gram @ weights) for gram, weights in zip(grams, solved, strict=True)]
+    longest = max(float(gram.diagonal().max()) for gram in grams)
+    present = [float(gram.diagonal().max()) > 0 for gram in grams]
+    inverse = [
+        1 / max(square, 1e-12 * longest) if learns else 0.0
+        for square, learns in zip(squares, present, strict=True)
+    ]
+    total = sum(inverse)
+    return [value / total if total else 1 / len(inverse) for value in inverse]
+
+
+def build_weighting(config: LossConfig, groups: Sequence[TaskGroup]) -> Weighting:
+    """The strategy that the configuration names."""
+    if config.weighting == "uncertainty":
+        return UncertaintyWeighting(groups, config.uncertainty_start == "equal")
+    if config.weighting == "uniform":
         return FixedWeighting(groups, 1.0, 1.0)
-    if name == "fixed":
-        return FixedWeighting(groups, *APPROXIMATELY_OPTIMAL)
-    if name == "loss_norm":
+    if config.weighting == "fixed":
+        return FixedWeighting(groups, *config.fixed_weights)
+    if config.weighting == "loss_norm":
         return NormalisedWeighting(groups)
-    if name == "mgda":
-        return MinNormWeighting(groups)
-    raise ValueError(f"weighting: got {name!r}, expected {' | '.join(WEIGHTINGS)}")
+    over_all = config.mgda_over == "all"
+    return MinNormWeighting(groups, over_all=over_all, normalised=config.mgda_normalised)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jde_ray.models.jde.losses.task_aligned import Labels
+from jde_ray.models.losses.config import LossConfig
 from jde_ray.models.losses.embedding import EmbeddingLoss
 from jde_ray.models.losses.weighting import TaskGroup, build_weighting
 from jde_ray.models.rcnn.anchors import encode
@@ -24,6 +25,7 @@ from jde_ray.models.rcnn.sampling import (
 )
 
 TASKS = ("proposals", "score", "box", "identity")  # a plain detector has the first three
+UNIFORM = LossConfig(weighting="uniform")
 PROPOSAL_BETA = 1 / 9  # where the smooth L1 of the anchors turns linear
 
 
@@ -35,31 +37,28 @@ class RcnnLoss(nn.Module):
     Args:
         config: Configuration of the network.
         num_identities: Classes of the identity loss, 0 for none; only with an embedding.
-        embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
-        weighting: One of `models.losses.config.WEIGHTINGS`; detectors were published with
-            `uniform`.
-        margin: Margin of the embedding loss `triplet`.
+        settings: Losses and their balance; detectors were published with the weighting `uniform`.
     """
 
     def __init__(
         self,
         config: RcnnConfig,
         num_identities: int = 0,
-        embedding_loss: str = "cross_entropy",
-        weighting: str = "uniform",
-        margin: float = 0.0,
+        settings: LossConfig = UNIFORM,
     ) -> None:
         super().__init__()
         self.config = config
         self.identity: EmbeddingLoss | None = None
         if config.embedding_dim:
             width = config.embedding_dim
-            self.identity = EmbeddingLoss(embedding_loss, width, num_identities, margin)
+            self.identity = EmbeddingLoss(
+                settings.embedding_loss, width, num_identities, settings.margin
+            )
         number = len(TASKS) if self.identity is not None else len(TASKS) - 1
         detects, start = (True, True, True, False), (0.0, 0.0, 0.0, 2.0)
         maps = tuple(range(len(config.strides)))
         group = TaskGroup(TASKS[:number], maps, detects[:number], start[:number])
-        self.weighting = build_weighting(weighting, [group])
+        self.weighting = build_weighting(settings, [group])
 
     def forward(
         self, model: RcnnNet, images: Tensor, labels: Labels

@@ -52,8 +52,11 @@ class MovingAverage:
 def build_optimiser(model: Network, loss: Loss, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW or SGD over network and loss; a group's `rate` multiplies the schedule's rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    rates = {"backbone": config.backbone_rate, "weighting": config.weighting_rate}
     for name, parameter in [*model.named_parameters(), *loss.named_parameters()]:
-        rate = config.backbone_rate if "backbone" in name.split(".") else 1.0
+        places = name.split(".")
+        place = "backbone" if "backbone" in places else places[0]
+        rate = rates.get(place, 1.0)
         decays = config.decay_all or parameter.ndim > 1
         groups.setdefault((rate, config.weight_decay if decays else 0.0), []).append(parameter)
     options = [

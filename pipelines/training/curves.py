@@ -8,6 +8,9 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
+import torch
+from torch import Tensor
+
 from jde_ray.pipelines.storage.base import ObjectStore
 
 CURVES, VALIDATION = "curves.csv", "validation.csv"
@@ -67,6 +70,35 @@ def _clock(seconds: float) -> str:
         return "?"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+class Span:
+    """Losses and images of the steps since a row of the curves, or a line on the screen."""
+
+    def __init__(self, tasks: tuple[str, ...]) -> None:
+        self.names = ("total", *tasks)
+        self.since = time.monotonic()
+        self.losses: list[dict[str, Tensor]] = []
+        self.images = 0
+
+    def add(self, losses: dict[str, Tensor], images: int) -> None:
+        """Add a step."""
+        self.losses.append(losses)
+        self.images += images
+
+    def means(self) -> dict[str, float]:
+        """The mean of each loss; waits for a GPU."""
+        return {n: float(torch.stack([s[n] for s in self.losses]).mean()) for n in self.names}
+
+    @property
+    def seconds(self) -> float:
+        """Time since the span began."""
+        return time.monotonic() - self.since
+
+    @property
+    def images_per_s(self) -> float:
+        """Speed over the span."""
+        return self.images / max(self.seconds, 1e-9)
 
 
 class LiveTable:

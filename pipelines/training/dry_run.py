@@ -15,6 +15,7 @@ from jde_ray.pipelines.training.data.image_set import TrainingImages
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 from jde_ray.pipelines.training.kinds.registry import build_network, describe, kind_of
 from jde_ray.pipelines.training.recipe import Recipe
+from jde_ray.pipelines.training.settings import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def estimate_memory(
         return tensor
 
     batch = max(1, recipe.training.batch // num_trainers)
-    width, height = recipe.size
+    width, height = recipe.input_size
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         kind_of(model).run_maps(model, torch.zeros(1, 3, height, width, device="meta"))
     kept = sum(t.untyped_storage().nbytes() for t in saved.values())
@@ -87,12 +88,9 @@ def describe_plan(
     if images.problems.found:
         lines.append(f"left out    {images.problems.summary()}")
     per_epoch = stream.steps_per_epoch
-    if training.epochs is not None:
-        total = f"{training.epochs * per_epoch} in {training.epochs} epochs"
-    else:
-        total = f"as many as fit into {training.minutes:g} minutes"
     lines += [
-        f"steps       {total}; an epoch has {per_epoch}, a step {training.batch} images "
+        f"steps       {_steps(training, per_epoch)}; an epoch has {per_epoch}, a step "
+        f"{training.batch} images "
         f"on {num_trainers} trainer{'s' if num_trainers > 1 else ''}",
         f"rate        up to {training.learning_rate:g}, {training.optimiser}, {training.schedule}, "
         f"{precision}",
@@ -136,11 +134,9 @@ def describe_crops(
     if images.problems.found:
         lines.append(f"left out    {images.problems.summary()}")
     per_epoch = stream.steps_per_epoch
-    total = f"as many as fit into {training.minutes:g} minutes"
-    if training.epochs is not None:
-        total = f"{training.epochs * per_epoch} in {training.epochs} epochs"
     lines += [
-        f"steps       {total}; an epoch has {per_epoch}, a step {stream.num_people} people x "
+        f"steps       {_steps(training, per_epoch)}; an epoch has {per_epoch}, "
+        f"a step {stream.num_people} people x "
         f"{config.sightings} crops and {stream.num_unknown} unknown ones",
         f"rate        up to {training.learning_rate:g}, {training.optimiser}, {training.schedule}, "
         f"{precision}",
@@ -150,6 +146,14 @@ def describe_crops(
     if recipe.appearance_teacher:
         lines.append("teachers    not asked yet; unknown people will be counted then")
     return lines
+
+
+def _steps(training: TrainingConfig, per_epoch: int) -> str:
+    if training.minutes is not None:
+        return f"as many as fit into {training.minutes:g} minutes"
+    if training.epochs is not None:
+        return f"{training.epochs * per_epoch} in {training.epochs} epochs"
+    return str(training.steps)
 
 
 def _mib(count: int) -> str:

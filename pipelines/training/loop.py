@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from jde_ray.pipelines.config import Device
 from jde_ray.pipelines.detection.networks import quick_precision, warn_of_emulation
@@ -19,7 +19,7 @@ from jde_ray.pipelines.training.checkpoint import (
     TrainingState,
     build_optimiser,
 )
-from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Table
+from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Span, Table
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.data.crop_batches import CropBatch
 from jde_ray.pipelines.training.kinds.kind import Network
@@ -30,6 +30,7 @@ from jde_ray.pipelines.training.run import TrainingRun
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row of the curves is written after either
+EVERY_STEP = 200  # steps at the start with a row each: the paper's Figure 3 moves most there
 
 AnyBatch = Batch | CropBatch
 Batches = Callable[[int], Iterator[tuple[int, AnyBatch]]]  # first step -> steps and their batches
@@ -119,7 +120,6 @@ class _Loop:
         recorded = alone and ranks.device.type == "cuda"
         trainee = kind.build_trainee(model, loss, recipe, self.precision, recorded)
         self.trainee = ranks.wrap(trainee)
-        self.recent: list[dict[str, Tensor]] = []
         self.resume_at(0, 0.0)
 
     def resume(self) -> None:
@@ -135,8 +135,8 @@ class _Loop:
         self.scores = Table(self.store, VALIDATION, step)
         self.live = LiveTable(self.show, self.tasks)
         self.started = time.monotonic() - elapsed_s
-        self.kept = self.logged = time.monotonic()
-        self.images = 0
+        self.kept = time.monotonic()
+        self.row, self.line = Span(self.tasks), Span(self.tasks)
         self.began = (self.schedule.fraction(step, elapsed_s), elapsed_s)
 
     @property
@@ -165,15 +165,19 @@ class _Loop:
                 group["lr"] = lr * group["rate"]
             self.learn(step, batch)
             state.step = step + 1
-            self.images += len(batch) * self.ranks.count
-            is_late = time.monotonic() - self.logged > LOG_SECONDS
-            if state.step == first or state.step % LOG_STEPS == 0 or is_late:
+            is_late = self.line.seconds > LOG_SECONDS
+            is_due = state.step == first or state.step % LOG_STEPS == 0 or is_late
+            if is_due or state.step <= EVERY_STEP:
                 self.log(lr)
+            if is_due:
+                self.tell(lr)
             self.after_step()
             if schedule.fraction(step + 1, elapsed_s) >= 1:
                 break
-        if self.recent:  # the remaining steps, so that a short training has curves too
+        if self.row.losses:  # the remaining steps, so that a short training has curves too
             self.log(lr)
+        if self.line.losses:
+            self.tell(lr)
 
     def learn(self, step: int, batch: AnyBatch) -> None:
         """Do one training step."""
@@ -194,7 +198,9 @@ class _Loop:
             self.refuse(step, batch, float(norm) if what == "gradient" else value, what)
         state.optimiser.step()
         state.average.update(state.model)
-        self.recent.append({"total": total.detach(), **{k: v.detach() for k, v in parts.items()}})
+        losses = {"total": total.detach(), **{k: v.detach() for k, v in parts.items()}}
+        for span in (self.row, self.line):
+            span.add(losses, len(batch) * self.ranks.count)
 
     def refuse(self, step: int, batch: AnyBatch, value: float, what: str) -> None:
         """Stop, naming the files of the processes whose value is not finite.
@@ -209,32 +215,35 @@ class _Loop:
         )
 
     def log(self, lr: float) -> None:
-        """Show and store the means of the last steps."""
-        state, now = self.state, time.monotonic()
-        means = {
-            name: float(torch.stack([step[name] for step in self.recent]).mean())
-            for name in ("total", *self.tasks)
-        }
-        self.recent = []
-        speed = self.images / max(now - self.logged, 1e-9)
-        self.logged, self.images = now, 0
+        """Store the means of the steps since the last row."""
+        state, span = self.state, self.row
+        self.row = Span(self.tasks)
         if self.ranks.rank:
             return
-        fraction = self.schedule.fraction(state.step, self.elapsed_s)
+        means = span.means()
         weights = state.loss.weighting.current_weights()
         self.curves.add(
             {
                 "step": state.step,
                 "epoch": state.step / self.schedule.steps_per_epoch,
-                "share": fraction,
+                "share": self.schedule.fraction(state.step, self.elapsed_s),
                 "rate": lr,
                 "total": means["total"],
                 **{f"loss_{task}": means[task] for task in self.tasks},
                 **{f"weight_{task}": weights[task] for task in self.tasks},
-                "images_per_s": speed,
+                "images_per_s": span.images_per_s,
             }
         )
-        self.live.add(state.step, fraction, lr, means, speed, self.seconds_left(fraction))
+
+    def tell(self, lr: float) -> None:
+        """Show the means of the steps since the last line."""
+        span, self.line = self.line, Span(self.tasks)
+        if self.ranks.rank:
+            return
+        step = self.state.step
+        fraction = self.schedule.fraction(step, self.elapsed_s)
+        left = self.seconds_left(fraction)
+        self.live.add(step, fraction, lr, span.means(), span.images_per_s, left)
 
     def seconds_left(self, fraction: float) -> float:
         """Seconds until the budget is spent, at the pace so far; infinite before the first step."""

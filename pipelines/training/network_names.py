@@ -39,6 +39,9 @@ class NetworkNames:
 _NO_CROPS = "none, since it learns from pictures"
 _NO_APPEARANCE = "none, since a detector learns no appearance"
 _LOSSES = "`crops: {losses: ...}` or none"
+_ALIKE = "none, since its losses count alike"
+_ONLY_JOINT = "none, since only joint networks have another"
+_BALANCE = ("weighting", "fixed_weights", "uncertainty_start", "mgda_over", "mgda_normalised")
 KINDS = (
     NetworkNames("joint", JOINT, {"crops": _NO_CROPS}),
     NetworkNames(
@@ -47,7 +50,8 @@ KINDS = (
         {
             "crops": _NO_CROPS,
             "initial_classifier": "none",
-            "weighting": "none, since its losses count alike",
+            **dict.fromkeys(_BALANCE, _ALIKE),
+            **dict.fromkeys(("size", "anchors"), _ONLY_JOINT),
             **dict.fromkeys(
                 ("embedding_loss", "margin", "appearance_teacher", "collage_share"), _NO_APPEARANCE
             ),
@@ -60,15 +64,16 @@ KINDS = (
             "crops": _NO_CROPS,
             "initial_classifier": "none",
             "appearance_teacher": "none, since it learns appearance from identities",
+            **dict.fromkeys(("size", "anchors"), _ONLY_JOINT),
         },
     ),
     NetworkNames(
         "reid",
         REID,
         {
-            "embedding_loss": _LOSSES,
-            "weighting": _LOSSES,
-            "margin": _LOSSES,
+            **dict.fromkeys(("embedding_loss", "margin", "assignment", *_BALANCE), _LOSSES),
+            "size": "`crops: {size: ...}` or none",
+            "anchors": _ONLY_JOINT,
             "sampling": "none, since `crops` says how crops are drawn",
             "initial_classifier": "none",
             "augmentation": "`crops: {views: ...}` or none",

@@ -147,9 +147,7 @@ def train_on_ray(
 
 def _datasets(run: TrainingRun, images: Any) -> dict[str, Any]:
     """Functions that make one dataset per trainer; Ray calls them at each start of the group."""
-    epochs = run.recipe.training.epochs
-    num_steps = None if epochs is None else epochs * run.steps_per_epoch
-    trainers = run.trainers
+    num_steps, trainers = run.schedule.num_steps, run.trainers
     return {
         _shard(rank): partial(
             BatchDataset.build,

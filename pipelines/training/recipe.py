@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from jde_ray.models.jde.config import JDEConfig
-from jde_ray.models.losses.config import EMBEDDING_LOSSES, WEIGHTINGS, check_margin
+from jde_ray.models.losses.config import DEFAULTS, LossConfig
 from jde_ray.models.reid.config import LossWeights, ReidConfig
 from jde_ray.models.settings_file import read_yaml
 from jde_ray.pipelines.training.crop_settings import CropConfig, CropViews
@@ -24,6 +24,7 @@ from jde_ray.pipelines.training.settings import (
 )
 
 Value = TypeVar("Value")
+LOSSES = tuple(item.name for item in fields(LossConfig))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,18 @@ class Recipe:
         training: Budget and learning rates.
         augmentation: Ranges of the random changes.
         validation: Sequences that are scored during training; None for none.
-        embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
-        weighting: One of `models.losses.config.WEIGHTINGS`.
-        margin: Margin of the embedding loss `triplet`, a difference of cosines; 0 is equation 1.
+        size: Width and height of the input, multiples of 32; None for those of `network`.
+            Anchors stay.
+        anchors: `code` for those of `network`, `text` for those of the paper's text
+            (`JDEConfig.with_text_anchors`).
+        embedding_loss: This and the next seven are described in `models.losses.config.LossConfig`.
+        margin: See there.
+        weighting: See there.
+        fixed_weights: See there.
+        uncertainty_start: See there.
+        mgda_over: See there.
+        mgda_normalised: See there.
+        assignment: See there; only for networks with anchors.
         sampling: How images are drawn for a batch (`pipelines.training.data.batches.TrainingSet`).
         initial: Backbone weights (NanoDet-g, FastestDet, Darknet, torchvision) or a whole network's
             file, for Darknet-53 also a published checkpoint.
@@ -62,9 +72,16 @@ class Recipe:
     training: TrainingConfig
     augmentation: Augmentation = field(default_factory=Augmentation)
     validation: ValidationConfig | None = None
-    embedding_loss: str = "cross_entropy"
-    weighting: str = "uncertainty"
-    margin: float = 0.0
+    size: tuple[int, int] | None = None
+    anchors: Literal["code", "text"] = "code"
+    embedding_loss: str = DEFAULTS.embedding_loss
+    margin: float = DEFAULTS.margin
+    weighting: str = DEFAULTS.weighting
+    fixed_weights: tuple[float, float] = DEFAULTS.fixed_weights
+    uncertainty_start: Literal["published", "equal"] = DEFAULTS.uncertainty_start
+    mgda_over: Literal["head", "all"] = DEFAULTS.mgda_over
+    mgda_normalised: bool = DEFAULTS.mgda_normalised
+    assignment: tuple[float, float] = DEFAULTS.assignment
     sampling: Sampling = "weights"
     initial: str | None = None
     initial_classifier: bool = False
@@ -78,9 +95,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._check_kind()
-        _choose("embedding_loss", self.embedding_loss, EMBEDDING_LOSSES)
-        _choose("weighting", self.weighting, WEIGHTINGS)
-        check_margin(self.embedding_loss, self.margin)
+        _choose("anchors", self.anchors, ("code", "text"))
+        self._check_losses(self.losses)  # which refuses wrong values
         _choose("sampling", self.sampling, SAMPLINGS)
         if not self.sources:
             raise ValueError("sources: got none, expected a list of kind and path")
@@ -108,6 +124,12 @@ class Recipe:
             if self.crops.only_parts and not (config.refined and self.initial):
                 text = f"got true with {self.network}, expected a refined network and `initial`"
                 raise ValueError(f"crops only_parts: {text}")
+
+    def _check_losses(self, losses: LossConfig) -> None:
+        has_anchors = self.names.kind == "joint" and self.config.score == "softmax"
+        if losses.assignment != DEFAULTS.assignment and not has_anchors:
+            got = f"got {losses.assignment} with {self.network}"
+            raise ValueError(f"assignment: {got}, expected a network with anchors")
 
     def _check_teacher(self) -> None:
         losses, teacher = self.crops.losses, self.appearance_teacher
@@ -157,10 +179,17 @@ class Recipe:
         return names_of(self.network)
 
     @property
+    def losses(self) -> LossConfig:
+        """Losses of the joint network and their balance."""
+        return LossConfig(**{name: getattr(self, name) for name in LOSSES})
+
+    @property
     def config(self) -> JDEConfig:
         """Configuration of the joint network to train."""
         config: JDEConfig = self.names.configurations[self.network]
-        return config
+        if self.anchors == "text":
+            config = config.with_text_anchors()
+        return config if self.size is None else config.at_size(self.size)
 
     @property
     def reid_config(self) -> ReidConfig:
@@ -169,10 +198,12 @@ class Recipe:
         return own if self.crops.size is None else replace(own, size=self.crops.size)
 
     @property
-    def size(self) -> tuple[int, int]:
+    def input_size(self) -> tuple[int, int]:
         """Width and height of the network's input."""
         if self.names.from_crops:
             return self.reid_config.size
+        if self.names.kind == "joint":
+            return self.config.size
         size: tuple[int, int] = self.names.configurations[self.network].size
         return size
 

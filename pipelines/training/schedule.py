@@ -25,15 +25,23 @@ class Schedule:
         """Text such as `28 epochs, 840 steps` or `60 minutes`."""
         if self.config.minutes is not None:
             return f"{self.config.minutes:g} minutes"
-        assert self.config.epochs is not None  # noqa: S101 - one of both is set
-        return f"{self.config.epochs} epochs, {self.config.epochs * self.steps_per_epoch} steps"
+        if self.config.steps is not None:
+            return f"{self.config.steps} steps"
+        return f"{self.config.epochs} epochs, {self.num_steps} steps"
+
+    @property
+    def num_steps(self) -> int | None:
+        """Number of steps of the budget; None if it is minutes."""
+        if self.config.epochs is not None:
+            return self.config.epochs * self.steps_per_epoch
+        return self.config.steps
 
     def fraction(self, step: int, elapsed_s: float) -> float:
         """Fraction of the budget used after `step` steps and `elapsed_s` seconds."""
         if self.config.minutes is not None:
             return elapsed_s / (60 * self.config.minutes)
-        assert self.config.epochs is not None  # noqa: S101 - one of both is set
-        return step / (self.config.epochs * self.steps_per_epoch)
+        assert self.num_steps is not None  # noqa: S101 - one of the budgets is set
+        return step / self.num_steps
 
     def lr(self, step: int, fraction: float) -> float:
         """Learning rate of a step: warm-up, then half a cosine to 2 %, or a tenth at each decay."""

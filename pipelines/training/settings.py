@@ -26,11 +26,14 @@ class TrainingConfig:
     Attributes:
         minutes: Wall-clock budget without validation; the schedule ends with it.
         epochs: Budget in passes over the images, instead of minutes.
+        steps: Budget in steps, instead of either.
         batch: Images per step, over all trainers.
         optimiser: `adamw` or `sgd`.
         learning_rate: Peak learning rate.
         momentum: Momentum of SGD; AdamW ignores it.
         backbone_rate: Learning rate of the backbone, relative to the peak.
+        weighting_rate: Learning rate of the learned task weights, relative to the peak. AdamW moves
+            each by at most its rate a step, so that a short training needs a larger one.
         weight_decay: Weight decay of kernels.
         decay_all: Apply weight decay to norms, biases and task weights too.
         schedule: `cosine` falls to 2 %, `steps` to a tenth at each of `decay_epochs`.
@@ -50,11 +53,13 @@ class TrainingConfig:
 
     minutes: float | None = None
     epochs: int | None = None
+    steps: int | None = None
     batch: int = 16
     optimiser: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 1.5e-3
     momentum: float = 0.9
     backbone_rate: float = 0.4
+    weighting_rate: float = 1.0
     weight_decay: float = 0.05
     decay_all: bool = False
     schedule: Literal["cosine", "steps"] = "cosine"
@@ -68,17 +73,17 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if (self.minutes is None) == (self.epochs is None):
-            raise ValueError("training: expected either minutes or epochs")
+        if sum(budget is not None for budget in (self.minutes, self.epochs, self.steps)) != 1:
+            raise ValueError("training: expected either minutes or epochs or steps")
         _choose("training optimiser", self.optimiser, ("adamw", "sgd"))
         _choose("training schedule", self.schedule, ("cosine", "steps"))
         _choose("training precision", self.precision, ("auto", "bf16", "fp32"))
-        for name in ("minutes", "epochs", "batch", "learning_rate", "warmup_steps"):
+        for name in ("minutes", "epochs", "steps", "batch", "learning_rate", "warmup_steps"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | float) or value <= 0):
                 raise ValueError(f"training {name}: got {value!r}, expected a number above 0")
         if self.schedule == "steps" and self.epochs is None:
-            raise ValueError("training schedule: got steps, which needs epochs, not minutes")
+            raise ValueError("training schedule: got steps, which needs epochs as budget")
         if self.ema_steps < 0:
             raise ValueError(f"training ema_steps: got {self.ema_steps}, expected 0 or more")
 

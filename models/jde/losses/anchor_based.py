@@ -17,6 +17,7 @@ from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.head import ScaleMaps
 from jde_ray.models.jde.losses.anchor_matching import AnchorTargets, assign_anchors
 from jde_ray.models.jde.losses.task_aligned import Labels
+from jde_ray.models.losses.config import DEFAULTS, LossConfig
 from jde_ray.models.losses.embedding import EmbeddingLoss
 from jde_ray.models.losses.weighting import TaskGroup, build_weighting
 
@@ -36,9 +37,7 @@ class AnchorLoss(nn.Module):
     Args:
         config: Configuration of a network with (background, foreground) scores.
         num_identities: Classes of the identity loss, 0 for none.
-        embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
-        weighting: One of `models.losses.config.WEIGHTINGS`.
-        margin: Margin of the embedding loss `triplet`.
+        settings: Losses and their balance.
 
     Raises:
         ValueError: If the network's scores are sigmoids.
@@ -48,21 +47,22 @@ class AnchorLoss(nn.Module):
         self,
         config: JDEConfig,
         num_identities: int,
-        embedding_loss: str = "cross_entropy",
-        weighting: str = "uncertainty",
-        margin: float = 0.0,
+        settings: LossConfig = DEFAULTS,
     ) -> None:
         super().__init__()
         if config.score != "softmax":
             raise ValueError(f"anchor loss: got score {config.score!r}, expected 'softmax'")
         self.config = config
-        self.identity = EmbeddingLoss(embedding_loss, config.embedding_dim, num_identities, margin)
+        self.settings = settings
+        self.identity = EmbeddingLoss(
+            settings.embedding_loss, config.embedding_dim, num_identities, settings.margin
+        )
         detects = (True, True, False)
         groups = [
             TaskGroup(_names(stride), (scale,), detects, PUBLISHED_START)
             for scale, stride in enumerate(STRIDES)
         ]
-        self.weighting = build_weighting(weighting, groups)
+        self.weighting = build_weighting(settings, groups)
 
     def forward(
         self, maps: list[ScaleMaps], labels: Labels, features: Sequence[Tensor] = ()
@@ -75,7 +75,9 @@ class AnchorLoss(nn.Module):
         parts: dict[str, Tensor] = {}
         for scale, (stride, of_scale) in enumerate(zip(STRIDES, maps, strict=True)):
             height, width = of_scale.embedding.shape[2:]
-            targets = assign_anchors(self.config, scale, labels, height, width)
+            targets = assign_anchors(
+                self.config, scale, labels, height, width, self.settings.assignment
+            )
             parts |= zip(_names(stride), self._head(of_scale, targets, labels), strict=True)
         return self.weighting(parts, features), parts
 

@@ -18,6 +18,7 @@ from jde_ray.models.jde.decode import cell_centres, decode_scale
 from jde_ray.models.jde.head import ScaleMaps
 from jde_ray.models.jde.losses.anchor_based import AnchorLoss
 from jde_ray.models.jde.losses.task_aligned import Labels, assign
+from jde_ray.models.losses.config import DEFAULTS, LossConfig
 from jde_ray.models.losses.embedding import EmbeddingLoss
 from jde_ray.models.losses.weighting import TaskGroup, build_weighting
 
@@ -57,25 +58,29 @@ class JointLoss(nn.Module):
     Args:
         config: Configuration of the network.
         num_identities: Classes of the identity loss, 0 for none.
-        embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
-        weighting: One of `models.losses.config.WEIGHTINGS`.
-        margin: Margin of the embedding loss `triplet`.
+        settings: Losses and their balance.
+
+    Raises:
+        ValueError: If `assignment` is set, which only networks with anchors have.
     """
 
     def __init__(
         self,
         config: JDEConfig,
         num_identities: int,
-        embedding_loss: str = "cross_entropy",
-        weighting: str = "uncertainty",
-        margin: float = 0.0,
+        settings: LossConfig = DEFAULTS,
     ) -> None:
         super().__init__()
         self.config = config
-        self.identity = EmbeddingLoss(embedding_loss, config.embedding_dim, num_identities, margin)
+        if settings.assignment != DEFAULTS.assignment:
+            got = f"got {settings.assignment} with {config.name}"
+            raise ValueError(f"assignment: {got}, expected a network with anchors")
+        self.identity = EmbeddingLoss(
+            settings.embedding_loss, config.embedding_dim, num_identities, settings.margin
+        )
         start, detects = (-1.0, -2.0, 2.0, -2.0), (True, True, False, False)
         everything = TaskGroup(TASKS, tuple(range(len(STRIDES))), detects, start)
-        self.weighting = build_weighting(weighting, [everything])
+        self.weighting = build_weighting(settings, [everything])
 
     def forward(
         self, maps: list[ScaleMaps], labels: Labels, features: Sequence[Tensor] = ()
@@ -130,10 +135,8 @@ def _appearance(embedding: Tensor, target: Tensor) -> Tensor:
 def build_loss(
     config: JDEConfig,
     num_identities: int,
-    embedding_loss: str = "cross_entropy",
-    weighting: str = "uncertainty",
-    margin: float = 0.0,
+    settings: LossConfig = DEFAULTS,
 ) -> JointLoss | AnchorLoss:
     """The loss that fits the network's heads; arguments are those of the two losses."""
     kind = AnchorLoss if config.score == "softmax" else JointLoss
-    return kind(config, num_identities, embedding_loss, weighting, margin)
+    return kind(config, num_identities, settings)

@@ -15,9 +15,7 @@ from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.decode import cell_centres
 from jde_ray.models.jde.losses.task_aligned import Labels, pair_iou
 from jde_ray.models.losses.box_coding import encode
-
-FOREGROUND_IOU = 0.5
-BACKGROUND_IOU = 0.4
+from jde_ray.models.losses.config import BACKGROUND_IOU, FOREGROUND_IOU
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,17 @@ def _at_centres(tlbr: Tensor, stride: int, height: int, width: int) -> Tensor:
 
 @torch.no_grad()
 def assign_anchors(
-    config: JDEConfig, scale: int, labels: Labels, height: int, width: int
+    config: JDEConfig,
+    scale: int,
+    labels: Labels,
+    height: int,
+    width: int,
+    thresholds: tuple[float, float] = (FOREGROUND_IOU, BACKGROUND_IOU),
 ) -> AnchorTargets:
     """Foreground where the best overlap is above .5, background below .4; no learning in between.
 
-    Anchors that overlap an ignored box by .4 or lie in one do not learn either, unless they are
-    foreground; nor do those of images that teach no detection.
+    Anchors that overlap an ignored box by more than .4 or lie in one do not learn either, unless
+    they are foreground; nor do those of images that teach no detection.
 
     Args:
         config: Configuration that holds the anchors.
@@ -61,7 +64,9 @@ def assign_anchors(
         labels: Ground truth of the batch.
         height: Grid height in cells.
         width: Grid width in cells.
+        thresholds: Other overlaps than .5 and .4.
     """
+    most, least = thresholds
     device, stride = labels.tlbr.device, STRIDES[scale]
     sizes = torch.tensor(config.anchors[scale], dtype=labels.tlbr.dtype, device=device)
     grid = cell_centres(config, height, width, device).to(labels.tlbr.dtype) * stride
@@ -77,14 +82,14 @@ def assign_anchors(
         people = torch.nonzero(mine & ~labels.ignore).squeeze(1)
         if len(people):
             best, owner = pair_iou(anchors, truth[people]).max(1)
-            foreground = best > FOREGROUND_IOU
+            foreground = best > most
             row[image] = torch.where(foreground, people[owner], -1)
-            between = (best > BACKGROUND_IOU) & (best < FOREGROUND_IOU)
+            between = (best > least) & (best < most)
             kind[image] = foreground.long() - between.long()
         ignored = labels.tlbr[mine & labels.ignore]
         if len(ignored):
             inside = (centres[:, None] > ignored[:, :2]) & (centres[:, None] < ignored[:, 2:])
-            near = pair_iou(anchors, ignored).amax(1) > BACKGROUND_IOU
+            near = pair_iou(anchors, ignored).amax(1) > least
             left_out = near | inside.all(2).any(1)
             kind[image] = torch.where(left_out & (row[image] < 0), -1, kind[image])
     kind[~labels.learns_detection] = -1

@@ -42,7 +42,7 @@ class TrainingImages:
             self.images,
             [source.weight for source in recipe.sources],
             recipe.crop_groups,
-            size=recipe.size,
+            size=recipe.input_size,
             aspects=recipe.aspects,
             batch=recipe.training.batch,
             augmentation=recipe.augmentation,

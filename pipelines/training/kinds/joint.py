@@ -39,9 +39,7 @@ def _initialise(model: JDE, path: Path) -> int:
 def _build_loss(
     model: JDE, recipe: Recipe, num_identities: int, classifier: Classifier
 ) -> JointLoss | AnchorLoss:
-    loss = anchor_free.build_loss(
-        model.config, num_identities, recipe.embedding_loss, recipe.weighting, recipe.margin
-    )
+    loss = anchor_free.build_loss(model.config, num_identities, recipe.losses)
     if classifier is not None:
         loss.identity.classifier.load_state_dict(classifier)
     return loss

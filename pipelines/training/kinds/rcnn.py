@@ -66,9 +66,7 @@ def _build_loss(model: RcnnNet, recipe: Recipe, num_identities: int, _: Classifi
     if num_identities < 2:
         text = f"{model.config.name} learns from two people or more"
         raise ValueError(f"identities: got {num_identities}, {text}")
-    return RcnnLoss(
-        model.config, num_identities, recipe.embedding_loss, recipe.weighting, recipe.margin
-    )
+    return RcnnLoss(model.config, num_identities, recipe.losses)
 
 
 def _build_trainee(

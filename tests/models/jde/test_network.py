@@ -106,6 +106,28 @@ def test_the_published_neck_and_heads_are_a_configuration():
     torch.testing.assert_close(first, second)
 
 
+def test_the_anchors_of_the_papers_text_are_another_list_of_any_size():
+    text = CONFIGURATIONS["darknet53-1088x608"].with_text_anchors()
+    widths = [round(w) for row in text.anchors[::-1] for w, _ in row]
+    assert widths == [11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512]
+    assert all(h == 3 * w for row in text.anchors for w, h in row)
+    assert text.has_published_layout
+    half = CONFIGURATIONS["anchor-small"].with_text_anchors()
+    assert half.anchors[2][0][0] == pytest.approx(text.anchors[2][0][0] * 320 / 608)
+    with pytest.raises(ValueError, match="anchors: got text with small"):
+        SMALL.with_text_anchors()
+
+
+def test_another_input_size_leaves_the_anchors_which_fit_the_strides():
+    small = CONFIGURATIONS["anchor-small"]
+    assert (small.backbone, small.embedding_dim, small.num_anchors) == ("csp", 128, 4)
+    half = small.at_size((288, 192))
+    assert half.size == (288, 192)
+    assert half.anchors == small.anchors
+    with pytest.raises(ValueError, match="multiples of 32"):
+        small.at_size((300, 160))
+
+
 @pytest.mark.parametrize(
     ("frames", "got"),
     [

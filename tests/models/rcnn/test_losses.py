@@ -7,7 +7,7 @@ from rcnn_scenes import labelled, picture
 
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.jde.losses.task_aligned import pair_iou
-from jde_ray.models.losses.config import EMBEDDING_LOSSES, WEIGHTINGS
+from jde_ray.models.losses.config import EMBEDDING_LOSSES, WEIGHTINGS, LossConfig
 from jde_ray.models.rcnn.anchors import encode
 from jde_ray.models.rcnn.config import CONFIGURATIONS, FRCNN_SMALL, Stage
 from jde_ray.models.rcnn.heads import StageOutputs
@@ -80,7 +80,7 @@ def images(count=1):
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_the_joint_network_has_four_tasks_that_every_strategy_balances(joint, weighting):
-    loss = RcnnLoss(joint.config, 3, weighting=weighting)
+    loss = RcnnLoss(joint.config, 3, LossConfig(weighting=weighting))
     total, parts = loss(joint, joint.normalise(images()), labelled(PEOPLE))
     assert list(parts) == ["proposals", "score", "box", "identity"]
     assert parts["identity"].item() == pytest.approx(math.log(3), abs=0.4)
@@ -94,7 +94,7 @@ def test_the_joint_network_has_four_tasks_that_every_strategy_balances(joint, we
     ("kind", "learns"), [*((kind, True) for kind in EMBEDDING_LOSSES), ("cross_entropy", False)]
 )
 def test_a_picture_without_people_is_learned_too_and_reaches_every_parameter(joint, kind, learns):
-    loss = RcnnLoss(joint.config, 3, kind)
+    loss = RcnnLoss(joint.config, 3, LossConfig(embedding_loss=kind, weighting="uniform"))
     joint.zero_grad()
     total, parts = loss(joint, joint.normalise(images()), labelled([], learns=(learns,)))
     total.backward()

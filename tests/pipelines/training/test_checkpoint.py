@@ -92,3 +92,13 @@ def test_the_moving_average_is_fast_at_first_then_slow():
     average.updates = 10_000
     average.update(model)
     assert float(mine[0].detach()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_task_weights_may_learn_at_a_rate_of_their_own():
+    loss = JointLoss(SMALL, 3)
+    config = TrainingConfig(steps=1, backbone_rate=0.5, weighting_rate=20.0)
+    optimiser = build_optimiser(JDE(SMALL), loss, config)
+    rates = {id(p): group["rate"] for group in optimiser.param_groups for p in group["params"]}
+    assert {rates[id(s)] for s in loss.weighting.parameters()} == {20.0}
+    assert {rates[id(p)] for p in loss.identity.parameters()} == {1.0}
+    assert set(rates.values()) == {0.5, 1.0, 20.0}

@@ -36,6 +36,7 @@ from jde_ray.pipelines.training.settings import (
 def _a_row_every_second_step(monkeypatch):
     monkeypatch.setattr(loop, "LOG_STEPS", 2)
     monkeypatch.setattr(loop, "LOG_SECONDS", math.inf)
+    monkeypatch.setattr(loop, "EVERY_STEP", 0)
 
 
 def batch():
@@ -93,6 +94,24 @@ def test_training_writes_weights_curves_and_goes_on_from_its_checkpoint(tmp_path
     assert float(both[4]["total"]) < float(both[0]["total"])
     assert float(both[0]["weight_identity"]) == pytest.approx(math.exp(-2) / 2, rel=0.05)
     assert any("continuing after step 2" in line for line in lines)
+
+
+def test_each_of_the_first_steps_has_a_row_but_no_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "EVERY_STEP", 5)
+    lines = []
+    fit(network(), run(tmp_path), some(8), show=lines.append)
+    curves = rows(tmp_path / "curves.csv")
+    assert [row["step"] for row in curves] == ["1", "2", "3", "4", "5", "6", "8"]
+    assert [line.split()[0] for line in lines[2:]] == ["1", "2", "4", "6", "8"]
+    (both,) = (float(line.split()[3]) for line in lines if line.split()[0] == "4")
+    assert both == pytest.approx(sum(float(curves[row]["total"]) for row in (2, 3)) / 2, abs=1e-3)
+
+
+def test_a_budget_may_be_steps(tmp_path):
+    learning = run(tmp_path, minutes=None, steps=3)
+    assert learning.schedule.budget == "3 steps"
+    fit(network(), learning, some(100))
+    assert torch.load(tmp_path / "latest.pt", weights_only=True)["step"] == 3
 
 
 def test_curves_of_steps_that_are_done_again_are_not_there_twice(tmp_path):

@@ -2,6 +2,7 @@ import pytest
 import yaml
 from places import ROOT
 
+from jde_ray.models.losses.config import LossConfig
 from jde_ray.pipelines.training.recipe import Recipe, parse_recipe, read_recipe
 from jde_ray.pipelines.training.settings import Augmentation
 
@@ -13,7 +14,11 @@ LEAST = {
 }
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("train_*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted([*RECIPES.glob("train_*.yaml"), *RECIPES.glob("ablation_*.yaml")]),
+    ids=lambda path: path.stem,
+)
 def test_the_recipes_that_come_with_the_code_are_accepted(path):
     assert isinstance(read_recipe(path), Recipe)
 
@@ -54,7 +59,7 @@ def changed(**changes):
         (changed(netwrok="small"), "training configuration: got 'netwrok', expected network"),
         (
             changed(network="tiny"),
-            "network: got 'tiny', expected small | base | small-shufflenet | dark",
+            "network: got 'tiny', expected small | base | small-shufflenet | anchor-small | dark",
         ),
         (changed(sources=[]), "sources: got none"),
         (changed(sources=[{"path": "park"}]), "source 1: .*kind"),
@@ -77,6 +82,17 @@ def changed(**changes):
             changed(margin=0.3),
             "margin: got 0.3 with cross_entropy, expected embedding_loss trip",
         ),
+        (changed(fixed_weights=[64]), "fixed_weights: got .*, expected two numbers above 0"),
+        (changed(uncertainty_start="zero"), "uncertainty_start: got 'zero', expected published"),
+        (changed(mgda_over="task"), "mgda_over: got 'task', expected head | all"),
+        (changed(anchors="mine"), "anchors: got 'mine', expected code | text"),
+        (changed(size=[100, 64]), "size: got .*, expected multiples of 32"),
+        (changed(assignment=[0.5, 0.3]), "assignment: got .* with small, expected a network with"),
+        (
+            changed(network="anchor-small", assignment=[0.3, 0.4]),
+            "assignment: got .*, expected .foreground, background",
+        ),
+        (changed(anchors="text"), "anchors: got text with small; expected a network with the pub"),
         (changed(sampling="all"), "sampling: got 'all', expected weights | epoch | pairs"),
         (changed(augmentation={"mosaic": 2}), "augmentation mosaic: got 2"),
         (changed(validation={"sequences": ["a"]}), "either every_minutes or every_epochs"),
@@ -101,6 +117,28 @@ def test_what_is_not_accepted_is_refused_in_one_line(settings, message):
     with pytest.raises(ValueError, match=message.replace("|", r"\|")) as caught:
         parse_recipe(settings)
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_paper_varies_is_set_in_a_recipe():
+    settings = {
+        "network": "darknet53-1088x608",
+        "anchors": "text",
+        "size": [544, 320],
+        "weighting": "mgda",
+        "mgda_over": "all",
+        "mgda_normalised": True,
+        "fixed_weights": [8, 0.3],
+        "uncertainty_start": "equal",
+        "assignment": [0.5, 0.3],
+    }
+    recipe = parse_recipe(changed(**settings))
+    losses = recipe.losses
+    assert (losses.weighting, losses.mgda_over, losses.mgda_normalised) == ("mgda", "all", True)
+    assert (losses.fixed_weights, losses.assignment) == ((8.0, 0.3), (0.5, 0.3))
+    assert losses.uncertainty_start == "equal"
+    assert recipe.config.size == (544, 320)
+    assert recipe.config.anchors[2][1] == pytest.approx((16.0, 48.0))
+    assert parse_recipe(LEAST).losses == LossConfig()
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):

@@ -13,6 +13,7 @@ from jde_ray.models.jde.losses.anchor_based import AnchorLoss, box_loss, score_l
 from jde_ray.models.jde.losses.anchor_matching import assign_anchors
 from jde_ray.models.jde.losses.task_aligned import Labels
 from jde_ray.models.jde.network import JDE
+from jde_ray.models.losses.config import LossConfig
 
 GOLDEN = places.GOLDEN / "training.npz"
 CONFIG = CONFIGURATIONS["darknet53-576x320"]
@@ -124,6 +125,16 @@ def test_box_targets_decode_to_the_box():
     torch.testing.assert_close(chosen, expected, rtol=1e-5, atol=1e-3)
 
 
+def test_other_thresholds_move_the_borders_of_foreground_and_background():
+    labels = labels_of([(0, 200.0, 150.0, 43.0, 128.0, 3)])
+    usual = assign_anchors(CONFIG, 1, labels, *grid_of(1))
+    wide = assign_anchors(CONFIG, 1, labels, *grid_of(1), (0.5, 0.3))
+    few = assign_anchors(CONFIG, 1, labels, *grid_of(1), (0.7, 0.4))
+    assert torch.equal(wide.row, usual.row)
+    assert int((wide.kind == -1).sum()) > int((usual.kind == -1).sum())
+    assert 0 < int((few.kind == 1).sum()) < int((usual.kind == 1).sum())
+
+
 def test_ignored_boxes_and_collages_teach_no_score():
     person = (0, 200.0, 150.0, 43.0, 128.0, 3)
     ignored = labels_of([person], ignore=torch.tensor([True]))
@@ -140,7 +151,7 @@ def test_ignored_boxes_and_collages_teach_no_score():
 @pytest.mark.parametrize("rows", [[], [(0, 200.0, 150.0, 43.0, 128.0, -1)]], ids=["nobody", "-1"])
 @pytest.mark.parametrize("kind", ["cross_entropy", "triplet", "upper_bound"])
 def test_without_identities_the_embedding_loss_is_zero_and_all_is_finite(rows, kind):
-    loss = AnchorLoss(CONFIG, num_identities=0, embedding_loss=kind)
+    loss = AnchorLoss(CONFIG, 0, LossConfig(embedding_loss=kind))
     raw = [raw_maps(s) for s in STRIDES]
     total, parts = loss([maps_of(r) for r in raw], labels_of(rows, batch=2))
     assert all(float(parts[f"identity_{s}"].detach()) == 0 for s in STRIDES)

@@ -1,0 +1,1 @@
+"""`jde bench ablation`: the paper's Table 2, trained and measured."""
