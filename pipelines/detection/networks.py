@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, Device, ResourceConfig
-from jde_ray.pipelines.detection.model import FoundInFrame, FoundInSource, Model, in_source_pixels
+from jde_ray.pipelines.detection.model import (
+    Embedded,
+    FoundInFrame,
+    FoundInSource,
+    Model,
+    in_source_pixels,
+)
 from jde_ray.pipelines.detection.second_look import WithSecondLook
 
 if TYPE_CHECKING:
@@ -114,6 +120,26 @@ class TorchModel:
             boxes = boxes.to(candidates.boxes.device)
             vectors: FloatArray = embeddings_of_boxes(candidates, boxes).cpu().numpy()
         return vectors
+
+    def read(
+        self,
+        frames: NDArray[np.uint8],
+        letterboxes: Sequence[Letterbox],
+        people: Sequence[FloatArray],
+    ) -> tuple[Sequence[FoundInFrame], list[Embedded]]:
+        """Run the network once; embeddings are read where `models.jde.person_cells` says."""
+        import torch
+
+        from jde_ray.models.jde.decode import select
+        from jde_ray.models.jde.person_cells import embeddings_of_people
+
+        config = self._config
+        limits = (config.threshold, config.nms_threshold, config.max_detections)
+        with torch.inference_mode():
+            candidates = self._model(self._model.normalise(self._upload(frames)))
+            found = in_source_pixels(select(candidates, *limits), letterboxes)
+            boxes = [box.to_network(tlbr) for box, tlbr in zip(letterboxes, people, strict=True)]
+            return found, embeddings_of_people(self._model.config, candidates, boxes)
 
 
 def _open_runner(model: JDE, config: DetectionConfig, largest: int) -> Runner | None:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.data import DataContext, Dataset, TaskPoolStrategy
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.output.summary import Summary
@@ -58,7 +58,6 @@ def build(
         One receipt per row of chunks, see `wire_format.RECEIPT_SCHEMA`.
     """
     pools = attempt.pools
-    least, most = pools.detector_limits
     shards = ShardClient(attempt.attempt_id, pools.num_shards)
     with DataContext.current(streaming_context()):
         # 1. one row per video or pack of short videos; one block per row, so that each is a task
@@ -85,21 +84,11 @@ def build(
             num_cpus=pools.decoder_cpus,
             memory=_DECODER_BYTES,
         )
-        # 3. one row -> one receipt; actors, since the weights are loaded once. Two rows in
-        #    flight: the next one is fetched while the model works
+        # 3. one row -> one receipt
         return chunks.map_batches(
             DetectorStage,
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(
-                min_size=least,
-                max_size=most,
-                initial_size=pools.num_detectors,
-                max_tasks_in_flight_per_actor=2,
-            ),
-            num_cpus=pools.detector_cpus,
-            num_gpus=pools.detector_gpus,
             fn_constructor_args=(config.detection, resources, components.build_model, shards),
+            **pools.detectors,
         )
 
 

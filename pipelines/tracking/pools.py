@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray.data import ActorPoolStrategy
 
 from jde_ray.pipelines.config import ResourceConfig, pool_limits
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -36,6 +38,26 @@ class Pools:
     def follow(self) -> bool:
         """Whether detectors are added on machines that join later."""
         return self.detector_limits[0] < self.detector_limits[1]
+
+    @property
+    def detectors(self) -> dict[str, Any]:
+        """Arguments of `map_batches` for the pool of detectors, actors that load the weights once.
+
+        Two rows are in flight for each: the next one is fetched while the model works.
+        """
+        least, most = self.detector_limits
+        return {
+            "batch_size": 1,
+            "batch_format": "pyarrow",
+            "compute": ActorPoolStrategy(
+                min_size=least,
+                max_size=most,
+                initial_size=self.num_detectors,
+                max_tasks_in_flight_per_actor=2,
+            ),
+            "num_cpus": self.detector_cpus,
+            "num_gpus": self.detector_gpus,
+        }
 
     def decoders_on(self, cluster: Mapping[str, float]) -> int:
         """Decode tasks that leave the detectors their places on a cluster of this size.

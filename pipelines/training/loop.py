@@ -18,7 +18,14 @@ from jde_ray.pipelines.training.checkpoint import (
     TrainingState,
     build_optimiser,
 )
-from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Table
+from jde_ray.pipelines.training.curves import (
+    CURVES,
+    VALIDATION,
+    LiveTable,
+    Table,
+    goodness,
+    headline,
+)
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.data.crop_batches import CropBatch
 from jde_ray.pipelines.training.networks import Network
@@ -266,13 +273,12 @@ class _Loop:
         for sequence, values in scores.items():
             self.scores.add({"step": state.step, "sequence": sequence, **values})
         overall = scores["OVERALL"]
-        text = "  ".join(f"{name} {100 * value:.1f}" for name, value in overall.items())
-        self.show(f"validation after step {state.step}: {text}")
+        self.show(f"validation after step {state.step}: {headline(scores)}")
         wanted = self.validation.keep_best if self.validation else None
         if wanted is not None and math.isnan(overall[wanted]):
             self.show(f"{BEST} is not written: no data to measure {wanted} on")
-        if wanted is not None and overall[wanted] > state.best:
-            state.best = overall[wanted]
+        if wanted is not None and goodness(wanted, overall[wanted]) > state.best:
+            state.best = goodness(wanted, overall[wanted])
             state.keep_weights(self.store, BEST, self.notes)
         self.scores.flush()
         self.started += time.monotonic() - since

@@ -37,7 +37,7 @@ class Recipe:
         sources: Sources of images.
         training: Budget and learning rates.
         augmentation: Ranges of the random changes.
-        validation: Sequences that are scored during training; None for none.
+        validation: Sequences and lists that are scored during training; None for none.
         embedding_loss: One of `models.losses.config.EMBEDDING_LOSSES`.
         weighting: One of `models.losses.config.WEIGHTINGS`.
         margin: Margin of the embedding loss `triplet`, a difference of cosines; 0 is equation 1.
@@ -100,11 +100,12 @@ class Recipe:
                 "initial_classifier: got true, expected a darknet53 network, embedding_loss "
                 "cross_entropy and a published checkpoint as initial"
             )
-        mine = {source.path for source in self.sources if source.kind == "sequence"}
-        both = mine & set(self.validation.sequences if self.validation else ())
+        mine = {source.path for source in self.sources}
+        theirs = self.validation
+        both = mine & {*theirs.sequences, *(one.path for one in theirs.lists)} if theirs else set()
         if both:
-            text = "it is among the sources; expected sequences that are not learned from"
-            raise ValueError(f"validation sequences: got {min(both)}, {text}")
+            text = "it is among the sources; expected what is not learned from"
+            raise ValueError(f"validation: got {min(both)}, {text}")
 
     def _check_reid(self, config: ReidConfig) -> None:
         """Refuse settings that re-identification networks do not have."""
@@ -227,8 +228,24 @@ def parse_recipe(settings: Any) -> Recipe:
     if "crops" in values:
         values["crops"] = _build(CropConfig, "crops", _nested_crops(values["crops"]))
     if values.get("validation") is not None:
-        values["validation"] = _build(ValidationConfig, "validation", values["validation"])
+        validation = _with_lists(values["validation"])
+        values["validation"] = _build(ValidationConfig, "validation", validation)
     return _build(Recipe, "training configuration", values)
+
+
+def _with_lists(validation: Any) -> Any:
+    """The settings of validation with their labelled pictures built; a name alone is a `list`."""
+    if not isinstance(validation, Mapping):
+        return validation
+    built = {}
+    for name in ("detection", "embedding"):
+        listed = validation.get(name)
+        if isinstance(listed, list):
+            entries = [{"kind": "list", "path": e} if isinstance(e, str) else e for e in listed]
+            built[name] = [
+                _build(Source, f"validation {name} {i + 1}", e) for i, e in enumerate(entries)
+            ]
+    return {**validation, **built}
 
 
 def _nested_crops(crops: Any) -> Any:

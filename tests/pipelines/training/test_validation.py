@@ -15,8 +15,9 @@ from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.evaluation.detections import detection_scores
 from jde_ray.pipelines.formats.mot import SequenceInfo, format_ground_truth, format_sequence_info
+from jde_ray.pipelines.training.curves import headline
 from jde_ray.pipelines.training.settings import ValidationConfig
-from jde_ray.pipelines.training.validation import Validation, _progress, headline
+from jde_ray.pipelines.training.validation import Validation, _progress
 from jde_ray.pipelines.video.image_folder import list_images
 
 
@@ -53,7 +54,7 @@ def test_a_network_that_knows_nothing_finds_nobody_and_stays_as_it_was(root):
     scores = Validation(config(), root, lines.append)(model)
     assert lines == ["validating STREET-01, 1 of 1"]
     assert list(scores) == ["STREET-01", "OVERALL"]
-    assert set(scores["OVERALL"]) == {"ap", "tpr_at_far", "mota", "idf1"}
+    assert set(scores["OVERALL"]) == {"ap", "tpr_at_far", "mota", "idf1", "id_switches"}
     assert scores["OVERALL"]["ap"] < 0.05
     assert scores["OVERALL"]["mota"] == 0.0
     assert "ap 0.0" in headline(scores)

@@ -6,13 +6,14 @@ from jde_ray.jobs.cli import run
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.evaluation.detections import detection_scores
-from jde_ray.pipelines.evaluation.embedding_protocol import (
-    PUBLISHED_SCORE,
-    find_boxes,
-    sample_embeddings,
-)
 from jde_ray.pipelines.evaluation.frame_sources import find_frames
+from jde_ray.pipelines.evaluation.network_scores import (
+    PUBLISHED_SCORE,
+    network_config,
+    sequence_frames,
+)
 from jde_ray.pipelines.evaluation.pairing import Pairing
+from jde_ray.pipelines.tracking.network_readings import read_here
 
 SCENE = StreetScene(seed=3, width=640, height=360, frames_per_second=2.0, num_frames=4)
 
@@ -37,6 +38,12 @@ def sequence(tmp_path_factory):
     return folder
 
 
+def sample_embeddings(pairing, weights="small", every=1):
+    one = sequence_frames(pairing, every=every)
+    readings = read_here([one.wanting("embeddings")], network_config(weights, every=every))
+    return one.embeddings(readings[one.name])
+
+
 def test_people_are_read_where_the_truth_says_they_are(sequence):
     frames = find_frames(sequence.parent)
     assert list(frames) == ["STREET"]
@@ -51,11 +58,16 @@ def test_people_are_read_where_the_truth_says_they_are(sequence):
 def test_a_network_is_scored_as_a_detector_in_one_step(sequence):
     """As published: what a run saves from .3 on, but with the protocol's own overlap."""
     pairing = Pairing("STREET", sequence, sequence / "gt" / "gt.txt")
-    found = find_boxes(pairing, every=2)
+    one = sequence_frames(pairing, every=2)
+    readings = read_here([one.wanting("boxes")], network_config(every=2))["STREET"]
+    found = one.boxes(readings, PUBLISHED_SCORE)
     assert len(found.boxes) == 2
     assert all((scores > PUBLISHED_SCORE).all() for scores in found.scores)
     assert detection_scores({"STREET": found})["OVERALL"].average_precision > 0.5
     assert sum(map(len, found.truths)) > len(found.truths[0]) > 0
+    assert len(readings.vectors) == 0  # nobody asked for them
+    low = one.boxes(readings)
+    assert sum(map(len, low.scores)) > sum(map(len, found.scores))
 
 
 def test_the_command_scores_a_network_as_a_detector(sequence, capsys):
