@@ -47,35 +47,19 @@ class LabelledFrames:
         """Name of the set in chunks of frames."""
         return self.name if self.video is None else self.video.video_id
 
-    def boxes(self, rows: BoxRows, size: tuple[int, int]) -> BoxRows:
-        """Rows of this set with their corners in source pixels of a frame of this size."""
-        if self.video is not None:
-            return rows
-        return BoxRows(rows.frame, rows.track_id, rows.tlbr * np.array([*size, *size]))
 
-
-class PeopleByFrame:
-    """The people of several sets, by set and frame.
+def of_frames(people: BoxRows, frames: IntArray) -> list[BoxRows]:
+    """The rows of each of some frames.
 
     Args:
-        sets: The sets.
+        people: Rows of any frames, in any order.
+        frames: `(n,)` numbers of frames.
     """
-
-    def __init__(self, sets: Sequence[LabelledFrames]) -> None:
-        self._sets = {one.key: one for one in sets}
-        self._sorted = {
-            one.key: one.people[np.argsort(one.people.frame, kind="stable")] for one in sets
-        }
-
-    def of(self, chunk: FrameChunk) -> list[BoxRows]:
-        """People of each frame of a chunk, in source pixels."""
-        rows, one = self._sorted[chunk.video_id], self._sets[chunk.video_id]
-        size = (chunk.info.width, chunk.info.height)
-        first = np.searchsorted(rows.frame, chunk.frame_index, "left")
-        last = np.searchsorted(rows.frame, chunk.frame_index, "right")
-        return [
-            one.boxes(rows[slice(low, high)], size) for low, high in zip(first, last, strict=True)
-        ]
+    order = np.argsort(people.frame, kind="stable")
+    sorted_frames = people.frame[order]
+    first = np.searchsorted(sorted_frames, frames, "left")
+    last = np.searchsorted(sorted_frames, frames, "right")
+    return [people[order[low:high]] for low, high in zip(first, last, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -131,19 +115,18 @@ class Readings:
         )
 
 
-def read_chunk(detector: Detector, chunk: FrameChunk, people: PeopleByFrame) -> Readings:
+def read_chunk(detector: Detector, chunk: FrameChunk, people: Sequence[BoxRows]) -> Readings:
     """Detections in a chunk of frames, and the embeddings of its people.
 
     Args:
         detector: The loaded network.
-        chunk: Frames of a set of `people`; an error of the chunk is passed on.
-        people: People of all sets.
+        chunk: Frames; an error of the chunk is passed on.
+        people: People of each frame, in source pixels.
     """
     if chunk.error is not None:
         return Readings(error=chunk.error)
-    own = people.of(chunk)
     try:
-        found, embedded = detector.read(chunk, [rows.tlbr for rows in own])
+        found, embedded = detector.read(chunk, [rows.tlbr for rows in people])
     except VideoError as error:
         return Readings(error=error)
     size = np.tile([0, chunk.info.width, chunk.info.height], (len(chunk.frame_index), 1))
@@ -159,7 +142,7 @@ def read_chunk(detector: Detector, chunk: FrameChunk, people: PeopleByFrame) -> 
         ),
         np.concatenate([np.zeros(0, np.float32), *(one.scores for one in found)]),
         BoxRows.concatenate(
-            [_NOBODY, *(rows[who] for rows, (who, _) in zip(own, embedded, strict=True))]
+            [_NOBODY, *(rows[who] for rows, (who, _) in zip(people, embedded, strict=True))]
         ),
         np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float16),
     )

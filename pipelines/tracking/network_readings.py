@@ -19,7 +19,6 @@ from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.known_boxes import (
     LabelledFrames,
-    PeopleByFrame,
     Readings,
     read_chunk,
 )
@@ -91,12 +90,12 @@ def read_here(
         ValueError: If frames of a set cannot be read, or the weights cannot be used.
     """
     detector = Detector(config.detection, resources, components.build_model)
-    people = PeopleByFrame(sets)
 
     def pairs() -> Iterator[tuple[str, Readings]]:
         for one in sets:
             for row in labelled_rows([one]):
-                for chunk in labelled_chunks(components.decode, row, config, resources):
+                chunks = labelled_chunks(components.decode, row, config, resources)
+                for chunk, people in chunks:
                     yield chunk.video_id, read_chunk(detector, chunk, people)
 
     return _gather(sets, pairs())
@@ -108,7 +107,7 @@ def _read_on_ray(
     resources: ResourceConfig,
     components: Components,
 ) -> Iterator[tuple[str, Readings]]:
-    pools, people = size_pools(resources), ray.put(list(sets))
+    pools = size_pools(resources)
     with DataContext.current(streaming_context()):
         items = labelled_rows(sets)
         rows: Dataset = ray.data.from_items(items, override_num_blocks=len(items))
@@ -122,7 +121,7 @@ def _read_on_ray(
         )
         readings = chunks.map_batches(
             KnownBoxStage,
-            fn_constructor_args=(config.detection, resources, components.build_model, people),
+            fn_constructor_args=(config.detection, resources, components.build_model),
             **pools.detectors,
         )
     with Watch(pools) as watch:

@@ -32,10 +32,12 @@ from jde_ray.pipelines.training.networks import Network
 from jde_ray.pipelines.training.plot import plot_curves
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
+from jde_ray.pipelines.training.tensorboard import EventFile
 from jde_ray.pipelines.training.trainee import build_loss, build_trainee
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row of the curves is written after either
+REPORT_STEPS = 5 * LOG_STEPS  # all processes wait for each other
 
 AnyBatch = Batch | CropBatch
 Batches = Callable[[int], Iterator[tuple[int, AnyBatch]]]  # first step -> steps and their batches
@@ -134,6 +136,8 @@ class _Loop:
         """Set the clock and the tables to a step of the training."""
         self.curves = Table(self.store, CURVES, step)
         self.scores = Table(self.store, VALIDATION, step)
+        self.events = EventFile(self.store, step)
+        self.figures: dict[str, float] = {}  # the last of each, in process 0
         self.live = LiveTable(self.show, self.tasks)
         self.started = time.monotonic() - elapsed_s
         self.kept = self.logged = time.monotonic()
@@ -170,6 +174,8 @@ class _Loop:
             is_late = time.monotonic() - self.logged > LOG_SECONDS
             if state.step == first or state.step % LOG_STEPS == 0 or is_late:
                 self.log(lr)
+            if state.step % REPORT_STEPS == 0:
+                self.ranks.report({"step": state.step, **self.figures})
             self.after_step()
             if schedule.fraction(step + 1, elapsed_s) >= 1:
                 break
@@ -221,18 +227,18 @@ class _Loop:
             return
         fraction = self.schedule.fraction(state.step, self.elapsed_s)
         weights = state.loss.weighting.current_weights()
-        self.curves.add(
-            {
-                "step": state.step,
-                "epoch": state.step / self.schedule.steps_per_epoch,
-                "share": fraction,
-                "rate": lr,
-                "total": means["total"],
-                **{f"loss_{task}": means[task] for task in self.tasks},
-                **{f"weight_{task}": weights[task] for task in self.tasks},
-                "images_per_s": speed,
-            }
-        )
+        row = {
+            "epoch": state.step / self.schedule.steps_per_epoch,
+            "share": fraction,
+            "rate": lr,
+            "total": means["total"],
+            **{f"loss_{task}": means[task] for task in self.tasks},
+            **{f"weight_{task}": weights[task] for task in self.tasks},
+            "images_per_s": speed,
+        }
+        self.curves.add({"step": state.step, **row})
+        self.events.add(state.step, row)
+        self.figures |= row
         self.live.add(state.step, fraction, lr, means, speed, self.seconds_left(fraction))
 
     def seconds_left(self, fraction: float) -> float:
@@ -272,7 +278,9 @@ class _Loop:
         scores = self.validate(state.average.model)
         for sequence, values in scores.items():
             self.scores.add({"step": state.step, "sequence": sequence, **values})
+            self.events.add(state.step, values, f"validation/{sequence}/")
         overall = scores["OVERALL"]
+        self.figures |= {f"validation_{name}": value for name, value in overall.items()}
         self.show(f"validation after step {state.step}: {headline(scores)}")
         wanted = self.validation.keep_best if self.validation else None
         if wanted is not None and math.isnan(overall[wanted]):
@@ -291,12 +299,20 @@ class _Loop:
         self.state.elapsed_s = self.elapsed_s
         self.state.keep(self.store, self.notes)
         self.curves.flush()
+        self.events.flush()
         self.kept = time.monotonic()
 
     def finish(self) -> None:
         """Validate if the last step was not validated yet, and write the final files."""
-        if self.validate is not None and self.state.validated[0] < self.state.step:
-            self.score()
+        is_scored = False
+        try:
+            if self.validate is not None and self.state.validated[0] < self.state.step:
+                self.score()
+            is_scored = True
+        finally:
+            everywhere = self.ranks.first(is_scored)  # the others wait for the figures of process 0
+        if everywhere:
+            self.ranks.report({"step": self.state.step, **self.figures})
         self.keep()
         if self.ranks.rank == 0:
             plot_curves(self.store)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 
 from jde_ray.models.letterbox import Letterbox, fitted_size
 from jde_ray.models.metrics.rows import BoxRows
@@ -24,8 +23,8 @@ from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfi
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.known_boxes import (
     LabelledFrames,
-    PeopleByFrame,
     Readings,
+    of_frames,
     read_chunk,
 )
 from jde_ray.pipelines.detection.networks import ModelBuilder
@@ -42,44 +41,75 @@ PICTURES_PER_ROW = 64  # that one task reads
 _ARRAYS = ("sizes", "scores", "vectors")
 _ROWS = ("found", "known")
 
+LabelledChunk = tuple[FrameChunk, list[BoxRows]]  # and the people of each of its frames
 
-def labelled_rows(sets: Sequence[LabelledFrames]) -> list[dict[str, str]]:
-    """Input rows of the dataset: a video, or some pictures, one decode task each."""
+
+def labelled_rows(sets: Sequence[LabelledFrames]) -> list[dict[str, Any]]:
+    """Input rows of the dataset: a video, or some pictures, one decode task each, with people."""
     rows = []
     for one in sets:
         if one.video is not None:
-            rows.append(wire_format.segments_to_row([Segment(one.video)]) | {"pictures": ""})
+            segment = wire_format.segments_to_row([Segment(one.video)])
+            rows.append({**segment, "pictures": "", "people": _to_bytes(one.people)})
         for first in range(0, len(one.pictures), PICTURES_PER_ROW):
             part = one.pictures[first : first + PICTURES_PER_ROW]
+            own = (one.people.frame >= first) & (one.people.frame < first + len(part))
             pictures = json.dumps({"key": one.key, "first": first, "paths": part})
-            rows.append({"segments": "", "pictures": pictures})
+            people = _to_bytes(one.people[own])
+            rows.append({"segments": "", "pictures": pictures, "people": people})
     return rows
+
+
+def _to_bytes(rows: BoxRows) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, **vars(rows))
+    return content.getvalue()
+
+
+def _from_bytes(content: bytes) -> BoxRows:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return BoxRows(**arrays)
 
 
 def decode_labelled(
     decode: Decoder, config: TrackConfig, resources: ResourceConfig, table: pa.Table
 ) -> Iterator[pa.Table]:
-    """Chunks of one row of `labelled_rows`, one row each, see `wire_format.FRAME_SCHEMA`.
+    """Chunks of one row of `labelled_rows`, one row each, with the people of their frames.
 
     Args:
         decode: Called as `pipelines.video.chunks.decode_segment`.
         config: Input size, resizing, stride and frame limit.
         resources: Frames per chunk.
         table: One row.
+
+    Yields:
+        Tables of one row, `wire_format.FRAME_SCHEMA` and a column `people`.
     """
-    row = {name: table.column(name)[0].as_py() for name in ("segments", "pictures")}
-    for chunk in labelled_chunks(decode, row, config, resources):
-        yield wire_format.frames_to_table([chunk])
+    (row,) = table.to_pylist()
+    for chunk, people in labelled_chunks(decode, row, config, resources):
+        rows = BoxRows.concatenate([BoxRows.empty(), *people])
+        column = pa.array([_to_bytes(rows)], pa.large_binary())
+        yield wire_format.frames_to_table([chunk]).append_column("people", column)
 
 
 def labelled_chunks(
-    decode: Decoder, row: dict[str, str], config: TrackConfig, resources: ResourceConfig
-) -> Iterator[FrameChunk]:
-    """Chunks of a row of `labelled_rows`; the arguments are those of `decode_labelled`."""
+    decode: Decoder, row: dict[str, Any], config: TrackConfig, resources: ResourceConfig
+) -> Iterator[LabelledChunk]:
+    """Chunks of a row of `labelled_rows` and their people, in source pixels.
+
+    The arguments are those of `decode_labelled`.
+    """
+    people = _from_bytes(row["people"])
     if row["pictures"]:
-        return picture_chunks(**json.loads(row["pictures"]), config=config, resources=resources)
-    (segment,) = wire_format.segments_from_table(pa.Table.from_pylist([row]))
-    return frame_chunks(decode, segment, config, resources)
+        values = json.loads(row["pictures"])
+        for chunk in picture_chunks(**values, config=config, resources=resources):
+            size = np.array([chunk.info.width, chunk.info.height] * 2)
+            rows = of_frames(people, chunk.frame_index)
+            yield chunk, [BoxRows(one.frame, one.track_id, one.tlbr * size) for one in rows]
+        return
+    (segment,) = wire_format.segments_from_table(pa.table({"segments": [row["segments"]]}))
+    for chunk in frame_chunks(decode, segment, config, resources):
+        yield chunk, of_frames(people, chunk.frame_index)
 
 
 def picture_chunks(
@@ -138,24 +168,20 @@ class KnownBoxStage:
         config: Settings of the network and of its detections.
         resources: Device and threads.
         build_model: Loads the network.
-        sets: In Ray's object store, the sets whose frames it is given.
     """
 
     def __init__(
-        self,
-        config: DetectionConfig,
-        resources: ResourceConfig,
-        build_model: ModelBuilder,
-        sets: Any,
+        self, config: DetectionConfig, resources: ResourceConfig, build_model: ModelBuilder
     ) -> None:
         self._detector = Detector(config, resources, build_model)
-        self._people = PeopleByFrame(ray.get(sets))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """The readings of one row of chunks."""
         (chunk,), _ = wire_format.frames_from_table(table)
+        people = _from_bytes(table.column("people")[0].as_py())
         try:
-            readings = read_chunk(self._detector, chunk, self._people)
+            rows = of_frames(people, chunk.frame_index)
+            readings = read_chunk(self._detector, chunk, rows)
         except ValueError:  # the network cannot do what it is asked: the same in every actor
             raise
         except Exception:
@@ -166,27 +192,22 @@ class KnownBoxStage:
 
 def readings_to_table(key: str, readings: Readings) -> pa.Table:
     """One row of the dataset: the readings of a set's frames, as npz."""
-    arrays: dict[str, Any] = {name: getattr(readings, name) for name in _ARRAYS}
-    for name in _ROWS:
-        rows: BoxRows = getattr(readings, name)
-        arrays |= {f"{name}_{field}": value for field, value in vars(rows).items()}
     content = io.BytesIO()
-    np.savez(content, **arrays)
-    error = json.dumps(error_to_dict(readings.error))
-    return pa.table(
-        {
-            "key": pa.array([key]),
-            "error": pa.array([error]),
-            "arrays": pa.array([content.getvalue()], pa.large_binary()),
-        }
-    )
+    np.savez(content, **{name: getattr(readings, name) for name in _ARRAYS})
+    values: dict[str, Any] = {
+        "key": key,
+        "error": json.dumps(error_to_dict(readings.error)),
+        "arrays": content.getvalue(),
+        **{name: _to_bytes(getattr(readings, name)) for name in _ROWS},
+    }
+    schema = [("key", pa.string()), ("error", pa.string())]
+    binary = [(name, pa.large_binary()) for name in ("arrays", *_ROWS)]
+    return pa.Table.from_pylist([values], schema=pa.schema([*schema, *binary]))
 
 
 def readings_of_row(row: dict[str, Any]) -> tuple[str, Readings]:
     """Inverse of `readings_to_table`, from the values of a row."""
     with np.load(io.BytesIO(row["arrays"]), allow_pickle=False) as arrays:
         values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
-        for name in _ROWS:
-            parts = {field: arrays[f"{name}_{field}"] for field in ("frame", "track_id", "tlbr")}
-            values[name] = BoxRows(**parts)
+    values |= {name: _from_bytes(row[name]) for name in _ROWS}
     return row["key"], Readings(**values, error=error_from_dict(json.loads(row["error"])))

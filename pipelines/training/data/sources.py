@@ -154,7 +154,7 @@ def _on_disk(image: LabelledImage, longest_side: int) -> ListedImage:
     height, width = image.image.shape[:2]
     return ListedImage(
         Path(image.origin),
-        image.tlbr / np.array([width, height] * 2, np.float32),
+        (image.tlbr / np.array([width, height] * 2)).astype(np.float32),
         image.identity,
         image.ignore,
         image.group,

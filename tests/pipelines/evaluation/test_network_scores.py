@@ -1,3 +1,5 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -95,3 +97,64 @@ def test_what_cannot_be_read_is_one_line(sequence, tmp_path):
     (broken / "img1" / "000002.jpg").write_bytes(good[: len(good) // 2])
     with pytest.raises(ValueError, match="STREET: truncated"):
         sample_embeddings(Pairing("STREET", broken, truth))
+
+
+@pytest.fixture(scope="module")
+def lists(sequence, tmp_path_factory):
+    """The street's frames as two lists of the unified layout, with a picture without people."""
+    root = tmp_path_factory.mktemp("lists")
+    (root / "images").mkdir()
+    (root / "labels_with_ids").mkdir()
+    names = []
+    for frame, (_, truth) in enumerate(render(SCENE), start=1):
+        picture = (sequence / "img1" / f"{frame:06}.jpg").read_bytes()
+        (root / "images" / f"{frame}.jpg").write_bytes(picture)
+        centre, size = (
+            (truth.tlbr[:, :2] + truth.tlbr[:, 2:]) / 2,
+            truth.tlbr[:, 2:] - truth.tlbr[:, :2],
+        )
+        rows = np.concatenate([centre, size], 1) / [640, 360, 640, 360]
+        text = [
+            f"0 {i} {' '.join(map(str, row))}\n"
+            for i, row in zip(truth.track_id, rows.tolist(), strict=True)
+        ]
+        (root / "labels_with_ids" / f"{frame}.txt").write_text("".join(text))
+        names.append(f"images/{frame}.jpg\n")
+    cv2.imwrite(str(root / "images" / "empty.jpg"), np.full((90, 160, 3), 127, np.uint8))
+    (root / "labels_with_ids" / "empty.txt").write_text("")
+    (root / "a.val").write_text("".join([*names[:2], "images/empty.jpg\n"]))
+    (root / "b.val").write_text("".join(names[2:]))
+    return root
+
+
+def test_lists_are_scored_together(lists, tmp_path, capsys):
+    common = ["--labels", "unified", "--weights", "small", "--json", str(tmp_path / "scores.json")]
+    names = [str(lists / "a.val"), str(lists / "b.val")]
+    assert run(["eval", *names, *common, "--embeddings"]) == 0
+    capsys.readouterr()
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    people = {name: own["people"] for name, own in scores["sequences"].items()}
+    assert list(people) == ["a.val", "b.val"]
+    # the same numbers in two lists are different people
+    assert scores["overall"]["people"] == sum(people.values())
+    assert scores["overall"]["TPR@1e-1"] > 50
+    assert run(["eval", names[0], *common, "--detections"]) == 0
+    assert "AP from .05" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "scores.json").read_text())["overall"]
+    assert figures["AP from .05"] >= figures["AP"] > 50
+    assert figures["images"] == 2  # the published mean has no picture without people
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--weights", "small", "--detections"], "gt: got neither --gt nor --labels"),
+        (["--gt", "x", "--labels", "unified", "--weights", "small"], "got --gt and --labels"),
+        (["--labels", "unified", "--detections"], "labels: got unified without --weights"),
+        (["--labels", "voc", "--weights", "small", "--detections"], "labels: got voc, expected"),
+        (["--gt", "x", "--data", "y", "--detections"], "data: got y, expected it with --labels"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(lists, arguments, message, capsys):
+    assert run(["eval", str(lists / "a.val"), *arguments]) == 2
+    assert message in capsys.readouterr().err

@@ -3,7 +3,7 @@ import yaml
 from places import ROOT
 
 from jde_ray.pipelines.training.recipe import Recipe, parse_recipe, read_recipe
-from jde_ray.pipelines.training.settings import Augmentation
+from jde_ray.pipelines.training.settings import Augmentation, Source
 
 RECIPES = ROOT / "jobs" / "recipes"
 LEAST = {
@@ -85,7 +85,16 @@ def changed(**changes):
                 sources=[{"kind": "sequence", "path": "a"}],
                 validation={"sequences": ["a"], "every_epochs": 1},
             ),
-            "validation sequences: got a, it is among the sources",
+            "validation: got a, it is among the sources",
+        ),
+        (changed(validation={"every_epochs": 1}), "validation sequences: got none, expected"),
+        (
+            changed(validation={"detection": [{"kind": "frames", "path": "a"}], "every_epochs": 1}),
+            "validation a kind: got 'frames', expected list | boxes | coco | cvat",
+        ),
+        (
+            changed(validation={"detection": ["a.val"], "every_epochs": 1, "keep_best": "mota"}),
+            "validation keep_best: got 'mota', expected ap",
         ),
         (
             changed(network="darknet53-576x320", appearance_teacher="osnet.onnx"),
@@ -101,6 +110,16 @@ def test_what_is_not_accepted_is_refused_in_one_line(settings, message):
     with pytest.raises(ValueError, match=message.replace("|", r"\|")) as caught:
         parse_recipe(settings)
     assert "\n" not in str(caught.value)
+
+
+def test_lists_of_validation_are_names_or_sources():
+    lists = {"detection": ["a.val"], "embedding": ["a.val", {"kind": "coco", "path": "b.json"}]}
+    found = parse_recipe(changed(validation={**lists, "every_epochs": 1})).validation
+    first, second = Source(kind="list", path="a.val"), Source(kind="coco", path="b.json")
+    assert found.detection == (first,)
+    assert found.embedding == (first, second)
+    assert found.lists == (first, second)
+    assert found.measured == ("ap", "tpr_at_far")
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
