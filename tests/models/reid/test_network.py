@@ -124,10 +124,8 @@ def test_a_network_that_tells_quality_tells_it_of_each_crop():
     found = network.part_vectors(torch.rand(3, 3, 64, 32)).float()
     assert found.quality.shape == (3,)
     assert len(set(found.quality.tolist())) == 3
-    assert (
-        ReidNet(SMALL_IDE).eval().head(torch.rand(1, 64, 4, 4), torch.rand(1, 256, 2, 2)).quality
-        is None
-    )
+    plain = ReidNet(SMALL_IDE).eval()
+    assert plain.head(torch.rand(1, 128, 4, 4), torch.rand(1, 256, 2, 2)).quality is None
 
 
 def test_what_surrounds_a_person_does_not_reach_masked_features():

@@ -106,6 +106,18 @@ def test_a_resumed_training_equals_an_uninterrupted_one_and_its_file_says_what_i
     assert "loss_identity" in heading
 
 
+def test_the_quality_of_pictures_is_learned_from_sets(tmp_path):
+    wanted = recipe("reid-small-qan", warmup_steps=1)
+    wanted = replace(wanted, crops=replace(wanted.crops, sightings=4))
+    learning, stream = run(tmp_path, wanted)
+    model = ReidNet(wanted.reid)
+    model = fit(model, learning, first(stream, 3))
+    assert model.quality.last.weight.abs().max() > 0  # they begin at 0
+    heading = (tmp_path / "curves.csv").read_text().splitlines()[0]
+    assert "loss_sets" in heading
+    assert "loss_identity" in heading
+
+
 def test_training_in_this_process_ends_with_its_epochs(tmp_path):
     wanted = recipe(epochs=2)
     learning, stream = run(tmp_path, wanted)
