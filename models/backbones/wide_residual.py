@@ -55,8 +55,8 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, C, H, W)` to `(B, outputs, H / stride, W / stride)`."""
-        changed: Tensor = self.body(self.enter(x))
-        return changed + self.project(x)
+        changed: Tensor = self.body(self.enter(x)) + self.project(x)
+        return changed
 
 
 class WideResidualNet(nn.Module):

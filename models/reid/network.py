@@ -172,7 +172,8 @@ class ReidNet(nn.Module):
         if config.pooling == "flatten":
             return last.flatten(1)[:, None]
         if config.pooling == "ellipse":
-            return masked_mean(last, ellipse(*last.shape[2:], last.device))[:, None]
+            height, width = last.shape[2:]
+            return masked_mean(last, ellipse(height, width, last.device))[:, None]
         return stripes(last, config.stripes)
 
     def forward(self, crops: Tensor) -> Tensor:
