@@ -109,7 +109,7 @@ def check_command(words: list[str], block: Block) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [["track", "x", "--fast"], ["bench", "figure4", "--no"], ["eval", "runs/x"], ["bench", "x"],
+    [["track", "x", "--fast"], ["bench", "figure4", "--no"], ["tune", "runs/x"], ["bench", "x"],
      ["track", "x", "--conf", "high"]],
     ids=" ".join,
 )  # fmt: skip

@@ -144,9 +144,12 @@ class ReidNet(nn.Module):
 
     def part_vectors(self, crops: Tensor) -> PartVectors:
         """Vectors of each part of `(B, 3, H, W)` RGB crops in [0, 1]."""
-        features = self.backbone(crops)
-        found = self.head(features[0], self.units(features[-1]))
+        found = self._look(crops)
         return found if self.quality is None else replace(found, quality=self.quality(crops))
+
+    def _look(self, crops: Tensor) -> PartVectors:
+        features = self.backbone(crops)
+        return self.head(features[0], self.units(features[-1]))
 
     def head(self, fine: Tensor, last: Tensor) -> PartVectors:
         """Vectors of each part from the maps of stride 8 and of the last stage."""
@@ -182,7 +185,7 @@ class ReidNet(nn.Module):
         The vector of the head `triplet`, which is learned by its raw distances, is normalised too,
         since the association compares directions.
         """
-        return appearance(self.part_vectors(crops).vectors)
+        return appearance(self._look(crops).vectors)
 
 
 def stripes(features: Tensor, number: int) -> Tensor:

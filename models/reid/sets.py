@@ -92,7 +92,7 @@ def masked_mean(features: Tensor, mask: Tensor) -> Tensor:
         features: Maps of crops.
         mask: `(H, W)` for all crops, or `(B, H, W)`, in [0, 1].
     """
-    inside = (mask > 0.5).to(features.dtype).expand(len(features), *features.shape[2:])
+    inside = (mask > 0.5).to(features.dtype).reshape(-1, *mask.shape[-2:])
     is_empty = inside.sum((1, 2), keepdim=True) == 0
     inside = torch.where(is_empty, torch.ones_like(inside), inside)
     summed = (features * inside[:, None]).sum((2, 3))
