@@ -23,7 +23,7 @@ from jde_ray.pipelines.tracking.stages.known_boxes import (
     readings_to_table,
 )
 
-RESOURCES = ResourceConfig(chunk_frames=4, num_detectors=1, num_associators=1)
+RESOURCES = ResourceConfig(chunk_frames=4, num_detectors=1, num_decoders=1)
 CONFIG = replace(fakes.CONFIG, camera_motion=False, vid_stride=2)
 COMPONENTS = Components(decode=fakes.decode, build_model=fakes.ReadingModel)
 
