@@ -170,7 +170,7 @@ class Detector:
             return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
         embedder = self._embedder()
         vectors = np.asarray(embedder.embed(frame, box, tlbr.astype(np.float32)), np.float32)
-        who = np.flatnonzero(np.abs(vectors).sum(1) > 0)
+        who = np.flatnonzero(vectors.any(axis=1))  # NaN is not nothing
         return who, vectors[who]
 
     def _embedder(self) -> Embedder:
