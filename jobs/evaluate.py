@@ -14,7 +14,7 @@ import typer
 from jde_ray.jobs.console.options import parse_size
 from jde_ray.jobs.console.progress import working
 from jde_ray.jobs.console.runner import main
-from jde_ray.jobs.console.score_checks import check_failures, check_truth
+from jde_ray.jobs.console.score_checks import check_failures, check_labelled, check_truth
 from jde_ray.jobs.console.score_options import (
     Address,
     BenchmarkName,
@@ -85,6 +85,7 @@ def evaluate(
         score = choose_scores(detections, embeddings, weights, size, every)
         if labels is not None:
             check_failures(failures, frames, reid, 1, is_other=True)
+            check_labelled(min_visibility, skip_missing, benchmark)
             network = {"weights": weights, "size": _read_size(size), "every": 1}
             files = _Files(json, csv, html)
             score_labelled(tracks, labels, data, every, network, detections, address, files)

@@ -22,6 +22,22 @@ def check_truth(
         raise ValueError(f"data: got {data}, expected it with --labels unified")
 
 
+def check_labelled(min_visibility: float, skip_missing: bool, benchmark: str) -> None:
+    """Refuse flags about the ground truth of sequences, which labelled pictures do not have.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    given = {
+        "min-visibility": min_visibility,
+        "skip-missing": skip_missing,
+        "benchmark": benchmark if benchmark != "auto" else "",
+    }
+    for name, value in given.items():
+        if value:
+            raise ValueError(f"{name}: got {value} with --labels, expected it with --gt")
+
+
 def check_failures(
     failures: Path | None,
     frames: Path | None,

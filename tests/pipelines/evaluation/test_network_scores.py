@@ -152,6 +152,10 @@ def test_lists_are_scored_together(lists, tmp_path, capsys):
         (["--gt", "x", "--labels", "unified", "--weights", "small"], "got --gt and --labels"),
         (["--labels", "unified", "--detections"], "labels: got unified without --weights"),
         (["--labels", "voc", "--weights", "small", "--detections"], "labels: got voc, expected"),
+        (
+            ["--labels", "unified", "--weights", "small", "--detections", "--skip-missing"],
+            "skip-missing: got True with --labels, expected it with --gt",
+        ),
         (["--gt", "x", "--data", "y", "--detections"], "data: got y, expected it with --labels"),
     ],
 )
