@@ -201,7 +201,7 @@ def check(
     from jde_ray.pipelines.training.data_check.counts import check_sources
     from jde_ray.pipelines.training.data_check.overlaps import find_overlaps
     from jde_ray.pipelines.training.data_check.sheet import draw_sheet
-    from jde_ray.pipelines.training.recipe import read_recipe
+    from jde_ray.pipelines.training.recipe_file import read_recipe
 
     try:
         found = read_recipe(recipe).without(leave_out or ())

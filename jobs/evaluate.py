@@ -7,22 +7,25 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from jde_ray.jobs.console.options import parse_size
 from jde_ray.jobs.console.progress import working
 from jde_ray.jobs.console.runner import main
+from jde_ray.jobs.console.score_checks import check_failures, check_labelled, check_truth
 from jde_ray.jobs.console.score_options import (
     Address,
     BenchmarkName,
     Csv,
+    Data,
     Every,
     FailuresOut,
     FramesPlace,
     Html,
     Json,
+    Labels,
     MinVisibility,
     OfDetections,
     OfEmbeddings,
@@ -40,7 +43,6 @@ from jde_ray.pipelines.evaluation.figures import (
     page_of,
     score_detections,
     score_embeddings,
-    score_network,
     score_tracks,
 )
 
@@ -52,7 +54,9 @@ if TYPE_CHECKING:
 
 def evaluate(
     tracks: Tracks,
-    gt: Truth,
+    gt: Truth = None,
+    labels: Labels = None,
+    data: Data = None,
     detections: OfDetections = False,
     embeddings: OfEmbeddings = False,
     weights: Weights = None,
@@ -77,7 +81,16 @@ def evaluate(
     from jde_ray.pipelines.evaluation.ground_truth import rules_of
 
     with _refused():
+        check_truth(gt, labels, data, weights)
         score = choose_scores(detections, embeddings, weights, size, every)
+        if labels is not None:
+            check_failures(failures, frames, reid, 1, is_other=True)
+            check_labelled(min_visibility, skip_missing, benchmark)
+            network = {"weights": weights, "size": _read_size(size), "every": 1}
+            files = _Files(json, csv, html)
+            score_labelled(tracks, labels, data, every, network, detections, address, files)
+            return
+        assert gt is not None  # noqa: S101 - from `check_truth`
         asked = _Asked(gt, rules_of(benchmark, min_visibility), skip_missing, address)
         if address not in (None, "local") and any("://" in one for one in tracks):
             raise ValueError(f"address: got {address}, but tracks in a store are scored locally")
@@ -129,7 +142,6 @@ def score_one(
     of_frames: bool,
 ) -> None:
     """Score a single result and show all its sequences."""
-    from jde_ray.jobs.console.score_tables import print_scores, print_table, write_csv, write_json
     from jde_ray.pipelines.evaluation.figures import show_tracks
     from jde_ray.pipelines.evaluation.pairing import local_copy, pair_all
 
@@ -144,13 +156,40 @@ def score_one(
             scored = show_tracks(failures.scores(), failures.tables())
         partly = [] if of_frames else describe_partial_runs(pairings)
     _say(_without_tracks(unscored), *partly, *(failures.notes if failures else ()))
+    show(scored, f"{tracks} against {asked.gt}", files, left_out)
+    if files.failures is not None and failures is not None:
+        with _refused("cannot write: ", (OSError,)):
+            failures.write(files.failures, tracks, str(asked.gt))
+            _say(f"written: {files.failures / 'index.html'}")
+
+
+def score_labelled(
+    lists: Sequence[str],
+    labels: str,
+    data: Path | None,
+    every: int,
+    network: dict[str, Any],
+    of_boxes: bool,
+    address: str | None,
+    files: _Files,
+) -> None:
+    """Score a network on lists of labelled pictures, all together as OVERALL."""
+    from jde_ray.jobs.console.network_scores import read_lists, score_sets
+
+    with files.progress():
+        sets = read_lists(lists, labels, data, every)
+        scored = score_sets(sets, address, network=network, of_boxes=of_boxes)
+    show(scored, f"{network['weights']} on {', '.join(lists)}", files, [])
+
+
+def show(scored: Scored, place: str, files: _Files, left_out: list[str]) -> None:
+    """Print the scores of one result and write the files."""
+    from jde_ray.jobs.console.score_tables import print_scores, print_table, write_csv, write_json
+
     print_scores(scored.figures, left_out, scored.columns)
     for table in scored.tables:
         print_table(table)
     with _refused("cannot write: ", (OSError,)):
-        if files.failures is not None and failures is not None:
-            failures.write(files.failures, tracks, str(asked.gt))
-            _say(f"written: {files.failures / 'index.html'}")
         if files.json is not None:
             more = {"without_ground_truth": left_out, "curves": scored.curves}
             more |= {table.key: table.plain() for table in scored.tables}
@@ -158,7 +197,7 @@ def score_one(
         if files.csv is not None:
             write_csv(files.csv, scored.figures)
         if files.html is not None:
-            page = page_of(scored, f"{tracks} against {asked.gt}", left_out)
+            page = page_of(scored, place, left_out)
             files.html.write_text(page, encoding="utf-8")
 
 
@@ -245,34 +284,11 @@ def choose_scores(
             "got --weights, expected it with --detections or --embeddings", ExitCode.REFUSED
         )
     if weights is not None:
+        from jde_ray.jobs.console.network_scores import score_sequences
+
         network = {"weights": weights, "size": _read_size(size), "every": every}
-        return partial(score_network, network=network, of_boxes=detections)
+        return partial(score_sequences, network=network, of_boxes=detections)
     return score_detections if detections else score_embeddings if embeddings else score_tracks
-
-
-def check_failures(
-    failures: Path | None,
-    frames: Path | None,
-    reid: str | None,
-    num_results: int,
-    is_other: bool,
-) -> None:
-    """Refuse `--failures` where it cannot be answered, before anything is scored.
-
-    Raises:
-        ValueError: If there are several results or none of tracks, OUT is a file, or there is a
-            place of frames or a network that nothing needs.
-    """
-    if failures is None:
-        for name, value in (("frames", frames), ("reid", reid)):
-            if value is not None:
-                raise ValueError(f"{name}: got {value}, expected it with --failures")
-    elif is_other:
-        raise ValueError("failures: got --detections or --embeddings, expected tracks")
-    elif num_results > 1:
-        raise ValueError(f"failures: got {num_results} results, expected one with --failures")
-    elif failures.exists() and not failures.is_dir():
-        raise ValueError(f"failures: {failures} is a file, expected a folder")
 
 
 def find_failures(pairings: list[Pairing], asked: _Asked, files: _Files) -> Failures:

@@ -18,7 +18,8 @@ from jde_ray.jobs.console.flags import Flag, Given, takes
 from jde_ray.jobs.console.runner import main
 from jde_ray.models.losses.config import EMBEDDING_LOSSES, WEIGHTINGS
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.training.recipe import Recipe, read_recipe
+from jde_ray.pipelines.training.recipe import Recipe
+from jde_ray.pipelines.training.recipe_file import read_recipe
 from jde_ray.pipelines.training.settings import TrainerConfig, TrainingConfig
 
 if TYPE_CHECKING:

@@ -246,6 +246,27 @@ class ColourModel:
         return True
 
 
+class ReadingModel(ColourModel):
+    """Also embeds people by the colours in their boxes, all but the first of a frame."""
+
+    def read(
+        self,
+        frames: np.ndarray,
+        letterboxes: Sequence[Letterbox],
+        people: Sequence[np.ndarray],
+    ) -> tuple[Sequence[FoundInFrame], list[tuple[np.ndarray, np.ndarray]]]:
+        found = self.detect(frames[: len(letterboxes)], letterboxes)
+        embedded = []
+        for frame, box, tlbr in zip(frames, letterboxes, people, strict=False):
+            who = np.arange(1, len(tlbr))
+            corners = np.maximum(box.to_network(tlbr), 0).astype(int)
+            means = [frame[y1 : y2 + 1, x1 : x2 + 1].mean((0, 1)) for x1, y1, x2, y2 in corners]
+            vectors = np.array(means).reshape(-1, 3)[1:] + 1.0
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            embedded.append((who[: len(tlbr)], vectors.astype(np.float32)))
+        return found, embedded
+
+
 class NumberModel:
     """Walkers that follow from the number in a frame of `made_videos`, so that frames count."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jde_ray.pipelines.training.recipe import parse_recipe
+from jde_ray.pipelines.training.recipe_file import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun
 from jde_ray.pipelines.training.settings import TrainerConfig
 

@@ -29,7 +29,7 @@ from jde_ray.models.sde.declaration import read_declaration, read_embedder
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.formats.places_file import parse_places
 from jde_ray.pipelines.tracking import offline, reference
-from jde_ray.pipelines.training.recipe import parse_recipe
+from jde_ray.pipelines.training.recipe_file import parse_recipe
 
 BLOCKS = blocks()
 DATA = {"text", "ini", "nginx", "http", "json"}  # this project neither reads nor runs these
@@ -110,7 +110,7 @@ def check_command(words: list[str], block: Block) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [["track", "x", "--fast"], ["bench", "figure4", "--no"], ["eval", "runs/x"], ["bench", "x"],
+    [["track", "x", "--fast"], ["bench", "figure4", "--no"], ["tune", "runs/x"], ["bench", "x"],
      ["track", "x", "--conf", "high"]],
     ids=" ".join,
 )  # fmt: skip

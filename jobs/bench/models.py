@@ -182,9 +182,10 @@ def build_readers(
     entries: Mapping[str, Entry], reid: Sequence[str], every: int, max_frames: int | None
 ) -> dict[str, ReadEmbeddings]:
     """Functions that read embeddings at the boxes of the ground truth, one per network."""
+    from jde_ray.jobs.console.network_scores import read_embeddings
     from jde_ray.pipelines.detection.networks import is_separate
     from jde_ray.pipelines.detection.weights import load_reid
-    from jde_ray.pipelines.evaluation.embedding_protocol import embed_crops, sample_embeddings
+    from jde_ray.pipelines.evaluation.embedding_protocol import embed_crops
 
     frames = {"every": every, "max_frames": max_frames}
     readers: dict[str, ReadEmbeddings] = {}
@@ -195,7 +196,7 @@ def build_readers(
             continue
         seen.add(detection.weights)
         network = {"weights": detection.weights, "size": detection.size}
-        readers[name] = partial(sample_embeddings, **network, **frames)  # type: ignore[arg-type]
+        readers[name] = partial(read_embeddings, **network, **frames)  # type: ignore[arg-type]
     for file in reid:
         embedder = load_reid(file)
         readers[Path(file).stem] = partial(embed_crops, embedder=embedder, **frames)  # type: ignore[arg-type]

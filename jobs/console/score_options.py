@@ -13,17 +13,37 @@ Tracks = Annotated[
         metavar="TRACKS",
         show_default=False,
         help="OUT of a run (also s3://), a folder of its Parquet files, or MOT text files from "
-        "any tracker. Several are scored side by side and compared with the first.",
+        "any tracker. Several are scored side by side and compared with the first. With --labels: "
+        "lists of pictures.",
     ),
 ]
 Truth = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         metavar="GT",
         show_default=False,
         help="Ground truth: a MOTChallenge tree (NAME/gt/gt.txt), NAME.gt.txt files, Parquet files "
         "like those in tracks/, CVAT for video (NAME.xml), COCO with track ids (NAME.coco.json), "
         "or one file.",
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="unified|boxes|coco|cvat",
+        show_default=False,
+        help="With --weights, instead of --gt: TRACKS are lists of pictures of the unified JDE "
+        "layout, boxes folders, COCO JSON or CVAT files, as jde train reads them. Several are "
+        "scored together.",
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="ROOT",
+        show_default=False,
+        help=r"With --labels unified: folder to which the paths in the lists are relative. "
+        r"\[default: that of each list]",
     ),
 ]
 Json = Annotated[
@@ -52,8 +72,8 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="local|auto|HOST:PORT",
-        help=r"Ray to score on, one task per sequence. \[default: this process for up to 16 "
-        "sequences]",
+        help=r"Ray to score on, one task per sequence; a network runs in the detectors of jde "
+        r"track. \[default: this process for up to 16 sequences or 120 frames]",
     ),
 ]
 PerSequence = Annotated[
@@ -90,7 +110,7 @@ Weights = Annotated[
         metavar="NAME|PATH",
         show_default=False,
         help="Network to score with --detections or --embeddings. TRACKS is then a folder of "
-        "frames.",
+        "frames, or with --labels lists of pictures.",
     ),
 ]
 Size = Annotated[
@@ -101,7 +121,7 @@ Size = Annotated[
         help="Input size of that network, if its file does not state one.",
     ),
 ]
-Every = Annotated[int, typer.Option(min=1, help="With --weights: use every n-th frame.")]
+Every = Annotated[int, typer.Option(min=1, help="With --weights: use every n-th frame or picture.")]
 FailuresOut = Annotated[
     Path | None,
     typer.Option(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.decode import Candidates
 from jde_ray.models.jde.losses.task_aligned import pair_iou
+from jde_ray.models.structures import FloatArray, IntArray
 
 SHAPE_IOU = 0.6  # least overlap of person and anchor, by width and height alone
 CANDIDATE_IOU = 0.5
@@ -36,6 +39,35 @@ def person_rows(config: JDEConfig, candidates: Candidates, tlbr: Tensor) -> tupl
     if config.has_published_layout:
         return _published(config, candidates, tlbr)
     return _overlapping(candidates, tlbr)
+
+
+def embeddings_of_people(
+    config: JDEConfig, candidates: Candidates, people: Sequence[FloatArray]
+) -> list[tuple[IntArray, FloatArray]]:
+    """Embeddings of people in the first n of a batch of images, at the rows of `person_rows`.
+
+    Args:
+        config: Configuration of the network.
+        candidates: Candidates of B images.
+        people: `(G, 4)` corners in network pixels, for each of n <= B images.
+
+    Returns:
+        For each of the n images the `(K,)` numbers of people, and their `(K, D)` float32 vectors
+        of length 1, on the host.
+    """
+    embedded = []
+    for image, tlbr in enumerate(people):
+        own = slice(image, image + 1)
+        one = Candidates(
+            candidates.boxes[own],
+            candidates.scores[own],
+            tuple(maps[own] for maps in candidates.embedding_maps),
+        )
+        boxes = torch.as_tensor(tlbr, dtype=torch.float32, device=candidates.boxes.device)
+        who, rows = person_rows(config, one, boxes)
+        vectors: FloatArray = one.embeddings(0, rows).cpu().numpy()
+        embedded.append((who.cpu().numpy(), vectors))
+    return embedded
 
 
 def embeddings_of_boxes(candidates: Candidates, tlbr: Tensor) -> Tensor:

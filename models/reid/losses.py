@@ -1,4 +1,4 @@
-"""What re-identification networks learn from: identities, triplets, a teacher's distances."""
+"""What re-identification networks learn from: identities, triplets, sets, a teacher's distances."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jde_ray.models.losses.embedding import embedding_scale
 from jde_ray.models.losses.weighting import FixedWeighting, TaskGroup
 from jde_ray.models.reid.config import TASKS, LossWeights, ReidConfig
 from jde_ray.models.reid.network import PartVectors, appearance
+from jde_ray.models.reid.sets import halves, set_features
+
+FACTOR_DECAY = 0.1  # of the learned factor of cosines
 
 
 def batch_hard(vectors: Tensor, identity: Tensor, margin: float | None = None) -> Tensor:
@@ -87,6 +91,13 @@ class ReidLoss(nn.Module):
         )
         for classifier in self.classifiers:
             nn.init.normal_(cast("Tensor", classifier.weight), std=0.001)
+        if weights.sets and not config.quality:
+            text = "expected a network that tells the quality of a picture"
+            raise ValueError(f"losses sets: got {weights.sets} with {config.name}, {text}")
+        self.scale = embedding_scale(num_identities)
+        self.factor: nn.Parameter | None = None  # of cosines, before softplus makes it positive
+        if weights.identity and weights.classifier == "cosine":
+            self.factor = nn.Parameter(torch.zeros(()))
 
     def forward(
         self, found: PartVectors, identity: Tensor, teacher: Tensor
@@ -107,6 +118,8 @@ class ReidLoss(nn.Module):
             losses["triplet"] = batch_hard(raw[known], identity[known], factors.margin)
         if factors.teacher:
             losses["teacher"] = teacher_distances(appearance(found.vectors), teacher.float())
+        if factors.sets:
+            losses["sets"] = self._compare_sets(found, identity)
         return self.weighting(losses, ()), losses
 
     def _classify(self, vectors: Tensor, identity: Tensor) -> Tensor:
@@ -114,7 +127,7 @@ class ReidLoss(nn.Module):
         smoothing = self.factors.smoothing
         parts = [
             F.cross_entropy(
-                classifier(vectors[:, part]).float(),
+                self._logits(vectors[:, part], cast("nn.Linear", classifier)).float(),
                 identity,
                 ignore_index=-1,
                 label_smoothing=smoothing,
@@ -122,4 +135,25 @@ class ReidLoss(nn.Module):
             )
             for part, classifier in enumerate(self.classifiers)
         ]
-        return torch.stack(parts).sum() / (identity >= 0).sum().clamp(min=1)
+        mean = torch.stack(parts).sum() / (identity >= 0).sum().clamp(min=1)
+        return mean if self.factor is None else mean + FACTOR_DECAY / 2 * self.factor.pow(2)
+
+    def _logits(self, vectors: Tensor, classifier: nn.Linear) -> Tensor:
+        """`(N, K)` scores of people for `(N, W)` vectors, as `LossWeights.classifier` says."""
+        if self.factor is not None:
+            cosines = F.linear(F.normalize(vectors, dim=1), F.normalize(classifier.weight, dim=1))
+            return F.softplus(self.factor) * cosines
+        if self.factors.classifier == "scaled":
+            vectors = self.scale * F.normalize(vectors, dim=1)
+        logits: Tensor = classifier(vectors)
+        return logits
+
+    def _compare_sets(self, found: PartVectors, identity: Tensor) -> Tensor:
+        """Batch-hard triplets of two sets of pictures of each known person."""
+        assert found.quality is not None  # noqa: S101 - checked at the start
+        known = identity >= 0
+        sets, people = halves(identity[known])
+        features = set_features(
+            appearance(found.vectors)[known], found.quality[known], sets, len(people)
+        )
+        return batch_hard(features, people, self.factors.set_margin)

@@ -1,15 +1,18 @@
-"""Re-identification networks: a backbone, pooling, and one of three heads.
+"""Re-identification networks: a backbone, pooling, and one of four heads.
 
 * `ide`: one linear layer with batch norm, whose output a classifier of identities learns from.
 * `triplet`: a hidden layer and a linear one, whose outputs are compared by Euclidean distance.
 * `pcb`: as `ide` in each horizontal stripe of the last map, with one layer for all stripes; or, if
   `refined`, in parts to which a linear layer assigns the cells.
+* `cosine`: DeepSORT's: as `ide`, with an ELU and a second batch norm behind it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -17,8 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jde_ray.models.backbones.csp import CspNet
+from jde_ray.models.backbones.inception import Inception
+from jde_ray.models.backbones.plain import PlainNet
 from jde_ray.models.backbones.registry import BACKBONES
+from jde_ray.models.backbones.wide_residual import WideResidualNet, start_kernels
 from jde_ray.models.reid.config import ReidConfig
+from jde_ray.models.reid.sets import QualityBranch, ellipse, masked_mean
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,16 @@ class PartVectors:
     Attributes:
         raw: `(B, P, W)` outputs of the linear layer, before its batch norm.
         vectors: `(B, P, W)` outputs of the head.
+        quality: `(B,)` quality of each crop, in (0, 1); None if the network does not tell it.
     """
 
     raw: Tensor
     vectors: Tensor
+    quality: Tensor | None = None
+
+    def float(self) -> PartVectors:
+        """The same in float32."""
+        return replace(self, raw=self.raw.float(), vectors=self.vectors.float())
 
 
 def appearance(vectors: Tensor) -> Tensor:
@@ -110,31 +123,43 @@ class ReidNet(nn.Module):
         self.units = nn.Sequential(*(ScaleUnit(last) for _ in range(config.scale_units)))
         self.parts = nn.Conv2d(last, config.stripes, 1) if config.refined else None
         pooled = 2 * last + channels[0] if config.rich_pooling else last
+        if config.pooling == "flatten":
+            pooled = last * config.cells
         layers: list[nn.Module] = []
         if config.hidden:
             layers += [nn.Linear(pooled, config.hidden), nn.BatchNorm1d(config.hidden), nn.ReLU()]
         self.before = nn.Sequential(*layers)
         self.linear = nn.Linear(config.hidden or pooled, config.width, bias=False)
-        self.norm = nn.Identity() if config.head == "triplet" else nn.BatchNorm1d(config.width)
+        self.norm: nn.Module = nn.BatchNorm1d(config.width)
+        if config.head == "triplet":
+            self.norm = nn.Identity()
         self.drop = nn.Dropout(config.dropout)
+        self.quality = QualityBranch() if config.quality else None
         if config.head == "triplet":
             nn.init.orthogonal_(self.linear.weight)
+        if config.head == "cosine":
+            start_kernels(self.linear)
+            norms = (nn.BatchNorm1d(config.width), nn.BatchNorm1d(config.width))
+            for norm in norms:  # as in the backbone, they learn a shift only
+                norm.weight.requires_grad_(False)
+            self.norm = nn.Sequential(norms[0], nn.ELU(), norms[1])
 
     def part_vectors(self, crops: Tensor) -> PartVectors:
         """Vectors of each part of `(B, 3, H, W)` RGB crops in [0, 1]."""
+        found = self._look(crops)
+        return found if self.quality is None else replace(found, quality=self.quality(crops))
+
+    def _look(self, crops: Tensor) -> PartVectors:
         features = self.backbone(crops)
         return self.head(features[0], self.units(features[-1]))
 
     def head(self, fine: Tensor, last: Tensor) -> PartVectors:
         """Vectors of each part from the maps of stride 8 and of the last stage."""
         config = self.config
-        if self.parts is None:
-            parts = stripes(last, config.stripes)
-        else:
-            parts = weighted(last, self.parts(last).softmax(1))
+        parts = self._pooled(last)
         if config.rich_pooling:
             parts = torch.cat((parts, last.amax((2, 3))[:, None], fine.mean((2, 3))[:, None]), 2)
-        if config.head == "pcb":
+        if config.head in ("pcb", "cosine"):
             parts = self.drop(parts)
         number = config.stripes
         raw = self.linear(self.before(parts.flatten(0, 1)))
@@ -146,13 +171,25 @@ class ReidNet(nn.Module):
         shape = (-1, number, config.width)
         return PartVectors(raw.view(shape), vectors.view(shape))
 
+    def _pooled(self, last: Tensor) -> Tensor:
+        """`(B, P, C)` features of the parts from the last map."""
+        config = self.config
+        if config.pooling == "flatten":
+            return last.flatten(1)[:, None]
+        if config.pooling == "ellipse":
+            height, width = last.shape[2:]
+            return masked_mean(last, ellipse(height, width, last.device))[:, None]
+        if self.parts is not None:
+            return weighted(last, self.parts(last).softmax(1))
+        return stripes(last, config.stripes)
+
     def forward(self, crops: Tensor) -> Tensor:
         """`(B, D)` appearance vectors of length 1 of `(B, 3, H, W)` RGB crops in [0, 1].
 
         The vector of the head `triplet`, which is learned by its raw distances, is normalised too,
         since the association compares directions.
         """
-        return appearance(self.part_vectors(crops).vectors)
+        return appearance(self._look(crops).vectors)
 
 
 def stripes(features: Tensor, number: int) -> Tensor:
@@ -174,9 +211,18 @@ def weighted(features: Tensor, shares: Tensor) -> Tensor:
     return total
 
 
+_OWN_BACKBONES: dict[str, Callable[[], nn.Module]] = {  # without the three maps of joint networks
+    "csp16": partial(CspNet, num_stages=3),
+    "wrn": WideResidualNet,
+    "wrn-half": partial(WideResidualNet, width=16),
+    "inception": Inception,
+    "plain": PlainNet,
+}
+
+
 def _build_backbone(config: ReidConfig) -> nn.Module:
-    if config.backbone == "csp16":
-        return CspNet(num_stages=3)
+    if config.backbone in _OWN_BACKBONES:
+        return _OWN_BACKBONES[config.backbone]()
     backbone: Any = BACKBONES[config.backbone]()
     if config.last_stride == 1:
         first = backbone.layer4[0]

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.structures import Detections, FloatArray, check_frames
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
-from jde_ray.pipelines.detection.model import Embedder, FoundInFrame, Model, Part, QueueingModel
+from jde_ray.pipelines.detection.model import (
+    Embedded,
+    Embedder,
+    FoundInFrame,
+    Model,
+    Part,
+    QueueingModel,
+    Reader,
+)
 from jde_ray.pipelines.detection.networks import ModelBuilder, load_network
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.structures import DetectionChunk, FrameChunk, VideoInfo
@@ -130,6 +138,64 @@ class Detector:
         with nullcontext() if self.takes_several else self._lock:
             return self._model.detect(frames, letterboxes)
 
+    def read(
+        self, chunk: FrameChunk, people: Sequence[FloatArray]
+    ) -> tuple[list[Detections], list[Embedded]]:
+        """Detections in the frames of a chunk, and embeddings of people whose boxes are known.
+
+        A network without a reader of its own (`model.Reader`) embeds box by box; people whom it
+        does not find have no vector then.
+
+        Args:
+            chunk: Frames without an error.
+            people: `(N, 4)` corners in source pixels, for each frame.
+
+        Returns:
+            Detections of each frame, and for each frame the `(K,)` numbers of people and their
+            `(K, D)` float16 vectors of length 1.
+
+        Raises:
+            ValueError: If the model cannot describe given boxes.
+            VideoError: If an output is not finite.
+        """
+        frames, numbers = chunk.frames, chunk.frame_index
+        height, width = frames.shape[1:3]
+        box = Letterbox(chunk.info.width, chunk.info.height, width, height)
+        boxes = [box] * len(numbers)
+        embedded: list[Embedded] = []
+        try:
+            if isinstance(self._model, Reader):
+                results, embedded = self._model.read(frames, boxes, people) if boxes else ([], [])
+            else:
+                results = self._model.detect(frames, boxes) if boxes else []
+                embedded = [
+                    self._embed_all(frame, box, tlbr)
+                    for frame, tlbr in zip(frames, people, strict=False)  # padding has nobody
+                ]
+        except FloatingPointError as error:
+            first = int(numbers[0])
+            raise VideoError(Reason.NON_FINITE_OUTPUT, str(error), first) from error
+        found = [_check(int(frame), result) for frame, result in zip(numbers, results, strict=True)]
+        for frame, (_, vectors) in zip(numbers, embedded, strict=True):
+            if not np.isfinite(vectors).all():
+                raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", int(frame))
+        return found, [(who, vectors.astype(np.float16)) for who, vectors in embedded]
+
+    def _embed_all(self, frame: NDArray[np.uint8], box: Letterbox, tlbr: FloatArray) -> Embedded:
+        """Numbers and vectors of the people that the network can embed in a letterboxed frame."""
+        if not len(tlbr):
+            return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
+        embedder = self._embedder()
+        vectors = np.asarray(embedder.embed(frame, box, tlbr.astype(np.float32)), np.float32)
+        who = np.flatnonzero(vectors.any(axis=1))  # NaN is not nothing
+        return who, vectors[who]
+
+    def _embedder(self) -> Embedder:
+        if not isinstance(self._model, Embedder):
+            name = type(self._model).__name__
+            raise ValueError(f"model: {name} cannot describe given boxes, expected shipped weights")
+        return self._model
+
     def embed(self, picture: NDArray[np.uint8], box: Letterbox, tlbr: FloatArray) -> FloatArray:
         """Embed people whose boxes are known.
 
@@ -145,11 +211,9 @@ class Detector:
             ValueError: If the model cannot describe given boxes.
             VideoError: If a number is not finite.
         """
-        if not isinstance(self._model, Embedder):
-            name = type(self._model).__name__
-            raise ValueError(f"model: {name} cannot describe given boxes, expected shipped weights")
+        embedder = self._embedder()
         with nullcontext() if self.takes_several else self._lock:
-            vectors = self._model.embed(box.apply(picture), box, tlbr)
+            vectors = embedder.embed(box.apply(picture), box, tlbr)
         if not np.isfinite(vectors).all():
             raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", 0)
         return np.asarray(vectors, np.float32)

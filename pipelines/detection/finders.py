@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from jde_ray.models.jde import weights as joint_files
-from jde_ray.models.jde.decode import Candidates
 from jde_ray.models.jde.network import JDE
-from jde_ray.models.jde.person_cells import person_rows
 from jde_ray.models.letterbox import fitted_size
 from jde_ray.models.rcnn import weights as two_stage_files
-from jde_ray.models.rcnn.network import RcnnNet, RegionCandidates
+from jde_ray.models.rcnn.network import RcnnNet
 
 Finder = JDE | RcnnNet
 
@@ -44,25 +39,3 @@ def input_size(model: Finder, width: int, height: int) -> tuple[int, int]:
 def has_one_size(model: Finder) -> bool:
     """Whether a network takes no input size but its own, for which its anchors were chosen."""
     return isinstance(model, JDE) and model.config.has_published_layout
-
-
-def read_people(model: Finder, candidates: Candidates, tlbr: Tensor) -> tuple[Tensor, Tensor]:
-    """Embeddings of people whose boxes are known, where each kind of network describes them.
-
-    A one-stage network is read at cells (`models.jde.person_cells`), so that a person may have none
-    or several vectors; a two-stage one at the boxes themselves.
-
-    Args:
-        model: The network.
-        candidates: Its candidates for one image.
-        tlbr: `(G, 4)` corners in network pixels.
-
-    Returns:
-        `(K,)` person and `(K, D)` L2-normalised vectors.
-    """
-    if isinstance(candidates, RegionCandidates):
-        image = torch.zeros(len(tlbr), dtype=torch.int64, device=tlbr.device)
-        return torch.arange(len(tlbr), device=tlbr.device), candidates.read(image, tlbr)
-    assert isinstance(model, JDE)  # noqa: S101 - it has given these candidates
-    people, rows = person_rows(model.config, candidates, tlbr)
-    return people, candidates.embeddings(0, rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from jde_ray.models.structures import FloatArray
+from jde_ray.models.structures import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from jde_ray.models.letterbox import Letterbox
@@ -95,6 +95,40 @@ class Embedder(Protocol):
             ValueError: If the weights hold no embedder.
         """
         ...
+
+
+Embedded = tuple[IntArray, FloatArray]  # `(K,)` numbers of people, `(K, D)` vectors of length 1
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A model that reads embeddings of people in a batch, as its authors evaluate it."""
+
+    def read(
+        self,
+        frames: NDArray[np.uint8],
+        letterboxes: Sequence[Letterbox],
+        people: Sequence[FloatArray],
+    ) -> tuple[Sequence[FoundInFrame], list[Embedded]]:
+        """Find people, and embed those whose boxes are known, in one pass.
+
+        Args:
+            frames: As in `Model.detect`.
+            letterboxes: Likewise, n of them.
+            people: `(N, 4)` corners in source pixels, for each of the n frames.
+
+        Returns:
+            The n results of `detect`, and for each frame the numbers of the people whom the
+            network sees and their vectors. A person may have several.
+
+        Raises:
+            FloatingPointError: If the output is not finite.
+        """
+        ...
+
+
+class ReadingEmbedder(Embedder, Reader, Protocol):
+    """A model that embeds people whose boxes are known in either way."""
 
 
 @dataclass(frozen=True)

@@ -15,45 +15,21 @@ from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, Device, ResourceConfig
-from jde_ray.pipelines.detection.model import FoundInFrame, FoundInSource, Model, in_source_pixels
+from jde_ray.pipelines.detection.model import (
+    Embedded,
+    FoundInFrame,
+    FoundInSource,
+    Model,
+    in_source_pixels,
+)
 from jde_ray.pipelines.detection.queued import QueuedModel
 from jde_ray.pipelines.detection.second_look import WithSecondLook
 
 if TYPE_CHECKING:
-    import torch
-
     from jde_ray.models.jde.gpu.runner import Runner
     from jde_ray.models.letterbox import Letterbox
 
 logger = logging.getLogger(__name__)
-
-
-class Upload:
-    """Uploads frames as bytes from the host to the network's device.
-
-    Uploads to a GPU use one pinned buffer. It can be reused, since the previous frames have arrived
-    once their results are on the host.
-
-    Args:
-        device: Device of the network.
-        pinned: Whether to copy through pinned memory.
-    """
-
-    def __init__(self, device: torch.device, *, pinned: bool) -> None:
-        self._device, self._pinned = device, pinned
-        self._buffer: torch.Tensor | None = None
-
-    def __call__(self, frames: NDArray[np.uint8]) -> torch.Tensor:
-        """`(T, H, W, 3)` uint8 on the device; with pinned memory valid until the next call."""
-        import torch
-
-        if not self._pinned:
-            return torch.tensor(frames).to(self._device)  # copies: Ray's memory is read-only
-        if self._buffer is None or self._buffer.numel() < frames.size:
-            self._buffer = torch.empty(frames.size, dtype=torch.uint8, pin_memory=True)
-        part = self._buffer[: frames.size].view(frames.shape)
-        np.copyto(part.numpy(), frames)
-        return part.to(self._device, non_blocking=True)
 
 
 class TorchModel:
@@ -69,6 +45,7 @@ class TorchModel:
 
         from jde_ray.models.jde.fusion import optimise
         from jde_ray.models.jde.weights import load
+        from jde_ray.pipelines.detection.upload import Upload
 
         torch.set_num_threads(resources.torch_threads)
         wanted = resources.device
@@ -109,6 +86,26 @@ class TorchModel:
             boxes = boxes.to(candidates.boxes.device)
             vectors: FloatArray = embeddings_of_boxes(candidates, boxes).cpu().numpy()
         return vectors
+
+    def read(
+        self,
+        frames: NDArray[np.uint8],
+        letterboxes: Sequence[Letterbox],
+        people: Sequence[FloatArray],
+    ) -> tuple[Sequence[FoundInFrame], list[Embedded]]:
+        """Run the network once; embeddings are read where `models.jde.person_cells` says."""
+        import torch
+
+        from jde_ray.models.jde.decode import select
+        from jde_ray.models.jde.person_cells import embeddings_of_people
+
+        config = self._config
+        limits = (config.threshold, config.nms_threshold, config.max_detections)
+        with torch.inference_mode():
+            candidates = self._model(self._model.normalise(self._upload(frames)))
+            found = in_source_pixels(select(candidates, *limits), letterboxes)
+            boxes = [box.to_network(tlbr) for box, tlbr in zip(letterboxes, people, strict=True)]
+            return found, embeddings_of_people(self._model.config, candidates, boxes)
 
     def open_runner(self, largest: int) -> Runner | None:
         """The GPU's runner of this network and its thresholds; None where it cannot run.
@@ -162,60 +159,6 @@ class Int8Model:
             boxes = torch.as_tensor(letterbox.to_network(tlbr), dtype=torch.float32)
             vectors: FloatArray = embeddings_of_boxes(self._model.candidates(frame), boxes).numpy()
         return vectors
-
-
-class TwoStageModel:
-    """A two-stage network on its device, with its thresholds; embeddings of width 0 if it has none.
-
-    On a CPU it runs on one frame at a time: its second stage is most of its work, and does not
-    become faster by more boxes. A frame's numbers then do not depend on its neighbours.
-
-    Args:
-        config: Weights, thresholds and precision.
-        resources: Device and threads.
-    """
-
-    def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
-        import torch
-
-        from jde_ray.models.jde.weights import resolve
-        from jde_ray.models.rcnn.weights import load
-        from jde_ray.pipelines.detection.embedders import torch_device
-
-        torch.set_num_threads(resources.torch_threads)
-        device = torch_device(resources)
-        precision = config.precision
-        if precision == "auto":
-            precision = quick_precision(resources.device)
-        self._config = config
-        self._upload = Upload(torch.device(device), pinned=device == "cuda")
-        self._at_once = 0 if device == "cuda" else 1
-        model = load(resolve(config.weights)).to(device).requires_grad_(False)
-        self._model = model.to(torch.bfloat16) if precision == "bf16" else model
-
-    def detect(
-        self, frames: NDArray[np.uint8], letterboxes: Sequence[Letterbox]
-    ) -> Sequence[FoundInFrame]:
-        """Run the network, on a GPU on all frames of a chunk at once, padding included."""
-        config = self._config
-        limits = (config.threshold, config.nms_threshold, config.max_detections)
-        number = len(frames) if not self._at_once else len(letterboxes)
-        found: list[FoundInFrame] = []
-        for first in range(0, number, self._at_once or number):
-            part = frames[first : first + (self._at_once or number)]
-            found += self._model.detect(self._upload(part), *limits)
-        return in_source_pixels(found, letterboxes)
-
-    def embed(self, frame: NDArray[np.uint8], letterbox: Letterbox, tlbr: FloatArray) -> FloatArray:
-        """Embeddings at given boxes, from a pass of the second stage over them."""
-        import torch
-
-        if not self._model.config.embedding_dim:
-            text = f"{self._config.weights} is a detector without embeddings"
-            raise ValueError(f"weights: {text}, expected a joint network")
-        boxes = torch.as_tensor(letterbox.to_network(tlbr), dtype=torch.float32)
-        (vectors,) = self._model.embed(self._upload(frame[None]), [boxes])
-        return np.asarray(vectors.float().cpu().numpy(), np.float32)
 
 
 class SeparateModel:
@@ -304,6 +247,8 @@ def _load(config: DetectionConfig, resources: ResourceConfig) -> Model:
     if config.precision == "int8":
         return Int8Model(config, resources)
     if is_two_stage(config.weights):
+        from jde_ray.pipelines.detection.two_stage import TwoStageModel
+
         return TwoStageModel(config, resources)
     model = TorchModel(config, resources)
     runner = model.open_runner(resources.chunk_frames) if resources.graphs else None

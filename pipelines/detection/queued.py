@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray
-from jde_ray.pipelines.detection.model import Embedder, FoundInFrame, Part, in_source_pixels
+from jde_ray.pipelines.detection.model import (
+    Embedded,
+    FoundInFrame,
+    Part,
+    ReadingEmbedder,
+    in_source_pixels,
+)
 
 if TYPE_CHECKING:
     from jde_ray.models.jde.gpu.runner import Runner
@@ -25,7 +31,7 @@ class QueuedModel:
         embedder: The same network, which describes given boxes.
     """
 
-    def __init__(self, runner: Runner, embedder: Embedder) -> None:
+    def __init__(self, runner: Runner, embedder: ReadingEmbedder) -> None:
         self._runner, self._embedder = runner, embedder
         self._lock = Lock()
 
@@ -70,3 +76,13 @@ class QueuedModel:
         """See `model.Embedder`."""
         with self._lock:  # it has one buffer
             return self._embedder.embed(frame, letterbox, tlbr)
+
+    def read(
+        self,
+        frames: NDArray[np.uint8],
+        letterboxes: Sequence[Letterbox],
+        people: Sequence[FloatArray],
+    ) -> tuple[Sequence[FoundInFrame], list[Embedded]]:
+        """See `model.Reader`."""
+        with self._lock:
+            return self._embedder.read(frames, letterboxes, people)

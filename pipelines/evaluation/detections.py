@@ -3,7 +3,7 @@
 A ground-truth box takes the embedding of its matched detection (IoU of at least .5, largest sum of
 IoU); boxes without a match have none. These are the embeddings that the association sees. The
 published protocol reads the network at every box instead, found or not:
-`pipelines.evaluation.embedding_protocol`.
+`pipelines.evaluation.network_scores`.
 """
 
 from __future__ import annotations

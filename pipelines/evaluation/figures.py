@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jde_ray.models.metrics.tracking import SequenceScores
+    from jde_ray.pipelines.detection.known_boxes import Readings
     from jde_ray.pipelines.evaluation.comparison import Comparison
     from jde_ray.pipelines.evaluation.detections import ImageBoxes
     from jde_ray.pipelines.evaluation.embeddings import KnownEmbeddings
     from jde_ray.pipelines.evaluation.ground_truth import TruthRules
+    from jde_ray.pipelines.evaluation.network_scores import ScoredFrames
     from jde_ray.pipelines.evaluation.pairing import Pairing
     from jde_ray.pipelines.report.scores import Chart
     from jde_ray.pipelines.report.tables import FigureTable
@@ -127,16 +128,25 @@ def score_detections(pairings: list[Pairing], rules: TruthRules, address: str | 
     return show_boxes(for_each_pairing(collect_boxes, pairings, rules, address))
 
 
-def show_boxes(images: dict[str, ImageBoxes]) -> Scored:
-    """Average precision at IoU .5, the published mean over images, and who is found."""
+def show_boxes(
+    images: dict[str, ImageBoxes], whole: Mapping[str, ImageBoxes] | None = None
+) -> Scored:
+    """Average precision at IoU .5, the published mean over images, and who is found.
+
+    Args:
+        images: People and detections by sequence.
+        whole: The same with detections from `network_scores.LEAST_SCORE` on, for a further column.
+    """
     from jde_ray.models.metrics.tracking import OVERALL
     from jde_ray.pipelines.evaluation.detections import class_tables, detection_scores
     from jde_ray.pipelines.report.scores import detection_charts
 
     scores = detection_scores(images)
+    more = {} if whole is None else detection_scores(whole)
     figures = {
         name: {
             "AP": 100 * one.average_precision,
+            **({"AP from .05": 100 * more[name].average_precision} if more else {}),
             "AP of images": 100 * one.published_mean,
             "Prcn": 100 * one.precision,
             "Rcll": 100 * one.recall,
@@ -168,23 +178,22 @@ def score_embeddings(pairings: list[Pairing], rules: TruthRules, address: str | 
     return show_embeddings(for_each_pairing(collect_embeddings, pairings, rules, address))
 
 
-def score_network(
-    pairings: list[Pairing],
-    rules: TruthRules,
-    address: str | None,
-    *,
-    network: dict[str, Any],
-    of_boxes: bool,
+def show_network(
+    sets: Sequence[ScoredFrames], readings: Mapping[str, Readings], *, of_boxes: bool
 ) -> Scored:
-    """Scores of a network by the published protocols, for its boxes or its embeddings."""
-    from jde_ray.pipelines.evaluation.embedding_protocol import find_boxes, sample_embeddings
-    from jde_ray.pipelines.evaluation.pairing import for_each_pairing
+    """Scores of a network by the published protocols, for its boxes or its embeddings.
 
-    if of_boxes:
-        find = partial(find_boxes, **network)
-        return show_boxes(for_each_pairing(find, pairings, rules, address))
-    read = partial(sample_embeddings, **network)
-    return show_embeddings(for_each_pairing(read, pairings, rules, address))
+    Args:
+        sets: Frames and their ground truth.
+        readings: What the network gave on them, by the name of the set.
+        of_boxes: Score its boxes, instead of its embeddings.
+    """
+    from jde_ray.pipelines.evaluation.network_scores import PUBLISHED_SCORE
+
+    if not of_boxes:
+        return show_embeddings({one.name: one.embeddings(readings[one.name]) for one in sets})
+    published = {one.name: one.boxes(readings[one.name], PUBLISHED_SCORE) for one in sets}
+    return show_boxes(published, {one.name: one.boxes(readings[one.name]) for one in sets})
 
 
 def show_embeddings(known: dict[str, KnownEmbeddings]) -> Scored:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.data import DataContext, Dataset, TaskPoolStrategy
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.output.summary import Summary
@@ -24,7 +24,6 @@ from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.input_sizes import with_sizes
 from jde_ray.pipelines.tracking.packing import pack
-from jde_ray.pipelines.tracking.pools import Pools
 from jde_ray.pipelines.tracking.run import Attempt, open_run
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.decode import cut_rows, decode_rows, is_cut
@@ -85,34 +84,12 @@ def build(
             num_cpus=pools.decoder_cpus,
             memory=_DECODER_BYTES,
         )
-        # 3. one row -> one receipt; actors, since the weights are loaded once
+        # 3. one row -> one receipt
         return chunks.map_batches(
             DetectorStage,
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=detector_pool(pools, resources),
-            num_cpus=pools.detector_cpus,
-            num_gpus=pools.detector_gpus,
             fn_constructor_args=(config.detection, resources, components.build_model, shards),
+            **pools.detectors(graphs=resources.graphs),
         )
-
-
-def detector_pool(pools: Pools, resources: ResourceConfig) -> ActorPoolStrategy:
-    """The pool of detectors: rows that each works on, and one more that is fetched meanwhile.
-
-    On a GPU with a queue in front of it each works on two: one is computed while the other goes up
-    or its detections are delivered.
-    """
-    least, most = pools.detector_limits
-    calls = 2 if resources.graphs and pools.detector_gpus else 1
-    return ActorPoolStrategy(
-        min_size=least,
-        max_size=most,
-        initial_size=pools.num_detectors,
-        max_tasks_in_flight_per_actor=calls + 1,
-        max_concurrent_calls_per_actor=calls,
-        enable_true_multi_threading=calls > 1,
-    )
 
 
 def track(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jde_ray.pipelines.config import ResourceConfig, pool_limits
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -34,6 +35,32 @@ class Pools:
     def follow(self) -> bool:
         """Whether detectors are added on machines that join later."""
         return self.detector_limits[0] < self.detector_limits[1]
+
+    def detectors(self, *, graphs: bool = False) -> dict[str, Any]:
+        """Arguments of `map_batches` for the pool of detectors, actors that load the weights once.
+
+        Each works on one row, and one more is fetched meanwhile. With `graphs` on a GPU, which has
+        a queue in front of it, each works on two: one is computed while the other goes up or its
+        detections are delivered.
+        """
+        from ray.data import ActorPoolStrategy
+
+        least, most = self.detector_limits
+        calls = 2 if graphs and self.detector_gpus else 1
+        return {
+            "batch_size": 1,
+            "batch_format": "pyarrow",
+            "compute": ActorPoolStrategy(
+                min_size=least,
+                max_size=most,
+                initial_size=self.num_detectors,
+                max_tasks_in_flight_per_actor=calls + 1,
+                max_concurrent_calls_per_actor=calls,
+                enable_true_multi_threading=calls > 1,
+            ),
+            "num_cpus": self.detector_cpus,
+            "num_gpus": self.detector_gpus,
+        }
 
     def decoders_on(self, cluster: Mapping[str, float]) -> int:
         """Decode tasks that leave the detectors their places on a cluster of this size.

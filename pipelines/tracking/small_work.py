@@ -31,22 +31,36 @@ def is_small(videos: Sequence[Video], config: TrackConfig, resources: ResourceCo
         config: Size of the network's input, stride and frame limit.
         resources: `in_process_frames`, the address and the pools.
     """
+    if not 0 < len(videos) <= MOST_VIDEOS or not may_stay(resources):
+        return False
+    return frames_left(videos, config, resources) >= 0
+
+
+def may_stay(resources: ResourceConfig) -> bool:
+    """Whether the caller leaves it to us whether work runs in this process."""
     pools = (resources.num_detectors, resources.num_decoders, resources.num_associators)
     if resources.address != "local" or resources.metrics_port is not None:
         return False
-    if any(size is not None for size in pools):
-        return False
-    if not 0 < len(videos) <= MOST_VIDEOS or _has_joined_ray():
-        return False
+    return all(size is None for size in pools) and not _has_joined_ray()
+
+
+def frames_left(videos: Sequence[Video], config: TrackConfig, resources: ResourceConfig) -> float:
+    """Frames that would still be small work beside these videos; negative if they are not.
+
+    Args:
+        videos: Videos whose headers are read.
+        config: Size of the network's input, stride and frame limit.
+        resources: `in_process_frames`.
+    """
     width, height = config.detection.size
     left = resources.in_process_frames * _PIXELS / (width * height)
     for video in videos:
         frames = _count_frames(video) if left >= 1 else None
         if frames is None:
-            return False
+            return -1.0
         frames = -(-frames // config.vid_stride)
         left -= frames if config.max_frames is None else min(frames, config.max_frames)
-    return left >= 0
+    return left
 
 
 def _has_joined_ray() -> bool:

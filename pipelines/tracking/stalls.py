@@ -41,8 +41,10 @@ _ANSWER_S = 10.0  # for Ray to report its resources
 _WORK = {
     "cut_rows": "cutting",
     "decode_rows": "decoding",
+    "decode_labelled": "decoding",
     "read_rows": "reading",
     "DetectorStage": "detection",
+    "KnownBoxStage": "detection",
 }
 
 
@@ -178,7 +180,7 @@ class Places(BackpressurePolicy):
 
 
 def _is_decoding(name: str) -> bool:
-    return any(part in name for part in ("cut_rows", "decode_rows"))
+    return any(part in name for part in ("cut_rows", "decode_rows", "decode_labelled"))
 
 
 class Watch:

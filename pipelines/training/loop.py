@@ -19,7 +19,15 @@ from jde_ray.pipelines.training.checkpoint import (
     TrainingState,
     build_optimiser,
 )
-from jde_ray.pipelines.training.curves import CURVES, VALIDATION, LiveTable, Span, Table
+from jde_ray.pipelines.training.curves import (
+    CURVES,
+    VALIDATION,
+    LiveTable,
+    Span,
+    Table,
+    goodness,
+    headline,
+)
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.data.crop_batches import CropBatch
 from jde_ray.pipelines.training.kinds.kind import Network
@@ -27,10 +35,12 @@ from jde_ray.pipelines.training.kinds.registry import kind_of
 from jde_ray.pipelines.training.plot import plot_curves
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.run import TrainingRun
+from jde_ray.pipelines.training.tensorboard import EventFile
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row of the curves is written after either
 EVERY_STEP = 200  # steps at the start with a row each: the paper's Figure 3 moves most there
+REPORT_STEPS = 5 * LOG_STEPS  # all processes wait for each other
 
 AnyBatch = Batch | CropBatch
 Batches = Callable[[int], Iterator[tuple[int, AnyBatch]]]  # first step -> steps and their batches
@@ -133,6 +143,8 @@ class _Loop:
         """Set the clock and the tables to a step of the training."""
         self.curves = Table(self.store, CURVES, step)
         self.scores = Table(self.store, VALIDATION, step)
+        self.events = EventFile(self.store, step)
+        self.figures: dict[str, float] = {}  # the last of each, in process 0
         self.live = LiveTable(self.show, self.tasks)
         self.started = time.monotonic() - elapsed_s
         self.kept = time.monotonic()
@@ -165,12 +177,7 @@ class _Loop:
                 group["lr"] = lr * group["rate"]
             self.learn(step, batch)
             state.step = step + 1
-            is_late = self.line.seconds > LOG_SECONDS
-            is_due = state.step == first or state.step % LOG_STEPS == 0 or is_late
-            if is_due or state.step <= EVERY_STEP:
-                self.log(lr)
-            if is_due:
-                self.tell(lr)
+            self.report(lr, is_first=state.step == first)
             self.after_step()
             if schedule.fraction(step + 1, elapsed_s) >= 1:
                 break
@@ -178,6 +185,17 @@ class _Loop:
             self.log(lr)
         if self.line.losses:
             self.tell(lr)
+
+    def report(self, lr: float, *, is_first: bool) -> None:
+        """Store, show and tell Ray Train what was learned, each if it is time."""
+        step = self.state.step
+        is_due = is_first or step % LOG_STEPS == 0 or self.line.seconds > LOG_SECONDS
+        if is_due or step <= EVERY_STEP:
+            self.log(lr)
+        if is_due:
+            self.tell(lr)
+        if step % REPORT_STEPS == 0:
+            self.ranks.report({"step": step, **self.figures})
 
     def learn(self, step: int, batch: AnyBatch) -> None:
         """Do one training step."""
@@ -222,18 +240,18 @@ class _Loop:
             return
         means = span.means()
         weights = state.loss.weighting.current_weights()
-        self.curves.add(
-            {
-                "step": state.step,
-                "epoch": state.step / self.schedule.steps_per_epoch,
-                "share": self.schedule.fraction(state.step, self.elapsed_s),
-                "rate": lr,
-                "total": means["total"],
-                **{f"loss_{task}": means[task] for task in self.tasks},
-                **{f"weight_{task}": weights[task] for task in self.tasks},
-                "images_per_s": span.images_per_s,
-            }
-        )
+        row = {
+            "epoch": state.step / self.schedule.steps_per_epoch,
+            "share": self.schedule.fraction(state.step, self.elapsed_s),
+            "rate": lr,
+            "total": means["total"],
+            **{f"loss_{task}": means[task] for task in self.tasks},
+            **{f"weight_{task}": weights[task] for task in self.tasks},
+            "images_per_s": span.images_per_s,
+        }
+        self.curves.add({"step": state.step, **row})
+        self.events.add(state.step, row)
+        self.figures |= row
 
     def tell(self, lr: float) -> None:
         """Show the means of the steps since the last line."""
@@ -282,14 +300,15 @@ class _Loop:
         scores = self.validate(state.average.model)
         for sequence, values in scores.items():
             self.scores.add({"step": state.step, "sequence": sequence, **values})
+            self.events.add(state.step, values, f"validation/{sequence}/")
         overall = scores["OVERALL"]
-        text = "  ".join(f"{name} {100 * value:.1f}" for name, value in overall.items())
-        self.show(f"validation after step {state.step}: {text}")
+        self.figures |= {f"validation_{name}": value for name, value in overall.items()}
+        self.show(f"validation after step {state.step}: {headline(scores)}")
         wanted = self.validation.keep_best if self.validation else None
         if wanted is not None and math.isnan(overall[wanted]):
             self.show(f"{BEST} is not written: no data to measure {wanted} on")
-        if wanted is not None and overall[wanted] > state.best:
-            state.best = overall[wanted]
+        if wanted is not None and goodness(wanted, overall[wanted]) > state.best:
+            state.best = goodness(wanted, overall[wanted])
             state.keep_weights(self.store, BEST, self.notes)
         self.scores.flush()
         self.started += time.monotonic() - since
@@ -302,12 +321,20 @@ class _Loop:
         self.state.elapsed_s = self.elapsed_s
         self.state.keep(self.store, self.notes)
         self.curves.flush()
+        self.events.flush()
         self.kept = time.monotonic()
 
     def finish(self) -> None:
         """Validate if the last step was not validated yet, and write the final files."""
-        if self.validate is not None and self.state.validated[0] < self.state.step:
-            self.score()
+        is_scored = False
+        try:
+            if self.validate is not None and self.state.validated[0] < self.state.step:
+                self.score()
+            is_scored = True
+        finally:
+            everywhere = self.ranks.first(is_scored)  # the others wait for the figures of process 0
+        if everywhere:
+            self.ranks.report({"step": self.state.step, **self.figures})
         self.keep()
         if self.ranks.rank == 0:
             plot_curves(self.store)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.training.curves import CURVES, VALIDATION, read_table
+from jde_ray.pipelines.training.settings import COUNTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ def plot_curves(store: ObjectStore) -> bool:
     _draw(axes[0], "losses, summed over the heads", losses(rows))
     _draw(axes[1], "learning rate", {"rate": points(rows, "rate")})
     if scores:
-        names = [name for name in scores[0] if name not in ("step", "sequence")]
+        names = [name for name in scores[0] if name not in ("step", "sequence", *COUNTS)]
         _draw(axes[2], "validation", {name: points(scores, name) for name in names}, marker="o")
     memory = io.BytesIO()
     FigureCanvasAgg(figure)

@@ -35,3 +35,6 @@ class ProcessGroup:
     def first(self, value: float) -> float:
         """The value of process 0, for values that must be equal in all, such as the clock."""
         return float(self.gather(value)[0])
+
+    def report(self, figures: dict[str, float]) -> None:
+        """Show process 0's figures to whoever runs the group; all processes call it together."""

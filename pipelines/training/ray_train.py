@@ -65,6 +65,10 @@ class DistributedProcessGroup(ProcessGroup):
         torch.distributed.all_gather_object(values, value)
         return values
 
+    def report(self, figures: dict[str, float]) -> None:
+        """Report to Ray Train, whose dashboard, callbacks and result have the last figures."""
+        ray.train.report(figures)
+
 
 @ray.remote(num_cpus=0)
 class _Lines:

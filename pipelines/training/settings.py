@@ -16,7 +16,9 @@ VIDEOS = ("sequence", "synthetic", "cvat")  # kinds whose pictures are consecuti
 KINDS = (
     "sequence", "boxes", "backgrounds", "crops", "list", "frames", "synthetic", "coco", "cvat"
 )  # fmt: skip
-SCORES = ("ap", "tpr_at_far", "mota", "idf1")
+SCORES = ("ap", "tpr_at_far", "mota", "idf1", "id_switches")  # of validation
+COUNTS = ("id_switches",)  # those that are no shares; the fewer, the better
+SCORED_KINDS = ("list", "boxes", "coco", "cvat")  # whose pictures validation can score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,42 +88,6 @@ class TrainingConfig:
             raise ValueError("training schedule: got steps, which needs epochs as budget")
         if self.ema_steps < 0:
             raise ValueError(f"training ema_steps: got {self.ema_steps}, expected 0 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationConfig:
-    """Schedule and sequences of validation during training.
-
-    Attributes:
-        sequences: MOT sequences (`img1`, `gt/gt.txt`) below the data root.
-        every_minutes: Minutes between two validations.
-        every_epochs: Epochs between two validations, instead of minutes.
-        every: AP and TPR@FAR are measured on every n-th frame; tracking uses all frames.
-        max_frames: Frames per sequence; None for all.
-        keep_best: Score whose best weights are kept as `best.safetensors`; None for none.
-
-    Raises:
-        ValueError: If a value is wrong.
-    """
-
-    sequences: tuple[str, ...]
-    every_minutes: float | None = None
-    every_epochs: int | None = None
-    every: int = 5
-    max_frames: int | None = None
-    keep_best: Literal["ap", "tpr_at_far", "mota", "idf1"] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.sequences:
-            raise ValueError("validation sequences: got none, expected folders below --data")
-        if (self.every_minutes is None) == (self.every_epochs is None):
-            raise ValueError("validation: expected either every_minutes or every_epochs")
-        for name in ("every_minutes", "every_epochs", "every", "max_frames"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"validation {name}: got {value}, expected above 0")
-        if self.keep_best is not None:
-            _choose("validation keep_best", self.keep_best, SCORES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +218,64 @@ class Source:
         if not self.is_video:
             return [""] * len(paths)
         return follow(paths, self.largest_gap or self.every)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """Schedule and data of validation during training.
+
+    Attributes:
+        sequences: MOT sequences (`img1`, `gt/gt.txt`) below the data root, which are tracked.
+        detection: Labelled pictures on which AP is measured, instead of on the sequences.
+        embedding: Labelled pictures on which TPR@FAR is measured, over all of them together,
+            instead of on the sequences.
+        every_minutes: Minutes between two validations.
+        every_epochs: Epochs between two validations, instead of minutes.
+        every: AP and TPR@FAR are measured on every n-th frame; tracking uses all frames.
+        max_frames: Frames per sequence; None for all.
+        keep_best: Score whose best weights are kept as `best.safetensors`; None for none. The
+            fewest `id_switches` are best.
+
+    Raises:
+        ValueError: If a value is wrong.
+    """
+
+    sequences: tuple[str, ...] = ()
+    detection: tuple[Source, ...] = ()
+    embedding: tuple[Source, ...] = ()
+    every_minutes: float | None = None
+    every_epochs: int | None = None
+    every: int = 5
+    max_frames: int | None = None
+    keep_best: Literal["ap", "tpr_at_far", "mota", "idf1", "id_switches"] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.sequences or self.lists):
+            text = "expected folders below --data, or lists under detection or embedding"
+            raise ValueError(f"validation sequences: got none, {text}")
+        for source in self.lists:
+            _choose(f"validation {source.path} kind", source.kind, SCORED_KINDS)
+        if (self.every_minutes is None) == (self.every_epochs is None):
+            raise ValueError("validation: expected either every_minutes or every_epochs")
+        for name in ("every_minutes", "every_epochs", "every", "max_frames"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"validation {name}: got {value}, expected above 0")
+        if self.keep_best is not None:
+            _choose("validation keep_best", self.keep_best, self.measured)
+
+    @property
+    def lists(self) -> tuple[Source, ...]:
+        """All labelled pictures, each once."""
+        return tuple(dict.fromkeys((*self.detection, *self.embedding)))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The scores that these data give."""
+        with_boxes = bool(self.detection or self.sequences)
+        with_people = bool(self.embedding or self.sequences)
+        has = (with_boxes, with_people, *[bool(self.sequences)] * 3)
+        return tuple(name for name, is_there in zip(SCORES, has, strict=True) if is_there)
 
 
 @dataclass(frozen=True, kw_only=True)

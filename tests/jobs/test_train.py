@@ -18,7 +18,7 @@ from jde_ray.jobs.cli import run
 from jde_ray.jobs.console.runner import application
 from jde_ray.jobs.train import _labels_folder, change
 from jde_ray.jobs.train import train as verb
-from jde_ray.pipelines.training.recipe import parse_recipe
+from jde_ray.pipelines.training.recipe_file import parse_recipe
 from jde_ray.pipelines.training.settings import TrainerConfig
 
 WRONG = "a.jpg,1,2,30\n"

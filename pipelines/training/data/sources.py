@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,8 @@ def read_source(
     longest_side: int,
     problems: LabelErrors | None = None,
     load: Load = read_image,
+    *,
+    in_memory: bool = True,
 ) -> list[TrainingImage]:
     """All images of one source.
 
@@ -57,6 +59,8 @@ def read_source(
         longest_side: Limit in pixels; larger images are shrunk to it.
         problems: Collects the errors of rows that are left out; None refuses the source instead.
         load: Reads the images that are kept in memory, with the errors of `read_image`.
+        in_memory: Keep the pictures of `boxes` and its like in memory; otherwise they are read
+            again when they are used, as those of a `list` always are.
 
     Raises:
         ValueError: If nothing is found, naming the path.
@@ -78,7 +82,8 @@ def read_source(
     elif source.kind == "list":
         images += _read_list(root, source, group, longest_side, found)
     else:
-        images += _read_boxes(path, source, group, longest_side, found, load)
+        boxes = _read_boxes(path, source, group, longest_side, found, load)
+        images += boxes if in_memory else (_on_disk(one, longest_side) for one in boxes)
     if problems is None:
         found.refuse()
     if not images:
@@ -169,6 +174,19 @@ def _inside(
     return rows[np.array(kept, bool)] if len(rows) else rows
 
 
+def _on_disk(image: LabelledImage, longest_side: int) -> ListedImage:
+    height, width = image.image.shape[:2]
+    return ListedImage(
+        Path(image.origin),
+        (image.tlbr / np.array([width, height] * 2)).astype(np.float32),
+        image.identity,
+        image.ignore,
+        image.group,
+        longest_side,
+        sequence=image.sequence,
+    )
+
+
 def _read_boxes(
     folder: Path,
     source: Source,
@@ -176,17 +194,16 @@ def _read_boxes(
     longest_side: int,
     problems: LabelErrors,
     load: Load,
-) -> list[LabelledImage]:
+) -> Iterator[LabelledImage]:
     """A folder of images with one CSV `image,x1,y1,x2,y2,id`; images without rows are negatives."""
     table = folder / f"{folder.name}.csv"
     if not table.is_file():
         problems.add(table, None, "missing file", "expected FOLDER/images and FOLDER/FOLDER.csv")
-        return []
+        return
     by_image = read_csv_rows(table, problems, source.identities)
     paths = sorted((folder / "images").glob("*.jpg"))
     for name in sorted(set(by_image) - {path.name for path in paths}):
         problems.add(table, by_image[name][0][0], "missing image", f"there is no images/{name}")
-    images = []
     for path in paths[:: source.every]:
         loaded = _loaded(path, longest_side, problems, load)
         if loaded is None:
@@ -204,18 +221,15 @@ def _read_boxes(
             continue  # a crop without a person teaches nothing
         rows = np.array(kept, np.float64).reshape(-1, 5)
         is_group = rows[:, 4] == GROUP
-        images.append(
-            LabelledImage(
-                image,
-                (rows[:, :4] * scale).astype(np.float32),
-                rows[:, 4].astype(np.int64),
-                is_group,
-                group,
-                source.squashed,
-                origin=str(path),
-            )
+        yield LabelledImage(
+            image,
+            (rows[:, :4] * scale).astype(np.float32),
+            rows[:, 4].astype(np.int64),
+            is_group,
+            group,
+            source.squashed,
+            origin=str(path),
         )
-    return images
 
 
 def _read_list(

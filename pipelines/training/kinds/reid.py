@@ -12,7 +12,7 @@ from jde_ray.models.jde.importers import load_backbone
 from jde_ray.models.reid import weights
 from jde_ray.models.reid.config import own_weights
 from jde_ray.models.reid.losses import ReidLoss
-from jde_ray.models.reid.network import PartVectors, ReidNet
+from jde_ray.models.reid.network import ReidNet
 from jde_ray.pipelines.training.crop_settings import CropConfig
 from jde_ray.pipelines.training.data.crop_views import make_views
 from jde_ray.pipelines.training.kinds.kind import Classifier, NetworkKind
@@ -44,8 +44,7 @@ class CropTrainee(nn.Module):
             ).contiguous(memory_format=torch.channels_last)
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.in_bf16):
             found = self.model.part_vectors(views)
-        exact = PartVectors(found.raw.float(), found.vectors.float())
-        total, parts = self.loss(exact, identity, teacher)
+        total, parts = self.loss(found.float(), identity, teacher)
         return total, parts
 
 

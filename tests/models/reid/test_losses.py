@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from jde_ray.models.reid.config import SMALL_IDE, SMALL_PCB, LossWeights, own_weights
+from jde_ray.models.reid.config import (
+    CNN5,
+    SMALL_IDE,
+    SMALL_PCB,
+    SMALL_QAN,
+    WRN,
+    LossWeights,
+    own_weights,
+)
 from jde_ray.models.reid.losses import ReidLoss, batch_hard, teacher_distances
 from jde_ray.models.reid.network import PartVectors
 
@@ -108,3 +116,53 @@ def test_what_cannot_be_learned_is_refused_in_one_line():
         LossWeights()
     with pytest.raises(ValueError, match="losses triplet: got -1"):
         LossWeights(triplet=-1)
+
+
+def test_cosines_are_multiplied_by_a_factor_that_is_learned():
+    loss = ReidLoss(WRN, 4, own_weights(WRN))
+    vectors, identity = found(WRN), torch.tensor([0, 1, 2, 3, -1, 1])
+    with torch.no_grad():
+        loss.factor.fill_(1.5)
+    _, parts = loss(vectors, identity, torch.zeros(6, 0))
+    weight = F.normalize(loss.classifiers[0].weight, dim=1)
+    cosines = F.normalize(vectors.vectors[:, 0], dim=1) @ weight.T
+    logits = math.log1p(math.exp(1.5)) * cosines
+    by_hand = F.cross_entropy(logits, identity, ignore_index=-1) + 0.05 * 1.5**2
+    assert parts["identity"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+    parts["identity"].backward()
+    assert loss.factor.grad.abs() > 0
+    longer = PartVectors(vectors.raw, 7 * vectors.vectors)
+    assert loss(longer, identity, torch.zeros(6, 0))[0].item() == pytest.approx(by_hand.item())
+
+
+def test_vectors_of_length_1_are_scaled_as_those_of_joint_networks():
+    loss = ReidLoss(CNN5, 9, own_weights(CNN5))
+    vectors, identity = found(CNN5), torch.tensor([0, 1, 2, 8, -1, 1])
+    _, parts = loss(vectors, identity, torch.zeros(6, 0))
+    scaled = math.sqrt(2) * math.log(8) * F.normalize(vectors.vectors[:, 0], dim=1)
+    by_hand = F.cross_entropy(scaled @ loss.classifiers[0].weight.T, identity, ignore_index=-1)
+    assert parts["identity"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_sets_of_one_person_are_nearer_than_those_of_two_by_the_margin():
+    factors = LossWeights(sets=1.0)
+    loss = ReidLoss(SMALL_QAN, 2, factors)
+    identity = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, -1])
+    torch.manual_seed(0)
+    raw = torch.randn(9, 1, 5)
+    quality = torch.rand(9).requires_grad_()
+    total, parts = loss(PartVectors(raw, raw, quality), identity, torch.zeros(9, 0))
+    unit = F.normalize(raw[:, 0], dim=1) * quality.detach()[:, None]
+    a, b, c, d = (F.normalize(unit[i : i + 2].sum(0), dim=0) for i in (0, 2, 4, 6))
+    by_hand = []
+    for anchor, same, others in ((a, b, (c, d)), (b, a, (c, d)), (c, d, (a, b)), (d, c, (a, b))):
+        nearest = min((anchor - other).norm().item() for other in others)
+        by_hand.append(max(0.0, 1.2 + (anchor - same).norm().item() - nearest))
+    assert parts["sets"].item() == pytest.approx(sum(by_hand) / 4, rel=1e-5)
+    total.backward()
+    assert (quality.grad[:8].abs() > 0).all()
+    assert quality.grad[8] == 0
+    with pytest.raises(ValueError, match=r"losses sets: got 1\.0 with reid-small-ide, expected a"):
+        ReidLoss(SMALL_IDE, 2, factors)
+    with pytest.raises(ValueError, match="losses classifier: got 'arc', expected linear"):
+        LossWeights(identity=1.0, classifier="arc")

@@ -2,12 +2,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from jde_ray.models.reid.config import (
     CONFIGURATIONS,
     SMALL_IDE,
+    SMALL_MASK,
     SMALL_PCB,
+    SMALL_QAN,
     SMALL_REFINED_PCB,
+    SMALL_WRN,
+    WRN,
     ReidConfig,
 )
 from jde_ray.models.reid.network import ReidNet, appearance, stripes, weighted
@@ -97,3 +102,72 @@ def test_parts_follow_cells_that_move_and_their_own_order():
 def test_refined_parts_are_those_of_pcb():
     with pytest.raises(ValueError, match="refined: got true with head ide"):
         replace(SMALL_IDE, refined=True)
+
+
+def kernels(network):
+    """Weights of convolutions and matrices, without those of a quality branch."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    return sum(layer.weight.numel() for layer in layers)
+
+
+def test_deepsort_s_network_has_the_published_layers():
+    with torch.device("meta"):
+        network = ReidNet(WRN)
+    assert kernels(network) == 2_799_456
+    learned = {name for name, p in network.named_parameters() if p.requires_grad}
+    assert "backbone.stem.1.bias" in learned
+    assert "backbone.stem.1.weight" not in learned  # norms learn a shift only
+    maps = network.to("meta").backbone(torch.zeros(1, 3, 128, 64, device="meta"))
+    assert maps[-1].shape == (1, 128, 16, 8)
+
+
+def test_inception_joins_the_published_channels_at_the_published_sizes():
+    with torch.device("meta"):
+        network = ReidNet(CONFIGURATIONS["reid-qan"]).to("meta")
+    shapes = []
+    for block in network.backbone.blocks:
+        block.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:3])))
+    network.backbone(torch.zeros(1, 3, 224, 224, device="meta"))
+    assert shapes == [
+        *((256, 28), (320, 28), (576, 14)),
+        *((576, 14), (576, 14), (576, 14), (576, 14), (1024, 7)),
+        *((1024, 7), (1024, 7)),
+    ]
+
+
+def test_a_cosine_network_starts_from_small_kernels_and_keeps_every_cell_apart():
+    torch.manual_seed(0)
+    network = ReidNet(replace(SMALL_WRN, size=(16, 32))).eval()
+    first = network.backbone.stem[0].weight
+    assert 0.0005 < first.std() < 0.0015
+    assert first.abs().max() <= 0.002
+    assert network.linear.weight.shape == (128, 64 * 4 * 2)
+    last = torch.rand(1, 64, 4, 2)
+    turned = network.head(last, last.flip(3)).raw
+    assert not torch.allclose(network.head(last, last).raw, turned)
+
+
+def test_a_network_that_tells_quality_tells_it_of_each_crop():
+    torch.manual_seed(0)
+    network = ReidNet(replace(SMALL_QAN, size=(32, 64))).eval()
+    nn.init.normal_(network.quality.last.weight)
+    found = network.part_vectors(torch.rand(3, 3, 64, 32)).float()
+    assert found.quality.shape == (3,)
+    assert len(set(found.quality.tolist())) == 3
+    plain = ReidNet(SMALL_IDE).eval()
+    assert plain.head(torch.rand(1, 128, 4, 4), torch.rand(1, 256, 2, 2)).quality is None
+
+
+def test_what_surrounds_a_person_does_not_reach_masked_features():
+    torch.manual_seed(0)
+    network = ReidNet(SMALL_MASK).eval()
+    last = torch.rand(1, 256, 12, 6)
+    moved = last.clone()
+    moved[..., 0, 0] += 5.0
+    torch.testing.assert_close(network.head(last, moved).raw, network.head(last, last).raw)
+    moved[..., 6, 3] += 5.0
+    assert not torch.allclose(network.head(last, moved).raw, network.head(last, last).raw)
+    with pytest.raises(ValueError, match="pooling: got ellipse in reid-small-pcb, expected mean"):
+        replace(SMALL_PCB, pooling="ellipse")
+    with pytest.raises(ValueError, match="pooling: got 'max', expected mean"):
+        replace(SMALL_MASK, pooling="max")

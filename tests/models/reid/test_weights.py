@@ -7,9 +7,9 @@ from safetensors.torch import load_file, save_file
 
 from jde_ray.models.jde import weights as joint_files
 from jde_ray.models.reid import weights
-from jde_ray.models.reid.config import SMALL_IDE
+from jde_ray.models.reid.config import SMALL_IDE, SMALL_MASK
 from jde_ray.models.reid.crop_network import ReidCropNetwork
-from jde_ray.models.reid.export import write_onnx
+from jde_ray.models.reid.export import onnx_bytes, write_onnx
 from jde_ray.models.reid.network import ReidNet
 from jde_ray.models.sde.declaration import DeclarationError, NetworkDeclaration, read_embedder
 from jde_ray.models.sde.network import AppearanceEmbedder
@@ -100,3 +100,15 @@ def test_a_weight_file_states_its_own_input(saved):
     _, path = saved
     with pytest.raises(DeclarationError, match="states its own input"):
         ReidCropNetwork(NetworkDeclaration(file=path, mean=(0.5, 0.5, 0.5)))
+
+
+def test_a_masked_network_takes_any_number_of_crops_once_it_is_exported():
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    network = ReidNet(replace(SMALL_MASK, size=(32, 64))).eval()
+    crops = torch.rand(3, 3, 64, 32)  # it is traced with two
+    session = onnxruntime.InferenceSession(onnx_bytes(network))
+    with torch.inference_mode():
+        expected = network(crops).numpy()
+    (found,) = session.run(None, {"crops": crops.numpy()})
+    np.testing.assert_allclose(found, expected, atol=1e-5)

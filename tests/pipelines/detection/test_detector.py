@@ -86,6 +86,39 @@ def test_boxes_are_in_source_pixels_and_embeddings_rounded(tmp_path: Path) -> No
     assert np.allclose(first.tlbr[0], box * 2)  # the network sees the source at half its size
 
 
+class Embedding(fakes.ColourModel):
+    """Embeds box by box; finds nobody in the first box."""
+
+    def embed(self, frame: np.ndarray, letterbox: Letterbox, tlbr: np.ndarray) -> np.ndarray:
+        vectors = np.zeros((len(tlbr), 2), np.float32)
+        vectors[1:, 0] = 1.0
+        return vectors
+
+
+def test_people_are_read_box_by_box_where_a_model_has_no_reader(tmp_path: Path) -> None:
+    chunk = frames(tmp_path, frames=3)[0]
+    people = [np.zeros((count, 4)) for count in (3, 0, 1)]
+    found, embedded = detector(Embedding).read(chunk, people)
+    assert [len(one) for one in found] == [len(d) for d in detector().detect(chunk).detections]
+    assert [who.tolist() for who, _ in embedded] == [[1, 2], [], []]
+    assert embedded[0][1].dtype == np.float16
+    with pytest.raises(ValueError, match="ColourModel cannot describe given boxes"):
+        detector().read(chunk, people)
+    nobody = [np.zeros((0, 4))] * 3
+    assert len(detector().read(chunk, nobody)[0]) == 3  # detections need no embedder
+
+
+def test_a_reading_that_is_not_finite_names_its_frame(tmp_path: Path) -> None:
+    class Broken(Embedding):
+        def embed(self, *arguments: Any) -> np.ndarray:
+            return super().embed(*arguments) * np.nan
+
+    chunk = frames(tmp_path, frames=3)[0]
+    people = [np.zeros((0, 4)), np.zeros((2, 4)), np.zeros((0, 4))]
+    with pytest.raises(VideoError, match=r"the model gave NaN or Inf \(frame 1\)"):
+        detector(Broken).read(chunk, people)
+
+
 def test_the_model_sees_the_padding_and_the_result_does_not(tmp_path: Path) -> None:
     SEEN.clear()
     own = detector(Watching)

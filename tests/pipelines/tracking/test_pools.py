@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from jde_ray.pipelines.config import ResourceConfig
-from jde_ray.pipelines.tracking.offline import detector_pool
 from jde_ray.pipelines.tracking.pools import Pools, size_pools
 
 
@@ -88,7 +87,7 @@ def test_decoders_leave_detectors_their_places_on_any_cluster(
 def test_a_detector_works_on_two_rows_where_they_are_queued(
     gpus: int, graphs: bool, calls: int
 ) -> None:
-    pool = detector_pool(pools(8, gpus), ResourceConfig(graphs=graphs))
+    pool = pools(8, gpus).detectors(graphs=graphs)["compute"]
     assert pool.max_concurrent_calls_per_actor == calls
     assert pool.enable_true_multi_threading == (calls > 1)
     assert pool.max_tasks_in_flight_per_actor == calls + 1  # one is fetched meanwhile

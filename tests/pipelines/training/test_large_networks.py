@@ -19,7 +19,8 @@ from jde_ray.pipelines.training.data.image_set import TrainingImages
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 from jde_ray.pipelines.training.kinds.registry import build_network, initialise
 from jde_ray.pipelines.training.loop import fit
-from jde_ray.pipelines.training.recipe import Recipe, parse_recipe
+from jde_ray.pipelines.training.recipe import Recipe
+from jde_ray.pipelines.training.recipe_file import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun
 
 pytestmark = pytest.mark.slow

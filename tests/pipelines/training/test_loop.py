@@ -204,7 +204,20 @@ def test_checkpoints_from_before_the_weightings_are_read(tmp_path):
     assert torch.load(tmp_path / "latest.pt", weights_only=True)["step"] == 3
 
 
-def test_validation_is_asked_each_epoch_and_the_best_weights_are_kept(tmp_path):
+class Reporting(ProcessGroup):
+    """A group whose figures are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.reported = []
+
+    def report(self, figures):
+        self.reported.append(dict(figures))
+
+
+def test_validation_is_asked_each_epoch_and_the_best_weights_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "REPORT_STEPS", 6)
+    ranks = Reporting()
     answers = iter([0.3, 0.5, 0.4])
 
     def validate(model):
@@ -218,9 +231,15 @@ def test_validation_is_asked_each_epoch_and_the_best_weights_are_kept(tmp_path):
         network(),
         run(tmp_path, validation=config, minutes=None, epochs=3),
         some(100),
+        ranks=ranks,
         validate=validate,
         show=lines.append,
     )
+    # the last figures at the time, and those of the last validation at the end
+    seen = [(figures["step"], figures.get("validation_ap")) for figures in ranks.reported]
+    assert seen == [(6, 0.3), (12, 0.5), (12, 0.4)]
+    assert {"total", "loss_identity", "weight_identity", "rate"} <= set(ranks.reported[0])
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
     found = [r for r in rows(tmp_path / "validation.csv") if r["sequence"] == "OVERALL"]
     assert [(r["step"], r["ap"]) for r in found] == [("4", "0.3"), ("8", "0.5"), ("12", "0.4")]
     assert sum("validation after step" in line for line in lines) == 3

@@ -15,7 +15,7 @@ from jde_ray.pipelines.storage.ray_storage import ray_storage
 from jde_ray.pipelines.training.data.image_set import read_images
 from jde_ray.pipelines.training.loop import NonFiniteLossError
 from jde_ray.pipelines.training.ray_train import train_on_ray
-from jde_ray.pipelines.training.recipe import parse_recipe
+from jde_ray.pipelines.training.recipe_file import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun
 from jde_ray.pipelines.training.settings import TrainerConfig
 

@@ -19,7 +19,7 @@ from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 from jde_ray.pipelines.training.dry_run import describe_plan
 from jde_ray.pipelines.training.kinds.registry import initialise
 from jde_ray.pipelines.training.loop import fit
-from jde_ray.pipelines.training.recipe import parse_recipe
+from jde_ray.pipelines.training.recipe_file import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun
 
 PLAIN = {"mosaic": 0.0, "multi_scale": [0.25]}  # 144x80 pixels, in multiples of 32

@@ -3,8 +3,9 @@ import yaml
 from places import ROOT
 
 from jde_ray.models.losses.config import LossConfig
-from jde_ray.pipelines.training.recipe import Recipe, parse_recipe, read_recipe
-from jde_ray.pipelines.training.settings import Augmentation
+from jde_ray.pipelines.training.recipe import Recipe
+from jde_ray.pipelines.training.recipe_file import parse_recipe, read_recipe
+from jde_ray.pipelines.training.settings import Augmentation, Source
 
 RECIPES = ROOT / "jobs" / "recipes"
 LEAST = {
@@ -101,7 +102,16 @@ def changed(**changes):
                 sources=[{"kind": "sequence", "path": "a"}],
                 validation={"sequences": ["a"], "every_epochs": 1},
             ),
-            "validation sequences: got a, it is among the sources",
+            "validation: got a, it is among the sources",
+        ),
+        (changed(validation={"every_epochs": 1}), "validation sequences: got none, expected"),
+        (
+            changed(validation={"detection": [{"kind": "frames", "path": "a"}], "every_epochs": 1}),
+            "validation a kind: got 'frames', expected list | boxes | coco | cvat",
+        ),
+        (
+            changed(validation={"detection": ["a.val"], "every_epochs": 1, "keep_best": "mota"}),
+            "validation keep_best: got 'mota', expected ap",
         ),
         (
             changed(network="darknet53-576x320", appearance_teacher="osnet.onnx"),
@@ -139,6 +149,16 @@ def test_what_the_paper_varies_is_set_in_a_recipe():
     assert recipe.config.size == (544, 320)
     assert recipe.config.anchors[2][1] == pytest.approx((16.0, 48.0))
     assert parse_recipe(LEAST).losses == LossConfig()
+
+
+def test_lists_of_validation_are_names_or_sources():
+    lists = {"detection": ["a.val"], "embedding": ["a.val", {"kind": "coco", "path": "b.json"}]}
+    found = parse_recipe(changed(validation={**lists, "every_epochs": 1})).validation
+    first, second = Source(kind="list", path="a.val"), Source(kind="coco", path="b.json")
+    assert found.detection == (first,)
+    assert found.embedding == (first, second)
+    assert found.lists == (first, second)
+    assert found.measured == ("ap", "tpr_at_far")
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):

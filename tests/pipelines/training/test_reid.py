@@ -15,7 +15,7 @@ from jde_ray.pipelines.training.data.crop_batches import build_crop_stream
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 from jde_ray.pipelines.training.kinds.registry import build_network, initialise
 from jde_ray.pipelines.training.loop import fit
-from jde_ray.pipelines.training.recipe import parse_recipe
+from jde_ray.pipelines.training.recipe_file import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun
 from jde_ray.pipelines.training.trainer import train_here
 
@@ -103,6 +103,18 @@ def test_a_resumed_training_equals_an_uninterrupted_one_and_its_file_says_what_i
     assert (facts["licence"], facts["identities"]) == ("test only", "4")
     assert json.loads(facts["config"])["size"] == [32, 96]
     heading = (tmp_path / "whole" / "curves.csv").read_text().splitlines()[0]
+    assert "loss_identity" in heading
+
+
+def test_the_quality_of_pictures_is_learned_from_sets(tmp_path):
+    wanted = recipe("reid-small-qan", warmup_steps=1)
+    wanted = replace(wanted, crops=replace(wanted.crops, sightings=4))
+    learning, stream = run(tmp_path, wanted)
+    model = ReidNet(wanted.reid)
+    model = fit(model, learning, first(stream, 3))
+    assert model.quality.last.weight.abs().max() > 0  # they begin at 0
+    heading = (tmp_path / "curves.csv").read_text().splitlines()[0]
+    assert "loss_sets" in heading
     assert "loss_identity" in heading
 
 

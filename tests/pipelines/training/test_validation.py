@@ -10,13 +10,15 @@ import torch
 
 from jde_ray.models.jde.config import SMALL
 from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.weights import save
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.evaluation.detections import detection_scores
 from jde_ray.pipelines.formats.mot import SequenceInfo, format_ground_truth, format_sequence_info
-from jde_ray.pipelines.training.settings import ValidationConfig
-from jde_ray.pipelines.training.validation import Validation, _progress, headline
+from jde_ray.pipelines.training.curves import goodness, headline
+from jde_ray.pipelines.training.settings import Source, ValidationConfig
+from jde_ray.pipelines.training.validation import Validation, _progress
 from jde_ray.pipelines.video.image_folder import list_images
 
 
@@ -53,7 +55,7 @@ def test_a_network_that_knows_nothing_finds_nobody_and_stays_as_it_was(root):
     scores = Validation(config(), root, lines.append)(model)
     assert lines == ["validating STREET-01, 1 of 1"]
     assert list(scores) == ["STREET-01", "OVERALL"]
-    assert set(scores["OVERALL"]) == {"ap", "tpr_at_far", "mota", "idf1"}
+    assert set(scores["OVERALL"]) == {"ap", "tpr_at_far", "mota", "idf1", "id_switches"}
     assert scores["OVERALL"]["ap"] < 0.05
     assert scores["OVERALL"]["mota"] == 0.0
     assert "ap 0.0" in headline(scores)
@@ -84,7 +86,10 @@ def test_pictures_of_every_kind_that_tracking_reads_are_looked_at(root, tmp_path
     validation = Validation(config(every=1), tmp_path)
     assert [path.stem for path in list_images(str(folder))] == ["9", "10"]
     torch.manual_seed(0)
-    boxes, _ = validation.judge(JDE(SMALL).eval(), folder, validation.truths[0])
+    model = JDE(SMALL).eval()
+    save(model, tmp_path / "network.safetensors")
+    (one,) = validation.for_boxes
+    boxes = one.boxes(validation.read(model, one, tmp_path / "network.safetensors"))
     assert sum(len(truth) for truth in boxes.truths) > 0
     assert not math.isnan(detection_scores({"STREET-01": boxes})["OVERALL"].average_precision)
 
@@ -110,3 +115,57 @@ def test_sequences_that_are_missing_are_named(root):
 def test_the_time_left_is_that_of_the_sequences_before(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: 110.0)
     assert _progress("B", 1, 3, 100.0) == "validating B, 2 of 3; about 20 s left"
+
+
+@pytest.fixture(scope="module")
+def lists(root):
+    """The frames of the street as two lists of the unified layout."""
+    folder = root / "STREET-01"
+    (root / "A" / "images").mkdir(parents=True)
+    (root / "A" / "labels_with_ids").mkdir()
+    names = []
+    truth = np.loadtxt(folder / "gt" / "gt.txt", delimiter=",", ndmin=2)
+    for path in list_images(str(folder)):
+        shutil.copy(path, root / "A" / "images")
+        rows = truth[truth[:, 0] == int(path.stem)]
+        centre = (rows[:, 2:4] - 1 + rows[:, 4:6] / 2) / [320, 192]
+        text = [
+            f"0 {int(row[1])} {x} {y} {row[4] / 320} {row[5] / 192}\n"
+            for row, (x, y) in zip(rows, centre, strict=True)
+        ]
+        (root / "A" / "labels_with_ids" / f"{path.stem}.txt").write_text("".join(text))
+        names.append(f"A/images/{path.name}\n")
+    (root / "a.val").write_text("".join(names[:2]))
+    (root / "b.val").write_text("".join(names[3:5]))
+    return tuple(Source(kind="list", path=name) for name in ("a.val", "b.val"))
+
+
+def test_lists_are_scored_instead_of_the_sequences_frames(root, lists):
+    from jde_ray.models.jde import weights
+
+    settings = {"sequences": (), "detection": lists[:1], "embedding": lists}
+    scores = Validation(config(**settings), root)(weights.load("small"))
+    assert list(scores) == ["a.val", "b.val", "OVERALL"]
+    assert set(scores["a.val"]) == {"ap", "tpr_at_far"}
+    assert set(scores["b.val"]) == {"tpr_at_far"}
+    overall = scores["OVERALL"]
+    assert overall["ap"] == scores["a.val"]["ap"] > 0.2
+    assert 0.3 < overall["tpr_at_far"] <= 1  # over both lists together
+    assert math.isnan(overall["id_switches"])
+    assert "mota" not in headline(scores)
+
+
+def test_a_list_that_is_missing_or_named_twice_is_refused(root, lists):
+    gone = Source(kind="list", path="nowhere.val")
+    with pytest.raises(ValueError, match=r"nowhere\.val"):
+        Validation(config(sequences=(), detection=(gone,)), root)
+    twice = (lists[0], Source(kind="list", path=lists[0].path, every=2))
+    with pytest.raises(ValueError, match=r"lists: two are named a\.val"):
+        Validation(config(sequences=(), embedding=twice), root)
+
+
+def test_fewer_switches_are_better():
+    assert goodness("id_switches", 3) > goodness("id_switches", 4)
+    assert goodness("ap", 0.4) > goodness("ap", 0.3)
+    scores = {"OVERALL": {"ap": 0.5, "mota": float("nan"), "id_switches": 7}}
+    assert headline(scores) == "ap 50.0  id_switches 7"

@@ -64,7 +64,7 @@ def ablation(
 ) -> None:
     """The paper's Table 2: embedding losses and weightings, trained and scored alike."""
     from jde_ray.jobs.bench.paper.ablation import rows as choice
-    from jde_ray.pipelines.training.recipe import read_recipe
+    from jde_ray.pipelines.training.recipe_file import read_recipe
 
     try:
         base = _with_budget(read_recipe(config), steps=steps, epochs=epochs, minutes=minutes)

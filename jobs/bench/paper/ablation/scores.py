@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from jde_ray.models.jde.weights import load
 from jde_ray.models.metrics.detection import DetectionScores
@@ -22,16 +23,14 @@ from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.pipelines.config import DetectionConfig, Device, ResourceConfig, TrackConfig
 from jde_ray.pipelines.evaluation.detections import OVERALL, ImageBoxes, detection_scores
 from jde_ray.pipelines.evaluation.embeddings import embedding_scores
-from jde_ray.pipelines.evaluation.frames_seen import FramesSeen
-from jde_ray.pipelines.evaluation.loaded_network import judge_network
-from jde_ray.pipelines.formats.mot import GroundTruth, read_ground_truth
+from jde_ray.pipelines.evaluation.network_scores import PUBLISHED_SCORE
+from jde_ray.pipelines.formats.mot import GroundTruth
 from jde_ray.pipelines.formats.tracks import read_tracks
 from jde_ray.pipelines.sources.saved_tracks import find_tracks
-from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import reference
 from jde_ray.pipelines.training.settings import ValidationConfig
+from jde_ray.pipelines.training.validation import Validation
 
-LEAST_SCORE, PUBLISHED_SCORE, NMS_IOU = 0.05, 0.3, 0.5
 FALSE_ACCEPT_RATE = 0.1
 RECALLS = (0.3, 0.5, 0.7)  # at which false alarms per frame are compared
 
@@ -64,21 +63,15 @@ def score(
         FloatingPointError: If the network's output is not finite.
     """
     model = load(weights).eval().to("cuda" if device == "cuda" else "cpu")
-    boxes: dict[str, ImageBoxes] = {}
-    known = {}
+    torch.set_num_threads(threads)
+    validation = Validation(config, root)
     tracks = SequenceScores()
-    most, every = config.max_frames, config.every
-    for name in config.sequences:
-        folder = root / name
-        truth = read_ground_truth(folder / "gt" / "gt.txt")
-        seen = FramesSeen(None if most is None else -(-most // every), every)
-        video = Video(str(folder), folder.name, is_image_folder=True)
-        boxes[name], known[name] = judge_network(
-            model, video, truth, seen, score_threshold=LEAST_SCORE, nms_threshold=NMS_IOU
-        )
-        if with_tracks:
-            used = FramesSeen(most, 1).truth(truth)
-            tracks += _tracks(weights, folder, used, most, device, threads)
+    readings = {one.name: validation.read(model, one, weights) for one in validation.for_boxes}
+    boxes = {one.name: one.boxes(readings[one.name]) for one in validation.for_boxes}
+    known = {one.name: one.embeddings(readings[one.name]) for one in validation.for_boxes}
+    if with_tracks:
+        for folder, truth in zip(validation.folders, validation.truths, strict=True):
+            tracks += _tracks(weights, folder, truth, config.max_frames, device, threads)
     found = detection_scores(boxes)[OVERALL]
     above = {name: _above(one, PUBLISHED_SCORE) for name, one in boxes.items()}
     frames = sum(len(one.truths) for one in boxes.values())

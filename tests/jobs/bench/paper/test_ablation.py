@@ -27,7 +27,7 @@ from jde_ray.pipelines.formats.mot import (
     rows_of_frames,
 )
 from jde_ray.pipelines.training.loop import NonFiniteLossError
-from jde_ray.pipelines.training.recipe import parse_recipe
+from jde_ray.pipelines.training.recipe_file import parse_recipe
 from jde_ray.pipelines.training.settings import TrainingConfig
 
 SETTINGS = {

@@ -6,7 +6,7 @@ import pytest
 from jde_ray.pipelines.training.data import image_set, teachers, teaching
 from jde_ray.pipelines.training.data.image_set import read_images
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
-from jde_ray.pipelines.training.recipe import parse_recipe
+from jde_ray.pipelines.training.recipe_file import parse_recipe
 
 
 def picture(group, people, appearance=None):

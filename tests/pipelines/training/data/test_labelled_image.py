@@ -3,7 +3,7 @@ from places import ROOT
 
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage, with_unique_identities
 from jde_ray.pipelines.training.data.teaching import add_pseudo_labels
-from jde_ray.pipelines.training.recipe import read_recipe
+from jde_ray.pipelines.training.recipe_file import read_recipe
 
 
 def labelled(group, identity, ignore=None):

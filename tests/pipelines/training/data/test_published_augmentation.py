@@ -8,7 +8,7 @@ from places import ROOT
 from jde_ray.pipelines.training.data.batches import TrainingSet
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
 from jde_ray.pipelines.training.data.published_augmentation import published_view
-from jde_ray.pipelines.training.recipe import read_recipe
+from jde_ray.pipelines.training.recipe_file import read_recipe
 from jde_ray.pipelines.training.settings import Augmentation
 
 GOLDEN = places.GOLDEN / "augmentation.npz"

@@ -16,7 +16,8 @@ from jde_ray.pipelines.training.data_check.counts import (
     is_blank,
 )
 from jde_ray.pipelines.training.data_check.sheet import CELL, COLUMNS, draw_sheet
-from jde_ray.pipelines.training.recipe import Recipe, read_recipe
+from jde_ray.pipelines.training.recipe import Recipe
+from jde_ray.pipelines.training.recipe_file import read_recipe
 from jde_ray.pipelines.training.settings import Source, TrainingConfig
 
 DATA = Path(os.environ.get("JDE_TEST_DATA", "../shared/data"))
