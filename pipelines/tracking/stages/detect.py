@@ -68,7 +68,7 @@ class DetectorStage:
         answers: list[Verdict] = list(begun)
         wanted = [place for place, answer in enumerate(answers) if answer == Verdict.TAKEN]
         # the shards associate what was sent while the rest is detected
-        sent: list[tuple[Sequence[int], Callable[[], list[Verdict]]]] = []
+        sent: list[tuple[list[int], Callable[[], list[Verdict]]]] = []
         for start in range(0, len(wanted), _SENT_CHUNKS):
             part = wanted[start : start + _SENT_CHUNKS]
             sent.append((part, self._shards.send_all([self._detect(chunks[one]) for one in part])))
