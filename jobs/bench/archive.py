@@ -124,7 +124,9 @@ def _track(source: Path, out: Path) -> tuple[Memory, float, Summary]:
     memory = Memory()
     started = time.perf_counter()
     is_one = len(os.listdir(source)) == 1
-    options = {"cut_bytes": 0} if is_one else {"num_associators": _num_associators()}
+    options: dict[str, Any] = {"num_associators": _num_associators()}
+    if is_one:
+        options = {"cut_bytes": 0}
     try:
         summary = offline.track(
             [str(source)],

@@ -69,7 +69,7 @@ class DetectorStage:
         # the shards associate what was sent while the rest is detected; batches of a GPU are filled
         size = len(wanted) if self._detector.takes_several else _SENT_CHUNKS
         num_detections, detect_s = 0, 0.0
-        sent: list[tuple[Sequence[int], Callable[[], list[Verdict]]]] = []
+        sent: list[tuple[list[int], Callable[[], list[Verdict]]]] = []
         for start in range(0, len(wanted), max(size, 1)):
             part = wanted[start : start + size]
             found, seconds = self._detect([chunks[place] for place in part])
