@@ -445,3 +445,45 @@ def test_an_out_that_cannot_be_written_ends_the_run_and_blames_no_video(
         )
     assert failed.value.exit_code == ExitCode.INTERNAL
     assert not (tmp_path / "errors").exists()
+
+
+class Queued(fakes.ColourModel):
+    """A model that several threads may ask at once."""
+
+    def detect_parts(self, parts):
+        return [self.detect(*part) for part in parts]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_two_calls_at_a_time_give_the_bytes_of_the_reference_loop(
+    ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU with the runner in front of it, which this machine need not have."""
+    pool = offline.detector_pool
+
+    def of_a_gpu(pools, resources):
+        return pool(replace(pools, detector_gpus=1.0), replace(resources, graphs=True))
+
+    monkeypatch.setattr(offline, "detector_pool", of_a_gpu)
+    scripts = {name: Script(frames=20 + 9 * seed, seed=seed) for seed, name in enumerate("abc")}
+    source = fakes.archive(tmp_path / "in", **scripts)
+    resources = ResourceConfig(chunk_frames=4, num_detectors=1, num_associators=1)
+    components = replace(fakes.COMPONENTS, build_model=Queued)
+    for track, name in ((reference.track, "plain"), (offline.track, "out")):
+        summary = track(
+            [str(source)],
+            str(tmp_path / name),
+            fakes.CONFIG,
+            resources=resources,
+            components=components,
+            outputs=OUTPUTS,
+        )
+        assert summary.exit_code == ExitCode.DONE
+    for folder in ("tracks", "detections"):
+        plain, out = (
+            {path.name: path.read_bytes() for path in (tmp_path / name / folder).iterdir()}
+            for name in ("plain", "out")
+        )
+        assert plain == out
+        assert len(plain) == 3

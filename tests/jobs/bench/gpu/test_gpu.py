@@ -75,7 +75,8 @@ def test_every_section_runs_without_ray_and_pyav(tmp_path: Path) -> None:
     lines = [f"sys.modules[{name!r}] = None" for name in MISSING]
     (tmp_path / "sitecustomize.py").write_text("\n".join(["import sys", *lines]))
     path = os.pathsep.join([str(tmp_path), *sys.path])
-    arguments = ["bench", "gpu", "--device", "cpu", "--out", str(tmp_path / "out.json")]
+    arguments = ["bench", "gpu", "--device", "cpu", "--seconds", "900"]
+    arguments += ["--out", str(tmp_path / "out.json")]
     done = subprocess.run(
         [sys.executable, "-m", "jde_ray.jobs.cli", *arguments],
         env=os.environ | {"PYTHONPATH": path},
