@@ -196,6 +196,18 @@ def problems_of(root, source):
     return images, problems
 
 
+def test_all_images_that_cannot_be_read_are_told_and_left_out(sequence):
+    (sequence / "img1" / "000001.jpg").write_bytes(b"no picture")
+    whole = (sequence / "img1" / "000003.jpg").read_bytes()
+    (sequence / "img1" / "000003.jpg").write_bytes(whole[:-200])
+    source = Source(kind="sequence", path=sequence.name)
+    with pytest.raises(BadDataError, match=r"000001\.jpg: unreadable image.*; .*000003\.jpg: unr"):
+        read_source(sequence.parent, source, 0, 999)
+    problems = LabelErrors()
+    assert len(read_source(sequence.parent, source, 0, 999, problems)) == 2
+    assert problems.counts == {"unreadable image": 2}
+
+
 def test_wrong_rows_of_a_sequence_are_told_with_their_line_and_left_out(sequence):
     truth = sequence / "gt" / "gt.txt"
     good = truth.read_text()
