@@ -82,7 +82,8 @@ class Graph:
         ):
             for corner in range(edges.shape[1]):
                 others = np.delete(edges, corner, axis=1)
-                np.add.at(slope, edges[:, corner], affinity * x[others].prod(axis=1))
+                weights = affinity * x[others].prod(axis=1)
+                slope += np.bincount(edges[:, corner], weights, minlength=len(slope))
         return slope
 
     def spread(self, candidates: FloatArray) -> FloatArray:

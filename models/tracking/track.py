@@ -30,10 +30,9 @@ _FIELDS = (
     "retired",
 )
 
-_STATUS, _TRACK_ID, _SCORE, _ORDER, _FIRST_FRAME, _LAST_FRAME, _HITS, _DETECTION, _RETIRED = range(
-    STATE_ROWS, STATE_ROWS + len(_FIELDS)
-)
 _ROWS = STATE_ROWS + len(_FIELDS)  # of the table, without the association's own
+_STATUS, _, _SCORE, _, _, _LAST_FRAME, _HITS, _DETECTION, _ = range(STATE_ROWS, _ROWS)
+_TRACK_ID = _STATUS + 1
 
 
 class TrackStatus(IntEnum):
@@ -124,12 +123,7 @@ class TrackStore:
     retired: NDArray[np.float64]
 
     def __init__(
-        self,
-        embedding_dim: int,
-        *,
-        motion: MotionModel = kalman,
-        gallery: int = 0,
-        extra: int = 0,
+        self, embedding_dim: int, *, motion: MotionModel = kalman, gallery: int = 0, extra: int = 0
     ) -> None:
         self.count, self.motion = 0, motion
         self._ranks, self._next_id = 0, 1
@@ -342,11 +336,7 @@ class TrackStore:
         )
 
     def remove(self, gone: NDArray[np.bool_]) -> None:
-        """Remove tracks; the last columns move into the gaps.
-
-        Args:
-            gone: `(count,)` mask of the tracks to remove.
-        """
+        """Remove the tracks of a `(count,)` mask; the last columns move into the gaps."""
         holes = gone.nonzero()[0]
         left = self.count - len(holes)
         if left == self.count:
