@@ -93,9 +93,8 @@ def _with_budget(recipe: Recipe, **budget: float | None) -> Recipe:
     if len(given) > 1:
         raise ValueError(f"budget: got {' and '.join(given)}, expected one of them")
     if given:
-        nothing = dict.fromkeys(budget)
-        training: Any = replace(recipe.training, **{**nothing, **given})
-        recipe = replace(recipe, training=training)
+        changes: dict[str, Any] = {**dict.fromkeys(budget), **given}
+        recipe = replace(recipe, training=replace(recipe.training, **changes))
     return recipe
 
 

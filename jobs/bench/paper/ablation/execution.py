@@ -71,7 +71,8 @@ class Execution:
         with connected(self.address or "local"):
             shared = ray.put(images)  # one copy per node
             task: Any = ray.remote(_attempt).options(num_cpus=self.cpus, num_gpus=self.gpus)
-            left, running = list(waiting), {}
+            left = list(waiting)
+            running: dict[Any, int] = {}
             while left or running:
                 while left and len(running) < self.at_once:
                     index = left.pop(0)

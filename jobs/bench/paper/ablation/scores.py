@@ -7,7 +7,7 @@ mean over pictures, of scores above .3. TPR at FAR .1 is read at all labelled bo
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ def _tracks(
     return score_sequence(truth.people, rows, truth.ignore, truth.other)
 
 
-def final_weights(curves: list[Mapping[str, str]]) -> dict[str, float]:
+def final_weights(curves: Sequence[Mapping[str, str]]) -> dict[str, float]:
     """Weight of each head and task in the last row of `curves.csv`."""
     last = curves[-1] if curves else {}
     return {
