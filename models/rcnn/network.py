@@ -174,16 +174,16 @@ class RcnnNet(nn.Module):
         image = torch.repeat_interleave(torch.tensor(counts))
         device = images.device
         vectors = self.read_embeddings(self.features(images), image.to(device), boxes.to(device))
-        return list(vectors.split(counts))
+        return list(torch.split(vectors, counts))
 
     def normalise(self, frames: Tensor) -> Tensor:
         """`(B, H, W, 3)` uint8 as `(B, 3, H, W)` in [0, 1] on the network's device, channels last.
 
         Bytes are uploaded, not floats; the device converts them to the network's number type.
         """
-        weight = self.stages[0].fc6.weight  # type: ignore[union-attr]
-        pixels = frames.to(weight.device, non_blocking=True).permute(0, 3, 1, 2)  # type: ignore[arg-type]
-        return (pixels.float() / 255).to(weight.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        weight = next(self.parameters())
+        pixels = frames.to(weight.device, non_blocking=True).permute(0, 3, 1, 2)
+        return (pixels.float() / 255).to(weight.dtype, memory_format=torch.channels_last)
 
 
 class _Reader:

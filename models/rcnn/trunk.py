@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -68,7 +68,7 @@ class Trunk(nn.Module):
     def __init__(self, config: RcnnConfig) -> None:
         super().__init__()
         self.backbone: Any = build_backbone(config)
-        channels: tuple[int, ...] = self.backbone.channels
+        channels = cast("tuple[int, ...]", self.backbone.channels)
         self.reads_four = config.backbone.startswith("resnet")
         if self.reads_four:
             channels = (256, *channels)
