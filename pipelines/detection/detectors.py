@@ -22,6 +22,7 @@ from jde_ray.pipelines.detection.finders import input_size, load_finder
 if TYPE_CHECKING:
     from jde_ray.pipelines.config import ResourceConfig
 
+LEAST_SIDE = 1.0  # pixels of a box within the picture
 MOST = 100_000  # boxes of a picture: the caller limits them
 
 
@@ -61,7 +62,8 @@ class OwnDetector:
             nms_threshold: IoU above which the box of lower score is suppressed.
 
         Returns:
-            `(N, 4)` tlbr in the picture's pixels, clipped to it, and `(N,)` falling scores.
+            `(N, 4)` tlbr in the picture's pixels, clipped to it, and `(N,)` falling scores; boxes
+            in the letterbox's border are left out.
 
         Raises:
             FloatingPointError: If a score or a kept box is not finite.
@@ -75,7 +77,8 @@ class OwnDetector:
         tlbr = box.to_source(found.tlbr)
         tlbr[:, 0::2] = tlbr[:, 0::2].clip(0, width)
         tlbr[:, 1::2] = tlbr[:, 1::2].clip(0, height)
-        return tlbr, found.scores
+        shows = (tlbr[:, 2:] - tlbr[:, :2]).min(1, initial=np.inf) >= LEAST_SIDE
+        return tlbr[shows], found.scores[shows]
 
 
 def _without_embeddings(candidates: Candidates) -> Candidates:

@@ -181,3 +181,19 @@ def test_refusals_are_one_line(tiny, capsys, monkeypatch, tmp_path, arguments, m
     assert message in err
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "x.pt").exists()
+
+
+def test_a_two_stage_network_becomes_an_onnx_file_and_nothing_else(tmp_path, capsys):
+    pytest.importorskip("onnx", reason=NO_ONNX)
+    from two_stage import write
+
+    path = write(tmp_path)
+    out = tmp_path / "new" / "frcnn.onnx"
+    code, said, _ = run(capsys, path, "--format", "onnx", "--out", out)
+    assert code == 0
+    assert "frcnn-small, 96x64" in said
+    assert out.is_file()
+    for arguments in (("--format", "torch"), ("--format", "onnx", "--size", "96x64")):
+        code, _, said = run(capsys, path, *arguments, "--out", tmp_path / "other")
+        assert code == 2
+        assert "got a two-stage network, expected --format onnx without --size" in said
