@@ -100,7 +100,7 @@ def network(
 
     from jde_ray.jobs.bench.configurations import JOINT, NAMES
     from jde_ray.jobs.bench.network import PRECISIONS, NetworkBench, build_table
-    from jde_ray.pipelines.detection.networks import is_emulated, warn_of_emulation
+    from jde_ray.pipelines.detection.precision import is_emulated, warn_of_emulation
 
     accepted = JOINT if compiled or graphs else NAMES
     _check_known("config", name, accepted)
@@ -150,7 +150,7 @@ def precision(
 
     from jde_ray.jobs.bench import precision as bench
     from jde_ray.jobs.console.options import parse_size
-    from jde_ray.pipelines.detection.networks import warn_of_emulation
+    from jde_ray.pipelines.detection.precision import warn_of_emulation
     from jde_ray.pipelines.sources.discovery import find_videos
 
     torch.set_num_threads(threads)

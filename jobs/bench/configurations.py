@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from jde_ray.models.jde.config import CONFIGURATIONS as JOINT
-from jde_ray.models.rcnn.config import CONFIGURATIONS as TWO_STAGE
-from jde_ray.models.reid.config import CONFIGURATIONS as REID
+from jde_ray.models.jde.config import CONFIGURATIONS as _JOINT
+from jde_ray.models.rcnn.config import CONFIGURATIONS as _TWO_STAGE
+from jde_ray.models.reid.config import CONFIGURATIONS as _REID
 
 if TYPE_CHECKING:
     import torch
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from jde_ray.models.rcnn.network import RcnnNet
 
+JOINT, TWO_STAGE, REID = tuple(_JOINT), tuple(_TWO_STAGE), tuple(_REID)
 NAMES = (*JOINT, *TWO_STAGE, *REID)
 
 
@@ -42,14 +43,14 @@ def _empty(name: str) -> nn.Module:
     if name in JOINT:
         from jde_ray.models.jde.network import JDE
 
-        return JDE(JOINT[name])
+        return JDE(_JOINT[name])
     if name in TWO_STAGE:
         from jde_ray.models.rcnn.network import RcnnNet
 
-        return RcnnNet(TWO_STAGE[name])
+        return RcnnNet(_TWO_STAGE[name])
     from jde_ray.models.reid.network import ReidNet
 
-    return ReidNet(REID[name])
+    return ReidNet(_REID[name])
 
 
 def giga_operations(name: str) -> float:

@@ -122,7 +122,8 @@ def _threshold(model: Any, frames: torch.Tensor) -> float:
         return 0.0
     with torch.inference_mode():
         if isinstance(model, torch.nn.Module):
-            scores = model(model.normalise(frames)).scores.flatten()
+            network: Any = model
+            scores = network(network.normalise(frames)).scores.flatten()
         else:
             scores = torch.cat([model.candidates(frame.numpy()).scores[0] for frame in frames])
         return float(scores.topk(CANDIDATES * len(frames) + 1).values[-1])
@@ -147,10 +148,11 @@ def _call(
 
     if bench.graphs:
         return _stream(model, frames.numpy(), threshold)
+    network: Any = model
 
     def repeat(times: int) -> None:
         for _ in range(times):
-            model.detect(frames, threshold)
+            network.detect(frames, threshold)
 
     return repeat
 

@@ -113,7 +113,7 @@ class _Graph(nn.Module):
                 found.offsets[0, start:end][rows], found.anchors[start:end][rows], found.size
             )
             keep = (tlbr[:, 2:] - tlbr[:, :2]).amin(1) >= LEAST_SIDE
-            keep = keep & _Survivors.apply(tlbr, best, config.proposal_nms)
+            keep = keep & _Survivors.apply(tlbr, best, config.proposal_nms)  # type: ignore[no-untyped-call]
             boxes.append(tlbr)
             scores.append(best.masked_fill(~keep, -1e30))
         tlbr, score = torch.cat(boxes), torch.cat(scores)
@@ -129,7 +129,7 @@ class _Graph(nn.Module):
         for number, stride in enumerate(config.roi_strides):
             rows = torch.nonzero(level == number).squeeze(1)
             shift = 0.5 if config.half_pixel else 0.0
-            part = _Align.apply(features[number], tlbr[rows] / stride, shift)
+            part = _Align.apply(features[number], tlbr[rows] / stride, shift)  # type: ignore[no-untyped-call]
             pooled = pooled.index_put((rows,), part)
         return pooled
 

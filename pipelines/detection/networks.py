@@ -5,16 +5,15 @@ The weights decide: a YAML file declares separate networks (`models.sde.declarat
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray
-from jde_ray.pipelines.config import DetectionConfig, Device, ResourceConfig
+from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
 from jde_ray.pipelines.detection.model import (
     Embedded,
     FoundInFrame,
@@ -22,14 +21,13 @@ from jde_ray.pipelines.detection.model import (
     Model,
     in_source_pixels,
 )
+from jde_ray.pipelines.detection.precision import quick_precision
 from jde_ray.pipelines.detection.queued import QueuedModel
 from jde_ray.pipelines.detection.second_look import WithSecondLook
 
 if TYPE_CHECKING:
     from jde_ray.models.jde.gpu.runner import Runner
     from jde_ray.models.letterbox import Letterbox
-
-logger = logging.getLogger(__name__)
 
 
 class TorchModel:
@@ -253,39 +251,3 @@ def _load(config: DetectionConfig, resources: ResourceConfig) -> Model:
     model = TorchModel(config, resources)
     runner = model.open_runner(resources.chunk_frames) if resources.graphs else None
     return model if runner is None else QueuedModel(runner, model)
-
-
-def has_cuda() -> bool:
-    """Whether this machine has a GPU that torch can use."""
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def is_emulated(precision: str, device: Device) -> bool:
-    """Whether a precision is one that this machine has no units for."""
-    return precision == "bf16" and quick_precision(device) != "bf16"
-
-
-def warn_of_emulation(precision: str, device: Device) -> None:
-    """Say so in one line, wherever a precision is given."""
-    if is_emulated(precision, device):
-        logger.warning(
-            "precision: this machine emulates bf16, which takes about ten times as long as fp32"
-        )
-
-
-def quick_precision(device: Device) -> Literal["fp32", "bf16"]:
-    """`bf16` if this machine has units for it (a GPU, AMX, AVX512_BF16), else `fp32`.
-
-    For a run on a cluster, the machine that starts it decides.
-    """
-    import torch
-
-    if device != "cpu" and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if device == "cuda":  # the cluster has GPUs, but this machine has none
-        return "bf16"
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11
-    units = ("amx_bf16", "avx512_bf16")
-    return "bf16" if any(capabilities.get(unit, False) for unit in units) else "fp32"

@@ -11,13 +11,8 @@ from jde_ray.pipelines.config import (
     ResourceConfig,
     TrackConfig,
 )
-from jde_ray.pipelines.detection.networks import (
-    ModelBuilder,
-    has_cuda,
-    load_network,
-    quick_precision,
-    warn_of_emulation,
-)
+from jde_ray.pipelines.detection.networks import ModelBuilder, load_network
+from jde_ray.pipelines.detection.precision import has_cuda, quick_precision, warn_of_emulation
 from jde_ray.pipelines.detection.second_look import KEY_FRAMES
 from jde_ray.pipelines.detection.weights import (
     fingerprint,

@@ -16,7 +16,7 @@ from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
 from jde_ray.pipelines.detection.embedders import torch_device
 from jde_ray.pipelines.detection.model import Embedded, FoundInFrame, in_source_pixels
-from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.detection.precision import quick_precision
 from jde_ray.pipelines.detection.upload import Upload
 
 if TYPE_CHECKING:

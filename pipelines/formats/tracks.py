@@ -1,7 +1,4 @@
-"""Reads and writes rows of tracks: `tracks/*.parquet` and MOT text.
-
-No other module names a column of `tracks/*.parquet`.
-"""
+"""Reads and writes rows of tracks; no other module names a column of `tracks/*.parquet`."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from ray import serve
 
-from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.detection.precision import quick_precision
 from jde_ray.pipelines.detection.settings import detection_for, resolve_precision
 from jde_ray.pipelines.serving.admission import read_tokens
 from jde_ray.pipelines.serving.config import ServeConfig, read_config

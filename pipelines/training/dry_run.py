@@ -9,7 +9,7 @@ import torch
 
 from jde_ray.models.reid.config import TASKS, own_weights
 from jde_ray.pipelines.config import Device
-from jde_ray.pipelines.detection.networks import quick_precision, warn_of_emulation
+from jde_ray.pipelines.detection.precision import quick_precision, warn_of_emulation
 from jde_ray.pipelines.training.data.crop_batches import CropStream
 from jde_ray.pipelines.training.data.image_set import TrainingImages
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage

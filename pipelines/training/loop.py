@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from jde_ray.pipelines.config import Device
-from jde_ray.pipelines.detection.networks import quick_precision, warn_of_emulation
+from jde_ray.pipelines.detection.precision import quick_precision, warn_of_emulation
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import (
     BEST,
@@ -30,7 +30,7 @@ from jde_ray.pipelines.training.curves import (
 )
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.data.crop_batches import CropBatch
-from jde_ray.pipelines.training.kinds.kind import Network
+from jde_ray.pipelines.training.kinds.kind import Loss, Network
 from jde_ray.pipelines.training.kinds.registry import kind_of
 from jde_ray.pipelines.training.plot import plot_curves
 from jde_ray.pipelines.training.process_group import ProcessGroup
@@ -109,13 +109,13 @@ class _Loop:
         self.store, self.ranks, self.show = open_store(run.out), ranks, show
         self.validation = recipe.validation
         self.validate = validate if ranks.rank == 0 else None
-        model = model.train().to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.train().to(ranks.device, memory_format=torch.channels_last)
         for module in model.modules():
             if config.freeze_norms and isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
         kind = kind_of(model)
-        loss = kind.build_loss(model, recipe, run.num_identities, run.classifier())
-        loss = loss.to(ranks.device)
+        built = kind.build_loss(model, recipe, run.num_identities, run.classifier())
+        loss: Loss = built.to(ranks.device)
         optimiser = build_optimiser(model, loss, config)
         self.state = TrainingState(model, loss, optimiser, MovingAverage(model, config.ema_steps))
         self.tasks = loss.weighting.tasks

@@ -110,7 +110,7 @@ def _of_kind(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in own.items():
         before = values.get(key)
         is_merged = isinstance(before, Mapping) and isinstance(value, Mapping)
-        values[key] = {**before, **value} if is_merged else value
+        values[key] = {**values[key], **value} if is_merged else value
     return values
 
 

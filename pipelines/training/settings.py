@@ -27,8 +27,7 @@ class TrainingConfig:
 
     Attributes:
         minutes: Wall-clock budget without validation; the schedule ends with it.
-        epochs: Budget in passes over the images, instead of minutes.
-        steps: Budget in steps, instead of either.
+        epochs: Budget in passes over the images, or `steps` in steps, instead of minutes.
         batch: Images per step, over all trainers.
         optimiser: `adamw` or `sgd`.
         learning_rate: Peak learning rate.
@@ -46,7 +45,7 @@ class TrainingConfig:
         freeze_norms: Do not train the scale and shift of batch norms.
         ema_steps: Time constant of the moving average that is saved; 0 saves the plain weights.
         precision: `bf16` runs the network under autocast. `auto` is `bf16` if the machine has units
-            for it, as in tracking (`pipelines.detection.networks.quick_precision`), else `fp32`.
+            for it, as in tracking (`pipelines.detection.precision.quick_precision`), else `fp32`.
         seed: Seed of initial weights, order of images and augmentation.
 
     Raises:
@@ -149,13 +148,11 @@ class Source:
         squashed: Whether its images were stretched to a square, so that its people are too thin.
         partly_labelled: Whether a `sequence` leaves people out: what else the `detector_teacher`
             finds there becomes an ignored region, as always in `boxes`.
-        identities: Number of identities that the labels may use, numbered from 0; None for no
-            limit. Declared numbers are kept (`with_unique_identities`).
+        identities: The labels use numbers below this one, which are kept; None for no limit.
         video: Whether neighbouring pictures are frames of a video, which `sampling: pairs`
             requires. None means true for `sequence`, `synthetic` and `cvat` only.
-        largest_gap: Largest distance in frames of two neighbours that form a pair; None for
-            `every`. In a list the numbers in file names count, see
-            `pipelines.video.frame_numbers.follow`.
+        largest_gap: Largest distance in frames of two that form a pair; None for `every`. In a
+            list file names count (`pipelines.video.frame_numbers.follow`).
         scene: Name of the place and time that it shows, or several names; sources that share one
             are left out together (`Recipe.without`).
 

@@ -9,7 +9,7 @@ from jde_ray.jobs import cli
 from jde_ray.jobs.console.settings import check_weights
 from jde_ray.models.jde.config import PUBLISHED_ANCHORS
 from jde_ray.pipelines.config import ResourceConfig
-from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.detection.precision import quick_precision
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.tracking import reference
 

@@ -56,7 +56,7 @@ def in_torch(setting: Setting, precision: Literal["fp32", "bf16"]) -> Network:
     import torch
 
     from jde_ray.models.jde.fusion import optimise
-    from jde_ray.pipelines.detection.networks import quick_precision
+    from jde_ray.pipelines.detection.precision import quick_precision
 
     if precision == "bf16" and quick_precision("cpu") != "bf16":
         raise LeftOutError("this processor has no units for bf16 and would emulate it")

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from jde_ray.jobs import cli
 from jde_ray.jobs.bench import app, configurations, network
-from jde_ray.pipelines.detection import networks
-from jde_ray.pipelines.detection.networks import quick_precision
+from jde_ray.pipelines.detection import precision
+from jde_ray.pipelines.detection.precision import quick_precision
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +25,8 @@ def test_json_holds_speed_share_of_the_limit_and_memory():
     # bf16 only where the processor has units for it: elsewhere it takes ten times as long
     plain = ["fp32"] if quick_precision("cpu") == "fp32" else ["fp32", "bf16"]
     quantised = ["int8"] if find_spec("openvino") else []
-    for precision in (*plain, *quantised):
-        arguments += ["--precision", precision]
+    for name in (*plain, *quantised):
+        arguments += ["--precision", name]
     result = CliRunner().invoke(app.app, [*arguments, "--device", "cpu", "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
@@ -90,7 +90,7 @@ def test_the_table_has_a_line_a_row():
 
 
 def test_bf16_is_not_emulated_without_a_word(monkeypatch, capsys, caplog):
-    monkeypatch.setattr(networks, "quick_precision", lambda _: "fp32")
+    monkeypatch.setattr(precision, "quick_precision", lambda _: "fp32")
     asked = []
     monkeypatch.setattr(network.NetworkBench, "rows", lambda bench: asked.append(bench) or ())
     assert cli.run(["bench", "network", "--device", "cpu"]) == 0

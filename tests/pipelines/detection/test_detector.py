@@ -14,7 +14,8 @@ from jde_ray.models.letterbox import Letterbox
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.model import in_source_pixels
-from jde_ray.pipelines.detection.networks import ModelBuilder, load_network, quick_precision
+from jde_ray.pipelines.detection.networks import ModelBuilder, load_network
+from jde_ray.pipelines.detection.precision import quick_precision
 from jde_ray.pipelines.detection.settings import resolve_settings
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.run_record import open_out, recorded_precision

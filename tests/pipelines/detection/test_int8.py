@@ -14,7 +14,7 @@ from jde_ray.jobs import cli
 from jde_ray.models.jde import int8, weights
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection import networks, settings
+from jde_ray.pipelines.detection import precision, settings
 from jde_ray.pipelines.detection.networks import Int8Model, load_network
 from jde_ray.pipelines.detection.settings import resolve_precision
 from jde_ray.pipelines.tracking import offline, reference
@@ -60,7 +60,7 @@ def test_emulated_bf16_is_said(
 ) -> None:
     wanted = DetectionConfig(weights="small", precision="bf16")
     for quick in ("bf16", "fp32"):
-        monkeypatch.setattr(networks, "quick_precision", lambda _, quick=quick: quick)
+        monkeypatch.setattr(precision, "quick_precision", lambda _, quick=quick: quick)
         with caplog.at_level(logging.WARNING):
             resolve_precision(wanted, "cpu")
         assert ("emulates bf16" in caplog.text) == (quick == "fp32")

@@ -15,7 +15,7 @@ from jde_ray.models.jde.config import CONFIGURATIONS, SMALL_SHUFFLENET
 from jde_ray.models.jde.losses.anchor_free import JointLoss
 from jde_ray.models.jde.losses.task_aligned import Labels
 from jde_ray.models.jde.network import JDE
-from jde_ray.pipelines.detection import networks
+from jde_ray.pipelines.detection import precision
 from jde_ray.pipelines.training import loop
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.kinds.registry import initialise
@@ -435,6 +435,6 @@ def test_the_loss_of_the_small_network_has_the_names_that_curves_show():
 
 
 def test_a_precision_that_is_emulated_is_said(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(networks, "quick_precision", lambda _: "fp32")
+    monkeypatch.setattr(precision, "quick_precision", lambda _: "fp32")
     fit(network(), run(tmp_path, precision="bf16"), some(1), show=lambda _: None)
     assert "emulates bf16" in caplog.text

@@ -100,7 +100,7 @@ def _with_budget(recipe: Recipe, **budget: float | None) -> Recipe:
 
 def _check(recipe: Recipe, path: Path) -> None:
     """Refuse a recipe that no row could be made of."""
-    if recipe.reid is not None or recipe.config.score != "softmax":
+    if recipe.names.kind != "joint" or recipe.config.score != "softmax":
         text = "expected a network with anchors, as anchor-small"
         raise ValueError(f"network: got {recipe.network}; {text}")
     if recipe.validation is None:
