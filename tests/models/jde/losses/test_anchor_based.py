@@ -129,7 +129,7 @@ def test_other_thresholds_move_the_borders_of_foreground_and_background():
     labels = labels_of([(0, 200.0, 150.0, 43.0, 128.0, 3)])
     usual = assign_anchors(CONFIG, 1, labels, *grid_of(1))
     wide = assign_anchors(CONFIG, 1, labels, *grid_of(1), (0.5, 0.3))
-    few = assign_anchors(CONFIG, 1, labels, *grid_of(1), (0.7, 0.4))
+    few = assign_anchors(CONFIG, 1, labels, *grid_of(1), (0.6, 0.4))
     assert torch.equal(wide.row, usual.row)
     assert int((wide.kind == -1).sum()) > int((usual.kind == -1).sum())
     assert 0 < int((few.kind == 1).sum()) < int((usual.kind == 1).sum())
