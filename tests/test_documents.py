@@ -198,7 +198,7 @@ def _check_run(content: dict[str, Any], file: Path) -> None:
     """Settings of a run, or the networks that its weights declare."""
     if "detector" in content:
         for part in ("detector", "embedder"):
-            (file.parent / content[part]["file"]).touch()
+            (file.parent / content[part].get("file", content[part].get("weights"))).touch()
         read_declaration(file)
     elif "file" in content:  # a re-identification network alone
         (file.parent / content["file"]).touch()

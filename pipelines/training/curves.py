@@ -7,12 +7,13 @@ import io
 import math
 import time
 from collections.abc import Callable, Mapping
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.training.settings import COUNTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CURVES, VALIDATION = "curves.csv", "validation.csv"
 FLUSH_SECONDS = 15.0
@@ -106,6 +107,8 @@ class Span:
 
     def means(self) -> dict[str, float]:
         """The mean of each loss; waits for a GPU."""
+        import torch
+
         return {n: float(torch.stack([s[n] for s in self.losses]).mean()) for n in self.names}
 
     @property

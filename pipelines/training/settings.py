@@ -27,7 +27,8 @@ class TrainingConfig:
 
     Attributes:
         minutes: Wall-clock budget without validation; the schedule ends with it.
-        epochs: Budget in passes over the images, or `steps` in steps, instead of minutes.
+        epochs: Budget in passes over the images, instead of minutes.
+        steps: Budget in steps, instead of either.
         batch: Images per step, over all trainers.
         optimiser: `adamw` or `sgd`.
         learning_rate: Peak learning rate.
@@ -153,8 +154,7 @@ class Source:
             requires. None means true for `sequence`, `synthetic` and `cvat` only.
         largest_gap: Largest distance in frames of two that form a pair; None for `every`. In a
             list file names count (`pipelines.video.frame_numbers.follow`).
-        scene: Name of the place and time that it shows, or several names; sources that share one
-            are left out together (`Recipe.without`).
+        scene: Names of place and time; sources that share one are left out together.
 
     Raises:
         ValueError: If a value is wrong.

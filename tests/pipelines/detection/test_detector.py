@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -211,9 +211,9 @@ class Ledger:
         self.calls.append(f"deliver {chunk.chunk_index}")
         return Verdict.TAKEN
 
-    def deliver_all(self, chunks: list[DetectionChunk]) -> list[Verdict]:
-        self.calls.append(f"deliver {[chunk.chunk_index for chunk in chunks]}")
-        return [Verdict.TAKEN] * len(chunks)
+    def send_all(self, chunks: list[DetectionChunk]) -> Callable[[], list[Verdict]]:
+        self.calls.append(f"send {[chunk.chunk_index for chunk in chunks]}")
+        return lambda: [Verdict.TAKEN] * len(chunks)
 
 
 def receipt_of(ledger: Ledger, chunks: list[FrameChunk]) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def test_small_chunks_are_announced_and_delivered_at_once(tmp_path: Path) -> Non
     chunks = frames(tmp_path)[:3]
     ledger = Ledger([Verdict.TAKEN, Verdict.DUPLICATE, Verdict.TAKEN])
     receipt = receipt_of(ledger, chunks)
-    assert ledger.calls == ["begin all", "deliver [0, 2]"]
+    assert ledger.calls == ["begin all", "send [0, 2]"]
     assert (receipt["num_chunks"], receipt["num_frames"]) == (3, 24)
     ledger = Ledger([Verdict.TAKEN, Verdict.DUPLICATE, Verdict.TAKEN], is_suspicious=True)
     assert receipt_of(ledger, chunks)["num_detections"] == receipt["num_detections"]

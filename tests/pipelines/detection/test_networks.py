@@ -20,8 +20,9 @@ from jde_ray.pipelines.config import (
     TrackConfig,
 )
 from jde_ray.pipelines.detection.detector import Detector
-from jde_ray.pipelines.detection.networks import SeparateModel, Upload, load_network
+from jde_ray.pipelines.detection.networks import SeparateModel, load_network
 from jde_ray.pipelines.detection.settings import resolve_settings
+from jde_ray.pipelines.detection.upload import Upload
 from jde_ray.pipelines.detection.weights import fingerprint, inspect
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError
 from jde_ray.pipelines.structures import FrameChunk, VideoInfo
@@ -106,7 +107,7 @@ def test_frames_go_to_a_gpu_through_one_pinned_buffer(monkeypatch) -> None:
 def test_separate_networks_are_not_compiled(tmp_path: Path) -> None:
     declaration = write_declaration(tmp_path)
     values = {("detection", "weights"): str(declaration), ("detection", "compile"): True}
-    with pytest.raises(RunError, match="which names ONNX files") as caught:
+    with pytest.raises(RunError, match="not a joint network of one stage") as caught:
         check_weights(values)
     assert caught.value.exit_code == ExitCode.REFUSED
 

@@ -110,7 +110,7 @@ def test_the_quality_of_pictures_is_learned_from_sets(tmp_path):
     wanted = recipe("reid-small-qan", warmup_steps=1)
     wanted = replace(wanted, crops=replace(wanted.crops, sightings=4))
     learning, stream = run(tmp_path, wanted)
-    model = ReidNet(wanted.reid)
+    model = ReidNet(wanted.reid_config)
     model = fit(model, learning, first(stream, 3))
     assert model.quality.last.weight.abs().max() > 0  # they begin at 0
     heading = (tmp_path / "curves.csv").read_text().splitlines()[0]
