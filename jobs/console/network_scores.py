@@ -76,6 +76,8 @@ def read_lists(
 
     if labels not in LABELS:
         raise ValueError(f"labels: got {labels}, expected {' | '.join(LABELS)}")
+    if root is not None and not root.is_dir():
+        raise ValueError(f"data: got {root}, expected a folder")
     sets = []
     for text in lists:
         path = Path(text).absolute()

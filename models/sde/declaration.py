@@ -244,7 +244,8 @@ def _mapping(prefix: str, content: Any, kind: type[Any]) -> dict[str, Any]:
     names = [field.name for field in fields(kind)]
     if not isinstance(content, dict):
         where = prefix.rstrip(".") or "the file"
-        raise ValueError(f"{where}: expected a mapping of {', '.join(names)}")
+        or_ours = ", or of weights alone" if "file" in names else ""
+        raise ValueError(f"{where}: expected a mapping of {', '.join(names)}{or_ours}")
     for key in content:
         if key not in names:
             raise ValueError(f"{prefix}{key}: no such setting, expected {', '.join(names)}")

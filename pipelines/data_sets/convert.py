@@ -97,12 +97,18 @@ def convert(
 
     Raises:
         BadDataError: If rows or files are wrong, without `skip_bad`.
-        ValueError: If nothing of the set is found.
+        ValueError: If nothing of the set is found, it has no such class, or `out` is no folder.
         OSError: If `out` cannot be written.
         RunError: If there is no Ray at the address.
     """
     if not source.is_dir():
         raise ValueError(f"source: {source} is no folder")
+    if ":/" in str(out) or (out.exists() and not out.is_dir()):  # `Path` makes s3:/ of s3://
+        raise ValueError(f"out: got {out}, expected a folder")
+    for one in rules.classes or ():
+        if one not in KINDS[name].classes:
+            accepted = " | ".join(KINDS[name].classes)
+            raise ValueError(f"class: got {one!r} for {name}, expected {accepted}")
     source, out = source.absolute(), out.absolute()  # tasks may have another working folder
     converter = KINDS[name].load()
     parts = converter.find(source, name)

@@ -48,12 +48,14 @@ class Kind:
         help: What is read, for a user.
         largest: Largest number of pictures of a list, for those that are cut.
         of_embeddings: Lists that score embeddings.
+        classes: Classes or labels that its annotations have, for those that have several.
     """
 
     module: str
     help: str
     largest: Mapping[str, int] = field(default_factory=dict)
     of_embeddings: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def load(self) -> Converter:
         """The module."""
@@ -66,8 +68,13 @@ KINDS: dict[str, Kind] = {
         "CalTech pedestrians: setNN/VNNN.seq and .vbb",
         {"caltech.10k.val": 10_000},
         ("caltech.10k.val",),
+        ("person", "people", "person?", "person-fa"),
     ),
-    "citypersons": Kind("citypersons", "CityPersons: leftImg8bit/ and anno_*.mat"),
+    "citypersons": Kind(
+        "citypersons",
+        "CityPersons: leftImg8bit/ and anno_*.mat",
+        classes=("1", "2", "3", "4", "5"),
+    ),
     "eth": Kind("eth", "ETH: folders of left images and .idl"),
     "mot15": Kind("mot_challenge", "2DMOT2015: train/"),
     "mot16": Kind("mot_challenge", "MOT16: train/"),

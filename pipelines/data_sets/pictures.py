@@ -14,6 +14,8 @@ from jde_ray.pipelines.formats.label_files import LabelErrors
 UNKNOWN = -1  # identity of a person whom nobody named
 _LONGEST_NAME = 200
 
+_FLAGS = {"classes": "class", "numbering": "identities"}  # of rules with other names
+
 Numbering = Literal["original", "compact"]
 Box = Literal["full", "visible"]
 
@@ -61,10 +63,15 @@ class Rules:
         given = {key: value for key, value in values.items() if value is not None}
         for key, value in given.items():
             if getattr(self, key) is None:
-                has = ", ".join(k.replace("_", "-") for k, v in asdict(self).items() if v)
-                got = f"got {value!r} for {name}, whose annotations do not say"
-                raise ValueError(f"{key.replace('_', '-')}: {got}; it has {has}")
+                has = ", ".join(_flag(k) for k, v in asdict(self).items() if v is not None)
+                shown = ", ".join(value) if isinstance(value, tuple) else value
+                got = f"got {shown} for {name}, whose annotations do not say"
+                raise ValueError(f"{_flag(key)}: {got}; it has {has}")
         return replace(self, **given)
+
+
+def _flag(rule: str) -> str:
+    return _FLAGS.get(rule, rule.replace("_", "-"))
 
 
 @dataclass(frozen=True)

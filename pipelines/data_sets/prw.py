@@ -29,6 +29,7 @@ IS_ONE_NUMBERING = True
 CLIPS = True
 _VARIABLES = ("box_new", "anno_file", "anno_previous")
 _NOBODY = -2  # id of people without identity
+_PEOPLE_BEFORE = 1 << 24  # larger numbers are no identities
 
 
 def find(source: Path, name: str) -> list[Part]:
@@ -87,6 +88,7 @@ def _rows(path: Path) -> FloatArray:
         raise ValueError(f"got the variables {', '.join(found)}, expected {' | '.join(_VARIABLES)}")
     rows = numbers(found[own], 5)
     wrong = (rows[:, 0] != np.round(rows[:, 0])) | (rows[:, 0] < 0) & (rows[:, 0] != _NOBODY)
+    wrong |= rows[:, 0] >= _PEOPLE_BEFORE
     if wrong.any():
         raise ValueError(f"got id {rows[wrong][0, 0]:g}, expected {_NOBODY} or 0, 1, ...")
     return rows

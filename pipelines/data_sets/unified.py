@@ -15,7 +15,7 @@ import numpy as np
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.data_sets.pictures import UNKNOWN, Notes, Picture
 from jde_ray.pipelines.errors import VideoError
-from jde_ray.pipelines.formats.label_files import label_path, outside
+from jde_ray.pipelines.formats.label_files import BadDataError, label_path, outside
 from jde_ray.pipelines.processes import mark
 from jde_ray.pipelines.video.exif import UPRIGHT, orientation_of, without_exif
 from jde_ray.pipelines.video.frame import check_size
@@ -62,13 +62,15 @@ def write(
         skip_bad: Leave out wrong rows and pictures.
 
     Raises:
-        BadDataError: If rows or files are wrong, without `skip_bad`.
+        BadDataError: If rows or files are wrong, without `skip_bad`, or `out` is so chosen that the
+            set's own pictures would be replaced.
         ValueError: If the part cannot be read.
     """
     images, counts, seen = [], [], set()
     with tempfile.TemporaryDirectory(prefix=f"{STAGING}{mark()}-", dir=out) as folder:
         staged = Path(folder)
         for picture in pictures:
+            _refuse_own(picture, out)
             try:
                 size, image = _checked(picture.image)
             except (ValueError, OSError) as error:
@@ -87,6 +89,17 @@ def write(
             notes.problems.refuse()
         _move(staged, out)
     return Written(tuple(images), tuple(counts), tuple(sorted(seen - {UNKNOWN})))
+
+
+def _refuse_own(picture: Picture, out: Path) -> None:
+    """Refuse to write a picture where it is read: another conversion would remove it."""
+    if isinstance(picture.image, Path) and _place(picture.image) == _place(out / picture.name):
+        text = "where its pictures would be written they already lie; expected another folder"
+        raise BadDataError(f"out: got {out} for {picture.image}: {text}")
+
+
+def _place(path: Path) -> Path:
+    return path.parent.resolve() / path.name
 
 
 def _lines(
@@ -130,6 +143,8 @@ def _checked(image: Path | bytes) -> tuple[tuple[int, int], Path | bytes]:
     The boxes of all sets refer to stored pixels, but a list's pictures are turned as their EXIF
     orientation says. A picture that would be turned is written without it.
     """
+    if isinstance(image, Path) and not image.is_file():
+        raise ValueError("no file")  # a pipe would be waited for
     data = image if isinstance(image, bytes) else _beginning(image)
     header = _header(data)
     if header is None and isinstance(image, Path):
@@ -175,13 +190,16 @@ def place(image: Path | bytes, target: Path) -> None:
 def _move(source: Path, target: Path) -> None:
     """Move what is in a folder into another one, labels before their pictures.
 
-    A folder that is new there is moved whole.
+    A folder that is new there is moved whole, unless another part creates it at the same moment.
     """
     for child in sorted(source.iterdir(), key=lambda p: (p.name != "labels_with_ids", p.name)):
         goal = target / child.name
         if not child.is_dir() or child.is_symlink():
             os.replace(child, goal)
-        elif goal.is_dir():
-            _move(child, goal)
-        else:
+            continue
+        try:
             os.rename(child, goal)
+        except OSError:  # there is such a folder, which has something in it
+            if not goal.is_dir():
+                raise
+            _move(child, goal)

@@ -122,7 +122,11 @@ def _files_below(folder: str, above: str) -> Iterator[str]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _files_below(entry.path, f"{above}{entry.name}/")
-        elif not entry.name.startswith(_TEMPORARY) and entry.is_file():
+        elif entry.name.startswith(_TEMPORARY):
+            continue
+        elif entry.is_file(follow_symlinks=False) or os.path.isfile(
+            entry.path
+        ):  # no link in a ring
             yield above + entry.name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
@@ -96,6 +97,8 @@ class Recipe:
         _choose("anchors", self.anchors, ("code", "text"))
         self._check_losses(self.losses)  # which refuses wrong values
         _choose("sampling", self.sampling, SAMPLINGS)
+        if not all(isinstance(one, int | float) and 0 < one < math.inf for one in self.aspects):
+            raise ValueError(f"aspects: got {list(self.aspects)}, expected numbers above 0")
         if not self.sources:
             raise ValueError("sources: got none, expected a list of kind and path")
         self._check_teacher()

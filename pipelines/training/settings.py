@@ -86,8 +86,10 @@ class TrainingConfig:
                 raise ValueError(f"training {name}: got {value!r}, expected a number above 0")
         if self.schedule == "steps" and self.epochs is None:
             raise ValueError("training schedule: got steps, which needs epochs as budget")
-        if self.ema_steps < 0:
-            raise ValueError(f"training ema_steps: got {self.ema_steps}, expected 0 or more")
+        for name in ("backbone_rate", "weighting_rate", "ema_steps"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and value >= 0):
+                raise ValueError(f"training {name}: got {value!r}, expected 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,8 +84,15 @@ class System:
     def __post_init__(self) -> None:
         if "/" in self.name:
             raise ValueError(f"{self.name}: got a name with a slash, expected that of a folder")
+        if self.name in (".", ".."):
+            raise ValueError(f"{self.name}: got it as a name, expected that of a folder")
         if bool(self.detector) == bool(self.detections):
             raise ValueError(f"{self.name}: expected one of detector and detections")
+        if self.size is not None and self.detections:
+            raise ValueError(f"{self.name}: size: got it beside detections, expected none")
+        if not isinstance(self.association, str | Mapping):
+            text = f"got {self.association!r}, expected a name or a mapping of settings"
+            raise ValueError(f"{self.name}: association: {text}")
         if self.fpsd and not self.detections:
             raise ValueError(f"{self.name}: fpsd: got it beside detector, whose speed is measured")
         if self.fpsd and _RATE.fullmatch(self.fpsd) is None:
@@ -94,8 +101,8 @@ class System:
 
     def values(self, threads: int) -> Values:
         """Settings of its detector and association."""
-        told = {"weights": self.detector, "conf": self.conf, "size": self.size}
-        given = {"threads": threads} | {name: value for name, value in told.items() if value}
+        told = {"weights": self.detector or None, "conf": self.conf, "size": self.size}
+        given = {"threads": threads} | {k: v for k, v in told.items() if v is not None}
         own = self.association
         settings = {"association": own} if isinstance(own, str) else own
         return collect(given, None) | tracking_values(f"{self.name}.association", settings)

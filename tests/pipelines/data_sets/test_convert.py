@@ -12,7 +12,7 @@ import pytest
 from original_layouts import GT, WRITERS, convert_tree, crowdhuman, labels, mot, put, turned_jpeg
 
 from jde_ray.pipelines.data_sets import unified
-from jde_ray.pipelines.data_sets.convert import number_people
+from jde_ray.pipelines.data_sets.convert import convert, number_people
 from jde_ray.pipelines.data_sets.kinds import KINDS
 from jde_ray.pipelines.data_sets.pictures import Rules
 from jde_ray.pipelines.data_sets.published import SHARED_FOOTAGE, footage, sequence_of
@@ -188,10 +188,39 @@ def test_numbering(numbering, is_one, expected):
 
 
 def test_rules_that_a_set_does_not_have_are_refused():
-    with pytest.raises(ValueError, match=r"min-visible: got 0.5 for prw, .* it has numbering"):
+    with pytest.raises(
+        ValueError, match=r"min-visible: got 0.5 for prw, .* it has min-height, identities"
+    ):
         KINDS["prw"].load().RULES.changed("prw", {"min_visible": 0.5})
     with pytest.raises(ValueError, match=r"min-visible: got 1\.5, expected 0 to 1"):
         KINDS["mot17"].load().RULES.changed("mot17", {"min_visible": 1.5})
+
+
+def test_pictures_are_not_written_where_they_are_read(tmp_path: Path):
+    """Another call by other rules would remove what the first has written: the only copy."""
+    own = tmp_path / "data" / "MOT17" / "images"
+    mot(own, "MOT17-02-SDP")
+    before = sorted(path for path in own.rglob("*") if path.is_file())
+    rules = KINDS["mot17"].load().RULES
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    for out, skip_bad in ((tmp_path / "data", False), (tmp_path / "link", True)):
+        with pytest.raises(BadDataError, match=r"out: got .* expected another folder"):
+            convert("mot17", own, out, rules, skip_bad=skip_bad)
+    assert sorted(path for path in own.rglob("*") if path.is_file()) == before
+
+
+@pytest.mark.parametrize("name", ["caltech", "citypersons"])
+def test_a_class_that_a_set_does_not_have_is_refused(tmp_path: Path, name):
+    with pytest.raises(ValueError, match=rf"class: got 'dog' for {name}, expected (person|1) \| "):
+        convert_tree(name, WRITERS[name](tmp_path / "in").parent, classes=("dog",))
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_out_that_is_no_folder_is_refused(tmp_path: Path):
+    source, rules = mot(tmp_path / "in", "MOT17-02-SDP"), KINDS["mot17"].load().RULES
+    for out in (put(tmp_path / "file", ""), Path("s3://bucket/sets")):
+        with pytest.raises(ValueError, match=r"out: got .*, expected a folder"):
+            convert("mot17", source, out, rules)
 
 
 def test_nothing_found_is_refused(tmp_path: Path):

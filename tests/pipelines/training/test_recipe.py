@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import yaml
 from places import ROOT
@@ -63,6 +65,12 @@ def changed(**changes):
             "network: got 'tiny', expected small | base | small-shufflenet | anchor-small | dark",
         ),
         (changed(sources=[]), "sources: got none"),
+        (changed(aspects=[0]), r"aspects: got \[0\], expected numbers above 0"),
+        (changed(aspects=[math.nan]), r"aspects: got \[nan\], expected numbers above 0"),
+        (
+            changed(training={"minutes": 1, "weighting_rate": -1}),
+            "training weighting_rate: got -1, expected 0 or more",
+        ),
         (changed(sources=[{"path": "park"}]), "source 1: .*kind"),
         (changed(sources=[{"kind": "boxes", "pth": "park"}]), "source 1: got 'pth'"),
         (changed(training={}), "training: expected either minutes or epochs"),

@@ -155,6 +155,9 @@ def test_paths_are_relative_to_the_file_and_names_stay(tmp_path):
         ("- {name: a, detector: small, fpsd: 3}", "fpsd: got it beside detector"),
         ("- {name: a, detections: x.txt, fpsd: fast}", "fpsd: got 'fast', expected frames per"),
         ("- {name: a/b, detector: small}", "a/b: got a name with a slash"),
+        ("- {name: .., detector: small}", "..: got it as a name, expected that of a folder"),
+        ("- {name: a, detector: small, association: 5}", "association: got 5, expected a name"),
+        ("- {name: a, detections: x.txt, size: 96x64}", "size: got it beside detections"),
         ("- {name: a, speed: 3}", "speed: no such setting, expected name, detector"),
         ("- {name: a, detector: small}\n- {name: a, detector: small}", "two are named a"),
         ("- {name: a, detector: vgg}", "vgg is neither a file nor a shipped model"),
@@ -169,6 +172,11 @@ def test_files_of_systems_are_refused_in_one_line(street, tmp_path, capsys, text
     assert cli.run(["bench", "table3", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_a_threshold_of_zero_is_one():
+    values = System(name="a", detector="small", conf=0.0).values(1)
+    assert values["tracking", "high_score"] == 0.0
 
 
 @pytest.mark.parametrize(
