@@ -12,7 +12,7 @@ from two_stage import write
 
 from jde_ray.models.backbones.resnet import resnet50, resnet101
 from jde_ray.models.tracking.config import TrackingConfig
-from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.weights import inspect
 from jde_ray.pipelines.formats.label_files import LabelErrors
@@ -127,8 +127,8 @@ def track(folder: Path, weights: Path, size: tuple[int, int]) -> int:
         ),
         tracking=TrackingConfig(high_score=LEAST, birth_score=LEAST),
     )
-    resources = ResourceConfig(device="cpu")
-    reference.track([str(video)], str(folder / "out"), config, resources=resources)
+    resources, saved = ResourceConfig(device="cpu"), OutputConfig(save_embeddings=True)
+    reference.track([str(video)], str(folder / "out"), config, resources=resources, outputs=saved)
     (path,) = (folder / "out" / "tracks").iterdir()
     table = pq.read_table(path)
     rows = [row for row in table.to_pylist() if row["frame"] == 0]
