@@ -1,6 +1,6 @@
 import numpy as np
-import pytest
 import pyarrow as pa
+import pytest
 import torch
 
 from jde_ray.pipelines.training.data.batches import TrainingSet, collate
