@@ -164,14 +164,17 @@ class Detector:
         boxes = [box] * len(numbers)
         embedded: list[Embedded] = []
         try:
-            if isinstance(self._model, Reader):
-                results, embedded = self._model.read(frames, boxes, people) if boxes else ([], [])
-            else:
-                results = self._model.detect(frames, boxes) if boxes else []
-                embedded = [
-                    self._embed_all(frame, box, tlbr)
-                    for frame, tlbr in zip(frames, people, strict=False)  # padding has nobody
-                ]
+            with nullcontext() if self.takes_several else self._lock:
+                if isinstance(self._model, Reader):
+                    results, embedded = (
+                        self._model.read(frames, boxes, people) if boxes else ([], [])
+                    )
+                else:
+                    results = self._model.detect(frames, boxes) if boxes else []
+                    embedded = [
+                        self._embed_all(frame, box, tlbr)
+                        for frame, tlbr in zip(frames, people, strict=False)  # padding has nobody
+                    ]
         except FloatingPointError as error:
             first = int(numbers[0])
             raise VideoError(Reason.NON_FINITE_OUTPUT, str(error), first) from error

@@ -73,8 +73,12 @@ class TwoStageModel:
         letterboxes: Sequence[Letterbox],
         people: Sequence[FloatArray],
     ) -> tuple[Sequence[FoundInFrame], list[Embedded]]:
-        """Run the first stage once per frame; embeddings are read at the boxes themselves."""
-        self._check_embeddings()
+        """Run the first stage once per frame; embeddings are read at the boxes themselves.
+
+        A detector without embeddings finds people where nobody is to be embedded.
+        """
+        if any(len(tlbr) for tlbr in people):
+            self._check_embeddings()
         config = self._config
         limits = (config.threshold, config.nms_threshold, config.max_detections)
         found: list[FoundInFrame] = []

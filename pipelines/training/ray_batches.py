@@ -113,14 +113,21 @@ def read_batches(shard: DataIterator, first_step: int) -> Iterator[tuple[int, Ba
     """Steps and batches of a trainer's dataset; with a time budget it is repeated at its end.
 
     Steps before `first_step` are skipped.
+
+    Raises:
+        RuntimeError: If they are not in order: this trainer would end before the others, which
+            would wait for it.
     """
-    passed = 0
+    passed, wanted = 0, None
     while True:
         count = 0
         options: dict[str, Any] = {"batch_size": None}  # one block, which is one row
         for table in shard.iter_batches(batch_format="pyarrow", prefetch_batches=2, **options):
             step, batch = from_table(table)
             count += 1
+            if wanted is not None and step + passed != wanted:
+                raise RuntimeError(f"batches: got step {step + passed}, expected {wanted}")
+            wanted = step + passed + 1
             if step + passed >= first_step:
                 yield step + passed, batch
         if not count:

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from ray.data import ExecutionOptions
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import nn
@@ -135,7 +136,10 @@ def train_on_ray(
                 backend="nccl" if use_gpu else "gloo", timeout_s=SECONDS_ALONE
             ),
             datasets=_datasets(run, ray.put(images)),
-            dataset_config=DataConfig(datasets_to_split=[]),
+            # Ray Train replaces the datasets' own options, and would mix up their batches
+            dataset_config=DataConfig(
+                datasets_to_split=[], execution_options=ExecutionOptions(preserve_order=True)
+            ),
             run_config=RunConfig(
                 name=f"ray-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}",
                 **ray_storage(run.out),

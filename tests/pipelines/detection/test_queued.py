@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
 
@@ -18,6 +19,7 @@ from jde_ray.models.jde.gpu.padded import TorchConvolutions
 from jde_ray.models.jde.gpu.runner import Runner
 from jde_ray.models.jde.gpu.selection import Limits, RawMaps, Selection
 from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.weights import save
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
@@ -30,15 +32,20 @@ LIMITS = Limits(0.5, 0.4, 20)
 BROKEN = 255  # first byte of a frame for which the network gives NaN
 
 
-@pytest.fixture(scope="module")
-def network() -> JDE:
+def spread() -> JDE:
+    """A network of random weights whose scores differ, other than those of untrained ones."""
     torch.manual_seed(3)
     made = JDE(SMALL).eval()
     with torch.no_grad():
-        for head in made.heads:  # untrained scores are all alike: spread them
+        for head in made.heads:
             head.box.weight[4::5].normal_(std=0.5)
             head.box.bias[4::5] = 0.0
-    return optimise(made, "fp32")
+    return made
+
+
+@pytest.fixture(scope="module")
+def network() -> JDE:
+    return optimise(spread(), "fp32")
 
 
 class Watched:
@@ -127,6 +134,32 @@ def test_what_is_not_finite_is_the_error_of_one_video(network: JDE) -> None:
     check_same(last, detector.detect(chunks[2]))
     with pytest.raises(FloatingPointError, match="image 1"):
         detector.find(chunks[1].frames, [chunks[1].info] * 2, [0, 1])
+
+
+def test_reading_a_chunk_is_finding_and_embedding(network: JDE, tmp_path: Path) -> None:
+    save(spread(), tmp_path / "own.safetensors")
+    config = DetectionConfig(
+        weights=str(tmp_path / "own.safetensors"),
+        size=(64, 32),
+        precision="fp32",
+        score_threshold=LIMITS.score_threshold,
+        nms_threshold=LIMITS.nms_threshold,
+        max_detections=LIMITS.max_detections,
+    )
+    resources = ResourceConfig(device="cpu")
+    watched = Watched(network)
+    runner = Runner(watched.build, watched.select, HostDevice(), (4,))
+    model = QueuedModel(runner, TorchModel(config, resources))
+    detector = Detector(config, resources, lambda *_: model)
+    assert detector.takes_several
+    own = chunk("a", [1, 2], source=(128, 64))
+    wanted = detector.detect(own)
+    people = [wanted.detections[0].tlbr[:2], np.zeros((0, 4), np.float32)]
+    found, embedded = detector.read(own, people)
+    check_same(replace(wanted, detections=found), wanted)
+    assert [who.tolist() for who, _ in embedded] == [[0, 1], []]
+    vectors = model.embed(own.frames[0], Letterbox(128, 64, 64, 32), people[0])
+    np.testing.assert_allclose(embedded[0][1], vectors, atol=1e-2)
 
 
 def test_chunks_without_frames_ask_for_nothing(network: JDE) -> None:

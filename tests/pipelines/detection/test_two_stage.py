@@ -13,12 +13,14 @@ from jde_ray.models.jde.network import JDE
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.sde.declaration import DeclarationError, DetectorDeclaration, read_declaration
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
+from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.detectors import open_detector
 from jde_ray.pipelines.detection.finders import input_size, load_finder
 from jde_ray.pipelines.detection.model import Embedder
 from jde_ray.pipelines.detection.networks import load_network
 from jde_ray.pipelines.detection.settings import detection_for
 from jde_ray.pipelines.detection.weights import inspect, inspect_reid
+from jde_ray.pipelines.structures import FrameChunk, VideoInfo
 
 BOX = Letterbox(192, 128, *SIZE)  # the frames were twice as large
 
@@ -66,6 +68,35 @@ def test_given_boxes_are_embedded_by_a_joint_network_only(tmp_path):
     np.testing.assert_allclose(vectors, found.embeddings, atol=1e-4)
     with pytest.raises(ValueError, match="is a detector without embeddings"):
         open_model(write(tmp_path)).embed(frame, BOX, found.tlbr)
+
+
+@pytest.mark.parametrize("name", ["cascade-small", "jde-frcnn-small"])
+def test_reading_a_chunk_is_finding_and_embedding(tmp_path, name):
+    config = DetectionConfig(
+        weights=str(write(tmp_path, name)), size=SIZE, precision="fp32", score_threshold=0.2
+    )
+    detector = Detector(config, ResourceConfig(device="cpu"))
+    index = np.arange(2, dtype=np.int64)  # the third frame is padding
+    info = VideoInfo(192, 128, 25.0)
+    chunk = FrameChunk("v", 0, 0, index, index / 25, pictures(3), info, is_last=True)
+    wanted = detector.detect(chunk).detections
+    people = [np.zeros((0, 4), np.float32), wanted[1].tlbr[:3]]
+    dim = network(name).config.embedding_dim
+    if not dim:
+        with pytest.raises(ValueError, match="is a detector without embeddings"):
+            detector.read(chunk, people)
+        people = people[:1] * 2
+    found, embedded = detector.read(chunk, people)
+    for one, other in zip(found, wanted, strict=True):
+        assert len(one) > 3
+        for field in ("tlbr", "scores", "embeddings"):
+            np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+    assert [who.tolist() for who, _ in embedded] == ([[], [0, 1, 2]] if dim else [[], []])
+    if dim:
+        vectors = embedded[1][1]
+        alone = open_model(config.weights).embed(chunk.frames[1], BOX, people[1])
+        np.testing.assert_allclose(vectors, alone, atol=1e-3)
+        np.testing.assert_allclose(vectors, wanted[1].embeddings[:3], atol=1e-2)
 
 
 def test_facts_of_a_file(tmp_path):

@@ -1,5 +1,6 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 
 from jde_ray.pipelines.training.data.batches import TrainingSet, collate
@@ -85,6 +86,13 @@ class Shard:
 def test_steps_before_the_checkpoint_are_passed_over_and_a_time_budget_repeats():
     batches = read_batches(Shard(range(3, 6)), 4)
     assert [next(batches)[0] for _ in range(5)] == [4, 5, 6, 7, 8]
+
+
+def test_batches_out_of_order_are_refused():
+    batches = read_batches(Shard([0, 1, 3, 2]), 0)
+    assert [next(batches)[0] for _ in range(2)] == [0, 1]
+    with pytest.raises(RuntimeError, match="batches: got step 3, expected 2"):
+        next(batches)
 
 
 def test_no_batches_end_the_training():

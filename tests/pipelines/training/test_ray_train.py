@@ -1,6 +1,8 @@
 """Two trainers on a local Ray; one of them is killed, and the training goes on."""
 
+import csv
 import json
+import math
 import os
 import signal
 import threading
@@ -11,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from jde_ray.models.rcnn.weights import load as load_two_stage
 from jde_ray.pipelines.storage.ray_storage import ray_storage
 from jde_ray.pipelines.training.data.image_set import read_images
+from jde_ray.pipelines.training.kinds.registry import build_network, kind_of
 from jde_ray.pipelines.training.loop import NonFiniteLossError
 from jde_ray.pipelines.training.ray_train import train_on_ray
 from jde_ray.pipelines.training.recipe_file import parse_recipe
@@ -26,24 +30,30 @@ EPOCHS, BATCH, IMAGES = 8, 4, 8
 @pytest.fixture
 def data(tmp_path):
     """Eight pictures of one person each, in the unified JDE format."""
-    root = tmp_path / "data"
+    return write_pictures(tmp_path / "data")
+
+
+def write_pictures(root, of_whom_empty=0):
+    """So many of the eight pictures show nobody."""
     rng = np.random.default_rng(0)
     names = [f"CAM/images/{number}.jpg" for number in range(IMAGES)]
-    for name in names:
+    for number, name in enumerate(names):
         path = root / name
         label = root / name.replace("images", "labels_with_ids").replace(".jpg", ".txt")
         path.parent.mkdir(parents=True, exist_ok=True)
         label.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), rng.integers(0, 255, (32, 64, 3), dtype=np.uint8))
-        label.write_text(f"0 {len(name) % 2} 0.5 0.5 0.3 0.9\n")
+        row = f"0 {number % 2} 0.5 0.5 0.3 0.9\n"
+        label.write_text(row if number >= of_whom_empty else "")
     (root / "cam.train").write_text("\n".join(names) + "\n")
     return root
 
 
-def prepared(root, out, **changes):
+def prepared(root, out, network="small-shufflenet", initial=None, **changes):
     recipe = parse_recipe(
         {
-            "network": "small-shufflenet",
+            "network": network,
+            "initial": initial,
             "sources": [{"kind": "list", "path": "cam.train"}],
             "sampling": "epoch",
             "augmentation": {"multi_scale": [0.1], "mosaic": 0.0, "min_height_px": 2.0},
@@ -134,3 +144,25 @@ def test_a_loss_that_is_not_finite_is_not_tried_again(ray_cluster, data, tmp_pat
     with pytest.raises(NonFiniteLossError, match=r"at step \d+; the batch: .*CAM/images/\d.jpg"):
         train_on_ray(run, images, show=lines.append)
     assert sum("M parameters" in line for line in lines) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["frcnn-small", "cascade-small", "jde-frcnn-small"])
+def test_two_stage_networks_train_together_though_a_trainer_sees_nobody(
+    ray_cluster, tmp_path, network
+):
+    root, out = write_pictures(tmp_path / "data", of_whom_empty=6), tmp_path / "out"
+    run, images = prepared(root, out, network, "start.safetensors", epochs=2)
+    start = build_network(run.recipe)
+    kind_of(start).save(start, root / "start.safetensors", None)
+    train_on_ray(run, images, show=lambda line: None)
+    steps = 2 * IMAGES // BATCH
+    assert torch.load(out / "latest.pt", weights_only=True)["step"] == steps
+    rows = list(csv.DictReader((out / "curves.csv").open()))
+    assert [int(row["step"]) for row in rows] == list(range(1, steps + 1))
+    assert all(math.isfinite(float(row["total"])) for row in rows)
+    after = load_two_stage(out / "weights.safetensors").state_dict()
+    before = start.state_dict()
+    for part in ("trunk", "rpn", "stages"):
+        own = [key for key in before if key.startswith(part) and key.endswith("weight")]
+        assert any(not torch.equal(before[key], after[key]) for key in own)

@@ -7,18 +7,22 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from two_stage import network, write
 
 from jde_ray.models.jde.config import SMALL
 from jde_ray.models.jde.network import JDE
 from jde_ray.models.jde.weights import save
+from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
+from jde_ray.pipelines.detection.finders import input_size
 from jde_ray.pipelines.evaluation.detections import detection_scores
+from jde_ray.pipelines.evaluation.network_scores import LEAST_SCORE
 from jde_ray.pipelines.formats.mot import SequenceInfo, format_ground_truth, format_sequence_info
 from jde_ray.pipelines.training.curves import goodness, headline
 from jde_ray.pipelines.training.settings import Source, ValidationConfig
-from jde_ray.pipelines.training.validation import Validation, _progress
+from jde_ray.pipelines.training.validation import NMS, Validation, _progress
 from jde_ray.pipelines.video.image_folder import list_images
 
 
@@ -72,6 +76,38 @@ def test_the_shipped_network_is_far_better(root):
     assert overall["ap"] > 0.2
     assert overall["tpr_at_far"] > 0.3
     assert -1 < overall["mota"] <= 1
+
+
+@pytest.mark.parametrize("name", ["frcnn-small", "jde-frcnn-small"])
+def test_a_two_stage_network_is_scored_and_a_detector_has_no_embeddings_to_score(root, name):
+    model = network(name, size=(128, 96)).train()
+    scores = Validation(config(max_frames=4), root)(model)
+    assert model.training
+    assert list(scores) == ["STREET-01", "OVERALL"]
+    measured = {"ap", "mota", "idf1", "id_switches"}
+    if model.config.embedding_dim:
+        measured |= {"tpr_at_far"}
+    assert set(scores["STREET-01"]) == measured
+    overall = scores["OVERALL"]
+    assert math.isnan(overall["tpr_at_far"]) == (not model.config.embedding_dim)
+    assert not any(math.isnan(overall[figure]) for figure in measured)
+    assert ("tpr_at_far" in headline(scores)) == bool(model.config.embedding_dim)
+
+
+def test_a_detector_reads_the_boxes_that_it_finds(root, tmp_path):
+    model = network(size=(128, 96))
+    write(tmp_path, size=(128, 96))
+    validation = Validation(config(every=1, max_frames=2), root)
+    (one,) = validation.for_boxes
+    readings = validation.read(model, one, tmp_path / "frcnn-small.safetensors")
+    frame = cv2.imread(str(root / "STREET-01" / "img1" / "000001.jpg"))[:, :, ::-1]
+    box = Letterbox(320, 192, *input_size(model, 320, 192))
+    (wanted,) = model.detect(torch.from_numpy(box.apply(frame)[None]), LEAST_SCORE, NMS, 300)
+    first = readings.found.frame == 0
+    np.testing.assert_allclose(readings.scores[first], wanted.scores, atol=1e-5)
+    np.testing.assert_allclose(readings.found.tlbr[first], box.to_source(wanted.tlbr), atol=1e-2)
+    assert len(readings.known) == 0
+    assert set(readings.sizes[:, 0]) == {0, 1}
 
 
 @pytest.mark.parametrize("suffix", ["png", "JPG"])
