@@ -92,7 +92,7 @@ def associate(store: TrackStore, frame: Frame, config: RanConfig, step: Step) ->
     taken = autoregression.to_input(before, found, elapsed)
     hidden, memory = model.take(*remembered(store.extra[:, rows]), taken)
     store.extra[:HIDDEN, rows] = hidden
-    store.extra[HIDDEN:, rows] = memory.reshape(-1, len(rows))
+    store.extra[HIDDEN:, rows] = memory.reshape(MEMORY * INPUTS, len(rows))
     nothing = np.zeros((4, len(rows)))  # of a variance, since boxes are not filtered
     store.absorb(frame, rows, columns, nothing, 0.9, now, mean_first=True)
     settle(store, config.min_hits, step)
@@ -119,4 +119,4 @@ def likelihoods(
 
 def remembered(extra: FloatArray) -> tuple[FloatArray, FloatArray]:
     """`(HIDDEN, M)` states and `(MEMORY, INPUTS, M)` memories of `(EXTRA, M)` numbers."""
-    return extra[:HIDDEN], extra[HIDDEN:].reshape(MEMORY, INPUTS, -1)
+    return extra[:HIDDEN], extra[HIDDEN:].reshape(MEMORY, INPUTS, extra.shape[1])
