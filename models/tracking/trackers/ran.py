@@ -19,7 +19,14 @@ import numpy as np
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking import autoregression, mean_velocity
-from jde_ray.models.tracking.autoregression import HIDDEN, INPUTS, MEMORY, NUMBERS, Autoregression
+from jde_ray.models.tracking.autoregression import (
+    HIDDEN,
+    INPUTS,
+    MEMORY,
+    NUMBERS,
+    Array,
+    Autoregression,
+)
 from jde_ray.models.tracking.config import OneThresholdConfig, check_range
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.matching import assign, pairs_below
@@ -104,19 +111,23 @@ def associate(store: TrackStore, frame: Frame, config: RanConfig, step: Step) ->
 def likelihoods(
     store: TrackStore, frame: Frame, config: RanConfig, model: Autoregression
 ) -> FloatArray:
-    """`(M, N)` log likelihoods of the detections as the next ones of the tracks."""
+    """`(M, N)` log likelihoods of the detections as the next ones of the tracks.
+
+    After n frames a person has moved n times as far as foretold, with n times the variance.
+    """
     count = store.count
     before, elapsed = mean_velocity.last_observed(store.state[:, :count])
     found = mean_velocity.measure(frame.xyah)
-    inputs = autoregression.to_input(before[:, :, None], found[:, None, :], elapsed[:, None])
+    moved = autoregression.to_input(before[:, :, None], found[:, None, :], 1.0)
     mean, log_variance = model.predict(*remembered(store.extra[:, :count]))
-    total = autoregression.log_density(inputs, mean[:, :, None], log_variance[:, :, None])
+    mean, log_variance = mean * elapsed, log_variance + np.log(elapsed)
+    total = autoregression.log_density(moved, mean[:, :, None], log_variance[:, :, None])
     if store.width:
         cosine = (store.embeddings[:count] @ frame.embeddings.T).astype(np.float64)
         total -= (1 - cosine) / config.look_spread**2
-    return np.asarray(total)
+    return total
 
 
-def remembered(extra: FloatArray) -> tuple[FloatArray, FloatArray]:
+def remembered(extra: Array) -> tuple[Array, Array]:
     """`(HIDDEN, M)` states and `(MEMORY, INPUTS, M)` memories of `(EXTRA, M)` numbers."""
     return extra[:HIDDEN], extra[HIDDEN:].reshape(MEMORY, INPUTS, extra.shape[1])
