@@ -4,8 +4,8 @@ The likelihood of a detection as the next one of a track decides who belongs to 
 its negative logarithm. Motion is the paper's autoregression (`models.tracking.autoregression`),
 learned by `jde train`. Appearance is **ours**: the paper has a second autoregression over
 descriptors, here the likelihood falls with the cosine distance to the mean of a track's
-embeddings. So is the memory's unit, changes per frame over the height: a track that was hidden
-goes on as one that was seen.
+embeddings. So is the memory's unit, changes per frame over the height, and what a track that was
+hidden for some frames is thought to have done meanwhile (`likelihoods`).
 """
 
 from __future__ import annotations

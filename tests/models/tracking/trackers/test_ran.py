@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from recurrent_weights import newest, weights_file
 from safetensors.numpy import save_file
+from scipy.stats import norm
 
+from jde_ray.models.tracking import mean_velocity
+from jde_ray.models.tracking.frame import build_frame
 from jde_ray.models.tracking.registry import build_config
 from jde_ray.models.tracking.tracker import JDETracker
-from jde_ray.models.tracking.trackers.ran import RanConfig, remembered
+from jde_ray.models.tracking.trackers.ran import RanConfig, likelihoods, remembered
 from jde_ray.pipelines.config import TrackConfig
 
 BOX = np.array([[100.0, 100.0, 140.0, 200.0]])
@@ -64,6 +67,20 @@ def test_who_is_too_unlikely_begins_a_track_of_their_own():
             step(tracker, BOX)
         step(tracker, BOX + distance * RIGHT)
         assert tracker._store.count == own
+
+
+def test_after_n_frames_people_are_n_times_as_far_with_n_times_the_variance():
+    tracker = build()
+    for place in (0, 5, 10):
+        step(tracker, BOX + place * RIGHT)
+    for _ in range(2):
+        step(tracker, [])
+    store = tracker._store
+    mean_velocity.predict(store.state[:, : store.count])
+    frame = build_frame(BOX + 27 * RIGHT, [0.9], None)
+    got = likelihoods(store, frame, tracker.config, newest())
+    want = norm.logpdf([17 / 5, 0, 0, 0], [3.0, 0, 0, 0], np.sqrt(3)).sum()
+    assert got == pytest.approx(want)
 
 
 def test_looks_decide_between_two_that_are_equally_near():
