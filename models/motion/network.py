@@ -64,7 +64,8 @@ class MotionNet(nn.Module):
         """`(B, T)` log densities of the inputs, each given those before it."""
         mean, log_variance = self(inputs)
         squares = (inputs - mean).square() * torch.exp(-log_variance)
-        return -0.5 * (squares + log_variance + math.log(2 * math.pi)).sum(dim=-1)
+        density: Tensor = -0.5 * (squares + log_variance + math.log(2 * math.pi)).sum(dim=-1)
+        return density
 
     @torch.no_grad()
     def note(self, density: Tensor) -> None:

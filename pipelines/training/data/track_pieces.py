@@ -126,7 +126,7 @@ class PieceStream:
         for number in chosen:
             start = int(rng.integers(int(starts[number])))
             pieces.append(self._draw(self.paths[number], start, length, rng))
-        boxes = np.stack(pieces, axis=1)  # (4, B, T + 1)
+        boxes = np.stack(pieces, axis=1).astype(np.float64)  # (4, B, T + 1)
         steps = to_input(boxes[:, :, :-1], boxes[:, :, 1:], 1.0)
         inputs = torch.from_numpy(steps.transpose(1, 2, 0).astype(np.float32))
         return PieceBatch(inputs, tuple(self.paths[number].origin for number in chosen))
