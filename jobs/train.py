@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from jde_ray.pipelines.training.data.batches import TrainingSet
     from jde_ray.pipelines.training.data.crop_batches import CropStream
     from jde_ray.pipelines.training.data.image_set import TrainingImages
+    from jde_ray.pipelines.training.data.track_pieces import PieceStream
     from jde_ray.pipelines.training.run import TrainingRun
+
+    Stream = TrainingSet | CropStream | PieceStream
 
 Config = Annotated[Path, typer.Option(help="YAML like jobs/recipes/train_small.yaml.")]
 Data = Annotated[
@@ -135,7 +138,6 @@ def train(
     """Train a network; the result is OUT/weights.safetensors."""
     from jde_ray.pipelines.cluster import Interrupted, interruptible
     from jde_ray.pipelines.training.data.batches import share_of_batch
-    from jde_ray.pipelines.training.data.image_set import read_images
     from jde_ray.pipelines.training.run import TrainingRun
 
     processes = TrainerConfig(**trainers)
@@ -147,16 +149,13 @@ def train(
             )
             if out is None and not dry_run:
                 raise ValueError("out: expected --out with a folder or s3:// prefix, or --dry-run")
-            if not recipe.names.from_crops:
+            if recipe.names.learns_from == "pictures":
                 share_of_batch(recipe.training.batch, num_trainers, recipe.sampling)
             elif processes.on_ray:
                 text = f"got {num_trainers}, but {recipe.network} trains in this process"
                 raise ValueError(f"num-trainers: {text}; expected 1, without --address")
             cache = None if dry_run else _labels_folder(out or "")
-            images = read_images(recipe, data, cache, skip_bad=skip_bad, show=_show)
-            if images.problems.found:
-                _show(f"left out: {images.problems.summary()}")
-            stream = _build_stream(recipe, images, skip_bad=skip_bad)
+            images, stream = _read(recipe, data, cache, skip_bad=skip_bad)
             run = TrainingRun(
                 recipe=recipe,
                 root=data,
@@ -207,43 +206,68 @@ def change(recipe: Recipe, given: Given) -> Recipe:
     return replace(recipe, training=replace(recipe.training, **training), **values)
 
 
-def _amount(run: TrainingRun, images: TrainingImages) -> str:
+def _amount(run: TrainingRun, images: TrainingImages | None) -> str:
+    if images is None:
+        return f"{run.num_boxes} boxes of tracks"
     amount = f"{len(images.images)} images, {images.num_people} people"
     if not run.recipe.names.learns_identities:
         return amount
     return f"{amount}, {run.num_identities} identities (people that the embedding tells apart)"
 
 
-def _build_stream(
-    recipe: Recipe, images: TrainingImages, *, skip_bad: bool
-) -> TrainingSet | CropStream:
+def _read(
+    recipe: Recipe, data: Path, cache: Path | None, *, skip_bad: bool
+) -> tuple[TrainingImages | None, Stream]:
+    """The pictures of a recipe, none for a network of tracks, and the stream of its batches."""
+    from jde_ray.pipelines.formats.label_files import LabelErrors
     from jde_ray.pipelines.training.data.crop_batches import build_crop_stream
+    from jde_ray.pipelines.training.data.image_set import read_images
+    from jde_ray.pipelines.training.data.track_pieces import read_piece_stream
 
-    if not recipe.names.from_crops:
-        return images.build_set(recipe, skip_bad=skip_bad)
-    return build_crop_stream(images.images, recipe)
+    images, problems = None, LabelErrors()
+    if recipe.names.from_tracks:
+        stream: Stream = read_piece_stream(recipe, data, problems, skip_bad=skip_bad)
+    else:
+        images = read_images(recipe, data, cache, skip_bad=skip_bad, show=_show)
+        problems = images.problems
+    if problems.found:
+        _show(f"left out: {problems.summary()}")
+    if images is not None:
+        if recipe.names.from_crops:
+            stream = build_crop_stream(images.images, recipe)
+        else:
+            stream = images.build_set(recipe, skip_bad=skip_bad)
+    return images, stream
 
 
-def _counts(images: TrainingImages, stream: TrainingSet | CropStream) -> dict[str, int]:
+def _counts(images: TrainingImages | None, stream: Stream) -> dict[str, int]:
     """Identities and boxes that are learned from."""
     from jde_ray.pipelines.training.data.crop_batches import CropStream
+    from jde_ray.pipelines.training.data.track_pieces import PieceStream
 
+    if isinstance(stream, PieceStream):
+        return {"num_identities": 0, "num_boxes": stream.num_boxes}
+    assert images is not None  # noqa: S101 - read for all other streams
     if isinstance(stream, CropStream):
         return {"num_identities": stream.num_identities, "num_boxes": len(stream.table)}
     return {"num_identities": images.num_identities, "num_boxes": images.num_people}
 
 
-def _plan(run: TrainingRun, images: TrainingImages, stream: TrainingSet | CropStream) -> list[str]:
+def _plan(run: TrainingRun, images: TrainingImages | None, stream: Stream) -> list[str]:
     from jde_ray.pipelines.training.data.crop_batches import CropStream
-    from jde_ray.pipelines.training.dry_run import describe_crops, describe_plan
+    from jde_ray.pipelines.training.data.track_pieces import PieceStream
+    from jde_ray.pipelines.training.dry_run import describe_crops, describe_pieces, describe_plan
 
     trainers = run.trainers
+    if isinstance(stream, PieceStream):
+        return describe_pieces(run.recipe, stream)
+    assert images is not None  # noqa: S101 - read for all other streams
     if isinstance(stream, CropStream):
         return describe_crops(run.recipe, images, stream, trainers.device)
     return describe_plan(run.recipe, images, trainers.num_trainers, trainers.device)
 
 
-def _start(run: TrainingRun, images: TrainingSet | CropStream) -> None:
+def _start(run: TrainingRun, images: Stream) -> None:
     from jde_ray.pipelines.training.data.batches import TrainingSet
 
     if run.trainers.on_ray and isinstance(images, TrainingSet):

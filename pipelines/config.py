@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from jde_ray.models.tracking.config import TrackingConfig
-from jde_ray.models.tracking.registry import AssociationConfig
+from jde_ray.models.tracking.registry import AssociationConfig, settled
 from jde_ray.pipelines.row_format import ROW_FORMAT
 from jde_ray.pipelines.source_pattern import SourcePattern
 from jde_ray.pipelines.wall_clock import read_zone
@@ -172,12 +172,13 @@ class TrackConfig:
         _check_range("min-box-area", self.min_box_area, 0.0, 1e9)
         if self.max_frames is not None:
             _check_range("max-frames", self.max_frames, 1, 10**9)
+        object.__setattr__(self, "tracking", settled(self.tracking))
         if self.detection.score_threshold is None:
-            settled = replace(self.detection, score_threshold=self.tracking.least_score)
-            object.__setattr__(self, "detection", settled)
+            detection = replace(self.detection, score_threshold=self.tracking.least_score)
+            object.__setattr__(self, "detection", detection)
         if self.detection.reid_mode == "needed" and not self.detection.reid_score:
-            settled = replace(self.detection, reid_score=self.tracking.high_score)
-            object.__setattr__(self, "detection", settled)
+            detection = replace(self.detection, reid_score=self.tracking.high_score)
+            object.__setattr__(self, "detection", detection)
 
     @property
     def estimates_motion(self) -> bool:
@@ -192,6 +193,8 @@ class TrackConfig:
         """16 hex digits over all settings that affect rows; weights count by content, not name."""
         values = self.to_dict()
         del values["detection"]["weights"], values["detection"]["reid"]
+        if "weights_sha256" in values["tracking"]:
+            del values["tracking"]["weights"]
         if not self.detection.auto_size:  # earlier versions did not have it
             del values["detection"]["auto_size"]
         if not self.detection.looks_again:

@@ -25,6 +25,7 @@ from jde_ray.pipelines.training.settings import (
     TrainingConfig,
     ValidationConfig,
 )
+from jde_ray.pipelines.training.track_settings import PieceConfig
 
 # what typer and our own flags say at the end of a help text: default, limits
 _REMARK = re.compile(r"\s*\\?\[((?:default: |[\d.]*<?=?x[<>]).*)\]$")
@@ -81,6 +82,7 @@ def settings() -> str:
         "training": TrainingConfig,
         "augmentation": Augmentation,
         "validation": ValidationConfig,
+        "pieces": PieceConfig,
     }
     for title, config in recipe.items():
         parts += [f"### {title}", _summary(config), _fields(config, {})]

@@ -136,7 +136,7 @@ FLAGS: dict[str, Flag] = {
         field="track_buffer",
         panel=_TRACKS,
         text="How many frames to keep a lost track, counted at 30 frames/s (sort, deepsort, poi, "
-        "cnnmtt, tap: at the video's own rate).",
+        "cnnmtt, tap, ran: at the video's own rate).",
         default=_defaults(lambda config: config.max_lost_frames(30.0)),
     ),
     "min_box_area": Flag(

@@ -77,3 +77,11 @@ def to_tlbr(state: State) -> State:
     """Boxes at the states' positions, `(4, M)` corners in pixels; sides are above 0."""
     half = 0.5 * np.maximum(state[2:4], _LEAST_SIDE)
     return np.concatenate([state[:2] - half, state[:2] + half])
+
+
+def last_observed(state: State) -> tuple[State, State]:
+    """`(4, M)` boxes of the last observations (as `measure` gives them), and `(M,)` frames since.
+
+    They have moved with the picture, as the tracks have.
+    """
+    return state[POSITION] - state[_ELAPSED] * state[VELOCITY], state[_ELAPSED]

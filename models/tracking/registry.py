@@ -18,6 +18,7 @@ from jde_ray.models.tracking.trackers import (
     jde,
     poi,
     published,
+    ran,
     sort,
     tap,
 )
@@ -26,6 +27,7 @@ from jde_ray.models.tracking.trackers.cbiou import CBiouConfig
 from jde_ray.models.tracking.trackers.cnnmtt import CnnmttConfig
 from jde_ray.models.tracking.trackers.deepsort import GALLERY, DeepSortConfig
 from jde_ray.models.tracking.trackers.poi import PoiConfig
+from jde_ray.models.tracking.trackers.ran import RanConfig
 from jde_ray.models.tracking.trackers.sort import SortConfig
 from jde_ray.models.tracking.trackers.tap import TapConfig
 
@@ -38,6 +40,7 @@ AssociationConfig: TypeAlias = (
     | PoiConfig
     | CnnmttConfig
     | TapConfig
+    | RanConfig
 )
 
 
@@ -76,6 +79,7 @@ ASSOCIATIONS: dict[str, Association] = {
         Association(PoiConfig, poi.associate, kalman, extra=poi.EXTRA),
         Association(CnnmttConfig, cnnmtt.associate, kalman, extra=cnnmtt.EXTRA),
         Association(TapConfig, tap.associate, kalman),
+        Association(RanConfig, ran.associate, mean_velocity, extra=ran.EXTRA),
     )
 }
 CONFIGS: dict[str, type[Any]] = {name: row.config for name, row in ASSOCIATIONS.items()}
@@ -102,6 +106,15 @@ def build_config(association: str = "jde", **settings: Any) -> AssociationConfig
             )
     config: AssociationConfig = CONFIGS[association](**settings)
     return config
+
+
+def settled(config: AssociationConfig) -> AssociationConfig:
+    """The settings, after a look at the files that they name.
+
+    Raises:
+        ValueError: If a file is missing, or another one than expected; one line.
+    """
+    return config.settled() if isinstance(config, RanConfig) else config
 
 
 def least_score(config: AssociationConfig, *, has_embeddings: bool) -> float:

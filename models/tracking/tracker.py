@@ -17,6 +17,7 @@ from jde_ray.models.tracking.registry import (
     associate,
     build_store,
     least_score,
+    settled,
 )
 from jde_ray.models.tracking.track import STORE_ARRAYS, TrackStore
 from jde_ray.models.tracking.trackers.jde import FIRST_FRAME
@@ -44,13 +45,14 @@ class JDETracker:
         num_degenerate: Number of detections ignored because their box has no area.
 
     Raises:
-        ValueError: If the rate is not positive and finite.
+        ValueError: If the rate is not positive and finite, or a file that the settings name is
+            refused.
     """
 
     def __init__(self, config: AssociationConfig, frames_per_second: float) -> None:
         if not 0 < frames_per_second < math.inf:
             raise ValueError(f"frames_per_second: got {frames_per_second}, expected above 0")
-        self.config = config
+        self.config = settled(config)
         self.frames_per_second = float(frames_per_second)
         self.num_frames = 0
         self.num_degenerate = 0

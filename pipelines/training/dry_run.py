@@ -13,6 +13,7 @@ from jde_ray.pipelines.detection.precision import quick_precision, warn_of_emula
 from jde_ray.pipelines.training.data.crop_batches import CropStream
 from jde_ray.pipelines.training.data.image_set import TrainingImages
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
+from jde_ray.pipelines.training.data.track_pieces import PieceStream
 from jde_ray.pipelines.training.kinds.registry import build_network, describe, kind_of
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.settings import TrainingConfig
@@ -146,6 +147,21 @@ def describe_crops(
     if recipe.appearance_teacher:
         lines.append("teachers    not asked yet; unknown people will be counted then")
     return lines
+
+
+def describe_pieces(recipe: Recipe, stream: PieceStream) -> list[str]:
+    """Lines that describe tracks and steps of a motion network."""
+    training, (least, _) = recipe.training, recipe.pieces.length
+    detected = sum(int(path.detected.sum()) for path in stream.paths)
+    return [
+        describe(build_network(recipe)),
+        f"tracks      {len(stream.paths)} from {len(recipe.sources)} sources, {stream.num_boxes} "
+        f"boxes ({detected} of detections)",
+        f"steps       {_steps(training, stream.steps_per_epoch)}; an epoch has "
+        f"{stream.steps_per_epoch}, a step {training.batch} pieces of {least} to "
+        f"{stream.longest} frames",
+        f"rate        up to {training.learning_rate:g}, {training.optimiser}, {training.schedule}",
+    ]
 
 
 def _steps(training: TrainingConfig, per_epoch: int) -> str:

@@ -30,6 +30,7 @@ from jde_ray.pipelines.training.curves import (
 )
 from jde_ray.pipelines.training.data.batches import Batch
 from jde_ray.pipelines.training.data.crop_batches import CropBatch
+from jde_ray.pipelines.training.data.track_pieces import PieceBatch
 from jde_ray.pipelines.training.kinds.kind import Loss, Network
 from jde_ray.pipelines.training.kinds.registry import kind_of
 from jde_ray.pipelines.training.plot import plot_curves
@@ -42,7 +43,7 @@ LOG_STEPS, LOG_SECONDS = 20, 10.0  # a row of the curves is written after either
 EVERY_STEP = 200  # steps at the start with a row each: the paper's Figure 3 moves most there
 REPORT_STEPS = 5 * LOG_STEPS  # all processes wait for each other
 
-AnyBatch = Batch | CropBatch
+AnyBatch = Batch | CropBatch | PieceBatch
 Batches = Callable[[int], Iterator[tuple[int, AnyBatch]]]  # first step -> steps and their batches
 Scores = Mapping[str, Mapping[str, float]]  # by sequence, `OVERALL` last
 

@@ -21,6 +21,7 @@ from jde_ray.pipelines.training.settings import (
     ValidationConfig,
     _choose,
 )
+from jde_ray.pipelines.training.track_settings import PieceConfig
 
 Value = TypeVar("Value")
 LOSSES = tuple(item.name for item in fields(LossConfig))
@@ -61,6 +62,7 @@ class Recipe:
         aspects: Aspect ratios (width / height) of the batches; none for that of the network.
         licence: Licence of the weights, written into their file.
         crops: How a re-identification network learns.
+        pieces: How a motion network learns.
 
     Raises:
         ValueError: If a value is wrong.
@@ -91,6 +93,7 @@ class Recipe:
     aspects: tuple[float, ...] = ()
     licence: str = "unstated"
     crops: CropConfig = field(default_factory=CropConfig)
+    pieces: PieceConfig = field(default_factory=PieceConfig)
 
     def __post_init__(self) -> None:
         self._check_kind()
@@ -125,6 +128,11 @@ class Recipe:
             if self.crops.only_parts and not (config.refined and self.initial):
                 text = f"got true with {self.network}, expected a refined network and `initial`"
                 raise ValueError(f"crops only_parts: {text}")
+        others = [source.kind for source in self.sources if source.kind != "sequence"]
+        if names.from_tracks and others:
+            raise ValueError(
+                f"source kind: got {others[0]!r} with {self.network}, expected sequence"
+            )
 
     def _check_losses(self, losses: LossConfig) -> None:
         has_anchors = self.names.kind == "joint" and self.config.score == "softmax"

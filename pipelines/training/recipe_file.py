@@ -19,6 +19,7 @@ from jde_ray.pipelines.training.settings import (
     ValidationConfig,
     _choose,
 )
+from jde_ray.pipelines.training.track_settings import PieceConfig
 
 Value = TypeVar("Value")
 
@@ -85,6 +86,8 @@ def parse_recipe(settings: Any, network: str | None = None) -> Recipe:
         values["augmentation"] = _build(Augmentation, "augmentation", values["augmentation"])
     if "crops" in values:
         values["crops"] = _build(CropConfig, "crops", _nested_crops(values["crops"]))
+    if "pieces" in values:
+        values["pieces"] = _build(PieceConfig, "pieces", values["pieces"])
     if values.get("validation") is not None:
         validation = _with_lists(values["validation"])
         values["validation"] = _build(ValidationConfig, "validation", validation)

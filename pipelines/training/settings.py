@@ -34,8 +34,7 @@ class TrainingConfig:
         learning_rate: Peak learning rate.
         momentum: Momentum of SGD; AdamW ignores it.
         backbone_rate: Learning rate of the backbone, relative to the peak.
-        weighting_rate: Learning rate of the learned task weights, relative to the peak. AdamW moves
-            each by at most its rate a step, so that a short training needs a larger one.
+        weighting_rate: That of the learned task weights; AdamW moves each by at most it a step.
         weight_decay: Weight decay of kernels.
         decay_all: Apply weight decay to norms, biases and task weights too.
         schedule: `cosine` falls to 2 %, `steps` to a tenth at each of `decay_epochs`.

@@ -13,6 +13,7 @@ import torch
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.training.data.batches import Batch, TrainingSet, collate
 from jde_ray.pipelines.training.data.crop_batches import CropStream
+from jde_ray.pipelines.training.data.track_pieces import PieceStream
 from jde_ray.pipelines.training.kinds.registry import build_network, describe, initialise
 from jde_ray.pipelines.training.loop import Batches, fit
 from jde_ray.pipelines.training.process_group import ProcessGroup
@@ -68,14 +69,15 @@ def _leave_signals_to_the_trainer(_worker: int) -> None:
 
 def train_here(
     run: TrainingRun,
-    images: TrainingSet | CropStream,
+    images: TrainingSet | CropStream | PieceStream,
     *,
     device: str,
     show: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Train in this process, with batches from `TrainerConfig.workers` further processes.
 
-    Crops lie on the device, which makes their views itself; so their batches need no process.
+    Crops lie on the device, which makes their views itself, and pieces of tracks are few numbers,
+    so that their batches need no process.
 
     Raises the errors of `train_share`.
     """
@@ -83,6 +85,9 @@ def train_here(
     run.begin()
     if isinstance(images, CropStream):
         train_share(run, images.to(ranks.device).from_step, ranks, show)
+        return
+    if isinstance(images, PieceStream):
+        train_share(run, images.from_step, ranks, show)
         return
     train_share(run, partial(_load, images, run, pinned=device == "cuda"), ranks, show)
 

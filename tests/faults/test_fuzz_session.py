@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recurrent_weights import needed
 
 from jde_ray.models.structures import Detections
 from jde_ray.models.tracking.registry import ASSOCIATIONS, build_config
@@ -40,7 +41,8 @@ class Case:
 
 def draw_case(dice: random.Random) -> Case:
     name = dice.choice(CONFIGS)
-    tracking = build_config(**({"mode": name} if name == "published" else {"association": name}))
+    ours = {"mode": name} if name == "published" else {"association": name}
+    tracking = build_config(**ours, **needed(name))
     config = TrackConfig(
         detection=DetectionConfig(weights="f", weights_sha256="f" * 64),
         tracking=tracking,

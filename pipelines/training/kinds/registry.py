@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from jde_ray.pipelines.training.kinds import joint, rcnn, reid
+from jde_ray.pipelines.training.kinds import joint, motion, rcnn, reid
 from jde_ray.pipelines.training.kinds.kind import Network, NetworkKind
 from jde_ray.pipelines.training.recipe import Recipe
 
@@ -15,6 +15,7 @@ KINDS: dict[str, NetworkKind] = {  # by `NetworkNames.kind`
     "detector": rcnn.KIND,
     "two-stage": rcnn.KIND,
     "reid": reid.KIND,
+    "motion": motion.KIND,
 }
 
 
@@ -54,6 +55,7 @@ def initialise(model: Network, path: Path) -> int:
 
 def describe(model: Network) -> str:
     """One line with a network's name, number of parameters and input size."""
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    number = sum(p.numel() for p in model.parameters())
+    text = f"{number / 1e6:.2f} M" if number >= 10_000 else f"{number}"
     config = model.config
-    return f"{config.name}: {millions:.2f} M parameters, {config.size[0]}x{config.size[1]}"
+    return f"{config.name}: {text} parameters, {config.size[0]}x{config.size[1]}"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recurrent_weights import needed
 
 from jde_ray.models.synthetic.embedding_scenes import SCENES, EmbeddingScene, build_scene
 from jde_ray.models.tracking.registry import ASSOCIATIONS, CONFIGS, AssociationConfig, build_config
@@ -17,7 +18,7 @@ OTHERS = [name for name in CONFIGS if name != "jde"]
 
 
 def build(name, **settings_):
-    return JDETracker(build_config(name, **settings_), frames_per_second=30)
+    return JDETracker(build_config(name, **needed(name), **settings_), frames_per_second=30)
 
 
 def follow(tracker, frames, width=None):
@@ -129,7 +130,7 @@ def test_every_association_is_one_whole_row():
         )
         assert 0 <= config.least_score <= config.high_score <= 1
         assert config.max_lost_frames(30.0) == config.max_lost_frames(30) >= 0
-        store = JDETracker(config, 30.0)
+        store = JDETracker(build_config(name, **needed(name)), 30.0)
         store.update(np.zeros((1, 4)), [1.0], np.zeros((1, 2)))
         assert store._store.motion is row.motion
         assert store._store.gallery.shape[1] == row.gallery

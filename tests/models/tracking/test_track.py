@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recurrent_weights import needed
 
 from jde_ray.models.synthetic.embedding_scenes import SCENES, build_scene
 from jde_ray.models.tracking.frame import build_frame
@@ -13,13 +14,13 @@ from jde_ray.models.tracking.registry import build_config
 from jde_ray.models.tracking.track import TrackStore
 from jde_ray.models.tracking.tracker import JDETracker
 
-MODES = ["default", "published", "sort", "deepsort", "bytetrack", "cbiou", "poi", "cnnmtt"]
+MODES = ["default", "published", "sort", "deepsort", "bytetrack", "cbiou", "poi", "cnnmtt", "ran"]
 RATE = 30.0
 
 
 def build(mode="default", rate=RATE, **settings_):
     ours = {"association": "jde", "mode": mode} if mode in MODES[:2] else {"association": mode}
-    return JDETracker(build_config(**ours, **settings_), rate)
+    return JDETracker(build_config(**ours, **needed(mode), **settings_), rate)
 
 
 def through_a_file(state):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from recurrent_weights import needed
 
 from jde_ray.models.structures import Detections
 from jde_ray.models.synthetic.embedding_scenes import SCENES, EmbeddingScene, build_scene
@@ -214,7 +215,8 @@ def test_a_score_that_is_no_share_is_refused_by_row(score):
     ids=["two lists", "three lists", "no width", "width", "None"],
 )
 def test_a_frame_of_nobody_fixes_nothing(association, nobody):
-    tracker, plain = (JDETracker(build_config(association), 30) for _ in range(2))
+    config = build_config(association, **needed(association))
+    tracker, plain = (JDETracker(config, 30) for _ in range(2))
     empty = np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4))
     for seen in (False, False, True, True, False, True, True, False, True):
         got = tracker.update(*((BOX, ONE, LOOK) if seen else nobody))
@@ -222,7 +224,7 @@ def test_a_frame_of_nobody_fixes_nothing(association, nobody):
         assert got.track_id.tolist() == want.track_id.tolist()
         assert got.tlbr.tolist() == want.tlbr.tolist()
         state = tracker.get_state()
-        tracker = JDETracker(build_config(association), 30)
+        tracker = JDETracker(config, 30)
         tracker.set_state(state)
     with pytest.raises(ValueError, match="width 3, expected 4"):
         tracker.update(BOX, ONE, np.ones((1, 3)))
@@ -474,7 +476,8 @@ def as_detections(frames, kind=np.float16):
 def test_frames_prepared_together_are_tracked_like_one_by_one(name, kind):
     found = as_detections(build_scene(SCENES["crossing"])[:40], kind)
     found[7] = found[7][:0]
-    one_by_one, together = (JDETracker(build_config(name), 30) for _ in range(2))
+    config = build_config(name, **needed(name))
+    one_by_one, together = (JDETracker(config, 30) for _ in range(2))
     frames = together.prepare(found)
     assert frames is not None
     for number, (one, frame) in enumerate(zip(found, frames, strict=True)):
