@@ -34,7 +34,7 @@ class TrainingConfig:
         learning_rate: Peak learning rate.
         momentum: Momentum of SGD; AdamW ignores it.
         backbone_rate: Learning rate of the backbone, relative to the peak.
-        weighting_rate: That of the learned task weights; AdamW moves each by at most it a step.
+        weighting_rate: Learning rate of the learned task weights, relative to the peak.
         weight_decay: Weight decay of kernels.
         decay_all: Apply weight decay to norms, biases and task weights too.
         schedule: `cosine` falls to 2 %, `steps` to a tenth at each of `decay_epochs`.
@@ -44,8 +44,7 @@ class TrainingConfig:
         clip_norm: Norm to which gradients are clipped; None for no clipping.
         freeze_norms: Do not train the scale and shift of batch norms.
         ema_steps: Time constant of the moving average that is saved; 0 saves the plain weights.
-        precision: `bf16` runs the network under autocast. `auto` is `bf16` if the machine has units
-            for it, as in tracking (`pipelines.detection.precision.quick_precision`), else `fp32`.
+        precision: `bf16` runs under autocast; `auto` is `bf16` on machines with units for it.
         seed: Seed of initial weights, order of images and augmentation.
 
     Raises:
