@@ -33,7 +33,7 @@ FINDERS = (
     *("frcnn-r50", "frcnn-r101", "cascade-r50", "cascade-r101", "jde-frcnn-r50"),
     *("resnet50-576x320", "resnet101-576x320"),
 )
-LEAST = 1e-4  # score of boxes that may start a track
+LEAST = 1e-9  # score of boxes that may start a track
 EMBEDDERS = ("reid-ide", "reid-triplet", "reid-pcb")
 
 
