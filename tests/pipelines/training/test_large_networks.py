@@ -33,7 +33,7 @@ FINDERS = (
     *("frcnn-r50", "frcnn-r101", "cascade-r50", "cascade-r101", "jde-frcnn-r50"),
     *("resnet50-576x320", "resnet101-576x320"),
 )
-LEAST = 1e-9  # score of boxes that may start a track
+LEAST = 1e-4  # score of boxes that may start a track
 EMBEDDERS = ("reid-ide", "reid-triplet", "reid-pcb")
 
 
@@ -126,6 +126,7 @@ def track(folder: Path, weights: Path, size: tuple[int, int]) -> int:
             weights=str(weights), size=size, precision="fp32", score_threshold=LEAST
         ),
         tracking=TrackingConfig(high_score=LEAST, birth_score=LEAST),
+        min_box_area=0,  # its best boxes may all be small
     )
     resources, saved = ResourceConfig(device="cpu"), OutputConfig(save_embeddings=True)
     reference.track([str(video)], str(folder / "out"), config, resources=resources, outputs=saved)
