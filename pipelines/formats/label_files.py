@@ -50,8 +50,14 @@ class LabelErrors:
         self.found.append(f"{where}: {kind}: {detail}")
         self.counts[kind] += 1
 
-    def refuse(self) -> None:
+    def refuse(
+        self, what: str = "training data", advice: str = " (--skip-bad leaves such rows out)"
+    ) -> None:
         """Raise if any error was collected.
+
+        Args:
+            what: What has the errors.
+            advice: What ends the message.
 
         Raises:
             BadDataError: Naming the first errors.
@@ -59,7 +65,7 @@ class LabelErrors:
         if self.found:
             more = len(self.found) - SHOWN
             text = "; ".join(self.found[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
-            raise BadDataError(f"training data: {text} (--skip-bad leaves such rows out)")
+            raise BadDataError(f"{what}: {text}{advice}")
 
     def summary(self) -> str:
         """`3 x box outside the image, 1 x missing image`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -41,6 +41,9 @@ def _build(kind: type[Value], name: str, values: Any) -> Value:
         kind(**tuples)  # raises its own messages first
     except (TypeError, AttributeError, LookupError) as error:  # of a missing key or wrong type
         _check_types(kind, name, tuples)
+        for item in fields(kind):  # type: ignore[arg-type]
+            if item.name not in tuples and item.default is item.default_factory is MISSING:
+                raise ValueError(f"{name}: got no {item.name}, expected one") from None
         raise ValueError(f"{name}: {error}") from None
     return kind(**_check_types(kind, name, tuples))
 

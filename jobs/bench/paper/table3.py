@@ -113,7 +113,7 @@ def _of_systems(
     names = ", ".join(one.video.name for one in footage)
     scored = ", ".join(one.video.name for one in footage if one.truth is not None)
     notes = [
-        f"measured on {names}; {processor()}, {threads} threads, {clock} time; scored on "
+        f"measured on {names}; {processor()}, threads: {threads}, {clock} time; scored on "
         f"{scored or 'nothing, since there is no ground truth'}",
         *(f"{system.name}: {row['weights']}" for system, row in zip(systems, rows, strict=True)),
         f"figures in {out / 'table3.json'}, tracks for the server in {out}/SYSTEM/SEQUENCE.txt",

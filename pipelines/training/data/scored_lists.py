@@ -9,6 +9,7 @@ import numpy as np
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.pipelines.detection.known_boxes import LabelledFrames
 from jde_ray.pipelines.evaluation.network_scores import ScoredFrames
+from jde_ray.pipelines.formats.label_files import LabelErrors
 from jde_ray.pipelines.formats.mot import GroundTruth
 from jde_ray.pipelines.training.data.labelled_image import ListedImage
 from jde_ray.pipelines.training.data.sources import read_source
@@ -35,7 +36,13 @@ def read_scored(root: Path, source: Source) -> ScoredFrames:
     if source.kind == "cvat" and not ((root / name).parent / "images").is_dir():
         wanted = "expected images/ beside it, or its video scored with --gt"
         raise ValueError(f"labels: {name} annotates a video file; {wanted}")
-    images = read_source(root, source, 0, _LONGEST_SIDE, in_memory=False)
+    problems = LabelErrors()
+    try:
+        images = read_source(root, source, 0, _LONGEST_SIDE, problems, in_memory=False)
+    except ValueError:
+        problems.refuse("labels", advice="")
+        raise
+    problems.refuse("labels", advice="")
     listed = [image for image in images if isinstance(image, ListedImage)]
     counts = [len(image.tlbr) for image in listed]
     rows = BoxRows(

@@ -65,6 +65,7 @@ def changed(**changes):
             "network: got 'tiny', expected small | base | small-shufflenet | anchor-small | dark",
         ),
         (changed(sources=[]), "sources: got none"),
+        ({k: v for k, v in LEAST.items() if k != "network"}, "got no network, expected one"),
         (changed(aspects=[0]), r"aspects: got \[0\], expected numbers above 0"),
         (changed(aspects=[math.nan]), r"aspects: got \[nan\], expected numbers above 0"),
         (

@@ -95,7 +95,9 @@ def answers(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
         )
     kinds = _by_kind(rows.get(UNCERTAINTY, {}).get("weights", {}))
     if all(kinds.values()):
-        text = ", ".join(f"{kind} {min(v):.3g} to {max(v):.3g}" for kind, v in kinds.items())
+        text = ", ".join(
+            f"{kind} {_short(min(v))} to {_short(max(v))}" for kind, v in kinds.items()
+        )
         sentences.append(
             "Do the learned weights end where the paper's Figure 3 has them (detection about 100, "
             f"embedding about .1)? Here they end at: {text}."
@@ -216,3 +218,7 @@ def page(table: Mapping[str, Any], out: Path, has_figure: bool) -> str:
         f"<p>{escape(CAPTION)}</p>\n<ul>\n{items}</ul>\n<p>{escape(_facts(table))}</p>\n"
         f"{figure}\n</html>\n"
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"

@@ -88,8 +88,9 @@ def test_every_second_picture_and_what_is_wrong(tmp_path):
     half = read_scored(tmp_path, Source(kind="list", path=source.path, every=2))
     assert half.truth.people.frame.tolist() == [0, 0, 1]
     (tmp_path / "SET" / "labels_with_ids" / "2.txt").write_text("0 7 0.5 0.5\n")
-    with pytest.raises(ValueError, match=r"2\.txt"):
+    with pytest.raises(ValueError, match=r"^labels: .*2\.txt") as refused:
         read_scored(tmp_path, source)
+    assert "skip-bad" not in str(refused.value)  # which `jde eval` does not have
     (tmp_path / "walk.xml").write_text("<annotations/>")
     with pytest.raises(ValueError, match="annotates a video file; expected images/ beside it"):
         read_scored(tmp_path, Source(kind="cvat", path="walk.xml"))
