@@ -84,10 +84,10 @@ def _text(value: float | int | str) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """A duration such as `1:02:03`."""
+    """A duration such as `1:02:03`; the last step may end behind its budget, so it is never negative."""
     if not math.isfinite(seconds):
         return "?"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
