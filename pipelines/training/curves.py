@@ -84,7 +84,7 @@ def _text(value: float | int | str) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """A duration such as `1:02:03`; the last step may end behind its budget, so it is never negative."""
+    """A duration such as `1:02:03`; 0 if it is negative, since the last step ends late."""
     if not math.isfinite(seconds):
         return "?"
     minutes, rest = divmod(max(0, round(seconds)), 60)

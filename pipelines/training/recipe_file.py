@@ -101,7 +101,7 @@ def _of_kind(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with those of `kinds` for the kind of their network.
 
     Raises:
-        ValueError: If `kinds` is no mapping of kinds to settings.
+        ValueError: If `kinds` is no mapping of kinds to settings, or names a network.
     """
     values = dict(settings)
     by_kind = values.pop("kinds", {})
@@ -110,8 +110,11 @@ def _of_kind(settings: Mapping[str, Any]) -> dict[str, Any]:
         isinstance(v, Mapping) for v in by_kind.values()
     ):
         raise ValueError(f"kinds: got {by_kind!r}, expected settings by {', '.join(accepted)}")
-    for kind in by_kind:
+    for kind, own in by_kind.items():
         _choose("kinds", kind, tuple(accepted))
+        if "network" in own:
+            text = "expected it beside kinds, since it decides which of them holds"
+            raise ValueError(f"kinds: {kind}: got network {own['network']!r}, {text}")
     own = by_kind.get(names_of(values["network"]).kind, {}) if "network" in values else {}
     for key, value in own.items():
         before = values.get(key)

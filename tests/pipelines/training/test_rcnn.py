@@ -179,7 +179,12 @@ def test_a_file_has_settings_for_a_kind_of_network():
     other = parse_recipe(settings, "reid-small-pcb")
     assert (other.network, other.training.batch, other.training.epochs) == ("reid-small-pcb", 64, 3)
     assert other.crops.sightings == 3
-    for wrong, message in (({"resnet": {}}, "kinds: got 'resnet'"), ([1], "kinds: got")):
+    named = {"detector": {"network": "reid-small-ide"}}
+    for wrong, message in (
+        ({"resnet": {}}, "kinds: got 'resnet'"),
+        ([1], "kinds: got"),
+        (named, "kinds: detector: got network 'reid-small-ide', expected it beside kinds"),
+    ):
         with pytest.raises(ValueError, match=message):
             parse_recipe({**settings, "kinds": wrong})
 
