@@ -101,7 +101,7 @@ def export(
         raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
     width, height = model.config.size
     print(f"{weights}: {report}")
-    print(f"{out}: {model.config.name}, {width}x{height}, {out.stat().st_size / 1e6:.1f} MB")
+    print(f"{out}: {model.config.name}, {width}x{height}, {_num_bytes(out) / 1e6:.1f} MB")
 
 
 def _export_onnx_only(weights: str, out: Path, kind: str, flags: Given) -> bool:
@@ -132,7 +132,13 @@ def _export_onnx_only(weights: str, out: Path, kind: str, flags: Given) -> bool:
     except OSError as error:
         raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
     width, height = config.size
-    print(f"{out}: {config.name}, {width}x{height}, {out.stat().st_size / 1e6:.1f} MB")
+    print(f"{out}: {config.name}, {width}x{height}, {_num_bytes(out) / 1e6:.1f} MB")
+
+
+def _num_bytes(out: Path) -> int:
+    """Bytes of what was written; OpenVINO keeps the weights in a second file."""
+    files = {out, out.with_suffix(".bin")} if out.suffix == ".xml" else {out}
+    return sum(file.stat().st_size for file in files)
     return True
 
 
