@@ -87,4 +87,6 @@ def readable(table: pa.Table) -> pa.Table:
         arrays["class"] = whole["classes"].flatten().dictionary_encode()
     if "embeddings" in table.column_names:
         arrays["embedding"] = list_array(columns.embeddings)
+    if columns.quality is not None:
+        arrays["quality"] = pa.array(columns.quality)
     return pa.table(arrays)

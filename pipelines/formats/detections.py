@@ -30,7 +30,8 @@ from jde_ray.pipelines.formats.video_columns import PERSON, TEXT, TIME, clock_ti
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import DEFAULT_RATE, Video, VideoInfo
 
-_READ = ("frame", "time_s", "camera_motion", "boxes", "scores", "embeddings")  # by the association
+# read by the association
+_READ = ("frame", "time_s", "camera_motion", "boxes", "scores", "embeddings", "qualities")
 
 
 class SavedFrame(NamedTuple):
@@ -134,7 +135,7 @@ def _frames_of(file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFra
         ends = np.concatenate([[0], np.cumsum(columns.counts)])
         for row, frame in enumerate(columns.frame):
             own = slice(int(ends[row]), int(ends[row + 1]))
-            found = Detections(columns.tlbr[own], columns.scores[own], columns.embeddings[own])
+            found = columns.detections(own)
             keep = found.scores > threshold  # as a detector with this threshold does
             motion = None if columns.motion is None else columns.motion[row]
             kept = found if keep.all() else found[keep]
@@ -152,6 +153,7 @@ class DetectionColumns:
         scores: `(n,)` float32.
         embeddings: `(n, D)` float16; D is 0 if the file stores none.
         motion: `(F, 2, 3)` float64 motion of the camera; None if the file stores none.
+        quality: `(n,)` float32; None if the file stores none.
     """
 
     frame: NDArray[np.int32]
@@ -160,6 +162,12 @@ class DetectionColumns:
     scores: NDArray[np.float32]
     embeddings: NDArray[np.float16]
     motion: NDArray[np.float64] | None
+    quality: NDArray[np.float32] | None
+
+    def detections(self, own: slice) -> Detections:
+        """Those in a range of the n."""
+        quality = None if self.quality is None else self.quality[own]
+        return Detections(self.tlbr[own], self.scores[own], self.embeddings[own], quality)
 
 
 def read_columns(columns: Mapping[str, pa.Array]) -> DetectionColumns:
@@ -172,6 +180,9 @@ def read_columns(columns: Mapping[str, pa.Array]) -> DetectionColumns:
     if "camera_motion" in columns:
         values = columns["camera_motion"].flatten().to_numpy(zero_copy_only=False)
         motion = values.reshape(-1, 2, 3)
+    quality = None
+    if "qualities" in columns:  # most networks tell none
+        quality = columns["qualities"].flatten().to_numpy(zero_copy_only=False)
     return DetectionColumns(
         columns["frame"].to_numpy(),
         columns["scores"].value_lengths().to_numpy(),
@@ -179,6 +190,7 @@ def read_columns(columns: Mapping[str, pa.Array]) -> DetectionColumns:
         scores,
         embeddings,
         motion,
+        quality,
     )
 
 
@@ -217,12 +229,15 @@ def _read_text(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
     return info, frames()
 
 
-def detection_schema(embedding_dim: int, *, has_motion: bool = False) -> pa.Schema:
+def detection_schema(
+    embedding_dim: int, *, has_motion: bool = False, has_quality: bool = False
+) -> pa.Schema:
     """Arrow schema of `detections/*.parquet`: one row per frame, even without detections.
 
     Args:
         embedding_dim: Width D of the float16 embeddings; 0 for no such column.
         has_motion: Whether the camera's motion was estimated; otherwise there is no such column.
+        has_quality: Whether the network tells the quality of pictures; likewise.
     """
     box = pa.list_(pa.float32(), 4)
     columns: list[Any] = [("camera", TEXT), ("frame", pa.int32()), ("time_s", pa.float64())]
@@ -233,11 +248,18 @@ def detection_schema(embedding_dim: int, *, has_motion: bool = False) -> pa.Sche
     columns.append(("classes", pa.list_(pa.string())))
     if embedding_dim:  # Parquet has no values of 0 bytes
         columns.append(("embeddings", pa.list_(pa.binary(2 * embedding_dim))))
+    if has_quality:
+        columns.append(("qualities", pa.list_(pa.float32())))
     return pa.schema(columns)
 
 
 def detection_table(
-    video: Video, frames: Sequence[SavedFrame], embedding_dim: int, *, has_motion: bool = False
+    video: Video,
+    frames: Sequence[SavedFrame],
+    embedding_dim: int,
+    *,
+    has_motion: bool = False,
+    has_quality: bool = False,
 ) -> pa.Table:
     """Rows of successive frames: one per frame; columns hold lists with one item per detection.
 
@@ -246,6 +268,7 @@ def detection_table(
         frames: In the order of their numbers.
         embedding_dim: Width D of the embeddings; 0 for no such column.
         has_motion: Whether all frames have the camera's motion.
+        has_quality: Whether all detections have a quality.
     """
     numbers, times, found, motions = zip(*frames, strict=True)
     tlbr = np.concatenate([one.tlbr for one in found]).astype(np.float32, copy=False)
@@ -257,6 +280,9 @@ def detection_table(
     }
     if embedding_dim:
         lists["embeddings"] = binary_array(np.concatenate([one.embeddings for one in found]))
+    if has_quality:
+        told = [one.quality for one in found if len(one)]
+        lists["qualities"] = pa.array(np.concatenate([np.zeros(0, np.float32), *told]))
     ends = pa.array(np.cumsum([0, *map(len, found)]), pa.int32())
     columns = {
         "camera": repeated(video.camera, len(numbers)),
@@ -268,6 +294,6 @@ def detection_table(
         values = pa.array(np.stack(motions).reshape(-1))
         columns["camera_motion"] = pa.FixedSizeListArray.from_arrays(values, 6)
     columns |= {name: pa.ListArray.from_arrays(ends, values) for name, values in lists.items()}
-    schema = detection_schema(embedding_dim, has_motion=has_motion)
+    schema = detection_schema(embedding_dim, has_motion=has_motion, has_quality=has_quality)
     arrays = [columns[field.name].cast(field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)

@@ -49,7 +49,8 @@ def read_detections(out: str | os.PathLike[str]) -> pa.Table:
 
     Returns:
         Table with one row per detection, sorted by video and frame, with the columns of
-        `read_tracks` without `track_id`. Frames without detections have no row.
+        `read_tracks` without `track_id`, and `quality` (of the picture) if the network told it.
+        Frames without detections have no row.
 
     Raises:
         ValueError: If no detections are found.
