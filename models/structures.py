@@ -58,6 +58,8 @@ class Detections:
         tlbr: `(N, 4)` float32 corners x1, y1, x2, y2 in source pixels (after display rotation).
         scores: `(N,)` float32 detector confidence in [0, 1].
         embeddings: `(N, D)` L2-normalised appearance vectors; D may be 0.
+        quality: `(N,)` float32 quality of the pictures that the vectors were made of, 0 or more;
+            None if the network does not tell it (most do not), and all count alike.
 
     Raises:
         ValueError: If the lengths or shapes disagree.
@@ -66,18 +68,22 @@ class Detections:
     tlbr: FloatArray
     scores: FloatArray
     embeddings: FloatArray
+    quality: FloatArray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.scores)
         _check_shape("scores", self.scores, (count,))
         _check_shape("tlbr", self.tlbr, (count, 4))
         _check_shape("embeddings", self.embeddings, (count, None))
+        if self.quality is not None:
+            _check_shape("quality", self.quality, (count,))
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __getitem__(self, index: slice | NDArray[Any]) -> Detections:
-        return Detections(self.tlbr[index], self.scores[index], self.embeddings[index])
+        quality = None if self.quality is None else self.quality[index]
+        return Detections(self.tlbr[index], self.scores[index], self.embeddings[index], quality)
 
     def __repr__(self) -> str:
         return f"Detections(N={len(self)}, D={self.embeddings.shape[1]})"
@@ -90,6 +96,19 @@ class Detections:
             np.zeros(0, np.float32),
             np.zeros((0, embedding_dim), np.float32),
         )
+
+
+class Described(NamedTuple):
+    """What an embedder says of N pictures of people.
+
+    Attributes:
+        vectors: `(N, D)` L2-normalised appearance vectors; zeros where there is no picture.
+        quality: `(N,)` quality of each picture, 0 where there is none; None if the network does not
+            tell it.
+    """
+
+    vectors: FloatArray
+    quality: FloatArray | None = None
 
 
 class Track(NamedTuple):

@@ -9,8 +9,9 @@ run continues only in an OUT of its own format.
     `mode: published`.
 3.  `camera_motion` in `detections/`.
 4.  `camera`, `time` and `class` (`classes` in `detections/`); `camera` and `start` in the metadata.
+5.  `qualities` in `detections/`, of networks that tell the quality of a picture.
 """
 
 from __future__ import annotations
 
-ROW_FORMAT = 4
+ROW_FORMAT = 5

@@ -246,6 +246,15 @@ class ColourModel:
         return True
 
 
+class JudgingModel(ColourModel):
+    """Also tells the quality of a picture, which differs by person and frame."""
+
+    def _find(self, frame: np.ndarray) -> SimpleNamespace:
+        found = super()._find(frame)
+        found.quality = (found.tlbr[:, 0] * 7 + found.tlbr[:, 1] * 3) % 10 / 10
+        return found
+
+
 class ReadingModel(ColourModel):
     """Also embeds people by the colours in their boxes, all but the first of a frame."""
 

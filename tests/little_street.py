@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jde_ray.jobs.bench.paper.combinations import Embedder, Finder
-from jde_ray.models.structures import Detections
+from jde_ray.models.structures import Described, Detections
 from jde_ray.pipelines.config import DetectionConfig, TrackConfig
 
 FRAMES = TrackConfig(detection=DetectionConfig(size=(192, 96)))
@@ -49,6 +49,6 @@ class Calls:
         def embed(chunk, tlbr):
             self.count[name] += 1
             self.crops.setdefault(name, []).append(tlbr)
-            return np.eye(len(tlbr), 5, dtype=np.float32)
+            return Described(np.eye(len(tlbr), 5, dtype=np.float32))
 
         return Embedder(name, FRAMES, embed)

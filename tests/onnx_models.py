@@ -44,6 +44,19 @@ def write_mean_embedder(path: Path, width: int = 16, height: int = 32, batch: An
     return save(path, nodes, {}, [batch, 3, height, width])
 
 
+def write_telling_embedder(path: Path, quality: str = "quality", scale: float = 1.0) -> Path:
+    """As `write_mean_embedder`; a second output is the mean of the first channel times `scale`."""
+    helper = pytest.importorskip("onnx").helper
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["y"]),
+        helper.make_node("Gather", ["y", "first"], ["red"], axis=1),
+        helper.make_node("Mul", ["red", "scale"], [quality]),
+    ]
+    constants = {"first": np.array(0), "scale": np.array([scale], np.float32)}
+    return save(path, nodes, constants, ["batch", 3, 32, 16], ["y", quality])
+
+
 def write_constant(path: Path, *outputs: np.ndarray) -> Path:
     """The same outputs whatever the picture of 64x32."""
     helper = pytest.importorskip("onnx").helper

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -22,10 +23,12 @@ ROOT = Path(__file__).parents[1]
 TRACKS = {
     3: "video_id video frame time_s track_id x1 y1 x2 y2 score embedding",
     4: "video_id video camera frame time_s time track_id x1 y1 x2 y2 score class embedding",
+    5: "video_id video camera frame time_s time track_id x1 y1 x2 y2 score class embedding",
 }
 DETECTIONS = {
     3: "frame time_s camera_motion boxes scores embeddings",
     4: "camera frame time_s time camera_motion boxes scores classes embeddings",
+    5: "camera frame time_s time camera_motion boxes scores classes embeddings qualities",
 }
 
 
@@ -48,9 +51,8 @@ def test_columns_are_those_of_their_row_format(tmp_path: Path):
     source = fakes.archive(tmp_path / "in", a=Script(frames=4))
     outputs = OutputConfig(save_detections=True, save_embeddings=True)
     out = tmp_path / "out"
-    reference.track(
-        [str(source)], str(out), fakes.CONFIG, components=fakes.COMPONENTS, outputs=outputs
-    )
+    components = replace(fakes.COMPONENTS, build_model=fakes.JudgingModel)
+    reference.track([str(source)], str(out), fakes.CONFIG, components=components, outputs=outputs)
     for folder, columns in (("tracks", TRACKS), ("detections", DETECTIONS)):
         (path,) = (out / folder).iterdir()
         assert pq.read_schema(path).names == columns[ROW_FORMAT].split(), folder

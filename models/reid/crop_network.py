@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from jde_ray.models.reid.export import onnx_bytes
 from jde_ray.models.reid.network import ReidNet
 from jde_ray.models.reid.weights import ReidWeightsError, load
-from jde_ray.models.sde.declaration import DeclarationError, NetworkDeclaration
+from jde_ray.models.sde.declaration import QUALITY, DeclarationError, NetworkDeclaration
 from jde_ray.models.sde.onnx_network import start_session
 
 
@@ -33,6 +33,7 @@ class ReidCropNetwork:
         size: Width and height of its input.
         batch: None, since it takes any number of crops.
         path: Its file.
+        outputs: Names of its outputs.
 
     Raises:
         DeclarationError: If the file cannot be used.
@@ -54,6 +55,7 @@ class ReidCropNetwork:
             raise DeclarationError(str(error)) from None
         self.size: tuple[int, int] = model.config.size
         self.batch: int | None = None
+        self.outputs: tuple[str, ...] = ("vectors",) + (QUALITY,) * model.config.quality
         self._session: Any = None
         self._model: ReidNet | None = None
         if device == "cpu" and all(find_spec(name) for name in ("onnx", "onnxruntime")):
@@ -67,12 +69,16 @@ class ReidCropNetwork:
         return np.asarray(cv2.resize(picture, self.size), np.uint8)
 
     def __call__(self, pictures: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
-        """`(B, D)` vectors of length 1 of `(H, W, 3)` uint8 RGB crops of the input's size."""
+        """`(B, D)` vectors of length 1 of `(H, W, 3)` uint8 RGB crops of the input's size.
+
+        Behind them the `(B,)` quality of each crop, if the network tells it.
+        """
         stacked = np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
         if self._model is None:
             pixels = stacked.astype(np.float32)
             pixels *= np.float32(1 / 255)
-            return [np.asarray(self._session.run(None, {"crops": pixels})[0])]
+            return [np.asarray(output) for output in self._session.run(None, {"crops": pixels})]
         with torch.inference_mode():
             crops = torch.from_numpy(stacked).to(self._device).float() / 255
-            return [self._model(crops).cpu().numpy()]
+            outputs = self._model.describe(crops)
+            return [output.cpu().numpy() for output in outputs if output is not None]

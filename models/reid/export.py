@@ -7,16 +7,30 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from jde_ray.models.reid.network import ReidNet
+from jde_ray.models.sde.declaration import QUALITY
 
 OPSET = 17
+
+
+class _Describing(nn.Module):
+    """A network whose forward pass gives both outputs."""
+
+    def __init__(self, model: ReidNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.model.describe(crops)
 
 
 def onnx_bytes(model: ReidNet) -> bytes:
     """A float32 ONNX graph for any number of crops.
 
-    Input `crops` `(B, 3, H, W)` RGB in [0, 1], output `vectors` `(B, D)` of length 1.
+    Input `crops` `(B, 3, H, W)` RGB in [0, 1], output `vectors` `(B, D)` of length 1, and `quality`
+    `(B,)` in (0, 1) if the network tells it.
 
     Raises:
         ImportError: If `onnx` is not installed.
@@ -25,15 +39,17 @@ def onnx_bytes(model: ReidNet) -> bytes:
 
     width, height = model.config.size
     memory = io.BytesIO()
+    tells = model.config.quality
+    outputs = ["vectors", QUALITY] if tells else ["vectors"]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the newer exporter needs one more package
         torch.onnx.export(
-            model.eval().cpu(),
+            (_Describing(model) if tells else model).eval().cpu(),
             (torch.zeros(2, 3, height, width),),
             memory,  # type: ignore[arg-type]
             input_names=["crops"],
-            output_names=["vectors"],
-            dynamic_axes={"crops": {0: "batch"}, "vectors": {0: "batch"}},
+            output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in ("crops", *outputs)},
             opset_version=OPSET,
             dynamo=False,
         )

@@ -144,6 +144,11 @@ class ReidNet(nn.Module):
                 norm.weight.requires_grad_(False)
             self.norm = nn.Sequential(norms[0], nn.ELU(), norms[1])
 
+    def describe(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The vectors of `forward`, and the `(B,)` quality of each crop if the network tells it."""
+        found = self.part_vectors(crops)
+        return appearance(found.vectors), found.quality
+
     def part_vectors(self, crops: Tensor) -> PartVectors:
         """Vectors of each part of `(B, 3, H, W)` RGB crops in [0, 1]."""
         found = self._look(crops)

@@ -44,6 +44,7 @@ from jde_ray.models.settings_file import read_yaml
 Size = tuple[int, int]
 WEIGHTS = ".safetensors"  # suffix of networks of ours
 OWN = "own"  # layout of their outputs
+QUALITY = "quality"  # name of an embedder's output beside its vectors
 
 
 class DeclarationError(ValueError):

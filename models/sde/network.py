@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.sde.declaration import (
+    QUALITY,
     Declaration,
     DeclarationError,
     DetectorDeclaration,
@@ -19,7 +20,7 @@ from jde_ray.models.sde.declaration import (
 )
 from jde_ray.models.sde.layouts import LAYOUTS, Found
 from jde_ray.models.sde.onnx_network import OnnxNetwork
-from jde_ray.models.structures import FloatArray
+from jde_ray.models.structures import Described, FloatArray
 from jde_ray.models.suppression import suppress
 
 Device = Literal["cpu", "cuda"]
@@ -139,11 +140,13 @@ class CropNetwork(Protocol):
         size: Width and height of its input.
         batch: Number of crops it takes at once: 1, or None for any.
         path: Its file.
+        outputs: Names of its outputs.
     """
 
     size: tuple[int, int]
     batch: int | None
     path: Path
+    outputs: tuple[str, ...]
 
     def resized(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A picture `(h, w, 3)` stretched to the input's size."""
@@ -157,6 +160,8 @@ CropNetworkOpener = Callable[[NetworkDeclaration, int, Device], CropNetwork]
 
 class AppearanceEmbedder:
     """Computes an L2-normalised appearance vector for each box of a picture, from its crop.
+
+    A network whose second output is named `quality` also says how good each crop is.
 
     Args:
         declaration: File and input of the re-identification network.
@@ -182,20 +187,29 @@ class AppearanceEmbedder:
         self._network = open_network(declaration, threads, device)
         self._at_once = self._network.batch or _CROPS_AT_ONCE[device]
         shapes = [output.shape for output in _probe(self._network)]
-        if len(shapes) != 1 or shapes[0][0] != 1 or len(shapes[0]) < 2:
+        self._tells = tuple(self._network.outputs[1:]) == (QUALITY,) and shapes[1] in ((1,), (1, 1))
+        if len(shapes) - self._tells != 1 or shapes[0][0] != 1 or len(shapes[0]) < 2:
             got = ", ".join(map(str, shapes))
             raise DeclarationError(
-                f"weights: {declaration.file}: got output {got}, an embedder gives (1, D)"
+                f"weights: {declaration.file}: got output {got}, an embedder gives (1, D), and may "
+                f"give {QUALITY} (1,)"
             )
         self.width = int(np.prod(shapes[0]))
 
     def embed(self, picture: NDArray[np.uint8], tlbr: FloatArray) -> FloatArray:
-        """`(N, D)` vectors of the `(N, 4)` boxes of an RGB picture; zeros for boxes under 2 px.
+        """The vectors of `describe`."""
+        return self.describe(picture, tlbr).vectors
+
+    def describe(self, picture: NDArray[np.uint8], tlbr: FloatArray) -> Described:
+        """Vectors of the `(N, 4)` boxes of an RGB picture, and the quality of their crops.
+
+        Both are zeros for boxes under 2 px.
 
         Raises:
-            FloatingPointError: If a vector is not finite.
+            FloatingPointError: If a vector or a quality is not finite, or a quality below 0.
         """
         vectors = np.zeros((len(tlbr), self.width), np.float32)
+        quality = np.zeros(len(tlbr), np.float32)
         rows, crops = [], []
         for row, (x1, y1, x2, y2) in enumerate(np.rint(tlbr).astype(int).tolist()):
             crop = picture[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
@@ -204,11 +218,16 @@ class AppearanceEmbedder:
                 crops.append(self._network.resized(crop))
         for first in range(0, len(rows), self._at_once):
             part = slice(first, first + self._at_once)
-            vectors[rows[part]] = self._network(crops[part])[0].reshape(-1, self.width)
+            outputs = self._network(crops[part])
+            vectors[rows[part]] = outputs[0].reshape(-1, self.width)
+            if self._tells:
+                quality[rows[part]] = outputs[1].reshape(-1)
         if not np.isfinite(vectors).all():
             raise FloatingPointError("the embedder's vectors are not finite")
+        if not (np.isfinite(quality).all() and (quality >= 0).all()):
+            raise FloatingPointError("the embedder's qualities are not finite, or below 0")
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return vectors
+        return Described(vectors, quality if self._tells else None)
 
 
 @dataclass(frozen=True)
@@ -219,6 +238,7 @@ class FrameFound:
     scores: FloatArray
     embeddings: FloatArray
     num_capped: int
+    quality: FloatArray | None = None
 
 
 class SeparateNetworks:
@@ -270,10 +290,10 @@ class SeparateNetworks:
         tlbr, scores = self.detector.detect(picture, score_threshold, nms_threshold)
         num_capped = max(0, len(scores) - max_detections)
         tlbr, scores = tlbr[:max_detections], scores[:max_detections]
-        vectors = np.zeros((len(scores), 0), np.float32)
+        looks = Described(np.zeros((len(scores), 0), np.float32))
         if self.embedder is not None:
-            vectors = self.embedder.embed(picture, tlbr).astype(np.float32)
-        return FrameFound(tlbr, scores, vectors, num_capped)
+            looks = self.embedder.describe(picture, tlbr)
+        return FrameFound(tlbr, scores, looks.vectors, num_capped, looks.quality)
 
 
 def _probe(network: OnnxNetwork | CropNetwork) -> list[NDArray[np.generic]]:

@@ -79,6 +79,7 @@ class OnnxNetwork:
     Attributes:
         size: Width and height of its input.
         batch: Number of pictures it takes at once: 1, or None for any.
+        outputs: Names of its outputs.
 
     Raises:
         DeclarationError: If the file cannot be used as declared.
@@ -101,6 +102,7 @@ class OnnxNetwork:
             )
         self._input, self._number = inputs[0].name, _NUMBERS[inputs[0].type]
         self.batch = shape[0] if isinstance(shape[0], int) else None
+        self.outputs = tuple(output.name for output in self._session.get_outputs())
         self.size = self._check_size(declaration.size, shape)
         if self.batch not in (1, None):
             raise DeclarationError(

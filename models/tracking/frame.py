@@ -26,6 +26,7 @@ class Frame:
         embeddings: `(N, D)` float32, L2-normalised (zero vectors stay zero).
         source: `(N,)` rows of the caller's arrays; None if all are usable.
         num_degenerate: Boxes left out because they have no area.
+        quality: `(N,)` float32 quality of the pictures behind the embeddings; None if unknown.
     """
 
     xyah: NDArray[np.float64]
@@ -34,6 +35,7 @@ class Frame:
     embeddings: NDArray[np.float32]
     source: NDArray[np.intp] | None = None
     num_degenerate: int = 0
+    quality: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -60,6 +62,7 @@ def build_frame(
     scores: ArrayLike,
     embeddings: ArrayLike | None,
     least_score: float = 0.0,
+    quality: ArrayLike | None = None,
 ) -> Frame:
     """Check the arrays of one frame and arrange them in columns.
 
@@ -68,9 +71,11 @@ def build_frame(
         scores: `(N,)` in [0, 1].
         embeddings: `(N, D)` vectors of any length; None means D = 0.
         least_score: Detections below this score are left out.
+        quality: `(N,)` qualities of the pictures behind the embeddings; None if they are unknown.
 
     Raises:
-        ValueError: If shapes disagree, a number is not finite, or a score is outside [0, 1].
+        ValueError: If shapes disagree, a number is not finite, a score is outside [0, 1], or a
+            quality below 0.
     """
     boxes = _as_float(boxes)
     scores = _as_float(scores)
@@ -92,6 +97,7 @@ def build_frame(
             _refuse("scores", scores)
         row = np.flatnonzero((scores < 0) | (scores > 1))[0]
         raise ValueError(f"scores: got {scores[row]:g} in row {row}, expected 0 to 1")
+    told = None if quality is None else _qualities(quality, count)
     squares = np.vecdot(embeddings, embeddings)
     if not math.isfinite(squares.dot(squares)):
         _refuse("embeddings", embeddings)
@@ -107,8 +113,9 @@ def build_frame(
         source = np.flatnonzero(solid & (scores >= least_score))
         size, tlbr = size[:, source], tlbr[:, source]
         scores, embeddings, squares = scores[source], embeddings[source], squares[source]
+        told = None if told is None else told[source]
     unit = _normalised(embeddings, squares)
-    return Frame(_measurements(size, tlbr), tlbr, scores, unit, source, num_degenerate)
+    return Frame(_measurements(size, tlbr), tlbr, scores, unit, source, num_degenerate, told)
 
 
 def build_frames(found: Sequence[Detections], least_score: float = 0.0) -> list[Frame] | None:
@@ -136,12 +143,18 @@ def build_frames(found: Sequence[Detections], least_score: float = 0.0) -> list[
     lowest = max(0.0, least_score)
     if not (is_finite and size.min() > 0 and scores.min() >= lowest and scores.max() <= 1):
         return None
+    qualities = [one.quality for one in found if one.quality is not None]
+    told = np.concatenate(qualities).astype(np.float32) if qualities else None
+    if told is not None and not (len(told) == len(scores) and _is_quality(told)):
+        return None
     xyah, unit = _measurements(size, tlbr), _normalised(embeddings, squares)
     frames, start = [], 0
     for count in counts:
         own = slice(start, start + count)
         start += count
-        frames.append(Frame(xyah[:, own].copy(), tlbr[:, own].copy(), scores[own], unit[own]))
+        frame = Frame(xyah[:, own].copy(), tlbr[:, own].copy(), scores[own], unit[own])
+        frame.quality = None if told is None else told[own]
+        frames.append(frame)
     return frames
 
 
@@ -173,6 +186,20 @@ def _warn_of_corners(wrong: int, count: int) -> None:
 def _as_float(values: ArrayLike) -> FloatArray:
     array = np.asarray(values)
     return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _qualities(values: ArrayLike, count: int) -> NDArray[np.float32]:
+    quality = np.asarray(values, np.float32)
+    if quality.shape != (count,) and (quality.size or count):
+        raise ValueError(f"quality: got shape {quality.shape}, expected ({count},)")
+    if not _is_quality(quality):
+        row = np.flatnonzero(~(np.isfinite(quality) & (quality >= 0)))[0]
+        raise ValueError(f"quality: got {quality[row]:g} in row {row}, expected 0 or more")
+    return quality.reshape(count)
+
+
+def _is_quality(values: NDArray[np.float32]) -> bool:
+    return bool(np.isfinite(values).all() and (values >= 0).all())
 
 
 def _refuse(name: str, values: FloatArray) -> None:

@@ -69,6 +69,7 @@ class JDETracker:
         scores: ArrayLike,
         embeddings: ArrayLike | None = None,
         *,
+        quality: ArrayLike | None = None,
         time_s: float | None = None,
         camera_motion: ArrayLike | None = None,
     ) -> Tracks:
@@ -80,6 +81,8 @@ class JDETracker:
             scores: `(N,)` confidence in [0, 1].
             embeddings: `(N, D)` appearance; None means D = 0. D is the same for all frames of a
                 video; a frame without detections (three empty arrays of any shape) may come first.
+            quality: `(N,)` qualities of the pictures behind the embeddings, 0 or more, in all
+                frames of a video or in none; only `poi` uses them. None: all count alike.
             time_s: Presentation time of the frame in seconds; the motion model advances by the real
                 time since the last frame. With None, and in mode `published`, it advances by one
                 frame at the nominal rate.
@@ -96,7 +99,7 @@ class JDETracker:
         """
         is_blind = embeddings is None or not np.size(embeddings)
         least = self._least_blind if is_blind else self._least
-        frame = build_frame(boxes, scores, embeddings, least)
+        frame = build_frame(boxes, scores, embeddings, least, quality)
         return self.advance(frame, time_s, camera_motion, is_of_nobody=not np.size(scores))
 
     def prepare(self, found: Sequence[Detections]) -> list[Frame] | None:
@@ -186,6 +189,9 @@ class JDETracker:
         if all(name in state for name in STORE_ARRAYS):
             store = TrackStore(0)
             store.set_state({name: state[name] for name in STORE_ARRAYS})
+            got, expected = (len(one.extra) for one in (store, build_store(self.config, 0)))
+            if got != expected:  # as written by a former version
+                raise ValueError(f"tracker state: got {got} numbers per track, expected {expected}")
         self._store, self._now = store, now
         self._time_s = None if math.isnan(time_s) else time_s
         self.num_frames, self.num_degenerate = (int(value) for value in state["frames"])

@@ -278,11 +278,14 @@ def _check(frame: int, result: FoundInFrame) -> Detections:
     Raises:
         VideoError: If a number is not finite.
     """
-    if not all(np.isfinite(v).all() for v in (result.tlbr, result.scores, result.embeddings)):
+    told = getattr(result, "quality", None)  # most networks tell none
+    numbers = (result.tlbr, result.scores, result.embeddings, 0.0 if told is None else told)
+    if not all(np.isfinite(values).all() for values in numbers):
         raise VideoError(Reason.NON_FINITE_OUTPUT, "the model gave NaN or Inf", frame)
     scores = np.asarray(result.scores, np.float32)
     tlbr = np.asarray(result.tlbr, np.float32)
-    return Detections(tlbr, scores, np.asarray(result.embeddings, np.float16))
+    quality = None if told is None else np.asarray(told, np.float32)
+    return Detections(tlbr, scores, np.asarray(result.embeddings, np.float16), quality)
 
 
 def _to_video_error(failure: Exception, frame: int) -> VideoError:

@@ -141,6 +141,8 @@ class FoundInSource:
         embeddings: `(N, D)`, L2-normalised.
         num_capped: Detections that `max_detections` left out.
         num_crops: Boxes that a re-identification network looked at; other models need not say it.
+        quality: `(N,)` quality of the pictures behind the embeddings, 0 where there is none; None
+            if the network does not tell it. Other models need not have it.
     """
 
     tlbr: FloatArray
@@ -148,6 +150,7 @@ class FoundInSource:
     embeddings: FloatArray
     num_capped: int
     num_crops: int = 0
+    quality: FloatArray | None = None
 
     @staticmethod
     def of(found: FoundInFrame, to_source: Callable[[FloatArray], FloatArray]) -> FoundInSource:
@@ -157,7 +160,10 @@ class FoundInSource:
         """
         tlbr = np.asarray(found.tlbr, np.float32)
         mapped = to_source(tlbr) if np.isfinite(tlbr).all() else tlbr
-        return FoundInSource(mapped, found.scores, found.embeddings, found.num_capped)
+        quality = getattr(found, "quality", None)
+        return FoundInSource(
+            mapped, found.scores, found.embeddings, found.num_capped, quality=quality
+        )
 
 
 def in_source_pixels(

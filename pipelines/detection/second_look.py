@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jde_ray.models.structures import FloatArray
+from jde_ray.models.structures import Described, FloatArray
 from jde_ray.models.tracking.succession import clear_predecessors, likely_predecessors
 from jde_ray.pipelines.detection.model import Embedder, FoundInFrame, FoundInSource, Model
 
@@ -30,10 +30,11 @@ OWN_SHARE = 0.2  # of a model's own vector; the squares of both shares sum to 1
 
 @dataclass(frozen=True)
 class _Seen:
-    """Boxes of a frame whose second vectors are known, `(M, 4)` and `(M, D)`."""
+    """Boxes of a frame whose second vectors are known: `(M, 4)`, `(M, D)`, and `(M,)` qualities."""
 
     tlbr: FloatArray
     vectors: FloatArray
+    quality: FloatArray  # zeros if the network does not tell it
 
 
 class WithSecondLook:
@@ -69,7 +70,8 @@ class WithSecondLook:
     ) -> Sequence[FoundInFrame]:
         """The model's detections, with both vectors of each."""
         found = self._model.detect(frames, letterboxes)
-        nothing = before = _Seen(np.zeros((0, 4), np.float32), self._none(0))
+        nobody = np.zeros((0, 4), np.float32)
+        nothing = before = _Seen(nobody, self._none(0), np.zeros(0, np.float32))
         results = []
         for place, (frame, box, one) in enumerate(zip(frames, letterboxes, found, strict=False)):
             is_key = not self._only_needed or place % KEY_FRAMES == 0
@@ -82,7 +84,7 @@ class WithSecondLook:
     ) -> tuple[FoundInSource, _Seen]:
         """The detections of a frame with both vectors, and those whose second one is known."""
         tlbr = np.asarray(one.tlbr, np.float32)
-        second = self._none(len(tlbr))
+        second, quality = self._none(len(tlbr)), np.zeros(len(tlbr), np.float32)
         is_sure = np.asarray(one.scores) >= self._least_score
         looked, known = is_sure.copy(), is_sure.copy()
         if len(before.tlbr):
@@ -93,11 +95,16 @@ class WithSecondLook:
                 predecessors = find(before.tlbr, tlbr[rows])
                 has_one = predecessors >= 0
                 second[rows[has_one]] = before.vectors[predecessors[has_one]]
+                quality[rows[has_one]] = before.quality[predecessors[has_one]]
                 looked[rows[has_one]], known[rows[has_one]] = False, True
-        second[looked] = self._look(frame, box, tlbr[looked])
+        seen = self._look(frame, box, tlbr[looked])
+        second[looked] = seen.vectors
+        if seen.quality is not None:
+            quality[looked] = seen.quality
         both, num_crops = joined(one.embeddings, second), int(np.count_nonzero(looked))
-        seen = _Seen(tlbr[known], second[known])
-        return FoundInSource(tlbr, one.scores, both, one.num_capped, num_crops), seen
+        told = None if seen.quality is None else quality
+        found = FoundInSource(tlbr, one.scores, both, one.num_capped, num_crops, told)
+        return found, _Seen(tlbr[known], second[known], quality[known])
 
     def embed(self, frame: NDArray[np.uint8], letterbox: Letterbox, tlbr: FloatArray) -> FloatArray:
         """Both vectors of people whose boxes are known.
@@ -109,16 +116,16 @@ class WithSecondLook:
             name = type(self._model).__name__
             raise ValueError(f"model: {name} cannot describe given boxes, expected shipped weights")
         own = self._model.embed(frame, letterbox, tlbr)
-        return joined(own, self._look(frame, letterbox, tlbr))
+        return joined(own, self._look(frame, letterbox, tlbr).vectors)
 
     def _none(self, number: int) -> NDArray[np.float32]:
         return np.zeros((number, self._embedder.width), np.float32)
 
-    def _look(self, frame: NDArray[np.uint8], box: Letterbox, tlbr: FloatArray) -> FloatArray:
+    def _look(self, frame: NDArray[np.uint8], box: Letterbox, tlbr: FloatArray) -> Described:
         (picture,) = box.pictures(frame[None])
         if not np.isfinite(tlbr).all():  # the caller refuses such boxes by their frame
-            return self._none(len(tlbr))
-        return self._embedder.embed(picture, box.source_to_picture(tlbr))
+            return Described(self._none(len(tlbr)))
+        return self._embedder.describe(picture, box.source_to_picture(tlbr))
 
 
 def joined(own: FloatArray, second: FloatArray, own_share: float = OWN_SHARE) -> FloatArray:

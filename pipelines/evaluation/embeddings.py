@@ -23,7 +23,7 @@ from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.pipelines.evaluation.detections import OVERALL, truth_of
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, read_truth
 from jde_ray.pipelines.evaluation.pairing import Pairing
-from jde_ray.pipelines.formats.detections import read_detections
+from jde_ray.pipelines.formats.detection_rows import read_detections
 from jde_ray.pipelines.formats.mot import GroundTruth
 from jde_ray.pipelines.report.tables import FigureTable
 

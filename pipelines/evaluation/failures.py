@@ -21,7 +21,7 @@ from jde_ray.pipelines.evaluation.ground_truth import TruthRules
 from jde_ray.pipelines.evaluation.pairing import Pairing, for_each_pairing
 from jde_ray.pipelines.evaluation.separate_embeddings import SeparateTest, compare_embeddings
 from jde_ray.pipelines.evaluation.tracks import SequenceRows, read_pairing
-from jde_ray.pipelines.formats.detections import read_camera_motion
+from jde_ray.pipelines.formats.detection_rows import read_camera_motion
 from jde_ray.pipelines.names import listed
 from jde_ray.pipelines.report.contact_sheet import Shot, picture_of, shots_of
 from jde_ray.pipelines.report.failures import Case, failures_page, switch_columns

@@ -24,7 +24,7 @@ from jde_ray.pipelines.evaluation.frame_sources import video_at
 from jde_ray.pipelines.evaluation.frames_seen import FramesSeen
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, read_truth
 from jde_ray.pipelines.evaluation.pairing import Pairing
-from jde_ray.pipelines.formats.detections import DetectionRows
+from jde_ray.pipelines.formats.detection_rows import DetectionRows
 from jde_ray.pipelines.formats.mot import GroundTruth
 
 PUBLISHED_SCORE = 0.3  # threshold in the original's `test.py`, which computes its AP

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jde_ray.models.metrics.tracking import OVERALL, SequenceScores, summarize
-from jde_ray.models.structures import Detections
+from jde_ray.models.structures import Described, Detections
 from jde_ray.models.tracking.registry import build_config
 from jde_ray.pipelines.config import DetectionConfig, TrackConfig
 from jde_ray.pipelines.errors import RunError
@@ -124,12 +124,14 @@ def with_looks(
     looks = {}
     for number, picture in read_some_frames(place, set(left)):
         row = left.pop(number)
-        looks[row] = embedder.embed(picture, frames[row].found.tlbr)
+        looks[row] = embedder.describe(picture, frames[row].found.tlbr)
     if left:
         raise ValueError(f"{place}: it has no frame {min(left)}, expected the video of these boxes")
-    nothing = np.zeros((0, embedder.width), np.float32)
+    nothing = Described(np.zeros((0, embedder.width), np.float32))
     return [
-        seen._replace(found=Detections(seen.found.tlbr, seen.found.scores, looks.get(row, nothing)))
+        seen._replace(
+            found=Detections(seen.found.tlbr, seen.found.scores, *looks.get(row, nothing))
+        )
         for row, seen in enumerate(frames)
     ]
 

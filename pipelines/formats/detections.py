@@ -1,8 +1,8 @@
 """Detections in files: `detections/*.parquet` of a run, and MOTChallenge `det.txt`.
 
-`detections/*.parquet` holds the detections that a run's association received; no other module
-names its columns. Rows of MOT text may be in any order, their ids are ignored, and scores outside
-[0, 1] are mapped (`pipelines.formats.score_map`).
+`detections/*.parquet` holds the detections that a run's association received; no other module but
+`detection_rows` names its columns. Rows of MOT text may be in any order, their ids are ignored, and
+scores outside [0, 1] are mapped (`pipelines.formats.score_map`).
 """
 
 from __future__ import annotations
@@ -18,25 +18,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jde_ray.models.metrics.rows import BoxRows
-from jde_ray.models.structures import Detections, FloatArray
+from jde_ray.models.structures import Detections
 from jde_ray.models.tracking.kalman import joined_motion
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.mot import read_scored, read_sequence_info, sequence_info_path
-from jde_ray.pipelines.formats.parquet_file import (
-    binary_array,
-    list_array,
-    open_parquet,
-    vectors_of,
-)
+from jde_ray.pipelines.formats.parquet_file import binary_array, open_parquet, vectors_of
 from jde_ray.pipelines.formats.score_map import to_scores
 from jde_ray.pipelines.formats.video_columns import PERSON, TEXT, TIME, clock_times, repeated
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import DEFAULT_RATE, Video, VideoInfo
 
-_READ = ("frame", "time_s", "camera_motion", "boxes", "scores", "embeddings")  # by the association
+# read by the association
+_READ = ("frame", "time_s", "camera_motion", "boxes", "scores", "embeddings", "qualities")
 
 
 class SavedFrame(NamedTuple):
@@ -135,12 +130,12 @@ def _read_parquet(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, It
 def _frames_of(file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFrame]:
     names = [name for name in file.schema_arrow.names if name in _READ]
     for batch in file.iter_batches(batch_size=256, columns=names):
-        columns = _read_columns({name: batch.column(name) for name in batch.schema.names})
+        columns = read_columns({name: batch.column(name) for name in batch.schema.names})
         times = batch.column("time_s").to_numpy()
         ends = np.concatenate([[0], np.cumsum(columns.counts)])
         for row, frame in enumerate(columns.frame):
             own = slice(int(ends[row]), int(ends[row + 1]))
-            found = Detections(columns.tlbr[own], columns.scores[own], columns.embeddings[own])
+            found = columns.detections(own)
             keep = found.scores > threshold  # as a detector with this threshold does
             motion = None if columns.motion is None else columns.motion[row]
             kept = found if keep.all() else found[keep]
@@ -148,7 +143,7 @@ def _frames_of(file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFra
 
 
 @dataclass(frozen=True)
-class _Columns:
+class DetectionColumns:
     """Columns of F frames with n detections in all, in the file's precision.
 
     Attributes:
@@ -158,6 +153,7 @@ class _Columns:
         scores: `(n,)` float32.
         embeddings: `(n, D)` float16; D is 0 if the file stores none.
         motion: `(F, 2, 3)` float64 motion of the camera; None if the file stores none.
+        quality: `(n,)` float32; None if the file stores none.
     """
 
     frame: NDArray[np.int32]
@@ -166,9 +162,16 @@ class _Columns:
     scores: NDArray[np.float32]
     embeddings: NDArray[np.float16]
     motion: NDArray[np.float64] | None
+    quality: NDArray[np.float32] | None
+
+    def detections(self, own: slice) -> Detections:
+        """Those in a range of the n."""
+        quality = None if self.quality is None else self.quality[own]
+        return Detections(self.tlbr[own], self.scores[own], self.embeddings[own], quality)
 
 
-def _read_columns(columns: Mapping[str, pa.Array]) -> _Columns:
+def read_columns(columns: Mapping[str, pa.Array]) -> DetectionColumns:
+    """The numbers of some columns of a file, by name."""
     scores = columns["scores"].flatten().to_numpy(zero_copy_only=False)
     embeddings = np.zeros((len(scores), 0), np.float16)
     if "embeddings" in columns:  # a detector without embedder saves none
@@ -177,13 +180,17 @@ def _read_columns(columns: Mapping[str, pa.Array]) -> _Columns:
     if "camera_motion" in columns:
         values = columns["camera_motion"].flatten().to_numpy(zero_copy_only=False)
         motion = values.reshape(-1, 2, 3)
-    return _Columns(
+    quality = None
+    if "qualities" in columns:  # most networks tell none
+        quality = columns["qualities"].flatten().to_numpy(zero_copy_only=False)
+    return DetectionColumns(
         columns["frame"].to_numpy(),
         columns["scores"].value_lengths().to_numpy(),
         columns["boxes"].flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 4),
         scores,
         embeddings,
         motion,
+        quality,
     )
 
 
@@ -222,12 +229,15 @@ def _read_text(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
     return info, frames()
 
 
-def detection_schema(embedding_dim: int, *, has_motion: bool = False) -> pa.Schema:
+def detection_schema(
+    embedding_dim: int, *, has_motion: bool = False, has_quality: bool = False
+) -> pa.Schema:
     """Arrow schema of `detections/*.parquet`: one row per frame, even without detections.
 
     Args:
         embedding_dim: Width D of the float16 embeddings; 0 for no such column.
         has_motion: Whether the camera's motion was estimated; otherwise there is no such column.
+        has_quality: Whether the network tells the quality of pictures; likewise.
     """
     box = pa.list_(pa.float32(), 4)
     columns: list[Any] = [("camera", TEXT), ("frame", pa.int32()), ("time_s", pa.float64())]
@@ -238,11 +248,18 @@ def detection_schema(embedding_dim: int, *, has_motion: bool = False) -> pa.Sche
     columns.append(("classes", pa.list_(pa.string())))
     if embedding_dim:  # Parquet has no values of 0 bytes
         columns.append(("embeddings", pa.list_(pa.binary(2 * embedding_dim))))
+    if has_quality:
+        columns.append(("qualities", pa.list_(pa.float32())))
     return pa.schema(columns)
 
 
 def detection_table(
-    video: Video, frames: Sequence[SavedFrame], embedding_dim: int, *, has_motion: bool = False
+    video: Video,
+    frames: Sequence[SavedFrame],
+    embedding_dim: int,
+    *,
+    has_motion: bool = False,
+    has_quality: bool = False,
 ) -> pa.Table:
     """Rows of successive frames: one per frame; columns hold lists with one item per detection.
 
@@ -251,6 +268,7 @@ def detection_table(
         frames: In the order of their numbers.
         embedding_dim: Width D of the embeddings; 0 for no such column.
         has_motion: Whether all frames have the camera's motion.
+        has_quality: Whether all detections have a quality.
     """
     numbers, times, found, motions = zip(*frames, strict=True)
     tlbr = np.concatenate([one.tlbr for one in found]).astype(np.float32, copy=False)
@@ -262,6 +280,9 @@ def detection_table(
     }
     if embedding_dim:
         lists["embeddings"] = binary_array(np.concatenate([one.embeddings for one in found]))
+    if has_quality:
+        told = [one.quality for one in found if len(one)]
+        lists["qualities"] = pa.array(np.concatenate([np.zeros(0, np.float32), *told]))
     ends = pa.array(np.cumsum([0, *map(len, found)]), pa.int32())
     columns = {
         "camera": repeated(video.camera, len(numbers)),
@@ -273,77 +294,6 @@ def detection_table(
         values = pa.array(np.stack(motions).reshape(-1))
         columns["camera_motion"] = pa.FixedSizeListArray.from_arrays(values, 6)
     columns |= {name: pa.ListArray.from_arrays(ends, values) for name, values in lists.items()}
-    schema = detection_schema(embedding_dim, has_motion=has_motion)
+    schema = detection_schema(embedding_dim, has_motion=has_motion, has_quality=has_quality)
     arrays = [columns[field.name].cast(field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-@dataclass(frozen=True)
-class DetectionRows:
-    """Detections of a sequence, one row each.
-
-    Attributes:
-        rows: Frames and boxes; ids are row numbers.
-        scores: `(n,)` unchanged from the file.
-        embeddings: `(n, D)` float16; None if the file has none.
-    """
-
-    rows: BoxRows
-    scores: FloatArray
-    embeddings: FloatArray | None
-
-
-def read_detections(path: Path) -> DetectionRows:
-    """Read detections from a file of `detections/` or from a MOT `det.txt`.
-
-    Raises:
-        ValueError: If they cannot be read, in one line with the file.
-    """
-    if path.suffix != ".parquet":
-        scored = read_scored(path)
-        rows = BoxRows(scored.rows.frame, np.arange(len(scored.rows)), scored.rows.tlbr)
-        return DetectionRows(rows, scored.scores, None)
-    try:
-        names = ["frame", "boxes", "scores"]
-        has_embeddings = "embeddings" in pq.read_schema(path).names
-        table = pq.read_table(path, columns=names + ["embeddings"] * has_embeddings)
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a file of detections/ ({reason})") from error
-    columns = _read_columns({n: table.column(n).combine_chunks() for n in table.column_names})
-    frame = np.repeat(columns.frame.astype(np.int64), columns.counts)
-    tlbr, scores = columns.tlbr.astype(np.float64), columns.scores.astype(np.float64)
-    if not (np.isfinite(tlbr).all() and np.isfinite(scores).all()):
-        raise ValueError(f"{path}: got NaN or Inf, expected finite boxes and scores")
-    embeddings = columns.embeddings if has_embeddings else None
-    return DetectionRows(BoxRows(frame, np.arange(len(scores)), tlbr), scores, embeddings)
-
-
-def read_camera_motion(path: Path) -> dict[int, FloatArray]:
-    """The camera's motion `(2, 3)` by frame, from a file of `detections/`; empty if it has none."""
-    if "camera_motion" not in pq.read_schema(path).names:
-        return {}
-    table = pq.read_table(path, columns=["frame", "camera_motion"]).combine_chunks()
-    values = table.column("camera_motion").combine_chunks().flatten().to_numpy()
-    return dict(zip(table.column("frame").to_pylist(), values.reshape(-1, 2, 3), strict=True))
-
-
-def readable(table: pa.Table) -> pa.Table:
-    """A file's table with one row per detection, corners as columns and embeddings as lists.
-
-    Args:
-        table: Table of a file of `detections/`; the result has no row for empty frames.
-    """
-    whole = {name: table.column(name).combine_chunks() for name in table.column_names}
-    columns = _read_columns(whole)
-    row = pa.array(np.repeat(np.arange(len(table)), columns.counts))
-    of_frame = ("camera", "frame", "time_s", "time")  # files of former formats lack some
-    arrays = {name: whole[name].take(row) for name in of_frame if name in whole}
-    corners = {name: columns.tlbr[:, i] for i, name in enumerate(("x1", "y1", "x2", "y2"))}
-    arrays |= {name: pa.array(np.ascontiguousarray(v)) for name, v in corners.items()}
-    arrays["score"] = pa.array(columns.scores)
-    if "classes" in whole:
-        arrays["class"] = whole["classes"].flatten().dictionary_encode()
-    if "embeddings" in table.column_names:
-        arrays["embedding"] = list_array(columns.embeddings)
-    return pa.table(arrays)

@@ -41,6 +41,7 @@ class BoxTracker:
         scores: ArrayLike,
         embeddings: ArrayLike | None = None,
         *,
+        quality: ArrayLike | None = None,
         time_s: float | None = None,
         camera_motion: ArrayLike | None = None,
     ) -> Tracks:
@@ -50,6 +51,8 @@ class BoxTracker:
             boxes: `(N, 4)` corners x1, y1, x2, y2 in pixels.
             scores: `(N,)` confidence from 0 to 1.
             embeddings: `(N, D)` appearance vectors; None to use only overlap and motion.
+            quality: `(N,)` how much each vector counts in its track's appearance, 0 or more, in all
+                frames or in none; only `poi` uses it. None: all count alike.
             time_s: Time of the frame in seconds; None for one frame after the last at the nominal
                 rate.
             camera_motion: `(2, 3)` affine map from the last frame's pixels to this frame's; None
@@ -64,5 +67,10 @@ class BoxTracker:
                 unchanged.
         """
         return self._tracker.update(
-            boxes, scores, embeddings, time_s=time_s, camera_motion=camera_motion
+            boxes,
+            scores,
+            embeddings,
+            quality=quality,
+            time_s=time_s,
+            camera_motion=camera_motion,
         )

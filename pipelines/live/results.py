@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jde_ray.pipelines.formats import detections, tracks
+from jde_ray.pipelines.formats import detection_rows, tracks
 from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.output.layout import DETECTIONS_PREFIX, TRACKS_PREFIX
@@ -49,7 +49,8 @@ def read_detections(out: str | os.PathLike[str]) -> pa.Table:
 
     Returns:
         Table with one row per detection, sorted by video and frame, with the columns of
-        `read_tracks` without `track_id`. Frames without detections have no row.
+        `read_tracks` without `track_id`, and `quality` (of the picture) if the network told it.
+        Frames without detections have no row.
 
     Raises:
         ValueError: If no detections are found.
@@ -59,7 +60,7 @@ def read_detections(out: str | os.PathLike[str]) -> pa.Table:
 
 def _detections(file: pq.ParquetFile, video_id: str) -> pa.Table:
     video = FileFacts.of(file.metadata).video or Video(video_id, sequence_name(video_id))
-    return tracks.with_video(detections.readable(file.read()), video)
+    return tracks.with_video(detection_rows.readable(file.read()), video)
 
 
 def _read(

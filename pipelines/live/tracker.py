@@ -114,7 +114,12 @@ class Tracker:
             motion = motion_since(self._picture, picture, letterbox)
         embeddings = found.embeddings.astype(np.float32)
         tracks = self._tracker.update(
-            found.tlbr, found.scores, embeddings, time_s=time_s, camera_motion=motion
+            found.tlbr,
+            found.scores,
+            embeddings,
+            quality=found.quality,
+            time_s=time_s,
+            camera_motion=motion,
         )
         self._size, self._picture, self.detections = size, picture, found
         kept = reported(tracks.tlbr, self._config)

@@ -50,6 +50,7 @@ class Checkpoint:
         track_ids: `(n,)` int64 ids that have rows.
         parts: Keys of the rows so far: for each checkpoint in order, a mapping of kind to key.
         tracker: State of the tracker.
+        has_quality: Whether the detections have a quality.
     """
 
     belongs: dict[str, Any]
@@ -63,11 +64,12 @@ class Checkpoint:
     track_ids: NDArray[np.int64]
     parts: list[dict[str, str]]
     tracker: TrackerState
+    has_quality: bool = False
 
     def dump(self) -> bytes:
         """Bytes of an npz file without pickled objects."""
         plain = ("belongs", "next_frame", "next_chunk", "chunk_frames", "embedding_dim", "seconds")
-        header = {name: getattr(self, name) for name in (*plain, "parts")}
+        header = {name: getattr(self, name) for name in (*plain, "parts", "has_quality")}
         header |= {"format": _FORMAT, "info": vars(self.info), "counts": asdict(self.counts)}
         arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
         arrays["track_ids"] = self.track_ids
@@ -112,6 +114,8 @@ class Checkpoint:
         rates = (self.info.width, self.info.height, self.info.frames_per_second, self.seconds)
         if not all(isinstance(value, int | float) and value >= 0 for value in rates):
             raise ValueError(f"got {rates}, expected numbers from 0")
+        if not isinstance(self.has_quality, bool):
+            raise TypeError(f"has_quality: got {self.has_quality!r}, expected true or false")
         if not isinstance(self.info.start_us, int | None):
             raise TypeError(f"start_us: got {self.info.start_us!r}, expected a number")
         keys = [key for part in self.parts for pair in part.items() for key in pair]

@@ -89,6 +89,7 @@ class RowWriter:
         embedding_dim: Width D of the detector's embeddings.
         outputs: Files to write in addition to the tracks.
         has_motion: Whether all frames have the camera's motion.
+        has_quality: Whether all detections have a quality.
         has_checkpoints: Whether `checkpoint` will be called.
     """
 
@@ -100,10 +101,12 @@ class RowWriter:
         outputs: OutputConfig,
         *,
         has_motion: bool = False,
+        has_quality: bool = False,
         has_checkpoints: bool = False,
     ) -> None:
         self._folder, self._video, self._outputs = folder, video, outputs
-        self._embedding_dim, self._has_motion = embedding_dim, has_motion
+        self._embedding_dim = embedding_dim
+        self._has = {"has_motion": has_motion, "has_quality": has_quality}
         self._stored_dim = embedding_dim if outputs.save_embeddings else None
         schema = track_schema(self._stored_dim)
         self._tracks = ParquetFile(
@@ -111,7 +114,7 @@ class RowWriter:
         )
         self._detections: ParquetFile | None = None
         if outputs.save_detections:
-            schema = detection_schema(embedding_dim, has_motion=has_motion)
+            schema = detection_schema(embedding_dim, **self._has)
             path = folder / "detections.parquet"
             self._detections = ParquetFile(path, schema, _FRAME_GROUP_ROWS, has_checkpoints)
         self._mot = _opened(folder / "mot.txt") if outputs.save_mot else None
@@ -149,10 +152,7 @@ class RowWriter:
     def _flush_found(self) -> None:
         if self._detections is None or not self._found:
             return
-        has_motion = self._has_motion
-        table = detection_table(
-            self._video, self._found, self._embedding_dim, has_motion=has_motion
-        )
+        table = detection_table(self._video, self._found, self._embedding_dim, **self._has)
         self._detections.append(table)
         self._found = []
 

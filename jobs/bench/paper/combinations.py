@@ -11,7 +11,7 @@ import numpy as np
 from jde_ray.jobs.console.options import Settings
 from jde_ray.models.letterbox import PAD_VALUE, Letterbox
 from jde_ray.models.sde.declaration import NetworkDeclaration, read_declaration
-from jde_ray.models.structures import Detections, FloatArray
+from jde_ray.models.structures import Described, Detections, FloatArray
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.detectors import open_detector
@@ -46,12 +46,12 @@ class Embedder:
     Attributes:
         name: Its name, unique among those that are compared.
         config: Settings of the frames that crops are cut from.
-        embed: `(N, D)` vectors of a chunk of one frame.
+        embed: What it says of the boxes in a chunk of one frame.
     """
 
     name: str
     config: TrackConfig
-    embed: Callable[[FrameChunk, FloatArray], FloatArray]
+    embed: Callable[[FrameChunk, FloatArray], Described]
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,10 @@ def build_embedder(
     cv2.setNumThreads(threads)  # OpenCV resizes the crops
     network = open_embedder(declared, threads)
 
-    def embed(chunk: FrameChunk, tlbr: FloatArray) -> FloatArray:
+    def embed(chunk: FrameChunk, tlbr: FloatArray) -> Described:
         letterbox = _letterbox(chunk)
         boxes = letterbox.source_to_picture(tlbr)
-        return network.embed(letterbox.pictures(chunk.frames)[0], boxes)
+        return network.describe(letterbox.pictures(chunk.frames)[0], boxes)
 
     return Embedder(name, config, embed)
 

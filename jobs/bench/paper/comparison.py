@@ -18,13 +18,13 @@ from jde_ray.jobs.bench.paper.combinations import Combination
 from jde_ray.jobs.bench.paper.footage import Footage
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.tracking import SequenceScores, score_sequence
-from jde_ray.models.structures import Detections, FloatArray
+from jde_ray.models.structures import Described, Detections
 from jde_ray.models.tracking.registry import least_score
 from jde_ray.models.tracking.reporting import reported
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.pipelines.config import ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.formats.detections import DetectionRows
+from jde_ray.pipelines.formats.detection_rows import DetectionRows
 from jde_ray.pipelines.structures import FrameChunk, Segment, Video
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.video.chunks import decode_segment
@@ -170,7 +170,7 @@ def _step(
 ) -> None:
     """Run one frame through all combinations; work that two of them share is done once."""
     found: dict[str, tuple[Detections, float]] = {}
-    vectors: dict[tuple[str, str, float], tuple[FloatArray, float]] = {}
+    described: dict[tuple[str, str, float], tuple[Described, float]] = {}
     for run in runs:
         finder, embedder = run.combination.finder, run.combination.embedder
         if finder.name not in found:
@@ -180,16 +180,17 @@ def _step(
         is_blind = embedder is None and not finder.is_joint
         least = least_score(run.combination.config.tracking, has_embeddings=not is_blind)
         detections = detections[detections.scores >= least]
-        embeddings, embed_s = detections.embeddings, 0.0
+        looks, embed_s = Described(detections.embeddings, detections.quality), 0.0
         if embedder is not None:
             pair = (finder.name, embedder.name, least)
-            if pair not in vectors:
+            if pair not in described:
                 chunk = chunks[_key(embedder.config)]
-                vectors[pair] = _timed(run.clock, embedder.embed, chunk, detections.tlbr)
-            embeddings, embed_s = vectors[pair]
-        rounded = embeddings.astype(np.float16).astype(np.float32)  # as they travel in a run
+                described[pair] = _timed(run.clock, embedder.embed, chunk, detections.tlbr)
+            looks, embed_s = described[pair]
+        rounded = looks.vectors.astype(np.float16).astype(np.float32)  # as they travel in a run
         told = run.combination.config
-        update = partial(run.tracker.update, **_when_and_where(chunks[_key(finder.config)], told))
+        when_and_where = _when_and_where(chunks[_key(finder.config)], told)
+        update = partial(run.tracker.update, quality=looks.quality, **when_and_where)
         tracks, associate_s = _timed(run.clock, update, detections.tlbr, detections.scores, rounded)
         run.found.append((index, detections))
         keep = reported(tracks.tlbr, told)

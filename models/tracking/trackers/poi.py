@@ -3,7 +3,8 @@
 The affinity of a predicted track and a detection is the product of three: the cosine of their
 embeddings, the nearness of their centres and the likeness of their sizes. A track is good if its
 matches fitted well and it is long. Good tracks are matched with all detections first, the others
-with those that are left. A track's embedding is the mean of all its detections'. The authors
+with those that are left. A track's embedding is the mean of all its detections', weighted by the
+quality of their pictures if the embedder tells it (`models.tracking.set_features`). The authors
 published no code: who is confirmed when is our own choice.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking import kalman
@@ -20,9 +22,12 @@ from jde_ray.models.tracking.affinity import look_affinity, place_affinity, shap
 from jde_ray.models.tracking.config import OneThresholdConfig, check_range
 from jde_ray.models.tracking.frame import Frame, Step
 from jde_ray.models.tracking.matching import Indices, assign, pairs_below
+from jde_ray.models.tracking.set_features import with_pictures
 from jde_ray.models.tracking.track import LOST, TENTATIVE, TRACKED, TrackStore
 
-EXTRA = 1  # numbers per track: the sum of the affinities of its matches
+# numbers per track: the sum of the affinities of its matches; the length of the sum behind its
+# embedding if pictures have qualities, else 0
+EXTRA = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +85,39 @@ def associate(store: TrackStore, frame: Frame, config: PoiConfig, step: Step) ->
         free[left[columns]] = False
     store.extra[0, matched] += affinity[matched, taken]
     variance = kalman.innovation_variance(state.take(matched, axis=1))
+    before = store.embeddings[matched]
     store.absorb(frame, matched, taken, variance, 1.0, now, mean_first=True)
+    weigh(store, frame, matched, taken, before)
     settle(store, config.min_hits, step)
     births = free.nonzero()[0]
     start = TRACKED if config.min_hits == 1 else TENTATIVE
     store.append(frame, births, store.take_ranks(len(births)), start, now)
+    born = np.arange(store.count - len(births), store.count)
+    weigh(store, frame, born, births, store.embeddings[born])
+
+
+def weigh(
+    store: TrackStore,
+    frame: Frame,
+    tracks: Indices,
+    detections: Indices,
+    before: NDArray[np.float32],
+) -> None:
+    """Replace the plain means of tracks by those weighted with qualities, if there are any.
+
+    Args:
+        store: The tracks, new ones with a length of 0.
+        frame: The detections.
+        tracks: `(K,)` columns of tracks that have taken a detection.
+        detections: `(K,)` indices of these.
+        before: `(K, D)` the tracks' embeddings before.
+    """
+    if frame.quality is None or not len(tracks):
+        return
+    features, lengths = with_pictures(
+        before, store.extra[1, tracks], frame.embeddings[detections], frame.quality[detections]
+    )
+    store.embeddings[tracks], store.extra[1, tracks] = features, lengths
 
 
 def affinities(store: TrackStore, frame: Frame, config: PoiConfig) -> FloatArray:

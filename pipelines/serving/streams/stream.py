@@ -164,7 +164,12 @@ class Stream:
             if places is not None and counter is None:
                 counter = StreamCounter(places, self.camera, size)
             tracks = self.tracker.update(
-                found.tlbr, found.scores, embeddings, time_s=time_s, camera_motion=motion
+                found.tlbr,
+                found.scores,
+                embeddings,
+                quality=found.quality,
+                time_s=time_s,
+                camera_motion=motion,
             )
         except ValueError as error:
             raise Refusal(Cause.INVALID, str(error), expected=seq) from error

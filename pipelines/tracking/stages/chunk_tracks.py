@@ -45,7 +45,12 @@ def track_frames(
                 _check(seen)
                 looks = found.embeddings.astype(np.float32)
                 tracks = tracker.update(
-                    found.tlbr, found.scores, looks, time_s=seen.time_s, camera_motion=moved
+                    found.tlbr,
+                    found.scores,
+                    looks,
+                    quality=found.quality,
+                    time_s=seen.time_s,
+                    camera_motion=moved,
                 )
             else:
                 frame, is_of_nobody = frames[place], not len(found)

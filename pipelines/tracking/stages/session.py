@@ -136,7 +136,8 @@ class VideoSession:
         try:
             self._tracker = self._new_tracker(checkpoint.info)
             self._tracker.set_state(checkpoint.tracker)
-            self._writer = self._new_writer(checkpoint.embedding_dim, checkpoint.info)
+            writes = (checkpoint.embedding_dim, checkpoint.has_quality)
+            self._writer = self._new_writer(*writes, checkpoint.info)
             self._writer.restore(
                 {kind: self._store.get(key) for kind, key in part.items()}
                 for part in checkpoint.parts
@@ -226,8 +227,7 @@ class VideoSession:
         if self._tracker is None:
             self._tracker = self._new_tracker(chunk.info)
         if self._writer is None:
-            width = chunk.detections[0].embeddings.shape[1]
-            self._writer = self._new_writer(width, chunk.info)
+            self._writer = self._new_writer(*_form(chunk), chunk.info)
         frames: list[tuple[SavedFrame, Tracks]] = []
         try:
             frames.extend(track_frames(self._tracker, chunk, self._config))
@@ -262,7 +262,7 @@ class VideoSession:
     def _new_tracker(self, info: VideoInfo) -> JDETracker:
         return JDETracker(self._config.tracking, info.frames_per_second)
 
-    def _new_writer(self, embedding_dim: int, info: VideoInfo) -> RowWriter:
+    def _new_writer(self, embedding_dim: int, has_quality: bool, info: VideoInfo) -> RowWriter:
         if self.video.start is None and info.start_us is not None:
             self._dated = replace(self.video, start=from_microseconds(info.start_us))
         return RowWriter(
@@ -271,6 +271,7 @@ class VideoSession:
             embedding_dim,
             self._outputs,
             has_motion=self._config.estimates_motion,
+            has_quality=has_quality,
             has_checkpoints=self._checkpoints is not None,
         )
 
@@ -287,13 +288,15 @@ class VideoSession:
         next_frame = int(chunk.frame_index[-1]) + self._config.vid_stride
         where = (self._store, self.video.video_id, place.token)
         self._parts.append(put_parts(*where, next_frame, writer.checkpoint()))
+        embedding_dim, has_quality = _form(chunk)
         checkpoint = Checkpoint(
             belongs=self._belonging(),
             next_frame=next_frame,
             next_chunk=chunk.chunk_index + 1,
             chunk_frames=len(chunk.frame_index),
             info=chunk.info,
-            embedding_dim=chunk.detections[0].embeddings.shape[1],
+            embedding_dim=embedding_dim,
+            has_quality=has_quality,
             counts=self._counts,
             seconds=self._seconds,
             track_ids=np.array(sorted(self._track_ids), np.int64),
@@ -337,3 +340,9 @@ class VideoSession:
         self.close()
         if self._parts and error is not None:
             clear(self._store, self.video.video_id)
+
+
+def _form(chunk: DetectionChunk) -> tuple[int, bool]:
+    """Width of the embeddings, and whether there are qualities, in all chunks of a video."""
+    first = chunk.detections[0]
+    return first.embeddings.shape[1], first.quality is not None

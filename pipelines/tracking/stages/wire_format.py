@@ -222,6 +222,7 @@ def pack(chunk: DetectionChunk) -> Packed:
     found = chunk.detections
     width = found[0].embeddings.shape[1] if found else 0
     empty = [Detections.empty(width)]
+    qualities = [d.quality for d in found if d.quality is not None]  # of all frames, or of none
     return {
         "header": json.dumps(_header(chunk) | _counts(chunk)),
         "frame_index": chunk.frame_index,
@@ -231,7 +232,7 @@ def pack(chunk: DetectionChunk) -> Packed:
         "tlbr": np.concatenate([d.tlbr for d in found or empty]).astype(np.float32),
         "scores": np.concatenate([d.scores for d in found or empty]).astype(np.float32),
         "embeddings": np.concatenate([d.embeddings for d in found or empty]).astype(np.float16),
-    }
+    } | ({"quality": np.concatenate(qualities).astype(np.float32)} if qualities else {})
 
 
 def _counts(chunk: DetectionChunk) -> dict[str, int]:
@@ -242,7 +243,8 @@ def unpack(packed: Packed) -> DetectionChunk:
     """Inverse of `pack`."""
     ends = np.cumsum(packed["lengths"])
     parts = zip(ends - packed["lengths"], ends, strict=True)
-    columns: list[NDArray[Any]] = [packed[name] for name in ("tlbr", "scores", "embeddings")]
+    names = ("tlbr", "scores", "embeddings", *(["quality"] if "quality" in packed else []))
+    columns: list[NDArray[Any]] = [packed[name] for name in names]
     return DetectionChunk(
         frame_index=packed["frame_index"],
         time_s=packed["time_s"],

@@ -74,6 +74,33 @@ def test_the_exported_file_gives_the_vectors_of_the_weights(saved, tmp_path):
     )
 
 
+def test_a_network_that_tells_quality_tells_it_from_torch_from_onnx_and_exported(
+    tmp_path, monkeypatch
+):
+    torch.manual_seed(0)
+    network = ReidNet(replace(CONFIG, quality=True)).eval()
+    torch.nn.init.normal_(network.quality.last.weight, std=3.0)
+    weights.save(network, tmp_path / "qan.safetensors", {})
+    write_onnx(network, tmp_path / "qan.onnx")
+    declared = read_embedder(tmp_path / "qan.safetensors")
+    files = [
+        AppearanceEmbedder(declared, open_network=ReidCropNetwork),
+        AppearanceEmbedder(NetworkDeclaration(file=tmp_path / "qan.onnx")),
+    ]
+    monkeypatch.setattr("jde_ray.models.reid.crop_network.find_spec", lambda name: None)
+    files.append(AppearanceEmbedder(declared, open_network=ReidCropNetwork))
+    own = ReidCropNetwork(declared)
+    crops = [own.resized(picture()[5:90, 5:40]), own.resized(picture()[20:120, 0:30])]
+    pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        expected = network.part_vectors(pixels).quality.numpy()
+    assert abs(expected[0] - expected[1]) > 1e-4
+    for embedder in files:
+        found = embedder.describe(picture(), BOXES)
+        np.testing.assert_allclose(found.quality, [*expected, 0.0], atol=1e-5)
+        np.testing.assert_array_equal(found.vectors, embedder.embed(picture(), BOXES))
+
+
 def test_files_of_other_networks_are_refused_in_one_line(saved, tmp_path):
     _, path = saved
     with pytest.raises(ValueError, match="holds a re-identification network; name it with --reid"):

@@ -2,7 +2,13 @@
 
 import numpy as np
 import pytest
-from onnx_models import save, write_constant, write_mean_embedder, write_red_detector
+from onnx_models import (
+    save,
+    write_constant,
+    write_mean_embedder,
+    write_red_detector,
+    write_telling_embedder,
+)
 from places import DATA
 
 from jde_ray.models.sde.declaration import (
@@ -100,6 +106,26 @@ def test_a_crop_is_fed_as_declared(tmp_path, batch):
     assert vectors[0] == pytest.approx(fed / np.linalg.norm(fed), abs=1e-6)
     assert vectors[1:].tolist() == [[0, 0, 0]] * 2  # no crop of two pixels
     assert embedder.embed(picture, boxes[:0]).shape == (0, 3)
+
+
+def test_an_embedder_may_tell_the_quality_of_a_crop(tmp_path):
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:, :30], picture[:, 30:] = (204, 51, 0), (51, 0, 51)
+    boxes = np.array([[2, 2, 22, 38], [5, 5, 5.4, 30], [32, 2, 58, 38]], np.float32)
+    file = write_telling_embedder(tmp_path / "reid.onnx")
+    described = AppearanceEmbedder(NetworkDeclaration(file=file)).describe(picture, boxes)
+    assert described.quality == pytest.approx([0.8, 0.0, 0.2], abs=1e-6)
+    assert np.linalg.norm(described.vectors, axis=1) == pytest.approx([1, 0, 1])
+    plain = AppearanceEmbedder(NetworkDeclaration(file=write_mean_embedder(tmp_path / "b.onnx")))
+    found = plain.describe(picture, boxes)
+    assert found.quality is None
+    np.testing.assert_allclose(found.vectors, described.vectors, atol=1e-6)
+    negative = write_telling_embedder(tmp_path / "c.onnx", scale=-1.0)
+    with pytest.raises(FloatingPointError, match="qualities are not finite, or below 0"):
+        AppearanceEmbedder(NetworkDeclaration(file=negative)).describe(picture, boxes)
+    other = write_telling_embedder(tmp_path / "d.onnx", quality="age")
+    with pytest.raises(DeclarationError, match=r"got output \(1, 3\), \(1,\), an embedder gives"):
+        AppearanceEmbedder(NetworkDeclaration(file=other))
 
 
 def test_both_together_and_the_cap_is_counted(tmp_path, detector_file):

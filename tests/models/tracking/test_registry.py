@@ -97,6 +97,19 @@ def test_time_stamps_of_a_constant_rate_change_nothing(name):
         np.testing.assert_array_equal(got.tlbr, want.tlbr)
 
 
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "poi"])
+def test_qualities_of_pictures_are_for_poi(name):
+    plain, told = build(name), build(name)
+    rng = np.random.default_rng(0)
+    for frame in build_scene(SCENES["crossing"])[:20]:
+        quality = rng.uniform(0, 1, len(frame))
+        plain.update(frame.tlbr, frame.scores, frame.embeddings)
+        told.update(frame.tlbr, frame.scores, frame.embeddings, quality=quality)
+    want, got = plain.get_state(), told.get_state()
+    for array in want:
+        np.testing.assert_array_equal(got[array], want[array])
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_empty_frames_and_boxes_without_area_are_no_reason_to_stop(name):
     tracker = build(name)

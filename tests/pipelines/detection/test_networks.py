@@ -8,11 +8,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from made_videos import write_video
 from onnx_models import write_declaration
 
+from jde_ray import read_tracks
 from jde_ray.jobs.console.settings import check_weights
 from jde_ray.models.letterbox import Letterbox
+from jde_ray.models.reid import weights
+from jde_ray.models.reid.config import SMALL_QAN
+from jde_ray.models.reid.network import ReidNet
+from jde_ray.models.tracking.tracker import JDETracker
+from jde_ray.models.tracking.trackers.poi import PoiConfig
 from jde_ray.pipelines.config import (
     DetectionConfig,
     OutputConfig,
@@ -25,6 +32,8 @@ from jde_ray.pipelines.detection.settings import resolve_settings
 from jde_ray.pipelines.detection.upload import Upload
 from jde_ray.pipelines.detection.weights import fingerprint, inspect
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError
+from jde_ray.pipelines.formats.detections import read_saved
+from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.structures import FrameChunk, VideoInfo
 from jde_ray.pipelines.tracking import offline, reference
 
@@ -153,6 +162,47 @@ def test_settling_fills_in_the_fingerprint_and_float32(tmp_path: Path) -> None:
     (tmp_path / "reid.onnx").unlink()
     with pytest.raises(RunError, match=r"reid\.onnx cannot be read"):
         resolve_settings(config, load_network, ResourceConfig())
+
+
+def write_qan(folder: Path) -> Path:
+    """The tiny detector with a tiny network that tells the quality of crops."""
+    torch.manual_seed(0)
+    size = {"backbone": "shufflenet", "scale_units": 0, "size": (32, 64)}
+    network = ReidNet(replace(SMALL_QAN, name="tiny", **size)).eval()
+    torch.nn.init.normal_(network.quality.last.weight, std=9.0)
+    path = write_declaration(folder, embedder=False)
+    weights.save(network, folder / "qan.safetensors", {})
+    path.write_text(f"{path.read_text()}embedder: {{weights: qan.safetensors}}\n")
+    return path
+
+
+def test_the_quality_that_a_qan_tells_is_saved_and_used_by_poi(tmp_path: Path) -> None:
+    path, video = write_qan(tmp_path), write_video(tmp_path / "v.mp4", 12)
+    tracking = PoiConfig(high_score=0.3, least_affinity=0.1)
+    config = TrackConfig(
+        detection=detection(path, score_threshold=0.3), tracking=tracking, min_box_area=0
+    )
+    outputs = OutputConfig(save_detections=True)
+    reference.track(str(video), str(tmp_path / "out"), config, outputs=outputs)
+    (saved,) = find_saved([str(tmp_path / "out")])
+    ours, plain = (JDETracker(tracking, 25.0) for _ in range(2))
+    replayed, qualities = [], []
+    _, frames = read_saved(saved, config)
+    for frame, time_s, found, motion in frames:
+        looks, where = found.embeddings.astype(np.float32), (found.tlbr, found.scores)
+        when = {"time_s": time_s, "camera_motion": motion}
+        tracks = ours.update(*where, looks, quality=found.quality, **when)
+        plain.update(*where, looks, **when)
+        replayed += [(frame, *row) for row in zip(tracks.track_id, tracks.tlbr[:, 0], strict=True)]
+        qualities.append(found.quality)
+    every = np.concatenate(qualities)
+    assert len(every) > 20
+    assert 0 < every.min() < every.max() < 1
+    rows = read_tracks(tmp_path / "out").select(["frame", "track_id", "x1"])
+    expected = sorted(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+    np.testing.assert_allclose(sorted(replayed), expected, rtol=1e-6)
+    looks = ours.get_state()["embeddings"]
+    assert np.abs(looks - plain.get_state()["embeddings"]).max() > 1e-4
 
 
 @pytest.mark.ray

@@ -20,6 +20,7 @@ from jde_ray.jobs import cli
 from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.sde.declaration import read_embedder
 from jde_ray.models.sde.network import AppearanceEmbedder
+from jde_ray.models.structures import Described
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.pipelines.config import (
     DetectionConfig,
@@ -99,6 +100,17 @@ class Describer:
         vectors = np.column_stack([number, tlbr[:, 0] + 1, tlbr[:, 1] + 1]).astype(np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
+    def describe(self, picture: np.ndarray, tlbr: np.ndarray) -> Described:
+        return Described(self.embed(picture, tlbr))
+
+
+class Judge(Describer):
+    """Also says that quality grows by a hundredth from frame to frame."""
+
+    def describe(self, picture: np.ndarray, tlbr: np.ndarray) -> Described:
+        quality = np.full(len(tlbr), 0.5 + picture[0, 0, 0] / 100, np.float32)
+        return Described(self.embed(picture, tlbr), quality)
+
 
 def looks(
     tlbr: list[np.ndarray], scores: list[np.ndarray] | None = None, chunk: int = 16, **how: Any
@@ -121,6 +133,20 @@ def shifted(tlbr: np.ndarray, x: float) -> np.ndarray:
 
 def walk(frames: int, x: float, y: float) -> list[np.ndarray]:
     return [np.array([[x + k / 2, y, x + k / 2 + 10, y + 20]], np.float32) for k in range(frames)]
+
+
+def test_a_quality_belongs_to_the_vector_and_is_kept_with_it() -> None:
+    tlbr = [np.concatenate([one, shifted(one, 60)]) for one in walk(10, 5, 5)]
+    scores = [np.array([0.9, 0.2])] * 10
+    model = WithSecondLook(Scripted(tlbr, scores), Judge(), only_needed=True, least_score=0.5)
+    frames = np.zeros((10, 64, 128, 3), np.uint8)
+    frames[:] = np.arange(10, dtype=np.uint8)[:, None, None, None]
+    found = model.detect(frames, [Letterbox(128, 64, *SIZE)] * 10)
+    for k, one in enumerate(found):  # nobody looked at the second person
+        expected = [0.5 + k // KEY_FRAMES * KEY_FRAMES / 100, 0.0]
+        assert one.quality == pytest.approx(expected)
+    model = WithSecondLook(Scripted(tlbr, scores), Describer(), only_needed=True)
+    assert model.detect(frames, [Letterbox(128, 64, *SIZE)])[0].quality is None
 
 
 def test_who_walks_alone_is_looked_at_in_every_eighth_frame() -> None:

@@ -8,7 +8,8 @@ from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.evaluation.detections import class_tables, collect_boxes, detection_scores
 from jde_ray.pipelines.evaluation.embeddings import collect_embeddings, embedding_scores
 from jde_ray.pipelines.evaluation.pairing import Pairing
-from jde_ray.pipelines.formats.detections import SavedFrame, read_detections
+from jde_ray.pipelines.formats.detection_rows import read_detections
+from jde_ray.pipelines.formats.detections import SavedFrame
 from jde_ray.pipelines.output.result_files import RowWriter
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import numpy as np
 import pytest
 from fakes import Script
 
+from jde_ray import read_detections
 from jde_ray.models.tracking.registry import build_config
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -121,6 +123,26 @@ def test_every_association_gives_what_its_direct_run_and_the_reference_give(
     assert products(tmp_path / "c") == expected
     ours = (direct / "tracks").glob("*")
     assert {path.read_bytes() for path in ours} != set(expected.values())
+
+
+@pytest.mark.ray
+def test_qualities_of_pictures_are_saved_and_tracks_from_them_are_the_same(
+    ray_cluster: str, archive: Path, tmp_path: Path
+) -> None:
+    """As of an embedder that is a QAN: plain loop, dataflow and saved detections agree."""
+    config = replace(fakes.CONFIG, tracking=build_config("poi", least_affinity=0.1))
+    components = replace(fakes.COMPONENTS, build_model=fakes.JudgingModel)
+    settings = {"resources": SMALL, "outputs": OUTPUTS}
+    for name, run in (("a", reference), ("b", offline)):
+        run.track([str(archive)], str(tmp_path / name), config, components=components, **settings)
+    expected = products(tmp_path / "a")
+    assert len(expected) == 6
+    assert products(tmp_path / "b") == expected
+    track_again(tmp_path / "a", tmp_path / "c", config, **settings)
+    assert products(tmp_path / "c") == expected
+    quality = read_detections(tmp_path / "a").column("quality").to_numpy()
+    assert len(np.unique(quality)) > 5
+    assert quality.min() == 0
 
 
 @pytest.mark.ray

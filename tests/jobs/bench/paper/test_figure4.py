@@ -19,7 +19,7 @@ from jde_ray.jobs.bench.paper.figure4_report import FEW, MANY, choose_limits, gr
 from jde_ray.jobs.bench.paper.named import LIMITS, Shared, combine, parse_association, with_limits
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.tracking import score_sequence
-from jde_ray.pipelines.formats.detections import DetectionRows
+from jde_ray.pipelines.formats.detection_rows import DetectionRows
 
 
 def measured(name="a", people=3.0, seconds=1.0, boxes=4, **changes):

@@ -14,6 +14,7 @@ from fakes import Script
 
 from jde_ray.models.structures import Detections
 from jde_ray.models.tracking.config import TrackingConfig
+from jde_ray.models.tracking.trackers.poi import PoiConfig
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.errors import Reason, VideoError
@@ -27,9 +28,11 @@ INFO = VideoInfo(*fakes.SOURCE, 25.0)
 OUTPUTS = OutputConfig(save_mot=True, save_embeddings=True, save_detections=True)
 
 
-def chunks(tmp_path: Path, chunk_frames: int = 7, **script: int) -> list[DetectionChunk]:
+def chunks(
+    tmp_path: Path, chunk_frames: int = 7, build_model: Any = fakes.ColourModel, **script: int
+) -> list[DetectionChunk]:
     uri = Script(**script).write(tmp_path / "in", "a")
-    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), fakes.COMPONENTS.build_model)
+    detector = Detector(fakes.CONFIG.detection, ResourceConfig(), build_model)
     frames = fakes.decode(
         Segment(replace(VIDEO, uri=uri)), size=fakes.SIZE, resize="fast", chunk_frames=chunk_frames
     )
@@ -89,19 +92,23 @@ def test_mode_published_leaves_out_wide_boxes_and_counts_them(tmp_path: Path) ->
     assert seen["published"][1]["aspect"] > 0
 
 
-@pytest.mark.parametrize("mode", ["default", "published"])
+@pytest.mark.parametrize("mode", ["default", "published", "poi"])
 @pytest.mark.parametrize("group_rows", [16_384, 50])
 def test_a_session_restored_again_and_again_gives_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, group_rows: int
 ) -> None:
     """After every checkpoint a new session goes on; the last attempt's clutter is removed."""
     monkeypatch.setattr("jde_ray.pipelines.output.result_files.ROW_GROUP_ROWS", group_rows)
-    config = replace(fakes.CONFIG, tracking=TrackingConfig(mode=mode))  # type: ignore[arg-type]
-    parts = chunks(tmp_path, frames=90, start_us=1_714_555_800_250_001)
+    tracking = PoiConfig() if mode == "poi" else TrackingConfig(mode=mode)  # type: ignore[arg-type]
+    model = fakes.JudgingModel if mode == "poi" else fakes.ColourModel  # with qualities
+    config = replace(fakes.CONFIG, tracking=tracking)
+    parts = chunks(tmp_path, frames=90, start_us=1_714_555_800_250_001, build_model=model)
     first = session(tmp_path / "first", config)
     for part in parts:
         first.deliver(part)
     expected = files(tmp_path / "first")
+    found = pq.read_schema(next(tmp_path.glob("first/detections/*")))
+    assert ("qualities" in found.names) == (mode == "poi")
     table = pq.read_table(next(tmp_path.glob("first/tracks/*")))
     assert table.column("time").null_count == table.column("camera").null_count == 0
     out, store = tmp_path / "out", open_store(str(tmp_path / "out"))

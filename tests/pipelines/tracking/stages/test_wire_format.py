@@ -112,13 +112,15 @@ def test_a_batch_is_one_row() -> None:
 
 @pytest.mark.parametrize("counts", [[2, 0, 5], [0, 0, 0], []])
 @pytest.mark.parametrize("spooled", [True, False])
-def test_detections_come_back_equal(counts: list[int], spooled: bool) -> None:
+@pytest.mark.parametrize("tells", [True, False])
+def test_detections_come_back_equal(counts: list[int], spooled: bool, tells: bool) -> None:
     rng = np.random.default_rng(0)
     found = [
         Detections(
             rng.random((n, 4), np.float32),
             rng.random(n, np.float32),
             rng.random((n, 8)).astype(np.float16),
+            rng.random(n, np.float32) if tells else None,
         )
         for n in counts
     ]
@@ -139,6 +141,8 @@ def test_detections_come_back_equal(counts: list[int], spooled: bool) -> None:
         assert np.array_equal(a.scores, b.scores)
         assert np.array_equal(a.embeddings, b.embeddings)
         assert a.embeddings.dtype == np.float16
+        assert (a.quality is not None) == tells
+        assert not tells or np.array_equal(a.quality, b.quality)
 
 
 def test_a_segment_comes_back_equal() -> None:
