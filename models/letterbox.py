@@ -100,10 +100,11 @@ class Letterbox:
         Like the original's inverse, this uses the unrounded padding and clamps only negative
         coordinates.
         """
-        pad_x = (self.network_width - self.source_width * self.ratio) / 2
-        pad_y = (self.network_height - self.source_height * self.ratio) / 2
+        ratio = self.ratio
+        pad_x = (self.network_width - self.source_width * ratio) / 2
+        pad_y = (self.network_height - self.source_height * ratio) / 2
         pad = np.array([pad_x, pad_y, pad_x, pad_y], tlbr.dtype)
-        mapped: FloatArray = np.maximum((tlbr - pad) / np.asarray(self.ratio, tlbr.dtype), 0)
+        mapped: FloatArray = np.maximum((tlbr - pad) / np.asarray(ratio, tlbr.dtype), 0)
         return mapped
 
     def pictures(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -74,7 +74,8 @@ class Detections:
         count = len(self.scores)
         _check_shape("scores", self.scores, (count,))
         _check_shape("tlbr", self.tlbr, (count, 4))
-        _check_shape("embeddings", self.embeddings, (count, None))
+        if self.embeddings.ndim != 2 or len(self.embeddings) != count:
+            _check_shape("embeddings", self.embeddings, (count, None))
         if self.quality is not None:
             _check_shape("quality", self.quality, (count,))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ _CORNERS = ("x1", "y1", "x2", "y2")
 _OF_VIDEO = ("video_id", "video")  # the same value in every row of a file
 
 
+@cache
 def track_schema(embedding_dim: int | None = None) -> pa.Schema:
     """Arrow schema of `tracks/*.parquet` (docs/architecture.md, "What a run leaves behind").
 

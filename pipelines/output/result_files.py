@@ -1,6 +1,7 @@
 """Writes one video's rows without Ray: spools them to local disk, then creates the object once.
 
-The bytes depend only on the rows: fixed codec and row-group size, no clock, no attempt number.
+The bytes depend only on the rows: no clock, no attempt number, a fixed size of row groups, and a
+codec that follows from the number of rows.
 """
 
 from __future__ import annotations

@@ -51,16 +51,17 @@ def associate(store: TrackStore, frame: Frame, config: TrackingConfig, step: Ste
     growth, units = 0.0, 30.0 * dt / step.frames_per_second
     if units > 1:
         growth = min(_MOST_GROWTH, config.lost_growth * (units - 1))
-    births = _match(store, frame, config, status, now, growth, is_steady=is_steady)
+    matched, births = _match(store, frame, config, status, now, growth, is_steady=is_steady)
     if len(births):
         births = births[frame.scores[births] >= config.first_score]
         births = _outside_tracked(store, frame, births, config.birth_overlap)
 
-    unseen = store.last_frame[:count] != now
-    store.status[:count][unseen & (status == TRACKED)] = LOST
-    tentative = status == TENTATIVE
-    if np.count_nonzero(tentative):
-        store.remove(unseen & tentative)
+    if len(matched) < count:
+        unseen = store.last_frame[:count] != now
+        store.status[:count][unseen & (status == TRACKED)] = LOST
+        tentative = status == TENTATIVE
+        if np.count_nonzero(tentative):
+            store.remove(unseen & tentative)
     if len(births):
         start = TRACKED if now == FIRST_FRAME or config.min_hits == 1 else TENTATIVE
         store.append(frame, births, store.take_ranks(len(births)), start, now)
@@ -75,16 +76,16 @@ def _match(
     growth: float,
     *,
     is_steady: bool,
-) -> Indices:
+) -> tuple[Indices, Indices]:
     """Run the stages and update the matched tracks.
 
     Returns:
-        Unmatched detections with a high score, ascending.
+        `(K,)` matched tracks, and the unmatched detections with a high score, ascending.
     """
     high = frame.scores >= config.high_score
-    count = len(status)
+    count, nobody = len(status), np.zeros(0, np.intp)
     if not count or not len(frame):
-        return high.nonzero()[0]
+        return nobody, high.nonzero()[0]
     variance = kalman.innovation_variance(
         store.state[:, :count], _STEADY_MEASUREMENT if is_steady else 1.0
     )
@@ -94,7 +95,7 @@ def _match(
             store, frame, variance, (status != TENTATIVE, high), _limits(store, config)
         )
     else:
-        matched = taken = np.zeros(0, np.intp)
+        matched = taken = nobody
     free[taken] = False
     low_limit = config.low_overlap_limit if has_looks else config.blind_low_overlap_limit
     for wanted, limit, waiting in (
@@ -104,7 +105,7 @@ def _match(
         (TRACKED, low_limit, weak),
         (LOST, 0.0 if has_looks else low_limit, weak),
     ):
-        if not (limit and np.count_nonzero(waiting)):
+        if not limit or len(taken) == len(frame) or not np.count_nonzero(waiting):
             continue
         left = waiting.nonzero()[0]
         candidate = status == wanted
@@ -139,7 +140,7 @@ def _match(
     if config.min_hits > 2:
         young = matched[(status[matched] == TENTATIVE) & (store.hits[matched] < config.min_hits)]
         store.status[young] = TENTATIVE
-    return free.nonzero()[0]
+    return matched, free.nonzero()[0]
 
 
 def _follow_camera(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 
 MOST_AHEAD = 16  # segments of a video that may wait on disk for an earlier one
-_MOST_CHUNKS = 32  # per row
+_MOST_CHUNKS = 64  # per row
 
 Decoder = Callable[..., Iterator[FrameChunk]]  # called as `pipelines.video.chunks.decode_segment`
 Splitter = Callable[..., list[Segment]]  # called as `pipelines.video.splitting.split_segment`

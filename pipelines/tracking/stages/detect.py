@@ -20,7 +20,7 @@ from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
 
 logger = logging.getLogger(__name__)
 
-_SENT_CHUNKS = 4  # chunks of a row that go to their shards together
+_FIRST_SENT = 4  # chunks of a row that go to their shards first; each later part has twice as many
 
 
 class DetectorStage:
@@ -67,11 +67,11 @@ class DetectorStage:
         answers: list[Verdict] = list(begun)
         wanted = [place for place, answer in enumerate(answers) if answer == Verdict.TAKEN]
         # the shards associate what was sent while the rest is detected; batches of a GPU are filled
-        size = len(wanted) if self._detector.takes_several else _SENT_CHUNKS
+        size = len(wanted) if self._detector.takes_several else _FIRST_SENT
         num_detections, detect_s = 0, 0.0
         sent: list[tuple[list[int], Callable[[], list[Verdict]]]] = []
-        for start in range(0, len(wanted), max(size, 1)):
-            part = wanted[start : start + size]
+        while wanted:
+            part, wanted, size = wanted[:size], wanted[size:], 2 * size
             found, seconds = self._detect([chunks[place] for place in part])
             num_detections, detect_s = num_detections + _count(found), detect_s + seconds
             sent.append((part, self._shards.send_all(found)))

@@ -253,6 +253,15 @@ def test_small_chunks_are_announced_and_delivered_at_once(tmp_path: Path) -> Non
     ]
 
 
+def test_parts_of_a_row_grow_since_each_costs_a_call(tmp_path: Path) -> None:
+    (chunk, *_) = frames(tmp_path)
+    chunks = [replace(chunk, chunk_index=index) for index in range(15)]
+    ledger = Ledger([Verdict.TAKEN] * 15)
+    assert receipt_of(ledger, chunks)["num_chunks"] == 15
+    parts = (range(4), range(4, 12), range(12, 15))
+    assert ledger.calls == ["begin all", *(f"send {list(part)}" for part in parts)]
+
+
 def test_the_network_is_the_default_model(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from jde_ray.models.jde.config import SMALL
