@@ -160,8 +160,9 @@ def check_width(config: AssociationConfig, embedding_dim: int) -> None:
 def build_store(config: AssociationConfig, embedding_dim: int) -> TrackStore:
     """An empty table of tracks for the association."""
     row = ASSOCIATIONS[config.association]
-    is_ran = isinstance(config, RanConfig)
-    extra = ran.num_extra(config, embedding_dim) if is_ran else row.extra
+    extra = row.extra
+    if isinstance(config, RanConfig):
+        extra = ran.num_extra(config, embedding_dim)
     return TrackStore(embedding_dim, motion=row.motion, gallery=row.gallery, extra=extra)
 
 

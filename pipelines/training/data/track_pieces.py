@@ -55,7 +55,7 @@ class TruePath:
     @cached_property
     def is_seen(self) -> NDArray[np.bool_]:
         """`(T,)` whether the embedding is known."""
-        return self.embeddings.any(axis=1)
+        return np.asarray(self.embeddings.any(axis=1))
 
 
 @dataclass(frozen=True)
