@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +20,7 @@ from jde_ray.jobs.bench.machine import AsJson, console, processor
 
 if TYPE_CHECKING:
     from jde_ray.models.structures import Detections, Tracks
+    from jde_ray.models.tracking.registry import AssociationConfig
 
 SCENES = {"t20": 20, "t100": 100, "t300": 300}  # targets per frame, with 512-d embeddings
 ORIGINAL_FRAMES_PER_SECOND = {"t20": 590.0, "t100": 111.0, "t300": 28.0}
@@ -35,17 +38,26 @@ def association(
             help="Another association to measure beside both modes of jde; repeatable.",
         ),
     ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--config",
+            metavar="FILE.yaml",
+            help="Settings file of one, as of jde track, for what needs weights (ran); repeatable.",
+        ),
+    ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Runs over each scene.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Speed of the association with 20, 100 and 300 targets, on one BLAS thread."""
-    others = list(dict.fromkeys(name or []))
-    arguments = [part for other in others for part in ("--association", other)]
+    names = list(dict.fromkeys(name or []))
+    arguments = [part for other in names for part in ("--association", other)]
+    arguments += [part for file in files or [] for part in ("--config", str(file))]
     _pin_blas([*arguments, "--repeat", str(repeat), *(["--json"] if as_json else [])])
-    _check(others)
+    others = _configurations(names, files or [])
     rows = [_measure_scene(scene, repeat, others) for scene in SCENES]
     report: dict[str, Any] = {"cpu": processor(), "blas_threads": 1, "repeat": repeat}
-    report |= {"others": others, "scenes": rows}
+    report |= {"others": list(others), "scenes": rows}
     report["camera"] = {
         f"{width}x{height}": _measure_camera(width, height, repeat)
         for width, height in ((640, 480), (1920, 1080))
@@ -56,15 +68,25 @@ def association(
     console().print(_build_table(report))
 
 
-def _check(others: Sequence[str]) -> None:
-    from jde_ray.models.tracking.registry import build_config
+def _configurations(names: Sequence[str], files: Sequence[Path]) -> dict[str, AssociationConfig]:
+    """Settings of the other associations, by name or by the name of their file.
+
+    Raises:
+        RunError: If there is no such association, or its settings are refused.
+    """
+    from jde_ray.models.tracking.registry import build_config, settled
     from jde_ray.pipelines.errors import ExitCode, RunError
 
     try:
-        for other in others:
-            build_config(other)
+        others = {name: settled(build_config(name)) for name in names}
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
+    if files:
+        from jde_ray.jobs.console.options import build_settings, read_yaml
+
+        for file in files:
+            others[file.name] = build_settings(read_yaml(file)).track.tracking
+    return others
 
 
 def _pin_blas(arguments: list[str]) -> None:
@@ -76,18 +98,22 @@ def _pin_blas(arguments: list[str]) -> None:
     os.environ.update(one_thread)  # read when numpy is first imported
 
 
-def _measure_scene(name: str, repeat: int, others: Sequence[str]) -> dict[str, Any]:
+def _measure_scene(
+    name: str, repeat: int, others: Mapping[str, AssociationConfig]
+) -> dict[str, Any]:
     """Milliseconds per frame of the loop and all associations on one scene.
 
-    The camera moves, but in other associations than `jde` it stands still.
+    The camera moves, but in other associations than `jde` it stands still. One that has learned
+    from embeddings of another width gets the scene with such.
     """
     from jde_ray.models.synthetic import embedding_scenes
     from jde_ray.models.tracking.baseline import LoopTracker
     from jde_ray.models.tracking.config import TrackingConfig
-    from jde_ray.models.tracking.registry import build_config
+    from jde_ray.models.tracking.registry import embedding_width
     from jde_ray.models.tracking.tracker import JDETracker
 
-    frames = embedding_scenes.build_scene(embedding_scenes.SCENES[name])
+    scene = embedding_scenes.SCENES[name]
+    frames = embedding_scenes.build_scene(scene)
 
     def build(mode: Literal["default", "published"]) -> Any:
         update = JDETracker(TrackingConfig(mode=mode), frames_per_second=30).update
@@ -102,11 +128,14 @@ def _measure_scene(name: str, repeat: int, others: Sequence[str]) -> dict[str, A
         mode: _best_ms(lambda mode=mode: build(mode), frames, repeat)  # type: ignore[misc]
         for mode in modes
     }
-    for other in others:
-        config = build_config(other)
+    for other, config in others.items():
+        width = embedding_width(config) or scene.embedding_dim
+        own = frames
+        if width != scene.embedding_dim:
+            own = embedding_scenes.build_scene(replace(scene, embedding_dim=width))
         measured[other] = _best_ms(
             lambda config=config: JDETracker(config, 30).update,  # type: ignore[misc]
-            frames,
+            own,
             repeat,
         )
     for mode, best in measured.items():

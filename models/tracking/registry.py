@@ -53,7 +53,8 @@ class Association(NamedTuple):
         advance: Advances the tracks by one frame; afterwards the `TRACKED` ones are reported.
         motion: Motion model of its tracks.
         gallery: Number of embeddings kept per track in addition to the smoothed one.
-        extra: Number of further numbers per track that it keeps for itself.
+        extra: Number of further numbers per track that it keeps for itself; those of a learned
+            appearance are not among them.
     """
 
     config: type[Any]
@@ -124,10 +125,45 @@ def least_score(config: AssociationConfig, *, has_embeddings: bool) -> float:
     return config.least_score
 
 
+def check_embedder(config: AssociationConfig, sha256: str) -> None:
+    """Refuse embeddings of another network than that from which the association has learned.
+
+    Args:
+        config: Settings that chose the association.
+        sha256: Fingerprint of the embeddings' network; empty if it is unknown.
+
+    Raises:
+        ValueError: If it is another one; one line.
+    """
+    if isinstance(config, RanConfig):
+        config.check_embedder(sha256)
+
+
+def embedding_width(config: AssociationConfig) -> int:
+    """Length of the embeddings from which the association has learned; 0 if any is right."""
+    looks = config.looks if isinstance(config, RanConfig) else None
+    return 0 if looks is None else looks.projection.width
+
+
+def check_width(config: AssociationConfig, embedding_dim: int) -> None:
+    """Refuse embeddings of another length than those from which the association has learned.
+
+    Raises:
+        ValueError: If their length is another one, and not 0.
+    """
+    learned = embedding_width(config)
+    if learned and embedding_dim not in (0, learned):
+        text = f"expected {learned}, from which the tracking weights were learned"
+        raise ValueError(f"embeddings: got width {embedding_dim}, {text}")
+
+
 def build_store(config: AssociationConfig, embedding_dim: int) -> TrackStore:
     """An empty table of tracks for the association."""
     row = ASSOCIATIONS[config.association]
-    return TrackStore(embedding_dim, motion=row.motion, gallery=row.gallery, extra=row.extra)
+    extra = row.extra
+    if isinstance(config, RanConfig):
+        extra = ran.num_extra(config, embedding_dim)
+    return TrackStore(embedding_dim, motion=row.motion, gallery=row.gallery, extra=extra)
 
 
 def associate(store: TrackStore, frame: Frame, config: AssociationConfig, step: Step) -> None:

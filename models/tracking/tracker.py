@@ -16,6 +16,7 @@ from jde_ray.models.tracking.registry import (
     AssociationConfig,
     associate,
     build_store,
+    check_width,
     least_score,
     settled,
 )
@@ -94,8 +95,8 @@ class JDETracker:
             Tracks present in this frame.
 
         Raises:
-            ValueError: If shapes disagree, a number is not finite or a score outside [0, 1]; the
-                tracker is unchanged.
+            ValueError: If shapes disagree, a number is not finite, a score outside [0, 1], or D is
+                not what the association has learned; the tracker is unchanged.
         """
         is_blind = embeddings is None or not np.size(embeddings)
         least = self._least_blind if is_blind else self._least
@@ -200,9 +201,11 @@ class JDETracker:
         """The table of tracks for the width of this frame's embeddings; an empty frame fits any.
 
         Raises:
-            ValueError: If earlier tracks have another width.
+            ValueError: If earlier tracks have another width, or the association has learned one.
         """
         store, width = self._store, frame.embeddings.shape[1]
+        if not is_of_nobody:
+            check_width(self.config, width)
         if store is None or (store.is_unused and not is_of_nobody and width != store.width):
             return build_store(self.config, width)
         if is_of_nobody:

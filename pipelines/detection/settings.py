@@ -128,8 +128,9 @@ def resolve_settings(
         recorded: Precision of the run in OUT; None for a new OUT.
 
     Raises:
-        RunError: If the weights do not exist or cannot run in that precision, or a local run asks
-            for a GPU that this machine does not have (2).
+        RunError: If the weights do not exist or cannot run in that precision, the association has
+            learned from another network, or a local run asks for a GPU that this machine does not
+            have (2).
     """
     detection = config.detection
     is_ours = build_model is load_network
@@ -142,6 +143,7 @@ def resolve_settings(
         _check_chunks(detection, resources)
         if is_ours:
             detection = resolve_precision(detection, resources.device, recorded)
+        replace(config, detection=detection).check_embedder()
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     if detection.precision == "auto":

@@ -73,6 +73,7 @@ class Tracker:
             min_box_area=min_box_area,
             camera_motion=camera_motion,
         )
+        self._config.check_embedder()
         self.reset()
 
     def reset(self) -> None:

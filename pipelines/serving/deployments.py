@@ -94,7 +94,9 @@ def resolve_settings(args: dict[str, Any]) -> ServeConfig:
         detection = resolve_precision(detection, config.device)
     if detection.precision == "auto":
         detection = replace(detection, precision=quick_precision(config.device))
-    return replace(config, track=replace(config.track, detection=detection))
+    track = replace(config.track, detection=detection)
+    track.check_embedder()
+    return replace(config, track=track)
 
 
 def build_application(config: ServeConfig) -> serve.Application:

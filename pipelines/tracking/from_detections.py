@@ -109,8 +109,9 @@ def resolve_settings(
         least: Lowest score of the detections to read; None for the association's lowest.
 
     Raises:
-        RunError: If the detections come from runs that differ, or were saved with another stride
-            or frame limit than requested.
+        RunError: If the detections come from runs that differ, were saved with another stride or
+            frame limit than requested, or their network is not the one from which the association
+            has learned.
     """
     least = config.tracking.least_score if least is None else least
     is_known = all(one.has_motion or one.frames is not None for one in saved)
@@ -146,7 +147,12 @@ def resolve_settings(
     detection = _detection(first["detection"])
     threshold = max(detection.threshold, least)
     values = {name: _frames(name, first[name], getattr(config, name)) for name in _FRAME_LIMITS}
-    return replace(config, detection=replace(detection, score_threshold=threshold), **values)
+    config = replace(config, detection=replace(detection, score_threshold=threshold), **values)
+    try:
+        config.check_embedder()
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    return config
 
 
 _FRAME_LIMITS = {"vid_stride": 1, "max_frames": None}

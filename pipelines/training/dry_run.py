@@ -153,8 +153,10 @@ def describe_pieces(recipe: Recipe, stream: PieceStream) -> list[str]:
     """Lines that describe tracks and steps of a motion network."""
     training, (least, _) = recipe.training, recipe.pieces.length
     detected = sum(int(path.detected.sum()) for path in stream.paths)
-    return [
-        describe(build_network(recipe)),
+    model = build_network(recipe)
+    stream.prepare(model)
+    lines = [
+        describe(model),
         f"tracks      {len(stream.paths)} from {len(recipe.sources)} sources, {stream.num_boxes} "
         f"boxes ({detected} of detections)",
         f"steps       {_steps(training, stream.steps_per_epoch)}; an epoch has "
@@ -162,6 +164,13 @@ def describe_pieces(recipe: Recipe, stream: PieceStream) -> list[str]:
         f"{stream.longest} frames",
         f"rate        up to {training.learning_rate:g}, {training.optimiser}, {training.schedule}",
     ]
+    if (projection := stream.projection) is not None:
+        number = sum(int(path.is_seen.sum()) for path in stream.paths)
+        lines.append(
+            f"embeddings  {number} of {projection.embedder}, {projection.width} numbers as "
+            f"{projection.num_components}"
+        )
+    return lines
 
 
 def _steps(training: TrainingConfig, per_epoch: int) -> str:

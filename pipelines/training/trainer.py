@@ -14,6 +14,7 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.training.data.batches import Batch, TrainingSet, collate
 from jde_ray.pipelines.training.data.crop_batches import CropStream
 from jde_ray.pipelines.training.data.track_pieces import PieceStream
+from jde_ray.pipelines.training.kinds.kind import Network
 from jde_ray.pipelines.training.kinds.registry import build_network, describe, initialise
 from jde_ray.pipelines.training.loop import Batches, fit
 from jde_ray.pipelines.training.process_group import ProcessGroup
@@ -27,8 +28,16 @@ def train_share(
     batches: Batches,
     ranks: ProcessGroup,
     show: Callable[[str], None] = lambda line: None,
+    prepare: Callable[[Network], None] = lambda model: None,
 ) -> None:
     """Train this process's share; arguments as for `pipelines.training.loop.fit`.
+
+    Args:
+        run: See there.
+        batches: See there.
+        ranks: See there.
+        show: See there.
+        prepare: Gives the network what it takes from the data, after its initial weights.
 
     Raises:
         NonFiniteLossError: If the loss is no longer finite.
@@ -40,6 +49,7 @@ def train_share(
     model = build_network(recipe)
     if recipe.initial:
         initialise(model, run.root / recipe.initial)
+    prepare(model)
     if ranks.rank == 0:
         show(describe(model))
     validation = None
@@ -87,7 +97,7 @@ def train_here(
         train_share(run, images.to(ranks.device).from_step, ranks, show)
         return
     if isinstance(images, PieceStream):
-        train_share(run, images.from_step, ranks, show)
+        train_share(run, images.from_step, ranks, show, images.prepare)
         return
     train_share(run, partial(_load, images, run, pinned=device == "cuda"), ranks, show)
 

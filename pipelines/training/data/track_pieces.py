@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jde_ray.models.boxes import iou_matrix
+from jde_ray.models.metrics.rows import BoxRows
+from jde_ray.models.motion.network import MotionNet
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking.autoregression import to_input
+from jde_ray.models.tracking.matching import Indices
+from jde_ray.models.tracking.projection import Projection, fit
+from jde_ray.pipelines.formats.detections import DetectionRows
 from jde_ray.pipelines.formats.label_files import LabelErrors, read_mot_rows
 from jde_ray.pipelines.formats.mot import PEDESTRIAN, read_scored
+from jde_ray.pipelines.training.data.run_detections import RunDetections, open_run
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.settings import Source
 from jde_ray.pipelines.training.track_settings import PieceConfig
@@ -33,15 +40,22 @@ class TruePath:
         detected: `(T,)` whether a box is that of a detection.
         group: Index of its source.
         origin: File and identity, for error messages.
+        embeddings: `(T, D)` float32 unit embeddings of the detections; zeros where there is none.
     """
 
     boxes: FloatArray
     detected: NDArray[np.bool_]
     group: int
     origin: str
+    embeddings: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    @cached_property
+    def is_seen(self) -> NDArray[np.bool_]:
+        """`(T,)` whether the embedding is known."""
+        return np.asarray(self.embeddings.any(axis=1))
 
 
 @dataclass(frozen=True)
@@ -51,17 +65,26 @@ class PieceBatch:
     Attributes:
         steps: `(B, T, 4)` float32 inputs of the network (`models.tracking.autoregression`).
         origins: File and identity of each piece, for error messages.
+        embeddings: `(B, T + 1, D)` float32 known embeddings of the boxes, first to last, then
+            zeros; None if appearance is not learned.
+        frames: `(B, T + 1)` int64 box that each belongs to, 0 for that before the first step; -1
+            after the last.
     """
 
     steps: Tensor
     origins: tuple[str, ...] = ()
+    embeddings: Tensor | None = None
+    frames: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def inputs(self, device: torch.device) -> tuple[Tensor, ...]:
         """Arguments of the trainee, on its device."""
-        return (self.steps.to(device, non_blocking=True),)
+        parts = [self.steps]
+        if self.embeddings is not None and self.frames is not None:
+            parts += [self.embeddings, self.frames]
+        return tuple(part.to(device, non_blocking=True) for part in parts)
 
 
 class PieceStream:
@@ -75,9 +98,15 @@ class PieceStream:
         config: How pieces are drawn.
         batch: Pieces per step.
         seed: Seed of all random numbers.
+        embedder: Name and fingerprint of the network of their embeddings; None to learn motion
+            alone.
+
+    Attributes:
+        projection: From embeddings to the inputs of appearance; None for motion alone.
 
     Raises:
-        ValueError: If nobody is seen long enough for the shortest piece.
+        ValueError: If nobody is seen long enough for the shortest piece, or the embeddings are of
+            no use.
     """
 
     def __init__(
@@ -88,6 +117,7 @@ class PieceStream:
         *,
         batch: int,
         seed: int = 0,
+        embedder: tuple[str, str] | None = None,
     ) -> None:
         self.paths, self.weights, self.config = tuple(paths), tuple(weights), config
         self.batch, self.seed = batch, seed
@@ -96,6 +126,14 @@ class PieceStream:
             got = f"got people seen for {longest} steps or fewer"
             raise ValueError(f"training data: {got}, expected {config.length[0]} steps in a row")
         self.longest = min(longest, config.length[1])
+        self.projection: Projection | None = None
+        if embedder is not None:
+            known = [path.embeddings[path.is_seen] for path in paths]
+            self.projection = fit(np.concatenate(known), *embedder)
+
+    def prepare(self, model: MotionNet) -> None:
+        """Let a network learn appearance through the projection, or motion alone."""
+        model.see(self.projection)
 
     @property
     def num_boxes(self) -> int:
@@ -122,14 +160,24 @@ class PieceStream:
         totals = np.bincount(groups, starts, len(self.weights))
         share = np.asarray(self.weights)[groups] * starts / np.maximum(totals[groups], 1)
         chosen = rng.choice(len(starts), self.batch, p=share / share.sum())
-        pieces = []
+        pieces, places = [], []
         for number in chosen:
             start = int(rng.integers(int(starts[number])))
             pieces.append(self._draw(self.paths[number], start, length, rng))
+            places.append((self.paths[number], slice(start, start + length + 1)))
         boxes = np.stack(pieces, axis=1).astype(np.float64)  # (4, B, T + 1)
         steps = to_input(boxes[:, :, :-1], boxes[:, :, 1:], 1.0)
         inputs = torch.from_numpy(steps.transpose(1, 2, 0).astype(np.float32))
-        return PieceBatch(inputs, tuple(self.paths[number].origin for number in chosen))
+        origins = tuple(self.paths[number].origin for number in chosen)
+        if self.projection is None:
+            return PieceBatch(inputs, origins)
+        embeddings = np.zeros((*boxes.shape[1:], self.projection.width), np.float32)
+        frames = np.full(boxes.shape[1:], -1)
+        for row, (path, own) in enumerate(places):
+            seen = path.is_seen[own].nonzero()[0]
+            embeddings[row, : len(seen)] = path.embeddings[own][seen]
+            frames[row, : len(seen)] = seen
+        return PieceBatch(inputs, origins, torch.from_numpy(embeddings), torch.from_numpy(frames))
 
     def _draw(
         self, path: TruePath, start: int, length: int, rng: np.random.Generator
@@ -158,21 +206,38 @@ def read_piece_stream(
     Raises:
         BadDataError: If rows are wrong, naming the first ones with file and line.
         ValueError: If nobody is seen long enough, or detections cannot be read.
+        RunError: If there is no run with embeddings where the recipe names one.
     """
+    run = open_run(root / recipe.pieces.embeddings) if recipe.pieces.embeddings else None
     paths = [
         path
         for group, source in enumerate(recipe.sources)
-        for path in read_paths(root / source.path, source, group, problems, recipe.pieces)
+        for path in read_paths(root / source.path, source, group, problems, recipe.pieces, run)
     ]
     if not skip_bad:
         problems.refuse()
     training = recipe.training
     weights = [source.weight for source in recipe.sources]
-    return PieceStream(paths, weights, recipe.pieces, batch=training.batch, seed=training.seed)
+    embedder = None
+    if run is not None:
+        embedder = (run.detection.embedder, run.detection.embedder_sha256)
+    return PieceStream(
+        paths,
+        weights,
+        recipe.pieces,
+        batch=training.batch,
+        seed=training.seed,
+        embedder=embedder,
+    )
 
 
 def read_paths(
-    folder: Path, source: Source, group: int, problems: LabelErrors, config: PieceConfig
+    folder: Path,
+    source: Source,
+    group: int,
+    problems: LabelErrors,
+    config: PieceConfig,
+    run: RunDetections | None = None,
 ) -> list[TruePath]:
     """The people of a MOT sequence, each as often as it is seen anew.
 
@@ -182,6 +247,7 @@ def read_paths(
         group: Index of the source.
         problems: Collects the rows that are left out.
         config: Whether detections take the place of true boxes.
+        run: Whose detections those are, with embeddings; None for the files `det/*.txt`.
     """
     truth, found = folder / "gt" / "gt.txt", sorted((folder / "det").glob("*.txt"))
     if not truth.is_file():
@@ -193,9 +259,14 @@ def read_paths(
     kept &= (rows[:, 4:6] > 0).all(axis=1)
     rows = rows[kept]
     tlbr = np.concatenate([rows[:, 2:4] - 1, rows[:, 2:4] - 1 + rows[:, 4:6]], axis=1)
-    detected = np.zeros(len(rows), np.bool_)
-    if config.detections and found:
-        detected = _take_detections(rows[:, 0] - 1, tlbr, found[0])
+    frames, detected = rows[:, 0] - 1, np.zeros(len(rows), np.bool_)
+    embeddings = np.zeros((len(rows), 0), np.float32)
+    if run is not None:
+        detections = run.of(source.name)
+        detected, match = _take_detections(frames, tlbr, detections.rows)
+        embeddings = _embeddings_of(match, detections)
+    elif config.detections and found:
+        detected, _ = _take_detections(frames, tlbr, read_scored(found[0]).rows)
     boxes = np.concatenate([(tlbr[:, :2] + tlbr[:, 2:]) / 2, tlbr[:, 2:] - tlbr[:, :2]], axis=1)
     paths = []
     for person in np.unique(rows[:, 1]):
@@ -204,22 +275,45 @@ def read_paths(
         ends = np.flatnonzero(np.diff(rows[own, 0]) != source.every) + 1
         for part in np.split(own, ends):
             origin = f"{truth}, identity {person:g}"
-            paths.append(TruePath(boxes[part], detected[part], group, origin))
+            paths.append(TruePath(boxes[part], detected[part], group, origin, embeddings[part]))
     return paths
 
 
-def _take_detections(frames: FloatArray, tlbr: FloatArray, path: Path) -> NDArray[np.bool_]:
-    """Replace `(R, 4)` true boxes by the detections of a file, in place; returns which, `(R,)`."""
-    found = read_scored(path).rows
+def _take_detections(
+    frames: FloatArray, tlbr: FloatArray, found: BoxRows
+) -> tuple[NDArray[np.bool_], Indices]:
+    """Replace true boxes by detections, in place.
+
+    Args:
+        frames: `(R,)` frames of the true boxes.
+        tlbr: `(R, 4)` true boxes.
+        found: N detections.
+
+    Returns:
+        `(R,)` whether a box was replaced; `(R,)` row of the detection that shows this person rather
+        than another one, -1 for none.
+    """
     taken = np.zeros(len(frames), np.bool_)
+    match = np.full(len(frames), -1)
     for frame in np.unique(frames):
         own = np.flatnonzero(frames == frame)
-        boxes = found.tlbr[found.frame == frame]
-        if not len(boxes):
+        rows = np.flatnonzero(found.frame == frame)
+        if not len(rows):
             continue
+        boxes = found.tlbr[rows]
         overlap = iou_matrix(tlbr[own], boxes)
-        best = overlap.argmax(axis=1)
-        sure = overlap[np.arange(len(own)), best] > _LEAST_IOU
+        best, place = overlap.argmax(axis=1), np.arange(len(own))
+        sure = overlap[place, best] > _LEAST_IOU
+        is_theirs = sure & (overlap.argmax(axis=0)[best] == place)
         tlbr[own[sure]] = boxes[best[sure]]
         taken[own] = sure
-    return taken
+        match[own[is_theirs]] = rows[best[is_theirs]]
+    return taken, match
+
+
+def _embeddings_of(match: Indices, found: DetectionRows) -> NDArray[np.float32]:
+    """`(R, D)` embeddings of matched detections, zeros for -1."""
+    known = np.asarray(found.embeddings, np.float32)
+    embeddings = np.zeros((len(match), known.shape[1]), np.float32)
+    embeddings[match >= 0] = known[match[match >= 0]]
+    return embeddings

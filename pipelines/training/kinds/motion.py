@@ -18,11 +18,23 @@ class PieceTrainee(nn.Module):
         super().__init__()
         self.model, self.loss = model, loss
 
-    def forward(self, steps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss and its part for `(B, T, 4)` steps of pieces."""
+    def forward(
+        self, steps: Tensor, embeddings: Tensor | None = None, frames: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss and its parts; the arguments are described in `PieceBatch`."""
         density = self.model.log_density(steps)
         self.model.note(density)
-        total, parts = self.loss(density)
+        looks = self.model.looks
+        if looks is None or embeddings is None or frames is None:
+            total, parts = self.loss(density)
+            return total, parts
+        # the first embedding of a piece has none before it
+        of_looks = looks.log_density(looks.components(embeddings))[:, 1:]
+        step, known = frames[:, 1:] - 1, frames[:, 1:] >= 0
+        both = (density.gather(1, step.clamp(min=0)) + of_looks)[known]
+        if len(both):
+            looks.note(both)
+        total, parts = self.loss(density, of_looks[known])
         return total, parts
 
 
@@ -35,8 +47,8 @@ def _run_maps(model: MotionNet, steps: Tensor) -> object:
     return model(steps)
 
 
-def _build_loss(_: MotionNet, __: Recipe, ___: int, ____: Classifier) -> MotionLoss:
-    return MotionLoss()
+def _build_loss(model: MotionNet, _: Recipe, __: int, ___: Classifier) -> MotionLoss:
+    return MotionLoss(has_looks=model.looks is not None)
 
 
 def _build_trainee(

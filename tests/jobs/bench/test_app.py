@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 import typer
+from recurrent_weights import newest_looks
 from typer.testing import CliRunner
 
 from jde_ray.jobs import cli
@@ -57,6 +58,27 @@ def test_other_associations_stand_beside_both_modes(monkeypatch):
     report = json.loads(result.stdout)
     assert report["others"] == ["sort", "poi"]
     assert all(report["scenes"][0][name]["ms"] > 0 for name in ("default", "sort", "poi"))
+
+
+@pytest.mark.usefixtures("small_scene")
+def test_one_that_needs_weights_is_named_by_its_settings_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(association, "_measure_camera", lambda *_: 1.0)
+    newest_looks(8).save(tmp_path / "looks.safetensors")
+    (tmp_path / "ran.yaml").write_text(
+        f"tracking: {{association: ran, weights: {tmp_path}/looks.safetensors}}\n"
+    )
+    arguments = ["association", "--repeat", "1", "--config", str(tmp_path / "ran.yaml"), "--json"]
+    result = CliRunner().invoke(app.app, arguments)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["others"] == ["ran.yaml"]
+    assert report["scenes"][0]["ran.yaml"]["ms"] > 0
+
+
+@pytest.mark.usefixtures("small_scene")
+def test_one_without_the_weights_that_it_needs_is_refused(capsys):
+    assert cli.run(["bench", "association", "--association", "ran"]) == 2
+    assert "tracking weights: got none, expected the weights" in capsys.readouterr().err
 
 
 def test_a_process_that_has_loaded_numpy_goes_on_in_one_that_runs_the_command(monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import fakes
 import numpy as np
 import pytest
 from fakes import Script
+from recurrent_weights import newest_looks
 
 from jde_ray import read_detections
 from jde_ray.models.tracking.registry import build_config
@@ -193,6 +194,22 @@ def test_the_network_and_the_frames_are_those_of_the_run(direct: Path, tmp_path:
     assert settle(TrackConfig(), sparse).vid_stride == 3
     with pytest.raises(RunError, match="vid-stride: got 2, expected 3"):
         settle(TrackConfig(vid_stride=2), sparse)
+
+
+def test_the_network_is_that_from_which_the_association_has_learned(
+    direct: Path, tmp_path: Path
+) -> None:
+    newest_looks(4, sha256="a" * 64).save(tmp_path / "looks.safetensors")
+    weights = str(tmp_path / "looks.safetensors")
+    config = TrackConfig(tracking=build_config("ran", weights=weights))
+    for sha256, is_right in (("a" * 64, True), ("b" * 64, False)):
+        detection = asdict(fakes.CONFIG.detection) | {"weights_sha256": sha256}
+        folder = with_record(direct, tmp_path / sha256[:1], detection=detection)
+        if is_right:
+            assert settle(config, folder).detection.weights_sha256 == sha256
+        else:
+            with pytest.raises(RunError, match="got embeddings of bbbbbbbb, expected those of sm"):
+                settle(config, folder)
 
 
 def test_detections_that_do_not_go_together_are_refused(direct: Path, tmp_path: Path) -> None:

@@ -1,29 +1,41 @@
 """Motion networks: the pieces they learn from, a whole training, and what it learns."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from jde_ray.models.motion.network import MotionNet
-from jde_ray.models.tracking import autoregression, kalman
+from jde_ray.models.motion.network import MotionLoss, MotionNet
+from jde_ray.models.structures import Detections
+from jde_ray.models.tracking import autoregression, kalman, ran_weights
 from jde_ray.models.tracking.autoregression import UNIT, to_input
+from jde_ray.models.tracking.projection import unit
+from jde_ray.pipelines.config import DetectionConfig, OutputConfig, TrackConfig
+from jde_ray.pipelines.errors import RunError
+from jde_ray.pipelines.formats.detections import SavedFrame
 from jde_ray.pipelines.formats.label_files import LabelErrors
+from jde_ray.pipelines.output.result_files import RowWriter
+from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.training.data.track_pieces import (
     PieceStream,
     TruePath,
     read_paths,
     read_piece_stream,
 )
+from jde_ray.pipelines.training.kinds.motion import PieceTrainee
 from jde_ray.pipelines.training.kinds.registry import build_network, initialise
 from jde_ray.pipelines.training.loop import fit
+from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.recipe_file import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun
 from jde_ray.pipelines.training.track_settings import PieceConfig
+from jde_ray.pipelines.training.trainer import train_share
 
 
-def recipe(**training):
+def recipe(pieces=None, **training):
     return parse_recipe(
         {
             "network": "ran",
@@ -32,10 +44,38 @@ def recipe(**training):
                 **{"steps": 4, "batch": 8, "learning_rate": 1e-3, "precision": "fp32"},
                 **{"weight_decay": 0, "warmup_steps": 2, "ema_steps": 0, **training},
             },
-            "pieces": {"length": [4, 8]},
+            "pieces": {"length": [4, 8], **(pieces or {})},
             "sources": [{"kind": "sequence", "path": "walk"}],
         }
     )
+
+
+def save_run(out: Path, name="walk", width=6) -> None:
+    """Detections of `write_sequence` as a run saves them: person 1 is not found in frame 5.
+
+    Embeddings turn a little with every frame. Frame 3 has a second box over person 1, which fits
+    less well.
+    """
+    config = TrackConfig(detection=DetectionConfig(weights="x/net.pt", weights_sha256="f" * 64))
+    record = {"config_hash": config.hash(), "config": config.to_dict()}
+    out.mkdir(parents=True)
+    (out / "run.json").write_text(json.dumps(record))
+    writer = RowWriter(
+        out / "rows", Video(f"/x/{name}", name), width, OutputConfig(save_detections=True)
+    )
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(2, width))
+    for frame in range(1, 15):
+        places = [10 + 2 * frame, 300 - frame]
+        shown = [person for person in (0, 1) if not (person == 0 and frame in (5, 13, 14))]
+        left = np.array([places[person] for person in shown] + [places[0] + 5] * (frame == 3)) - 1.0
+        tlbr = np.stack([left, left * 0 + 19, left + 20, left * 0 + 69], axis=1)
+        looks = [2 * base[person] + rng.normal(0, 0.2, width) for person in shown]
+        looks += [rng.normal(size=width)] * (frame == 3)
+        scores = np.full(len(tlbr), 0.9, np.float32)
+        found = Detections(tlbr.astype(np.float32), scores, np.array(looks, np.float32))
+        writer.write_detections(SavedFrame(frame - 1, frame / 10, found))
+    writer.commit(open_store(str(out)), {"frames_per_second": "10"})
 
 
 def write_sequence(root: Path, found: str = "") -> None:
@@ -103,15 +143,128 @@ def test_a_resumed_training_equals_an_uninterrupted_one_and_its_file_tracks(tmp_
             )
             fit(build_network(wanted), run, batches)
     whole, parts = (
-        autoregression.read(tmp_path / n / "weights.safetensors") for n in ("whole", "parts")
+        ran_weights.read(tmp_path / n / "weights.safetensors") for n in ("whole", "parts")
     )
-    for name in autoregression.SHAPES:
-        np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
-    assert whole.least < 0
+    for name in autoregression.NAMES:
+        np.testing.assert_array_equal(getattr(whole.motion, name), getattr(parts.motion, name))
+    assert whole.motion.least < 0
     heading = (tmp_path / "whole" / "curves.csv").read_text().splitlines()[0]
     assert "loss_motion" in heading
     model = build_network(wanted)
     assert initialise(model, tmp_path / "whole" / "weights.safetensors") == 7
+
+
+def test_the_embeddings_of_a_run_are_those_of_the_people_whom_its_boxes_show(tmp_path):
+    write_sequence(tmp_path, "2,-1,15,21,20,50,0.9,-1,-1,-1\n")
+    save_run(tmp_path / "run")
+    stream = read_piece_stream(recipe({"embeddings": "run"}), tmp_path, LabelErrors())
+    first, *_ = stream.paths
+    assert first.detected.tolist() == [number != 4 for number in range(12)]  # not those of det.txt
+    assert first.is_seen.tolist() == first.detected.tolist()
+    assert first.boxes[2].tolist() == [10 + 6 - 1 + 10, 20 - 1 + 25, 20, 50]
+    looks = first.embeddings[first.is_seen]
+    np.testing.assert_allclose(np.linalg.norm(looks, axis=1), 1, atol=1e-3)
+    assert (looks @ looks.T).min() > 0.8  # of one person
+    projection = stream.projection
+    assert (projection.embedder, projection.embedder_sha256) == ("net.pt", "f" * 64)
+    batch = stream.batch_at(0)
+    steps, embeddings, frames = batch.inputs(torch.device("cpu"))
+    assert embeddings.shape == (8, steps.shape[1] + 1, 6)
+    assert frames.shape == embeddings.shape[:2]
+    for places, own in zip(frames, embeddings, strict=True):
+        number = int((places >= 0).sum())
+        assert (places[:number].diff() > 0).all()
+        assert (places[number:] == -1).all()
+        assert own[:number].any(dim=1).all()
+        assert not own[number:].any()
+
+
+def test_a_training_with_embeddings_resumes_and_its_file_has_appearance(tmp_path):
+    torch.set_num_threads(1)
+    write_sequence(tmp_path)
+    save_run(tmp_path / "run")
+    wanted = recipe({"embeddings": "run"})
+    stream = read_piece_stream(wanted, tmp_path, LabelErrors())
+    for name, parts in (("whole", (4,)), ("parts", (2, 2))):
+        run = TrainingRun(
+            recipe=wanted, root=tmp_path, out=str(tmp_path / name), num_identities=0,
+            steps_per_epoch=stream.steps_per_epoch,
+        )  # fmt: skip
+        run.check()
+        for number in parts:
+            batches = lambda first, number=number: (  # noqa: E731
+                pair for pair, _ in zip(stream.from_step(first), range(number), strict=False)
+            )
+            train_share(run, batches, ProcessGroup("cpu"), prepare=stream.prepare)
+    whole, parts = (
+        ran_weights.read(tmp_path / n / "weights.safetensors").looks for n in ("whole", "parts")
+    )
+    for name in autoregression.NAMES:
+        got, want = getattr(parts.regression, name), getattr(whole.regression, name)
+        np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(parts.projection.matrix, whole.projection.matrix)
+    assert whole.projection.embedder_sha256 == "f" * 64
+    assert whole.regression.least < 0
+    assert "loss_look" in (tmp_path / "whole" / "curves.csv").read_text().splitlines()[0]
+    again = build_network(wanted)
+    assert initialise(again, tmp_path / "whole" / "weights.safetensors") == 16
+    stream.prepare(again)  # the same network: what was learned stays
+    np.testing.assert_array_equal(again.looks.matrix, whole.projection.matrix.astype(np.float32))
+    again.see(None)
+    assert again.looks is None
+
+
+def test_a_run_that_cannot_teach_appearance_is_refused(tmp_path):
+    write_sequence(tmp_path)
+    save_run(tmp_path / "other", name="elsewhere")
+    save_run(tmp_path / "blind", width=0)
+    for name, match in (
+        ("other", "which has none of walk, expected all sequences"),
+        ("blind", "got detections of walk without embeddings"),
+        ("gone", "does not exist"),
+    ):
+        with pytest.raises((ValueError, RunError), match=match):
+            read_piece_stream(recipe({"embeddings": name}), tmp_path, LabelErrors())
+
+
+def test_training_makes_held_out_looks_likelier_than_without_a_memory():
+    torch.manual_seed(0)
+    rng, width, frames = np.random.default_rng(0), 6, 13
+    people = rng.normal(size=(40, 1, width)).repeat(frames, axis=1)
+    people += np.cumsum(rng.normal(0, 0.1, people.shape), axis=1) + rng.normal(0, 0.1, people.shape)
+    looks = unit(people.reshape(-1, width)).reshape(people.shape).astype(np.float32)
+    boxes = walks(0, 40, frames)
+    paths = [
+        TruePath(box, np.ones(frames, bool), 0, "walk", look)
+        for box, look in zip(boxes, looks, strict=True)
+    ]
+    config = PieceConfig(length=(8, 12))
+    stream = PieceStream(paths[:30], [1.0], config, batch=16, embedder=("small", ""))
+    model = build_network(recipe())
+    stream.prepare(model)
+    held = torch.from_numpy(looks[30:])
+
+    def density():
+        with torch.no_grad():
+            return float(model.looks.log_density(model.looks.components(held))[:, 1:].mean())
+
+    before = density()
+    trainee = PieceTrainee(model, MotionLoss(has_looks=True))
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    for _, (_, batch) in zip(range(60), stream.from_step(0), strict=False):
+        total, parts = trainee(*batch.inputs(torch.device("cpu")))
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+    number = stream.projection.num_components
+    without_memory = -0.5 * number * (1 + np.log(2 * np.pi))
+    assert before < density()
+    assert density() > without_memory + 1
+    assert set(parts) == {"motion", "look"}
+    both = model.looks.least
+    assert both < -sum(
+        float(part.detach()) for part in parts.values()
+    )  # 1 % of the true pairs lie below
 
 
 @pytest.mark.parametrize(
@@ -121,6 +274,10 @@ def test_a_resumed_training_equals_an_uninterrupted_one_and_its_file_tracks(tmp_
         ({"crops": {"sightings": 3}}, "crops: got it with ran, expected none, since it learns"),
         ({"network": "small"}, "pieces: got it with small, expected none, since only a motion"),
         ({"pieces": {"length": [8, 4]}}, r"pieces length: got \[8, 4\], expected \[fewest, most\]"),
+        (
+            {"pieces": {"embeddings": "run", "detections": False}},
+            "pieces embeddings: got run, expected `detections: true`",
+        ),
         ({"pieces": {"jitter": 2}}, "pieces jitter: got 2, expected 0 to 1"),
     ],
 )

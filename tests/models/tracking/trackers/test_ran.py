@@ -2,20 +2,23 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from recurrent_weights import newest, weights_file
+from recurrent_weights import newest, newest_looks, weights_file
 from safetensors.numpy import save_file
 from scipy.stats import norm
 
+from jde_ray.models.synthetic.embedding_scenes import EmbeddingScene, build_scene
 from jde_ray.models.tracking import mean_velocity
 from jde_ray.models.tracking.frame import build_frame
+from jde_ray.models.tracking.ran_weights import RanWeights
 from jde_ray.models.tracking.registry import build_config
 from jde_ray.models.tracking.tracker import JDETracker
-from jde_ray.models.tracking.trackers.ran import RanConfig, likelihoods, remembered
-from jde_ray.pipelines.config import TrackConfig
+from jde_ray.models.tracking.trackers.ran import EXTRA, RanConfig, likelihoods
+from jde_ray.pipelines.config import DetectionConfig, TrackConfig
 
 BOX = np.array([[100.0, 100.0, 140.0, 200.0]])
 RIGHT = np.array([1.0, 0, 1.0, 0])
@@ -31,7 +34,7 @@ def step(tracker, boxes, looks=None):
 
 
 def memory_of(tracker):
-    return remembered(tracker._store.extra[:, : tracker._store.count])[1]
+    return newest().split(tracker._store.extra[:EXTRA, : tracker._store.count])[1]
 
 
 def test_a_track_remembers_its_changes_newest_first_and_a_gap_counts_per_frame():
@@ -78,7 +81,7 @@ def test_after_n_frames_people_are_n_times_as_far_with_n_times_the_variance():
     store = tracker._store
     mean_velocity.predict(store.state[:, : store.count])
     frame = build_frame(BOX + 27 * RIGHT, [0.9], None)
-    got = likelihoods(store, frame, tracker.config, newest())
+    got = likelihoods(store, frame, tracker.config, RanWeights(motion=newest()))
     want = norm.logpdf([17 / 5, 0, 0, 0], [3.0, 0, 0, 0], np.sqrt(3)).sum()
     assert got == pytest.approx(want)
 
@@ -90,6 +93,114 @@ def test_looks_decide_between_two_that_are_equally_near():
     assert step(tracker, both, looks) == [1, 2]
     middle = np.concatenate([BOX + 11 * RIGHT, BOX + 9 * RIGHT])
     assert step(tracker, middle, looks) == [1, 2]
+
+
+def with_looks(folder: Path, **settings):
+    """A tracker whose weights foretell the newest embedding of four numbers again."""
+    newest_looks(4, sha256="a" * 64).save(folder / "looks.safetensors")
+    return JDETracker(RanConfig(weights=str(folder / "looks.safetensors"), **settings), 30.0)
+
+
+def of_two_who_meet(tracker, looks, order):
+    """Detections of track 1 and 2 in frames in which two people meet, stand still, and part.
+
+    Motion cannot tell what they do next: with `order` [1, 0] they pass each other, with [0, 1] they
+    turn back. Person k is always detection k.
+    """
+    found = []
+    for number, place in enumerate([30, 22, 16, 11, 7, 4, 2, 2, 2, 7, 14]):
+        boxes = np.concatenate([BOX - place * RIGHT, BOX + place * RIGHT])
+        boxes = boxes[order] if number > 8 else boxes
+        tracks = tracker.update(boxes, [0.9, 0.9], looks)
+        order_of_ids = tracks.track_id.argsort()
+        found.append(tracks.detection_index[order_of_ids].tolist())
+    return found
+
+
+def test_appearance_decides_where_motion_cannot(tmp_path):
+    looks = np.eye(2, 4, dtype=np.float32)
+    last = []
+    for order in ([0, 1], [1, 0]):
+        tracker = with_looks(tmp_path, min_hits=1)
+        assert of_two_who_meet(tracker, looks, order) == [[0, 1]] * 11
+        last.append(of_two_who_meet(build(min_hits=1), None, order)[-1])
+    assert last == [[0, 1], [1, 0]]  # by motion alone they seem to turn back
+
+
+def test_a_track_remembers_the_embeddings_of_its_detections_from_the_first_on(tmp_path):
+    tracker = with_looks(tmp_path, min_hits=1)
+    looks = np.eye(4, dtype=np.float32)
+    step(tracker, BOX, looks[:1])
+    step(tracker, [], np.zeros((0, 4)))
+    step(tracker, BOX, looks[:1])
+    step(tracker, BOX, np.zeros((1, 4)))  # not looked at: its boxes alone count
+    store, regression = tracker._store, newest_looks(4).looks.regression
+    assert store.count == 1
+    memory = regression.split(store.extra[EXTRA:, :1])[1][..., 0]
+    np.testing.assert_allclose(memory[:2], [[4.5, -0.5, -0.5, -0.5]] * 2, atol=1e-5)
+    assert not memory[2:].any()
+
+
+def test_a_limit_refuses_who_looks_too_different(tmp_path):
+    """Log densities are at best -7.35; the limit is -24, which two opposite looks lie below."""
+    for angle, own in ((0.3, 1), (np.pi, 2)):
+        tracker = with_looks(tmp_path)
+        for turn in (0.0, 0.0, 0.0, angle):
+            look = np.array([[np.cos(turn), np.sin(turn), 0, 0]], np.float32)
+            step(tracker, BOX, look)
+        assert tracker._store.count == own
+
+
+def test_the_state_of_appearance_goes_on_from_a_checkpoint(tmp_path):
+    frames = build_scene(EmbeddingScene(5, 8, 30, embedding_dim=4, width=500, height=400))
+    whole, first = with_looks(tmp_path), with_looks(tmp_path)
+    for frame in frames[:15]:
+        whole.update(frame.tlbr, frame.scores, frame.embeddings)
+        first.update(frame.tlbr, frame.scores, frame.embeddings)
+    second = with_looks(tmp_path)
+    second.set_state(first.get_state())
+    assert len(second._store.extra) > EXTRA
+    for frame in frames[15:]:
+        want = whole.update(frame.tlbr, frame.scores, frame.embeddings)
+        got = second.update(frame.tlbr, frame.scores, frame.embeddings)
+        np.testing.assert_array_equal(got.track_id, want.track_id)
+        live = slice(0, whole._store.count)
+        np.testing.assert_array_equal(second._store.extra[:, live], whole._store.extra[:, live])
+
+
+def test_without_embeddings_or_by_the_cosine_a_file_is_what_its_motion_is(tmp_path):
+    frames = build_scene(EmbeddingScene(6, 8, 25, embedding_dim=4, width=500, height=400))
+    pairs = [
+        (with_looks(tmp_path), build(), 0),
+        (with_looks(tmp_path, appearance="cosine"), build(), 4),
+    ]
+    for here, there, width in pairs:
+        for frame in frames:
+            looks = frame.embeddings[:, :width]
+            got = here.update(frame.tlbr, frame.scores, looks)
+            want = there.update(frame.tlbr, frame.scores, looks)
+            np.testing.assert_array_equal(got.track_id, want.track_id)
+        assert len(here._store.extra) == EXTRA
+
+
+def test_embeddings_of_another_network_are_refused_at_the_start(tmp_path):
+    tracking = with_looks(tmp_path).config
+
+    def started(detection, **settings):
+        TrackConfig(detection=detection, tracking=replace(tracking, **settings)).check_embedder()
+
+    with pytest.raises(ValueError, match=r"got embeddings of bbbbbbbb, expected those of small"):
+        started(DetectionConfig(weights_sha256="b" * 64))
+    for known in ("a" * 64, ""):
+        started(DetectionConfig(weights_sha256=known))
+    second = DetectionConfig(weights_sha256="a" * 64, reid="x.onnx", reid_sha256="c" * 64)
+    with pytest.raises(ValueError, match="expected those of small"):
+        started(second)
+    started(second, appearance="cosine")
+    tracker = with_looks(tmp_path)
+    with pytest.raises(ValueError, match="embeddings: got width 3, expected 4"):
+        step(tracker, BOX, np.ones((1, 3)))
+    assert tracker.num_frames == 0
 
 
 def test_the_file_is_required_and_another_one_is_refused(tmp_path: Path):
@@ -113,7 +224,7 @@ def test_weights_count_by_content_and_not_by_name(tmp_path: Path):
         return TrackConfig(tracking=RanConfig(weights=str(path))).hash()
 
     for name, seed in (("a", 0.0), ("b", 0.0), ("c", 1.0)):
-        newest(spread_bias=np.full(4, seed)).save(tmp_path / name)
+        RanWeights(motion=newest(spread_bias=np.full(4, seed))).save(tmp_path / name)
     assert hash_of(tmp_path / "a") == hash_of(tmp_path / "b") != hash_of(tmp_path / "c")
 
 
