@@ -133,13 +133,13 @@ def _export_onnx_only(weights: str, out: Path, kind: str, flags: Given) -> bool:
         raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
     width, height = config.size
     print(f"{out}: {config.name}, {width}x{height}, {_num_bytes(out) / 1e6:.1f} MB")
+    return True
 
 
 def _num_bytes(out: Path) -> int:
     """Bytes of what was written; OpenVINO keeps the weights in a second file."""
     files = {out, out.with_suffix(".bin")} if out.suffix == ".xml" else {out}
     return sum(file.stat().st_size for file in files)
-    return True
 
 
 def _write_onnx(

@@ -190,7 +190,8 @@ class JDETracker:
         if all(name in state for name in STORE_ARRAYS):
             store = TrackStore(0)
             store.set_state({name: state[name] for name in STORE_ARRAYS})
-            got, expected = (len(one.extra) for one in (store, build_store(self.config, 0)))
+            fresh = build_store(self.config, store.width)
+            got, expected = len(store.extra), len(fresh.extra)
             if got != expected:  # as written by a former version
                 raise ValueError(f"tracker state: got {got} numbers per track, expected {expected}")
         self._store, self._now = store, now

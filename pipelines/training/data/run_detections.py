@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jde_ray.models.tracking.projection import unit
 from jde_ray.pipelines.config import DetectionConfig, TrackConfig
-from jde_ray.pipelines.formats.detections import DetectionRows, SavedVideo, read_detections
+from jde_ray.pipelines.formats.detection_rows import DetectionRows, read_detections
+from jde_ray.pipelines.formats.detections import SavedVideo
 from jde_ray.pipelines.sources.saved_detections import find_saved
 
 

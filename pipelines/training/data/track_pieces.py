@@ -19,7 +19,7 @@ from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking.autoregression import to_input
 from jde_ray.models.tracking.matching import Indices
 from jde_ray.models.tracking.projection import Projection, fit
-from jde_ray.pipelines.formats.detections import DetectionRows
+from jde_ray.pipelines.formats.detection_rows import DetectionRows
 from jde_ray.pipelines.formats.label_files import LabelErrors, read_mot_rows
 from jde_ray.pipelines.formats.mot import PEDESTRIAN, read_scored
 from jde_ray.pipelines.training.data.run_detections import RunDetections, open_run
