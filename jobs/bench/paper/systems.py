@@ -19,6 +19,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -128,6 +129,10 @@ def read_systems(path: Path) -> list[System]:
             raise ValueError(f"systems: {path}: system {number} has no name")
         texts = {key: str(values[key]) for key in ("name", "fpsd") if key in values}
         texts |= {key: _placed(path, str(values[key])) for key in _PATHS if values.get(key)}
+        own = values.get("association")
+        if isinstance(own, Mapping) and own.get("weights"):
+            told = {**own, "weights": _placed(path, str(own["weights"]))}
+            values = {**values, "association": told}
         try:
             system = System(**values | texts)
         except ValueError as error:
@@ -234,6 +239,20 @@ def detector_file(system: System) -> str:
     if system.detector and is_separate(system.detector):
         return str(read_declaration(system.detector).detector.file)
     return system.detector
+
+
+def network_name(weights: str | Path) -> str:
+    """The name that a table shows: of the network in a file of ours, else of the file."""
+    from jde_ray.models.jde.weights import metadata
+
+    path = Path(weights)
+    if path.suffix != WEIGHTS:
+        return path.stem
+    try:
+        name = json.loads(metadata(str(path)).get("config", "{}")).get("name")
+    except ValueError:
+        name = None
+    return str(name or path.stem)
 
 
 def trained_on(system: System) -> tuple[int | None, int | None]:

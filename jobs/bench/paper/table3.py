@@ -126,7 +126,12 @@ def system_row(system: System, measured: Sequence[Measured]) -> dict[str, Any]:
     from jde_ray.jobs.bench.paper.combinations import OWN
     from jde_ray.jobs.bench.paper.comparison import STAGES
     from jde_ray.jobs.bench.paper.speed import rates, row_of
-    from jde_ray.jobs.bench.paper.systems import declared_embedder, detector_file, trained_on
+    from jde_ray.jobs.bench.paper.systems import (
+        declared_embedder,
+        detector_file,
+        network_name,
+        trained_on,
+    )
 
     row = row_of("all", measured)
     if system.detections:
@@ -139,8 +144,8 @@ def system_row(system: System, measured: Sequence[Measured]) -> dict[str, Any]:
     return {
         **row,
         "name": system.name,
-        "detector": "saved" if system.detections else Path(detector_file(system)).stem,
-        "embedding": "-" if embedder is None else embedder.file.stem,
+        "detector": "saved" if system.detections else network_name(detector_file(system)),
+        "embedding": "-" if embedder is None else network_name(embedder.file),
         "boxes_per_frame": row["boxes"],
         "boxes": boxes,
         "identities": identities,

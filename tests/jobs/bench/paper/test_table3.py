@@ -13,7 +13,7 @@ from jde_ray.jobs import cli
 from jde_ray.jobs.bench import app
 from jde_ray.jobs.bench.paper import systems
 from jde_ray.jobs.bench.paper.speed import whole_rate
-from jde_ray.jobs.bench.paper.systems import System, read_systems, trained_on
+from jde_ray.jobs.bench.paper.systems import System, network_name, read_systems, trained_on
 from jde_ray.jobs.bench.paper.table3_rows import (
     COLUMNS,
     PUBLISHED,
@@ -21,6 +21,7 @@ from jde_ray.jobs.bench.paper.table3_rows import (
     measured_row,
     rate_of,
 )
+from jde_ray.models.reid.config import CONFIGURATIONS
 
 ROW = {
     "name": "mine",
@@ -138,11 +139,21 @@ def test_paths_are_relative_to_the_file_and_names_stay(tmp_path):
     file.write_text(
         "- {name: 1, detector: small}\n- {name: b, detector: x.safetensors}\n"
         "- {name: c, detections: 'a/{sequence}.txt', fpsd: 15}\n"
+        "- {name: d, detector: small, association: {association: ran, weights: x.safetensors}}\n"
     )
-    one, two, three = read_systems(file)
+    one, two, three, four = read_systems(file)
     assert (one.name, one.detector) == ("1", "small")
     assert two.detector == str(tmp_path / "x.safetensors")
     assert (three.detections, three.fpsd) == (str(tmp_path / "a/{sequence}.txt"), "15")
+    assert four.association["weights"] == str(tmp_path / "x.safetensors")
+
+
+def test_files_of_ours_are_shown_by_the_name_of_their_network(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    config = {"config": CONFIGURATIONS["reid-tiny-ide"].to_json()}
+    save_file({"x": torch.zeros(1)}, path, metadata=config)
+    assert network_name(path) == "reid-tiny-ide"
+    assert [network_name(name) for name in ("small", "a/osnet.onnx")] == ["small", "osnet"]
 
 
 @pytest.mark.parametrize(
