@@ -127,12 +127,11 @@ def read_systems(path: Path) -> list[System]:
                 raise ValueError(f"systems: {path}: {key}: no such setting, expected {expected}")
         if not values.get("name"):
             raise ValueError(f"systems: {path}: system {number} has no name")
-        texts = {key: str(values[key]) for key in ("name", "fpsd") if key in values}
+        texts: dict[str, Any] = {k: str(values[k]) for k in ("name", "fpsd") if k in values}
         texts |= {key: _placed(path, str(values[key])) for key in _PATHS if values.get(key)}
         own = values.get("association")
         if isinstance(own, Mapping) and own.get("weights"):
-            told = {**own, "weights": _placed(path, str(own["weights"]))}
-            values = {**values, "association": told}
+            texts["association"] = {**own, "weights": _placed(path, str(own["weights"]))}
         try:
             system = System(**values | texts)
         except ValueError as error:
