@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,13 +20,15 @@ from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking.autoregression import to_input
 from jde_ray.models.tracking.matching import Indices
 from jde_ray.models.tracking.projection import Projection, fit
-from jde_ray.pipelines.formats.detection_rows import DetectionRows
 from jde_ray.pipelines.formats.label_files import LabelErrors, read_mot_rows
 from jde_ray.pipelines.formats.mot import PEDESTRIAN, read_scored
-from jde_ray.pipelines.training.data.run_detections import RunDetections, open_run
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.settings import Source
 from jde_ray.pipelines.training.track_settings import PieceConfig
+
+if TYPE_CHECKING:
+    from jde_ray.pipelines.formats.detection_rows import DetectionRows
+    from jde_ray.pipelines.training.data.run_detections import RunDetections
 
 _LEAST_IOU = 0.5  # of a detection that takes the place of a true box
 _LEAST_VISIBLE = 0.2
@@ -208,7 +211,11 @@ def read_piece_stream(
         ValueError: If nobody is seen long enough, or detections cannot be read.
         RunError: If there is no run with embeddings where the recipe names one.
     """
-    run = open_run(root / recipe.pieces.embeddings) if recipe.pieces.embeddings else None
+    run = None
+    if recipe.pieces.embeddings:
+        from jde_ray.pipelines.training.data.run_detections import open_run  # imports PyAV
+
+        run = open_run(root / recipe.pieces.embeddings)
     paths = [
         path
         for group, source in enumerate(recipe.sources)

@@ -85,9 +85,9 @@ def test_engines_that_do_not_run_here_say_why(
 
 
 def test_emulated_bf16_is_left_out(small: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jde_ray.pipelines.detection import networks as ours
+    from jde_ray.pipelines.detection import precision
 
-    monkeypatch.setattr(ours, "quick_precision", lambda _: "fp32")
+    monkeypatch.setattr(precision, "quick_precision", lambda _: "fp32")
     with pytest.raises(LeftOutError, match="no units for bf16 and would emulate it"):
         networks.in_torch(small, "bf16")
 
