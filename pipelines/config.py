@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from jde_ray.models.tracking.config import TrackingConfig
-from jde_ray.models.tracking.registry import AssociationConfig, check_embedder, settled
+from jde_ray.models.tracking.registry import AssociationConfig, settled
 from jde_ray.pipelines.row_format import ROW_FORMAT
 from jde_ray.pipelines.source_pattern import SourcePattern
 from jde_ray.pipelines.wall_clock import read_zone
@@ -136,20 +136,6 @@ class DetectionConfig:
         return bool(self.reid) and self.reid_mode != "offline"
 
     @property
-    def embedder(self) -> str:
-        """Name of the networks that embeddings come from."""
-        names = [self.weights, self.reid] if self.looks_again else [self.weights]
-        return " + ".join(name.rstrip("/").rpartition("/")[2] for name in names)
-
-    @property
-    def embedder_sha256(self) -> str:
-        """Fingerprint of those networks; empty if it is unknown."""
-        if not self.looks_again:
-            return self.weights_sha256
-        both = (self.weights_sha256, self.reid_sha256)
-        return "+".join(both) if all(both) else ""
-
-    @property
     def threshold(self) -> float:
         """`score_threshold`, or the lowest score that the `jde` tracker uses if it is None."""
         return (
@@ -198,14 +184,6 @@ class TrackConfig:
     def estimates_motion(self) -> bool:
         """Whether the camera's motion is estimated: not for a tracker that ignores it."""
         return self.camera_motion and getattr(self.tracking, "mode", "default") != "published"
-
-    def check_embedder(self) -> None:
-        """Refuse a network other than that from whose embeddings the association has learned.
-
-        Raises:
-            ValueError: If both are known, and differ; one line.
-        """
-        check_embedder(self.tracking, self.detection.embedder_sha256)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored in `run.json`."""

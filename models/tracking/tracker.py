@@ -103,6 +103,23 @@ class JDETracker:
         frame = build_frame(boxes, scores, embeddings, least, quality)
         return self.advance(frame, time_s, camera_motion, is_of_nobody=not np.size(scores))
 
+    def follow(
+        self,
+        found: Detections,
+        *,
+        time_s: float | None = None,
+        camera_motion: ArrayLike | None = None,
+    ) -> Tracks:
+        """`update` by the detections of a network, whose float16 embeddings are widened."""
+        return self.update(
+            found.tlbr,
+            found.scores,
+            found.embeddings.astype(np.float32),
+            quality=found.quality,
+            time_s=time_s,
+            camera_motion=camera_motion,
+        )
+
     def prepare(self, found: Sequence[Detections]) -> list[Frame] | None:
         """Frames for `advance`, of successive frames at once, which is faster than one by one.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from jde_ray.models.tracking.registry import check_embedder
 from jde_ray.pipelines.config import (
     DetectionConfig,
     Device,
@@ -15,6 +16,7 @@ from jde_ray.pipelines.detection.networks import ModelBuilder, load_network
 from jde_ray.pipelines.detection.precision import has_cuda, quick_precision, warn_of_emulation
 from jde_ray.pipelines.detection.second_look import KEY_FRAMES
 from jde_ray.pipelines.detection.weights import (
+    embedder_sha256,
     fingerprint,
     inspect,
     inspect_reid,
@@ -143,7 +145,7 @@ def resolve_settings(
         _check_chunks(detection, resources)
         if is_ours:
             detection = resolve_precision(detection, resources.device, recorded)
-        replace(config, detection=detection).check_embedder()
+        check_embedder(config.tracking, embedder_sha256(detection))
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     if detection.precision == "auto":

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jde_ray.pipelines.config import Precision
+from jde_ray.pipelines.config import DetectionConfig, Precision
 from jde_ray.pipelines.detection.networks import is_separate
 
 if TYPE_CHECKING:
@@ -137,3 +137,15 @@ def fingerprint(weights: str) -> str:
 def only_precision(weights: str) -> Precision | None:
     """The only precision in which the network runs; None if there are several."""
     return "fp32" if is_separate(weights) else None
+
+
+def embedder_name(detection: DetectionConfig) -> str:
+    """Name of the networks that embeddings come from."""
+    names = [detection.weights, *([detection.reid] if detection.looks_again else [])]
+    return " + ".join(name.rstrip("/").rpartition("/")[2] for name in names)
+
+
+def embedder_sha256(detection: DetectionConfig) -> str:
+    """Fingerprint of the networks that embeddings come from; empty if it is unknown."""
+    found = [detection.weights_sha256, *([detection.reid_sha256] if detection.looks_again else [])]
+    return "+".join(found) if all(found) else ""

@@ -155,16 +155,8 @@ def _score(config: TrackConfig, sequence: Loaded) -> SequenceScores:
     parts = [BoxRows.empty()]
     for frame, time_s, found, motion in sequence.frames:
         seen = _above(found, np.float32(threshold))
-        looks = seen.embeddings.astype(np.float32)
         moved = motion if config.estimates_motion else None
-        tracks = tracker.update(
-            seen.tlbr,
-            seen.scores,
-            looks,
-            quality=seen.quality,
-            time_s=time_s,
-            camera_motion=moved,
-        )
+        tracks = tracker.follow(seen, time_s=time_s, camera_motion=moved)
         keep = reported(tracks.tlbr, config)
         tlbr = tracks.tlbr[keep].astype(np.float32).astype(np.float64)  # in the rows' precision
         ids = tracks.track_id[keep].astype(np.int64)

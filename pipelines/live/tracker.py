@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.structures import Detections, Tracks
+from jde_ray.models.tracking.registry import check_embedder
 from jde_ray.models.tracking.reporting import reported
 from jde_ray.pipelines.config import TrackConfig
+from jde_ray.pipelines.detection.weights import embedder_sha256
 from jde_ray.pipelines.live.box_tracker import BoxTracker
 from jde_ray.pipelines.live.detector import Detector
 from jde_ray.pipelines.video.camera_motion import Grey, motion_since, small_grey
@@ -73,7 +75,7 @@ class Tracker:
             min_box_area=min_box_area,
             camera_motion=camera_motion,
         )
-        self._config.check_embedder()
+        check_embedder(association_settings, embedder_sha256(self.detector.config))
         self.reset()
 
     def reset(self) -> None:

@@ -23,8 +23,10 @@ from typing import Any
 
 from ray import serve
 
+from jde_ray.models.tracking.registry import check_embedder
 from jde_ray.pipelines.detection.precision import quick_precision
 from jde_ray.pipelines.detection.settings import detection_for, resolve_precision
+from jde_ray.pipelines.detection.weights import embedder_sha256
 from jde_ray.pipelines.serving.admission import read_tokens
 from jde_ray.pipelines.serving.config import ServeConfig, read_config
 from jde_ray.pipelines.serving.replicas.detector import DetectorReplica
@@ -95,7 +97,7 @@ def resolve_settings(args: dict[str, Any]) -> ServeConfig:
     if detection.precision == "auto":
         detection = replace(detection, precision=quick_precision(config.device))
     track = replace(config.track, detection=detection)
-    track.check_embedder()
+    check_embedder(track.tracking, embedder_sha256(detection))
     return replace(config, track=track)
 
 

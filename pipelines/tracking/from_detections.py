@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray.data import DataContext, Dataset, TaskPoolStrategy
 
+from jde_ray.models.tracking.registry import check_embedder
 from jde_ray.pipelines.config import (
     DetectionConfig,
     OutputConfig,
@@ -26,6 +27,7 @@ from jde_ray.pipelines.config import (
     TrackConfig,
     pool_limits,
 )
+from jde_ray.pipelines.detection.weights import embedder_sha256
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.detections import SavedVideo
 from jde_ray.pipelines.output.layout import RUN_KEY
@@ -149,7 +151,7 @@ def resolve_settings(
     values = {name: _frames(name, first[name], getattr(config, name)) for name in _FRAME_LIMITS}
     config = replace(config, detection=replace(detection, score_threshold=threshold), **values)
     try:
-        config.check_embedder()
+        check_embedder(config.tracking, embedder_sha256(config.detection))
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     return config

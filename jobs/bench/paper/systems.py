@@ -247,11 +247,8 @@ def network_name(weights: str | Path) -> str:
     path = Path(weights)
     if path.suffix != WEIGHTS:
         return path.stem
-    try:
-        name = json.loads(metadata(str(path)).get("config", "{}")).get("name")
-    except ValueError:
-        name = None
-    return str(name or path.stem)
+    config = json.loads(metadata(str(path)).get("config", "{}"))
+    return str(config.get("name", path.stem))
 
 
 def trained_on(system: System) -> tuple[int | None, int | None]:

@@ -158,19 +158,11 @@ class Stream:
         seq = self.expected
         if time_s is None:
             time_s = seq / self.tracker.frames_per_second
-        embeddings = found.embeddings.astype(np.float32)
         counter = self.counter
         try:
             if places is not None and counter is None:
                 counter = StreamCounter(places, self.camera, size)
-            tracks = self.tracker.update(
-                found.tlbr,
-                found.scores,
-                embeddings,
-                quality=found.quality,
-                time_s=time_s,
-                camera_motion=motion,
-            )
+            tracks = self.tracker.follow(found, time_s=time_s, camera_motion=motion)
         except ValueError as error:
             raise Refusal(Cause.INVALID, str(error), expected=seq) from error
         keep = reported(tracks.tlbr, config)

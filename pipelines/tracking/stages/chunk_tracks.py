@@ -43,15 +43,7 @@ def track_frames(
         try:
             if frames is None:
                 _check(seen)
-                looks = found.embeddings.astype(np.float32)
-                tracks = tracker.update(
-                    found.tlbr,
-                    found.scores,
-                    looks,
-                    quality=found.quality,
-                    time_s=seen.time_s,
-                    camera_motion=moved,
-                )
+                tracks = tracker.follow(found, time_s=seen.time_s, camera_motion=moved)
             else:
                 frame, is_of_nobody = frames[place], not len(found)
                 tracks = tracker.advance(frame, seen.time_s, moved, is_of_nobody=is_of_nobody)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jde_ray.models.tracking.projection import unit
 from jde_ray.pipelines.config import DetectionConfig, TrackConfig
+from jde_ray.pipelines.detection.weights import embedder_name, embedder_sha256
 from jde_ray.pipelines.formats.detection_rows import DetectionRows, read_detections
 from jde_ray.pipelines.formats.detections import SavedVideo
 from jde_ray.pipelines.sources.saved_detections import find_saved
@@ -25,6 +26,11 @@ class RunDetections:
     out: Path
     detection: DetectionConfig
     videos: dict[str, SavedVideo]
+
+    @property
+    def embedder(self) -> tuple[str, str]:
+        """Name and fingerprint of the networks that embeddings come from."""
+        return embedder_name(self.detection), embedder_sha256(self.detection)
 
     def of(self, name: str) -> DetectionRows:
         """The detections of a sequence, with embeddings of unit length.

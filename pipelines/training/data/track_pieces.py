@@ -225,9 +225,7 @@ def read_piece_stream(
         problems.refuse()
     training = recipe.training
     weights = [source.weight for source in recipe.sources]
-    embedder = None
-    if run is not None:
-        embedder = (run.detection.embedder, run.detection.embedder_sha256)
+    embedder = None if run is None else run.embedder
     return PieceStream(
         paths,
         weights,

@@ -125,23 +125,31 @@ def test_a_batch_depends_on_seed_and_step_and_lies_in_one_run(tmp_path):
         PieceStream(paths_of(tmp_path), [1.0], PieceConfig(), batch=16)
 
 
+def whole_and_in_parts(folder, wanted, stream):
+    """A training of four steps, then another that stops after two; with the batches of each go."""
+    for name, parts in (("whole", (4,)), ("parts", (2, 2))):
+        run = TrainingRun(
+            recipe=wanted, root=folder, out=str(folder / name), num_identities=0,
+            steps_per_epoch=stream.steps_per_epoch,
+        )  # fmt: skip
+        run.check()
+        for number in parts:
+            yield (
+                run,
+                lambda first, number=number: (
+                    pair for pair, _ in zip(stream.from_step(first), range(number), strict=False)
+                ),
+            )
+
+
 def test_a_resumed_training_equals_an_uninterrupted_one_and_its_file_tracks(tmp_path):
     torch.set_num_threads(1)
     write_sequence(tmp_path)
     wanted = recipe()
     stream = read_piece_stream(wanted, tmp_path, LabelErrors())
-    for name, parts in (("whole", (4,)), ("parts", (2, 2))):
-        run = TrainingRun(
-            recipe=wanted, root=tmp_path, out=str(tmp_path / name), num_identities=0,
-            steps_per_epoch=stream.steps_per_epoch,
-        )  # fmt: skip
-        run.check()
-        for number in parts:
-            torch.manual_seed(0)
-            batches = lambda first, number=number: (  # noqa: E731
-                pair for pair, _ in zip(stream.from_step(first), range(number), strict=False)
-            )
-            fit(build_network(wanted), run, batches)
+    for run, batches in whole_and_in_parts(tmp_path, wanted, stream):
+        torch.manual_seed(0)
+        fit(build_network(wanted), run, batches)
     whole, parts = (
         ran_weights.read(tmp_path / n / "weights.safetensors") for n in ("whole", "parts")
     )
@@ -185,17 +193,8 @@ def test_a_training_with_embeddings_resumes_and_its_file_has_appearance(tmp_path
     save_run(tmp_path / "run")
     wanted = recipe({"embeddings": "run"})
     stream = read_piece_stream(wanted, tmp_path, LabelErrors())
-    for name, parts in (("whole", (4,)), ("parts", (2, 2))):
-        run = TrainingRun(
-            recipe=wanted, root=tmp_path, out=str(tmp_path / name), num_identities=0,
-            steps_per_epoch=stream.steps_per_epoch,
-        )  # fmt: skip
-        run.check()
-        for number in parts:
-            batches = lambda first, number=number: (  # noqa: E731
-                pair for pair, _ in zip(stream.from_step(first), range(number), strict=False)
-            )
-            train_share(run, batches, ProcessGroup("cpu"), prepare=stream.prepare)
+    for run, batches in whole_and_in_parts(tmp_path, wanted, stream):
+        train_share(run, batches, ProcessGroup("cpu"), prepare=stream.prepare)
     whole, parts = (
         ran_weights.read(tmp_path / n / "weights.safetensors").looks for n in ("whole", "parts")
     )

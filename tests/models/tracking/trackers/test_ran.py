@@ -15,10 +15,11 @@ from jde_ray.models.synthetic.embedding_scenes import EmbeddingScene, build_scen
 from jde_ray.models.tracking import mean_velocity
 from jde_ray.models.tracking.frame import build_frame
 from jde_ray.models.tracking.ran_weights import RanWeights
-from jde_ray.models.tracking.registry import build_config
+from jde_ray.models.tracking.registry import build_config, check_embedder
 from jde_ray.models.tracking.tracker import JDETracker
 from jde_ray.models.tracking.trackers.ran import EXTRA, RanConfig, likelihoods
 from jde_ray.pipelines.config import DetectionConfig, TrackConfig
+from jde_ray.pipelines.detection.weights import embedder_sha256
 
 BOX = np.array([[100.0, 100.0, 140.0, 200.0]])
 RIGHT = np.array([1.0, 0, 1.0, 0])
@@ -187,7 +188,7 @@ def test_embeddings_of_another_network_are_refused_at_the_start(tmp_path):
     tracking = with_looks(tmp_path).config
 
     def started(detection, **settings):
-        TrackConfig(detection=detection, tracking=replace(tracking, **settings)).check_embedder()
+        check_embedder(replace(tracking, **settings), embedder_sha256(detection))
 
     with pytest.raises(ValueError, match=r"got embeddings of bbbbbbbb, expected those of small"):
         started(DetectionConfig(weights_sha256="b" * 64))
