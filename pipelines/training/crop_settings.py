@@ -66,7 +66,8 @@ class CropConfig:
         unknown: Share of the batch that shows people without an identity, who teach only the
             teacher's distances.
         least_height: People of fewer pixels of height in their image are left out.
-        fewest_sightings: People with fewer crops are left out.
+        fewest_sightings: People with fewer crops are left out. With 1, `sightings` of a person
+            with one crop are different views of it.
         context: Factor of the box's width and height that is cut out, so that views can shift.
         detail: Pixels of a cut-out box per pixel of the network's input; memory grows with its
             square.
@@ -93,7 +94,7 @@ class CropConfig:
     views: CropViews = field(default_factory=CropViews)
 
     def __post_init__(self) -> None:
-        for name, least in (("sightings", 2), ("neighbours", 1), ("fewest_sightings", 2)):
+        for name, least in (("sightings", 2), ("neighbours", 1), ("fewest_sightings", 1)):
             if getattr(self, name) < least:
                 got = getattr(self, name)
                 raise ValueError(f"crops {name}: got {got}, expected {least} or more")

@@ -154,6 +154,9 @@ class Source:
             requires. None means true for `sequence`, `synthetic` and `cvat` only.
         largest_gap: Largest distance in frames of two that form a pair; None for `every`. In a
             list file names count (`pipelines.video.frame_numbers.follow`).
+        strangers: Whether its pictures are unrelated, so that everybody without an identity is a
+            person of their own. The network then learns what a change of light, size and place
+            leaves of a person, from one picture of each.
         scene: Names of place and time; sources that share one are left out together.
 
     Raises:
@@ -169,6 +172,7 @@ class Source:
     identities: int | None = None
     video: bool | None = None
     largest_gap: int | None = None
+    strangers: bool = False
     scene: str | tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -194,6 +198,13 @@ class Source:
         if self.largest_gap is not None and self.largest_gap < 1:
             got = f"largest_gap {self.largest_gap}"
             raise ValueError(f"source {self.path}: got {got}, expected 1 or more")
+
+        if self.strangers not in (True, False):
+            got = f"got strangers {self.strangers!r}"
+            raise ValueError(f"source {self.path}: {got}, expected true | false")
+        if self.strangers and (self.kind != "boxes" or self.identities is not None):
+            got = f"got strangers of kind {self.kind}"
+            raise ValueError(f"source {self.path}: {got}, expected boxes without `identities`")
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from jde_ray.pipelines.formats.label_files import LabelErrors
 from jde_ray.pipelines.training.data.batches import TrainingSet
 from jde_ray.pipelines.training.data.labelled_image import (
     TrainingImage,
+    tell_apart,
     with_unique_identities,
 )
 from jde_ray.pipelines.training.data.sources import read_source
@@ -91,6 +92,10 @@ def read_images(
     if not recipe.names.from_crops:  # a network of crops learns distances, of any width
         fixed = [source.kind in ("boxes", "crops") for source in recipe.sources]
         groups = project_appearance(groups, fixed, recipe.teacher_width)
+    groups = [
+        tell_apart(group) if source.strangers else group
+        for source, group in zip(recipe.sources, groups, strict=True)
+    ]
     declared = [source.identities for source in recipe.sources]
     numbered, count = with_unique_identities(groups, declared)
     found = TrainingImages(numbered, count, problems)

@@ -15,6 +15,7 @@ from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.video.image_folder import read_image_file
 
 Image = NDArray[np.uint8]
+LEAST_TO_KNOW_PX = 40  # height in the picture
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,24 @@ def shrink(image: Image, longest_side: int) -> tuple[Image, float]:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     return image, scale
+
+
+def tell_apart(images: Sequence[TrainingImage]) -> list[TrainingImage]:
+    """Give everybody without an identity one of their own: unrelated pictures show no one twice.
+
+    Those whose box is lower than `LEAST_TO_KNOW_PX` stay unknown, since nobody can be known again
+    by so few pixels, and ignored boxes have no identity.
+    """
+    known = [image.identity.max(initial=-1) for image in images]
+    following, found = int(max(known, default=-1)) + 1, []
+    for image in images:
+        height = image.tlbr[:, 3] - image.tlbr[:, 1]
+        alone = (image.identity < 0) & ~image.ignore & (height >= LEAST_TO_KNOW_PX)
+        identity = image.identity.copy()
+        identity[alone] = np.arange(following, following + np.count_nonzero(alone))
+        following += int(np.count_nonzero(alone))
+        found.append(replace(image, identity=identity))
+    return found
 
 
 def with_unique_identities(

@@ -73,6 +73,11 @@ def changed(**changes):
             "training weighting_rate: got -1, expected 0 or more",
         ),
         (changed(sources=[{"path": "park"}]), "source 1: .*kind"),
+        (
+            changed(sources=[{"kind": "sequence", "path": "park", "strangers": True}]),
+            "got strangers of kind sequence, expected boxes without",
+        ),
+        (changed(sources=[{"kind": "boxes", "path": "p", "strangers": 2}]), "got strangers 2"),
         (changed(sources=[{"kind": "boxes", "pth": "park"}]), "source 1: got 'pth'"),
         (changed(training={}), "training: expected either minutes or epochs"),
         (changed(training={"minutes": 1, "epochs": 1}), "either minutes or epochs"),

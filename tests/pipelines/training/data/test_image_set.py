@@ -56,6 +56,21 @@ def test_identities_are_numbered_over_all_sources(sources, tmp_path):
     assert len(batch) == 2
 
 
+def test_strangers_are_told_apart_in_the_source_that_says_so(monkeypatch, tmp_path):
+    unknown = replace(picture(0, 2), identity=np.array([-1, -1]))
+    tall = replace(unknown, tlbr=unknown.tlbr + np.array([0, 0, 0, 60], np.float32))
+    monkeypatch.setattr(
+        image_set, "read_source", lambda root, source, group, *rest: [replace(tall, group=group)]
+    )
+    first, second = (
+        {"kind": "boxes", "path": name, "strangers": strangers}
+        for name, strangers in (("a", False), ("b", True))
+    )
+    found = read_images(recipe(sources=[first, second]), tmp_path, None)
+    assert [i.identity.tolist() for i in found.images] == [[-1, -1], [0, 1]]
+    assert found.num_identities == 2
+
+
 class Detector:
     calls = 0
 

@@ -1,7 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 from places import ROOT
 
-from jde_ray.pipelines.training.data.labelled_image import LabelledImage, with_unique_identities
+from jde_ray.pipelines.training.data.labelled_image import (
+    LEAST_TO_KNOW_PX,
+    LabelledImage,
+    tell_apart,
+    with_unique_identities,
+)
 from jde_ray.pipelines.training.data.teaching import add_pseudo_labels
 from jde_ray.pipelines.training.recipe_file import read_recipe
 
@@ -22,6 +29,15 @@ def test_one_number_is_one_person_in_one_source_only():
     images, count = with_unique_identities(groups)
     assert count == 3
     assert [image.identity.tolist() for image in images] == [[0, -1], [0, 1], [2]]
+
+
+def test_strangers_are_persons_of_their_own_if_they_are_large_enough():
+    high, low = (labelled(0, identity) for identity in ([-1, 7, -1, -1], [-1, 2]))
+    tall = np.array([[0, 0, 9, LEAST_TO_KNOW_PX]] * 3 + [[0, 0, 9, LEAST_TO_KNOW_PX - 1]])
+    high = replace(high, tlbr=tall.astype(np.float32), ignore=np.array([False, False, True, False]))
+    found = tell_apart([high, low, replace(high, identity=np.full(4, -1))])
+    assert [one.identity.tolist() for one in found] == [[8, 7, -1, -1], [-1, 2], [9, 10, -1, -1]]
+    assert high.identity.tolist() == [-1, 7, -1, -1]  # not changed
 
 
 def test_ignored_boxes_have_no_identity():
