@@ -50,13 +50,18 @@ class MovingAverage:
 
 
 def build_optimiser(model: Network, loss: Loss, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD over network and loss; a group's `rate` multiplies the schedule's rate."""
+    """AdamW or SGD over network and loss; a group's `rate` multiplies the schedule's rate.
+
+    Parameters with a rate of 0 stay as they are, and no gradients are computed for them.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     rates = {"backbone": config.backbone_rate, "weighting": config.weighting_rate}
     for name, parameter in [*model.named_parameters(), *loss.named_parameters()]:
         places = name.split(".")
         place = "backbone" if "backbone" in places else places[0]
-        rate = rates.get(place, 1.0)
+        if not (rate := rates.get(place, 1.0)):
+            parameter.requires_grad_(False)
+            continue
         decays = config.decay_all or parameter.ndim > 1
         groups.setdefault((rate, config.weight_decay if decays else 0.0), []).append(parameter)
     options = [

@@ -102,3 +102,16 @@ def test_task_weights_may_learn_at_a_rate_of_their_own():
     assert {rates[id(s)] for s in loss.weighting.parameters()} == {20.0}
     assert {rates[id(p)] for p in loss.identity.parameters()} == {1.0}
     assert set(rates.values()) == {0.5, 1.0, 20.0}
+
+
+def test_a_rate_of_zero_needs_no_gradients():
+    model = JDE(SMALL)
+    before = {name: values.clone() for name, values in model.backbone.state_dict().items()}
+    config = TrainingConfig(steps=1, backbone_rate=0)
+    optimiser = build_optimiser(model, JointLoss(SMALL, 3), config)
+    assert not any(values.requires_grad for values in model.backbone.parameters())
+    outputs = model.predict(model.features(torch.ones(1, 3, 64, 96)))
+    sum(part.square().sum() for scale in outputs for part in scale).backward()
+    optimiser.step()
+    after = model.backbone.state_dict()
+    assert all(torch.equal(values, after[name]) for name, values in before.items())
