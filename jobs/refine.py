@@ -56,10 +56,11 @@ RelinkDistance = Annotated[
 Reid = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE",
+        metavar="colours|FILE",
         show_default=False,
-        help="Re-identification network (ONNX, or the YAML that declares it): it looks at the best"
-        " crops of each track, read from the videos again, so that --relink knows people better.",
+        help="Re-identification network (weights of jde train, ONNX, or the YAML that declares"
+        " it), or colours: it looks at the best crops of each track, read from the videos"
+        " again, so that --relink knows people better.",
     ),
 ]
 Frames = Annotated[

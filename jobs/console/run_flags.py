@@ -47,9 +47,10 @@ FLAGS: dict[str, Flag] = {
         config=DetectionConfig,
         field="reid",
         panel=_NETWORK,
-        text="Re-identification network for a second look at people: an ONNX file, or a YAML "
-        "file that declares one. Its vectors are used beside the weights' own.",
-        metavar="FILE",
+        text="Second look at people, by `colours` or by a re-identification network: weights of "
+        "jde train, an ONNX file, or a YAML file that declares one. Its vectors are used beside "
+        "the weights' own.",
+        metavar="colours|FILE",
         default="none",
     ),
     "reid_mode": Flag(

@@ -143,9 +143,9 @@ FramesPlace = Annotated[
 Reid = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE",
+        metavar="colours|FILE",
         show_default=False,
-        help="With --failures: re-identification network (ONNX, or the YAML that declares it). The"
-        " saved detections are associated with its embeddings, beside those of the run.",
+        help="With --failures: re-identification network, as jde track --reid takes it."
+        " The saved detections are associated with its embeddings, beside those of the run.",
     ),
 ]

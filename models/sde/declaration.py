@@ -38,12 +38,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from jde_ray.models.sde import colours
 from jde_ray.models.sde.layouts import LAYOUTS
 from jde_ray.models.settings_file import read_yaml
 
 Size = tuple[int, int]
 WEIGHTS = ".safetensors"  # suffix of networks of ours
 OWN = "own"  # layout of their outputs
+COLOURS = "colours"  # name of the embedder without a network, `models.sde.colours`
 QUALITY = "quality"  # name of an embedder's output beside its vectors
 
 
@@ -73,6 +75,11 @@ class NetworkDeclaration:
     divide_by: float = 255.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @property
+    def is_colours(self) -> bool:
+        """Whether crops are described by their colours, without a network."""
+        return self.file == Path(COLOURS)
 
     @property
     def is_own(self) -> bool:
@@ -188,19 +195,24 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def read_embedder(path: str | Path) -> NetworkDeclaration:
     """A re-identification network alone: an ONNX or weight file, or YAML like `embedder` above.
 
+    `colours` stands for histograms, without a network.
+
     The input of an ONNX file is taken to be RGB with the mean and deviation of ImageNet, as usual
     for such networks.
 
     Raises:
         DeclarationError: If it is missing or holds a wrong value; ONNX files are not opened.
     """
-    path = Path(path)
+    name, path = str(path), Path(path)
+    if name == COLOURS and not path.exists():
+        return NetworkDeclaration(file=path)
     if path.suffix.lower() == WEIGHTS:
         return NetworkDeclaration(file=path)
     if path.suffix.lower() == ".onnx":
         return NetworkDeclaration(file=path, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        text = f"expected an ONNX file (.onnx), re-identification weights ({WEIGHTS}) or YAML"
+        text = f"expected {COLOURS}, an ONNX file (.onnx), re-identification weights ({WEIGHTS})"
+        text += " or YAML"
         raise DeclarationError(f"reid: got {path}, {text}")
     try:
         return _network(path, "reid", read_yaml(path), NetworkDeclaration)
@@ -275,6 +287,8 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _digest(path: Path) -> str:
+    if path == Path(COLOURS):
+        return hashlib.sha256(repr(colours.SETTINGS).encode()).hexdigest()
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

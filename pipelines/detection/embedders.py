@@ -1,9 +1,10 @@
-"""Opens the network that describes crops of people: an ONNX file, or weights of ours."""
+"""Opens what describes crops of people: an ONNX file, weights of ours, or their colours."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from jde_ray.models.sde.colours import ColourStripes
 from jde_ray.models.sde.declaration import NetworkDeclaration
 from jde_ray.models.sde.network import AppearanceEmbedder
 
@@ -19,6 +20,8 @@ def open_embedder(
     Raises:
         DeclarationError: If the file cannot be used as declared.
     """
+    if declaration.is_colours:
+        return AppearanceEmbedder(declaration, open_network=lambda *_: ColourStripes())
     if not declaration.is_own:
         return AppearanceEmbedder(declaration, threads, device)
     from jde_ray.models.reid.crop_network import ReidCropNetwork
@@ -34,6 +37,8 @@ def open_embedder_for(
     Raises:
         DeclarationError: If the file cannot be used as declared.
     """
+    if declaration.is_colours:
+        return open_embedder(declaration)
     device = torch_device(resources) if declaration.is_own else onnx_device(resources)
     return open_embedder(declaration, resources.torch_threads, device)
 

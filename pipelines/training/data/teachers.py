@@ -17,10 +17,16 @@ from numpy.typing import NDArray
 
 from jde_ray.models.jde.nanodet import NanoDet, read_nanodet
 from jde_ray.models.letterbox import fitted_size
-from jde_ray.models.sde.declaration import DetectorDeclaration, NetworkDeclaration
+from jde_ray.models.sde.declaration import (
+    COLOURS,
+    DetectorDeclaration,
+    NetworkDeclaration,
+    read_embedder,
+)
 from jde_ray.models.sde.network import AppearanceEmbedder, PersonDetector, views_of
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.suppression import suppress
+from jde_ray.pipelines.detection.embedders import open_embedder
 
 __all__ = ["AppearanceEmbedder", "DetectorTeacher", "open_appearance", "open_detector"]
 
@@ -94,9 +100,14 @@ def open_detector(path: Path) -> DetectorTeacher:
 def open_appearance(path: Path) -> AppearanceEmbedder:
     """Open OSNet, which computes an L2-normalised 512-vector per box, with one CPU thread.
 
+    A path that ends in `colours` and does not exist means colour histograms, for which no network
+    is needed.
+
     Raises:
         ValueError: If onnxruntime is not installed or the file cannot be used.
     """
+    if path.name == COLOURS and not path.exists():
+        return open_embedder(read_embedder(COLOURS))
     return AppearanceEmbedder(NetworkDeclaration(file=path, mean=IMAGENET_MEAN, std=IMAGENET_STD))
 
 

@@ -255,10 +255,14 @@ def test_its_bytes_and_its_input_are_part_of_the_configuration(tmp_path: Path) -
     assert detection_for(weights).reid_sha256 == ""
 
 
-def test_a_run_keeps_both_vectors_and_python_gives_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("look", "dim"), [("look.onnx", 3), ("colours", 164)])
+def test_a_run_keeps_both_vectors_and_python_gives_the_same(
+    tmp_path: Path, look: str, dim: int
+) -> None:
     write_video(tmp_path / "v.mp4", 6)
     weights = str(write_declaration(tmp_path))
-    look = str(write_mean_embedder(tmp_path / "look.onnx"))
+    if look.endswith(".onnx"):
+        look = str(write_mean_embedder(tmp_path / look))
     for name, reid in (("one", ""), ("two", look)):
         config = TrackConfig(
             detection=detection_for(weights, reid=reid), tracking=TrackingConfig(high_score=0.3)
@@ -271,7 +275,7 @@ def test_a_run_keeps_both_vectors_and_python_gives_the_same(tmp_path: Path) -> N
     )
     assert one.column("boxes").equals(two.column("boxes"))
     widths = [table.schema.field("embeddings").type.value_type.byte_width for table in (one, two)]
-    assert widths[1] == widths[0] + 2 * 3
+    assert widths[1] == widths[0] + 2 * dim
     live = LiveDetector(weights, reid=look, conf=0.2, threads=1)
     picture = np.full((96, 160, 3), 200, np.uint8)
     assert live.detect(picture).embeddings.shape[1] == widths[1] // 2

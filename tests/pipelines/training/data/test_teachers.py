@@ -42,6 +42,17 @@ def test_a_tall_picture_is_seen_once_and_boxes_end_at_its_border():
     assert scores.tolist() == pytest.approx([0.8, 0.1])
 
 
+def test_colours_teach_appearance_without_a_file(tmp_path):
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:32] = (200, 30, 30)
+    tlbr = np.array([[0, 0, 20, 64], [30, 0, 60, 64]], np.float32)
+    one, other = teachers.open_appearance(tmp_path / "colours").embed(picture, tlbr)
+    assert one @ other > 0.999
+    (tmp_path / "colours").write_bytes(b"somebody's network")
+    with pytest.raises(ValueError, match="colours"):
+        teachers.open_appearance(tmp_path / "colours")
+
+
 def test_the_suffix_says_which_detector_teaches(tmp_path):
     teacher = teachers.open_detector(write_nanodet(tmp_path, NanoDet()))
     tlbr, scores = teacher.detect(np.zeros((64, 64, 3), np.uint8), 0.0)

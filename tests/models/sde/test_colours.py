@@ -1,0 +1,99 @@
+"""Colours of stripes as an embedder: what they tell apart, and what leaves them as they are."""
+
+import cv2
+import numpy as np
+import pytest
+
+from jde_ray.models.sde.colours import COLOUR_BINS, LIGHTNESS_BINS, STRIPES, ColourStripes
+from jde_ray.models.sde.declaration import COLOURS, read_embedder, sha256_of
+from jde_ray.models.sde.network import AppearanceEmbedder
+
+BOX = np.array([[10, 10, 50, 130]], np.float32)
+DIM = STRIPES * (LIGHTNESS_BINS + COLOUR_BINS**2)
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return AppearanceEmbedder(read_embedder(COLOURS), open_network=lambda *_: ColourStripes())
+
+
+def person(top, legs, size=(60, 140)):
+    picture = np.full((size[1], size[0], 3), 120, np.uint8)
+    middle = size[1] // 2
+    picture[:middle], picture[middle:] = top, legs
+    return picture
+
+
+def look(embedder, picture, tlbr=BOX):
+    (vector,) = embedder.embed(picture, tlbr)
+    return vector
+
+
+def test_a_vector_has_length_1_and_the_same_crops_the_same_vector(embedder):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (200, 300, 3), np.uint8)
+    tlbr = np.array([[0, 0, 40, 120], [100, 50, 180, 190], [0, 0, 40, 120], [5, 5, 6, 6]])
+    vectors = embedder.embed(picture, tlbr.astype(np.float32))
+    assert vectors.shape == (4, DIM) and embedder.width == DIM
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 1, 0], rtol=1e-6)
+    assert (vectors[0] == vectors[2]).all()
+    for row, box in enumerate(tlbr.astype(np.float32)):  # whoever stands beside them
+        assert (look(embedder, picture, box[None]) == vectors[row]).all()
+
+
+def test_clothes_tell_people_apart_and_size_and_side_do_not(embedder):
+    red, blue, black = (200, 40, 40), (40, 60, 200), (20, 20, 20)
+    first = look(embedder, person(red, black))
+    larger = look(embedder, person(red, black, (240, 560)), 4 * BOX)
+    assert first @ larger > 0.99
+    mixed = person(red, black)
+    mixed[:70, :30] = blue
+    assert look(embedder, mixed) @ look(embedder, mixed[:, ::-1]) > 0.99
+    others = [person(blue, black), person(black, red), person(red, blue), person(black, black)]
+    assert all(first @ look(embedder, other) < 0.85 for other in others)
+
+
+def test_a_little_more_light_changes_little(embedder):
+    rng = np.random.default_rng(1)
+    clothes = [rng.integers(30, 200, (2, 3)) for _ in range(12)]
+    light = [look(embedder, person(*np.clip(1.1 * pair, 0, 255))) for pair in clothes]
+    vectors = np.array([look(embedder, person(*pair)) for pair in clothes])
+    same = np.array([vector @ other for vector, other in zip(vectors, light, strict=True)])
+    different = (vectors @ np.array(light).T)[~np.eye(12, dtype=bool)]
+    assert same.min() > np.quantile(different, 0.95)
+
+
+def test_histograms_are_those_of_a_plain_loop():
+    rng = np.random.default_rng(2)
+    network = ColourStripes()
+    crop = network.resized(rng.integers(0, 256, (90, 33, 3), np.uint8))
+    lab = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
+    height, width = lab.shape[:2]
+    light = np.zeros((STRIPES, LIGHTNESS_BINS))
+    colour = np.zeros((STRIPES, COLOUR_BINS, COLOUR_BINS))
+    for row in range(height):
+        for column in range(width):
+            across, down = (column + 0.5) / width * 2 - 1, (row + 0.5) / height * 2 - 1
+            weight = np.exp(-(across**2) / (2 * 0.375**2)) * np.exp(-(down**6))
+            stripe = row * STRIPES // height
+            places = lab[row, column] / (100, 50, 50) + (0, 0.5, 0.5)
+            sides = np.clip(places, 0, 1) * (LIGHTNESS_BINS - 1, COLOUR_BINS - 1, COLOUR_BINS - 1)
+            below = np.minimum(sides.astype(int), (LIGHTNESS_BINS - 2, *[COLOUR_BINS - 2] * 2))
+            share = sides - below
+            for step in (0, 1):
+                light[stripe, below[0] + step] += weight * abs(1 - step - share[0])
+                for other in (0, 1):
+                    both = abs(1 - step - share[1]) * abs(1 - other - share[2])
+                    colour[stripe, below[1] + step, below[2] + other] += weight * both
+    light /= light.sum(axis=1, keepdims=True)
+    colour /= colour.sum(axis=(1, 2), keepdims=True)
+    expected = np.sqrt(np.concatenate([light, colour.reshape(STRIPES, -1)], axis=1)).ravel()
+    (found,) = network([crop])
+    np.testing.assert_allclose(found[0], expected, atol=1e-4)
+
+
+def test_its_fingerprint_needs_no_file_and_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    digest = sha256_of({"reid": read_embedder(COLOURS)})
+    assert digest == "ad58741836e5c0a7031f2b79774727f8efac9bf0561b72efcbff48b64b6c2cf3"  # with other histograms, raise the version in SETTINGS
+    assert read_embedder(COLOURS).is_colours
