@@ -38,6 +38,7 @@ class BatchDataset:
         rank: Number of the trainer, which chooses its part of every step's batch.
         num_ranks: Number of trainers that share a step's batch.
         workers: Tasks that make batches at the same time.
+        cpus: CPUs that each of them asks Ray for.
     """
 
     images: Any
@@ -46,6 +47,7 @@ class BatchDataset:
     rank: int
     num_ranks: int
     workers: int
+    cpus: float = 1.0
 
     def spans(self) -> list[dict[str, int]]:
         """First step and number of steps of each task, from the checkpoint on."""
@@ -71,7 +73,7 @@ class BatchDataset:
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=TaskPoolStrategy(self.workers),
-                num_cpus=1,
+                num_cpus=self.cpus,
             )
 
 

@@ -30,6 +30,7 @@ from jde_ray.pipelines.training.loop import NonFiniteLossError
 from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.ray_batches import BatchDataset, read_batches
 from jde_ray.pipelines.training.run import TrainingRun
+from jde_ray.pipelines.training.settings import TrainerConfig
 from jde_ray.pipelines.training.trainer import train_share
 
 SECONDS_ALONE = 3600  # longest time that other trainers wait while trainer 0 validates
@@ -117,7 +118,8 @@ def train_on_ray(
     trainers = run.trainers
     num_trainers, device = trainers.num_trainers, trainers.device
     with connected(trainers.address):
-        gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+        owned = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        gpus, cpus = int(owned.get("GPU", 0)), cpu_shares(owned.get("CPU", 0.0), trainers)
         use_gpu = device != "cpu" and gpus >= num_trainers
         if device == "cuda" and not use_gpu:
             text = f"device: got cuda for {num_trainers} trainers, but this Ray has {gpus} GPUs"
@@ -130,12 +132,12 @@ def train_on_ray(
             scaling_config=ScalingConfig(
                 num_workers=num_trainers,
                 use_gpu=use_gpu,
-                resources_per_worker={"CPU": trainers.threads, **({"GPU": 1} if use_gpu else {})},
+                resources_per_worker={"CPU": cpus[0], **({"GPU": 1} if use_gpu else {})},
             ),
             torch_config=TorchConfig(
                 backend="nccl" if use_gpu else "gloo", timeout_s=SECONDS_ALONE
             ),
-            datasets=_datasets(run, ray.put(images)),
+            datasets=_datasets(run, ray.put(images), cpus[1]),
             # Ray Train replaces the datasets' own options, and would mix up their batches
             dataset_config=DataConfig(
                 datasets_to_split=[], execution_options=ExecutionOptions(preserve_order=True)
@@ -153,7 +155,22 @@ def train_on_ray(
         raise NonFiniteLossError(text) if kind == "not finite" else ValueError(text)
 
 
-def _datasets(run: TrainingRun, images: Any) -> dict[str, Any]:
+def cpu_shares(available: float, trainers: TrainerConfig) -> tuple[float, float]:
+    """CPUs that each trainer and each of its tasks that augment images ask Ray for.
+
+    A trainer asks for its threads, a task for one. Where there are fewer CPUs they all ask for less
+    and share: if the trainers took all of them, they would wait for their images without end.
+    """
+    tasks = max(1, trainers.workers)
+    share = min(1.0, available / (trainers.num_trainers * (trainers.threads + tasks)))
+
+    def asked(cpus: float) -> float:  # Ray takes whole numbers above 1
+        return float(int(cpus)) if cpus >= 1 else int(cpus * 1000) / 1000
+
+    return asked(share * trainers.threads), asked(share)
+
+
+def _datasets(run: TrainingRun, images: Any, cpus: float) -> dict[str, Any]:
     """Functions that make one dataset per trainer; Ray calls them at each start of the group."""
     num_steps, trainers = run.schedule.num_steps, run.trainers
     return {
@@ -166,6 +183,7 @@ def _datasets(run: TrainingRun, images: Any) -> dict[str, Any]:
                 rank=rank,
                 num_ranks=trainers.num_trainers,
                 workers=max(1, trainers.workers),
+                cpus=cpus,
             ),
         )
         for rank in range(trainers.num_trainers)

@@ -34,7 +34,7 @@ def test_a_vector_has_length_1_and_the_same_crops_the_same_vector(embedder):
     picture = rng.integers(0, 256, (200, 300, 3), np.uint8)
     tlbr = np.array([[0, 0, 40, 120], [100, 50, 180, 190], [0, 0, 40, 120], [5, 5, 6, 6]])
     vectors = embedder.embed(picture, tlbr.astype(np.float32))
-    assert vectors.shape == (4, DIM) and embedder.width == DIM
+    assert vectors.shape == (4, embedder.width) == (4, DIM)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 1, 0], rtol=1e-6)
     assert (vectors[0] == vectors[2]).all()
     for row, box in enumerate(tlbr.astype(np.float32)):  # whoever stands beside them
@@ -95,5 +95,7 @@ def test_histograms_are_those_of_a_plain_loop():
 def test_its_fingerprint_needs_no_file_and_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     digest = sha256_of({"reid": read_embedder(COLOURS)})
-    assert digest == "ad58741836e5c0a7031f2b79774727f8efac9bf0561b72efcbff48b64b6c2cf3"  # with other histograms, raise the version in SETTINGS
+    assert (
+        digest == "ad58741836e5c0a7031f2b79774727f8efac9bf0561b72efcbff48b64b6c2cf3"
+    )  # with other histograms, raise the version in SETTINGS
     assert read_embedder(COLOURS).is_colours

@@ -18,13 +18,27 @@ from jde_ray.pipelines.storage.ray_storage import ray_storage
 from jde_ray.pipelines.training.data.image_set import read_images
 from jde_ray.pipelines.training.kinds.registry import build_network, kind_of
 from jde_ray.pipelines.training.loop import NonFiniteLossError
-from jde_ray.pipelines.training.ray_train import train_on_ray
+from jde_ray.pipelines.training.ray_train import cpu_shares, train_on_ray
 from jde_ray.pipelines.training.recipe_file import parse_recipe
 from jde_ray.pipelines.training.run import TrainingRun
 from jde_ray.pipelines.training.settings import TrainerConfig
 
 pytestmark = pytest.mark.ray
 EPOCHS, BATCH, IMAGES = 8, 4, 8
+
+
+@pytest.mark.parametrize("available", [1, 2, 3, 4, 7, 8, 64])
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_trainers_leave_cpus_to_those_who_make_their_batches(available, threads, workers):
+    config = TrainerConfig(num_trainers=2, threads=threads, workers=workers)
+    trainer, task = cpu_shares(float(available), config)
+    assert 2 * (trainer + max(1, workers) * task) <= available
+    assert 0 < task <= 1
+    assert 0 < trainer <= threads
+    assert all(cpus < 1 or cpus == int(cpus) for cpus in (trainer, task))  # as Ray takes them
+    if available >= 2 * (threads + max(1, workers)):
+        assert (trainer, task) == (threads, 1)
 
 
 @pytest.fixture
