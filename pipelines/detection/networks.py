@@ -23,7 +23,11 @@ from jde_ray.pipelines.detection.model import (
 )
 from jde_ray.pipelines.detection.precision import quick_precision
 from jde_ray.pipelines.detection.queued import QueuedModel
-from jde_ray.pipelines.detection.second_look import WithSecondLook
+from jde_ray.pipelines.detection.second_look import (
+    OWN_SHARE,
+    OWN_SHARE_BESIDE_COLOURS,
+    WithSecondLook,
+)
 
 if TYPE_CHECKING:
     from jde_ray.models.jde.gpu.runner import Runner
@@ -227,13 +231,15 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     from jde_ray.pipelines.detection.embedders import open_embedder_for
 
     cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops
-    embedder = open_embedder_for(read_embedder(config.reid), resources)
+    declaration = read_embedder(config.reid)
+    embedder = open_embedder_for(declaration, resources)
     only_needed = config.reid_mode == "needed"
     return WithSecondLook(
         model,
         embedder,
         only_needed=only_needed,
         least_score=config.reid_score if only_needed else 0.0,
+        own_share=OWN_SHARE_BESIDE_COLOURS if declaration.is_colours else OWN_SHARE,
     )
 
 

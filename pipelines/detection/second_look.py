@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from jde_ray.models.sde.network import AppearanceEmbedder
 
 KEY_FRAMES = 8  # all sure boxes of every n-th frame that is taken are looked at
-OWN_SHARE = 0.2  # of a model's own vector; the squares of both shares sum to 1
+# shares of a model's own vector, beside a network's and beside colours; squares of both sum to 1
+OWN_SHARE, OWN_SHARE_BESIDE_COLOURS = 0.2, 0.5
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class WithSecondLook:
             and batches must begin at multiples of `KEY_FRAMES`, so that nothing depends on them.
         least_score: Detections below this score are never looked at. They keep the vector of the
             box in the frame before that they overlap most, or have none.
+        own_share: Length of the model's part of the joined vectors.
     """
 
     def __init__(
@@ -61,8 +63,9 @@ class WithSecondLook:
         *,
         only_needed: bool = False,
         least_score: float = 0.0,
+        own_share: float = OWN_SHARE,
     ) -> None:
-        self._model, self._embedder = model, embedder
+        self._model, self._embedder, self._own_share = model, embedder, own_share
         self._only_needed, self._least_score = only_needed, least_score
 
     def detect(
@@ -101,7 +104,8 @@ class WithSecondLook:
         second[looked] = seen.vectors
         if seen.quality is not None:
             quality[looked] = seen.quality
-        both, num_crops = joined(one.embeddings, second), int(np.count_nonzero(looked))
+        both = joined(one.embeddings, second, self._own_share)
+        num_crops = int(np.count_nonzero(looked))
         told = None if seen.quality is None else quality
         found = FoundInSource(tlbr, one.scores, both, one.num_capped, num_crops, told)
         return found, _Seen(tlbr[known], second[known], quality[known])
@@ -116,7 +120,7 @@ class WithSecondLook:
             name = type(self._model).__name__
             raise ValueError(f"model: {name} cannot describe given boxes, expected shipped weights")
         own = self._model.embed(frame, letterbox, tlbr)
-        return joined(own, self._look(frame, letterbox, tlbr).vectors)
+        return joined(own, self._look(frame, letterbox, tlbr).vectors, self._own_share)
 
     def _none(self, number: int) -> NDArray[np.float32]:
         return np.zeros((number, self._embedder.width), np.float32)
