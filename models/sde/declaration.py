@@ -20,8 +20,9 @@ embedder:                   # left out: boxes are associated by motion and overl
   std: [0.229, 0.224, 0.225]
 ```
 
-Networks trained by `jde train` are named alone, since their files state their inputs. A detector
-is a two-stage network, or a joint one, of which only the boxes are used:
+`embedder: colours` describes people without a network (`models.sde.colours`). Networks trained by
+`jde train` are named alone, since their files state their inputs. A detector is a two-stage
+network, or a joint one, of which only the boxes are used:
 
 ```yaml
 detector: {weights: frcnn-small.safetensors}
@@ -224,6 +225,8 @@ AnyNetwork = TypeVar("AnyNetwork", bound=NetworkDeclaration)
 
 
 def _network(path: Path, name: str, content: Any, kind: type[AnyNetwork]) -> AnyNetwork:
+    if content == COLOURS and kind is NetworkDeclaration:
+        return kind(file=Path(COLOURS))
     if isinstance(content, dict) and "weights" in content:
         content = _own(name, content, kind)
     values = _mapping(f"{name}.", content, kind)

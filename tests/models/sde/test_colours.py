@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from jde_ray.models.sde.colours import COLOUR_BINS, LIGHTNESS_BINS, STRIPES, ColourStripes
-from jde_ray.models.sde.declaration import COLOURS, read_embedder, sha256_of
+from jde_ray.models.sde.declaration import (
+    COLOURS,
+    DeclarationError,
+    read_declaration,
+    read_embedder,
+    sha256_of,
+)
 from jde_ray.models.sde.network import AppearanceEmbedder
 
 BOX = np.array([[10, 10, 50, 130]], np.float32)
@@ -90,6 +96,15 @@ def test_histograms_are_those_of_a_plain_loop():
     expected = np.sqrt(np.concatenate([light, colour.reshape(STRIPES, -1)], axis=1)).ravel()
     (found,) = network([crop])
     np.testing.assert_allclose(found[0], expected, atol=1e-4)
+
+
+def test_it_may_stand_beside_a_detector(tmp_path):
+    text = "detector: {file: a.onnx, layout: fastestdet, size: 32x32}\nembedder: EMBEDDER\n"
+    for number, name in enumerate((COLOURS, "colour")):
+        (tmp_path / f"{number}.yaml").write_text(text.replace("EMBEDDER", name))
+    assert read_declaration(tmp_path / "0.yaml").embedder == read_embedder(COLOURS)
+    with pytest.raises(DeclarationError, match="embedder: expected a mapping"):
+        read_declaration(tmp_path / "1.yaml")
 
 
 def test_its_fingerprint_needs_no_file_and_is_kept(tmp_path, monkeypatch):
