@@ -248,7 +248,7 @@ def test_every_verb_takes_h(verb, capsys):
         (["track", "x", "--ovrwrite"], "No such option: --ovrwrite; did you mean --overwrite?"),
         (["track", "x", "--save-vidoe"], "did you mean --save-video?"),
         (["bench", "netwrk"], "No such command 'netwrk'; did you mean 'network'?"),
-        (["track", "a.mp4", "--weights", "smal"], "(shipped: small); did you mean small?"),
+        (["track", "a.mp4", "--weights", "smal"], "(shipped: open, small); did you mean small?"),
     ],
 )
 def test_a_misspelt_word_gets_the_nearest_one(arguments, end, capsys, monkeypatch, tmp_path):
