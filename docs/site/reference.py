@@ -19,12 +19,8 @@ from jde_ray.jobs.console.runner import application
 from jde_ray.models.tracking.registry import CONFIGS as ASSOCIATIONS
 from jde_ray.pipelines.serving.config import Limits, ServeConfig
 from jde_ray.pipelines.training.recipe import Recipe
-from jde_ray.pipelines.training.settings import (
-    Augmentation,
-    Source,
-    TrainingConfig,
-    ValidationConfig,
-)
+from jde_ray.pipelines.training.settings import Augmentation, TrainingConfig, ValidationConfig
+from jde_ray.pipelines.training.source import Source
 from jde_ray.pipelines.training.track_settings import PieceConfig
 
 # what typer and our own flags say at the end of a help text: default, limits

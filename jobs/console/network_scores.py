@@ -72,7 +72,7 @@ def read_lists(
     """
     from jde_ray.pipelines.evaluation.network_scores import check_names
     from jde_ray.pipelines.training.data.scored_lists import read_scored
-    from jde_ray.pipelines.training.settings import Source
+    from jde_ray.pipelines.training.source import Source
 
     if labels not in LABELS:
         raise ValueError(f"labels: got {labels}, expected {' | '.join(LABELS)}")

@@ -7,6 +7,7 @@ same for one process and for many.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -119,7 +120,10 @@ def train_on_ray(
     num_trainers, device = trainers.num_trainers, trainers.device
     with connected(trainers.address):
         owned = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        gpus, cpus = int(owned.get("GPU", 0)), cpu_shares(owned.get("CPU", 0.0), trainers)
+        gpus = int(owned.get("GPU", 0))
+        # a cluster may get more machines when it is asked for more than it has
+        available = owned.get("CPU", 0.0) if trainers.address == "local" else math.inf
+        cpus = cpu_shares(available, trainers)
         use_gpu = device != "cpu" and gpus >= num_trainers
         if device == "cuda" and not use_gpu:
             text = f"device: got cuda for {num_trainers} trainers, but this Ray has {gpus} GPUs"
@@ -160,6 +164,10 @@ def cpu_shares(available: float, trainers: TrainerConfig) -> tuple[float, float]
 
     A trainer asks for its threads, a task for one. Where there are fewer CPUs they all ask for less
     and share: if the trainers took all of them, they would wait for their images without end.
+
+    Args:
+        available: CPUs of this Ray; infinity if it may grow.
+        trainers: Number of trainers, their threads and tasks.
     """
     tasks = max(1, trainers.workers)
     share = min(1.0, available / (trainers.num_trainers * (trainers.threads + tasks)))

@@ -16,11 +16,11 @@ from jde_ray.pipelines.training.settings import (
     SAMPLINGS,
     Augmentation,
     Sampling,
-    Source,
     TrainingConfig,
     ValidationConfig,
     _choose,
 )
+from jde_ray.pipelines.training.source import Source
 from jde_ray.pipelines.training.track_settings import PieceConfig
 
 Value = TypeVar("Value")

@@ -14,11 +14,11 @@ from jde_ray.pipelines.training.network_names import KINDS, names_of
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.settings import (
     Augmentation,
-    Source,
     TrainingConfig,
     ValidationConfig,
     _choose,
 )
+from jde_ray.pipelines.training.source import Source
 from jde_ray.pipelines.training.track_settings import PieceConfig
 
 Value = TypeVar("Value")

@@ -30,7 +30,8 @@ from jde_ray.models.tracking.registry import CONFIGS
 from jde_ray.pipelines.detection import settings as detection_settings
 from jde_ray.pipelines.errors import ExitCode
 from jde_ray.pipelines.training.recipe import Recipe
-from jde_ray.pipelines.training.settings import Augmentation, Source, TrainingConfig
+from jde_ray.pipelines.training.settings import Augmentation, TrainingConfig
+from jde_ray.pipelines.training.source import Source
 
 TEXTS = (
     "", " ", "0", "1", "-1", "0.5", "1e309", "nan", "-inf", "1_0", "٣", "0x10", "9" * 40, "true",

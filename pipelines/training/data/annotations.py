@@ -21,7 +21,7 @@ from jde_ray.pipelines.training.data.labelled_image import (
     TrainingImage,
     shrink,
 )
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 from jde_ray.pipelines.video.chunks import read_frames
 from jde_ray.pipelines.video.image_folder import list_images
 

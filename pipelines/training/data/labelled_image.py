@@ -134,6 +134,9 @@ def tell_apart(images: Sequence[TrainingImage]) -> list[TrainingImage]:
 
     Those whose box is lower than `LEAST_TO_KNOW_PX` stay unknown, since nobody can be known again
     by so few pixels, and ignored boxes have no identity.
+
+    Args:
+        images: Images of one source, whose boxes are in pixels (not those of a list).
     """
     known = [image.identity.max(initial=-1) for image in images]
     following, found = int(max(known, default=-1)) + 1, []

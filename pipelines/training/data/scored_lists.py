@@ -13,7 +13,7 @@ from jde_ray.pipelines.formats.label_files import LabelErrors
 from jde_ray.pipelines.formats.mot import GroundTruth
 from jde_ray.pipelines.training.data.labelled_image import ListedImage
 from jde_ray.pipelines.training.data.sources import read_source
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 
 _LONGEST_SIDE = 1 << 20  # pictures are scored in the size that they have
 

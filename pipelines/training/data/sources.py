@@ -32,7 +32,7 @@ from jde_ray.pipelines.training.data.labelled_image import (
     read_image,
     shrink,
 )
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 from jde_ray.pipelines.video.chunks import read_frames
 from jde_ray.pipelines.video.frame_numbers import frame_order
 from jde_ray.pipelines.video.image_folder import list_images

@@ -97,16 +97,20 @@ def open_detector(path: Path) -> DetectorTeacher:
     )
 
 
+def is_colours(path: Path) -> bool:
+    """Whether a recipe's appearance teacher is `colours`, and no file of that name below ROOT."""
+    return path.name == COLOURS and not path.exists()
+
+
 def open_appearance(path: Path) -> AppearanceEmbedder:
     """Open OSNet, which computes an L2-normalised 512-vector per box, with one CPU thread.
 
-    A path that ends in `colours` and does not exist means colour histograms, for which no network
-    is needed.
+    For `colours` (`is_colours`) no network is needed; its vectors have 164 numbers.
 
     Raises:
         ValueError: If onnxruntime is not installed or the file cannot be used.
     """
-    if path.name == COLOURS and not path.exists():
+    if is_colours(path):
         return open_embedder(read_embedder(COLOURS))
     return AppearanceEmbedder(NetworkDeclaration(file=path, mean=IMAGENET_MEAN, std=IMAGENET_STD))
 

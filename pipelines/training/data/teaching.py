@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from jde_ray.models.boxes import iou_matrix
+from jde_ray.models.sde.colours import SETTINGS
 from jde_ray.models.sde.network import AppearanceEmbedder
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.training.data import teachers as pseudo_labels
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage, TrainingImage
-from jde_ray.pipelines.training.data.teachers import DetectorTeacher
+from jde_ray.pipelines.training.data.teachers import DetectorTeacher, is_colours
 from jde_ray.pipelines.training.recipe import Recipe
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 
 SURE = 0.42  # lowest score at which a teacher's box in an unlabelled frame counts as a person
 ENOUGH_VECTORS = 4  # teacher vectors needed per dimension of the projection
@@ -97,6 +98,8 @@ def _fingerprint(group: list[LabelledImage], teachers: list[Path], kind: str) ->
     for teacher in teachers:
         for file in (teacher, teacher.with_suffix(".bin")):  # NanoDet has a graph and weights
             content = file.read_bytes() if file.is_file() else b""
+            if is_colours(file):
+                content = repr(SETTINGS).encode()
             seen.update(f"{file.name} {len(content)}".encode() + content)
     for image in group:
         seen.update(f"{image.image.shape} {len(image.tlbr)}".encode())

@@ -23,7 +23,7 @@ from jde_ray.models.tracking.projection import Projection, fit
 from jde_ray.pipelines.formats.label_files import LabelErrors, read_mot_rows
 from jde_ray.pipelines.formats.mot import PEDESTRIAN, read_scored
 from jde_ray.pipelines.training.recipe import Recipe
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 from jde_ray.pipelines.training.track_settings import PieceConfig
 
 if TYPE_CHECKING:

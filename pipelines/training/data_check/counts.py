@@ -29,7 +29,7 @@ from jde_ray.pipelines.training.data.labelled_image import (
 )
 from jde_ray.pipelines.training.data.sources import read_source
 from jde_ray.pipelines.training.recipe import Recipe
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 from jde_ray.pipelines.video.chunks import read_frames
 from jde_ray.pipelines.video.exif import orientation_of
 from jde_ray.pipelines.video.frame import check_size

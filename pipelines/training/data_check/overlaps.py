@@ -10,7 +10,7 @@ from jde_ray.pipelines.data_sets.published import BENCHMARKS, footage, sequence_
 from jde_ray.pipelines.formats.label_files import LabelErrors, read_lines
 from jde_ray.pipelines.training.data.labelled_image import ListedImage, TrainingImage
 from jde_ray.pipelines.training.recipe import Recipe
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 
 VALIDATION = "validation"
 

@@ -17,7 +17,7 @@ from jde_ray.pipelines.training.data.labelled_image import (
 )
 from jde_ray.pipelines.training.data_check.counts import is_blank
 from jde_ray.pipelines.training.recipe import Recipe
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 from jde_ray.pipelines.video.chunks import read_frames
 
 COLUMNS = 5  # pictures of each source

@@ -20,7 +20,7 @@ from jde_ray.pipelines.data_sets.records import RECORDS
 from jde_ray.pipelines.formats.label_files import BadDataError
 from jde_ray.pipelines.training.data.labelled_image import read_image
 from jde_ray.pipelines.training.data.sources import read_source
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 
 DIES_AT_THE_FIFTH_PICTURE = """
 import os, signal, sys

@@ -24,12 +24,8 @@ from jde_ray.pipelines.training.process_group import ProcessGroup
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.run import TrainingRun
 from jde_ray.pipelines.training.schedule import Schedule
-from jde_ray.pipelines.training.settings import (
-    Source,
-    TrainerConfig,
-    TrainingConfig,
-    ValidationConfig,
-)
+from jde_ray.pipelines.training.settings import TrainerConfig, TrainingConfig, ValidationConfig
+from jde_ray.pipelines.training.source import Source
 
 
 @pytest.fixture(autouse=True)

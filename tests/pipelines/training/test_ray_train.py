@@ -27,7 +27,7 @@ pytestmark = pytest.mark.ray
 EPOCHS, BATCH, IMAGES = 8, 4, 8
 
 
-@pytest.mark.parametrize("available", [1, 2, 3, 4, 7, 8, 64])
+@pytest.mark.parametrize("available", [1, 2, 3, 4, 7, 8, 64, math.inf])
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_trainers_leave_cpus_to_those_who_make_their_batches(available, threads, workers):

@@ -7,7 +7,8 @@ from places import ROOT
 from jde_ray.models.losses.config import LossConfig
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.recipe_file import parse_recipe, read_recipe
-from jde_ray.pipelines.training.settings import Augmentation, Source
+from jde_ray.pipelines.training.settings import Augmentation
+from jde_ray.pipelines.training.source import Source
 
 RECIPES = ROOT / "jobs" / "recipes"
 LEAST = {

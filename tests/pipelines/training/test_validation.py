@@ -21,7 +21,8 @@ from jde_ray.pipelines.evaluation.detections import detection_scores
 from jde_ray.pipelines.evaluation.network_scores import LEAST_SCORE
 from jde_ray.pipelines.formats.mot import SequenceInfo, format_ground_truth, format_sequence_info
 from jde_ray.pipelines.training.curves import goodness, headline
-from jde_ray.pipelines.training.settings import Source, ValidationConfig
+from jde_ray.pipelines.training.settings import ValidationConfig
+from jde_ray.pipelines.training.source import Source
 from jde_ray.pipelines.training.validation import NMS, Validation, _progress
 from jde_ray.pipelines.video.image_folder import list_images
 

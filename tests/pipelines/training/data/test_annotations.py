@@ -16,7 +16,7 @@ from jde_ray.pipelines.formats.exchange import cvat
 from jde_ray.pipelines.formats.exchange.video_tracks import Choices
 from jde_ray.pipelines.formats.label_files import BadDataError, LabelErrors
 from jde_ray.pipelines.training.data.sources import read_source
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 
 ROWS = [
     (0, 4, 10.0, 5.0, 30.0, 55.0, 0.9),

@@ -145,6 +145,17 @@ def test_what_teachers_said_of_other_images_is_not_taken(tmp_path, monkeypatch, 
     assert {path.suffix for path in cache.iterdir()} == {".npz"}
 
 
+def test_colours_are_computed_again_if_their_histograms_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_set, "read_source", lambda *given: [picture(0, 2)])
+    taught = recipe(sources=[{"kind": "boxes", "path": "a"}], appearance_teacher="colours")
+    for _ in range(2):
+        read_images(taught, tmp_path, tmp_path / "labels")
+        assert len(list((tmp_path / "labels").iterdir())) == 1
+    monkeypatch.setattr(teaching, "SETTINGS", "other histograms")
+    read_images(taught, tmp_path, tmp_path / "labels")
+    assert len(list((tmp_path / "labels").iterdir())) == 2
+
+
 def test_a_plan_asks_no_teacher(sources, tmp_path):
     taught = recipe(detector_teacher="missing.onnx", appearance_teacher="missing.onnx")
     assert read_images(taught, tmp_path, None).num_identities == 3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jde_ray.pipelines.training.data.scored_lists import read_scored
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 
 PEOPLE = {  # by picture: centre, size and identity, as shares
     0: [(0.5, 0.5, 0.2, 0.4, 7), (0.25, 0.5, 0.1, 0.2, -1)],

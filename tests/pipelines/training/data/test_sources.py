@@ -12,7 +12,7 @@ from jde_ray.pipelines.formats.label_files import BadDataError, LabelErrors, lab
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.training.data.labelled_image import read_image
 from jde_ray.pipelines.training.data.sources import read_source, render_scenes
-from jde_ray.pipelines.training.settings import Source
+from jde_ray.pipelines.training.source import Source
 from jde_ray.pipelines.video.chunks import read_frames
 
 

@@ -18,7 +18,8 @@ from jde_ray.pipelines.training.data_check.counts import (
 from jde_ray.pipelines.training.data_check.sheet import CELL, COLUMNS, draw_sheet
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.recipe_file import read_recipe
-from jde_ray.pipelines.training.settings import Source, TrainingConfig
+from jde_ray.pipelines.training.settings import TrainingConfig
+from jde_ray.pipelines.training.source import Source
 
 DATA = Path(os.environ.get("JDE_TEST_DATA", "../shared/data"))
 RECIPES = Path(__file__).parents[4] / "jobs" / "recipes"

@@ -8,7 +8,8 @@ import pytest
 from jde_ray.pipelines.training.data.labelled_image import ListedImage
 from jde_ray.pipelines.training.data_check.overlaps import Overlap, find_overlaps
 from jde_ray.pipelines.training.recipe import Recipe
-from jde_ray.pipelines.training.settings import Source, TrainingConfig, ValidationConfig
+from jde_ray.pipelines.training.settings import TrainingConfig, ValidationConfig
+from jde_ray.pipelines.training.source import Source
 
 ROOT = Path("data")
 
