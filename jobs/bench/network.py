@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.table import Table
 
 from jde_ray.jobs.bench.configurations import REID, build, giga_operations
+from jde_ray.pipelines.torch_setup import set_up_torch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,9 +52,7 @@ class NetworkBench:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Measure and yield one row per network, precision and batch size."""
-        import torch
-
-        torch.set_num_threads(self.threads)
+        set_up_torch(self.threads)
         limits = {p: matrix_product_limit(self.device, p) for p in self.precisions}
         for name, precision in product(self.names, self.precisions):
             if precision == "int8" and not _is_quantised(name, self.device):

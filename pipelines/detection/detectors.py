@@ -18,6 +18,7 @@ from jde_ray.models.sde.layouts import Found
 from jde_ray.models.sde.network import PersonDetector, PictureDetector
 from jde_ray.pipelines.detection.embedders import onnx_device, torch_device
 from jde_ray.pipelines.detection.finders import input_size, load_finder
+from jde_ray.pipelines.torch_setup import set_up_torch
 
 if TYPE_CHECKING:
     from jde_ray.pipelines.config import ResourceConfig
@@ -115,6 +116,6 @@ def open_detector_for(
         DeclarationError: If the file cannot be used as declared.
     """
     if declaration.is_own:
-        torch.set_num_threads(resources.torch_threads)
+        set_up_torch(resources.torch_threads)
         return open_detector(declaration, resources.torch_threads, torch_device(resources))
     return open_detector(declaration, resources.torch_threads, onnx_device(resources))

@@ -28,6 +28,7 @@ from jde_ray.pipelines.detection.second_look import (
     OWN_SHARE_BESIDE_COLOURS,
     WithSecondLook,
 )
+from jde_ray.pipelines.torch_setup import set_up_torch
 
 if TYPE_CHECKING:
     from jde_ray.models.jde.gpu.runner import Runner
@@ -49,7 +50,7 @@ class TorchModel:
         from jde_ray.models.jde.weights import load
         from jde_ray.pipelines.detection.upload import Upload
 
-        torch.set_num_threads(resources.torch_threads)
+        set_up_torch(resources.torch_threads)
         wanted = resources.device
         if wanted == "auto":
             wanted = "cuda" if torch.cuda.is_available() else "cpu"
@@ -134,11 +135,10 @@ class Int8Model:
     """
 
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
-        import torch
 
         from jde_ray.models.jde import int8
 
-        torch.set_num_threads(resources.torch_threads)
+        set_up_torch(resources.torch_threads)
         self._config = config
         self._model = int8.Int8JDE(int8.find(config.weights), resources.torch_threads)
 

@@ -18,6 +18,7 @@ from jde_ray.pipelines.detection.embedders import torch_device
 from jde_ray.pipelines.detection.model import Embedded, FoundInFrame, in_source_pixels
 from jde_ray.pipelines.detection.precision import quick_precision
 from jde_ray.pipelines.detection.upload import Upload
+from jde_ray.pipelines.torch_setup import set_up_torch
 
 if TYPE_CHECKING:
     from jde_ray.models.letterbox import Letterbox
@@ -35,7 +36,7 @@ class TwoStageModel:
     """
 
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
-        torch.set_num_threads(resources.torch_threads)
+        set_up_torch(resources.torch_threads)
         device = torch_device(resources)
         precision = config.precision
         if precision == "auto":

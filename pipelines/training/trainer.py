@@ -11,6 +11,7 @@ import cv2
 import torch
 
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.torch_setup import set_up_torch
 from jde_ray.pipelines.training.data.batches import Batch, TrainingSet, collate
 from jde_ray.pipelines.training.data.crop_batches import CropStream
 from jde_ray.pipelines.training.data.track_pieces import PieceStream
@@ -43,7 +44,7 @@ def train_share(
         NonFiniteLossError: If the loss is no longer finite.
         ValueError: If the checkpoint or the initial weights do not fit.
     """
-    torch.set_num_threads(run.trainers.threads)
+    set_up_torch(run.trainers.threads)
     recipe = run.recipe
     torch.manual_seed(recipe.training.seed)
     model = build_network(recipe)
