@@ -72,10 +72,12 @@ def _coarsened(crops: Tensor, chance: Tensor, views: CropViews) -> Tensor:
     which = (chance[:, 1] * len(_COARSE)).long()
     is_coarse = chance[:, 0] < views.coarse
     for number, factor in enumerate(_COARSE):
-        small = F.interpolate(crops, (height // factor, width // factor), mode="area")
+        rows = (is_coarse & (which == number)).nonzero()[:, 0]
+        if not len(rows):
+            continue
+        small = F.interpolate(crops[rows], (height // factor, width // factor), mode="area")
         coarse = F.interpolate(small, (height, width), mode="bilinear", align_corners=False)
-        mask = (is_coarse & (which == number))[:, None, None, None]
-        crops = torch.where(mask, coarse, crops)
+        crops = crops.index_copy(0, rows, coarse)
     return crops
 
 
