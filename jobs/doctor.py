@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -124,21 +124,37 @@ def _video() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    from jde_ray.models.jde import cards
-    from jde_ray.models.jde.weights import load, metadata, sha256
+    from jde_ray.models.cards import JOINT, REID
+    from jde_ray.models.jde.weights import load, metadata
+    from jde_ray.models.reid import weights as reid
 
     default = DetectionConfig().weights
-    names = cards.shipped()
-    if default not in names:
-        yield Check("weights", False, f"the default model {default!r} is not in {cards.PRETRAINED}")
-    for name in names:
-        try:
-            size = "x".join(map(str, load(name).config.size))
-            licence = metadata(name).get("licence", "not stated in the file")
-            yield Check(f"weights {name}", True, f"{size}, sha256 {sha256(name)[:12]}")
-            yield Check(f"weights {name}", None, f"LICENCE of these weights: {licence}")
-        except ValueError as error:
-            yield Check(f"weights {name}", False, str(error))
+    if default not in JOINT.names():
+        text = f"the default model {default!r} is not in {JOINT.folder}"
+        yield Check("weights", False, text)
+    for name in JOINT.names():
+        yield from _network(f"weights {name}", JOINT.folder, name, load, metadata)
+    for name in REID.names():
+        yield from _network(f"reid {name}", REID.folder, name, reid.load, reid.metadata)
+
+
+def _network(
+    what: str,
+    folder: Path,
+    name: str,
+    load: Callable[[Path], Any],
+    metadata: Callable[[Path], dict[str, str]],
+) -> Iterator[Check]:
+    from jde_ray.models.cards import SUFFIX, sha256
+
+    path = folder / (name + SUFFIX)
+    try:
+        size = "x".join(map(str, load(path).config.size))
+        licence = metadata(path).get("licence", "not stated in the file")
+        yield Check(what, True, f"{size}, sha256 {sha256(path)[:12]}")
+        yield Check(what, None, f"LICENCE of these weights: {licence}")
+    except ValueError as error:
+        yield Check(what, False, str(error))
 
 
 def _folder(out: Path) -> Iterator[Check]:

@@ -9,6 +9,7 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from jde_ray.models.cards import JOINT
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import AssociationConfig, settled
 from jde_ray.pipelines.row_format import ROW_FORMAT
@@ -65,30 +66,26 @@ class DetectionConfig:
     """Settings of detection: from a letterboxed frame to boxes, scores and embeddings.
 
     Attributes:
-        weights: Name of a shipped model, or path of a weight file or of a YAML file that declares
-            separate networks (`models.sde.declaration`).
+        weights: A shipped model, a weight file, or YAML that declares separate networks.
         weights_sha256: Fingerprint of the weights, filled in before a run starts.
-        reid: Path of a re-identification network, an ONNX file or the YAML file that declares one,
-            whose vectors are kept beside those of the weights; empty for none.
+        reid: What describes people beside the weights: `colours`, a shipped re-identification
+            network or the path of one; `none`; `auto` for what the card of shipped weights says.
         reid_sha256: Fingerprint of that network, filled in before a run starts.
         reid_mode: Which boxes it looks at: `always` all of them, `needed` those of whom the boxes
             alone leave a doubt (`pipelines.detection.second_look`), `offline` none in the run but a
-            few of each track in its refinement (`pipelines.refinement`).
+            few of each track in its refinement.
         reid_score: With `needed`, detections below this score are not looked at; `TrackConfig`
             fills in `--conf`, below which no association starts a track or asks for appearance.
         size: Width and height of the network's input in pixels, multiples of 32.
-        auto_size: Choose a size for each video, from `size` up, by its frames and the people in
-            the first of them (`pipelines.detection.auto_size`).
-        rect: Fit the input to the shape of each video, with the area of `size`
-            (`models.letterbox.fitted_size`). Not for networks whose anchors belong to one size.
+        auto_size: Choose a size for each video, from `size` up (`pipelines.detection.auto_size`).
+        rect: Fit the input to the shape of each video, with the area of `size`; not for networks
+            whose anchors belong to one size.
         score_threshold: Detections up to this score are dropped. None: the `least_score` of the
             tracker, which lies below `--conf`; `TrackConfig` fills it in.
         nms_threshold: IoU above which NMS drops the lower-scoring of two boxes.
         max_detections: Detections kept per frame, by score; the dropped ones are counted.
-        precision: Numeric precision of the network; `auto` is resolved before a run starts. `int8`
-            runs quantised weights on a CPU (`models.jde.int8`).
-        compile: Run the network through `torch.compile`, which takes up to a minute per input
-            shape and pays off for large networks in bfloat16 (`docs/measurements`).
+        precision: Of the network; `auto` is resolved before a run starts, `int8` is for CPUs.
+        compile: Run the network through `torch.compile`: a minute per input shape, for large ones.
         resize: `fast` is one swscale pass, `published` OpenCV's INTER_AREA on the RGB frame.
         score_map: How raw scores in MOT text files become scores from 0 to 1: `auto`, `none` or
             `MIDPOINT/SCALE` (`pipelines.formats.score_map.to_scores`).
@@ -99,7 +96,7 @@ class DetectionConfig:
 
     weights: str = "small"
     weights_sha256: str = ""
-    reid: str = ""
+    reid: str = "auto"
     reid_sha256: str = ""
     reid_mode: ReidMode = "always"
     reid_score: float = 0.0
@@ -131,9 +128,16 @@ class DetectionConfig:
             raise ValueError(f"size: got {got}, expected multiples of 32, nearest is {nearest}")
 
     @property
+    def second_look(self) -> str:
+        """What describes people beside the weights, as `reid`; empty for nothing."""
+        if self.reid == "auto":
+            return card.second_look if (card := JOINT.card(self.weights)) else ""
+        return "" if self.reid == "none" else self.reid
+
+    @property
     def looks_again(self) -> bool:
-        """Whether the re-identification network takes part in detection."""
-        return bool(self.reid) and self.reid_mode != "offline"
+        """Whether it takes part in detection."""
+        return bool(self.second_look) and self.reid_mode != "offline"
 
     @property
     def threshold(self) -> float:

@@ -49,10 +49,10 @@ def _steps(settings: Settings) -> tuple[RefineConfig, SecondLook | None]:
     from jde_ray.pipelines.refinement.steps import USUAL
 
     detection = settings.track.detection
-    if not detection.reid or detection.looks_again:
+    if not detection.second_look or detection.looks_again:
         return USUAL, None
-    sha256 = detection.reid_sha256 or reid_fingerprint(detection.reid)
-    look = SecondLook(detection.reid, threads=settings.resources.torch_threads)
+    sha256 = detection.reid_sha256 or reid_fingerprint(detection.second_look)
+    look = SecondLook(detection.second_look, threads=settings.resources.torch_threads)
     return replace(USUAL, reid_sha256=sha256), look
 
 

@@ -47,11 +47,10 @@ FLAGS: dict[str, Flag] = {
         config=DetectionConfig,
         field="reid",
         panel=_NETWORK,
-        text="Second look at people, by `colours` or by a re-identification network: weights of "
-        "jde train, an ONNX file, or a YAML file that declares one. Its vectors are used beside "
-        "the weights' own.",
-        metavar="colours|FILE",
-        default="none",
+        text="Second look at people: `colours`, a shipped re-identification network (jde models), "
+        "weights of jde train, an ONNX file, or YAML that declares one. Its vectors are used "
+        "beside the weights' own. `auto` is what the card of shipped weights recommends.",
+        metavar="NAME|FILE|none",
     ),
     "reid_mode": Flag(
         config=DetectionConfig,

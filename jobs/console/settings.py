@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from jde_ray.jobs.console.options import Settings, Values, build_settings
-from jde_ray.models.jde import cards, hub
+from jde_ray.models import cards
+from jde_ray.models.jde import hub
 from jde_ray.pipelines.config import DetectionConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -27,9 +28,6 @@ def check_weights(values: Values, *, chooses_size: bool = False) -> Settings:
     def given(name: str, default: Any = None) -> Any:
         return values.get(("detection", name), default)
 
-    mode, reid = given("reid_mode", "always"), given("reid", "")
-    if mode != "always" and not reid:
-        raise RunError(f"reid-mode: got {mode}, expected --reid FILE with it", ExitCode.REFUSED)
     if given("auto_size") and not chooses_size:
         raise RunError("size: got auto, which is for jde track; expected WxH", ExitCode.REFUSED)
     try:
@@ -38,12 +36,15 @@ def check_weights(values: Values, *, chooses_size: bool = False) -> Settings:
             given("size"),
             rect=given("rect"),
             compile=bool(given("compile")),
-            reid=reid,
+            reid=given("reid", DetectionConfig().reid),
             auto_size=bool(given("auto_size")),
         )
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
-    names = ("size", "rect", "weights_sha256", "reid_sha256")
+    mode = given("reid_mode", "always")
+    if mode != "always" and not chosen.second_look:
+        raise RunError(f"reid-mode: got {mode}, expected --reid with it", ExitCode.REFUSED)
+    names = ("size", "rect", "weights_sha256", "reid", "reid_sha256")
     resolved: Values = {("detection", name): getattr(chosen, name) for name in names}
     return build_settings(values | resolved)
 
@@ -61,5 +62,5 @@ def refuse_missing(values: Values) -> None:
         except ValueError as error:
             raise RunError(str(error), ExitCode.REFUSED) from error
         return
-    if not Path(weights).is_file() and cards.find(weights) is None:
-        raise RunError(cards.unknown(weights), ExitCode.REFUSED)
+    if not Path(weights).is_file() and cards.JOINT.find(weights) is None:
+        raise RunError(cards.JOINT.unknown(weights), ExitCode.REFUSED)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from jde_ray.models.jde import cards
+from jde_ray.models import cards
 from jde_ray.models.jde.checkpoint import (
     DARKNET,
     PYTORCH,
@@ -52,9 +52,9 @@ def resolve(weights: str | Path) -> Path:
         )
     if path.is_file():
         return path
-    if (shipped := cards.find(str(weights))) is not None:
+    if (shipped := cards.JOINT.find(str(weights))) is not None:
         return shipped
-    raise CheckpointError(cards.unknown(str(weights)))
+    raise CheckpointError(cards.JOINT.unknown(str(weights)))
 
 
 def sha256(weights: str | Path) -> str:

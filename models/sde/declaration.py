@@ -20,8 +20,9 @@ embedder:                   # left out: boxes are associated by motion and overl
   std: [0.229, 0.224, 0.225]
 ```
 
-`embedder: colours` describes people without a network (`models.sde.colours`). Networks trained by
-`jde train` are named alone, since their files state their inputs. A detector is a two-stage
+`embedder: colours` describes people without a network (`models.sde.colours`), and a shipped network
+is named likewise. Networks trained by `jde train` are named alone, since their files state their
+inputs. A detector is a two-stage
 network, or a joint one, of which only the boxes are used:
 
 ```yaml
@@ -39,6 +40,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from jde_ray.models.cards import REID
 from jde_ray.models.sde import colours
 from jde_ray.models.sde.layouts import LAYOUTS
 from jde_ray.models.settings_file import read_yaml
@@ -196,7 +198,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def read_embedder(path: str | Path) -> NetworkDeclaration:
     """A re-identification network alone: an ONNX or weight file, or YAML like `embedder` above.
 
-    `colours` stands for histograms, without a network.
+    The name of a shipped one stands for its file, `colours` for histograms without a network.
 
     The input of an ONNX file is taken to be RGB with the mean and deviation of ImageNet, as usual
     for such networks.
@@ -205,15 +207,17 @@ def read_embedder(path: str | Path) -> NetworkDeclaration:
         DeclarationError: If it is missing or holds a wrong value; ONNX files are not opened.
     """
     name, path = str(path), Path(path)
-    if name == COLOURS and not path.exists():
-        return NetworkDeclaration(file=path)
+    if not path.exists() and (known := _named(name)) is not None:
+        return NetworkDeclaration(file=known)
     if path.suffix.lower() == WEIGHTS:
         return NetworkDeclaration(file=path)
     if path.suffix.lower() == ".onnx":
         return NetworkDeclaration(file=path, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        text = f"expected {COLOURS}, an ONNX file (.onnx), re-identification weights ({WEIGHTS})"
-        text += " or YAML"
+        if not path.suffix and not path.exists():
+            raise DeclarationError(f"{REID.unknown(name)}; {COLOURS} needs none")
+        text = f"expected {COLOURS}, a shipped model ({', '.join(REID.names())}), an ONNX file"
+        text += f" (.onnx), re-identification weights ({WEIGHTS}) or YAML"
         raise DeclarationError(f"reid: got {path}, {text}")
     try:
         return _network(path, "reid", read_yaml(path), NetworkDeclaration)
@@ -225,8 +229,11 @@ AnyNetwork = TypeVar("AnyNetwork", bound=NetworkDeclaration)
 
 
 def _network(path: Path, name: str, content: Any, kind: type[AnyNetwork]) -> AnyNetwork:
-    if content == COLOURS and kind is NetworkDeclaration:
-        return kind(file=Path(COLOURS))
+    if isinstance(content, str) and kind is NetworkDeclaration:
+        if (known := _named(content)) is not None:
+            return kind(file=known)
+        listed = ", ".join((COLOURS, *REID.names()))
+        raise ValueError(f"{name}: got {content}, expected {listed}, or a mapping")
     if isinstance(content, dict) and "weights" in content:
         content = _own(name, content, kind)
     values = _mapping(f"{name}.", content, kind)
@@ -242,6 +249,11 @@ def _network(path: Path, name: str, content: Any, kind: type[AnyNetwork]) -> Any
         return kind(**values)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name}.{error}") from None
+
+
+def _named(name: str) -> Path | None:
+    """What a name stands for; None if it is not one."""
+    return Path(COLOURS) if name == COLOURS else REID.find(name)
 
 
 def _own(name: str, content: dict[str, Any], kind: type[NetworkDeclaration]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class WithSecondLook:
             and batches must begin at multiples of `KEY_FRAMES`, so that nothing depends on them.
         least_score: Detections below this score are never looked at. They keep the vector of the
             box in the frame before that they overlap most, or have none.
-        own_share: Length of the model's part of the joined vectors.
+        own_share: Length of the model's part of the joined vectors; with 0 it has none.
     """
 
     def __init__(
@@ -135,15 +135,15 @@ class WithSecondLook:
 def joined(own: FloatArray, second: FloatArray, own_share: float = OWN_SHARE) -> FloatArray:
     """Two unit vectors of each person side by side, as one unit vector `(N, D1 + D2)`.
 
-    A model without embeddings (D1 = 0) leaves the second ones as they are. Without a second vector
-    (zeros) a person's own counts alone.
+    A model without embeddings (D1 = 0), or whose own are given no share, leaves the second ones as
+    they are. Without a second vector (zeros) a person's own counts alone.
 
     Args:
         own: `(N, D1)` vectors of the model.
         second: `(N, D2)` vectors of the re-identification network.
         own_share: Length of the model's part.
     """
-    if not own.shape[1]:
+    if not own.shape[1] or not own_share:
         return second
     share = np.where(second.any(axis=1), np.float32(own_share), np.float32(1))[:, None]
     other = np.float32(math.sqrt(1 - own_share**2))

@@ -32,7 +32,7 @@ def detection_for(
     *,
     rect: bool | None = None,
     compile: bool = False,  # noqa: A002 - the field's name
-    reid: str = "",
+    reid: str = "auto",
     auto_size: bool = False,
 ) -> DetectionConfig:
     """Settings for weights, equal to those of `jde track --weights WEIGHTS`.
@@ -42,7 +42,7 @@ def detection_for(
         size: Width and height of the frames; None for the size in the weights.
         rect: Whether the input follows each video's shape; None for the default of the weights.
         compile: Run the network through `torch.compile`.
-        reid: Path of a re-identification network; empty for none.
+        reid: What describes people beside the weights, as `DetectionConfig.reid`.
         auto_size: Choose a size for each video, from `size` up.
 
     Raises:
@@ -60,7 +60,7 @@ def detection_for(
         )
     if auto_size and facts.has_one_size:
         raise ValueError(f"size: got auto for {weights}, whose anchors were chosen for one size")
-    return DetectionConfig(
+    chosen = DetectionConfig(
         weights=weights,
         size=facts.size,
         auto_size=auto_size,
@@ -68,8 +68,9 @@ def detection_for(
         compile=compile,
         weights_sha256=facts.sha256,
         reid=reid,
-        reid_sha256=inspect_reid(reid) if reid else "",
     )
+    look = chosen.second_look
+    return replace(chosen, reid=look or "none", reid_sha256=inspect_reid(look) if look else "")
 
 
 def resolve_precision(
@@ -139,8 +140,8 @@ def resolve_settings(
     try:
         if is_ours and not detection.weights_sha256:
             detection = replace(detection, weights_sha256=fingerprint(detection.weights))
-        if is_ours and detection.reid and not detection.reid_sha256:
-            detection = replace(detection, reid_sha256=reid_fingerprint(detection.reid))
+        if is_ours and (look := detection.second_look) and not detection.reid_sha256:
+            detection = replace(detection, reid=look, reid_sha256=reid_fingerprint(look))
         _check_device(resources)
         _check_chunks(detection, resources)
         if is_ours:

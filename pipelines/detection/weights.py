@@ -141,7 +141,7 @@ def only_precision(weights: str) -> Precision | None:
 
 def embedder_name(detection: DetectionConfig) -> str:
     """Name of the networks that embeddings come from."""
-    names = [detection.weights, *([detection.reid] if detection.looks_again else [])]
+    names = [detection.weights, *([detection.second_look] if detection.looks_again else [])]
     return " + ".join(name.rstrip("/").rpartition("/")[2] for name in names)
 
 

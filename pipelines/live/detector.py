@@ -39,8 +39,9 @@ class Detector:
         precision: Arithmetic of the network: `auto`, `fp32` or `bf16`.
         threads: CPU threads **of the whole process** (of torch, or of OpenCV for ONNX files); None
             keeps the current number. With another number, sums differ in the last digits.
-        reid: Re-identification network whose vectors are kept beside those of the weights: an ONNX
-            file, or a YAML file that declares one; empty for none.
+        reid: What describes people beside the weights, as `jde track --reid` takes it: `colours`,
+            a shipped re-identification network, or a file; `none`; `auto` for what the card of
+            the weights recommends.
         build_model: Function that loads the network; pass your own to use your own model.
 
     Raises:
@@ -58,7 +59,7 @@ class Detector:
         device: Device = "auto",
         precision: Precision = "auto",
         threads: int | None = None,
-        reid: str = "",
+        reid: str = "auto",
         build_model: ModelBuilder = load_network,
     ) -> None:
         is_ours = build_model is load_network

@@ -91,6 +91,7 @@ def resolve_settings(args: dict[str, Any]) -> ServeConfig:
             size=own.size,
             rect=own.rect,
             weights_sha256=own.weights_sha256,
+            reid=own.reid,
             reid_sha256=own.reid_sha256,
         )
         detection = resolve_precision(detection, config.device)

@@ -498,11 +498,12 @@ def test_weights_are_checked_and_give_the_size(tmp_path):
 
 
 def test_doctor_names_versions_and_the_licence_of_the_weights(capsys, tmp_path, monkeypatch):
-    from jde_ray.models.jde import cards, weights
+    from jde_ray.models import cards
+    from jde_ray.models.jde import weights
     from jde_ray.models.jde.config import CONFIGURATIONS
     from jde_ray.models.jde.network import JDE
 
-    monkeypatch.setattr(cards, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(cards, "JOINT", replace(cards.JOINT, folder=tmp_path))
     name = DetectionConfig().weights
     weights.save(
         JDE(CONFIGURATIONS["small"]),

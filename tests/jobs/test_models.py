@@ -2,17 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from jde_ray.jobs import cli
-from jde_ray.models.jde import cards
+from jde_ray.models import cards
 
 
 def test_what_ships_is_listed(capsys):
     assert cli.run(["models"]) == 0
     shown = capsys.readouterr().out
-    card = next(one for one in cards.read_cards() if one.name == "small")
+    card = next(one for one in cards.JOINT.cards() if one.name == "small")
     scores = [f"{value:.1f}" for value in card.scores.values()]
     for text in (card.name, "576x320", "6.12", *scores, card.licence, card.sha256[:12]):
         assert text in shown
@@ -20,7 +21,7 @@ def test_what_ships_is_listed(capsys):
     assert cli.run(["models", "--json"]) == 0
     plain = next(one for one in json.loads(capsys.readouterr().out) if one["name"] == "small")
     assert (plain["sha256"], plain["scores"]) == (card.sha256, dict(card.scores))
-    assert plain["bytes"] == cards.find(card.name).stat().st_size
+    assert plain["bytes"] == cards.JOINT.find(card.name).stat().st_size
     assert plain["int8_file"] == "small.int8.xml"
     assert plain["damaged"] == []
 
@@ -28,9 +29,9 @@ def test_what_ships_is_listed(capsys):
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
     """The shipped files in another folder."""
-    shutil.copytree(cards.PRETRAINED, tmp_path / "pretrained")
-    monkeypatch.setattr(cards, "PRETRAINED", tmp_path / "pretrained")
-    return tmp_path / "pretrained"
+    folder = shutil.copytree(cards.JOINT.folder, tmp_path / "pretrained")
+    monkeypatch.setattr(cards, "JOINT", replace(cards.JOINT, folder=folder))
+    return folder
 
 
 def test_a_damaged_file_is_told(copied, capsys):

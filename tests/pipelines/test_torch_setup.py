@@ -33,9 +33,7 @@ thread = threading.Thread(target=measure)  # detectors run beside the main threa
 
 def _faults(setup: str, run: str) -> tuple[int, int]:
     code = _BLOCKS.format(setup=setup, run=run)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     faults, threads = done.stdout.split()
     return int(faults), int(threads)
 

@@ -17,8 +17,14 @@ from onnx_models import write_declaration, write_mean_embedder
 
 from jde_ray import Detector as LiveDetector
 from jde_ray.jobs import cli
+from jde_ray.models import cards
+from jde_ray.models.cards import JOINT
 from jde_ray.models.letterbox import Letterbox
-from jde_ray.models.sde.declaration import read_embedder
+from jde_ray.models.reid import weights as reid_weights
+from jde_ray.models.reid.config import CONFIGURATIONS
+from jde_ray.models.reid.network import ReidNet
+from jde_ray.models.sde import declaration
+from jde_ray.models.sde.declaration import read_declaration, read_embedder
 from jde_ray.models.sde.network import AppearanceEmbedder
 from jde_ray.models.structures import Described
 from jde_ray.models.tracking.config import TrackingConfig
@@ -28,6 +34,7 @@ from jde_ray.pipelines.config import (
     ResourceConfig,
     TrackConfig,
 )
+from jde_ray.pipelines.detection import networks
 from jde_ray.pipelines.detection.model import FoundInSource
 from jde_ray.pipelines.detection.networks import SeparateModel, load_network
 from jde_ray.pipelines.detection.second_look import KEY_FRAMES, OWN_SHARE, WithSecondLook, joined
@@ -48,6 +55,7 @@ def test_joined_vectors_have_unit_length_and_weak_ones_weigh_less() -> None:
     assert both.shape == (2, 7)
     np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, rtol=1e-6)
     np.testing.assert_array_equal(joined(np.zeros((2, 0)), second), second)
+    np.testing.assert_array_equal(joined(own, second, own_share=0), second)
 
 
 def test_each_box_gets_the_vector_of_its_own_crop(tmp_path: Path) -> None:
@@ -267,7 +275,7 @@ def test_a_run_keeps_both_vectors_and_python_gives_the_same(
     weights = str(write_declaration(tmp_path))
     if look.endswith(".onnx"):
         look = str(write_mean_embedder(tmp_path / look))
-    for name, reid in (("one", ""), ("two", look)):
+    for name, reid in (("one", "none"), ("two", look)):
         config = TrackConfig(
             detection=detection_for(weights, reid=reid), tracking=TrackingConfig(high_score=0.3)
         )
@@ -283,6 +291,60 @@ def test_a_run_keeps_both_vectors_and_python_gives_the_same(
     live = LiveDetector(weights, reid=look, conf=0.2, threads=1)
     picture = np.full((96, 160, 3), 200, np.uint8)
     assert live.detect(picture).embeddings.shape[1] == widths[1] // 2
+
+
+def test_a_shipped_network_is_taken_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = replace(declaration.REID, folder=tmp_path)
+    monkeypatch.setattr(declaration, "REID", shelf)
+    reid_weights.save(ReidNet(CONFIGURATIONS["reid-tiny-ide"]), tmp_path / "tiny.safetensors")
+    assert read_embedder("tiny").file == tmp_path / "tiny.safetensors"
+    assert inspect_reid("tiny") == inspect_reid(str(tmp_path / "tiny.safetensors"))
+    pair = tmp_path / "pair.yaml"
+    pair.write_text("detector: {file: d.onnx, layout: fastestdet}\nembedder: tiny\n")
+    declared = read_declaration(pair).embedder
+    assert declared is not None
+    assert declared.file == tmp_path / "tiny.safetensors"
+    pair.write_text("detector: {file: d.onnx, layout: fastestdet}\nembedder: tinny\n")
+    with pytest.raises(ValueError, match="got tinny, expected colours, tiny, or a mapping"):
+        read_declaration(pair)
+    text = (
+        r"reid: tinny is neither a file nor a shipped model \(shipped: tiny\); did you mean tiny\?"
+    )
+    with pytest.raises(ValueError, match=text):
+        inspect_reid("tinny")
+    monkeypatch.chdir(tmp_path)
+    write_mean_embedder(tmp_path / "tiny")  # a file of that name is meant, whatever it is
+    with pytest.raises(ValueError, match="reid: got tiny, expected colours, a shipped model"):
+        inspect_reid("tiny")
+
+
+def test_what_a_card_recommends_is_used_unless_the_user_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advice = "  second_look: colours\n  own_share: 0\n"
+    for name, more in (("plain", ""), ("advised", advice)):
+        card = (JOINT.folder / "small.md").read_text().replace("name: small", f"name: {name}")
+        card = card.replace("jde:\n", f"jde:\n{more}").replace(" small.", f" {name}.")
+        (tmp_path / f"{name}.md").write_text(card)
+        (tmp_path / f"{name}.safetensors").symlink_to(JOINT.folder / "small.safetensors")
+    shelf = replace(JOINT, folder=tmp_path)
+    monkeypatch.setattr(cards, "JOINT", shelf)
+    monkeypatch.setattr("jde_ray.pipelines.config.JOINT", shelf)
+    monkeypatch.setattr(networks, "JOINT", shelf)
+    shares = [networks.own_share(name, read_embedder("colours")) for name in ("plain", "advised")]
+    assert shares == [0.5, 0]
+    recommended = detection_for("advised")
+    assert (recommended.reid, recommended.reid_sha256) == ("colours", reid_fingerprint("colours"))
+    assert recommended.looks_again
+    for chosen in (detection_for("advised", reid="none"), detection_for("plain")):
+        assert (chosen.reid, chosen.reid_sha256, chosen.looks_again) == ("none", "", False)
+    by_default, other = (TrackConfig(detection=DetectionConfig(weights="advised", reid=reid))
+                         for reid in ("auto", "none"))  # fmt: skip
+    settled = resolve_settings(by_default, load_network, ResourceConfig())
+    assert settled.detection.reid == "colours"
+    assert settled.hash() != resolve_settings(other, load_network, ResourceConfig()).hash()
 
 
 def test_a_missing_file_is_named_by_its_own_flag(tmp_path: Path) -> None:

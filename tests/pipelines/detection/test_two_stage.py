@@ -117,7 +117,7 @@ def test_facts_of_a_file(tmp_path):
         joint_files.load(path)
     with pytest.raises(ValueError, match=r"reid: .* one of kind rcnn; expected \.safetensors of"):
         inspect_reid(path)
-    with pytest.raises(ValueError, match=r"reid: got a\.pt, expected colours, an ONNX file"):
+    with pytest.raises(ValueError, match=r"reid: got a\.pt, expected colours, a shipped model"):
         inspect_reid("a.pt")
 
 

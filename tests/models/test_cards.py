@@ -3,28 +3,30 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
 
-from jde_ray.models.jde import cards, int8, weights
-from jde_ray.models.jde.cards import PRETRAINED, read_card, read_cards, read_head
+from jde_ray.models import cards
+from jde_ray.models.cards import JOINT, REID, read_card, read_head
+from jde_ray.models.jde import int8, weights
 
-HEAD = yaml.safe_dump(read_head(PRETRAINED / "small.md"), sort_keys=False)
+HEAD = yaml.safe_dump(read_head(JOINT.folder / "small.md"), sort_keys=False)
 
 
-@pytest.fixture(params=cards.shipped())
+@pytest.fixture(params=JOINT.cards(), ids=JOINT.names())
 def card(request):
-    return read_card(PRETRAINED / f"{request.param}.md")
+    return request.param
 
 
-def test_every_network_has_a_card_whose_files_are_there():
-    known = read_cards()
-    assert [one.name for one in known] == cards.shipped()
-    assert "small" in cards.shipped()
+@pytest.mark.parametrize(("shelf", "name"), [(JOINT, "small"), (REID, "reid-small")])
+def test_every_network_has_a_card_whose_files_are_there(shelf, name):
+    known = shelf.cards()
+    assert name in [one.name for one in known]
     assert not [name for one in known for name in one.damaged()]
     named = {name for one in known for name in one.files}
-    shipped = {path.name for path in PRETRAINED.iterdir() if path.suffix != ".md"}
+    shipped = {path.name for path in shelf.folder.iterdir() if path.suffix != ".md"}
     assert named == shipped
 
 
@@ -42,7 +44,7 @@ def test_a_head_says_what_the_network_is(card):
 
 def test_a_text_repeats_its_head(card):
     """Digest, parameters, licence, speed, and the line of scores over all unseen sequences."""
-    text = (PRETRAINED / f"{card.name}.md").read_text().split("---\n", 2)[2]
+    text = card.path.read_text().split("---\n", 2)[2]
     (digest,) = re.findall(r"sha256 `([0-9a-f]+)\.\.\.`", text)
     assert card.sha256.startswith(digest)
     assert f"{card.parameters / 1e6:.2f} M parameters" in text
@@ -53,11 +55,11 @@ def test_a_text_repeats_its_head(card):
     line = re.search(r"\| \*\*all four\*\* \| (.*) \|", unseen)[1].replace("*", "").split(" | ")
     whole = dict(zip(titles, line, strict=False))
     assert card.scores == {name: float(whole[name]) for name in card.scores}
-    assert f"{card.frames_per_second:.1f}" in unseen
+    assert f"{card.per_second:.1f}" in unseen
 
 
 def test_a_head_has_the_keys_of_model_hubs(card):
-    head = read_head(PRETRAINED / f"{card.name}.md")
+    head = read_head(card.path)
     assert {"license", "library_name", "pipeline_tag", "datasets", "metrics"} <= head.keys()
     (result,) = head["model-index"][0]["results"]
     assert set(result) == {"task", "dataset", "metrics"}
@@ -65,20 +67,19 @@ def test_a_head_has_the_keys_of_model_hubs(card):
 
 
 def test_a_damaged_file_is_named(card, tmp_path, monkeypatch):
-    monkeypatch.setattr(cards, "PRETRAINED", tmp_path)
     (tmp_path / f"{card.name}.safetensors").write_bytes(b"cut")
-    assert card.damaged() == list(card.files)
+    assert replace(card, path=tmp_path / card.path.name).damaged() == list(card.files)
 
 
 def test_names_resolve_through_the_index(tmp_path, monkeypatch):
-    monkeypatch.setattr(cards, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(cards, "JOINT", replace(JOINT, folder=tmp_path))
     (tmp_path / "tiny.safetensors").write_bytes(b"")
     assert weights.resolve("tiny") == tmp_path / "tiny.safetensors"
     text = r"weights: tinny is neither a file nor a shipped model \(shipped: tiny\); did you mean"
     with pytest.raises(weights.CheckpointError, match=text):
         weights.resolve("tinny")
     for name in ("../tiny", "tiny.safetensors", ""):
-        assert cards.find(name) is None
+        assert cards.JOINT.find(name) is None
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,6 @@ def test_a_head_without_a_fact_is_one_line(tmp_path, text, message):
 
 
 def test_the_index_needs_no_torch():
-    code = "import sys; from jde_ray.models.jde.cards import read_cards; read_cards(); "
+    code = "import sys; from jde_ray.models.cards import JOINT; JOINT.cards(); "
     code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""The index of shipped networks: the YAML heads of their model cards, in the form model hubs read.
+"""The shelves of shipped networks, and the YAML heads of their cards, in the form model hubs read.
 
 A head has the hubs' keys (`license`, `library_name`, `pipeline_tag`, `datasets`, `metrics`,
 `model-index`), and under `jde` what they have no key for. Needs no torch: the names are checked
@@ -11,12 +11,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-PRETRAINED = Path(__file__).parent / "pretrained"
 SUFFIX = ".safetensors"
 INT8_SUFFIX = ".int8.xml"  # as of `models.jde.int8`, which needs torch
 SPEED_CLASSES = ("cpu", "gpu")  # the machine that a network is made for
@@ -24,38 +24,100 @@ _FENCE = "---"
 
 
 @dataclass(frozen=True)
+class Shelf:
+    """The networks that a flag takes by name.
+
+    Attributes:
+        flag: The flag, without dashes.
+        folder: Folder of their files and cards.
+        unit: What their speed counts per second.
+    """
+
+    flag: str
+    folder: Path
+    unit: str
+
+    def names(self) -> list[str]:
+        """Names of the networks, sorted."""
+        return sorted(path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"*{SUFFIX}"))
+
+    def find(self, name: str) -> Path | None:
+        """Weights of a network; None if none has the name."""
+        return self.folder / (name + SUFFIX) if name in self.names() else None
+
+    def unknown(self, name: str) -> str:
+        """The line that refuses what is neither a file nor one of the names."""
+        names = self.names()
+        nearest = get_close_matches(name, names, 1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        listed = ", ".join(names) or "none"
+        return (
+            f"{self.flag}: {name} is neither a file nor a shipped model (shipped: {listed}){hint}"
+        )
+
+    def card(self, name: str) -> Card | None:
+        """Card of a network; None if none has the name, or it has no card.
+
+        Raises:
+            ValueError: If the card lacks a fact.
+        """
+        path = self.folder / f"{name}.md"
+        return _read_once(path) if self.find(name) and path.is_file() else None
+
+    def cards(self) -> list[Card]:
+        """Cards of the networks, by name.
+
+        Raises:
+            ValueError: If a card is missing or lacks a fact, in one line.
+        """
+        return [read_card(self.folder / f"{name}.md") for name in self.names()]
+
+
+_MODELS = Path(__file__).parent
+JOINT = Shelf("weights", _MODELS / "jde" / "pretrained", "frames")
+REID = Shelf("reid", _MODELS / "reid" / "pretrained", "crops")
+
+
+@dataclass(frozen=True)
 class Card:
     """Facts about a shipped network.
 
     Attributes:
-        name: Name, as `--weights` takes it.
+        path: The card.
+        name: Name, as the shelf's flag takes it.
         licence: Licence of the weights, as hubs spell it: `cc-by-nc-sa-3.0`.
         is_commercial: Whether the licence allows commercial use.
         parameters: Number of parameters.
         size: Width and height of the input that it was trained for, in pixels.
         speed_class: One of `SPEED_CLASSES`.
-        frames_per_second: Measured speed.
+        per_second: Measured speed, in frames, or in crops of people.
         measured_on: The machine and precision of that speed.
+        second_look: What to use beside it, as `--reid` takes it; empty for nothing.
+        own_share: Length of its own vectors beside those of a second look, from 0 (they are left
+            out) to 1; None for the usual one.
         unseen: What the scores are of: sequences that the network has not seen.
         scores: Scores in percent by metric, such as `MOTA`.
         files: SHA-256 of each of its files, 64 hex digits, by name.
     """
 
+    path: Path
     name: str
     licence: str
     is_commercial: bool
     parameters: int
     size: tuple[int, int]
     speed_class: str
-    frames_per_second: float
+    per_second: float
     measured_on: str
+    second_look: str
+    own_share: float | None
     unseen: str
     scores: Mapping[str, float]
     files: Mapping[str, str]
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the weights."""
+        """SHA-256 of the weights, as the card states it."""
         return self.files[self.name + SUFFIX]
 
     @property
@@ -64,37 +126,15 @@ class Card:
         name = self.name + INT8_SUFFIX
         return name if name in self.files else ""
 
+    @property
+    def weights(self) -> Path:
+        """Its weight file."""
+        return self.path.with_suffix(SUFFIX)
+
     def damaged(self) -> list[str]:
         """Names of its files that are missing or have another SHA-256."""
-        return [name for name, digest in self.files.items() if _sha256(PRETRAINED / name) != digest]
-
-
-def shipped() -> list[str]:
-    """Names of the shipped networks, sorted."""
-    return sorted(path.name.removesuffix(SUFFIX) for path in PRETRAINED.glob(f"*{SUFFIX}"))
-
-
-def find(name: str) -> Path | None:
-    """Weights of a shipped network; None if none has the name."""
-    return PRETRAINED / (name + SUFFIX) if name in shipped() else None
-
-
-def unknown(weights: str) -> str:
-    """The line that refuses weights which are neither a file nor shipped."""
-    names = shipped()
-    nearest = get_close_matches(weights, names, 1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
-    listed = ", ".join(names) or "none"
-    return f"weights: {weights} is neither a file nor a shipped model (shipped: {listed}){hint}"
-
-
-def read_cards() -> list[Card]:
-    """Cards of all shipped networks, by name.
-
-    Raises:
-        ValueError: If a card is missing or lacks a fact, in one line.
-    """
-    return [read_card(PRETRAINED / f"{name}.md") for name in shipped()]
+        folder = self.path.parent
+        return [name for name, digest in self.files.items() if sha256(folder / name) != digest]
 
 
 def read_card(path: Path) -> Card:
@@ -109,14 +149,17 @@ def read_card(path: Path) -> Card:
         width, height = (int(side) for side in str(own["size"]).split("x"))
         speed = own["speed"]
         card = Card(
+            path=path,
             name=str(head["model-index"][0]["name"]),
             licence=str(head["license"]),
             is_commercial=bool(own["commercial"]),
             parameters=int(own["parameters"]),
             size=(width, height),
             speed_class=str(speed["class"]),
-            frames_per_second=float(speed["frames_per_second"]),
+            per_second=float(speed[_speed_key(speed)]),
             measured_on=str(speed["measured_on"]),
+            second_look=str(own.get("second_look", "")),
+            own_share=float(own["own_share"]) if "own_share" in own else None,
             unseen=str(result["dataset"]["name"]),
             scores={str(one["name"]): float(one["value"]) for one in result["metrics"]},
             files={str(name): str(digest) for name, digest in own["files"].items()},
@@ -131,6 +174,13 @@ def read_card(path: Path) -> Card:
         expected = " | ".join(SPEED_CLASSES)
         raise ValueError(f"card: {path}: got class {card.speed_class}, expected {expected}")
     return card
+
+
+_read_once = cache(read_card)
+
+
+def _speed_key(speed: Mapping[str, Any]) -> str:
+    return next((key for key in ("frames_per_second", "crops_per_second") if key in speed), "speed")
 
 
 def read_head(path: Path) -> dict[str, Any]:
@@ -150,7 +200,8 @@ def read_head(path: Path) -> dict[str, Any]:
     return head
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits; empty if it is missing."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
