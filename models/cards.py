@@ -31,11 +31,13 @@ class Shelf:
         flag: The flag, without dashes.
         folder: Folder of their files and cards.
         unit: What their speed counts per second.
+        others: Names that the flag takes besides, which need no file.
     """
 
     flag: str
     folder: Path
     unit: str
+    others: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
         """Names of the networks, sorted."""
@@ -47,7 +49,7 @@ class Shelf:
 
     def unknown(self, name: str) -> str:
         """The line that refuses what is neither a file nor one of the names."""
-        names = self.names()
+        names = [*self.others, *self.names()]
         nearest = get_close_matches(name, names, 1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         listed = ", ".join(names) or "none"
@@ -75,7 +77,7 @@ class Shelf:
 
 _MODELS = Path(__file__).parent
 JOINT = Shelf("weights", _MODELS / "jde" / "pretrained", "frames")
-REID = Shelf("reid", _MODELS / "reid" / "pretrained", "crops")
+REID = Shelf("reid", _MODELS / "reid" / "pretrained", "crops", ("colours",))
 
 
 @dataclass(frozen=True)

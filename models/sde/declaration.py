@@ -215,7 +215,7 @@ def read_embedder(path: str | Path) -> NetworkDeclaration:
         return NetworkDeclaration(file=path, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     if path.suffix.lower() not in (".yaml", ".yml"):
         if not path.suffix and not path.exists():
-            raise DeclarationError(f"{REID.unknown(name)}; {COLOURS} needs none")
+            raise DeclarationError(REID.unknown(name))
         text = f"expected {COLOURS}, a shipped model ({', '.join(REID.names())}), an ONNX file"
         text += f" (.onnx), re-identification weights ({WEIGHTS}) or YAML"
         raise DeclarationError(f"reid: got {path}, {text}")

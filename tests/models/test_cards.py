@@ -11,6 +11,7 @@ import yaml
 from jde_ray.models import cards
 from jde_ray.models.cards import JOINT, REID, read_card, read_head
 from jde_ray.models.jde import int8, weights
+from jde_ray.models.reid import weights as reid
 
 HEAD = yaml.safe_dump(read_head(JOINT.folder / "small.md"), sort_keys=False)
 
@@ -42,14 +43,36 @@ def test_a_head_says_what_the_network_is(card):
     assert cards.INT8_SUFFIX == int8.SUFFIX
 
 
-def test_a_text_repeats_its_head(card):
-    """Digest, parameters, licence, speed, and the line of scores over all unseen sequences."""
+@pytest.mark.parametrize("card", REID.cards(), ids=REID.names())
+def test_a_head_says_what_a_re_identification_network_is(card):
+    model = reid.load(card.weights)
+    assert card.parameters == sum(values.numel() for values in model.parameters())
+    assert card.size == model.config.size
+    assert cards.sha256(card.weights) == card.sha256
+    licence = reid.metadata(card.weights)["licence"].lower().replace(" ", "-")
+    assert licence.startswith(card.licence)
+    assert card.is_commercial == ("non-commercial" not in licence)
+    text = _facts_in_text(card)
+    titles = re.search(r"\| left out \| (.*) \|", text)[1].split(" | ")
+    line = re.search(r"\| \*\*mean\*\* \| (.*) \|", text)[1].replace("*", "").split(" | ")
+    whole = dict(zip(titles, line, strict=True))
+    assert card.scores == {name: float(whole[name]) for name in card.scores}
+
+
+def _facts_in_text(card):
+    """The text of a card, whose digest, parameters, size and licence are those of its head."""
     text = card.path.read_text().split("---\n", 2)[2]
     (digest,) = re.findall(r"sha256 `([0-9a-f]+)\.\.\.`", text)
     assert card.sha256.startswith(digest)
     assert f"{card.parameters / 1e6:.2f} M parameters" in text
     assert "x".join(map(str, card.size)) in text
     assert card.licence in text.lower().replace(" ", "-")
+    return text
+
+
+def test_a_text_repeats_its_head(card):
+    """Also speed, and the line of scores over all unseen sequences."""
+    text = _facts_in_text(card)
     unseen = text.split("## Scores on sequences left out")[1]
     titles = re.search(r"\| left out \| (.*) \|", unseen)[1].split(" | ")
     line = re.search(r"\| \*\*all four\*\* \| (.*) \|", unseen)[1].replace("*", "").split(" | ")
@@ -58,6 +81,7 @@ def test_a_text_repeats_its_head(card):
     assert f"{card.per_second:.1f}" in unseen
 
 
+@pytest.mark.parametrize("card", [*JOINT.cards(), *REID.cards()], ids=lambda card: card.name)
 def test_a_head_has_the_keys_of_model_hubs(card):
     head = read_head(card.path)
     assert {"license", "library_name", "pipeline_tag", "datasets", "metrics"} <= head.keys()

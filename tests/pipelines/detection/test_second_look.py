@@ -310,7 +310,7 @@ def test_a_shipped_network_is_taken_by_its_name(
     with pytest.raises(ValueError, match="got tinny, expected colours, tiny, or a mapping"):
         read_declaration(pair)
     text = (
-        r"reid: tinny is neither a file nor a shipped model \(shipped: tiny\); did you mean tiny\?"
+        r"reid: tinny is neither a file nor a shipped model \(shipped: colours, tiny\); did you mean tiny\?"
     )
     with pytest.raises(ValueError, match=text):
         inspect_reid("tinny")
