@@ -95,6 +95,8 @@ class Card:
         per_second: Measured speed, in frames, or in crops of people.
         measured_on: The machine and precision of that speed.
         second_look: What to use beside it, as `--reid` takes it; empty for nothing.
+        colours: Of a re-identification network: length of the part of its vectors that describes
+            colours, see `models.sde.declaration`.
         own_share: Length of its own vectors beside those of a second look, from 0 (they are left
             out) to 1; None for the usual one.
         unseen: What the scores are of: sequences that the network has not seen.
@@ -113,6 +115,7 @@ class Card:
     measured_on: str
     second_look: str
     own_share: float | None
+    colours: float
     unseen: str
     scores: Mapping[str, float]
     files: Mapping[str, str]
@@ -162,6 +165,7 @@ def read_card(path: Path) -> Card:
             measured_on=str(speed["measured_on"]),
             second_look=str(own.get("second_look", "")),
             own_share=float(own["own_share"]) if "own_share" in own else None,
+            colours=float(own.get("colours", 0.0)),
             unseen=str(result["dataset"]["name"]),
             scores={str(one["name"]): float(one["value"]) for one in result["metrics"]},
             files={str(name): str(digest) for name, digest in own["files"].items()},

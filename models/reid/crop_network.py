@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +47,8 @@ class ReidCropNetwork:
         device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
         self.path: Path = declaration.file
-        if declaration != NetworkDeclaration(file=declaration.file):
+        input_alone = replace(declaration, colours=0.0)
+        if input_alone != NetworkDeclaration(file=declaration.file):
             text = "states its own input; expected neither size, colour, divide_by, mean nor std"
             raise DeclarationError(f"weights: {self.path} {text}")
         try:

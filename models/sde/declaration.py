@@ -18,6 +18,7 @@ embedder:                   # left out: boxes are associated by motion and overl
   size: 128x256
   mean: [0.485, 0.456, 0.406]
   std: [0.229, 0.224, 0.225]
+  colours: 0.8              # length of a part that describes colours; 0 (none) unless given
 ```
 
 `embedder: colours` describes people without a network (`models.sde.colours`), and a shipped network
@@ -36,9 +37,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from jde_ray.models.cards import REID
 from jde_ray.models.sde import colours
@@ -49,6 +50,8 @@ Size = tuple[int, int]
 WEIGHTS = ".safetensors"  # suffix of networks of ours
 OWN = "own"  # layout of their outputs
 COLOURS = "colours"  # name of the embedder without a network, `models.sde.colours`
+_AND_COLOURS = "+colours"  # at the end of the name of another one
+COLOURS_SHARE = 0.8  # length of the part for colours; squares of both parts sum to 1
 QUALITY = "quality"  # name of an embedder's output beside its vectors
 
 
@@ -67,6 +70,8 @@ class NetworkDeclaration:
         divide_by: Divisor of pixel values from 0 to 255, applied before mean and std.
         mean: Subtracted next, per channel in the order of `colour`.
         std: Divisor applied last, per channel.
+        colours: Of an embedder: length of the part of its vectors that describes the colours of
+            the crop (`models.sde.colours`), beside the network's; 0 for none.
 
     Raises:
         ValueError: If a value is out of range, naming it and what is expected.
@@ -78,6 +83,7 @@ class NetworkDeclaration:
     divide_by: float = 255.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    colours: float = 0.0
 
     @property
     def is_colours(self) -> bool:
@@ -97,6 +103,10 @@ class NetworkDeclaration:
             raise ValueError(f"std: got {list(self.std)}, expected three numbers above 0")
         if self.size is not None and min(self.size) < 1:
             raise ValueError(f"size: got {self.size}, expected WIDTHxHEIGHT")
+        if not 0 <= self.colours < 1:
+            raise ValueError(f"colours: got {self.colours}, expected from 0 to below 1")
+        if self.colours and self.is_colours:
+            raise ValueError("colours: got them beside themselves, expected a network")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +128,8 @@ class DetectorDeclaration(NetworkDeclaration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.colours:
+            raise ValueError(f"colours: got {self.colours}, expected it of the embedder")
         if not (self.is_own and self.layout == OWN):
             _check_choice("layout", self.layout, tuple(LAYOUTS))
         _check_choice("fit", self.fit, ("stretch", "letterbox"))
@@ -162,10 +174,13 @@ def sha256_of(networks: Mapping[str, NetworkDeclaration]) -> str:
     Raises:
         DeclarationError: If a file cannot be read.
     """
-    parts = {
-        name: asdict(network) | {"file": _digest(network.file)}
-        for name, network in networks.items()
-    }
+    parts: dict[str, dict[str, Any]] = {}
+    for name, network in networks.items():
+        parts[name] = asdict(network) | {"file": _digest(network.file)}
+        if network.colours:
+            parts[name]["colour_settings"] = colours.SETTINGS
+        else:  # earlier versions did not have it
+            del parts[name]["colours"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -198,7 +213,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def read_embedder(path: str | Path) -> NetworkDeclaration:
     """A re-identification network alone: an ONNX or weight file, or YAML like `embedder` above.
 
-    The name of a shipped one stands for its file, `colours` for histograms without a network.
+    The name of a shipped one stands for its file, `colours` for histograms without a network, and
+    `NETWORK+colours` for both side by side.
 
     The input of an ONNX file is taken to be RGB with the mean and deviation of ImageNet, as usual
     for such networks.
@@ -207,8 +223,11 @@ def read_embedder(path: str | Path) -> NetworkDeclaration:
         DeclarationError: If it is missing or holds a wrong value; ONNX files are not opened.
     """
     name, path = str(path), Path(path)
-    if not path.exists() and (known := _named(name)) is not None:
-        return NetworkDeclaration(file=known)
+    if not path.exists():
+        if (known := _named(name)) is not None:
+            return known
+        if name.endswith(_AND_COLOURS):
+            return _with_colours(name.removesuffix(_AND_COLOURS))
     if path.suffix.lower() == WEIGHTS:
         return NetworkDeclaration(file=path)
     if path.suffix.lower() == ".onnx":
@@ -231,9 +250,11 @@ AnyNetwork = TypeVar("AnyNetwork", bound=NetworkDeclaration)
 def _network(path: Path, name: str, content: Any, kind: type[AnyNetwork]) -> AnyNetwork:
     if isinstance(content, str) and kind is NetworkDeclaration:
         if (known := _named(content)) is not None:
-            return kind(file=known)
+            return cast(AnyNetwork, known)
         listed = ", ".join((COLOURS, *REID.names()))
-        raise ValueError(f"{name}: got {content}, expected {listed}, or a mapping")
+        names = ", ".join(field.name for field in fields(kind))
+        expected = f"expected {listed}, or a mapping of {names}, or of weights alone"
+        raise ValueError(f"{name}: got {content}, {expected}")
     if isinstance(content, dict) and "weights" in content:
         content = _own(name, content, kind)
     values = _mapping(f"{name}.", content, kind)
@@ -244,16 +265,31 @@ def _network(path: Path, name: str, content: Any, kind: type[AnyNetwork]) -> Any
         for field in ("mean", "std"):
             if field in values:
                 values[field] = _numbers(field, values[field])
-        if "divide_by" in values:
-            values["divide_by"] = float(values["divide_by"])
+        for field in ("divide_by", "colours"):
+            if field in values:
+                values[field] = float(values[field])
         return kind(**values)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name}.{error}") from None
 
 
-def _named(name: str) -> Path | None:
+def _named(name: str) -> NetworkDeclaration | None:
     """What a name stands for; None if it is not one."""
-    return Path(COLOURS) if name == COLOURS else REID.find(name)
+    if name == COLOURS:
+        return NetworkDeclaration(file=Path(COLOURS))
+    if (file := REID.find(name)) is None:
+        return None
+    card = REID.card(name)
+    return NetworkDeclaration(file=file, colours=card.colours if card else 0.0)
+
+
+def _with_colours(name: str) -> NetworkDeclaration:
+    try:
+        return replace(read_embedder(name), colours=COLOURS_SHARE)
+    except DeclarationError:
+        raise
+    except ValueError as error:
+        raise DeclarationError(f"reid: {name}{_AND_COLOURS}: {error}") from None
 
 
 def _own(name: str, content: dict[str, Any], kind: type[NetworkDeclaration]) -> dict[str, Any]:

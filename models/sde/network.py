@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models.letterbox import Letterbox
+from jde_ray.models.sde.colours import ColourStripes
 from jde_ray.models.sde.declaration import (
     QUALITY,
     Declaration,
@@ -194,7 +196,11 @@ class AppearanceEmbedder:
                 f"weights: {declaration.file}: got output {got}, an embedder gives (1, D), and may "
                 f"give {QUALITY} (1,)"
             )
-        self.width = int(np.prod(shapes[0]))
+        self._own_width = self.width = int(np.prod(shapes[0]))
+        self._colours = ColourStripes() if declaration.colours else None
+        self._share = declaration.colours
+        if self._colours is not None:
+            self.width += int(np.prod(_probe(self._colours)[0].shape))
 
     def embed(self, picture: NDArray[np.uint8], tlbr: FloatArray) -> FloatArray:
         """The vectors of `describe`."""
@@ -203,12 +209,13 @@ class AppearanceEmbedder:
     def describe(self, picture: NDArray[np.uint8], tlbr: FloatArray) -> Described:
         """Vectors of the `(N, 4)` boxes of an RGB picture, and the quality of their crops.
 
-        Both are zeros for boxes under 2 px.
+        Both are zeros for boxes under 2 px. A part for colours follows the network's, if declared.
 
         Raises:
             FloatingPointError: If a vector or a quality is not finite, or a quality below 0.
         """
-        vectors = np.zeros((len(tlbr), self.width), np.float32)
+        vectors = np.zeros((len(tlbr), self._own_width), np.float32)
+        colours = np.zeros((len(tlbr), self.width - self._own_width), np.float32)
         quality = np.zeros(len(tlbr), np.float32)
         rows, crops = [], []
         for row, (x1, y1, x2, y2) in enumerate(np.rint(tlbr).astype(int).tolist()):
@@ -216,18 +223,28 @@ class AppearanceEmbedder:
             if min(crop.shape[:2]) >= 2:
                 rows.append(row)
                 crops.append(self._network.resized(crop))
+                if self._colours is not None:
+                    (colours[row],) = self._colours([self._colours.resized(crop)])[0]
         for first in range(0, len(rows), self._at_once):
             part = slice(first, first + self._at_once)
             outputs = self._network(crops[part])
-            vectors[rows[part]] = outputs[0].reshape(-1, self.width)
+            vectors[rows[part]] = outputs[0].reshape(-1, self._own_width)
             if self._tells:
                 quality[rows[part]] = outputs[1].reshape(-1)
         if not np.isfinite(vectors).all():
             raise FloatingPointError("the embedder's vectors are not finite")
         if not (np.isfinite(quality).all() and (quality >= 0).all()):
             raise FloatingPointError("the embedder's qualities are not finite, or below 0")
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        vectors = _unit(vectors)
+        if self._colours is not None:
+            own = np.float32(math.sqrt(1 - self._share**2))
+            vectors = np.concatenate((own * vectors, np.float32(self._share) * _unit(colours)), 1)
         return Described(vectors, quality if self._tells else None)
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    unit: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 @dataclass(frozen=True)

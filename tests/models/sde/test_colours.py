@@ -1,12 +1,18 @@
 """Colours of stripes as an embedder: what they tell apart, and what leaves them as they are."""
 
+import hashlib
+import json
+from dataclasses import asdict, replace
+
 import cv2
 import numpy as np
 import pytest
+from onnx_models import write_mean_embedder
 
 from jde_ray.models.sde.colours import COLOUR_BINS, LIGHTNESS_BINS, STRIPES, ColourStripes
 from jde_ray.models.sde.declaration import (
     COLOURS,
+    COLOURS_SHARE,
     DeclarationError,
     read_declaration,
     read_embedder,
@@ -103,7 +109,7 @@ def test_it_may_stand_beside_a_detector(tmp_path):
     for number, name in enumerate((COLOURS, "colour")):
         (tmp_path / f"{number}.yaml").write_text(text.replace("EMBEDDER", name))
     assert read_declaration(tmp_path / "0.yaml").embedder == read_embedder(COLOURS)
-    with pytest.raises(DeclarationError, match="embedder: expected a mapping"):
+    with pytest.raises(DeclarationError, match="embedder: got colour, expected colours, "):
         read_declaration(tmp_path / "1.yaml")
 
 
@@ -114,3 +120,54 @@ def test_its_fingerprint_needs_no_file_and_is_kept(tmp_path, monkeypatch):
         digest == "ad58741836e5c0a7031f2b79774727f8efac9bf0561b72efcbff48b64b6c2cf3"
     )  # with other histograms, raise the version in SETTINGS
     assert read_embedder(COLOURS).is_colours
+
+
+def test_they_stand_beside_a_network(embedder, tmp_path):
+    """Each part keeps its own vectors; cosines are weighed by the squares of the shares."""
+    pytest.importorskip("onnxruntime")
+    file = write_mean_embedder(tmp_path / "look.onnx")
+    (tmp_path / "half.yaml").write_text("file: look.onnx\ncolours: 0.5\n")
+    rng = np.random.default_rng(1)
+    picture = rng.integers(0, 256, (200, 300, 3), np.uint8)
+    tlbr = np.array([[0, 0, 40, 120], [100, 50, 180, 190], [5, 5, 6, 6]], np.float32)
+    colours = embedder.embed(picture, tlbr)
+    for declared, share in ((f"{file}+colours", COLOURS_SHARE), (tmp_path / "half.yaml", 0.5)):
+        both = AppearanceEmbedder(read_embedder(declared))
+        plain = replace(read_embedder(declared), colours=0.0)
+        alone = AppearanceEmbedder(plain).embed(picture, tlbr)
+        vectors = both.embed(picture, tlbr)
+        assert vectors.shape == (3, both.width) == (3, alone.shape[1] + DIM)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 0], rtol=1e-6)
+        wanted = (1 - share**2) * alone @ alone.T + share**2 * colours @ colours.T
+        np.testing.assert_allclose(vectors @ vectors.T, wanted, atol=1e-6)
+        assert sha256_of({"reid": read_embedder(declared)}) != sha256_of({"reid": plain})
+
+
+def test_without_them_a_fingerprint_is_that_of_earlier_versions(tmp_path):
+    plain = read_embedder(write_mean_embedder(tmp_path / "look.onnx"))
+    facts = {**asdict(plain), "file": hashlib.sha256(plain.file.read_bytes()).hexdigest()}
+    del facts["colours"]
+    text = json.dumps({"reid": facts}, sort_keys=True)
+    assert sha256_of({"reid": plain}) == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("colours+colours", "beside themselves"),
+        ("nothing+colours", "nothing is neither a file nor a shipped model"),
+        ("look.yaml", "colours: got 1.0, expected from 0 to below 1"),
+    ],
+)
+def test_what_cannot_stand_beside_them_is_refused(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "look.yaml").write_text("file: look.onnx\ncolours: 1\n")
+    with pytest.raises(DeclarationError, match=rf"^reid: [^\n]*{message}[^\n]*$"):
+        read_embedder(name)
+
+
+def test_a_detector_has_none(tmp_path):
+    path = tmp_path / "pair.yaml"
+    path.write_text("detector: {file: d.onnx, layout: fastestdet, colours: 0.5}\n")
+    with pytest.raises(DeclarationError, match=r"colours: got 0\.5, expected it of the embedder"):
+        read_declaration(path)

@@ -57,7 +57,7 @@ def test_an_absolute_path_stays_and_the_embedder_may_be_left_out(tmp_path):
         ("DETECTOR, divide_by: 0}", "detector.divide_by: got 0.0, expected above"),
         ("DETECTOR, person: -1}", "detector.person: got -1, expected a class"),
         ("DETECTOR}\nframes: 100x64", "frames: got 100x64, .*nearest is 96x64"),
-        ("DETECTOR}\nembedder: reid.onnx", "embedder: expected a mapping"),
+        ("DETECTOR}\nembedder: reid.onnx", "got reid.onnx, expected colours, .*or a mapping of"),
         ("a: [", "cannot be read"),
     ],
 )
