@@ -18,7 +18,7 @@ embedder:                   # left out: boxes are associated by motion and overl
   size: 128x256
   mean: [0.485, 0.456, 0.406]
   std: [0.229, 0.224, 0.225]
-  colours: 0.8              # length of a part that describes colours; 0 (none) unless given
+  colours: 0.9              # length of a part that describes colours; 0 (none) unless given
 ```
 
 `embedder: colours` describes people without a network (`models.sde.colours`), and a shipped network
@@ -51,7 +51,7 @@ WEIGHTS = ".safetensors"  # suffix of networks of ours
 OWN = "own"  # layout of their outputs
 COLOURS = "colours"  # name of the embedder without a network, `models.sde.colours`
 _AND_COLOURS = "+colours"  # at the end of the name of another one
-COLOURS_SHARE = 0.8  # length of the part for colours; squares of both parts sum to 1
+COLOURS_SHARE = 0.9  # length of the part for colours; squares of both parts sum to 1
 QUALITY = "quality"  # name of an embedder's output beside its vectors
 
 

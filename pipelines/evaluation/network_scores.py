@@ -146,7 +146,7 @@ def network_config(
         ValueError: If the weights cannot be used.
     """
     detection = replace(
-        detection_for(weights, size),
+        detection_for(weights, size, reid="none"),
         precision="fp32",
         score_threshold=LEAST_SCORE,
         nms_threshold=PUBLISHED_NMS,

@@ -131,6 +131,7 @@ def resolve_settings(
         names = {one.key.rpartition("/")[2] if one.is_text else "detections" for one in saved}
         detection = DetectionConfig(
             weights=min(names) if len(names) == 1 else "detections",
+            reid="none",
             precision="fp32",
             score_threshold=least,
             score_map=config.detection.score_map,
