@@ -132,22 +132,20 @@ def _weights() -> Iterator[Check]:
     if default not in JOINT.names():
         text = f"the default model {default!r} is not in {JOINT.folder}"
         yield Check("weights", False, text)
-    for name in JOINT.names():
-        yield from _network(f"weights {name}", JOINT.folder, name, load, metadata)
-    for name in REID.names():
-        yield from _network(f"reid {name}", REID.folder, name, reid.load, reid.metadata)
+    for name, path in JOINT.files().items():
+        yield from _network(f"weights {name}", path, load, metadata)
+    for name, path in REID.files().items():
+        yield from _network(f"reid {name}", path, reid.load, reid.metadata)
 
 
 def _network(
     what: str,
-    folder: Path,
-    name: str,
+    path: Path,
     load: Callable[[Path], Any],
     metadata: Callable[[Path], dict[str, str]],
 ) -> Iterator[Check]:
-    from jde_ray.models.cards import SUFFIX, sha256
+    from jde_ray.models.jde.weights import sha256
 
-    path = folder / (name + SUFFIX)
     try:
         size = "x".join(map(str, load(path).config.size))
         licence = metadata(path).get("licence", "not stated in the file")

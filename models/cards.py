@@ -39,13 +39,18 @@ class Shelf:
     unit: str
     others: tuple[str, ...] = ()
 
+    def files(self) -> dict[str, Path]:
+        """Weight files of the networks by name, sorted."""
+        paths = sorted(self.folder.glob(f"*{SUFFIX}"))
+        return {path.name.removesuffix(SUFFIX): path for path in paths}
+
     def names(self) -> list[str]:
         """Names of the networks, sorted."""
-        return sorted(path.name.removesuffix(SUFFIX) for path in self.folder.glob(f"*{SUFFIX}"))
+        return list(self.files())
 
     def find(self, name: str) -> Path | None:
         """Weights of a network; None if none has the name."""
-        return self.folder / (name + SUFFIX) if name in self.names() else None
+        return self.files().get(name)
 
     def unknown(self, name: str) -> str:
         """The line that refuses what is neither a file nor one of the names."""
@@ -64,7 +69,7 @@ class Shelf:
             ValueError: If the card lacks a fact.
         """
         path = self.folder / f"{name}.md"
-        return _read_once(path) if self.find(name) and path.is_file() else None
+        return _read_once(path, self.unit) if self.find(name) and path.is_file() else None
 
     def cards(self) -> list[Card]:
         """Cards of the networks, by name.
@@ -72,7 +77,7 @@ class Shelf:
         Raises:
             ValueError: If a card is missing or lacks a fact, in one line.
         """
-        return [read_card(self.folder / f"{name}.md") for name in self.names()]
+        return [read_card(self.folder / f"{name}.md", self.unit) for name in self.names()]
 
 
 _MODELS = Path(__file__).parent
@@ -139,11 +144,15 @@ class Card:
     def damaged(self) -> list[str]:
         """Names of its files that are missing or have another SHA-256."""
         folder = self.path.parent
-        return [name for name, digest in self.files.items() if sha256(folder / name) != digest]
+        return [name for name, digest in self.files.items() if _sha256(folder / name) != digest]
 
 
-def read_card(path: Path) -> Card:
+def read_card(path: Path, unit: str = "frames") -> Card:
     """The facts in the head of a card, NAME.md.
+
+    Args:
+        path: The card.
+        unit: What its speed counts per second, `frames` or `crops`.
 
     Raises:
         ValueError: If it cannot be read or lacks a fact, in one line with the file.
@@ -161,7 +170,7 @@ def read_card(path: Path) -> Card:
             parameters=int(own["parameters"]),
             size=(width, height),
             speed_class=str(speed["class"]),
-            per_second=float(speed[_speed_key(speed)]),
+            per_second=float(speed[f"{unit}_per_second"]),
             measured_on=str(speed["measured_on"]),
             second_look=str(own.get("second_look", "")),
             own_share=float(own["own_share"]) if "own_share" in own else None,
@@ -185,10 +194,6 @@ def read_card(path: Path) -> Card:
 _read_once = cache(read_card)
 
 
-def _speed_key(speed: Mapping[str, Any]) -> str:
-    return next((key for key in ("frames_per_second", "crops_per_second") if key in speed), "speed")
-
-
 def read_head(path: Path) -> dict[str, Any]:
     """The YAML head of a card: what stands between its first two lines of `---`.
 
@@ -206,8 +211,7 @@ def read_head(path: Path) -> dict[str, Any]:
     return head
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits; empty if it is missing."""
+def _sha256(path: Path) -> str:
     if not path.is_file():
         return ""
     with path.open("rb") as file:

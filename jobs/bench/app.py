@@ -146,14 +146,13 @@ def precision(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """How far bf16 and other fast modes move boxes and change ids, as lines of JSON."""
-    import torch
-
     from jde_ray.jobs.bench import precision as bench
     from jde_ray.jobs.console.options import parse_size
     from jde_ray.pipelines.detection.precision import warn_of_emulation
     from jde_ray.pipelines.sources.discovery import find_videos
+    from jde_ray.pipelines.torch_setup import set_up_torch
 
-    torch.set_num_threads(threads)
+    set_up_torch(threads)
     warn_of_emulation("bf16", "cpu")
     try:
         models = bench.build_models(weights, None if size is None else parse_size(size))

@@ -16,7 +16,9 @@ def embedders(
     networks: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE", show_default=False, help="Weights of jde train, ONNX files, or YAML."
+            metavar="NAME|FILE",
+            show_default=False,
+            help="Embedders, as --reid of jde track takes them.",
         ),
     ],
     data: Annotated[
@@ -29,13 +31,16 @@ def embedders(
 ) -> None:
     """TPR by the frames between two sightings: who knows people again after a gap."""
     from jde_ray.jobs.console.score_tables import print_table
-    from jde_ray.pipelines.detection.weights import load_reid
+    from jde_ray.pipelines.detection.weights import load_reid, reid_name
     from jde_ray.pipelines.evaluation.embedder_gaps import compare_embedders, embed_truth
 
     try:
-        _check_names([Path(file).stem for file in networks], "network")
+        names = [reid_name(network) for network in networks]
+        _check_names(names, "network")
         _check_names([folder.name for folder in data], "data")
-        opened = {Path(file).stem: load_reid(file, threads) for file in networks}
+        opened = {
+            name: load_reid(network, threads) for name, network in zip(names, networks, strict=True)
+        }
         known = {folder.name: embed_truth(folder, opened, every) for folder in data}
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error

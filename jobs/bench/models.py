@@ -184,7 +184,7 @@ def build_readers(
     """Functions that read embeddings at the boxes of the ground truth, one per network."""
     from jde_ray.jobs.console.network_scores import read_embeddings
     from jde_ray.pipelines.detection.networks import is_separate
-    from jde_ray.pipelines.detection.weights import load_reid
+    from jde_ray.pipelines.detection.weights import load_reid, reid_name
     from jde_ray.pipelines.evaluation.embedding_protocol import embed_crops
 
     frames = {"every": every, "max_frames": max_frames}
@@ -199,7 +199,7 @@ def build_readers(
         readers[name] = partial(read_embeddings, **network, **frames)  # type: ignore[arg-type]
     for file in reid:
         embedder = load_reid(file)
-        readers[Path(file).stem] = partial(embed_crops, embedder=embedder, **frames)  # type: ignore[arg-type]
+        readers[reid_name(file)] = partial(embed_crops, embedder=embedder, **frames)  # type: ignore[arg-type]
     return readers
 
 

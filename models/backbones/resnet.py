@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jde_ray.models.backbones.pixels import normalise
+
 # Such files were trained on images normalised like this; the network's own input is RGB in [0, 1].
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXPANSION = 4
@@ -113,7 +115,7 @@ class ResNet(nn.Module):
 
     def stage_maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features of all four stages; at stride 4 they have 256 channels. Images as `forward`."""
-        normalised = (images - self.mean) / self.std
+        normalised = normalise(images, self.mean, self.std)
         x = self.maxpool(self.relu(self.bn1(self.conv1(normalised))))
         c4 = self.layer1(x)
         c8 = self.layer2(c4)

@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from jde_ray.models.backbones.pixels import normalise
 from jde_ray.models.backbones.resnet import MEAN, STD
 
 GROUPS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, 3x3 convolutions
@@ -51,4 +52,4 @@ class Vgg16(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Features at stride 16 of `(B, 3, H, W)` RGB images in [0, 1]."""
-        return (self.features((images - self.mean) / self.std),)
+        return (self.features(normalise(images, self.mean, self.std)),)

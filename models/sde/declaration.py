@@ -23,8 +23,7 @@ embedder:                   # left out: boxes are associated by motion and overl
 
 `embedder: colours` describes people without a network (`models.sde.colours`), and a shipped network
 is named likewise. Networks trained by `jde train` are named alone, since their files state their
-inputs. A detector is a two-stage
-network, or a joint one, of which only the boxes are used:
+inputs. A detector is a two-stage network, or a joint one, of which only the boxes are used:
 
 ```yaml
 detector: {weights: frcnn-small.safetensors}

@@ -215,16 +215,15 @@ class AppearanceEmbedder:
             FloatingPointError: If a vector or a quality is not finite, or a quality below 0.
         """
         vectors = np.zeros((len(tlbr), self._own_width), np.float32)
-        colours = np.zeros((len(tlbr), self.width - self._own_width), np.float32)
         quality = np.zeros(len(tlbr), np.float32)
-        rows, crops = [], []
+        rows, crops, coloured = [], [], []
         for row, (x1, y1, x2, y2) in enumerate(np.rint(tlbr).astype(int).tolist()):
             crop = picture[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
             if min(crop.shape[:2]) >= 2:
                 rows.append(row)
                 crops.append(self._network.resized(crop))
                 if self._colours is not None:
-                    (colours[row],) = self._colours([self._colours.resized(crop)])[0]
+                    coloured.append(self._colours.resized(crop))
         for first in range(0, len(rows), self._at_once):
             part = slice(first, first + self._at_once)
             outputs = self._network(crops[part])
@@ -237,6 +236,9 @@ class AppearanceEmbedder:
             raise FloatingPointError("the embedder's qualities are not finite, or below 0")
         vectors = _unit(vectors)
         if self._colours is not None:
+            colours = np.zeros((len(tlbr), self.width - self._own_width), np.float32)
+            if coloured:
+                colours[rows] = self._colours(coloured)[0]
             own = np.float32(math.sqrt(1 - self._share**2))
             vectors = np.concatenate((own * vectors, np.float32(self._share) * _unit(colours)), 1)
         return Described(vectors, quality if self._tells else None)

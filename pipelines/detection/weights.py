@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jde_ray.pipelines.config import DetectionConfig, Precision
@@ -106,6 +107,16 @@ def reid_fingerprint(path: str) -> str:
 
     with _named_after_its_flag():
         return sha256_of({"reid": read_embedder(path)})
+
+
+def reid_name(reid: str) -> str:
+    """Short name of a re-identification network: its file's without suffix, and what follows it.
+
+    >>> reid_name("runs/osnet.onnx+colours")
+    'osnet+colours'
+    """
+    file, *more = Path(reid).name.split("+", 1)
+    return "+".join([Path(file).stem, *more])
 
 
 @contextmanager

@@ -34,7 +34,11 @@ def embed_truth(
     Raises:
         ValueError: If the frames or the truth cannot be read, in one line.
     """
-    truth = read_truth(sequence / "gt" / "gt.txt", TruthRules(min_visibility=LEAST_VISIBILITY))
+    path = sequence / "gt" / "gt.txt"
+    try:
+        truth = read_truth(path, TruthRules(min_visibility=LEAST_VISIBILITY))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
     chosen = truth.people.frame % every == 0
     people, clean = truth.people[chosen], clean_sightings(truth)[chosen]
     order = np.argsort(people.frame, kind="stable")

@@ -31,27 +31,28 @@ def test_every_network_has_a_card_whose_files_are_there(shelf, name):
     assert named == shipped
 
 
-def test_a_head_says_what_the_network_is(card):
-    model = weights.load(card.name)
+@pytest.mark.parametrize(
+    ("card", "files"),
+    [(card, files) for shelf, files in ((JOINT, weights), (REID, reid)) for card in shelf.cards()],
+    ids=lambda one: getattr(one, "name", ""),
+)
+def test_a_head_says_what_the_network_is(card, files):
+    model = files.load(card.weights)
     assert card.parameters == sum(values.numel() for values in model.parameters())
     assert card.size == model.config.size
-    assert weights.sha256(card.name) == card.sha256
-    licence = weights.metadata(card.name)["licence"].lower().replace(" ", "-")
+    assert weights.sha256(card.weights) == card.sha256
+    licence = files.metadata(card.weights)["licence"].lower().replace(" ", "-")
     assert licence.startswith(card.licence)
     assert card.is_commercial == ("non-commercial" not in licence)
+
+
+def test_its_quantised_file_is_found_beside_it(card):
     assert card.int8_file == (f"{card.name}{int8.SUFFIX}" if int8.find(card.name) else "")
     assert cards.INT8_SUFFIX == int8.SUFFIX
 
 
 @pytest.mark.parametrize("card", REID.cards(), ids=REID.names())
-def test_a_head_says_what_a_re_identification_network_is(card):
-    model = reid.load(card.weights)
-    assert card.parameters == sum(values.numel() for values in model.parameters())
-    assert card.size == model.config.size
-    assert cards.sha256(card.weights) == card.sha256
-    licence = reid.metadata(card.weights)["licence"].lower().replace(" ", "-")
-    assert licence.startswith(card.licence)
-    assert card.is_commercial == ("non-commercial" not in licence)
+def test_a_text_repeats_the_head_of_a_re_identification_network(card):
     text = _facts_in_text(card)
     titles = re.search(r"\| left out \| (.*) \|", text)[1].split(" | ")
     line = re.search(r"\| \*\*mean\*\* \| (.*) \|", text)[1].replace("*", "").split(" | ")

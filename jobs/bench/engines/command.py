@@ -53,17 +53,16 @@ def engines(
     as_json: AsJson = False,
 ) -> None:
     """One network in torch, OpenVINO and ONNX Runtime on a CPU: speed, and agreement with fp32."""
-    import torch
-
     from jde_ray.models.jde import weights as files
     from jde_ray.pipelines.sources.sample_frames import sample_frames
+    from jde_ray.pipelines.torch_setup import set_up_torch
 
     known = dict.fromkeys(name for name, _ in ENGINES)
     for name in engine or ():
         if name not in known:
             text = f"engine: got {name!r}, expected {', '.join(known)}"
             raise RunError(text, ExitCode.REFUSED)
-    torch.set_num_threads(threads)
+    set_up_torch(threads)
     try:
         config = files.load(weights).config
         seen = sample_frames(sources, config.size, frames)[:frames]

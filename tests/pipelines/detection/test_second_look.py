@@ -39,7 +39,7 @@ from jde_ray.pipelines.detection.model import FoundInSource
 from jde_ray.pipelines.detection.networks import SeparateModel, load_network
 from jde_ray.pipelines.detection.second_look import KEY_FRAMES, OWN_SHARE, WithSecondLook, joined
 from jde_ray.pipelines.detection.settings import detection_for, resolve_settings
-from jde_ray.pipelines.detection.weights import inspect_reid, reid_fingerprint
+from jde_ray.pipelines.detection.weights import inspect_reid, reid_fingerprint, reid_name
 from jde_ray.pipelines.errors import RunError
 from jde_ray.pipelines.tracking import reference
 
@@ -344,6 +344,19 @@ def test_what_a_card_recommends_is_used_unless_the_user_says_otherwise(
     settled = resolve_settings(by_default, load_network, ResourceConfig())
     assert settled.detection.reid == "colours"
     assert settled.hash() != resolve_settings(other, load_network, ResourceConfig()).hash()
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("runs/osnet.onnx", "osnet"),
+        ("runs/osnet.onnx+colours", "osnet+colours"),
+        ("reid-small", "reid-small"),
+        ("a+b/look.yaml", "look"),
+    ],
+)
+def test_a_network_with_colours_has_another_name_than_without(given: str, name: str) -> None:
+    assert reid_name(given) == name
 
 
 def test_a_missing_file_is_named_by_its_own_flag(tmp_path: Path) -> None:

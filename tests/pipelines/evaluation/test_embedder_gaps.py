@@ -60,3 +60,8 @@ def test_every_other_frame_and_a_missing_one(sequence):
     (sequence / "img1" / "000030.jpg").unlink()
     with pytest.raises(ValueError, match="it has no frame 29"):
         embed_truth(sequence, {"colours": Colours()})
+
+
+def test_a_sequence_without_truth_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"gt\.txt cannot be read \(No such file or directory\)"):
+        embed_truth(tmp_path / "nothing", {})

@@ -1,9 +1,10 @@
-"""The CSP backbone: what the memory format of its input must not change."""
+"""Pixels as backbones take them: what their memory format must not change."""
 
 import pytest
 import torch
 
-from jde_ray.models.backbones.csp import MEAN, STD, _normalised
+from jde_ray.models.backbones.csp import MEAN, STD
+from jde_ray.models.backbones.pixels import normalise
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -15,7 +16,7 @@ def test_images_in_either_memory_format_are_normalised_to_the_same_bits(shape, d
     wanted = (images - mean) / std
     last = images.contiguous(memory_format=torch.channels_last)
     for given in (images, last, torch.flip(last, (3,))):
-        found = _normalised(given, mean, std)
+        found = normalise(given, mean, std)
         assert found.is_contiguous(memory_format=torch.channels_last) or given is not last
         expected = torch.flip(wanted, (3,)) if given is not images and given is not last else wanted
         assert torch.equal(found, expected)
@@ -27,6 +28,6 @@ def test_gradients_are_those_of_the_plain_expression():
     weight = torch.rand(2, 3, 8, 8)
     given = torch.rand(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
     given.requires_grad_()
-    (_normalised(given, mean, std) * weight).sum().backward()
+    (normalise(given, mean, std) * weight).sum().backward()
     assert given.grad is not None
     torch.testing.assert_close(given.grad, weight / std)
