@@ -17,6 +17,7 @@ from rich.table import Table
 
 from jde_ray.jobs.console.runner import main
 from jde_ray.jobs.console.settings import refuse_missing
+from jde_ray.models.cards import DEFAULT_WEIGHTS
 from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.video.synthetic import render_street
 
@@ -61,7 +62,7 @@ def demo(
     ] = Path("runs/demo"),
     weights: Annotated[
         str, typer.Option(help="Name of a shipped model, or path of a weight file.")
-    ] = "small",
+    ] = DEFAULT_WEIGHTS,
     seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of each video.")] = 10.0,
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda", help="Device that the network runs on.")

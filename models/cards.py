@@ -82,6 +82,7 @@ class Shelf:
 
 _MODELS = Path(__file__).parent
 JOINT = Shelf("weights", _MODELS / "jde" / "pretrained", "frames")
+DEFAULT_WEIGHTS = "open"  # of JOINT: the model that everybody may use
 REID = Shelf("reid", _MODELS / "reid" / "pretrained", "crops", ("colours",))
 
 
@@ -102,8 +103,6 @@ class Card:
         second_look: What to use beside it, as `--reid` takes it; empty for nothing.
         colours: Of a re-identification network: length of the part of its vectors that describes
             colours, see `models.sde.declaration`.
-        own_share: Length of its own vectors beside those of a second look, from 0 (they are left
-            out) to 1; None for the usual one.
         unseen: What the scores are of: sequences that the network has not seen.
         scores: Scores in percent by metric, such as `MOTA`.
         files: SHA-256 of each of its files, 64 hex digits, by name.
@@ -119,7 +118,6 @@ class Card:
     per_second: float
     measured_on: str
     second_look: str
-    own_share: float | None
     colours: float
     unseen: str
     scores: Mapping[str, float]
@@ -173,7 +171,6 @@ def read_card(path: Path, unit: str = "frames") -> Card:
             per_second=float(speed[f"{unit}_per_second"]),
             measured_on=str(speed["measured_on"]),
             second_look=str(own.get("second_look", "")),
-            own_share=float(own["own_share"]) if "own_share" in own else None,
             colours=float(own.get("colours", 0.0)),
             unseen=str(result["dataset"]["name"]),
             scores={str(one["name"]): float(one["value"]) for one in result["metrics"]},

@@ -9,7 +9,7 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from jde_ray.models.cards import JOINT
+from jde_ray.models.cards import DEFAULT_WEIGHTS, JOINT
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.registry import AssociationConfig, settled
 from jde_ray.pipelines.row_format import ROW_FORMAT
@@ -94,7 +94,7 @@ class DetectionConfig:
         ValueError: If a value is out of range; the message names what is expected.
     """
 
-    weights: str = "small"
+    weights: str = DEFAULT_WEIGHTS
     weights_sha256: str = ""
     reid: str = "auto"
     reid_sha256: str = ""

@@ -23,7 +23,8 @@ LIGHTNESS_BINS, COLOUR_BINS = 16, 5  # the latter along each of the two axes of 
 _WIDTH, _HEIGHT = 16, 48  # of the crops that are described; larger ones tell no more
 _MOST_COLOUR = 25.0  # values of a and b beyond it count for the last bin
 _SPREAD = 0.375  # standard deviation of the weights from left to right, in half widths
-SETTINGS = (1, STRIPES, LIGHTNESS_BINS, COLOUR_BINS, _WIDTH, _HEIGHT, _MOST_COLOUR, _SPREAD)
+# the first is raised when rows change in another way, such as by the share of these vectors
+SETTINGS = (2, STRIPES, LIGHTNESS_BINS, COLOUR_BINS, _WIDTH, _HEIGHT, _MOST_COLOUR, _SPREAD)
 
 
 class ColourStripes:

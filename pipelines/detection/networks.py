@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jde_ray.models.cards import JOINT
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
 from jde_ray.pipelines.detection.model import (
@@ -24,17 +23,12 @@ from jde_ray.pipelines.detection.model import (
 )
 from jde_ray.pipelines.detection.precision import quick_precision
 from jde_ray.pipelines.detection.queued import QueuedModel
-from jde_ray.pipelines.detection.second_look import (
-    OWN_SHARE,
-    OWN_SHARE_BESIDE_COLOURS,
-    WithSecondLook,
-)
+from jde_ray.pipelines.detection.second_look import WithSecondLook
 from jde_ray.pipelines.torch_setup import set_up_torch
 
 if TYPE_CHECKING:
     from jde_ray.models.jde.gpu.runner import Runner
     from jde_ray.models.letterbox import Letterbox
-    from jde_ray.models.sde.declaration import NetworkDeclaration
 
 
 class TorchModel:
@@ -233,24 +227,14 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     from jde_ray.pipelines.detection.embedders import open_embedder_for
 
     cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops
-    declaration = read_embedder(config.second_look)
-    embedder = open_embedder_for(declaration, resources)
+    embedder = open_embedder_for(read_embedder(config.second_look), resources)
     only_needed = config.reid_mode == "needed"
     return WithSecondLook(
         model,
         embedder,
         only_needed=only_needed,
         least_score=config.reid_score if only_needed else 0.0,
-        own_share=own_share(config.weights, declaration),
     )
-
-
-def own_share(weights: str, embedder: NetworkDeclaration) -> float:
-    """Length of the weights' own vectors beside those of an embedder."""
-    card = JOINT.card(weights)
-    if card is not None and card.own_share is not None:
-        return card.own_share
-    return OWN_SHARE_BESIDE_COLOURS if embedder.is_colours else OWN_SHARE
 
 
 def _load(config: DetectionConfig, resources: ResourceConfig) -> Model:

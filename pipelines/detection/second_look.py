@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from jde_ray.models.sde.network import AppearanceEmbedder
 
 KEY_FRAMES = 8  # all sure boxes of every n-th frame that is taken are looked at
-# shares of a model's own vector, beside a network's and beside colours; squares of both sum to 1
-OWN_SHARE, OWN_SHARE_BESIDE_COLOURS = 0.2, 0.5
+OWN_SHARE = 0.2  # length of a model's own vector beside the other; squares of both sum to 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,6 @@ class WithSecondLook:
             and batches must begin at multiples of `KEY_FRAMES`, so that nothing depends on them.
         least_score: Detections below this score are never looked at. They keep the vector of the
             box in the frame before that they overlap most, or have none.
-        own_share: Length of the model's part of the joined vectors; with 0 it has none.
     """
 
     def __init__(
@@ -63,9 +61,8 @@ class WithSecondLook:
         *,
         only_needed: bool = False,
         least_score: float = 0.0,
-        own_share: float = OWN_SHARE,
     ) -> None:
-        self._model, self._embedder, self._own_share = model, embedder, own_share
+        self._model, self._embedder = model, embedder
         self._only_needed, self._least_score = only_needed, least_score
 
     def detect(
@@ -104,7 +101,7 @@ class WithSecondLook:
         second[looked] = seen.vectors
         if seen.quality is not None:
             quality[looked] = seen.quality
-        both = joined(one.embeddings, second, self._own_share)
+        both = joined(one.embeddings, second)
         num_crops = int(np.count_nonzero(looked))
         told = None if seen.quality is None else quality
         found = FoundInSource(tlbr, one.scores, both, one.num_capped, num_crops, told)
@@ -120,7 +117,7 @@ class WithSecondLook:
             name = type(self._model).__name__
             raise ValueError(f"model: {name} cannot describe given boxes, expected shipped weights")
         own = self._model.embed(frame, letterbox, tlbr)
-        return joined(own, self._look(frame, letterbox, tlbr).vectors, self._own_share)
+        return joined(own, self._look(frame, letterbox, tlbr).vectors)
 
     def _none(self, number: int) -> NDArray[np.float32]:
         return np.zeros((number, self._embedder.width), np.float32)
@@ -135,15 +132,14 @@ class WithSecondLook:
 def joined(own: FloatArray, second: FloatArray, own_share: float = OWN_SHARE) -> FloatArray:
     """Two unit vectors of each person side by side, as one unit vector `(N, D1 + D2)`.
 
-    A model without embeddings (D1 = 0), or whose own are given no share, leaves the second ones as
-    they are. Without a second vector (zeros) a person's own counts alone.
+    A model without embeddings (D1 = 0) leaves the second ones as they are. Without a second vector (zeros) a person's own counts alone.
 
     Args:
         own: `(N, D1)` vectors of the model.
         second: `(N, D2)` vectors of the re-identification network.
         own_share: Length of the model's part.
     """
-    if not own.shape[1] or not own_share:
+    if not own.shape[1]:
         return second
     share = np.where(second.any(axis=1), np.float32(own_share), np.float32(1))[:, None]
     other = np.float32(math.sqrt(1 - own_share**2))

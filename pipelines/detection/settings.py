@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from jde_ray.models.cards import DEFAULT_WEIGHTS
 from jde_ray.models.tracking.registry import check_embedder
 from jde_ray.pipelines.config import (
     DetectionConfig,
@@ -27,7 +28,7 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 
 
 def detection_for(
-    weights: str = "small",
+    weights: str = DEFAULT_WEIGHTS,
     size: tuple[int, int] | None = None,
     *,
     rect: bool | None = None,

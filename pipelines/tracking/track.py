@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from jde_ray.models.tracking.registry import build_config
+from jde_ray.models.cards import DEFAULT_WEIGHTS
 from jde_ray.pipelines.config import (
     Blur,
     Device,
@@ -27,7 +28,7 @@ from jde_ray.pipelines.tracking.tally import Progress
 def track(
     sources: Sources,
     out: str | os.PathLike[str],
-    weights: str = "small",
+    weights: str = DEFAULT_WEIGHTS,
     *,
     size: tuple[int, int] | Literal["auto"] | None = None,
     association: str = "jde",

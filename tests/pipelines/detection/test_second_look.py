@@ -34,7 +34,6 @@ from jde_ray.pipelines.config import (
     ResourceConfig,
     TrackConfig,
 )
-from jde_ray.pipelines.detection import networks
 from jde_ray.pipelines.detection.model import FoundInSource
 from jde_ray.pipelines.detection.networks import SeparateModel, load_network
 from jde_ray.pipelines.detection.second_look import KEY_FRAMES, OWN_SHARE, WithSecondLook, joined
@@ -55,7 +54,6 @@ def test_joined_vectors_have_unit_length_and_weak_ones_weigh_less() -> None:
     assert both.shape == (2, 7)
     np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, rtol=1e-6)
     np.testing.assert_array_equal(joined(np.zeros((2, 0)), second), second)
-    np.testing.assert_array_equal(joined(own, second, own_share=0), second)
 
 
 def test_each_box_gets_the_vector_of_its_own_crop(tmp_path: Path) -> None:
@@ -322,18 +320,14 @@ def test_a_shipped_network_is_taken_by_its_name(
 def test_what_a_card_recommends_is_used_unless_the_user_says_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advice = "  second_look: colours\n  own_share: 0\n"
-    for name, more in (("plain", ""), ("advised", advice)):
+    for name, removed in (("plain", "  second_look: colours\n"), ("advised", "")):
         card = (JOINT.folder / "small.md").read_text().replace("name: small", f"name: {name}")
-        card = card.replace("jde:\n", f"jde:\n{more}").replace(" small.", f" {name}.")
+        card = card.replace(removed, "").replace(" small.", f" {name}.")
         (tmp_path / f"{name}.md").write_text(card)
         (tmp_path / f"{name}.safetensors").symlink_to(JOINT.folder / "small.safetensors")
     shelf = replace(JOINT, folder=tmp_path)
     monkeypatch.setattr(cards, "JOINT", shelf)
     monkeypatch.setattr("jde_ray.pipelines.config.JOINT", shelf)
-    monkeypatch.setattr(networks, "JOINT", shelf)
-    shares = [networks.own_share(name, read_embedder("colours")) for name in ("plain", "advised")]
-    assert shares == [0.5, 0]
     recommended = detection_for("advised")
     assert (recommended.reid, recommended.reid_sha256) == ("colours", reid_fingerprint("colours"))
     assert recommended.looks_again
