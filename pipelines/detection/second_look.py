@@ -132,7 +132,8 @@ class WithSecondLook:
 def joined(own: FloatArray, second: FloatArray, own_share: float = OWN_SHARE) -> FloatArray:
     """Two unit vectors of each person side by side, as one unit vector `(N, D1 + D2)`.
 
-    A model without embeddings (D1 = 0) leaves the second ones as they are. Without a second vector (zeros) a person's own counts alone.
+    A model without embeddings (D1 = 0) leaves the second ones as they are. Without a second vector
+    (zeros) a person's own counts alone.
 
     Args:
         own: `(N, D1)` vectors of the model.

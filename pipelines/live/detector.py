@@ -9,9 +9,9 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from jde_ray.models.cards import DEFAULT_WEIGHTS
 from jde_ray.models.letterbox import Letterbox, fitted_size
 from jde_ray.models.structures import Detections, FloatArray
-from jde_ray.models.cards import DEFAULT_WEIGHTS
 from jde_ray.pipelines.config import DetectionConfig, Device, Precision, ResourceConfig
 from jde_ray.pipelines.detection import detector
 from jde_ray.pipelines.detection.networks import ModelBuilder, is_separate, load_network

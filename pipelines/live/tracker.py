@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jde_ray.models.cards import DEFAULT_WEIGHTS
 from jde_ray.models.structures import Detections, Tracks
 from jde_ray.models.tracking.registry import check_embedder
 from jde_ray.models.tracking.reporting import reported
-from jde_ray.models.cards import DEFAULT_WEIGHTS
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.detection.weights import embedder_sha256
 from jde_ray.pipelines.live.box_tracker import BoxTracker

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Literal
 
-from jde_ray.models.tracking.registry import build_config
 from jde_ray.models.cards import DEFAULT_WEIGHTS
+from jde_ray.models.tracking.registry import build_config
 from jde_ray.pipelines.config import (
     Blur,
     Device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_emulated_bf16_is_said(
 
 
 def test_a_person_is_described_from_the_same_network() -> None:
-    model = load_network(INT8, ResourceConfig())
+    model = load_network(replace(INT8, reid="none"), ResourceConfig())
     assert isinstance(model, Int8Model)
     frame = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
     box = Letterbox(96, 64, 96, 64)

@@ -223,7 +223,9 @@ def test_two_threads_are_let_in_at_once_only_where_the_model_takes_several() -> 
 
 
 def test_graphs_open_the_runner_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = DetectionConfig(weights="small", precision="fp32", size=(96, 64), score_threshold=0.01)
+    config = DetectionConfig(
+        weights="small", reid="none", precision="fp32", size=(96, 64), score_threshold=0.01
+    )
     wanted = ResourceConfig(graphs=True, chunk_frames=2)
     plain = load_network(config, wanted)
     assert isinstance(plain, TorchModel)  # a CPU has none

@@ -73,7 +73,7 @@ def test_each_box_gets_the_vector_of_its_own_crop(tmp_path: Path) -> None:
     beside_colours = load_network(replace(config, reid="colours"), ResourceConfig())
     assert isinstance(beside_colours, WithSecondLook)
     vectors = beside_colours.embed(frame, box, tlbr)
-    np.testing.assert_allclose(np.linalg.norm(vectors[:, 3:], axis=1), np.sqrt(0.75), rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(vectors[:, 3:], axis=1), np.sqrt(0.96), rtol=1e-5)
     own = SeparateModel(config, ResourceConfig()).embed(frame, box, tlbr)
     both = model.embed(frame, box, tlbr)
     np.testing.assert_allclose(both[:, : own.shape[1]], OWN_SHARE * own, atol=1e-6)
@@ -239,7 +239,7 @@ def test_chunks_must_begin_at_key_frames(tmp_path: Path) -> None:
 
 
 def test_a_look_that_is_left_to_the_refinement_changes_no_run(tmp_path: Path) -> None:
-    plain = TrackConfig()
+    plain = TrackConfig(detection=DetectionConfig(reid="none"))
     offline = replace(plain.detection, reid="a.onnx", reid_sha256="f" * 64, reid_mode="offline")
     assert replace(plain, detection=offline).hash() == plain.hash()
     always = replace(offline, reid_mode="always")

@@ -57,11 +57,21 @@ def test_people_are_described_the_same_when_their_boxes_are_given(
     assert vectors.shape == found.embeddings.shape
     own = np.vecdot(vectors, found.embeddings.astype(np.float32))
     assert (own > 0.98).all()
-    assert np.count_nonzero(detector.embed(street[0], [[0, 0, 3, 3]])) == 0
     assert detector.embed(street[0], []).shape == (0, found.embeddings.shape[1])
     for boxes in ([[1, 2, 3]], [[0, 0, 5, np.nan]], [1, 2, 3, 4]):
         with pytest.raises(ValueError, match=r"boxes: got shape .* expected \(N, 4\)"):
             detector.embed(street[0], boxes)
+
+
+def test_a_box_without_a_cell_of_the_network_has_a_vector_of_colours_alone(
+    street: list[np.ndarray],
+):
+    plain = Detector(precision="fp32", reid="none")
+    (nothing,) = plain.embed(street[0], [[0, 0, 3, 3]])
+    (colours,) = Detector(precision="fp32").embed(street[0], [[0, 0, 3, 3]])
+    assert not nothing.any()
+    assert not colours[: len(nothing)].any()
+    assert colours[len(nothing) :].any()
 
 
 def test_separate_networks_describe_what_is_in_the_box(tmp_path: Path):

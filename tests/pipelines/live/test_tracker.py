@@ -41,7 +41,7 @@ def frames(clip: Path) -> list[tuple[float, np.ndarray]]:
 
 
 def test_rows_are_those_of_a_run(clip: Path, tmp_path: Path):
-    detection = replace(detection_for("small"), resize="published", precision="fp32")
+    detection = replace(detection_for(), resize="published", precision="fp32")
     resources = ResourceConfig(chunk_frames=1, torch_threads=torch.get_num_threads())
     outputs = OutputConfig(save_embeddings=True, save_detections=True)
     config = TrackConfig(detection=detection)
