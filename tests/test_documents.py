@@ -218,7 +218,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene = StreetScene(3, width=320, height=192, num_people=6, num_frames=2)
     render_street(scene, folder / "recordings" / "street.mp4", folder / "truth" / "street")
     write_video(folder / "my_video.mp4", num_frames=2)
-    config = TrackConfig(detection=detection_for("small"))
+    config = TrackConfig(detection=detection_for())
     outputs = OutputConfig(save_detections=True)
     resources = ResourceConfig(chunk_frames=2)
     sources, out = [str(folder / "recordings")], str(folder / "runs/archive")
