@@ -29,6 +29,14 @@ from jde_ray.pipelines.wall_clock import from_text, to_text
 logger = logging.getLogger(__name__)
 
 _BY_TRACKING = ("detection.score_threshold", "detection.reid_score")  # settings that follow it
+_BY_CONTENT = {f"detection.{name}_sha256": f"detection.{name}" for name in ("weights", "reid")}
+_FLAGS = {
+    "tracking.high_score": "conf",
+    "detection.weights": "weights",
+    "detection.reid": "reid",
+    "detection.weights_sha256": "sha256 of weights",
+    "detection.reid_sha256": "sha256 of reid",
+}
 _COUNTED = [field.name for field in fields(Counts) if field.name != "dropped"]
 _LIBRARIES = ("ray", "torch", "numpy", "scipy", "pyarrow", "av", "opencv-python-headless")
 
@@ -81,7 +89,7 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
                 " another folder",
                 ExitCode.OTHER_CONFIGURATION,
             )
-        keys = _differences(before["config"], config.to_dict())
+        keys = _by_name(_differences(before["config"], config.to_dict()))
         names = {key for key, _, _ in keys}
         if "tracking.association" in names:  # each association has its own settings
             follows = ("tracking.", *_BY_TRACKING)
@@ -90,8 +98,9 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
             ]
         elif "tracking.high_score" in names:  # --conf, which also sets the detector's thresholds
             keys = [k for k in keys if k[0] not in _BY_TRACKING]
-        said = {"tracking.high_score": "conf"}
-        text = "; ".join(f"{said.get(key, key)}: {old} there, {new} here" for key, old, new in keys)
+        text = "; ".join(
+            f"{_FLAGS.get(key, key)}: {old} there, {new} here" for key, old, new in keys
+        )
         raise RunError(
             f"out: {out} belongs to another configuration ({text}); choose another --out, or the"
             " settings there (--overwrite does not change that)",
@@ -140,9 +149,17 @@ def _differences(
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             found += _differences(before, after, f"{prefix}{key}.")
-        elif before != after and f"{prefix}{key}" not in ("detection.weights", "detection.reid"):
+        elif before != after:
             found.append((f"{prefix}{key}", before, after))
     return found
+
+
+def _by_name(differences: list[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:
+    """Networks that differ, by their names if those differ too: a moved file is no difference."""
+    keys = {key for key, _, _ in differences}
+    hidden = {name for key, name in _BY_CONTENT.items() if key not in keys}
+    hidden |= {key for key, name in _BY_CONTENT.items() if name in keys}
+    return [one for one in differences if one[0] not in hidden]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import fakes
 import pytest
 from places import ROOT
 
-from jde_ray.pipelines.config import VERSION, ResourceConfig
+from jde_ray.pipelines.config import VERSION, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.output.run_record import committed_outcome, file_metadata, open_out
 from jde_ray.pipelines.output.summary import put_summary, summarize
@@ -49,6 +49,23 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path: Path) -> N
     assert "vid_stride: 1 there, 2 here" in str(refused.value)
     assert "choose another --out, or the settings there (--overwrite does" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_other_networks_are_named_and_not_only_their_fingerprints(tmp_path: Path) -> None:
+    def with_networks(**networks: str) -> TrackConfig:
+        return replace(fakes.CONFIG, detection=replace(fakes.CONFIG.detection, **networks))
+
+    small = with_networks(weights="small", weights_sha256="1" * 64, reid="none")
+    looked = with_networks(
+        weights="open", weights_sha256="2" * 64, reid="colours", reid_sha256="3" * 64
+    )
+    changed = with_networks(weights="small", weights_sha256="4" * 64, reid="none")
+    open_out(str(tmp_path), small, ResourceConfig())
+    named = r"\(reid: none there, colours here; weights: small there, open here\); choose"
+    with pytest.raises(RunError, match=named):
+        open_out(str(tmp_path), looked, ResourceConfig())
+    with pytest.raises(RunError, match=f"\\(sha256 of weights: {'1' * 64} there, {'4' * 64} here"):
+        open_out(str(tmp_path), changed, ResourceConfig())
 
 
 def test_the_same_weights_under_another_name_are_the_same_run(tmp_path: Path) -> None:
