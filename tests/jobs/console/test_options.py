@@ -332,7 +332,7 @@ def test_the_detector_hands_over_what_the_association_can_use(tmp_path: Path):
 def test_settings_from_python_are_those_of_the_command(settings):
     values = {("tracking", name): value for name, value in settings.items()}
     from_command = check_weights(values).track
-    from_python = TrackConfig(detection=detection_for("small"), tracking=build_config(**settings))
+    from_python = TrackConfig(detection=detection_for(), tracking=build_config(**settings))
     assert from_python == from_command
     assert from_python.hash() == from_command.hash()
     assert from_python.detection.score_threshold == from_python.tracking.least_score

@@ -191,9 +191,9 @@ def test_embeddings_of_another_network_are_refused_at_the_start(tmp_path):
         check_embedder(replace(tracking, **settings), embedder_sha256(detection))
 
     with pytest.raises(ValueError, match=r"got embeddings of bbbbbbbb, expected those of small"):
-        started(DetectionConfig(weights_sha256="b" * 64))
+        started(DetectionConfig(weights_sha256="b" * 64, reid="none"))
     for known in ("a" * 64, ""):
-        started(DetectionConfig(weights_sha256=known))
+        started(DetectionConfig(weights_sha256=known, reid="none"))
     second = DetectionConfig(weights_sha256="a" * 64, reid="x.onnx", reid_sha256="c" * 64)
     with pytest.raises(ValueError, match="expected those of small"):
         started(second)
