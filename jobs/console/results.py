@@ -165,7 +165,7 @@ def _totals(summary: Summary) -> list[str]:
     lines += _pictures(summary)
     if summary.damaged:
         lines.append(f"{summary.damaged} frames were damaged and concealed by the decoder")
-    if summary.crops:
+    if 0 < summary.crops < summary.detections:  # all of them goes without saying
         lines.append(_second_look(summary))
     if summary.dropped:
         causes = (_CAUSES.get(cause, f"{{}} {cause}") for cause in summary.dropped)
