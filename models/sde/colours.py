@@ -16,8 +16,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jde_ray.models.structures import FloatArray
-
 STRIPES = 4
 LIGHTNESS_BINS, COLOUR_BINS = 16, 5  # the latter along each of the two axes of Lab
 _WIDTH, _HEIGHT = 16, 48  # of the crops that are described; larger ones tell no more
@@ -46,8 +44,8 @@ class ColourStripes:
         across = (np.arange(_WIDTH) + 0.5) / _WIDTH * 2 - 1
         down = (np.arange(_HEIGHT) + 0.5) / _HEIGHT * 2 - 1
         weight = np.exp(-(across**2) / (2 * _SPREAD**2)) * np.exp(-(down**6))[:, None]
-        self._weight = weight.astype(np.float32)
-        self._stripe = np.repeat(np.arange(STRIPES), _HEIGHT // STRIPES * _WIDTH)
+        weight = weight.reshape(STRIPES, -1)
+        self._weight = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def resized(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A picture `(h, w, 3)` at the size that is described."""
@@ -56,46 +54,30 @@ class ColourStripes:
     def __call__(self, pictures: list[NDArray[np.uint8]]) -> list[NDArray[Any]]:
         """`(N, D)` float32 square roots of the histograms, of RGB pictures of that size."""
         count = len(pictures)
-        tall = np.concatenate(pictures).astype(np.float32) / 255
-        lab = np.asarray(cv2.cvtColor(tall, cv2.COLOR_RGB2Lab), np.float32).reshape(count, -1, 3)
-        place = (np.arange(count)[:, None] * STRIPES + self._stripe).ravel()
-        weight = np.tile(self._weight.ravel(), count)
-        light = _between(lab[..., 0].ravel() / 100, LIGHTNESS_BINS)
-        scaled = lab[..., 1:] / (2 * _MOST_COLOUR) + 0.5
-        red, blue = (_between(scaled[..., axis].ravel(), COLOUR_BINS) for axis in (0, 1))
-        cells = count * STRIPES
-        lightness = sum(
-            np.bincount(place * LIGHTNESS_BINS + bin_, weight * share, cells * LIGHTNESS_BINS)
-            for bin_, share in light
+        tall = np.concatenate(pictures).astype(np.float32)
+        tall *= np.float32(1 / 255)
+        lab = np.asarray(cv2.cvtColor(tall, cv2.COLOR_RGB2Lab), np.float32)
+        light, green_red, blue_yellow = lab.reshape(count, STRIPES, -1, 3).transpose(3, 0, 1, 2)
+        lightness = _shares(light * np.float32(1 / 100), LIGHTNESS_BINS) @ self._weight[..., None]
+        green_red, blue_yellow = (
+            _shares(axis * np.float32(0.5 / _MOST_COLOUR) + np.float32(0.5), COLOUR_BINS)
+            for axis in (green_red, blue_yellow)
         )
-        colours = sum(
-            np.bincount(
-                (place * COLOUR_BINS + one) * COLOUR_BINS + other,
-                weight * share * rest,
-                cells * COLOUR_BINS**2,
-            )
-            for one, share in red
-            for other, rest in blue
-        )
-        parts = [
-            _roots(values.reshape(cells, -1)).reshape(count, STRIPES, -1)
-            for values in (np.asarray(lightness), np.asarray(colours))
-        ]
-        return [np.concatenate(parts, axis=2).reshape(count, -1).astype(np.float32)]
+        green_red *= self._weight[:, None]
+        colours = green_red @ blue_yellow.swapaxes(-1, -2)
+        histograms = [part.reshape(count, STRIPES, -1) for part in (lightness, colours)]
+        # of histograms that sum to 1: the product of two is their overlap (Bhattacharyya)
+        return [np.sqrt(np.concatenate(histograms, axis=2)).reshape(count, -1)]
 
 
-def _between(
-    values: FloatArray, bins: int
-) -> tuple[tuple[NDArray[np.intp], FloatArray], tuple[NDArray[np.intp], FloatArray]]:
-    """The bins on either side of values in [0, 1], and their shares."""
-    place = np.clip(values, 0, 1) * (bins - 1)
-    below = np.minimum(place.astype(np.intp), bins - 2)
-    share = place - below
-    return (below, 1 - share), (below + 1, share)
+def _shares(values: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
+    """`(n, STRIPES, bins, pixels)` share of each bin in pixels, from values in [0, 1].
 
-
-def _roots(histograms: FloatArray) -> FloatArray:
-    """Square roots of histograms that sum to 1, whose product is their overlap (Bhattacharyya)."""
-    total = histograms.sum(axis=1, keepdims=True)
-    roots: FloatArray = np.sqrt(histograms / np.maximum(total, 1e-9))
-    return roots
+    A pixel counts for the bins on either side of its value, and for the nearer one more.
+    """
+    place = np.clip(values, 0, 1)[:, :, None] * np.float32(bins - 1)
+    share: NDArray[np.float32] = place - np.arange(bins, dtype=np.float32)[:, None]
+    np.abs(share, out=share)
+    np.subtract(1, share, out=share)
+    np.maximum(share, 0, out=share)
+    return share

@@ -29,6 +29,7 @@ Device = Literal["cpu", "cuda"]
 # On a CPU one crop at a time is fastest: OSNet takes 2.6 ms for one crop, and 4.4 ms per crop for
 # 16 at once, which no longer fit the cache.
 _CROPS_AT_ONCE = {"cpu": 1, "cuda": 32}
+_HISTOGRAMS_AT_ONCE = 32
 _WIDE = 1.2  # pictures wider than this times their height are also searched in halves
 _HALVES = (0.55, 0.45)  # end of the left half and start of the right one, as shares of the width
 
@@ -187,7 +188,8 @@ class AppearanceEmbedder:
         open_network: CropNetworkOpener = OnnxNetwork,
     ) -> None:
         self._network = open_network(declaration, threads, device)
-        self._at_once = self._network.batch or _CROPS_AT_ONCE[device]
+        most = _HISTOGRAMS_AT_ONCE if declaration.is_colours else _CROPS_AT_ONCE[device]
+        self._at_once = self._network.batch or most
         shapes = [output.shape for output in _probe(self._network)]
         self._tells = tuple(self._network.outputs[1:]) == (QUALITY,) and shapes[1] in ((1,), (1, 1))
         if len(shapes) - self._tells != 1 or shapes[0][0] != 1 or len(shapes[0]) < 2:

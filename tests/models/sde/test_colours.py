@@ -104,6 +104,17 @@ def test_histograms_are_those_of_a_plain_loop():
     np.testing.assert_allclose(found[0], expected, atol=1e-4)
 
 
+def test_a_crops_histograms_do_not_depend_on_its_neighbours():
+    pictures = list(np.random.default_rng(1).integers(0, 256, (37, 48, 16, 3), np.uint8))
+    colours = ColourStripes()
+    (together,) = colours(pictures)
+    alone = np.concatenate([colours([picture])[0] for picture in pictures])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_allclose(
+        np.linalg.norm(together.reshape(37 * STRIPES, -1), axis=1), 2**0.5, rtol=1e-6
+    )
+
+
 def test_it_may_stand_beside_a_detector(tmp_path):
     text = "detector: {file: a.onnx, layout: fastestdet, size: 32x32}\nembedder: EMBEDDER\n"
     for number, name in enumerate((COLOURS, "colour")):
