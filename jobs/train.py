@@ -147,6 +147,7 @@ def train(
             recipe = change(read_recipe(config, changes.get("network")), changes).without(
                 leave_out or ()
             )
+            recipe.check_unseen()
             if out is None and not dry_run:
                 raise ValueError("out: expected --out with a folder or s3:// prefix, or --dry-run")
             if recipe.names.learns_from == "pictures":

@@ -18,6 +18,7 @@ from jde_ray.jobs.bench.association import association
 from jde_ray.jobs.bench.counting import count
 from jde_ray.jobs.bench.embedders import embedders
 from jde_ray.jobs.bench.engines.command import engines
+from jde_ray.jobs.bench.folds.command import folds
 from jde_ray.jobs.bench.gpu.command import gpu
 from jde_ray.jobs.bench.machine import AsJson, Weights, console, processor
 from jde_ray.jobs.bench.models import models
@@ -46,6 +47,7 @@ for _verb in (
     engines,
     figure3,
     figure4,
+    folds,
     gpu,
     models,
     serve,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from pathlib import PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from jde_ray.models.jde.config import JDEConfig
@@ -150,14 +151,23 @@ class Recipe:
             raise ValueError(f"appearance_teacher: got {teacher}; {text}")
 
     def _check_validation(self, validation: ValidationConfig) -> None:
-        mine = {source.path for source in self.sources}
-        both = mine & {*validation.sequences, *(one.path for one in validation.lists)}
-        if both:
-            text = "it is among the sources; expected what is not learned from"
-            raise ValueError(f"validation: got {min(both)}, {text}")
         if validation.keep_best == "tpr_at_far" and not self.names.learns_identities:
             text = f"{self.network} has no embeddings; expected ap | mota | idf1"
             raise ValueError(f"validation keep_best: got tpr_at_far, but {text}")
+
+    def check_unseen(self) -> None:
+        """Refuse a validation on what is learned from; call it when sources have been left out.
+
+        Raises:
+            ValueError: If something under `validation` is a source, or shows the scene of one.
+        """
+        if self.validation is None:
+            return
+        mine = {name for source in self.sources for name in (source.path, *source.scenes)}
+        for path in (*self.validation.sequences, *(one.path for one in self.validation.lists)):
+            if mine & {path, PurePosixPath(path).name}:
+                text = "it is among the sources; expected what is not learned from"
+                raise ValueError(f"validation: got {path}, {text}")
 
     def without(self, names: Sequence[str]) -> Recipe:
         """The recipe without some of its sources, as for leave-one-sequence-out validation.

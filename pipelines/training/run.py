@@ -61,6 +61,7 @@ class TrainingRun:
             ValueError: If a path of the recipe, or `out`, cannot be used.
         """
         open_store(self.out)
+        self.recipe.check_unseen()
         model = build_network(self.recipe)
         if self.recipe.initial:
             initialise(model, self.root / self.recipe.initial)

@@ -112,13 +112,6 @@ def changed(**changes):
         (changed(sampling="all"), "sampling: got 'all', expected weights | epoch | pairs"),
         (changed(augmentation={"mosaic": 2}), "augmentation mosaic: got 2"),
         (changed(validation={"sequences": ["a"]}), "either every_minutes or every_epochs"),
-        (
-            changed(
-                sources=[{"kind": "sequence", "path": "a"}],
-                validation={"sequences": ["a"], "every_epochs": 1},
-            ),
-            "validation: got a, it is among the sources",
-        ),
         (changed(validation={"every_epochs": 1}), "validation sequences: got none, expected"),
         (
             changed(validation={"detection": [{"kind": "frames", "path": "a"}], "every_epochs": 1}),
@@ -264,3 +257,26 @@ def test_the_recipe_of_the_embedder_for_the_second_look():
     left = [source.name for source in recipe.without(["MOT16-11", "TUD-Stadtmitte"]).sources]
     assert "cuhk03_labeled" in left
     assert "MOT16-11" not in left
+
+
+def scored_on(name, *sources):
+    recipe = changed(sources=list(sources), validation={"sequences": [name], "every_epochs": 1})
+    return parse_recipe(recipe)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"kind": "sequence", "path": "own/a"},
+        {"kind": "sequence", "path": "own/a-again", "scene": ["a", "b"]},
+    ],
+)
+def test_what_is_learned_from_cannot_be_scored_until_it_is_left_out(source):
+    recipe = scored_on("own/a", source, {"kind": "sequence", "path": "own/c"})
+    with pytest.raises(ValueError, match=r"^validation: got own/a, it is among the sources"):
+        recipe.check_unseen()
+    recipe.without(["a" if "scene" in source else "own/a"]).check_unseen()
+
+
+def test_a_sequence_of_the_same_name_elsewhere_can_be_scored():
+    scored_on("val/a", {"kind": "sequence", "path": "train/a"}).check_unseen()

@@ -1,0 +1,1 @@
+"""`jde bench folds`: recipes trained without some scenes and scored on these."""
