@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jde_ray.models.reid.config import ReidConfig
 
 _PICTURES = 170  # that calibrate 8-bit integers
+_PEOPLE = 300  # that calibrate those of a re-identification network
 
 Weights = Annotated[
     str,
@@ -61,10 +62,10 @@ def export(
 
     The ONNX file takes letterboxed RGB images in [0, 1] and returns all boxes and scores before
     NMS, and one embedding map per stride; docs/export.md shows how to use it. Two-stage and
-    re-identification networks become ONNX files only, which separate networks take. Writing one
-    needs two more packages: pip install -e '.\[onnx]'. With --format openvino --int8 the network is
-    quantised by some frames of the calibration sources, for twice to three times the speed on a
-    CPU; that needs pip install -e '.\[int8]'.
+    re-identification networks become ONNX files, which separate networks take. Writing one needs
+    two more packages: pip install -e '.\[onnx]'. With --format openvino --int8 a joint or a
+    re-identification network is quantised by frames of the calibration sources, for twice to three
+    times the speed on a CPU; that needs pip install -e '.\[int8]'.
 
     Tracks, not weights, become files of other tools with jde convert; data sets to train on are
     converted by jde data convert.
@@ -73,7 +74,7 @@ def export(
     from jde_ray.models.jde import export as onnx_file
     from jde_ray.models.jde import weights as files
 
-    if _export_onnx_only(weights, out, kind, flags):
+    if _export_other(weights, out, kind, flags, calibration):
         return
     try:
         wanted = parse_size(flags["size"]) if "size" in flags else None
@@ -104,8 +105,10 @@ def export(
     print(f"{out}: {model.config.name}, {width}x{height}, {_num_bytes(out) / 1e6:.1f} MB")
 
 
-def _export_onnx_only(weights: str, out: Path, kind: str, flags: Given) -> bool:
-    """Write the ONNX file of a re-identification or two-stage network; False for a joint one.
+def _export_other(
+    weights: str, out: Path, kind: str, flags: Given, calibration: list[str] | None
+) -> bool:
+    """Write the file of a re-identification or two-stage network; False for a joint one.
 
     Raises:
         RunError: If it cannot be written.
@@ -118,16 +121,23 @@ def _export_onnx_only(weights: str, out: Path, kind: str, flags: Given) -> bool:
         two_stage = is_two_stage(weights)
         if not two_stage and facts.get("network") != "reid":
             return False
-        if kind != "onnx" or "size" in flags:
+        accepted = ("onnx",) if two_stage else ("onnx", "openvino")
+        if kind not in accepted or "size" in flags:
             of = "two-stage" if two_stage else "re-identification"
-            text = f"got a {of} network, expected --format onnx without --size"
+            text = f"got a {of} network, expected --format {' | '.join(accepted)} without --size"
             raise RunError(f"format: {text}", ExitCode.REFUSED)
         notes = {key: text for key, text in facts.items() if key != "config"}
-        config = _write_onnx(resolve(weights), out, notes, two_stage=two_stage)
+        if kind == "openvino":
+            config: RcnnConfig | ReidConfig = _quantise_reid(
+                resolve(weights), out, notes, calibration or []
+            )
+        else:
+            config = _write_onnx(resolve(weights), out, notes, two_stage=two_stage)
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     except ImportError as error:
-        text = f"onnx needs the package {error.name}; pip install -e '.[onnx]'"
+        extra = "onnx" if kind == "onnx" or error.name == "onnx" else "int8"
+        text = f"{kind} needs the package {error.name}; pip install -e '.[{extra}]'"
         raise RunError(f"format: {text}", ExitCode.REFUSED) from error
     except OSError as error:
         raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
@@ -162,9 +172,9 @@ def _write_onnx(
 
 
 def _check(out: Path, kind: str, *, half: bool, int8: bool, calibration: list[str] | None) -> None:
-    from jde_ray.models.jde.int8 import SUFFIX
+    from jde_ray.models.cards import INT8_SUFFIX
 
-    wanted = SUFFIX if int8 else SUFFIXES[kind]
+    wanted = INT8_SUFFIX if int8 else SUFFIXES[kind]
     if out.is_dir():
         raise RunError(f"out: {out} is a folder, expected a file", ExitCode.REFUSED)
     if (kind == "openvino") != int8 or int8 != bool(calibration):
@@ -188,6 +198,24 @@ def _quantise(model: JDE, out: Path, notes: dict[str, str], sources: list[str] |
         raise RunError(f"calibration: {error}", ExitCode.REFUSED) from error
     names = ", ".join(Path(source).name for source in sources or ())
     quantise(model, pictures, out, notes | {"calibration": f"{len(pictures)} frames of {names}"})
+
+
+def _quantise_reid(path: Path, out: Path, notes: dict[str, str], sources: list[str]) -> ReidConfig:
+    from jde_ray.models.openvino_files import sha256_of
+    from jde_ray.models.reid.int8 import quantise
+    from jde_ray.models.reid.weights import load
+    from jde_ray.pipelines.detection.sample_people import sample_people
+
+    model = load(path)
+    with working(f"writing {out}"):
+        try:
+            people = sample_people(sources, model.config.size, _PEOPLE)
+        except ValueError as error:
+            raise RunError(f"calibration: {error}", ExitCode.REFUSED) from error
+        names = ", ".join(Path(source).name for source in sources)
+        more = {"calibration": f"{len(people)} people of {names}", "source_sha256": sha256_of(path)}
+        quantise(model, people, out, notes | more)
+    return model.config
 
 
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt", "openvino": ".xml"}

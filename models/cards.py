@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 SUFFIX = ".safetensors"
-INT8_SUFFIX = ".int8.xml"  # as of `models.jde.int8`, which needs torch
+INT8_SUFFIX = ".int8.xml"  # of quantised networks, `models.openvino_files`
 SPEED_CLASSES = ("cpu", "gpu")  # the machine that a network is made for
 _FENCE = "---"
 

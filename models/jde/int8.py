@@ -6,13 +6,9 @@ What follows the network's raw maps (decoding, suppression, embeddings) is the s
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import logging
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from jde_ray.models import openvino_files
 from jde_ray.models.jde import weights as files
 from jde_ray.models.jde.config import STRIDES, JDEConfig
 from jde_ray.models.jde.decode import Candidates, FrameDetections, decode, select
@@ -28,11 +25,10 @@ from jde_ray.models.jde.fusion import fold_batch_norms
 from jde_ray.models.jde.head import ScaleMaps
 from jde_ray.models.jde.network import JDE
 from jde_ray.models.jde.refusals import CheckpointError, one_line
+from jde_ray.models.openvino_files import to_input
 from jde_ray.models.structures import check_frames
 
-SUFFIX = ".int8.xml"
 OUTPUTS = tuple(f"{name}_{stride}" for stride in STRIDES for name in ScaleMaps._fields)
-_NOTES = "jde"  # place of our metadata in the file
 _MOST_SHAPES = 8  # input shapes whose compiled networks are kept
 
 
@@ -76,7 +72,8 @@ def quantise(
     samples = nncf.Dataset(list(pictures), to_input)
     preset = nncf.QuantizationPreset.MIXED  # activations may be negative: leaky ReLU
     quantised = nncf.quantize(converted, samples, preset=preset, subset_size=len(pictures))
-    _save(quantised, path, {**notes, "config": model.config.to_json()}, half=True)
+    notes = {**notes, "config": model.config.to_json()}
+    openvino_files.write(quantised, path, OUTPUTS, notes, half=True)
 
 
 def write_float(model: JDE, path: Path) -> None:
@@ -89,7 +86,8 @@ def write_float(model: JDE, path: Path) -> None:
     Raises:
         ImportError: If `openvino` is not installed.
     """
-    _save(_convert(model), path, {"config": model.config.to_json()}, half=False)
+    notes = {"config": model.config.to_json()}
+    openvino_files.write(_convert(model), path, OUTPUTS, notes, half=False)
 
 
 def _convert(model: JDE) -> Any:
@@ -105,26 +103,6 @@ def _convert(model: JDE) -> Any:
             example_input=torch.zeros(1, 3, height, width),
             input=[(1, 3, -1, -1)],
         )
-
-
-def _save(network: Any, path: Path, notes: dict[str, str], *, half: bool) -> None:
-    """Write a network of OpenVINO; numbers that are float are kept in 16 bits if `half`."""
-    import openvino
-
-    for output, name in zip(network.outputs, OUTPUTS, strict=True):
-        output.get_tensor().set_names({name})
-    for key, text in notes.items():
-        network.set_rt_info(text, [_NOTES, key])
-    _name_nodes(network)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    openvino.save_model(network, path, compress_to_fp16=half)
-
-
-def _name_nodes(model: Any) -> None:
-    """Names by type and place, since OpenVINO's count what the process has built before."""
-    model.set_friendly_name("jde")
-    for number, node in enumerate(model.get_ordered_ops()):
-        node.set_friendly_name(f"{node.get_type_name()}_{number}")
 
 
 class Int8JDE:
@@ -148,23 +126,17 @@ class Int8JDE:
     def __init__(self, path: Path, threads: int, *, exact: bool = False) -> None:
         self._model = _read(path)
         try:
-            self.config = JDEConfig.from_json(_note(self._model, "config"))
+            self.config = JDEConfig.from_json(openvino_files.note(self._model, "config"))
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"weights: {path} holds no network of ours ({one_line(error)})"
             ) from None
-        self._options: dict[str, Any] = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # or all detectors of a machine would sit on one core
-        }
-        if exact:
-            self._options["INFERENCE_PRECISION_HINT"] = "f32"
+        self._options = openvino_files.options(threads, exact=exact)
         self._compiled: dict[tuple[int, int], Any] = {}
 
     def maps(self, frame: NDArray[np.uint8]) -> list[ScaleMaps]:
         """Raw maps at strides 32, 16, 8 of a `(H, W, 3)` uint8 RGB frame."""
-        with _signal_stack_kept():
+        with openvino_files.signal_stack_kept():
             outputs = self._network(frame.shape[0], frame.shape[1])(to_input(frame))
         parts = [torch.from_numpy(outputs[index].copy()) for index in range(len(OUTPUTS))]
         width = len(ScaleMaps._fields)
@@ -211,31 +183,6 @@ class Int8JDE:
         return self._compiled[height, width]
 
 
-class _SignalStack(ctypes.Structure):
-    """`stack_t` of Linux."""
-
-    _fields_ = (("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-
-@contextmanager
-def _signal_stack_kept() -> Iterator[None]:
-    """Give this thread back the stack on which its signals are handled.
-
-    OpenVINO sets one of its own and frees it with the network, in any order of several. Python
-    handles all signals on that stack: the next Ctrl-C or end of a child would be a segmentation
-    fault.
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    system, before = ctypes.CDLL(None), _SignalStack()
-    system.sigaltstack(None, ctypes.byref(before))
-    try:
-        yield
-    finally:
-        system.sigaltstack(ctypes.byref(before), None)
-
-
 def find(weights: str | Path) -> Path:
     """The quantised file beside weights: `NAME.int8.xml` beside `NAME.safetensors`.
 
@@ -243,8 +190,8 @@ def find(weights: str | Path) -> Path:
         CheckpointError: If there is none, or its other half is missing.
     """
     source = files.resolve(weights)
-    path = source.with_name(source.stem + SUFFIX)
-    for part in (path, path.with_suffix(".bin")):
+    path = openvino_files.beside(source)
+    for part in openvino_files.parts(path):
         if not part.is_file():
             raise CheckpointError(
                 f"precision: int8 needs {part.name} beside {source}; write it with jde export "
@@ -253,20 +200,13 @@ def find(weights: str | Path) -> Path:
     return path
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 over both files of a quantised network, 64 hex digits."""
-    digest = hashlib.sha256(path.read_bytes())
-    digest.update(path.with_suffix(".bin").read_bytes())
-    return digest.hexdigest()
-
-
 def check(path: Path, weights: str | Path) -> None:
     """Refuse a quantised network that was made from other weights than those beside it.
 
     Raises:
         CheckpointError: If it was, or cannot be read.
     """
-    made_from = _note(_read(path), "source_sha256")
+    made_from = openvino_files.note(_read(path), "source_sha256")
     if made_from != files.sha256(weights):
         raise CheckpointError(
             f"precision: {path} was quantised from other weights than {files.resolve(weights)}; "
@@ -276,26 +216,6 @@ def check(path: Path, weights: str | Path) -> None:
 
 def _read(path: Path) -> Any:
     try:
-        from openvino.frontend import FrontEndManager
-    except ImportError:
-        raise CheckpointError(
-            "precision: int8 needs the package openvino; pip install -e '.[int8]'"
-        ) from None
-    # `read_model` would try the readers of TensorFlow and others on a damaged file
-    reader = FrontEndManager().load_by_framework("ir")
-    try:
-        return reader.convert(reader.load(str(path)))
-    except Exception as error:  # noqa: BLE001  its readers raise several kinds
-        raise CheckpointError(f"weights: {path} cannot be read ({one_line(error)})") from None
-
-
-def _note(model: Any, key: str) -> str:
-    place = [_NOTES, key]
-    return str(model.get_rt_info(place).astype(str)) if model.has_rt_info(place) else ""
-
-
-def to_input(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """`(H, W, 3)` uint8 RGB as `(1, 3, H, W)` in [0, 1]."""
-    planes = frame.transpose(2, 0, 1)[None].astype(np.float32)
-    planes /= 255
-    return np.ascontiguousarray(planes)
+        return openvino_files.read(path)
+    except openvino_files.QuantisedFileError as error:
+        raise CheckpointError(str(error)) from None

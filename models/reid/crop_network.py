@@ -47,10 +47,7 @@ class ReidCropNetwork:
         device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
         self.path: Path = declaration.file
-        input_alone = replace(declaration, colours=0.0)
-        if input_alone != NetworkDeclaration(file=declaration.file):
-            text = "states its own input; expected neither size, colour, divide_by, mean nor std"
-            raise DeclarationError(f"weights: {self.path} {text}")
+        check_input(declaration)
         try:
             model = load(self.path)
         except ReidWeightsError as error:
@@ -84,3 +81,14 @@ class ReidCropNetwork:
             crops = torch.from_numpy(stacked).to(self._device).float() / 255
             outputs = self._model.describe(crops)
             return [output.cpu().numpy() for output in outputs if output is not None]
+
+
+def check_input(declaration: NetworkDeclaration) -> None:
+    """Refuse what describes the input of a network of ours, whose file states it.
+
+    Raises:
+        DeclarationError: If anything but the file, and colours beside it, is declared.
+    """
+    if replace(declaration, colours=0.0) != NetworkDeclaration(file=declaration.file):
+        text = "states its own input; expected neither size, colour, divide_by, mean nor std"
+        raise DeclarationError(f"weights: {declaration.file} {text}")

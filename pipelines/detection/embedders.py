@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jde_ray.models.sde.colours import ColourStripes
@@ -13,9 +14,19 @@ if TYPE_CHECKING:
 
 
 def open_embedder(
-    declaration: NetworkDeclaration, threads: int = 1, device: Literal["cpu", "cuda"] = "cpu"
+    declaration: NetworkDeclaration,
+    threads: int = 1,
+    device: Literal["cpu", "cuda"] = "cpu",
+    *,
+    quantised: bool = False,
 ) -> AppearanceEmbedder:
     """The embedder of a file, on a device.
+
+    Args:
+        declaration: The file.
+        threads: CPU threads.
+        device: Device that it runs on.
+        quantised: Run the file in 8-bit integers that lies beside weights of ours, if there is one.
 
     Raises:
         DeclarationError: If the file cannot be used as declared.
@@ -24,13 +35,33 @@ def open_embedder(
         return AppearanceEmbedder(declaration, open_network=lambda *_: ColourStripes())
     if not declaration.is_own:
         return AppearanceEmbedder(declaration, threads, device)
-    from jde_ray.models.reid.crop_network import ReidCropNetwork
+    from jde_ray.models.reid.crop_network import ReidCropNetwork, check_input
 
+    if quantised and (path := quantised_file(declaration)) is not None:
+        from jde_ray.models.reid.int8 import Int8CropNetwork
+
+        check_input(declaration)
+        return AppearanceEmbedder(
+            declaration, open_network=lambda *_: Int8CropNetwork(path, threads)
+        )
     return AppearanceEmbedder(declaration, threads, device, open_network=ReidCropNetwork)
 
 
+def quantised_file(declaration: NetworkDeclaration) -> Path | None:
+    """The file in 8-bit integers beside weights of ours; None for other embedders or if it lacks.
+
+    Raises:
+        DeclarationError: If it was made from other weights, or cannot be read.
+    """
+    if not declaration.is_own:
+        return None
+    from jde_ray.models.reid import int8
+
+    return int8.find(declaration.file)
+
+
 def open_embedder_for(
-    declaration: NetworkDeclaration, resources: ResourceConfig
+    declaration: NetworkDeclaration, resources: ResourceConfig, *, quantised: bool = False
 ) -> AppearanceEmbedder:
     """The embedder of a file, with the threads and on the device of a run.
 
@@ -40,7 +71,7 @@ def open_embedder_for(
     if declaration.is_colours:
         return open_embedder(declaration)
     device = torch_device(resources) if declaration.is_own else onnx_device(resources)
-    return open_embedder(declaration, resources.torch_threads, device)
+    return open_embedder(declaration, resources.torch_threads, device, quantised=quantised)
 
 
 def onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:

@@ -227,7 +227,8 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
     from jde_ray.pipelines.detection.embedders import open_embedder_for
 
     cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops
-    embedder = open_embedder_for(read_embedder(config.second_look), resources)
+    declared, quantised = read_embedder(config.second_look), config.precision == "int8"
+    embedder = open_embedder_for(declared, resources, quantised=quantised)
     only_needed = config.reid_mode == "needed"
     return WithSecondLook(
         model,

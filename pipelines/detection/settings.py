@@ -81,7 +81,8 @@ def resolve_precision(
 
     ONNX files run in float32. Otherwise `auto` becomes `recorded`, so that a run can continue on
     another machine, or without `recorded` the fast precision of this machine. In `int8` the
-    fingerprint of the weights is that of the quantised file beside them.
+    fingerprint of the weights is that of the quantised file beside them, and so is that of a
+    network of the second look that has such a file.
 
     Args:
         detection: Settings given by the user.
@@ -103,18 +104,22 @@ def resolve_precision(
     if detection.precision == "auto":
         detection = replace(detection, precision=recorded or quick_precision(device))
     if detection.precision == "int8":
-        return replace(detection, weights_sha256=_quantised_sha256(detection.weights, device))
+        detection = replace(detection, weights_sha256=_quantised_sha256(detection.weights, device))
+        if detection.looks_again:
+            look = reid_fingerprint(detection.second_look, quantised=True)
+            detection = replace(detection, reid_sha256=look)
     return detection
 
 
 def _quantised_sha256(weights: str, device: Device) -> str:
+    from jde_ray.models import openvino_files
     from jde_ray.models.jde import int8
 
     if device == "cuda" or (device == "auto" and has_cuda()):
         raise ValueError(f"precision: int8 runs on a CPU, got device {device}; use --device cpu")
     path = int8.find(weights)
     int8.check(path, weights)
-    return int8.sha256(path)
+    return openvino_files.sha256(path)
 
 
 def resolve_settings(

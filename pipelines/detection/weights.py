@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,16 +98,27 @@ def load_reid(path: str, threads: int = 1) -> AppearanceEmbedder:
         return open_embedder(read_embedder(path), threads)
 
 
-def reid_fingerprint(path: str) -> str:
+def reid_fingerprint(path: str, *, quantised: bool = False) -> str:
     """Fingerprint of a re-identification network, without loading it.
 
+    Args:
+        path: The network.
+        quantised: Whether its file in 8-bit integers runs, if there is one.
+
     Raises:
-        ValueError: If it does not exist.
+        ValueError: If it does not exist, or the quantised file is of another network.
     """
     from jde_ray.models.sde.declaration import read_embedder, sha256_of
+    from jde_ray.pipelines.detection.embedders import quantised_file
 
     with _named_after_its_flag():
-        return sha256_of({"reid": read_embedder(path)})
+        declared = read_embedder(path)
+        found = sha256_of({"reid": declared})
+        if not quantised or (file := quantised_file(declared)) is None:
+            return found
+    from jde_ray.models import openvino_files
+
+    return hashlib.sha256(f"{found} {openvino_files.sha256(file)}".encode()).hexdigest()
 
 
 def reid_name(reid: str) -> str:

@@ -1,18 +1,25 @@
 """`jde export`: what is written is what was read, in every format."""
 
 import copy
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from made_videos import write_video
 from places import ROOT
 
 from jde_ray.jobs import cli
+from jde_ray.models import openvino_files
+from jde_ray.models.cards import REID
 from jde_ray.models.jde import weights
 from jde_ray.models.jde.config import CONFIGURATIONS, JDEConfig
 from jde_ray.models.jde.network import JDE
 from jde_ray.models.letterbox import Letterbox
+from jde_ray.models.reid import int8
+from jde_ray.models.synthetic.scene import StreetScene
+from jde_ray.pipelines.video.synthetic import render_street
 
 NO_ONNX = "onnx is not installed: pip install -e '.[onnx]'"
 # the published layout over the small backbone: every kind of layer, quick to run
@@ -197,3 +204,29 @@ def test_a_two_stage_network_becomes_an_onnx_file_and_nothing_else(tmp_path, cap
         code, _, said = run(capsys, path, *arguments, "--out", tmp_path / "other")
         assert code == 2
         assert "got a two-stage network, expected --format onnx without --size" in said
+
+
+def test_a_re_identification_network_is_quantised_by_people_of_a_video(tmp_path, capsys):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    pytest.importorskip("onnx")
+    scene = StreetScene(3, width=640, height=360, num_people=6, num_frames=4)
+    render_street(scene, tmp_path / "street.mp4", tmp_path / "street")
+    shutil.copy(REID.folder / "reid-small.safetensors", own := tmp_path / "own.safetensors")
+    asked = (own, "--format", "openvino", "--int8", "--calibration", tmp_path / "street.mp4")
+    code, said, _ = run(capsys, *asked, "--out", tmp_path / "own.int8.xml")
+    assert code == 0
+    assert "own.int8.xml: reid-small-ide, 96x192" in said
+    path = int8.find(own)
+    assert path == tmp_path / "own.int8.xml"
+    network = openvino_files.read(path)
+    assert "people of street.mp4" in openvino_files.note(network, "calibration")
+    assert "non-commercial" in openvino_files.note(network, "licence")
+
+    write_video(tmp_path / "empty.mp4", 3)
+    code, _, said = run(capsys, *asked[:-1], tmp_path / "empty.mp4", "--out", path)
+    assert code == 2
+    assert "calibration: nobody was found in" in said
+    code, _, said = run(capsys, own, "--format", "torch", "--out", tmp_path / "own.pt")
+    assert code == 2
+    assert "got a re-identification network, expected --format onnx | openvino" in said

@@ -47,8 +47,7 @@ def test_a_head_says_what_the_network_is(card, files):
 
 
 def test_its_quantised_file_is_found_beside_it(card):
-    assert card.int8_file == (f"{card.name}{int8.SUFFIX}" if int8.find(card.name) else "")
-    assert cards.INT8_SUFFIX == int8.SUFFIX
+    assert card.int8_file == (f"{card.name}{cards.INT8_SUFFIX}" if int8.find(card.name) else "")
 
 
 @pytest.mark.parametrize("card", REID.cards(), ids=REID.names())

@@ -75,7 +75,8 @@ def in_torch_int8(setting: Setting) -> Network:
     import torch
 
     from jde_ray.models.jde.fusion import fold_batch_norms
-    from jde_ray.models.jde.int8 import MapsAsTuple, to_input
+    from jde_ray.models.jde.int8 import MapsAsTuple
+    from jde_ray.models.openvino_files import to_input
 
     try:
         from torch.ao.quantization import get_default_qconfig_mapping
@@ -132,7 +133,7 @@ def in_onnxruntime(setting: Setting, precision: Literal["fp32", "int8"]) -> Netw
         import onnxruntime
 
         from jde_ray.models.jde.export import write_maps
-        from jde_ray.models.jde.int8 import to_input
+        from jde_ray.models.openvino_files import to_input
 
         path = setting.folder / "float.onnx"
         if not path.exists():
@@ -157,7 +158,7 @@ def _quantise_onnx(setting: Setting, path: Path) -> Path:
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    from jde_ray.models.jde.int8 import to_input
+    from jde_ray.models.openvino_files import to_input
 
     class Frames(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from jde_ray.models import openvino_files
 from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.jde import int8
 from jde_ray.models.jde.config import SMALL
@@ -105,7 +106,9 @@ def test_the_fingerprint_covers_both_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.int8.xml").write_text("x")
         (tmp_path / f"{name}.int8.bin").write_text(name)
-    assert int8.sha256(tmp_path / "a.int8.xml") != int8.sha256(tmp_path / "b.int8.xml")
+    assert openvino_files.sha256(tmp_path / "a.int8.xml") != openvino_files.sha256(
+        tmp_path / "b.int8.xml"
+    )
 
 
 def test_signals_are_handled_after_networks_are_gone() -> None:
@@ -133,6 +136,8 @@ def test_the_same_pictures_give_the_same_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         notes = {"licence": "none", "source_sha256": sha256("small")}
         int8.quantise(load("small"), pictures(4), tmp_path / f"{name}.int8.xml", notes)
-    assert int8.sha256(tmp_path / "a.int8.xml") == int8.sha256(tmp_path / "b.int8.xml")
+    assert openvino_files.sha256(tmp_path / "a.int8.xml") == openvino_files.sha256(
+        tmp_path / "b.int8.xml"
+    )
     int8.check(tmp_path / "a.int8.xml", "small")
     assert int8.Int8JDE(tmp_path / "a.int8.xml", 1).config == load("small").config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,17 @@ import pytest
 from made_videos import write_video
 
 from jde_ray.jobs import cli
+from jde_ray.models import openvino_files
+from jde_ray.models.cards import REID
 from jde_ray.models.jde import int8, weights
 from jde_ray.models.letterbox import Letterbox
+from jde_ray.models.sde.declaration import read_embedder
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection import precision, settings
+from jde_ray.pipelines.detection.embedders import open_embedder
 from jde_ray.pipelines.detection.networks import Int8Model, load_network
 from jde_ray.pipelines.detection.settings import resolve_precision
+from jde_ray.pipelines.detection.weights import reid_fingerprint
 from jde_ray.pipelines.tracking import offline, reference
 
 pytest.importorskip("openvino")
@@ -28,10 +34,43 @@ INT8 = DetectionConfig(weights="small", precision="int8", size=(96, 64), score_t
 def test_the_fingerprint_is_that_of_the_quantised_file() -> None:
     resolved = resolve_precision(INT8, "cpu")
     assert resolved.precision == "int8"
-    assert resolved.weights_sha256 == int8.sha256(int8.find("small"))
+    assert resolved.weights_sha256 == openvino_files.sha256(int8.find("small"))
     assert resolved.weights_sha256 != weights.sha256("small")
     continued = resolve_precision(DetectionConfig(weights="small"), "cpu", recorded="int8")
     assert (continued.precision, continued.weights_sha256) == ("int8", resolved.weights_sha256)
+
+
+@pytest.mark.parametrize("look", ["reid-small", "reid-small+colours"])
+def test_the_second_look_runs_in_8_bits_too(look: str) -> None:
+    exact = replace(INT8, precision="fp32", reid=look, reid_sha256=reid_fingerprint(look))
+    quantised = resolve_precision(replace(exact, precision="int8"), "cpu")
+    assert resolve_precision(exact, "cpu").reid_sha256 == exact.reid_sha256
+    assert quantised.reid_sha256 != exact.reid_sha256
+    assert resolve_precision(quantised, "cpu") == quantised
+    offline_only = replace(exact, precision="int8", reid_mode="offline")
+    assert resolve_precision(offline_only, "cpu").reid_sha256 == exact.reid_sha256
+
+    frame = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    box, resources = Letterbox(96, 64, 96, 64), ResourceConfig(device="cpu")
+    looks = [load_network(one, resources).detect(frame[None], [box])[0] for one in
+             (replace(exact, precision="int8"), replace(INT8, reid="none"))]  # fmt: skip
+    width = looks[1].embeddings.shape[1]
+    assert looks[0].embeddings.shape[1] > width + 256 - 1
+    embedder = open_embedder(read_embedder(look), quantised=True)
+    (tlbr,) = [one.tlbr for one in looks[:1]]
+    again = embedder.embed(frame, np.asarray(tlbr, np.float32))
+    alike = looks[0].embeddings[:, width:] / np.linalg.norm(
+        looks[0].embeddings[:, width:], axis=1, keepdims=True
+    ).clip(1e-9)
+    seen = np.linalg.norm(again, axis=1) > 0
+    np.testing.assert_allclose(alike[seen], again[seen], atol=2e-3)
+
+
+def test_a_second_look_without_a_quantised_file_stays_in_float(tmp_path: Path) -> None:
+    shutil.copy(REID.folder / "reid-small.safetensors", tmp_path / "own.safetensors")
+    look = str(tmp_path / "own.safetensors")
+    wanted = replace(INT8, reid=look, reid_sha256=reid_fingerprint(look))
+    assert resolve_precision(wanted, "cpu").reid_sha256 == wanted.reid_sha256
 
 
 def test_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
