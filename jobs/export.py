@@ -204,7 +204,7 @@ def _quantise_reid(path: Path, out: Path, notes: dict[str, str], sources: list[s
     from jde_ray.models.openvino_files import sha256_of
     from jde_ray.models.reid.int8 import quantise
     from jde_ray.models.reid.weights import load
-    from jde_ray.pipelines.detection.sample_people import sample_people
+    from jde_ray.pipelines.sources.sample_people import sample_people
 
     model = load(path)
     with working(f"writing {out}"):

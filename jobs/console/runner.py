@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import signal
 import sys
@@ -94,12 +95,20 @@ def say(message: str, code: int) -> int:
 
 
 def application(target: Callable[..., Any]) -> typer.Typer:
-    """A verb as a typer application of its own."""
-    if isinstance(target, typer.Typer):
-        return target
-    app = typer.Typer(add_completion=False, context_settings=CONTEXT)
-    app.command()(target)
+    """A verb, or several, as a typer application of its own."""
+    app = target
+    if not isinstance(app, typer.Typer):
+        app = typer.Typer(add_completion=False, context_settings=CONTEXT)
+        app.command()(target)
+    for command in app.registered_commands:
+        command.help = command.help or _paragraphs(command.callback)
     return app
+
+
+def _paragraphs(verb: Callable[..., Any] | None) -> str:
+    """The verb's docstring with one line a paragraph: typer would keep its line breaks."""
+    paragraphs = (inspect.getdoc(verb) or "").split("\n\n")
+    return "\n\n".join(" ".join(lines.split("\n")) for lines in paragraphs)
 
 
 def explain(error: BaseException) -> tuple[str, ExitCode]:

@@ -13,9 +13,11 @@ import fakes
 import pytest
 from made_videos import write_video
 from places import ROOT
+from typer.main import get_command
 
 from jde_ray.jobs import cli, doctor
 from jde_ray.jobs import track as track_job
+from jde_ray.jobs.bench.app import app as bench
 from jde_ray.jobs.console import progress as progress_module
 from jde_ray.jobs.console import runner
 from jde_ray.pipelines.config import VERSION, DetectionConfig, OutputConfig
@@ -145,6 +147,14 @@ def test_help_says_defaults_in_one_way(capsys):
         assert "[default: " in text
         assert "Default: " not in text
         assert "\\[" not in text
+
+
+@pytest.mark.parametrize("verb", [track_job.track, bench])
+def test_a_terminal_breaks_the_lines_of_help(verb):
+    command = get_command(runner.application(verb))
+    for one in getattr(command, "commands", {"": command}).values():
+        assert one.help
+        assert not [part for part in one.help.split("\n\n") if "\n" in part]
 
 
 def test_help_does_not_lose_what_stands_in_brackets(capsys):
