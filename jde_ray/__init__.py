@@ -11,7 +11,6 @@ folder holds links to them. Nothing is imported until it is used.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             return version("jde-ray")
         except PackageNotFoundError:  # a checkout on the path, not installed

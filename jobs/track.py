@@ -29,7 +29,6 @@ from jde_ray.jobs.console.runner import main
 from jde_ray.jobs.console.settings import check_weights, refuse_missing
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.storage.s3_client import configure
 
 if TYPE_CHECKING:
@@ -183,6 +182,8 @@ def _from_videos(
     values: Values, typed: Settings, sources: list[str], out: str, display: Display
 ) -> tuple[Settings, Callable[..., Summary]]:
     """Settings and dataflow for videos; what cannot run is refused before torch is imported."""
+    from jde_ray.pipelines.sources.discovery import find_videos  # loads PyAV
+
     display.doing(f"looking for videos in {_some(sources)}")
     found = find_videos(sources, typed.sources)  # an archive is listed once: on S3 pages cost money
     refuse_missing(values)

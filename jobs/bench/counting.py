@@ -10,15 +10,16 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 
 from jde_ray.jobs.bench.machine import AsJson, processor
 from jde_ray.pipelines.errors import ExitCode, RunError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _PEOPLE, _RATE, _SIZE = 20, 25.0, (1280, 720)
 _CAMERAS = 10
@@ -79,6 +80,8 @@ def write_tracks(out: Path, videos: int, rows: int) -> None:
         videos: Number of files; `_CAMERAS` cameras take turns, and their recordings do not overlap.
         rows: Rows of each file.
     """
+    import pyarrow.parquet as pq
+
     from jde_ray.pipelines.formats.tracks import ROW_GROUP_ROWS, track_schema
 
     (out / "tracks").mkdir(parents=True)
@@ -123,6 +126,8 @@ def _walks(rng: np.random.Generator, frames: int) -> dict[str, Any]:
 def _table(
     schema: pa.Schema, columns: dict[str, Any], texts: dict[str, str], start: datetime
 ) -> pa.Table:
+    import pyarrow as pa
+
     count = len(columns["frame"])
     arrays = []
     for one in schema:

@@ -356,6 +356,16 @@ def test_help_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr.decode()
 
 
+def test_the_help_of_a_verb_imports_no_large_library():
+    code = (
+        "import sys; from jobs.cli import VERBS, run; [run([verb, '--help']) for verb in VERBS]; "
+        "heavy = {'ray', 'torch', 'cv2', 'av', 'pyarrow', 'boto3'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

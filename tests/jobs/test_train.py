@@ -87,16 +87,6 @@ def test_the_option_list_is_frozen():
     assert {*names, "-h", "--help"} == OPTIONS
 
 
-def test_the_help_needs_no_torch():
-    code = (
-        "import sys; from jobs.cli import run; run(['train', '--help']); "
-        "heavy = {'ray', 'torch', 'cv2', 'av'} & set(sys.modules); "
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-
-
 @pytest.mark.parametrize(
     ("option", "message"),
     [

@@ -10,8 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.storage.stores import open_store
-from jde_ray.pipelines.training.curves import CURVES, read_table
 
 TITLES = {"score": "classification", "box": "regression", "identity": "embedding"}
 LINES = ("-", "--", ":")  # for strides 32, 16, 8
@@ -25,6 +23,9 @@ def figure3(
     ),
 ) -> None:
     """Draw the loss weights (left) and the losses (right) over the steps, both logarithmic."""
+    from jde_ray.pipelines.storage.stores import open_store
+    from jde_ray.pipelines.training.curves import CURVES, read_table
+
     try:
         rows = read_table(open_store(run), CURVES)
     except ValueError as error:
