@@ -36,10 +36,10 @@ _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 Host = Annotated[
     str | None,
     typer.Option(
-        show_default="127.0.0.1", help="Address to listen on; others than 127.0.0.1 need tokens."
+        help=r"Address to listen on; others than 127.0.0.1 need tokens. \[default: 127.0.0.1]"
     ),
 ]
-Port = Annotated[int | None, typer.Option(show_default="8000", help="Port to listen on.")]
+Port = Annotated[int | None, typer.Option(help=r"Port to listen on. \[default: 8000]")]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(

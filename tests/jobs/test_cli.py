@@ -141,11 +141,20 @@ def test_a_checkout_runs_its_verbs_by_module():
 
 
 def test_help_says_defaults_in_one_way(capsys):
-    for verb in ("track", "eval", "refine", "bench serve", "bench network", "bench figure4"):
+    for verb in (
+        "track",
+        "eval",
+        "refine",
+        "serve",
+        "bench serve",
+        "bench network",
+        "bench figure4",
+    ):
         assert cli.run([*verb.split(), "--help"]) == 0
         text = " ".join(capsys.readouterr().out.split())
         assert "[default: " in text
         assert "Default: " not in text
+        assert "[default: (" not in text
         assert "\\[" not in text
 
 
