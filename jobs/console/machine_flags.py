@@ -70,6 +70,7 @@ MACHINE_FLAGS: dict[str, Flag] = {
         panel=_MACHINE,
         text="Track up to so many frames (at 576x320) without Ray, whose start takes longer than "
         "that; 0: never. Not with --address or a number of workers.",
+        default="140 to 1400, by cores and precision; 120 for networks that do not ship",
     ),
     "address": Flag(
         config=ResourceConfig,

@@ -6,10 +6,13 @@ detector.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
-from jde_ray.pipelines.config import ResourceConfig, TrackConfig
+from jde_ray.models.cards import JOINT
+from jde_ray.pipelines.config import DetectionConfig, Precision, ResourceConfig, TrackConfig
+from jde_ray.pipelines.detection.precision import quick_precision
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.video.containers import opened, promised_frames
@@ -18,6 +21,10 @@ from jde_ray.pipelines.video.source_file import source_file
 
 MOST_VIDEOS = 8  # whose headers are read to find out
 _PIXELS = 576 * 320  # of the network's input, for which `in_process_frames` counts
+# Frames that one process tracks with a shipped network while Ray starts, by precision
+_WHILE_RAY_STARTS = {"fp32": 130, "bf16": 400, "int8": 400}
+_OF_OTHER_NETWORKS = 120  # frames of networks that do not ship
+_OF_A_CORE = 0.7  # speed of a core among several that share the work, relative to one alone
 
 
 def is_small(videos: Sequence[Video], config: TrackConfig, resources: ResourceConfig) -> bool:
@@ -52,8 +59,10 @@ def frames_left(videos: Sequence[Video], config: TrackConfig, resources: Resourc
         config: Size of the network's input, stride and frame limit.
         resources: `in_process_frames`.
     """
-    width, height = config.detection.size
-    left = resources.in_process_frames * _PIXELS / (width * height)
+    (width, height), most = config.detection.size, resources.in_process_frames
+    if most is None:
+        most = _most_frames_of(config.detection, resources)
+    left = most * _PIXELS / (width * height)
     for video in videos:
         frames = _count_frames(video) if left >= 1 else None
         if frames is None:
@@ -61,6 +70,29 @@ def frames_left(videos: Sequence[Video], config: TrackConfig, resources: Resourc
         frames = -(-frames // config.vid_stride)
         left -= frames if config.max_frames is None else min(frames, config.max_frames)
     return left
+
+
+def _most_frames_of(detection: DetectionConfig, resources: ResourceConfig) -> int:
+    if JOINT.find(detection.weights) is None:  # of an own network the speed is not known
+        return _OF_OTHER_NETWORKS
+    precision = detection.precision
+    if precision == "auto":
+        precision = quick_precision(resources.device)
+    return most_frames(len(os.sched_getaffinity(0)), precision)
+
+
+def most_frames(cores: int, precision: Precision) -> int:
+    """Frames that one process tracks as soon as a Ray that starts and then shares them would.
+
+    Args:
+        cores: Cores of this machine.
+        precision: Of the network, not `auto`.
+
+    >>> most_frames(2, "bf16"), most_frames(2, "fp32"), most_frames(64, "fp32")
+    (1400, 455, 132)
+    """
+    faster = _OF_A_CORE * max(cores, 2)  # one core alone would never need Ray
+    return int(_WHILE_RAY_STARTS[precision] * faster / (faster - 1))
 
 
 def _has_joined_ray() -> bool:

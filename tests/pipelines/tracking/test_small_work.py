@@ -16,7 +16,12 @@ from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfi
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import small_work
-from jde_ray.pipelines.tracking.small_work import MOST_VIDEOS, is_small
+from jde_ray.pipelines.tracking.small_work import (
+    MOST_VIDEOS,
+    frames_left,
+    is_small,
+    most_frames,
+)
 
 CONFIG = TrackConfig()
 
@@ -56,6 +61,23 @@ def test_stride_limit_and_size_count(videos: list[Video]) -> None:
     large = replace(CONFIG, detection=DetectionConfig(size=(1152, 640)))
     assert is_small(videos, large, limit(120))
     assert not is_small(videos, large, limit(119))
+
+
+@pytest.mark.parametrize(
+    ("cores", "precision", "most"),
+    [(2, "bf16", 1400), (2, "fp32", 455), (1, "fp32", 455), (4, "bf16", 622), (64, "fp32", 132)],
+)
+def test_the_fewer_cores_share_the_work_the_later_ray_pays(
+    monkeypatch: pytest.MonkeyPatch, cores: int, precision: str, most: int
+) -> None:
+    monkeypatch.setattr(small_work.os, "sched_getaffinity", lambda _: range(cores))
+    monkeypatch.setattr(small_work, "quick_precision", lambda _: precision)
+    assert frames_left([], CONFIG, ResourceConfig()) == most
+    named = replace(CONFIG, detection=DetectionConfig(precision="fp32"))
+    assert frames_left([], named, ResourceConfig()) == most_frames(cores, "fp32")
+    own = replace(CONFIG, detection=DetectionConfig(weights="own.safetensors"))
+    assert frames_left([], own, ResourceConfig()) == 120
+    assert frames_left([], CONFIG, limit(7)) == 7
 
 
 @pytest.mark.parametrize(
