@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from jde_ray.pipelines.output.run_record import file_metadata
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.structures import FrameChunk, Segment
+from jde_ray.pipelines.tracking.ahead import made_ahead
 from jde_ray.pipelines.tracking.components import Components
 from jde_ray.pipelines.tracking.input_sizes import Chooser, tell
 from jde_ray.pipelines.tracking.later_outputs import render_here
@@ -36,7 +38,7 @@ def track(
     retry_errors: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Track one video after the other, one chunk after the other.
+    """Track one video after the other, one chunk after the other, decoded while the last is used.
 
     The arguments are those of `offline.track`.
 
@@ -100,23 +102,22 @@ def _track_video(
         replaces=video.video_id in run.work.stale,
         chosen=segment.chosen,
     )
-    since = time.perf_counter()
-    for chunk in frame_chunks(components.decode, segment, run.config, resources):
-        decoded = time.perf_counter()
-        detections = detector.detect(chunk)
-        detected = time.perf_counter()
-        try:
-            session.deliver(detections)
-        except OSError as error:
-            reason = f"cannot write to {run.store.uri}: {error}"
-            raise RunError(reason, ExitCode.INTERNAL) from error
-        has_ended = session.outcome is not None
-        seconds = {"decode_s": decoded - since, "detect_s": detected - decoded}
-        run.tally.add(_receipt(chunk, has_ended=has_ended) | seconds)
-        if session.outcome is not None:
-            run.attempts.outcomes[video.video_id] = session.outcome
-            return
-        since = time.perf_counter()
+    chunks = frame_chunks(components.decode, segment, run.config, resources)
+    with closing(made_ahead(chunks)) as made:
+        for chunk, decode_s in made:
+            since = time.perf_counter()
+            detections = detector.detect(chunk)
+            seconds = {"decode_s": decode_s, "detect_s": time.perf_counter() - since}
+            try:
+                session.deliver(detections)
+            except OSError as error:
+                reason = f"cannot write to {run.store.uri}: {error}"
+                raise RunError(reason, ExitCode.INTERNAL) from error
+            has_ended = session.outcome is not None
+            run.tally.add(_receipt(chunk, has_ended=has_ended) | seconds)
+            if session.outcome is not None:
+                run.attempts.outcomes[video.video_id] = session.outcome
+                return
 
 
 def _receipt(chunk: FrameChunk, *, has_ended: bool) -> dict[str, object]:
