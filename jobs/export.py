@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jde_ray.models.reid.config import ReidConfig
 
 _PICTURES = 170  # that calibrate 8-bit integers
-_PEOPLE = 300  # that calibrate those of a re-identification network
+_PEOPLE = 300  # cut out of frames, that calibrate a re-identification network
 
 Weights = Annotated[
     str,
@@ -63,17 +63,20 @@ def export(
     The ONNX file takes letterboxed RGB images in [0, 1] and returns all boxes and scores before
     NMS, and one embedding map per stride; docs/export.md shows how to use it. Two-stage and
     re-identification networks become ONNX files, which separate networks take. Writing one needs
-    two more packages: pip install -e '.\[onnx]'. With --format openvino --int8 a joint or a
-    re-identification network is quantised by frames of the calibration sources, for twice to three
-    times the speed on a CPU; that needs pip install -e '.\[int8]'.
+    two more packages: pip install -e '.\[onnx]'. With --format openvino --int8 a joint network is
+    quantised by frames of the calibration sources, for twice to three times the speed on a CPU, and
+    a re-identification network by people cut out of them; that needs pip install -e '.\[int8]', and
+    '.\[onnx]' for the latter.
 
     Tracks, not weights, become files of other tools with jde convert; data sets to train on are
     converted by jde data convert.
     """
     _check(out, kind, half=half, int8=int8, calibration=calibration)
+    from jde_ray.models import cards
     from jde_ray.models.jde import export as onnx_file
     from jde_ray.models.jde import weights as files
 
+    weights = str(cards.REID.find(weights) or weights)
     if _export_other(weights, out, kind, flags, calibration):
         return
     try:
@@ -121,10 +124,10 @@ def _export_other(
         two_stage = is_two_stage(weights)
         if not two_stage and facts.get("network") != "reid":
             return False
-        accepted = ("onnx",) if two_stage else ("onnx", "openvino")
-        if kind not in accepted or "size" in flags:
+        if kind not in (("onnx",) if two_stage else ("onnx", "openvino")) or "size" in flags:
             of = "two-stage" if two_stage else "re-identification"
-            text = f"got a {of} network, expected --format {' | '.join(accepted)} without --size"
+            more = "" if two_stage else ", or openvino with --int8 and --calibration,"
+            text = f"got a {of} network, expected --format onnx{more} without --size"
             raise RunError(f"format: {text}", ExitCode.REFUSED)
         notes = {key: text for key, text in facts.items() if key != "config"}
         if kind == "openvino":

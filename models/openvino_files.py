@@ -1,6 +1,6 @@
 """Quantised networks as files of OpenVINO: `NAME.int8.xml` and `NAME.int8.bin` beside the weights.
 
-The file holds our notes: the configuration, the licence, and the weights that it was made from.
+The file holds our notes: the configuration, the licence, and the SHA-256 of the weights.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def write(
         path: File to write; its folder is created.
         outputs: Names of its outputs.
         notes: Text metadata.
-        half: Keep what is float in 16 bits.
+        half: Store floats in 16 bits.
+
+    Raises:
+        OSError: If it cannot be written.
     """
     import openvino
 
@@ -45,7 +48,10 @@ def write(
         network.set_rt_info(text, [_NOTES, key])
     _name_nodes(network)
     path.parent.mkdir(parents=True, exist_ok=True)
-    openvino.save_model(network, path, compress_to_fp16=half)
+    try:
+        openvino.save_model(network, path, compress_to_fp16=half)
+    except RuntimeError as error:
+        raise OSError(" ".join(str(error).split())) from None
 
 
 def _name_nodes(network: Any) -> None:
@@ -83,7 +89,7 @@ def note(network: Any, key: str) -> str:
 
 
 def beside(weights: Path) -> Path:
-    """Where the quantised file of `NAME.safetensors` lies: `NAME.int8.xml` beside it."""
+    """Path of the quantised file of `NAME.safetensors`, which is `NAME.int8.xml` beside it."""
     return weights.with_name(weights.stem + INT8_SUFFIX)
 
 
@@ -110,7 +116,7 @@ def options(threads: int, *, exact: bool = False) -> dict[str, Any]:
 
     Args:
         threads: Threads of the CPU.
-        exact: Compute what is float in float32 also where OpenVINO would choose bfloat16.
+        exact: Compute floats in float32 even where OpenVINO would choose bfloat16.
     """
     own: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": threads,

@@ -106,7 +106,7 @@ def application(target: Callable[..., Any]) -> typer.Typer:
 
 
 def _paragraphs(verb: Callable[..., Any] | None) -> str:
-    """The verb's docstring with one line a paragraph: typer would keep its line breaks."""
+    """The verb's docstring with one line per paragraph: typer would keep its line breaks."""
     paragraphs = (inspect.getdoc(verb) or "").split("\n\n")
     return "\n\n".join(" ".join(lines.split("\n")) for lines in paragraphs)
 

@@ -114,7 +114,7 @@ class Int8JDE:
     Args:
         path: File that `quantise` has written.
         threads: Threads of the CPU.
-        exact: Compute what is float in float32 also where OpenVINO would choose bfloat16.
+        exact: Compute floats in float32 even where OpenVINO would choose bfloat16.
 
     Attributes:
         config: Configuration of the network.

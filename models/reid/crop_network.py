@@ -84,7 +84,7 @@ class ReidCropNetwork:
 
 
 def check_input(declaration: NetworkDeclaration) -> None:
-    """Refuse what describes the input of a network of ours, whose file states it.
+    """Refuse a declaration of the input: the weight file states it.
 
     Raises:
         DeclarationError: If anything but the file, and colours beside it, is declared.

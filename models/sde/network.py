@@ -141,7 +141,7 @@ class CropNetwork(Protocol):
 
     Attributes:
         size: Width and height of its input.
-        batch: Number of crops it takes at once: 1, or None for any.
+        batch: Number of crops that it takes at once; None for any.
         path: Its file.
         outputs: Names of its outputs.
     """

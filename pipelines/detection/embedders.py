@@ -23,10 +23,10 @@ def open_embedder(
     """The embedder of a file, on a device.
 
     Args:
-        declaration: The file.
+        declaration: The embedder's file and input.
         threads: CPU threads.
         device: Device that it runs on.
-        quantised: Run the file in 8-bit integers that lies beside weights of ours, if there is one.
+        quantised: Run the 8-bit file beside our weights, if there is one.
 
     Raises:
         DeclarationError: If the file cannot be used as declared.
@@ -48,10 +48,11 @@ def open_embedder(
 
 
 def quantised_file(declaration: NetworkDeclaration) -> Path | None:
-    """The file in 8-bit integers beside weights of ours; None for other embedders or if it lacks.
+    """The 8-bit file beside our weights; None for other embedders, or if there is none.
 
     Raises:
-        DeclarationError: If it was made from other weights, or cannot be read.
+        DeclarationError: If half of it is missing, it was made from other weights, or it cannot be
+            read.
     """
     if not declaration.is_own:
         return None

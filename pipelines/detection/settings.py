@@ -81,8 +81,8 @@ def resolve_precision(
 
     ONNX files run in float32. Otherwise `auto` becomes `recorded`, so that a run can continue on
     another machine, or without `recorded` the fast precision of this machine. In `int8` the
-    fingerprint of the weights is that of the quantised file beside them, and so is that of a
-    network of the second look that has such a file.
+    fingerprint of the weights is that of the quantised file beside them, and the fingerprint of
+    the second look's network covers its quantised file, if it has one.
 
     Args:
         detection: Settings given by the user.

@@ -163,11 +163,15 @@ class Recipe:
         """
         if self.validation is None:
             return
-        mine = {name for source in self.sources for name in (source.path, *source.scenes)}
         for path in (*self.validation.sequences, *(one.path for one in self.validation.lists)):
-            if mine & {path, PurePosixPath(path).name}:
-                text = "it is among the sources; expected what is not learned from"
-                raise ValueError(f"validation: got {path}, {text}")
+            names = {path, PurePosixPath(path).name}
+            for source in self.sources:
+                if source.path == path or names & set(source.scenes):
+                    also = "" if source.path == path else " shows its scene and"
+                    raise ValueError(
+                        f"validation: got {path}, source {source.path}{also} is learned from; "
+                        "expected what is not"
+                    )
 
     def without(self, names: Sequence[str]) -> Recipe:
         """The recipe without some of its sources, as for leave-one-sequence-out validation.

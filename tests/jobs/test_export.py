@@ -229,4 +229,6 @@ def test_a_re_identification_network_is_quantised_by_people_of_a_video(tmp_path,
     assert "calibration: nobody was found in" in said
     code, _, said = run(capsys, own, "--format", "torch", "--out", tmp_path / "own.pt")
     assert code == 2
-    assert "got a re-identification network, expected --format onnx | openvino" in said
+    assert (
+        "got a re-identification network, expected --format onnx, or openvino with --int8" in said
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,71 +24,96 @@ if TYPE_CHECKING:
 REPORT = "folds.json"
 
 
-@takes(flags=choose("precision"))
+@takes(flags=choose("precision", "device"))
 def folds(
     config: Annotated[
         list[Path], typer.Option(metavar="FILE.yaml", help="Recipe of jde train, repeatable.")
     ],
-    data: Annotated[Path, typer.Option(help="Folder to which its paths are relative.")],
+    data: Annotated[Path, typer.Option(help="Folder to which the recipes' paths are relative.")],
     out: Annotated[Path, typer.Option(help=f"Folder for the weights and {REPORT}.")],
     fold: Annotated[
         list[str],
         typer.Option(
             metavar="NAME,...",
-            help="Sequences of the recipe that are left out together, repeatable.",
+            help="Sequences of the recipes that are left out together and scored, repeatable.",
         ),
     ],
     chain: Annotated[
         bool,
         typer.Option(
             "--chain",
-            help="Start each recipe but the first from the weights of the one before it, as "
-            "train_base.yaml from train_small_crowds.yaml.",
+            help="Start each recipe but the first from the weights of the one before it in the "
+            "same fold: train_small_crowds.yaml, then train_base.yaml.",
         ),
     ] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="Budget of each training.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Budget of each training.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a training.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of each training; overrides the recipes.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help="Minutes of each training, instead of --steps."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each network.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that augment images.")] = 0,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network is trained.")
-    ] = "auto",
-    every: Annotated[int, typer.Option(min=1, help="Read embeddings in every n-th frame.")] = 3,
-    max_frames: Annotated[int | None, typer.Option(min=6, help="Frames per sequence.")] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="When scoring, read embeddings in every n-th frame.")
+    ] = 3,
+    max_frames: Annotated[
+        int | None, typer.Option(min=6, help="Frames of each sequence that are scored.")
+    ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Keep the trainings that are done.")
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Keep finished trainings and continue interrupted ones, or begin all again.",
+        ),
     ] = True,
     *,
     flags: Given,
 ) -> None:
     """Train recipes without some scenes and score them there: cross-validation by scenes.
 
-    The tables are those of jde bench models; OVERALL pools the sequences of all folds.
+    The tables are those of jde bench models; OVERALL pools the sequences of all folds. People are
+    told apart by the networks' own vectors alone.
     """
     from jde_ray.jobs.bench.folds.plan import plan
     from jde_ray.pipelines.cluster import Interrupted, interruptible
     from jde_ray.pipelines.training.settings import TrainerConfig
 
-    trainers = TrainerConfig(threads=threads, workers=workers, device=device, resume=resume)
+    trainers = TrainerConfig(
+        threads=threads, workers=workers, device=flags.get("device", "auto"), resume=resume
+    )
     try:
         with interruptible():
+            _check_flags(flags)
             recipes = _recipes(config, steps, minutes)
             planned = plan(recipes, fold, data, out, trainers, is_chain=chain)
             find_pairings([path for one in planned for path in one.sequences])  # or refuse now
-            if minutes is not None:
-                trainings = len(fold) * len(recipes)
-                typer.echo(f"jde: {trainings} trainings of {minutes:g} minutes", err=True)
             facts = _train(planned, out)
-            given = {**flags, "threads": threads}
-            tables = _score(planned, list(recipes), given, every, max_frames)
+            tables = _score(
+                planned, list(recipes), {**flags, "threads": threads}, every, max_frames
+            )
     except Interrupted as signal:
-        text = f"interrupted; run the same command to continue from {out}"
+        again = "the same command" + ("" if resume else " without --no-resume")
+        text = f"interrupted; run {again} to continue from {out}"
         raise RunError(text, signal.exit_code) from None
     except FloatingPointError as error:
         raise RunError(str(error), ExitCode.INTERNAL) from error
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     _write(out, tables, facts, {one.name: one.sequences for one in planned})
+
+
+def _check_flags(flags: Given) -> None:
+    """Refuse, before hours of training, what could not be scored."""
+    from jde_ray.pipelines.detection.precision import has_cuda
+
+    accepted = ("auto", "fp32", "bf16")
+    if (precision := flags.get("precision", "auto")) not in accepted:
+        text = f"got {precision}, expected {' | '.join(accepted)}: what was just trained"
+        raise ValueError(f"precision: {text} has no file in 8-bit integers")
+    if flags.get("device") == "cuda" and not has_cuda():
+        raise ValueError("device: got cuda, but this machine has no GPU; use cpu")
 
 
 def _recipes(files: list[Path], steps: int | None, minutes: float | None) -> dict[str, Recipe]:
@@ -113,7 +138,7 @@ def _train(planned: list[Fold], out: Path) -> dict[str, dict[str, Any]]:
     """Facts of every training, by fold and recipe."""
     for fold in planned:
         for training in fold.trainings.values():
-            training.done()  # refuses another recipe's folder before hours of training
+            training.check()  # before hours of training
     facts: dict[str, dict[str, Any]] = {}
     for fold in planned:
         facts[fold.name] = {}

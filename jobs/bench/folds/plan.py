@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from jde_ray.jobs.bench.folds.fold_training import FoldTraining
+from jde_ray.models.jde.weights import metadata
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.settings import TrainerConfig
 
@@ -27,7 +28,7 @@ class Fold:
 
 
 def plan(
-    recipes: dict[str, Recipe],
+    recipes: Mapping[str, Recipe],
     folds: Sequence[str],
     root: Path,
     out: Path,
@@ -46,7 +47,8 @@ def plan(
         is_chain: Start each recipe but the first from the weights of the one before it.
 
     Raises:
-        ValueError: If a name is unknown or in two folds, or a recipe is not of a joint network.
+        ValueError: If a name is unknown or in two folds, a recipe is not of a joint network, or it
+            would learn from what scores it.
     """
     for name, recipe in recipes.items():
         if recipe.names.kind != "joint":
@@ -54,34 +56,71 @@ def plan(
                 f"config: {name} trains {recipe.network}, expected a network that gives boxes and "
                 "embeddings"
             )
-    named = [[name.strip() for name in fold.split(",")] for fold in folds]
-    every = [name for names in named for name in names]
-    for name in every:
-        if every.count(name) > 1:
-            raise ValueError(f"fold: got {name} twice, expected each sequence once")
-    planned = []
-    for number, names in enumerate(named, 1):
+    planned: list[Fold] = []
+    taken: set[str] = set()
+    for number, fold in enumerate(folds, 1):
+        paths: list[str] = []
         trainings: dict[str, FoldTraining] = {}
-        initial: Path | None = None
+        before: FoldTraining | None = None
         for name, recipe in recipes.items():
-            own = recipe.without(names)
-            if initial is not None:
-                own = replace(own, initial=str(initial.absolute()))
-            own = replace(own, validation=None)  # scored at the end, all recipes alike
-            folder = out / f"fold-{number}" / name
-            trainings[name] = FoldTraining(recipe=own, root=root, out=folder, trainers=trainers)
-            initial = trainings[name].weights if is_chain else None
-        first = next(iter(recipes.values()))
-        sequences = [_sequence(first, name, root) for name in names]
-        planned.append(Fold(f"fold-{number}", sequences, trainings))
+            paths = [_path(name, recipe, one.strip()) for one in fold.split(",")]
+            own = _without(name, recipe, paths)
+            if before is None or not is_chain:
+                _check_start(name, own, root, paths)
+            training = FoldTraining(
+                recipe=replace(own, validation=None),  # all are scored alike, at the end
+                root=root,
+                out=out / f"fold-{number}" / name,
+                trainers=trainers,
+                before=before if is_chain else None,
+            )
+            trainings[name] = before = training
+        for path in paths:
+            if path in taken:
+                raise ValueError(f"fold: got {path} twice, expected each sequence once")
+            taken.add(path)
+        planned.append(Fold(f"fold-{number}", [root / path for path in paths], trainings))
     return planned
 
 
-def _sequence(recipe: Recipe, name: str, root: Path) -> Path:
-    """Folder of a sequence that a recipe names by its path or the last part of it."""
-    paths = [s.path for s in recipe.sources if s.kind == "sequence" and name in (s.path, s.name)]
+def _path(recipe_name: str, recipe: Recipe, name: str) -> str:
+    """Path of a sequence that a recipe names by its path or the last part of it."""
+    sequences = [source for source in recipe.sources if source.kind == "sequence"]
+    paths = [source.path for source in sequences if name in (source.path, source.name)]
     if len(paths) != 1:
-        known = ", ".join(s.name for s in recipe.sources if s.kind == "sequence")
-        got = "two sources have this name" if paths else "it is no sequence of the recipe"
-        raise ValueError(f"fold: got {name}, {got}; expected some of {known}")
-    return root / paths[0]
+        known = ", ".join(source.path for source in sequences) or "a recipe with sequences"
+        got = "two sequences have this name" if paths else f"it is no sequence of {recipe_name}"
+        raise ValueError(f"fold: got {name or 'an empty name'}, {got}; expected some of {known}")
+    return paths[0]
+
+
+def _without(recipe_name: str, recipe: Recipe, paths: Sequence[str]) -> Recipe:
+    """The recipe without these sequences and all that shows their scenes."""
+    try:
+        own = recipe.without(paths)
+    except ValueError as error:
+        raise ValueError(f"fold: {recipe_name} without {', '.join(paths)}: {error}") from error
+    names = {PurePosixPath(path).name: path for path in paths}
+    for source in own.sources:
+        if source.name in names:
+            raise ValueError(
+                f"fold: {recipe_name} would still learn from {source.path}, which is named like "
+                f"{names[source.name]}; give both the same `scene`, or one another name"
+            )
+    return own
+
+
+def _check_start(recipe_name: str, recipe: Recipe, root: Path, paths: Sequence[str]) -> None:
+    """Refuse to start from weights of ours that have learned from what scores the recipe."""
+    if recipe.initial is None or not recipe.initial.endswith(".safetensors"):
+        return
+    start = root / recipe.initial
+    if not start.is_file():
+        return  # refused with a reason when the training is checked
+    learned = {text.strip() for text in metadata(start).get("sources", "").split(",")}
+    seen = [path for path in paths if learned & {path, PurePosixPath(path).name}]
+    if seen:
+        raise ValueError(
+            f"config: {recipe_name} starts from {start}, which has learned from {seen[0]}; "
+            "expected --chain, or weights that have not"
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from jde_ray.models import openvino_files
-from jde_ray.models.cards import REID
+from jde_ray.models.cards import JOINT, REID
 from jde_ray.models.reid import int8
 from jde_ray.models.reid.crop_network import ReidCropNetwork
 from jde_ray.models.reid.weights import load
@@ -82,6 +84,7 @@ def test_a_batch_gives_a_crop_the_same_numbers_at_every_place(
         np.testing.assert_array_equal(network(others)[0][place], network([one] * 8)[0][place])
 
 
+@pytest.mark.slow
 def test_the_same_crops_give_the_same_file(tmp_path: Path, people: list[NDArray[np.uint8]]) -> None:
     for name in ("a", "b"):
         int8.quantise(load(SHIPPED), people[:4], tmp_path / f"{name}.int8.xml", {"licence": "mine"})
@@ -100,6 +103,38 @@ def test_a_file_beside_other_weights_is_refused(tmp_path: Path) -> None:
         int8.find(own)
     shutil.copy(SHIPPED, own)
     assert int8.find(own) == tmp_path / "own.int8.xml"
+
+
+def test_half_a_file_and_a_file_of_others_are_one_line(tmp_path: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    shutil.copy(SHIPPED, own)
+    shipped = openvino_files.parts(openvino_files.beside(SHIPPED))
+    shutil.copy(shipped[0], tmp_path / "own.int8.xml")
+    with pytest.raises(DeclarationError, match=r"own.int8.bin is missing; int8 needs both files"):
+        int8.find(own)
+    joint = JOINT.folder / "small.int8.xml"
+    with pytest.raises(DeclarationError, match=r"small.int8.xml holds no re-identification netw"):
+        int8.Int8CropNetwork(joint)
+
+
+def test_signals_are_handled_after_networks_are_gone() -> None:
+    """In a process of its own, since OpenVINO's stack for signals stays."""
+    code = """
+import gc, os, signal, sys
+from pathlib import Path
+from jde_ray.models.reid.int8 import Int8CropNetwork
+signal.signal(signal.SIGALRM, lambda *_: print("handled"))
+network = Int8CropNetwork(Path(sys.argv[1]))
+network([__import__("numpy").zeros((192, 96, 3), "uint8")] * 6)
+del network
+gc.collect()
+os.kill(os.getpid(), signal.SIGALRM)
+"""
+    path = openvino_files.beside(SHIPPED)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import yaml
 from jde_ray.jobs import cli
 from jde_ray.jobs.bench.folds import fold_training
 from jde_ray.jobs.bench.folds.plan import plan
-from jde_ray.models.jde.weights import load
+from jde_ray.models.jde.config import SMALL
+from jde_ray.models.jde.network import JDE
+from jde_ray.models.jde.weights import load, save
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.formats.mot import (
@@ -95,7 +97,7 @@ def test_a_sequence_is_scored_by_the_weights_that_have_not_seen_it(data, tmp_pat
     assert written.stat().st_mtime_ns == before
     capsys.readouterr()
     assert bench(data, tmp_path, *two, "--steps", 3) == 2
-    assert "trained.json is of another recipe or budget" in capsys.readouterr().err
+    assert "training.json is of another recipe or budget" in capsys.readouterr().err
 
 
 def test_a_chain_starts_the_wider_network_from_the_narrow_one_of_its_fold(data, tmp_path):
@@ -119,7 +121,7 @@ def test_each_recipe_of_a_chain_starts_from_the_one_before_it(tmp_path):
         (one,) = plan(recipes, ["south"], tmp_path, tmp_path, TrainerConfig(), is_chain=is_chain)
         a, b = one.trainings.values()
         assert a.recipe.initial == "start.json"
-        assert b.recipe.initial == (str(a.weights) if is_chain else "start.json")
+        assert (a.before, b.before) == (None, a if is_chain else None)
         assert [source.name for source in b.recipe.sources] == ["north", "west"]
 
 
@@ -130,15 +132,45 @@ def test_a_loss_that_is_no_number_ends_it_in_one_line(data, tmp_path, monkeypatc
     monkeypatch.setattr(fold_training, "train_here", diverge)
     assert bench(data, tmp_path, "--fold", "south") == 1
     assert "the loss is nan at step 2" in capsys.readouterr().err
-    assert not (tmp_path / "fold-1" / "narrow" / "trained.json").exists()
+    assert "steps" not in (tmp_path / "fold-1" / "narrow" / "training.json").read_text()
+    capsys.readouterr()  # a training that has begun is continued with the same recipe only
+    assert bench(data, tmp_path, "--fold", "south", "--steps", "3") == 2
+    assert "training.json is of another recipe or budget" in capsys.readouterr().err
+    assert bench(data, tmp_path, "--fold", "north") == 2
+    assert "training.json is of another recipe or budget" in capsys.readouterr().err
+
+
+def test_a_start_that_knows_the_scored_scene_is_refused(data, tmp_path):
+    known = tmp_path / "start.safetensors"
+    save(JDE(SMALL), known, {"sources": "streets/south, park"})
+    recipes = {"a": parse_recipe(RECIPE | {"initial": str(known)})}
+    plan(recipes, ["north"], data, tmp_path, TrainerConfig())
+    with pytest.raises(ValueError, match=r"a starts from .*, which has learned from streets/south"):
+        plan(recipes, ["south"], data, tmp_path, TrainerConfig())
+
+
+def test_a_source_named_like_a_scored_sequence_is_refused(data, tmp_path):
+    twin = {"kind": "sequence", "path": "again/north"}
+    for more, refused in (({}, True), ({"scene": ["north"]}, False)):
+        recipes = {"a": parse_recipe(RECIPE | {"sources": [*RECIPE["sources"], twin | more]})}
+        if refused:
+            with pytest.raises(ValueError, match="a would still learn from again/north"):
+                plan(recipes, ["streets/north"], data, tmp_path, TrainerConfig())
+        else:
+            (one,) = plan(recipes, ["streets/north"], data, tmp_path, TrainerConfig())
+            assert [s.name for s in one.trainings["a"].recipe.sources] == ["south", "west"]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--fold", "east"], "leave-out: got east, expected streets/north"),
-        (["--fold", "north,south", "--fold", "south"], "fold: got south twice"),
-        (["--fold", "north,south,west"], "sources: got none"),
+        (["--fold", "east"], "fold: got east, it is no sequence of narrow; expected some of str"),
+        (["--fold", "north,"], "fold: got an empty name"),
+        (["--fold", "north,south", "--fold", "south"], "fold: got streets/south twice"),
+        (["--fold", "north,streets/north"], "fold: got streets/north twice"),
+        (["--fold", "north,south,west"], "fold: narrow without streets/north, streets/south, str"),
+        (["--fold", "north", "--precision", "int8"], "precision: got int8, expected auto | fp32"),
+        (["--fold", "north", "--device", "cuda"], "device: got cuda, but this machine has no GPU"),
         (["--fold", "north", "--steps", "3", "--minutes", "1"], "budget: got steps and minutes"),
         (["--fold", "north", "--config", "narrow.yaml"], "config: two are named narrow"),
     ],
