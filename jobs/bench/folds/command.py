@@ -139,6 +139,10 @@ def _train(planned: list[Fold], out: Path) -> dict[str, dict[str, Any]]:
     for fold in planned:
         for training in fold.trainings.values():
             training.check()  # before hours of training
+    trainings = [training for fold in planned for training in fold.trainings.values()]
+    minutes = [budget for one in trainings if (budget := one.recipe.training.minutes) is not None]
+    if len(minutes) == len(trainings):
+        _show(f"jde: trainings: {len(trainings)}, in at most {sum(minutes):g} minutes")
     facts: dict[str, dict[str, Any]] = {}
     for fold in planned:
         facts[fold.name] = {}

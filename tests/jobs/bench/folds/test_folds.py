@@ -132,6 +132,8 @@ def test_a_loss_that_is_no_number_ends_it_in_one_line(data, tmp_path, monkeypatc
     monkeypatch.setattr(fold_training, "train_here", diverge)
     assert bench(data, tmp_path, "--fold", "south") == 1
     assert "the loss is nan at step 2" in capsys.readouterr().err
+    assert bench(data, tmp_path / "timed", "--fold", "south", "--minutes", "1.5") == 1
+    assert "jde: trainings: 1, in at most 1.5 minutes" in capsys.readouterr().err
     assert "steps" not in (tmp_path / "fold-1" / "narrow" / "training.json").read_text()
     capsys.readouterr()  # a training that has begun is continued with the same recipe only
     assert bench(data, tmp_path, "--fold", "south", "--steps", "3") == 2
