@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jde_ray.jobs.bench.machine import processor
-from jde_ray.jobs.bench.models import build_entries, build_readers, find_pairings, run_sequence
+from jde_ray.jobs.bench.models import (
+    Entry,
+    build_entries,
+    build_readers,
+    find_pairings,
+    run_sequence,
+)
 from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.run_flags import choose
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -166,9 +172,7 @@ def _score(
     results: dict[str, Result] = {name: Result() for name in recipes}
     known: dict[str, dict[str, KnownEmbeddings]] = {name: {} for name in recipes}
     for fold in planned:
-        entries = {}
-        for name, training in fold.trainings.items():
-            (entries[name],) = build_entries([str(training.weights)], [], given).values()
+        entries = entries_of(fold, given)
         readers = build_readers(entries, [], every, max_frames)
         for pairing in find_pairings(fold.sequences):
             typer.echo(f"jde: {pairing.name}", err=True)
@@ -176,6 +180,13 @@ def _score(
             for name, read in readers.items():
                 known[name][pairing.name] = read(pairing)
     return build_tables(results, known)
+
+
+def entries_of(fold: Fold, given: Given) -> dict[str, Entry]:
+    """The networks of a fold by the names of their recipes, told apart by their paths."""
+    weights = [str(training.weights) for training in fold.trainings.values()]
+    built = build_entries(weights, [], given)
+    return dict(zip(fold.trainings, built.values(), strict=True))
 
 
 def _write(

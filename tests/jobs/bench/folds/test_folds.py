@@ -10,6 +10,7 @@ import yaml
 
 from jde_ray.jobs import cli
 from jde_ray.jobs.bench.folds import fold_training
+from jde_ray.jobs.bench.folds.command import entries_of
 from jde_ray.jobs.bench.folds.plan import plan
 from jde_ray.models.jde.config import SMALL
 from jde_ray.models.jde.network import JDE
@@ -23,7 +24,7 @@ from jde_ray.pipelines.formats.mot import (
     rows_of_frames,
 )
 from jde_ray.pipelines.training.loop import NonFiniteLossError
-from jde_ray.pipelines.training.recipe_file import parse_recipe
+from jde_ray.pipelines.training.recipe_file import parse_recipe, read_recipe
 from jde_ray.pipelines.training.settings import TrainerConfig
 
 SCENES = ("north", "south", "west")
@@ -113,6 +114,14 @@ def test_a_chain_starts_the_wider_network_from_the_narrow_one_of_its_fold(data, 
     (first, mine), theirs = next(iter(narrow.items())), base
     torch.testing.assert_close(theirs[first][0::2], mine, rtol=1e-2, atol=1e-3)
     torch.testing.assert_close(theirs[first][1::2], mine, rtol=1e-2, atol=1e-3)
+
+    recipes = {name: read_recipe(data / f"{name}.yaml") for name in ("narrow", "wide")}
+    (one,) = plan(recipes, ["north"], data, tmp_path, TrainerConfig(), is_chain=True)
+    entries = entries_of(one, {"threads": 1})
+    finders = {name: entry.combination.finder for name, entry in entries.items()}
+    assert finders["narrow"].name != finders["wide"].name  # a shared name would share its frames
+    for name in recipes:
+        assert entries[name].settings.track.detection.weights == str(one.trainings[name].weights)
 
 
 def test_each_recipe_of_a_chain_starts_from_the_one_before_it(tmp_path):
