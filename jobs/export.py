@@ -204,7 +204,11 @@ def _quantise(model: JDE, out: Path, notes: dict[str, str], sources: list[str] |
 
 
 def _quantise_reid(path: Path, out: Path, notes: dict[str, str], sources: list[str]) -> ReidConfig:
-    from jde_ray.models.openvino_files import sha256_of
+    import nncf  # noqa: F401 - what `quantise` needs is asked for before people are looked for
+    import onnx  # noqa: F401
+    import openvino  # noqa: F401
+
+    from jde_ray.models.jde.weights import sha256
     from jde_ray.models.reid.int8 import quantise
     from jde_ray.models.reid.weights import load
     from jde_ray.pipelines.sources.sample_people import sample_people
@@ -216,7 +220,7 @@ def _quantise_reid(path: Path, out: Path, notes: dict[str, str], sources: list[s
         except ValueError as error:
             raise RunError(f"calibration: {error}", ExitCode.REFUSED) from error
         names = ", ".join(Path(source).name for source in sources)
-        more = {"calibration": f"{len(people)} people of {names}", "source_sha256": sha256_of(path)}
+        more = {"calibration": f"{len(people)} people of {names}", "source_sha256": sha256(path)}
         quantise(model, people, out, notes | more)
     return model.config
 

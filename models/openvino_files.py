@@ -100,14 +100,9 @@ def parts(path: Path) -> tuple[Path, Path]:
 
 def sha256(path: Path) -> str:
     """SHA-256 over both files of a quantised network, 64 hex digits."""
-    return sha256_of(*parts(path))
-
-
-def sha256_of(*files: Path) -> str:
-    """SHA-256 over some files, 64 hex digits."""
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
+    for part in parts(path):
+        digest.update(part.read_bytes())
     return digest.hexdigest()
 
 

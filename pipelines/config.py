@@ -288,8 +288,8 @@ class ResourceConfig:
         row_bytes: Small chunks are sent in one row, up to this many bytes of pixels.
         cut_bytes: Files smaller than this are not split, and are processed several per task.
         checkpoint_frames: Frames between two checkpoints of a video's association.
-        in_process_frames: Up to so many frames at 576x320 are tracked in this process, without Ray;
-            0: never. None: chosen by cores and precision (`pipelines.tracking.small_work`).
+        in_process_frames: Up to so many frames at 576x320 are tracked without Ray; 0: never. None:
+            chosen by cores and precision (`pipelines.tracking.small_work`).
         address: `local` starts a private Ray; otherwise the address of a cluster.
         metrics_port: Port of the metrics of the Ray that the run starts; None: any free one.
         s3_endpoint: Endpoint of an S3 store other than AWS. None: taken from the environment.
@@ -331,8 +331,7 @@ class ResourceConfig:
         _check_range("segment-frames", self.segment_frames, 1, 10**9)
         _check_range("row-bytes", self.row_bytes, 0, 1 << 60)
         _check_range("cut-bytes", self.cut_bytes, 0, 1 << 60)
-        if self.in_process_frames is not None:
-            _check_range("in-process-frames", self.in_process_frames, 0, 10**9)
+        _check_range("in-process-frames", self.in_process_frames or 0, 0, 10**9)
         _check_range("checkpoint-frames", self.checkpoint_frames, 1, 10**9)
         for name in ("num_detectors", "num_associators", "num_decoders"):
             value, flag = getattr(self, name), name.replace("_", "-")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jde_ray.models import openvino_files
+from jde_ray.models.jde.weights import sha256
 from jde_ray.models.openvino_files import QuantisedFileError, to_input
 from jde_ray.models.reid.config import ReidConfig
 from jde_ray.models.reid.export import onnx_bytes
@@ -143,7 +144,7 @@ def find(weights: Path) -> Path | None:
         made_from = openvino_files.note(openvino_files.read(path), "source_sha256")
     except QuantisedFileError as error:
         raise DeclarationError(str(error)) from None
-    if made_from != openvino_files.sha256_of(weights):
+    if made_from != sha256(weights):
         raise DeclarationError(
             f"precision: {path} was quantised from other weights than {weights}; write it again "
             "with jde export --format openvino --int8"

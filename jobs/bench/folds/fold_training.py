@@ -13,7 +13,7 @@ import torch
 
 from jde_ray.jobs.bench.paper.ablation.row_run import write_json
 from jde_ray.jobs.bench.paper.ablation.rows import fingerprint
-from jde_ray.models.openvino_files import sha256_of
+from jde_ray.models.jde.weights import sha256
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import WEIGHTS, forget, step_done
 from jde_ray.pipelines.training.data.image_set import read_images
@@ -75,7 +75,7 @@ class FoldTraining:
         """
         self.check()
         facts = self._facts()
-        start = "" if self.before is None else sha256_of(self.before.weights)
+        start = "" if self.before is None else sha256(self.before.weights)
         same_start = facts.get("start", "") == start
         if self.trainers.resume and same_start and "steps" in facts and self.weights.is_file():
             return facts

@@ -2,11 +2,10 @@
 
 import json
 
-import cv2
-import numpy as np
 import pytest
 import torch
 import yaml
+from street_sequence import write_street
 
 from jde_ray.jobs import cli
 from jde_ray.jobs.bench.folds import fold_training
@@ -16,14 +15,6 @@ from jde_ray.models.cards import JOINT
 from jde_ray.models.jde.config import SMALL
 from jde_ray.models.jde.network import JDE
 from jde_ray.models.jde.weights import load, save
-from jde_ray.models.synthetic.render import render
-from jde_ray.models.synthetic.scene import StreetScene
-from jde_ray.pipelines.formats.mot import (
-    SequenceInfo,
-    format_ground_truth,
-    format_sequence_info,
-    rows_of_frames,
-)
 from jde_ray.pipelines.training.loop import NonFiniteLossError
 from jde_ray.pipelines.training.recipe_file import parse_recipe, read_recipe
 from jde_ray.pipelines.training.settings import TrainerConfig
@@ -40,27 +31,12 @@ RECIPE = {
 }
 
 
-def write_street(folder, seed):
-    scene = StreetScene(seed, width=288, height=160, num_people=4, num_frames=6)
-    (folder / "img1").mkdir(parents=True)
-    (folder / "gt").mkdir()
-    truths = []
-    for index, (image, truth) in enumerate(render(scene)):
-        cv2.imwrite(str(folder / "img1" / f"{index + 1:06d}.jpg"), image)
-        truths.append(truth)
-    rows = rows_of_frames((i, truth.track_id, truth.tlbr) for i, truth in enumerate(truths))
-    visibility = np.concatenate([truth.visibility for truth in truths])
-    (folder / "gt" / "gt.txt").write_text(format_ground_truth(rows, visibility))
-    info = SequenceInfo(folder.name, 10.0, 6, 288, 160, "img1", ".jpg")
-    (folder / "seqinfo.ini").write_text(format_sequence_info(info))
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Three rendered streets, and recipes of two networks of which one is half as wide."""
     root = tmp_path_factory.mktemp("data")
     for seed, name in enumerate(SCENES):
-        write_street(root / "streets" / name, seed)
+        write_street(root / "streets" / name, seed, (288, 160))
     (root / "narrow.yaml").write_text(yaml.safe_dump(RECIPE))
     still = RECIPE["training"] | {"learning_rate": 1e-12, "freeze_norms": True, "ema_steps": 0}
     wide = RECIPE | {"network": "base", "training": still}

@@ -7,25 +7,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
+from street_sequence import write_street
 
 from jde_ray.jobs import cli
 from jde_ray.jobs.bench.paper.ablation import row_run, search, tables
 from jde_ray.jobs.bench.paper.ablation.rows import ROWS, UNCERTAINTY, choose, fingerprint
 from jde_ray.jobs.bench.paper.ablation.scores import false_alarms
 from jde_ray.models.metrics.detection import score_detections
-from jde_ray.models.synthetic.render import render
-from jde_ray.models.synthetic.scene import StreetScene
-from jde_ray.pipelines.formats.mot import (
-    SequenceInfo,
-    format_ground_truth,
-    format_sequence_info,
-    rows_of_frames,
-)
 from jde_ray.pipelines.training.loop import NonFiniteLossError
 from jde_ray.pipelines.training.recipe_file import parse_recipe
 from jde_ray.pipelines.training.settings import TrainingConfig
@@ -39,21 +31,6 @@ SETTINGS = {
     "validation": {"sequences": ["scored"], "every": 2, "every_epochs": 1},
 }
 TWO = f"{UNCERTAINTY},triplet-fixed"
-
-
-def write_street(folder, seed):
-    scene = StreetScene(seed, width=192, height=96, num_people=4, num_frames=6)
-    (folder / "img1").mkdir(parents=True)
-    (folder / "gt").mkdir()
-    truths = []
-    for index, (image, truth) in enumerate(render(scene)):
-        cv2.imwrite(str(folder / "img1" / f"{index + 1:06d}.jpg"), image)
-        truths.append(truth)
-    rows = rows_of_frames((i, truth.track_id, truth.tlbr) for i, truth in enumerate(truths))
-    visibility = np.concatenate([truth.visibility for truth in truths])
-    (folder / "gt" / "gt.txt").write_text(format_ground_truth(rows, visibility))
-    info = SequenceInfo(folder.name, 10.0, 6, 192, 96, "img1", ".jpg")
-    (folder / "seqinfo.ini").write_text(format_sequence_info(info))
 
 
 @pytest.fixture(scope="module")
