@@ -10,7 +10,7 @@ import typer
 from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.options import parse_size
 from jde_ray.jobs.console.progress import working
-from jde_ray.jobs.console.run_flags import choose
+from jde_ray.jobs.console.run_flags import one_size
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
 
@@ -47,7 +47,7 @@ Half = Annotated[
 Out = Annotated[Path, typer.Option(metavar="FILE", show_default=False, help="File to write.")]
 
 
-@takes(flags=choose("size"))
+@takes(flags=one_size())
 def export(
     weights: Weights,
     out: Out,

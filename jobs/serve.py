@@ -22,7 +22,7 @@ import typer
 from jde_ray.jobs.console.flags import Flag, Given, takes
 from jde_ray.jobs.console.options import parse_size
 from jde_ray.jobs.console.printed_settings import describe_environment, describe_service
-from jde_ray.jobs.console.run_flags import choose
+from jde_ray.jobs.console.run_flags import choose, one_size
 from jde_ray.jobs.console.runner import main, say
 from jde_ray.jobs.console.serve_file import read_file
 from jde_ray.models.tracking.config import TrackingConfig
@@ -89,16 +89,28 @@ FLAGS = {
         field="insecure",
         text="Serve everyone who can reach the address, without tokens.",
     ),
-    **choose("weights", "size", "rect", "conf", "nms", "max_detections", "precision"),
+    **choose("weights"),
+    **one_size(),
     **choose(
+        "rect",
+        "conf",
+        "nms",
+        "max_detections",
+        "precision",
         "track_buffer",
         "min_box_area",
         "camera_motion",
         "device",
         "threads",
         "graphs",
-        "num_detectors",
         "address",
+    ),
+    "num_detectors": Flag(
+        config=ServeConfig,
+        field="num_detectors",
+        text="Detector replicas.",
+        metavar="auto|N",
+        default="one per GPU of this machine, else one per core",
     ),
     "num_sessions": Flag(
         config=ServeConfig, field="num_sessions", text="Session replicas to spread streams over."

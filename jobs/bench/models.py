@@ -13,7 +13,7 @@ import typer
 
 from jde_ray.jobs.bench.machine import processor
 from jde_ray.jobs.console.flags import Given, takes
-from jde_ray.jobs.console.run_flags import choose
+from jde_ray.jobs.console.run_flags import choose, one_size
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ReadEmbeddings = Callable[["Pairing"], "KnownEmbeddings"]
 
 
-@takes(flags=choose("size", "precision", "threads"))
+@takes(flags={**one_size(), **choose("precision", "threads")})
 def models(
     sources: Annotated[
         list[Path],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from jde_ray.jobs.console.flags import Flag
 from jde_ray.jobs.console.machine_flags import MACHINE_FLAGS
@@ -81,8 +82,8 @@ FLAGS: dict[str, Flag] = {
         config=TrackingConfig,
         field="high_score",
         panel=_NETWORK,
-        text="Confidence threshold. Detections below it can extend a track but not start one; jde "
-        "and bytetrack start tracks at 0.1 above it.",
+        text="Confidence threshold. Detections below it can extend a track but not start one; jde, "
+        "bytetrack and cbiou start tracks at 0.1 above it.",
         default=_defaults(lambda config: config.high_score),
         aliases=("conf-thres",),
     ),
@@ -269,3 +270,9 @@ FLAGS: dict[str, Flag] = {
 def choose(*names: str) -> dict[str, Flag]:
     """Some of `FLAGS`, for verbs that take only those."""
     return {name: FLAGS[name] for name in names}
+
+
+def one_size() -> dict[str, Flag]:
+    """`--size` of verbs that run one network for everything, and so cannot choose it by video."""
+    text = "Input size of the network in pixels."
+    return {"size": replace(FLAGS["size"], text=text, metavar="WxH")}

@@ -73,7 +73,8 @@ Address = Annotated[
     typer.Option(
         metavar="local|auto|HOST:PORT",
         help=r"Ray to score on, one task per sequence; a network runs in the detectors of jde "
-        r"track. \[default: this process for up to 16 sequences or 120 frames]",
+        r"track. \[default: this process for up to 16 sequences, or as much as jde "
+        r"track does without Ray]",
     ),
 ]
 PerSequence = Annotated[
