@@ -111,8 +111,12 @@ def _no_verb(word: str, arguments: Sequence[str]) -> str:
     """What a first word that is no verb was probably meant to be."""
     from difflib import get_close_matches
 
+    from jde_ray.jobs.console import other_tools
+
     accepted = ", ".join(VERBS)
     text = f"got {word!r}, expected {accepted}, --help"
+    if word.lower() in other_tools.VERBS:
+        return f"{text}; did you mean {other_tools.VERBS[word.lower()]}?"
     if nearest := get_close_matches(word.lower().lstrip("-"), [*VERBS, "help", "version"], 1):
         verb = nearest[0]
         return f"{text}; did you mean {verb if verb in VERBS else f'--{verb}'}?"

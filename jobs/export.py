@@ -15,6 +15,7 @@ from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
+    from jde_ray.models.jde.config import JDEConfig
     from jde_ray.models.jde.network import JDE
     from jde_ray.models.rcnn.config import RcnnConfig
     from jde_ray.models.reid.config import ReidConfig
@@ -26,9 +27,15 @@ Weights = Annotated[
     str,
     typer.Argument(metavar="WEIGHTS", show_default=False, help="Shipped model or path of a file."),
 ]
+SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt", "openvino": ".xml"}
 Format = Annotated[
-    Literal["safetensors", "onnx", "torch", "openvino"],
-    typer.Option("--format", help="safetensors and torch are read by --weights again."),
+    Literal["safetensors", "onnx", "torch", "openvino"] | None,
+    typer.Option(
+        "--format",
+        show_default=False,
+        help=r"safetensors and torch are read by --weights again. \[default: by the suffix of "
+        "--out, else safetensors]",
+    ),
 ]
 Int8 = Annotated[
     bool, typer.Option("--int8", help="openvino: 8-bit integers, for jde track --precision int8.")
@@ -51,7 +58,7 @@ Out = Annotated[Path, typer.Option(metavar="FILE", show_default=False, help="Fil
 def export(
     weights: Weights,
     out: Out,
-    kind: Format = "safetensors",
+    kind: Format = None,
     half: Half = False,
     int8: Int8 = False,
     calibration: Calibration = None,
@@ -71,6 +78,7 @@ def export(
     Tracks, not weights, become files of other tools with jde convert; data sets to train on are
     converted by jde data convert.
     """
+    kind = kind or next((one for one in SUFFIXES if out.suffix == SUFFIXES[one]), "safetensors")
     _check(out, kind, half=half, int8=int8, calibration=calibration)
     from jde_ray.models import cards
     from jde_ray.models.jde import export as onnx_file
@@ -103,9 +111,8 @@ def export(
         ) from error
     except OSError as error:
         raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
-    width, height = model.config.size
     print(f"{weights}: {report}")
-    print(f"{out}: {model.config.name}, {width}x{height}, {_num_bytes(out) / 1e6:.1f} MB")
+    _tell(out, model.config, notes)
 
 
 def _export_other(
@@ -144,9 +151,16 @@ def _export_other(
         raise RunError(f"format: {text}", ExitCode.REFUSED) from error
     except OSError as error:
         raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
-    width, height = config.size
-    print(f"{out}: {config.name}, {width}x{height}, {_num_bytes(out) / 1e6:.1f} MB")
+    _tell(out, config, notes)
     return True
+
+
+def _tell(out: Path, config: JDEConfig | RcnnConfig | ReidConfig, notes: dict[str, str]) -> None:
+    """What was written; several weights may share a network, but not a licence."""
+    width, height = config.size
+    print(f"{out}: network {config.name}, {width}x{height}, {_num_bytes(out) / 1e6:.1f} MB")
+    if licence := notes.get("licence"):
+        print(f"licence of the weights: {licence}")
 
 
 def _num_bytes(out: Path) -> int:
@@ -224,8 +238,6 @@ def _quantise_reid(path: Path, out: Path, notes: dict[str, str], sources: list[s
         quantise(model, people, out, notes | more)
     return model.config
 
-
-SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt", "openvino": ".xml"}
 
 if __name__ == "__main__":
     main(export, "export")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,12 @@ from jde_ray.jobs.console.runner import main
 from jde_ray.models import cards
 from jde_ray.models.cards import Card, Shelf
 from jde_ray.pipelines.errors import ExitCode, RunError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_TEXTS = ("name", "input", "for", "int8", "licence", "sha256")
+_SPARED = ("sha256", "for", "MB", "M params", "int8", "input")  # in this order, on narrow terminals
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -63,39 +69,62 @@ def _plain(shelf: Shelf, card: Card, damaged: list[str]) -> dict[str, Any]:
 
 
 def _show(shelf: Shelf, known: list[Card]) -> None:
-    from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table
+    from rich.measure import Measurement
 
-    metrics = list(dict.fromkeys(metric for card in known for metric in card.scores))
-    table = Table(title=f"--{shelf.flag}", title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-    for title in ("name", "input"):
-        table.add_column(title, no_wrap=True)
-    for title in ("M params", "MB", f"{shelf.unit}/s", *metrics):
-        table.add_column(title, justify="right", no_wrap=True)
-    for title in ("for", "int8", "licence", "sha256"):
-        table.add_column(title, no_wrap=True)
-    for card in known:
-        width, height = card.size
-        scores = (f"{card.scores[one]:.1f}" if one in card.scores else "-" for one in metrics)
-        table.add_row(
-            card.name,
-            f"{width}x{height}",
-            f"{card.parameters / 1e6:.2f}",
-            f"{card.weights.stat().st_size / 1e6:.1f}",
-            f"{card.per_second:g}",
-            *scores,
-            card.speed_class,
-            "yes" if card.int8_file else "no",
-            card.licence if card.is_commercial else f"{card.licence}: non-commercial",
-            card.sha256[:12],
-        )
     console = Console()
     console = console if console.is_terminal else Console(width=160)
-    console.print(table)
+    columns = _columns(shelf, known)
+    unbounded = console.options.update(width=10_000)
+    for title in (*_SPARED, f"{shelf.unit}/s"):
+        if Measurement.get(console, unbounded, _table(shelf, columns)).maximum <= console.width:
+            break
+        del columns[title]
+    console.print(_table(shelf, columns))
     for card in known:
-        print(f"{card.name}: {', '.join(card.scores)} of {card.unseen}; {shelf.unit}/s of "
-              f"{card.measured_on}. {card.path}")  # fmt: skip
+        text = (
+            f"{card.name}: {', '.join(card.scores)} of {card.unseen}; {shelf.unit}/s of "
+            f"{card.measured_on}. {card.path}"
+        )
+        console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def _columns(shelf: Shelf, known: list[Card]) -> dict[str, list[str]]:
+    """A text for each network by title."""
+    metrics = dict.fromkeys(metric for card in known for metric in card.scores)
+    return {
+        "name": [card.name for card in known],
+        "input": ["{}x{}".format(*card.size) for card in known],
+        "M params": [f"{card.parameters / 1e6:.2f}" for card in known],
+        "MB": [f"{card.weights.stat().st_size / 1e6:.1f}" for card in known],
+        f"{shelf.unit}/s": [f"{card.per_second:g}" for card in known],
+        **{
+            metric: [
+                f"{card.scores[metric]:.1f}" if metric in card.scores else "-" for card in known
+            ]
+            for metric in metrics
+        },
+        "for": [card.speed_class for card in known],
+        "int8": ["yes" if card.int8_file else "no" for card in known],
+        "licence": [
+            card.licence if card.is_commercial else f"{card.licence}: non-commercial"
+            for card in known
+        ],
+        "sha256": [card.sha256[:12] for card in known],
+    }
+
+
+def _table(shelf: Shelf, columns: dict[str, list[str]]) -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(title=f"--{shelf.flag}", title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for title in columns:
+        is_text = title in _TEXTS
+        table.add_column(title, justify="left" if is_text else "right", no_wrap=True)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from jde_ray.models.structures import FloatArray
 
 PAD_VALUE = 128  # the original pads with 127.5, which OpenCV stores as 128 in uint8
 _STRIDE = 32  # stride of the network's coarsest map; sides are multiples of it
+_NARROWEST = 64  # torch's bf16 convolutions read freed memory in inputs 32 wide (2.13, AMX)
 _SPARE_AREA = 1.03  # largest area of a fitted input, relative to the given size
 
 
@@ -20,7 +21,8 @@ def fitted_size(source_width: int, source_height: int, size: tuple[int, int]) ->
 
     A tall or very wide frame in a fixed 16:9 input is mostly border, and its people are small.
     Among inputs whose sides are multiples of 32 and whose area is at most 3 % above that of
-    `size`, this is the smallest of those that show the frame largest.
+    `size`, this is the smallest of those that show the frame largest. No side is below 64, unless
+    one of `size` is.
 
     Args:
         source_width: Width of the frames in pixels, after display rotation.
@@ -34,13 +36,14 @@ def fitted_size(source_width: int, source_height: int, size: tuple[int, int]) ->
     ((576, 320), (320, 576))
     """
     most = int(size[0] * size[1] * _SPARE_AREA)
-    widths = range(_STRIDE, most // _STRIDE + 1, _STRIDE)
+    least = _NARROWEST if min(size) >= _NARROWEST else _STRIDE
+    widths = range(least, most // least + 1, _STRIDE)
     shapes = [(width, most // width // _STRIDE * _STRIDE) for width in widths]
     best = max(shapes, key=lambda wh: _ratio(source_width, source_height, *wh))
     ratio = _ratio(source_width, source_height, *best)
     # remove the border again, in full strides
     width, height = (
-        min(side, max(1, -(-round(source * ratio) // _STRIDE)) * _STRIDE)
+        min(side, max(least, -(-round(source * ratio) // _STRIDE) * _STRIDE))
         for side, source in zip(best, (source_width, source_height), strict=True)
     )
     return width, height

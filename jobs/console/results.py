@@ -240,6 +240,7 @@ def _places(summary: Summary, outputs: OutputConfig) -> list[str]:
     if _was_stopped(summary):
         return []  # no report yet; the caller says what to do next
     places = ", ".join(written_keys("VIDEO", outputs))
+    places = places.replace("mot/VIDEO", "mot/NAME")  # texts are named at the end of a run
     return [f"written to {summary.out}: {places}", f"report: {summary.out}/report.html"]
 
 

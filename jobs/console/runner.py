@@ -19,6 +19,7 @@ from typing import Any
 
 import typer
 
+from jde_ray.jobs.console.other_tools import meant
 from jde_ray.pipelines.errors import ExitCode, RunError, one_line
 from jde_ray.pipelines.storage.s3_client import StorageError, expect_first_contact
 
@@ -127,11 +128,23 @@ def explain(error: BaseException) -> tuple[str, ExitCode]:
         return one_line(text), ExitCode.INTERNAL
     # typer's usage errors, whichever click they come from
     origin = _variable_of(error)
-    if nearest := getattr(error, "possibilities", None):
+    if text := _of_another_tool(error):
+        pass
+    elif nearest := getattr(error, "possibilities", None):
         text = f"{getattr(error, 'message', '')}; did you mean {nearest[0]}?"
     else:
         text = format_message().replace(". Did you mean", "; did you mean")
     return text + origin, ExitCode.REFUSED
+
+
+def _of_another_tool(error: BaseException) -> str:
+    """The line about a flag of another tracker; empty for all other errors."""
+    flag, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if flag is None or context is None:
+        return ""
+    known = {name for parameter in context.command.params for name in parameter.opts}
+    hint = meant(flag, known)
+    return f"No such option: {flag}; {hint}" if hint else ""
 
 
 def _variable_of(error: BaseException) -> str:

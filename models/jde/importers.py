@@ -52,7 +52,7 @@ class ImportReport:
     left: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.taken} tensors taken; left: {', '.join(self.left) or 'nothing'}"
+        return f"{self.taken} tensors taken; left out: {', '.join(self.left) or 'none'}"
 
 
 @dataclass(frozen=True)

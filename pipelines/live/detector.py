@@ -15,6 +15,7 @@ from jde_ray.models.structures import Detections, FloatArray
 from jde_ray.pipelines.config import DetectionConfig, Device, Precision, ResourceConfig
 from jde_ray.pipelines.detection import detector
 from jde_ray.pipelines.detection.networks import ModelBuilder, is_separate, load_network
+from jde_ray.pipelines.detection.precision import has_cuda
 from jde_ray.pipelines.detection.settings import detection_for, resolve_precision
 from jde_ray.pipelines.live.images import bgr_to_rgb
 from jde_ray.pipelines.structures import VideoInfo
@@ -37,7 +38,7 @@ class Detector:
             can use, which are more than most programs want to show.
         nms: Of two boxes whose IoU exceeds this, the one with the lower score is left out.
         device: `auto` uses a GPU if the machine has one.
-        precision: Arithmetic of the network: `auto`, `fp32` or `bf16`.
+        precision: Arithmetic of the network: `auto`, `fp32`, `bf16` or `int8`.
         threads: CPU threads **of the whole process** (of torch, or of OpenCV for ONNX files); None
             keeps the current number. With another number, sums differ in the last digits.
         reid: What describes people beside the weights, as `jde track --reid` takes it: `colours`,
@@ -69,6 +70,8 @@ class Detector:
         if conf is not None:
             config = replace(config, score_threshold=conf)
         if is_ours:
+            if device == "cuda" and not has_cuda():
+                raise ValueError("device: got cuda, but this machine has no GPU; use cpu")
             config = resolve_precision(config, device)
         self.config = config
         resources = ResourceConfig(

@@ -67,6 +67,8 @@ def find_videos(sources: Sources, config: SourceConfig = SourceConfig()) -> Foun
     if not videos:
         details = [error.detail for _, error in failures.values()] or ["no source given"]
         more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+        is_camera = any(str(source).isdecimal() for source in list_sources(sources))
+        more += "; jde serve and jde_ray.Tracker take the frames of cameras" if is_camera else ""
         raise RunError(f"no video found: {details[0]}{more}", ExitCode.REFUSED)
     named = from_pattern([videos[uri] for uri in sorted(videos)], config)
     found = Found(named, [failures[uri] for uri in sorted(failures)])

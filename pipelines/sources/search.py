@@ -67,7 +67,7 @@ class SourceSearch:
         if "://" in source and not source.startswith("s3://"):
             raise RunError(
                 f"source: got {_shown(source)}, expected local files, folders, globs and lists,"
-                " and s3://bucket/prefix",
+                " and s3://bucket/prefix (live video: jde serve, jde_ray.Tracker)",
                 ExitCode.REFUSED,
             )
         try:

@@ -110,4 +110,4 @@ def _count_frames(video: Video) -> int | None:
         with source_file(video.uri, video.version) as file, opened(file, video) as source:
             return promised_frames(source) or None
     except (VideoError, OSError):
-        return None  # the run says what is wrong with it
+        return 0  # the run finds that at once, and says what is wrong

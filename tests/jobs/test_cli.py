@@ -259,6 +259,12 @@ def test_every_verb_takes_h(verb, capsys):
     [
         (["trak", "x.mp4"], "; did you mean track?"),
         (["Serve"], "; did you mean serve?"),
+        (["predict", "x.mp4"], "; did you mean track?"),
+        (["track", "x", "--model", "m"], "No such option: --model; did you mean --weights?"),
+        (["track", "x", "--save_txt"], "No such option: --save_txt; did you mean --save-mot?"),
+        (["track", "x", "--classes", "0"], "No such option: --classes; people are the only class"),
+        (["count", "x", "--line", "1"], "No such option: --line; did you mean --config?"),
+        (["eval", "x", "--tracker", "m"], "No such option: --tracker"),
         (["--hlep"], "; did you mean --help?"),
         (["version"], "; did you mean --version?"),
         (["videos/x.mp4", "--out", "o"], "; did you mean jde track videos/x.mp4 --out o?"),

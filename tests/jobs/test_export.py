@@ -58,8 +58,9 @@ def test_our_formats_round_trip_with_their_licence(tiny, tmp_path, capsys, kind,
     out = tmp_path / "new" / f"out.{suffix}"
     code, said, _ = run(capsys, tiny, "--format", kind, "--out", out)
     assert code == 0
-    assert "tensors taken; left: nothing" in said
-    assert "tiny, 96x64" in said
+    assert "tensors taken; left out: none" in said
+    assert "network tiny, 96x64" in said
+    assert "licence of the weights: test only" in said
     assert weights.metadata(out)["licence"] == "test only"
     model = weights.load(out)
     assert model.config == TINY
@@ -216,7 +217,7 @@ def test_a_re_identification_network_is_quantised_by_people_of_a_video(tmp_path,
     asked = (own, "--format", "openvino", "--int8", "--calibration", tmp_path / "street.mp4")
     code, said, _ = run(capsys, *asked, "--out", tmp_path / "own.int8.xml")
     assert code == 0
-    assert "own.int8.xml: reid-small-ide, 96x192" in said
+    assert "own.int8.xml: network reid-small-ide, 96x192" in said
     path = int8.find(own)
     assert path == tmp_path / "own.int8.xml"
     network = openvino_files.read(path)

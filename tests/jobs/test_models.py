@@ -1,6 +1,7 @@
 """`jde models`: what ships, and what it says of files that are not those of their cards."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -24,6 +25,19 @@ def test_what_ships_is_listed(capsys):
     assert plain["bytes"] == cards.JOINT.find(card.name).stat().st_size
     assert plain["int8_file"] == "small.int8.xml"
     assert plain["damaged"] == []
+
+
+@pytest.mark.parametrize("width", [72, 80, 100])
+def test_names_and_licences_stay_whole_on_narrow_terminals(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert cli.run(["models"]) == 0
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    for card in cards.JOINT.cards() + cards.REID.cards():
+        (row,) = re.findall(rf"^ {card.name} .*", shown, re.MULTILINE)
+        assert card.licence in row
+        assert len(row) <= width
+    assert "…" not in shown
 
 
 @pytest.fixture

@@ -91,6 +91,8 @@ def test_sizes_must_be_positive():
         ((640, 480), (480, 384)),
         ((1224, 370), (768, 224)),
         ((500, 500), (416, 416)),
+        ((16, 8192), (64, 2944)),
+        ((8192, 16), (2944, 64)),
     ],
 )
 def test_fitted_size_follows_the_shape_of_the_frame(source, fitted):
@@ -103,7 +105,7 @@ SIDES = st.integers(1, 30).map(lambda side: side * 32)
 @given(st.integers(1, 8000), st.integers(1, 8000), st.tuples(SIDES, SIDES))
 def test_fitted_size_never_shows_less_and_never_costs_more(width, height, size):
     fitted = fitted_size(width, height, size)
-    assert all(side % 32 == 0 and side >= 32 for side in fitted)
+    assert all(side % 32 == 0 and side >= min(64, *size) for side in fitted)
     assert fitted[0] * fitted[1] <= 1.03 * size[0] * size[1]
     ratio = Letterbox(width, height, *fitted).ratio
     assert ratio >= Letterbox(width, height, *size).ratio * (1 - 1e-12)

@@ -169,7 +169,7 @@ def test_places_of_what_was_asked_for(capsys):
     outputs = OutputConfig(save_video=True, save_mot=True, save_detections=True)
     show_summary(summary(out="s3://b/run"), outputs=outputs)
     out = capsys.readouterr().out
-    places = "tracks/VIDEO.parquet, videos/VIDEO.mp4, mot/VIDEO.txt, detections/VIDEO.parquet"
+    places = "tracks/VIDEO.parquet, videos/VIDEO.mp4, mot/NAME.txt, detections/VIDEO.parquet"
     assert f"written to s3://b/run: {places}" in out.splitlines()
 
 

@@ -68,7 +68,7 @@ def test_one_file_serves_the_size_asked_for(tmp_path, size):
     assert model.config == CONFIGURATIONS[f"darknet53-{size[0]}x{size[1]}"]
     assert report.taken == 455 - 11
     assert str(report) == (
-        "444 tensors taken; left: 9 task weights of the loss, "
+        "444 tensors taken; left out: 9 task weights of the loss, "
         "the classifier of 14455 training identities"
     )
 

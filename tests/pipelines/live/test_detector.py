@@ -129,3 +129,10 @@ def test_similarity_is_the_cosine():
     assert similarity(np.eye(3), np.eye(3)[:2]).shape == (3, 2)
     with pytest.raises(ValueError, match="embeddings: got lengths 2 and 3, expected one length"):
         similarity([1, 2], [1, 2, 3])
+
+
+def test_a_gpu_that_is_not_there_is_refused_in_one_line():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="device: got cuda, but this machine has no GPU; use cpu"):
+        Detector(device="cuda")

@@ -126,6 +126,13 @@ def test_no_video_at_all_ends_the_run_in_one_line(source, tmp_path, monkeypatch)
     assert source.lstrip("@") in str(caught.value)
 
 
+def test_live_video_is_named_where_it_belongs():
+    with pytest.raises(RunError, match="no video found: 0 does not exist; jde serve and "):
+        find_videos(["0"])
+    with pytest.raises(RunError, match=r"got rtsp://door/1, expected .*\(live video: jde serve"):
+        find_videos(["rtsp://door/1"])
+
+
 def test_no_source_at_all(tmp_path):
     with pytest.raises(RunError, match="no source given"):
         find_videos([])
