@@ -78,14 +78,15 @@ def export(
     Tracks, not weights, become files of other tools with jde convert; data sets to train on are
     converted by jde data convert.
     """
-    kind = kind or next((one for one in SUFFIXES if out.suffix == SUFFIXES[one]), "safetensors")
-    _check(out, kind, half=half, int8=int8, calibration=calibration)
+    by_suffix = next((one for one in SUFFIXES if out.suffix == SUFFIXES[one]), "safetensors")
+    written = kind or by_suffix
+    _check(out, written, half=half, int8=int8, calibration=calibration)
     from jde_ray.models import cards
     from jde_ray.models.jde import export as onnx_file
     from jde_ray.models.jde import weights as files
 
     weights = str(cards.REID.find(weights) or weights)
-    if _export_other(weights, out, kind, flags, calibration):
+    if _export_other(weights, out, written, flags, calibration):
         return
     try:
         wanted = parse_size(flags["size"]) if "size" in flags else None
@@ -95,18 +96,18 @@ def export(
         raise RunError(str(error), ExitCode.REFUSED) from error
     try:
         with working(f"writing {out}"):
-            if kind == "safetensors":
+            if written == "safetensors":
                 files.save(model, out, notes, half=half)
-            elif kind == "torch":
+            elif written == "torch":
                 files.save_torch(model, out, notes)
-            elif kind == "openvino":
+            elif written == "openvino":
                 _quantise(model, out, notes | {"source_sha256": files.sha256(weights)}, calibration)
             else:
                 onnx_file.write_onnx(model, out, notes)
     except ImportError as error:
         raise RunError(
-            f"format: {kind} needs the package {error.name}; pip install -e "
-            f"'.[{'onnx' if kind == 'onnx' else 'int8'}]'",
+            f"format: {written} needs the package {error.name}; pip install -e "
+            f"'.[{'onnx' if written == 'onnx' else 'int8'}]'",
             ExitCode.REFUSED,
         ) from error
     except OSError as error:
