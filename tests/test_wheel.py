@@ -18,12 +18,14 @@ from places import ROOT
 DATA = (
     "jobs/recipes/train_small.yaml",
     "jobs/recipes/train_reid_small.yaml",
+    "jobs/recipes/train_reid_open.yaml",
     "jobs/recipes/serve.yaml",
     "pipelines/serving/api/page.html",
     "pipelines/report/page.html",
     "pipelines/report/style.css",
     "models/jde/pretrained/small.safetensors",
     "models/reid/pretrained/reid-small.safetensors",
+    "models/reid/pretrained/reid-open.safetensors",
     "py.typed",
 )
 

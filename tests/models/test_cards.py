@@ -21,7 +21,9 @@ def card(request):
     return request.param
 
 
-@pytest.mark.parametrize(("shelf", "name"), [(JOINT, "small"), (REID, "reid-small")])
+@pytest.mark.parametrize(
+    ("shelf", "name"), [(JOINT, "small"), (REID, "reid-small"), (REID, "reid-open")]
+)
 def test_every_network_has_a_card_whose_files_are_there(shelf, name):
     known = shelf.cards()
     assert name in [one.name for one in known]

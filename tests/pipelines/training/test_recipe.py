@@ -259,6 +259,13 @@ def test_the_recipe_of_the_embedder_for_the_second_look():
     assert "MOT16-11" not in left
 
 
+def test_the_recipe_of_the_open_embedder_learns_from_nothing_but_open_sources():
+    recipe, joint = (read_recipe(RECIPES / f"train_{name}.yaml") for name in ("reid_open", "open"))
+    assert recipe.appearance_teacher is None
+    assert {source.path for source in recipe.sources} < {source.path for source in joint.sources}
+    assert recipe.licence == joint.licence
+
+
 def scored_on(name, *sources):
     recipe = changed(sources=list(sources), validation={"sequences": [name], "every_epochs": 1})
     return parse_recipe(recipe)
