@@ -145,7 +145,7 @@ def track(
             if from_detections:
                 settings, run = _from_saved(values, named, frames, out, display)
             else:
-                settings, run = _from_videos(values, settings, named, out, display)
+                settings, run = _from_videos(values, settings, named, out, display, again)
             summary = run(
                 out,
                 settings.track,
@@ -179,7 +179,12 @@ def _print_settings(values: Values) -> int:
 
 
 def _from_videos(
-    values: Values, typed: Settings, sources: list[str], out: str, display: Display
+    values: Values,
+    typed: Settings,
+    sources: list[str],
+    out: str,
+    display: Display,
+    again: dict[str, bool],
 ) -> tuple[Settings, Callable[..., Summary]]:
     """Settings and dataflow for videos; what cannot run is refused before torch is imported."""
     from jde_ray.pipelines.sources.discovery import find_videos  # loads PyAV
@@ -192,9 +197,10 @@ def _from_videos(
     display.doing(f"{count_videos(len(found.videos))}: loading the network")
     settings = check_weights(values, chooses_size=True)
 
-    from jde_ray.pipelines.tracking.small_work import is_small  # loads PyAV and OpenCV
+    from jde_ray.pipelines.tracking.small_work import is_small_run  # loads PyAV and OpenCV
 
-    if is_small(found.videos, settings.track, settings.resources):
+    parts = settings.track, settings.resources, settings.outputs
+    if is_small_run(found.videos, out, *parts, again):
         from jde_ray.pipelines.tracking import reference
 
         return settings, partial(reference.track, found)

@@ -32,7 +32,7 @@ def open_store(uri: str | os.PathLike[str]) -> ObjectStore:
             `#`, `?` and `%`.
 
     Raises:
-        ValueError: If the scheme is unknown.
+        ValueError: If the scheme is unknown, or there is no path.
     """
     text = os.fspath(uri)
     if text.startswith("s3://"):
@@ -41,7 +41,8 @@ def open_store(uri: str | os.PathLike[str]) -> ObjectStore:
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
         return S3Store(bucket=bucket, prefix=prefix.strip("/"))
     path = text.removeprefix("file://")
-    if "://" in path or path.startswith("s3:") or (path != text and not path.startswith("/")):
+    is_strange = "://" in path or path.startswith("s3:")
+    if not path or is_strange or (path != text and not path.startswith("/")):  # "" would be here
         raise ValueError(f"out: got {text!r}, expected a local path or s3://bucket/prefix")
     from jde_ray.pipelines.storage.local import LocalStore
 

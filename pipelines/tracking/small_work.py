@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jde_ray.models.cards import JOINT
-from jde_ray.pipelines.config import DetectionConfig, Precision, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import (
+    DetectionConfig,
+    OutputConfig,
+    Precision,
+    ResourceConfig,
+    TrackConfig,
+)
 from jde_ray.pipelines.detection.precision import quick_precision
 from jde_ray.pipelines.errors import VideoError
+from jde_ray.pipelines.output.layout import ERRORS_PREFIX, TRACKS_PREFIX, list_ids
+from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.video.containers import opened, promised_frames
 from jde_ray.pipelines.video.image_folder import list_images
@@ -25,6 +33,42 @@ _PIXELS = 576 * 320  # of the network's input, for which `in_process_frames` cou
 _WHILE_RAY_STARTS = {"fp32": 130, "bf16": 400, "int8": 400}
 _OF_OTHER_NETWORKS = 120  # frames of networks that do not ship
 _OF_A_CORE = 0.7  # speed of a core among several that share the work, relative to one alone
+
+
+def is_small_run(
+    videos: Sequence[Video],
+    out: str,
+    config: TrackConfig,
+    resources: ResourceConfig,
+    outputs: OutputConfig,
+    again: Mapping[str, bool],
+) -> bool:
+    """`is_small` of the videos that a run has left to do, so that a repeated run needs no Ray.
+
+    All count if the run makes pictures, which earlier videos may lack, or OUT is in a store, whose
+    listing the run repeats.
+
+    Args:
+        videos: All videos of the run.
+        out: OUT.
+        config: As for `is_small`.
+        resources: As for `is_small`.
+        outputs: What is written beside tracks.
+        again: Which videos with results are tracked again: `overwrite` and `retry_errors`.
+    """
+    if again["overwrite"] or outputs.has_pictures or "://" in out:
+        return is_small(videos, config, resources)
+    try:
+        store = open_store(out)
+    except ValueError:
+        return False  # the run refuses it in its own words
+    done = list_ids(store, TRACKS_PREFIX)
+    if not again["retry_errors"]:
+        done |= list_ids(store, ERRORS_PREFIX)
+    left = [video for video in videos if video.video_id not in done]
+    if left or not videos:
+        return is_small(left, config, resources)
+    return may_stay(resources) and resources.in_process_frames != 0
 
 
 def is_small(videos: Sequence[Video], config: TrackConfig, resources: ResourceConfig) -> bool:

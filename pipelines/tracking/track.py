@@ -21,7 +21,7 @@ from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.discovery import Sources, find_videos
 from jde_ray.pipelines.tracking import offline, reference
-from jde_ray.pipelines.tracking.small_work import is_small
+from jde_ray.pipelines.tracking.small_work import is_small_run
 from jde_ray.pipelines.tracking.tally import Progress
 
 
@@ -102,10 +102,12 @@ def track(
         save_detections=save_detections,
     )
     found = find_videos(sources, naming)
-    is_here = is_small(found.videos, config, resources)
+    again = {"overwrite": overwrite, "retry_errors": retry_errors}
+    out = os.fspath(out)
+    is_here = is_small_run(found.videos, out, config, resources, outputs, again)
     return (reference.track if is_here else offline.track)(
         found,
-        os.fspath(out),
+        out,
         config,
         resources=resources,
         outputs=outputs,

@@ -127,7 +127,9 @@ def test_keys_stay_inside(tmp_path: Path, key: str) -> None:
         open_store(str(tmp_path)).put(key, b"")
 
 
-@pytest.mark.parametrize("out", ["ftp://host/out", "file://host/out", "s3:bucket/out", "S3://b"])
+@pytest.mark.parametrize(
+    "out", ["", "file://", "ftp://host/out", "file://host/out", "s3:bucket/out", "S3://b"]
+)
 def test_other_schemes_are_refused(out: str) -> None:
     with pytest.raises(ValueError, match="expected a local path or s3"):
         open_store(out)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from made_videos import write_video
 
-from jde_ray.pipelines.config import DetectionConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import small_work
@@ -20,6 +20,7 @@ from jde_ray.pipelines.tracking.small_work import (
     MOST_VIDEOS,
     frames_left,
     is_small,
+    is_small_run,
     most_frames,
 )
 
@@ -109,6 +110,25 @@ def test_files_that_fail_at_once_cost_nothing(tmp_path: Path, videos: list[Video
     gone = Video(str(tmp_path / "gone.mp4"), "gone")
     frames = frames_left(videos[:1], CONFIG, limit(1000))
     assert frames_left([videos[0], text, gone], CONFIG, limit(1000)) == frames
+
+
+def test_what_has_results_needs_no_ray_again(tmp_path: Path, videos: list[Video]) -> None:
+    def small(frames: int, outputs: OutputConfig = OutputConfig(), **changed: bool) -> bool:
+        again = {"overwrite": False, "retry_errors": False} | changed
+        return is_small_run(videos, str(tmp_path), CONFIG, limit(frames), outputs, again)
+
+    assert not small(20)
+    for folder in ("tracks", "errors"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "tracks" / f"{videos[0].video_id}.parquet").touch()
+    assert small(10)
+    assert not small(9)
+    (tmp_path / "errors" / f"{videos[1].video_id}.json").touch()
+    assert small(1)
+    assert not small(0)
+    assert not small(9, retry_errors=True)
+    assert not small(20, overwrite=True)
+    assert not small(20, OutputConfig(save_video=True))
 
 
 def test_a_ray_that_this_process_has_joined_is_used(
