@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jde_ray.pipelines.data_sets.convert import Converted
 
 app = typer.Typer(
+    add_completion=False,
     help="Convert public data sets into lists to train on; check the sources of a recipe.",
     context_settings=CONTEXT,
 )

@@ -34,7 +34,9 @@ from jde_ray.jobs.bench.startup import startup
 from jde_ray.jobs.console.runner import CONTEXT
 from jde_ray.pipelines.errors import ExitCode, RunError
 
-app = typer.Typer(help="Measure speed and memory on this machine.", context_settings=CONTEXT)
+app = typer.Typer(
+    help="Measure speed and memory on this machine.", context_settings=CONTEXT, add_completion=False
+)
 for _verb in (
     ablation,
     association,
