@@ -123,9 +123,11 @@ def count(
 
 def _lines(counted: Counted) -> list[str]:
     """Totals of each camera and place, one line per place."""
+    from jde_ray.pipelines.counting.counts import INSIDE
+
     totals: dict[tuple[str, str], dict[str, int]] = {}
     for one in counted.series:
-        if one.direction != "inside":
+        if one.kind != INSIDE:
             own = totals.setdefault((one.camera, one.place), {})
             own[one.direction] = own.get(one.direction, 0) + int(one.count.sum())
     lines = [

@@ -24,7 +24,7 @@ import pyarrow as pa
 from jde_ray.models.structures import IntArray
 from jde_ray.pipelines.config import VERSION
 from jde_ray.pipelines.counting.buckets import By
-from jde_ray.pipelines.counting.counts import build_series
+from jde_ray.pipelines.counting.counts import INSIDE, build_series
 from jde_ray.pipelines.counting.heads import Failure
 from jde_ray.pipelines.counting.page import write_page
 from jde_ray.pipelines.counting.parts import EVENT_SCHEMA, Part
@@ -201,7 +201,7 @@ def _record(
             "count": int(np.asarray(one.count).sum()),
         }
         for one in counted.series
-        if one.direction != "inside"  # someone who stays is counted in each bucket
+        if one.kind != INSIDE  # someone who stays is counted in each bucket
     ]
     places = {
         camera: [*map(asdict, own.places.lines), *map(asdict, own.places.zones)]

@@ -32,6 +32,23 @@ def test_totals_are_printed_and_tables_written(place, capsys):
     }  # fmt: skip
 
 
+def test_a_direction_of_a_line_may_be_called_inside(place, capsys):
+    text = PLACES.replace("to_right: in,", "to_right: inside,").replace(
+        "to_left: out", "to_left: leave"
+    )
+    (place / "places.yaml").write_text(text)
+    assert run([*USUAL, "--by", "minute"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "hall / middle: inside 1, leave 1"
+    totals = json.loads((place / "to" / "count.json").read_text())["totals"]
+    names = {(one["place"], one["direction"]) for one in totals}
+    assert names == {
+        ("middle", "inside"),
+        ("middle", "leave"),
+        ("queue", "enter"),
+        ("queue", "leave"),
+    }
+
+
 def test_days_begin_in_the_time_zone_also_by_its_offset(place):
     for zone, begin in (("+05:30", "2026-04-30T18:30"), ("Europe/Berlin", "2026-04-30T22:00")):
         assert run([*USUAL, "--by", "day", "--timezone", zone]) == 0
