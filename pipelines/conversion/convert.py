@@ -24,7 +24,7 @@ from jde_ray.pipelines.formats.exchange.video_tracks import (
     VideoTracks,
     read_video_tracks,
 )
-from jde_ray.pipelines.names import plain_names
+from jde_ray.pipelines.names import make_id, plain_names
 from jde_ray.pipelines.parallel import for_each, in_turn
 from jde_ray.pipelines.processes import mark, sweep
 from jde_ray.pipelines.sources.saved_tracks import list_tracks, local_file, record_of, stride_of
@@ -148,12 +148,21 @@ def convert(
 
 def _items(files: Sequence[str], config: ConvertConfig) -> list[_Item]:
     ids = [Path(file.rpartition("/")[2]).stem for file in files]
-    names = plain_names(ids)
+    names = {
+        own: _free_name(own, name, config.kind.taken) for own, name in plain_names(ids).items()
+    }
     also: Mapping[str, tuple[str, ...]] = {}
     if config.detectors:
         also = names_for_detectors(list(names.values()))
     pairs = sorted((names[own], file) for own, file in zip(ids, files, strict=True))
     return [_Item(file, name, also.get(name, (name,))) for name, file in pairs]
+
+
+def _free_name(video_id: str, name: str, taken: Sequence[str]) -> str:
+    """The name, or one with a hash if it is taken; some disks do not tell capitals apart."""
+    if name.casefold() not in taken:
+        return name
+    return make_id(name, name) if video_id == name else video_id
 
 
 def _begin(store: ObjectStore, source: str, config: ConvertConfig) -> None:
