@@ -74,6 +74,10 @@ class PlacesFile:
     units: Units
     entries: tuple[Entry, ...]
 
+    def needs_size(self, camera: str) -> bool:
+        """Whether a camera's places are unknown without the size of its picture."""
+        return self.units == "shares" and any(entry.matches(camera) for entry in self.entries)
+
     def of_camera(self, camera: str, size: tuple[int, int] | None) -> CameraPlaces:
         """The places of a camera in pixels.
 
@@ -96,11 +100,12 @@ class PlacesFile:
                 tuple(entry.place for entry in own if isinstance(entry.place, Zone)),
                 grounds[0] if grounds else None,
             )
-            if self.units == "shares":
-                if size is None:
+            if size is None:
+                if self.needs_size(camera):
                     raise ValueError("the size of the picture is unknown; give places in pixels")
+            elif self.units == "shares":
                 places = places.scaled(*size)
-            elif size is not None:
+            else:
                 places.check_inside(*size)
             places = replace(places, size=size)
         except ValueError as error:
