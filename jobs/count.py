@@ -63,11 +63,12 @@ Join = Annotated[
     ),
 ]
 Preview = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         metavar="SOURCE",
         show_default=False,
-        help="Videos of OUT: draw the places on a frame of each camera, into OUT2/preview/.",
+        help="Videos of OUT: draw the places on a frame of each camera, into OUT2/preview/. "
+        "Repeatable.",
     ),
 ]
 Address = Annotated[

@@ -42,6 +42,7 @@ from jde_ray.pipelines.counting.videos import CountConfig, count_heads
 from jde_ray.pipelines.names import listed
 from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
 from jde_ray.pipelines.parallel import for_each
+from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.storage.stores import open_store
 
@@ -59,7 +60,7 @@ def count(
     by: By = "hour",
     zone: tzinfo = UTC,
     address: str | None = None,
-    preview: str | None = None,
+    preview: Sources | None = None,
 ) -> Counted:
     """Count all tracks of a run.
 

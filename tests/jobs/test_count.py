@@ -67,6 +67,11 @@ def test_a_damaged_file_is_one_line_and_exit_code_3(place, capsys):
     assert len(json.loads((place / "to" / "count.json").read_text())["failed"]) == 1
 
 
+def test_previews_may_be_of_several_sources(place, capsys):
+    assert run([*USUAL, "--preview", "a.mp4", "--preview", "b.mp4"]) == 2
+    assert "a.mp4 does not exist (and 1 more)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "more", "message"),
     [
