@@ -99,7 +99,8 @@ def read_sightings(file: pq.ParquetFile) -> Sightings:
     """All rows of a file of any row format.
 
     Raises:
-        ValueError: If a column is missing or there twice, or a value is not finite.
+        ValueError: If a column is missing or there twice, a value is not finite, or a frame
+            negative.
         pyarrow.ArrowException: If the file is damaged.
     """
     names = _among(file, (*_WANTED, "video"))
@@ -114,6 +115,8 @@ def read_sightings(file: pq.ParquetFile) -> Sightings:
     for name, values in (("frame", frame), ("track_id", track_id), ("box", tlbr), ("time", time_s)):
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError(f"{name}: got a number that is null or not finite")
+    if len(frame) and frame.min() < 0:
+        raise ValueError(f"frame: got {frame.min()}, expected numbers from 0")
     if len(time_s) and not np.abs(time_s).max() < _LONGEST_S:
         raise ValueError(f"time_s: got {np.abs(time_s).max():g} s, expected less than a lifetime")
     rows = BoxRows(frame.astype(np.int64), track_id.astype(np.int64), tlbr)
