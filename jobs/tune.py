@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from jde_ray.jobs.console.flags import Given, takes
+from jde_ray.jobs.console.flags import Given, completion, takes
 from jde_ray.jobs.console.options import (
     ConfigFile,
     Values,
@@ -58,11 +58,23 @@ Param = Annotated[
         "algorithm. Repeatable.",
     ),
 ]
-Metric = Annotated[str, typer.Option(help="Metric to maximise.")]
+
+
+def _metrics(incomplete: str) -> list[str]:
+    """What the Tab key offers for `--metric`."""
+    from jde_ray.models.metrics.tracking import RATIOS
+
+    return completion(RATIOS)(incomplete)
+
+
+Metric = Annotated[str, typer.Option(help="Metric to maximise.", autocompletion=_metrics)]
 SearchName = Annotated[
     str,
     typer.Option(
-        "--search", metavar="grid|optuna", help="Try all combinations (grid) or let Optuna choose."
+        "--search",
+        metavar="grid|optuna",
+        help="Try all combinations (grid) or let Optuna choose.",
+        autocompletion=completion(("grid", "optuna")),
     ),
 ]
 Frames = Annotated[
