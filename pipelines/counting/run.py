@@ -44,7 +44,7 @@ from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.storage.base import ObjectStore
-from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.storage.stores import open_store, writing
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,9 @@ def _count_group(group: Group, *, out: str, config: CountConfig) -> Part | None:
     part, is_lasting = count_heads(group.heads, config)
     if not is_lasting:
         return part
-    open_store(out).put_if_absent(group.key, part.to_bytes())
+    store = open_store(out)
+    with writing(store, "to"):
+        store.put_if_absent(group.key, part.to_bytes())
     return None
 
 

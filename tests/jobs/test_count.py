@@ -67,6 +67,13 @@ def test_a_damaged_file_is_one_line_and_exit_code_3(place, capsys):
     assert len(json.loads((place / "to" / "count.json").read_text())["failed"]) == 1
 
 
+def test_a_file_in_the_way_is_told(place, capsys):
+    (place / "to").write_text("mine")
+    assert run(USUAL) == 2
+    expected = f"to: got {place / 'to'}, where a file is in the way; expected a folder"
+    assert expected in capsys.readouterr().err
+
+
 def test_previews_may_be_of_several_sources(place, capsys):
     assert run([*USUAL, "--preview", "a.mp4", "--preview", "b.mp4"]) == 2
     assert "a.mp4 does not exist (and 1 more)" in capsys.readouterr().err
