@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jde_ray.jobs.console.flags import completion
 from jde_ray.jobs.console.messages import count_videos
 from jde_ray.jobs.console.progress import working
 from jde_ray.jobs.console.runner import main
@@ -31,6 +32,7 @@ To = Annotated[
         metavar="FORMAT",
         show_default=False,
         help="\n\n".join(f"{name}: {kind.help}" for name, kind in KINDS.items()),
+        autocompletion=completion(tuple(KINDS)),
     ),
 ]
 Out = Annotated[

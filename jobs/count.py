@@ -63,11 +63,12 @@ Join = Annotated[
     ),
 ]
 Preview = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         metavar="SOURCE",
         show_default=False,
-        help="Videos of OUT: draw the places on a frame of each camera, into OUT2/preview/.",
+        help="Videos of OUT: draw the places on a frame of each camera, into OUT2/preview/. "
+        "Repeatable.",
     ),
 ]
 Address = Annotated[
@@ -123,9 +124,11 @@ def count(
 
 def _lines(counted: Counted) -> list[str]:
     """Totals of each camera and place, one line per place."""
+    from jde_ray.pipelines.counting.counts import INSIDE
+
     totals: dict[tuple[str, str], dict[str, int]] = {}
     for one in counted.series:
-        if one.direction != "inside":
+        if one.kind != INSIDE:
             own = totals.setdefault((one.camera, one.place), {})
             own[one.direction] = own.get(one.direction, 0) + int(one.count.sum())
     lines = [

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from jde_ray.jobs.console.flags import completion
 from jde_ray.jobs.console.progress import working
 from jde_ray.jobs.console.runner import CONTEXT, main
 from jde_ray.jobs.console.source_tables import document_of, lines_of, problem_lines
@@ -34,6 +35,7 @@ Name = Annotated[
         metavar="NAME",
         show_default=False,
         help="\n\n".join(f"{name}: {kind.help}" for name, kind in KINDS.items()),
+        autocompletion=completion(tuple(KINDS)),
     ),
 ]
 Source = Annotated[

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from jde_ray.jobs.console.flags import completion
 from jde_ray.jobs.console.runner import main
 from jde_ray.jobs.console.settings import refuse_missing
 from jde_ray.models.cards import DEFAULT_WEIGHTS
@@ -65,7 +66,12 @@ def demo(
     ] = DEFAULT_WEIGHTS,
     seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Length of each video.")] = 10.0,
     device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda", help="Device that the network runs on.")
+        str,
+        typer.Option(
+            metavar="auto|cpu|cuda",
+            help="Device that the network runs on.",
+            autocompletion=completion(("auto", "cpu", "cuda")),
+        ),
     ] = "auto",
     pictures: Annotated[
         Path | None,

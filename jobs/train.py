@@ -18,6 +18,7 @@ from jde_ray.jobs.console.flags import Flag, Given, takes
 from jde_ray.jobs.console.runner import main
 from jde_ray.models.losses.config import EMBEDDING_LOSSES, WEIGHTINGS
 from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.training.network_names import KINDS
 from jde_ray.pipelines.training.recipe import Recipe
 from jde_ray.pipelines.training.recipe_file import read_recipe
 from jde_ray.pipelines.training.settings import TrainerConfig, TrainingConfig
@@ -59,6 +60,7 @@ CHANGES = {
     "network": Flag(
         config=Recipe,
         field="network",
+        choices=tuple(name for kind in KINDS for name in kind.configurations),
         text="network to train; overrides the file, whose `kinds` may have settings for its kind",
         default="",
     ),
@@ -75,10 +77,18 @@ CHANGES = {
         default="",
     ),
     "loss_weighting": Flag(
-        config=Recipe, field="weighting", text=" | ".join(WEIGHTINGS), default=""
+        config=Recipe,
+        field="weighting",
+        text=" | ".join(WEIGHTINGS),
+        default="",
+        choices=tuple(WEIGHTINGS),
     ),
     "embedding_loss": Flag(
-        config=Recipe, field="embedding_loss", text=" | ".join(EMBEDDING_LOSSES), default=""
+        config=Recipe,
+        field="embedding_loss",
+        text=" | ".join(EMBEDDING_LOSSES),
+        default="",
+        choices=tuple(EMBEDDING_LOSSES),
     ),
     "initial": Flag(
         config=Recipe,

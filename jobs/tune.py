@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from jde_ray.jobs.console.flags import Given, takes
+from jde_ray.jobs.console.flags import Given, completion, takes
 from jde_ray.jobs.console.options import (
     ConfigFile,
     Values,
@@ -22,6 +22,7 @@ from jde_ray.jobs.console.options import (
 from jde_ray.jobs.console.progress import Display
 from jde_ray.jobs.console.run_flags import FLAGS, choose
 from jde_ray.jobs.console.runner import main
+from jde_ray.jobs.console.score_options import SkipMissing
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
@@ -57,11 +58,23 @@ Param = Annotated[
         "algorithm. Repeatable.",
     ),
 ]
-Metric = Annotated[str, typer.Option(help="Metric to maximise.")]
+
+
+def _metrics(incomplete: str) -> list[str]:
+    """What the Tab key offers for `--metric`."""
+    from jde_ray.models.metrics.tracking import RATIOS
+
+    return completion(RATIOS)(incomplete)
+
+
+Metric = Annotated[str, typer.Option(help="Metric to maximise.", autocompletion=_metrics)]
 SearchName = Annotated[
     str,
     typer.Option(
-        "--search", metavar="grid|optuna", help="Try all combinations (grid) or let Optuna choose."
+        "--search",
+        metavar="grid|optuna",
+        help="Try all combinations (grid) or let Optuna choose.",
+        autocompletion=completion(("grid", "optuna")),
     ),
 ]
 Frames = Annotated[
@@ -101,6 +114,7 @@ def tune(
     out: Out = Path("tuned.yaml"),
     save: Json = None,
     frames: Frames = None,
+    skip_missing: SkipMissing = False,
     config: ConfigFile = None,
     *,
     flags: Given,
@@ -116,6 +130,7 @@ def tune(
         display.doing("loading Ray")
         from jde_ray.models.metrics.tracking import RATIOS
         from jde_ray.pipelines.evaluation.tuning import tune as run
+        from jde_ray.pipelines.names import listed
         from jde_ray.pipelines.sources.saved_detections import find_saved, with_frames
         from jde_ray.pipelines.tracking.from_detections import resolve_settings
 
@@ -126,7 +141,7 @@ def tune(
         search = _known(search, ("grid", "optuna"), "search")
         saved = find_saved(detections)
         saved = with_frames(saved, frames) if frames else saved
-        sets = _pair(saved, gt)
+        sets, left_out = _pair(saved, gt, skip_missing)
         space = _space(param)
         # trials use detections down to the lowest score that was saved
         settled = resolve_settings(settings.track, saved, least=0.0)
@@ -143,6 +158,8 @@ def tune(
             progress=_progress,
         )
     _show(tuning)
+    if left_out:
+        print(f"skipped, since there is no ground truth of them: {listed(left_out)}")
     _say_what_is_missing(settled, tuning)
     _write(out, settled, tuning, given)
     if save is not None:
@@ -158,21 +175,22 @@ def _known(given: str, accepted: tuple[str, ...], name: str) -> str:
     raise RunError(f"{name}: got {given!r}, expected {' | '.join(accepted)}", ExitCode.REFUSED)
 
 
-def _pair(saved: list[SavedVideo], gt: Path) -> list[TuningSet]:
-    from jde_ray.pipelines.evaluation.pairing import pair
+def _pair(
+    saved: list[SavedVideo], gt: Path, skip_missing: bool
+) -> tuple[list[TuningSet], list[str]]:
+    """The sequences with their ground truth, and the names of those without."""
+    from jde_ray.pipelines.evaluation.pairing import pair_all
     from jde_ray.pipelines.evaluation.tuning import TuningSet
 
     by_name = {one.video.name: one for one in saved}
     try:
         if len(by_name) < len(saved):
             raise ValueError("detections: two videos of one name")
-        pairings, _ = pair({name: Path(one.key) for name, one in by_name.items()}, gt)
+        files = {name: Path(one.key) for name, one in by_name.items()}
+        pairings, left_out, _ = pair_all(files, gt, skip_missing)
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
-    missing = [pairing.name for pairing in pairings if pairing.truth is None]
-    if missing:
-        raise RunError(f"gt: no ground truth of {missing[0]} below {gt}", ExitCode.REFUSED)
-    return [TuningSet(p.name, by_name[p.name], str(p.truth)) for p in pairings]
+    return [TuningSet(p.name, by_name[p.name], str(p.truth)) for p in pairings], left_out
 
 
 def _space(params: list[str]) -> Space:

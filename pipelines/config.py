@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from jde_ray.models.cards import DEFAULT_WEIGHTS, JOINT
-from jde_ray.models.tracking.config import TrackingConfig
+from jde_ray.models.tracking.config import TrackingConfig, check_range
 from jde_ray.models.tracking.registry import AssociationConfig, settled
 from jde_ray.pipelines.row_format import ROW_FORMAT
 from jde_ray.pipelines.source_pattern import SourcePattern
@@ -24,11 +24,6 @@ Resize = Literal["fast", "published"]
 Blur = Literal["none", "people", "heads"]
 PoolSize = int | tuple[int, int]  # so many, or least and most
 ReidMode = Literal["always", "needed", "offline"]
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name}: got {value}, expected {low} to {high}")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -113,10 +108,10 @@ class DetectionConfig:
 
     def __post_init__(self) -> None:
         if self.score_threshold is not None:
-            _check_range("score_threshold", self.score_threshold, 0.0, 1.0)
-        _check_range("reid_score", self.reid_score, 0.0, 1.0)
-        _check_range("nms", self.nms_threshold, 0.0, 1.0)
-        _check_range("max-detections", self.max_detections, 1, 10_000)
+            check_range("score_threshold", self.score_threshold, 0.0, 1.0)
+        check_range("reid_score", self.reid_score, 0.0, 1.0)
+        check_range("nms", self.nms_threshold, 0.0, 1.0)
+        check_range("max-detections", self.max_detections, 1, 10_000)
         _check_choice("precision", self.precision, ("auto", "fp32", "bf16", "int8"))
         _check_choice("resize", self.resize, ("fast", "published"))
         _check_choice("reid-mode", self.reid_mode, ("always", "needed", "offline"))
@@ -172,10 +167,10 @@ class TrackConfig:
     camera_motion: bool = True
 
     def __post_init__(self) -> None:
-        _check_range("vid-stride", self.vid_stride, 1, 10_000)
-        _check_range("min-box-area", self.min_box_area, 0.0, 1e9)
+        check_range("vid-stride", self.vid_stride, 1, 10_000)
+        check_range("min-box-area", self.min_box_area, 0.0, 1e9)
         if self.max_frames is not None:
-            _check_range("max-frames", self.max_frames, 1, 10**9)
+            check_range("max-frames", self.max_frames, 1, 10**9)
         object.__setattr__(self, "tracking", settled(self.tracking))
         if self.detection.score_threshold is None:
             detection = replace(self.detection, score_threshold=self.tracking.least_score)
@@ -256,7 +251,7 @@ class OutputConfig:
     refine: bool = False
 
     def __post_init__(self) -> None:
-        _check_range("crops-per-track", self.crops_per_track, 1, 100)
+        check_range("crops-per-track", self.crops_per_track, 1, 100)
         _check_choice("blur", self.blur, ("none", "people", "heads"))
 
     @property
@@ -316,9 +311,9 @@ class ResourceConfig:
 
     def __post_init__(self) -> None:
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
-        _check_range("chunk-frames", self.chunk_frames, 1, 256)
-        _check_range("gpus-per-detector", self.gpus_per_detector, 0.01, 8)
-        _check_range("threads", self.torch_threads, 1, 256)
+        check_range("chunk-frames", self.chunk_frames, 1, 256)
+        check_range("gpus-per-detector", self.gpus_per_detector, 0.01, 8)
+        check_range("threads", self.torch_threads, 1, 256)
         if self.s3_endpoint is not None and not re.match("https?://.", self.s3_endpoint):
             raise ValueError(
                 f"s3-endpoint: got {self.s3_endpoint!r}, expected http(s)://HOST[:PORT]"
@@ -327,19 +322,19 @@ class ResourceConfig:
         if not 1 <= part <= of:
             raise ValueError(f"partition: got {self.partition!r}, expected k/K with 1 <= k <= K")
         if self.metrics_port is not None:
-            _check_range("metrics-port", self.metrics_port, 1, 65_535)
-        _check_range("segment-frames", self.segment_frames, 1, 10**9)
-        _check_range("row-bytes", self.row_bytes, 0, 1 << 60)
-        _check_range("cut-bytes", self.cut_bytes, 0, 1 << 60)
-        _check_range("in-process-frames", self.in_process_frames or 0, 0, 10**9)
-        _check_range("checkpoint-frames", self.checkpoint_frames, 1, 10**9)
+            check_range("metrics-port", self.metrics_port, 1, 65_535)
+        check_range("segment-frames", self.segment_frames, 1, 10**9)
+        check_range("row-bytes", self.row_bytes, 0, 1 << 60)
+        check_range("cut-bytes", self.cut_bytes, 0, 1 << 60)
+        check_range("in-process-frames", self.in_process_frames or 0, 0, 10**9)
+        check_range("checkpoint-frames", self.checkpoint_frames, 1, 10**9)
         for name in ("num_detectors", "num_associators", "num_decoders"):
             value, flag = getattr(self, name), name.replace("_", "-")
             if value is None:
                 continue
             least, most = pool_limits(value)
             for number in (least, most):
-                _check_range(flag, number, 1, 4096)
+                check_range(flag, number, 1, 4096)
             if least > most:
                 raise ValueError(f"{flag}: got {least}-{most}, expected MIN-MAX with MIN <= MAX")
 

@@ -37,6 +37,7 @@ class Flag:
         switch: Whether `--no-NAME` exists too.
         strict: Whether typer refuses values that are not among the choices.
         least: Smallest number that typer accepts; None for no limit.
+        choices: Values that the Tab key offers; empty takes those in `metavar`.
     """
 
     config: type[Any]
@@ -49,6 +50,7 @@ class Flag:
     switch: bool = False
     strict: bool = False
     least: int | None = None
+    choices: tuple[str, ...] = ()
 
     def help(self) -> str:
         """Help text with the default, in rich's markup."""
@@ -65,14 +67,16 @@ class Flag:
         if (shown or "").startswith("auto|"):
             kind = str  # the word or a number; whoever takes the value tells them apart
         # `jde|sort` are choices, `NAME|PATH` and `k/K` are not
-        choices = [word for word in (shown or "").split("|") if word.islower() and word.isalnum()]
+        choices = self.choices or [
+            word for word in (shown or "").split("|") if word.islower() and word.isalnum()
+        ]
         option = typer.Option(
             f"--{spelled}" + (f"/--no-{spelled}" if self.switch else ""),
             *(f"--{alias}" for alias in self.aliases),
             help=self.help(),
             min=self.least,
             metavar=shown,
-            autocompletion=_completion(choices) if choices else None,
+            autocompletion=completion(choices) if choices else None,
             rich_help_panel=self.panel,
             show_default=False,
         )
@@ -122,7 +126,9 @@ def takes(
     return decorate
 
 
-def _completion(choices: Sequence[str]) -> Callable[[str], list[str]]:
+def completion(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """What the Tab key offers for a value that is one of these words."""
+
     def beginning_with(incomplete: str) -> list[str]:
         return [choice for choice in choices if choice.startswith(incomplete)]
 

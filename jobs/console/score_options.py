@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from jde_ray.jobs.console.flags import completion
+
 Tracks = Annotated[
     list[str],
     typer.Argument(
@@ -31,6 +33,7 @@ Labels = Annotated[
     str | None,
     typer.Option(
         metavar="unified|boxes|coco|cvat",
+        autocompletion=completion(("unified", "boxes", "coco", "cvat")),
         show_default=False,
         help="With --weights, instead of --gt: TRACKS are lists of pictures of the unified JDE "
         "layout, boxes folders, COCO JSON or CVAT files, as jde train reads them. Several are "
@@ -58,6 +61,7 @@ BenchmarkName = Annotated[
     typer.Option(
         "--benchmark",
         metavar="auto|MOT15|MOT16|MOT17|MOT20",
+        autocompletion=completion(("auto", "MOT15", "MOT16", "MOT17", "MOT20")),
         help="Benchmark whose rules for distractors apply; auto goes by columns and folders.",
     ),
 ]

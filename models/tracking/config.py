@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Literal
 
 BIRTH_MARGIN = 0.1  # a track needs a higher score to start than to continue
@@ -177,10 +178,20 @@ def frames_at_rate(buffer: int, frames_per_second: float) -> int:
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Refuse a value outside its limits.
+    """Refuse a value outside its limits, and one that is no number.
+
+    Args:
+        name: Name of the setting.
+        value: Its value, of any type.
+        low: Least value.
+        high: Largest value; where both limits are whole numbers, values must be, too.
 
     Raises:
-        ValueError: If the value is outside; names the setting, the value and the range.
+        ValueError: If the value cannot be; names the setting, the value and the range.
     """
+    is_whole = isinstance(low, int) and isinstance(high, int)
+    if isinstance(value, bool) or not isinstance(value, Integral if is_whole else Real):
+        kind = "a whole number" if is_whole else "a number"
+        raise ValueError(f"{name}: got {value!r}, expected {kind}, {low} to {high}")
     if not low <= value <= high:
         raise ValueError(f"{name}: got {value}, expected {low} to {high}")

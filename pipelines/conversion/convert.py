@@ -24,12 +24,12 @@ from jde_ray.pipelines.formats.exchange.video_tracks import (
     VideoTracks,
     read_video_tracks,
 )
-from jde_ray.pipelines.names import plain_names
+from jde_ray.pipelines.names import make_id, plain_names
 from jde_ray.pipelines.parallel import for_each, in_turn
 from jde_ray.pipelines.processes import mark, sweep
 from jde_ray.pipelines.sources.saved_tracks import list_tracks, local_file, record_of, stride_of
 from jde_ray.pipelines.storage.base import ObjectStore
-from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.storage.stores import open_store, writing
 
 RECORD_KEY = "convert.json"
 ZIP_KEY = "submission.zip"
@@ -131,29 +131,40 @@ def convert(
     items = _items(files, config)
     stride = stride_of(record_of(source))
     store = open_store(out)
-    _begin(store, source, config)
+    with writing(store, "out"):
+        _begin(store, source, config)
     if config.kind.is_one_file:
         done = _convert_together(store, items, config, stride)
     else:
         work = partial(_convert_one, out=store.uri, config=config, stride=stride)
         done = for_each(work, items, address)
     finish = getattr(config.kind.load(), "finish", None)
-    if finish is not None:
-        for key, body in finish([(one.name, one.uri) for one in done]).items():
-            store.put(key, body)
-    if config.zipped:
-        _put_zip(store, [name for item in items for name in item.also])
+    with writing(store, "out"):
+        if finish is not None:
+            for key, body in finish([(one.name, one.uri) for one in done]).items():
+                store.put(key, body)
+        if config.zipped:
+            _put_zip(store, [name for item in items for name in item.also])
     return done
 
 
 def _items(files: Sequence[str], config: ConvertConfig) -> list[_Item]:
     ids = [Path(file.rpartition("/")[2]).stem for file in files]
-    names = plain_names(ids)
+    names = {
+        own: _free_name(own, name, config.kind.taken) for own, name in plain_names(ids).items()
+    }
     also: Mapping[str, tuple[str, ...]] = {}
     if config.detectors:
         also = names_for_detectors(list(names.values()))
     pairs = sorted((names[own], file) for own, file in zip(ids, files, strict=True))
     return [_Item(file, name, also.get(name, (name,))) for name, file in pairs]
+
+
+def _free_name(video_id: str, name: str, taken: Sequence[str]) -> str:
+    """The name, or one with a hash if it is taken; some disks do not tell capitals apart."""
+    if name.casefold() not in taken:
+        return name
+    return make_id(name, name) if video_id == name else video_id
 
 
 def _begin(store: ObjectStore, source: str, config: ConvertConfig) -> None:
@@ -193,13 +204,15 @@ def _convert_one(item: _Item, *, out: str, config: ConvertConfig, stride: int) -
     store, module = open_store(out), config.kind.load()
     files: Mapping[str, bytes] = module.write(video, config.choices)
     if config.kind.is_folder:
-        _replace_folder(store, module.folder(item.name), files)
+        with writing(store, "out"):
+            _replace_folder(store, module.folder(item.name), files)
         return done
     if item.also != (item.name,):  # the same text under each name
         (body,) = files.values()
         files = {f"{name}.txt": body for name in item.also}
-    for key, body in files.items():
-        store.put(key, body)
+    with writing(store, "out"):
+        for key, body in files.items():
+            store.put(key, body)
     return done
 
 
@@ -217,7 +230,9 @@ def _convert_together(
 
     module = config.kind.load()
     with tempfile.TemporaryDirectory(prefix="jde-convert-") as folder:
-        store.put(module.FILE, module.write_dataset(videos(), Path(folder)))
+        path = module.write_dataset(videos(), Path(folder))
+        with writing(store, "out"):
+            store.put(module.FILE, path)
     return done
 
 

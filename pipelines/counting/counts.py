@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,8 @@ from jde_ray.pipelines.counting.buckets import By, Spans, bucket_edges, count_in
 from jde_ray.pipelines.counting.parts import TIME, VideoFacts
 from jde_ray.pipelines.formats.places_file import CameraPlaces
 
-INSIDE = "inside"  # a direction of counts: people who were in a zone at any time of the bucket
+Kind = Literal["crossing", "enter", "leave", "inside", "walk"]
+INSIDE: Kind = "inside"  # people who were in a zone at any time of the bucket
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 COUNT_SCHEMA = pa.schema(
     [
@@ -45,7 +46,8 @@ class Series:
     Attributes:
         camera: The camera.
         place: Name of the place.
-        direction: Name of the direction.
+        direction: Name of the direction; of a line whatever the user calls it, also `inside`.
+        kind: What is counted.
         has_clock: Whether `begin` is a time in UTC; otherwise it counts from a video's start.
         begin: `(k,)` microseconds at which the buckets begin.
         recorded_s: `(k,)` seconds of each bucket that were recorded.
@@ -59,6 +61,7 @@ class Series:
     camera: str
     place: str
     direction: str
+    kind: Kind
     has_clock: bool
     begin: IntArray
     recorded_s: FloatArray
@@ -120,9 +123,9 @@ def build_series(
                 raise ValueError(f"{error} (camera {camera})") from None
             covered = (recorded.merged() if has_clock else recorded).seconds_in(edges)
             rows = of_camera.with_clock(has_clock)
-            for place, direction, values in _values(rows, places[camera], edges, covered):
+            for place, direction, kind, values in _values(rows, places[camera], edges, covered):
                 series.append(
-                    Series(camera, place, direction, has_clock, edges[:-1], covered, **values)
+                    Series(camera, place, direction, kind, has_clock, edges[:-1], covered, **values)
                 )
     return series, overlaps
 
@@ -187,8 +190,8 @@ def _recorded(videos: Sequence[VideoFacts]) -> Spans:
 
 def _values(
     rows: _Columns, places: CameraPlaces, edges: IntArray, covered_s: FloatArray
-) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Place, direction and counts of each series of a camera."""
+) -> Iterator[tuple[str, str, Kind, dict[str, Any]]]:
+    """Place, direction, kind and counts of each series of a camera."""
     nothing = np.full(len(covered_s), np.nan)
     blank = {
         "people": nothing,
@@ -202,18 +205,18 @@ def _values(
         if number < len(places.places.lines):
             for way in ways[:ENTER]:
                 times = of_place.of("direction", way).time_us
-                yield name, way, {**blank, "count": count_in(times, edges)}
+                yield name, way, "crossing", {**blank, "count": count_in(times, edges)}
             continue
         enter, leave = of_place.of("direction", ways[ENTER]), of_place.of("direction", ways[LEAVE])
         stay_s = mean_in(leave.duration_s, leave.time_us, edges)
-        yield name, ways[ENTER], {**blank, "count": count_in(enter.time_us, edges)}
-        yield name, ways[LEAVE], {
+        yield name, ways[ENTER], "enter", {**blank, "count": count_in(enter.time_us, edges)}
+        yield name, ways[LEAVE], "leave", {
             **blank, "count": count_in(leave.time_us, edges), "mean_duration_s": stay_s
         }  # fmt: skip
         visits = Spans(leave.time_us - leave.duration_us, leave.time_us)
         with np.errstate(divide="ignore", invalid="ignore"):
             people = np.where(covered_s > 0, visits.seconds_in(edges) / covered_s, np.nan)
-        yield name, INSIDE, {
+        yield name, INSIDE, INSIDE, {
             **blank,
             "count": visits.number_in(edges),
             "people": people,
@@ -221,7 +224,7 @@ def _values(
         }  # fmt: skip
     if places.places.ground is not None:
         walks = rows.of("place", GROUND)
-        yield GROUND, DIRECTIONS[WALK], {
+        yield GROUND, DIRECTIONS[WALK], "walk", {
             **blank,
             "count": count_in(walks.time_us, edges),
             "mean_duration_s": mean_in(walks.duration_s, walks.time_us, edges),

@@ -113,7 +113,14 @@ def opened(file: str) -> Iterator[pq.ParquetFile]:
 
 
 def failure_of(file: str, error: Exception) -> Failure:
-    """The failure of a file; damage is lasting, errors of the system or the store are not."""
-    is_damage = isinstance(error, ValueError | pa.ArrowException) and not isinstance(error, OSError)
-    kind = "not a readable Parquet file: " if isinstance(error, pa.ArrowException) else ""
+    """The failure of a file; damage is lasting, errors of the system or the store are not.
+
+    Arrow also says of damaged pages that it is an OSError, but one without a number; those of a
+    store are of kinds of their own.
+    """
+    is_of_arrow = isinstance(error, pa.ArrowException) or (
+        type(error) is OSError and error.errno is None
+    )
+    is_damage = is_of_arrow or (isinstance(error, ValueError) and not isinstance(error, OSError))
+    kind = "not a readable Parquet file: " if is_of_arrow else ""
     return Failure(file, one_line(f"{kind}{error or type(error).__name__}"), not is_damage)

@@ -95,9 +95,9 @@ def _view(
         crossings=[
             Curve(f"{one.place} {one.direction}", np.where(one.is_gap, np.nan, one.count))
             for one in drawn
-            if one.direction not in (INSIDE, "walk", "leave")
+            if one.kind in ("crossing", "enter")
         ],
-        people=[Curve(one.place, one.people) for one in drawn if one.direction == INSIDE],
+        people=[Curve(one.place, one.people) for one in drawn if one.kind == INSIDE],
         table=_table(own),
     )
 
@@ -130,7 +130,7 @@ def _cells(own: Sequence[Series]) -> tuple[str, ...]:
     stay_s = [_mean(one.mean_duration_s, one.count) for one in own]
     metres = [_mean(one.mean_distance_m, one.count) for one in own]
     return (
-        "-" if own[0].direction == INSIDE else f"{count:,}",
+        "-" if own[0].kind == INSIDE else f"{count:,}",
         _shown(people, ".2f"),
         f"{most:,}" if most >= 0 else "-",
         _shown(stay_s, ".1f"),

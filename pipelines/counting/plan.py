@@ -39,7 +39,7 @@ class Plan:
     """The work of a count.
 
     Attributes:
-        groups: All files that can be read, by video id.
+        groups: All files that can be read and counted, by video id.
         failures: The others.
         places: Places by camera, for one of its picture sizes.
         sizes: That size, where it is known.
@@ -60,7 +60,7 @@ def make_plan(source: str, config: CountConfig) -> Plan:
 
     Raises:
         ValueError: If there are no tracks, or a place does not fit: an unknown camera, a zone
-            outside the picture, two of one name.
+            outside the picture, two of one name; shares where no file says the picture's size.
         OSError: If a store does not answer.
     """
     files = list_tracks(source)
@@ -73,11 +73,26 @@ def make_plan(source: str, config: CountConfig) -> Plan:
     else:
         found = [read(file) for file in files]
     heads = sorted((one for one in found if isinstance(one, Head)), key=lambda one: one.video_id)
-    failures = tuple(one for one in found if isinstance(one, Failure))
-    if failures and all(one.is_passing for one in found if isinstance(one, Failure)) and not heads:
+    failures = [one for one in found if isinstance(one, Failure)]
+    if failures and all(one.is_passing for one in failures) and not heads:
         raise OSError(f"{failures[0].file}: {failures[0].reason}")
+    if heads:
+        config.places.check_cameras({one.origin.camera for one in heads})
+    unsized = [_unsized(one) for one in heads if _lacks_size(one, config)]
+    if len(unsized) < len(heads):
+        failures += unsized
+        heads = [one for one in heads if not _lacks_size(one, config)]
     sizes = {one.origin.camera: one.size for one in heads if one.size is not None}
-    return Plan(_group(heads, config), failures, _places(heads, config, sizes), sizes)
+    return Plan(_group(heads, config), tuple(failures), _places(heads, config, sizes), sizes)
+
+
+def _lacks_size(head: Head, config: CountConfig) -> bool:
+    return head.size is None and config.places.needs_size(head.origin.camera)
+
+
+def _unsized(head: Head) -> Failure:
+    reason = "no width and height in its metadata, which places in shares need"
+    return Failure(head.file, reason)
 
 
 def _places(
@@ -86,8 +101,6 @@ def _places(
     """Places by camera for the chosen size, checked against every size of its pictures."""
     found: dict[str, CameraPlaces] = {}
     sizes = {(head.origin.camera, head.size) for head in heads}
-    if heads:
-        config.places.check_cameras({camera for camera, _ in sizes})
     for camera, size in sorted(sizes, key=str):
         own = config.places.of_camera(camera, size)
         if camera not in found or size == chosen.get(camera):

@@ -14,8 +14,8 @@ from jde_ray.models.counting.places import Line, Zone
 from jde_ray.pipelines.counting.plan import PREVIEW_PREFIX, Plan
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.formats.places_file import CameraPlaces
-from jde_ray.pipelines.names import make_id, safe_name, sequence_name
-from jde_ray.pipelines.sources.discovery import find_videos
+from jde_ray.pipelines.names import listed, make_id, safe_name, sequence_name
+from jde_ray.pipelines.sources.discovery import Sources, find_videos
 from jde_ray.pipelines.storage.base import ObjectStore
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.video.chunks import read_frames
@@ -28,11 +28,11 @@ _COLOURS = ((219, 111, 47), (30, 138, 224), (118, 8, 152), (171, 197, 123))  # B
 Image = NDArray[np.uint8]
 
 
-def draw_previews(source: str, plan: Plan, store: ObjectStore) -> dict[str, str]:
+def draw_previews(source: Sources, plan: Plan, store: ObjectStore) -> dict[str, str]:
     """Draw the places of each camera on a frame of one of its videos, into `preview/`.
 
     Args:
-        source: Video, folder, glob or `s3://` address with videos of the plan. A video is
+        source: Videos, folders, globs or `s3://` addresses with videos of the plan. A video is
             recognised by its id, or by its name if its folder was renamed.
         plan: The cameras and their places.
         store: OUT2.
@@ -43,9 +43,17 @@ def draw_previews(source: str, plan: Plan, store: ObjectStore) -> dict[str, str]
     Raises:
         ValueError: If there is no video, or none of a camera of the plan.
     """
-    videos, _ = find_videos([source])
+    videos, failures = find_videos(source)
+    for video, error in failures:
+        logger.warning("preview: %s: %s", video.uri, error)
+    chosen = _by_camera(videos, plan)
+    if missing := sorted(plan.places.keys() - chosen.keys()):
+        logger.warning(
+            "camera%s %s: no preview, since no video of the source is theirs",
+            "s" * (len(missing) > 1), listed(missing, most=3),
+        )  # fmt: skip
     found: dict[str, str] = {}
-    for camera, own in _by_camera(videos, plan).items():
+    for camera, own in chosen.items():
         try:
             image = _first_frame(own)
         except (VideoError, OSError, ValueError) as error:

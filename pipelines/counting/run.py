@@ -24,7 +24,7 @@ import pyarrow as pa
 from jde_ray.models.structures import IntArray
 from jde_ray.pipelines.config import VERSION
 from jde_ray.pipelines.counting.buckets import By
-from jde_ray.pipelines.counting.counts import build_series
+from jde_ray.pipelines.counting.counts import INSIDE, build_series
 from jde_ray.pipelines.counting.heads import Failure
 from jde_ray.pipelines.counting.page import write_page
 from jde_ray.pipelines.counting.parts import EVENT_SCHEMA, Part
@@ -42,8 +42,9 @@ from jde_ray.pipelines.counting.videos import CountConfig, count_heads
 from jde_ray.pipelines.names import listed
 from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
 from jde_ray.pipelines.parallel import for_each
+from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.storage.base import ObjectStore
-from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.storage.stores import open_store, writing
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def count(
     by: By = "hour",
     zone: tzinfo = UTC,
     address: str | None = None,
-    preview: str | None = None,
+    preview: Sources | None = None,
 ) -> Counted:
     """Count all tracks of a run.
 
@@ -161,7 +162,9 @@ def _count_group(group: Group, *, out: str, config: CountConfig) -> Part | None:
     part, is_lasting = count_heads(group.heads, config)
     if not is_lasting:
         return part
-    open_store(out).put_if_absent(group.key, part.to_bytes())
+    store = open_store(out)
+    with writing(store, "to"):
+        store.put_if_absent(group.key, part.to_bytes())
     return None
 
 
@@ -201,7 +204,7 @@ def _record(
             "count": int(np.asarray(one.count).sum()),
         }
         for one in counted.series
-        if one.direction != "inside"  # someone who stays is counted in each bucket
+        if one.kind != INSIDE  # someone who stays is counted in each bucket
     ]
     places = {
         camera: [*map(asdict, own.places.lines), *map(asdict, own.places.zones)]

@@ -70,6 +70,16 @@ def grid(space: Space) -> list[Settings]:
 
 
 def ends(space: Space) -> list[Settings]:
-    """The smallest and the largest value of every range; if both are valid, all in between are."""
-    lists = {name: listed_values(values) for name, values in space.items()}
-    return [{name: listed[end] for name, listed in lists.items()} for end in (0, -1)]
+    """Few settings that have every listed value, and both ends of every range.
+
+    If both ends of a range are valid, all in between are.
+    """
+    lists: list[tuple[str, list[Setting]]] = []
+    for name, values in space.items():
+        listed = listed_values(values)
+        lists.append((name, [listed[0], listed[-1]] if isinstance(values, Span) else listed))
+    most = max((len(listed) for _, listed in lists), default=1)
+    return [
+        {name: listed[min(number, len(listed) - 1)] for name, listed in lists}
+        for number in range(most)
+    ]

@@ -219,7 +219,7 @@ def tune(
     total = len(listed) if search == "grid" else samples
     if not 0 < total <= MOST_TRIALS:
         raise RunError(f"param: got {total} trials, expected 1 to {MOST_TRIALS}", ExitCode.REFUSED)
-    for settings in listed if search == "grid" else (listed[0], listed[-1]):
+    for settings in listed:
         _check(config, settings)
     loaded = load_sequences(config, sets, rules)
     start = Trial({}, score_settings(with_settings(config, {}), loaded))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -13,6 +14,8 @@ from jde_ray.models.counting.events import DIRECTIONS, TO_LEFT, TO_RIGHT
 from jde_ray.models.counting.places import GROUND, Ground, Line, Places, Point, Zone
 from jde_ray.models.settings_file import read_yaml
 from jde_ray.pipelines.names import listed
+
+logger = logging.getLogger(__name__)
 
 Units = Literal["shares", "pixels"]
 
@@ -74,6 +77,16 @@ class PlacesFile:
     units: Units
     entries: tuple[Entry, ...]
 
+    def smaller_than_a_pixel(self) -> list[str]:
+        """Names of places in pixels that nobody's feet will meet; none of those in shares."""
+        if self.units == "shares":
+            return []
+        return [_label(one.place) for one in self.entries if _extent(one.place) <= 1]
+
+    def needs_size(self, camera: str) -> bool:
+        """Whether a camera's places are unknown without the size of its picture."""
+        return self.units == "shares" and any(entry.matches(camera) for entry in self.entries)
+
     def of_camera(self, camera: str, size: tuple[int, int] | None) -> CameraPlaces:
         """The places of a camera in pixels.
 
@@ -96,11 +109,12 @@ class PlacesFile:
                 tuple(entry.place for entry in own if isinstance(entry.place, Zone)),
                 grounds[0] if grounds else None,
             )
-            if self.units == "shares":
-                if size is None:
+            if size is None:
+                if self.needs_size(camera):
                     raise ValueError("the size of the picture is unknown; give places in pixels")
+            elif self.units == "shares":
                 places = places.scaled(*size)
-            elif size is not None:
+            else:
                 places.check_inside(*size)
             places = replace(places, size=size)
         except ValueError as error:
@@ -127,16 +141,22 @@ class PlacesFile:
 
 
 def read_places(path: Path) -> PlacesFile:
-    """Read a file of places.
+    """Read a file of places; a line in the log names those that are smaller than a pixel.
 
     Raises:
         ValueError: If it cannot be read, or a place cannot be; in one line.
     """
     values = read_yaml(path)
     try:
-        return parse_places(values)
+        file = parse_places(values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if small := file.smaller_than_a_pixel():
+        logger.warning(
+            "%s: %s %s smaller than a pixel; did you mean `units: shares`?",
+            path, listed(small, most=3), "is" if len(small) == 1 else "are",
+        )  # fmt: skip
+    return file
 
 
 def parse_places(values: Any) -> PlacesFile:
@@ -273,6 +293,13 @@ def _is_of(camera: str, pattern: str) -> bool:
 
 def _label(place: Line | Zone | Ground) -> str:
     return GROUND if isinstance(place, Ground) else place.name
+
+
+def _extent(place: Line | Zone | Ground) -> float:
+    """Width or height of a place, whichever is larger."""
+    points = place.image if isinstance(place, Ground) else place.points
+    across, down = ([point[i] for point in points] for i in (0, 1))
+    return max(max(across) - min(across), max(down) - min(down))
 
 
 def _as_places(place: Line | Zone | Ground) -> Places:

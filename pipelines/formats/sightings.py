@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.pipelines.formats.tracks import file_name
+from jde_ray.pipelines.formats.video_columns import check_columns
 from jde_ray.pipelines.names import sequence_name
 
 _WANTED = ("frame", "track_id", "x1", "y1", "x2", "y2", "time_s")
@@ -60,7 +61,7 @@ def read_origin(file: pq.ParquetFile, video_id: str) -> Origin:
         video_id: Id of its video, the stem of the file's name.
 
     Raises:
-        ValueError: If a value cannot be read.
+        ValueError: If a value cannot be read, or a column is there twice.
         pyarrow.ArrowException: If the file is damaged.
     """
     metadata = file.metadata.metadata or {}
@@ -68,8 +69,8 @@ def read_origin(file: pq.ParquetFile, video_id: str) -> Origin:
     start_us = None if start is None else _microseconds(start.decode())
     if camera:
         return Origin(camera, start_us)
-    schema = file.schema_arrow.names
-    names = [name for name in ("video", "camera", "time", "time_s") if name in schema]
+    names = _among(file, ("video", "camera", "time", "time_s"))
+    check_columns(names, ())
     first = next(file.iter_batches(1, columns=names, use_threads=False), None) if names else None
     row = first.to_pylist()[0] if first is not None and len(first) else {}
     if start_us is None and isinstance(row.get("time"), datetime):
@@ -79,6 +80,11 @@ def read_origin(file: pq.ParquetFile, video_id: str) -> Origin:
     uri = str(row.get("video") or "")
     name = PurePosixPath(file_name(uri)).stem or sequence_name(video_id)
     return Origin(name, start_us, uri.rpartition("/")[0])
+
+
+def _among(file: pq.ParquetFile, names: tuple[str, ...]) -> list[str]:
+    """The columns of a file that have one of these names, as often as they are there."""
+    return [name for name in file.schema_arrow.names if name in names]
 
 
 def _microseconds(moment: datetime | str) -> int:
@@ -93,15 +99,13 @@ def read_sightings(file: pq.ParquetFile) -> Sightings:
     """All rows of a file of any row format.
 
     Raises:
-        ValueError: If a column is missing, or a value is not finite.
+        ValueError: If a column is missing or there twice, a value is not finite, or a frame
+            negative.
         pyarrow.ArrowException: If the file is damaged.
     """
-    schema = file.schema_arrow.names
-    missing = [name for name in _WANTED if name not in schema]
-    if missing:
-        raise ValueError(f"no column {missing[0]}, expected {', '.join(_WANTED)}")
-    others = [name for name in ("video",) if name in schema]
-    table = file.read(columns=[*_WANTED, *others], use_threads=False)
+    names = _among(file, (*_WANTED, "video"))
+    check_columns(names, _WANTED)
+    table = file.read(columns=names, use_threads=False)
     for name in _WANTED:
         kind = table.schema.field(name).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
@@ -111,8 +115,10 @@ def read_sightings(file: pq.ParquetFile) -> Sightings:
     for name, values in (("frame", frame), ("track_id", track_id), ("box", tlbr), ("time", time_s)):
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError(f"{name}: got a number that is null or not finite")
+    if len(frame) and frame.min() < 0:
+        raise ValueError(f"frame: got {frame.min()}, expected numbers from 0")
     if len(time_s) and not np.abs(time_s).max() < _LONGEST_S:
         raise ValueError(f"time_s: got {np.abs(time_s).max():g} s, expected less than a lifetime")
     rows = BoxRows(frame.astype(np.int64), track_id.astype(np.int64), tlbr)
-    video = str(table.column("video")[0].as_py() or "") if others and len(table) else ""
+    video = str(table.column("video")[0].as_py() or "") if "video" in names and len(table) else ""
     return Sightings(video, rows, time_s.astype(np.float64))

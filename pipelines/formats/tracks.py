@@ -22,6 +22,7 @@ from jde_ray.pipelines.formats.video_columns import (
     PERSON,
     TEXT,
     TIME,
+    check_columns,
     clock_times,
     is_own,
     numbers_of,
@@ -325,14 +326,14 @@ def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
         results = read_results(path)
         return results.rows, results.scores
     try:
-        table = read_columns(pq.ParquetFile(path))
+        file = pq.ParquetFile(path)
+        table = read_columns(file)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a readable Parquet file ({reason})") from error
     wanted = ("frame", "track_id", *_CORNERS)
-    missing = [name for name in wanted if name not in table.column_names]
-    if missing:
-        raise ValueError(f"{path}: no column {missing[0]}, expected {', '.join(wanted)}")
+    own = [name for name in file.schema_arrow.names if name in track_schema().names]
+    check_columns(own, wanted, f"{path}: ")
     columns = {name: table.column(name).to_numpy().astype(np.float64) for name in wanted}
     tlbr = np.stack([columns[name] for name in _CORNERS], 1)
     numbers = np.column_stack([columns["frame"], columns["track_id"], tlbr])
@@ -344,7 +345,6 @@ def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
         )
     rows = BoxRows(columns["frame"].astype(np.int64), columns["track_id"].astype(np.int64), tlbr)
     check_unique(str(path), rows)
-    scores = (
-        table.column("score").to_numpy() if "score" in table.column_names else np.ones(len(rows))
-    )
+    has_scores = "score" in table.column_names
+    scores = table.column("score").to_numpy() if has_scores else np.ones(len(rows))
     return rows, scores.astype(np.float64)

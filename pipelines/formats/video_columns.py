@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -79,6 +80,25 @@ def seconds_and_start(table: pa.Table) -> tuple[NDArray[np.float64] | None, int 
     if seconds is None:
         return (moments - moments[0]) / 1e6, int(moments[0])
     return seconds, int(moments[0]) - round(float(seconds[0]) * 1e6)
+
+
+def check_columns(names: Sequence[str], wanted: Sequence[str], where: str = "") -> None:
+    """Refuse columns of which one that is wanted is missing, or one is there twice.
+
+    Args:
+        names: The columns.
+        wanted: Those that must be among them.
+        where: Text before the message, such as the file's name.
+
+    Raises:
+        ValueError: Naming the column.
+    """
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise ValueError(f"{where}no column {missing[0]}, expected {', '.join(wanted)}")
+    twin = next((name for name in names if names.count(name) > 1), None)
+    if twin is not None:
+        raise ValueError(f"{where}got {names.count(twin)} columns {twin}, expected one")
 
 
 def is_own(field: pa.Field) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from jde_ray.pipelines.storage.base import Body, ObjectStore
@@ -21,6 +23,7 @@ __all__ = [
     "deadline_s",
     "expect_first_contact",
     "open_store",
+    "writing",
 ]
 
 
@@ -47,3 +50,25 @@ def open_store(uri: str | os.PathLike[str]) -> ObjectStore:
     from jde_ray.pipelines.storage.local import LocalStore
 
     return LocalStore(Path(os.path.expanduser(path)))
+
+
+@contextmanager
+def writing(store: ObjectStore, flag: str) -> Iterator[None]:
+    """Say of errors within that it is a store that cannot be written, and why.
+
+    Args:
+        store: The store that is written.
+        flag: The flag that named it.
+
+    Raises:
+        ValueError: If a file is where its folder should be.
+        OSError: If it cannot be written for another reason.
+    """
+    try:
+        yield
+    except NotADirectoryError:
+        raise ValueError(
+            f"{flag}: got {store.uri}, where a file is in the way; expected a folder"
+        ) from None
+    except OSError as error:
+        raise OSError(f"cannot write to {store.uri}: {error.strerror or error}") from error

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from planted_out import ROWS, write_tracks
 
 from jde_ray.jobs.cli import run
 from jde_ray.pipelines.conversion.kinds import KINDS
+from jde_ray.pipelines.storage.local import LocalStore
 
 
 @pytest.fixture
@@ -39,6 +42,22 @@ def test_what_cannot_be_done_is_one_line_and_code_2(out, capsys, more, message):
     assert message in error
     assert error.count("\n") == 1
     assert not (out / "new").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named_with_what_is_expected(out, capsys, monkeypatch):
+    (out / "file").write_text("mine")
+    for place in (out / "file", out / "file" / "below"):
+        assert run(["convert", str(out / "run"), "--to", "csv", "--out", str(place)]) == 2
+        expected = f"out: got {place}, where a file is in the way; expected a folder\n"
+        assert capsys.readouterr().err.endswith(expected)
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "convert.json")
+
+    monkeypatch.setattr(LocalStore, "put_if_absent", refuse)
+    assert run(["convert", str(out / "run"), "--to", "csv", "--out", str(out / "new")]) == 2
+    expected = f"cannot write to {out / 'new'}: Read-only file system\n"
+    assert capsys.readouterr().err.endswith(expected)
 
 
 def test_without_tracks_it_is_refused(tmp_path, capsys):

@@ -32,6 +32,23 @@ def test_totals_are_printed_and_tables_written(place, capsys):
     }  # fmt: skip
 
 
+def test_a_direction_of_a_line_may_be_called_inside(place, capsys):
+    text = PLACES.replace("to_right: in,", "to_right: inside,").replace(
+        "to_left: out", "to_left: leave"
+    )
+    (place / "places.yaml").write_text(text)
+    assert run([*USUAL, "--by", "minute"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "hall / middle: inside 1, leave 1"
+    totals = json.loads((place / "to" / "count.json").read_text())["totals"]
+    names = {(one["place"], one["direction"]) for one in totals}
+    assert names == {
+        ("middle", "inside"),
+        ("middle", "leave"),
+        ("queue", "enter"),
+        ("queue", "leave"),
+    }
+
+
 def test_days_begin_in_the_time_zone_also_by_its_offset(place):
     for zone, begin in (("+05:30", "2026-04-30T18:30"), ("Europe/Berlin", "2026-04-30T22:00")):
         assert run([*USUAL, "--by", "day", "--timezone", zone]) == 0
@@ -48,6 +65,18 @@ def test_a_damaged_file_is_one_line_and_exit_code_3(place, capsys):
     assert "v1.parquet: not a readable Parquet file: " in line
     assert "4 events of 1 video, 1 failed" in output.out
     assert len(json.loads((place / "to" / "count.json").read_text())["failed"]) == 1
+
+
+def test_a_file_in_the_way_is_told(place, capsys):
+    (place / "to").write_text("mine")
+    assert run(USUAL) == 2
+    expected = f"to: got {place / 'to'}, where a file is in the way; expected a folder"
+    assert expected in capsys.readouterr().err
+
+
+def test_previews_may_be_of_several_sources(place, capsys):
+    assert run([*USUAL, "--preview", "a.mp4", "--preview", "b.mp4"]) == 2
+    assert "a.mp4 does not exist (and 1 more)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from jde_ray.jobs import cli
 from jde_ray.jobs.console import progress as progress_module
 from jde_ray.jobs.console.options import build_settings, collect
-from jde_ray.jobs.tune import _space
+from jde_ray.jobs.tune import _pair, _space
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.trackers.bytetrack import ByteTrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -24,6 +24,7 @@ from jde_ray.pipelines.evaluation.tuning import (
     score_settings,
     with_settings,
 )
+from jde_ray.pipelines.sources.saved_detections import find_saved
 
 
 def tree(folder: Path) -> Path:
@@ -147,6 +148,24 @@ def test_what_cannot_run_is_refused_in_one_line(arguments, said, tmp_path, capsy
     assert said in error
     assert "\n" not in error
     assert not out.exists()
+
+
+def test_sequences_without_ground_truth_are_skipped_if_asked(tmp_path, capsys) -> None:
+    place = tree(tmp_path)
+    (place / "B" / "gt" / "gt.txt").unlink()
+    sets, left_out = _pair(find_saved([str(place)]), place, skip_missing=True)
+    assert ([one.name for one in sets], left_out) == (["A"], ["B"])
+    (place / "A" / "gt" / "gt.txt").unlink()
+    with pytest.raises(RunError, match=r"no ground truth below .* for any sequence"):
+        _pair(find_saved([str(place)]), place, skip_missing=True)
+    tree(tmp_path / "again")
+    (tmp_path / "again" / "B" / "gt" / "gt.txt").unlink()
+    usual = ["tune", str(tmp_path / "again"), "--gt", str(tmp_path / "again")]
+    out = ["--out", str(tmp_path / "best.yaml")]
+    assert cli.run([*usual, "--param", "conf=0.5", *out]) == ExitCode.REFUSED
+    assert "--skip-missing leaves out sequences" in capsys.readouterr().err
+    assert cli.run([*usual, "--param", "conf=2", "--skip-missing", *out]) == ExitCode.REFUSED
+    assert "param: conf: got 2" in capsys.readouterr().err, "it went on"
 
 
 def test_a_name_that_is_too_long_for_a_file_is_refused(capsys):

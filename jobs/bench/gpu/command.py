@@ -15,6 +15,7 @@ import typer
 from jde_ray.jobs.bench.gpu import tables
 from jde_ray.jobs.bench.gpu.settings import Bench
 from jde_ray.jobs.bench.machine import console
+from jde_ray.jobs.console.flags import completion
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 # in this order; `compile` takes what time is left
@@ -26,7 +27,11 @@ SECTIONS = (
 def gpu(
     section: Annotated[
         list[str] | None,
-        typer.Option("--section", help=rf"Only this: {', '.join(SECTIONS)}; repeatable."),
+        typer.Option(
+            "--section",
+            help=rf"Only this: {', '.join(SECTIONS)}; repeatable.",
+            autocompletion=completion(tuple(SECTIONS)),
+        ),
     ] = None,
     seconds: Annotated[int, typer.Option(min=10, help="Time in all, about.")] = 300,
     out: Annotated[

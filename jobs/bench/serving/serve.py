@@ -22,6 +22,7 @@ from jde_ray.jobs.bench.serving.loads import (
     stream_load,
 )
 from jde_ray.jobs.bench.serving.processes import growth
+from jde_ray.jobs.console.flags import completion
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 _SLOW_BODIES = 100
@@ -42,7 +43,12 @@ def serve(
     ] = None,
     weights: Weights = "small",
     precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16|int8", help="Precision of the network.")
+        str,
+        typer.Option(
+            metavar="auto|fp32|bf16|int8",
+            help="Precision of the network.",
+            autocompletion=completion(("auto", "fp32", "bf16", "int8")),
+        ),
     ] = "auto",
     overload: Annotated[
         bool, typer.Option(help="Offer 2 and 5 times the peak rate, and measure an empty service.")

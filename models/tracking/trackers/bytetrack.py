@@ -64,6 +64,8 @@ class ByteTrackConfig:
         check_range("birth_score", self.first_score, 0.0, 1.0)
         for name in ("overlap_limit", "low_overlap_limit", "tentative_overlap_limit"):
             check_range(name, getattr(self, name), 0.0, 1.0)
+        if not isinstance(self.fuse_scores, bool):
+            raise ValueError(f"fuse_scores: got {self.fuse_scores!r}, expected true | false")
 
     @property
     def first_score(self) -> float:

@@ -69,6 +69,29 @@ def test_flags_and_choices():
     assert words("jde bench network --prec") == ["--precision"]
 
 
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("convert x --to c", ["coco", "cvat", "csv"]),
+        ("data convert cal", ["caltech"]),
+        ("eval x --benchmark MOT1", ["MOT15", "MOT16", "MOT17"]),
+        ("eval x --labels c", ["coco", "cvat"]),
+        ("tune x --search ", ["grid", "optuna"]),
+        ("tune x --metric ID", ["IDF1"]),
+        ("train --embedding-loss t", ["triplet"]),
+        ("train --network sm", ["small"]),
+        ("demo --device c", ["cpu", "cuda"]),
+    ],
+)
+def test_every_flag_with_a_closed_list_of_values_offers_them(line, offered, capsys, monkeypatch):
+    monkeypatch.setenv("COMP_WORDS", f"jde {line}")
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ") + 1))
+    monkeypatch.setenv("_JDE_COMPLETE", "complete_bash")
+    with pytest.raises(SystemExit):
+        cli.run([])
+    assert set(offered) <= set(capsys.readouterr().out.split())
+
+
 def test_the_script_of_a_shell_is_printed_or_installed(capsys, monkeypatch, tmp_path):
     assert cli.run(["--show-completion", "bash"]) == 0
     assert "complete -o default -F _jde_completion jde" in capsys.readouterr().out

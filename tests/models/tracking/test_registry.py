@@ -176,11 +176,27 @@ def test_least_score_is_what_changes_tracks(name):
         ({"association": "deepsort", "min_hits": 0}, "min_hits: got 0"),
         ({"association": "bytetrack", "low_score": -1}, "low_score: got -1"),
         ({"association": "deepsort", "high_score": 1.5}, "conf: got 1.5"),
+        ({"track_buffer": "a"}, "track_buffer: got 'a', expected a whole number, 0 to 1000000"),
+        ({"track_buffer": 1.5}, "track_buffer: got 1.5, expected a whole number, 0 to 1000000"),
+        ({"track_buffer": True}, "track_buffer: got True, expected a whole number, 0 to 1000000"),
+        ({"high_score": None}, "conf: got None, expected a number, 0.0 to 1.0"),
+        ({"birth_score": "x"}, "birth_score: got 'x', expected a number, 0.0 to 1.0"),
+        ({"overlap_limit": True}, "overlap_limit: got True, expected a number, 0.0 to 1.0"),
+        (
+            {"association": "sort", "track_buffer": None},
+            "track_buffer: got None, expected a whole number, 0 to",
+        ),
+        ({"association": "bytetrack", "fuse_scores": "a"}, "fuse_scores: got 'a', expected true"),
     ],
 )
 def test_settings_that_are_none_are_refused_by_name(settings_, message):
     with pytest.raises(ValueError, match=message):
         build_config(**settings_)
+
+
+def test_numbers_of_other_libraries_are_numbers():
+    config = build_config(track_buffer=np.int64(30), high_score=np.float32(0.5), birth_score=1)
+    assert config.track_buffer == 30
 
 
 PAN = np.array([[1.0, 0.0, 70.0], [0.0, 1.0, 0.0]])  # farther than a box is wide

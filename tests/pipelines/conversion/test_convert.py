@@ -65,6 +65,26 @@ def test_two_videos_of_one_name_do_not_overwrite_each_other(tmp_path: Path, to: 
 
 
 @EVERY
+@pytest.mark.parametrize("name", ["convert", "Convert", "annotations"])
+def test_no_video_is_written_where_something_else_is_looked_for(tmp_path: Path, to: str, name: str):
+    write_tracks(tmp_path / "run", ROWS, f"/videos/{name}.mp4")
+    files = run(tmp_path, to)
+    assert json.loads(files["convert.json"])["to"] == to
+    assert "Convert.json" not in files, "the same file on some disks"
+    assert "annotations.xml" not in files, "it would be of a video called like the folder"
+    assert run(tmp_path, to) == files
+
+
+def test_a_name_without_a_hash_gets_one_if_it_is_taken(tmp_path: Path):
+    path = write_tracks(tmp_path / "run", ROWS, "/videos/convert.mp4")
+    path.rename(path.with_name("convert.parquet"))
+    (own,) = run(tmp_path, "rekognition").keys() - {"convert.json"}
+    assert own.startswith("convert-")
+    (own,) = run(tmp_path, "cvat").keys() - {"convert.json"}
+    assert own == "convert.xml"
+
+
+@EVERY
 def test_a_second_call_writes_the_same_and_follows_changes(tmp_path: Path, to: str):
     write_tracks(tmp_path / "run", ROWS, num_frames=8)
     before = run(tmp_path, to)

@@ -39,6 +39,21 @@ def test_totals_curves_and_places_of_each_camera(counted):
     assert build_page(counted, "runs/x", "hour", ZoneInfo("Europe/Berlin"), {}) == text
 
 
+def test_a_direction_of_a_line_may_be_called_as_what_zones_count(tmp_path):
+    for number, hour in enumerate((12, 15)):
+        start = f"2026-05-01T{hour}:00:00+00:00"
+        write_tracks(tmp_path / "out", f"v{number}", rows_of(*WALKS), camera="hall", start=start)
+    text = PLACES.replace("to_right: in,", "to_right: inside,").replace("out}", "leave}")
+    config = CountConfig(places=parse_places(yaml.safe_load(text)))
+    counted = count(tmp_path / "out", str(tmp_path / "to"), config, by="hour")
+    page_text = build_page(counted, "runs/x", "hour", UTC, {})
+    assert "<title>middle inside</title>" in page_text, "a curve of events"
+    assert "<title>middle leave</title>" in page_text
+    assert "<title>queue leave</title>" not in page_text
+    assert "<title>middle</title>" not in page_text, "no curve of people in zones"
+    assert '<td>middle</td><td>inside</td><td class="n">2</td>' in page_text
+
+
 def test_what_is_not_shown_is_said(counted, monkeypatch):
     monkeypatch.setattr(page, "MOST_CAMERAS", 1)
     monkeypatch.setattr(page, "MOST_FAILED", 2)

@@ -52,6 +52,24 @@ def test_a_frame_of_each_camera_is_drawn_and_shown_on_the_page(tmp_path, setting
     assert "camera b/1 has no preview" in caplog.text
 
 
+def test_several_sources_are_looked_through_and_a_camera_without_a_video_is_named(
+    tmp_path, settings, caplog
+):
+    for name in ("a", "b", "gone"):
+        (tmp_path / name).mkdir()
+        write_video(tmp_path / name / f"{name}.mp4", 3)
+    found, _ = find_videos([str(tmp_path)])
+    for video in found:
+        write_tracks(
+            tmp_path / "out", video.video_id, rows_of(*WALKS), camera=video.name, size=(160, 120)
+        )
+    sources = [str(tmp_path / name) for name in ("a", "b", "nowhere.mp4")]
+    count(tmp_path / "out", str(tmp_path / "to"), settings, preview=sources)
+    assert {path.name for path in (tmp_path / "to" / "preview").iterdir()} == {"a.jpg", "b.jpg"}
+    assert "camera gone: no preview, since no video of the source is theirs" in caplog.text
+    assert "nowhere.mp4" in caplog.text
+
+
 def test_videos_without_tracks_are_refused(tmp_path, settings):
     (tmp_path / "videos").mkdir()
     write_video(tmp_path / "videos" / "a.mp4", 3)

@@ -19,6 +19,7 @@ from jde_ray.pipelines.counting.videos import CountConfig
 from jde_ray.pipelines.formats.places_file import parse_places
 from jde_ray.pipelines.sources import saved_tracks
 from jde_ray.pipelines.storage.local import LocalStore
+from jde_ray.pipelines.storage.s3_client import StorageError
 
 
 def config(text=PLACES, **settings):
@@ -195,12 +196,54 @@ def test_a_damaged_file_is_counted_as_failed_and_the_others_are_counted(out, tmp
     assert len(json.loads((tmp_path / "to" / "count.json").read_text())["failed"]) == 4
 
 
+def test_a_file_damaged_inside_is_a_failure_also_if_there_is_no_other(out, tmp_path):
+    path = out / "tracks" / "v1.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + b"\xff" * 1500 + whole[1504:])
+    (tmp_path / "alone" / "tracks").mkdir(parents=True)
+    shutil.copy(path, tmp_path / "alone" / "tracks")
+    counted = count(tmp_path / "alone", str(tmp_path / "to"), config())
+    (failure,) = counted.failures
+    assert not failure.is_passing
+    assert failure.reason.startswith("not a readable Parquet file: ")
+    assert len(count(out, str(tmp_path / "of-all"), config()).videos) == 3
+
+
+def test_a_file_with_a_column_twice_is_a_failure_and_the_others_are_counted(out, tmp_path):
+    for name, column in (("v1", "x1"), ("yard", "video")):
+        path = out / "tracks" / f"{name}.parquet"
+        table = pq.read_table(path)
+        pq.write_table(table.append_column(column, table.column(column)), path)
+    counted = count(out, str(tmp_path / "to"), config())
+    assert {Path(one.file).stem: one.reason for one in counted.failures} == {
+        "v1": "got 2 columns x1, expected one",
+        "yard": "got 2 columns video, expected one",
+    }
+    assert {e["video_id"] for e in rows(tmp_path / "to")} == {"v0", "v2"}
+
+
+def test_a_file_without_a_size_fails_where_places_are_shares(out, tmp_path):
+    path = out / "tracks" / "v1.parquet"
+    table = pq.read_table(path)
+    kept = {k: v for k, v in table.schema.metadata.items() if k not in (b"width", b"height")}
+    pq.write_table(table.replace_schema_metadata(kept), path)
+    counted = count(out, str(tmp_path / "to"), config())
+    (failure,) = counted.failures
+    assert (Path(failure.file).stem, failure.is_passing) == ("v1", False)
+    assert failure.reason == "no width and height in its metadata, which places in shares need"
+    assert len(counted.videos) == 3
+    pixels = config("units: pixels\nplaces: [{name: middle, line: [[320, 360], [320, 0]]}]")
+    assert count(out, str(tmp_path / "pixels"), pixels).failures == []
+    with pytest.raises(ValueError, match="the size of the picture is unknown; give places in"):
+        count(path, str(tmp_path / "alone"), config())
+
+
 def test_a_store_that_did_not_answer_is_asked_again(out, tmp_path, monkeypatch):
     real = videos.read_sightings
 
     def failing(file):
         if file.metadata.num_rows == real_rows:
-            raise OSError("the store is down")
+            raise StorageError("the store is down")
         return real(file)
 
     write_tracks(out, "other", rows_of(WALKS[0]))

@@ -180,6 +180,10 @@ def test_a_range_has_its_ends_and_whole_numbers_stay_whole() -> None:
     ("space", "said"),
     [
         ({"high_score": [0.5, 1.5]}, "conf: got 1.5"),
+        (
+            {"track_buffer": ["a", "b"]},
+            "param: track_buffer: got 'a', expected a whole number, 0 to 1000000",
+        ),
         ({"low_score": [0.1]}, "low_score: no setting of association jde"),
         ({"high_score": Span(0.1, 0.9, 200), "track_buffer": Span(1, 200, 200)}, "combinations"),
     ],
@@ -189,3 +193,10 @@ def test_what_cannot_be_tried_is_refused_before_anything_is_read(space, said) ->
         tune(TrackConfig(), [], space)
     assert refused.value.exit_code == ExitCode.REFUSED
     assert np.isfinite(refused.value.exit_code)
+
+
+def test_optuna_tries_no_list_with_a_value_that_cannot_be() -> None:
+    space = {"track_buffer": [5, "x", 9], "high_score": Span(0.1, 0.9)}
+    with pytest.raises(RunError, match="track_buffer: got 'x'") as refused:
+        tune(TrackConfig(), [], space, search="optuna")
+    assert refused.value.exit_code == ExitCode.REFUSED

@@ -111,9 +111,30 @@ def test_unknown_cameras_and_keys_are_named_with_what_was_meant():
             parse_places(values)
 
 
+def test_places_smaller_than_a_pixel_are_told_in_one_line(tmp_path, caplog):
+    path = tmp_path / "places.yaml"
+    path.write_text(f"units: pixels\nplaces: [{DOOR}, {QUEUE}]")
+    read_places(path)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{path}: door, queue are smaller than a pixel; did you mean `units: shares`?"
+    )
+    caplog.clear()
+    path.write_text(f"places: [{GROUND}, {{name: a, line: [[0, 0], [1.5, 0]]}}]")
+    read_places(path)
+    assert "ground is smaller than a pixel" in caplog.text
+    caplog.clear()
+    path.write_text(f"units: shares\nplaces: [{DOOR}, {QUEUE}, {GROUND}]")
+    read_places(path)
+    assert caplog.records == []
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "places.yaml").write_text("places: [")
     with pytest.raises(ValueError, match=r"places\.yaml cannot be read"):
+        read_places(tmp_path / "places.yaml")
+    (tmp_path / "places.yaml").write_text(f"places: [{DOOR}]\nplaces: [{QUEUE}]\n")
+    with pytest.raises(ValueError, match=r"places: got it twice, .*places\.yaml:2\)"):
         read_places(tmp_path / "places.yaml")
     (tmp_path / "places.yaml").write_text("places: []")
     with pytest.raises(ValueError, match=r"places\.yaml: places: got an empty list"):

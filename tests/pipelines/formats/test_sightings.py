@@ -55,6 +55,7 @@ def test_camera_and_start_are_read_from_metadata_or_columns(tmp_path):
     [
         ("x1", np.array([np.nan, 1.0]), "box: got a number that is null"),
         ("frame", pa.array([None, 1], pa.int32()), "frame: got a number that is null"),
+        ("frame", pa.array([0, -1], pa.int32()), "frame: got -1, expected numbers from 0"),
         ("time_s", np.array([1e300, 1.0]), "time_s: got 1e.300 s, expected less"),
         ("y2", pa.array(["a", "b"]), "y2: got values of type string, expected numbers"),
         ("track_id", None, "no column track_id, expected frame"),

@@ -105,6 +105,8 @@ def test_the_process_keeps_its_threads_and_gets_those_that_are_asked_for():
     [
         ({"weights": "nothing.safetensors"}, "nothing.safetensors"),
         ({"conf": 1.5}, "score_threshold: got 1.5, expected 0.0 to 1.0"),
+        ({"conf": "x"}, "score_threshold: got 'x', expected a number, 0.0 to 1.0"),
+        ({"nms": None}, "nms: got None, expected a number, 0.0 to 1.0"),
         ({"size": (100, 100)}, "size: got 100x100, expected multiples of 32"),
         ({"device": "tpu"}, "device: got 'tpu', expected auto | cpu | cuda"),
     ],

@@ -163,3 +163,8 @@ def test_other_parquet_is_refused(tmp_path):
         read_tracks(touch(tmp_path / "a.parquet", "no"))
     with pytest.raises(ValueError, match=r"no column x1"):
         read_tracks(write_tracks(tmp_path / "b.parquet", [(0, 1)], ("frame", "track_id")))
+    path = write_tracks(tmp_path / "c.parquet", [(0, 1, 0, 0, 5, 9)])
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("x1", table.column("x1")), path)
+    with pytest.raises(ValueError, match=r"c\.parquet: got 2 columns x1, expected one"):
+        read_tracks(path)
