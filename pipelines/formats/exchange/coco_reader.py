@@ -12,16 +12,15 @@ import numpy as np
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.pipelines.formats.exchange.annotated import (
-    MOST_PIXELS,
     AnnotatedVideo,
     Picture,
     Refuse,
     people_among,
 )
+from jde_ray.pipelines.formats.limits import MOST_FRAMES, MOST_PIXELS
 
 _NUMBER = re.compile(r"(\d+)\D*\Z")
 _CVAT_FRAME = re.compile(r"frame_\d+\Z")  # CVAT's own names of frames, which count from 0
-_MOST_FRAMES = 2**31
 Entry = Mapping[str, Any]
 
 
@@ -202,12 +201,12 @@ def _frames(images: Mapping[Any, Entry], refuse: Refuse) -> dict[Any, int]:
     counts_from_0 = False
     for number, entry in images.items():
         given = next((entry[k] for k in ("frame_id", "frame_index") if k in entry), None)
-        if isinstance(given, int) and 0 <= given < _MOST_FRAMES:
+        if isinstance(given, int) and 0 <= given < MOST_FRAMES:
             numbered[number] = given
             continue
         stem = PurePosixPath(str(entry.get("file_name", ""))).stem
         match = _NUMBER.search(stem)
-        if match is None or int(match[1]) >= _MOST_FRAMES:
+        if match is None or int(match[1]) >= MOST_FRAMES:
             refuse(
                 "image", f"image {_short(number)}: got file_name {_short(stem)}, expected a number"
             )

@@ -13,12 +13,12 @@ import numpy as np
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.pipelines.formats.exchange.annotated import (
-    MOST_PIXELS,
     AnnotatedVideo,
     Picture,
     Refuse,
     people_among,
 )
+from jde_ray.pipelines.formats.limits import MOST_PIXELS
 
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 _SHAPES = frozenset({"polygon", "polyline", "points", "mask", "cuboid", "ellipse", "skeleton"})
