@@ -216,7 +216,7 @@ def test_a_run_of_some_frames_is_scored_on_them_and_says_so(saved_detections, ca
     gt = saved_detections / "gt" / "SEQ" / "gt" / "gt.txt"
     gt.write_text(gt.read_text() + "".join(f"{n},1,2,1,10,20,1,1,1\n" for n in range(3, 9)))
     record = saved_detections / "out" / "run.json"
-    record.write_text(json.dumps({"config": {"max_frames": 2, "vid_stride": 1}}))
+    record.write_text(json.dumps({"config_hash": "0", "config": {"max_frames": 2}}))
     where = saved_detections / "scores.json"
     gt_of = ["--gt", str(saved_detections / "gt")]
     for place in (saved_detections / "out", (saved_detections / "out").as_uri()):
