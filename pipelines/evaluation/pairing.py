@@ -83,7 +83,7 @@ def pair(predictions: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list
     if not gt.is_dir() and not gt.is_file():
         raise ValueError(f"gt: {gt} is neither a folder nor a file")
     truths = find_truths(gt)
-    if gt.is_file() and len(truths) < 2:
+    if gt.is_file() and sum(map(len, truths.values())) < 2:
         if len(predictions) > 1:
             raise ValueError(f"gt: {gt} is one sequence, beside tracks of {len(predictions)}")
         return [Pairing(name, path, gt) for name, path in predictions.items()], []
@@ -98,7 +98,8 @@ def pair(predictions: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list
             pairings.append(Pairing(shown, path, None))
             continue
         if len(named[name]) > 1:
-            both = " and ".join(map(str, named[name][:2]))
+            first, second = named[name][:2]
+            both = f"two videos of {first.parent}" if first == second else f"{first} and {second}"
             raise ValueError(f"gt: {both} are both of {name}")
         (truth,) = named[name]
         if owners.setdefault(truth, path) != path:
