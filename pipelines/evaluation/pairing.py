@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths
-from jde_ray.pipelines.names import sequence_name
+from jde_ray.pipelines.names import listed, sequence_name
 from jde_ray.pipelines.output.layout import RUN_KEY
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.sources.saved_tracks import by_all_names, names_of
@@ -131,7 +131,7 @@ def pair_all(
     pairings, unscored = pair(files, gt)
     missing = [pairing.name for pairing in pairings if pairing.truth is None]
     if missing and not skip_missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        more = f", nor such a file for {listed(missing[1:])}" if len(missing) > 1 else ""
         raise ValueError(
             f"gt: no {missing[0]}/gt/gt.txt, {missing[0]}.gt.txt, {missing[0]}.parquet, "
             f"{missing[0]}.xml or {missing[0]}.coco.json below {gt}{more}; "
