@@ -193,7 +193,7 @@ def read_sequence_info(path: Path) -> SequenceInfo:
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(path.read_text(encoding="utf-8"))
+        parser.read_string(path.read_text(encoding="utf-8-sig"))
         section = parser["Sequence"]
         info = SequenceInfo(
             name=section.get("name", path.parent.name),
@@ -336,7 +336,7 @@ def sequence_rate(folder: Path) -> float | None:
     """`frameRate` in a MOT sequence's seqinfo.ini; None if it is not a positive number."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read(folder / "seqinfo.ini", encoding="utf-8")
+        parser.read(folder / "seqinfo.ini", encoding="utf-8-sig")
         rate = parser.getfloat("Sequence", "frameRate")
     except (configparser.Error, ValueError, OSError):
         return None

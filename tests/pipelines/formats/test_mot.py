@@ -13,6 +13,7 @@ from jde_ray.pipelines.formats.mot import (
     read_scored,
     read_sequence_info,
     rows_of_frames,
+    sequence_rate,
 )
 
 
@@ -104,8 +105,9 @@ def test_sequence_info(tmp_path):
     info = read_sequence_info(path)
     assert (info.name, info.frames_per_second, info.num_frames) == ("A", 25.0, 7)
     assert (info.width, info.height, info.image_suffix) == (64, 48, ".jpg")
-    path.write_text(format_sequence_info(info))
+    path.write_text(format_sequence_info(info), encoding="utf-8-sig")
     assert read_sequence_info(path) == info
+    assert sequence_rate(tmp_path) == 25
     path.write_text("[Sequence]\nname=A\n")
     with pytest.raises(ValueError, match=r"seqinfo.ini: not a readable seqinfo.ini: 'frameRate'"):
         read_sequence_info(path)
