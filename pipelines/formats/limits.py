@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_FRAMES = 100_000_000  # of a video: 19 days at 60 frames a second
-MOST_ID = 2**53  # text is read as floats, which hold every whole number up to here
+MOST_ID = 2**53 - 1  # text is read as floats, in which larger numbers are the same as others
 MOST_PIXELS = 1e9  # larger numbers are no places in a picture
 
 

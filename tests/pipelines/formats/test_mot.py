@@ -150,6 +150,7 @@ def test_truth_that_says_an_id_twice_is_refused(tmp_path):
     [
         ("1,1.2,1,1,5,9,1,1,1\n2,1.7,1,1,5,9,1,1,1\n", "some.txt:1: got id 1.2, expected whole"),
         ("1,1,1,1,5,9,1,1,1\n1,1.5,1,1,5,9,1,1,1\n", "some.txt:2: got id 1.5, expected whole"),
+        ("1,9007199254740993,1,1,5,9,1,1,1\n", "some.txt:1: got id 9.007.*up to 9007199254740991"),
         ("1,9223372036854775808,1,1,5,9,1,1,1\n", "some.txt:1: got id 9.2233720368547"),
     ],
 )
