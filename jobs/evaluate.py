@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from jde_ray.jobs.console.json_file import printed_beside
 from jde_ray.jobs.console.options import parse_size
 from jde_ray.jobs.console.progress import working
 from jde_ray.jobs.console.runner import main
@@ -40,6 +41,7 @@ from jde_ray.jobs.console.score_options import (
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.evaluation.figures import (
     Scored,
+    nobody_in,
     page_of,
     score_detections,
     score_embeddings,
@@ -186,9 +188,11 @@ def show(scored: Scored, place: str, files: _Files, left_out: list[str]) -> None
     """Print the scores of one result and write the files."""
     from jde_ray.jobs.console.score_tables import print_scores, print_table, write_csv, write_json
 
-    print_scores(scored.figures, left_out, scored.columns)
-    for table in scored.tables:
-        print_table(table)
+    _say(nobody_in(list(scored.figures.values())[-1]))
+    with printed_beside(files.json):
+        print_scores(scored.figures, left_out, scored.columns)
+        for table in scored.tables:
+            print_table(table)
     with _refused("cannot write: ", (OSError,)):
         if files.json is not None:
             more = {"without_ground_truth": left_out, "curves": scored.curves}
@@ -229,8 +233,10 @@ def score_side_by_side(
     figures = comparison.figures()
     shown = [*comparison.sequences, OVERALL] if per_sequence else [OVERALL]
     by_sequence = {name: {one: own[name] for one, own in figures.items()} for name in shown}
-    score_tables.print_results(by_sequence, (RATIOS, COUNTS))
-    score_tables.print_differences(comparison, DIFFERENCE_COLUMNS)
+    _say(nobody_in(next(iter(figures.values()))[OVERALL]))
+    with printed_beside(files.json):
+        score_tables.print_results(by_sequence, (RATIOS, COUNTS))
+        score_tables.print_differences(comparison, DIFFERENCE_COLUMNS)
     with _refused("cannot write: ", (OSError,)):
         if files.json is not None:
             score_tables.write_comparison(files.json, comparison, places, list(left_out))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from jde_ray.jobs.console.flags import Given, completion, takes
+from jde_ray.jobs.console.json_file import printed_beside, put_json
 from jde_ray.jobs.console.options import (
     ConfigFile,
     Values,
@@ -98,7 +101,8 @@ Out = Annotated[
     ),
 ]
 Json = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write all trials as JSON.")
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write all trials as JSON; - for standard output."),
 ]
 
 
@@ -157,15 +161,18 @@ def tune(
             address=settings.resources.address,
             progress=_progress,
         )
-    _show(tuning)
-    if left_out:
-        print(f"skipped, since there is no ground truth of them: {listed(left_out)}")
-    _say_what_is_missing(settled, tuning)
+    with printed_beside(save):
+        _show(tuning)
+        if left_out:
+            print(f"skipped, since there is no ground truth of them: {listed(left_out)}")
+        _say_what_is_missing(settled, tuning)
     _write(out, settled, tuning, given)
     if save is not None:
         rows = json.dumps([_row(trial) for trial in tuning.trials], indent=1)
-        _put("json", save, rows + "\n")
-    print(f"written to {out}; use it with jde track --config {out}")
+        with _written("json", save):
+            put_json(save, rows)
+    with printed_beside(save):
+        print(f"written to {out}; use it with jde track --config {out}")
 
 
 def _known(given: str, accepted: tuple[str, ...], name: str) -> str:
@@ -325,12 +332,15 @@ def _write(out: Path, config: TrackConfig, tuning: Tuning, given: Values) -> Non
         lines.append(
             f"# on sequences left out of the choice: {left_out.figures()[tuning.metric]:.2f}"
         )
-    _put("out", out, "\n".join(lines) + "\n" + yaml.safe_dump(content))
+    with _written("out", out):
+        out.write_text("\n".join(lines) + "\n" + yaml.safe_dump(content), encoding="utf-8")
 
 
-def _put(name: str, path: Path, text: str) -> None:
+@contextmanager
+def _written(name: str, path: Path) -> Iterator[None]:
+    """Turn an error of the block, which writes a file, into a refusal."""
     try:
-        path.write_text(text, encoding="utf-8")
+        yield
     except OSError as error:
         raise RunError(f"{name}: {path} cannot be written ({error})", ExitCode.REFUSED) from error
 

@@ -10,6 +10,9 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 MOST_NAME_BYTES = 200  # file systems allow 255 for a name; hash and suffix need some of them
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"}
+)
 HASH_DIGITS = 16  # among a million videos of one name, two share an id in 1 of 37 million archives
 _HASH = re.compile(r"-(?:[0-9a-f]{16}|[0-9a-f]{8})\Z")  # ids had 8 digits before
 _NOT_IN_KEYS = re.compile(r"[^\w.\-]+", re.ASCII)

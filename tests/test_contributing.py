@@ -14,9 +14,9 @@ from fakes import Script
 from jde_ray.models.tracking import trackers
 from jde_ray.models.tracking.registry import ASSOCIATIONS
 from jde_ray.pipelines.config import OutputConfig
+from jde_ray.pipelines.names import VIDEO_SUFFIXES
 from jde_ray.pipelines.row_format import ROW_FORMAT
 from jde_ray.pipelines.tracking import reference
-from jde_ray.pipelines.video.containers import VIDEO_SUFFIXES
 
 ROOT = Path(__file__).parents[1]
 # columns by row format; those of a format that files have been written in are never changed

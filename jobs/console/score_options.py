@@ -50,7 +50,8 @@ Data = Annotated[
     ),
 ]
 Json = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the scores as JSON.")
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the scores as JSON; - for standard output."),
 ]
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores as CSV.")]
 SkipMissing = Annotated[

@@ -16,6 +16,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from jde_ray.jobs.console.json_file import put_json
 from jde_ray.models.metrics.bootstrap import (
     CONFIDENCE,
     LEAST_SEQUENCES,
@@ -206,7 +207,7 @@ def write_json(path: Path, scores: Mapping[str, Figures], more: Mapping[str, obj
     """Write figures by sequence and overall, and further entries, as JSON; NaN becomes null.
 
     Args:
-        path: File to write.
+        path: File to write, `-` for standard output.
         scores: Figures by sequence, the overall ones last.
         more: Further top-level entries, by key.
 
@@ -214,8 +215,7 @@ def write_json(path: Path, scores: Mapping[str, Figures], more: Mapping[str, obj
         OSError: If the file cannot be written.
     """
     content = {**_by_sequence(scores), **more}
-    text = json.dumps(content, indent=1, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    put_json(path, json.dumps(content, indent=1, allow_nan=False))
 
 
 def write_comparison(
@@ -224,7 +224,7 @@ def write_comparison(
     """Write the figures of all results and their differences as JSON; NaN becomes null.
 
     Args:
-        path: File to write.
+        path: File to write, `-` for standard output.
         comparison: Scores and differences by result.
         places: Paths of the results by name.
         left_out: Sequences without ground truth.
@@ -251,8 +251,7 @@ def write_comparison(
         "without_ground_truth": list(left_out),
         "frames": comparison.frames,
     }
-    text = json.dumps(content, indent=1, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    put_json(path, json.dumps(content, indent=1, allow_nan=False))
 
 
 def _by_sequence(scores: Mapping[str, Figures]) -> dict[str, object]:

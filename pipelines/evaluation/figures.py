@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,13 @@ class Scored:
     charts: list[Chart]
     curves: dict[str, Any]
     tables: list[FigureTable] = field(default_factory=list)
+
+
+def nobody_in(figures: Mapping[str, float]) -> str:
+    """A line that says so if the figures are of ground truth without any person; else empty."""
+    if figures.get("boxes") != 0 and not math.isnan(figures.get("HOTA", 0.0)):
+        return ""
+    return "the ground truth has no person in the frames that are scored, so nothing can be found"
 
 
 def page_of(scored: Scored, place: str, left_out: list[str]) -> str:

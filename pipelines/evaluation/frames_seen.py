@@ -6,10 +6,8 @@ Evaluation uses only these frames, so that people in the others do not count as 
 from __future__ import annotations
 
 import glob
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +19,7 @@ from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.mot import GroundTruth
 from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.output.layout import RUN_KEY, tracks_key
+from jde_ray.pipelines.output.run_record import frame_limits, parse_record
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,8 @@ def frames_seen(path: Path) -> FramesSeen | None:
     if not record.is_file():
         return None
     try:
-        settings: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))["config"]
-        stride, most = int(settings.get("vid_stride", 1)), settings.get("max_frames")
-    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        stride, most = frame_limits(parse_record(record.read_bytes())["config"])
+    except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{record}: not the record of a run ({reason})") from error
     return limited(_number_of(path, record.parent, most), stride, most)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jde_ray.pipelines.evaluation.ground_truth import TruthRules, find_truths
-from jde_ray.pipelines.names import sequence_name
+from jde_ray.pipelines.names import listed, sequence_name
 from jde_ray.pipelines.output.layout import RUN_KEY
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.sources.saved_tracks import by_all_names, names_of
@@ -83,7 +83,7 @@ def pair(predictions: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list
     if not gt.is_dir() and not gt.is_file():
         raise ValueError(f"gt: {gt} is neither a folder nor a file")
     truths = find_truths(gt)
-    if gt.is_file() and len(truths) < 2:
+    if gt.is_file() and sum(map(len, truths.values())) < 2:
         if len(predictions) > 1:
             raise ValueError(f"gt: {gt} is one sequence, beside tracks of {len(predictions)}")
         return [Pairing(name, path, gt) for name, path in predictions.items()], []
@@ -98,7 +98,8 @@ def pair(predictions: Mapping[str, Path], gt: Path) -> tuple[list[Pairing], list
             pairings.append(Pairing(shown, path, None))
             continue
         if len(named[name]) > 1:
-            both = " and ".join(map(str, named[name][:2]))
+            first, second = named[name][:2]
+            both = f"two videos of {first.parent}" if first == second else f"{first} and {second}"
             raise ValueError(f"gt: {both} are both of {name}")
         (truth,) = named[name]
         if owners.setdefault(truth, path) != path:
@@ -130,7 +131,7 @@ def pair_all(
     pairings, unscored = pair(files, gt)
     missing = [pairing.name for pairing in pairings if pairing.truth is None]
     if missing and not skip_missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        more = f", nor such a file for {listed(missing[1:])}" if len(missing) > 1 else ""
         raise ValueError(
             f"gt: no {missing[0]}/gt/gt.txt, {missing[0]}.gt.txt, {missing[0]}.parquet, "
             f"{missing[0]}.xml or {missing[0]}.coco.json below {gt}{more}; "

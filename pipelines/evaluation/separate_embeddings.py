@@ -6,11 +6,10 @@ that it saved, and with those of a re-identification network at the very same bo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.evaluation.tuning import TuningSet, load_sequences, score_settings
 from jde_ray.pipelines.formats.detections import SavedFrame
 from jde_ray.pipelines.output.layout import RUN_KEY
+from jde_ray.pipelines.output.run_record import parse_record
 from jde_ray.pipelines.report.tables import FigureTable
 from jde_ray.pipelines.sources.saved_detections import find_saved
 
@@ -143,7 +143,7 @@ def settings_of(record: Path) -> TrackConfig:
         ValueError: If its `run.json` cannot be read.
     """
     try:
-        config: dict[str, Any] = json.loads(record.read_text())["config"]
+        config = parse_record(record.read_bytes())["config"]
         threshold = config["detection"]["score_threshold"]
         return TrackConfig(
             detection=DetectionConfig(score_threshold=threshold),

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import FloatArray
-from jde_ray.pipelines.formats.detections import read_columns
+from jde_ray.pipelines.formats.detection_columns import check_schema, read_columns
 from jde_ray.pipelines.formats.mot import read_scored
 from jde_ray.pipelines.formats.parquet_file import list_array
 
@@ -45,13 +45,15 @@ def read_detections(path: Path) -> DetectionRows:
         rows = BoxRows(scored.rows.frame, np.arange(len(scored.rows)), scored.rows.tlbr)
         return DetectionRows(rows, scored.scores, None)
     try:
-        names = ["frame", "boxes", "scores"]
-        has_embeddings = "embeddings" in pq.read_schema(path).names
+        names, schema = ["frame", "boxes", "scores"], pq.read_schema(path)
+        check_schema(str(path), schema, names)
+        has_embeddings = "embeddings" in schema.names
         table = pq.read_table(path, columns=names + ["embeddings"] * has_embeddings)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a file of detections/ ({reason})") from error
-    columns = read_columns({n: table.column(n).combine_chunks() for n in table.column_names})
+    arrays = {name: table.column(name).combine_chunks() for name in table.column_names}
+    columns = read_columns(arrays, str(path))
     frame = np.repeat(columns.frame.astype(np.int64), columns.counts)
     tlbr, scores = columns.tlbr.astype(np.float64), columns.scores.astype(np.float64)
     if not (np.isfinite(tlbr).all() and np.isfinite(scores).all()):
@@ -76,7 +78,7 @@ def readable(table: pa.Table) -> pa.Table:
         table: Table of a file of `detections/`; the result has no row for empty frames.
     """
     whole = {name: table.column(name).combine_chunks() for name in table.column_names}
-    columns = read_columns(whole)
+    columns = read_columns(whole, "detections")
     row = pa.array(np.repeat(np.arange(len(table)), columns.counts))
     of_frame = ("camera", "frame", "time_s", "time")  # files of former formats lack some
     arrays = {name: whole[name].take(row) for name in of_frame if name in whole}

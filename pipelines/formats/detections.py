@@ -1,13 +1,13 @@
 """Detections in files: `detections/*.parquet` of a run, and MOTChallenge `det.txt`.
 
 `detections/*.parquet` holds the detections that a run's association received; no other module but
-`detection_rows` names its columns. Rows of MOT text may be in any order, their ids are ignored, and
-scores outside [0, 1] are mapped (`pipelines.formats.score_map`).
+`detection_columns` and `detection_rows` names its columns. Rows of MOT text may be in any order,
+their ids are ignored, and scores outside [0, 1] are mapped (`pipelines.formats.score_map`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,20 +18,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jde_ray.models.structures import Detections
+from jde_ray.models.structures import Detections, FloatArray, IntArray
 from jde_ray.models.tracking.kalman import joined_motion
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
+from jde_ray.pipelines.formats.detection_columns import check_schema, check_values, read_columns
 from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.mot import read_scored, read_sequence_info, sequence_info_path
-from jde_ray.pipelines.formats.parquet_file import binary_array, open_parquet, vectors_of
+from jde_ray.pipelines.formats.parquet_file import binary_array, open_parquet
 from jde_ray.pipelines.formats.score_map import to_scores
 from jde_ray.pipelines.formats.video_columns import PERSON, TEXT, TIME, clock_times, repeated
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import DEFAULT_RATE, Video, VideoInfo
 
 # read by the association
-_READ = ("frame", "time_s", "camera_motion", "boxes", "scores", "embeddings", "qualities")
+_NEEDED = ("frame", "time_s", "boxes", "scores")
+_READ = (*_NEEDED, "camera_motion", "embeddings", "qualities")
+_MOST_EMPTY = 4096  # frames of MOT text that are looked up at once
 
 
 class SavedFrame(NamedTuple):
@@ -82,7 +85,8 @@ def read_saved(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
     camera's motion is that of all frames from one taken frame to the next.
 
     Raises:
-        ValueError: If MOT text cannot be read, with file and line.
+        ValueError: If MOT text cannot be read, with file and line; or if a Parquet file holds what
+            no run writes, with file and row (from 0), which the iterator raises when it gets there.
         OSError: If the file cannot be read.
         pyarrow.ArrowException: If it is not a Parquet file.
     """
@@ -122,16 +126,26 @@ def _read_parquet(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, It
     facts = FileFacts.of(file.metadata)
     if not facts.has_frame_rate or "boxes" not in file.schema_arrow.names:
         raise ValueError(f"{saved.key}: no detections of a run (--save-detections)")
-    rate, num_frames = facts.frames_per_second, file.metadata.num_rows
-    info = VideoInfo(*facts.size, rate, num_frames * config.vid_stride)
-    return info, _frames_of(file, np.float32(config.detection.threshold))
+    check_schema(saved.key, file.schema_arrow, _NEEDED)
+    try:
+        size, rate = facts.size, facts.frames_per_second
+    except KeyError as error:
+        raise ValueError(f"{saved.key}: no {error.args[0].decode()} in its metadata") from error
+    if not 0 < rate < np.inf:
+        raise ValueError(f"{saved.key}: frames_per_second: got {rate}, expected above 0")
+    info = VideoInfo(*size, rate, file.metadata.num_rows * config.vid_stride)
+    return info, _frames_of(saved.key, file, np.float32(config.detection.threshold))
 
 
-def _frames_of(file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFrame]:
+def _frames_of(key: str, file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFrame]:
     names = [name for name in file.schema_arrow.names if name in _READ]
-    for batch in file.iter_batches(batch_size=256, columns=names):
-        columns = read_columns({name: batch.column(name) for name in batch.schema.names})
-        times = batch.column("time_s").to_numpy()
+    num_before, before = 0, (-1.0, -np.inf)
+    for batch in filter(len, file.iter_batches(batch_size=256, columns=names)):
+        arrays = {name: batch.column(name) for name in batch.schema.names}
+        columns = read_columns(arrays, key, num_before)
+        times = arrays["time_s"].to_numpy()
+        check_values(columns, times, key, num_before, before)
+        num_before, before = num_before + len(times), (float(columns.frame[-1]), float(times[-1]))
         ends = np.concatenate([[0], np.cumsum(columns.counts)])
         for row, frame in enumerate(columns.frame):
             own = slice(int(ends[row]), int(ends[row + 1]))
@@ -140,58 +154,6 @@ def _frames_of(file: pq.ParquetFile, threshold: np.float32) -> Iterator[SavedFra
             motion = None if columns.motion is None else columns.motion[row]
             kept = found if keep.all() else found[keep]
             yield SavedFrame(int(frame), float(times[row]), kept, motion)
-
-
-@dataclass(frozen=True)
-class DetectionColumns:
-    """Columns of F frames with n detections in all, in the file's precision.
-
-    Attributes:
-        frame: `(F,)` 0-based frame numbers.
-        counts: `(F,)` detections per frame.
-        tlbr: `(n, 4)` float32.
-        scores: `(n,)` float32.
-        embeddings: `(n, D)` float16; D is 0 if the file stores none.
-        motion: `(F, 2, 3)` float64 motion of the camera; None if the file stores none.
-        quality: `(n,)` float32; None if the file stores none.
-    """
-
-    frame: NDArray[np.int32]
-    counts: NDArray[np.int32]
-    tlbr: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    embeddings: NDArray[np.float16]
-    motion: NDArray[np.float64] | None
-    quality: NDArray[np.float32] | None
-
-    def detections(self, own: slice) -> Detections:
-        """Those in a range of the n."""
-        quality = None if self.quality is None else self.quality[own]
-        return Detections(self.tlbr[own], self.scores[own], self.embeddings[own], quality)
-
-
-def read_columns(columns: Mapping[str, pa.Array]) -> DetectionColumns:
-    """The numbers of some columns of a file, by name."""
-    scores = columns["scores"].flatten().to_numpy(zero_copy_only=False)
-    embeddings = np.zeros((len(scores), 0), np.float16)
-    if "embeddings" in columns:  # a detector without embedder saves none
-        embeddings = vectors_of(columns["embeddings"].flatten())
-    motion = None
-    if "camera_motion" in columns:
-        values = columns["camera_motion"].flatten().to_numpy(zero_copy_only=False)
-        motion = values.reshape(-1, 2, 3)
-    quality = None
-    if "qualities" in columns:  # most networks tell none
-        quality = columns["qualities"].flatten().to_numpy(zero_copy_only=False)
-    return DetectionColumns(
-        columns["frame"].to_numpy(),
-        columns["scores"].value_lengths().to_numpy(),
-        columns["boxes"].flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 4),
-        scores,
-        embeddings,
-        motion,
-        quality,
-    )
 
 
 def has_known_size(saved: SavedVideo) -> bool:
@@ -216,17 +178,20 @@ def _read_text(saved: SavedVideo, config: TrackConfig) -> tuple[VideoInfo, Itera
         num_frames = max(num_frames, known.num_frames)
     if not num_frames:
         raise VideoError(Reason.EMPTY, f"{saved.key}: no detection and no seqinfo.ini")
-    ends = np.searchsorted(frame, np.arange(num_frames + 1))
-    scores = scores[order]
+    return info, _frames_between(frame, tlbr, scores[order], num_frames, info.frames_per_second)
 
-    def frames() -> Iterator[SavedFrame]:
-        for index in range(num_frames):
-            part = slice(ends[index], ends[index + 1])
-            blind = np.zeros((int(ends[index + 1] - ends[index]), 0), np.float16)
-            found = Detections(tlbr[part], scores[part], blind)
-            yield SavedFrame(index, index / info.frames_per_second, found)
 
-    return info, frames()
+def _frames_between(
+    frame: IntArray, tlbr: FloatArray, scores: FloatArray, num_frames: int, rate: float
+) -> Iterator[SavedFrame]:
+    """All frames of a video from its detections, which are sorted by frame."""
+    for first in range(0, num_frames, _MOST_EMPTY):  # one far number must not take all memory
+        numbers = np.arange(first, min(first + _MOST_EMPTY, num_frames) + 1)
+        ends = np.searchsorted(frame, numbers).tolist()
+        for index, start, end in zip(numbers.tolist(), ends, ends[1:], strict=False):
+            blind = np.zeros((end - start, 0), np.float16)
+            found = Detections(tlbr[start:end], scores[start:end], blind)
+            yield SavedFrame(index, index / rate, found)
 
 
 def detection_schema(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from jde_ray.models.boxes import tlbr_to_tlwh, tlwh_to_tlbr
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import FloatArray, IntArray, Tracks
+from jde_ray.pipelines.formats.limits import MOST_FRAMES, MOST_ID, MOST_PIXELS
 
 PEDESTRIAN = 1
 DISTRACTORS = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
@@ -83,10 +84,11 @@ def read_ground_truth(path: Path, benchmark: Benchmark = "auto") -> GroundTruth:
             folder of the path has that name, else MOT16 and MOT17.
 
     Raises:
-        ValueError: If a line cannot be parsed or repeats an id in a frame, in one line with the
-            file and the line's number.
+        ValueError: If a line cannot be parsed, has an id that is not an integer or repeats an id in
+            a frame, in one line with the file and the line's number.
     """
     table, numbers = _read_table(path, least=7)
+    _check_ids(path, table, numbers)
     _check_once(path, table, numbers)
     if benchmark == "auto" and any(part.startswith("MOT20") for part in path.parts):
         benchmark = "MOT20"
@@ -122,10 +124,7 @@ def read_results(path: Path) -> ScoredRows:
             also for the reasons of `read_scored`.
     """
     table, numbers = _read_table(path, least=7, accepted=_RESULT_COLUMNS)
-    bad = np.flatnonzero((table[:, 1] < 0) | (table[:, 1] != np.round(table[:, 1])))
-    if len(bad):
-        got = f"{table[bad[0], 1]:g}"
-        raise ValueError(f"{path}:{numbers[bad[0]]}: got id {got}, expected whole numbers from 0")
+    _check_ids(path, table, numbers, least=0)
     _check_once(path, table, numbers)
     return ScoredRows(_rows(table), table[:, 6])
 
@@ -194,9 +193,9 @@ def read_sequence_info(path: Path) -> SequenceInfo:
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(path.read_text(encoding="utf-8"))
+        parser.read_string(path.read_text(encoding="utf-8-sig"))
         section = parser["Sequence"]
-        return SequenceInfo(
+        info = SequenceInfo(
             name=section.get("name", path.parent.name),
             frames_per_second=float(section["frameRate"]),
             num_frames=int(section["seqLength"]),
@@ -205,9 +204,13 @@ def read_sequence_info(path: Path) -> SequenceInfo:
             image_folder=section.get("imDir", "img1"),
             image_suffix=section.get("imExt", ".jpg"),
         )
+        if not (0 < info.frames_per_second < np.inf and 0 <= info.num_frames <= MOST_FRAMES):
+            got = f"frameRate {info.frames_per_second:g} and seqLength {info.num_frames:g}"
+            raise ValueError(f"got {got}, expected above 0 and 0 to {MOST_FRAMES}")
     except (OSError, UnicodeDecodeError, KeyError, ValueError, configparser.Error) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a readable seqinfo.ini: {reason}") from error
+    return info
 
 
 def format_sequence_info(info: SequenceInfo) -> str:
@@ -222,6 +225,18 @@ def format_sequence_info(info: SequenceInfo) -> str:
 def _rows(table: NDArray[np.float64]) -> BoxRows:
     tlbr = tlwh_to_tlbr(table[:, 2:6]) - 1.0  # moves the origin, keeps the sizes
     return BoxRows(table[:, 0].astype(np.int64) - 1, table[:, 1].astype(np.int64), tlbr)
+
+
+def _check_ids(
+    path: Path, table: NDArray[np.float64], numbers: list[int], least: int | None = None
+) -> None:
+    """Refuse an id that is not a whole number, or below the least, naming its line."""
+    ids = table[:, 1]
+    bad = np.flatnonzero((ids != np.round(ids)) | (ids < (-np.inf if least is None else least)))
+    if len(bad):
+        got = f"got id {ids[bad[0]]:g}, expected whole numbers"
+        where = "" if least is None else f" from {least}"
+        raise ValueError(f"{path}:{numbers[bad[0]]}: {got}{where}")
 
 
 def _check_once(path: Path, table: NDArray[np.float64], numbers: list[int]) -> None:
@@ -242,7 +257,7 @@ def _read_table(
 ) -> tuple[NDArray[np.float64], list[int]]:
     """`(n, columns)` values of a file, and the numbers of its lines; all have equal columns."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some tools write a mark
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file") from error
 
@@ -254,6 +269,8 @@ def _read_table(
     written = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
     for number, values in parse_rows(written, refuse, least=least):
         columns = len(values)
+        if abs(values[1]) > MOST_ID:
+            refuse(number, f"got id {values[1]:.15g}, expected up to {MOST_ID}")
         if table and columns != len(table[0]):
             refuse(number, f"got {columns} columns, lines before have {len(table[0])}")
         if accepted and columns not in accepted:
@@ -282,7 +299,8 @@ def parse_rows(
         accepted: Numbers of columns that a line may have; empty for any from `least`.
 
     Yields:
-        Number of the line and its values: finite, the first one an integer from 1.
+        Number of the line and its values: finite, the first one an integer from 1 to `MOST_FRAMES`,
+        the four of the box below `MOST_PIXELS`.
     """
     for number, line in lines:
         text = line.strip().rstrip(",")
@@ -297,6 +315,10 @@ def parse_rows(
             refuse(number, f"got {len(values)} columns, expected {wanted}")
         elif not np.isfinite(values).all() or values[0] < 1 or values[0] != int(values[0]):
             refuse(number, f"got {shown}, expected finite numbers and frames from 1")
+        elif values[0] > MOST_FRAMES:
+            refuse(number, f"got frame {values[0]:.15g}, expected 1 to {MOST_FRAMES}")
+        elif max(map(abs, values[2:6])) >= MOST_PIXELS:
+            refuse(number, f"got {shown}, expected a box below {MOST_PIXELS:g} pixels")
         else:
             yield number, values
 
@@ -314,7 +336,7 @@ def sequence_rate(folder: Path) -> float | None:
     """`frameRate` in a MOT sequence's seqinfo.ini; None if it is not a positive number."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read(folder / "seqinfo.ini", encoding="utf-8")
+        parser.read(folder / "seqinfo.ini", encoding="utf-8-sig")
         rate = parser.getfloat("Sequence", "frameRate")
     except (configparser.Error, ValueError, OSError):
         return None

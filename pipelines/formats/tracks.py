@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from jde_ray.models.metrics.rows import BoxRows, check_unique
 from jde_ray.models.structures import FloatArray, IntArray
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
+from jde_ray.pipelines.formats.limits import MOST_FRAMES, are_rows
 from jde_ray.pipelines.formats.mot import format_tracks, read_results
 from jde_ray.pipelines.formats.parquet_file import binary_array, list_array, vectors_of
 from jde_ray.pipelines.formats.video_columns import (
@@ -337,12 +338,11 @@ def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
     columns = {name: table.column(name).to_numpy().astype(np.float64) for name in wanted}
     tlbr = np.stack([columns[name] for name in _CORNERS], 1)
     numbers = np.column_stack([columns["frame"], columns["track_id"], tlbr])
-    bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1) | (columns["frame"] < 0))
+    bad = np.flatnonzero(~are_rows(numbers))
     if len(bad):
         got = ", ".join(f"{value:g}" for value in numbers[bad[0]])
-        raise ValueError(
-            f"{path}: row {bad[0]}: got {got}, expected finite numbers and frames from 0"
-        )
+        accepted = f"frames from 0 to {MOST_FRAMES - 1}, whole ids, finite boxes"
+        raise ValueError(f"{path}: row {bad[0]}: got {got}, expected {accepted}")
     rows = BoxRows(columns["frame"].astype(np.int64), columns["track_id"].astype(np.int64), tlbr)
     check_unique(str(path), rows)
     has_scores = "score" in table.column_names

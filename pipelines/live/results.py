@@ -36,7 +36,7 @@ def read_tracks(out: str | os.PathLike[str]) -> pa.Table:
         `camera`, `time` and `class`. `.to_pandas()` converts it to a data frame.
 
     Raises:
-        ValueError: If no tracks are found.
+        ValueError: If no tracks are found, or a file cannot be read, with its address.
     """
     return _read(out, TRACKS_PREFIX, lambda file, _: tracks.readable(file.read()))
 
@@ -53,7 +53,7 @@ def read_detections(out: str | os.PathLike[str]) -> pa.Table:
         Frames without detections have no row.
 
     Raises:
-        ValueError: If no detections are found.
+        ValueError: If no detections are found, or a file cannot be read, with its address.
     """
     return _read(out, DETECTIONS_PREFIX, _detections)
 
@@ -80,8 +80,13 @@ def _read(
     tables = []
     for key in keys:
         try:
-            file = pq.ParquetFile(io.BytesIO(store.get(key)))
+            content = io.BytesIO(store.get(key))
         except FileNotFoundError:
             raise ValueError(f"out: {place} does not exist, expected a file of a run") from None
-        tables.append(read(file, key.removeprefix(prefix).removesuffix(_SUFFIX)))
+        try:
+            file = pq.ParquetFile(content)
+            tables.append(read(file, key.removeprefix(prefix).removesuffix(_SUFFIX)))
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{store.uri}/{key} cannot be read ({reason})") from error
     return pa.concat_tables(tables, promote_options="default")

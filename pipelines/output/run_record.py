@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -115,7 +115,10 @@ def parse_record(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: If the content is anything else.
     """
-    record = json.loads(content)
+    try:
+        record = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("got JSON of too many levels, expected what a run writes") from error
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         raise ValueError("got other JSON, expected what a run writes")
     if not isinstance(record.get("config_hash"), str):
@@ -123,10 +126,24 @@ def parse_record(content: bytes) -> dict[str, Any]:
     return record
 
 
+def frame_limits(config: Mapping[str, Any]) -> tuple[int, int | None]:
+    """Stride and frame limit in the `config` of `run.json`; 1 and None where it does not say.
+
+    Raises:
+        ValueError: If one is of a wrong type or out of range.
+    """
+    stride, most = config.get("vid_stride", 1), config.get("max_frames")
+    for name, value in (("vid_stride", stride), ("max_frames", 1 if most is None else most)):
+        if type(value) is not int:
+            raise ValueError(f"{name}: got {value!r}, expected a number")
+    TrackConfig(vid_stride=stride, max_frames=most)
+    return stride, most
+
+
 def recorded_precision(out: str) -> Precision | None:
     """Precision of the run that OUT belongs to; None for a new or an unreadable OUT."""
     try:
-        before = json.loads(open_store(out).get(RUN_KEY))
+        before = parse_record(open_store(out).get(RUN_KEY))
         recorded: Precision = before["config"]["detection"]["precision"]
         DetectionConfig(precision=recorded)
     except (ValueError, OSError, KeyError, TypeError):

@@ -291,7 +291,7 @@ def _vid_stride(store: ObjectStore) -> int:
     """The stride of the run that OUT belongs to; 1 if its record does not say."""
     try:
         return int(json.loads(store.get(RUN_KEY))["config"]["vid_stride"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return 1
 
 

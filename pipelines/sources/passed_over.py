@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jde_ray.pipelines.video.containers import VIDEO_SUFFIXES
+from jde_ray.pipelines.names import VIDEO_SUFFIXES
 
 PICTURE, FOLDER_LINK, DRAWN = "picture", "link to a folder", "drawn video of a run"
 

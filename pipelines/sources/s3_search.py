@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
+from jde_ray.pipelines.names import VIDEO_SUFFIXES
 from jde_ray.pipelines.output.layout import CROPS_PREFIX, RUN_KEY, TRACKS_PREFIX, VIDEOS_PREFIX
 from jde_ray.pipelines.sources.passed_over import DRAWN, PICTURE, PassedOver, media_kind
 from jde_ray.pipelines.storage.s3 import list_objects
 from jde_ray.pipelines.structures import Video
-from jde_ray.pipelines.video.containers import VIDEO_SUFFIXES
 
 MOST_DEEP = 2  # `**` in a glob; each multiplies the time of a search by the depth
 TOO_DEEP = f"got a glob with too many **, expected {MOST_DEEP}"

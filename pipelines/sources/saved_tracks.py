@@ -10,7 +10,7 @@ from typing import Any
 
 from jde_ray.pipelines.names import safe_name, sequence_name
 from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
-from jde_ray.pipelines.output.run_record import parse_record
+from jde_ray.pipelines.output.run_record import frame_limits, parse_record
 from jde_ray.pipelines.storage.stores import open_store
 
 
@@ -145,9 +145,10 @@ def stride_of(record: dict[str, Any]) -> int:
         ValueError: If the number is wrong.
     """
     stride = record.get("config", {}).get("vid_stride", 1)
-    if not isinstance(stride, int) or stride < 1:
-        raise ValueError(f"run.json: vid_stride: got {stride!r}, expected a number from 1")
-    return stride
+    try:
+        return frame_limits({"vid_stride": stride})[0]
+    except ValueError as error:
+        raise ValueError(f"run.json: {error}") from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
 from jde_ray.pipelines.formats.mot import sequence_rate
+from jde_ray.pipelines.names import VIDEO_SUFFIXES
 from jde_ray.pipelines.output import layout
 from jde_ray.pipelines.sources.cameras import from_entry
 from jde_ray.pipelines.sources.contents import refusal
@@ -25,7 +26,7 @@ from jde_ray.pipelines.sources.passed_over import (
 )
 from jde_ray.pipelines.sources.s3_search import MOST_DEEP, TOO_DEEP, find_objects
 from jde_ray.pipelines.structures import Video
-from jde_ray.pipelines.video.containers import VIDEO_SUFFIXES, to_video_error
+from jde_ray.pipelines.video.containers import to_video_error
 from jde_ray.pipelines.video.image_folder import images_version, is_image
 
 Source = str | os.PathLike[str]

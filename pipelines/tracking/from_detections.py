@@ -31,7 +31,7 @@ from jde_ray.pipelines.detection.weights import embedder_sha256
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.detections import SavedVideo
 from jde_ray.pipelines.output.layout import RUN_KEY
-from jde_ray.pipelines.output.run_record import parse_record
+from jde_ray.pipelines.output.run_record import frame_limits, parse_record
 from jde_ray.pipelines.output.summary import Summary
 from jde_ray.pipelines.sources.saved_detections import run_folder
 from jde_ray.pipelines.storage.s3_client import configure
@@ -180,7 +180,7 @@ def _record(out: str) -> dict[str, Any] | None:
         config = parse_record(open_store(out).get(RUN_KEY))["config"]
         record = {name: config[name] for name in ("detection", *_FRAME_LIMITS)}
         _detection(record["detection"])
-        _check_limits(record)
+        frame_limits(record)
         return record
     except FileNotFoundError:
         return None
@@ -209,14 +209,6 @@ def _detection(values: Mapping[str, Any]) -> DetectionConfig:
             raise ValueError(f"{one.name}: got {value!r}, expected a value like {usual!r}")
         settings[one.name] = value
     return DetectionConfig(**settings)
-
-
-def _check_limits(record: Mapping[str, Any]) -> None:
-    """Refuse a stride or frame limit of a wrong type or out of range (ValueError)."""
-    for name in _FRAME_LIMITS:
-        if record[name] is not None and type(record[name]) is not int:
-            raise ValueError(f"{name}: got {record[name]!r}, expected a number")
-    TrackConfig(**{name: record[name] for name in _FRAME_LIMITS})
 
 
 def build(

@@ -23,9 +23,6 @@ from jde_ray.pipelines.video.container_structure import Structure, read_structur
 from jde_ray.pipelines.video.frame import MAX_PIXELS, check_size
 from jde_ray.pipelines.video.matroska import Walk, Watched
 
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"}
-)
 FORMATS = ("mov", "mp4", "matroska", "webm", "avi", "mpegts")
 CODECS = (
     *("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx-vp9", "mpeg1video"),

@@ -52,6 +52,27 @@ def test_scores_are_printed_and_written(finished_run, capsys):
     assert lines[1]["FN"] == "0"
 
 
+def test_json_may_go_to_standard_output_and_nothing_else_does(finished_run, capsys, monkeypatch):
+    monkeypatch.chdir(finished_run)
+    assert evaluate(finished_run, "--json", "-") == 0
+    output, said = capsys.readouterr()
+    assert json.loads(output)["overall"]["MOTA"] == 100
+    assert "OVERALL" in said
+    assert not (finished_run / "-").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--detections"]])
+def test_ground_truth_without_people_is_said(saved_detections, capsys, more):
+    (truth,) = (saved_detections / "gt").glob("**/gt.txt")
+    truth.write_text("1,1,1,1,10,20,0,3,1\n2,1,1,1,10,20,0,3,1\n")  # cars
+    assert evaluate(saved_detections, *more) == 0
+    said = capsys.readouterr().err
+    assert said == (
+        "jde: the ground truth has no person in the frames that are scored, so nothing can be"
+        " found\n"
+    )
+
+
 def test_a_run_in_a_store_is_scored(finished_run, capsys):
     place = (finished_run / "out").as_uri()
     gt = ["--gt", str(finished_run / "gt")]
@@ -88,6 +109,12 @@ def test_a_sequence_without_truth_is_refused_or_left_out_and_said(finished_run, 
     error = capsys.readouterr().err
     assert "gt: no OTHER/gt/gt.txt" in error
     assert "--skip-missing" in error
+    assert "nor such a file" not in error
+    (finished_run / "sort" / "THIRD.txt").write_text(LINES)
+    assert evaluate(finished_run, tracks="sort") == 2
+    assert "OTHER.coco.json below" in (error := capsys.readouterr().err)
+    assert ", nor such a file for THIRD; --skip-missing" in error
+    (finished_run / "sort" / "THIRD.txt").unlink()
     where = finished_run / "scores.json"
     assert evaluate(finished_run, "--skip-missing", "--json", where, tracks="sort") == 0
     assert "OTHER (no ground truth)" in capsys.readouterr().out
@@ -216,7 +243,7 @@ def test_a_run_of_some_frames_is_scored_on_them_and_says_so(saved_detections, ca
     gt = saved_detections / "gt" / "SEQ" / "gt" / "gt.txt"
     gt.write_text(gt.read_text() + "".join(f"{n},1,2,1,10,20,1,1,1\n" for n in range(3, 9)))
     record = saved_detections / "out" / "run.json"
-    record.write_text(json.dumps({"config": {"max_frames": 2, "vid_stride": 1}}))
+    record.write_text(json.dumps({"config_hash": "0", "config": {"max_frames": 2}}))
     where = saved_detections / "scores.json"
     gt_of = ["--gt", str(saved_detections / "gt")]
     for place in (saved_detections / "out", (saved_detections / "out").as_uri()):
@@ -310,6 +337,13 @@ def test_several_results_are_scored_side_by_side(results, capsys):
         ("same", "S0"),
     ]
     assert len(table) == 3 * (NUM_SEQUENCES + 1)
+
+
+def test_several_results_may_go_to_standard_output_as_json(results, capsys):
+    assert side_by_side("--json", "-") == 0
+    output, said = capsys.readouterr()
+    assert list(json.loads(output)["results"]) == ["all", "same", "less"]
+    assert "result" in said
 
 
 def test_results_in_a_store_stand_beside_those_of_a_folder(results, capsys):

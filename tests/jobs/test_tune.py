@@ -99,8 +99,10 @@ def test_a_file_is_never_worse_than_the_start_and_weak_detections_are_missed_alo
     monkeypatch.setattr(
         "jde_ray.pipelines.tracking.from_detections.resolve_settings", saved_from(0.1)
     )
-    assert cli.run([*command, "--param", "min_hits=1,2"]) == ExitCode.DONE
-    said = capsys.readouterr().out
+    assert cli.run([*command, "--param", "min_hits=1,2", "--json", "-"]) == ExitCode.DONE
+    output, said = capsys.readouterr()
+    assert len(json.loads(output)) == 1
+    assert "written to" in said
     assert "note" not in said
     assert "no trial is better than the starting settings" in said
     assert build_settings(collect({}, out)).track.tracking == TrackingConfig()

@@ -13,8 +13,6 @@ from jde_ray.models.metrics.rows import BoxRows
 
 _PEOPLE = frozenset({"person", "pedestrian", "people", "persons", "pedestrians", "human"})
 
-MOST_PIXELS = 1e9  # larger numbers are no places in a picture
-
 Refuse = Callable[[str, str], None]  # called with the kind of an error, and what is wrong
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,16 +12,17 @@ import numpy as np
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.pipelines.formats.exchange.annotated import (
-    MOST_PIXELS,
     AnnotatedVideo,
     Picture,
     Refuse,
     people_among,
 )
+from jde_ray.pipelines.formats.limits import MOST_PIXELS
+from jde_ray.pipelines.names import VIDEO_SUFFIXES
 
+_MOST_FRAMES = 2**31  # pictures may be named by seconds since 1970
 _NUMBER = re.compile(r"(\d+)\D*\Z")
 _CVAT_FRAME = re.compile(r"frame_\d+\Z")  # CVAT's own names of frames, which count from 0
-_MOST_FRAMES = 2**31
 Entry = Mapping[str, Any]
 
 
@@ -52,9 +53,7 @@ def read_coco(path: Path, refuse: Refuse) -> list[AnnotatedVideo]:
             boxes.setdefault(entry["image_id"], []).append(
                 (found, is_person, bool(entry.get("iscrowd")))
             )
-    return [
-        _video(name, own, boxes, refuse) for name, own in _of_videos(content, images).items() if own
-    ]
+    return [_video(name, own, boxes, refuse) for name, own in _of_videos(content, images) if own]
 
 
 def load_coco(path: Path) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def load_coco(path: Path) -> dict[str, Any]:
 
 
 def video_names(path: Path) -> list[str]:
-    """Names of the videos in a COCO file; empty if it does not name any.
+    """Names of the videos in a COCO file, each as often as there are such; empty for no names.
 
     Raises:
         ValueError: If it is not a COCO file.
@@ -92,7 +91,9 @@ def _names(content: Entry) -> dict[Any, str]:
     found = {}
     for entry in content.get("videos", ()):
         text = str(entry.get("name") or entry.get("file_name") or "")
-        found[_id(entry, "id")] = PurePosixPath(text.rstrip("/")).name
+        own = PurePosixPath(text.rstrip("/"))
+        is_file = own.suffix.lower() in VIDEO_SUFFIXES
+        found[_id(entry, "id")] = own.stem if is_file else own.name
     return found
 
 
@@ -122,14 +123,17 @@ def _by_id(entries: Sequence[Entry], what: str, refuse: Refuse) -> dict[Any, Ent
     return found
 
 
-def _of_videos(content: Entry, images: Mapping[Any, Entry]) -> dict[str, dict[Any, Entry]]:
-    """The images of each video; all under "" if there are no videos."""
+def _of_videos(
+    content: Entry, images: Mapping[Any, Entry]
+) -> Iterator[tuple[str, dict[Any, Entry]]]:
+    """Name and images of each video; those of no video come last, under ""."""
     names = _names(content)
-    found: dict[str, dict[Any, Entry]] = {name: {} for name in names.values()} or {"": {}}
+    found: dict[Any, dict[Any, Entry]] = {video: {} for video in names}
+    of_none: dict[Any, Entry] = {}
     for number, entry in images.items():
-        name = names.get(_id(entry, "video_id"), "")
-        found.setdefault(name, {})[number] = entry
-    return found
+        found.get(_id(entry, "video_id"), of_none)[number] = entry
+    yield from ((names[video], own) for video, own in found.items())
+    yield "", of_none
 
 
 def _read_box(entry: Entry, images: Mapping[Any, Entry], refuse: Refuse) -> Any:
@@ -201,9 +205,14 @@ def _frames(images: Mapping[Any, Entry], refuse: Refuse) -> dict[Any, int]:
     from_names: dict[Any, int] = {}
     counts_from_0 = False
     for number, entry in images.items():
-        given = next((entry[k] for k in ("frame_id", "frame_index") if k in entry), None)
-        if isinstance(given, int) and 0 <= given < _MOST_FRAMES:
-            numbered[number] = given
+        key = "frame_index" if entry.get("frame_id") is None else "frame_id"
+        given = entry.get(key)
+        if given is not None:
+            if isinstance(given, int | float) and 0 <= given < _MOST_FRAMES and given == int(given):
+                numbered[number] = int(given)
+            else:
+                got = f"got {key} {_short(given)}, expected 0 to {_MOST_FRAMES - 1}"
+                refuse("image", f"image {_short(number)}: {got}")
             continue
         stem = PurePosixPath(str(entry.get("file_name", ""))).stem
         match = _NUMBER.search(stem)

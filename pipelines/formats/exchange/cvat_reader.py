@@ -13,12 +13,12 @@ import numpy as np
 
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.pipelines.formats.exchange.annotated import (
-    MOST_PIXELS,
     AnnotatedVideo,
     Picture,
     Refuse,
     people_among,
 )
+from jde_ray.pipelines.formats.limits import MOST_PIXELS
 
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 _SHAPES = frozenset({"polygon", "polyline", "points", "mask", "cuboid", "ellipse", "skeleton"})
@@ -154,7 +154,8 @@ class _Reader:
             angle = float(values.get("rotation", 0))
         except (KeyError, ValueError):
             corners, angle = (), math.nan
-        if angle or not all(abs(corner) < MOST_PIXELS for corner in corners):
+        is_near = all(abs(corner) < MOST_PIXELS for corner in corners)
+        if angle or not is_near or corners[2] < corners[0] or corners[3] < corners[1]:
             names = (*_CORNERS, "rotation")
             got = ", ".join(f"{n}={' '.join(str(values.get(n)).split())[:20]}" for n in names)
             self._refuse("box", f"{where}, frame {frame}: got {got}, expected an upright box")

@@ -54,6 +54,20 @@ def test_one_file_of_several_videos_or_of_one_is_enough(tmp_path: Path, capsys):
     assert "is one sequence, beside tracks of 2" in capsys.readouterr().err
 
 
+def test_two_videos_of_one_name_in_a_file_are_refused(tmp_path: Path, capsys):
+    file = made(tmp_path, "coco", "door", "hall") / "annotations.json"
+    content = json.loads(file.read_text())
+    for video, folder in zip(content["videos"], "ab", strict=True):
+        video["name"] = f"{folder}/door.mp4"
+    file.write_text(json.dumps(content))
+    door = next((tmp_path / "run" / "tracks").glob("door*"))
+    for gt in (file, tmp_path / "coco"):
+        assert run(["eval", str(door), "--gt", str(gt)]) == 2
+        error = capsys.readouterr().err
+        assert f"gt: two videos of {file} are both of door" in error
+        assert error.count("\n") == 1
+
+
 def test_files_are_found_by_the_names_that_tools_give_them(tmp_path: Path):
     coco = made(tmp_path, "coco", "door") / "annotations.json"
     content = json.loads(coco.read_text())

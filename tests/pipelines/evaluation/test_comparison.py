@@ -119,7 +119,9 @@ def write_run(out, source, **config):
     table = pa.table(columns).replace_schema_metadata({"num_frames": str(most or NUM_FRAMES)})
     (out / "tracks").mkdir(parents=True)
     pq.write_table(table, out / "tracks" / "A-00000000.parquet")
-    (out / "run.json").write_text(json.dumps({"config": {"max_frames": most, **config}}))
+    (out / "run.json").write_text(
+        json.dumps({"config_hash": "0", "config": {"max_frames": most, **config}})
+    )
     return [Pairing("A", out / "tracks" / "A-00000000.parquet", out.parent / "A.gt.txt")]
 
 

@@ -17,7 +17,7 @@ from jde_ray.pipelines.formats.mot import GroundTruth
 def write_run(out, frames, *, number=None, **settings):
     """OUT of a run whose one person stands still in these frames; path of its tracks."""
     (out / "tracks").mkdir(parents=True)
-    (out / "run.json").write_text(json.dumps({"config": settings}))
+    (out / "run.json").write_text(json.dumps({"config_hash": "0", "config": settings}))
     columns = {"frame": frames, "track_id": [1] * len(frames)}
     columns |= {
         name: [side] * len(frames)
@@ -82,7 +82,24 @@ def test_visibility_goes_with_the_people():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"config": 3}', '{"config": {"vid_stride": "x"}}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"config": 3}',
+        *(
+            f'{{"config_hash": "0", "config": {{{setting}}}}}'
+            for setting in (
+                '"vid_stride": "x"',
+                '"vid_stride": 0',
+                f'"vid_stride": {10**30}',
+                '"max_frames": "a"',
+                '"max_frames": -1',
+            )
+        ),
+    ],
 )
 def test_a_record_that_says_nothing_is_refused_in_one_line(tmp_path, text):
     tracks = write_run(tmp_path / "out", [0])

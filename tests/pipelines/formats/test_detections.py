@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fakes
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fakes import Script
 from hypothesis import given, settings
@@ -113,6 +117,9 @@ def test_the_cameras_motion_comes_back_and_is_joined_over_a_stride(tmp_path: Pat
         (TEXT + "0,-1,1,1,10,20,0.5\n", "det.txt:4: got '0,-1"),
         (TEXT + "\n2,-1,1,1,nan,20,0.5\n", "det.txt:5: got"),
         ("1,-1,1,1,ten,20,0.5\n", "det.txt:1: got"),
+        ("9e18,-1,1,1,10,20,0.5\n", "det.txt:1: got frame 9e+18, expected 1 to 100000000"),
+        ("1e300,-1,1,1,10,20,0.5\n", "det.txt:1: got frame"),
+        ("1,-1,1,1,1e308,20,0.5\n", "det.txt:1: got '1,-1,1,1,1e308,20,0.5', expected a box"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_the_videos_error(
@@ -124,6 +131,116 @@ def test_a_line_that_cannot_be_read_is_the_videos_error(
     assert chunk.error is not None
     assert chunk.error.reason == Reason.UNSUPPORTED_FORMAT
     assert said in chunk.error.detail
+
+
+def test_one_far_frame_takes_no_memory_before_it_is_reached(tmp_path: Path) -> None:
+    far = "1,-1,1,1,10,20,0.5\n100000000,-1,1,1,10,20,0.5\n"
+    saved = only(sequence(tmp_path / "S", far))
+    tracemalloc.start()
+    try:
+        _, frames = read_saved(saved, TrackConfig())
+        assert [len(next(frames).found) for _ in range(5000)] == [1] + [0] * 4999
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000  # of all frames: gigabytes
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """Detections of a run, with the camera's motion."""
+    folder = tmp_path_factory.mktemp("written")
+    source = fakes.archive(folder / "in", a=Script(frames=9))
+    outputs = OutputConfig(save_detections=True)
+    settings = {"components": fakes.COMPONENTS, "outputs": outputs}
+    reference.track([str(source)], str(folder / "out"), fakes.CONFIG, **settings)
+    (path,) = (folder / "out" / "detections").iterdir()
+    return pq.read_table(path)
+
+
+def one_value(row: int, value: Any) -> Callable[[list[Any]], list[Any]]:
+    return lambda values: [value if place == row else own for place, own in enumerate(values)]
+
+
+def in_row(row: int, value: Any) -> Callable[[list[Any]], list[Any]]:
+    """Another first item of the list in a row."""
+    return lambda values: [
+        [value, *own[1:]] if place == row else own for place, own in enumerate(values)
+    ]
+
+
+BAD_COLUMNS = [
+    (
+        "frame",
+        lambda values: [0] * len(values),
+        "row 1: frame: got 0, expected rising frames, 0 to",
+    ),
+    ("frame", one_value(0, -1), "row 0: frame: got -1"),
+    ("frame", lambda values: values[::-1], "row 1: frame: got 7"),
+    ("frame", one_value(8, 2**31 - 1), "row 8: frame: got 2.14748365e+09"),
+    ("frame", one_value(3, None), "row 3: frame: got no value"),
+    ("time_s", lambda values: values[::-1], "row 1: time_s: got 0.28, expected finite seconds"),
+    ("time_s", one_value(4, np.nan), "row 4: time_s: got nan"),
+    ("scores", in_row(5, np.nan), "row 5: scores: got nan, expected 0 to 1"),
+    ("scores", in_row(5, 7.0), "row 5: scores: got 7"),
+    ("scores", one_value(5, [0.5]), "row 5: got "),
+    ("boxes", in_row(2, [0.0, 0.0, np.inf, 9.0]), "row 2: boxes: got 0, 0, inf, 9, expected fin"),
+    ("boxes", in_row(2, None), "boxes: got "),
+    ("camera_motion", one_value(6, [np.nan] * 6), "row 6: camera_motion: got nan, nan"),
+    ("camera_motion", one_value(6, [np.inf, 0, 0, 0, 0, 0]), "row 6: camera_motion: got inf"),
+    ("camera_motion", one_value(6, [0.0] * 6), "row 6: camera_motion: got 0, 0"),
+    ("camera_motion", one_value(6, [1, 0, 1e30, 0, 1, 0]), "row 6: camera_motion: got 1, 0, 1e+30"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "said"), BAD_COLUMNS)
+def test_a_value_that_no_run_writes_is_the_videos_error(
+    tmp_path: Path, written: pa.Table, name: str, change: Callable[..., Any], said: str
+) -> None:
+    place = written.schema.get_field_index(name)
+    field = written.schema.field(place)
+    values = pa.array(change(written.column(name).to_pylist()), field.type)
+    path = tmp_path / "a.parquet"
+    pq.write_table(written.set_column(place, field, values), path)
+    saved = only(path)
+    *_, last = saved_chunks(saved, Segment(saved.video), TrackConfig(), 4)
+    assert last.error is not None
+    assert last.error.reason == Reason.UNSUPPORTED_FORMAT
+    assert f"a.parquet: {said}" in last.error.detail.replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize("name", ["frame", "time_s", "scores"])
+def test_a_column_that_is_missing_or_of_text_is_the_videos_error(
+    tmp_path: Path, written: pa.Table, name: str
+) -> None:
+    path = tmp_path / "a.parquet"
+    text = pa.array(["x"] * len(written))
+    for table, said in (
+        (written.drop_columns(name), f"a.parquet: no column {name}, expected frame, time_s, boxes"),
+        (
+            written.set_column(written.schema.get_field_index(name), name, text),
+            f"a.parquet: {name}: got a column of string",
+        ),
+    ):
+        pq.write_table(table, path)
+        saved = only(path)
+        (chunk,) = saved_chunks(saved, Segment(saved.video), TrackConfig(), 4)
+        assert chunk.error is not None
+        assert chunk.error.reason == Reason.UNSUPPORTED_FORMAT
+        assert said in chunk.error.detail
+
+
+def test_rows_are_compared_with_those_of_the_part_before(tmp_path: Path, written: pa.Table) -> None:
+    long = pa.concat_tables([written] * 40)  # more than are read at once
+    numbers = pa.array([*range(256), 7, *range(257, len(long))], pa.int32())
+    times = pa.array(np.arange(len(long)) / 25)
+    for name, values in (("frame", numbers), ("time_s", times)):
+        long = long.set_column(long.schema.get_field_index(name), name, values)
+    path = tmp_path / "a.parquet"
+    pq.write_table(long, path)
+    saved = only(path)
+    *_, last = saved_chunks(saved, Segment(saved.video), TrackConfig(), 32)
+    assert last.error is not None
+    assert "row 256: frame: got 7" in last.error.detail
 
 
 def test_a_file_that_has_gone_is_the_videos_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import Tracks
 from jde_ray.pipelines.formats.mot import (
+    SequenceInfo,
     format_ground_truth,
     format_results,
     format_sequence_info,
@@ -12,6 +13,7 @@ from jde_ray.pipelines.formats.mot import (
     read_scored,
     read_sequence_info,
     rows_of_frames,
+    sequence_rate,
 )
 
 
@@ -60,6 +62,13 @@ def test_an_empty_file_has_no_rows(tmp_path):
         ("1,1,1,1,5,9,1\n1,1,1,1,5,9,1,1\n", "some.txt:2: got 8 columns, lines before have 7"),
         ("0,1,1,1,5,9,1\n", "some.txt:1: .* frames from 1"),
         ("1,1,nan,1,5,9,1\n", "some.txt:1: .* finite numbers"),
+        ("\n1e300,1,1,1,5,9,1\n", r"some.txt:2: got frame 1.*e\+300, expected 1 to 100000000"),
+        ("100000001,1,1,1,5,9,1\n", "some.txt:1: got frame 100000001, expected 1 to 100000000"),
+        (
+            "1,18446744073709551616,1,1,5,9,1\n",
+            "some.txt:1: got id 1.84467440737096e.19, expected up",
+        ),
+        ("1,1,1,1,1e308,9,1\n", r"some.txt:1: got '1,1,1,1,1e308,9,1', .* below 1e\+09 pixels"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, text, message):
@@ -96,8 +105,9 @@ def test_sequence_info(tmp_path):
     info = read_sequence_info(path)
     assert (info.name, info.frames_per_second, info.num_frames) == ("A", 25.0, 7)
     assert (info.width, info.height, info.image_suffix) == (64, 48, ".jpg")
-    path.write_text(format_sequence_info(info))
+    path.write_text(format_sequence_info(info), encoding="utf-8-sig")
     assert read_sequence_info(path) == info
+    assert sequence_rate(tmp_path) == 25
     path.write_text("[Sequence]\nname=A\n")
     with pytest.raises(ValueError, match=r"seqinfo.ini: not a readable seqinfo.ini: 'frameRate'"):
         read_sequence_info(path)
@@ -133,6 +143,37 @@ def test_truth_that_says_an_id_twice_is_refused(tmp_path):
     text = "1,1,1,1,5,9,1,1,1\n1,1,2,2,5,9,1,1,1\n"
     with pytest.raises(ValueError, match=r"some.txt:2: got id 1 twice in frame 1"):
         read_ground_truth(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,1.2,1,1,5,9,1,1,1\n2,1.7,1,1,5,9,1,1,1\n", "some.txt:1: got id 1.2, expected whole"),
+        ("1,1,1,1,5,9,1,1,1\n1,1.5,1,1,5,9,1,1,1\n", "some.txt:2: got id 1.5, expected whole"),
+        ("1,9007199254740993,1,1,5,9,1,1,1\n", "some.txt:1: got id 9.007.*up to 9007199254740991"),
+        ("1,9223372036854775808,1,1,5,9,1,1,1\n", "some.txt:1: got id 9.2233720368547"),
+    ],
+)
+def test_truth_whose_ids_are_no_whole_numbers_is_refused_with_its_line(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_ground_truth(write(tmp_path, text))
+
+
+def test_ids_may_be_written_with_a_point_and_the_text_may_begin_with_a_mark(tmp_path):
+    path = write(tmp_path, "")
+    path.write_text("1,3.0,1,1,5,9,1,1,1\n", encoding="utf-8-sig")
+    assert read_ground_truth(path).people.track_id.tolist() == [3]
+    assert read_scored(path).rows.frame.tolist() == [0]
+
+
+@pytest.mark.parametrize(("name", "value"), [("frameRate", "0"), ("seqLength", "1000000000000")])
+def test_a_sequence_of_no_rate_or_no_possible_length_is_refused(tmp_path, name, value):
+    path = tmp_path / "seqinfo.ini"
+    text = format_sequence_info(SequenceInfo("A", 25.0, 7, 64, 48, "img1", ".jpg"))
+    known = {"frameRate": "25", "seqLength": "7"}[name]
+    path.write_text(text.replace(f"{name}={known}", f"{name}={value}"))
+    with pytest.raises(ValueError, match=rf"seqinfo.ini: not a readable .*got .*{name}"):
+        read_sequence_info(path)
 
 
 def test_the_rules_of_mot15_and_mot20_differ(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,3 +169,16 @@ def test_what_is_no_run_is_refused(tmp_path: Path):
     ):
         with pytest.raises(ValueError, match=message):
             read_tracks(place)
+
+
+@pytest.mark.parametrize(
+    ("folder", "read"), [("tracks", read_tracks), ("detections", read_detections)]
+)
+def test_a_damaged_file_among_others_is_named(tmp_path, folder, read):
+    shutil.copytree(GOLDEN / "format_1" / folder, tmp_path / folder)
+    (tmp_path / folder / "zoo.parquet").write_bytes(b"PAR1")
+    with pytest.raises(
+        ValueError, match=rf"{folder}/zoo.parquet cannot be read \(.*4 bytes"
+    ) as said:
+        read(tmp_path)
+    assert "\n" not in str(said.value)

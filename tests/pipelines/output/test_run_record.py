@@ -134,7 +134,17 @@ def test_a_summary_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "{", '{"config": 3}', '{"config": {}, "config_hash": 3}', "\0"]
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "{",
+        "[" * 100_000,
+        '{"config": 3}',
+        '{"config": {}, "config_hash": 3}',
+        "\0",
+    ],
 )
 def test_a_run_record_of_another_shape_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)

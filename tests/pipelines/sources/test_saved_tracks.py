@@ -150,6 +150,11 @@ def test_rows_come_back_as_they_were_written(tmp_path):
         ((1, 2, 0, 0, np.nan, 9), r"a.parquet: row 1: got 1, 2, 0, 0, nan, 9"),
         ((-1, 2, 0, 0, 5, 9), "row 1: .*frames from 0"),
         ((0, 1, 5, 5, 9, 9), "got id 1 twice in frame 0"),
+        ((1, 1.5, 0, 0, 5, 9), "row 1: got 1, 1.5, .*, whole ids"),
+        ((1.5, 1, 0, 0, 5, 9), "row 1: got 1.5, 1, .*frames from 0 to 99999999"),
+        ((1, 1e300, 0, 0, 5, 9), r"row 1: got 1, 1e\+300"),
+        ((1e300, 1, 0, 0, 5, 9), r"row 1: got 1e\+300, 1"),
+        ((1, 1, 0, 0, 1e308, 9), "row 1: .*finite boxes"),
     ],
 )
 def test_broken_parquet_rows_are_refused(tmp_path, row, message):

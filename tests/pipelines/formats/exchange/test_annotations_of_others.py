@@ -84,6 +84,7 @@ def test_the_only_label_is_people_whatever_its_name(tmp_path: Path):
         ("<annotations>", "<annotations", "not a readable XML file"),
         ('xtl="10.00"', 'xtl="nan"', "track 0, frame 2: got xtl=nan"),
         ('xtl="10.00"', 'rotation="30" xtl="10.00"', "rotation=30, expected an upright box"),
+        ('xtl="10.00"', 'xtl="9000"', "track 0, frame 2: got xtl=9000, .*expected an upright box"),
         ('frame="2"', 'frame="-2"', "got frame '-2', expected a whole number from 0"),
         ('id="0"', 'id="zero"', "got id 'zero'"),
         ('frame="3"', 'frame="2"', "track 0: got two boxes in frame 2"),
@@ -172,6 +173,18 @@ def test_frames_are_numbered_by_file_names(tmp_path: Path, names: list[str], fra
     assert [picture.frame for picture in video.pictures] == frames
 
 
+def test_videos_are_told_apart_by_id_and_named_without_the_suffix_of_a_file(tmp_path: Path):
+    names = ("/a/door.MP4", "b/door", "hall.v2")
+    content = {
+        "videos": [{"id": i, "name": name} for i, name in enumerate(names)],
+        "images": [{"id": i, "video_id": i, "frame_id": 4} for i in range(len(names))],
+    }
+    path = write(tmp_path / "a.json", content)
+    found = read_coco(path, raise_refusal("a.json"))
+    assert [video.name for video in found] == video_names(path) == ["door", "door", "hall.v2"]
+    assert [[picture.frame for picture in video.pictures] for video in found] == [[4]] * 3
+
+
 def changed(place: str, number: int, **values: Any) -> dict[str, Any]:
     content = json.loads(json.dumps(COCO))
     content[place][number] |= values
@@ -191,6 +204,9 @@ def changed(place: str, number: int, **values: Any) -> dict[str, Any]:
         (changed("images", 0, id=4), "got id 4 twice"),
         (changed("images", 0, file_name="frame_000001.png"), "both of frame 1"),
         (changed("images", 0, file_name="door.png"), "got file_name 'door', expected a number"),
+        (changed("images", 0, frame_id=-5), "got frame_id -5, expected 0 to 99999999"),
+        (changed("images", 0, frame_id=10**30), "got frame_id 10000"),
+        (changed("images", 0, frame_index=1.5), "got frame_index 1.5"),
         (changed("annotations", 0, image_id=77), "annotation 1: got image_id 77"),
         (changed("annotations", 0, image_id=[1]), "annotation 1: got image_id"),
         (changed("annotations", 0, bbox=[1, 2, 3]), "got bbox"),
