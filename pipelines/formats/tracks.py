@@ -22,7 +22,10 @@ from jde_ray.pipelines.formats.video_columns import (
     PERSON,
     TEXT,
     TIME,
+    as_array,
+    cast_to,
     clock_times,
+    floats_of,
     is_own,
     numbers_of,
     plain_array,
@@ -270,7 +273,7 @@ def replace_rows(
             columns["embedding"] = binary_array(embeddings[tracks.source[rows]])
         yield pa.Table.from_arrays(
             [
-                _cast(_as_array(columns[field.name]), field.type)
+                cast_to(as_array(columns[field.name]), field.type)
                 if field.name in columns and field.name not in added
                 else pa.nulls(len(rows), field.type)
                 for field in wanted
@@ -285,20 +288,6 @@ def schema_of_refined(schema: pa.Schema) -> pa.Schema:
     return pa.schema(
         [field.with_nullable(True) if field.name in added else field for field in schema]
     )
-
-
-def _as_array(values: Any) -> pa.Array:
-    if isinstance(values, pa.ChunkedArray):
-        return pa.concat_arrays(values.unify_dictionaries().chunks) if values.num_chunks else values
-    return values if isinstance(values, pa.Array) else pa.array(values)
-
-
-def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
-    if values.type == wanted:
-        return values
-    if pa.types.is_dictionary(wanted):
-        return values.cast(wanted.value_type).dictionary_encode().cast(wanted)
-    return values.cast(wanted)
 
 
 def read_columns(file: pq.ParquetFile) -> pa.Table:
@@ -316,11 +305,18 @@ def read_tracks(path: Path) -> BoxRows:
         ValueError: If they cannot be read, in one line with the file and the text line or Parquet
             row (from 0).
     """
-    return read_scored_tracks(path)[0]
+    return _read_rows(path)[0]
 
 
 def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
-    """Like `read_tracks`, with the `(n,)` scores; 1 if a Parquet file has none."""
+    """Like `read_tracks`, with the `(n,)` scores, all finite; 1 if a Parquet file has none."""
+    rows, scores = _read_rows(path)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{path}: got a score that is NaN or Inf, expected finite numbers")
+    return rows, scores
+
+
+def _read_rows(path: Path) -> tuple[BoxRows, FloatArray]:
     if path.suffix != ".parquet":
         results = read_results(path)
         return results.rows, results.scores
@@ -333,7 +329,7 @@ def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
     missing = [name for name in wanted if name not in table.column_names]
     if missing:
         raise ValueError(f"{path}: no column {missing[0]}, expected {', '.join(wanted)}")
-    columns = {name: table.column(name).to_numpy().astype(np.float64) for name in wanted}
+    columns = {name: floats_of(table, name, str(path)) for name in wanted}
     tlbr = np.stack([columns[name] for name in _CORNERS], 1)
     numbers = np.column_stack([columns["frame"], columns["track_id"], tlbr])
     bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1) | (columns["frame"] < 0))
@@ -344,7 +340,6 @@ def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
         )
     rows = BoxRows(columns["frame"].astype(np.int64), columns["track_id"].astype(np.int64), tlbr)
     check_unique(str(path), rows)
-    scores = (
-        table.column("score").to_numpy() if "score" in table.column_names else np.ones(len(rows))
-    )
-    return rows, scores.astype(np.float64)
+    if "score" not in table.column_names:
+        return rows, np.ones(len(rows))
+    return rows, floats_of(table, "score", str(path))

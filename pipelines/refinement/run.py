@@ -148,6 +148,7 @@ def _refine_file(
                     own=embeddings,
                 )
             after = refine_tracks(before, config, rate, stride, looks)
+            _check_finite(path, before, after)
             body: Body = format_results(_boxes(after), after.score).encode()
             if parquet is not None:
                 body = _encode(parquet, after, embeddings, config, Path(folder, "refined.parquet"))
@@ -163,6 +164,17 @@ def _refine_file(
             looks is not None,
             num_crops,
             () if parquet is None else added_columns(parquet.schema_arrow),
+        )
+
+
+def _check_finite(path: Path, before: Trajectories, after: Trajectories) -> None:
+    """Refuse refined rows with values that no reader would take."""
+    bad = np.flatnonzero(~np.isfinite(after.tlbr).all(axis=1) | ~np.isfinite(after.score))
+    if len(bad):
+        most = np.abs(before.tlbr).max()
+        raise ValueError(
+            f"{path}: track {after.track_id[bad[0]]}: got NaN or Inf from coordinates of up to"
+            f" {most:g}, expected smaller ones"
         )
 
 

@@ -259,6 +259,54 @@ def test_mot_text_becomes_mot_text(tmp_path):
     assert lines[2].startswith("3,7,3.00,1.00,10.00,20.00,")
 
 
+def with_column(path, name, values):
+    """The Parquet file with other values of a column."""
+    table = pq.ParquetFile(path).read()
+    place = table.schema.get_field_index(name)
+    pq.write_table(table.set_column(place, name, pa.array(values(len(table)))), path)
+
+
+def results(folder, rows):
+    """A folder with MOT text of (frame, height) in one track."""
+    folder.mkdir(exist_ok=True)
+    lines = [f"{frame},1,10,10,50,{height},1,-1,-1,-1\n" for frame, height in rows]
+    (folder / "SEQ.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("height", [0, -4])
+def test_a_box_without_height_does_not_spoil_its_track(tmp_path, height):
+    heights = [90, 90, height, 90, 90, 90]
+    source = results(tmp_path / "mot", enumerate(heights, start=1))
+    refine(source, str(tmp_path / "new"), USUAL)
+    rows = read_tracks(tmp_path / "new" / "tracks" / "SEQ.txt")
+    assert (rows.tlbr[:, 3] - rows.tlbr[:, 1]).tolist() == pytest.approx(heights, abs=0.02)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_values_that_are_not_finite_are_never_written(tmp_path):
+    source = results(tmp_path / "mot", [(frame, 1e200) for frame in range(1, 7)])
+    with pytest.raises(ValueError, match=r"SEQ\.txt: track 1: got NaN or Inf from coordinates"):
+        refine(source, str(tmp_path / "new"), USUAL)
+    assert not (tmp_path / "new" / "tracks").exists()
+
+
+@pytest.mark.parametrize("score", [float("nan"), None])
+def test_scores_that_are_not_finite_are_refused(tmp_path, score):
+    out = run(tmp_path / "run", walk())
+    with_column(out / "tracks" / FILE, "score", lambda n: [0.5] * (n - 1) + [score])
+    with pytest.raises(ValueError, match=rf"{FILE}: got a score that is NaN or Inf, expected"):
+        refine(out, str(tmp_path / "new"), USUAL)
+
+
+@pytest.mark.parametrize("name", ["frame", "x1", "score"])
+def test_a_column_of_text_is_named(tmp_path, name):
+    out = run(tmp_path / "run", walk())
+    with_column(out / "tracks" / FILE, name, lambda n: [str(k) for k in range(n)])
+    with pytest.raises(ValueError, match=rf"{FILE}: column {name}: got string, expected numbers"):
+        refine(out, str(tmp_path / "new"), USUAL)
+
+
 def test_settings_are_checked():
     assert RefineConfig().does_nothing
     with pytest.raises(ValueError, match=r"interpolate: got -1, expected 0 to"):
