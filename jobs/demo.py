@@ -285,7 +285,7 @@ def _report(
         table.add_section()
         table.add_row("all", *_cells(scored["OVERALL"], frames, tracks))
     console.print(table)
-    for error in summary.errors:
+    for error in [*summary.errors, *summary.picture_errors]:
         console.print(f"failed: {error['video']}: {error['reason']}: {error['detail']}")
     for video in videos:
         if video.name in scored:

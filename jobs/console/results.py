@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -123,13 +123,8 @@ def _status(row: VideoRow) -> str:
 
 def _troubles(summary: Summary) -> list[str]:
     """One line per failure in this call and per unreadable result in OUT, up to a limit."""
-    lines = []
-    for error in summary.errors[:MAX_ERRORS]:
-        where = "" if error.get("frame") is None else f" (frame {error['frame']})"
-        lines.append(f"jde: {error['video']}: {error['reason']}: {error['detail']}{where}")
-    if len(summary.errors) > MAX_ERRORS:
-        more = len(summary.errors) - MAX_ERRORS
-        lines.append(f"jde: ... and {more} more failed, see summary.json")
+    lines = _failures(summary.errors, "jde:", "failed")
+    lines += _failures(summary.picture_errors, "jde: no pictures of", "without pictures")
     partial = [row for row in summary.videos if row.status == "done" and row.partial]
     lines += [
         f"jde: {row.video}: {row.partial}; kept {row.frames} frames before it"
@@ -143,6 +138,16 @@ def _troubles(summary: Summary) -> list[str]:
     lines += unreadable[:MAX_NAMES]
     if len(unreadable) > MAX_NAMES:
         lines.append(f"jde: ... and {len(unreadable) - MAX_NAMES} more like that")
+    return lines
+
+
+def _failures(errors: Sequence[Mapping[str, Any]], start: str, kind: str) -> list[str]:
+    lines = []
+    for error in errors[:MAX_ERRORS]:
+        where = "" if error.get("frame") is None else f" (frame {error['frame']})"
+        lines.append(f"{start} {error['video']}: {error['reason']}: {error['detail']}{where}")
+    if len(errors) > MAX_ERRORS:
+        lines.append(f"jde: ... and {len(errors) - MAX_ERRORS} more {kind}, see summary.json")
     return lines
 
 
@@ -204,6 +209,9 @@ def _pictures(summary: Summary) -> list[str]:
     if summary.videos_cropped:
         kind = "video" if summary.videos_cropped == 1 else "videos"
         lines.append(f"crops of {summary.videos_cropped} {kind}, in {summary.out}/crops")
+    if number := len(summary.picture_errors):
+        kind = "video" if number == 1 else "videos"
+        lines.append(f"no pictures of {number} {kind} with tracks; the next run tries them again")
     return lines
 
 

@@ -85,6 +85,8 @@ def build_report(
     ending = _ENDINGS.get(summary.exit_code, summary.exit_code.name.lower())
     if summary.videos_partial and not summary.videos_failed:
         ending = "finished, some videos are partial"
+    elif summary.picture_errors and not summary.videos_failed:
+        ending = "finished, pictures of some videos are missing"
     if not summary.exit_code and summary.videos_failed_before:
         ending = f"done; failed before: {summary.videos_failed_before}"
     name = summary.out.rstrip("/").rpartition("/")[2] or summary.out

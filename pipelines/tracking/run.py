@@ -76,7 +76,7 @@ class Run:
         videos: This run's share.
         store: The opened OUT.
         work: The videos left to do, and those done before.
-        pictures: Numbers of videos whose pictures this call made.
+        pictures: Numbers of videos whose pictures this call made, and those that failed.
         tally: Frames, and seconds by stage.
         attempts: Outcomes of the videos.
         runs_on_ray: Whether workers of Ray do the work.
@@ -182,7 +182,7 @@ class Run:
         """Make the pictures that committed videos lack, as Ray tasks.
 
         Raises:
-            RunError: If those of a video could not be made, after the others were.
+            RunError: If OUT cannot be written, or no video can be drawn.
         """
         began = time.perf_counter()
 
@@ -216,6 +216,7 @@ class Run:
             frames_by_node=self.tally.frames_by_node,
             videos_drawn=self.pictures.drawn,
             videos_cropped=self.pictures.cropped,
+            pictures_failed=self.pictures.failed,
             overwrite=self._overwrite,
             interrupted=self._stopped,
             on_ray=self.runs_on_ray,
