@@ -291,7 +291,8 @@ def _report(
         if video.name in scored:
             console.print(f"watch  {annotated_path(video, out)}", highlight=False, soft_wrap=True)
     console.print(f"rows   {out / 'tracks'}/*.parquet", highlight=False, soft_wrap=True)
-    console.print(f"report {out / 'report.html'}", highlight=False, soft_wrap=True)
+    if summary.has_report:
+        console.print(f"report {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _cells(scores: SequenceScores, num_frames: int, num_tracks: int) -> list[str]:

@@ -248,7 +248,8 @@ def _places(summary: Summary, outputs: OutputConfig) -> list[str]:
     if _was_stopped(summary):
         return []  # no report yet; the caller says what to do next
     places = ", ".join(written_keys("VIDEO", outputs))
-    return [f"written to {summary.out}: {places}", f"report: {summary.out}/report.html"]
+    report = [f"report: {summary.out}/report.html"] if summary.has_report else []
+    return [f"written to {summary.out}: {places}", *report]
 
 
 def _some(names: Sequence[str]) -> str:

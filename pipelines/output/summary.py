@@ -60,6 +60,8 @@ class Summary:
             continues with the others.
         passes: Number of times that unfinished videos were planned.
         on_ray: Whether workers of Ray did the work; small work is done in the process of the call.
+        has_report: False if `report.html` could not be written; not in `summary.json`, which is
+            written before.
     """
 
     out: str
@@ -96,11 +98,13 @@ class Summary:
     redone: list[str] = field(default_factory=list)
     passes: int = 1
     on_ray: bool = True
+    has_report: bool = True
     exit_code: ExitCode = ExitCode.DONE
 
     def to_json(self) -> str:
         """Text of `summary.json`."""
         values = vars(self) | {"exit_code": int(self.exit_code)}
+        del values["has_report"]
         return json.dumps(values, indent=1, default=vars) + "\n"  # vars: of totals and rows
 
 

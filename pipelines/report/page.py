@@ -55,13 +55,13 @@ def write_report(store: ObjectStore, summary: Summary) -> bool:
         summary: Summary of this run; videos of earlier runs in the store are shown too.
 
     Returns:
-        Whether it was written. Errors are logged in one line; they do not fail the run.
+        Whether the page is up to date. Errors are logged in one line; they do not fail the run.
     """
     has_pictures = summary.videos_drawn or summary.videos_cropped
     did_nothing = not (summary.videos_done or summary.videos_failed or has_pictures)
     try:
         if did_nothing and store.exists(REPORT_KEY):
-            return False
+            return True
         store.put(REPORT_KEY, build_report(store, summary).encode("utf-8", "replace"))
     except Exception as error:  # noqa: BLE001
         text = " ".join(f"{type(error).__name__}: {error}".split())

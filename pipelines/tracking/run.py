@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
@@ -222,8 +222,8 @@ class Run:
             on_ray=self.runs_on_ray,
         )
         put_summary(self.store, summary, self._resources.share)
-        if self._stopped is None:
-            write_report(self.store, summary)
+        if self._stopped is None and not write_report(self.store, summary):
+            return replace(summary, has_report=False)
         return summary
 
 

@@ -40,6 +40,12 @@ def test_the_crops_of_a_second_look_are_shown_as_a_share(capsys):
         assert "second look" not in shown(capsys, frames=10, detections=60, crops=crops)[0]
 
 
+def test_a_page_that_could_not_be_written_is_not_named(capsys):
+    out, _ = shown(capsys, has_report=False)
+    assert "written to o: tracks/VIDEO.parquet" in out
+    assert "report" not in out
+
+
 def test_videos_without_their_pictures_are_told(capsys):
     error = {"video": "/v/a.avi", "reason": "truncated", "detail": "cut off", "frame": 132}
     out, err = shown(capsys, videos_done=2, picture_errors=[error])
