@@ -22,7 +22,7 @@ from jde_ray.models.tracking.postprocessing.glimpses import Embeddings
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
 from jde_ray.pipelines.formats.file_facts import FRAME_RATE, FileFacts, facts_of_refined
 from jde_ray.pipelines.formats.mot import format_results
-from jde_ray.pipelines.formats.parquet_file import ParquetFile, fingerprint, open_parquet
+from jde_ray.pipelines.formats.parquet_file import ParquetFile, fingerprint
 from jde_ray.pipelines.formats.tracks import (
     ROW_GROUP_ROWS,
     added_columns,
@@ -39,7 +39,7 @@ from jde_ray.pipelines.refinement.records import begin_record
 from jde_ray.pipelines.refinement.second_look import SecondLook, look_at
 from jde_ray.pipelines.refinement.steps import RefineConfig, refine_tracks
 from jde_ray.pipelines.sources.saved_tracks import list_tracks, local_file, record_of, stride_of
-from jde_ray.pipelines.storage.base import Body, ObjectStore
+from jde_ray.pipelines.storage.base import Body
 from jde_ray.pipelines.storage.stores import open_store
 
 
@@ -48,7 +48,7 @@ class Refined:
     """Result for one video.
 
     Attributes:
-        is_new: False if its file existed already.
+        is_new: False if its file was there already, with these rows.
         num_crops: Crops that a second look took.
         by_appearance: Whether the file has embeddings to join tracks by.
         emptied: Columns that were added to the file after the run; they are null in all rows, since
@@ -80,7 +80,8 @@ def refine(
 ) -> list[Refined]:
     """Refine all tracks of a run, or MOT text files, into a separate folder.
 
-    Videos that were refined before are left alone, unless their tracks have changed since.
+    Videos that were refined before are left alone, unless their tracks have changed since. MOT text
+    is refined in every call, and written if the result is another one.
 
     Args:
         source: OUT of the run (also `s3://`), a folder of its Parquet files or of MOT text, or one
@@ -122,49 +123,67 @@ def _refine_file(
     file: str, *, out: str, config: RefineConfig, stride: int, second_look: SecondLook | None
 ) -> Refined:
     store, key = open_store(out), TRACKS_PREFIX + file.rpartition("/")[2]
+    kept = store.get(key) if store.exists(key) else None
     with (
         tempfile.TemporaryDirectory(prefix="jde-refine-") as folder,
         local_file(file, Path(folder)) as path,
     ):
-        rows, scores = read_scored_tracks(path)
-        before = Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores)
-        parquet = pq.ParquetFile(path) if path.suffix == ".parquet" else None
-        after = _refined_before(store, key, parquet)
-        is_new, num_crops = after is None, 0
-        looks: Embeddings | None = None
-        if after is None:
-            metadata = {} if parquet is None else dict(parquet.metadata.metadata or {})
-            rate = _rate(path, metadata)
-            embeddings = None if parquet is None else map_embeddings(parquet, Path(folder))
-            looks = embeddings
-            if second_look is not None and len(before):
-                looks, num_crops = look_at(
-                    before,
-                    second_look.video_of(path, "" if parquet is None else read_uri(parquet)),
-                    second_look.load(),
-                    Path(folder),
-                    stride=stride,
-                    size=FileFacts(metadata).size if b"width" in metadata else None,
-                    own=embeddings,
-                )
-            after = refine_tracks(before, config, rate, stride, looks)
-            _check_finite(path, before, after)
-            body: Body = format_results(_boxes(after), after.score).encode()
-            if parquet is not None:
-                body = _encode(parquet, after, embeddings, config, Path(folder, "refined.parquet"))
-            if not store.put_if_absent(key, body):
-                store.put(key, body)  # the one that is there is of tracks that have changed
-        return Refined(
-            path.stem,
-            len(before),
-            len(after),
-            len(np.unique(before.track_id)),
-            len(np.unique(after.track_id)),
-            is_new,
-            looks is not None,
-            num_crops,
-            () if parquet is None else added_columns(parquet.schema_arrow),
-        )
+        done, body = _refine(path, kept, Path(folder), config, stride, second_look)
+        if body is not None and not store.put_if_absent(key, body):
+            store.put(key, body)  # the one that is there is of tracks that have changed
+        return done
+
+
+def _refine(
+    path: Path,
+    kept: bytes | None,
+    folder: Path,
+    config: RefineConfig,
+    stride: int,
+    second_look: SecondLook | None,
+) -> tuple[Refined, Body | None]:
+    """Refine a local file; the content of its refined one, None if that is there already."""
+    rows, scores = read_scored_tracks(path)
+    before = Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores)
+    parquet = pq.ParquetFile(path) if path.suffix == ".parquet" else None
+    after = None if parquet is None or kept is None else _refined_before(kept, parquet)
+    body: Body | None = None
+    num_crops = 0
+    looks: Embeddings | None = None
+    if after is None:
+        metadata = {} if parquet is None else dict(parquet.metadata.metadata or {})
+        rate = _rate(path, metadata)
+        embeddings = None if parquet is None else map_embeddings(parquet, folder)
+        looks = embeddings
+        if second_look is not None and len(before):
+            looks, num_crops = look_at(
+                before,
+                second_look.video_of(path, "" if parquet is None else read_uri(parquet)),
+                second_look.load(),
+                folder,
+                stride=stride,
+                size=FileFacts(metadata).size if b"width" in metadata else None,
+                own=embeddings,
+            )
+        after = refine_tracks(before, config, rate, stride, looks)
+        _check_finite(path, before, after)
+        body = format_results(_boxes(after), after.score).encode()
+        if parquet is not None:
+            body = _encode(parquet, after, embeddings, config, folder / "refined.parquet")
+        elif body == kept:  # text cannot say which text it was refined from
+            body = None
+    done = Refined(
+        path.stem,
+        len(before),
+        len(after),
+        len(np.unique(before.track_id)),
+        len(np.unique(after.track_id)),
+        body is not None,
+        looks is not None,
+        num_crops,
+        () if parquet is None else added_columns(parquet.schema_arrow),
+    )
+    return done, body
 
 
 def _check_finite(path: Path, before: Trajectories, after: Trajectories) -> None:
@@ -182,23 +201,23 @@ def _boxes(tracks: Trajectories) -> BoxRows:
     return BoxRows(tracks.frame, tracks.track_id, tracks.tlbr)
 
 
-def _refined_before(
-    store: ObjectStore, key: str, source: pq.ParquetFile | None
-) -> Trajectories | None:
-    """The refined rows of a video; None if there are none, or its tracks have changed since."""
-    if not store.exists(key):
-        return None
+def _refined_before(kept: bytes, source: pq.ParquetFile) -> Trajectories | None:
+    """The refined rows of a video; None if its tracks have changed since, or it is no whole file.
+
+    Args:
+        kept: Content of its refined file.
+        source: File of its tracks.
+    """
     with tempfile.TemporaryDirectory(prefix="jde-refine-") as folder:
-        if source is not None:
-            try:
-                file = open_parquet(store, key)
-            except pa.ArrowException:
-                return None  # not a whole file; it is written anew
-            if FileFacts.of(file.metadata).refined_of != fingerprint(source.metadata):
+        path = Path(folder, "kept.parquet")
+        path.write_bytes(kept)
+        try:
+            facts = FileFacts.of(pq.ParquetFile(path).metadata)
+            if facts.refined_of != fingerprint(source.metadata):
                 return None
-        path = Path(folder, key.rpartition("/")[2])
-        path.write_bytes(store.get(key))
-        rows, scores = read_scored_tracks(path)
+            rows, scores = read_scored_tracks(path)
+        except (pa.ArrowException, OSError, ValueError):
+            return None  # it is written anew
     return Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores)
 
 

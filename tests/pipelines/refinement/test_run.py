@@ -197,6 +197,36 @@ def test_tracks_that_changed_since_are_refined_anew(tmp_path):
     assert refine(out, str(new), USUAL)[0].is_new
 
 
+def test_text_that_changed_since_is_refined_anew(tmp_path):
+    source, new = (
+        results(tmp_path / "mot", [(frame, 90) for frame in range(1, 7)]),
+        tmp_path / "new",
+    )
+    config = RefineConfig(interpolate=5)
+    assert refine(source, str(new), config)[0].is_new
+    path = new / "tracks" / "SEQ.txt"
+    since = path.stat().st_mtime_ns
+    assert not refine(source, str(new), config)[0].is_new
+    assert path.stat().st_mtime_ns == since
+    results(tmp_path / "mot", [(frame, 90) for frame in (1, 2, 5, 6, 7, 8)])
+    (done,) = refine(source, str(new), config)
+    assert (done.is_new, done.rows_after) == (True, 8)
+    assert len(path.read_text().splitlines()) == 8
+
+
+@pytest.mark.parametrize("at", [8, -30])
+def test_a_refined_file_that_is_damaged_is_written_anew(tmp_path, at):
+    out, new = run(tmp_path / "run", walk()), tmp_path / "new"
+    refine(out, str(new), USUAL)
+    path = new / "tracks" / FILE
+    whole = path.read_bytes()
+    broken = bytearray(whole)
+    broken[at : at + 12] = b"\xff" * 12
+    path.write_bytes(broken)
+    assert refine(out, str(new), USUAL)[0].is_new
+    assert path.read_bytes() == whole
+
+
 def test_large_files_are_written_in_parts(tmp_path, monkeypatch):
     out = run(tmp_path / "run", walk())
     refine(out, str(tmp_path / "one"), USUAL)
