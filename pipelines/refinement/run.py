@@ -33,14 +33,14 @@ from jde_ray.pipelines.formats.tracks import (
     replace_rows,
     schema_of_refined,
 )
-from jde_ray.pipelines.output.layout import REFINED_PREFIX, TRACKS_PREFIX
+from jde_ray.pipelines.output.layout import OWN_PREFIXES, REFINED_PREFIX, TRACKS_PREFIX
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.refinement.records import begin_record
 from jde_ray.pipelines.refinement.second_look import SecondLook, look_at
 from jde_ray.pipelines.refinement.steps import RefineConfig, refine_tracks
 from jde_ray.pipelines.sources.saved_tracks import list_tracks, local_file, record_of, stride_of
 from jde_ray.pipelines.storage.base import Body
-from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.storage.stores import open_store, real_place
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ def refine(
     files = list_tracks(source)
     record = record_of(source)
     store = open_store(out)
-    if _is_in(f"{store.uri}/{TRACKS_PREFIX}", files[0]):
-        raise ValueError(f"out: {out} is where the tracks are; choose another folder")
+    _check_place(store.uri, files[0])
     begin_record(store, record, source, config)
     stride = stride_of(record)
     work = partial(
@@ -113,10 +112,18 @@ def refine(
     return for_each(work, files, address)
 
 
-def _is_in(folder: str, file: str) -> bool:
-    if "://" in folder or "://" in file:
-        return file.startswith(folder)
-    return Path(file).resolve().parent == Path(folder).resolve()
+def _check_place(out: str, file: str) -> None:
+    """Refuse a place where readers of the run would take refined tracks for its own."""
+    folder, place = real_place(file.rpartition("/")[0]), real_place(out)
+    run = folder.removesuffix(f"/{TRACKS_PREFIX[:-1]}")
+    if place in (folder, run):
+        raise ValueError(f"out: {out} is where the tracks are; choose another folder")
+    inside = f"{place}/".removeprefix(f"{run}/")
+    is_below_refined = inside.startswith(REFINED_PREFIX) and inside != REFINED_PREFIX
+    if is_below_refined or inside.startswith(OWN_PREFIXES):
+        raise ValueError(
+            f"out: {out} is a part of {run}, expected {refined_place(run)} or a folder of its own"
+        )
 
 
 def _refine_file(

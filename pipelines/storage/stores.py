@@ -21,6 +21,7 @@ __all__ = [
     "deadline_s",
     "expect_first_contact",
     "open_store",
+    "real_place",
 ]
 
 
@@ -46,3 +47,8 @@ def open_store(uri: str | os.PathLike[str]) -> ObjectStore:
     from jde_ray.pipelines.storage.local import LocalStore
 
     return LocalStore(Path(os.path.expanduser(path)))
+
+
+def real_place(place: str) -> str:
+    """An address without links, by which places can be compared."""
+    return place if "://" in place else os.path.realpath(place)

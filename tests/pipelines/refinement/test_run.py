@@ -148,6 +148,40 @@ def test_files_are_created_once_and_other_settings_are_refused(tmp_path):
         refine(out, str(out), RefineConfig(interpolate=5))
 
 
+@pytest.mark.parametrize("place", ["tracks/x", "mot", "crops/x", "refined/tracks", "refined/x"])
+def test_parts_of_the_run_are_no_place_for_refined_tracks(tmp_path, place):
+    out = run(tmp_path / "run", walk())
+    for source in (out, out / "tracks", out / "tracks" / FILE):
+        with pytest.raises(ValueError, match=r"out: .* expected .*run/refined or a folder of its"):
+            refine(source, str(out / place), USUAL)
+    for own in (out, out / "tracks"):
+        with pytest.raises(ValueError, match=r"out: .* is where the tracks are"):
+            refine(out / "tracks", str(own), USUAL)
+    assert sorted(path.name for path in out.iterdir()) == ["run.json", "tracks"]
+    assert [path.name for path in (out / "tracks").iterdir()] == [FILE]
+    refine(out, str(out / "joined"), USUAL)
+
+
+def test_the_folder_of_the_text_is_no_place_for_refined_text(tmp_path):
+    source = results(tmp_path / "mot", [(1, 90)])
+    (tmp_path / "link").symlink_to(source)
+    for place in (source, tmp_path / "link"):
+        with pytest.raises(ValueError, match=r"out: .* is where the tracks are"):
+            refine(source, str(place), USUAL)
+    assert [path.name for path in source.iterdir()] == ["SEQ.txt"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    out = run(tmp_path / "run", walk())
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "notes.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"out: .*new is not empty; choose another folder"):
+        refine(out, str(tmp_path / "new"), USUAL)
+    with pytest.raises(ValueError, match=r"out: .*new is not empty; choose another folder"):
+        check_refined(str(tmp_path / "new"), USUAL)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["notes.md"]
+
+
 def test_equal_input_gives_equal_bytes(tmp_path):
     out = run(tmp_path / "run", walk())
     config = RefineConfig(relink=LinkSettings(), interpolate=5, smooth=True)
