@@ -41,6 +41,7 @@ def show_summary(
     *,
     outputs: OutputConfig = OutputConfig(),
     notes: Sequence[str] = (),
+    troubles: Sequence[str] = (),
     quiet: bool = False,
     messages: Messages | None = None,
 ) -> None:
@@ -51,12 +52,13 @@ def show_summary(
         console: Where the table goes; None: standard output.
         outputs: What was written beside the tracks.
         notes: Further lines for the end.
+        troubles: Further lines about what failed.
         quiet: Print errors only.
         messages: The log file, which gets all of it.
     """
     if console is None:
         console = Console(width=None if sys.stdout.isatty() else _WITHOUT_TERMINAL)
-    troubles = [" ".join(line.split()) for line in _troubles(summary)]
+    troubles = [" ".join(line.split()) for line in (*_troubles(summary), *troubles)]
     for line in troubles:
         print(line, file=sys.stderr, flush=True)
     if not quiet:

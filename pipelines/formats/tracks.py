@@ -248,7 +248,7 @@ def replace_rows(
         Up to `ROW_GROUP_ROWS` rows; no table if there are no rows.
     """
     order = np.lexsort((tracks.track_id, tracks.frame))
-    known, first = np.unique(table.column("frame").to_numpy(), return_index=True)
+    known, first = np.unique(floats_of(table, "frame"), return_index=True)
     seconds, start = seconds_and_start(table)
     of_video = {
         name: table.column(name)[0].as_py() if len(table) else None

@@ -7,6 +7,7 @@ refine by itself, docs/decisions/0015-offline-linking.md how tracks are cut and 
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking.postprocessing.glimpses import Embeddings
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
+from jde_ray.pipelines.errors import one_line
 from jde_ray.pipelines.formats.file_facts import FRAME_RATE, FileFacts, facts_of_refined
 from jde_ray.pipelines.formats.mot import format_results
 from jde_ray.pipelines.formats.parquet_file import ParquetFile, fingerprint
@@ -53,6 +55,7 @@ class Refined:
         by_appearance: Whether the file has embeddings to join tracks by.
         emptied: Columns that were added to the file after the run; they are null in all rows, since
             their values for new rows are unknown.
+        error: Why it could not be refined, in one line that names the file; empty if it was.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Refined:
     by_appearance: bool = False
     num_crops: int = 0
     emptied: tuple[str, ...] = ()
+    error: str = ""
 
 
 def refined_place(out: str) -> str:
@@ -92,10 +96,10 @@ def refine(
         second_look: The network of `config.reid_sha256`, and the videos; None for none.
 
     Returns:
-        One result per video, by name.
+        One result per video, by name, also of those whose file cannot be refined.
 
     Raises:
-        ValueError: If there are no tracks, a file cannot be read, or `out` holds other tracks.
+        ValueError: If there are no tracks, or `out` holds something else.
         OSError: If a store cannot be used.
         RunError: If there is no Ray at the address.
     """
@@ -135,10 +139,24 @@ def _refine_file(
         tempfile.TemporaryDirectory(prefix="jde-refine-") as folder,
         local_file(file, Path(folder)) as path,
     ):
-        done, body = _refine(path, kept, Path(folder), config, stride, second_look)
+        try:
+            done, body = _refine(path, kept, Path(folder), config, stride, second_look)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise  # of this machine
+            return Refined(path.stem, 0, 0, 0, 0, is_new=False, error=_reason(file, path, error))
         if body is not None and not store.put_if_absent(key, body):
             store.put(key, body)  # the one that is there is of tracks that have changed
         return done
+
+
+def _reason(file: str, path: Path, error: Exception) -> str:
+    """Why a file could not be refined: one line with its address, not that of a local copy."""
+    text = one_line(str(error).replace(str(path), file))
+    if isinstance(error, OSError | pa.ArrowException | UnicodeError):
+        kind = "Parquet" if path.suffix == ".parquet" else "text"
+        return f"{file}: not a readable {kind} file ({text})"
+    return text if file in text else f"{file}: {text}"
 
 
 def _refine(

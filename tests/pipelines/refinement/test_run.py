@@ -1,4 +1,5 @@
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -350,8 +351,8 @@ def test_a_box_without_height_does_not_spoil_its_track(tmp_path, height):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_values_that_are_not_finite_are_never_written(tmp_path):
     source = results(tmp_path / "mot", [(frame, 1e200) for frame in range(1, 7)])
-    with pytest.raises(ValueError, match=r"SEQ\.txt: track 1: got NaN or Inf from coordinates"):
-        refine(source, str(tmp_path / "new"), USUAL)
+    (done,) = refine(source, str(tmp_path / "new"), USUAL)
+    assert "SEQ.txt: track 1: got NaN or Inf from coordinates" in done.error
     assert not (tmp_path / "new" / "tracks").exists()
 
 
@@ -359,16 +360,41 @@ def test_values_that_are_not_finite_are_never_written(tmp_path):
 def test_scores_that_are_not_finite_are_refused(tmp_path, score):
     out = run(tmp_path / "run", walk())
     with_column(out / "tracks" / FILE, "score", lambda n: [0.5] * (n - 1) + [score])
-    with pytest.raises(ValueError, match=rf"{FILE}: got a score that is NaN or Inf, expected"):
-        refine(out, str(tmp_path / "new"), USUAL)
+    (done,) = refine(out, str(tmp_path / "new"), USUAL)
+    assert done.error.endswith(f"{FILE}: got a score that is NaN or Inf, expected finite numbers")
 
 
-@pytest.mark.parametrize("name", ["frame", "x1", "score"])
+@pytest.mark.parametrize("name", ["frame", "x1", "score", "time_s"])
 def test_a_column_of_text_is_named(tmp_path, name):
     out = run(tmp_path / "run", walk())
     with_column(out / "tracks" / FILE, name, lambda n: [str(k) for k in range(n)])
-    with pytest.raises(ValueError, match=rf"{FILE}: column {name}: got string, expected numbers"):
-        refine(out, str(tmp_path / "new"), USUAL)
+    (done,) = refine(out, str(tmp_path / "new"), USUAL)
+    path = out / "tracks" / FILE
+    assert done.error == f"{path}: {name}: got values of type string, expected numbers"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data.replace(b"/videos/a", b"\xff" * 9, 1), "(.* can't decode byte 0xff in"),
+        (lambda data: data[:100], "("),
+        (lambda data: data[:8] + b"\xff" * 12 + data[20:], "("),
+    ],
+    ids=["text", "end", "page"],
+)
+def test_a_damaged_file_is_named_and_the_others_are_refined(tmp_path, damage, reason):
+    out = run(tmp_path / "run", walk())
+    run(out, walk(), video=Video("/videos/b.mp4", "b"))
+    path = out / "tracks" / FILE
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    bad, good = refine(out, str(tmp_path / "new"), USUAL)
+    assert re.match(re.escape(f"{path}: not a readable Parquet file ") + rf"\{reason}", bad.error)
+    assert "\n" not in bad.error
+    assert (bad.is_new, good.is_new, good.error) == (False, True, "")
+    assert [file.stem for file in (tmp_path / "new" / "tracks").iterdir()] == [good.name]
+    path.write_bytes(whole)
+    assert [one.is_new for one in refine(out, str(tmp_path / "new"), USUAL)] == [True, False]
 
 
 def test_settings_are_checked():
