@@ -373,6 +373,14 @@ def test_a_column_of_text_is_named(tmp_path, name):
     assert done.error == f"{path}: {name}: got values of type string, expected numbers"
 
 
+@pytest.mark.parametrize("value", [[1.0, 2.0], None])
+def test_embeddings_of_another_kind_are_named(tmp_path, value):
+    out = run(tmp_path / "run", walk())
+    with_column(out / "tracks" / FILE, "embedding", lambda n: [value] * n)
+    (done,) = refine(out, str(tmp_path / "new"), USUAL)
+    assert f"{FILE}: embedding: got nulls or values of type" in done.error
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
