@@ -291,13 +291,14 @@ def _report(
         table.add_section()
         table.add_row("all", *_cells(scored["OVERALL"], frames, tracks))
     console.print(table)
-    for error in summary.errors:
+    for error in [*summary.errors, *summary.picture_errors]:
         console.print(f"failed: {error['video']}: {error['reason']}: {error['detail']}")
     for video in videos:
         if video.name in scored:
             console.print(f"watch  {annotated_path(video, out)}", highlight=False, soft_wrap=True)
     console.print(f"rows   {out / 'tracks'}/*.parquet", highlight=False, soft_wrap=True)
-    console.print(f"report {out / 'report.html'}", highlight=False, soft_wrap=True)
+    if summary.has_report:
+        console.print(f"report {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _cells(scores: SequenceScores, num_frames: int, num_tracks: int) -> list[str]:

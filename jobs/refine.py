@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from jde_ray.jobs.console.messages import count_videos
 from jde_ray.jobs.console.progress import working
 from jde_ray.jobs.console.runner import main
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -96,11 +97,12 @@ def refine(
     frames: Frames = None,
     min_track_length: MinTrackLength = 1,
     address: Address = None,
-) -> None:
+) -> int:
     """Improve finished tracks offline. Without a step: --relink --interpolate 20 --smooth.
 
     Steps run in this order: relink, min-track-length, interpolate, smooth. TRACKS is not changed.
-    Columns that `jde track` does not write are empty in the new files.
+    Columns that `jde track` does not write are empty in the new files. Exit code 3 if a file could
+    not be refined; the others are.
     """
     from jde_ray.models.tracking.postprocessing.evidence import LinkSettings
     from jde_ray.pipelines.detection.weights import inspect_reid
@@ -133,18 +135,25 @@ def refine(
             refined = refine_all(tracks, out, config, address, look)
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
-    for one in refined:
+    done = [one for one in refined if not one.error]
+    failed = [one for one in refined if one.error]
+    if len(refined) == 1 and failed:
+        raise RunError(failed[0].error, ExitCode.REFUSED)
+    for one in done:
         note = "" if one.is_new else "  (was there already)"
         print(
             f"{one.name}: {one.tracks_before} tracks became {one.tracks_after}, "
             f"{one.rows_before} rows {one.rows_after}{note}"
         )
-    emptied = sorted({name for one in refined for name in one.emptied})
+    for one in failed:
+        print(f"failed: {one.error}", file=sys.stderr)
+    emptied = sorted({name for one in done for name in one.emptied})
     if emptied:
         print(f"columns that jde track does not write are empty there: {', '.join(emptied[:20])}")
-    if crops := sum(one.num_crops for one in refined):
-        print(f"second look: {crops} crops of {sum(one.rows_before for one in refined)} boxes")
-    print(f"written to {out}")
+    if crops := sum(one.num_crops for one in done):
+        print(f"second look: {crops} crops of {sum(one.rows_before for one in done)} boxes")
+    print(f"written to {out}" + (f"; {count_videos(len(failed))} failed" if failed else ""))
+    return ExitCode.SOME_FAILED if failed else ExitCode.DONE
 
 
 if __name__ == "__main__":

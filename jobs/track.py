@@ -154,13 +154,20 @@ def track(
                 progress=display,
                 **again,
             )
+            stopped = summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+            notes: list[str] = []
+            troubles: list[str] = []
+            if settings.outputs.refine and not stopped:
+                display.pause()
+                notes, troubles = refine_run(out, settings)
+            if troubles and summary.exit_code == ExitCode.DONE:
+                summary = replace(summary, exit_code=ExitCode.SOME_FAILED)
             display.ended(summary)
-        stopped = summary.exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-        notes = [] if stopped or not settings.outputs.refine else refine_run(out, settings)
         show_summary(
             summary,
             outputs=settings.outputs,
             notes=[*notes, *_missing_outputs(summary, settings.outputs)],
+            troubles=troubles,
             quiet=settings.console.quiet or settings.console.progress == "json",
             messages=messages,
         )

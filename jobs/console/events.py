@@ -70,6 +70,7 @@ class Events:
             error=None,
             out=summary.out,
             **counts,
+            pictures_failed=len(summary.picture_errors),
             frames=summary.frames,
             detections=summary.detections,
             crops=summary.crops,

@@ -167,10 +167,14 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._view is not None:
-            self._view.close()
+        self.pause()
         if self.events is not None and error is not None:
             self.events.failed(error)
+
+    def pause(self) -> None:
+        """Leave the terminal to others, with the last report on it."""
+        if self._view is not None:
+            self._view.close()
 
     def doing(self, text: str) -> None:
         """Say which step begins, such as `starting Ray`."""

@@ -56,18 +56,21 @@ def _steps(settings: Settings) -> tuple[RefineConfig, SecondLook | None]:
     return replace(USUAL, reid_sha256=sha256), look
 
 
-def refine_run(out: str, settings: Settings) -> list[str]:
-    """Refine the videos of OUT that are done and not refined yet; lines about it.
+def refine_run(out: str, settings: Settings) -> tuple[list[str], list[str]]:
+    """Refine the videos of OUT that are done and not refined yet.
+
+    Returns:
+        Lines about it, and a line for each video that could not be refined.
 
     Raises:
-        RunError: If they cannot be refined. The tracks themselves are done.
+        RunError: If none can be refined. The tracks themselves are done.
     """
     from jde_ray.pipelines.output.layout import TRACKS_PREFIX
     from jde_ray.pipelines.refinement.run import refine, refined_place
     from jde_ray.pipelines.storage.stores import open_store
 
     if next(iter(open_store(out).list(TRACKS_PREFIX)), None) is None:
-        return []  # every video failed
+        return [], []  # every video failed
     address = settings.resources.address
     is_quiet = settings.console.quiet or settings.console.progress in ("json", "none")
     try:
@@ -80,14 +83,17 @@ def refine_run(out: str, settings: Settings) -> list[str]:
         raise RunError(
             f"refined: {error}; the tracks in {out} are done", ExitCode.INTERNAL
         ) from error
+    failed = [one for one in refined if one.error]
     new = [one for one in refined if one.is_new]
+    num_before = len(refined) - len(new) - len(failed)
     before, after = (
         sum(getattr(one, name) for one in new) for name in ("tracks_before", "tracks_after")
     )
     lines = [
         f"refined into {refined_place(out)}: "
         f"{before} tracks of {count_videos(len(new))} became {after}"
-        + (f", {len(refined) - len(new)} done before" if len(new) < len(refined) else "")
+        + (f", {num_before} done before" if num_before else "")
+        + (f", {count_videos(len(failed))} failed" if failed else "")
     ]
     if crops := sum(one.num_crops for one in new):
         lines.append(f"second look: {crops} crops of {sum(one.rows_before for one in new)} boxes")
@@ -95,4 +101,4 @@ def refine_run(out: str, settings: Settings) -> list[str]:
         lines.append(
             f"{count_videos(without)} refined by motion alone: their tracks have no embeddings"
         )
-    return lines
+    return lines, [f"jde: refined: {one.error}; its tracks are done" for one in failed]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -41,6 +41,7 @@ def show_summary(
     *,
     outputs: OutputConfig = OutputConfig(),
     notes: Sequence[str] = (),
+    troubles: Sequence[str] = (),
     quiet: bool = False,
     messages: Messages | None = None,
 ) -> None:
@@ -51,12 +52,13 @@ def show_summary(
         console: Where the table goes; None: standard output.
         outputs: What was written beside the tracks.
         notes: Further lines for the end.
+        troubles: Further lines about what failed.
         quiet: Print errors only.
         messages: The log file, which gets all of it.
     """
     if console is None:
         console = Console(width=None if sys.stdout.isatty() else _WITHOUT_TERMINAL)
-    troubles = [" ".join(line.split()) for line in _troubles(summary)]
+    troubles = [" ".join(line.split()) for line in (*_troubles(summary), *troubles)]
     for line in troubles:
         print(line, file=sys.stderr, flush=True)
     if not quiet:
@@ -123,13 +125,8 @@ def _status(row: VideoRow) -> str:
 
 def _troubles(summary: Summary) -> list[str]:
     """One line per failure in this call and per unreadable result in OUT, up to a limit."""
-    lines = []
-    for error in summary.errors[:MAX_ERRORS]:
-        where = "" if error.get("frame") is None else f" (frame {error['frame']})"
-        lines.append(f"jde: {error['video']}: {error['reason']}: {error['detail']}{where}")
-    if len(summary.errors) > MAX_ERRORS:
-        more = len(summary.errors) - MAX_ERRORS
-        lines.append(f"jde: ... and {more} more failed, see summary.json")
+    lines = _failures(summary.errors, "jde:", "failed")
+    lines += _failures(summary.picture_errors, "jde: no pictures of", "without pictures")
     partial = [row for row in summary.videos if row.status == "done" and row.partial]
     lines += [
         f"jde: {row.video}: {row.partial}; kept {row.frames} frames before it"
@@ -143,6 +140,16 @@ def _troubles(summary: Summary) -> list[str]:
     lines += unreadable[:MAX_NAMES]
     if len(unreadable) > MAX_NAMES:
         lines.append(f"jde: ... and {len(unreadable) - MAX_NAMES} more like that")
+    return lines
+
+
+def _failures(errors: Sequence[Mapping[str, Any]], start: str, kind: str) -> list[str]:
+    lines = []
+    for error in errors[:MAX_ERRORS]:
+        where = "" if error.get("frame") is None else f" (frame {error['frame']})"
+        lines.append(f"{start} {error['video']}: {error['reason']}: {error['detail']}{where}")
+    if len(errors) > MAX_ERRORS:
+        lines.append(f"jde: ... and {len(errors) - MAX_ERRORS} more {kind}, see summary.json")
     return lines
 
 
@@ -204,6 +211,9 @@ def _pictures(summary: Summary) -> list[str]:
     if summary.videos_cropped:
         kind = "video" if summary.videos_cropped == 1 else "videos"
         lines.append(f"crops of {summary.videos_cropped} {kind}, in {summary.out}/crops")
+    if number := len(summary.picture_errors):
+        kind = "video" if number == 1 else "videos"
+        lines.append(f"no pictures of {number} {kind} with tracks; the next run tries them again")
     return lines
 
 
@@ -241,7 +251,8 @@ def _places(summary: Summary, outputs: OutputConfig) -> list[str]:
         return []  # no report yet; the caller says what to do next
     places = ", ".join(written_keys("VIDEO", outputs))
     places = places.replace("mot/VIDEO", "mot/NAME")  # texts are named at the end of a run
-    return [f"written to {summary.out}: {places}", f"report: {summary.out}/report.html"]
+    report = [f"report: {summary.out}/report.html"] if summary.has_report else []
+    return [f"written to {summary.out}: {places}", *report]
 
 
 def _some(names: Sequence[str]) -> str:

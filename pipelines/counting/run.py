@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -44,7 +43,7 @@ from jde_ray.pipelines.output.layout import RUN_KEY, TRACKS_PREFIX
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.sources.discovery import Sources
 from jde_ray.pipelines.storage.base import ObjectStore
-from jde_ray.pipelines.storage.stores import open_store, writing
+from jde_ray.pipelines.storage.stores import open_store, real_place, writing
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ def count(
     """
     plan = make_plan(str(source), config)
     store = open_store(out)
-    if _real(store.uri) in _places_of_tracks(str(source), plan):
+    if real_place(store.uri) in _places_of_tracks(str(source), plan):
         raise ValueError(f"to: {out} is where the tracks are; choose another folder")
     if store.exists(RUN_KEY):
         raise ValueError(f"to: {out} is OUT of a run; choose another folder")
@@ -134,9 +133,9 @@ def _places_of_tracks(source: str, plan: Plan) -> set[str]:
     """The folder with the files of tracks, the run's above it, and the source."""
     files = [head.file for group in plan.groups for head in group.heads]
     files += [one.file for one in plan.failures]
-    folders = {_real(file.rpartition("/")[0]) for file in files}
+    folders = {real_place(file.rpartition("/")[0]) for file in files}
     above = {folder.rpartition("/")[0] for folder in folders if f"{folder}/".endswith(_TRACKS)}
-    return {_real(open_store(source).uri)} | folders | above
+    return {real_place(open_store(source).uri)} | folders | above
 
 
 def _is_ours(key: str) -> bool:
@@ -150,11 +149,6 @@ def _of_several_folders(plan: Plan) -> list[str]:
     places = {(one.camera, one.folder) for one in origins if one.folder}
     numbers = Counter(camera for camera, _ in places)
     return sorted(camera for camera, number in numbers.items() if number > 1)
-
-
-def _real(place: str) -> str:
-    """An address without links, by which places can be compared."""
-    return place if "://" in place else os.path.realpath(place)
 
 
 def _count_group(group: Group, *, out: str, config: CountConfig) -> Part | None:

@@ -100,10 +100,8 @@ def facts_of_crops(video: Video, blur: str, most: int) -> dict[str, str]:
 def best_crops(file: pq.ParquetFile) -> dict[int, str]:
     """Key of the best picture of each track, by its id."""
     table = file.read(columns=["track_id", "rank", "file"])
-    best = table.filter(pa.compute.equal(table.column("rank"), 1))
-    return dict(
-        zip(best.column("track_id").to_pylist(), best.column("file").to_pylist(), strict=True)
-    )
+    columns = (table.column(name).to_pylist() for name in table.column_names)
+    return {track_id: key for track_id, rank, key in zip(*columns, strict=True) if rank == 1}
 
 
 def blur_of(file: pq.ParquetFile) -> str:

@@ -66,9 +66,17 @@ def binary_array(vectors: NDArray[Any]) -> pa.Array:
 
 
 def vectors_of(column: pa.Array) -> NDArray[np.float16]:
-    """`(n, D)` vectors of a binary column; runs write values of fixed size, others may not."""
+    """`(n, D)` vectors of a binary column; runs write values of fixed size, others may not.
+
+    Raises:
+        ValueError: If it holds something else.
+    """
     if not pa.types.is_fixed_size_binary(column.type):
-        joined = b"".join(column.to_pylist())
+        values = column.to_pylist()
+        if not all(isinstance(value, bytes) for value in values):
+            got = f"nulls or values of type {column.type}"
+            raise ValueError(f"embedding: got {got}, expected binary without nulls")
+        joined = b"".join(values)
         return np.frombuffer(joined, np.float16).reshape(len(column), -1 if joined else 0)
     width = column.type.byte_width // 2
     if not width or not len(column):

@@ -23,8 +23,11 @@ from jde_ray.pipelines.formats.video_columns import (
     PERSON,
     TEXT,
     TIME,
+    as_array,
+    cast_to,
     check_columns,
     clock_times,
+    floats_of,
     is_own,
     numbers_of,
     plain_array,
@@ -247,7 +250,7 @@ def replace_rows(
         Up to `ROW_GROUP_ROWS` rows; no table if there are no rows.
     """
     order = np.lexsort((tracks.track_id, tracks.frame))
-    known, first = np.unique(table.column("frame").to_numpy(), return_index=True)
+    known, first = np.unique(floats_of(table, "frame"), return_index=True)
     seconds, start = seconds_and_start(table)
     of_video = {
         name: table.column(name)[0].as_py() if len(table) else None
@@ -272,7 +275,7 @@ def replace_rows(
             columns["embedding"] = binary_array(embeddings[tracks.source[rows]])
         yield pa.Table.from_arrays(
             [
-                _cast(_as_array(columns[field.name]), field.type)
+                cast_to(as_array(columns[field.name]), field.type)
                 if field.name in columns and field.name not in added
                 else pa.nulls(len(rows), field.type)
                 for field in wanted
@@ -287,20 +290,6 @@ def schema_of_refined(schema: pa.Schema) -> pa.Schema:
     return pa.schema(
         [field.with_nullable(True) if field.name in added else field for field in schema]
     )
-
-
-def _as_array(values: Any) -> pa.Array:
-    if isinstance(values, pa.ChunkedArray):
-        return pa.concat_arrays(values.unify_dictionaries().chunks) if values.num_chunks else values
-    return values if isinstance(values, pa.Array) else pa.array(values)
-
-
-def _cast(values: pa.Array, wanted: pa.DataType) -> pa.Array:
-    if values.type == wanted:
-        return values
-    if pa.types.is_dictionary(wanted):
-        return values.cast(wanted.value_type).dictionary_encode().cast(wanted)
-    return values.cast(wanted)
 
 
 def read_columns(file: pq.ParquetFile) -> pa.Table:
@@ -318,11 +307,18 @@ def read_tracks(path: Path) -> BoxRows:
         ValueError: If they cannot be read, in one line with the file and the text line or Parquet
             row (from 0).
     """
-    return read_scored_tracks(path)[0]
+    return _read_rows(path)[0]
 
 
 def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
-    """Like `read_tracks`, with the `(n,)` scores; 1 if a Parquet file has none."""
+    """Like `read_tracks`, with the `(n,)` scores, all finite; 1 if a Parquet file has none."""
+    rows, scores = _read_rows(path)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{path}: got a score that is NaN or Inf, expected finite numbers")
+    return rows, scores
+
+
+def _read_rows(path: Path) -> tuple[BoxRows, FloatArray]:
     if path.suffix != ".parquet":
         results = read_results(path)
         return results.rows, results.scores
@@ -335,7 +331,7 @@ def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
     wanted = ("frame", "track_id", *_CORNERS)
     own = [name for name in file.schema_arrow.names if name in track_schema().names]
     check_columns(own, wanted, f"{path}: ")
-    columns = {name: table.column(name).to_numpy().astype(np.float64) for name in wanted}
+    columns = {name: floats_of(table, name, str(path)) for name in wanted}
     tlbr = np.stack([columns[name] for name in _CORNERS], 1)
     numbers = np.column_stack([columns["frame"], columns["track_id"], tlbr])
     bad = np.flatnonzero(~are_rows(numbers))
@@ -345,6 +341,6 @@ def read_scored_tracks(path: Path) -> tuple[BoxRows, FloatArray]:
         raise ValueError(f"{path}: row {bad[0]}: got {got}, expected {accepted}")
     rows = BoxRows(columns["frame"].astype(np.int64), columns["track_id"].astype(np.int64), tlbr)
     check_unique(str(path), rows)
-    has_scores = "score" in table.column_names
-    scores = table.column("score").to_numpy() if has_scores else np.ones(len(rows))
-    return rows, scores.astype(np.float64)
+    if "score" not in table.column_names:
+        return rows, np.ones(len(rows))
+    return rows, floats_of(table, "score", str(path))

@@ -41,6 +41,37 @@ def numbers_of(column: pa.ChunkedArray) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.zeros(0, dtype)
 
 
+def floats_of(table: pa.Table, name: str, place: str = "") -> NDArray[np.float64]:
+    """`(n,)` values of a column of numbers; NaN where it is null.
+
+    Raises:
+        ValueError: If it holds something else, in one line that names the column, and `place`
+            before it.
+    """
+    kind, types = table.schema.field(name).type, pa.types
+    is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    if len(table) and not is_number:
+        where = f"{place}: {name}" if place else name
+        raise ValueError(f"{where}: got values of type {kind}, expected numbers")
+    return np.asarray(table.column(name).to_numpy(), np.float64)
+
+
+def as_array(values: Any) -> pa.Array:
+    """Values, or the chunks of a column, as one array."""
+    if isinstance(values, pa.ChunkedArray):
+        return pa.concat_arrays(values.unify_dictionaries().chunks) if values.num_chunks else values
+    return values if isinstance(values, pa.Array) else pa.array(values)
+
+
+def cast_to(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """The values as another type, which may be a dictionary."""
+    if values.type == wanted:
+        return values
+    if pa.types.is_dictionary(wanted):
+        return values.cast(wanted.value_type).dictionary_encode().cast(wanted)
+    return values.cast(wanted)
+
+
 def repeated(text: str | None, count: int) -> pa.Array:
     """A dictionary column with the same text, or null, in every row."""
     if text is None:
@@ -73,7 +104,7 @@ def seconds_and_start(table: pa.Table) -> tuple[NDArray[np.float64] | None, int 
     Returns:
         Seconds, and microseconds since 1970.
     """
-    seconds = table.column("time_s").to_numpy() if "time_s" in table.column_names else None
+    seconds = floats_of(table, "time_s") if "time_s" in table.column_names else None
     if "time" not in table.column_names or not len(table) or table.column("time").null_count:
         return seconds, None
     moments = table.column("time").cast(TIME, safe=False).cast(pa.int64()).to_numpy()

@@ -35,6 +35,12 @@ REFINED_PREFIX, INPUT_SIZES_PREFIX = "refined/", "input_sizes/"
 # tables have a prefix of their own, so that finding finished videos lists no pictures
 CROPS_PREFIX, CROP_INDEX_PREFIX = "crops/", "crops/index/"
 
+# folders of OUT that belong to its run alone
+OWN_PREFIXES = (
+    *(TRACKS_PREFIX, ERRORS_PREFIX, DETECTIONS_PREFIX, MOT_PREFIX, VIDEOS_PREFIX),
+    *(CHECKPOINTS_PREFIX, INPUT_SIZES_PREFIX, CROPS_PREFIX),
+)
+
 # suffix of a video's object below each prefix; the commit comes first
 _SUFFIXES = {
     TRACKS_PREFIX: ".parquet",

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from jde_ray.pipelines.errors import ExitCode, RunError, error_to_dict
+from jde_ray.pipelines.errors import ExitCode, RunError, VideoError, error_to_dict
 from jde_ray.pipelines.output.layout import summary_key
 from jde_ray.pipelines.output.run_record import Totals, _row, _totals
 from jde_ray.pipelines.output.work import VideoRow, Work
@@ -53,12 +53,15 @@ class Summary:
         videos: One line per video of the call, sorted by id.
         others: One line per video in the folder that was not a source of this call.
         errors: `video`, `reason`, `detail` and `frame` of each video that failed in this call.
+        picture_errors: The same of each video with tracks whose pictures could not be made.
         changed: Skipped videos whose file has changed since it was tracked.
         relabelled: Skipped videos whose rows keep another camera or start than this call states.
         redone: Ids of videos done by an interrupted run with `--overwrite`; the same command
             continues with the others.
         passes: Number of times that unfinished videos were planned.
         on_ray: Whether workers of Ray did the work; small work is done in the process of the call.
+        has_report: False if `report.html` could not be written; not in `summary.json`, which is
+            written before.
     """
 
     out: str
@@ -89,16 +92,19 @@ class Summary:
     videos: list[VideoRow] = field(default_factory=list)
     others: list[VideoRow] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
+    picture_errors: list[dict[str, Any]] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     relabelled: list[str] = field(default_factory=list)
     redone: list[str] = field(default_factory=list)
     passes: int = 1
     on_ray: bool = True
+    has_report: bool = True
     exit_code: ExitCode = ExitCode.DONE
 
     def to_json(self) -> str:
         """Text of `summary.json`."""
         values = vars(self) | {"exit_code": int(self.exit_code)}
+        del values["has_report"]
         return json.dumps(values, indent=1, default=vars) + "\n"  # vars: of totals and rows
 
 
@@ -114,6 +120,7 @@ def summarize(
     frames_by_node: Mapping[str, int] = MappingProxyType({}),
     videos_drawn: int = 0,
     videos_cropped: int = 0,
+    pictures_failed: Iterable[tuple[str, VideoError]] = (),
     overwrite: bool = False,
     interrupted: ExitCode | None = None,
     on_ray: bool = True,
@@ -131,6 +138,7 @@ def summarize(
         frames_by_node: The same by machine.
         videos_drawn: Number of videos whose tracks were drawn.
         videos_cropped: Number of videos whose tracks were cropped.
+        pictures_failed: Address of each video whose pictures could not be made, and why.
         overwrite: Whether the run repeats videos that have tracks.
         interrupted: Exit code of a run that was interrupted.
         on_ray: Whether workers of Ray did the work.
@@ -141,8 +149,7 @@ def summarize(
         total.add(outcome.counts)
         rows.append(_row(outcome))
         if outcome.error is not None:
-            values = error_to_dict(outcome.error)
-            errors.append({"video": outcome.video.uri, **(values or {})})
+            errors.append(_with_video(outcome.video.uri, outcome.error))
     rows += [replace(_row(outcome), status="failed before") for outcome in work.failed_before]
     for video in work.skipped:
         row = VideoRow(video_id=video.video_id, video="", status="skipped")
@@ -156,7 +163,9 @@ def summarize(
     done = {outcome.video.video_id for outcome in ended if outcome.error is None}
     num_partial = sum(bool(outcome.partial) for outcome in ended)
     is_redoing = overwrite and interrupted is not None
-    ending = ExitCode.SOME_FAILED if errors or num_partial else ExitCode.DONE
+    undrawn = [_with_video(uri, error) for uri, error in pictures_failed]
+    has_failures = errors or num_partial or undrawn
+    ending = ExitCode.SOME_FAILED if has_failures else ExitCode.DONE
     return Summary(
         out=out,
         run_id=run_id or uuid.uuid4().hex[:12],
@@ -188,6 +197,7 @@ def summarize(
         videos=sorted(rows, key=lambda row: row.video_id),
         others=others,
         errors=errors,
+        picture_errors=undrawn,
         changed=[video.uri for video in work.changed],
         relabelled=[video.uri for video in work.relabelled],
         redone=sorted(work.redone | done) if is_redoing else [],
@@ -195,6 +205,10 @@ def summarize(
         on_ray=on_ray,
         exit_code=interrupted or ending,
     )
+
+
+def _with_video(uri: str, error: VideoError) -> dict[str, Any]:
+    return {"video": uri, **(error_to_dict(error) or {})}
 
 
 def put_summary(store: ObjectStore, summary: Summary, share: tuple[int, int]) -> None:

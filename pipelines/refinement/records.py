@@ -14,17 +14,24 @@ from jde_ray.pipelines.storage.stores import open_store
 
 
 def check_refined(out: str, config: RefineConfig) -> None:
-    """Refuse a folder of tracks that were refined by other steps.
+    """Refuse a folder of tracks that were refined by other steps, or of anything else.
 
     Raises:
-        ValueError: If it holds such tracks, or its `run.json` cannot be read.
+        ValueError: If it holds such content, or its `run.json` cannot be read.
         OSError: If its store cannot be used.
     """
     store = open_store(out)
+    _refuse_other_content(store)
     if store.exists(RUN_KEY) and _existing_record(store)["config"].get("refined") != _plain(config):
         raise ValueError(
             f"out: {store.uri} holds tracks refined by other steps; remove it to refine them again"
         )
+
+
+def _refuse_other_content(store: ObjectStore) -> None:
+    is_empty = next(iter(store.list("")), None) is None
+    if not is_empty and not store.exists(RUN_KEY):
+        raise ValueError(f"out: {store.uri} is not empty; choose another folder")
 
 
 def _plain(config: RefineConfig) -> Any:
@@ -39,6 +46,7 @@ def begin_record(
     It is the run's `run.json` with `refined` added to the configuration, so that `jde track`
     refuses this folder.
     """
+    _refuse_other_content(store)
     refined = config.to_dict()
     text = json.dumps([record.get("config_hash"), refined], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]

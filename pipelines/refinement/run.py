@@ -7,6 +7,7 @@ refine by itself, docs/decisions/0015-offline-linking.md how tracks are cut and 
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +21,10 @@ from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.tracking.postprocessing.glimpses import Embeddings
 from jde_ray.models.tracking.postprocessing.trajectories import Trajectories
+from jde_ray.pipelines.errors import one_line
 from jde_ray.pipelines.formats.file_facts import FRAME_RATE, FileFacts, facts_of_refined
 from jde_ray.pipelines.formats.mot import format_results
-from jde_ray.pipelines.formats.parquet_file import ParquetFile, fingerprint, open_parquet
+from jde_ray.pipelines.formats.parquet_file import ParquetFile, fingerprint
 from jde_ray.pipelines.formats.tracks import (
     ROW_GROUP_ROWS,
     added_columns,
@@ -33,14 +35,14 @@ from jde_ray.pipelines.formats.tracks import (
     replace_rows,
     schema_of_refined,
 )
-from jde_ray.pipelines.output.layout import REFINED_PREFIX, TRACKS_PREFIX
+from jde_ray.pipelines.output.layout import OWN_PREFIXES, REFINED_PREFIX, TRACKS_PREFIX
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.refinement.records import begin_record
 from jde_ray.pipelines.refinement.second_look import SecondLook, look_at
 from jde_ray.pipelines.refinement.steps import RefineConfig, refine_tracks
 from jde_ray.pipelines.sources.saved_tracks import list_tracks, local_file, record_of, stride_of
-from jde_ray.pipelines.storage.base import Body, ObjectStore
-from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.storage.base import Body
+from jde_ray.pipelines.storage.stores import open_store, real_place
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,12 @@ class Refined:
     """Result for one video.
 
     Attributes:
-        is_new: False if its file existed already.
+        is_new: False if its file was there already, with these rows.
         num_crops: Crops that a second look took.
         by_appearance: Whether the file has embeddings to join tracks by.
         emptied: Columns that were added to the file after the run; they are null in all rows, since
             their values for new rows are unknown.
+        error: Why it could not be refined, in one line that names the file; empty if it was.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Refined:
     by_appearance: bool = False
     num_crops: int = 0
     emptied: tuple[str, ...] = ()
+    error: str = ""
 
 
 def refined_place(out: str) -> str:
@@ -80,7 +84,8 @@ def refine(
 ) -> list[Refined]:
     """Refine all tracks of a run, or MOT text files, into a separate folder.
 
-    Videos that were refined before are left alone, unless their tracks have changed since.
+    Videos that were refined before are left alone, unless their tracks have changed since. MOT text
+    is refined in every call, and written if the result is another one.
 
     Args:
         source: OUT of the run (also `s3://`), a folder of its Parquet files or of MOT text, or one
@@ -91,10 +96,10 @@ def refine(
         second_look: The network of `config.reid_sha256`, and the videos; None for none.
 
     Returns:
-        One result per video, by name.
+        One result per video, by name, also of those whose file cannot be refined.
 
     Raises:
-        ValueError: If there are no tracks, a file cannot be read, or `out` holds other tracks.
+        ValueError: If there are no tracks, or `out` holds something else.
         OSError: If a store cannot be used.
         RunError: If there is no Ray at the address.
     """
@@ -102,8 +107,7 @@ def refine(
     files = list_tracks(source)
     record = record_of(source)
     store = open_store(out)
-    if _is_in(f"{store.uri}/{TRACKS_PREFIX}", files[0]):
-        raise ValueError(f"out: {out} is where the tracks are; choose another folder")
+    _check_place(store.uri, files[0])
     begin_record(store, record, source, config)
     stride = stride_of(record)
     work = partial(
@@ -112,57 +116,109 @@ def refine(
     return for_each(work, files, address)
 
 
-def _is_in(folder: str, file: str) -> bool:
-    if "://" in folder or "://" in file:
-        return file.startswith(folder)
-    return Path(file).resolve().parent == Path(folder).resolve()
+def _check_place(out: str, file: str) -> None:
+    """Refuse a place where readers of the run would take refined tracks for its own."""
+    folder, place = real_place(file.rpartition("/")[0]), real_place(out)
+    run = folder.removesuffix(f"/{TRACKS_PREFIX[:-1]}")
+    if place in (folder, run):
+        raise ValueError(f"out: {out} is where the tracks are; choose another folder")
+    inside = f"{place}/".removeprefix(f"{run}/")
+    is_below_refined = inside.startswith(REFINED_PREFIX) and inside != REFINED_PREFIX
+    if is_below_refined or inside.startswith(OWN_PREFIXES):
+        raise ValueError(
+            f"out: {out} is a part of {run}, expected {refined_place(run)} or a folder of its own"
+        )
 
 
 def _refine_file(
     file: str, *, out: str, config: RefineConfig, stride: int, second_look: SecondLook | None
 ) -> Refined:
     store, key = open_store(out), TRACKS_PREFIX + file.rpartition("/")[2]
+    kept = store.get(key) if store.exists(key) else None
     with (
         tempfile.TemporaryDirectory(prefix="jde-refine-") as folder,
         local_file(file, Path(folder)) as path,
     ):
-        rows, scores = read_scored_tracks(path)
-        before = Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores)
-        parquet = pq.ParquetFile(path) if path.suffix == ".parquet" else None
-        after = _refined_before(store, key, parquet)
-        is_new, num_crops = after is None, 0
-        looks: Embeddings | None = None
-        if after is None:
-            metadata = {} if parquet is None else dict(parquet.metadata.metadata or {})
-            rate = _rate(path, metadata)
-            embeddings = None if parquet is None else map_embeddings(parquet, Path(folder))
-            looks = embeddings
-            if second_look is not None and len(before):
-                looks, num_crops = look_at(
-                    before,
-                    second_look.video_of(path, "" if parquet is None else read_uri(parquet)),
-                    second_look.load(),
-                    Path(folder),
-                    stride=stride,
-                    size=FileFacts(metadata).size if b"width" in metadata else None,
-                    own=embeddings,
-                )
-            after = refine_tracks(before, config, rate, stride, looks)
-            body: Body = format_results(_boxes(after), after.score).encode()
-            if parquet is not None:
-                body = _encode(parquet, after, embeddings, config, Path(folder, "refined.parquet"))
-            if not store.put_if_absent(key, body):
-                store.put(key, body)  # the one that is there is of tracks that have changed
-        return Refined(
-            path.stem,
-            len(before),
-            len(after),
-            len(np.unique(before.track_id)),
-            len(np.unique(after.track_id)),
-            is_new,
-            looks is not None,
-            num_crops,
-            () if parquet is None else added_columns(parquet.schema_arrow),
+        try:
+            done, body = _refine(path, kept, Path(folder), config, stride, second_look)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise  # of this machine
+            return Refined(path.stem, 0, 0, 0, 0, is_new=False, error=_reason(file, path, error))
+        if body is not None and not store.put_if_absent(key, body):
+            store.put(key, body)  # the one that is there is of tracks that have changed
+        return done
+
+
+def _reason(file: str, path: Path, error: Exception) -> str:
+    """Why a file could not be refined: one line with its address, not that of a local copy."""
+    text = one_line(str(error).replace(str(path), file))
+    if isinstance(error, OSError | pa.ArrowException | UnicodeError):
+        kind = "Parquet" if path.suffix == ".parquet" else "text"
+        return f"{file}: not a readable {kind} file ({text})"
+    return text if file in text else f"{file}: {text}"
+
+
+def _refine(
+    path: Path,
+    kept: bytes | None,
+    folder: Path,
+    config: RefineConfig,
+    stride: int,
+    second_look: SecondLook | None,
+) -> tuple[Refined, Body | None]:
+    """Refine a local file; the content of its refined one, None if that is there already."""
+    rows, scores = read_scored_tracks(path)
+    before = Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores)
+    parquet = pq.ParquetFile(path) if path.suffix == ".parquet" else None
+    after = None if parquet is None or kept is None else _refined_before(kept, parquet)
+    body: Body | None = None
+    num_crops = 0
+    looks: Embeddings | None = None
+    if after is None:
+        metadata = {} if parquet is None else dict(parquet.metadata.metadata or {})
+        rate = _rate(path, metadata)
+        embeddings = None if parquet is None else map_embeddings(parquet, folder)
+        looks = embeddings
+        if second_look is not None and len(before):
+            looks, num_crops = look_at(
+                before,
+                second_look.video_of(path, "" if parquet is None else read_uri(parquet)),
+                second_look.load(),
+                folder,
+                stride=stride,
+                size=FileFacts(metadata).size if b"width" in metadata else None,
+                own=embeddings,
+            )
+        after = refine_tracks(before, config, rate, stride, looks)
+        _check_finite(path, before, after)
+        body = format_results(_boxes(after), after.score).encode()
+        if parquet is not None:
+            body = _encode(parquet, after, embeddings, config, folder / "refined.parquet")
+        elif body == kept:  # text cannot say which text it was refined from
+            body = None
+    done = Refined(
+        path.stem,
+        len(before),
+        len(after),
+        len(np.unique(before.track_id)),
+        len(np.unique(after.track_id)),
+        body is not None,
+        looks is not None,
+        num_crops,
+        () if parquet is None else added_columns(parquet.schema_arrow),
+    )
+    return done, body
+
+
+def _check_finite(path: Path, before: Trajectories, after: Trajectories) -> None:
+    """Refuse refined rows with values that no reader would take."""
+    bad = np.flatnonzero(~np.isfinite(after.tlbr).all(axis=1) | ~np.isfinite(after.score))
+    if len(bad):
+        most = np.abs(before.tlbr).max()
+        raise ValueError(
+            f"{path}: track {after.track_id[bad[0]]}: got NaN or Inf from coordinates of up to"
+            f" {most:g}, expected smaller ones"
         )
 
 
@@ -170,23 +226,23 @@ def _boxes(tracks: Trajectories) -> BoxRows:
     return BoxRows(tracks.frame, tracks.track_id, tracks.tlbr)
 
 
-def _refined_before(
-    store: ObjectStore, key: str, source: pq.ParquetFile | None
-) -> Trajectories | None:
-    """The refined rows of a video; None if there are none, or its tracks have changed since."""
-    if not store.exists(key):
-        return None
+def _refined_before(kept: bytes, source: pq.ParquetFile) -> Trajectories | None:
+    """The refined rows of a video; None if its tracks have changed since, or it is no whole file.
+
+    Args:
+        kept: Content of its refined file.
+        source: File of its tracks.
+    """
     with tempfile.TemporaryDirectory(prefix="jde-refine-") as folder:
-        if source is not None:
-            try:
-                file = open_parquet(store, key)
-            except pa.ArrowException:
-                return None  # not a whole file; it is written anew
-            if FileFacts.of(file.metadata).refined_of != fingerprint(source.metadata):
+        path = Path(folder, "kept.parquet")
+        path.write_bytes(kept)
+        try:
+            facts = FileFacts.of(pq.ParquetFile(path).metadata)
+            if facts.refined_of != fingerprint(source.metadata):
                 return None
-        path = Path(folder, key.rpartition("/")[2])
-        path.write_bytes(store.get(key))
-        rows, scores = read_scored_tracks(path)
+            rows, scores = read_scored_tracks(path)
+        except (pa.ArrowException, OSError, ValueError):
+            return None  # it is written anew
     return Trajectories.sort(rows.frame, rows.track_id, rows.tlbr, scores)
 
 

@@ -55,13 +55,13 @@ def write_report(store: ObjectStore, summary: Summary) -> bool:
         summary: Summary of this run; videos of earlier runs in the store are shown too.
 
     Returns:
-        Whether it was written. Errors are logged in one line; they do not fail the run.
+        Whether the page is up to date. Errors are logged in one line; they do not fail the run.
     """
     has_pictures = summary.videos_drawn or summary.videos_cropped
     did_nothing = not (summary.videos_done or summary.videos_failed or has_pictures)
     try:
         if did_nothing and store.exists(REPORT_KEY):
-            return False
+            return True
         store.put(REPORT_KEY, build_report(store, summary).encode("utf-8", "replace"))
     except Exception as error:  # noqa: BLE001
         text = " ".join(f"{type(error).__name__}: {error}".split())
@@ -85,6 +85,8 @@ def build_report(
     ending = _ENDINGS.get(summary.exit_code, summary.exit_code.name.lower())
     if summary.videos_partial and not summary.videos_failed:
         ending = "finished, some videos are partial"
+    elif summary.picture_errors and not summary.videos_failed:
+        ending = "finished, pictures of some videos are missing"
     if not summary.exit_code and summary.videos_failed_before:
         ending = f"done; failed before: {summary.videos_failed_before}"
     name = summary.out.rstrip("/").rpartition("/")[2] or summary.out

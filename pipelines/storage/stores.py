@@ -23,6 +23,7 @@ __all__ = [
     "deadline_s",
     "expect_first_contact",
     "open_store",
+    "real_place",
     "writing",
 ]
 
@@ -72,3 +73,8 @@ def writing(store: ObjectStore, flag: str) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise OSError(f"cannot write to {store.uri}: {error.strerror or error}") from error
+
+
+def real_place(place: str) -> str:
+    """An address without links, by which places can be compared."""
+    return place if "://" in place else os.path.realpath(place)

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.errors import DAMAGE, ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.formats.file_facts import FileFacts
 from jde_ray.pipelines.formats.parquet_file import open_parquet
 from jde_ray.pipelines.formats.tracks import TrackRows, has_embeddings, read_columns
@@ -40,12 +40,14 @@ from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking.crops import write_crops
 from jde_ray.pipelines.video.blurring import blur_frames, coverage_of
+from jde_ray.pipelines.video.containers import to_video_error
 from jde_ray.pipelines.video.drawing import annotate
 from jde_ray.pipelines.video.encoder import copy_sound
 from jde_ray.pipelines.video.frame import Image
 
 logger = logging.getLogger(__name__)
 
+_KINDS = ("save_video", "save_crops")
 _READERS = 16  # threads that read the headers of files
 # called as `pipelines.video.chunks.read_frames`
 FrameReader = Callable[..., Iterator[tuple[int, float, Image]]]
@@ -53,15 +55,23 @@ FrameReader = Callable[..., Iterator[tuple[int, float, Image]]]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Numbers of videos that were drawn, and of videos whose tracks were cropped."""
+    """What came of the pictures.
+
+    Attributes:
+        drawn: Number of videos that were drawn.
+        cropped: Number of videos whose tracks were cropped.
+        failed: Address of each video whose pictures could not be made, and why.
+    """
 
     drawn: int = 0
     cropped: int = 0
+    failed: tuple[tuple[str, VideoError], ...] = ()
 
     @staticmethod
-    def of(made: Sequence[OutputConfig]) -> Pictures:
-        """The numbers of what was made for each video."""
-        return Pictures(sum(one.save_video for one in made), sum(one.save_crops for one in made))
+    def of(made: Sequence[OutputConfig], failed: Sequence[tuple[str, VideoError]]) -> Pictures:
+        """The numbers of what was made for each video, and what was not."""
+        drawn, cropped = (sum(getattr(one, name) for one in made) for name in _KINDS)
+        return Pictures(drawn, cropped, tuple(failed))
 
 
 def render(
@@ -84,20 +94,26 @@ def render(
 
     Returns:
         Why a drawn video lacks sound, in one line; empty if it does not.
+
+    Raises:
+        VideoError: If the video or its tracks cannot be read.
+        OSError: If OUT cannot be written.
     """
     configure(s3_endpoint)
     store = open_store(out)
-    file = open_parquet(store, tracks_key(video.video_id))
-    facts, table = FileFacts.of(file.metadata), read_columns(file)
-    tracks, stride = TrackRows.from_table(table).to_trajectories(), config.vid_stride
+    try:
+        file = open_parquet(store, tracks_key(video.video_id))
+        facts, table = FileFacts.of(file.metadata), read_columns(file)
+        tracks = TrackRows.from_table(table).to_trajectories()
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        text = f"its tracks cannot be read ({error})"
+        raise VideoError(Reason.INTERNAL, text) from error
+    stride = config.vid_stride
     part = outputs.blur
     coverage = None if part == "none" else coverage_of(tracks, part, stride=stride)
 
     def frames() -> Iterator[tuple[int, float, Image]]:
-        # of a damaged video as many frames as were tracked, up to the damage
-        read = read_frames(video, keep_partial=bool(facts.partial))
-        most = facts.num_frames if facts.partial else config.max_frames
-        seen = islice((frame for frame in read if frame[0] % stride == 0), most)
+        seen = _tracked_frames(video, facts, config, read_frames)
         if part == "none" or coverage is None:
             return seen
         return blur_frames(seen, coverage, part)
@@ -112,6 +128,39 @@ def render(
         said = copy_sound(video, path)
         store.put(video_key(video.video_id), path)
     return said
+
+
+def _tracked_frames(
+    video: Video, facts: FileFacts, config: TrackConfig, read_frames: FrameReader
+) -> Iterator[tuple[int, float, Image]]:
+    """The frames that were tracked, and no other: what comes after them may be damaged.
+
+    Raises:
+        VideoError: If the video cannot be read that far.
+    """
+    most = facts.num_frames if b"num_frames" in facts.metadata else None
+    limit = config.max_frames if most is None else most
+    count, damage = 0, None
+    # a file that is refused for damage behind these frames was tracked with --keep-partial
+    for keep_partial in (False, True)[bool(facts.partial) :]:
+        read = read_frames(video, keep_partial=keep_partial)
+        try:
+            own = (frame for frame in read if frame[0] % config.vid_stride == 0)
+            for frame in islice(own, count, limit):
+                yield frame
+                count += 1
+            break
+        except VideoError as error:
+            if keep_partial or error.reason not in DAMAGE:
+                raise
+            damage = error
+        except OSError as error:  # not of OUT, which is blamed for those
+            raise to_video_error(error, count) from error
+    if damage is not None and (limit is None or count < limit):
+        raise damage
+    if most is not None and count < most:
+        detail = f"got {count} frames, expected the {most} that were tracked"
+        raise VideoError(Reason.TRUNCATED, detail)
 
 
 def write_missing(store: ObjectStore, videos: Sequence[Video], outputs: OutputConfig) -> None:
@@ -184,12 +233,37 @@ def render_here(
     read_frames: FrameReader,
     s3_endpoint: str | None = None,
 ) -> Pictures:
-    """Make the missing pictures of videos in this process."""
+    """Make the missing pictures of videos in this process.
+
+    Raises:
+        RunError: If OUT cannot be written, or no video can be drawn here.
+    """
     lacking = _lacking(store, videos, outputs)
     record_pictures(store, outputs)
+    made: list[OutputConfig] = []
+    failed: list[tuple[str, VideoError]] = []
     for video, own in lacking:
-        log_sound(video, render(store.uri, video, config, own, read_frames, s3_endpoint))
-    return Pictures.of([own for _, own in lacking])
+        try:
+            log_sound(video, render(store.uri, video, config, own, read_frames, s3_endpoint))
+        except Exception as error:  # noqa: BLE001  a video never ends a run
+            failed.append((video.uri, _fault_of_video(error, store)))
+        else:
+            made.append(own)
+    return Pictures.of(made, failed)
+
+
+def _fault_of_video(error: BaseException, store: ObjectStore) -> VideoError:
+    """Why the pictures of a video could not be made.
+
+    Raises:
+        RunError: If the video is not to blame.
+    """
+    if isinstance(error, RunError):
+        raise error
+    if isinstance(error, OSError):  # of the store, as the reader maps those of the video
+        text = f"cannot write to {store.uri}: {error}"
+        raise RunError(text, ExitCode.INTERNAL) from error
+    return to_video_error(error)
 
 
 def render_all(
@@ -207,7 +281,7 @@ def render_all(
     `report` is called with the numbers of videos whose pictures are made and are to be made.
 
     Raises:
-        RunError: If those of a video could not be made, after the others were.
+        RunError: As `render_here`, after the others were made.
     """
     if not outputs.has_pictures:
         return Pictures()
@@ -218,24 +292,26 @@ def render_all(
     record_pictures(store, outputs)
     task: Any = ray.remote(render).options(num_cpus=cpus, max_retries=2)
     tasks = {
-        task.remote(store.uri, video, config, own, read_frames, resources.s3_endpoint): video
+        task.remote(store.uri, video, config, own, read_frames, resources.s3_endpoint): (video, own)
         for video, own in lacking
     }
-    failed: list[str] = []
+    made: list[OutputConfig] = []
+    errors: list[tuple[str, BaseException]] = []
     waiting = list(tasks)
     while waiting:
         report(len(tasks) - len(waiting), len(tasks))
         (done, *_), waiting = ray.wait(waiting)
+        video, own = tasks[done]
         try:
-            log_sound(tasks[done], ray.get(done))
+            log_sound(video, ray.get(done))
+        except RayTaskError as error:
+            errors.append((video.uri, error.cause))
         except RayError as error:
-            cause = error.cause if isinstance(error, RayTaskError) else error
-            failed.append(f"{tasks[done].uri}: {' '.join(str(cause).split())}")
+            text = " ".join(str(error).split())
+            errors.append((video.uri, VideoError(Reason.WORKER_DIED, text)))
+        else:
+            made.append(own)
     # uploads of workers that were killed; those of another partition must stay
-    store.abort_uploads(VIDEOS_PREFIX, {video_key(video.video_id) for video in tasks.values()})
-    if failed:
-        kinds = {"save-video": outputs.save_video, "save-crops": outputs.save_crops}
-        flags = ", ".join(flag for flag, is_wanted in kinds.items() if is_wanted)
-        text = f"{flags}: {len(failed)} videos could not be written, the first is {failed[0]}"
-        raise RunError(text, ExitCode.INTERNAL)
-    return Pictures.of([own for _, own in lacking])
+    store.abort_uploads(VIDEOS_PREFIX, {video_key(video.video_id) for video, _ in tasks.values()})
+    failed = [(uri, _fault_of_video(error, store)) for uri, error in errors]
+    return Pictures.of(made, failed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jde_ray.pipelines.cluster import Interrupted, connected, interruptible
@@ -76,7 +76,7 @@ class Run:
         videos: This run's share.
         store: The opened OUT.
         work: The videos left to do, and those done before.
-        pictures: Numbers of videos whose pictures this call made.
+        pictures: Numbers of videos whose pictures this call made, and those that failed.
         tally: Frames, and seconds by stage.
         attempts: Outcomes of the videos.
         runs_on_ray: Whether workers of Ray do the work.
@@ -182,7 +182,7 @@ class Run:
         """Make the pictures that committed videos lack, as Ray tasks.
 
         Raises:
-            RunError: If those of a video could not be made, after the others were.
+            RunError: If OUT cannot be written, or no video can be drawn.
         """
         began = time.perf_counter()
 
@@ -216,13 +216,14 @@ class Run:
             frames_by_node=self.tally.frames_by_node,
             videos_drawn=self.pictures.drawn,
             videos_cropped=self.pictures.cropped,
+            pictures_failed=self.pictures.failed,
             overwrite=self._overwrite,
             interrupted=self._stopped,
             on_ray=self.runs_on_ray,
         )
         put_summary(self.store, summary, self._resources.share)
-        if self._stopped is None:
-            write_report(self.store, summary)
+        if self._stopped is None and not write_report(self.store, summary):
+            return replace(summary, has_report=False)
         return summary
 
 

@@ -43,6 +43,20 @@ def test_columns_that_become_empty_are_named(tmp_path, capsys):
     assert "columns that jde track does not write are empty there: shirt" in capsys.readouterr().out
 
 
+def test_a_file_that_cannot_be_refined_is_a_failure_and_the_others_are_refined(results, capsys):
+    (results / "sort" / "BAD.txt").write_text("1,7,x\n")
+    arguments = ["refine", str(results / "sort"), "--out", str(results / "new")]
+    assert run(arguments) == 3
+    output = capsys.readouterr()
+    assert "SEQ: 2 tracks became 2, 5 rows 7" in output.out
+    assert output.out.endswith("new; 1 video failed\n")
+    assert output.err == f"failed: {results}/sort/BAD.txt:1: got '1,7,x', expected numbers\n"
+    assert [path.name for path in (results / "new" / "tracks").iterdir()] == ["SEQ.txt"]
+    (results / "sort" / "SEQ.txt").unlink()
+    assert run(arguments) == 2  # nothing else can be refined
+    assert "BAD.txt:1: got '1,7,x'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -86,6 +86,28 @@ def test_a_second_call_refines_what_is_missing(
     assert kept.stat().st_mtime_ns == since
 
 
+def test_a_video_that_cannot_be_refined_is_told_and_the_others_are_refined(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["track", str(archive), "--out", str(out)]
+    assert cli.run(arguments) == 0
+    bad, _ = sorted((out / "tracks").iterdir())
+    table = pq.ParquetFile(bad).read()
+    score = table.schema.get_field_index("score")
+    table = table.set_column(score, "score", table.column("score").cast("string"))
+    pq.write_table(table, bad)
+    capsys.readouterr()
+    assert cli.run([*arguments, "--refine"]) == 3
+    said = capsys.readouterr()
+    assert "of 1 video became" in said.out
+    assert ", 1 video failed" in said.out
+    reason = "score: got values of type string, expected numbers"
+    assert f"jde: refined: {bad}: {reason}; its tracks are done\n" in said.err
+    assert cli.run([*arguments, "--refine", "--progress", "json"]) == 3
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["exit_code"] == 3
+
+
 def test_a_look_that_is_left_to_the_refinement_needs_one(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,13 +29,18 @@ _STEPS = 1 << 17  # of all tracks that are smoothed at once
 def smooth(tracks: Trajectories, *, stride: int = 1) -> Trajectories:
     """Replace each box by the best estimate from all boxes of its track.
 
-    The filter skips frames without a box; they get no row.
+    The filter skips frames without a box; they get no row. A box without height counts as none,
+    since heights scale the noise; it stays as it is.
 
     Args:
-        tracks: Tracks of one video; boxes have a positive height.
+        tracks: Tracks of one video.
         stride: Every n-th frame was tracked; this is the unit of time.
     """
     tlbr = tracks.tlbr.copy()
+    has_height = tlbr[:, 3] > tlbr[:, 1]
+    if not has_height.all():
+        tlbr[has_height] = smooth(tracks[has_height], stride=stride).tlbr
+        return with_boxes(tracks, tlbr)
     starts, ends = tracks.spans()
     longer = ends - starts > 2
     starts, ends = starts[longer], ends[longer]

@@ -146,8 +146,6 @@ def read_video_tracks(path: Path, name: str, stride: int, needs: tuple[str, ...]
         ValueError: If the file cannot be read, or lacks such a fact, in one line that names it.
     """
     rows, scores = read_scored_tracks(path)
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{path}: got a score that is NaN or Inf, expected finite numbers")
     table, facts = None, FileFacts({})
     if path.suffix == ".parquet":
         file = pq.ParquetFile(path)

@@ -32,7 +32,15 @@ KEYS = {
     | {"partial", "crops"},
     "end": {
         *("exit_code", "error", "out", "videos_done", "videos_failed", "videos_skipped"),
-        *("videos_failed_before", "videos_drawn", "frames", "detections", "tracks", "rows"),
+        *(
+            "videos_failed_before",
+            "videos_drawn",
+            "pictures_failed",
+            "frames",
+            "detections",
+            "tracks",
+            "rows",
+        ),
         *("seconds", "videos_partial", "videos_cropped", "crops"),
     },
 }

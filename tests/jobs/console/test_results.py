@@ -40,6 +40,22 @@ def test_the_crops_of_a_second_look_are_shown_as_a_share(capsys):
         assert "second look" not in shown(capsys, frames=10, detections=60, crops=crops)[0]
 
 
+def test_a_page_that_could_not_be_written_is_not_named(capsys):
+    out, _ = shown(capsys, has_report=False)
+    assert "written to o: tracks/VIDEO.parquet" in out
+    assert "report" not in out
+
+
+def test_videos_without_their_pictures_are_told(capsys):
+    error = {"video": "/v/a.avi", "reason": "truncated", "detail": "cut off", "frame": 132}
+    out, err = shown(capsys, videos_done=2, picture_errors=[error])
+    assert err == "jde: no pictures of /v/a.avi: truncated: cut off (frame 132)\n"
+    assert "2 done, 0 failed" in out
+    assert "no pictures of 1 video with tracks; the next run tries them again" in out
+    _, err = shown(capsys, picture_errors=[error] * (MAX_ERRORS + 2))
+    assert err.endswith("jde: ... and 2 more without pictures, see summary.json\n")
+
+
 def words(out: str, first: str) -> list[str]:
     """The words of the line that begins with a word."""
     (line,) = [line for line in out.splitlines() if line.split()[:1] == [first]]

@@ -1,4 +1,5 @@
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -148,6 +149,40 @@ def test_files_are_created_once_and_other_settings_are_refused(tmp_path):
         refine(out, str(out), RefineConfig(interpolate=5))
 
 
+@pytest.mark.parametrize("place", ["tracks/x", "mot", "crops/x", "refined/tracks", "refined/x"])
+def test_parts_of_the_run_are_no_place_for_refined_tracks(tmp_path, place):
+    out = run(tmp_path / "run", walk())
+    for source in (out, out / "tracks", out / "tracks" / FILE):
+        with pytest.raises(ValueError, match=r"out: .* expected .*run/refined or a folder of its"):
+            refine(source, str(out / place), USUAL)
+    for own in (out, out / "tracks"):
+        with pytest.raises(ValueError, match=r"out: .* is where the tracks are"):
+            refine(out / "tracks", str(own), USUAL)
+    assert sorted(path.name for path in out.iterdir()) == ["run.json", "tracks"]
+    assert [path.name for path in (out / "tracks").iterdir()] == [FILE]
+    refine(out, str(out / "joined"), USUAL)
+
+
+def test_the_folder_of_the_text_is_no_place_for_refined_text(tmp_path):
+    source = results(tmp_path / "mot", [(1, 90)])
+    (tmp_path / "link").symlink_to(source)
+    for place in (source, tmp_path / "link"):
+        with pytest.raises(ValueError, match=r"out: .* is where the tracks are"):
+            refine(source, str(place), USUAL)
+    assert [path.name for path in source.iterdir()] == ["SEQ.txt"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    out = run(tmp_path / "run", walk())
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "notes.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"out: .*new is not empty; choose another folder"):
+        refine(out, str(tmp_path / "new"), USUAL)
+    with pytest.raises(ValueError, match=r"out: .*new is not empty; choose another folder"):
+        check_refined(str(tmp_path / "new"), USUAL)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["notes.md"]
+
+
 def test_equal_input_gives_equal_bytes(tmp_path):
     out = run(tmp_path / "run", walk())
     config = RefineConfig(relink=LinkSettings(), interpolate=5, smooth=True)
@@ -195,6 +230,36 @@ def test_tracks_that_changed_since_are_refined_anew(tmp_path):
     assert len(read_tracks(new / "tracks" / FILE)) == 10
     (new / "tracks" / FILE).write_bytes(before[:100])  # not a whole file
     assert refine(out, str(new), USUAL)[0].is_new
+
+
+def test_text_that_changed_since_is_refined_anew(tmp_path):
+    source, new = (
+        results(tmp_path / "mot", [(frame, 90) for frame in range(1, 7)]),
+        tmp_path / "new",
+    )
+    config = RefineConfig(interpolate=5)
+    assert refine(source, str(new), config)[0].is_new
+    path = new / "tracks" / "SEQ.txt"
+    since = path.stat().st_mtime_ns
+    assert not refine(source, str(new), config)[0].is_new
+    assert path.stat().st_mtime_ns == since
+    results(tmp_path / "mot", [(frame, 90) for frame in (1, 2, 5, 6, 7, 8)])
+    (done,) = refine(source, str(new), config)
+    assert (done.is_new, done.rows_after) == (True, 8)
+    assert len(path.read_text().splitlines()) == 8
+
+
+@pytest.mark.parametrize("at", [8, -30])
+def test_a_refined_file_that_is_damaged_is_written_anew(tmp_path, at):
+    out, new = run(tmp_path / "run", walk()), tmp_path / "new"
+    refine(out, str(new), USUAL)
+    path = new / "tracks" / FILE
+    whole = path.read_bytes()
+    broken = bytearray(whole)
+    broken[at : at + 12] = b"\xff" * 12
+    path.write_bytes(broken)
+    assert refine(out, str(new), USUAL)[0].is_new
+    assert path.read_bytes() == whole
 
 
 def test_large_files_are_written_in_parts(tmp_path, monkeypatch):
@@ -257,6 +322,87 @@ def test_mot_text_becomes_mot_text(tmp_path):
     lines = (tmp_path / "new" / "tracks" / "SEQ.txt").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["1", "2", "3", "4", "5", "6"]
     assert lines[2].startswith("3,7,3.00,1.00,10.00,20.00,")
+
+
+def with_column(path, name, values):
+    """The Parquet file with other values of a column."""
+    table = pq.ParquetFile(path).read()
+    place = table.schema.get_field_index(name)
+    pq.write_table(table.set_column(place, name, pa.array(values(len(table)))), path)
+
+
+def results(folder, rows):
+    """A folder with MOT text of (frame, height) in one track."""
+    folder.mkdir(exist_ok=True)
+    lines = [f"{frame},1,10,10,50,{height},1,-1,-1,-1\n" for frame, height in rows]
+    (folder / "SEQ.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("height", [0, -4])
+def test_a_box_without_height_does_not_spoil_its_track(tmp_path, height):
+    heights = [90, 90, height, 90, 90, 90]
+    source = results(tmp_path / "mot", enumerate(heights, start=1))
+    refine(source, str(tmp_path / "new"), USUAL)
+    rows = read_tracks(tmp_path / "new" / "tracks" / "SEQ.txt")
+    assert (rows.tlbr[:, 3] - rows.tlbr[:, 1]).tolist() == pytest.approx(heights, abs=0.02)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_values_that_are_not_finite_are_never_written(tmp_path):
+    source = results(tmp_path / "mot", [(frame, 1e200) for frame in range(1, 7)])
+    (done,) = refine(source, str(tmp_path / "new"), USUAL)
+    assert "SEQ.txt: track 1: got NaN or Inf from coordinates" in done.error
+    assert not (tmp_path / "new" / "tracks").exists()
+
+
+@pytest.mark.parametrize("score", [float("nan"), None])
+def test_scores_that_are_not_finite_are_refused(tmp_path, score):
+    out = run(tmp_path / "run", walk())
+    with_column(out / "tracks" / FILE, "score", lambda n: [0.5] * (n - 1) + [score])
+    (done,) = refine(out, str(tmp_path / "new"), USUAL)
+    assert done.error.endswith(f"{FILE}: got a score that is NaN or Inf, expected finite numbers")
+
+
+@pytest.mark.parametrize("name", ["frame", "x1", "score", "time_s"])
+def test_a_column_of_text_is_named(tmp_path, name):
+    out = run(tmp_path / "run", walk())
+    with_column(out / "tracks" / FILE, name, lambda n: [str(k) for k in range(n)])
+    (done,) = refine(out, str(tmp_path / "new"), USUAL)
+    path = out / "tracks" / FILE
+    assert done.error == f"{path}: {name}: got values of type string, expected numbers"
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0], None])
+def test_embeddings_of_another_kind_are_named(tmp_path, value):
+    out = run(tmp_path / "run", walk())
+    with_column(out / "tracks" / FILE, "embedding", lambda n: [value] * n)
+    (done,) = refine(out, str(tmp_path / "new"), USUAL)
+    assert f"{FILE}: embedding: got nulls or values of type" in done.error
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data.replace(b"/videos/a", b"\xff" * 9, 1), "(.* can't decode byte 0xff in"),
+        (lambda data: data[:100], "("),
+        (lambda data: data[:8] + b"\xff" * 12 + data[20:], "("),
+    ],
+    ids=["text", "end", "page"],
+)
+def test_a_damaged_file_is_named_and_the_others_are_refined(tmp_path, damage, reason):
+    out = run(tmp_path / "run", walk())
+    run(out, walk(), video=Video("/videos/b.mp4", "b"))
+    path = out / "tracks" / FILE
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    bad, good = refine(out, str(tmp_path / "new"), USUAL)
+    assert re.match(re.escape(f"{path}: not a readable Parquet file ") + rf"\{reason}", bad.error)
+    assert "\n" not in bad.error
+    assert (bad.is_new, good.is_new, good.error) == (False, True, "")
+    assert [file.stem for file in (tmp_path / "new" / "tracks").iterdir()] == [good.name]
+    path.write_bytes(whole)
+    assert [one.is_new for one in refine(out, str(tmp_path / "new"), USUAL)] == [True, False]
 
 
 def test_settings_are_checked():

@@ -306,7 +306,8 @@ def test_a_call_with_nothing_to_do_reads_no_tracks_and_leaves_the_page(
     page = (tmp_path / "out" / REPORT_KEY).read_bytes()
     assert "0 paths of 0 tracks" in page_of(open_store(str(tmp_path / "out"))).text
     monkeypatch.setattr("jde_ray.pipelines.report.plots.read_tracked_video", None)
-    run(tmp_path, config)
+    summary, _ = run(tmp_path, config)
+    assert summary.has_report
     assert (tmp_path / "out" / REPORT_KEY).read_bytes() == page
 
 
@@ -391,6 +392,8 @@ def test_a_page_that_cannot_be_written_is_one_line_and_no_failed_run(
     with caplog.at_level(logging.WARNING):
         summary, store = run(tmp_path, a=Script())
     assert summary.exit_code == ExitCode.DONE
+    assert not summary.has_report
+    assert "has_report" not in store.get("summary.json").decode()
     assert caplog.messages == ["report.html was not written: RuntimeError: two lines"]
     assert not store.exists(REPORT_KEY)
     assert store.exists("summary.json")

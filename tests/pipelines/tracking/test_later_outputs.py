@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from fakes import Script
 from made_videos import write_flash
 
 from jde_ray.pipelines.config import OutputConfig
-from jde_ray.pipelines.errors import RunError
+from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError
 from jde_ray.pipelines.formats.tracks import TrackRows
 from jde_ray.pipelines.output.layout import crop_index_key, tracks_key, video_key
 from jde_ray.pipelines.storage.stores import open_store
@@ -25,6 +25,7 @@ from jde_ray.pipelines.tracking.later_outputs import (
     missing,
     render,
     render_all,
+    render_here,
     without_detections,
     without_embeddings,
 )
@@ -129,9 +130,91 @@ def test_a_video_that_cannot_be_drawn_is_told_and_the_others_are_drawn(
     store = open_store(out)
     gone = Video("/archive/gone.mp4", "gone")
     store.put(f"tracks/{gone.video_id}.parquet", store.get(f"tracks/{video.video_id}.parquet"))
-    with pytest.raises(RunError, match="1 videos could not be written, the first is /archive/gone"):
-        render_all(store, [gone, video], fakes.CONFIG, DRAWN, fakes.read_frames, 1.0)
+    made = render_all(store, [gone, video], fakes.CONFIG, DRAWN, fakes.read_frames, 1.0)
+    assert made.drawn == 1
+    ((uri, error),) = made.failed
+    assert (uri, error.reason) == (gone.uri, Reason.NOT_FOUND)
     assert store.exists(video_key(video.video_id))
+
+
+def damaged(at: int, *, is_refused: bool) -> later_outputs.FrameReader:
+    """A reader of videos with damage at a frame, which refuses them at once or there."""
+
+    def read(video: Video, *, keep_partial: bool = False) -> Iterator[tuple[int, float, Image]]:
+        if is_refused and not keep_partial:
+            raise VideoError(Reason.TRUNCATED, "cut off", at)
+        for frame in fakes.read_frames(video):
+            if frame[0] == at and keep_partial:
+                return
+            if frame[0] == at:
+                raise VideoError(Reason.TRUNCATED, "cut off", at)
+            yield frame
+
+    return read
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_damage_behind_the_frames_that_were_tracked_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_refused: bool
+) -> None:
+    settings, drawn = {"vid_stride": 2, "max_frames": 10}, []
+    out, video = committed(tmp_path, **settings)
+
+    def keep(frames: Iterable[tuple[int, float, Image]], _: object, path: Path, __: float) -> None:
+        drawn.extend(frame for frame, *_ in frames)
+        path.write_bytes(b"x")
+
+    monkeypatch.setattr(later_outputs, "annotate", keep)
+    config, outputs = replace(fakes.CONFIG, **settings), replace(DRAWN, save_crops=True)
+    render(out, video, config, outputs, damaged(19, is_refused=is_refused))
+    assert drawn == list(range(0, 20, 2))
+    assert Path(out, crop_index_key(video.video_id)).exists()
+    with pytest.raises(VideoError, match=r"truncated: cut off \(frame 17\)"):
+        render(out, video, config, DRAWN, damaged(17, is_refused=is_refused))
+
+
+def test_a_video_that_has_become_shorter_is_not_drawn(tmp_path: Path) -> None:
+    out, video = committed(tmp_path)
+    fakes.archive(tmp_path / "in", a=Script(frames=20))
+    with pytest.raises(VideoError, match="got 20 frames, expected the 30 that were tracked"):
+        render(out, video, fakes.CONFIG, DRAWN, fakes.read_frames)
+
+
+def test_a_video_without_its_pictures_is_a_failure_of_the_call_and_not_its_end(
+    tmp_path: Path,
+) -> None:
+    source = fakes.archive(tmp_path / "in", a=Script(frames=9), b=Script(frames=9, seed=2))
+
+    def read(video: Video, *, keep_partial: bool = False) -> Iterator[tuple[int, float, Image]]:
+        reader = damaged(4, is_refused=True) if video.name == "a" else fakes.read_frames
+        return reader(video, keep_partial=keep_partial)
+
+    components, out = replace(fakes.COMPONENTS, read_frames=read), tmp_path / "out"
+    for _ in range(2):  # the next call tries again
+        summary = reference.track(
+            [str(source)], str(out), fakes.CONFIG, components=components, outputs=DRAWN
+        )
+        (error,) = summary.picture_errors
+        assert error["video"].endswith("a.mp4")
+        assert (error["reason"], error["detail"], error["frame"]) == ("truncated", "cut off", 4)
+        assert summary.exit_code == ExitCode.SOME_FAILED
+        assert summary.errors == []
+    assert len(list((out / "videos").iterdir())) == 1
+    assert "pictures of some videos are missing" in (out / "report.html").read_text()
+    assert "picture_errors" in (out / "summary.json").read_text()
+
+
+def test_an_out_that_cannot_be_written_blames_no_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, video = committed(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(later_outputs, "annotate", full)
+    with pytest.raises(RunError, match=r"cannot write to .*out: no space left"):
+        render_here(open_store(out), [video], fakes.CONFIG, DRAWN, fakes.read_frames)
 
 
 def test_text_of_a_committed_video_is_the_text_it_would_have_had(tmp_path: Path) -> None:

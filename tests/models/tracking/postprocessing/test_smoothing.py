@@ -36,6 +36,24 @@ def test_gaps_get_no_rows_and_time_goes_on_in_them():
     assert np.abs(smoothed.tlbr - straight).max() < 2
 
 
+@pytest.mark.parametrize("height", [0.0, -5.0])
+def test_a_box_without_height_stays_and_counts_as_unseen(height):
+    straight, tracks = walk(range(30), 1.0)
+    tracks.tlbr[7, 3] = tracks.tlbr[7, 1] + height
+    flat = tracks.tlbr[7].tolist()
+    seen = np.arange(30) != 7
+    smoothed = smooth(tracks).tlbr
+    assert smoothed[7].tolist() == flat
+    assert smoothed[seen].tolist() == smooth(tracks[seen]).tlbr.tolist()
+    assert smoothed[seen] == pytest.approx(straight[seen], abs=2)
+
+
+def test_boxes_without_width_are_smoothed_like_others():
+    _, tracks = walk(range(30), 1.0)
+    tracks.tlbr[7, 2] = tracks.tlbr[7, 0]
+    assert np.isfinite(smooth(tracks).tlbr).all()
+
+
 def test_a_stride_is_the_unit_of_time():
     _, tracks = walk(range(0, 60, 3), 2.0)
     dense = Trajectories.sort(tracks.frame // 3, tracks.track_id, tracks.tlbr, tracks.score)
