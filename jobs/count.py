@@ -36,7 +36,13 @@ Config = Annotated[
 ]
 To = Annotated[
     str,
-    typer.Option(metavar="OUT2", show_default=False, help="Folder or s3:// prefix for the tables."),
+    typer.Option(
+        "--to",
+        "--out",
+        metavar="OUT2",
+        show_default=False,
+        help="Folder or s3:// prefix for the tables.",
+    ),
 ]
 ByOption = Annotated[
     Literal["minute", "hour", "day"], typer.Option(help="Length of the buckets of counts.")

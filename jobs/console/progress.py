@@ -23,6 +23,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
+from jde_ray.jobs.console.countdown import Countdown
 from jde_ray.jobs.console.events import Events
 from jde_ray.jobs.console.messages import ConsoleConfig, Messages
 from jde_ray.pipelines.parallel import reporting
@@ -35,9 +36,7 @@ SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_RECORDS = 60.0  # in a log file, which is kept
 PATIENCE_WITH_WORK_S = 2.0  # work that ends sooner shows no line
 PATIENCE_S = 0.5  # a step that is over sooner, as one that is refused, is not worth a line
-_NEWS = 1.5  # an estimate longer by more is no jitter: a long video was opened
 _LEAST_BAR, _MOST_BAR = 3, 40  # columns
-_DELAY = 0.5  # seconds that the end may move away per second, so that the time left falls
 
 
 def describe(progress: Progress, seconds_left: float | None = None) -> str:
@@ -85,30 +84,6 @@ def length(seconds: float) -> str:
     minutes, whole = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"
-
-
-class Countdown:
-    """The time left, falling with the clock between reports and over small changes of the pace."""
-
-    def __init__(self) -> None:
-        self._end: float | None = None
-        self._updated = 0.0
-
-    def update(self, seconds_left: float | None, now: float) -> None:
-        """Take a new estimate, made at the time `now` in seconds."""
-        before = self.left(now)
-        if seconds_left is None:
-            self._end = None
-        elif self._end is None or before is None or seconds_left > before * _NEWS + 1:
-            self._end = now + seconds_left
-        else:
-            latest = self._end + (now - self._updated) * _DELAY
-            self._end = min(now + seconds_left, latest)
-        self._updated = now
-
-    def left(self, now: float) -> float | None:
-        """Seconds left at the time `now`; None if they are not known."""
-        return None if self._end is None else max(0.0, self._end - now)
 
 
 def _own_stderr() -> Console:

@@ -101,8 +101,7 @@ class SourceSearch:
         elif glob.has_magic(source):
             yield from _glob(source)
         else:
-            detail = f"{_shown(source)} does not exist"
-            yield _failure(source, VideoError(Reason.NOT_FOUND, detail))
+            yield _failure(source, VideoError(Reason.NOT_FOUND, f"{_shown(source)} does not exist"))
 
     def _list(self, path: Path) -> Iterator[Found]:
         place = os.path.realpath(path)
