@@ -71,6 +71,8 @@ def writing(store: ObjectStore, flag: str) -> Iterator[None]:
         raise ValueError(
             f"{flag}: got {store.uri}, where a file is in the way; expected a folder"
         ) from None
+    except StorageError:
+        raise  # says what it asked, and of whom
     except OSError as error:
         raise OSError(f"cannot write to {store.uri}: {error.strerror or error}") from error
 

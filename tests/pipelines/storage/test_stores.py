@@ -34,7 +34,7 @@ from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.storage import local, s3_client
 from jde_ray.pipelines.storage.s3 import S3Store
 from jde_ray.pipelines.storage.s3_client import ConditionError, StorageError
-from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.storage.stores import open_store, writing
 
 
 def test_a_folder_keeps_objects(tmp_path: Path) -> None:
@@ -498,3 +498,21 @@ def test_a_mistake_in_the_program_is_no_storage_error(clock: list[float]) -> Non
 def test_an_endpoint_that_is_no_address_is_refused(endpoint: str) -> None:
     with pytest.raises(ValueError, match="s3-endpoint: got"):
         s3_client.configure(endpoint)
+
+
+def test_what_cannot_be_written_is_said_with_its_place(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    with (
+        pytest.raises(ValueError, match=r"^to: got .*, where a file is in the way"),
+        writing(store, "to"),
+    ):
+        raise NotADirectoryError(20, "Not a directory")
+    with (
+        pytest.raises(OSError, match=f"^cannot write to {tmp_path}: Read-only"),
+        writing(store, "to"),
+    ):
+        raise OSError(30, "Read-only file system")
+    refused = StorageError("put b/k: no answer")
+    with pytest.raises(StorageError) as caught, writing(store, "to"):
+        raise refused
+    assert caught.value is refused
