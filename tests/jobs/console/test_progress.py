@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from jde_ray.jobs.console import progress as _display
-from jde_ray.jobs.console.messages import ConsoleConfig
 from jde_ray.jobs.console.countdown import Countdown
+from jde_ray.jobs.console.messages import ConsoleConfig
 from jde_ray.jobs.console.progress import Display, describe, working
 from jde_ray.pipelines.parallel import for_each
 from jde_ray.pipelines.tracking.tally import Progress
