@@ -23,7 +23,7 @@ class TrainingRun:
     Attributes:
         recipe: Network, sources, losses and budget.
         root: Folder to which the recipe's paths are relative.
-        out: Folder or `s3://` prefix of the result.
+        out: Folder or `s3://` prefix of the result; empty for a plan.
         num_identities: Number of identities in the images.
         num_boxes: Number of people in the images; of crops, for a network of crops.
         steps_per_epoch: Steps in a pass over the images.
@@ -60,7 +60,8 @@ class TrainingRun:
         Raises:
             ValueError: If a path of the recipe, or `out`, cannot be used.
         """
-        open_store(self.out)
+        if self.out:  # a plan has none
+            open_store(self.out)
         self.recipe.check_unseen()
         model = build_network(self.recipe)
         if self.recipe.initial:

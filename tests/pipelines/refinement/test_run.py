@@ -9,6 +9,7 @@ import pytest
 
 from jde_ray.models.structures import Tracks
 from jde_ray.models.tracking.postprocessing.evidence import LinkSettings
+from jde_ray.models.tracking.postprocessing.trajectories import with_boxes
 from jde_ray.pipelines.config import OutputConfig
 from jde_ray.pipelines.formats import tracks as tracks_format
 from jde_ray.pipelines.formats.parquet_file import binary_array
@@ -348,11 +349,14 @@ def test_a_box_without_height_does_not_spoil_its_track(tmp_path, height):
     assert (rows.tlbr[:, 3] - rows.tlbr[:, 1]).tolist() == pytest.approx(heights, abs=0.02)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_values_that_are_not_finite_are_never_written(tmp_path):
-    source = results(tmp_path / "mot", [(frame, 1e200) for frame in range(1, 7)])
+def test_values_that_are_not_finite_are_never_written(tmp_path, monkeypatch):
+    def spoil(tracks, *_):
+        return with_boxes(tracks, np.full_like(tracks.tlbr, np.nan))
+
+    monkeypatch.setattr(run_module, "refine_tracks", spoil)
+    source = results(tmp_path / "mot", [(frame, 90) for frame in range(1, 7)])
     (done,) = refine(source, str(tmp_path / "new"), USUAL)
-    assert "SEQ.txt: track 1: got NaN or Inf from coordinates" in done.error
+    assert "SEQ.txt: track 1: got NaN or Inf from coordinates of up to 99" in done.error
     assert not (tmp_path / "new" / "tracks").exists()
 
 

@@ -204,7 +204,7 @@ def changed(place: str, number: int, **values: Any) -> dict[str, Any]:
         (changed("images", 0, id=4), "got id 4 twice"),
         (changed("images", 0, file_name="frame_000001.png"), "both of frame 1"),
         (changed("images", 0, file_name="door.png"), "got file_name 'door', expected a number"),
-        (changed("images", 0, frame_id=-5), "got frame_id -5, expected 0 to 99999999"),
+        (changed("images", 0, frame_id=-5), "got frame_id -5, expected 0 to 2147483647"),
         (changed("images", 0, frame_id=10**30), "got frame_id 10000"),
         (changed("images", 0, frame_index=1.5), "got frame_index 1.5"),
         (changed("annotations", 0, image_id=77), "annotation 1: got image_id 77"),
