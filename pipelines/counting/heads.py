@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from jde_ray.pipelines.errors import one_line
 from jde_ray.pipelines.formats.file_facts import FileFacts
+from jde_ray.pipelines.formats.parquet_file import is_damage
 from jde_ray.pipelines.formats.sightings import Origin, read_origin
 from jde_ray.pipelines.storage.stores import open_store
 
@@ -113,14 +114,8 @@ def opened(file: str) -> Iterator[pq.ParquetFile]:
 
 
 def failure_of(file: str, error: Exception) -> Failure:
-    """The failure of a file; damage is lasting, errors of the system or the store are not.
-
-    Arrow also says of damaged pages that it is an OSError, but one without a number; those of a
-    store are of kinds of their own.
-    """
-    is_of_arrow = isinstance(error, pa.ArrowException) or (
-        type(error) is OSError and error.errno is None
-    )
-    is_damage = is_of_arrow or (isinstance(error, ValueError) and not isinstance(error, OSError))
+    """The failure of a file; damage is lasting, errors of the system or the store are not."""
+    is_of_arrow = is_damage(error)
+    is_lasting = is_of_arrow or (isinstance(error, ValueError) and not isinstance(error, OSError))
     kind = "not a readable Parquet file: " if is_of_arrow else ""
-    return Failure(file, one_line(f"{kind}{error or type(error).__name__}"), not is_damage)
+    return Failure(file, one_line(f"{kind}{error or type(error).__name__}"), not is_lasting)

@@ -196,6 +196,15 @@ class ParquetFile:
         self._num_parted = rows
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether Arrow says with an error that a file is damaged.
+
+    Of some damage it raises an OSError, but one without a number; those of a store are of kinds of
+    their own.
+    """
+    return isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)
+
+
 def _parquet_writer(
     path: Path | pa.BufferOutputStream, schema: pa.Schema, *, is_short: bool = False
 ) -> pq.ParquetWriter:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from jde_ray.pipelines.formats.parquet_file import open_parquet
+from jde_ray.pipelines.formats.parquet_file import is_damage, open_parquet
 from jde_ray.pipelines.formats.tracks import TrackRows
 from jde_ray.pipelines.names import plain_names, sequence_name
 from jde_ray.pipelines.output.layout import (
@@ -67,11 +67,15 @@ def write_text(store: ObjectStore, video_id: str) -> None:
     """Write the text of a committed video under its id, from its tracks."""
     key = tracks_key(video_id)
     try:
-        table = open_parquet(store, key).read()
-    except (pa.ArrowException, FileNotFoundError) as error:  # the end of the run reports it
+        text = TrackRows.from_table(open_parquet(store, key).read()).to_mot()
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        is_gone = is_damage(error) or isinstance(error, FileNotFoundError)
+        if isinstance(error, OSError) and not is_gone:
+            raise
+        # the end of the run reports it
         logger.info("%s cannot be read: %s", key, error)
         return
-    store.put(mot_key(video_id), TrackRows.from_table(table).to_mot().encode())
+    store.put(mot_key(video_id), text.encode())
 
 
 def plain_text_key(store: ObjectStore, video_id: str) -> str | None:
