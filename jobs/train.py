@@ -303,12 +303,10 @@ def _labels_folder(out: str) -> Path:
 
 
 def _device(wanted: str) -> str:
-    import torch
+    from jde_ray.pipelines.detection.precision import check_gpu, has_cuda
 
-    has_gpu = torch.cuda.is_available()
-    if wanted == "cuda" and not has_gpu:
-        raise ValueError("device: got cuda, but this machine has no GPU; use cpu")
-    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
+    check_gpu(wanted)
+    return "cuda" if wanted != "cpu" and has_cuda() else "cpu"
 
 
 if __name__ == "__main__":

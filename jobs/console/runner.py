@@ -128,13 +128,11 @@ def explain(error: BaseException) -> tuple[str, ExitCode]:
         return one_line(text), ExitCode.INTERNAL
     # typer's usage errors, whichever click they come from
     origin = _variable_of(error)
-    if text := _of_another_tool(error):
-        pass
-    elif nearest := getattr(error, "possibilities", None):
+    if nearest := getattr(error, "possibilities", None):
         text = f"{getattr(error, 'message', '')}; did you mean {nearest[0]}?"
     else:
         text = format_message().replace(". Did you mean", "; did you mean")
-    return text + origin, ExitCode.REFUSED
+    return (_of_another_tool(error) or text) + origin, ExitCode.REFUSED
 
 
 def _of_another_tool(error: BaseException) -> str:

@@ -17,6 +17,16 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def check_gpu(device: str) -> None:
+    """Refuse `cuda` on a machine without a GPU.
+
+    Raises:
+        ValueError: In one line.
+    """
+    if device == "cuda" and not has_cuda():
+        raise ValueError("device: got cuda, but this machine has no GPU; use cpu")
+
+
 def is_emulated(precision: str, device: Device) -> bool:
     """Whether a precision is one that this machine has no units for."""
     return precision == "bf16" and quick_precision(device) != "bf16"

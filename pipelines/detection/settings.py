@@ -14,7 +14,12 @@ from jde_ray.pipelines.config import (
     TrackConfig,
 )
 from jde_ray.pipelines.detection.networks import ModelBuilder, load_network
-from jde_ray.pipelines.detection.precision import has_cuda, quick_precision, warn_of_emulation
+from jde_ray.pipelines.detection.precision import (
+    check_gpu,
+    has_cuda,
+    quick_precision,
+    warn_of_emulation,
+)
 from jde_ray.pipelines.detection.second_look import KEY_FRAMES
 from jde_ray.pipelines.detection.weights import (
     embedder_sha256,
@@ -172,7 +177,9 @@ def _check_chunks(detection: DetectionConfig, resources: ResourceConfig) -> None
 
 
 def _check_device(resources: ResourceConfig) -> None:
-    if resources.device != "cuda" or resources.address != "local":
+    if resources.address != "local":
         return
-    if not has_cuda():
-        raise RunError("device: got cuda, but this machine has no GPU; use cpu", ExitCode.REFUSED)
+    try:
+        check_gpu(resources.device)
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error

@@ -15,7 +15,7 @@ from jde_ray.models.structures import Detections, FloatArray
 from jde_ray.pipelines.config import DetectionConfig, Device, Precision, ResourceConfig
 from jde_ray.pipelines.detection import detector
 from jde_ray.pipelines.detection.networks import ModelBuilder, is_separate, load_network
-from jde_ray.pipelines.detection.precision import has_cuda
+from jde_ray.pipelines.detection.precision import check_gpu
 from jde_ray.pipelines.detection.settings import detection_for, resolve_precision
 from jde_ray.pipelines.live.images import bgr_to_rgb
 from jde_ray.pipelines.structures import VideoInfo
@@ -47,7 +47,7 @@ class Detector:
         build_model: Function that loads the network; pass your own to use your own model.
 
     Raises:
-        ValueError: If the weights cannot be used, or a setting is out of range.
+        ValueError: If the weights cannot be used, a setting is out of range, or there is no GPU.
         OSError: If a file cannot be read.
     """
 
@@ -70,8 +70,7 @@ class Detector:
         if conf is not None:
             config = replace(config, score_threshold=conf)
         if is_ours:
-            if device == "cuda" and not has_cuda():
-                raise ValueError("device: got cuda, but this machine has no GPU; use cpu")
+            check_gpu(device)
             config = resolve_precision(config, device)
         self.config = config
         resources = ResourceConfig(

@@ -69,9 +69,9 @@ def write_text(store: ObjectStore, video_id: str) -> None:
     try:
         text = TrackRows.from_table(open_parquet(store, key).read()).to_mot()
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        is_gone = is_damage(error) or isinstance(error, FileNotFoundError)
-        if isinstance(error, OSError) and not is_gone:
-            raise
+        is_lost = is_damage(error) or isinstance(error, FileNotFoundError)
+        if isinstance(error, OSError) and not is_lost:
+            raise  # of the store
         # the end of the run reports it
         logger.info("%s cannot be read: %s", key, error)
         return

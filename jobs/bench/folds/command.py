@@ -112,14 +112,13 @@ def folds(
 
 def _check_flags(flags: Given) -> None:
     """Refuse, before hours of training, what could not be scored."""
-    from jde_ray.pipelines.detection.precision import has_cuda
+    from jde_ray.pipelines.detection.precision import check_gpu
 
     accepted = ("auto", "fp32", "bf16")
     if (precision := flags.get("precision", "auto")) not in accepted:
         text = f"got {precision}, expected {' | '.join(accepted)}: what was just trained"
         raise ValueError(f"precision: {text} has no file in 8-bit integers")
-    if flags.get("device") == "cuda" and not has_cuda():
-        raise ValueError("device: got cuda, but this machine has no GPU; use cpu")
+    check_gpu(flags.get("device", "auto"))
 
 
 def _recipes(files: list[Path], steps: int | None, minutes: float | None) -> dict[str, Recipe]:
