@@ -243,12 +243,10 @@ def check_out(out: str) -> None:
         RunError: If it cannot be read.
     """
     from jde_ray.pipelines.output.layout import RUN_KEY
-    from jde_ray.pipelines.storage.stores import open_store
+    from jde_ray.pipelines.output.run_record import usable
 
-    try:
-        next(iter(open_store(out).list(RUN_KEY)), None)
-    except (ValueError, OSError) as error:
-        raise RunError(f"out: {out} cannot be used ({error})", ExitCode.REFUSED) from error
+    with usable(out) as store:
+        next(iter(store.list(RUN_KEY)), None)
 
 
 def _missing_outputs(summary: Summary, outputs: OutputConfig) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -64,14 +65,11 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
         "versions": {"jde-ray": VERSION, "python": platform.python_version()}
         | {name: _version(name) for name in _LIBRARIES},
     }
-    try:
-        store = open_store(out)
+    with usable(out) as store:
         text = json.dumps(record, indent=1, sort_keys=True)
         if store.put_if_absent(RUN_KEY, f"{text}\n".encode()):
             return store
         content = store.get(RUN_KEY)
-    except (ValueError, OSError) as error:
-        raise RunError(f"out: {out} cannot be used ({error})", ExitCode.REFUSED) from error
     try:
         before = parse_record(content)
     except ValueError as error:
@@ -107,6 +105,24 @@ def open_out(out: str, config: TrackConfig, resources: ResourceConfig) -> Object
             ExitCode.OTHER_CONFIGURATION,
         )
     return store
+
+
+@contextmanager
+def usable(out: str) -> Iterator[ObjectStore]:
+    """The store of OUT, for a block that reads or writes it before any work.
+
+    Raises:
+        RunError: If `out` is no address of a store, or the block cannot read or write there (2).
+    """
+    try:
+        yield open_store(out)
+    except NotADirectoryError as error:
+        text = f"out: got {out}, where a file is in the way; expected a folder"
+        raise RunError(text, ExitCode.REFUSED) from error
+    except ValueError as error:  # which names `out` and what is accepted
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    except OSError as error:
+        raise RunError(f"out: {out} cannot be used ({error})", ExitCode.REFUSED) from error
 
 
 def parse_record(content: bytes) -> dict[str, Any]:

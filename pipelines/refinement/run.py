@@ -42,7 +42,7 @@ from jde_ray.pipelines.refinement.second_look import SecondLook, look_at
 from jde_ray.pipelines.refinement.steps import RefineConfig, refine_tracks
 from jde_ray.pipelines.sources.saved_tracks import list_tracks, local_file, record_of, stride_of
 from jde_ray.pipelines.storage.base import Body
-from jde_ray.pipelines.storage.stores import open_store, real_place
+from jde_ray.pipelines.storage.stores import open_store, real_place, writing
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def refine(
     record = record_of(source)
     store = open_store(out)
     _check_place(store.uri, files[0])
-    begin_record(store, record, source, config)
+    with writing(store, "out"):
+        begin_record(store, record, source, config)
     stride = stride_of(record)
     work = partial(
         _refine_file, out=store.uri, config=config, stride=stride, second_look=second_look

@@ -77,8 +77,12 @@ def test_the_same_weights_under_another_name_are_the_same_run(tmp_path: Path) ->
 
 def test_an_out_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for out in (str(tmp_path / "file" / "out"), "ftp://host/out"):
-        with pytest.raises(RunError, match="out: ") as refused:
+    for out, reason in (
+        (str(tmp_path / "file"), "where a file is in the way; expected a folder"),
+        (str(tmp_path / "file" / "out"), "where a file is in the way; expected a folder"),
+        ("ftp://host/out", "expected a local path or s3://bucket/prefix"),
+    ):
+        with pytest.raises(RunError, match=rf"^out: got \S+, {reason}$") as refused:
             open_out(out, fakes.CONFIG, ResourceConfig())
         assert refused.value.exit_code == ExitCode.REFUSED
 

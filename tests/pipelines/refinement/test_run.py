@@ -182,6 +182,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"out: .*new is not empty; choose another folder"):
         check_refined(str(tmp_path / "new"), USUAL)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["notes.md"]
+    with pytest.raises(ValueError, match=r"out: got .*notes.md, where a file is in the way"):
+        refine(out, str(tmp_path / "new" / "notes.md"), USUAL)
 
 
 def test_equal_input_gives_equal_bytes(tmp_path):
