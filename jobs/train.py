@@ -70,6 +70,19 @@ CHANGES = {
     "epochs": Flag(
         config=TrainingConfig, field="epochs", text="budget in epochs; overrides the file"
     ),
+    "steps": Flag(config=TrainingConfig, field="steps", text="budget in steps; overrides the file"),
+    "batch": Flag(
+        config=TrainingConfig,
+        field="batch",
+        text="images, crops or pieces of a step, of all trainers together; overrides the file",
+        default="",
+    ),
+    "seed": Flag(
+        config=TrainingConfig,
+        field="seed",
+        text="seed of initial weights, order of images and augmentation; overrides the file",
+        default="",
+    ),
     "learning_rate": Flag(
         config=TrainingConfig,
         field="learning_rate",
@@ -209,9 +222,10 @@ def change(recipe: Recipe, given: Given) -> Recipe:
         ValueError: If a value is wrong.
     """
     values = {CHANGES[name].field: value for name, value in given.items()}
-    training = {name: values.pop(name) for name in ("learning_rate",) if name in values}
-    if values.keys() & {"minutes", "epochs"}:  # one budget replaces any other
-        training |= {name: values.pop(name, None) for name in ("minutes", "epochs", "steps")}
+    plain, budgets = ["learning_rate", "batch", "seed"], ["minutes", "epochs", "steps"]
+    training = {name: values.pop(name) for name in plain if name in values}
+    if values.keys() & {*budgets}:  # one budget replaces any other
+        training |= {name: values.pop(name, None) for name in budgets}
     if "initial" in values:
         values["initial"] = str(Path(values["initial"]).resolve())
     return replace(recipe, training=replace(recipe.training, **training), **values)

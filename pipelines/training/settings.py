@@ -79,7 +79,7 @@ class TrainingConfig:
                 raise ValueError(f"training {name}: got {value!r}, expected a number above 0")
         if self.schedule == "steps" and self.epochs is None:
             raise ValueError("training schedule: got steps, which needs epochs as budget")
-        for name in ("backbone_rate", "weighting_rate", "ema_steps"):
+        for name in ("backbone_rate", "weighting_rate", "ema_steps", "seed"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and value >= 0):
                 raise ValueError(f"training {name}: got {value!r}, expected 0 or more")

@@ -25,6 +25,7 @@ WRONG = "a.jpg,1,2,30\n"
 # The options of `jde train`. A new one is a promise: add it here on purpose.
 OPTIONS = {
     "--address",
+    "--batch",
     "--config",
     "--data",
     "--device",
@@ -43,7 +44,9 @@ OPTIONS = {
     "--num-trainers",
     "--out",
     "--resume",
+    "--seed",
     "--skip-bad",
+    "--steps",
     "--threads",
     "--workers",
     "-h",
@@ -111,6 +114,8 @@ def test_a_flag_takes_the_place_of_the_files_value_and_leaves_the_rest(tmp_path,
     timed = change(recipe, {"minutes": 2.0}).training
     assert (timed.minutes, timed.epochs, timed.batch) == (2.0, None, 2)
     assert change(recipe, {"epochs": 4}).training.epochs == 4
+    short = change(recipe, {"steps": 3, "batch": 1, "seed": 7}).training
+    assert (short.steps, short.epochs, short.batch, short.seed) == (3, None, 1, 7)
     given = {"learning_rate": 0.5, "loss_weighting": "mgda", "embedding_loss": "triplet"}
     other = change(recipe, {**given, "initial": "start.pt"})
     assert (other.weighting, other.embedding_loss) == ("mgda", "triplet")
@@ -209,6 +214,9 @@ def test_a_terminated_training_keeps_its_place_and_goes_on(recipe, data, tmp_pat
         (("--out", "x", "--num-trainers", 3), "batch: got 2, expected a multiple of"),
         (("--out", "x", "--num-trainers", 2, "--pairs"), "even number for each of 2 trainers"),
         (("--out", "x", "--minutes", 1, "--epochs", 2), "expected either minutes or epochs"),
+        (("--out", "x", "--steps", 1, "--epochs", 2), "either minutes or epochs or steps"),
+        (("--out", "x", "--batch", 0), "batch: got 0"),
+        (("--out", "x", "--seed", -1), "seed: got -1, expected 0 or more"),
         (("--out", "x", "--learning-rate", 0), "learning_rate: got 0"),
         (("--out", "x", "--loss-weighting", "none"), "weighting: got 'none'"),
         (("--out", "ftp://x"), "expected a local path or s3://bucket/prefix"),
