@@ -163,6 +163,11 @@ class JDETracker:
         associate(store, frame, self.config, Step(now, dt, max_lost, self.frames_per_second))
         return store.report(frame.source)
 
+    @property
+    def time_s(self) -> float | None:
+        """Time of the last frame in seconds; None if no frame had one yet."""
+        return self._time_s
+
     def get_state(self) -> TrackerState:
         """The complete state between two frames, for a checkpoint.
 

@@ -76,6 +76,20 @@ async def refusal(call: Awaitable[Any]) -> Refusal:
     return refused.value
 
 
+@pytest.mark.parametrize("first_s", [1.7e9, 0.0])
+@pytest.mark.parametrize("has_time", [lambda seq: seq % 3 == 0, lambda seq: seq >= 5])
+def test_a_frame_without_a_time_comes_one_frame_after_the_last(first_s, has_time):
+    """Frames with Unix times between others without any were 54 years apart: all ids were new."""
+    config = TrackConfig()
+    with_times, mixed = (StreamTable(config, "m").open(OWNER, 25.0) for _ in range(2))
+    for seq in range(20):
+        time_s = first_s + seq / 25
+        wanted = with_times.track(time_s, SIZE, found(seq), config)
+        assert mixed.track(time_s if has_time(seq) else None, SIZE, found(seq), config) == wanted
+        if seq == 10:
+            mixed = load(dump(mixed), config)
+
+
 async def feed(session: Session, stream: str, start: int, stop: int) -> list[Answer]:
     return [
         await session.execute(TrackFrame(stream, OWNER, seq, None, SIZE, found(seq)))
