@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,10 @@ class JDETracker:
     """
 
     def __init__(self, config: AssociationConfig, frames_per_second: float) -> None:
-        if not 0 < frames_per_second < math.inf:
-            raise ValueError(f"frames_per_second: got {frames_per_second}, expected above 0")
+        is_number = isinstance(frames_per_second, Real)
+        if not is_number or not 0 < frames_per_second < math.inf:
+            text = f"frames_per_second: got {frames_per_second!r}, expected a number above 0"
+            raise ValueError(text)
         self.config = settled(config)
         self.frames_per_second = float(frames_per_second)
         self.num_frames = 0
@@ -162,6 +165,11 @@ class JDETracker:
             store.move(motion)
         associate(store, frame, self.config, Step(now, dt, max_lost, self.frames_per_second))
         return store.report(frame.source)
+
+    @property
+    def time_s(self) -> float | None:
+        """Time of the last frame in seconds; None if no frame had one yet."""
+        return self._time_s
 
     def get_state(self) -> TrackerState:
         """The complete state between two frames, for a checkpoint.

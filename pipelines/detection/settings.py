@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
 
 from jde_ray.models.cards import DEFAULT_WEIGHTS
 from jde_ray.models.tracking.registry import check_embedder
@@ -32,6 +33,13 @@ from jde_ray.pipelines.detection.weights import (
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 
+def _check_pair(size: object) -> None:
+    """Refuse a size that is not two whole numbers."""
+    is_pair = isinstance(size, (tuple, list)) and len(size) == 2
+    if not is_pair or not all(isinstance(side, Integral) for side in size):  # type: ignore[attr-defined]
+        raise ValueError(f"size: got {size!r}, expected (WIDTH, HEIGHT) in pixels")
+
+
 def detection_for(
     weights: str = DEFAULT_WEIGHTS,
     size: tuple[int, int] | None = None,
@@ -55,6 +63,8 @@ def detection_for(
         ValueError: If the weights cannot be used, or not with these settings.
         OSError: If a file cannot be read.
     """
+    if size is not None:
+        _check_pair(size)
     facts = inspect(weights, size)
     if compile and not facts.can_compile:
         raise ValueError(

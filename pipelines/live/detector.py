@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, overload
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from jde_ray.models.cards import DEFAULT_WEIGHTS
 from jde_ray.models.letterbox import Letterbox, fitted_size
 from jde_ray.models.structures import Detections, FloatArray
+from jde_ray.models.tracking.config import check_range
 from jde_ray.pipelines.config import DetectionConfig, Device, Precision, ResourceConfig
 from jde_ray.pipelines.detection import detector
 from jde_ray.pipelines.detection.networks import ModelBuilder, is_separate, load_network
@@ -53,7 +55,7 @@ class Detector:
 
     def __init__(
         self,
-        weights: str = DEFAULT_WEIGHTS,
+        weights: str | os.PathLike[str] = DEFAULT_WEIGHTS,
         *,
         size: tuple[int, int] | None = None,
         conf: float | None = None,
@@ -64,17 +66,19 @@ class Detector:
         reid: str = "auto",
         build_model: ModelBuilder = load_network,
     ) -> None:
-        is_ours = build_model is load_network
+        weights, is_ours = os.fspath(weights), build_model is load_network
         config = detection_for(weights, size, reid=reid) if is_ours else DetectionConfig()
         config = replace(config, nms_threshold=nms, precision=precision)
         if conf is not None:
+            check_range("conf", conf, 0.0, 1.0)
             config = replace(config, score_threshold=conf)
         if is_ours:
             check_gpu(device)
             config = resolve_precision(config, device)
         self.config = config
         resources = ResourceConfig(
-            device=device, torch_threads=threads or _threads_now(config.weights)
+            device=device,
+            torch_threads=_threads_now(config.weights) if threads is None else threads,
         )
         self._network = detector.Detector(config, resources, build_model)
 

@@ -24,12 +24,20 @@ def bgr_to_rgb(image: Any) -> NDArray[np.uint8]:
         `(H, W, 3)` uint8 RGB, which shares no memory with `image`.
 
     Raises:
-        ValueError: If it has another shape or type, is empty, or has a side above 16,384 pixels.
+        ValueError: If it has another shape or type, such as a picture of PIL, whose colours are
+            RGB; if it is empty, or has a side above 8192 pixels.
     """
     if image is None:
         raise ValueError(
             "image: got None, expected an (H, W, 3) uint8 BGR array; cv2 reads a file that it "
             "cannot open as None"
+        )
+    if hasattr(
+        image, "getbands"
+    ):  # of PIL; its array would be taken for BGR, or a palette for grey
+        raise ValueError(
+            f"image: got a picture of PIL ({image.mode}), expected an (H, W, 3) uint8 BGR array; "
+            'cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR) makes one'
         )
     pixels = np.asarray(image)
     shape = pixels.shape if pixels.ndim == 3 else (*pixels.shape, 1)

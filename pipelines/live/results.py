@@ -71,7 +71,8 @@ def _read(
         folder, _, key = place.rpartition("/")
         store, keys = open_store(folder or "."), [key]
     elif "://" not in place and not Path(place).expanduser().is_dir():
-        raise ValueError(f"out: {place} does not exist, expected OUT of a run")
+        state = "is a file" if Path(place).expanduser().exists() else "does not exist"
+        raise ValueError(f"out: {place} {state}, expected OUT of a run")
     else:
         store = open_store(out)
         keys = sorted(key for key in store.list(prefix) if key.endswith(_SUFFIX))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Tracker:
 
     def __init__(
         self,
-        weights: str | Detector = DEFAULT_WEIGHTS,
+        weights: str | os.PathLike[str] | Detector = DEFAULT_WEIGHTS,
         *,
         frames_per_second: float = 30.0,
         association: str = "jde",

@@ -123,7 +123,7 @@ class Service:
                 async with asyncio.timeout(self.limits.body_s):
                     async for part in parts:
                         if len(body) + len(part) > most:
-                            raise too_large(self.limits)
+                            raise too_large(most)
                         if max_bytes is None and self.memory.is_full(owner):
                             text = "too many bytes of images are here unanswered; try again"
                             raise Refusal(Cause.OVERLOADED, text, retry_after_s=1)
@@ -241,7 +241,7 @@ class Service:
         """
         async with self._deadline(), self._opening:
             if sum(await self._send_all(CountStreams(owner))) >= self.limits.max_streams:
-                text = f"expected {self.limits.max_streams} open streams of a token"
+                text = f"streams: expected at most {self.limits.max_streams} open ones of a token"
                 raise Refusal(Cause.TOO_MANY_STREAMS, text, retry_after_s=self.limits.idle_s)
             session = next(self._turn) % self.config.num_sessions
             wanted = OpenStream(owner, frames_per_second, camera)

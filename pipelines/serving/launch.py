@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -19,14 +20,16 @@ from typing import Any
 
 from jde_ray.pipelines.cluster import connected, interruptible
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.serving.config import KEEP_ALIVE_S, MEMORY_PREFIX
+from jde_ray.pipelines.serving.config import KEEP_ALIVE_S, MEMORY_PREFIX, ServeConfig
 from jde_ray.pipelines.serving.request_log import STDERR
+from jde_ray.pipelines.storage.stores import open_store, writing
 
 APP = "jde"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _LISTENING_S = 120.0
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it, closed to others
 _FOLDER_PREFIX = "jde-streams-"
+_TRIED = "streams/.tried"  # written to a store of snapshots to see whether it can be
 _NEARBY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call what listens there
 # What Ray Serve reads from the environment. Replicas call each other without the object store and
 # without intermediate threads.
@@ -82,7 +85,35 @@ def check_door(host: str, port: int, token_file: str | None, *, insecure: bool) 
         except OSError as error:
             reason = error.strerror or "it cannot be bound"
             text = f"port: {host}:{port} is not free ({reason})"
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                text = f"host: got {host}, expected an address of this machine ({reason})"
             raise RunError(text, ExitCode.REFUSED) from error
+
+
+def check_snapshots(where: str) -> None:
+    """Refuse a folder or prefix that cannot be written; its streams would be lost without a word.
+
+    Args:
+        where: `ServeConfig.snapshots`.
+
+    Raises:
+        RunError: Exit code 2.
+    """
+    if where in ("actor", "none") or where.startswith(MEMORY_PREFIX):
+        return
+    try:
+        store = open_store(where)
+    except ValueError as error:
+        text = f"snapshots: got {where!r}, expected actor | none | a folder | s3://bucket/prefix"
+        raise RunError(text, ExitCode.REFUSED) from error
+    try:
+        with writing(store, "snapshots"):
+            store.put(_TRIED, b"")
+            store.delete(_TRIED)
+    except ValueError as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    except OSError as error:
+        raise RunError(f"snapshots: {error}", ExitCode.REFUSED) from error
 
 
 def _start(**options: Any) -> None:
@@ -171,6 +202,19 @@ def _relayed(path: Path) -> Iterator[None]:
         os.close(pipe)
 
 
+def _resolved(args: Mapping[str, Any], address: str) -> ServeConfig:
+    """The complete settings of a service, whose snapshots can be kept."""
+    from jde_ray.pipelines.serving.deployments import resolve_settings
+
+    try:
+        config = resolve_settings(dict(args))
+    except (ValueError, OSError) as error:
+        raise RunError(str(error), ExitCode.REFUSED) from error
+    if address == "local":  # a cluster's folder need not be one of this machine
+        check_snapshots(config.snapshots)
+    return config
+
+
 @contextmanager
 def running(
     args: Mapping[str, Any], *, host: str = "127.0.0.1", port: int = 8000, address: str = "local"
@@ -186,14 +230,11 @@ def running(
     Raises:
         RunError: If a setting, the weights, the tokens or the address are refused.
     """
-    from jde_ray.pipelines.serving.deployments import build_application, resolve_settings
+    from jde_ray.pipelines.serving.deployments import build_application
 
     token_file, insecure = args.get("token_file"), bool(args.get("insecure"))
     check_door(host, port, token_file, insecure=insecure)
-    try:
-        config = resolve_settings(dict(args))
-    except (ValueError, OSError) as error:
-        raise RunError(str(error), ExitCode.REFUSED) from error
+    config = _resolved(args, address)
     for name, value in _SERVE_SETTINGS.items():
         os.environ.setdefault(name, value)
     url_host = f"[{host}]" if ":" in host else host

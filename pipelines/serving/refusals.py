@@ -10,8 +10,6 @@ import json
 from enum import Enum
 from typing import Any
 
-from jde_ray.pipelines.serving.config import Limits
-
 
 class Cause(Enum):
     """Name in the answer, and HTTP status."""
@@ -105,6 +103,6 @@ def _rebuild(name: str, detail: str, expected: int | None, retry_after_s: float 
 CHANGING = Refusal(Cause.UNAVAILABLE, "the service is changing", retry_after_s=1)
 
 
-def too_large(limits: Limits) -> Refusal:
-    """The refusal of a body above the limit."""
-    return Refusal(Cause.BODY_TOO_LARGE, f"body: expected {limits.max_body_bytes} bytes")
+def too_large(most: int) -> Refusal:
+    """The refusal of a body of more than `most` bytes."""
+    return Refusal(Cause.BODY_TOO_LARGE, f"body: got more, expected at most {most} bytes")

@@ -28,7 +28,7 @@ from jde_ray.pipelines.tracking.tally import Progress
 def track(
     sources: Sources,
     out: str | os.PathLike[str],
-    weights: str = DEFAULT_WEIGHTS,
+    weights: str | os.PathLike[str] = DEFAULT_WEIGHTS,
     *,
     size: tuple[int, int] | Literal["auto"] | None = None,
     association: str = "jde",
@@ -87,20 +87,22 @@ def track(
         settings = {} if conf is None else {"high_score": conf}
         tracking = build_config(association, **settings)
         is_auto = size == "auto"
-        detection = detection_for(weights, None if size == "auto" else size, auto_size=is_auto)
+        detection = detection_for(
+            os.fspath(weights), None if size == "auto" else size, auto_size=is_auto
+        )
         config = TrackConfig(detection=detection, tracking=tracking, max_frames=max_frames)
         resources = ResourceConfig(device=device, address=address)
         naming = SourceConfig(source_pattern=source_pattern, timezone=timezone)
+        outputs = OutputConfig(
+            save_video=save_video,
+            save_crops=save_crops,
+            blur=blur,
+            save_mot=save_mot,
+            save_embeddings=save_embeddings,
+            save_detections=save_detections,
+        )
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
-    outputs = OutputConfig(
-        save_video=save_video,
-        save_crops=save_crops,
-        blur=blur,
-        save_mot=save_mot,
-        save_embeddings=save_embeddings,
-        save_detections=save_detections,
-    )
     found = find_videos(sources, naming)
     again = {"overwrite": overwrite, "retry_errors": retry_errors}
     out = os.fspath(out)

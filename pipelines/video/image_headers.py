@@ -8,6 +8,7 @@ scans, each of which passes over all pixels, and a PNG whose compressed texts un
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,7 +64,7 @@ def reaches_its_end(data: bytes) -> bool:
         return end >= 0 and data.find(_SCAN, end) < 0
     if data[:4] == b"RIFF":
         return len(data) >= 8 + int.from_bytes(data[4:8], "little")
-    return data[:2] == b"BM" or b"IEND" in data[-64:]
+    return data[:2] == b"BM" or any(kind == b"IEND" for kind, _ in _png_chunks(data))
 
 
 def check_image(data: bytes, max_scans: int = MAX_SCANS, frame: int | None = None) -> bytes:
@@ -127,16 +128,21 @@ def _has_more_scans(data: bytes, most: int) -> bool:
 
 def _picture_chunks(data: bytes) -> bytes:
     """A PNG without ancillary chunks (named with a small first letter), except transparency."""
-    kept, position = [_PNG], 8
-    while position + 8 <= len(data):
+    kept = [_PNG]
+    for kind, place in _png_chunks(data):
+        if kind == b"tRNS" or not (kind.isalpha() and kind[:1].islower()):
+            kept.append(data[place])
+    return b"".join(kept)
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, slice]]:
+    """Kind and place of each chunk of a PNG, to its end; whatever follows that is no chunk."""
+    position, kind = 8, b""
+    while position + 8 <= len(data) and kind != b"IEND":
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         kind = data[position + 4 : position + 8]
-        if kind == b"tRNS" or not (kind.isalpha() and kind[:1].islower()):
-            kept.append(data[position:end])
-        if kind == b"IEND":
-            break
+        yield kind, slice(position, end)
         position = end
-    return b"".join(kept)
 
 
 def _png_header(data: bytes) -> ImageHeader | None:

@@ -115,7 +115,7 @@ class Guard:
             if not length.isdecimal():
                 raise Refusal(Cause.BAD_REQUEST, "content-length: expected a whole number")
             if len(length) > _MAX_DIGITS or int(length) > self.limits.max_body_bytes:
-                raise too_large(self.limits)
+                raise too_large(self.limits.max_body_bytes)
         if scope["path"] in OPEN_PATHS:
             return ""
         owner = self.tokens.owner(_token(scope, headers))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request, WebSocket
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from pydantic import ValidationError
-from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from jde_ray.pipelines.config import VERSION
@@ -28,11 +25,11 @@ from jde_ray.pipelines.serving.api.bodies import (
     frame_answer,
     to_json,
 )
-from jde_ray.pipelines.serving.api.guard import App, Guard, internal
+from jde_ray.pipelines.serving.api.errors import handle_errors, invalid
+from jde_ray.pipelines.serving.api.guard import App, Guard
 from jde_ray.pipelines.serving.api.websocket import MAX_TIME_S, serve_socket
 from jde_ray.pipelines.serving.calls import Service
 from jde_ray.pipelines.serving.images import check_content_type
-from jde_ray.pipelines.serving.refusals import Cause, Refusal
 from jde_ray.pipelines.serving.request_log import RequestLog
 from jde_ray.pipelines.serving.streams.operations import track_frame
 
@@ -77,7 +74,8 @@ TimeS = Annotated[
         ge=-MAX_TIME_S,
         le=MAX_TIME_S,
         allow_inf_nan=False,
-        description="when the frame was taken, in seconds; unless given, seq / frames_per_second",
+        description="when the frame was taken, in seconds; unless given, 1 / frames_per_second "
+        "after the last",
     ),
 ]
 
@@ -103,7 +101,7 @@ def build_api(service: Service, log: RequestLog | None = None) -> App:
         openapi_url="/openapi.json",
         redirect_slashes=False,  # a redirect is not in the description
     )
-    _handle_errors(api, service)
+    handle_errors(api, service.metrics)
     api.include_router(_operations(service))
     api.include_router(_calls(service))
     _describe(api)
@@ -251,60 +249,11 @@ def _parse_open(body: bytes) -> OpenStream:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "body"
-        raise Refusal(Cause.INVALID, f"{place}: {first['msg']}") from error
+        raise invalid(place, first, tuple(OpenStream.model_fields)) from error
 
 
 def _json(values: dict[str, Any], status: int = 200) -> Response:
     return Response(to_json(values), status, media_type="application/json")
-
-
-def _refuse(refusal: Refusal) -> Response:
-    return Response(refusal.to_json(), refusal.cause.status, headers=refusal.headers())
-
-
-def _handle_errors(api: FastAPI, service: Service) -> None:
-    """Answer every error with the JSON of a refusal."""
-
-    def counted(request: Request, refusal: Refusal) -> Response:
-        request.state.error = refusal.cause.error
-        service.metrics.count("jde_refusals", refusal.cause.error)
-        return _refuse(refusal)
-
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refusal)  # noqa: S101 - registered for it alone
-        return counted(request, error)
-
-    async def invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)  # noqa: S101
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:]) or "request"
-        return counted(request, Refusal(Cause.INVALID, f"{place}: {first['msg']}"))
-
-    async def unknown(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101
-        if error.status_code == 405:
-            response = counted(
-                request, Refusal(Cause.METHOD_NOT_ALLOWED, "the method is not one of these")
-            )
-            response.headers.update(error.headers or {})
-            return response
-        if error.status_code == 404:
-            return counted(
-                request, Refusal(Cause.NOT_FOUND, "there is no such call; GET /docs lists them")
-            )
-        return counted(request, Refusal(Cause.BAD_REQUEST, "the request cannot be read"))
-
-    async def failed(request: Request, _error: Exception) -> Response:
-        return counted(request, internal(request.state.request_id))  # the guard logs the error
-
-    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
-        Refusal: refused,
-        RequestValidationError: invalid,
-        HTTPException: unknown,
-        Exception: failed,
-    }
-    for kind, handler in handlers.items():
-        api.add_exception_handler(kind, handler)
 
 
 def _describe(api: FastAPI) -> None:

@@ -23,6 +23,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from jde_ray.pipelines.serving.api.guard import App
 from jde_ray.pipelines.serving.config import KEEP_ALIVE_S, split_address
 from jde_ray.pipelines.serving.quotas import METERED, MemoryBudget
+from jde_ray.pipelines.serving.refusals import Cause, Refusal
 
 _BACKLOG = 2048  # connections
 _MAX_HEAD_BYTES = 64 << 10
@@ -144,6 +145,15 @@ class _Connection(HttpToolsProtocol):
             self._wait()
         else:
             self._stop_waiting()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP like every other call: with the JSON of a refusal."""
+        refusal = Refusal(Cause.BAD_REQUEST, "the request cannot be read, expected HTTP/1.1")
+        content = refusal.to_json()
+        headers = refusal.headers() | {"content-length": str(len(content)), "connection": "close"}
+        lines = ["HTTP/1.1 400 Bad Request", *(f"{k}: {v}" for k, v in headers.items())]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + content)
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()

@@ -145,7 +145,7 @@ class _SocketSession:
         if not self._is_metered():
             self._service.memory.take(self._owner, len(image))
         if len(image) > limits.max_body_bytes:
-            raise _Ended(TOO_BIG, str(too_large(limits)))
+            raise _Ended(TOO_BIG, too_large(limits.max_body_bytes).detail)
         self._num_unanswered += 1
         if self._num_unanswered > limits.max_unanswered:
             raise _Ended(POLICY_VIOLATION, f"more than {limits.max_unanswered} frames unanswered")
@@ -219,6 +219,7 @@ def _parse(text: str) -> dict[str, Any]:
     if seq is not None and (type(seq) is not int or not 0 <= seq <= 2**53):
         raise _Ended(POLICY_VIOLATION, accepted)
     if time_s is not None and not (type(time_s) in (int, float) and abs(time_s) <= MAX_TIME_S):
-        text = f"time_s: got {str(time_s)[:30]}, expected seconds up to {MAX_TIME_S:g}"
+        got = json.dumps(time_s)[:30]  # ASCII: a close frame holds 123 bytes of UTF-8
+        text = f"time_s: got {got}, expected seconds up to {MAX_TIME_S:g}"
         raise _Ended(POLICY_VIOLATION, text)
     return {name: value for name, value in said.items() if value is not None}

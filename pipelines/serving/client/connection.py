@@ -11,6 +11,7 @@ with connect("http://127.0.0.1:8000", token).stream(frames_per_second=25) as str
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from http.client import HTTPException
@@ -24,6 +25,9 @@ from jde_ray.pipelines.serving.client.images import Encoding, Image, encode
 from jde_ray.pipelines.serving.client.stream import ClientStream
 
 __all__ = ["Client", "ClientStream", "ServiceError", "connect", "encode"]
+
+
+_TOKEN = re.compile(r"[!-~]*")
 
 
 def connect(
@@ -48,13 +52,17 @@ def connect(
         ssl_context: Settings of TLS in place of `ca_file`, such as a certificate of the client.
 
     Raises:
-        ValueError: If the address does not start with `http://` or `https://`; if `ca_file` holds
-            no certificates; if TLS is set up twice, or for `http://`.
+        ValueError: If the address does not start with `http://` or `https://`, or holds a query; if
+            the token is not of visible ASCII characters; if `ca_file` holds no certificates; if TLS
+            is set up twice, or for `http://`.
         OSError: If `ca_file` cannot be read.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    is_plain = parts.netloc and not parts.query and not parts.fragment
+    if parts.scheme not in ("http", "https") or not is_plain:
         raise ValueError(f"url: got {url!r}, expected http://HOST:PORT or https://HOST")
+    if token is not None and not _TOKEN.fullmatch(token):  # http.client would repeat it
+        raise ValueError("token: got a space, a line's end or the like, expected visible ASCII")
     if ca_file is not None and ssl_context is not None:
         raise ValueError("ca_file: got ssl_context too, expected one of both")
     if parts.scheme == "https":
@@ -115,6 +123,7 @@ class Client(Calls):
 
         Raises:
             ServiceError: If it is refused.
+            ValueError: If there is no such encoding.
             OSError: If the service does not answer.
         """
         stream = ClientStream(self, frames_per_second, encoding, ahead, on_new_ids, camera)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -20,6 +20,16 @@ _FINE_JPEG = (
 )
 
 
+def check_encoding(encoding: str) -> None:
+    """Refuse a format that is none of `Encoding`.
+
+    Raises:
+        ValueError: If it is another one: `PNG` would be sent as JPEG, which is not exact.
+    """
+    if encoding not in get_args(Encoding):
+        raise ValueError(f"encoding: got {encoding!r}, expected {' | '.join(get_args(Encoding))}")
+
+
 def encode(image: Image, encoding: Encoding = "png") -> bytes:
     """Bytes of an image; bytes are returned unchanged.
 
@@ -28,8 +38,10 @@ def encode(image: Image, encoding: Encoding = "png") -> bytes:
         encoding: Format for arrays.
 
     Raises:
-        ValueError: If it is anything else, such as floats, grey values or an alpha channel.
+        ValueError: If it is anything else, such as floats, grey values or an alpha channel, or
+            there is no such format.
     """
+    check_encoding(encoding)
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     shape: tuple[int, ...] = getattr(image, "shape", ())

@@ -18,7 +18,7 @@ from websockets.sync.client import connect as open_socket
 
 from jde_ray.models.structures import Tracks
 from jde_ray.pipelines.serving.client.calls import PASSING, Calls, ServiceError, is_hopeless
-from jde_ray.pipelines.serving.client.images import Encoding, Image, encode
+from jde_ray.pipelines.serving.client.images import Encoding, Image, check_encoding, encode
 
 _KEPT = 64  # answered frames that are kept, in case a lost session needs them again
 _NO_TRY = 0.0
@@ -47,9 +47,11 @@ class ClientStream:
         camera: str = "",
     ) -> None:
         self.events: list[dict[str, Any]] = []
+        check_encoding(encoding)
         self._camera = camera
         self.name, self.model, self.num_answered = "", "", 0
-        self._client, self._frames_per_second = client, frames_per_second
+        # NumPy's numbers, as of a mean of times, are none for JSON
+        self._client, self._frames_per_second = client, float(frames_per_second)
         self._encoding, self._ahead, self._on_new_ids = encoding, max(1, ahead), on_new_ids
         self._seq = 0  # of the next frame taken from the caller
         self._awaited = 0  # of the next answer
@@ -60,6 +62,7 @@ class ClientStream:
         self._socket: ClientConnection | None = None
         self._opened = ExitStack()  # closes the socket
         self._pause_until = _NO_TRY
+        self._is_closed = False
 
     def open(self) -> None:
         """Open the stream, or a replacement whose frame 0 is the awaited frame."""
@@ -85,6 +88,7 @@ class ClientStream:
 
     def close(self) -> None:
         """End the stream. If that fails, the service ends it once it has been idle."""
+        self._is_closed = True
         self._disconnect()
         with suppress(ServiceError, OSError, HTTPException):
             ended = self._client.call_once("DELETE", f"/v1/streams/{self.name}")
@@ -95,28 +99,34 @@ class ClientStream:
     ) -> Iterator[Tracks]:
         """Send frames, and yield the tracks of each, in order.
 
+        A call that is left before its end has taken frames that are still to be answered. The next
+        call lets the service finish them, and leaves out their tracks.
+
         Args:
             frames: `(H, W, 3)` uint8 RGB of one size, or bytes of images.
             times_s: When each was taken, in seconds (Unix times too); None: frames follow at the
                 stream's rate.
 
         Raises:
-            ServiceError: If a frame is refused, or the session is lost permanently.
+            ServiceError: If a frame is refused, the session is lost permanently, or the stream was
+                closed.
             ValueError: If there are fewer times than frames, or a frame is not an image.
             OSError: If the service does not answer, or its certificate is not accepted.
         """
         source = _with_times(iter(frames), None if times_s is None else iter(times_s))
+        num_left = self._seq - self._awaited  # by a call that was left
+        for number, answer in enumerate(self._answers(source)):
+            if number >= num_left:
+                yield _tracks(answer)
+
+    def _answers(self, source: Iterator[tuple[Image, float | None]]) -> Iterator[dict[str, Any]]:
+        """The answers to all frames that wait for one, and to those of the source."""
         is_over = False
         since = time.monotonic()
         while True:
-            while not is_over and self._seq - self._awaited < self._ahead:
-                frame = next(source, None)
-                if frame is None:
-                    is_over = True
-                    break
-                image, taken_s = frame
-                self._kept[self._seq] = (encode(image, self._encoding), taken_s)
-                self._seq += 1
+            if self._is_closed:  # a new one, which `on_new_ids` allows, would never be ended
+                raise ServiceError("stream_ended", "the stream was closed; open a new one")
+            is_over = is_over or self._take(source)
             if self._awaited == self._seq:
                 return
             answer = None
@@ -137,9 +147,20 @@ class ClientStream:
                 since = time.monotonic()
                 self.num_answered += 1
                 self.events += answer.get("events", [])
-                yield _tracks(answer)
+                yield answer
             elif time.monotonic() - since > self._client.patience_s:
                 raise ServiceError("unavailable", f"no answer within {self._client.patience_s} s")
+
+    def _take(self, source: Iterator[tuple[Image, float | None]]) -> bool:
+        """Take as many frames as may be sent; returns whether the source is at its end."""
+        while self._seq - self._awaited < self._ahead:
+            frame = next(source, None)
+            if frame is None:
+                return True
+            image, taken_s = frame
+            self._kept[self._seq] = (encode(image, self._encoding), taken_s)
+            self._seq += 1
+        return False
 
     def _check_hope(self, broken: ConnectionClosed | OSError, since: float) -> None:
         """Raise, unless another try may succeed soon."""

@@ -88,7 +88,7 @@ class TrackFrame(Operation[Answer]):
         stream: Id of the stream.
         owner: Digest of the caller's token.
         seq: Number of the frame, from 0.
-        time_s: When it was taken; None: `seq` divided by the stream's rate.
+        time_s: When it was taken; None: one frame after the last at the stream's rate.
         size: Width and height of its image in pixels.
         detections: People found in it, in source pixels.
         picture: Small grey picture, from which the camera's motion is estimated; None: not at all.

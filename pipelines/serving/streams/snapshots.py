@@ -76,8 +76,15 @@ def load(content: bytes, config: TrackConfig, places: PlacesFile | None = None) 
         places: Places of all cameras, the same as for `dump`.
 
     Raises:
-        ValueError: If it is not a snapshot, or has other settings.
+        ValueError: If it is not a snapshot, is damaged, or has other settings.
     """
+    try:
+        return _load(content, config, places)
+    except (LookupError, TypeError, AttributeError, MemoryError, OverflowError) as error:
+        raise ValueError(f"snapshot: it is damaged ({type(error).__name__})") from error
+
+
+def _load(content: bytes, config: TrackConfig, places: PlacesFile | None) -> Stream:
     try:
         arrays = safetensors.load(content)
         header: dict[str, Any] = json.loads(arrays.pop(_HEADER).tobytes())

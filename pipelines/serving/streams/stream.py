@@ -139,7 +139,7 @@ class Stream:
         """Associate the next frame.
 
         Args:
-            time_s: When it was taken; None: its number divided by the stream's rate.
+            time_s: When it was taken; None: one frame after the last at the stream's rate.
             size: Width and height of its image in pixels.
             found: Detections in source pixels.
             config: Decides which boxes are reported, as offline.
@@ -156,8 +156,6 @@ class Stream:
             text = f"image: got {got}, expected {wanted} as in the stream's first frame"
             raise Refusal(Cause.SIZE_CHANGED, text, expected=self.expected)
         seq = self.expected
-        if time_s is None:
-            time_s = seq / self.tracker.frames_per_second
         counter = self.counter
         try:
             if places is not None and counter is None:
@@ -168,7 +166,10 @@ class Stream:
         keep = reported(tracks.tlbr, config)
         events = None
         if counter is not None:
-            events = counter.update(seq, time_s, tracks.track_id[keep], tracks.tlbr[keep])
+            now_s = self.tracker.time_s
+            if now_s is None:  # no frame had a time
+                now_s = seq / self.tracker.frames_per_second
+            events = counter.update(seq, now_s, tracks.track_id[keep], tracks.tlbr[keep])
         answer = _answer(seq, tracks, keep, events)
         self.size, self.expected, self.is_resumed = size, seq + 1, False
         self.picture, self.counter = picture, counter

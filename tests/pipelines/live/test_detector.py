@@ -14,6 +14,7 @@ from jde_ray.models.structures import Detections
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.live.detector import Detector, similarity
+from jde_ray.pipelines.live.tracker import Tracker
 
 torch = pytest.importorskip("torch")
 
@@ -100,14 +101,25 @@ def test_the_process_keeps_its_threads_and_gets_those_that_are_asked_for():
     assert cv2.getNumThreads() == before[1]
 
 
+def test_weights_may_be_a_path():
+    path = ROOT / "models/jde/pretrained/open.safetensors"
+    assert Detector(path, threads=1).config.weights == str(path)
+    with pytest.raises(ValueError, match=r"nothing\.safetensors"):
+        Tracker(Path("nothing.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"weights": "nothing.safetensors"}, "nothing.safetensors"),
-        ({"conf": 1.5}, "score_threshold: got 1.5, expected 0.0 to 1.0"),
-        ({"conf": "x"}, "score_threshold: got 'x', expected a number, 0.0 to 1.0"),
+        ({"conf": 1.5}, "conf: got 1.5, expected 0.0 to 1.0"),
+        ({"conf": "x"}, "conf: got 'x', expected a number, 0.0 to 1.0"),
         ({"nms": None}, "nms: got None, expected a number, 0.0 to 1.0"),
         ({"size": (100, 100)}, "size: got 100x100, expected multiples of 32"),
+        ({"size": 576}, r"size: got 576, expected \(WIDTH, HEIGHT\) in pixels"),
+        ({"size": "576x320"}, "size: got '576x320', expected"),
+        ({"size": (576, 320.0)}, r"size: got \(576, 320.0\), expected"),
+        ({"threads": 0}, "threads: got 0, expected 1 to 256"),
         ({"device": "tpu"}, "device: got 'tpu', expected auto | cpu | cuda"),
     ],
 )

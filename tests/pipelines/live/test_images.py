@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -42,3 +43,15 @@ def test_whatever_is_no_image_is_refused_in_one_line(image, message: str):
     with pytest.raises(ValueError, match=message) as refused:
         bgr_to_rgb(image)
     assert "\n" not in str(refused.value)
+
+
+def test_a_picture_of_pil_is_refused_with_the_way_to_convert_it():
+    """Its RGB was read as BGR, and the numbers of a palette as grey values."""
+    pillow = pytest.importorskip("PIL.Image")
+    picture = pillow.fromarray(BGR)
+    for mode in ("RGB", "P", "L"):
+        with pytest.raises(ValueError, match=rf"image: got a picture of PIL \({mode}\)") as refused:
+            bgr_to_rgb(picture.convert(mode))
+    way = str(refused.value).partition("; ")[2].removesuffix(" makes one")
+    array = eval(way, {"cv2": cv2, "np": np, "image": picture})  # noqa: S307 - our own words
+    np.testing.assert_array_equal(bgr_to_rgb(array), BGR)

@@ -133,8 +133,9 @@ def test_settings_of_the_association_are_checked():
         BoxTracker("best")
     with pytest.raises(ValueError, match="track_buffr"):
         BoxTracker("jde", track_buffr=3)
-    with pytest.raises(ValueError, match="frames_per_second: got 0"):
-        BoxTracker(frames_per_second=0)
+    for rate in (0, None, "30", float("nan")):
+        with pytest.raises(ValueError, match=f"frames_per_second: got {rate!r}, expected a number"):
+            BoxTracker(frames_per_second=rate)
 
 
 def test_boxes_alone_are_tracked_as_by_the_association():
@@ -162,7 +163,9 @@ def test_tables_of_every_format_are_read():
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path):
+    (tmp_path / "notes.txt").touch()
     for place, message in (
+        (tmp_path / "notes.txt", "out: .*notes.txt is a file, expected OUT of a run"),
         (tmp_path / "no", "out: .*no does not exist, expected OUT of a run"),
         (tmp_path, r"out: .* has no tracks/\*.parquet, expected OUT of a run"),
         (tmp_path / "a.parquet", "out: .*a.parquet does not exist, expected a file of a run"),

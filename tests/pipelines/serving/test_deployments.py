@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ from jde_ray.pipelines.serving.launch import (
     _SHARED_MEMORY,
     _snapshot_folder,
     check_door,
+    check_snapshots,
     running,
 )
 
@@ -242,3 +244,22 @@ def test_other_addresses_need_tokens_or_an_explicit_word(tmp_path):
         check_door("127.0.0.1", port, str(tokens), insecure=True)
     with pytest.raises(RunError, match="expected 1 to"):
         check_door("127.0.0.1", 0, None, insecure=False)
+    for host in ("192.0.2.1", "no-such-host.invalid"):
+        with pytest.raises(RunError, match=f"host: got {host}, expected an address of this"):
+            check_door(host, port, None, insecure=True)
+
+
+def test_a_place_for_snapshots_that_cannot_be_written_is_refused_before_anything_starts(tmp_path):
+    """The service ran without any, which showed when the first stream was lost."""
+    (tmp_path / "file").touch()
+    for where, reason in {
+        "gs://bucket/streams": "got 'gs://bucket/streams', expected actor | none | a folder | s3",
+        str(tmp_path / "file"): "where a file is in the way; expected a folder",
+        "/proc/streams": "cannot write to /proc/streams",
+    }.items():
+        with pytest.raises(RunError, match=f"snapshots: .*{re.escape(reason)}") as refused:
+            check_snapshots(where)
+        assert "\n" not in str(refused.value)
+    for where in (str(tmp_path / "new"), "actor", "none", "memory:/dev/shm/streams"):
+        check_snapshots(where)
+    assert not list((tmp_path / "new" / "streams").iterdir())

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import fakes
 import pytest
 from fakes import Script
+from places import ROOT
 
 from jde_ray.pipelines.config import SourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
@@ -39,6 +40,8 @@ def test_text_paths_and_lists_are_taken(asked: list[tuple[Any, ...]], tmp_path: 
         assert asked[-1][:2] == (Found(sources, ()), str(tmp_path))
     track("x.mp4", "s3://bucket/runs")
     assert asked[-1][1] == "s3://bucket/runs"
+    track("x.mp4", "out", weights=ROOT / "models/jde/pretrained/open.safetensors")
+    assert asked[-1][2].detection.weights.endswith("/open.safetensors")
 
 
 def test_settings_are_those_of_the_command(asked: list[tuple[Any, ...]]) -> None:
@@ -81,6 +84,8 @@ def test_cameras_and_times_are_those_of_the_command(
         ({"weights": "none.safetensors"}, "none.safetensors"),
         ({"association": "best"}, "association: got 'best', expected"),
         ({"conf": 2.0}, "high_score|conf: got 2"),
+        ({"size": "big"}, "size: got 'big', expected"),
+        ({"blur": "faces"}, "blur: got 'faces', expected"),
         ({"device": "tpu"}, "device: got 'tpu', expected"),
         ({"source_pattern": "{cam}"}, "source-pattern: got the field {cam}"),
         ({"timezone": "Mars"}, "timezone: got 'Mars', expected"),

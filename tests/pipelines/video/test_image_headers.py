@@ -92,6 +92,17 @@ def test_a_cut_header_is_none_and_a_cut_image_does_not_reach_its_end(suffix):
     assert read_header(data[:10]) is None
     if suffix != ".bmp":  # says nothing at its end
         assert not reaches_its_end(data[: len(data) // 2])
+        assert reaches_its_end(data + bytes(1000))  # as some cameras pad their files
+
+
+def test_the_end_of_a_picture_inside_a_png_is_not_its_own():
+    data, inner = encode(".png", 64, 48), encode(".png", 8, 8)
+    chunk = len(inner).to_bytes(4, "big") + b"prVW" + inner
+    chunk += zlib.crc32(chunk[4:]).to_bytes(4, "big")
+    data = data[:33] + chunk + data[33:]
+    assert reaches_its_end(data)
+    assert not reaches_its_end(data[: 33 + len(chunk) - 4])
+    assert not reaches_its_end(data[:-20])
 
 
 @given(st.binary(max_size=200))

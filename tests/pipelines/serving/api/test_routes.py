@@ -134,6 +134,34 @@ def test_refusals_are_small_json_of_one_line(service, method, path, body, kind, 
     assert not re.search(r"Traceback|/work|/usr|\.py|site-packages", json.dumps(answer))
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("", b'{"fps": 3}', "fps: no such setting, expected frames_per_second | camera"),
+        ("", b'{"frames_per_second": 0}', "frames_per_second: got 0, expected greater than 0"),
+        ("", b'{"frames_per_second": "x"}', "frames_per_second: got 'x', expected a valid number"),
+        ("", b'{"camera": 5}', "camera: got 5, expected a valid string"),
+        ("", b"[1]", "body: got [1], expected an object"),
+        ("", b'{"camera": "' + b"a" * 201 + b'"}',
+         "camera: got '" + "a" * 39 + "..., expected at most 200 characters"),
+        ("", b" " * 5000, "body: got more, expected at most 4096 bytes"),
+        (f"/0{LOST}/frames/-1", PNG, "seq: got '-1', expected greater than or equal to 0"),
+        (f"/0{LOST}/frames/x", PNG, "seq: got 'x', expected a valid integer"),
+        (f"/0{LOST}/frames/0?time_s=nan", PNG, "time_s: got 'nan', expected a finite number"),
+    ],
+)  # fmt: skip
+def test_a_refused_value_is_named_beside_what_is_expected(service, path, body, detail):
+    assert service.call("POST", f"/v1/streams{path}", body)[1]["detail"] == detail
+
+
+def test_what_is_no_json_is_said_so_and_a_wrong_method_learns_of_all_others(service):
+    assert "body: expected JSON (" in service.call("POST", "/v1/streams", b"{")[1]["detail"]
+    for path, allowed in ((f"/v1/streams/0{LOST}", "DELETE, GET"), ("/", "GET")):
+        status, answer, headers = service.call("PUT", path)
+        assert (status, headers["allow"]) == (405, allowed)
+        assert answer["detail"] == f"method: got PUT, expected {allowed}"
+
+
 def test_an_image_is_taken_with_the_content_type_that_curl_gives_it(service):
     kind = "application/x-www-form-urlencoded"
     status, answer, _ = service.call("POST", "/v1/detect", PNG, kind=kind)

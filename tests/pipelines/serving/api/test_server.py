@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import socket
 import threading
 import time
@@ -259,3 +260,27 @@ def test_sockets_are_metered_from_the_start():
     ):
         pass
     assert states == [{METERED: True}]
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"FOO / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+        b"Content-Length: 5\r\n\r\n0\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_answered_as_a_refusal(request_bytes):
+    port = free_port()
+    with (
+        listening(App("one"), f"127.0.0.1:{port}"),
+        socket.create_connection(("127.0.0.1", port), timeout=HANG_S) as raw,
+    ):
+        raw.sendall(request_bytes)
+        answer = http.client.HTTPResponse(raw)
+        answer.begin()
+        assert answer.status == 400
+        assert answer.headers["content-type"] == "application/json"
+        assert json.loads(answer.read())["error"] == "bad_request"
+        assert raw.recv(1) == b""

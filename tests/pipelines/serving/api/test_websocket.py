@@ -219,6 +219,20 @@ def test_unix_times_are_times_and_what_is_none_is_named(service):
         assert "time_s: got 200000000000.0, expected seconds up to" in reason
 
 
+@pytest.mark.parametrize(
+    ("text", "got"), [('"' + "\U0001f600" * 40 + '"', r'"\ud83d'), (r'"\ud800"', r'"\ud800"')]
+)
+def test_a_time_of_any_letters_is_named_in_the_reason(service, text, got):
+    """A reason of more than 123 bytes, or half a letter, left the client without any."""
+    with open_socket(service, service.open()) as socket:
+        receive(socket)
+        socket.send(f'{{"time_s": {text}}}')
+        code, reason = closed(socket)
+    assert code == 1008
+    assert f"time_s: got {got}" in reason
+    assert reason.endswith("expected seconds up to 1e+11")
+
+
 def test_a_token_has_its_part_of_the_sockets_only():
     with running(tokens=(TOKEN, OTHER_TOKEN), max_sockets=4) as service, ExitStack() as stack:
 

@@ -80,6 +80,45 @@ def test_one_ahead_is_the_same_as_many_and_as_several_calls(service):
     assert rows([tracks for part in parts for tracks in part]) == wanted
 
 
+def test_a_call_that_was_left_does_not_answer_for_the_next_one(service):
+    """The next call gave the tracks of frames that the one before had sent ahead."""
+    wanted = rows(play(service))
+    with connect(service.url).stream(25, encoding="png") as stream:
+        tracks = stream.track(FRAMES[:6])  # four of them are sent
+        assert rows([next(tracks)]) == wanted[:1]
+        tracks.close()
+        assert rows(list(stream.track(FRAMES[4:6]))) == wanted[4:6]
+        assert stream.num_answered == 6
+        assert rows(list(stream.track(FRAMES[6:]))) == wanted[6:]
+
+
+def test_a_closed_stream_stays_closed(service):
+    told: list[int] = []
+    with connect(service.url).stream(25, on_new_ids=told.append) as stream:
+        tracks = stream.track(FRAMES)
+        next(tracks)
+    for after in (tracks, stream.track(FRAMES)):
+        with pytest.raises(ServiceError, match="stream_ended: the stream was closed"):
+            next(after)
+    assert not told
+    assert service.backend.session.table.count("everybody") == 0
+
+
+def test_what_the_service_would_misread_is_refused_here(service):
+    client = connect(service.url)
+    assert client.stream(np.float32(25)).name
+    with pytest.raises(ValueError, match=r"encoding: got 'PNG', expected png \| jpeg"):
+        client.stream(encoding="PNG")
+    with pytest.raises(ValueError, match=r"encoding: got 'gif', expected png \| jpeg"):
+        encode(FRAMES[0], "gif")
+    with pytest.raises(ValueError, match=r"url: got 'http://127.0.0.1/\?x=1', expected"):
+        connect("http://127.0.0.1/?x=1")
+    for token in ("secret\n", "a secret", "s\u20accret"):
+        with pytest.raises(ValueError, match="token: got a space") as refused:
+            connect(service.url, token)
+        assert "cret" not in str(refused.value)
+
+
 def test_a_token_that_is_needed():
     with running(tokens=(TOKEN,)) as service:
         with connect(service.url, TOKEN).stream(25) as stream:

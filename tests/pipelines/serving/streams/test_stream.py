@@ -76,6 +76,45 @@ async def refusal(call: Awaitable[Any]) -> Refusal:
     return refused.value
 
 
+@pytest.mark.parametrize("first_s", [1.7e9, 0.0])
+@pytest.mark.parametrize("has_time", [lambda seq: seq % 3 == 0, lambda seq: seq >= 5])
+def test_a_frame_without_a_time_comes_one_frame_after_the_last(first_s, has_time):
+    """Frames with Unix times between others without any were 54 years apart: all ids were new."""
+    config = TrackConfig()
+    with_times, mixed = (StreamTable(config, "m").open(OWNER, 25.0) for _ in range(2))
+    for seq in range(20):
+        time_s = first_s + seq / 25
+        wanted = with_times.track(time_s, SIZE, found(seq), config)
+        assert mixed.track(time_s if has_time(seq) else None, SIZE, found(seq), config) == wanted
+        if seq == 10:
+            mixed = load(dump(mixed), config)
+
+
+def test_a_damaged_snapshot_is_a_lost_session():
+    """Some bytes that differ ended in a KeyError or TypeError, and the client got `internal`."""
+    stream = StreamTable(CONFIG.track, CONFIG.model).open(OWNER, 25.0)
+    for seq in range(12):
+        stream.track(None, SIZE, found(seq), CONFIG.track)
+    whole, rng, num_refused = dump(stream), np.random.default_rng(0), 0
+    for _ in range(400):
+        content = bytearray(whole)
+        content[rng.integers(3000)] ^= 1 << int(rng.integers(8))
+        try:
+            load(bytes(content), CONFIG.track)
+        except ValueError:
+            num_refused += 1
+    assert num_refused > 50
+
+    async def main() -> None:
+        snapshots = MemorySnapshots()
+        name = stream.name
+        await snapshots.put(name, whole.replace(b'"track_ids"', b'"tvack_ids"'))
+        refused = await refusal(Session(CONFIG, snapshots).execute(GetExpected(name, OWNER)))
+        assert (refused.cause, refused.expected) == (Cause.SESSION_LOST, 0)
+
+    run(main())
+
+
 async def feed(session: Session, stream: str, start: int, stop: int) -> list[Answer]:
     return [
         await session.execute(TrackFrame(stream, OWNER, seq, None, SIZE, found(seq)))
