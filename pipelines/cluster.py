@@ -181,7 +181,10 @@ def _initialize(address: str, **options: Any) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address == "local":
             raise
-        raise _no_ray(address, _first_line(error) + _token_hint()) from error
+        why = _first_line(error)
+        raise _no_ray(
+            address, why + (_token_hint() if "Failed to connect" in why else "")
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

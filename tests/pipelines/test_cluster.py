@@ -193,6 +193,15 @@ def test_a_ray_that_lets_nobody_in_may_want_a_token(
     assert refused.value.exit_code == ExitCode.REFUSED
 
 
+def test_where_no_ray_was_found_none_wants_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr("ray.init", refuse)
+    with pytest.raises(RunError, match=r"no Ray at auto \(Could not find .* instance\.\)$"):
+        _initialize("auto")
+
+
 @contextmanager
 def listener(answer: bytes | None, family: socket.AddressFamily = socket.AF_INET) -> Iterator[int]:
     """Somebody who listens, and says this to whoever comes; None: nothing."""
