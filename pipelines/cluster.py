@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import import_module
 from types import FrameType
@@ -18,8 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jde_ray.pipelines import own_ray
-from jde_ray.pipelines.errors import ExitCode, RunError
+from jde_ray.pipelines.errors import ExitCode, RunError, one_line
 from jde_ray.pipelines.processes import Process, children, descendants, end
+
+logger = logging.getLogger(__name__)
 
 # Users read our messages, not Ray's. The level is that of Ray's C++ code, which reports as an error
 # that Ray Data's own actors have arguments in the object store.
@@ -90,7 +92,7 @@ def connected(address: str, metrics_port: int | None = None) -> Iterator[None]:
         _start_own(before, metrics_port)
         guard = own_ray.watched(before)
     try:
-        with guard:
+        with guard, _ray_speaks_in_the_log():
             yield
     finally:
         with _sigterm_blocked(), _sigterm_handler_kept():
@@ -179,7 +181,10 @@ def _initialize(address: str, **options: Any) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address == "local":
             raise
-        raise _no_ray(address, _first_line(error)) from error
+        why = _first_line(error)
+        raise _no_ray(
+            address, why + (_token_hint() if "Failed to connect" in why else "")
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -188,6 +193,16 @@ def _first_line(error: Exception) -> str:
 
 def _no_ray(address: str, why: str) -> RunError:
     return RunError(f"address: no Ray at {address} ({why})", ExitCode.REFUSED)
+
+
+def _token_hint() -> str:
+    """What may be wrong with a Ray that listens and lets nobody in: `ray start` may want a token.
+
+    It does so if there is one on its machine, and does not say so to those who come without.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        return "; does it want another token?"
+    return "; if it wants a token, set RAY_AUTH_MODE=token"
 
 
 def check_address(address: str) -> None:
@@ -256,6 +271,30 @@ def _without_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(null)
+
+
+@contextmanager
+def _ray_speaks_in_the_log() -> Iterator[None]:
+    """Log what Ray says of workers and nodes that died: a sentence each, the rest for log files.
+
+    Ray prints it on standard output, among the events of `--progress json`, with pages of its own
+    logs, also if the user asks for errors only.
+    """
+    worker: Any = import_module("ray._private.worker")
+    printed = worker.print_to_stdstream
+
+    def log(data: Mapping[str, Any], **_options: Any) -> None:
+        for said in data["lines"]:
+            first, _, rest = one_line(said).partition(". ")
+            logger.warning("Ray: %s", first.removesuffix("."))
+            if rest:
+                logger.info("Ray: %s", rest)
+
+    worker.print_to_stdstream = log
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = printed
 
 
 @contextmanager

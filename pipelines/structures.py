@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jde_ray.models.structures import Detections, Tracks
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.names import make_id
+from jde_ray.pipelines.wall_clock import from_microseconds
 
 DEFAULT_RATE = 30.0
 
@@ -135,6 +136,7 @@ class VideoInfo:
             estimate the remaining time.
         start_us: When the recording began according to the container, in microseconds since 1970 in
             UTC; None if it does not say.
+        version: Version of the file that was opened; empty if it was not the video's own.
     """
 
     width: int
@@ -142,6 +144,18 @@ class VideoInfo:
     frames_per_second: float
     num_frames: int = field(default=0, compare=False)
     start_us: int | None = field(default=None, compare=False)
+    version: str = field(default="", compare=False)
+
+    def as_opened(self, video: Video) -> Video:
+        """The listed video as it was opened, hours later perhaps.
+
+        Its version is that of the file which was read, and its start is the container's if nothing
+        else says one.
+        """
+        start = video.start
+        if start is None and self.start_us is not None:
+            start = from_microseconds(self.start_us)
+        return replace(video, version=self.version or video.version, start=start)
 
 
 @dataclass(frozen=True)

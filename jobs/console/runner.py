@@ -120,6 +120,9 @@ def explain(error: BaseException) -> tuple[str, ExitCode]:
         return "interrupted", ExitCode.INTERRUPTED
     if isinstance(error, StorageError):
         return f"{error}; run the same command to continue", ExitCode.INTERNAL
+    if isinstance(error, PermissionError):  # that of a store names its request, and the answer
+        text = str(error) if error.errno is None else f"{error.filename}: {error.strerror}"
+        return one_line(f"{text}; run the same command once that is allowed"), ExitCode.INTERNAL
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # nothing of ours is so
         return one_line(f"{error.filename}: the name is too long for a file"), ExitCode.REFUSED
     format_message = getattr(error, "format_message", None)

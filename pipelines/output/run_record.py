@@ -245,7 +245,8 @@ def committed_outcome(store: ObjectStore, video: Video) -> VideoOutcome | None:
             frames=row.frames, detections=row.detections, rows=row.rows, tracks=row.tracks
         )
         if row.error is None:
-            video = replace(video, camera=row.camera, start=from_text(row.start))
+            start, version = from_text(row.start), row.version or video.version
+            video = replace(video, camera=row.camera, start=start, version=version)
         return VideoOutcome(
             video,
             counts,

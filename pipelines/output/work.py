@@ -33,6 +33,7 @@ from jde_ray.pipelines.output.layout import (
 )
 from jde_ray.pipelines.output.result_files import write_error
 from jde_ray.pipelines.storage.base import ObjectStore
+from jde_ray.pipelines.storage.s3_client import StorageError
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 from jde_ray.pipelines.wall_clock import to_text
 
@@ -326,5 +327,8 @@ def read_row(store: ObjectStore, video_id: str, vid_stride: int | None = None) -
         )
     except (OSError, ValueError, KeyError, VideoError, pa.ArrowException) as error:
         text = f"{type(error).__name__}: {error}"
-        text = f"{key} cannot be read ({text}); delete it, and the same command does the video"
+        remedy = "delete it, and the same command does the video"
+        if isinstance(error, StorageError | PermissionError):  # the file may be whole
+            remedy = "the same command reads it once it can"
+        text = f"{key} cannot be read ({text}); {remedy}"
         return replace(row, error=" ".join(text.split()))

@@ -70,11 +70,10 @@ class LocalStore:
             return _linked(Path(f"/proc/self/fd/{number}"), target)
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys that start with `prefix`, sorted."""
+        """Keys that start with `prefix`, sorted; PermissionError if their folder is locked."""
         folder = prefix.rpartition("/")[0]
         above = f"{folder}/" if folder else ""
-        keys = _files_below(os.fspath(self._path(folder or ".")), above)
-        return iter(sorted(key for key in keys if key.startswith(prefix)))
+        return iter(sorted(_files_below(os.fspath(self._path(folder or ".")), above, prefix)))
 
     def exists(self, key: str) -> bool:
         """Whether the file exists."""
@@ -113,15 +112,24 @@ class LocalStore:
             Path(name).unlink(missing_ok=True)
 
 
-def _files_below(folder: str, above: str) -> Iterator[str]:
-    """Complete files of a folder and its subfolders, each after `above`; no links to folders."""
+def _files_below(folder: str, above: str, prefix: str) -> Iterator[str]:
+    """Complete files of a folder and its subfolders, each after `above`; no links to folders.
+
+    Only those that start with `prefix`; folders in which there is none are not opened.
+    """
     try:
         entries = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
         return
+    except PermissionError:
+        if prefix:  # as if nothing were there, a run would track all videos again
+            raise
+        return  # of all that is there it may be anybody's, such as lost+found
     for entry in entries:
+        if not f"{above}{entry.name}".startswith(prefix):
+            continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _files_below(entry.path, f"{above}{entry.name}/")
+            yield from _files_below(entry.path, f"{above}{entry.name}/", prefix)
         elif entry.name.startswith(_TEMPORARY):
             continue
         elif entry.is_file(follow_symlinks=False) or os.path.isfile(

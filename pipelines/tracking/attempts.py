@@ -243,7 +243,7 @@ class Attempts:
         self._tally.add(receipt)
 
     def _collect(self, shards: Sequence[Any], videos: dict[str, Video]) -> None:
-        """Collect the outcomes of the shards, with the run's own texts and the containers' starts.
+        """Collect the outcomes of the shards, with the run's own texts and the opened files' facts.
 
         All shards are called before the first is waited for, so that a store that is away delays
         them together.
@@ -259,7 +259,8 @@ class Attempts:
             self._uncuttable |= set(one.uncuttable)
             self._halted = self._halted or one.halted
         for outcome in (outcome for outcomes in ended for outcome in outcomes or ()):
-            video = replace(videos[outcome.video.video_id], start=outcome.video.start)
+            opened = outcome.video
+            video = replace(videos[opened.video_id], start=opened.start, version=opened.version)
             self.outcomes[video.video_id] = replace(outcome, video=video)
 
     def _ask(self, shards: Sequence[Any], *methods: str) -> list[list[Any]]:

@@ -65,9 +65,12 @@ def to_video_error(error: BaseException, frame: int | None = None) -> VideoError
         return VideoError(Reason.STORAGE, str(error), frame)
     if isinstance(error, OSError) and error.errno == errno.EINVAL:  # a seek before the start
         return VideoError(Reason.DECODE, "invalid data (a header that points outside)", frame)
+    if isinstance(error, PermissionError) and error.errno is None:  # says what a store answered
+        return VideoError(Reason.ACCESS_DENIED, str(error), frame)
     for kind, reason, detail in _REASONS:
         if isinstance(error, kind):
-            return VideoError(reason, detail, frame)
+            said = getattr(error, "strerror", None) if reason is Reason.STORAGE else None
+            return VideoError(reason, f"{detail} ({said})" if said else detail, frame)
     return VideoError(Reason.INTERNAL, f"{type(error).__name__}: {error}", frame)
 
 

@@ -72,13 +72,13 @@ def decode_images(segment: Segment) -> Iterator[Frame]:
             `decode`; requesting the pixels may also raise the last two.
     """
     video = segment.video
-    _refuse_changed(segment)
+    version = _version(segment)
     images = list_images(video.uri)
     if not images:
         raise VideoError(Reason.EMPTY, f"no image in {video.uri}")
     rate = video.frames_per_second or DEFAULT_RATE
     height, width = read_image_file(images[0], 0).shape[:2]
-    info = VideoInfo(width, height, rate, len(images))
+    info = VideoInfo(width, height, rate, len(images), version=version)
     for index in range(segment.start_frame, min(len(images), segment.stop_frame or len(images))):
         path = images[index]
 
@@ -97,10 +97,14 @@ def decode_images(segment: Segment) -> Iterator[Frame]:
         yield Frame(index, index / rate, info, scaled)
 
 
-def _refuse_changed(segment: Segment) -> None:
-    uri, version = segment.video.uri, segment.version
-    if version and os.path.isdir(uri) and images_version(uri) != version:
+def _version(segment: Segment) -> str:
+    """Version of the folder's images, which must be the segment's if it has one."""
+    if not os.path.isdir(segment.video.uri):  # one image, or nothing, which the caller reports
+        return ""
+    version = images_version(segment.video.uri)
+    if segment.version and version != segment.version:
         raise VideoError(Reason.CHANGED_DURING_READ, "images were replaced during the run")
+    return version
 
 
 def read_image_file(

@@ -42,7 +42,7 @@ from jde_ray.pipelines.video.containers import (
 from jde_ray.pipelines.video.frame import Frame, RGBArray, check_size
 from jde_ray.pipelines.video.image_headers import check_packet
 from jde_ray.pipelines.video.recording_start import recording_start
-from jde_ray.pipelines.video.source_file import source_file
+from jde_ray.pipelines.video.source_file import file_version, source_file
 from jde_ray.pipelines.video.stamps import Clock, Unseen
 
 _LEAD_IN_PACKETS = 1000  # may fail to decode at a start between keyframes
@@ -63,15 +63,16 @@ def decode_file(segment: Segment) -> Iterator[Frame]:
         MiscountError: If a frame was numbered wrongly, because packets and frames differ.
     """
     with source_file(segment.video.uri, segment.version) as file:
+        version = file_version(file)
         if segment.seek is not None:
             with opened(file, segment.video) as source:
-                decoding = _Decoding(source, keep_partial=segment.keep_partial)
+                decoding = _Decoding(source, version, keep_partial=segment.keep_partial)
                 frames = decoding.seek(segment.seek)
                 if frames is not None:
                     yield from decoding.segment_frames(segment, frames)
                     return
         with opened(file, segment.video) as source:
-            decoding = _Decoding(source, keep_partial=segment.keep_partial)
+            decoding = _Decoding(source, version, keep_partial=segment.keep_partial)
             decoding.refuse_cut_file()
             yield from decoding.segment_frames(segment, decoding.frames())
 
@@ -83,8 +84,8 @@ class MiscountError(Exception):
 class _Decoding:
     """State of one pass over the frames of an open container."""
 
-    def __init__(self, opened: Opened, *, keep_partial: bool) -> None:
-        self._opened, self._keep_partial = opened, keep_partial
+    def __init__(self, opened: Opened, version: str, *, keep_partial: bool) -> None:
+        self._opened, self._version, self._keep_partial = opened, version, keep_partial
         self._cut: VideoError | None = None  # why a file whose frames are kept ends too early
         self._may_lack = False  # whether frames before the damage may be missing
         self._latest = -(2**63)  # stamp of the latest frame that was decoded
@@ -290,7 +291,7 @@ class _Decoding:
             width, height = sides[::-1] if self._orientation.is_transposed else sides
             rate, promised = self._opened.rate, promised_frames(self._opened)
             began = recording_start(self._opened.container, self._opened.stream)
-            self._info = VideoInfo(width, height, rate, promised, began)
+            self._info = VideoInfo(width, height, rate, promised, began, self._version)
         return self._info
 
     def _convert(self, frame: Any, width: int, height: int, index: int) -> RGBArray:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from jde_ray.pipelines.cluster import (
     Interrupted,
     _check_open_files,
     _initialize,
+    _ray_speaks_in_the_log,
     check_address,
     connected,
     interruptible,
@@ -148,6 +150,56 @@ def test_a_connected_process_keeps_its_ray(ray_cluster: str) -> None:
     with connected("local"):
         assert ray.get_runtime_context().gcs_address == ray_cluster
     assert ray.is_initialized()
+
+
+def test_what_ray_says_of_dead_workers_is_a_line_of_the_log(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It came as pages on standard output, among the events of `--progress json`."""
+    from ray._private import worker
+
+    said = "Raylet is terminated.  Termination is\x1b[2J unexpected. Last 20 lines:\n one\n two\n"
+    before = worker.print_to_stdstream
+    with caplog.at_level(logging.INFO, "jde_ray"), _ray_speaks_in_the_log():
+        worker.print_to_stdstream(
+            {"lines": [said, "short."], "pid": "raylet", "is_err": False}, ignore_prefix=False
+        )
+    assert worker.print_to_stdstream is before
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("WARNING", "Ray: Raylet is terminated"),
+        ("INFO", "Ray: Termination is\\x1b[2J unexpected. Last 20 lines: one two"),
+        ("WARNING", "Ray: short"),
+    ]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("mode", "hint"), [(None, "set RAY_AUTH_MODE=token"), ("token", "want another token")]
+)
+def test_a_ray_that_lets_nobody_in_may_want_a_token(
+    mode: str | None, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ray start --head` wants one where `~/.ray/auth_token` exists; a driver gets no such hint."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+
+    def refuse(**_: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")
+
+    monkeypatch.setattr("ray.init", refuse)
+    with pytest.raises(RunError, match=f"no Ray at 10.0.0.1:6379 .Failed .*{hint}") as refused:
+        _initialize("10.0.0.1:6379")
+    assert refused.value.exit_code == ExitCode.REFUSED
+
+
+def test_where_no_ray_was_found_none_wants_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr("ray.init", refuse)
+    with pytest.raises(RunError, match=r"no Ray at auto \(Could not find .* instance\.\)$"):
+        _initialize("auto")
 
 
 @contextmanager

@@ -39,7 +39,6 @@ from jde_ray.pipelines.structures import (
 from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.chunk_tracks import filter_tracks, track_frames
 from jde_ray.pipelines.tracking.stages.reorder_buffer import ReorderBuffer
-from jde_ray.pipelines.wall_clock import from_microseconds
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ class VideoSession:
     ) -> None:
         self._replaces, self._chosen = replaces, chosen
         self.video, self.attempt = video, attempt
-        self._dated = video  # once its container was opened, with the start that it states
+        self._opened = video  # once it was opened, with the version and start of its file
         self.outcome: VideoOutcome | None = None
         self.committing: Future[None] | None = None
         self._background = background
@@ -131,7 +130,7 @@ class VideoSession:
             ValueError: If it belongs to another video or configuration, or is damaged.
             OSError: If its parts cannot be read.
         """
-        if checkpoint.belongs != self._belonging():
+        if checkpoint.belongs != self._belonging(self.video.version):
             raise ValueError(f"checkpoint of {self.video.uri}: it belongs to another run or file")
         try:
             self._tracker = self._new_tracker(checkpoint.info)
@@ -228,6 +227,9 @@ class VideoSession:
             self._tracker = self._new_tracker(chunk.info)
         if self._writer is None:
             self._writer = self._new_writer(*_form(chunk), chunk.info)
+        elif chunk.info.version not in ("", self._opened.version):  # decoded again by Ray
+            detail = "the file was replaced while the video was tracked"
+            raise VideoError(Reason.CHANGED_DURING_READ, detail, int(chunk.frame_index[0]))
         frames: list[tuple[SavedFrame, Tracks]] = []
         try:
             frames.extend(track_frames(self._tracker, chunk, self._config))
@@ -263,11 +265,10 @@ class VideoSession:
         return JDETracker(self._config.tracking, info.frames_per_second)
 
     def _new_writer(self, embedding_dim: int, has_quality: bool, info: VideoInfo) -> RowWriter:
-        if self.video.start is None and info.start_us is not None:
-            self._dated = replace(self.video, start=from_microseconds(info.start_us))
+        self._opened = info.as_opened(self.video)
         return RowWriter(
             self._folder / "rows",
-            self._dated,
+            self._opened,
             embedding_dim,
             self._outputs,
             has_motion=self._config.estimates_motion,
@@ -275,8 +276,9 @@ class VideoSession:
             has_checkpoints=self._checkpoints is not None,
         )
 
-    def _belonging(self) -> dict[str, Any]:
-        return belonging(self.video, self._config.hash(), asdict(self._outputs))
+    def _belonging(self, version: str) -> dict[str, Any]:
+        video = replace(self.video, version=version)
+        return belonging(video, self._config.hash(), asdict(self._outputs))
 
     def _keep(self, chunk: DetectionChunk) -> None:
         """Save a checkpoint after this chunk, if one is due."""
@@ -290,7 +292,7 @@ class VideoSession:
         self._parts.append(put_parts(*where, next_frame, writer.checkpoint()))
         embedding_dim, has_quality = _form(chunk)
         checkpoint = Checkpoint(
-            belongs=self._belonging(),
+            belongs=self._belonging(self._opened.version),
             next_frame=next_frame,
             next_chunk=chunk.chunk_index + 1,
             chunk_frames=len(chunk.frame_index),
@@ -314,7 +316,7 @@ class VideoSession:
             self.fail(VideoError(Reason.EMPTY, "no frame could be decoded"))
             return
         partial = "" if damage is None else str(damage)
-        facts = facts_of_video(self._dated, info, self._counts, partial, self._chosen)
+        facts = facts_of_video(self._opened, info, self._counts, partial, self._chosen)
         create = self._writer.seal({**facts, **self._metadata})
         self._writer = None
         if self._background is None:
@@ -336,7 +338,7 @@ class VideoSession:
         seconds = self._seconds + time.perf_counter() - self._since
         size = ("", "") if self._chosen is None else (str(self._chosen), self._chosen.why)
         result = (error, self._length_s, partial, *size)
-        self.outcome = VideoOutcome(self._dated, self._counts, seconds, *result)
+        self.outcome = VideoOutcome(self._opened, self._counts, seconds, *result)
         self.close()
         if self._parts and error is not None:
             clear(self._store, self.video.video_id)

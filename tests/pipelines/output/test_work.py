@@ -29,11 +29,11 @@ from jde_ray.pipelines.output.layout import (
 from jde_ray.pipelines.output.result_files import record_failure, write_error
 from jde_ray.pipelines.output.run_record import open_out
 from jde_ray.pipelines.output.summary import Summary, summarize
-from jde_ray.pipelines.output.work import Work, accept, plan_work
+from jde_ray.pipelines.output.work import Work, accept, plan_work, read_row
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.sources.saved_detections import find_saved
 from jde_ray.pipelines.storage.base import ObjectStore
-from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.storage.stores import StorageError, open_store
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 from jde_ray.pipelines.tracking import from_detections, offline, reference, run
 from jde_ray.pipelines.tracking.stages.session import VideoSession
@@ -477,3 +477,24 @@ def test_partitions_leave_each_others_summaries_and_one_run_over_all_knows_them(
         work = plan_work(store, [video], [], overwrite=True, retry_errors=False)
         accept(store, work, share)
         assert list(store.list("summary")) == left
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (StorageError("head s3://b/x: 503 SlowDown after 21 tries in 117 s"), "once it can"),
+        (PermissionError("head s3://b/x: 403"), "once it can"),
+        (OSError("Couldn't deserialize thrift"), "delete it"),
+    ],
+)
+def test_nobody_is_told_to_delete_tracks_that_a_store_does_not_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, remedy: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(work_module, "open_parquet", fail)
+    row = read_row(open_store(str(tmp_path)), A.video_id, vid_stride=1)
+    assert row.error is not None
+    assert str(error) in row.error
+    assert remedy in row.error

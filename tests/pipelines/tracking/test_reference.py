@@ -14,7 +14,9 @@ from made_videos import write_video
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.output.summary import Summary
+from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.tracking import offline, reference
+from jde_ray.pipelines.video.chunks import decode_segment
 
 
 def test_every_decoded_frame_is_counted(tmp_path: Path) -> None:
@@ -125,6 +127,19 @@ def test_damage_before_the_first_frame_is_a_failure_and_a_limit_before_it_is_non
         assert (failed.status, kept.status) == ("failed", "done")
         assert (failed.partial, kept.frames) == ("", 17 - 8 * number)
         assert summary.videos_partial == 1 - number
+
+
+def test_a_file_replaced_after_the_listing_is_not_called_changed_later(tmp_path: Path) -> None:
+    """Its tracks had the version that was listed, and the next call asked for `--overwrite`."""
+    path = write_video(tmp_path / "a.mp4", 3)
+    found = find_videos(str(path))
+    write_video(path, 5)
+    components = replace(fakes.COMPONENTS, decode=decode_segment)
+    out = str(tmp_path / "out")
+    first = reference.track(found, out, fakes.CONFIG, components=components)
+    assert first.frames == 5
+    second = reference.track(find_videos(str(path)), out, fakes.CONFIG, components=components)
+    assert (second.videos_skipped, second.changed) == (1, [])
 
 
 def test_no_source_is_refused(tmp_path: Path) -> None:

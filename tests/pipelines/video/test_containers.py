@@ -88,6 +88,17 @@ def test_every_exception_has_a_reason_and_one_line(error, reason):
     assert "\n" not in str(known)
 
 
+def test_a_store_or_a_disk_that_cannot_be_read_is_quoted():
+    """Missing credentials, expired ones and a bucket of somebody else need different remedies."""
+    answer = "read s3://b/a.mp4: the credentials have expired (403 ExpiredToken)"
+    error = to_video_error(PermissionError(answer), 3)
+    assert str(error) == f"access_denied: {answer} (frame 3)"
+    on_disk = to_video_error(PermissionError(13, "Permission denied"))
+    assert str(on_disk) == "access_denied: no permission to read it"
+    stale = to_video_error(OSError(116, "Stale file handle"))
+    assert str(stale) == "storage: reading failed (Stale file handle)"
+
+
 @pytest.mark.parametrize(("width", "height"), [(8193, 1), (1, 8193), (8192, 8192)])
 def test_sizes_over_the_cap_are_refused(width, height):
     with pytest.raises(VideoError, match="too_large"):

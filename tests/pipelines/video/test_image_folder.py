@@ -9,6 +9,7 @@ from made_videos import number_frame, write_images
 
 from jde_ray.pipelines.errors import Reason
 from jde_ray.pipelines.structures import VideoInfo
+from jde_ray.pipelines.video.image_folder import images_version
 
 
 def test_image_folders(tmp_path):
@@ -17,6 +18,7 @@ def test_image_folders(tmp_path):
     assert numbers(chunks) == indices(chunks) == list(range(10))
     assert times(chunks) == pytest.approx([i / 14 for i in range(10)])
     assert chunks[0].info == VideoInfo(96, 64, 14.0)
+    assert chunks[0].info.version == images_version(str(sequence))
     plain = write_images(tmp_path / "plain", 3)
     assert numbers(decode(plain, is_image_folder=True)) == [0, 1, 2]
 

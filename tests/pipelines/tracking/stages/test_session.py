@@ -167,6 +167,47 @@ def test_metadata_is_that_of_the_video(tmp_path: Path) -> None:
     }
 
 
+def of_version(chunk: DetectionChunk, version: str) -> DetectionChunk:
+    return replace(chunk, info=replace(chunk.info, version=version))
+
+
+def test_the_version_is_that_of_the_file_which_was_read(tmp_path: Path) -> None:
+    """Hours may lie between the listing of an archive and the reading of a video."""
+    place = Checkpointing("0-1", 20)
+    for version in ("", "2-2"):
+        out = tmp_path / f"out{version}"
+        one = VideoSession(
+            replace(VIDEO, version="1-1"),
+            *(0, fakes.CONFIG, OUTPUTS, open_store(str(out)), {}, out / "spool"),
+            checkpoints=place,
+        )
+        parts = [of_version(part, version) for part in chunks(tmp_path, frames=40)]
+        for part in parts[:-1]:
+            one.deliver(part)
+        store = open_store(str(out))
+        ((state,),) = find_states(store).values()
+        assert Checkpoint.load(store.get(state)).belongs["version"] == (version or "1-1")
+        one.deliver(parts[-1])
+        assert one.outcome is not None
+        assert one.outcome.video.version == (version or "1-1")
+        written = pq.read_schema(next(out.glob("tracks/*"))).metadata[b"video_version"].decode()
+        assert written == (version or "1-1")
+
+
+def test_frames_of_two_versions_never_mix(tmp_path: Path) -> None:
+    """Ray decodes a video again whose decoder was lost; its file may be another one by then."""
+    parts = chunks(tmp_path, frames=21)
+    one = session(tmp_path / "out")
+    one.deliver(of_version(parts[0], "1-1"))
+    one.deliver(of_version(parts[0], "2-2"))  # delivered before: dropped
+    one.deliver(of_version(parts[1], "2-2"))
+    assert one.outcome is not None
+    assert str(one.outcome.error) == (
+        "changed_during_read: the file was replaced while the video was tracked (frame 7)"
+    )
+    assert not list(tmp_path.glob("out/tracks/*"))
+
+
 def test_another_attempt_is_fenced(tmp_path: Path) -> None:
     first, *_ = chunks(tmp_path)
     assert session(tmp_path / "out").deliver(replace(first, attempt=1)) == Verdict.STALE
