@@ -11,7 +11,7 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
-from jde_ray.pipelines.formats.mot import sequence_rate
+from jde_ray.pipelines.formats.sequence_info import sequence_rate
 from jde_ray.pipelines.names import VIDEO_SUFFIXES
 from jde_ray.pipelines.output import layout
 from jde_ray.pipelines.sources.cameras import from_entry
