@@ -1,6 +1,6 @@
 """The networks that find people: joint ones, two-stage ones, or two separate ones.
 
-The weights decide: a YAML file declares separate networks (`models.sde.declaration`).
+The weights decide: a YAML file declares separate networks (`models.sde.declaration_file`).
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class SeparateModel:
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
         import cv2
 
-        from jde_ray.models.sde.declaration import read_declaration
+        from jde_ray.models.sde.declaration_file import read_declaration
         from jde_ray.models.sde.network import SeparateNetworks
         from jde_ray.pipelines.detection.detectors import open_detector_for
         from jde_ray.pipelines.detection.embedders import open_embedder_for
@@ -223,7 +223,7 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
         return model
     import cv2
 
-    from jde_ray.models.sde.declaration import read_embedder
+    from jde_ray.models.sde.declaration_file import read_embedder
     from jde_ray.pipelines.detection.embedders import open_embedder_for
 
     cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops

@@ -12,7 +12,8 @@ from jde_ray.models.reid.config import SMALL_IDE, SMALL_MASK
 from jde_ray.models.reid.crop_network import ReidCropNetwork
 from jde_ray.models.reid.export import onnx_bytes, write_onnx
 from jde_ray.models.reid.network import ReidNet
-from jde_ray.models.sde.declaration import DeclarationError, NetworkDeclaration, read_embedder
+from jde_ray.models.sde.declaration import DeclarationError, NetworkDeclaration
+from jde_ray.models.sde.declaration_file import read_embedder
 from jde_ray.models.sde.network import AppearanceEmbedder
 
 CONFIG = replace(SMALL_IDE, name="tiny", size=(32, 64), backbone="shufflenet", scale_units=0)

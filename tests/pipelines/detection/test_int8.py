@@ -17,7 +17,7 @@ from jde_ray.models import openvino_files
 from jde_ray.models.cards import REID
 from jde_ray.models.jde import int8, weights
 from jde_ray.models.letterbox import Letterbox
-from jde_ray.models.sde.declaration import read_embedder
+from jde_ray.models.sde.declaration_file import read_embedder
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.detection import precision, settings
 from jde_ray.pipelines.detection.embedders import open_embedder
