@@ -18,7 +18,7 @@ from jde_ray.pipelines.config import (
     ResourceConfig,
     TrackConfig,
 )
-from jde_ray.pipelines.detection.precision import quick_precision
+from jde_ray.pipelines.detection.precision import precision_on
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.output.layout import ERRORS_PREFIX, TRACKS_PREFIX, list_ids
 from jde_ray.pipelines.storage.stores import open_store
@@ -119,9 +119,7 @@ def frames_left(videos: Sequence[Video], config: TrackConfig, resources: Resourc
 def _most_frames_of(detection: DetectionConfig, resources: ResourceConfig) -> int:
     if JOINT.find(detection.weights) is None:  # of an own network the speed is not known
         return _OF_OTHER_NETWORKS
-    precision = detection.precision
-    if precision == "auto":
-        precision = quick_precision(resources.device)
+    precision = precision_on(resources.device, detection.precision)
     return most_frames(len(os.sched_getaffinity(0)), precision)
 
 
