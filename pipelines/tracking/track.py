@@ -58,7 +58,7 @@ def track(
         weights: Name of a shipped network, a weight file, or a YAML file of ONNX networks.
         size: Width and height of the network's input in pixels; None for the size of the weights;
             `auto` for one per video, larger where the people in its first frames are small.
-        association: Tracking algorithm: `jde`, `sort`, `deepsort` or `bytetrack`.
+        association: Tracking algorithm, a key of `models.tracking.registry.ASSOCIATIONS`.
         conf: Confidence threshold in [0, 1]; None for the association's own.
         max_frames: Frames to track in each video; None for all.
         source_pattern: Where camera and start stand in the end of an address, such as
