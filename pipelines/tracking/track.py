@@ -102,9 +102,16 @@ def track(
         save_detections=save_detections,
     )
     found = find_videos(sources, naming)
-    again = {"overwrite": overwrite, "retry_errors": retry_errors}
     out = os.fspath(out)
-    is_here = is_small_run(found.videos, out, config, resources, outputs, again)
+    is_here = is_small_run(
+        found.videos,
+        out,
+        config,
+        resources,
+        outputs,
+        overwrite=overwrite,
+        retry_errors=retry_errors,
+    )
     return (reference.track if is_here else offline.track)(
         found,
         out,

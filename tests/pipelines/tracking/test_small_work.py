@@ -116,7 +116,7 @@ def test_files_that_fail_at_once_cost_nothing(tmp_path: Path, videos: list[Video
 def test_what_has_results_needs_no_ray_again(tmp_path: Path, videos: list[Video]) -> None:
     def small(frames: int, outputs: OutputConfig = OutputConfig(), **changed: bool) -> bool:
         again = {"overwrite": False, "retry_errors": False} | changed
-        return is_small_run(videos, str(tmp_path), CONFIG, limit(frames), outputs, again)
+        return is_small_run(videos, str(tmp_path), CONFIG, limit(frames), outputs, **again)
 
     assert not small(20)
     for folder in ("tracks", "errors"):
