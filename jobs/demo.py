@@ -210,7 +210,7 @@ def is_rendered(video: DemoVideo) -> bool:
     Raises:
         ValueError: If it has another length.
     """
-    from jde_ray.pipelines.formats.mot import read_sequence_info
+    from jde_ray.pipelines.formats.sequence_info import read_sequence_info
 
     path = video.folder / "seqinfo.ini"
     if not (video.path.exists() and path.exists()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -86,32 +88,24 @@ def export(
     from jde_ray.models.jde import weights as files
 
     weights = str(cards.REID.find(weights) or weights)
-    if _export_other(weights, out, written, flags, calibration):
-        return
+    with _refused(out, written):
+        if _export_other(weights, out, written, flags, calibration):
+            return
     try:
         wanted = parse_size(flags["size"]) if "size" in flags else None
         model, report = files.load_reported(weights, wanted)
         notes = {k: v for k, v in files.metadata(weights).items() if k != "config"}
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
-    try:
-        with working(f"writing {out}"):
-            if written == "safetensors":
-                files.save(model, out, notes, half=half)
-            elif written == "torch":
-                files.save_torch(model, out, notes)
-            elif written == "openvino":
-                _quantise(model, out, notes | {"source_sha256": files.sha256(weights)}, calibration)
-            else:
-                onnx_file.write_onnx(model, out, notes)
-    except ImportError as error:
-        raise RunError(
-            f"format: {written} needs the package {error.name}; pip install -e "
-            f"'.[{'onnx' if written == 'onnx' else 'int8'}]'",
-            ExitCode.REFUSED,
-        ) from error
-    except OSError as error:
-        raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
+    with _refused(out, written), working(f"writing {out}"):
+        if written == "safetensors":
+            files.save(model, out, notes, half=half)
+        elif written == "torch":
+            files.save_torch(model, out, notes)
+        elif written == "openvino":
+            _quantise(model, out, notes | {"source_sha256": files.sha256(weights)}, calibration)
+        else:
+            onnx_file.write_onnx(model, out, notes)
     print(f"{weights}: {report}")
     _tell(out, model.config, notes)
 
@@ -122,7 +116,9 @@ def _export_other(
     """Write the file of a re-identification or two-stage network; False for a joint one.
 
     Raises:
-        RunError: If it cannot be written.
+        RunError: If the weights cannot be used, or not in this format.
+        ImportError: If a package is missing.
+        OSError: If the file cannot be written.
     """
     from jde_ray.models.jde.weights import metadata, resolve
     from jde_ray.models.rcnn.weights import is_two_stage
@@ -146,14 +142,21 @@ def _export_other(
             config = _write_onnx(resolve(weights), out, notes, two_stage=two_stage)
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
+    _tell(out, config, notes)
+    return True
+
+
+@contextmanager
+def _refused(out: Path, kind: str) -> Iterator[None]:
+    """Refuse to write a file for want of a package, or where it cannot be written."""
+    try:
+        yield
     except ImportError as error:
         extra = "onnx" if kind == "onnx" or error.name == "onnx" else "int8"
         text = f"{kind} needs the package {error.name}; pip install -e '.[{extra}]'"
         raise RunError(f"format: {text}", ExitCode.REFUSED) from error
     except OSError as error:
         raise RunError(f"out: {out} cannot be written ({error})", ExitCode.REFUSED) from error
-    _tell(out, config, notes)
-    return True
 
 
 def _tell(out: Path, config: JDEConfig | RcnnConfig | ReidConfig, notes: dict[str, str]) -> None:

@@ -206,8 +206,8 @@ def _from_videos(
 
     from jde_ray.pipelines.tracking.small_work import is_small_run  # loads PyAV and OpenCV
 
-    parts = settings.track, settings.resources, settings.outputs
-    if is_small_run(found.videos, out, *parts, again):
+    config, resources, outputs = settings.track, settings.resources, settings.outputs
+    if is_small_run(found.videos, out, config, resources, outputs, **again):
         from jde_ray.pipelines.tracking import reference
 
         return settings, partial(reference.track, found)

@@ -24,6 +24,7 @@ from jde_ray.pipelines.training.recipe_file import read_recipe
 from jde_ray.pipelines.training.settings import TrainerConfig, TrainingConfig
 
 if TYPE_CHECKING:
+    from jde_ray.pipelines.config import Device
     from jde_ray.pipelines.training.data.batches import TrainingSet
     from jde_ray.pipelines.training.data.crop_batches import CropStream
     from jde_ray.pipelines.training.data.image_set import TrainingImages
@@ -316,11 +317,11 @@ def _labels_folder(out: str) -> Path:
         return Path(tempfile.mkdtemp(prefix="jde-labels-"))
 
 
-def _device(wanted: str) -> str:
-    from jde_ray.pipelines.detection.precision import check_gpu, has_cuda
+def _device(wanted: Device) -> str:
+    from jde_ray.pipelines.detection.devices import check_gpu, torch_device
 
     check_gpu(wanted)
-    return "cuda" if wanted != "cpu" and has_cuda() else "cpu"
+    return torch_device(wanted)
 
 
 if __name__ == "__main__":

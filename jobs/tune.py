@@ -26,12 +26,13 @@ from jde_ray.jobs.console.progress import Display
 from jde_ray.jobs.console.run_flags import FLAGS, choose
 from jde_ray.jobs.console.runner import main
 from jde_ray.jobs.console.score_options import SkipMissing
+from jde_ray.jobs.console.search_params import parse_space
 from jde_ray.pipelines.errors import ExitCode, RunError
 
 if TYPE_CHECKING:
     from jde_ray.models.metrics.tracking import SequenceScores
     from jde_ray.pipelines.config import TrackConfig
-    from jde_ray.pipelines.evaluation.search_space import Setting, Space, Span
+    from jde_ray.pipelines.evaluation.search_space import Setting
     from jde_ray.pipelines.evaluation.tuning import Search, Trial, Tuning, TuningSet
     from jde_ray.pipelines.formats.detections import SavedVideo
 
@@ -146,7 +147,7 @@ def tune(
         saved = find_saved(detections)
         saved = with_frames(saved, frames) if frames else saved
         sets, left_out = _pair(saved, gt, skip_missing)
-        space = _space(param)
+        space = parse_space(param)
         # trials use detections down to the lowest score that was saved
         settled = resolve_settings(settings.track, saved, least=0.0)
         display.doing(f"trying settings on {len(sets)} videos")
@@ -198,49 +199,6 @@ def _pair(
     except ValueError as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     return [TuningSet(p.name, by_name[p.name], str(p.truth)) for p in pairings], left_out
-
-
-def _space(params: list[str]) -> Space:
-    space: dict[str, Span | list[Setting]] = {}
-    for text in params:
-        name, _, values = text.partition("=")
-        key = name.strip().replace("-", "_")
-        section, field = place_of(FLAGS[key]) if key in FLAGS else ("tracking", key)
-        if section != "tracking" or field == "association":
-            raise RunError(
-                f"param: got {name!r}, expected settings of the association", ExitCode.REFUSED
-            )
-        space[field] = _values(text, values)
-    return space
-
-
-def _values(text: str, values: str) -> Span | list[Setting]:
-    from jde_ray.pipelines.evaluation.search_space import Span
-
-    wanted = f"param: got {text!r}, expected NAME=LOW:HIGH, NAME=LOW:HIGH:STEPS or NAME=A,B,C"
-    parts = [_value(part) for part in values.split(":")]
-    if len(parts) == 1:
-        listed = [_value(part) for part in values.split(",")]
-        if "" in listed:
-            raise RunError(wanted, ExitCode.REFUSED)
-        return listed
-    low, high, steps = (*parts, 5)[:3] if len(parts) in (2, 3) else ("", "", "")
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high))
-    if not (numbers and isinstance(steps, int) and steps >= 2 and low < high):  # type: ignore[operator]
-        raise RunError(wanted, ExitCode.REFUSED)
-    return Span(cast("float", low), cast("float", high), steps)
-
-
-def _value(text: str) -> Setting:
-    text = text.strip()
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _progress(done: int, total: int) -> None:

@@ -9,12 +9,8 @@ import numpy as np
 
 from jde_ray.models.synthetic.render import render
 from jde_ray.models.synthetic.scene import StreetScene
-from jde_ray.pipelines.formats.mot import (
-    SequenceInfo,
-    format_ground_truth,
-    format_sequence_info,
-    rows_of_frames,
-)
+from jde_ray.pipelines.formats.mot import format_ground_truth, rows_of_frames
+from jde_ray.pipelines.formats.sequence_info import SequenceInfo, format_sequence_info
 
 
 def write_street(folder: Path, seed: int, size: tuple[int, int] = (192, 96)) -> None:

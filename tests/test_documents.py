@@ -25,7 +25,7 @@ from jde_ray.jobs import cli
 from jde_ray.jobs.bench.paper.systems import read_systems
 from jde_ray.jobs.console.options import build_settings, collect
 from jde_ray.jobs.console.runner import application
-from jde_ray.models.sde.declaration import read_declaration, read_embedder
+from jde_ray.models.sde.declaration_file import read_declaration, read_embedder
 from jde_ray.pipelines.config import OutputConfig, ResourceConfig, TrackConfig
 from jde_ray.pipelines.formats.places_file import parse_places
 from jde_ray.pipelines.tracking import offline, reference

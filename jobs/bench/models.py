@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jde_ray.jobs.bench.clocks import Clock, check_clock
 from jde_ray.jobs.bench.machine import processor
 from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.run_flags import choose, one_size
@@ -61,10 +62,7 @@ def models(
     flags: Given,
     every: Annotated[int, typer.Option(min=1, help="Read embeddings in every n-th frame.")] = 3,
     max_frames: Annotated[int | None, typer.Option(min=6, help="Frames per sequence.")] = None,
-    clock: Annotated[
-        Literal["wall", "cpu"],
-        typer.Option(help="cpu counts processor time, for a busy machine; needs one thread."),
-    ] = "wall",
+    clock: Clock = "wall",
     out: Annotated[Path, typer.Option(help="Folder for models.json.")] = Path("runs/models"),
 ) -> None:
     """Networks side by side: tracks, speed, who is found (far, hidden, crowded), embeddings.
@@ -229,7 +227,7 @@ def run_sequence(
     clock: str,
 ) -> None:
     """Track a sequence with all networks, frame by frame in turn, and add to the results."""
-    from jde_ray.jobs.bench.paper.comparison import check_clock, measure
+    from jde_ray.jobs.bench.paper.comparison import measure
     from jde_ray.jobs.bench.paper.footage import Footage
     from jde_ray.pipelines.evaluation.detections import image_boxes, truth_of
     from jde_ray.pipelines.evaluation.frame_sources import video_at

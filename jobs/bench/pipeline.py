@@ -117,7 +117,7 @@ class _Bench:
         videos, _ = find_videos(sources)
         chunks: list[FrameChunk] = []
         rows = [self._decode(videos), self._detect(videos, chunks)]
-        rows.append(self._associate(videos, chunks))
+        rows.append(self._associate(chunks))
         whole = self._whole(sources)
         slowest = min(rows, key=lambda row: row["frames_per_second"])
         limit = 1000 * self._cores / sum(row["core_ms_per_frame"] for row in rows)
@@ -179,7 +179,7 @@ class _Bench:
             ray.kill(detector)
         return row
 
-    def _associate(self, videos: Sequence[Video], chunks: Sequence[FrameChunk]) -> dict[str, Any]:
+    def _associate(self, chunks: Sequence[FrameChunk]) -> dict[str, Any]:
         """Feed the association shards the detections of a few chunks in a loop, in order."""
         import ray
 

@@ -1,9 +1,22 @@
-"""Pixels as a pretrained backbone takes them."""
+"""Pixels as networks take them: in [0, 1], or as a pretrained backbone wants them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def from_bytes(frames: Tensor, like: Tensor) -> Tensor:
+    """`(B, H, W, 3)` uint8 as `(B, 3, H, W)` in [0, 1], channels last.
+
+    Bytes are uploaded, not floats; the device converts them.
+
+    Args:
+        frames: Frames, on any device.
+        like: A tensor of the device and number type of the result.
+    """
+    pixels = frames.to(like.device, non_blocking=True).permute(0, 3, 1, 2)
+    return (pixels.float() / 255).to(like.dtype, memory_format=torch.channels_last)
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -114,16 +114,17 @@ class JDEConfig:
             ValueError: If the text is not JSON of exactly these fields.
         """
         try:
-            return JDEConfig(**_tuples(json.loads(text)))
+            return JDEConfig(**with_tuples(json.loads(text)))
         except TypeError as error:
             raise ValueError(f"network configuration: {error}") from None
 
 
-def _tuples(value: Any) -> Any:
+def with_tuples(value: Any) -> Any:
+    """A value of JSON with a tuple for each list, as the fields of configurations have them."""
     if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
+        return tuple(with_tuples(item) for item in value)
     if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
+        return {key: with_tuples(item) for key, item in value.items()}
     return value
 
 

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from jde_ray.models.backbones.pixels import from_bytes
 from jde_ray.models.backbones.registry import BACKBONES
 from jde_ray.models.jde.config import JDEConfig
 from jde_ray.models.jde.decode import Candidates, FrameDetections, decode, select
@@ -89,10 +90,5 @@ class JDE(nn.Module):
         return select(candidates, score_threshold, nms_threshold, max_detections)
 
     def normalise(self, frames: Tensor) -> Tensor:
-        """`(B, H, W, 3)` uint8 as `(B, 3, H, W)` in [0, 1] on the network's device, channels last.
-
-        Bytes are uploaded, not floats; the device converts them to the network's number type.
-        """
-        weight = next(self.parameters())
-        pixels = frames.to(weight.device, non_blocking=True).permute(0, 3, 1, 2)
-        return (pixels.float() / 255).to(weight.dtype, memory_format=torch.channels_last)
+        """`(B, H, W, 3)` uint8 as `(B, 3, H, W)` in [0, 1], where and as the parameters are."""
+        return from_bytes(frames, next(self.parameters()))

@@ -11,8 +11,6 @@ import logging
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from jde_ray.models import cards
@@ -29,6 +27,7 @@ from jde_ray.models.jde.importers import ImportReport, published_state, whole_da
 from jde_ray.models.jde.network import JDE
 from jde_ray.models.jde.refusals import CheckpointError as CheckpointError  # for those who load
 from jde_ray.models.jde.refusals import one_line
+from jde_ray.models.jde.safetensors_files import host_state, read_facts, read_state, write
 
 logger = logging.getLogger(__name__)
 
@@ -77,17 +76,14 @@ def metadata(weights: str | Path) -> dict[str, str]:
         texts = {**(content.get("notes") or {}), "config": content.get("config")}
         return {key: text for key, text in texts.items() if isinstance(text, str)}
     try:
-        with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+        return read_facts(path)
+    except CheckpointError:
         suffix = fitting_suffix(path)
         kind = {PYTORCH: "a PyTorch file", DARKNET: "a Darknet file"}.get(suffix or "")
-        why = (
-            f"is {kind}; give it the suffix {suffix}"
-            if kind
-            else f"is not a complete safetensors file ({one_line(error)})"
-        )
-        raise CheckpointError(f"weights: {path} {why}") from None
+        if kind is None:
+            raise
+        text = f"is {kind}; give it the suffix {suffix}"
+        raise CheckpointError(f"weights: {path} {text}") from None
 
 
 def network_of(weights: str | Path) -> str:
@@ -112,18 +108,17 @@ def save(
         half: Round convolution kernels to float16, which halves the file; norms and biases stay
             float32.
     """
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    state = host_state(model)
     if half:
         state = {key: v.half() if v.ndim == 4 else v for key, v in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path, metadata={**(notes or {}), "config": model.config.to_json()})
+    write(state, path, {**(notes or {}), "config": model.config.to_json()})
 
 
 def save_torch(model: JDE, path: Path, notes: dict[str, str] | None = None) -> None:
     """Like `save`, with `torch.save`: a dictionary of `config` (JSON text), `notes` and `model`."""
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"config": model.config.to_json(), "notes": notes or {}, "model": state}, path)
+    content = {"config": model.config.to_json(), "notes": notes or {}, "model": host_state(model)}
+    torch.save(content, path)
 
 
 def load(weights: str | Path, size: tuple[int, int] | None = None) -> JDE:
@@ -187,9 +182,7 @@ def _load_safetensors(path: Path, size: tuple[int, int] | None) -> tuple[JDE, Im
         raise CheckpointError(f"weights: {path} has no network configuration in its metadata")
     config = JDEConfig.from_json(text)
     _check_size(path, config, size)
-    with safe_open(path, "pt") as file:
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    return _build_own(path, config, state)
+    return _build_own(path, config, read_state(path))
 
 
 def _load_pickle(path: Path, size: tuple[int, int] | None) -> tuple[JDE, ImportReport]:

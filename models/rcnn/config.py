@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Literal
+
+from jde_ray.models.jde.config import with_tuples
 
 BACKBONES = ("resnet50", "resnet101", "csp", "csp16", "vgg16")
 PYRAMID_STRIDES = {"resnet50": (4, 8, 16, 32), "resnet101": (4, 8, 16, 32), "csp": (8, 16, 32)}
@@ -153,19 +155,11 @@ class RcnnConfig:
             ValueError: If the text is not JSON of exactly these fields.
         """
         try:
-            values = {key: _tuples(value) for key, value in json.loads(text).items()}
+            values = {key: with_tuples(value) for key, value in json.loads(text).items()}
             stages = tuple(Stage(**stage) for stage in values.pop("stages"))
             return RcnnConfig(**values, stages=stages)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"network configuration: {error}") from None
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return value
 
 
 FRCNN_R50 = RcnnConfig(

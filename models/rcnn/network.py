@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jde_ray.models.backbones.pixels import from_bytes
 from jde_ray.models.jde.decode import Candidates, FrameDetections, select
 from jde_ray.models.rcnn.config import RcnnConfig
 from jde_ray.models.rcnn.heads import StageHead, StageOutputs, average, person_scores
@@ -177,13 +178,8 @@ class RcnnNet(nn.Module):
         return list(torch.split(vectors, counts))
 
     def normalise(self, frames: Tensor) -> Tensor:
-        """`(B, H, W, 3)` uint8 as `(B, 3, H, W)` in [0, 1] on the network's device, channels last.
-
-        Bytes are uploaded, not floats; the device converts them to the network's number type.
-        """
-        weight = next(self.parameters())
-        pixels = frames.to(weight.device, non_blocking=True).permute(0, 3, 1, 2)
-        return (pixels.float() / 255).to(weight.dtype, memory_format=torch.channels_last)
+        """`(B, H, W, 3)` uint8 as `(B, 3, H, W)` in [0, 1], where and as the parameters are."""
+        return from_bytes(frames, next(self.parameters()))
 
 
 class _Reader:

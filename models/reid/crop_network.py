@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jde_ray.models.jde.refusals import CheckpointError
 from jde_ray.models.reid.export import onnx_bytes
 from jde_ray.models.reid.network import ReidNet
-from jde_ray.models.reid.weights import ReidWeightsError, load
+from jde_ray.models.reid.weights import load
 from jde_ray.models.sde.declaration import QUALITY, DeclarationError, NetworkDeclaration
 from jde_ray.models.sde.onnx_network import start_session
 
@@ -50,7 +51,7 @@ class ReidCropNetwork:
         check_input(declaration)
         try:
             model = load(self.path)
-        except ReidWeightsError as error:
+        except CheckpointError as error:
             raise DeclarationError(str(error)) from None
         self.size: tuple[int, int] = model.config.size
         self.batch: int | None = None

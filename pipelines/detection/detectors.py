@@ -16,7 +16,7 @@ from jde_ray.models.rcnn.network import RegionCandidates
 from jde_ray.models.sde.declaration import DeclarationError, DetectorDeclaration
 from jde_ray.models.sde.layouts import Found
 from jde_ray.models.sde.network import PersonDetector, PictureDetector
-from jde_ray.pipelines.detection.embedders import onnx_device, torch_device
+from jde_ray.pipelines.detection.devices import onnx_device, torch_device
 from jde_ray.pipelines.detection.finders import input_size, load_finder
 from jde_ray.pipelines.torch_setup import set_up_torch
 
@@ -117,5 +117,5 @@ def open_detector_for(
     """
     if declaration.is_own:
         set_up_torch(resources.torch_threads)
-        return open_detector(declaration, resources.torch_threads, torch_device(resources))
-    return open_detector(declaration, resources.torch_threads, onnx_device(resources))
+    device = (torch_device if declaration.is_own else onnx_device)(resources.device)
+    return open_detector(declaration, resources.torch_threads, device)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from jde_ray.models.sde.colours import ColourStripes
 from jde_ray.models.sde.declaration import NetworkDeclaration
 from jde_ray.models.sde.network import AppearanceEmbedder
+from jde_ray.pipelines.detection.devices import onnx_device, torch_device
 
 if TYPE_CHECKING:
     from jde_ray.pipelines.config import ResourceConfig
@@ -71,25 +72,5 @@ def open_embedder_for(
     """
     if declaration.is_colours:
         return open_embedder(declaration)
-    device = torch_device(resources) if declaration.is_own else onnx_device(resources)
+    device = (torch_device if declaration.is_own else onnx_device)(resources.device)
     return open_embedder(declaration, resources.torch_threads, device, quantised=quantised)
-
-
-def onnx_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
-    """Device of ONNX files: a GPU if it is wanted and onnxruntime can use one."""
-    import onnxruntime
-
-    from jde_ray.models.sde.onnx_network import CUDA
-
-    has_cuda = CUDA in onnxruntime.get_available_providers()
-    wants_cuda = resources.device == "cuda" or (resources.device == "auto" and has_cuda)
-    return "cuda" if wants_cuda else "cpu"
-
-
-def torch_device(resources: ResourceConfig) -> Literal["cpu", "cuda"]:
-    """Device of weights of ours: a GPU if it is wanted and torch can use one."""
-    import torch
-
-    if resources.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return resources.device

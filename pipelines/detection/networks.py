@@ -1,6 +1,6 @@
 """The networks that find people: joint ones, two-stage ones, or two separate ones.
 
-The weights decide: a YAML file declares separate networks (`models.sde.declaration`).
+The weights decide: a YAML file declares separate networks (`models.sde.declaration_file`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
+from jde_ray.pipelines.detection.devices import torch_device
 from jde_ray.pipelines.detection.model import (
     Embedded,
     FoundInFrame,
@@ -21,7 +22,7 @@ from jde_ray.pipelines.detection.model import (
     Model,
     in_source_pixels,
 )
-from jde_ray.pipelines.detection.precision import quick_precision
+from jde_ray.pipelines.detection.precision import precision_on
 from jde_ray.pipelines.detection.queued import QueuedModel
 from jde_ray.pipelines.detection.second_look import WithSecondLook
 from jde_ray.pipelines.torch_setup import set_up_torch
@@ -47,15 +48,11 @@ class TorchModel:
         from jde_ray.pipelines.detection.upload import Upload
 
         set_up_torch(resources.torch_threads)
-        wanted = resources.device
-        if wanted == "auto":
-            wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch_device(resources.device)
         self._config = config
-        self._upload = Upload(torch.device(wanted), pinned=wanted == "cuda")
-        model = load(config.weights, config.size).to(wanted)
-        precision = config.precision
-        if precision == "auto":
-            precision = quick_precision(resources.device)
+        self._upload = Upload(torch.device(device), pinned=device == "cuda")
+        model = load(config.weights, config.size).to(device)
+        precision = precision_on(resources.device, config.precision)
         self._model = optimise(
             model, "bf16" if precision == "bf16" else "fp32", compiled=config.compile
         )
@@ -170,7 +167,7 @@ class SeparateModel:
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
         import cv2
 
-        from jde_ray.models.sde.declaration import read_declaration
+        from jde_ray.models.sde.declaration_file import read_declaration
         from jde_ray.models.sde.network import SeparateNetworks
         from jde_ray.pipelines.detection.detectors import open_detector_for
         from jde_ray.pipelines.detection.embedders import open_embedder_for
@@ -223,7 +220,7 @@ def load_network(config: DetectionConfig, resources: ResourceConfig) -> Model:
         return model
     import cv2
 
-    from jde_ray.models.sde.declaration import read_embedder
+    from jde_ray.models.sde.declaration_file import read_embedder
     from jde_ray.pipelines.detection.embedders import open_embedder_for
 
     cv2.setNumThreads(resources.torch_threads)  # OpenCV resizes the crops

@@ -5,26 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-from jde_ray.pipelines.config import Device
+from jde_ray.pipelines.config import Device, Precision
+from jde_ray.pipelines.detection.devices import has_cuda
 
 logger = logging.getLogger(__name__)
-
-
-def has_cuda() -> bool:
-    """Whether this machine has a GPU that torch can use."""
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def check_gpu(device: str) -> None:
-    """Refuse `cuda` on a machine without a GPU.
-
-    Raises:
-        ValueError: In one line.
-    """
-    if device == "cuda" and not has_cuda():
-        raise ValueError("device: got cuda, but this machine has no GPU; use cpu")
 
 
 def is_emulated(precision: str, device: Device) -> bool:
@@ -47,10 +31,15 @@ def quick_precision(device: Device) -> Literal["fp32", "bf16"]:
     """
     import torch
 
-    if device != "cpu" and torch.cuda.is_available():
+    if device != "cpu" and has_cuda():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     if device == "cuda":  # the cluster has GPUs, but this machine has none
         return "bf16"
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11
     units = ("amx_bf16", "avx512_bf16")
     return "bf16" if any(capabilities.get(unit, False) for unit in units) else "fp32"
+
+
+def precision_on(device: Device, wanted: Precision) -> Precision:
+    """The precision that is wanted; for `auto` the quick one."""
+    return quick_precision(device) if wanted == "auto" else wanted

@@ -14,10 +14,9 @@ from jde_ray.pipelines.config import (
     ResourceConfig,
     TrackConfig,
 )
+from jde_ray.pipelines.detection.devices import check_gpu, torch_device
 from jde_ray.pipelines.detection.networks import ModelBuilder, load_network
 from jde_ray.pipelines.detection.precision import (
-    check_gpu,
-    has_cuda,
     quick_precision,
     warn_of_emulation,
 )
@@ -130,7 +129,7 @@ def _quantised_sha256(weights: str, device: Device) -> str:
     from jde_ray.models import openvino_files
     from jde_ray.models.jde import int8
 
-    if device == "cuda" or (device == "auto" and has_cuda()):
+    if torch_device(device) == "cuda":
         raise ValueError(f"precision: int8 runs on a CPU, got device {device}; use --device cpu")
     path = int8.find(weights)
     int8.check(path, weights)

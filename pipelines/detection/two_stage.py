@@ -14,9 +14,9 @@ from jde_ray.models.jde.weights import resolve
 from jde_ray.models.rcnn.weights import load
 from jde_ray.models.structures import FloatArray
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
-from jde_ray.pipelines.detection.embedders import torch_device
+from jde_ray.pipelines.detection.devices import torch_device
 from jde_ray.pipelines.detection.model import Embedded, FoundInFrame, in_source_pixels
-from jde_ray.pipelines.detection.precision import quick_precision
+from jde_ray.pipelines.detection.precision import precision_on
 from jde_ray.pipelines.detection.upload import Upload
 from jde_ray.pipelines.torch_setup import set_up_torch
 
@@ -37,10 +37,8 @@ class TwoStageModel:
 
     def __init__(self, config: DetectionConfig, resources: ResourceConfig) -> None:
         set_up_torch(resources.torch_threads)
-        device = torch_device(resources)
-        precision = config.precision
-        if precision == "auto":
-            precision = quick_precision(resources.device)
+        device = torch_device(resources.device)
+        precision = precision_on(resources.device, config.precision)
         self._config = config
         self._upload = Upload(torch.device(device), pinned=device == "cuda")
         self._at_once = 0 if device == "cuda" else 1

@@ -49,7 +49,7 @@ def inspect(weights: str, size: tuple[int, int] | None = None) -> NetworkFacts:
         OSError: If a file cannot be read.
     """
     if is_separate(weights):
-        from jde_ray.models.sde.declaration import read_declaration
+        from jde_ray.models.sde.declaration_file import read_declaration
         from jde_ray.models.sde.network import SeparateNetworks
         from jde_ray.pipelines.detection.detectors import open_detector
         from jde_ray.pipelines.detection.embedders import open_embedder
@@ -91,7 +91,7 @@ def load_reid(path: str, threads: int = 1) -> AppearanceEmbedder:
     Raises:
         ValueError: If it cannot be used.
     """
-    from jde_ray.models.sde.declaration import read_embedder
+    from jde_ray.models.sde.declaration_file import read_embedder
     from jde_ray.pipelines.detection.embedders import open_embedder
 
     with _named_after_its_flag():
@@ -108,7 +108,8 @@ def reid_fingerprint(path: str, *, quantised: bool = False) -> str:
     Raises:
         ValueError: If it does not exist, or the quantised file is of another network.
     """
-    from jde_ray.models.sde.declaration import read_embedder, sha256_of
+    from jde_ray.models.sde.declaration import sha256_of
+    from jde_ray.models.sde.declaration_file import read_embedder
     from jde_ray.pipelines.detection.embedders import quantised_file
 
     with _named_after_its_flag():
@@ -149,7 +150,7 @@ def fingerprint(weights: str) -> str:
         ValueError: If the weights do not exist.
     """
     if is_separate(weights):
-        from jde_ray.models.sde.declaration import read_declaration
+        from jde_ray.models.sde.declaration_file import read_declaration
 
         return read_declaration(weights).sha256()
     from jde_ray.models.jde.weights import sha256

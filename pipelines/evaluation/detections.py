@@ -25,7 +25,8 @@ from jde_ray.pipelines.evaluation.ground_truth import TruthRules, read_truth
 from jde_ray.pipelines.evaluation.pairing import Pairing
 from jde_ray.pipelines.formats.detection_rows import DetectionRows, read_detections
 from jde_ray.pipelines.formats.file_facts import FileFacts
-from jde_ray.pipelines.formats.mot import GroundTruth, read_sequence_info, sequence_info_path
+from jde_ray.pipelines.formats.mot import GroundTruth
+from jde_ray.pipelines.formats.sequence_info import read_sequence_info, sequence_info_path
 from jde_ray.pipelines.names import listed
 from jde_ray.pipelines.report.tables import FigureTable
 

@@ -24,9 +24,10 @@ from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.errors import Reason, VideoError
 from jde_ray.pipelines.formats.detection_columns import check_schema, check_values, read_columns
 from jde_ray.pipelines.formats.file_facts import FileFacts
-from jde_ray.pipelines.formats.mot import read_scored, read_sequence_info, sequence_info_path
+from jde_ray.pipelines.formats.mot import read_scored
 from jde_ray.pipelines.formats.parquet_file import binary_array, open_parquet
 from jde_ray.pipelines.formats.score_map import to_scores
+from jde_ray.pipelines.formats.sequence_info import read_sequence_info, sequence_info_path
 from jde_ray.pipelines.formats.video_columns import PERSON, TEXT, TIME, clock_times, repeated
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.structures import DEFAULT_RATE, Video, VideoInfo

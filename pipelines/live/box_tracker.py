@@ -15,7 +15,7 @@ class BoxTracker:
     """Tracks people, frame by frame, from the boxes of your own detector.
 
     Args:
-        association: How detections become tracks: `jde`, `sort`, `deepsort` or `bytetrack`.
+        association: How detections become tracks, a key of `models.tracking.registry.ASSOCIATIONS`.
         frames_per_second: Nominal rate of the frames.
         settings: Settings of the association by name, such as `track_buffer` or `high_score`;
             docs/association.md lists them all.

@@ -16,8 +16,8 @@ from jde_ray.models.structures import Detections, FloatArray
 from jde_ray.models.tracking.config import check_range
 from jde_ray.pipelines.config import DetectionConfig, Device, Precision, ResourceConfig
 from jde_ray.pipelines.detection import detector
+from jde_ray.pipelines.detection.devices import check_gpu
 from jde_ray.pipelines.detection.networks import ModelBuilder, is_separate, load_network
-from jde_ray.pipelines.detection.precision import check_gpu
 from jde_ray.pipelines.detection.settings import detection_for, resolve_precision
 from jde_ray.pipelines.live.images import bgr_to_rgb
 from jde_ray.pipelines.structures import VideoInfo

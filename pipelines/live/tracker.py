@@ -29,8 +29,7 @@ class Tracker:
         weights: Name of a shipped network, a weight file, a YAML file of ONNX networks, or a
             `Detector`, which several trackers may share.
         frames_per_second: Nominal rate of the frames.
-        association: How detections become tracks: `jde`, `sort`, `deepsort`, `bytetrack` or
-            `cbiou`.
+        association: How detections become tracks, a key of `models.tracking.registry.ASSOCIATIONS`.
         min_box_area: Boxes with a smaller area, in square pixels, are left out.
         camera_motion: Estimate how the camera moves, and move the tracks with the picture; a camera
             that stands still changes nothing.

@@ -24,7 +24,8 @@ from typing import Any
 from ray import serve
 
 from jde_ray.models.tracking.registry import check_embedder
-from jde_ray.pipelines.detection.precision import quick_precision
+from jde_ray.pipelines.detection.devices import has_cuda
+from jde_ray.pipelines.detection.precision import precision_on
 from jde_ray.pipelines.detection.settings import detection_for, resolve_precision
 from jde_ray.pipelines.detection.weights import embedder_sha256
 from jde_ray.pipelines.serving.admission import read_tokens
@@ -95,8 +96,8 @@ def resolve_settings(args: dict[str, Any]) -> ServeConfig:
             reid_sha256=own.reid_sha256,
         )
         detection = resolve_precision(detection, config.device)
-    if detection.precision == "auto":
-        detection = replace(detection, precision=quick_precision(config.device))
+    precision = precision_on(config.device, detection.precision)
+    detection = replace(detection, precision=precision)
     track = replace(config.track, detection=detection)
     check_embedder(track.tracking, embedder_sha256(detection))
     return replace(config, track=track)
@@ -159,6 +160,4 @@ def _has_gpu(config: ServeConfig) -> bool:
 
     if ray.is_initialized():
         return bool(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
-    import torch
-
-    return torch.cuda.is_available()
+    return has_cuda()

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from jde_ray.pipelines.config import SourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.sources.cameras import from_pattern, merged
+from jde_ray.pipelines.sources.findings import Failure
 from jde_ray.pipelines.sources.passed_over import PassedOver, describe
-from jde_ray.pipelines.sources.search import Failure, Source, SourceSearch, list_sources
+from jde_ray.pipelines.sources.search import Source, SourceSearch, list_sources
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.wall_clock import read_zone
 

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from jde_ray.pipelines.errors import ExitCode, Reason, RunError, VideoError, printable
 from jde_ray.pipelines.names import VIDEO_SUFFIXES
 from jde_ray.pipelines.output.layout import CROPS_PREFIX, RUN_KEY, TRACKS_PREFIX, VIDEOS_PREFIX
+from jde_ray.pipelines.sources.findings import Finding
 from jde_ray.pipelines.sources.passed_over import DRAWN, PICTURE, PassedOver, media_kind
 from jde_ray.pipelines.storage.s3 import list_objects
 from jde_ray.pipelines.structures import Video
@@ -20,7 +21,7 @@ TOO_DEEP = f"got a glob with too many **, expected {MOST_DEEP}"
 _MAGIC = re.compile(r"[*?\[]")
 
 
-def find_objects(source: str) -> Iterator[Video | tuple[Video, VideoError] | PassedOver]:
+def find_objects(source: str) -> Iterator[Finding]:
     """Video objects behind a source, in the order of their keys.
 
     Args:

@@ -18,8 +18,8 @@ from jde_ray.pipelines.config import SourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.formats.detections import SavedVideo
 from jde_ray.pipelines.formats.file_facts import FileFacts
-from jde_ray.pipelines.formats.mot import sequence_rate
 from jde_ray.pipelines.formats.parquet_file import open_parquet
+from jde_ray.pipelines.formats.sequence_info import sequence_rate
 from jde_ray.pipelines.names import sequence_name
 from jde_ray.pipelines.output.layout import DETECTIONS_PREFIX
 from jde_ray.pipelines.sources.cameras import from_pattern

@@ -20,7 +20,8 @@ import ray
 from jde_ray.pipelines.config import VERSION
 from jde_ray.pipelines.structures import VideoOutcome
 from jde_ray.pipelines.tracking.metrics import COUNTERS, GAUGES, Sums, add, of_outcomes
-from jde_ray.pipelines.tracking.stalls import Stage, Watch
+from jde_ray.pipelines.tracking.stall_verdict import Stage
+from jde_ray.pipelines.tracking.stalls import Watch
 from jde_ray.pipelines.tracking.tally import Tally
 
 logger = logging.getLogger(__name__)

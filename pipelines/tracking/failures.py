@@ -16,7 +16,7 @@ from ray.exceptions import (
 )
 
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.tracking.stalls import StalledError
+from jde_ray.pipelines.tracking.stall_verdict import StalledError
 
 
 def answer_of(call: Any) -> Any:

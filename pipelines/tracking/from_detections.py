@@ -39,7 +39,7 @@ from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.tracking.run import Attempt, Run
 from jde_ray.pipelines.tracking.stages.read import read_rows, saved_to_row
 from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
-from jde_ray.pipelines.tracking.stalls import streaming_context
+from jde_ray.pipelines.tracking.streaming import streaming_context
 from jde_ray.pipelines.tracking.tally import Progress
 
 _READER_BYTES = 256 << 20

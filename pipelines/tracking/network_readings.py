@@ -34,7 +34,8 @@ from jde_ray.pipelines.tracking.stages.known_boxes import (
     labelled_rows,
     readings_of_row,
 )
-from jde_ray.pipelines.tracking.stalls import Watch, streaming_context
+from jde_ray.pipelines.tracking.stalls import Watch
+from jde_ray.pipelines.tracking.streaming import streaming_context
 
 _DECODER_BYTES = 256 << 20  # also keeps Ray Data from fusing the stage into the detectors
 

@@ -29,7 +29,7 @@ from jde_ray.pipelines.tracking.stages import wire_format
 from jde_ray.pipelines.tracking.stages.decode import cut_rows, decode_rows, is_cut
 from jde_ray.pipelines.tracking.stages.detect import DetectorStage
 from jde_ray.pipelines.tracking.stages.shard_client import ShardClient
-from jde_ray.pipelines.tracking.stalls import streaming_context
+from jde_ray.pipelines.tracking.streaming import streaming_context
 from jde_ray.pipelines.tracking.tally import Progress
 
 # memory of a decode task: libav's buffers and a few chunks. Requesting memory also keeps Ray Data

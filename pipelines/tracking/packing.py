@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from jde_ray.pipelines.config import ResourceConfig
-from jde_ray.pipelines.sources.search import Failure
+from jde_ray.pipelines.sources.findings import Failure
 from jde_ray.pipelines.structures import Segment, Video
 
 _MOST_IN_PACK = 64

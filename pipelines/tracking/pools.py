@@ -127,7 +127,7 @@ def size_pools(
     detector_cpus = max(0.01, min(wanted, share))
     # decoders leave the detectors' CPUs free: otherwise a detector that restarts would wait forever
     # for a decoder, which waits for a detector to take its frames. On a cluster that changes
-    # `stalls.Places` sees to it
+    # `streaming.DetectorPlaces` sees to it
     spare = cpus - num_detectors * detector_cpus + 1e-6
     if resources.num_decoders is not None:
         num_decoders: int | None = pool_limits(resources.num_decoders)[1]

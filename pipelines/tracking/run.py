@@ -22,7 +22,7 @@ from jde_ray.pipelines.output.text_names import name_texts
 from jde_ray.pipelines.output.work import accept, plan_work
 from jde_ray.pipelines.report.page import write_report
 from jde_ray.pipelines.sources.discovery import Sources, find_videos
-from jde_ray.pipelines.sources.search import Failure
+from jde_ray.pipelines.sources.findings import Failure
 from jde_ray.pipelines.storage.s3_client import configure
 from jde_ray.pipelines.structures import Segment, Video
 from jde_ray.pipelines.tracking.attempts import Attempts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from jde_ray.models.cards import JOINT
 from jde_ray.pipelines.config import (
@@ -18,7 +18,7 @@ from jde_ray.pipelines.config import (
     ResourceConfig,
     TrackConfig,
 )
-from jde_ray.pipelines.detection.precision import quick_precision
+from jde_ray.pipelines.detection.precision import precision_on
 from jde_ray.pipelines.errors import VideoError
 from jde_ray.pipelines.output.layout import ERRORS_PREFIX, TRACKS_PREFIX, list_ids
 from jde_ray.pipelines.storage.stores import open_store
@@ -41,7 +41,9 @@ def is_small_run(
     config: TrackConfig,
     resources: ResourceConfig,
     outputs: OutputConfig,
-    again: Mapping[str, bool],
+    *,
+    overwrite: bool,
+    retry_errors: bool,
 ) -> bool:
     """`is_small` of the videos that a run has left to do, so that a repeated run needs no Ray.
 
@@ -54,16 +56,17 @@ def is_small_run(
         config: As for `is_small`.
         resources: As for `is_small`.
         outputs: What is written beside tracks.
-        again: Which videos with results are tracked again: `overwrite` and `retry_errors`.
+        overwrite: Whether committed videos are tracked again.
+        retry_errors: Whether failed videos are.
     """
-    if again["overwrite"] or outputs.has_pictures or "://" in out:
+    if overwrite or outputs.has_pictures or "://" in out:
         return is_small(videos, config, resources)
     try:
         store = open_store(out)
     except ValueError:
         return False  # the run refuses it in its own words
     done = list_ids(store, TRACKS_PREFIX)
-    if not again["retry_errors"]:
+    if not retry_errors:
         done |= list_ids(store, ERRORS_PREFIX)
     left = [video for video in videos if video.video_id not in done]
     if left or not videos:
@@ -119,9 +122,7 @@ def frames_left(videos: Sequence[Video], config: TrackConfig, resources: Resourc
 def _most_frames_of(detection: DetectionConfig, resources: ResourceConfig) -> int:
     if JOINT.find(detection.weights) is None:  # of an own network the speed is not known
         return _OF_OTHER_NETWORKS
-    precision = detection.precision
-    if precision == "auto":
-        precision = quick_precision(resources.device)
+    precision = precision_on(resources.device, detection.precision)
     return most_frames(len(os.sched_getaffinity(0)), precision)
 
 

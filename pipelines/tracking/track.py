@@ -58,7 +58,7 @@ def track(
         weights: Name of a shipped network, a weight file, or a YAML file of ONNX networks.
         size: Width and height of the network's input in pixels; None for the size of the weights;
             `auto` for one per video, larger where the people in its first frames are small.
-        association: Tracking algorithm: `jde`, `sort`, `deepsort` or `bytetrack`.
+        association: Tracking algorithm, a key of `models.tracking.registry.ASSOCIATIONS`.
         conf: Confidence threshold in [0, 1]; None for the association's own.
         max_frames: Frames to track in each video; None for all.
         source_pattern: Where camera and start stand in the end of an address, such as
@@ -104,9 +104,16 @@ def track(
     except (ValueError, OSError) as error:
         raise RunError(str(error), ExitCode.REFUSED) from error
     found = find_videos(sources, naming)
-    again = {"overwrite": overwrite, "retry_errors": retry_errors}
     out = os.fspath(out)
-    is_here = is_small_run(found.videos, out, config, resources, outputs, again)
+    is_here = is_small_run(
+        found.videos,
+        out,
+        config,
+        resources,
+        outputs,
+        overwrite=overwrite,
+        retry_errors=retry_errors,
+    )
     return (reference.track if is_here else offline.track)(
         found,
         out,

@@ -9,7 +9,7 @@ import torch
 
 from jde_ray.models.reid.config import TASKS, own_weights
 from jde_ray.pipelines.config import Device
-from jde_ray.pipelines.detection.precision import quick_precision, warn_of_emulation
+from jde_ray.pipelines.detection.precision import precision_on, warn_of_emulation
 from jde_ray.pipelines.training.data.crop_batches import CropStream
 from jde_ray.pipelines.training.data.image_set import TrainingImages
 from jde_ray.pipelines.training.data.labelled_image import LabelledImage
@@ -71,9 +71,7 @@ def describe_plan(
     ignored = sum(int(image.ignore.sum()) for image in found)
     known = sum(int((image.identity >= 0).sum()) for image in found)
     stream = images.build_set(recipe)
-    precision = training.precision
-    if precision == "auto":
-        precision = quick_precision(device)
+    precision = precision_on(device, training.precision)
     warn_of_emulation(precision, device)
     memory = estimate_memory(recipe, images, num_trainers, precision)
     lines = [
@@ -121,7 +119,7 @@ def describe_crops(
 ) -> list[str]:
     """Lines that describe crops, identities, steps and memory of a re-identification network."""
     training, table, config = recipe.training, stream.table, recipe.crops
-    precision = training.precision if training.precision != "auto" else quick_precision(device)
+    precision = precision_on(device, training.precision)
     losses = config.losses or own_weights(recipe.reid_config)
     factors = ", ".join(f"{n} {getattr(losses, n):g}" for n in TASKS if getattr(losses, n))
     num_unknown = len(stream.unknown)

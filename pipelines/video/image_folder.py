@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from jde_ray.pipelines.errors import CutShortError, Reason, VideoError
-from jde_ray.pipelines.formats.mot import sequence_rate
+from jde_ray.pipelines.formats.sequence_info import sequence_rate
 from jde_ray.pipelines.structures import DEFAULT_RATE, Segment, VideoInfo
 from jde_ray.pipelines.video.frame import Frame, RGBArray, check_size
 from jde_ray.pipelines.video.image_headers import check_image, reaches_its_end, read_header

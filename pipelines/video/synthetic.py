@@ -24,12 +24,8 @@ def render_street(scene: StreetScene, path: Path, folder: Path) -> None:
     import numpy as np
 
     from jde_ray.models.synthetic.render import render
-    from jde_ray.pipelines.formats.mot import (
-        SequenceInfo,
-        format_ground_truth,
-        format_sequence_info,
-        rows_of_frames,
-    )
+    from jde_ray.pipelines.formats.mot import format_ground_truth, rows_of_frames
+    from jde_ray.pipelines.formats.sequence_info import SequenceInfo, format_sequence_info
     from jde_ray.pipelines.video.encoder import write_video
 
     truths = []

@@ -12,11 +12,10 @@ import pytest
 from jde_ray.jobs import cli
 from jde_ray.jobs.console import progress as progress_module
 from jde_ray.jobs.console.options import build_settings, collect
-from jde_ray.jobs.tune import _pair, _space
+from jde_ray.jobs.tune import _pair
 from jde_ray.models.tracking.config import TrackingConfig
 from jde_ray.models.tracking.trackers.bytetrack import ByteTrackConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.evaluation.search_space import Span
 from jde_ray.pipelines.evaluation.tuning import (
     Trial,
     Tuning,
@@ -108,25 +107,6 @@ def test_a_file_is_never_worse_than_the_start_and_weak_detections_are_missed_alo
     assert build_settings(collect({}, out)).track.tracking == TrackingConfig()
     first, second = (float(word) for word in re.findall(r"\d+\.\d\d", out.read_text())[:2])
     assert first == second > 0
-
-
-def test_values_are_lists_and_ranges_by_flag_or_setting() -> None:
-    params = ["conf=0.3:0.7", "track-buffer=10,30", "fuse_scores=true,false", "min_hits=1:3:3"]
-    assert _space(params) == {
-        "high_score": Span(0.3, 0.7),
-        "track_buffer": [10, 30],
-        "fuse_scores": [True, False],
-        "min_hits": Span(1, 3, 3),
-    }
-
-
-@pytest.mark.parametrize(
-    "text", ["conf", "conf=", "conf=0.7:0.3", "conf=1:2:3:4", "conf=a:b", "conf=1,,2", "conf=0:1:1"]
-)
-def test_values_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(RunError, match="param: got") as refused:
-        _space([text])
-    assert refused.value.exit_code == ExitCode.REFUSED
 
 
 @pytest.mark.parametrize(

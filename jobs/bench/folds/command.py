@@ -112,7 +112,7 @@ def folds(
 
 def _check_flags(flags: Given) -> None:
     """Refuse, before hours of training, what could not be scored."""
-    from jde_ray.pipelines.detection.precision import check_gpu
+    from jde_ray.pipelines.detection.devices import check_gpu
 
     accepted = ("auto", "fp32", "bf16")
     if (precision := flags.get("precision", "auto")) not in accepted:

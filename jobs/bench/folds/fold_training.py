@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from jde_ray.jobs.bench.paper.ablation.row_run import write_json
 from jde_ray.jobs.bench.paper.ablation.rows import fingerprint
 from jde_ray.models.jde.weights import sha256
+from jde_ray.pipelines.detection.devices import torch_device
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import WEIGHTS, forget, step_done
 from jde_ray.pipelines.training.data.image_set import read_images
@@ -99,7 +98,7 @@ class FoldTraining:
         write_json(self.out / FACTS, facts)  # before the first checkpoint, which does not name it
         store = open_store(str(self.out))
         before, began = step_done(store) if trainers.resume else 0, time.monotonic()
-        train_here(run, stream, device=_device(trainers.device), show=show)
+        train_here(run, stream, device=torch_device(trainers.device), show=show)
         facts |= {"steps": step_done(store), "seconds": round(time.monotonic() - began, 1)}
         if before:
             facts["resumed_after"] = before  # then the seconds are those of the rest
@@ -114,7 +113,3 @@ class FoldTraining:
         if path.is_file():
             facts = json.loads(path.read_text(encoding="utf-8"))
         return facts
-
-
-def _device(wanted: str) -> str:
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"

@@ -10,7 +10,8 @@ import numpy as np
 
 from jde_ray.jobs.console.options import Settings
 from jde_ray.models.letterbox import PAD_VALUE, Letterbox
-from jde_ray.models.sde.declaration import NetworkDeclaration, read_declaration
+from jde_ray.models.sde.declaration import NetworkDeclaration
+from jde_ray.models.sde.declaration_file import read_declaration
 from jde_ray.models.structures import Described, Detections, FloatArray
 from jde_ray.pipelines.config import TrackConfig
 from jde_ray.pipelines.detection.detector import Detector

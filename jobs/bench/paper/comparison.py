@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 
+from jde_ray.jobs.bench.clocks import CLOCKS
 from jde_ray.jobs.bench.paper.combinations import Combination
 from jde_ray.jobs.bench.paper.footage import Footage
 from jde_ray.models.metrics.rows import BoxRows
@@ -32,7 +32,6 @@ from jde_ray.pipelines.video.chunks import decode_segment
 WARM_UP = 5  # frames at the start of a sequence that are tracked but not timed
 STAGES = ("decode", "detect", "embed", "associate")
 # `cpu` counts processor time of this process, for a machine with other work
-CLOCKS: dict[str, Callable[[], float]] = {"wall": perf_counter, "cpu": process_time}
 
 
 @dataclass(frozen=True)
@@ -252,16 +251,6 @@ def _timed(
     started = clock()
     result = work(*arguments)
     return result, clock() - started
-
-
-def check_clock(clock: str, threads: int) -> None:
-    """Refuse a clock that would add up the threads of a network.
-
-    Raises:
-        ValueError: If it would.
-    """
-    if clock == "cpu" and threads != 1:
-        raise ValueError(f"clock: got cpu with {threads} threads, which it adds up; expected 1")
 
 
 def _key(config: TrackConfig) -> str:

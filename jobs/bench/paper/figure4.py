@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jde_ray.jobs.bench.clocks import Clock, check_clock
 from jde_ray.jobs.bench.machine import console, processor
 from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.run_flags import choose
@@ -77,10 +78,7 @@ def figure4(
         int | None,
         typer.Option(min=6, help=r"Frames per sequence. \[default: all; 60 of a rendered street]"),
     ] = None,
-    clock: Annotated[
-        Literal["wall", "cpu"],
-        typer.Option(help="cpu counts processor time, for a busy machine; needs one thread."),
-    ] = "wall",
+    clock: Clock = "wall",
     out: Annotated[
         Path, typer.Option(help="Folder for figure4.html, figure4.png and figure4.json.")
     ] = Path("runs/figure4"),
@@ -96,7 +94,7 @@ def figure4(
         if value is not None:
             text = "expected --detector NAME=WEIGHTS and --embedder NAME=FILE"
             raise RunError(f"{flag}: got {value}, {text}", ExitCode.REFUSED)
-    from jde_ray.jobs.bench.paper.comparison import check_clock, measure
+    from jde_ray.jobs.bench.paper.comparison import measure
     from jde_ray.jobs.bench.paper.figure4_page import caption, draw_page, draw_picture
     from jde_ray.jobs.bench.paper.figure4_report import (
         build_table,

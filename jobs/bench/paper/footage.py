@@ -62,7 +62,7 @@ def find_footage(data: list[Path] | None, out: Path, max_frames: int | None) -> 
 def render_streets(folder: Path, num_frames: int) -> None:
     """Render two streets with different crowds, unless they exist in this length."""
     from jde_ray.models.synthetic.scene import StreetScene
-    from jde_ray.pipelines.formats.mot import read_sequence_info
+    from jde_ray.pipelines.formats.sequence_info import read_sequence_info
     from jde_ray.pipelines.video.synthetic import render_street
 
     for name, (people, seed) in _STREETS.items():

@@ -18,7 +18,7 @@ from jde_ray.jobs.bench.paper.combinations import (
     resolve_settings,
 )
 from jde_ray.jobs.console.options import Values, collect, tracking_values
-from jde_ray.models.sde.declaration import read_embedder
+from jde_ray.models.sde.declaration_file import read_embedder
 from jde_ray.models.tracking.registry import AssociationConfig
 from jde_ray.pipelines.config import DetectionConfig, TrackConfig
 from jde_ray.pipelines.detection.networks import is_separate

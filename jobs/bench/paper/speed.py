@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from jde_ray.jobs.bench.clocks import Clock, check_clock
 from jde_ray.jobs.bench.machine import console, processor
 from jde_ray.jobs.console.flags import Given, takes
 from jde_ray.jobs.console.options import ConfigFile
@@ -40,10 +41,7 @@ def speed(
     *,
     flags: Given,
     max_frames: Annotated[int | None, typer.Option(min=6, help="Frames per source.")] = None,
-    clock: Annotated[
-        Literal["wall", "cpu"],
-        typer.Option(help="cpu counts processor time, for a busy machine; needs one thread."),
-    ] = "wall",
+    clock: Clock = "wall",
     out: Annotated[Path, typer.Option(help="Folder for speed.json.")] = Path("runs/speed"),
 ) -> None:
     """Frames per second of detector, embedder, association and all, in the columns of Table 3.
@@ -85,7 +83,7 @@ def measure_speed(
         declared_embedder,
         resolve_settings,
     )
-    from jde_ray.jobs.bench.paper.comparison import check_clock, measure
+    from jde_ray.jobs.bench.paper.comparison import measure
     from jde_ray.jobs.bench.paper.footage import find_footage, find_sequences
     from jde_ray.jobs.bench.paper.systems import System, trained_on
     from jde_ray.jobs.console.options import collect

@@ -37,12 +37,8 @@ from jde_ray.jobs.bench.paper.combinations import (
 from jde_ray.jobs.bench.paper.footage import Footage
 from jde_ray.jobs.bench.paper.named import CROP_FRAMES
 from jde_ray.jobs.console.options import Values, build_settings, collect, tracking_values
-from jde_ray.models.sde.declaration import (
-    WEIGHTS,
-    NetworkDeclaration,
-    read_declaration,
-    read_embedder,
-)
+from jde_ray.models.sde.declaration import WEIGHTS, NetworkDeclaration
+from jde_ray.models.sde.declaration_file import read_declaration, read_embedder
 from jde_ray.models.settings_file import read_yaml
 from jde_ray.models.structures import Detections
 from jde_ray.pipelines.config import DetectionConfig, TrackConfig

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jde_ray.jobs.bench.clocks import Clock, check_clock
 from jde_ray.jobs.bench.machine import console, processor
 from jde_ray.jobs.bench.paper.table3_rows import build_table, measured_row
 from jde_ray.jobs.console.flags import Given, takes
@@ -47,10 +48,7 @@ def table3(
     *,
     flags: Given,
     max_frames: Annotated[int | None, typer.Option(min=6, help="Frames per sequence.")] = None,
-    clock: Annotated[
-        Literal["wall", "cpu"],
-        typer.Option(help="cpu counts processor time, for a busy machine; needs one thread."),
-    ] = "wall",
+    clock: Clock = "wall",
     out: Annotated[
         Path, typer.Option(help="Folder for table3.json and the text files of --systems.")
     ] = Path("runs/table3"),
@@ -94,7 +92,7 @@ def _of_systems(
         raise ValueError("data: got none, expected sequences to measure the systems on")
     if "weights" in given:
         raise ValueError("weights: got it beside --systems, which name the weights of each")
-    from jde_ray.jobs.bench.paper.comparison import check_clock, measure
+    from jde_ray.jobs.bench.paper.comparison import measure
     from jde_ray.jobs.bench.paper.footage import find_sequences
     from jde_ray.jobs.bench.paper.systems import build_systems, read_systems
 

@@ -48,7 +48,6 @@ class Decoders:
         self._idle = [_Process() for _ in range(max(2, number))]
         self._all = tuple(self._idle)
         self._threads = ThreadPoolExecutor(len(self._all), thread_name_prefix="decode")
-        self._uses: set[asyncio.Task[NetworkFrame]] = set()
 
     async def start(self) -> None:
         """Return when all processes are ready.

@@ -17,12 +17,8 @@ from numpy.typing import NDArray
 
 from jde_ray.models.jde.nanodet import NanoDet, read_nanodet
 from jde_ray.models.letterbox import fitted_size
-from jde_ray.models.sde.declaration import (
-    COLOURS,
-    DetectorDeclaration,
-    NetworkDeclaration,
-    read_embedder,
-)
+from jde_ray.models.sde.declaration import COLOURS, DetectorDeclaration, NetworkDeclaration
+from jde_ray.models.sde.declaration_file import read_embedder
 from jde_ray.models.sde.network import AppearanceEmbedder, PersonDetector, views_of
 from jde_ray.models.structures import FloatArray
 from jde_ray.models.suppression import suppress

@@ -3,6 +3,7 @@ import math
 import motmetrics
 import numpy as np
 import pytest
+from box_rows import make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,15 +11,6 @@ from jde_ray.models.boxes import iou_matrix
 from jde_ray.models.metrics.clear import ClearCounts, clear_counts
 from jde_ray.models.metrics.identity import identity_counts
 from jde_ray.models.metrics.rows import BoxRows, by_frame
-
-
-def make(*rows):
-    """Rows of (frame, id, x): boxes 10 wide and 20 high."""
-    if not rows:
-        return BoxRows.empty()
-    tlbr = [(x, 0, x + 10, 20) for _, _, x in rows]
-    frames, ids = [row[0] for row in rows], [row[1] for row in rows]
-    return BoxRows(np.array(frames), np.array(ids), np.array(tlbr, float))
 
 
 def test_a_switch_a_miss_and_a_false_box_are_counted():

@@ -1,15 +1,8 @@
-import numpy as np
+from box_rows import make
 
 from jde_ray.models.metrics.distractors import on_distractor, without_distractors
 from jde_ray.models.metrics.rows import BoxRows
 from jde_ray.models.metrics.tracking import score_sequence
-
-
-def make(*rows):
-    """Rows of (frame, id, x): boxes 10 wide and 20 high."""
-    tlbr = [(x, 0, x + 10, 20) for _, _, x in rows]
-    frames, ids = [row[0] for row in rows], [row[1] for row in rows]
-    return BoxRows(np.array(frames), np.array(ids), np.array(tlbr, float))
 
 
 def test_tracks_on_distractors_are_left_out_and_those_on_people_are_not():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from box_rows import make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,15 +17,6 @@ from jde_ray.models.metrics.switches import (
 )
 
 FAR = 100  # pixels between two people who have nothing to do with each other
-
-
-def make(*rows):
-    """Rows of (frame, id, x): boxes 10 wide and 20 high."""
-    if not rows:
-        return BoxRows.empty()
-    tlbr = [(x, 0, x + 10, 20) for _, _, x in rows]
-    frames, ids = [row[0] for row in rows], [row[1] for row in rows]
-    return BoxRows(np.array(frames), np.array(ids), np.array(tlbr, float))
 
 
 def standing(people, frames=60):

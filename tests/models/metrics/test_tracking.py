@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from box_rows import make
 
 from jde_ray.models.metrics.rows import BoxRows, by_frame
 from jde_ray.models.metrics.tracking import (
@@ -12,15 +13,6 @@ from jde_ray.models.metrics.tracking import (
     score_sequence,
     summarize,
 )
-
-
-def make(*rows):
-    """Rows of (frame, id, x): boxes 10 wide and 20 high."""
-    if not rows:
-        return BoxRows.empty()
-    tlbr = [(x, 0, x + 10, 20) for _, _, x in rows]
-    frames, ids = [row[0] for row in rows], [row[1] for row in rows]
-    return BoxRows(np.array(frames), np.array(ids), np.array(tlbr, float))
 
 
 def test_perfect_tracks_score_100_whatever_their_ids():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from jde_ray.models.jde.refusals import CheckpointError
 from jde_ray.models.rcnn import weights
 from jde_ray.models.rcnn.config import CONFIGURATIONS
 from jde_ray.models.rcnn.network import RcnnNet
@@ -35,10 +36,6 @@ def test_a_file_gives_the_network_back_and_says_what_it_was_trained_on(network, 
     facts = weights.metadata(path)
     assert (facts["licence"], facts["boxes"], facts["identities"]) == ("test", "12", "7")
     assert facts["network"] == "rcnn"
-    first = weights.fingerprint(path)
-    assert len(first) == 64
-    weights.save(network, path, {"licence": "another"})
-    assert weights.fingerprint(path) != first
 
 
 def test_a_loaded_network_learns_what_a_new_one_does(tmp_path):
@@ -68,7 +65,7 @@ def damaged(path, change):
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_in_one_line(path, change, reason):
-    with pytest.raises(weights.RcnnWeightsError, match=reason) as caught:
+    with pytest.raises(CheckpointError, match=reason) as caught:
         weights.load(damaged(path, change))
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"weights: {path}")
@@ -76,8 +73,7 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line(path, change, reason):
 
 def test_a_file_that_is_missing_or_cut_off_is_refused(path):
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(weights.RcnnWeightsError, match="is not a complete safetensors file"):
+    with pytest.raises(CheckpointError, match="is not a complete safetensors file"):
         weights.load(path)
-    for read in (weights.load, weights.fingerprint):
-        with pytest.raises(weights.RcnnWeightsError, match="is missing"):
-            read(path.with_name("other.safetensors"))
+    with pytest.raises(CheckpointError, match="is missing"):
+        weights.load(path.with_name("other.safetensors"))

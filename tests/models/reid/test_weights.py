@@ -6,12 +6,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jde_ray.models.jde import weights as joint_files
+from jde_ray.models.jde.refusals import CheckpointError
 from jde_ray.models.reid import weights
 from jde_ray.models.reid.config import SMALL_IDE, SMALL_MASK
 from jde_ray.models.reid.crop_network import ReidCropNetwork
 from jde_ray.models.reid.export import onnx_bytes, write_onnx
 from jde_ray.models.reid.network import ReidNet
-from jde_ray.models.sde.declaration import DeclarationError, NetworkDeclaration, read_embedder
+from jde_ray.models.sde.declaration import DeclarationError, NetworkDeclaration
+from jde_ray.models.sde.declaration_file import read_embedder
 from jde_ray.models.sde.network import AppearanceEmbedder
 
 CONFIG = replace(SMALL_IDE, name="tiny", size=(32, 64), backbone="shufflenet", scale_units=0)
@@ -105,12 +107,12 @@ def test_files_of_other_networks_are_refused_in_one_line(saved, tmp_path):
     _, path = saved
     with pytest.raises(ValueError, match="holds a re-identification network; name it with --reid"):
         joint_files.load(path)
-    with pytest.raises(weights.ReidWeightsError, match="holds no re-identification network"):
+    with pytest.raises(CheckpointError, match="holds no re-identification network"):
         weights.load(joint_files.resolve("small"))
-    with pytest.raises(weights.ReidWeightsError, match="is missing"):
+    with pytest.raises(CheckpointError, match="is missing"):
         weights.load(tmp_path / "none.safetensors")
     (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(weights.ReidWeightsError, match="not a complete safetensors file"):
+    with pytest.raises(CheckpointError, match="not a complete safetensors file"):
         weights.load(tmp_path / "cut.safetensors")
 
 
@@ -119,7 +121,7 @@ def test_a_number_that_is_not_finite_is_refused(saved, tmp_path):
     state = load_file(path)
     state["linear.weight"][0, 0] = float("nan")
     save_file(state, tmp_path / "nan.safetensors", weights.metadata(path))
-    with pytest.raises(weights.ReidWeightsError, match="holds NaN or Inf in linear"):
+    with pytest.raises(CheckpointError, match="holds NaN or Inf in linear"):
         weights.load(tmp_path / "nan.safetensors")
 
 

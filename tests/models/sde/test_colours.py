@@ -10,14 +10,8 @@ import pytest
 from onnx_models import write_mean_embedder
 
 from jde_ray.models.sde.colours import COLOUR_BINS, LIGHTNESS_BINS, STRIPES, ColourStripes
-from jde_ray.models.sde.declaration import (
-    COLOURS,
-    COLOURS_SHARE,
-    DeclarationError,
-    read_declaration,
-    read_embedder,
-    sha256_of,
-)
+from jde_ray.models.sde.declaration import COLOURS, DeclarationError, sha256_of
+from jde_ray.models.sde.declaration_file import COLOURS_SHARE, read_declaration, read_embedder
 from jde_ray.models.sde.network import AppearanceEmbedder
 
 BOX = np.array([[10, 10, 50, 130]], np.float32)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recurrent_weights import needed
+from tracker_checks import check_ids, check_order
 
 from jde_ray.models.synthetic.embedding_scenes import SCENES, EmbeddingScene, build_scene
 from jde_ray.models.tracking.registry import ASSOCIATIONS, CONFIGS, AssociationConfig, build_config
@@ -40,39 +41,18 @@ def follow(tracker, frames, width=None):
 )
 def test_ids_are_new_once_and_a_detection_belongs_to_one_track(name, seed, buffer, miss, blind):
     scene = EmbeddingScene(seed, 10, 25, embedding_dim=8, width=500, height=400, miss=miss)
-    highest, last_seen = 0, {}
     frames = build_scene(scene)
-    tracker = build(name, track_buffer=buffer)
-    for number, tracks in enumerate(follow(tracker, frames, 0 if blind else None)):
-        ids = tracks.track_id.tolist()
-        assert len(set(ids)) == len(ids) == len(set(tracks.detection_index.tolist()))
-        assert all(0 <= index < len(frames[number]) for index in tracks.detection_index)
-        assert np.isfinite(tracks.tlbr).all()
-        assert (tracks.tlbr[:, 2:] > tracks.tlbr[:, :2]).all()
-        new = [track_id for track_id in ids if track_id not in last_seen]
-        assert new == list(range(highest + 1, highest + 1 + len(new)))
-        highest += len(new)
-        for track_id in ids:
-            # a track of SORT is reported again some matches after it was found again
-            hidden = number - last_seen.get(track_id, number)
-            assert hidden <= buffer + 1 or name == "sort"
-            last_seen[track_id] = number
+    found = follow(build(name, track_buffer=buffer), frames, 0 if blind else None)
+    # a track of SORT is reported again some matches after it was found again
+    check_ids(frames, found, longest_gap=None if name == "sort" else buffer + 1)
+    assert all((tracks.tlbr[:, 2:] > tracks.tlbr[:, :2]).all() for tracks in found)
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.sampled_from(OTHERS), st.integers(0, 1000))
 def test_the_order_of_detections_does_not_matter_but_for_the_numbers(name, seed):
     scene = build_scene(EmbeddingScene(seed, 8, 20, embedding_dim=16, width=600, height=400))
-    rng, here, there = np.random.default_rng(seed), build(name), build(name)
-    same_person: dict[int, int] = {}
-    for frame in scene:
-        order = rng.permutation(len(frame))
-        a = here.update(frame.tlbr, frame.scores, frame.embeddings)
-        b = there.update(frame.tlbr[order], frame.scores[order], frame.embeddings[order])
-        track_of = dict(zip(order[b.detection_index], b.track_id, strict=True))
-        assert sorted(track_of) == sorted(a.detection_index)
-        for index, track_id in zip(a.detection_index, a.track_id, strict=True):
-            assert same_person.setdefault(track_id, track_of[index]) == track_of[index]
+    check_order(build(name), build(name), scene, seed)
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from recurrent_weights import needed
+from tracker_checks import check_ids, check_order
 
 from jde_ray.models.structures import Detections
 from jde_ray.models.synthetic.embedding_scenes import SCENES, EmbeddingScene, build_scene
@@ -314,38 +315,19 @@ def test_whatever_is_seen_ids_are_new_once_and_detections_belong_to_one_track(
     # the original first looks at a lost track's age two frames after its last detection, so that a
     # buffer of 0 acts as 1 there; then comes its frame of second life
     longest_gap = 2 + (max(buffer, 1) if mode == "published" else buffer)
-    highest = 0
-    last_seen: dict[int, int] = {}
-    for number, frame in enumerate(build_scene(scene)):
-        looks = frame.embeddings[:, :0] if without_embeddings else frame.embeddings
-        tracks = tracker.update(frame.tlbr, frame.scores, looks)
-        ids = tracks.track_id.tolist()
-        assert len(set(ids)) == len(ids)
-        assert len(set(tracks.detection_index.tolist())) == len(ids)
-        assert all(0 <= index < len(frame) for index in tracks.detection_index)
-        assert np.isfinite(tracks.tlbr).all()
-        new = [track_id for track_id in ids if track_id not in last_seen]
-        assert new == list(range(highest + 1, highest + 1 + len(new)))
-        highest += len(new)
-        for track_id in ids:
-            assert number - last_seen.get(track_id, number) <= longest_gap
-            last_seen[track_id] = number
+    frames = build_scene(scene)
+    looks = [f.embeddings[:, :0] if without_embeddings else f.embeddings for f in frames]
+    found = [
+        tracker.update(f.tlbr, f.scores, vectors) for f, vectors in zip(frames, looks, strict=True)
+    ]
+    check_ids(frames, found, longest_gap)
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from(MODES))
 def test_the_order_of_detections_does_not_matter_but_for_the_numbers(seed, mode):
     scene = build_scene(EmbeddingScene(seed, 8, 20, embedding_dim=16, width=600, height=400))
-    rng, here, there = np.random.default_rng(seed), build(mode), build(mode)
-    same_person: dict[int, int] = {}
-    for frame in scene:
-        order = rng.permutation(len(frame))
-        a = here.update(frame.tlbr, frame.scores, frame.embeddings)
-        b = there.update(frame.tlbr[order], frame.scores[order], frame.embeddings[order])
-        track_of = dict(zip(order[b.detection_index], b.track_id, strict=True))
-        assert sorted(track_of) == sorted(a.detection_index)
-        for index, track_id in zip(a.detection_index, a.track_id, strict=True):
-            assert same_person.setdefault(track_id, track_of[index]) == track_of[index]
+    check_order(build(mode), build(mode), scene, seed)
 
 
 def test_two_trackers_share_nothing():

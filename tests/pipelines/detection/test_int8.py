@@ -17,9 +17,9 @@ from jde_ray.models import openvino_files
 from jde_ray.models.cards import REID
 from jde_ray.models.jde import int8, weights
 from jde_ray.models.letterbox import Letterbox
-from jde_ray.models.sde.declaration import read_embedder
+from jde_ray.models.sde.declaration_file import read_embedder
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
-from jde_ray.pipelines.detection import precision, settings
+from jde_ray.pipelines.detection import devices, precision
 from jde_ray.pipelines.detection.embedders import open_embedder
 from jde_ray.pipelines.detection.networks import Int8Model, load_network
 from jde_ray.pipelines.detection.settings import resolve_precision
@@ -76,7 +76,7 @@ def test_a_second_look_without_a_quantised_file_stays_in_float(tmp_path: Path) -
 def test_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="int8 runs on a CPU, got device cuda; use --device cpu"):
         resolve_precision(INT8, "cuda")
-    monkeypatch.setattr(settings, "has_cuda", lambda: True)
+    monkeypatch.setattr(devices, "has_cuda", lambda: True)
     with pytest.raises(ValueError, match="int8 runs on a CPU, got device auto; use --device cpu"):
         resolve_precision(INT8, "auto")
     assert resolve_precision(INT8, "cpu").precision == "int8"

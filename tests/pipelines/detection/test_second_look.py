@@ -23,8 +23,8 @@ from jde_ray.models.letterbox import Letterbox
 from jde_ray.models.reid import weights as reid_weights
 from jde_ray.models.reid.config import CONFIGURATIONS
 from jde_ray.models.reid.network import ReidNet
-from jde_ray.models.sde import declaration
-from jde_ray.models.sde.declaration import read_declaration, read_embedder
+from jde_ray.models.sde import declaration_file
+from jde_ray.models.sde.declaration_file import read_declaration, read_embedder
 from jde_ray.models.sde.network import AppearanceEmbedder
 from jde_ray.models.structures import Described
 from jde_ray.models.tracking.config import TrackingConfig
@@ -294,8 +294,8 @@ def test_a_run_keeps_both_vectors_and_python_gives_the_same(
 def test_a_shipped_network_is_taken_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf = replace(declaration.REID, folder=tmp_path)
-    monkeypatch.setattr(declaration, "REID", shelf)
+    shelf = replace(declaration_file.REID, folder=tmp_path)
+    monkeypatch.setattr(declaration_file, "REID", shelf)
     reid_weights.save(ReidNet(CONFIGURATIONS["reid-tiny-ide"]), tmp_path / "tiny.safetensors")
     assert read_embedder("tiny").file == tmp_path / "tiny.safetensors"
     assert inspect_reid("tiny") == inspect_reid(str(tmp_path / "tiny.safetensors"))

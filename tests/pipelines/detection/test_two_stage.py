@@ -11,7 +11,8 @@ from jde_ray.models.jde import weights as joint_files
 from jde_ray.models.jde.config import SMALL
 from jde_ray.models.jde.network import JDE
 from jde_ray.models.letterbox import Letterbox
-from jde_ray.models.sde.declaration import DeclarationError, DetectorDeclaration, read_declaration
+from jde_ray.models.sde.declaration import DeclarationError, DetectorDeclaration
+from jde_ray.models.sde.declaration_file import read_declaration
 from jde_ray.pipelines.config import DetectionConfig, ResourceConfig
 from jde_ray.pipelines.detection.detector import Detector
 from jde_ray.pipelines.detection.detectors import open_detector

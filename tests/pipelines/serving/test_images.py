@@ -94,9 +94,10 @@ def test_a_png_becomes_the_frame_that_the_offline_run_sees(tmp_path):
     folder = write_images(tmp_path / "sequence", 3, 10.0)
     video = Video(str(folder), "sequence", is_image_folder=True)
     for size, rect in (((64, 64), False), ((192, 96), False), ((64, 64), True)):
-        chunks = decode_segment(
-            Segment(video), size=size, rect=rect, resize="published", chunk_frames=1
+        chunks = list(
+            decode_segment(Segment(video), size=size, rect=rect, resize="published", chunk_frames=1)
         )
+        assert len(chunks) == 3
         for number, chunk in enumerate(chunks):
             data = (folder / "img1" / f"{number + 1:06d}.png").read_bytes()
             ready = to_network(data, size, PIXELS, rect=rect)

@@ -32,7 +32,7 @@ from jde_ray.pipelines.tracking.failures import may_succeed_again
 from jde_ray.pipelines.tracking.stages.decode import frame_chunks
 from jde_ray.pipelines.tracking.stages.session import Checkpointing, VideoSession
 from jde_ray.pipelines.tracking.stages.shard_client import shard_of
-from jde_ray.pipelines.tracking.stalls import StalledError
+from jde_ray.pipelines.tracking.stall_verdict import StalledError
 from jde_ray.pipelines.tracking.tally import Tally
 from jde_ray.pipelines.video.chunks import decode_segment
 

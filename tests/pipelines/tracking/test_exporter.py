@@ -23,7 +23,7 @@ from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 from jde_ray.pipelines.tracking import exporter
 from jde_ray.pipelines.tracking.exporter import Exporter
 from jde_ray.pipelines.tracking.metrics import COUNTERS, GAUGES, exported
-from jde_ray.pipelines.tracking.stalls import Stage
+from jde_ray.pipelines.tracking.stall_verdict import Stage
 from jde_ray.pipelines.tracking.tally import Tally
 
 VIDEOS = [Video(f"/archive/{name}.mp4", name) for name in "abc"]

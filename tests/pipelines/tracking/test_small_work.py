@@ -13,6 +13,7 @@ import pytest
 from made_videos import write_video
 
 from jde_ray.pipelines.config import DetectionConfig, OutputConfig, ResourceConfig, TrackConfig
+from jde_ray.pipelines.detection import precision as precisions
 from jde_ray.pipelines.sources.discovery import find_videos
 from jde_ray.pipelines.structures import Video
 from jde_ray.pipelines.tracking import small_work
@@ -72,7 +73,7 @@ def test_the_fewer_cores_share_the_work_the_later_ray_pays(
     monkeypatch: pytest.MonkeyPatch, cores: int, precision: str, most: int
 ) -> None:
     monkeypatch.setattr(small_work.os, "sched_getaffinity", lambda _: range(cores))
-    monkeypatch.setattr(small_work, "quick_precision", lambda _: precision)
+    monkeypatch.setattr(precisions, "quick_precision", lambda _: precision)
     assert frames_left([], CONFIG, ResourceConfig()) == most
     named = replace(CONFIG, detection=DetectionConfig(precision="fp32"))
     assert frames_left([], named, ResourceConfig()) == most_frames(cores, "fp32")
@@ -115,7 +116,7 @@ def test_files_that_fail_at_once_cost_nothing(tmp_path: Path, videos: list[Video
 def test_what_has_results_needs_no_ray_again(tmp_path: Path, videos: list[Video]) -> None:
     def small(frames: int, outputs: OutputConfig = OutputConfig(), **changed: bool) -> bool:
         again = {"overwrite": False, "retry_errors": False} | changed
-        return is_small_run(videos, str(tmp_path), CONFIG, limit(frames), outputs, again)
+        return is_small_run(videos, str(tmp_path), CONFIG, limit(frames), outputs, **again)
 
     assert not small(20)
     for folder in ("tracks", "errors"):

@@ -11,9 +11,11 @@ import pytest
 
 from jde_ray.pipelines.config import ResourceConfig
 from jde_ray.pipelines.errors import ExitCode, RunError
-from jde_ray.pipelines.tracking import stalls
+from jde_ray.pipelines.tracking import stalls, streaming
 from jde_ray.pipelines.tracking.pools import size_pools
-from jde_ray.pipelines.tracking.stalls import Machines, Stage, StalledError, Steps, Watch, judge
+from jde_ray.pipelines.tracking.stall_verdict import Machines, Stage, StalledError, judge
+from jde_ray.pipelines.tracking.stalls import Watch
+from jde_ray.pipelines.tracking.streaming import Steps
 
 BEFORE = {"CPU": 4.0, "GPU": 2.0}
 POOLS = size_pools(ResourceConfig(device="cpu"), BEFORE)  # 3 detectors, a decoder
@@ -144,7 +146,7 @@ def test_after_a_minute_without_news_it_says_who_waits_for_what(
         watch.look()
         assert lines[1].endswith("2 of 4 CPUs are left: the rest is planned again")
         killed: list[str] = []
-        monkeypatch.setattr(stalls.ray, "kill", killed.append)
+        monkeypatch.setattr(streaming.ray, "kill", killed.append)
         with pytest.raises(StalledError):
             Steps().on_execution_step(executor)
         # otherwise they would hold CPUs for rows that were lost with the machine
@@ -184,7 +186,7 @@ def test_a_ray_that_says_nothing_is_reported_too(
 
 def test_datasets_are_watched_and_silent() -> None:
     """Ray reads its variable when `ray.data` is imported, which is before ours is set."""
-    context = stalls.streaming_context()
+    context = streaming.streaming_context()
     assert context.enable_progress_bars is False
     assert context.target_max_block_size == 1
     assert Steps in context.execution_callback_classes
@@ -220,7 +222,7 @@ def test_decoders_do_not_take_the_places_of_detectors(
     monkeypatch.setattr(stalls, "_machines", lambda: machines(8, 0))
     pools = size_pools(ResourceConfig(device="cpu", num_detectors=size), {"CPU": 8.0})
     now = [0.0]
-    policy = stalls.Places(None, {}, None)
+    policy = streaming.DetectorPlaces(None, {}, None)
     busy, idle = operator("MapBatches(decode_rows)", 2), operator("MapBatches(decode_rows)", 0)
     detection = operator("MapBatches(DetectorStage)", 9)
     Steps.watch = watch = Watch(pools, lines.append, lambda: now[0])

@@ -57,7 +57,7 @@ def test_small_work_needs_no_ray(
     asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(module, "is_small_run", lambda *arguments: True)
+    monkeypatch.setattr(module, "is_small_run", lambda *arguments, **again: True)
     monkeypatch.setattr(reference, "track", lambda *wanted, **options: here.append(wanted))
     track("x.mp4", "out")
     assert here[0][:2] == (Found("x.mp4", ()), "out")
@@ -68,7 +68,7 @@ def test_cameras_and_times_are_those_of_the_command(
     asked: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "find_videos", find_videos)
-    monkeypatch.setattr(module, "is_small_run", lambda *arguments: False)
+    monkeypatch.setattr(module, "is_small_run", lambda *arguments, **again: False)
     folder = fakes.archive(tmp_path / "door", **{"20240501T093000": Script()})
     pattern = "{camera}/{start:%Y%m%dT%H%M%S}"
     track(folder, tmp_path / "out", source_pattern=pattern, timezone="+02:00")

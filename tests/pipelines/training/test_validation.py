@@ -19,7 +19,8 @@ from jde_ray.models.synthetic.scene import StreetScene
 from jde_ray.pipelines.detection.finders import input_size
 from jde_ray.pipelines.evaluation.detections import detection_scores
 from jde_ray.pipelines.evaluation.network_scores import LEAST_SCORE
-from jde_ray.pipelines.formats.mot import SequenceInfo, format_ground_truth, format_sequence_info
+from jde_ray.pipelines.formats.mot import format_ground_truth
+from jde_ray.pipelines.formats.sequence_info import SequenceInfo, format_sequence_info
 from jde_ray.pipelines.training.curves import goodness, headline
 from jde_ray.pipelines.training.settings import ValidationConfig
 from jde_ray.pipelines.training.source import Source

@@ -83,7 +83,7 @@ def test_boxes_are_cut_at_the_window_and_small_rests_are_ignored():
 @pytest.mark.parametrize("hull", [True, False])
 def test_turned_and_sheared_boxes_keep_the_person_in_their_middle(hull):
     settings = {**PAPER, "rotation_degrees": 30.0, "shear_degrees": 10.0, "hull": hull}
-    rng = np.random.default_rng(0)
+    rng, num_whole = np.random.default_rng(0), 0
     for _ in range(40):
         image, tlbr = warp(square_scene(), 300, 200, Augmentation(**settings), rng)
         rows, columns = np.nonzero(image[:, :, 0] > 200)
@@ -92,6 +92,8 @@ def test_turned_and_sheared_boxes_keep_the_person_in_their_middle(hull):
             continue
         middle = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]
         np.testing.assert_allclose(middle, [columns.mean() + 0.5, rows.mean() + 0.5], atol=2.0)
+        num_whole += 1
+    assert num_whole >= 20
 
 
 def test_flips_are_as_many_as_asked_for():

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from jde_ray.models.sde.declaration import DeclarationError, read_declaration, read_embedder
+from jde_ray.models.sde.declaration import DeclarationError
+from jde_ray.models.sde.declaration_file import read_declaration, read_embedder
 
 DETECTOR = "detector: {file: a, layout: yolov8"
 WHOLE = """
