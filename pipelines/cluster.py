@@ -7,29 +7,17 @@ import os
 import resource
 import signal
 import socket
-import sys
 import threading
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
-from jde_ray.pipelines import own_ray
-from jde_ray.pipelines.errors import ExitCode, RunError, one_line
+from jde_ray.pipelines import own_ray, ray_messages
+from jde_ray.pipelines.errors import ExitCode, RunError
 from jde_ray.pipelines.processes import Process, children, descendants, end
-
-logger = logging.getLogger(__name__)
-
-# Users read our messages, not Ray's. The level is that of Ray's C++ code, which reports as an error
-# that Ray Data's own actors have arguments in the object store.
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-}
 
 _ANSWER_S = 10.0  # seconds to wait for the first answer of a Ray that is joined
 # Ray's servers speak HTTP/2. These bytes open a connection with empty settings; a server answers
@@ -60,18 +48,10 @@ def connected(address: str, metrics_port: int | None = None) -> Iterator[None]:
         RunError: If there is no Ray at the address, none can be started here, or the port is not
             for this Ray or taken.
     """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    ray_messages.expect_few()
     import ray  # seconds, which small work spares
 
-    for name in ("ray.data", "ray._private.authentication"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for handler in logging.getLogger("ray.data").handlers:
-        if type(handler).__name__ == "PlainRayHandler":  # tracebacks remain in Ray's log file
-            handler.setLevel(logging.CRITICAL)
-    # a run of one chunk leaves workers idle; users can do nothing about that
-    for kind in ("minimum number of concurrent actors", "maximum number of concurrent tasks"):
-        warnings.filterwarnings("ignore", message=f"The {kind}")
+    ray_messages.silence_loggers()
     if metrics_port is not None and (address != "local" or ray.is_initialized()):
         place = address if address != "local" else "this process"
         raise RunError(
@@ -92,7 +72,7 @@ def connected(address: str, metrics_port: int | None = None) -> Iterator[None]:
         _start_own(before, metrics_port)
         guard = own_ray.watched(before)
     try:
-        with guard, _ray_speaks_in_the_log():
+        with guard, ray_messages.logged():
             yield
     finally:
         with _sigterm_blocked(), _sigterm_handler_kept():
@@ -176,7 +156,7 @@ def _initialize(address: str, **options: Any) -> None:
     import ray
 
     try:
-        with _without_stderr(), _sigterm_blocked(), _sigterm_handler_kept():
+        with ray_messages.without_stderr(), _sigterm_blocked(), _sigterm_handler_kept():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address == "local":
@@ -257,44 +237,6 @@ def _check_open_files() -> None:
             ExitCode.REFUSED,
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, hard))
-
-
-@contextmanager
-def _without_stderr() -> Iterator[None]:
-    """Hide the message of Ray's C++ code about its own log level from the terminal."""
-    sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
-@contextmanager
-def _ray_speaks_in_the_log() -> Iterator[None]:
-    """Log what Ray says of workers and nodes that died: a sentence each, the rest for log files.
-
-    Ray prints it on standard output, among the events of `--progress json`, with pages of its own
-    logs, also if the user asks for errors only.
-    """
-    worker: Any = import_module("ray._private.worker")
-    printed = worker.print_to_stdstream
-
-    def log(data: Mapping[str, Any], **_options: Any) -> None:
-        for said in data["lines"]:
-            first, _, rest = one_line(said).partition(". ")
-            logger.warning("Ray: %s", first.removesuffix("."))
-            if rest:
-                logger.info("Ray: %s", rest)
-
-    worker.print_to_stdstream = log
-    try:
-        yield
-    finally:
-        worker.print_to_stdstream = printed
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import signal
 import socket
 import subprocess
@@ -17,7 +16,6 @@ from jde_ray.pipelines.cluster import (
     Interrupted,
     _check_open_files,
     _initialize,
-    _ray_speaks_in_the_log,
     check_address,
     connected,
     interruptible,
@@ -150,27 +148,6 @@ def test_a_connected_process_keeps_its_ray(ray_cluster: str) -> None:
     with connected("local"):
         assert ray.get_runtime_context().gcs_address == ray_cluster
     assert ray.is_initialized()
-
-
-def test_what_ray_says_of_dead_workers_is_a_line_of_the_log(
-    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It came as pages on standard output, among the events of `--progress json`."""
-    from ray._private import worker
-
-    said = "Raylet is terminated.  Termination is\x1b[2J unexpected. Last 20 lines:\n one\n two\n"
-    before = worker.print_to_stdstream
-    with caplog.at_level(logging.INFO, "jde_ray"), _ray_speaks_in_the_log():
-        worker.print_to_stdstream(
-            {"lines": [said, "short."], "pid": "raylet", "is_err": False}, ignore_prefix=False
-        )
-    assert worker.print_to_stdstream is before
-    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
-        ("WARNING", "Ray: Raylet is terminated"),
-        ("INFO", "Ray: Termination is\\x1b[2J unexpected. Last 20 lines: one two"),
-        ("WARNING", "Ray: short"),
-    ]
-    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
