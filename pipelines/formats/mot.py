@@ -38,7 +38,7 @@ class GroundTruth:
 
     Attributes:
         people: People to be found.
-        visibility: `(n,)` visibility of `people` in [0, 1]; 1 if the file has none.
+        visibility: `(n,)` visibility of `people` in [0, 1]; 1 where the file has none, or -1.
         ignore: Distractors, which may be tracked or not.
         other: All other annotations: vehicles, occluders, people not counted.
     """
@@ -83,11 +83,13 @@ def read_ground_truth(path: Path, benchmark: Benchmark = "auto") -> GroundTruth:
         ones = np.ones(int(flag.sum()))
         return GroundTruth(_rows(table[flag]), ones, BoxRows.empty(), BoxRows.empty())
     person = flag & (table[:, 7] == PEDESTRIAN)
+    visibility = table[person, 8]
+    visibility[visibility < 0] = 1.0  # -1 where nobody has judged it
     extra = (_NON_MOTOR_VEHICLE,) if benchmark == "MOT20" else ()
     distractor = np.isin(table[:, 7], (*DISTRACTORS, *extra))
     rest = ~person & ~distractor
     return GroundTruth(
-        _rows(table[person]), table[person, 8], _rows(table[distractor]), _rows(table[rest])
+        _rows(table[person]), visibility, _rows(table[distractor]), _rows(table[rest])
     )
 
 

@@ -120,6 +120,7 @@ def describe_crops(
     """Lines that describe crops, identities, steps and memory of a re-identification network."""
     training, table, config = recipe.training, stream.table, recipe.crops
     precision = precision_on(device, training.precision)
+    warn_of_emulation(precision, device)
     losses = config.losses or own_weights(recipe.reid_config)
     factors = ", ".join(f"{n} {getattr(losses, n):g}" for n in TASKS if getattr(losses, n))
     num_unknown = len(stream.unknown)

@@ -143,6 +143,20 @@ def test_the_shipped_network_can_be_planned(recipe, data, capsys):
     assert "small: 6.12 M parameters" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("network", ["small", "reid-small-ide"])
+def test_a_plan_says_that_bf16_would_be_emulated(recipe, data, monkeypatch, caplog, network):
+    monkeypatch.setattr("jde_ray.pipelines.detection.precision.quick_precision", lambda _: "fp32")
+    settings = yaml.safe_load(recipe.read_text())
+    settings["training"] |= {"precision": "bf16", "batch": 4}
+    if network != "small":
+        del settings["augmentation"]
+        settings["crops"] = {"least_height": 1, "fewest_sightings": 1, "sightings": 2}
+        settings["sources"][0]["strangers"] = True
+    recipe.write_text(yaml.safe_dump({**settings, "network": network}))
+    assert train(recipe, data, "--dry-run") == 0
+    assert "emulates bf16" in caplog.text
+
+
 def test_wrong_rows_stop_before_the_start_with_file_and_line(recipe, data, tmp_path, capsys):
     with (data / "park" / "park.csv").open("a") as file:
         file.write(WRONG)

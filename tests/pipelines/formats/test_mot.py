@@ -29,6 +29,12 @@ def test_mot17_truth_is_told_apart_by_flag_and_class(tmp_path):
     assert sorted(truth.other.track_id.tolist()) == [1, 3]
 
 
+def test_a_visibility_of_minus_one_hides_nobody(tmp_path):
+    """Tools write -1 for what nobody has judged; all people counted as hidden, without a word."""
+    path = write(tmp_path, "1,7,10,20,30,40,1,1,-1\n1,8,50,20,30,40,1,1,0.25\n")
+    assert read_ground_truth(path).visibility.tolist() == [1.0, 0.25]
+
+
 def test_mot15_truth_has_flags_only(tmp_path):
     text = "1,1,1,1,5,9,1,-1,-1,-1\n1,6,1,1,5,9,0,-1,-1,-1\n"
     truth = read_ground_truth(write(tmp_path, text))

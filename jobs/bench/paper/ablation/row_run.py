@@ -15,6 +15,7 @@ import torch
 from jde_ray.jobs.bench.paper.ablation.rows import fingerprint
 from jde_ray.jobs.bench.paper.ablation.scores import final_weights, score
 from jde_ray.pipelines.config import Device
+from jde_ray.pipelines.detection.devices import check_gpu, torch_device
 from jde_ray.pipelines.storage.stores import open_store
 from jde_ray.pipelines.training.checkpoint import WEIGHTS, forget, step_done
 from jde_ray.pipelines.training.curves import CURVES, read_table
@@ -92,11 +93,13 @@ def do(run: RowRun, images: TrainingImages, show: Callable[[str], None]) -> dict
         run: Row and seed.
         images: Images of the recipe's sources, the same for all rows.
         show: Called with each line of the training.
+
+    Raises:
+        ValueError: If it is to run on a GPU and there is none.
     """
     torch.set_num_threads(run.threads)
-    device: Device = "cpu"
-    if run.device != "cpu" and torch.cuda.is_available():
-        device = "cuda"
+    check_gpu(run.device)
+    device = torch_device(run.device)
     stream = images.build_set(run.recipe)
     training = TrainingRun(
         recipe=run.recipe,

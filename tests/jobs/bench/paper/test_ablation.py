@@ -110,6 +110,13 @@ def test_a_row_that_diverges_is_a_line_and_not_an_end(streets, tmp_path, monkeyp
     assert "| cross-entropy, Uniform | 2 | diverged (6.8) |" in shown
 
 
+def test_a_gpu_that_is_not_there_is_refused(streets, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    options = ("--rows", "cross_entropy-uniform", "--seeds", 1, "--device", "cuda")
+    assert ablate(streets, tmp_path, *options) == 2
+    assert "device: got cuda, but this machine has no GPU" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_rows_at_once_are_tasks_of_ray(streets, tmp_path, capsys):
     assert ablate(streets, tmp_path, "--rows", TWO, "--seeds", 1, "--rows-at-once", 2) == 0
