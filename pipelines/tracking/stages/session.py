@@ -277,7 +277,7 @@ class VideoSession:
         )
 
     def _belonging(self, version: str) -> dict[str, Any]:
-        video = replace(self.video, version=version)
+        video = replace(self.video, version=self.video.version and version)  # "" if not listed
         return belonging(video, self._config.hash(), asdict(self._outputs))
 
     def _keep(self, chunk: DetectionChunk) -> None:
