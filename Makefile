@@ -36,6 +36,8 @@ install: ## for a production host: jde and its packages alone, in PREFIX (EXTRAS
 demo: $(VENV)/.installed ## render three videos, track them on a local Ray, score them
 	$(BIN)/jde demo --out runs/demo
 
+# the tests start hundreds of programs: what one of them has compiled is read by the next
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.installed ## all tests except `slow` and `gpu`
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
