@@ -211,7 +211,7 @@ class VideoSession:
             if len(chunk.frame_index):
                 self._track(chunk)
         except VideoError as error:
-            if error.__cause__ is not None:
+            if error.__cause__ is not None and error.reason is Reason.INTERNAL:
                 logger.exception("association of %s failed", self.video.uri)
             self.fail(error)
         except OSError:

@@ -226,6 +226,20 @@ def test_an_error_chunk_ends_the_video_in_order(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("out/spool/*"))
 
 
+def test_what_is_wrong_with_a_file_is_one_line_and_no_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Small work runs in the user's process, whose terminal shows what is logged as an error."""
+    first, *_ = chunks(tmp_path)
+    error = VideoError(Reason.TRUNCATED, "the file has 3000 bytes", 0)
+    error.__cause__ = OSError("of PyAV")
+    own = session(tmp_path / "out")
+    own.deliver(replace(first, error=error))
+    assert own.outcome is not None
+    assert own.outcome.error is error
+    assert not caplog.records
+
+
 def test_nan_never_reaches_the_tracker(tmp_path: Path) -> None:
     first, *_ = chunks(tmp_path)
     bad = [Detections(d.tlbr * np.nan, d.scores, d.embeddings) for d in first.detections]
