@@ -16,10 +16,7 @@ from jde_ray.pipelines.config import (
 )
 from jde_ray.pipelines.detection.devices import check_gpu, torch_device
 from jde_ray.pipelines.detection.networks import ModelBuilder, load_network
-from jde_ray.pipelines.detection.precision import (
-    quick_precision,
-    warn_of_emulation,
-)
+from jde_ray.pipelines.detection.precision import quick_precision, warn_of_emulation
 from jde_ray.pipelines.detection.second_look import KEY_FRAMES
 from jde_ray.pipelines.detection.weights import (
     embedder_sha256,

@@ -32,9 +32,8 @@ def bgr_to_rgb(image: Any) -> NDArray[np.uint8]:
             "image: got None, expected an (H, W, 3) uint8 BGR array; cv2 reads a file that it "
             "cannot open as None"
         )
-    if hasattr(
-        image, "getbands"
-    ):  # of PIL; its array would be taken for BGR, or a palette for grey
+    # the array of a picture of PIL would be taken for BGR, or its palette for grey
+    if hasattr(image, "getbands"):
         raise ValueError(
             f"image: got a picture of PIL ({image.mode}), expected an (H, W, 3) uint8 BGR array; "
             'cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR) makes one'

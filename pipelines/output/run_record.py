@@ -23,7 +23,7 @@ from jde_ray.pipelines.output.layout import RUN_KEY, error_key, tracks_key
 from jde_ray.pipelines.output.work import VideoRow, known_failure, read_row
 from jde_ray.pipelines.row_format import ROW_FORMAT
 from jde_ray.pipelines.storage.base import ObjectStore
-from jde_ray.pipelines.storage.stores import open_store
+from jde_ray.pipelines.storage.stores import file_in_the_way, open_store
 from jde_ray.pipelines.structures import Counts, Video, VideoOutcome
 from jde_ray.pipelines.wall_clock import from_text, to_text
 
@@ -117,8 +117,7 @@ def usable(out: str) -> Iterator[ObjectStore]:
     try:
         yield open_store(out)
     except NotADirectoryError as error:
-        text = f"out: got {out}, where a file is in the way; expected a folder"
-        raise RunError(text, ExitCode.REFUSED) from error
+        raise RunError(str(file_in_the_way(out, "out")), ExitCode.REFUSED) from error
     except ValueError as error:  # which names `out` and what is accepted
         raise RunError(str(error), ExitCode.REFUSED) from error
     except OSError as error:

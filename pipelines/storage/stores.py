@@ -68,13 +68,16 @@ def writing(store: ObjectStore, flag: str) -> Iterator[None]:
     try:
         yield
     except NotADirectoryError:
-        raise ValueError(
-            f"{flag}: got {store.uri}, where a file is in the way; expected a folder"
-        ) from None
+        raise file_in_the_way(store.uri, flag) from None
     except StorageError:
         raise  # says what it asked, and of whom
     except OSError as error:
         raise OSError(f"cannot write to {store.uri}: {error.strerror or error}") from error
+
+
+def file_in_the_way(place: str, flag: str) -> ValueError:
+    """The refusal of a place at or above which a file is where a folder should be."""
+    return ValueError(f"{flag}: got {place}, where a file is in the way; expected a folder")
 
 
 def real_place(place: str) -> str:
